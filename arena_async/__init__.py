@@ -1,0 +1,1 @@
+"""Brings home the bulk data of Arena PLM and ActiGraph CentrePoint."""

@@ -1,0 +1,158 @@
+"""
+The settings a caller may choose, as frozen values that are checked when they are made.
+
+Seconds and bytes everywhere. A wrong value raises :class:`~arena_async.errors.ConfigurationError`
+before anything is sent or written; an unknown name raises ``TypeError``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, Literal
+
+import attrs
+
+from arena_async.errors import ConfigurationError
+
+__all__ = ["KIB", "MIB", "PollPolicy", "RetryPolicy", "Timeouts", "TransferOptions"]
+
+KIB = 1024
+MIB = 1024 * KIB
+
+_Check = Callable[[Any, "attrs.Attribute[Any]", Any], None]
+
+
+def _number(least: float, *, whole: bool = False, above: bool = False) -> _Check:
+    """Build a check that a value is a finite number of at least ``least`` (or above it)."""
+
+    def check(owner: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+        kind = int if whole else (int, float)
+        right = isinstance(value, kind) and not isinstance(value, bool) and math.isfinite(value)
+        if not right or value < least or (above and value == least):
+            wanted = f"a {'whole ' if whole else ''}number {'above' if above else 'of at least'} {least:g}"
+            raise ConfigurationError(f"{type(owner).__name__}.{attribute.name} is {value!r}; it takes {wanted}.")
+
+    return check
+
+
+def _one_of(*allowed: object) -> _Check:
+    """Build a check that a value is one of a few."""
+
+    def check(owner: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+        if value not in allowed:
+            raise ConfigurationError(
+                f"{type(owner).__name__}.{attribute.name} is {value!r}; it takes one of {', '.join(map(repr, allowed))}."
+            )
+
+    return check
+
+
+@attrs.frozen(kw_only=True)
+class RetryPolicy:
+    """
+    How often and how patiently one API request is tried again.
+
+    Tried again: connections that fail or break, answers 429, 500, 502, 503, 504, and what the vendor documents as
+    temporary. Only for requests that are safe to repeat (GET, HEAD); a POST or PUT is repeated only when nothing of it
+    was sent. The wait before try *n* is drawn between 0 and ``wait_initial * wait_exp_base ** (n - 1)`` plus a jitter
+    of up to ``wait_jitter``, at most ``wait_max`` seconds; a longer ``Retry-After`` wins up to ``timeout``.
+
+    Args:
+        attempts: Requests in all, the first one included. At least 1.
+        timeout: Seconds in all, waits included.
+        wait_initial: Seconds before the second try, at most.
+        wait_max: Seconds of any single wait of our own, at most.
+        wait_jitter: Seconds added at random, at most.
+        wait_exp_base: How much longer each wait may be than the one before. At least 1.
+    """
+
+    attempts: int = attrs.field(default=5, validator=_number(1, whole=True))
+    timeout: float = attrs.field(default=300.0, validator=_number(0, above=True))
+    wait_initial: float = attrs.field(default=0.5, validator=_number(0))
+    wait_max: float = attrs.field(default=60.0, validator=_number(0))
+    wait_jitter: float = attrs.field(default=1.0, validator=_number(0))
+    wait_exp_base: float = attrs.field(default=2.0, validator=_number(1))
+
+
+@attrs.frozen(kw_only=True)
+class Timeouts:
+    """
+    How long the network may keep us waiting. There is no limit on the whole of a download.
+
+    Args:
+        connect: Seconds for name look-up, TCP and TLS of one connection.
+        read: Seconds without any byte of an answer: before its head, and between two pieces of its body.
+        pool: Seconds to wait for a free connection.
+        slowest_rate: Bytes a second a body must bring on average over ``slowest_over`` seconds of our waiting for it.
+            0 switches the rule off. Time in which our own disk keeps us busy does not count.
+        slowest_over: Seconds over which ``slowest_rate`` is measured.
+    """
+
+    connect: float = attrs.field(default=15.0, validator=_number(0, above=True))
+    read: float = attrs.field(default=60.0, validator=_number(0, above=True))
+    pool: float = attrs.field(default=60.0, validator=_number(0, above=True))
+    slowest_rate: float = attrs.field(default=1.0 * KIB, validator=_number(0))
+    slowest_over: float = attrs.field(default=60.0, validator=_number(0, above=True))
+
+
+@attrs.frozen(kw_only=True)
+class PollPolicy:
+    """
+    How often a run that is not finished is asked about. Every question costs one request.
+
+    Args:
+        every: Seconds between the first two questions.
+        slowest: Seconds between two questions, at most; the interval widens from ``every`` up to this.
+        timeout: Seconds to wait in all before :class:`~arena_async.errors.DeadlineError`.
+    """
+
+    every: float = attrs.field(default=5.0, validator=_number(0, above=True))
+    slowest: float = attrs.field(default=300.0, validator=_number(0, above=True))
+    timeout: float = attrs.field(default=6 * 3600.0, validator=_number(0, above=True))
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse an interval that would have to shrink."""
+        if self.slowest < self.every:
+            raise ConfigurationError(
+                f"PollPolicy.slowest is {self.slowest:g} s and shorter than every, {self.every:g} s; make it as long."
+            )
+
+
+Durability = Literal["group", "each", "off"]
+
+
+@attrs.frozen(kw_only=True)
+class TransferOptions:
+    """
+    How files are brought home.
+
+    Peak memory is about ``workers * chunk_size * 2`` plus 40 MB, whatever the size or number of the files.
+
+    Args:
+        workers: Open bodies at the most, 1 to 256.
+        chunk_size: Bytes gathered before they go to the disk, 64 KiB to 64 MiB.
+        attempts: How often the content of one file is asked for without any progress before it counts as failed.
+        durability: When data is forced to the disk: ``"group"`` (many files at a time, before any of them gets its
+            final name), ``"each"`` (one by one), ``"off"`` (left to the system: a power loss may cost recent files).
+        digest: Which digest goes into the ledger: ``"sha256"`` or None for none.
+        layout: A template of identifying fields for the path below the folder, for instance
+            ``"{study}/{subject}/{data_set}.csv.gz"``; None for the documented layout of each service.
+        max_file_size: Bytes a single file may have, at the most; None for no limit.
+    """
+
+    workers: int = attrs.field(default=8, validator=_number(1, whole=True))
+    chunk_size: int = attrs.field(default=MIB, validator=_number(64 * KIB, whole=True))
+    attempts: int = attrs.field(default=5, validator=_number(1, whole=True))
+    durability: Durability = attrs.field(default="group", validator=_one_of("group", "each", "off"))
+    digest: Literal["sha256"] | None = attrs.field(default="sha256", validator=_one_of("sha256", None))
+    layout: str | None = None
+    max_file_size: int | None = attrs.field(
+        default=None, validator=attrs.validators.optional(_number(0, whole=True))
+    )
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse sizes that would make the promise about memory worthless."""
+        for name, most in (("workers", 256), ("chunk_size", 64 * MIB)):
+            if getattr(self, name) > most:
+                raise ConfigurationError(f"TransferOptions.{name} is {getattr(self, name)}; at most {most}.")

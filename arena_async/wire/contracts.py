@@ -1,0 +1,247 @@
+"""
+What a provider hands to the shared machinery, and the values that pass between the rooms.
+
+A provider is an :class:`Auth`, a :class:`Dialect` and some :class:`FileSet` classes. The session knows no provider, the
+transfer room knows no session: they know these contracts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Collection, Mapping
+from datetime import datetime
+from typing import Any, Protocol, runtime_checkable
+
+import attrs
+
+from arena_async.errors import ApiError
+from arena_async.wire.messages import Headers, Request, Response, Secret
+from arena_async.wire.paging import ListShape, Page, PageRequest
+from arena_async.wire.quota import Quota
+
+__all__ = ["Auth", "BodyHead", "ByteStream", "Credential", "Dialect", "FileSet", "OpenedFile", "Price", "RemoteFile"]
+
+
+@attrs.frozen(kw_only=True)
+class Credential:
+    """
+    What a login gave. Its ``repr`` shows no secret.
+
+    Args:
+        headers: The headers that carry it, by name.
+        lifetime: Seconds from the login after which it is over, or None.
+        idle_lifetime: Seconds without any request after which it is over, or None.
+        workspace: The workspace or tenant the login landed in, as text, or "".
+        request_limit: Requests a day that the login announced, or None.
+    """
+
+    headers: tuple[tuple[str, Secret], ...]
+    lifetime: float | None = None
+    idle_lifetime: float | None = None
+    workspace: str = ""
+    request_limit: int | None = None
+
+
+class Auth(Protocol):
+    """How a provider logs in. Pure: it says what to send and reads what came."""
+
+    def login(self, scope: str) -> Request:
+        """Give the request that logs in for ``scope``; it needs no credential (``scope=None``)."""
+        ...
+
+    def read_login(self, response: Response) -> Credential:
+        """
+        Read the answer to a login.
+
+        Raises:
+            ApiError: The login was refused.
+            DecodeError: The answer is not what the service documents.
+        """
+        ...
+
+    def logout(self, credential: Credential) -> Request | None:
+        """Give the request that ends the session, or None where there is nothing to end."""
+        ...
+
+
+class Dialect(Protocol):
+    """How a provider spells pages, quota and refusals. Pure."""
+
+    def page_params(self, asked: PageRequest) -> tuple[tuple[str, str], ...]:
+        """Give the query that asks for a page."""
+        ...
+
+    def read_page(self, payload: Any, asked: PageRequest, shape: ListShape) -> Page:
+        """
+        Read the rows of a page out of its parsed JSON.
+
+        Raises:
+            DecodeError: It is no page.
+        """
+        ...
+
+    def read_quota(self, headers: Headers) -> Quota | None:
+        """Read what is left of the allowance, or None when the answer does not say."""
+        ...
+
+    def read_error(self, request: Request, response: Response) -> ApiError:
+        """Make the typed error of an answer that is a refusal, ``transient`` and ``stale_login`` included."""
+        ...
+
+
+@attrs.frozen(kw_only=True)
+class BodyHead:
+    """
+    What the head of a content answer says; the resume table decides over it.
+
+    Args:
+        status: The HTTP status (200, 206, 412 or 416; everything else is raised).
+        offset: The first byte of the file that the body holds, from ``Content-Range``; 0 without one. None when the
+            answer says 206 and does not say where it starts.
+        length: Bytes the body announces (``Content-Length``), or None.
+        total: Bytes of the whole file, from ``Content-Range`` or from ``Content-Length`` of a whole answer, or None.
+        etag: The ETag as sent, quotes and ``W/`` included, or None.
+        md5: The MD5 of the whole file in hexadecimal, where the answer vouches for it, or None.
+        encoding: The ``Content-Encoding``, or None. Bytes are stored as sent, so anything but None or ``identity`` is a
+            reason to look twice.
+        content_type: The ``Content-Type``, or None.
+    """
+
+    status: int
+    offset: int | None = 0
+    length: int | None = None
+    total: int | None = None
+    etag: str | None = None
+    md5: str | None = None
+    encoding: str | None = None
+    content_type: str | None = None
+
+
+@runtime_checkable
+class ByteStream(Protocol):
+    """The body of one answer."""
+
+    async def readinto(self, buffer: memoryview) -> int:
+        """
+        Fill ``buffer`` and say how many bytes it holds now.
+
+        0 only at the end of the body. Fills the whole buffer unless the body ends, breaks, or a second has passed.
+        Bytes received before an error are delivered before it. A cancelled call ends the connection.
+
+        Raises:
+            TransportError: The connection broke, or the body is shorter than announced.
+            StalledError: Nothing came for too long, or it came too slowly.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Give the connection back if the body is read to its end, else end it. Safe to call twice."""
+        ...
+
+
+@attrs.frozen(kw_only=True)
+class OpenedFile:
+    """One answer with a body to read: an async context manager that closes the stream."""
+
+    head: BodyHead
+    stream: ByteStream
+
+    async def __aenter__(self) -> OpenedFile:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stream.aclose()
+
+
+@attrs.frozen(kw_only=True)
+class RemoteFile:
+    """
+    One file a service offers.
+
+    Args:
+        key: Names the file for ever: service, tenant and identifying fields. Independent of the query that found it.
+        service: ``"arena"``, ``"centrepoint"`` and so on.
+        tenant: Base origin and workspace or client; one folder belongs to one tenant per service.
+        parts: The folders of the documented layout, from identifying fields, not cleaned yet.
+        stem: The file name of the documented layout without its extension, not cleaned yet.
+        extension: The extension with its dot, for instance ``".zip"`` or ``".csv.gz"``.
+        name: The vendor's own file name. It is remembered, never used as a path.
+        size: Bytes as listed, or None.
+        change: The raw text by which the service shows that the content changed; "" when it shows nothing.
+        changed_at: When it last changed (aware), for watermarks, or None.
+        fields: The identifying fields by name, for layout templates.
+        skip: Why the service will never give content for it, or None.
+        link: The signed link, where the content has one. Never shown, never stored, lost in a pickle.
+    """
+
+    key: str
+    service: str
+    tenant: str
+    parts: tuple[str, ...]
+    stem: str
+    extension: str = ""
+    name: str = ""
+    size: int | None = None
+    change: str = ""
+    changed_at: datetime | None = None
+    fields: Mapping[str, str] = attrs.field(factory=dict, converter=dict, eq=False)
+    skip: str | None = None
+    link: Secret | None = attrs.field(default=None, repr=False, eq=False)
+
+
+@attrs.frozen(kw_only=True)
+class Price:
+    """
+    What a set of files costs in metered requests, before anything is sent.
+
+    Args:
+        listing: Requests for one listing, at the least.
+        per_file: Metered requests for the content of one file; 0 where downloads do not count.
+        exact: Whether ``listing`` is the number, and not just the least.
+    """
+
+    listing: int
+    per_file: int
+    exact: bool = False
+
+
+class FileSet(Protocol):
+    """
+    A query for files that can be walked any number of times.
+
+    ``scope`` names the query (it bounds watermark and pruning only). ``narrowed`` says that the set was filtered by the
+    caller or by a watermark, so that what is missing from it may still exist; such a set never prunes.
+    """
+
+    @property
+    def scope(self) -> str:
+        """The name of the query, without any secret."""
+        ...
+
+    @property
+    def narrowed(self) -> bool:
+        """Whether files that exist may be missing from it."""
+        ...
+
+    def __aiter__(self) -> AsyncIterator[RemoteFile]:
+        """List the files, page by page as they are asked for."""
+        ...
+
+    async def open(self, file: RemoteFile, *, offset: int = 0, validator: str | None = None) -> OpenedFile:
+        """
+        Ask for the content once, from ``offset`` on if the file still matches ``validator``. Never retries.
+
+        Answers 200, 206, 412 and 416 are returned; everything else is raised as the typed error.
+        """
+        ...
+
+    async def find(self, keys: Collection[str]) -> list[RemoteFile]:
+        """Give fresh entries (and fresh links) for some keys; a key that is gone is missing from the answer."""
+        ...
+
+    def since(self, watermark: datetime | None) -> FileSet:
+        """Give the set of what changed since then if the service can filter on it, else the set itself."""
+        ...
+
+    def price(self) -> Price:
+        """Say what it costs; pure, no request."""
+        ...

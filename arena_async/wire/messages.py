@@ -1,0 +1,235 @@
+"""
+What is sent and what comes back, as plain values, and how any of it is shown without a secret.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from hmac import compare_digest
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import attrs
+
+from arena_async.errors import ConfigurationError
+
+__all__ = ["Headers", "Request", "Response", "Secret", "join_path", "printable", "scrub", "segment", "show_url"]
+
+
+class Secret:
+    """
+    A piece of text that must not be shown: its ``repr``, ``str``, copies for ``attrs.asdict`` and pickles are masked.
+
+    Only :meth:`reveal` gives the text, and only the places that send it call that.
+    """
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str | None) -> None:
+        self._text = text
+
+    def reveal(self) -> str:
+        """
+        Give the text.
+
+        Raises:
+            ConfigurationError: It was lost on the way through a pickle.
+        """
+        if self._text is None:
+            raise ConfigurationError("A secret does not survive pickling; make the credentials anew on this side.")
+        return self._text
+
+    def __bool__(self) -> bool:
+        return bool(self._text)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and compare_digest((self._text or "").encode("utf-8", "surrogatepass"), (other._text or "").encode("utf-8", "surrogatepass"))
+
+    def __hash__(self) -> int:
+        return hash((Secret, self._text))
+
+    def __repr__(self) -> str:
+        return "***"
+
+    def __copy__(self) -> Secret:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Secret:
+        return self
+
+    def __reduce__(self) -> tuple[type[Secret], tuple[None]]:
+        return Secret, (None,)
+
+
+@attrs.frozen(init=False, repr=False)
+class Headers:
+    """
+    The headers of an answer, looked up without regard to case. Values that came several times keep their order.
+
+    Its ``repr`` shows the names only.
+    """
+
+    pairs: tuple[tuple[str, str], ...]
+
+    def __init__(self, pairs: Iterable[tuple[str, str]] = ()) -> None:
+        self.__attrs_init__(tuple((str(name), str(value)) for name, value in pairs))
+
+    def get(self, name: str, default: str | None = None) -> str | None:
+        """Give the first value under ``name``, or ``default``."""
+        return next(iter(self.get_all(name)), default)
+
+    def get_all(self, name: str) -> tuple[str, ...]:
+        """Give every value under ``name``, in the order they came."""
+        wanted = name.lower()
+        return tuple(value for key, value in self.pairs if key.lower() == wanted)
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and bool(self.get_all(name))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict.fromkeys(name for name, _ in self.pairs))
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __repr__(self) -> str:
+        return f"Headers({', '.join(self)})"
+
+
+def _pairs(values: Any) -> tuple[tuple[str, str], ...]:
+    """Take a mapping or pairs, drop what is None, and make text of the rest."""
+    items = values.items() if hasattr(values, "items") else values
+    return tuple((str(name), _text(value)) for name, value in items if value is not None)
+
+
+def _text(value: object) -> str:
+    """Write a parameter as the services spell it: ``true`` and ``false`` in lower case."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+@attrs.frozen(kw_only=True)
+class Request:
+    """
+    One request, before anybody has decided when and with which credential it leaves.
+
+    Args:
+        method: ``GET``, ``POST``, ``PUT`` and so on.
+        path: Below the base URL and starting with ``/`` (build it with :func:`join_path`), or an absolute URL, which is
+            sent byte for byte and gets a credential only at the API's own origin.
+        params: The query, as a mapping or as pairs; what is None is left out.
+        headers: Headers of this request alone.
+        json: A small JSON body.
+        form: A form body, as pairs.
+        scope: Which credential goes with it: ``""`` for the only one, the vendor's scope name where there are several,
+            None for none at all.
+        metered: Whether it counts against the allowance of the service.
+        shown_as: What to show instead of the address, where even the path says too much.
+    """
+
+    method: str
+    path: str
+    params: tuple[tuple[str, str], ...] = attrs.field(default=(), converter=_pairs)
+    headers: tuple[tuple[str, str], ...] = attrs.field(default=(), converter=_pairs, repr=False)
+    json: Any = attrs.field(default=None, repr=False)
+    form: tuple[tuple[str, str], ...] = attrs.field(default=(), converter=_pairs, repr=False)
+    scope: str | None = ""
+    metered: bool = True
+    shown_as: str | None = None
+
+    @property
+    def line(self) -> str:
+        """Method and address without the query: the form that may be shown and logged."""
+        return f"{self.method} {self.shown_as or show_url(self.path)}"
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether sending it twice does no more than sending it once, by its method."""
+        return self.method in ("GET", "HEAD")
+
+    @property
+    def absolute(self) -> bool:
+        """Whether ``path`` is a whole URL."""
+        return not self.path.startswith("/")
+
+    def __repr__(self) -> str:
+        return f"<Request {self.line}>"
+
+
+@attrs.frozen(kw_only=True)
+class Response:
+    """
+    One whole, small answer.
+
+    Args:
+        status: The HTTP status.
+        headers: Its headers.
+        body: Its body, decoded from any transfer or content encoding.
+        request: The line of the request that got it, without its query.
+    """
+
+    status: int
+    headers: Headers = Headers()
+    body: bytes = attrs.field(default=b"", repr=False)
+    request: str = ""
+
+
+def segment(value: object, *, what: str = "identifier") -> str:
+    """
+    Encode one value as exactly one path segment.
+
+    Raises:
+        ConfigurationError: It is empty, ``.`` or ``..``, or has control characters, so that it would name something
+            else than one object.
+    """
+    text = str(value)
+    if isinstance(value, bool) or value is None or not text.strip() or text in (".", ".."):
+        raise ConfigurationError(f"The {what} is {value!r}; it must be the identifier the service gave.")
+    if any(ord(letter) < 32 or ord(letter) == 127 for letter in text) or "\\" in text or "/" in text:
+        raise ConfigurationError(f"The {what} {printable(text)!r} has characters that no identifier of the service has.")
+    try:
+        return quote(text, safe="")
+    except UnicodeEncodeError:
+        raise ConfigurationError(f"The {what} {printable(text)!r} is not valid text.") from None
+
+
+def join_path(template: str, **parts: object) -> str:
+    """
+    Fill a path template such as ``/extracts/{extract}/runs`` with encoded segments.
+
+    Raises:
+        ConfigurationError: One of the parts is not a single safe segment.
+    """
+    return template.format(**{name: segment(value, what=name.replace("_", " ")) for name, value in parts.items()})
+
+
+def show_url(url: str) -> str:
+    """Show an address without user, query and fragment: host and path for a whole URL, the path for a relative one."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        return "<not a URL>"
+    place = f"{parts.scheme}://{host}{f':{port}' if port else ''}" if parts.scheme or host else ""
+    return printable(f"{place}{parts.path}", most=300)
+
+
+def printable(text: str, *, most: int = 200) -> str:
+    """Escape control, bidirectional and unpaired characters, and cut after ``most`` characters."""
+    cut = text if len(text) <= most else f"{text[:most]}... ({len(text)} characters)"
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode("ascii") for c in cut)
+
+
+#: Names of values that are secret wherever they turn up in text: signed links, tokens, sessions, logins.
+_SECRET = re.compile(
+    r"""(?ix) (["']? \b
+        (?: sig | skoid | sktid | signature | x-amz-[a-z-]+ | token | access_?token | webtoken | client_?secret
+          | arena_?session_?id | password | secret | authorization )
+        \b ["']? \s* (?: = | : | %3d ) \s* (?: ["'] | bearer \s+ | basic \s+ )* )
+        [^\s"'&<>,;}]+ """
+)
+
+
+def scrub(text: str, *, most: int = 400) -> str:
+    """Make text of somebody else's showable: values of secret names become ``***``; the rest is escaped and cut."""
+    return printable(_SECRET.sub(r"\1***", text), most=most)
