@@ -197,11 +197,17 @@ class Price:
         listing: Requests for one listing, at the least.
         per_file: Metered requests for the content of one file; 0 where downloads do not count.
         exact: Whether ``listing`` is the number, and not just the least.
+        remaining: Requests the service last said are left, or None while that is not known or not counted.
+        reserve: Requests the caller wants left untouched.
+        resets_at: When the allowance starts anew (aware), or None.
     """
 
     listing: int
     per_file: int
     exact: bool = False
+    remaining: int | None = None
+    reserve: int = 0
+    resets_at: datetime | None = None
 
 
 class FileSet(Protocol):
@@ -220,6 +226,11 @@ class FileSet(Protocol):
     @property
     def narrowed(self) -> bool:
         """Whether files that exist may be missing from it."""
+        ...
+
+    @property
+    def requests_sent(self) -> int:
+        """Metered requests that its session has sent so far, for the report."""
         ...
 
     def __aiter__(self) -> AsyncIterator[RemoteFile]:
