@@ -42,7 +42,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Self
 
 __all__ = [
     "AccountLockedError",
@@ -316,7 +316,7 @@ class UnsafeNameError(StorageError):
 class TransfersFailedError(ArenaAsyncError, ExceptionGroup[ArenaAsyncError]):
     """Some files of a run failed; ``exceptions`` holds one error per file."""
 
-    def __new__(cls, message: str, exceptions: Sequence[ArenaAsyncError]) -> TransfersFailedError:
+    def __new__(cls, message: str, exceptions: Sequence[ArenaAsyncError]) -> Self:
         """Build the group; ``exceptions`` must not be empty."""
         return super().__new__(cls, message, exceptions)
 

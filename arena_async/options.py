@@ -41,8 +41,9 @@ def _one_of(*allowed: object) -> _Check:
 
     def check(owner: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
         if value not in allowed:
+            choices = ", ".join(map(repr, allowed))
             raise ConfigurationError(
-                f"{type(owner).__name__}.{attribute.name} is {value!r}; it takes one of {', '.join(map(repr, allowed))}."
+                f"{type(owner).__name__}.{attribute.name} is {value!r}; it takes one of {choices}."
             )
 
     return check
@@ -147,9 +148,7 @@ class TransferOptions:
     durability: Durability = attrs.field(default="group", validator=_one_of("group", "each", "off"))
     digest: Literal["sha256"] | None = attrs.field(default="sha256", validator=_one_of("sha256", None))
     layout: str | None = None
-    max_file_size: int | None = attrs.field(
-        default=None, validator=attrs.validators.optional(_number(0, whole=True))
-    )
+    max_file_size: int | None = attrs.field(default=None, validator=attrs.validators.optional(_number(0, whole=True)))
 
     def __attrs_post_init__(self) -> None:
         """Refuse sizes that would make the promise about memory worthless."""

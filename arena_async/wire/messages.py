@@ -1,6 +1,4 @@
-"""
-What is sent and what comes back, as plain values, and how any of it is shown without a secret.
-"""
+"""What is sent and what comes back, as plain values, and how any of it is shown without a secret."""
 
 from __future__ import annotations
 
@@ -44,7 +42,9 @@ class Secret:
         return bool(self._text)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Secret) and compare_digest((self._text or "").encode("utf-8", "surrogatepass"), (other._text or "").encode("utf-8", "surrogatepass"))
+        return isinstance(other, Secret) and compare_digest(
+            (self._text or "").encode("utf-8", "surrogatepass"), (other._text or "").encode("utf-8", "surrogatepass")
+        )
 
     def __hash__(self) -> int:
         return hash((Secret, self._text))
@@ -186,7 +186,9 @@ def segment(value: object, *, what: str = "identifier") -> str:
     if isinstance(value, bool) or value is None or not text.strip() or text in (".", ".."):
         raise ConfigurationError(f"The {what} is {value!r}; it must be the identifier the service gave.")
     if any(ord(letter) < 32 or ord(letter) == 127 for letter in text) or "\\" in text or "/" in text:
-        raise ConfigurationError(f"The {what} {printable(text)!r} has characters that no identifier of the service has.")
+        raise ConfigurationError(
+            f"The {what} {printable(text)!r} has characters that no identifier of the service has."
+        )
     try:
         return quote(text, safe="")
     except UnicodeEncodeError:
@@ -217,7 +219,9 @@ def show_url(url: str) -> str:
 def printable(text: str, *, most: int = 200) -> str:
     """Escape control, bidirectional and unpaired characters, and cut after ``most`` characters."""
     cut = text if len(text) <= most else f"{text[:most]}... ({len(text)} characters)"
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode("ascii") for c in cut)
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode("ascii") for c in cut
+    )
 
 
 #: Names of values that are secret wherever they turn up in text: signed links, tokens, sessions, logins.
