@@ -1,0 +1,451 @@
+"""
+From the bytes of an answer to models, and nowhere else: the only door to cattrs.
+
+The rules of the wire, all of them:
+
+* Keys are camelCase on the wire and snake_case on a model. A field with an odd spelling lists the names it goes by:
+  ``attrs.field(metadata={"wire": ("arenaSessionId", "arena_session_id")})``; the first one that is there and not null
+  is taken. Such a list replaces the camelCase name.
+* A key that no field took is kept, as it came, in the field ``unknown: dict[str, Any]``, where the model has one.
+* A missing key, or null, gives the field's default. A field without a default and without ``| None`` is required.
+* Whole numbers may come as text; text may come as a number; true and false may come as text. Empty text is no number.
+* Date-times are read by :func:`read_datetime`. One that cannot be read is None, and its raw text stays in ``unknown``.
+  One without a zone stays naive, unless the field says what it means: ``metadata={"zone": datetime.UTC}``.
+* Arrays become lists or tuples, objects become models, ``dict[str, ...]`` or whatever ``Any`` came, links and tokens
+  become :class:`~arena_async.wire.messages.Secret` where the model says so.
+
+Types of a model are resolved when it is first decoded, so its annotations must be importable at run time.
+"""
+
+from __future__ import annotations
+
+import collections.abc
+import functools
+import json
+import math
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
+from typing import Any, NoReturn, TypeVar, Union, get_args, get_origin
+
+import attrs
+import cattrs
+
+from arena_async.errors import DecodeError
+from arena_async.wire.messages import Secret, printable
+
+__all__ = ["decode", "parse_json", "read_datetime"]
+
+T = TypeVar("T")
+
+_BOM = b"\xef\xbb\xbf"
+#: Levels of brackets. Documented bodies have about ten.
+_DEEPEST = 100
+_NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+#: Lines of an error; a page of 400 wrong rows says the same thing 400 times.
+_MOST_PROBLEMS = 20
+
+_NUMBER = re.compile(r"\s*[+-]?[0-9]{1,30}(?:\.0*)?\s*")
+_INSTANT = re.compile(
+    r"""(?xi) \s* (?P<day>[0-9]{4}-[0-9]{2}-[0-9]{2})
+        (?: [t\ ] (?P<hour>[0-9]{2}) : (?P<minute>[0-9]{2})
+            (?: : (?P<second>[0-9]{2}) (?: [.,] (?P<fraction>[0-9]*) )? )?
+            \s* (?P<zone> z | utc | gmt | [+-][0-9]{2} (?: :? [0-9]{2} )? )? )? \s* """
+)
+
+
+def parse_json(body: bytes, *, request: str = "") -> Any:
+    """
+    Parse the body of an answer, whatever its ``Content-Type`` says: JSON is UTF-8.
+
+    A byte order mark is let through. NaN and infinities, numbers of thousands of digits, and more than 100 levels of
+    brackets are refused, because nothing after this point could do anything sensible with them.
+
+    Args:
+        body: The body, free of any content encoding.
+        request: The line of the request, for the error.
+
+    Raises:
+        DecodeError: It is empty, an HTML page, no UTF-8, or no JSON.
+    """
+    text = body.removeprefix(_BOM).strip(b" \t\r\n")
+    if not text:
+        _refuse("$: the body is empty", request=request)
+    if text.startswith(b"<"):
+        _refuse(
+            "$: the body is an HTML or XML page",
+            request=request,
+            advice="A proxy, a login page or a gateway answered in its place; check the base URL and the proxy.",
+        )
+    if _too_deep(text):
+        _refuse(f"$: more than {_DEEPEST} levels of brackets", request=request)
+    value, problem = _load(text)
+    # Raised out here: the parser's own errors hold the whole body, and a chained error would carry it along.
+    if problem is not None:
+        _refuse(f"$: {problem}", request=request)
+    return value
+
+
+def decode(payload: Any, model: type[T], *, request: str = "") -> T:
+    """
+    Make a model, or a list or tuple of models, of parsed JSON, by the rules at the top of this module.
+
+    Args:
+        payload: What :func:`parse_json` gave, or a part of it.
+        model: An attrs class, or ``list[...]``, ``tuple[..., ...]``, ``dict[str, ...]`` of one.
+        request: The line of the request, for the error.
+
+    Raises:
+        DecodeError: ``problems`` has one line for each wrong place, with its path and never with its value.
+    """
+    try:
+        return _converter().structure(payload, model)
+    except _WrongError as wrong:
+        problems = [f"{printable(path)}: {text}" for path, text in wrong.places]
+    return _refuse(*problems, request=request)
+
+
+def read_datetime(text: str) -> datetime | None:
+    """
+    Read an ISO 8601 date-time leniently: any number of fraction digits, ``T`` or a space, ``Z``, ``UTC`` or an offset.
+
+    The offset is kept. Without one the result is naive. A date alone is its midnight. None when the text is no
+    date-time, and for the year 1, which stands for "never" in some services.
+    """
+    match = _INSTANT.fullmatch(text)
+    if match is None:
+        return None
+    fraction = ((match["fraction"] or "") + "000000")[:6]
+    clock = f"{match['hour'] or '00'}:{match['minute'] or '00'}:{match['second'] or '00'}.{fraction}"
+    try:
+        local = datetime.fromisoformat(f"{match['day']}T{clock}")
+        return None if local.year == 1 else local.replace(tzinfo=_zone(match["zone"]))
+    except ValueError:
+        return None
+
+
+def _zone(text: str | None) -> tzinfo | None:
+    """Read ``Z``, ``UTC``, ``+02:00``, ``+0200`` or ``+02``."""
+    if text is None:
+        return None
+    if text[0] not in "+-":
+        return UTC
+    digits = text[1:].replace(":", "")
+    minutes = int(digits[:2]) * 60 + int(digits[2:] or 0)
+    return timezone(timedelta(minutes=-minutes if text[0] == "-" else minutes))
+
+
+def _load(text: bytes) -> tuple[Any, str | None]:
+    """Parse, or say in words why not."""
+    try:
+        return json.loads(text.decode("utf-8"), parse_constant=_no_constant, parse_float=_finite), None
+    except UnicodeDecodeError as error:
+        return None, f"not UTF-8 at byte {error.start}"
+    except json.JSONDecodeError as error:
+        return None, f"not JSON: {error.msg} at character {error.pos} of {len(text)}"
+    except RecursionError:
+        return None, "too many levels of brackets"
+    except ValueError as error:
+        return None, "a number that is not finite" if "finite" in str(error) else "a number of too many digits"
+
+
+def _no_constant(name: str) -> NoReturn:
+    """Refuse ``NaN`` and ``Infinity``, which are no JSON."""
+    raise ValueError(f"{name} is not finite")
+
+
+def _finite(text: str) -> float:
+    """Read a number with a fraction or an exponent; ``1e999`` would be infinite."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError("not finite")
+    return number
+
+
+def _too_deep(text: bytes) -> bool:
+    """
+    Say whether balanced brackets lie too deep, in a few passes at C speed.
+
+    Unbalanced ones are left to the parser, which refuses them anyway.
+    """
+    outside_strings = b"".join(text.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')[::2])
+    brackets = outside_strings.translate(None, _NOT_BRACKETS)
+    for _ in range(_DEEPEST):
+        inner = brackets.replace(b"[]", b"").replace(b"{}", b"")
+        if len(inner) == len(brackets):
+            return False
+        brackets = inner
+    return bool(brackets)
+
+
+def _refuse(*problems: str, request: str, advice: str = "") -> NoReturn:
+    """Raise the error of some problems."""
+    shown = problems[:_MOST_PROBLEMS]
+    if len(problems) > len(shown):
+        shown += (f"and {len(problems) - len(shown)} more of the kind",)
+    more = f" (and {len(problems) - 1} more; see problems)" if len(problems) > 1 else ""
+    advice = advice or "The service may have changed; update the library, or report the request and this line."
+    raise DecodeError(
+        f"{request or 'An answer'}: the payload is not what the service documents, {shown[0]}{more}. {advice}",
+        problems=shown,
+        request=request or None,
+    )
+
+
+class _WrongError(Exception):
+    """Places in a payload that are wrong, on their way up to :func:`decode`."""
+
+    def __init__(self, *places: tuple[str, str]) -> None:
+        super().__init__()
+        self.places = places
+
+    def below(self, step: str) -> list[tuple[str, str]]:
+        """Give the places as seen from one level up."""
+        return [(f"${step}{path[1:]}", text) for path, text in self.places]
+
+
+_KINDS = {dict: "an object", list: "an array", str: "text", bool: "true or false", int: "a number", float: "a number"}
+
+
+def _wrong(value: object, wanted: str) -> _WrongError:
+    """Say what was wanted and what kind of thing came, never its value."""
+    came = "null" if value is None else _KINDS.get(type(value), "something else")
+    return _WrongError(("$", f"{came} where {wanted} was expected"))
+
+
+@functools.cache
+def _converter() -> cattrs.Converter:
+    """Build the one converter. It is complete when it leaves here and is never changed afterwards."""
+    converter = cattrs.Converter()
+    for kind, read in (
+        (int, _int),
+        (float, _float),
+        (str, _str),
+        (bool, _bool),
+        (datetime, _datetime),
+        (Secret, _secret),
+    ):
+        converter.register_structure_hook(kind, read)
+
+    # A plain function, not a bound method or partial: cattrs looks at the signature of a factory.
+    def arrays(kind: Any) -> Callable[[Any, Any], Any]:
+        return _array_reader(kind, converter)
+
+    def objects(kind: Any) -> Callable[[Any, Any], Any]:
+        return _object_reader(kind, converter)
+
+    def models(kind: Any) -> Callable[[Any, Any], Any]:
+        return _model_reader(kind, converter)
+
+    converter.register_structure_hook_factory(lambda kind: _bare(kind) in _ARRAYS, arrays)
+    converter.register_structure_hook_factory(lambda kind: _bare(kind) in _OBJECTS, objects)
+    converter.register_structure_hook_factory(lambda kind: isinstance(kind, type) and attrs.has(kind), models)
+    return converter
+
+
+_ARRAYS = (list, tuple, collections.abc.Sequence)
+_OBJECTS = (dict, collections.abc.Mapping)
+
+
+def _bare(kind: Any) -> Any:
+    """Give ``list`` for ``list[int]``, and ``int`` for ``int``."""
+    return get_origin(kind) or kind
+
+
+def _int(value: Any, _: Any = None) -> int:
+    """Read a whole number, which may come as text or with a fraction of nothing."""
+    if isinstance(value, str) and _NUMBER.fullmatch(value):
+        return int(value.partition(".")[0])
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise _wrong(value, "a whole number")
+    return value
+
+
+def _float(value: Any, _: Any = None) -> float:
+    """Read a number, which may come as text."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        raise _wrong(value, "a number")
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise _wrong(value, "a number")
+    return number
+
+
+def _str(value: Any, _: Any = None) -> str:
+    """Read text, which may come as a number."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise _wrong(value, "text")
+    return str(value)
+
+
+def _bool(value: Any, _: Any = None) -> bool:
+    """Read true or false, which may come as text."""
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value.strip().lower() in ("true", "false"):
+        return value.strip().lower() == "true"
+    raise _wrong(value, "true or false")
+
+
+def _secret(value: Any, _: Any = None) -> Secret:
+    """Read text that must not be shown."""
+    return Secret(_str(value))
+
+
+def _datetime(value: Any, _: Any = None) -> datetime:
+    """Read a date-time, or say that it cannot be read."""
+    moment = read_datetime(value) if isinstance(value, str) else None
+    if moment is None:
+        raise _wrong(value, "a date-time")
+    return moment
+
+
+def _array_reader(kind: Any, converter: cattrs.Converter) -> Callable[[Any, Any], Any]:
+    """Build the reader of an array."""
+    item = (get_args(kind) or (Any,))[0]
+    make = list if _bare(kind) is list else tuple
+
+    def read(value: Any, _: Any) -> Any:
+        if not isinstance(value, (list, tuple)):
+            raise _wrong(value, "an array")
+        items, places = [], []
+        for index, element in enumerate(value):
+            try:
+                items.append(converter.structure(element, item))
+            except _WrongError as wrong:
+                places += wrong.below(f"[{index}]")
+        if places:
+            raise _WrongError(*places)
+        return make(items)
+
+    return read
+
+
+def _object_reader(kind: Any, converter: cattrs.Converter) -> Callable[[Any, Any], Any]:
+    """Build the reader of an object with free keys."""
+    item = (get_args(kind) or (str, Any))[1]
+
+    def read(value: Any, _: Any) -> Any:
+        if not isinstance(value, dict):
+            raise _wrong(value, "an object")
+        items, places = {}, []
+        for key, element in value.items():
+            try:
+                items[key] = converter.structure(element, item)
+            except _WrongError as wrong:
+                places += wrong.below(f".{key}")
+        if places:
+            raise _WrongError(*places)
+        return items
+
+    return read
+
+
+@attrs.frozen
+class _Field:
+    """One field of a model, as the wire knows it."""
+
+    name: str
+    names: tuple[str, ...]
+    kind: Any
+    required: bool
+    optional: bool
+    dated: bool
+    textless: bool
+    zone: tzinfo | None
+
+
+def _field(attribute: attrs.Attribute[Any]) -> _Field:
+    """Learn what the wire may call a field and what may come for it."""
+    head, *rest = attribute.name.split("_")
+    names = attribute.metadata.get("wire", head + "".join(part.capitalize() for part in rest))
+    kind = attribute.type if attribute.type is not None else Any
+    kinds = get_args(kind) if _is_union(kind) else (kind,)
+    optional = kind is Any or type(None) in kinds
+    return _Field(
+        name=attribute.alias or attribute.name,
+        names=(names,) if isinstance(names, str) else tuple(names),
+        kind=kind,
+        required=attribute.default is attrs.NOTHING and not optional,
+        optional=optional and attribute.default is attrs.NOTHING,
+        dated=datetime in kinds,
+        textless=bool({int, float} & set(kinds)) and str not in kinds,
+        zone=attribute.metadata.get("zone"),
+    )
+
+
+def _is_union(kind: Any) -> bool:
+    """Say whether a type is ``A | B`` or ``Optional[A]``."""
+    origin = get_origin(kind)
+    return origin is Union or getattr(origin, "__name__", "") == "UnionType"
+
+
+def _model_reader(model: type[Any], converter: cattrs.Converter) -> Callable[[Any, Any], Any]:
+    """Build the reader of a model."""
+    attributes = [attribute for attribute in attrs.fields(attrs.resolve_types(model)) if attribute.init]
+    fields = tuple(_field(attribute) for attribute in attributes if attribute.name != "unknown")
+    keeps_unknown = len(fields) < len(attributes)
+
+    def read(value: Any, _: Any) -> Any:
+        if not isinstance(value, dict):
+            raise _wrong(value, "an object")
+        unknown = dict(value)
+        values: dict[str, Any] = {}
+        places: list[tuple[str, str]] = []
+        for field in fields:
+            try:
+                _read_field(field, value, values, unknown, converter)
+            except _WrongError as wrong:
+                places += wrong.below(f".{next((name for name in field.names if name in value), field.names[0])}")
+        if places:
+            raise _WrongError(*places)
+        if keeps_unknown:
+            values["unknown"] = unknown
+        return model(**values)
+
+    return read
+
+
+def _read_field(
+    field: _Field, source: dict[str, Any], values: dict[str, Any], unknown: dict[str, Any], converter: cattrs.Converter
+) -> None:
+    """Take the value of one field out of ``source`` into ``values``, and its key out of ``unknown``."""
+    found = next((name for name in field.names if source.get(name) is not None), None)
+    empty = found is not None and field.textless and not field.required and source[found] == ""
+    if found is None or empty:
+        if field.required:
+            raise _WrongError(("$", "missing or null, and it is required"))
+        if field.optional:
+            values[field.name] = None
+        for name in field.names:
+            unknown.pop(name, None)
+        return
+    if field.dated and not field.required and not _readable(source[found]):
+        values[field.name] = None
+        if _means_never(source[found]):
+            unknown.pop(found)
+        return
+    result = converter.structure(source[found], field.kind)
+    if isinstance(result, datetime) and result.tzinfo is None and field.zone is not None:
+        result = result.replace(tzinfo=field.zone)
+    values[field.name] = result
+    for name in field.names:
+        if name == found or source.get(name) is None:
+            unknown.pop(name, None)
+
+
+def _readable(value: Any) -> bool:
+    """Say whether a value is a date-time that can be read."""
+    return isinstance(value, str) and read_datetime(value) is not None
+
+
+def _means_never(value: Any) -> bool:
+    """Say whether a value stands for no date: nothing at all, or the first instant of the year 1."""
+    return value == "" or (isinstance(value, str) and value.startswith("0001-01-01"))
