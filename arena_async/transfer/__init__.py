@@ -1,0 +1,3 @@
+"""
+Bringing files home: what to do with each, the bytes on their way to the disk, the commit, and the memory of it all.
+"""
