@@ -7,14 +7,45 @@ closed, whichever kind of cancellation it was. This is the one place where threa
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
-from concurrent.futures import Executor
-from typing import ParamSpec, TypeVar
+from concurrent.futures import Executor, ThreadPoolExecutor
+from functools import partial
+from typing import Any, ParamSpec, TypeVar
 
-__all__ = ["Lane", "Threads", "run_to_end"]
+import anyio
+import anyio.lowlevel
+
+from arena_async.errors import ClosedError
+
+__all__ = ["Lane", "Threads", "run_to_end", "wait_to_end"]
 
 T = TypeVar("T")
 P = ParamSpec("P")
+
+
+async def wait_to_end(work: asyncio.Future[Any]) -> None:
+    """
+    Wait until ``work`` is done, whatever happens to the waiting task; ``work`` itself is never cancelled.
+
+    A cancellation, native or anyio's, is delivered after the end; an error of ``work`` counts as seen then.
+    """
+    cancelled: asyncio.CancelledError | None = None
+    # anyio cancels again at every turn of the loop; behind a shield it waits, instead of making this a busy loop.
+    with anyio.CancelScope(shield=True):
+        while not work.done():
+            try:
+                await asyncio.wait([work])
+            except asyncio.CancelledError as reason:
+                cancelled = reason
+    try:
+        if cancelled is not None:
+            raise cancelled
+        await anyio.lowlevel.checkpoint_if_cancelled()
+    except asyncio.CancelledError:
+        if not work.cancelled():
+            work.exception()
+        raise
 
 
 async def run_to_end(executor: Executor, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -23,7 +54,9 @@ async def run_to_end(executor: Executor, call: Callable[P, T], *args: P.args, **
 
     A cancellation, native or anyio's, is delivered after the call has ended; its result is then dropped.
     """
-    raise NotImplementedError
+    work = asyncio.get_running_loop().run_in_executor(executor, partial(call, *args, **kwargs))
+    await wait_to_end(work)
+    return work.result()
 
 
 class Threads:
@@ -36,7 +69,24 @@ class Threads:
     """
 
     def __init__(self, count: int, *, name: str) -> None:
-        raise NotImplementedError
+        self._executor = ThreadPoolExecutor(count, thread_name_prefix=name)
+        self._name = name
+        self._under_way: set[asyncio.Future[Any]] = set()
+        self._closed = False
+
+    def start(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
+        """
+        Let a thread run ``call`` and give its future, which must be waited for with :func:`wait_to_end`.
+
+        Raises:
+            ClosedError: The threads were ended before.
+        """
+        if self._closed:
+            raise ClosedError(f"{self._name}: its threads were ended; work can no longer be given to them.")
+        work = asyncio.get_running_loop().run_in_executor(self._executor, partial(call, *args, **kwargs))
+        self._under_way.add(work)
+        work.add_done_callback(self._under_way.discard)
+        return work
 
     async def run(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """
@@ -45,11 +95,20 @@ class Threads:
         Raises:
             ClosedError: The threads were ended before.
         """
-        raise NotImplementedError
+        work = self.start(call, *args, **kwargs)
+        await wait_to_end(work)
+        return work.result()
 
     async def aclose(self) -> None:
         """End the threads after what they are doing. Safe to call twice."""
-        raise NotImplementedError
+        self._closed = True
+        try:
+            while self._under_way:
+                await wait_to_end(next(iter(self._under_way)))
+        finally:
+            # Every call has ended, even when this task was cancelled meanwhile, unless there were several: those are
+            # short, and their threads must not outlive this object.
+            self._executor.shutdown(wait=True)
 
 
 class Lane:
@@ -58,8 +117,8 @@ class Lane:
 
     ::
 
-        while count := await stream.readinto(lane.buffer()):     # fills one buffer while the thread empties the other
-            await lane.put(take, count)                          # take(memoryview of the filled part) runs on the thread
+        while count := await stream.readinto(lane.buffer()):  # one buffer is filled while the other is emptied
+            await lane.put(take, count)                       # take(memoryview of what is filled) on the thread
         await lane.settle()
 
     Args:
@@ -68,11 +127,18 @@ class Lane:
     """
 
     def __init__(self, *, chunk_size: int, name: str = "arena_async-lane") -> None:
-        raise NotImplementedError
+        self._threads = Threads(1, name=name)
+        self._chunk_size = chunk_size
+        self._buffers: list[memoryview] = []
+        self._turn = 0
+        self._pending: asyncio.Future[object] | None = None
 
     def buffer(self) -> memoryview:
         """Give the whole buffer that the thread is not using. The same one until :meth:`put` was called."""
-        raise NotImplementedError
+        if not self._buffers:
+            # Pages of a fresh bytearray cost nothing until they are written to, so small files stay small.
+            self._buffers = [memoryview(bytearray(self._chunk_size)) for _ in range(2)]
+        return self._buffers[self._turn]
 
     async def put(self, call: Callable[[memoryview], object], count: int) -> None:
         """
@@ -80,27 +146,45 @@ class Lane:
 
         Waits for the call before and raises what that one raised; then nothing is handed over. A cancellation is
         delivered when the call before has ended, and then nothing is handed over either.
-        """
-        raise NotImplementedError
-
-    async def settle(self) -> None:
-        """Wait for what was handed over and raise what it raised."""
-        raise NotImplementedError
-
-    async def abandon(self) -> None:
-        """Wait for what was handed over and forget how it ended: the slot is clean for the next file."""
-        raise NotImplementedError
-
-    async def run(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """
-        Run ``call`` on the thread, behind whatever was handed over, to its end. Errors of the latter stay for
-        :meth:`settle`.
 
         Raises:
             ClosedError: The lane was closed before.
         """
-        raise NotImplementedError
+        await self.settle()
+        self._pending = self._threads.start(call, self.buffer()[:count])
+        self._turn = 1 - self._turn
+
+    async def settle(self) -> None:
+        """Wait for what was handed over and raise what it raised."""
+        pending, self._pending = self._pending, None
+        if pending is None:
+            return
+        await wait_to_end(pending)
+        pending.result()
+
+    async def abandon(self) -> None:
+        """Wait for what was handed over and forget how it ended: the slot is clean for the next file."""
+        pending, self._pending = self._pending, None
+        if pending is None:
+            return
+        await wait_to_end(pending)
+        pending.exception()
+
+    async def run(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """
+        Run ``call`` on the thread, behind whatever was handed over, to its end.
+
+        Errors of what was handed over stay for :meth:`settle`.
+
+        Raises:
+            ClosedError: The lane was closed before.
+        """
+        return await self._threads.run(call, *args, **kwargs)
 
     async def aclose(self) -> None:
         """End the thread after what it is doing. Safe to call twice."""
-        raise NotImplementedError
+        try:
+            await self.abandon()
+        finally:
+            await self._threads.aclose()
+            self._buffers = []
