@@ -1,0 +1,1 @@
+"""Real HTTP on this machine that answers as a service does, and misbehaves on order."""
