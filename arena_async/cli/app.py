@@ -1,0 +1,247 @@
+"""
+The words of the command line: what can be typed, and which job it starts.
+
+Parsing touches neither the network nor the disk; a command imports the job it runs.
+"""
+
+from __future__ import annotations
+
+import inspect
+import shlex
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import attrs
+from cyclopts import App, CycloptsError, Group, Parameter
+from rich.console import Console
+
+from arena_async.cli.output import Output
+from arena_async.cli.running import Exit, run_job
+from arena_async.cli.settings import apply_settings
+from arena_async.errors import ConfigurationError
+from arena_async.providers.registry import PROVIDERS, Provider, Source, Word
+
+__all__ = ["CommandLine", "run"]
+
+_HELP = """\
+Brings home the bulk data of Arena PLM and ActiGraph CentrePoint: every file whole, no request wasted.
+
+Credentials come from the environment or from a file (--env), never from the command line.
+
+Exit codes: 0 ok, 1 failed, 2 usage or settings, 3 some files failed, 4 authentication, 5 quota exhausted, 130 interrupted.
+"""
+
+_TALK = Group("Output", sort_key=9)
+_flag = partial(Parameter, negative="", show_default=False)
+
+#: What a command does once it is parsed.
+_Job = Callable[[Output], Awaitable[int]]
+
+
+@Parameter(name="*")
+@attrs.frozen(kw_only=True)
+class Talk:
+    """How a command talks."""
+
+    json: Annotated[bool, _flag(group=_TALK, help="Write data as one JSON object a line.")] = False
+    quiet: Annotated[bool, _flag(group=_TALK, help="Show nothing but errors (and JSON, if asked for).")] = False
+
+
+@Parameter(name="*")
+@attrs.frozen(kw_only=True)
+class Online(Talk):
+    """How a command that talks to a service does so."""
+
+    env: Annotated[Path | None, Parameter(help="Read settings from a file of NAME=value lines.")] = None
+
+
+@Parameter(name="*")
+@attrs.frozen(kw_only=True)
+class Compare(Online):
+    """The folder that is compared with the service."""
+
+    to: Annotated[Path, Parameter(help="The folder that holds the files, or will.")]
+
+
+@Parameter(name="*")
+@attrs.frozen(kw_only=True)
+class Transfer(Compare):
+    """How files come into a folder."""
+
+    workers: Annotated[int, Parameter(help="Files open at a time, 1 to 256.")] = 8
+
+
+_TALKING, _ONLINE = Talk(), Online()
+
+
+def run(tokens: Sequence[str]) -> int:
+    """Parse and run one command line, and give its exit code."""
+    try:
+        code = CommandLine(tokens).app()(list(tokens), exit_on_error=False, print_error=True)
+    except CycloptsError:
+        return Exit.USAGE
+    return int(code or Exit.OK)
+
+
+class CommandLine:
+    """
+    One command line: the commands, and what to type to go on after an interruption.
+
+    Args:
+        tokens: The words as typed.
+    """
+
+    def __init__(self, tokens: Sequence[str]) -> None:
+        self._again = f"Run it again to go on: {shlex.join(['arena-async', *tokens])}"
+
+    def app(self) -> App:
+        """Build the parser."""
+        app = App(
+            name="arena-async",
+            version=version("arena-async"),
+            help=_HELP,
+            help_format="plaintext",
+            error_console=Console(stderr=True),
+        )
+        app.command(
+            _services("sync", "Make a folder equal to what a service offers.", partial(_files, self._sync, Transfer))
+        )
+        app.command(
+            _services("plan", "Say what sync would do and what it costs.", partial(_files, self._plan, Compare))
+        )
+        app.command(_services("list", "List what a service offers.", partial(_rows, self._list)))
+        for command in (self.verify, self.quota, self.simulate, self.demo):
+            app.command(command)
+        return app
+
+    def verify(
+        self, folder: Annotated[Path, Parameter(help="The folder that sync filled.")], /, *, talk: Talk = _TALKING
+    ) -> int:
+        """Read every file of a folder again and compare it with what was brought home. Needs no network."""
+        from arena_async.cli import jobs
+
+        return self._run(partial(jobs.verify, folder), talk)
+
+    def quota(self, *, online: Online = _ONLINE) -> int:
+        """Say how many requests of the day are left. Costs one request where the service has not said it yet."""
+        from arena_async.cli import jobs
+
+        return self._run(jobs.quota, online)
+
+    def simulate(
+        self,
+        service: Annotated[Literal["arena", "centrepoint"], Parameter(help="Which service.")],
+        /,
+        *,
+        port: Annotated[int, Parameter(help="The port; 0 takes a free one.")] = 0,
+        files: Annotated[int, Parameter(help="How many files it offers.")] = 20,
+        size: Annotated[int, Parameter(help="Bytes of each file, about.")] = 100_000,
+        talk: Talk = _TALKING,
+    ) -> int:
+        """Play a service on this machine until Ctrl-C, and print the settings that lead a client there."""
+        from arena_async.cli import simulating
+
+        job = partial(simulating.simulate, PROVIDERS[service], port=port, files=files, size=size)
+        return self._run(job, talk, stopped=Exit.OK)
+
+    def demo(
+        self,
+        *,
+        to: Annotated[Path | None, Parameter(help="A new or empty folder; a temporary one without it.")] = None,
+        talk: Talk = _TALKING,
+    ) -> int:
+        """Show the whole job on this machine, without any account, in a few seconds."""
+        from arena_async.cli import demo
+
+        return self._run(partial(demo.demo, to), talk)
+
+    def _sync(self, provider: Provider, source: Source, words: Mapping[str, Any], chosen: Transfer) -> int:
+        from arena_async.cli import jobs
+
+        job = partial(jobs.sync, provider, source, words, to=chosen.to, workers=chosen.workers)
+        return self._run(job, chosen, hint=f"Stopped. What has arrived is kept. {self._again}")
+
+    def _plan(self, provider: Provider, source: Source, words: Mapping[str, Any], chosen: Compare) -> int:
+        from arena_async.cli import jobs
+
+        return self._run(partial(jobs.plan, provider, source, words, to=chosen.to), chosen)
+
+    def _list(self, provider: Provider, source: Source, positional: tuple[Any, ...], chosen: Online) -> int:
+        from arena_async.cli import jobs
+
+        return self._run(partial(jobs.show, provider, source, positional), chosen)
+
+    def _run(self, job: _Job, talk: Talk, *, hint: str = "Stopped.", stopped: Exit | None = None) -> int:
+        output = Output(json=talk.json, quiet=talk.quiet)
+        if isinstance(talk, Online) and talk.env is not None:
+            try:
+                apply_settings(talk.env)
+            except ConfigurationError as error:
+                output.complain(str(error))
+                return Exit.USAGE
+        return run_job(partial(job, output), output, hint=hint, stopped=stopped)
+
+
+def _services(verb: str, title: str, command: Callable[[Provider, Source], Callable[..., int]]) -> App:
+    """Build ``verb`` with one word for every service and, below it, one for each of its sources."""
+    app = App(name=verb, help=title)
+    for provider in PROVIDERS.values():
+        room = App(name=provider.name, help=f"{provider.title}.")
+        for source in provider.sources:
+            room.command(command(provider, source), name=source.name)
+        app.command(room)
+    return app
+
+
+def _files(start: Callable[..., int], options: type, provider: Provider, source: Source) -> Callable[..., int]:
+    """Make the command that takes the words of a file set."""
+
+    def command(*positional: Any, chosen: Any, **named: Any) -> int:
+        names = (word.name for word in source.words if word.positional)
+        words = {**dict(zip(names, positional, strict=False)), **named}
+        return start(
+            provider, source, {name: _utc(value) for name, value in words.items() if value not in (None, False)}, chosen
+        )
+
+    return _shaped(command, source.words, options, source.help)
+
+
+def _rows(start: Callable[..., int], provider: Provider, source: Source) -> Callable[..., int]:
+    """Make the command that lists, from the outermost rows to the innermost as more words are given."""
+
+    def command(*positional: Any, chosen: Online = _ONLINE) -> int:
+        return start(provider, source, tuple(value for value in positional if value is not None), chosen)
+
+    return _shaped(command, source.path, Online, source.help)
+
+
+def _shaped(command: Callable[..., int], words: Sequence[Word], options: type, doc: str) -> Callable[..., int]:
+    """Give a command the signature that these words and options make."""
+    shape = [_parameter(word) for word in sorted(words, key=lambda word: not word.positional)]
+    default = _ONLINE if options is Online else inspect.Parameter.empty
+    chosen = inspect.Parameter("chosen", inspect.Parameter.KEYWORD_ONLY, annotation=options, default=default)
+    command.__signature__ = inspect.Signature([*shape, chosen])  # type: ignore[attr-defined]
+    command.__annotations__ = {}
+    command.__doc__ = doc
+    return command
+
+
+def _parameter(word: Word) -> inspect.Parameter:
+    is_flag = word.kind is bool
+    parameter = (_flag if is_flag else Parameter)(help=word.help, show_default=False)
+    kind = word.kind if word.required or is_flag else word.kind | None
+    return inspect.Parameter(
+        word.name,
+        inspect.Parameter.POSITIONAL_ONLY if word.positional else inspect.Parameter.KEYWORD_ONLY,
+        default=inspect.Parameter.empty if word.required else False if is_flag else None,
+        annotation=Annotated[kind, parameter],
+    )
+
+
+def _utc(value: Any) -> Any:
+    """Take a moment without a zone as UTC, as the services write theirs."""
+    return value.replace(tzinfo=UTC) if isinstance(value, datetime) and value.tzinfo is None else value
