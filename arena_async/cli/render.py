@@ -113,7 +113,7 @@ class Board:
         lines = [fit("  ".join(head), width), *(_line(row, width) for row in shown)]
         if hidden and height > len(lines):
             lines.append(fit(f"  and {hidden:,} more", width))
-        return [line.rstrip() for line in lines[: max(1, height)]]
+        return [fit(line, width).rstrip() for line in lines[: max(1, height)]]
 
 
 def _line(row: Row, width: int) -> str:

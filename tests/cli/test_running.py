@@ -1,0 +1,231 @@
+"""How a command ends, seen from outside: exit codes, sentences, signals. Each runs in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import pytest
+
+from arena_async import errors
+from arena_async.cli.running import Exit, exit_code, sentence
+
+pytestmark = pytest.mark.process
+
+_HEAD = """
+import asyncio, sys
+from arena_async import errors
+from arena_async.cli.output import Output
+from arena_async.cli.running import run_job
+output = Output(json="--json" in sys.argv)
+async def job():
+"""
+
+
+def start(body: str, *arguments: str) -> subprocess.Popen[str]:
+    """Run the body of a job in a child process."""
+    script = (
+        f"{_HEAD}{textwrap.indent(textwrap.dedent(body), '    ')}\nsys.exit(run_job(job, output, hint='Run it again.'))"
+    )
+    return subprocess.Popen(
+        [sys.executable, "-c", script, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def test_each_kind_of_error_has_its_exit_code() -> None:
+    """Scripts tell settings, logins and the quota from every other failure."""
+    codes = {
+        errors.ConfigurationError("x"): 2,
+        errors.AuthenticationError("x"): 4,
+        errors.AccountLockedError("x"): 4,
+        errors.SessionDisplacedError("x"): 4,
+        errors.QuotaExhaustedError("x"): 5,
+        errors.ThrottledError("x"): 1,
+        errors.TransportError("x"): 1,
+        errors.DiskFullError("x"): 1,
+        RuntimeError("x"): 1,
+    }
+
+    assert {error: int(exit_code(error)) for error in codes} == codes
+
+
+def test_an_unexpected_error_is_told_without_a_secret() -> None:
+    """What is not ours is scrubbed before it is shown."""
+    shown = sentence(ValueError("no https://files/x?sig=s3cr3t for you\nand more"))
+
+    assert "s3cr3t" not in shown
+    assert "\n" not in shown
+    assert shown.startswith("unexpected ValueError: no https://files/x?sig=***")
+
+
+def test_an_error_ends_the_command_with_its_sentence_and_code() -> None:
+    """One line on stderr, nothing on stdout, no traceback."""
+    child = start("raise errors.AuthenticationError('POST /login: 401; the password is wrong. Check ARENA_PASSWORD.')")
+
+    out, err = child.communicate(timeout=20)
+
+    assert (child.returncode, out) == (4, "")
+    assert err == "arena-async: POST /login: 401; the password is wrong. Check ARENA_PASSWORD.\n"
+
+
+def test_with_json_an_error_is_an_object_too() -> None:
+    """Whoever reads stdout learns of the end as well."""
+    child = start("raise errors.QuotaExhaustedError('nothing left')", "--json")
+
+    out, _ = child.communicate(timeout=20)
+
+    assert child.returncode == 5
+    assert out == '{"type": "error", "error": "QuotaExhaustedError", "message": "nothing left"}\n'
+
+
+def test_an_error_in_a_group_is_told_as_itself() -> None:
+    """A group is how tasks hand errors up; people want the error."""
+    child = start(
+        "raise ExceptionGroup('g', [ExceptionGroup('h', [errors.ConfigurationError('ARENA_EMAIL is missing')])])"
+    )
+
+    _, err = child.communicate(timeout=20)
+
+    assert (child.returncode, err) == (2, "arena-async: ARENA_EMAIL is missing\n")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_command_after_its_clean_up(number: signal.Signals) -> None:
+    """SIGINT and SIGTERM cancel the job, let it close what is open, and end with 130 and a hint."""
+    child = start(
+        """
+        try:
+            print("ready", flush=True)
+            await asyncio.sleep(60)
+        finally:
+            print("closed", flush=True)
+        """
+    )
+    assert child.stdout is not None
+    assert child.stdout.readline() == "ready\n"
+
+    child.send_signal(number)
+    out, err = child.communicate(timeout=20)
+
+    assert (child.returncode, out, err) == (130, "closed\n", "Run it again.\n")
+
+
+def test_a_clean_up_that_hangs_is_cut_short() -> None:
+    """The process is gone within two seconds, whatever the job is waiting for."""
+    child = start(
+        """
+        try:
+            print("ready", flush=True)
+            await asyncio.sleep(60)
+        finally:
+            import time
+            time.sleep(60)
+        """
+    )
+    assert child.stdout is not None
+    assert child.stdout.readline() == "ready\n"
+
+    before = time.monotonic()
+    child.send_signal(signal.SIGINT)
+    _, err = child.communicate(timeout=20)
+
+    assert time.monotonic() - before < 2.0
+    assert (child.returncode, err) == (130, "Run it again.\n")
+
+
+def test_a_second_signal_ends_it_at_once() -> None:
+    """Whoever presses Ctrl-C twice does not wait for the clean-up."""
+    child = start(
+        """
+        try:
+            print("ready", flush=True)
+            await asyncio.sleep(60)
+        finally:
+            print("closing", flush=True)
+            await asyncio.sleep(60)
+        """
+    )
+    assert child.stdout is not None
+    assert child.stdout.readline() == "ready\n"
+
+    before = time.monotonic()
+    child.send_signal(signal.SIGINT)
+    assert child.stdout.readline() == "closing\n"
+    child.send_signal(signal.SIGINT)
+    child.communicate(timeout=20)
+
+    assert time.monotonic() - before < 1.0
+    assert child.returncode == 130
+
+
+def test_a_signal_ends_a_command_that_waits_for_its_reader() -> None:
+    """A full pipe that nobody empties does not hold the process."""
+    child = start(
+        """
+        sys.stderr.write("ready\\n"); sys.stderr.flush()
+        while True:
+            output.data("x" * 1000)
+        """
+    )
+    assert child.stderr is not None
+    assert child.stderr.readline() == "ready\n"
+
+    child.send_signal(signal.SIGTERM)
+    code = child.wait(timeout=3)
+    child.communicate()
+
+    assert code == 130
+
+
+def test_a_reader_that_leaves_ends_the_command_quietly() -> None:
+    """``... | head -1`` gives no complaint, and the work behind it stops."""
+    child = start(
+        """
+        while True:
+            output.data("x" * 1000)
+            await asyncio.sleep(0)
+        """
+    )
+    assert child.stdout is not None
+    child.stdout.read(10)
+
+    child.stdout.close()
+    assert child.stderr is not None
+    err = child.stderr.read()
+    child.stderr.close()
+
+    assert (child.wait(timeout=20), err) == (1, "")
+
+
+def test_exit_codes_are_the_documented_numbers() -> None:
+    """They are promises."""
+    assert {code.name: int(code) for code in Exit} == {
+        "OK": 0,
+        "FAILED": 1,
+        "USAGE": 2,
+        "SOME_FAILED": 3,
+        "AUTHENTICATION": 4,
+        "QUOTA": 5,
+        "INTERRUPTED": 130,
+    }
+
+
+def test_without_the_extra_one_line_says_what_to_install() -> None:
+    """A base installation tells how to get the command line, and exits like any wrong use."""
+    script = (
+        "import sys\nsys.modules['cyclopts'] = None\nimport importlib.util\n"
+        "real = importlib.util.find_spec\n"
+        "importlib.util.find_spec = lambda name: None if name == 'cyclopts' else real(name)\n"
+        "from arena_async.__main__ import main\nsys.exit(main())"
+    )
+
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, env=os.environ)
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "arena-async: the command line needs cyclopts; install it with: pip install 'arena-async[cli]'\n"
+    )
