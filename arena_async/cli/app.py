@@ -32,7 +32,8 @@ Brings home the bulk data of Arena PLM and ActiGraph CentrePoint: every file who
 
 Credentials come from the environment or from a file (--env), never from the command line.
 
-Exit codes: 0 ok, 1 failed, 2 usage or settings, 3 some files failed, 4 authentication, 5 quota exhausted, 130 interrupted.
+Exit codes: 0 ok, 1 failed, 2 usage or settings, 3 some files failed, 4 authentication, 5 quota exhausted,
+130 interrupted.
 """
 
 _TALK = Group("Output", sort_key=9)

@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import attrs
 
@@ -96,8 +96,8 @@ class Board:
         self._samples.append((now, self._bytes))
         while len(self._samples) > 2 and now - self._samples[0][0] > _SPEED_OVER:
             self._samples.popleft()
-        (then, before), elapsed = self._samples[0], now - self._samples[0][0]
-        return (self._bytes - before) / elapsed if elapsed > 0 else 0.0
+        then, before = self._samples[0]
+        return (self._bytes - before) / (now - then) if now > then else 0.0
 
     def lines(self, *, width: int, height: int, now: float) -> list[str]:
         """Draw it in at most ``height`` lines of at most ``width`` cells."""
@@ -153,7 +153,7 @@ class View:
         """Whether it redraws itself."""
         return self._output.notes_are_shown and not self._output.quiet
 
-    async def __aenter__(self) -> View:
+    async def __aenter__(self) -> Self:
         if self.live:
             self._drawing = asyncio.create_task(self._draw())
         return self

@@ -18,7 +18,7 @@ def read_settings(path: Path) -> dict[str, str]:
     """
     Read a file of lines ``NAME=value`` or ``export NAME=value``, the form that ``simulate`` prints.
 
-    Values may be quoted as in a shell; empty lines and lines that begin with ``#`` are passed over. Nothing is expanded.
+    Values may be quoted as in a shell; nothing is expanded. Empty lines and comments are passed over.
 
     Raises:
         ConfigurationError: It cannot be read, or a line is something else; the message names the line, not its content.
