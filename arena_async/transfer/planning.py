@@ -1,0 +1,549 @@
+"""
+What to do with each file, and what to do when its content does not come: pure decisions over plain values.
+
+::
+
+    decide(file, entry, on_disk)      fetch, refresh, keep or skip it
+    place(file, layout)               where it goes below the folder
+    judge_failure(error, tries)       ask again after t, renew the link, start over, give up, stop feeding
+    RetryBudget                       retries that all files of one service share
+    Plan                              what a sync would do, as values that can be written down
+"""
+
+from __future__ import annotations
+
+import enum
+import errno
+import json
+import string
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from pathlib import PurePosixPath
+from typing import Any, Literal
+
+import attrs
+
+from arena_async.errors import (
+    ApiError,
+    AuthenticationError,
+    ClosedError,
+    ConfigurationError,
+    ContentError,
+    DeadlineError,
+    DestinationBusyError,
+    IntegrityError,
+    LinkExpiredError,
+    NotFoundError,
+    PermissionDeniedError,
+    QuotaExhaustedError,
+    SourceChangedError,
+    StalledError,
+    StorageError,
+    ThrottledError,
+    TlsError,
+    TransportError,
+    UnsafeNameError,
+)
+from arena_async.options import KIB, RetryPolicy
+from arena_async.transfer.events import Action
+from arena_async.transfer.ledger import Entry
+from arena_async.transfer.storage import FileState
+from arena_async.wire.contracts import Price, RemoteFile
+from arena_async.wire.messages import printable
+from arena_async.wire.names import safe_path, suffix_for_twin
+
+__all__ = [
+    "BACKOFF",
+    "LEAST_PROGRESS",
+    "LONGEST_RETRY_AFTER",
+    "MOST_RESTARTS",
+    "Decision",
+    "Move",
+    "Plan",
+    "PlannedFile",
+    "Recovery",
+    "RetryBudget",
+    "Tries",
+    "decide",
+    "is_newer",
+    "judge_failure",
+    "layout_problem",
+    "place",
+    "twin_key",
+    "twin_path",
+    "worth_remembering",
+]
+
+#: Seconds of a ``Retry-After`` that is waited for; the file fails when the service asks for more.
+LONGEST_RETRY_AFTER = 300.0
+
+#: How often a file is begun anew because the service has another one now.
+MOST_RESTARTS = 2
+
+#: An attempt that brought fewer bytes than this, or than a hundredth of the file, counts as one without progress.
+LEAST_PROGRESS = 64 * KIB
+
+#: Requests for the content of one file, as a multiple of the attempts without progress, whatever the progress.
+_MOST_ASKED = 10
+
+#: The waits between two requests for the content of one file.
+BACKOFF = RetryPolicy()
+
+
+# --------------------------------------------------------------------------------------------------- what to do with it
+
+
+@attrs.frozen(kw_only=True)
+class Decision:
+    """
+    What to do with a file.
+
+    Args:
+        action: The action.
+        reason: Why it is skipped, or "".
+    """
+
+    action: Action
+    reason: str = ""
+
+
+def decide(file: RemoteFile, entry: Entry | None, on_disk: FileState | None, *, path: str, ask_again: bool) -> Decision:
+    """
+    Decide what to do with a file.
+
+    It is kept only when the ledger knows it under this path with this change mark, and what lies there has the size and
+    the time that the ledger wrote down: that something lies there proves nothing.
+
+    Args:
+        file: As listed now.
+        entry: What the ledger knows about it, or None.
+        on_disk: What lies under its final name, or None.
+        path: Where it goes now, below the root.
+        ask_again: Whether to ask for what the service refused for ever the last time.
+    """
+    if file.skip is not None:
+        return Decision(action=Action.SKIP, reason=file.skip)
+    if entry is None:
+        return Decision(action=Action.FETCH)
+    same = entry.change == file.change
+    if entry.state == "skipped":
+        asks = ask_again or not same
+        return Decision(action=Action.FETCH) if asks else Decision(action=Action.SKIP, reason=entry.reason)
+    if on_disk is None or entry.path != path:
+        return Decision(action=Action.FETCH)
+    untouched = on_disk.size == entry.size and on_disk.mtime_ns == entry.mtime_ns
+    return Decision(action=Action.KEEP if same and untouched else Action.REFRESH)
+
+
+def is_newer(change: str, name: str, *, than: tuple[str, str]) -> bool:
+    """Say whether one of two listed rows of the same key is the newer one, by change mark and then by vendor's name."""
+    return (change, name) > than
+
+
+def worth_remembering(error: Exception, file: RemoteFile) -> bool:
+    """
+    Say whether a refusal is for ever, so that later runs need not ask: no content, not allowed, gone.
+
+    A refusal of a signed link says something about the link only. A 400 counts if it bears a number of the vendor's: an
+    empty one is a file server that is away.
+    """
+    if not isinstance(error, ApiError) or error.transient or error.stale_login or file.link is not None:
+        return False
+    if isinstance(error, NotFoundError | PermissionDeniedError):
+        return True
+    return type(error) is ApiError and error.status in (400, 410) and (error.status == 410 or error.code is not None)
+
+
+# --------------------------------------------------------------------------------------------------------- where it goes
+
+
+def layout_problem(layout: str) -> str | None:
+    """Say what is wrong with a layout template, or None: only plain ``{field}`` and text, below the folder."""
+    try:
+        pieces = list(string.Formatter().parse(layout))
+    except ValueError as error:
+        return f"it cannot be read: {error}"
+    for _, field, form, conversion in pieces:
+        if field is None:
+            continue
+        if form or conversion or not field.isidentifier():
+            return f"{{{field}}} is more than the name of a field"
+    folders = layout.split("/")
+    if any(folder.strip() in ("", ".", "..") for folder in folders):
+        return "it has an empty folder, or . or .. among them"
+    if not any(field is not None for _, field, _, _ in pieces):
+        return "it names no field, so that all files would go to one place"
+    return None
+
+
+def place(file: RemoteFile, layout: str | None = None) -> PurePosixPath:
+    """
+    Say where a file goes below the folder: the documented layout of its service, or a template of identifying fields.
+
+    Each component is cleaned on its own after its fields were filled in, and no field can add a component.
+
+    Raises:
+        ConfigurationError: The template is wrong, or names a field that this file does not have.
+        UnsafeNameError: No safe path can be made.
+    """
+    if layout is None:
+        return safe_path(file.parts, file.stem, file.extension)
+    problem = layout_problem(layout)
+    if problem is not None:
+        raise ConfigurationError(f"The layout {printable(layout)!r} cannot be used: {problem}.")
+    fields = {"service": file.service, "stem": file.stem, "extension": file.extension, **file.fields}
+    *folders, last = (_fill(component, fields, layout) for component in layout.split("/"))
+    if file.extension and last.endswith(file.extension):
+        return safe_path(folders, last[: -len(file.extension)], file.extension)
+    return safe_path(folders, last)
+
+
+def _fill(component: str, fields: Mapping[str, str], layout: str) -> str:
+    """Fill one component of a template."""
+    filled = ""
+    for text, field, _, _ in string.Formatter().parse(component):
+        filled += text
+        if field is None:
+            continue
+        if field not in fields:
+            raise ConfigurationError(
+                f"The layout {printable(layout)!r} names {{{field}}}, which these files do not have; they have "
+                f"{', '.join(sorted(fields))}."
+            )
+        filled += fields[field]
+    return filled
+
+
+def twin_path(path: PurePosixPath, name: str, extension: str) -> PurePosixPath:
+    """Say where a row goes whose key another row of the same listing has taken: a mark of its name before the extension."""
+    end = extension if extension and path.name.endswith(extension) else path.suffix
+    stem = path.name[: -len(end)] if end else path.name
+    return path.with_name(f"{stem}{suffix_for_twin(name)}{end}")
+
+
+def twin_key(key: str, name: str) -> str:
+    """Give the key under which such a row is remembered."""
+    return f"{key}{suffix_for_twin(name)}"
+
+
+# ----------------------------------------------------------------------------------------------- when it does not come
+
+
+@attrs.frozen(kw_only=True)
+class Tries:
+    """
+    What was tried for one file so far.
+
+    Args:
+        asked: Requests for its content.
+        fruitless: The last of them that brought no progress worth the name.
+        restarts: Times it was begun anew because the service has another file now.
+        spoiled: Times it was begun anew because the content was not right.
+        renewals: Fresh links since the last answer that brought content.
+        logins: Requests in a row that were refused for a stale login.
+        lost: Requests in a row that a dying connection swallowed.
+    """
+
+    asked: int = 0
+    fruitless: int = 0
+    restarts: int = 0
+    spoiled: int = 0
+    renewals: int = 0
+    logins: int = 0
+    lost: int = 0
+
+    def after(self, *, came: int, total: int | None) -> Tries:
+        """Count one request that brought ``came`` bytes of a file of ``total`` bytes before it failed."""
+        progress = came >= max(LEAST_PROGRESS, (total or 0) // 100)
+        tries = attrs.evolve(self, asked=self.asked + 1, fruitless=1 if progress else self.fruitless + 1)
+        return attrs.evolve(tries, renewals=0, logins=0, lost=0) if came else tries
+
+
+class Move(enum.Enum):
+    """What to do after a request for content failed."""
+
+    #: Ask again, from where the content ends.
+    AGAIN = "again"
+    #: Get a fresh entry with a fresh link, then ask again.
+    RENEW = "renew"
+    #: Get a fresh entry, drop what came, ask for the whole again.
+    RESTART = "restart"
+    #: Drop what came, ask for the whole again.
+    SPOILED = "spoiled"
+    #: The file has failed.
+    GIVE_UP = "give up"
+
+
+@attrs.frozen(kw_only=True)
+class Recovery:
+    """
+    A move, and what belongs to it.
+
+    Args:
+        move: What to do with this file.
+        wait: Seconds to wait before that.
+        drop: Whether what came must go when the file has failed; else the next run goes on with it.
+        stop: Whether other files need not be begun: those of the same service, those for the same disk, or None.
+    """
+
+    move: Move
+    wait: float = 0.0
+    drop: bool = False
+    stop: Literal["service", "disk"] | None = None
+
+
+def judge_failure(
+    error: Exception,
+    tries: Tries,
+    *,
+    attempts: int,
+    linked: bool = False,
+    missing: bool = False,
+    whole: bool = False,
+    random: Callable[[], float],
+) -> Recovery:
+    """
+    Judge what to do after a request for content failed.
+
+    This decides for the loop over the body of one file. The loop over API requests is in the session; neither runs
+    inside the other, so that what is allowed here is what is sent.
+
+    Args:
+        error: How it failed.
+        tries: What was tried so far, the failed request included.
+        attempts: Requests without progress after which the file has failed.
+        linked: Whether the content is behind a signed link that may have become stale.
+        missing: The body ended early: what came is right, and not all.
+        whole: The whole was asked for, and not a range.
+        random: Gives a number from 0 to 1.
+    """
+    if isinstance(error, StorageError):
+        return Recovery(move=Move.GIVE_UP, stop="disk" if _is_the_disk(error) else None)
+    if isinstance(error, QuotaExhaustedError | ClosedError):
+        return Recovery(move=Move.GIVE_UP, stop="service")
+    worn_out = tries.fruitless >= attempts or tries.asked >= _MOST_ASKED * attempts
+    if isinstance(error, SourceChangedError):
+        return _judge_change(tries, worn_out=worn_out, whole=whole)
+    if isinstance(error, IntegrityError) and not missing:
+        again = tries.spoiled < 1 and not worn_out
+        return Recovery(move=Move.SPOILED if again else Move.GIVE_UP, drop=True)
+    if isinstance(error, LinkExpiredError) or (linked and isinstance(error, PermissionDeniedError)):
+        again = tries.renewals < 1 and not worn_out
+        return Recovery(move=Move.RENEW if again else Move.GIVE_UP)
+    if isinstance(error, AuthenticationError):
+        again = error.stale_login and error.transient and tries.logins < 1 and not worn_out
+        return Recovery(move=Move.AGAIN) if again else Recovery(move=Move.GIVE_UP, stop="service")
+    if isinstance(error, ContentError | NotFoundError):
+        return Recovery(move=Move.GIVE_UP, drop=True)
+    if not missing and not _may_pass(error):
+        return Recovery(move=Move.GIVE_UP)
+    return _judge_patience(error, tries, worn_out=worn_out, random=random)
+
+
+def _judge_change(tries: Tries, *, worn_out: bool, whole: bool) -> Recovery:
+    """
+    Judge a file that is another one at the service.
+
+    A whole answer that contradicts the listing is checked against a fresh listing once: when that says the same, the
+    service contradicts itself, and asking again would not end.
+    """
+    most = 1 if whole else MOST_RESTARTS
+    again = tries.restarts < most and not worn_out
+    return Recovery(move=Move.RESTART if again else Move.GIVE_UP, drop=True)
+
+
+def _judge_patience(error: Exception, tries: Tries, *, worn_out: bool, random: Callable[[], float]) -> Recovery:
+    """Judge something that may pass."""
+    asked_for = error.retry_after if isinstance(error, ApiError) else None
+    if worn_out or (asked_for is not None and asked_for > LONGEST_RETRY_AFTER):
+        return Recovery(move=Move.GIVE_UP)
+    if isinstance(error, TransportError) and error.unanswered_reuse and tries.lost < 1:
+        return Recovery(move=Move.AGAIN)
+    wait = _full_jitter(tries.fruitless, random)
+    return Recovery(move=Move.AGAIN, wait=max(wait, asked_for or 0.0))
+
+
+def _full_jitter(fruitless: int, random: Callable[[], float]) -> float:
+    """Draw the wait between 0 and a bound that doubles with each attempt without progress."""
+    bound = min(BACKOFF.wait_max, BACKOFF.wait_initial * BACKOFF.wait_exp_base ** min(fruitless, 32))
+    return random() * bound
+
+
+def _may_pass(error: Exception) -> bool:
+    """Say whether the same request may succeed later without any change."""
+    if isinstance(error, TlsError):
+        return False
+    if isinstance(error, ApiError):
+        return error.transient or isinstance(error, ThrottledError)
+    return isinstance(error, TransportError | StalledError | DeadlineError)
+
+
+#: What the system says about one name or folder, so that files elsewhere may still be written.
+_OF_ONE_PLACE = frozenset(
+    {errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EEXIST}
+)
+
+
+def _is_the_disk(error: StorageError) -> bool:
+    """Say whether no other file could be written either."""
+    if isinstance(error, DestinationBusyError | UnsafeNameError):
+        return False
+    cause = error.__cause__ or error.__context__
+    return not (isinstance(cause, OSError) and cause.errno in _OF_ONE_PLACE)
+
+
+class RetryBudget:
+    """
+    A bucket of retries that all files of one service share, so that a service that is away is not asked five times a file.
+
+    Each file that is begun puts ``share`` of a retry in, each retry takes one out, and the bucket starts with ``first``:
+    when everything fails, there are at most ``(1 + share) * files + first`` requests.
+
+    Args:
+        first: Retries at the start, so that a few files have all their attempts.
+        share: Retries added by each file.
+        most: Retries the bucket holds at the most.
+    """
+
+    def __init__(self, *, first: float, share: float = 0.2, most: float = 1000.0) -> None:
+        self._first = first
+        self._share = share
+        self._most = max(most, first)
+        self._left: dict[str, float] = {}
+
+    def begin(self, service: str) -> None:
+        """Count a file that is asked for the first time."""
+        self._left[service] = min(self._most, self._left.get(service, self._first) + self._share)
+
+    def spend(self, service: str) -> bool:
+        """Take a retry out if there is one."""
+        left = self._left.get(service, self._first)
+        if left < 1:
+            return False
+        self._left[service] = left - 1
+        return True
+
+
+# -------------------------------------------------------------------------------------------------------- a plan of it
+
+
+@attrs.frozen(kw_only=True)
+class PlannedFile:
+    """
+    One file of a plan.
+
+    Args:
+        key: The key of the file.
+        action: What would be done.
+        path: Where it lies or would lie, below the folder, with slashes.
+        size: Bytes as listed (or as they lie here, for what is gone), or None.
+        name: The vendor's own file name.
+        reason: Why, where there is more to say; else "".
+    """
+
+    key: str
+    action: Action
+    path: str
+    size: int | None = None
+    name: str = ""
+    reason: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class Plan:
+    """
+    What a sync would do, as plain values that can be written down. It holds no link and no secret.
+
+    Args:
+        scope: The name of the query.
+        files: One row for each file with something to do; files that are kept are only counted.
+        kept: Files that are here and the same.
+        whole: Whether the listing was whole and not narrowed, so that what it lacks is gone.
+        price: What the query costs, as it was before the plan was made.
+        made_at: When it was made (aware).
+    """
+
+    scope: str
+    files: tuple[PlannedFile, ...]
+    kept: int = 0
+    whole: bool = False
+    price: Price
+    made_at: datetime | None = None
+
+    @property
+    def counts(self) -> Mapping[Action, int]:
+        """How many files there are of each action."""
+        counts = dict.fromkeys(Action, 0)
+        counts[Action.KEEP] = self.kept
+        for file in self.files:
+            counts[file.action] += 1
+        return counts
+
+    @property
+    def to_fetch(self) -> tuple[PlannedFile, ...]:
+        """The files whose content would be asked for."""
+        return tuple(file for file in self.files if file.action in (Action.FETCH, Action.RESUME, Action.REFRESH))
+
+    @property
+    def bytes_to_fetch(self) -> int | None:
+        """How many bytes would come, or None when the listing does not say for each file."""
+        sizes = [file.size for file in self.to_fetch]
+        return None if None in sizes else sum(size for size in sizes if size is not None)
+
+    @property
+    def requests(self) -> int:
+        """Metered requests for the content of all files to fetch, if nothing fails. The listing is in ``price``."""
+        return self.price.per_file * len(self.to_fetch)
+
+    def to_json(self) -> str:
+        """Write the plan down."""
+        return json.dumps({"arena_async_plan": 1, **attrs.asdict(self, value_serializer=_plain)}, indent=1)
+
+    @classmethod
+    def from_json(cls, text: str) -> Plan:
+        """
+        Read a plan that was written down.
+
+        Raises:
+            ConfigurationError: It is not a plan, or one of a newer version of this library.
+        """
+        try:
+            data = json.loads(text)
+            if data.pop("arena_async_plan") != 1:
+                raise ConfigurationError("The plan was written by a newer version of this library; make it anew.")
+            return cls(
+                scope=_typed(data["scope"], str),
+                files=tuple(_planned(row) for row in data["files"]),
+                kept=_typed(data["kept"], int),
+                whole=_typed(data["whole"], bool),
+                price=Price(**{**data["price"], "resets_at": _instant(data["price"]["resets_at"])}),
+                made_at=_instant(data["made_at"]),
+            )
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ConfigurationError(f"This is not a plan as Plan.to_json writes it: {error!r}.") from None
+
+
+def _plain(_owner: object, _attribute: object, value: Any) -> Any:
+    """Make JSON of what is not."""
+    if isinstance(value, Action):
+        return value.value
+    return value.isoformat() if isinstance(value, datetime) else value
+
+
+def _planned(row: Mapping[str, Any]) -> PlannedFile:
+    """Read one file of a plan."""
+    texts = {name: _typed(row[name], str) for name in ("key", "path", "name", "reason")}
+    size = None if row["size"] is None else _typed(row["size"], int)
+    return PlannedFile(action=Action(row["action"]), size=size, **texts)
+
+
+def _typed(value: Any, kind: type) -> Any:
+    """Insist on a type."""
+    if type(value) is not kind:
+        raise TypeError(f"{printable(repr(value))} is no {kind.__name__}")
+    return value
+
+
+def _instant(text: str | None) -> datetime | None:
+    """Read an instant."""
+    return None if text is None else datetime.fromisoformat(text)
