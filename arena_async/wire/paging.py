@@ -1,14 +1,24 @@
 """
 How a listing is walked: which page comes next, and when it is whole.
+
+A listing is whole or it is an error. What the two services print beside the rows differs, so each endpoint declares
+its :class:`ListShape`:
+
+* Where the printed number is the number of rows in all, the end is judged by the offset alone. A row that is hidden
+  leaves a short page, and a short page ends nothing.
+* Where the number may be just the page's, it can prolong a walk and never end it. A page shorter than asked ends it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import attrs
 
-__all__ = ["ListShape", "Page", "PageRequest"]
+from arena_async.errors import ConfigurationError, ListingError
+
+__all__ = ["ListShape", "Page", "PageRequest", "Step", "Walk"]
 
 
 @attrs.frozen(kw_only=True)
@@ -61,3 +71,189 @@ class Page:
     total: int | None = None
     echoed_offset: int | None = None
     echoed_limit: int | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Step:
+    """
+    What one page means for the walk.
+
+    Args:
+        rows: The rows of it that are new, in their order.
+        then: Which page to ask for next, or None at the end of the listing.
+    """
+
+    rows: tuple[Any, ...] = attrs.field(default=(), repr=False)
+    then: PageRequest | None = None
+
+
+class Walk:
+    """
+    One pass over a listing: give it each page that came, and it says which rows are new and what to ask for next.
+
+    A row whose key came before is dropped; of two rows of one key on one page the last one counts. Rows without a key
+    pass through.
+
+    Args:
+        shape: What the list is like.
+        limit: Rows to ask for in one page; None for the largest page.
+        start: The offset to begin at, for going on with a walk that was interrupted.
+        request: The line of the request, for error messages.
+
+    Raises:
+        ConfigurationError: ``limit`` is not between 1 and the largest page, or ``start`` is negative.
+    """
+
+    def __init__(
+        self, shape: ListShape, *, limit: int | None = None, start: int = 0, request: str | None = None
+    ) -> None:
+        wanted = shape.largest if limit is None else limit
+        if not 1 <= wanted <= shape.largest:
+            raise ConfigurationError(f"A page of {wanted} rows was asked for; the service gives 1 to {shape.largest}.")
+        if start < 0:
+            raise ConfigurationError(f"The listing cannot start at {start}; offsets are counted from 0.")
+        self._shape = shape
+        self._limit = wanted
+        self._start = start
+        self._request = request
+        self._asked = PageRequest(offset=start, limit=wanted)
+        self._asked_again = False
+        self._total: int | None = None
+        self._keys: set[Any] = set()
+        self._first_keys: set[Any] = set()
+        self._last_items: tuple[Any, ...] = ()
+        self._delivered = 0
+        self._dropped = 0
+
+    @property
+    def asked(self) -> PageRequest:
+        """The page that is to be asked for now, and where an interrupted walk can be taken up again."""
+        return self._asked
+
+    def take(self, page: Page) -> Step:
+        """
+        Take the page that came for :attr:`asked`.
+
+        Raises:
+            ListingError: The listing looped, shrank or contradicts itself; its ``cursor`` is the offset of this page.
+        """
+        if not self._shape.paged:
+            return self._take_all(page)
+        if page.echoed_offset is not None and page.echoed_offset != self._asked.offset:
+            return self._ask_again(f"says it starts at {page.echoed_offset}")
+        if self._shape.total:
+            self._check_total(page)
+        if not page.items:
+            return self._take_empty()
+        self._check_repeats(page)
+        rows = self._new_rows(page)
+        return self._go_on(rows, self._offset_after(page))
+
+    def _take_all(self, page: Page) -> Step:
+        """Take the only page of a list that has no pages."""
+        if self._shape.total and page.total is not None and page.total > len(page.items):
+            raise self._error(f"holds {len(page.items)} rows and says that there are {page.total}")
+        return Step(rows=self._new_rows(page))
+
+    def _take_empty(self) -> Step:
+        """An empty page ends a list, unless a number that can be trusted says that rows are missing."""
+        if self._shape.total and self._total is not None and self._asked.offset < self._total:
+            return self._ask_again(f"is empty, of {self._total} rows in all")
+        return self._end(())
+
+    def _check_total(self, page: Page) -> None:
+        """A total that falls means rows were removed, so that others have moved past the border of a page."""
+        if page.total is None:
+            return
+        if self._total is not None and page.total < self._total:
+            raise self._error(f"says that there are {page.total} rows, after {self._total} before; the list shrank")
+        self._total = page.total
+
+    def _check_repeats(self, page: Page) -> None:
+        """Notice a service that ignores the offset, or gives its last page for whatever lies behind it."""
+        keys = [key for key in map(self._key, page.items) if key is not None]
+        if not keys:
+            if page.items == self._last_items:
+                raise self._error("holds the same rows as the page before")
+            self._last_items = page.items
+            return
+        if keys[0] in self._first_keys:
+            raise self._error("begins with the same row as a page before")
+        if len(keys) == len(page.items) and self._keys.issuperset(keys):
+            raise self._error("holds only rows that came before")
+        self._first_keys.add(keys[0])
+
+    def _new_rows(self, page: Page) -> tuple[Any, ...]:
+        """Drop the rows that came before, and remember the others."""
+        latest: dict[Any, Any] = {}
+        for at, row in enumerate(page.items):
+            key = self._key(row)
+            latest[("", at) if key is None else key] = row
+        rows = tuple(row for key, row in latest.items() if key not in self._keys)
+        if self._shape.key is not None:
+            self._keys.update(key for key in latest if not isinstance(key, tuple))
+        self._delivered += len(rows)
+        self._dropped += len(page.items) - len(rows)
+        return rows
+
+    def _key(self, row: Any) -> str | int | None:
+        """Give the value that names a row, or None."""
+        if self._shape.key is None or not isinstance(row, Mapping):
+            return None
+        value = row.get(self._shape.key)
+        return value if isinstance(value, str | int) and value != "" else None
+
+    def _offset_after(self, page: Page) -> int | None:
+        """Say where the next page starts, or None when this one was the last."""
+        count, asked = len(page.items), self._asked
+        granted = page.echoed_limit if page.echoed_limit and 0 < page.echoed_limit <= asked.limit else None
+        if self._shape.total and self._total is not None:
+            offset = asked.offset + max(count, granted or 0)
+            return offset if offset < self._total else None
+        if count > asked.limit:
+            return None
+        if count >= (granted or asked.limit):
+            return asked.offset + count
+        return self._offset_after_short(page, granted)
+
+    def _offset_after_short(self, page: Page, granted: int | None) -> int | None:
+        """A short page is the last one, unless more is announced or the limit was plainly ignored."""
+        count, asked = len(page.items), self._asked
+        if page.total is not None and page.total > asked.offset + count:
+            return asked.offset + (granted or count)
+        if count == self._shape.default and granted is None:
+            return asked.offset + count
+        return None
+
+    def _go_on(self, rows: tuple[Any, ...], offset: int | None) -> Step:
+        if offset is None:
+            return self._end(rows)
+        self._asked = PageRequest(offset=offset, limit=self._limit)
+        self._asked_again = False
+        return Step(rows=rows, then=self._asked)
+
+    def _end(self, rows: tuple[Any, ...]) -> Step:
+        """Close the books: rows that came twice mean that others never came, where the total can be trusted."""
+        if self._shape.total and self._total is not None and self._dropped:
+            missing = self._total - self._start - self._delivered
+            if missing > 0:
+                raise self._error(
+                    f"ends the list with {missing} of {self._total} rows missing and {self._dropped} that came twice"
+                )
+        return Step(rows=rows)
+
+    def _ask_again(self, what: str) -> Step:
+        """Ask for the same page a second time, which costs one request and mends what a cache got wrong."""
+        if self._asked_again:
+            raise self._error(f"{what}, twice in a row")
+        self._asked_again = True
+        return Step(then=self._asked)
+
+    def _error(self, what: str) -> ListingError:
+        line = self._request or "The listing"
+        return ListingError(
+            f"{line}: the page at offset {self._asked.offset} {what}. The listing is not known to be whole, so"
+            " nothing is concluded from it; list again, or go on from this offset.",
+            cursor=self._asked.offset,
+            request=self._request,
+        )

@@ -1,14 +1,27 @@
 """
 The arithmetic of allowances: what may leave now, what has to wait, and what must not leave at all.
+
+A :class:`Gate` books a request before it is sent::
+
+    reserve ──▶ Ticket ──▶ sent (the head was written: it counts) ──▶ settle (an answer came, or never will)
+       │           └─────▶ refund (nothing was written: it never happened)
+       ├─────▶ Hold (come back after so many seconds, or when something changed)
+       └─────▶ QuotaExhaustedError
+
+Nothing here waits or reads a clock: the time is handed in as a :class:`Moment`.
 """
 
 from __future__ import annotations
 
-from datetime import datetime
+from collections import deque
+from datetime import datetime, timedelta
+from typing import Protocol
 
 import attrs
 
-__all__ = ["Quota"]
+from arena_async.errors import ConfigurationError, QuotaExhaustedError
+
+__all__ = ["DailyAllowance", "Gate", "Hold", "Moment", "Quota", "SlidingWindow", "Ticket"]
 
 
 @attrs.frozen(kw_only=True)
@@ -25,3 +38,289 @@ class Quota:
     remaining: int | None = None
     resets_at: datetime | None = None
     limit: int | None = None
+
+
+@attrs.frozen
+class Moment:
+    """
+    One point in time, on both clocks.
+
+    Args:
+        ticks: Seconds of a clock that never jumps; durations are measured on it.
+        utc: The date and time (aware); only what the service gives as a date is compared with it.
+    """
+
+    ticks: float
+    utc: datetime
+
+
+@attrs.frozen
+class Hold:
+    """
+    Not now.
+
+    Args:
+        seconds: Ask again after so many seconds, or None: ask again when another request has been settled or refunded.
+    """
+
+    seconds: float | None = None
+
+
+@attrs.define(eq=False)
+class Ticket:
+    """
+    A request that was booked. Its holder settles or refunds it exactly once.
+
+    Args:
+        booked_at: The ticks at which it counts.
+        sent: Whether its head was written.
+    """
+
+    booked_at: float
+    sent: bool = False
+
+
+class Gate(Protocol):
+    """What stands before every request that counts. Pure: it decides, the session waits and sends."""
+
+    @property
+    def quota(self) -> Quota | None:
+        """What is known about the allowance, or None."""
+        ...
+
+    def reserve(self, now: Moment) -> Ticket | Hold:
+        """
+        Book one request, or say how long to hold it back.
+
+        Raises:
+            QuotaExhaustedError: It must not leave at all.
+        """
+        ...
+
+    def sent(self, ticket: Ticket, now: Moment) -> None:
+        """Note that the head of the request was written: from here on it counts."""
+        ...
+
+    def refund(self, ticket: Ticket) -> None:
+        """Take a booking back of which nothing was ever written."""
+        ...
+
+    def settle(self, ticket: Ticket, quota: Quota | None, now: Moment) -> None:
+        """Note that the request is over, and what its answer said, if there was one."""
+        ...
+
+    def observe(self, quota: Quota, now: Moment) -> None:
+        """Note what an answer said that was not booked: a login, or a refusal that closes the allowance."""
+        ...
+
+    def close_until(self, ticks: float) -> None:
+        """Hold everything back until then; an earlier moment than the one known changes nothing."""
+        ...
+
+
+class DailyAllowance:
+    """
+    The allowance of a day, shared with everybody else of the same company, counted by the service.
+
+    While the remaining number is unknown, one request flies alone. After that, ``remaining - reserve - in flight``
+    bounds what leaves. The service's number always wins downwards; within one window it never rises again, and a later
+    reset instant opens a new window. Once the reset has passed the number is unknown again.
+
+    Args:
+        reserve: Requests to leave untouched for others.
+
+    Raises:
+        ConfigurationError: ``reserve`` is not a whole number of at least 0.
+    """
+
+    #: Reset instants that lie this close together belong to one window.
+    SAME_WINDOW = timedelta(seconds=60)
+    #: How long an allowance stays closed when nothing says when it opens again: the longest documented window.
+    UNKNOWN_RESET = timedelta(hours=24)
+
+    def __init__(self, *, reserve: int = 0) -> None:
+        if not _is_whole(reserve, least=0):
+            raise ConfigurationError(f"quota_reserve is {reserve!r}; it takes a whole number of at least 0.")
+        self._reserve = reserve
+        self._remaining: int | None = None
+        self._resets_at: datetime | None = None
+        self._forget_at: datetime | None = None
+        self._limit: int | None = None
+        self._in_flight = 0
+        self._closed_until: float | None = None
+
+    @property
+    def quota(self) -> Quota | None:
+        """What the service last said, less what was spent since then; None before it said anything."""
+        if self._remaining is None and self._limit is None and self._resets_at is None:
+            return None
+        return Quota(remaining=self._remaining, resets_at=self._resets_at, limit=self._limit)
+
+    def reserve(self, now: Moment) -> Ticket | Hold:
+        """Book one request; see :meth:`Gate.reserve`."""
+        self._roll_over(now)
+        if self._closed_until is not None and now.ticks < self._closed_until:
+            return Hold(self._closed_until - now.ticks)
+        if self._remaining is None:
+            if self._in_flight:
+                return Hold()
+        elif self._remaining - self._reserve <= 0:
+            raise self._exhausted()
+        elif self._remaining - self._reserve - self._in_flight <= 0:
+            return Hold()
+        self._in_flight += 1
+        return Ticket(now.ticks)
+
+    def sent(self, ticket: Ticket, now: Moment) -> None:
+        """Note that the request counts now."""
+        ticket.sent, ticket.booked_at = True, now.ticks
+
+    def refund(self, ticket: Ticket) -> None:
+        """Take the booking back."""
+        if not ticket.sent:
+            self._in_flight -= 1
+
+    def settle(self, ticket: Ticket, quota: Quota | None, now: Moment) -> None:
+        """Note the end of a request; without a number in its answer, one is taken off what was known."""
+        self._in_flight -= 1
+        told = quota is not None and quota.remaining is not None
+        if not told and ticket.sent and self._remaining is not None:
+            self._remaining = max(self._remaining - 1, 0)
+        if quota is not None:
+            self.observe(quota, now)
+
+    def observe(self, quota: Quota, now: Moment) -> None:
+        """Take over what the service said, downwards only within one window."""
+        if quota.limit is not None:
+            self._limit = quota.limit
+        if self._is_of_a_window_gone_by(quota, now):
+            return
+        if self._opens_a_window(quota):
+            self._remaining = None
+        if quota.resets_at is not None and (
+            self._resets_at is None or abs(quota.resets_at - self._resets_at) > self.SAME_WINDOW
+        ):
+            self._resets_at = quota.resets_at
+        if quota.remaining is None:
+            return
+        told = max(quota.remaining, 0)
+        self._remaining = told if self._remaining is None else min(self._remaining, told)
+        self._forget_at = self._next_reset(now)
+
+    def close_until(self, ticks: float) -> None:
+        """Hold everything back until then."""
+        self._closed_until = ticks if self._closed_until is None else max(self._closed_until, ticks)
+
+    def _roll_over(self, now: Moment) -> None:
+        """Forget the number once its window is over: the next request flies alone and brings a new one."""
+        if self._forget_at is not None and now.utc >= self._forget_at:
+            self._remaining = self._forget_at = self._resets_at = None
+
+    def _next_reset(self, now: Moment) -> datetime:
+        """
+        When the number stops being true.
+
+        An instant that is already past (another clock, or nonsense) must not open the gate at once; the window is a
+        day, so the same time of day comes next.
+        """
+        if self._resets_at is None:
+            return now.utc + self.UNKNOWN_RESET
+        late = now.utc - self._resets_at
+        return self._resets_at if late < timedelta(0) else now.utc + self.UNKNOWN_RESET - late % self.UNKNOWN_RESET
+
+    def _is_of_a_window_gone_by(self, quota: Quota, now: Moment) -> bool:
+        """Whether the answer was overtaken by the turn of the window."""
+        return (
+            quota.resets_at is not None
+            and self._resets_at is not None
+            and (quota.resets_at < self._resets_at - self.SAME_WINDOW and quota.resets_at <= now.utc)
+        )
+
+    def _opens_a_window(self, quota: Quota) -> bool:
+        return (
+            quota.resets_at is not None
+            and self._resets_at is not None
+            and (quota.resets_at > self._resets_at + self.SAME_WINDOW)
+        )
+
+    def _exhausted(self) -> QuotaExhaustedError:
+        kept = f", {self._reserve} of them in reserve" if self._reserve else ""
+        when = f"until {self._resets_at.isoformat()}" if self._resets_at else "for now; when it resets is not known"
+        return QuotaExhaustedError(
+            f"The daily allowance has {self._remaining} requests left{kept}. No further request leaves {when}. Go on"
+            " after the reset, or ask for a larger allowance.",
+            resets_at=self._resets_at,
+            remaining=self._remaining,
+            reserve=self._reserve,
+        )
+
+
+class SlidingWindow:
+    """
+    So many requests in any stretch of time, counted by us because the service gives no number.
+
+    Args:
+        limit: Requests in any window, at the most.
+        seconds: Length of the window.
+
+    Raises:
+        ConfigurationError: ``limit`` is below 1, or ``seconds`` is not above 0.
+    """
+
+    def __init__(self, *, limit: int, seconds: float = 60.0) -> None:
+        if not _is_whole(limit, least=1):
+            raise ConfigurationError(f"rate_limit is {limit!r}; it takes a whole number of at least 1.")
+        if not 0 < seconds < float("inf"):
+            raise ConfigurationError(f"The window of the rate limit is {seconds!r}; it takes seconds above 0.")
+        self._limit = limit
+        self._seconds = seconds
+        self._sent: deque[float] = deque()
+        self._in_flight: set[Ticket] = set()
+        self._closed_until: float | None = None
+
+    @property
+    def quota(self) -> Quota | None:
+        """None: the service gives no number."""
+        return None
+
+    def reserve(self, now: Moment) -> Ticket | Hold:
+        """Book one request; see :meth:`Gate.reserve`. It never raises."""
+        if self._closed_until is not None and now.ticks < self._closed_until:
+            return Hold(self._closed_until - now.ticks)
+        while self._sent and self._sent[0] <= now.ticks - self._seconds:
+            self._sent.popleft()
+        if len(self._sent) + len(self._in_flight) < self._limit:
+            ticket = Ticket(now.ticks)
+            self._in_flight.add(ticket)
+            return ticket
+        if not self._sent:
+            return Hold()
+        return Hold(max(self._sent[0] + self._seconds - now.ticks, 0.0))
+
+    def sent(self, ticket: Ticket, now: Moment) -> None:
+        """Count the request from the moment its head was written, which may be long after it was booked."""
+        ticket.sent, ticket.booked_at = True, now.ticks
+        self._in_flight.discard(ticket)
+        self._sent.append(now.ticks)
+
+    def refund(self, ticket: Ticket) -> None:
+        """Take the booking back."""
+        self._in_flight.discard(ticket)
+
+    def settle(self, ticket: Ticket, quota: Quota | None, now: Moment) -> None:
+        """Take the booking back unless it was sent; what was sent stays counted until its window is over."""
+        self._in_flight.discard(ticket)
+        if quota is not None:
+            self.observe(quota, now)
+
+    def observe(self, quota: Quota, now: Moment) -> None:
+        """Nothing to do: no answer gives a number."""
+
+    def close_until(self, ticks: float) -> None:
+        """Hold everything back until then."""
+        self._closed_until = ticks if self._closed_until is None else max(self._closed_until, ticks)
+
+
+def _is_whole(value: object, *, least: int) -> bool:
+    """Whether a caller gave a whole number that is large enough, and not True or False."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
