@@ -32,7 +32,8 @@ class ListShape:
         paged: Whether the endpoint takes offset and limit at all.
         total: Whether the number in the answer is the number of rows in all. False: it may be just the page's.
         bare: Whether the answer is a bare JSON array.
-        key: The field that names a row, for noticing repeated rows; None where rows have no key.
+        key: The field that names a row, or the fields that do so together, for noticing repeated rows; None where rows
+            have no key.
     """
 
     largest: int
@@ -40,7 +41,7 @@ class ListShape:
     paged: bool = True
     total: bool = False
     bare: bool = False
-    key: str | None = "guid"
+    key: str | tuple[str, ...] | None = "guid"
 
 
 @attrs.frozen(kw_only=True)
@@ -198,10 +199,13 @@ class Walk:
 
     def _key(self, row: Any) -> str | int | None:
         """Give the value that names a row, or None."""
-        if self._shape.key is None or not isinstance(row, Mapping):
+        names = self._shape.key
+        if names is None or not isinstance(row, Mapping):
             return None
-        value = row.get(self._shape.key)
-        return value if isinstance(value, str | int) and value != "" else None
+        values = [row.get(name) for name in ((names,) if isinstance(names, str) else names)]
+        if not values or not all(isinstance(value, str | int) and value != "" for value in values):
+            return None
+        return values[0] if len(values) == 1 else "\n".join(map(str, values))
 
     def _offset_after(self, page: Page) -> int | None:
         """Say where the next page starts, or None when this one was the last."""
