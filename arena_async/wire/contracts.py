@@ -152,6 +152,11 @@ class OpenedFile:
         await self.stream.aclose()
 
 
+def _copied(fields: Mapping[str, str]) -> dict[str, str]:
+    """Take a copy, so that a frozen value stays as it was made."""
+    return dict(fields)
+
+
 @attrs.frozen(kw_only=True)
 class RemoteFile:
     """
@@ -183,7 +188,7 @@ class RemoteFile:
     size: int | None = None
     change: str = ""
     changed_at: datetime | None = None
-    fields: Mapping[str, str] = attrs.field(factory=dict, converter=dict, eq=False)
+    fields: Mapping[str, str] = attrs.field(factory=dict, converter=_copied, eq=False)
     skip: str | None = None
     link: Secret | None = attrs.field(default=None, repr=False, eq=False)
 
