@@ -1,0 +1,208 @@
+"""The door to CentrePoint: credentials and settings in, lists and files out."""
+
+from __future__ import annotations
+
+import os
+import ssl as tls
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Self
+
+from arena_async.errors import ConfigurationError
+from arena_async.net.session import Session
+from arena_async.options import RetryPolicy, Timeouts
+from arena_async.providers.centrepoint.auth import CentrePointAuth, CentrePointCredentials
+from arena_async.providers.centrepoint.datasets import Datasets
+from arena_async.providers.centrepoint.dialect import CentrePointDialect
+from arena_async.providers.centrepoint.studies import Programs, Sites, Studies, Subjects
+from arena_async.wire.quota import SlidingWindow
+from arena_async.wire.urls import UrlPolicy, origin
+
+__all__ = ["AUTH_URL", "BASE_URL", "RATE_LIMIT", "CentrePointClient"]
+
+BASE_URL = "https://api.actigraphcorp.com"
+AUTH_URL = "https://auth.actigraphcorp.com/connect/token"
+#: Requests in any 60 seconds. The service allows 500 for an IP address, which other programs may share.
+RATE_LIMIT = 400
+
+_RETRY = RetryPolicy()
+_TIMEOUTS = Timeouts()
+
+
+class CentrePointClient:
+    """
+    A client of ActiGraph CentrePoint, V3.
+
+    ::
+
+        async with CentrePointClient.from_env() as centrepoint:
+            async for file in centrepoint.datasets.search(234):
+                ...
+
+    Making one sends nothing; a token is asked for with the first request that needs its scope.
+
+    Args:
+        credentials: What ActiGraph issued.
+        base_url: The address of the API.
+        auth_url: The whole address of the token endpoint.
+        rate_limit: Requests that may leave in any 60 seconds.
+        legacy: Ask for dataset files in the form of the first published page, unless a call says otherwise.
+        retry: How often and how patiently a request is tried again.
+        timeouts: How long the network may keep us waiting.
+        ssl: A TLS context, for instance for a company's own authority; None for the system's.
+        proxy: The address of an HTTP proxy, or None for none; the environment is not looked at.
+        user_agent: What goes before the library's own name in ``User-Agent``.
+        connector: An aiohttp connector whose pool, TLS and DNS are shared; whoever made it closes it.
+        allow_http: Whether plain http is taken to other hosts than this machine.
+
+    Raises:
+        ConfigurationError: A setting cannot be used.
+    """
+
+    def __init__(
+        self,
+        credentials: CentrePointCredentials,
+        *,
+        base_url: str = BASE_URL,
+        auth_url: str = AUTH_URL,
+        rate_limit: int = RATE_LIMIT,
+        legacy: bool = False,
+        retry: RetryPolicy = _RETRY,
+        timeouts: Timeouts = _TIMEOUTS,
+        ssl: tls.SSLContext | None = None,
+        proxy: str | None = None,
+        user_agent: str | None = None,
+        connector: Any = None,
+        allow_http: bool = False,
+    ) -> None:
+        urls = _policy(base_url, auth_url, allow_http=allow_http)
+        self._session = Session(
+            CentrePointAuth(credentials=credentials, auth_url=auth_url),
+            CentrePointDialect(),
+            SlidingWindow(limit=_checked_limit(rate_limit), seconds=60.0),
+            base_url=base_url.rstrip("/"),
+            headers={"Accept": "application/json"},
+            retry=retry,
+            timeouts=timeouts,
+            urls=urls,
+            ssl=ssl,
+            proxy=proxy,
+            user_agent=user_agent,
+            connector=connector,
+        )
+        tenant = f"{origin(base_url)} {credentials.client_id}"
+        self.datasets = Datasets(self._session, tenant=tenant, legacy=legacy)
+        self.studies = Studies(self._session)
+        self.subjects = Subjects(self._session)
+        self.sites = Sites(self._session)
+        self.programs = Programs(self._session)
+
+    @classmethod
+    def from_env(
+        cls,
+        *,
+        environ: Mapping[str, str] | None = None,
+        rate_limit: int = RATE_LIMIT,
+        legacy: bool = False,
+        retry: RetryPolicy = _RETRY,
+        timeouts: Timeouts = _TIMEOUTS,
+        ssl: tls.SSLContext | None = None,
+        proxy: str | None = None,
+        user_agent: str | None = None,
+        connector: Any = None,
+        allow_http: bool = False,
+    ) -> Self:
+        """
+        Make a client from the environment.
+
+        ``CENTREPOINT_CLIENT_ID`` and ``CENTREPOINT_CLIENT_SECRET`` must be set; ``CENTREPOINT_BASE_URL`` and
+        ``CENTREPOINT_AUTH_URL`` may be. ``environ`` is looked at instead of the environment of the process, and the
+        other arguments are those of the class.
+
+        Raises:
+            ConfigurationError: A variable is missing or cannot be used; the message names it. Nothing was sent.
+        """
+        found = os.environ if environ is None else environ
+        client_id = _required(found, "CENTREPOINT_CLIENT_ID")
+        client_secret = _required(found, "CENTREPOINT_CLIENT_SECRET")
+        urls = {
+            name: _address(found, variable, default, allow_http=allow_http)
+            for name, variable, default in (
+                ("base", "CENTREPOINT_BASE_URL", BASE_URL),
+                ("auth", "CENTREPOINT_AUTH_URL", AUTH_URL),
+            )
+        }
+        return cls(
+            CentrePointCredentials(client_id, client_secret),
+            base_url=urls["base"],
+            auth_url=urls["auth"],
+            rate_limit=rate_limit,
+            legacy=legacy,
+            retry=retry,
+            timeouts=timeouts,
+            ssl=ssl,
+            proxy=proxy,
+            user_agent=user_agent,
+            connector=connector,
+            allow_http=allow_http,
+        )
+
+    def __repr__(self) -> str:
+        return f"<CentrePointClient {self._session.base_url}>"
+
+    @property
+    def session(self) -> Session:
+        """What sends the requests; its ``send`` and ``stream`` reach what this library has no name for."""
+        return self._session
+
+    async def aclose(self) -> None:
+        """End every request and connection of this client. Safe to call twice."""
+        await self._session.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+
+def _checked_limit(value: Any) -> int:
+    """Take a number of requests a minute, or refuse what is none."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ConfigurationError(f"rate_limit is {value!r}; it takes a whole number of requests a minute, 1 or more.")
+    return value
+
+
+def _policy(base_url: str, auth_url: str, *, allow_http: bool) -> UrlPolicy:
+    """
+    Give whom the session may contact, which follows from the two addresses the caller named.
+
+    Raises:
+        ConfigurationError: One of the addresses cannot be used.
+    """
+    UrlPolicy.for_base(auth_url, allow_http=allow_http)
+    return UrlPolicy.for_base(base_url, allow_http=allow_http).trusting(auth_url)
+
+
+def _required(environ: Mapping[str, str], name: str) -> str:
+    """Read a variable that must be set, without the blanks and line ends that get around it."""
+    text = environ.get(name, "").strip()
+    if not text or not text.isprintable():
+        state = "is not set" if not text else "has characters that cannot be sent"
+        raise ConfigurationError(f"{name} {state}; it takes what ActiGraph issued for the API.")
+    return text
+
+
+def _address(environ: Mapping[str, str], name: str, default: str, *, allow_http: bool) -> str:
+    """Read a variable that holds an address."""
+    url = environ.get(name, "").strip() or default
+    problem = None
+    try:
+        UrlPolicy.for_base(url, allow_http=allow_http)
+    except ConfigurationError as error:
+        problem = str(error)
+    if problem is not None:
+        raise ConfigurationError(f"{name} cannot be used. {problem}")
+    return url

@@ -1,0 +1,100 @@
+"""Dataset files, the primary data of CentrePoint, and the cheap list that tells for whom they changed."""
+
+from __future__ import annotations
+
+from arena_async.net.pager import Pager
+from arena_async.net.session import Session
+from arena_async.providers.centrepoint.auth import DATA_ACCESS
+from arena_async.providers.centrepoint.dialect import list_shape
+from arena_async.providers.centrepoint.files import DatasetFileSet, DatasetQuery
+from arena_async.providers.centrepoint.models import DatasetFile, DatasetSubject
+from arena_async.providers.centrepoint.studies import listing, single
+from arena_async.wire.messages import join_path
+
+__all__ = ["Datasets"]
+
+
+class Datasets:
+    """
+    Dataset files of a study; reached as ``client.datasets``. Needs the scope ``DataAccess``.
+
+    Data appears only after ActiGraph was asked by e-mail to process a study; before that every list is empty, which is
+    not an error.
+
+    Args:
+        session: What sends the requests.
+        tenant: Whose files they are: origin of the service and client.
+        legacy: Whether lists are asked for in the form of the first published page, unless a call says otherwise.
+    """
+
+    def __init__(self, session: Session, *, tenant: str, legacy: bool = False) -> None:
+        self._session = session
+        self._tenant = tenant
+        self._legacy = legacy
+
+    def search(
+        self,
+        study: int | str,
+        *,
+        subject: int | str | None = None,
+        program: str | None = None,
+        data_set: str | None = None,
+        legacy: bool | None = None,
+    ) -> Pager[DatasetFile]:
+        """
+        List dataset files, up to 100 a request.
+
+        Every row is checked against the filters, since a service that ignores them answers with all files.
+
+        Args:
+            study: The number of the study.
+            subject: Only this subject, by its number.
+            program: Only this study program, by its GUID, in any case.
+            data_set: Only data sets of this name, in any case.
+            legacy: Ask in the form of the first published page (``datasetexportfiles``, filters in the body of the
+                GET); None for what the client was made with.
+
+        Raises:
+            ConfigurationError: An argument cannot be what it should be; raised at once.
+            ListingError: While walking: the list contradicts itself, or holds what was not asked for.
+        """
+        query = DatasetQuery(study=study, subject=subject, program=program, data_set=data_set)
+        return query.pager(self._session, legacy=self._legacy if legacy is None else legacy)
+
+    def files(
+        self,
+        study: int | str,
+        *,
+        subject: int | str | None = None,
+        program: str | None = None,
+        data_set: str | None = None,
+        legacy: bool | None = None,
+    ) -> DatasetFileSet:
+        """
+        Give the same files as :meth:`search` as a set for a ``Downloader`` or ``Mirror``.
+
+        Raises:
+            ConfigurationError: An argument cannot be what it should be.
+        """
+        query = DatasetQuery(study=study, subject=subject, program=program, data_set=data_set)
+        legacy = self._legacy if legacy is None else legacy
+        return DatasetFileSet(self._session, query, tenant=self._tenant, legacy=legacy)
+
+    def subjects(self, study: int | str) -> Pager[DatasetSubject]:
+        """
+        List when raw data of each subject last came, and when each program last ran for it.
+
+        One request for up to 100 subjects tells which of them are worth a :meth:`search`.
+        """
+        path = join_path("/dataaccess/v3/studies/{study}/subjects", study=study)
+        return listing(self._session, path, DATA_ACCESS, list_shape("subjectId"), DatasetSubject)
+
+    async def subject(self, study: int | str, subject: int | str) -> DatasetSubject:
+        """
+        Give the same for one subject, by its number.
+
+        Raises:
+            NotFoundError: There is no such subject.
+        """
+        path = join_path("/dataaccess/v3/studies/{study}/subjects/{subject}", study=study, subject=subject)
+        return await single(self._session, path, DATA_ACCESS, DatasetSubject)

@@ -1,0 +1,401 @@
+"""Dataset files as a set that can be brought home: which are asked for, what each is called, how it is opened."""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterable
+from contextlib import aclosing
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import quote, unquote
+
+import attrs
+
+from arena_async.errors import ConfigurationError, ListingError
+from arena_async.net.pager import Pager
+from arena_async.net.session import Session
+from arena_async.providers.centrepoint.auth import DATA_ACCESS
+from arena_async.providers.centrepoint.dialect import LARGEST_PAGE, list_shape
+from arena_async.providers.centrepoint.links import open_link, sign
+from arena_async.providers.centrepoint.models import DatasetFile
+from arena_async.wire.contracts import OpenedFile, Price, RemoteFile
+from arena_async.wire.decoding import decode
+from arena_async.wire.messages import Request, join_path, printable
+from arena_async.wire.paging import Page
+
+__all__ = ["DatasetFileSet", "DatasetQuery", "file_key", "remote_file"]
+
+SERVICE = "centrepoint"
+_KIND = "dataset-file"
+_FORMAT = re.compile(r"[a-z0-9]{1,16}\Z")
+
+# File names alone do not name a row: they collide between data sets. They are part of its name all the same, since
+# nothing says that several versions of one data set are never listed side by side.
+_SHAPE = list_shape("studyId", "studyProgramId", "dataSetName", "subjectId", "fileName")
+
+
+def _number(value: Any) -> int:
+    """Take an identifying number, or its digits as text."""
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 18:
+        return int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ConfigurationError(
+            f"{printable(repr(value))} is no number of a study or subject; it takes the number that the service gave, "
+            "not a name or identifier."
+        )
+    return value
+
+
+def _word(value: Any) -> str:
+    """Take an identifying name."""
+    if not isinstance(value, str) or not value.strip() or not value.isprintable():
+        raise ConfigurationError(
+            f"{printable(repr(value))} is no name of a study program or data set; it takes the text the service gave."
+        )
+    return value.strip()
+
+
+@attrs.frozen(kw_only=True)
+class DatasetQuery:
+    """
+    Which dataset files are asked for. What is None is not filtered on.
+
+    Args:
+        study: The number of the study.
+        subject: The number of a subject.
+        program: The GUID of a study program, in any case.
+        data_set: The name of a data set, in any case.
+
+    Raises:
+        ConfigurationError: One of them cannot be what it should be.
+    """
+
+    study: int = attrs.field(converter=_number)
+    subject: int | None = attrs.field(default=None, converter=attrs.converters.optional(_number))
+    program: str | None = attrs.field(default=None, converter=attrs.converters.optional(_word))
+    data_set: str | None = attrs.field(default=None, converter=attrs.converters.optional(_word))
+
+    @property
+    def filters(self) -> dict[str, Any]:
+        """The filters by the names of the service."""
+        named = {"subjectId": self.subject, "studyProgramId": self.program, "dataSetName": self.data_set}
+        return {name: value for name, value in named.items() if value is not None}
+
+    @property
+    def scope(self) -> str:
+        """The name of the query; the same files give the same name whatever case they were asked for in."""
+        words = {"subject": self.subject, "program": self.program, "data-set": self.data_set}
+        narrowed = "".join(
+            f"/{name}-{quote(str(value).casefold(), safe='')}" for name, value in words.items() if value is not None
+        )
+        return f"{SERVICE}/datasets/study-{self.study}{narrowed}"
+
+    def request(self, *, legacy: bool = False) -> Request:
+        """
+        Give the request for the list, page aside.
+
+        Args:
+            legacy: The form of the first published page: another path, and the filters in the JSON body of the GET.
+        """
+        if legacy:
+            path = join_path("/studies/{study}/datasetexportfiles", study=self.study)
+            return Request(method="GET", path=path, json=self.filters, scope=DATA_ACCESS)
+        path = join_path("/dataaccess/v3/studies/{study}/datasetfiles", study=self.study)
+        return Request(method="GET", path=path, params=self.filters, scope=DATA_ACCESS)
+
+    def matches(self, row: DatasetFile) -> bool:
+        """Say whether a row is one of those asked for. The service does not tell cases apart, so neither does this."""
+        return (
+            row.study_id == self.study
+            and self.subject in (None, row.subject_id)
+            and (self.program is None or self.program.casefold() == row.study_program_id.casefold())
+            and (self.data_set is None or self.data_set.casefold() == row.data_set_name.casefold())
+        )
+
+    def read(self, item: Any) -> DatasetFile:
+        """
+        Read one row, and make sure that it was asked for.
+
+        Raises:
+            DecodeError: It is no dataset file.
+            ListingError: It is of another study, subject, program or data set: the filters were ignored.
+        """
+        row = decode(item, DatasetFile, request=self.request().line)
+        if self.matches(row):
+            return row
+        came = f"study {row.study_id}, subject {row.subject_id}, program {row.study_program_id}, {row.data_set_name}"
+        asked = ", ".join(f"{name} {value}" for name, value in (("study", self.study), *self.filters.items()))
+        raise ListingError(
+            f"{self.request().line}: asked for {printable(asked)}, got a file of {printable(came)}. The service "
+            "ignores the filters, and its answer was not used. List without filters, or try the other form of the "
+            "request (legacy).",
+            request=self.request().line,
+        )
+
+    def pager(self, session: Session, *, legacy: bool = False, strict: bool = True) -> Pager[DatasetFile]:
+        """
+        Give the list.
+
+        Args:
+            session: What sends the requests.
+            legacy: As in :meth:`request`.
+            strict: Whether a row that was not asked for is an error.
+        """
+        return Pager(session, self.request(legacy=legacy), _SHAPE, self.read if strict else _read_any)
+
+
+def _read_any(item: Any) -> DatasetFile:
+    """Read one row, whatever it is of."""
+    return decode(item, DatasetFile)
+
+
+def file_key(tenant: str, row: DatasetFile) -> str:
+    """
+    Give what names a dataset file for ever: tenant, study, program, data set and subject.
+
+    The service writes GUIDs and data sets in several cases and means the same, so the key has one case. ``fileName`` is
+    no part of it: it changes with every run, and files of different data sets share one.
+    """
+    fields = [str(row.study_id), row.study_program_id.casefold(), row.data_set_name.casefold(), str(row.subject_id)]
+    # Only csv is documented. Should the same data set come in another format too, that is another file.
+    if row.file_format.casefold() not in ("", "csv"):
+        fields.append(row.file_format.casefold())
+    return "/".join((SERVICE, quote(tenant, safe=""), _KIND, *(quote(field, safe="") for field in fields)))
+
+
+@attrs.frozen
+class _Named:
+    """What a key names."""
+
+    study: str
+    program: str
+    data_set: str
+    subject: str
+
+
+def _read_key(key: str, tenant: str) -> _Named | None:
+    """Read a key of :func:`file_key` of the same tenant, or give None."""
+    pieces = [unquote(piece) for piece in key.split("/")]
+    if len(pieces) not in (7, 8) or pieces[:3] != [SERVICE, tenant, _KIND]:
+        return None
+    return _Named(*pieces[3:7])
+
+
+def remote_file(row: DatasetFile, *, tenant: str, now: datetime) -> RemoteFile:
+    """
+    Give the entry of a dataset file.
+
+    Args:
+        row: The row of the list.
+        tenant: Whose files these are.
+        now: When the row was listed (aware), to judge the end of its link.
+    """
+    program = row.study_program_id.casefold()
+    fields = {
+        "study": str(row.study_id),
+        "program": program,
+        "subject": str(row.subject_id),
+        "data_set": row.data_set_name,
+        "format": row.file_format or "csv",
+    }
+    changed = row.modified_date
+    return RemoteFile(
+        key=file_key(tenant, row),
+        service=SERVICE,
+        tenant=tenant,
+        parts=(SERVICE, f"study-{row.study_id}", f"program-{program}", f"subject-{row.subject_id}"),
+        stem=row.data_set_name,
+        extension=_extension(row),
+        name=row.file_name,
+        size=None,
+        change=f"{row.modified_text}|{row.file_name}" if row.modified_text or row.file_name else "",
+        changed_at=changed if changed is not None and changed.tzinfo is not None else None,
+        fields=fields,
+        link=sign(row.file_url, announced=row.download_url_expires_on, now=now),
+    )
+
+
+def _extension(row: DatasetFile) -> str:
+    """Give the extension: ``.csv.gz`` for what is documented, else what the service calls the format."""
+    kind = row.file_format.casefold()
+    if kind in ("", "csv") or not _FORMAT.match(kind):
+        return ".csv.gz"
+    return f".{kind}.gz" if row.file_name.casefold().endswith(".gz") else f".{kind}"
+
+
+class DatasetFileSet:
+    """
+    The dataset files of a study, or some of them; made by :meth:`Datasets.files`.
+
+    It can be walked any number of times. Its files have no size beforehand, and their links are renewed by listing
+    again.
+
+    Args:
+        session: What sends the requests.
+        query: Which files.
+        tenant: Whose files they are: origin of the service and client.
+        legacy: Whether the list is asked for in the form of the first published page.
+        now: Gives the time (aware), to judge how long a link will live.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        query: DatasetQuery,
+        *,
+        tenant: str,
+        legacy: bool = False,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._session = session
+        self._query = query
+        self._tenant = tenant
+        self._legacy = legacy
+        self._now = now
+        self._total: int | None = None
+        self._spellings: dict[str, str] = {}
+
+    def __repr__(self) -> str:
+        return f"<DatasetFileSet {self.scope}>"
+
+    @property
+    def scope(self) -> str:
+        """The name of the query, without any secret."""
+        return self._query.scope
+
+    @property
+    def narrowed(self) -> bool:
+        """Whether a filter leaves out files that exist."""
+        return bool(self._query.filters)
+
+    @property
+    def requests_sent(self) -> int:
+        """Metered requests that the session has sent so far."""
+        return self._session.requests_sent
+
+    def __aiter__(self) -> AsyncIterator[RemoteFile]:
+        """
+        List the files, a page of up to 100 at a time.
+
+        Raises:
+            ListingError: The list contradicts itself, or holds what was not asked for.
+            NotFoundError: There is no such study, or this client does not see it.
+        """
+        return self._walk()
+
+    async def open(self, file: RemoteFile, *, offset: int = 0, validator: str | None = None) -> OpenedFile:
+        """
+        Ask the file host for the content once, from ``offset`` on if it still matches ``validator``.
+
+        The signed link goes out byte for byte and without any credential of the API. A link that is over by its own
+        word is not tried, unless it said so from the beginning.
+
+        Raises:
+            LinkExpiredError: The link is over or not known here; :meth:`find` gives a new one.
+            SourceChangedError: The content was replaced; :meth:`find` gives the new entry.
+            PermissionDeniedError: The file host refuses for another reason.
+            ApiError: Another refusal; ``transient`` says whether it may work later.
+            TransportError: No usable answer came.
+        """
+        return await open_link(self._session, file, offset=offset, validator=validator, now=self._now)
+
+    async def find(self, keys: Collection[str]) -> list[RemoteFile]:
+        """
+        List again for some keys, with the fewest requests, and give their entries with fresh links.
+
+        Keys of one subject take one request. Keys of several take one for each subject, or a walk through the whole
+        list, whichever is less. Two rows of one key are both given; a key that is gone is missing.
+        """
+        named = {key: name for key in keys if (name := _read_key(key, self._tenant)) and self._covers(name)}
+        if not named:
+            return []
+        query = self._narrowed_to(named.values())
+        subjects = sorted({name.subject for name in named.values()})
+        if query == self._query and 1 < len(subjects) < self._pages():
+            return await self._find_by_subject(query, subjects, named)
+        found: list[RemoteFile] = []
+        async with aclosing(self._pages_of(query, strict=False)) as pages:
+            async for page in pages:
+                found += [file for file in page.items if file.key in named]
+                left = math.ceil((page.total or 0) / LARGEST_PAGE) - page.offset // LARGEST_PAGE - 1
+                if 1 < len(subjects) < left:
+                    return await self._find_by_subject(query, subjects, named)
+        return found
+
+    def since(self, watermark: datetime | None) -> DatasetFileSet:
+        """Give the set itself: the service cannot be asked for what changed."""
+        del watermark
+        return self
+
+    def price(self) -> Price:
+        """Say what it costs: the pages of the list. Content comes from another host and does not count."""
+        return Price(listing=self._pages(), per_file=0, exact=self._total is not None)
+
+    def _pages(self) -> int:
+        """Give the pages of the list as it was last seen, else the least there can be."""
+        return max(1, math.ceil((self._total or 0) / LARGEST_PAGE))
+
+    def _covers(self, name: _Named) -> bool:
+        """Say whether a key can be in this set."""
+        asked = self._query
+        return (
+            name.study == str(asked.study)
+            and (asked.subject is None or name.subject == str(asked.subject))
+            and (asked.program is None or name.program == asked.program.casefold())
+            and (asked.data_set is None or name.data_set == asked.data_set.casefold())
+        )
+
+    def _narrowed_to(self, names: Iterable[_Named]) -> DatasetQuery:
+        """Give the narrowest query that still holds all of these."""
+        wanted = list(names)
+        subject, program, data_set = (
+            {getattr(name, field) for name in wanted} for field in ("subject", "program", "data_set")
+        )
+        query = self._query
+        if len(subject) == 1:
+            query = attrs.evolve(query, subject=subject.pop())
+        if len(program) == 1:
+            query = attrs.evolve(query, program=program.pop())
+        # A key has the data set in one case only. It is asked for as the service itself spelled it, or not at all.
+        if len(data_set) == 1 and query.data_set is None:
+            query = attrs.evolve(query, data_set=self._spellings.get(data_set.pop()))
+        return query
+
+    async def _find_by_subject(
+        self, query: DatasetQuery, subjects: Iterable[str], named: Collection[str]
+    ) -> list[RemoteFile]:
+        """List the files of each subject, and give those that were asked for."""
+        found: list[RemoteFile] = []
+        for subject in subjects:
+            async with aclosing(self._pages_of(attrs.evolve(query, subject=subject), strict=False)) as pages:
+                async for page in pages:
+                    found += [file for file in page.items if file.key in named]
+        return found
+
+    async def _walk(self) -> AsyncGenerator[RemoteFile]:
+        """List file by file."""
+        empty = True
+        async with aclosing(self._pages_of(self._query, strict=True)) as pages:
+            async for page in pages:
+                self._total = page.total
+                for file in page.items:
+                    empty = False
+                    yield file
+        if empty:
+            logging.getLogger("arena_async").info(
+                "%s lists no files. Dataset files appear only after ActiGraph has processed the study on request; "
+                "before that the list is empty and not an error.",
+                self.scope,
+            )
+
+    async def _pages_of(self, query: DatasetQuery, *, strict: bool) -> AsyncGenerator[Page]:
+        """List page by page."""
+        async with aclosing(query.pager(self._session, legacy=self._legacy, strict=strict).pages()) as pages:
+            async for page in pages:
+                now = self._now()
+                for row in page.items:
+                    self._spellings[row.data_set_name.casefold()] = row.data_set_name
+                files = tuple(remote_file(row, tenant=self._tenant, now=now) for row in page.items)
+                yield attrs.evolve(page, items=files)
