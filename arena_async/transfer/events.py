@@ -225,8 +225,8 @@ def as_error(error: Exception, *, file: str, attempts: int = 0) -> ArenaAsyncErr
     if isinstance(error, ArenaAsyncError):
         return error
     wrapped = TransferError(
-        f"{printable(file)}: it failed with an unexpected {type(error).__name__}. This is a fault of this library or of a "
-        "file set: please report it.",
+        f"{printable(file)}: it failed with an unexpected {type(error).__name__}. This is a fault of this library or "
+        "of a file set: please report it.",
         file=file,
         attempts=attempts,
     )

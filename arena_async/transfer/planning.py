@@ -51,6 +51,7 @@ from arena_async.transfer.storage import FileState
 from arena_async.wire.contracts import Price, RemoteFile
 from arena_async.wire.messages import printable
 from arena_async.wire.names import safe_path, suffix_for_twin
+from arena_async.wire.retrying import backoff
 
 __all__ = [
     "BACKOFF",
@@ -90,7 +91,7 @@ _MOST_ASKED = 10
 BACKOFF = RetryPolicy()
 
 
-# --------------------------------------------------------------------------------------------------- what to do with it
+# -------------------------------------------------------------------------------------------------- what to do with it
 
 
 @attrs.frozen(kw_only=True)
@@ -154,7 +155,7 @@ def worth_remembering(error: Exception, file: RemoteFile) -> bool:
     return type(error) is ApiError and error.status in (400, 410) and (error.status == 410 or error.code is not None)
 
 
-# --------------------------------------------------------------------------------------------------------- where it goes
+# ------------------------------------------------------------------------------------------------------- where it goes
 
 
 def layout_problem(layout: str) -> str | None:
@@ -215,7 +216,7 @@ def _fill(component: str, fields: Mapping[str, str], layout: str) -> str:
 
 
 def twin_path(path: PurePosixPath, name: str, extension: str) -> PurePosixPath:
-    """Say where a row goes whose key another row of the same listing has taken: a mark of its name before the extension."""
+    """Say where a row goes whose key a newer row of the listing has: a mark of its name stands before the extension."""
     end = extension if extension and path.name.endswith(extension) else path.suffix
     stem = path.name[: -len(end)] if end else path.name
     return path.with_name(f"{stem}{suffix_for_twin(name)}{end}")
@@ -236,7 +237,7 @@ class Tries:
 
     Args:
         asked: Requests for its content.
-        fruitless: The last of them that brought no progress worth the name.
+        fruitless: How many of the last of them brought no progress worth the name.
         restarts: Times it was begun anew because the service has another file now.
         spoiled: Times it was begun anew because the content was not right.
         renewals: Fresh links since the last answer that brought content.
@@ -252,10 +253,21 @@ class Tries:
     logins: int = 0
     lost: int = 0
 
-    def after(self, *, came: int, total: int | None) -> Tries:
-        """Count one request that brought ``came`` bytes of a file of ``total`` bytes before it failed."""
-        progress = came >= max(LEAST_PROGRESS, (total or 0) // 100)
-        tries = attrs.evolve(self, asked=self.asked + 1, fruitless=1 if progress else self.fruitless + 1)
+    def asking(self) -> Tries:
+        """Count a request for the content."""
+        return attrs.evolve(self, asked=self.asked + 1)
+
+    def after(self, *, came: int, progress: int, total: int | None) -> Tries:
+        """
+        Judge the last request, which has failed, by what it brought.
+
+        Args:
+            came: Bytes of content that it brought.
+            progress: Those of them that no request had brought before.
+            total: Bytes of the whole file, or None.
+        """
+        enough = progress >= max(LEAST_PROGRESS, (total or 0) // 100)
+        tries = attrs.evolve(self, fruitless=0 if enough else self.fruitless + 1)
         return attrs.evolve(tries, renewals=0, logins=0, lost=0) if came else tries
 
 
@@ -321,35 +333,26 @@ def judge_failure(
         return Recovery(move=Move.GIVE_UP, stop="disk" if _is_the_disk(error) else None)
     if isinstance(error, QuotaExhaustedError | ClosedError):
         return Recovery(move=Move.GIVE_UP, stop="service")
-    worn_out = tries.fruitless >= attempts or tries.asked >= _MOST_ASKED * attempts
+    ended = tries.asked >= _MOST_ASKED * attempts
     if isinstance(error, SourceChangedError):
-        return _judge_change(tries, worn_out=worn_out, whole=whole)
+        # A whole answer that contradicts the listing is checked against a fresh listing once: when that says the same,
+        # the service contradicts itself, and asking again would not end.
+        again = not ended and tries.restarts < (1 if whole else MOST_RESTARTS)
+        return Recovery(move=Move.RESTART if again else Move.GIVE_UP, drop=True)
     if isinstance(error, IntegrityError) and not missing:
-        again = tries.spoiled < 1 and not worn_out
+        again = not ended and tries.spoiled < 1
         return Recovery(move=Move.SPOILED if again else Move.GIVE_UP, drop=True)
     if isinstance(error, LinkExpiredError) or (linked and isinstance(error, PermissionDeniedError)):
-        again = tries.renewals < 1 and not worn_out
+        again = not ended and tries.renewals < 1
         return Recovery(move=Move.RENEW if again else Move.GIVE_UP)
     if isinstance(error, AuthenticationError):
-        again = error.stale_login and error.transient and tries.logins < 1 and not worn_out
+        again = not ended and error.stale_login and error.transient and tries.logins < 1
         return Recovery(move=Move.AGAIN) if again else Recovery(move=Move.GIVE_UP, stop="service")
     if isinstance(error, ContentError | NotFoundError):
         return Recovery(move=Move.GIVE_UP, drop=True)
     if not missing and not _may_pass(error):
         return Recovery(move=Move.GIVE_UP)
-    return _judge_patience(error, tries, worn_out=worn_out, random=random)
-
-
-def _judge_change(tries: Tries, *, worn_out: bool, whole: bool) -> Recovery:
-    """
-    Judge a file that is another one at the service.
-
-    A whole answer that contradicts the listing is checked against a fresh listing once: when that says the same, the
-    service contradicts itself, and asking again would not end.
-    """
-    most = 1 if whole else MOST_RESTARTS
-    again = tries.restarts < most and not worn_out
-    return Recovery(move=Move.RESTART if again else Move.GIVE_UP, drop=True)
+    return _judge_patience(error, tries, worn_out=ended or tries.fruitless >= attempts, random=random)
 
 
 def _judge_patience(error: Exception, tries: Tries, *, worn_out: bool, random: Callable[[], float]) -> Recovery:
@@ -359,14 +362,8 @@ def _judge_patience(error: Exception, tries: Tries, *, worn_out: bool, random: C
         return Recovery(move=Move.GIVE_UP)
     if isinstance(error, TransportError) and error.unanswered_reuse and tries.lost < 1:
         return Recovery(move=Move.AGAIN)
-    wait = _full_jitter(tries.fruitless, random)
+    wait = backoff(BACKOFF, tries.fruitless, random)
     return Recovery(move=Move.AGAIN, wait=max(wait, asked_for or 0.0))
-
-
-def _full_jitter(fruitless: int, random: Callable[[], float]) -> float:
-    """Draw the wait between 0 and a bound that doubles with each attempt without progress."""
-    bound = min(BACKOFF.wait_max, BACKOFF.wait_initial * BACKOFF.wait_exp_base ** min(fruitless, 32))
-    return random() * bound
 
 
 def _may_pass(error: Exception) -> bool:
@@ -394,10 +391,10 @@ def _is_the_disk(error: StorageError) -> bool:
 
 class RetryBudget:
     """
-    A bucket of retries that all files of one service share, so that a service that is away is not asked five times a file.
+    A bucket of retries that all files of one service share: one that is away is not asked five times for each file.
 
-    Each file that is begun puts ``share`` of a retry in, each retry takes one out, and the bucket starts with ``first``:
-    when everything fails, there are at most ``(1 + share) * files + first`` requests.
+    Each file that is begun puts ``share`` of a retry in, each retry takes one out, and the bucket starts with
+    ``first``: when everything fails, there are at most ``(1 + share) * files + first`` requests.
 
     Args:
         first: Retries at the start, so that a few files have all their attempts.

@@ -1,0 +1,547 @@
+"""
+One file on its way home.
+
+::
+
+    take a slot ── open ── stage ── while readinto: take ── verify ── leave the slot ── commit
+         ▲                                │
+         └──── wait, renew the link, ─────┘  each request that fails is judged by `planning.judge_failure`
+               or begin anew
+
+While the thread of the slot writes and hashes one buffer, the other one is filled. What came before a break is kept and
+continued, within the run from where it ends, in a later run from where it is known to be on the disk. This loop and the
+one over API requests in the session are the only two that try again, and neither runs inside the other.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable
+from pathlib import PurePosixPath
+
+import attrs
+
+from arena_async.errors import (
+    ArenaAsyncError,
+    AuthenticationError,
+    ContentError,
+    IntegrityError,
+    LinkExpiredError,
+    SourceChangedError,
+    StorageError,
+)
+from arena_async.transfer.destination import Destination
+from arena_async.transfer.events import Action, Advanced, Outcome, Retrying, Started, as_error
+from arena_async.transfer.integrity import Inspector, Proof, Verdict
+from arena_async.transfer.ledger import Entry
+from arena_async.transfer.planning import Move, Recovery, Tries, judge_failure, worth_remembering
+from arena_async.transfer.storage import Staged
+from arena_async.transfer.threads import Lane
+from arena_async.wire.contracts import BodyHead, FileSet, OpenedFile, RemoteFile
+from arena_async.wire.messages import printable
+from arena_async.wire.ranges import Held, Step, judge_head, validator_of
+
+__all__ = ["Fetched", "Job", "fetch_one"]
+
+_log = logging.getLogger("arena_async")
+
+#: Seconds between two `Advanced` events of one file, at the least.
+_EVENTS_EVERY = 0.1
+
+
+@attrs.frozen(kw_only=True)
+class Job:
+    """
+    A file that was decided on.
+
+    Args:
+        number: Its place in the listing, from 0.
+        file: The file as listed.
+        key: The key under which it is remembered; that of the file but for rows whose key a newer row has.
+        path: Where it goes, below the folder.
+        action: Fetch it, or refresh what is there.
+    """
+
+    number: int
+    file: RemoteFile
+    key: str
+    path: PurePosixPath
+    action: Action
+
+
+@attrs.frozen(kw_only=True)
+class Fetched:
+    """
+    What fetching one file came to.
+
+    Args:
+        outcome: What became of it.
+        bytes_done: Bytes that are here.
+        stop: ``"service"`` or ``"disk"`` when others need not be begun, or None.
+    """
+
+    outcome: Outcome
+    bytes_done: int = 0
+    stop: str | None = None
+
+
+async def fetch_one(job: Job, files: FileSet, destination: Destination) -> Fetched:
+    """
+    Bring one file home: fetch, verify, commit. A failure is an outcome with an error; cancellation goes through.
+
+    Args:
+        job: The file.
+        files: The set it comes from: opens it, and gives a fresh entry when its link is over.
+        destination: The folder, open.
+    """
+    return await _Journey(job, files, destination).go()
+
+
+class _Journey:
+    """The state of one file on its way."""
+
+    def __init__(self, job: Job, files: FileSet, destination: Destination) -> None:
+        self.job = job
+        self.file = job.file
+        self.files = files
+        self.destination = destination
+        self.options = destination.options
+        self.shown = attrs.evolve(job.file, link=None)
+        self.service = f"{job.file.service} {job.file.tenant}"
+        self.tries = Tries()
+        self.action = job.action
+        self.written = 0
+        # Of the partial file
+        self.looked = False
+        self.staged: Staged | None = None
+        self.inspector: Inspector | None = None
+        self.validator: str | None = None
+        self.total: int | None = None
+        self.recovered = False
+        self.furthest = 0
+        # Of the request under way
+        self.came = 0
+        self.asked_whole = True
+        self.missing = False
+        self.tell_at = 0.0
+
+    # ----------------------------------------------------------------------------------------------------- the journey
+
+    async def go(self) -> Fetched:
+        """Fetch it, try again as long as that may help, commit it, and say what became of it."""
+        self.destination.budget.begin(self.service)
+        try:
+            verdict = await self.fetch()
+            staged, self.staged = self.staged, None  # It belongs to the committer now.
+            if staged is None:
+                raise StorageError(f"{self.name}: its partial file is gone.")
+            committed = await self.destination.committer.commit(staged, self.entry(verdict))
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is the outcome of this file alone
+            return await self.fail(error)
+        finally:
+            await self.put_down(drop=False)
+        outcome = self.outcome(
+            verified_by=verdict.verified_by, sha256=verdict.sha256, durable=committed.durable, reason=verdict.remark
+        )
+        return Fetched(outcome=outcome, bytes_done=verdict.length)
+
+    async def fetch(self) -> Verdict:
+        """Ask for the content until it is here, whole and verified, or no further request may help."""
+        while True:
+            self.came, self.missing = 0, False
+            asked_before = self.tries.asked
+            try:
+                async with self.destination.lane() as lane:
+                    verdict = await self.attempt(lane)
+                    await self.destination.committer.room()
+                    return verdict
+            except Exception as error:  # noqa: BLE001 - judged below, outside, so that nothing is chained to it
+                failure = error
+            if self.tries.asked > asked_before:
+                progress = max(0, self.end - self.furthest)
+                self.furthest += progress
+                self.tries = self.tries.after(came=self.came, progress=progress, total=self.total)
+            await self.recover(failure)
+
+    async def recover(self, failure: Exception) -> None:
+        """
+        Do what may help after a request failed, and return to try again.
+
+        Raises:
+            Exception: ``failure``, when nothing may help.
+        """
+        recovery = self.judge(failure)
+        if recovery.move is Move.GIVE_UP:
+            raise failure
+        # A request that brought something is worth another one, and a new link or login is asked for only once; other
+        # requests share what all files may spend.
+        free = recovery.move is Move.RENEW or isinstance(failure, AuthenticationError) or not self.tries.fruitless
+        if not free and not self.destination.budget.spend(self.service):
+            raise failure
+        await self.make_ready(recovery, failure)
+        self.announce_retry(recovery, failure)
+        if recovery.wait > 0:
+            await self.destination.timing.sleep(recovery.wait)
+
+    def judge(self, failure: Exception) -> Recovery:
+        """Judge a failure with what is known here."""
+        return judge_failure(
+            failure,
+            self.tries,
+            attempts=self.options.attempts,
+            linked=self.file.link is not None,
+            missing=self.missing,
+            whole=self.asked_whole,
+            random=self.destination.timing.random,
+        )
+
+    async def make_ready(self, recovery: Recovery, failure: Exception) -> None:
+        """Drop what has to go and get a fresh entry where one is needed."""
+        if recovery.move is Move.SPOILED:
+            self.tries = attrs.evolve(self.tries, spoiled=self.tries.spoiled + 1)
+            await self.put_down(drop=True)
+        elif recovery.move is Move.RESTART:
+            self.tries = attrs.evolve(self.tries, restarts=self.tries.restarts + 1)
+            was_recovered = self.recovered
+            await self.put_down(drop=True)
+            if not was_recovered:  # What an earlier run left may be old; the entry is of this run.
+                await self.look_up(failure)
+        elif recovery.move is Move.RENEW:
+            self.tries = attrs.evolve(self.tries, renewals=self.tries.renewals + 1)
+            await self.look_up(failure)
+        elif not self.came:
+            logins = self.tries.logins + int(getattr(failure, "stale_login", False))
+            lost = self.tries.lost + int(getattr(failure, "unanswered_reuse", False))
+            self.tries = attrs.evolve(self.tries, logins=logins, lost=lost)
+
+    async def look_up(self, failure: Exception) -> None:
+        """
+        Get a fresh entry, and begin anew if it is of another content.
+
+        Raises:
+            SourceChangedError: The file is no longer listed, or changes each time somebody looks.
+            LinkExpiredError: The fresh entry has the same dead link.
+        """
+        found = [file for file in await self.files.find([self.file.key]) if file.key == self.file.key]
+        same_name = [file for file in found if file.name == self.file.name]
+        if not found:
+            raise SourceChangedError(
+                f"{self.name}: it is no longer listed; it was removed while it was fetched. Nothing was kept."
+            )
+        fresh = (same_name or found)[0]
+        old, self.file = self.file, fresh
+        self.shown = attrs.evolve(fresh, link=None)
+        if isinstance(failure, LinkExpiredError) and old.link is not None and fresh.link == old.link:
+            raise LinkExpiredError(
+                f"{self.name}: its link is over and the listing still gives the same one; it was not asked twice. "
+                "Run again later."
+            )
+        if (fresh.change, fresh.size) != (old.change, old.size) and self.staged is not None:
+            self.tries = attrs.evolve(self.tries, restarts=self.tries.restarts + 1)
+            await self.put_down(drop=True)
+            if self.judge(SourceChangedError()).move is Move.GIVE_UP:
+                raise SourceChangedError(f"{self.name}: it changes faster than it can be fetched. Run again later.")
+
+    # ----------------------------------------------------------------------------------------------------- one request
+
+    async def attempt(self, lane: Lane) -> Verdict:
+        """
+        Ask for the content once and take what comes.
+
+        Raises:
+            ArenaAsyncError: It did not come, or not whole, or not right.
+        """
+        self.check_size(self.file.size)
+        await lane.run(self.pick_up)
+        held = self.held()
+        self.asked_whole = held.offset == 0
+        self.announce_start(held)
+        self.tries = self.tries.asking()
+        validator = held.validator if held.offset else None
+        async with await self.files.open(self.file, offset=held.offset, validator=validator) as opened:
+            complete = await self.heed(opened.head, held, lane)
+            if not complete:
+                await self.copy(opened, lane)
+        self.check_length()
+        return await self.verify(lane)
+
+    def held(self) -> Held:
+        """Say what is here and may be continued."""
+        held = Held(offset=self.end, validator=self.validator, total=self.total)
+        return held if held.resumable and self.service not in self.destination.rangeless else Held()
+
+    async def heed(self, head: BodyHead, held: Held, lane: Lane) -> bool:
+        """
+        Do what the table says about the head of the answer, and say whether nothing is missing already.
+
+        Raises:
+            SourceChangedError: It is another file now.
+            ContentError: It is not the content, or more than is allowed.
+            IntegrityError: It cannot be joined to what is here.
+        """
+        gzipped = self.file.extension.lower().endswith(".gz")
+        verdict = judge_head(head, held, expected=self.file.size, gzipped=gzipped)
+        if verdict.ranges_ignored:
+            self.destination.rangeless.add(self.service)
+        if verdict.step is Step.REFUSE:
+            raise ContentError(f"{self.name}: the answer is not the content: {verdict.reason}. Nothing was kept.")
+        if verdict.step is Step.CHANGED:
+            raise SourceChangedError(f"{self.name}: the file at the service is another one now: {verdict.reason}.")
+        if verdict.step is Step.RESTART_PLAIN:
+            await self.put_down(drop=True)
+            self.missing = True
+            raise IntegrityError(f"{self.name}: the answer does not fit: {verdict.reason}. It is asked for as a whole.")
+        total = head.total if head.total is not None else self.file.size
+        self.check_size(total)
+        if verdict.step is Step.RESTART_HERE or held.offset == 0:
+            await lane.run(self.begin, head, total)
+        else:
+            await lane.run(self.go_on, head, total, held.offset)
+        return verdict.step is Step.COMPLETE
+
+    async def copy(self, opened: OpenedFile, lane: Lane) -> None:
+        """
+        Take the body: one buffer is filled while the thread writes and hashes the other.
+
+        Raises:
+            ContentError: More comes than the file has, or than is allowed.
+            TransportError: The connection broke; what came before is written.
+            StalledError: It stopped; what came before is written.
+            StorageError: The disk refused.
+        """
+        end = self.end
+        limits = [limit for limit in (self.total, self.options.max_file_size) if limit is not None]
+        most = min(limits, default=None)
+        try:
+            while True:
+                buffer = lane.buffer()
+                # One byte more than there may be is enough to see that there is more.
+                count = await opened.stream.readinto(buffer if most is None else buffer[: most - end + 1])
+                if not count:
+                    break
+                end += count
+                if most is not None and end > most:
+                    raise self.too_much(most)
+                await lane.put(self.take, count)
+                self.came += count
+                self.written += count
+                self.announce_advance(end)
+                if self.inspector is not None and self.inspector.problem is not None:
+                    break
+        except ArenaAsyncError:
+            await lane.settle()  # What was received is written first, and a disk that refused it is the worse news.
+            raise
+        await lane.settle()
+
+    async def verify(self, lane: Lane) -> Verdict:
+        """
+        Say what the content is worth.
+
+        Raises:
+            IntegrityError: It is not right.
+            ContentError: It is something else.
+        """
+        inspector, staged = self.inspector, self.staged
+        if inspector is None or staged is None:
+            raise StorageError(f"{self.name}: its partial file is gone.")
+        verdict = await lane.run(inspector.finish, staged.read)
+        if verdict.problem is not None:
+            raise verdict.problem
+        return verdict
+
+    # ----------------------------------------------------------------------------- on the thread of the slot, in order
+    #
+    # A cancelled task does not get what its thread returns: what must not be lost is noted by the thread itself.
+
+    def pick_up(self) -> None:
+        """Look for a part that an earlier run left, once, and check that the rest fits on the disk."""
+        if self.staged is not None:
+            return
+        storage = self.destination.storage
+        partial = None if self.looked else storage.find_partial(self.job.key)
+        self.looked = True
+        if partial is not None:
+            self.staged = storage.resume(partial, self.job.path)
+        if partial is not None and self.staged is not None:
+            self.validator, self.total, self.recovered = partial.validator, partial.total, True
+            self.action = Action.RESUME if self.action is Action.FETCH else self.action
+        storage.look(self.job.path)
+        if self.file.size is not None:
+            storage.check_space(max(0, self.file.size - self.end), path=self.job.path)
+
+    def begin(self, head: BodyHead, total: int | None) -> None:
+        """Open an empty partial file, or empty the one that is there."""
+        if self.staged is None:
+            self.staged = self.destination.storage.stage(self.job.key, self.job.path, size=total)
+        else:
+            self.staged.restart()
+        self.recovered, self.action = False, self.job.action
+        self.validator, self.total = validator_of(head), total
+        self.staged.describe(validator=self.validator, total=total)
+        self.inspector = self.new_inspector(head, total)
+
+    def go_on(self, head: BodyHead, total: int | None, offset: int) -> None:
+        """Continue the partial file; one of an earlier run is read back first, so that the whole of it is hashed."""
+        self.total = total
+        staged, inspector = self.staged, self.inspector
+        if staged is None:
+            raise StorageError(f"{self.name}: its partial file is gone.")
+        if inspector is not None and inspector.length == offset:
+            return
+        self.inspector = inspector = self.new_inspector(head, total)
+        staged.replay(inspector.feed, end=offset)
+
+    def new_inspector(self, head: BodyHead, total: int | None) -> Inspector:
+        """Make what looks at the content."""
+        return Inspector(
+            name=self.name,
+            extension=self.file.extension,
+            length=total,
+            md5=head.md5,
+            digest=self.options.digest,
+            max_length=self.options.max_file_size,
+            clock=self.destination.timing.clock,
+        )
+
+    def take(self, data: memoryview) -> None:
+        """Write a block, then look at it."""
+        if self.staged is None or self.inspector is None:
+            raise StorageError(f"{self.name}: its partial file is gone.")
+        self.staged.write(data, self.staged.end)
+        self.inspector.feed(data)
+
+    # ---------------------------------------------------------------------------------------------------------- checks
+
+    @property
+    def name(self) -> str:
+        """What to call the file in errors."""
+        return printable(str(self.job.path))
+
+    @property
+    def end(self) -> int:
+        """Bytes that are here."""
+        return self.staged.end if self.staged is not None else 0
+
+    def check_size(self, size: int | None) -> None:
+        """Refuse a file that is known to be larger than allowed."""
+        most = self.options.max_file_size
+        if size is not None and most is not None and size > most:
+            raise self.too_much(most)
+
+    def too_much(self, most: int) -> ContentError:
+        """Make the error of a body without end."""
+        return ContentError(
+            f"{self.name}: more than {most} bytes came or were announced, which is all that it has or may have; it was "
+            "dropped. Raise TransferOptions.max_file_size if that is the limit."
+        )
+
+    def check_length(self) -> None:
+        """Refuse a body that ended before the file does."""
+        end = self.end
+        if self.total is not None and end < self.total and not (self.inspector and self.inspector.problem):
+            self.missing = True
+            raise IntegrityError(
+                f"{self.name}: the body ended after {end} of {self.total} bytes.", expected=self.total, actual=end
+            )
+
+    # --------------------------------------------------------------------------------------------------- the end of it
+
+    async def put_down(self, *, drop: bool) -> None:
+        """Close the partial file, or remove it; safe when there is none."""
+        staged, self.staged, self.inspector = self.staged, None, None
+        if staged is not None:
+            self.validator, self.total, self.recovered = None, None, False
+            await self.destination.desk.run(staged.drop if drop else staged.close)
+
+    async def fail(self, error: Exception) -> Fetched:
+        """Make the outcome of a failure; a refusal that is for ever is remembered."""
+        recovery = self.judge(error)
+        done = self.end
+        await _quietly(self.put_down(drop=recovery.drop))
+        known = as_error(error, file=self.job.key, attempts=self.tries.asked)
+        action = self.action
+        if worth_remembering(error, self.file):
+            action = Action.SKIP
+            await _quietly(self.remember_refusal(str(error)))
+        outcome = self.outcome(action=action, error=known)
+        return Fetched(outcome=outcome, bytes_done=0 if recovery.drop else done, stop=recovery.stop)
+
+    async def remember_refusal(self, reason: str) -> None:
+        """Write down that the service will never give it."""
+        file, now = self.file, self.destination.timing.now()
+        await self.destination.ledger.skip(self.job.key, reason, at=now, change=file.change, name=file.name)
+
+    def entry(self, verdict: Verdict) -> Entry:
+        """Make the row of the ledger."""
+        return Entry(
+            key=self.job.key,
+            path=str(self.job.path),
+            size=verdict.length,
+            change=self.file.change,
+            sha256=verdict.sha256,
+            md5=verdict.md5,
+            verified_by=verdict.verified_by,
+            name=self.file.name,
+            at=self.destination.timing.now(),
+        )
+
+    def outcome(
+        self,
+        *,
+        action: Action | None = None,
+        verified_by: Proof = "none",
+        error: ArenaAsyncError | None = None,
+        reason: str = "",
+        sha256: str | None = None,
+        durable: bool = False,
+    ) -> Outcome:
+        """Make the outcome."""
+        return Outcome(
+            file=self.shown,
+            action=action or self.action,
+            path=self.destination.root / self.job.path,
+            verified_by=verified_by,
+            attempts=self.tries.asked,
+            bytes_written=self.written,
+            error=error,
+            reason=reason,
+            sha256=sha256,
+            durable=durable,
+        )
+
+    # --------------------------------------------------------------------------------------------------------- telling
+
+    def announce_start(self, held: Held) -> None:
+        """Tell that the content is asked for the first time."""
+        if self.tries.asked == 0:
+            total = held.total if held.total is not None else self.file.size
+            self.destination.announcer.announce(
+                Started(file=self.shown, action=self.action, bytes_done=held.offset, total=total)
+            )
+
+    def announce_advance(self, end: int) -> None:
+        """Tell how far it is, now and then."""
+        now = self.destination.timing.clock()
+        if now >= self.tell_at:
+            self.tell_at = now + _EVENTS_EVERY
+            self.destination.announcer.announce(Advanced(file=self.shown, bytes_done=end, total=self.total))
+
+    def announce_retry(self, recovery: Recovery, failure: Exception) -> None:
+        """Tell that it is asked for again."""
+        self.destination.announcer.announce(
+            Retrying(
+                file=self.shown,
+                attempt=self.tries.asked,
+                wait=recovery.wait,
+                error=as_error(failure, file=self.job.key, attempts=self.tries.asked),
+                bytes_done=self.end,
+            )
+        )
+
+
+async def _quietly(step: Awaitable[object]) -> None:
+    """Do a last step whose failure must not hide the failure that led to it."""
+    try:
+        await step
+    except Exception as error:  # noqa: BLE001 - the failure that led here is the one to tell
+        _log.debug("A step of tidying up failed: %s: %s", type(error).__name__, error)
