@@ -8,30 +8,255 @@ Everything that touches the disk: partial files, their control records, and how 
     └── .arena-async/                0700
         ├── ledger.sqlite            what is known about each file (see ledger)
         ├── tenant.json              which tenant of each service this folder belongs to
-        ├── lock                     held while somebody cleans up
+        ├── lock                     held while tenant.json is written
         └── partial/
-            ├── <key hash>-<random>.part      a file on its way; its name is never used twice
+            ├── <key hash>-<random>.part      a file on its way; no two ever get the same name
             └── <key hash>-<random>.json      its control record: how far it is known to be on the disk
 
-All functions are synchronous and meant for a thread. Every call to the system goes through :class:`FileSystem`.
+All functions are synchronous and meant for a thread. Every call to the system goes through :class:`FileSystem`. Below
+the root no symlink is ever followed: folders are opened one inside the other, so that nobody can turn a path around
+between a check and a rename. The locks on partial files only save work; what keeps two writers apart is that names are
+unique.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import hashlib
+import json
+import logging
 import os
-from collections.abc import Callable, Collection
+import secrets
+import shutil
+import stat
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path, PurePosixPath
+from typing import Any, Literal, TypeGuard, TypeVar
 
 import attrs
 
-__all__ = ["FileState", "FileSystem", "Partial", "Staged", "Storage"]
+from arena_async.errors import DestinationBusyError, DiskFullError, StorageError, UnsafeNameError
+from arena_async.options import KIB, MIB
+from arena_async.wire.messages import printable
+
+__all__ = [
+    "STATE_FOLDER",
+    "FileState",
+    "FileSystem",
+    "Folder",
+    "Partial",
+    "Staged",
+    "Storage",
+    "create_private",
+    "set_aside",
+]
+
+T = TypeVar("T")
+
+log = logging.getLogger("arena_async")
+
+#: The name of our own folder below a root.
+STATE_FOLDER = ".arena-async"
 
 #: A directory that is held open, or its path where the system has no such handles.
 Folder = int | str
 
+_HANDLES = os.open in os.supports_dir_fd and hasattr(os, "O_DIRECTORY")
+_PLAIN_FLAGS = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOINHERIT", 0)
+_NO_FOLLOW = _PLAIN_FLAGS | getattr(os, "O_NOFOLLOW", 0)
+#: A FIFO must not make us wait for a writer.
+_NO_WAIT = _NO_FOLLOW | getattr(os, "O_NONBLOCK", 0)
+
+_VERSION = 1
+_TAIL = 64 * KIB
+_BLOCK = MIB
+_LARGEST_RECORD = 64 * KIB
+_TRIES = 100
+
+#: Without locks that work, a partial file that was written to this recently (seconds) counts as somebody's.
+_RECENT = 3600.0
+#: A partial file that nobody came back for (seconds).
+_STALE = 30 * 86400.0
+
+
+def _force(file: int) -> None:
+    """Force an open file or folder to the disk."""
+    # fsync of macOS stops at the cache of the drive.
+    # https://developer.apple.com/documentation/xcode/reducing-disk-writes
+    with contextlib.suppress(ImportError):
+        import fcntl  # noqa: PLC0415 - not on Windows
+
+        if hasattr(fcntl, "F_FULLFSYNC"):
+            fcntl.fcntl(file, fcntl.F_FULLFSYNC)
+            return
+    os.fsync(file)
+
 
 class FileSystem:
-    """The calls to the system, one method each, without any policy. Tests put recorders and faults here."""
+    """
+    The calls to the system, one method each, without any policy. Tests put recorders and faults here.
+
+    Every method raises ``OSError`` as the system does. A folder is what :meth:`open_root` and :meth:`open_folder` give.
+    """
+
+    #: Whether a file may be renamed or removed while it is open.
+    renames_open_files: bool = os.name == "posix"
+
+    def make_root(self, path: str) -> None:
+        """Make a folder and those above it, if they are missing."""
+        os.makedirs(path, exist_ok=True)
+
+    def open_root(self, path: str) -> Folder:
+        """Open the folder that the user named; links on the way to it are the user's own."""
+        if not _HANDLES:
+            if not os.path.isdir(path):
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
+            return os.path.abspath(path)
+        return os.open(path, os.O_RDONLY | os.O_DIRECTORY | _PLAIN_FLAGS)
+
+    def open_folder(self, parent: Folder, name: str) -> Folder:
+        """Open a folder inside another, and no link to one."""
+        if isinstance(parent, str):
+            path = os.path.join(parent, name)
+            if not stat.S_ISDIR(os.lstat(path).st_mode):
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
+            return path
+        return os.open(name, os.O_RDONLY | os.O_DIRECTORY | _NO_FOLLOW, dir_fd=parent)
+
+    def make_folder(self, parent: Folder, name: str, mode: int) -> None:
+        """Make one folder."""
+        if isinstance(parent, str):
+            os.mkdir(os.path.join(parent, name), mode)
+        else:
+            os.mkdir(name, mode, dir_fd=parent)
+
+    def remove_folder(self, parent: Folder, name: str) -> None:
+        """Remove an empty folder."""
+        if isinstance(parent, str):
+            os.rmdir(os.path.join(parent, name))
+        else:
+            os.rmdir(name, dir_fd=parent)
+
+    def names(self, folder: Folder) -> list[str]:
+        """List the names in a folder, in no order."""
+        return os.listdir(folder)
+
+    def sync_folder(self, folder: Folder) -> None:
+        """Force the names in a folder to the disk. Windows has no such call and does it by itself."""
+        if not isinstance(folder, str):
+            _force(folder)
+
+    def close_folder(self, folder: Folder) -> None:
+        """Give a folder back."""
+        if not isinstance(folder, str):
+            os.close(folder)
+
+    def free(self, folder: Folder) -> int | None:
+        """Say how many bytes an ordinary user may still write, or None."""
+        if hasattr(os, "statvfs"):
+            numbers = os.statvfs(folder)
+            return numbers.f_bavail * numbers.f_frsize
+        return shutil.disk_usage(folder).free
+
+    def create(self, folder: Folder, name: str, mode: int) -> int:
+        """Make a new file, never one that exists, and open it for reading and writing."""
+        return self._open(folder, name, os.O_RDWR | os.O_CREAT | os.O_EXCL | _NO_FOLLOW, mode)
+
+    def open_file(self, folder: Folder, name: str, *, writable: bool = False) -> int:
+        """Open what is there, and no link to it, without waiting for anybody."""
+        return self._open(folder, name, (os.O_RDWR if writable else os.O_RDONLY) | _NO_WAIT, 0)
+
+    @staticmethod
+    def _open(folder: Folder, name: str, flags: int, mode: int) -> int:
+        if isinstance(folder, str):
+            return os.open(os.path.join(folder, name), flags, mode)
+        return os.open(name, flags, mode, dir_fd=folder)
+
+    def write(self, file: int, data: memoryview | bytes, offset: int) -> int:
+        """Write at an offset and say how many bytes were taken."""
+        if hasattr(os, "pwrite"):
+            return os.pwrite(file, data, offset)
+        os.lseek(file, offset, os.SEEK_SET)
+        return os.write(file, data)
+
+    def read(self, file: int, size: int, offset: int) -> bytes:
+        """Read at an offset."""
+        if hasattr(os, "pread"):
+            return os.pread(file, size, offset)
+        os.lseek(file, offset, os.SEEK_SET)
+        return os.read(file, size)
+
+    def allocate(self, file: int, size: int) -> None:
+        """Reserve room, and make the file as long."""
+        if not hasattr(os, "posix_fallocate"):
+            raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
+        os.posix_fallocate(file, 0, size)
+
+    def truncate(self, file: int, size: int) -> None:
+        """Cut a file, or make it longer."""
+        os.ftruncate(file, size)
+
+    def sync(self, file: int) -> None:
+        """Force a file to the disk with everything that is known about it."""
+        _force(file)
+
+    def sync_data(self, file: int) -> None:
+        """Force the content of a file to the disk, and its length, but not its times."""
+        if hasattr(os, "fdatasync"):
+            os.fdatasync(file)
+        else:
+            _force(file)
+
+    def close(self, file: int) -> None:
+        """Close a file."""
+        os.close(file)
+
+    def chmod(self, file: int, mode: int) -> None:
+        """Set who may do what with an open file or folder."""
+        if hasattr(os, "fchmod"):
+            os.fchmod(file, mode)
+
+    def look(self, folder: Folder, name: str) -> os.stat_result:
+        """Look at a name, and at a link itself."""
+        if isinstance(folder, str):
+            return os.lstat(os.path.join(folder, name))
+        return os.stat(name, dir_fd=folder, follow_symlinks=False)
+
+    def look_open(self, file: int) -> os.stat_result:
+        """Look at an open file."""
+        return os.fstat(file)
+
+    def rename(self, folder: Folder, name: str, to: Folder, new: str) -> None:
+        """Give a file a new name in one step, in place of what has that name."""
+        if isinstance(folder, str) or isinstance(to, str):
+            os.replace(os.path.join(str(folder), name), os.path.join(str(to), new))
+        else:
+            os.replace(name, new, src_dir_fd=folder, dst_dir_fd=to)
+
+    def unlink(self, folder: Folder, name: str) -> None:
+        """Take a name away."""
+        if isinstance(folder, str):
+            os.unlink(os.path.join(folder, name))
+        else:
+            os.unlink(name, dir_fd=folder)
+
+    def lock(self, file: int) -> bool:
+        """Lock an open file until it is closed, without waiting; False when somebody else has it locked."""
+        try:
+            import fcntl  # noqa: PLC0415 - not on Windows
+        except ImportError:
+            return True
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            return False
+        except OSError as error:
+            if error.errno in _UNSUPPORTED:
+                return True
+            raise
+        return True
 
 
 @attrs.frozen(kw_only=True)
@@ -68,9 +293,143 @@ class Partial:
     total: int | None = None
 
 
+# ------------------------------------------------------------------------------------------------- what the system said
+
+_FULL = frozenset({errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)})
+_UNSUPPORTED = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP})
+_NO_FOLDER = frozenset({errno.ELOOP, errno.ENOTDIR, getattr(errno, "EMLINK", errno.ELOOP)})
+#: ERROR_ACCESS_DENIED, ERROR_SHARING_VIOLATION, ERROR_LOCK_VIOLATION: a virus scanner or an editor has it open.
+# https://learn.microsoft.com/windows/win32/debug/system-error-codes--0-499-
+_SHARING = frozenset({5, 32, 33})
+
+_ADVICE = {
+    errno.ENOSPC: "no room is left on the disk. Free some space and run again; what was recorded is continued",
+    getattr(errno, "EDQUOT", -1): "the disk quota of this user is used up. Free some space and run again",
+    errno.EFBIG: "the file is larger than the file system, or a limit of this process, allows. Choose another folder",
+    errno.EROFS: "the file system is read-only. Choose another folder, or mount it for writing",
+    errno.EACCES: "this user is not allowed to. Check who owns the folder and its permissions",
+    errno.EPERM: "this user is not allowed to. Check who owns the folder and its permissions",
+    errno.EIO: "the disk reports a fault. Check the disk before running again",
+    errno.ENOENT: "a folder or file vanished meanwhile. Leave the folder alone during a run, and run again",
+    errno.EXDEV: "it lies on another file system than the rest of the folder. Let the whole folder be on one",
+    errno.EMFILE: "too many files are open. Use fewer workers, or raise the limit of open files",
+    errno.ENAMETOOLONG: "the path is too long for this file system. Choose a shorter folder or layout",
+    errno.ELOOP: "there is a symbolic link on the way, which is never followed below the folder",
+    errno.ENOTDIR: "something on the way is not a folder",
+}
+
+
+def _explained(error: OSError, place: object, doing: str, *, file: str | None = None) -> StorageError:
+    """Make the typed error of what the system said, with a sentence that says what to do."""
+    said = error.strerror or type(error).__name__
+    advice = _ADVICE.get(error.errno or 0, "see what the system says, mend it, and run again")
+    kind = DiskFullError if error.errno in _FULL else StorageError
+    return kind(f"{printable(str(place))}: could not be {doing} ({said}): {advice}.", file=file)
+
+
+@contextlib.contextmanager
+def _explaining(place: object, doing: str, *, file: str | None = None) -> Iterator[None]:
+    """Turn what the system raises into the typed error."""
+    try:
+        yield
+    except OSError as error:
+        raise _explained(error, place, doing, file=file) from error
+
+
+def _again(call: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+    """Repeat a call that was interrupted or asked for another try: that is no fault of the disk."""
+    for _ in range(_TRIES):
+        try:
+            return call(*args, **kwargs)
+        except (InterruptedError, BlockingIOError):
+            continue
+    return call(*args, **kwargs)
+
+
+def _key_hash(key: str) -> str:
+    """Give what stands for a key in names and records."""
+    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def create_private(path: Path) -> bool:
+    """
+    Make an empty file that only its owner may read, unless there is one; say whether it was made.
+
+    Raises:
+        DiskFullError: No room is left.
+        StorageError: The disk refused.
+    """
+    with _explaining(path, "made"):
+        try:
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_FOLLOW, 0o600))
+        except FileExistsError:
+            return False
+        return True
+
+
+def set_aside(path: Path, suffix: str) -> Path:
+    """
+    Rename a damaged file out of the way, to a name that is still free, and give that name.
+
+    Raises:
+        StorageError: The disk refused.
+    """
+    with _explaining(path, "set aside"):
+        aside = next(
+            name
+            for number in range(1, 10_000)
+            if not os.path.lexists(name := path.with_name(f"{path.name}{suffix}{'' if number == 1 else f'-{number}'}"))
+        )
+        os.replace(path, aside)
+    return aside
+
+
+# ---------------------------------------------------------------------------------------------------- a file on its way
+
+
+@attrs.frozen(kw_only=True)
+class _Record:
+    """A control record: what is known to be on the disk of a partial file."""
+
+    validator: str
+    offset: int
+    total: int | None
+    tail: str
+
+    def dump(self, key: str) -> bytes:
+        """Write it down."""
+        fields = {"version": _VERSION, "key": _key_hash(key), **attrs.asdict(self)}
+        return json.dumps(fields, sort_keys=True).encode()
+
+    @classmethod
+    def load(cls, text: bytes, key_hash: str) -> _Record | None:
+        """Read it, or give None for anything but a whole record of that key."""
+        try:
+            fields = json.loads(text)
+        except (ValueError, RecursionError):
+            return None
+        if not isinstance(fields, dict) or fields.get("version") != _VERSION:
+            return None
+        validator, offset, total, tail = (fields.get(name) for name in ("validator", "offset", "total", "tail"))
+        if not str(fields.get("key")).startswith(key_hash) or not isinstance(tail, str):
+            return None
+        if not isinstance(validator, str) or not validator.startswith('"'):
+            return None
+        if not _is_count(offset) or offset == 0 or (total is not None and (not _is_count(total) or total < offset)):
+            return None
+        return cls(validator=validator, offset=offset, total=total, tail=tail)
+
+
+def _is_count(value: object) -> TypeGuard[int]:
+    """Say whether it is a whole number that counts something."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
 class Staged:
     """
-    A file on its way, open for writing under a name of its own. Made by :meth:`Storage.stage` and :meth:`Storage.resume`.
+    A file on its way, open for writing under a name of its own.
+
+    Made by :meth:`Storage.stage` and :meth:`Storage.resume`.
 
     Attributes:
         key: Whose content it is.
@@ -80,11 +439,30 @@ class Staged:
         durable_offset: Bytes that the control record vouches for.
     """
 
-    key: str
-    path: PurePosixPath
-    name: str
-    end: int
-    durable_offset: int
+    def __init__(
+        self, storage: Storage, file: int, *, key: str, path: PurePosixPath, name: str, offset: int = 0
+    ) -> None:
+        self.key = key
+        self.path = path
+        self.name = name
+        self.end = offset
+        self.durable_offset = offset
+        self._storage = storage
+        self._files = storage.files
+        self._file: int | None = file
+        self._validator: str | None = None
+        self._total: int | None = None
+        self._recorded = offset > 0
+        self._spoilt = False
+        self._identity: tuple[int, int] | None = None
+
+    def __repr__(self) -> str:
+        return f"<Staged {self.path} {self.end} bytes>"
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed, dropped or committed."""
+        return self._file is None
 
     def describe(self, *, validator: str | None, total: int | None) -> None:
         """
@@ -97,7 +475,15 @@ class Staged:
             DiskFullError: There is less room than that.
             StorageError: The disk refused.
         """
-        raise NotImplementedError
+        self._validator = validator if validator and validator.startswith('"') else None
+        self._total = total
+        if total is None or total <= MIB:
+            return
+        try:
+            _again(self._files.allocate, self._open(), total)
+        except OSError as error:
+            if error.errno not in _UNSUPPORTED:
+                raise _explained(error, self.path, "given room for", file=self.key) from error
 
     def write(self, data: memoryview | bytes, offset: int) -> None:
         """
@@ -107,37 +493,182 @@ class Staged:
             DiskFullError: No room is left; what is recorded so far stays for the next run.
             StorageError: The disk refused.
         """
-        raise NotImplementedError
+        file, rest, at = self._open(), memoryview(data).cast("B"), offset
+        if offset > self.end:
+            raise StorageError(
+                f"{self.path}: bytes from {offset} on came before those from {self.end} on.", file=self.key
+            )
+        with _explaining(self.path, "written", file=self.key):
+            while rest:
+                taken = _again(self._files.write, file, rest, at)
+                if taken <= 0:
+                    raise OSError(errno.EIO, "the system took no bytes")
+                rest, at = rest[taken:], at + taken
+        self.end = max(self.end, at)
+        if self._validator is not None and self.end - self.durable_offset >= self._storage.flush_unit:
+            self.checkpoint()
 
     def checkpoint(self) -> None:
         """
         Force the data to the disk and then, if it can be continued, write down how far it goes.
 
         Raises:
-            DiskFullError: No room is left. Data that could not be forced to the disk is not trusted: the file is dropped.
+            DiskFullError: No room is left. Data that could not be forced to the disk is not trusted: it is dropped.
             StorageError: The disk refused, with the same consequence.
         """
-        raise NotImplementedError
+        self._force(self._files.sync_data)
+        if self._validator is None or self.end == 0:
+            return
+        start = max(0, self.end - _TAIL)
+        with _explaining(self.path, "recorded", file=self.key):
+            tail = hashlib.sha256(self._read(start, self.end - start)).hexdigest()
+            record = _Record(validator=self._validator, offset=self.end, total=self._total, tail=tail)
+            self._storage.replace_private(self._storage.partials, _control(self.name), record.dump(self.key))
+        self._recorded = True
+        self.durable_offset = self.end
+
+    def _force(self, sync: Callable[[int], None]) -> bool:
+        """Call one of the syncs; False where the file system has none. Data that failed to sync is dropped."""
+        try:
+            _again(sync, self._open())
+        except OSError as error:
+            if error.errno in _UNSUPPORTED:
+                self._storage.warn_not_durable()
+                return False
+            # After a failed fsync the system forgets which pages were lost: a second one succeeds and proves nothing.
+            # https://www.postgresql.org/docs/current/runtime-config-error-handling.html (data_sync_retry)
+            self.drop()
+            raise _explained(error, self.path, "forced to the disk", file=self.key) from error
+        return True
 
     def restart(self) -> None:
-        """Forget all content and start at byte 0, under the same name."""
-        raise NotImplementedError
+        """
+        Forget all content and start at byte 0, under the same name.
+
+        Raises:
+            StorageError: The disk refused.
+        """
+        with _explaining(self.path, "emptied", file=self.key):
+            # The record goes first: it must never speak of bytes that are no longer there.
+            self._storage.remove(self._storage.partials, _control(self.name))
+            _again(self._files.truncate, self._open(), 0)
+        self.end = self.durable_offset = 0
+        self._recorded = False
 
     def read(self, offset: int, size: int) -> bytes:
-        """Read back up to ``size`` bytes; fewer only at the end of the file."""
-        raise NotImplementedError
+        """
+        Read back up to ``size`` bytes; fewer only at the end of what was written.
+
+        Raises:
+            StorageError: The disk refused.
+        """
+        with _explaining(self.path, "read back", file=self.key):
+            return self._read(offset, size)
+
+    def _read(self, offset: int, size: int) -> bytes:
+        """Read what was written and not what is merely reserved behind it."""
+        parts, wanted = [], max(0, min(size, self.end - offset))
+        while wanted:
+            part = _again(self._files.read, self._open(), wanted, offset)
+            if not part:
+                break
+            parts.append(part)
+            offset, wanted = offset + len(part), wanted - len(part)
+        return b"".join(parts)
 
     def replay(self, feed: Callable[[memoryview], object], *, end: int) -> None:
-        """Hand the first ``end`` bytes to ``feed``, block by block, for instance to hash a file that is continued."""
-        raise NotImplementedError
+        """
+        Hand the first ``end`` bytes to ``feed``, block by block, for instance to hash a file that is continued.
+
+        Raises:
+            StorageError: The disk refused, or there are fewer bytes.
+        """
+        offset = 0
+        while offset < end:
+            block = self.read(offset, min(_BLOCK, end - offset))
+            if not block:
+                raise StorageError(
+                    f"{self.path}: only {offset} of {end} bytes could be read back. Run again.", file=self.key
+                )
+            feed(memoryview(block))
+            offset += len(block)
+
+    def finish(self, *, durable: bool = True) -> tuple[FileState, bool]:
+        """
+        Make it ready for its final name: its length, who may read it, and, if ``durable``, all of it on the disk.
+
+        Returns:
+            What it will be under its final name, and whether a power loss can still take its content.
+
+        Raises:
+            DestinationBusyError: The final name is taken by something that is no file.
+            DiskFullError: No room is left; the file is dropped.
+            StorageError: The disk refused; the file is dropped if its data could not be forced to the disk.
+        """
+        file = self._open()
+        mode = self._storage.mode_for(self.path)
+        with _explaining(self.path, "completed", file=self.key):
+            if _again(self._files.look_open, file).st_size != self.end:
+                _again(self._files.truncate, file, self.end)
+            _again(self._files.chmod, file, mode)
+        on_disk = self._force(self._files.sync) if durable else False
+        with _explaining(self.path, "completed", file=self.key):
+            seen = _again(self._files.look_open, file)
+        self._identity = (seen.st_dev, seen.st_ino)
+        return FileState(size=seen.st_size, mtime_ns=seen.st_mtime_ns), on_disk
+
+    @property
+    def identity(self) -> tuple[int, int] | None:
+        """Device and number of the file, once it is finished: the same under any name."""
+        return self._identity
+
+    def release(self) -> None:
+        """
+        Close it and leave everything under its name.
+
+        Raises:
+            DiskFullError: Closing showed that no room was left.
+            StorageError: Closing failed otherwise; the content is not to be trusted.
+        """
+        file, self._file = self._file, None
+        if file is not None:
+            with _explaining(self.path, "closed", file=self.key):
+                self._files.close(file)
 
     def close(self) -> None:
         """Close it. What is recorded stays for the next run; a file without a control record is removed. Safe twice."""
-        raise NotImplementedError
+        if self._file is None:
+            return
+        if not self._recorded:
+            self.drop()
+            return
+        # What is recorded was forced to the disk before; whatever closing says is about bytes that are not.
+        with contextlib.suppress(StorageError):
+            self.release()
 
     def drop(self) -> None:
         """Close and remove it with its control record. Safe twice, never raises for what is gone already."""
-        raise NotImplementedError
+        if self._file is None:
+            return
+        with contextlib.suppress(StorageError):
+            if not self._files.renames_open_files:
+                self.release()
+            self._storage.drop(self.name)
+            self.release()
+        self._recorded = False
+
+    def _open(self) -> int:
+        if self._file is None:
+            raise StorageError(f"{self.path}: its partial file was closed before. Stage it anew.", file=self.key)
+        return self._file
+
+
+def _control(name: str) -> str:
+    """Give the name of the control record of a partial file."""
+    return f"{name.removesuffix('.part')}.json"
+
+
+# ----------------------------------------------------------------------------------------------------------- the folder
 
 
 class Storage:
@@ -149,28 +680,132 @@ class Storage:
         files: The calls to the system.
         flush_unit: Bytes after which a file that can be continued is forced to the disk and recorded.
         draw_name: Gives the random part of a name.
+        sleep: Waits so many seconds before a rename that another program disturbed is tried again.
+        now: Gives the seconds since 1970, as the times of files do.
     """
-
-    root: Path
 
     def __init__(
         self,
         root: str | os.PathLike[str],
         *,
         files: FileSystem | None = None,
-        flush_unit: int = 8 * 1024 * 1024,
-        draw_name: Callable[[], str] | None = None,
+        flush_unit: int = 8 * MIB,
+        draw_name: Callable[[], str] = lambda: secrets.token_hex(8),
+        sleep: Callable[[float], object] = time.sleep,
+        now: Callable[[], float] = time.time,
     ) -> None:
-        raise NotImplementedError
+        self.root = Path(root)
+        self.files = files or FileSystem()
+        self.flush_unit = flush_unit
+        self._draw_name = draw_name
+        self._sleep = sleep
+        self._now = now
+        self._root: Folder | None = None
+        self._state: Folder | None = None
+        self._partials: Folder | None = None
+        self._mode = 0o600
+        self._locks_work = False
+        self._warned = False
+
+    def __repr__(self) -> str:
+        return f"<Storage {self.root}>"
+
+    # --------------------------------------------------------------------------------------------------- open and close
 
     def prepare(self) -> None:
         """
-        Make the folders and open them. Everything below needs it.
+        Make the folders and open them. Everything below needs it. Safe twice.
 
         Raises:
+            DiskFullError: No room is left.
             StorageError: The root is not a directory or cannot be written.
         """
-        raise NotImplementedError
+        if self._partials is not None:
+            return
+        try:
+            with _explaining(self.root, "opened"):
+                _again(self.files.make_root, str(self.root))
+                self._root = _again(self.files.open_root, str(self.root))
+                self._state = self._private_folder(self._root, STATE_FOLDER)
+                self._mode = self._usual_mode(self._state)
+                self._locks_work = self._try_locks(self._state)
+                self._partials = self._private_folder(self._state, "partial")
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Close the folders. Safe twice."""
+        opened = [folder for folder in (self._partials, self._state, self._root) if folder is not None]
+        self._partials = self._state = self._root = None
+        for folder in opened:
+            with contextlib.suppress(OSError):
+                self.files.close_folder(folder)
+
+    @property
+    def partials(self) -> Folder:
+        """The folder of partial files."""
+        return self._opened(self._partials)
+
+    @property
+    def ledger_path(self) -> Path:
+        """Where the ledger lies."""
+        return self.root / STATE_FOLDER / "ledger.sqlite"
+
+    def _opened(self, folder: Folder | None) -> Folder:
+        if folder is None:
+            raise StorageError(f"{self.root}: the folder is not open. Call prepare() first.")
+        return folder
+
+    def _private_folder(self, parent: Folder, name: str) -> Folder:
+        """Open one of our own folders, which nobody else may look into."""
+        with contextlib.suppress(FileExistsError):
+            _again(self.files.make_folder, parent, name, 0o700)
+        folder = _again(self.files.open_folder, parent, name)
+        if isinstance(folder, int):
+            with contextlib.suppress(PermissionError):
+                if stat.S_IMODE(_again(self.files.look_open, folder).st_mode) != 0o700:
+                    _again(self.files.chmod, folder, 0o700)
+        return folder
+
+    def _usual_mode(self, folder: Folder) -> int:
+        """
+        Find out who may read and write a new file here.
+
+        Only making one tells: reading the umask means to change it for every thread, and access lists have a say too.
+        """
+        name = f"mode-{self._draw_name()}"
+        file = _again(self.files.create, folder, name, 0o666)
+        try:
+            return _harmless(_again(self.files.look_open, file).st_mode)
+        finally:
+            self.files.close(file)
+            self.remove(folder, name)
+
+    def _try_locks(self, folder: Folder) -> bool:
+        """Find out whether a lock keeps anybody out: on some network file systems it is granted to everyone."""
+        opened: list[int] = []
+        try:
+            with contextlib.suppress(FileExistsError):
+                opened.append(_again(self.files.create, folder, "lock", 0o600))
+            while len(opened) < 2:
+                opened.append(_again(self.files.open_file, folder, "lock", writable=True))
+            # Another process that tries at this moment makes the first one fail, which shows the same.
+            return not (_again(self.files.lock, opened[0]) and _again(self.files.lock, opened[1]))
+        finally:
+            for file in opened:
+                self.files.close(file)
+
+    def warn_not_durable(self) -> None:
+        """Say once that this file system cannot promise that data survive a power loss."""
+        if not self._warned:
+            self._warned = True
+            log.warning(
+                "%s: this file system does not support fsync; files are whole, but a power loss may cost recent ones.",
+                self.root,
+            )
+
+    # ------------------------------------------------------------------------------------------------- the whole folder
 
     def claim(self, service: str, tenant: str) -> None:
         """
@@ -178,17 +813,63 @@ class Storage:
 
         Raises:
             DestinationBusyError: It belongs to another tenant of that service.
+            StorageError: ``tenant.json`` cannot be read or written.
         """
-        raise NotImplementedError
+        state = self._opened(self._state)
+        with self._locked(state):
+            tenants = self._read_tenants(state)
+            owner = tenants.get(service)
+            if owner == tenant:
+                return
+            if owner is not None:
+                raise DestinationBusyError(
+                    f"{self.root}: the folder belongs to {printable(owner)} of {service}, and files of "
+                    f"{printable(tenant)} were to go there; nothing was written. Choose a folder for each."
+                )
+            text = json.dumps({**tenants, service: tenant}, sort_keys=True).encode()
+            with _explaining(self.root / STATE_FOLDER / "tenant.json", "written"):
+                self.replace_private(state, "tenant.json", text)
+                self._sync_folder(state)
 
-    @property
-    def ledger_path(self) -> Path:
-        """Where the ledger lies."""
-        raise NotImplementedError
+    def _read_tenants(self, state: Folder) -> dict[str, str]:
+        """Read which tenant of each service the folder belongs to."""
+        place = self.root / STATE_FOLDER / "tenant.json"
+        with _explaining(place, "read"):
+            text = self._read_small(state, "tenant.json")
+            if text is None and self._exists(state, "tenant.json"):
+                text = b""
+        if text is None:
+            return {}
+        with contextlib.suppress(ValueError, RecursionError):
+            tenants = json.loads(text)
+            if isinstance(tenants, dict) and all(isinstance(name, str) for name in tenants.values()):
+                return tenants
+        raise StorageError(
+            f"{place}: it is damaged, so it is not known whose files these are; nothing was written. "
+            "Remove it if the folder is yours, and run again."
+        )
+
+    @contextlib.contextmanager
+    def _locked(self, state: Folder) -> Iterator[None]:
+        """Hold the lock of the folder for a moment, if it comes within five seconds; it only saves work."""
+        with _explaining(self.root / STATE_FOLDER / "lock", "opened"):
+            file = _again(self.files.open_file, state, "lock", writable=True)
+        try:
+            for _ in range(100):
+                with _explaining(self.root / STATE_FOLDER / "lock", "locked"):
+                    if _again(self.files.lock, file):
+                        break
+                self._sleep(0.05)
+            yield
+        finally:
+            self.files.close(file)
 
     def free_bytes(self) -> int | None:
         """Say how many bytes the disk still takes, or None where the system does not tell."""
-        raise NotImplementedError
+        try:
+            return _again(self.files.free, self._opened(self._root))
+        except OSError:
+            return None
 
     def check_space(self, size: int, *, path: PurePosixPath | str = "") -> None:
         """
@@ -197,26 +878,184 @@ class Storage:
         Raises:
             DiskFullError: They do not; nothing was asked from the service for it.
         """
-        raise NotImplementedError
+        free = self.free_bytes()
+        if free is not None and size > free:
+            raise DiskFullError(
+                f"{path or self.root}: {size} bytes are needed and {free} are free on the disk of {self.root}; "
+                "the content was not asked for. Free some space and run again."
+            )
+
+    # ------------------------------------------------------------------------------------------------------ final names
 
     def look(self, path: PurePosixPath | str) -> FileState | None:
         """
         Say what lies under a final name: None when nothing does, or a symlink, which a commit replaces.
 
         Raises:
-            DestinationBusyError: It is a directory, a FIFO, a device or a socket.
+            DestinationBusyError: It is a directory, a FIFO, a device or a socket, or one of its folders is no folder.
             UnsafeNameError: The path leaves the folder or uses a name that is ours.
-            StorageError: One of its folders is a symlink or a file.
+            StorageError: The disk refused.
         """
-        raise NotImplementedError
+        seen = self._look(self._checked(path))
+        return None if seen is None else FileState(size=seen.st_size, mtime_ns=seen.st_mtime_ns)
 
     def look_all(self, paths: Collection[PurePosixPath | str]) -> dict[str, FileState | Exception | None]:
         """Do :meth:`look` for a page of paths in one go; errors are values, so that one file fails alone."""
-        raise NotImplementedError
+        found: dict[str, FileState | Exception | None] = {}
+        for path in paths:
+            try:
+                found[str(path)] = self.look(path)
+            except StorageError as error:
+                found[str(path)] = error
+        return found
+
+    def mode_for(self, path: PurePosixPath) -> int:
+        """
+        Say who may read and write the file that goes there: as the one it replaces, else as the umask says.
+
+        Raises:
+            DestinationBusyError: The name is taken by something that is no file.
+            StorageError: The disk refused.
+        """
+        seen = self._look(path)
+        return self._mode if seen is None else _harmless(seen.st_mode)
+
+    def _look(self, path: PurePosixPath) -> os.stat_result | None:
+        """Look at a final name."""
+        with self._parent(path) as parent:
+            return None if parent is None else self._look_in(parent, path)
+
+    def _look_in(self, parent: Folder, path: PurePosixPath) -> os.stat_result | None:
+        """Look at a final name in its folder; None for nothing and for a link."""
+        with _explaining(path, "looked at"):
+            try:
+                seen = _again(self.files.look, parent, path.name)
+            except FileNotFoundError:
+                return None
+        if stat.S_ISLNK(seen.st_mode):
+            return None
+        if not stat.S_ISREG(seen.st_mode):
+            raise DestinationBusyError(
+                f"{path}: the name is taken by {_kind(seen.st_mode)}, so no file can go there; nothing was written. "
+                "Move it away and run again."
+            )
+        return seen
+
+    def _checked(self, path: PurePosixPath | str) -> PurePosixPath:
+        """Refuse a path that is not below the root, or that is ours."""
+        pure = PurePosixPath(path)
+        odd = pure.is_absolute() or not pure.parts or any(part in (".", "..") or "\0" in part for part in pure.parts)
+        if odd or (os.name == "nt" and any(letter in str(pure) for letter in ":\\")):
+            raise UnsafeNameError(f"{printable(str(path))!r}: it does not lie inside {self.root}; nothing was written.")
+        if pure.parts[0].casefold() == STATE_FOLDER:
+            raise UnsafeNameError(f"{printable(str(path))!r}: {STATE_FOLDER} is where the state of the folder is kept.")
+        return pure
+
+    @contextlib.contextmanager
+    def _parent(self, path: PurePosixPath) -> Iterator[Folder | None]:
+        """Open the folder of a final name, or give None when it is not there."""
+        folder = self._walk(path.parent, make=False)
+        try:
+            yield folder
+        finally:
+            if folder is not None:
+                self.files.close_folder(folder)
+
+    def _walk(self, folders: PurePosixPath, *, make: bool) -> Folder | None:
+        """Open folder by folder from the root, without ever following a link; the caller closes the last one."""
+        current, opened = self._opened(self._root), []
+        try:
+            # The root itself is opened once more, so that every folder given away is the caller's to close.
+            for name in folders.parts or (".",):
+                current = self._step(current, name, make=make)
+                opened.append(current)
+        except FileNotFoundError as error:
+            self._close_all(opened)
+            if make:
+                raise _explained(error, folders, "made") from error
+            return None
+        except OSError as error:
+            self._close_all(opened)
+            if error.errno in _NO_FOLDER:
+                raise DestinationBusyError(
+                    f"{folders}: a part of this path is a file or a symbolic link, which is never followed; nothing "
+                    "was written. Move it away, or let the folder itself be the link."
+                ) from error
+            raise _explained(error, folders, "opened") from error
+        self._close_all(opened[:-1])
+        return current
+
+    def _step(self, parent: Folder, name: str, *, make: bool) -> Folder:
+        """Open one folder in another, and make it before if asked to."""
+        try:
+            return _again(self.files.open_folder, parent, name)
+        except FileNotFoundError:
+            if not make:
+                raise
+        with contextlib.suppress(FileExistsError):
+            _again(self.files.make_folder, parent, name, 0o775)
+            self._sync_folder(parent)
+        return _again(self.files.open_folder, parent, name)
+
+    def _close_all(self, folders: Sequence[Folder]) -> None:
+        for folder in folders:
+            self.files.close_folder(folder)
 
     def digest(self, path: PurePosixPath | str) -> tuple[str, FileState] | None:
-        """Give the SHA-256 of a final file in hexadecimal and what it was read from, or None when it is missing."""
-        raise NotImplementedError
+        """
+        Give the SHA-256 of a final file in hexadecimal and what it was read from, or None when it is missing.
+
+        Raises:
+            DestinationBusyError: It is no file.
+            StorageError: The disk refused.
+        """
+        pure = self._checked(path)
+        with self._parent(pure) as parent:
+            if parent is None or self._look_in(parent, pure) is None:
+                return None
+            with _explaining(pure, "read"):
+                try:
+                    file = _again(self.files.open_file, parent, pure.name)
+                except FileNotFoundError:
+                    return None
+                try:
+                    seen = _again(self.files.look_open, file)
+                    return self._hash(file), FileState(size=seen.st_size, mtime_ns=seen.st_mtime_ns)
+                finally:
+                    self.files.close(file)
+
+    def _hash(self, file: int) -> str:
+        """Give the SHA-256 of an open file."""
+        digest, offset = hashlib.sha256(), 0
+        while block := _again(self.files.read, file, _BLOCK, offset):
+            digest.update(block)
+            offset += len(block)
+        return digest.hexdigest()
+
+    def discard(self, path: PurePosixPath | str) -> bool:
+        """
+        Remove a final file (pruning) and the folders that it leaves empty; False when it was not there.
+
+        Raises:
+            DestinationBusyError: It is no file.
+            StorageError: The disk refused.
+        """
+        pure = self._checked(path)
+        with self._parent(pure) as parent:
+            if parent is None or self._look_in(parent, pure) is None:
+                return False
+            with _explaining(pure, "removed"):
+                removed = self.remove(parent, pure.name)
+        for folder in list(pure.parents)[:-1]:
+            with self._parent(folder) as above:
+                try:
+                    if above is not None:
+                        _again(self.files.remove_folder, above, folder.name)
+                except OSError:
+                    break
+        return removed
+
+    # ---------------------------------------------------------------------------------------------------- partial files
 
     def stage(self, key: str, path: PurePosixPath | str, *, size: int | None = None) -> Staged:
         """
@@ -226,27 +1065,474 @@ class Storage:
             DestinationBusyError: The final name is taken by something that is no file; nothing was made.
             DiskFullError: ``size`` bytes do not fit.
             StorageError: The disk refused.
+            UnsafeNameError: The path does not lie inside the folder.
         """
-        raise NotImplementedError
+        pure = self._checked(path)
+        self._look(pure)
+        if size:
+            self.check_space(size, path=pure)
+        with _explaining(pure, "staged", file=key):
+            for _ in range(_TRIES):
+                name = f"{_key_hash(key)[:32]}-{self._draw_name()}.part"
+                file = self._create_locked(name)
+                if file is not None:
+                    return Staged(self, file, key=key, path=pure, name=name)
+        raise StorageError(
+            f"{pure}: no unused name for its partial file was found. Look into {STATE_FOLDER}.", file=key
+        )
+
+    def _create_locked(self, name: str) -> int | None:
+        """Make a partial file and lock it; None when the name is taken, or somebody cleaned up in between."""
+        try:
+            file = _again(self.files.create, self.partials, name, 0o600)
+        except FileExistsError:
+            return None
+        try:
+            if _again(self.files.lock, file) and self._is_named(file, name):
+                return file
+        except BaseException:
+            self.files.close(file)
+            raise
+        self.files.close(file)
+        return None
+
+    def _is_named(self, file: int, name: str) -> bool:
+        """Say whether a partial file still has the name it was opened under."""
+        opened = _again(self.files.look_open, file)
+        try:
+            named = _again(self.files.look, self.partials, name)
+        except FileNotFoundError:
+            return False
+        return (opened.st_dev, opened.st_ino) == (named.st_dev, named.st_ino)
 
     def find_partial(self, key: str) -> Partial | None:
         """
-        Find the best partial file of a key that can be trusted; the others of that key are removed unless they are in use.
+        Find the best partial file of a key that can be trusted.
+
+        The others of that key are removed, unless they are in use.
+
+        Raises:
+            StorageError: The folder of partial files cannot be read.
         """
-        raise NotImplementedError
+        start, best = f"{_key_hash(key)[:32]}-", None
+        for name in self._partial_names(start):
+            record = self._usable(name, _key_hash(key))
+            if record == "in use":
+                continue
+            if record is None or (best is not None and best.offset >= record.offset):
+                self.drop(name)
+                continue
+            if best is not None:
+                self.drop(best.name)
+            best = Partial(key=key, name=name, validator=record.validator, offset=record.offset, total=record.total)
+        return best
+
+    def _partial_names(self, start: str = "") -> list[str]:
+        """List partial files, those too of which only the control record is left."""
+        with _explaining(self.root / STATE_FOLDER / "partial", "listed"):
+            found = {name for name in _again(self.files.names, self.partials) if name.startswith(start)}
+        stems = {name.rsplit(".", 1)[0] for name in found if name.endswith((".part", ".json"))}
+        return sorted(f"{stem}.part" for stem in stems)
+
+    def _usable(self, name: str, key_hash: str) -> _Record | Literal["in use"] | None:
+        """Judge a partial file: its record if it can be continued, None if it is of no use to anybody."""
+        with self._taken(name) as file:
+            if not isinstance(file, int):
+                return file
+            record = self._read_record(name, key_hash)
+            with contextlib.suppress(OSError):
+                return record if record is not None and self._tail_holds(file, record) else None
+            return None
+
+    @contextlib.contextmanager
+    def _taken(self, name: str) -> Iterator[int | Literal["in use"] | None]:
+        """Open a partial file that nobody uses; None when it is not one of ours (a link, a FIFO, somebody else's)."""
+        file: int | None = None
+        found: int | Literal["in use"] | None = None
+        try:
+            with contextlib.suppress(OSError):
+                file = _again(self.files.open_file, self.partials, name, writable=True)
+                found = self._judge(file, name)
+            yield found
+        finally:
+            if file is not None:
+                with contextlib.suppress(OSError):
+                    self.files.close(file)
+
+    def _judge(self, file: int, name: str) -> int | Literal["in use"] | None:
+        """Say whether an open partial file is ours and free. Raises ``OSError``."""
+        seen = _again(self.files.look_open, file)
+        ours = stat.S_ISREG(seen.st_mode) and seen.st_nlink == 1
+        if not ours or (hasattr(os, "geteuid") and seen.st_uid != os.geteuid()):
+            return None
+        if not _again(self.files.lock, file) or self._is_recent(seen):
+            return "in use"
+        return file if self._is_named(file, name) else None
+
+    def _is_recent(self, seen: os.stat_result) -> bool:
+        """Say whether somebody may still be writing, where locks do not tell."""
+        return not self._locks_work and self._now() - seen.st_mtime < _RECENT
+
+    def _read_record(self, name: str, key_hash: str) -> _Record | None:
+        """Read a control record; None for anything but a whole one of that key."""
+        text = self._read_small(self.partials, _control(name))
+        return None if text is None else _Record.load(text, key_hash)
+
+    def _tail_holds(self, file: int, record: _Record) -> bool:
+        """Say whether the last bytes that the record vouches for are there, and not lost with the power."""
+        start = max(0, record.offset - _TAIL)
+        tail = b""
+        while len(tail) < record.offset - start:
+            part = _again(self.files.read, file, record.offset - start - len(tail), start + len(tail))
+            if not part:
+                return False
+            tail += part
+        return hashlib.sha256(tail).hexdigest() == record.tail
 
     def resume(self, partial: Partial, path: PurePosixPath | str) -> Staged | None:
-        """Open a partial file to go on at its offset, cut back to it; None when somebody else has taken it."""
-        raise NotImplementedError
+        """
+        Open a partial file to go on at its offset, cut back to it; None when somebody else has taken it.
 
-    def discard(self, path: PurePosixPath | str) -> bool:
-        """Remove a final file (pruning) and the folders that it leaves empty; False when it was not there."""
-        raise NotImplementedError
+        Where locks keep nobody out it is copied, so that no other writer can be in the same file.
+
+        Raises:
+            DestinationBusyError: The final name is taken by something that is no file.
+            DiskFullError: No room is left.
+            StorageError: The disk refused.
+        """
+        pure = self._checked(path)
+        self._look(pure)
+        with _explaining(pure, "opened again", file=partial.key):
+            return self._reopen(partial, pure) if self._locks_work else self._copy(partial, pure)
+
+    def _reopen(self, partial: Partial, path: PurePosixPath) -> Staged | None:
+        """Take over a partial file under its lock."""
+        try:
+            file = _again(self.files.open_file, self.partials, partial.name, writable=True)
+        except FileNotFoundError:
+            return None
+        try:
+            mine = _again(self.files.lock, file) and self._is_named(file, partial.name)
+            if mine:
+                _again(self.files.truncate, file, partial.offset)
+        except BaseException:
+            self.files.close(file)
+            raise
+        if not mine:
+            self.files.close(file)
+            return None
+        return Staged(self, file, key=partial.key, path=path, name=partial.name, offset=partial.offset)
+
+    def _copy(self, partial: Partial, path: PurePosixPath) -> Staged | None:
+        """Go on in a new file with the bytes of an old one."""
+        staged = self.stage(partial.key, path, size=partial.offset)
+        try:
+            with self._taken(partial.name) as file:
+                while isinstance(file, int) and staged.end < partial.offset:
+                    block = _again(self.files.read, file, min(_BLOCK, partial.offset - staged.end), staged.end)
+                    if not block:
+                        break
+                    staged.write(block, staged.end)
+        except BaseException:
+            staged.drop()
+            raise
+        if staged.end < partial.offset:
+            staged.drop()
+            return None
+        self.drop(partial.name)
+        return staged
 
     def sweep(self, *, keep: Collection[str] = ()) -> int:
-        """Remove partial files nobody uses that cannot be continued, except those named; say how many."""
-        raise NotImplementedError
+        """
+        Remove partial files nobody uses that cannot be continued, or that nobody came back for in 30 days.
 
-    def close(self) -> None:
-        """Close the folders. Safe twice."""
-        raise NotImplementedError
+        Args:
+            keep: Names of partial files to leave alone.
+
+        Returns:
+            How many were removed.
+
+        Raises:
+            StorageError: The folder of partial files cannot be read.
+        """
+        removed = 0
+        for name in self._partial_names():
+            if name in keep:
+                continue
+            record = self._usable(name, name.split("-", 1)[0])
+            if record == "in use" or (record is not None and not self._is_stale(name)):
+                continue
+            self.drop(name)
+            removed += 1
+        self._sweep_odd()
+        return removed
+
+    def _is_stale(self, name: str) -> bool:
+        """Say whether nobody came back for a partial file for a long time."""
+        try:
+            return self._now() - _again(self.files.look, self.partials, name).st_mtime > _STALE
+        except OSError:
+            return False
+
+    def _sweep_odd(self) -> None:
+        """Remove what an interrupted replacement of a small file has left, once it is certainly over."""
+        for folder in (self.partials, self._opened(self._state)):
+            with contextlib.suppress(OSError):
+                for name in _again(self.files.names, folder):
+                    over = (
+                        name.startswith(("new-", "mode-")) and self._now() - self.files.look(folder, name).st_mtime > 60
+                    )
+                    if over:
+                        self._clear(folder, name)
+
+    def drop(self, name: str) -> None:
+        """Remove a partial file and its control record, the record first. Never raises for what is gone already."""
+        self._clear(self.partials, _control(name))
+        self._clear(self.partials, name)
+
+    def _clear(self, folder: Folder, name: str) -> None:
+        """Remove whatever has a name that is ours, an empty folder included; what cannot be removed stays."""
+        try:
+            self.remove(folder, name)
+        except OSError:
+            with contextlib.suppress(OSError):
+                _again(self.files.remove_folder, folder, name)
+
+    # ------------------------------------------------------------------------------------------------------- publishing
+
+    def publish(self, files: Sequence[Staged], *, durable: bool = True) -> list[bool | StorageError]:
+        """
+        Give finished files their final names, and then force each folder to the disk once.
+
+        Returns:
+            For each file whether its name survives a power loss, or why it did not get its name; then it keeps its
+            partial name.
+        """
+        folders: dict[PurePosixPath, Folder] = {}
+        results: list[bool | StorageError] = []
+        try:
+            for staged in files:
+                try:
+                    self._publish(staged, folders, durable=durable)
+                    results.append(True)
+                except StorageError as error:
+                    results.append(error)
+            synced = {parent: durable and self._sync_quietly(folder) for parent, folder in folders.items()}
+        finally:
+            self._close_all(list(folders.values()))
+        return [
+            synced[staged.path.parent] if done is True else done for staged, done in zip(files, results, strict=True)
+        ]
+
+    def _publish(self, staged: Staged, folders: dict[PurePosixPath, Folder], *, durable: bool) -> None:
+        """Give one file its final name."""
+        if not durable or not self.files.renames_open_files:
+            # Nothing was forced to the disk: on a network file system, closing is what tells that there is no room.
+            try:
+                staged.release()
+            except StorageError:
+                self.drop(staged.name)
+                raise
+        try:
+            self._move(staged.name, staged.path, folders, staged.identity)
+        except OSError as error:
+            raise _explained(error, staged.path, "given its name", file=staged.key) from error
+        with contextlib.suppress(StorageError):
+            staged.release()
+        self._clear(self.partials, _control(staged.name))
+
+    def _move(
+        self, name: str, path: PurePosixPath, folders: dict[PurePosixPath, Folder], identity: tuple[int, int] | None
+    ) -> None:
+        """Rename a partial file to its final name; a folder that vanished meanwhile is made anew, once."""
+        for last in (False, True):
+            parent = self._folder_of(path, folders)
+            self._look_in(parent, path)
+            try:
+                self._rename(name, parent, path)
+            except FileNotFoundError:
+                # Another process that finished what it took for an interrupted run gave it the very same name.
+                if self._has_identity(parent, path, identity):
+                    return
+                if last or not self._exists(self.partials, name):
+                    raise
+                self._close_all([folders.pop(path.parent)])
+            else:
+                return
+
+    def _folder_of(self, path: PurePosixPath, folders: dict[PurePosixPath, Folder]) -> Folder:
+        """Give the open folder of a final name, made if it is missing."""
+        if path.parent not in folders:
+            folder = self._walk(path.parent, make=True)
+            folders[path.parent] = self._opened(folder)
+        return folders[path.parent]
+
+    def _rename(self, name: str, parent: Folder, path: PurePosixPath) -> None:
+        """Rename; a program that has the old file open for a moment (on Windows) is waited for, half a second long."""
+        for wait in (0.02, 0.04, 0.06, 0.08, 0.1, 0.1, 0.1, None):
+            try:
+                _again(self.files.rename, self.partials, name, parent, path.name)
+            except OSError as error:
+                if wait is None or getattr(error, "winerror", None) not in _SHARING:
+                    raise
+                self._sleep(wait)
+            else:
+                return
+
+    def _has_identity(self, parent: Folder, path: PurePosixPath, identity: tuple[int, int] | None) -> bool:
+        """Say whether a final name is this very file."""
+        try:
+            seen = _again(self.files.look, parent, path.name)
+        except OSError:
+            return False
+        return identity == (seen.st_dev, seen.st_ino)
+
+    def adopt(
+        self, name: str, path: PurePosixPath | str, *, state: FileState, sha256: str | None, durable: bool = True
+    ) -> Literal["renamed", "complete", "gone", "in use"]:
+        """
+        Finish what an interrupted run had verified and written into the ledger.
+
+        Args:
+            name: Of the partial file.
+            path: Where it was about to go.
+            state: What it is according to the ledger.
+            sha256: Its digest in hexadecimal according to the ledger, or None.
+            durable: Whether to force the name to the disk.
+
+        Raises:
+            StorageError: The disk refused.
+        """
+        pure = self._checked(path)
+        with _explaining(pure, "checked again"), self._taken(name) as file:
+            if file == "in use":
+                return "in use"
+            seen = self.files.look_open(file) if isinstance(file, int) and self._is_whole(file, state, sha256) else None
+        if seen is None:
+            return "complete" if self.look(pure) == state else "gone"
+        folders: dict[PurePosixPath, Folder] = {}
+        try:
+            with _explaining(pure, "given its name"):
+                self._move(name, pure, folders, (seen.st_dev, seen.st_ino))
+                self._clear(self.partials, _control(name))
+            if durable:
+                self._sync_quietly(folders[pure.parent])
+        finally:
+            self._close_all(list(folders.values()))
+        return "renamed"
+
+    def _is_whole(self, file: int, state: FileState, sha256: str | None) -> bool:
+        """Say whether a partial file is what the ledger says; without fsync, its content may be lost with the power."""
+        seen = _again(self.files.look_open, file)
+        if (seen.st_size, seen.st_mtime_ns) != (state.size, state.mtime_ns):
+            return False
+        return sha256 is None or self._hash(file) == sha256
+
+    # ------------------------------------------------------------------------------------------------------ small steps
+
+    def replace_private(self, folder: Folder, name: str, content: bytes) -> None:
+        """Write a small file of ours in one step, forced to the disk before it gets its name. Raises ``OSError``."""
+        new = f"new-{self._draw_name()}"
+        file = _again(self.files.create, folder, new, 0o600)
+        try:
+            try:
+                written = 0
+                while written < len(content):
+                    written += _again(self.files.write, file, content[written:], written)
+                with contextlib.suppress(_Unsupported):
+                    self._sync(file)
+            finally:
+                self.files.close(file)
+            if stat.S_ISDIR(self._mode_of(folder, name)):
+                self._clear(folder, name)
+            _again(self.files.rename, folder, new, folder, name)
+        except BaseException:
+            self._clear(folder, new)
+            raise
+
+    def _sync(self, file: int) -> None:
+        try:
+            _again(self.files.sync, file)
+        except OSError as error:
+            if error.errno not in _UNSUPPORTED:
+                raise
+            self.warn_not_durable()
+            raise _Unsupported from error
+
+    def _sync_folder(self, folder: Folder) -> bool:
+        """Force the names in a folder to the disk; False where the file system cannot. Raises ``OSError``."""
+        try:
+            _again(self.files.sync_folder, folder)
+        except OSError as error:
+            if error.errno not in _UNSUPPORTED:
+                raise
+            self.warn_not_durable()
+            return False
+        return True
+
+    def _sync_quietly(self, folder: Folder) -> bool:
+        """Do the same after the names are given: they cannot be taken back, so a fault only costs the promise."""
+        try:
+            return self._sync_folder(folder)
+        except OSError as error:
+            log.warning(
+                "%s: a folder could not be forced to the disk (%s); a power loss may cost recent files.",
+                self.root,
+                error.strerror,
+            )
+            return False
+
+    def _mode_of(self, folder: Folder, name: str) -> int:
+        """Give the mode of what has a name, or 0."""
+        try:
+            return _again(self.files.look, folder, name).st_mode
+        except OSError:
+            return 0
+
+    def _exists(self, folder: Folder, name: str) -> bool:
+        return self._mode_of(folder, name) != 0
+
+    def remove(self, folder: Folder, name: str) -> bool:
+        """Take a name away; False when it was not there. Raises ``OSError``."""
+        try:
+            _again(self.files.unlink, folder, name)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def _read_small(self, folder: Folder, name: str) -> bytes | None:
+        """Read a small file of ours; None when it is not there, is no file, or is larger than any of ours."""
+        try:
+            file = _again(self.files.open_file, folder, name)
+        except OSError:
+            return None
+        try:
+            seen = _again(self.files.look_open, file)
+            if not stat.S_ISREG(seen.st_mode) or seen.st_size > _LARGEST_RECORD:
+                return None
+            return _again(self.files.read, file, _LARGEST_RECORD, 0)
+        except OSError:
+            return None
+        finally:
+            self.files.close(file)
+
+
+class _Unsupported(Exception):  # noqa: N818 - it never leaves this module
+    """The file system has no such call."""
+
+
+def _harmless(mode: int) -> int:
+    """Give the permissions of a mode, without those that nobody should have on a downloaded file."""
+    return stat.S_IMODE(mode) & 0o775
+
+
+def _kind(mode: int) -> str:
+    """Say what something is that is no file."""
+    kinds = (
+        (stat.S_ISDIR, "a folder"),
+        (stat.S_ISFIFO, "a FIFO"),
+        (stat.S_ISSOCK, "a socket"),
+        (stat.S_ISCHR, "a device"),
+        (stat.S_ISBLK, "a device"),
+    )
+    return next((name for check, name in kinds if check(mode)), "something that is no file")
