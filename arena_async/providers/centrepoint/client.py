@@ -79,7 +79,7 @@ class CentrePointClient:
         self._session = Session(
             CentrePointAuth(credentials=credentials, auth_url=auth_url),
             CentrePointDialect(),
-            SlidingWindow(limit=_checked_limit(rate_limit), seconds=60.0),
+            SlidingWindow(limit=rate_limit, seconds=60.0),
             base_url=base_url.rstrip("/"),
             headers={"Accept": "application/json"},
             retry=retry,
@@ -166,13 +166,6 @@ class CentrePointClient:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.aclose()
-
-
-def _checked_limit(value: Any) -> int:
-    """Take a number of requests a minute, or refuse what is none."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ConfigurationError(f"rate_limit is {value!r}; it takes a whole number of requests a minute, 1 or more.")
-    return value
 
 
 def _policy(base_url: str, auth_url: str, *, allow_http: bool) -> UrlPolicy:
