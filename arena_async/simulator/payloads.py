@@ -2,7 +2,7 @@
 Files of any size that cost nothing to keep: real zips with CSV members, real gzipped CSV, plain CSV, plain bytes.
 
 A :class:`Payload` is a recipe. The same name, size and seed give the same bytes wherever zlib is the same; another seed
-gives other bytes. A gigabyte is described by a few kilobytes that repeat, so it is neither held nor compressed whole, and
+gives other bytes. A gigabyte is described by a few kilobytes that repeat, so it is never held nor compressed whole, and
 any part of it can be read without what comes before. The repeating unit has an odd length, so that content which is
 shifted by a whole number of blocks is wrong content.
 """
@@ -36,10 +36,10 @@ def payload(name: str, size: int, *, seed: str = "") -> Payload:
     ``.zip`` is a zip with several CSV members, ``.gz`` is gzipped CSV, ``.csv`` is CSV, everything else is bytes.
 
     Raises:
-        ValueError: The size is negative, or no file of this kind can be so small (100 bytes for a zip, 28 for a gzip)
+        ValueError: The size is negative, or no file of this kind can be so small (128 bytes for a zip, 28 for a gzip)
             or so large (3 GiB for a zip).
     """
-    least = 100 if name.endswith(".zip") else 28 if name.endswith(".gz") else 0
+    least = 128 if name.endswith(".zip") else 28 if name.endswith(".gz") else 0
     if size < least or (name.endswith(".zip") and size > 3 << 30):
         raise ValueError(f"A file called {name!r} of {size} bytes cannot be made; it takes at least {least} bytes.")
     return Payload(name=name, size=size, seed=seed)
