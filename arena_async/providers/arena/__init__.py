@@ -1,0 +1,70 @@
+"""Arena PLM: data extracts, exports and imports behind a session and a daily allowance of requests."""
+
+from __future__ import annotations
+
+from arena_async.providers.arena.auth import ArenaCredentials
+from arena_async.providers.arena.client import NORTH_AMERICA, ArenaClient
+from arena_async.providers.arena.exports import Exports
+from arena_async.providers.arena.extracts import Extracts
+from arena_async.providers.arena.files import ExportFiles, ExtractFiles, ImportFiles, ImportPart
+from arena_async.providers.arena.imports import Imports
+from arena_async.providers.arena.items import Files, Items
+from arena_async.providers.arena.models import (
+    ArenaFile,
+    Category,
+    Change,
+    ExportDefinition,
+    ExportFile,
+    ExportFileContent,
+    ExportOptions,
+    ExportRun,
+    Extract,
+    ExtractRun,
+    FileAssociation,
+    ImportDefinition,
+    ImportMapping,
+    ImportOptions,
+    ImportRun,
+    ImportRunWarning,
+    ImportRunWarnings,
+    Item,
+    LifecyclePhase,
+    LifecycleStatus,
+    User,
+)
+
+__all__ = [
+    "NORTH_AMERICA",
+    "ArenaClient",
+    "ArenaCredentials",
+    "ArenaFile",
+    "Category",
+    "Change",
+    "ExportDefinition",
+    "ExportFile",
+    "ExportFileContent",
+    "ExportFiles",
+    "ExportOptions",
+    "ExportRun",
+    "Exports",
+    "Extract",
+    "ExtractFiles",
+    "ExtractRun",
+    "Extracts",
+    "FileAssociation",
+    "Files",
+    "ImportDefinition",
+    "ImportFiles",
+    "ImportMapping",
+    "ImportOptions",
+    "ImportPart",
+    "ImportRun",
+    "ImportRunWarning",
+    "ImportRunWarnings",
+    "Imports",
+    "Item",
+    "Items",
+    "LifecyclePhase",
+    "LifecycleStatus",
+    "User",
+]

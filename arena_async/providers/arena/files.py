@@ -1,0 +1,660 @@
+"""
+The files of runs, as sets that can be listed, priced, opened and looked up again.
+
+What is listed is immutable: the zip of an extract or export never changes under its guid, so the guid is the change
+mark, whichever query found the file and whether or not that query told its size. The contents of an import run are
+addressed by the run alone, so its completion is their change mark.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Collection, Iterable
+from datetime import UTC, datetime
+from typing import Final, Literal, Self, get_args
+from urllib.parse import quote, unquote, urlsplit
+
+import attrs
+
+from arena_async.errors import ApiError, ConfigurationError, NotFoundError, PermissionDeniedError, RunFailedError
+from arena_async.net.session import Session
+from arena_async.providers.arena import routes
+from arena_async.providers.arena.asking import ask, walk
+from arena_async.providers.arena.models import (
+    ExportFile,
+    ExportRun,
+    Extract,
+    ExtractRun,
+    FileAssociation,
+    ImportRun,
+)
+from arena_async.wire.contracts import OpenedFile, Price, RemoteFile
+from arena_async.wire.messages import Request
+from arena_async.wire.urls import origin
+
+__all__ = ["ExportFiles", "ExtractFiles", "ImportFiles", "ImportPart"]
+
+ImportPart = Literal["result", "error", "submit"]
+#: Every content of an import run.
+IMPORT_PARTS: Final[tuple[ImportPart, ...]] = get_args(ImportPart)
+
+#: What the submitted file is called on disk; results and errors are given back in the same form.
+_EXTENSIONS = {"EXCEL_WORKSHEET": ".xlsx", "CSV": ".csv"}
+#: Refusals of a query that an endpoint does not know: unknown attribute, not searchable, no query at all.
+_QUERY_REFUSED = frozenset({3004, 3018, 3019, 3096, 3200, 4074})
+
+
+@attrs.frozen
+class _Key:
+    """What names one file for ever. Its text is the key of a :class:`RemoteFile`."""
+
+    tenant: str
+    kind: str
+    definition: str
+    run: str
+    name: str
+
+    def __str__(self) -> str:
+        return "/".join(quote(part, safe="") for part in ("arena", *attrs.astuple(self)))
+
+    @classmethod
+    def parse(cls, text: str) -> _Key | None:
+        """Read a key, or give None for one of another service."""
+        service, *parts = (unquote(part) for part in text.split("/"))
+        return cls(*parts) if service == "arena" and len(parts) == 5 else None
+
+
+def _remote(
+    key: _Key,
+    *,
+    extension: str,
+    change: str,
+    changed_at: datetime | None,
+    field: str,
+    name: str | None = None,
+    size: int | None = None,
+    skip: str | None = None,
+) -> RemoteFile:
+    """Lay a file out as documented: ``arena/<kind>/<definition>/<run>/<name>``."""
+    return RemoteFile(
+        key=str(key),
+        service="arena",
+        tenant=key.tenant,
+        parts=("arena", key.kind, key.definition, key.run),
+        stem=key.name,
+        extension=extension,
+        name=name or "",
+        size=size,
+        change=change,
+        changed_at=changed_at,
+        fields={key.kind[:-1]: key.definition, "run": key.run, field: key.name},
+        skip=skip,
+    )
+
+
+class _RunFiles(ABC):
+    """
+    What the three kinds of sets have in common.
+
+    Args:
+        session: Where to ask.
+        reserve: Requests the caller wants left untouched, for the price.
+        run: Only this run.
+        latest: Only the latest completed run.
+        completed_since: Only runs completed since then (aware).
+
+    Raises:
+        ConfigurationError: ``run`` together with ``latest``, or a date-time without a zone.
+    """
+
+    _kind: str
+
+    def __init__(
+        self,
+        session: Session,
+        *,
+        reserve: int = 0,
+        run: str | None = None,
+        latest: bool = False,
+        completed_since: datetime | None = None,
+    ) -> None:
+        if run is not None and latest:
+            raise ConfigurationError(f"{self._kind}: run and latest exclude each other; give one of them.")
+        if run is not None and completed_since is not None:
+            raise ConfigurationError(f"{self._kind}: run and completed_since exclude each other; give one of them.")
+        self._session = session
+        self._reserve = reserve
+        self._run = run
+        self._latest = latest
+        self._since = _whole_second(completed_since)
+        self._watermark: datetime | None = None
+
+    @property
+    def scope(self) -> str:
+        """The name of the query, without any secret. A watermark is not part of it."""
+        words = [f"run={self._run}"] if self._run is not None else []
+        words += ["latest"] if self._latest else []
+        words += [f"completed_since={self._since.isoformat()}"] if self._since is not None else []
+        return "?".join(filter(None, ("/".join(filter(None, ("arena", self._kind, self._named))), "&".join(words))))
+
+    @property
+    def narrowed(self) -> bool:
+        """Whether files that exist may be missing from it."""
+        return self._run is not None or self._latest or self._from is not None
+
+    @property
+    def requests_sent(self) -> int:
+        """Metered requests that the session has sent so far."""
+        return self._session.requests_sent
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.scope}>"
+
+    @abstractmethod
+    def __aiter__(self) -> AsyncIterator[RemoteFile]:
+        """List the files of completed runs, page by page as they are asked for."""
+
+    async def open(self, file: RemoteFile, *, offset: int = 0, validator: str | None = None) -> OpenedFile:
+        """
+        Ask for the content once. Every attempt costs one request.
+
+        Args:
+            file: One of this set.
+            offset: The first byte to ask for.
+            validator: A strong ETag that the file must still have, when ``offset`` is not 0.
+
+        Raises:
+            ApiError: The service refused; statuses 200, 206, 412 and 416 are returned instead.
+            ConfigurationError: The file is not one of this kind of set.
+        """
+        key = _Key.parse(file.key)
+        if key is None or key.kind != self._kind:
+            raise ConfigurationError(f"{file.key} is no file of {self._kind}; open it with the set that listed it.")
+        return await self._session.stream(self._content(key), offset=offset, validator=validator)
+
+    async def find(self, keys: Collection[str]) -> list[RemoteFile]:
+        """
+        Give fresh entries for some keys of this kind, in any order; what is gone is missing.
+
+        Costs one request for a single run of a definition, else as many as its runs have pages.
+        """
+        tenant = await self._tenant()
+        wanted: dict[str, set[str]] = {}
+        for text in keys:
+            key = _Key.parse(text)
+            if key is not None and (key.tenant, key.kind) == (tenant, self._kind):
+                wanted.setdefault(key.definition, set()).add(key.run)
+        asked = frozenset(keys)
+        found: dict[str, RemoteFile] = {}
+        for definition, runs in wanted.items():
+            try:
+                async for file in self._again(tenant, definition, frozenset(runs)):
+                    if file.key in asked:
+                        found[file.key] = file
+            except ApiError as error:
+                if not _gone(error):
+                    raise
+        return list(found.values())
+
+    def since(self, watermark: datetime | None) -> _RunFiles:  # noqa: ARG002  for the sets that can
+        """Give the set of runs completed since then if the service can filter on it, else the set itself."""
+        return self
+
+    def price(self) -> Price:
+        """Say what it costs: requests for one listing at the least, and one for each content. Sends nothing."""
+        listing, exact = self._listing()
+        quota = self._session.quota
+        return Price(
+            listing=listing,
+            per_file=1,
+            exact=exact,
+            remaining=quota.remaining if quota is not None else None,
+            reserve=self._reserve,
+            resets_at=quota.resets_at if quota is not None else None,
+        )
+
+    @property
+    @abstractmethod
+    def _named(self) -> str:
+        """The guid of the definition, or "" for all of them."""
+
+    @abstractmethod
+    def _listing(self) -> tuple[int, bool]:
+        """Give the requests of one listing, and whether that is the exact number."""
+
+    @abstractmethod
+    def _content(self, key: _Key) -> Request:
+        """Build the request for a content."""
+
+    @abstractmethod
+    def _again(self, tenant: str, definition: str, runs: frozenset[str]) -> AsyncIterator[RemoteFile]:
+        """List the files of some runs of a definition once more."""
+
+    @property
+    def _from(self) -> datetime | None:
+        """The completion from which on runs are asked for."""
+        return max(filter(None, (self._since, self._watermark)), default=None)
+
+    def _after(self, watermark: datetime | None) -> Self:
+        """Give a copy of the set that starts at a watermark."""
+        if watermark is None or self._run is not None or self._latest:
+            return self
+        narrower = object.__new__(type(self))
+        narrower.__dict__.update(self.__dict__)
+        narrower._watermark = _whole_second(watermark)
+        return narrower
+
+    def _wanted(self, run: ExtractRun | ExportRun | ImportRun) -> bool:
+        """
+        Say whether the files of a listed run belong to the set.
+
+        The filter is applied here too, because the service is known to ignore some without a word.
+        """
+        since = self._from
+        return run.done and (since is None or run.completed is None or run.completed >= since)
+
+    async def _tenant(self) -> str:
+        """Name the workspace that the login landed in."""
+        credential = await self._session.credential()
+        base = self._session.base_url
+        workspace = f"workspace {credential.workspace}" if credential.workspace else "last workspace used"
+        return f"{origin(base)}{urlsplit(base).path.rstrip('/')} {workspace}"
+
+
+def _whole_second(moment: datetime | None) -> datetime | None:
+    """Cut to whole seconds, which is what can be asked for."""
+    if moment is None:
+        return None
+    routes.write_datetime(moment, what="completed_since")
+    return moment.astimezone(UTC).replace(microsecond=0)
+
+
+def _gone(error: ApiError) -> bool:
+    """Say whether a refusal means that the object asked for is no more; its guid is not valid then either."""
+    return isinstance(error, NotFoundError) or error.code == 3011
+
+
+def _ended(run: ExtractRun | ExportRun | ImportRun, kind: str) -> bool:
+    """Say whether a run that was asked for by its guid has files."""
+    if run.failed:
+        raise RunFailedError(
+            f"{kind} run {run.guid}: its status is {run.status}, so it has no files. Start another run.", run=run
+        )
+    return run.done
+
+
+class ExtractFiles(_RunFiles):
+    """
+    The zip files of data extract runs.
+
+    Args:
+        session: Where to ask.
+        extract: The guid of the extract; None for all of the workspace, which costs a request to look them up.
+        reserve: Requests the caller wants left untouched, for the price.
+        run: Only this run.
+        latest: Only the latest completed run.
+        completed_since: Only runs completed since then (aware).
+
+    Raises:
+        ConfigurationError: ``run`` together with ``latest`` or without ``extract``, or a date-time without a zone.
+    """
+
+    _kind = "extracts"
+
+    def __init__(
+        self,
+        session: Session,
+        extract: str | None = None,
+        *,
+        reserve: int = 0,
+        run: str | None = None,
+        latest: bool = False,
+        completed_since: datetime | None = None,
+    ) -> None:
+        super().__init__(session, reserve=reserve, run=run, latest=latest, completed_since=completed_since)
+        if run is not None and extract is None:
+            raise ConfigurationError("extracts: a run is named by the guids of its extract and its own; give both.")
+        self._extract = extract
+
+    async def __aiter__(self) -> AsyncIterator[RemoteFile]:
+        """List the files of completed runs, page by page as they are asked for."""
+        tenant = await self._tenant()
+        if self._extract is not None:
+            async for file in self._of_extract(tenant, self._extract):
+                yield file
+            return
+        async for extract in walk(self._session, routes.EXTRACTS.request(), Extract):
+            async for file in self._of_extract(tenant, extract.guid):
+                yield file
+
+    def since(self, watermark: datetime | None) -> ExtractFiles:
+        """Give the set of runs completed since then; the service filters on it."""
+        return self._after(watermark)
+
+    @property
+    def _named(self) -> str:
+        return self._extract or ""
+
+    def _listing(self) -> tuple[int, bool]:
+        if self._extract is None:
+            return 2, False
+        return 1, self._latest
+
+    def _content(self, key: _Key) -> Request:
+        return routes.EXTRACT_CONTENT.request(extract=key.definition, run=key.run, association=key.name)
+
+    async def _of_extract(self, tenant: str, extract: str) -> AsyncIterator[RemoteFile]:
+        """List the files of one extract in the fewest requests."""
+        if self._run is not None:
+            run = await ask(self._session, routes.EXTRACT_RUN.request(extract=extract, run=self._run), ExtractRun)
+            runs = [run] if _ended(run, "extract") else []
+        elif self._latest:
+            request = routes.EXTRACT_LATEST_RUN.request({"view": "withFiles"}, extract=extract)
+            run = await ask(self._session, request, ExtractRun)
+            runs = [run] if self._wanted(run) else []
+        else:
+            async for page in self._pages(extract, self._from):
+                async for file in self._of_runs(tenant, extract, [run for run in page if self._wanted(run)]):
+                    yield file
+            return
+        async for file in self._of_runs(tenant, extract, runs):
+            yield file
+
+    async def _pages(self, extract: str, completed_from: datetime | None) -> AsyncIterator[list[ExtractRun]]:
+        """
+        Walk the runs of an extract with their files, if the endpoint knows that view, else without.
+
+        Only the vendor's collection of example requests uses the view here; the pages document it for the latest run.
+        """
+        views: tuple[str | None, ...] = ("withFiles", None)
+        for view in views:
+            params = {"completionDateTimeFrom": completed_from, "view": view}
+            started = False
+            try:
+                pager = walk(self._session, routes.EXTRACT_RUNS.request(params, extract=extract), ExtractRun)
+                async for page in pager.pages():
+                    started = True
+                    yield list(page.items)
+                return
+            except ApiError as error:
+                if started or view is None or error.code not in _QUERY_REFUSED:
+                    raise
+
+    async def _of_runs(self, tenant: str, extract: str, runs: list[ExtractRun]) -> AsyncIterator[RemoteFile]:
+        """
+        Give the files of runs that were listed together, with a request for each run that does not tell its own.
+
+        An empty list is believed when another run beside it has files: then the view was honoured.
+        """
+        honoured = any(run.files for run in runs)
+        for run in runs:
+            if run.files or (honoured and run.files is not None):
+                for association in run.files:
+                    yield _extract_file(tenant, extract, run, association)
+                continue
+            request = routes.EXTRACT_RUN_FILES.request(extract=extract, run=run.guid)
+            async for association in walk(self._session, request, FileAssociation):
+                yield _extract_file(tenant, extract, run, association)
+
+    async def _again(self, tenant: str, definition: str, runs: frozenset[str]) -> AsyncIterator[RemoteFile]:
+        """List the files of some runs once more; for a single one its own list is enough."""
+        if len(runs) == 1:
+            run = ExtractRun(guid=next(iter(runs)))
+            async for file in self._of_runs(tenant, definition, [run]):
+                yield file
+            return
+        missing = set(runs)
+        async for page in self._pages(definition, None):
+            async for file in self._of_runs(tenant, definition, [run for run in page if run.guid in missing]):
+                yield file
+            missing -= {run.guid for run in page}
+            if not missing:
+                return
+
+
+def _extract_file(tenant: str, extract: str, run: ExtractRun, association: FileAssociation) -> RemoteFile:
+    """Make the entry of one zip file of an extract run."""
+    file = association.file
+    return _remote(
+        _Key(tenant, "extracts", extract, run.guid, association.guid),
+        extension=".zip",
+        change=association.guid,
+        changed_at=run.completed,
+        field="association",
+        name=file.name if file else None,
+        size=file.size if file else None,
+        skip=file.no_content if file else None,
+    )
+
+
+class ExportFiles(_RunFiles):
+    """
+    The zip files of the runs of an export definition.
+
+    Only the user who started a run may fetch its files, and the service keeps them for 60 days.
+
+    Args:
+        session: Where to ask.
+        export: The guid of the definition.
+        reserve: Requests the caller wants left untouched, for the price.
+        run: Only this run.
+        latest: Only the latest completed run.
+        completed_since: Only runs completed since then (aware).
+
+    Raises:
+        ConfigurationError: ``run`` together with ``latest``, or a date-time without a zone.
+    """
+
+    _kind = "exports"
+
+    def __init__(
+        self,
+        session: Session,
+        export: str,
+        *,
+        reserve: int = 0,
+        run: str | None = None,
+        latest: bool = False,
+        completed_since: datetime | None = None,
+    ) -> None:
+        super().__init__(session, reserve=reserve, run=run, latest=latest, completed_since=completed_since)
+        self._export = export
+
+    async def __aiter__(self) -> AsyncIterator[RemoteFile]:
+        """List the files of completed runs, page by page as they are asked for."""
+        tenant = await self._tenant()
+        if self._run is not None:
+            runs = [run for run in await self._one(self._export, self._run) if _ended(run, "export")]
+        elif self._latest:
+            # The filter may be ignored, so the newest of what comes is taken.
+            request = routes.EXPORT_RUNS.request({"latestCompleted": True}, export=self._export)
+            listed = [run async for run in walk(self._session, request, ExportRun) if self._wanted(run)]
+            runs = sorted(listed, key=_completion)[-1:]
+        else:
+            params = {"completionDateTimeFrom": self._from}
+            request = routes.EXPORT_RUNS.request(params, export=self._export)
+            async for run in walk(self._session, request, ExportRun):
+                if self._wanted(run):
+                    for file in await self._of_run(tenant, self._export, run):
+                        yield file
+            return
+        for run in runs:
+            for file in await self._of_run(tenant, self._export, run):
+                yield file
+
+    def since(self, watermark: datetime | None) -> ExportFiles:
+        """Give the set of runs completed since then; the service filters on it."""
+        return self._after(watermark)
+
+    @property
+    def _named(self) -> str:
+        return self._export
+
+    def _listing(self) -> tuple[int, bool]:
+        return 1, False
+
+    def _content(self, key: _Key) -> Request:
+        return routes.EXPORT_CONTENT.request(export=key.definition, run=key.run, file=key.name)
+
+    async def _of_run(self, tenant: str, export: str, run: ExportRun) -> list[RemoteFile]:
+        """Give the files of a run, with a request more only if the list did not tell them at all."""
+        files = run.files
+        if files is None:
+            again = await ask(self._session, routes.EXPORT_RUN.request(export=export, run=run.guid), ExportRun)
+            files = again.files or ()
+        return [_export_file(tenant, export, run, file) for file in files]
+
+    async def _one(self, export: str, guid: str) -> list[ExportRun]:
+        """
+        Give one run by its guid, if it is there.
+
+        https://github.com/ptc-arena/arena-restapi-doc - the sample of this endpoint shows a definition and no run. An
+        answer with another guid is therefore not believed, and the run is looked for in the list.
+        """
+        run = await ask(self._session, routes.EXPORT_RUN.request(export=export, run=guid), ExportRun)
+        if run.guid == guid and run.status is not None:
+            return [run]
+        async for listed in walk(self._session, routes.EXPORT_RUNS.request(export=export), ExportRun):
+            if listed.guid == guid:
+                return [listed]
+        return []
+
+    async def _again(self, tenant: str, definition: str, runs: frozenset[str]) -> AsyncIterator[RemoteFile]:
+        """List the files of some runs once more; a run of another user is in the list only."""
+        missing = set(runs)
+        if len(missing) == 1:
+            try:
+                found = await self._one(definition, next(iter(missing)))
+            except PermissionDeniedError:
+                found = []
+            for run in found:
+                for file in await self._of_run(tenant, definition, run):
+                    yield file
+                return
+        async for run in walk(self._session, routes.EXPORT_RUNS.request(export=definition), ExportRun):
+            if run.guid in missing:
+                missing.discard(run.guid)
+                for file in await self._of_run(tenant, definition, run):
+                    yield file
+            if not missing:
+                return
+
+
+def _completion(run: ExportRun) -> datetime:
+    """Give what runs are ordered by."""
+    return run.completed or datetime.min.replace(tzinfo=UTC)
+
+
+def _export_file(tenant: str, export: str, run: ExportRun, file: ExportFile) -> RemoteFile:
+    """Make the entry of one zip file of an export run."""
+    return _remote(
+        _Key(tenant, "exports", export, run.guid, file.guid),
+        extension=".zip",
+        change=file.guid,
+        changed_at=run.completed,
+        field="file",
+        name=file.name,
+    )
+
+
+class ImportFiles(_RunFiles):
+    """
+    What was submitted to the runs of an import definition, and their results and errors.
+
+    Args:
+        session: Where to ask.
+        import_: The guid of the definition.
+        reserve: Requests the caller wants left untouched, for the price.
+        run: Only this run.
+        parts: Which of the three contents.
+
+    Raises:
+        ConfigurationError: ``parts`` is empty or has something else in it.
+    """
+
+    _kind = "imports"
+
+    def __init__(
+        self,
+        session: Session,
+        import_: str,
+        *,
+        reserve: int = 0,
+        run: str | None = None,
+        parts: Iterable[ImportPart] = IMPORT_PARTS,
+    ) -> None:
+        super().__init__(session, reserve=reserve, run=run)
+        given = (parts,) if isinstance(parts, str) else tuple(parts)
+        if not given or set(given) - set(IMPORT_PARTS):
+            raise ConfigurationError(f"imports: parts is {given!r}; it takes one or more of {', '.join(IMPORT_PARTS)}.")
+        self._import = import_
+        self._parts = tuple(part for part in IMPORT_PARTS if part in given)
+
+    async def __aiter__(self) -> AsyncIterator[RemoteFile]:
+        """List the files of completed runs, page by page as they are asked for."""
+        tenant = await self._tenant()
+        if self._run is not None:
+            run = await ask(self._session, routes.IMPORT_RUN.request(import_=self._import, run=self._run), ImportRun)
+            for file in self._of_run(tenant, self._import, run) if _ended(run, "import") else ():
+                yield file
+            return
+        async for run in walk(self._session, routes.IMPORT_RUNS.request(import_=self._import), ImportRun):
+            for file in self._of_run(tenant, self._import, run) if self._wanted(run) else ():
+                yield file
+
+    @property
+    def scope(self) -> str:
+        """The name of the query, without any secret."""
+        if self._parts == IMPORT_PARTS:
+            return super().scope
+        return f"{super().scope}{'&' if self._run is not None else '?'}parts={','.join(self._parts)}"
+
+    @property
+    def narrowed(self) -> bool:
+        """Whether files that exist may be missing from it."""
+        return super().narrowed or self._parts != IMPORT_PARTS
+
+    @property
+    def _named(self) -> str:
+        return self._import
+
+    def _listing(self) -> tuple[int, bool]:
+        return 1, self._run is not None
+
+    def _content(self, key: _Key) -> Request:
+        return routes.IMPORT_CONTENT.request(import_=key.definition, run=key.run, part=f"{key.name}Content")
+
+    def _of_run(self, tenant: str, import_: str, run: ImportRun) -> list[RemoteFile]:
+        """Give the contents of a run."""
+        return [_import_file(tenant, import_, run, part) for part in self._parts]
+
+    async def _again(self, tenant: str, definition: str, runs: frozenset[str]) -> AsyncIterator[RemoteFile]:
+        """List the contents of some runs once more."""
+        missing = set(runs)
+        if len(missing) == 1:
+            request = routes.IMPORT_RUN.request(import_=definition, run=next(iter(missing)))
+            run = await ask(self._session, request, ImportRun)
+            for file in self._of_run(tenant, definition, run):
+                yield file
+            return
+        async for run in walk(self._session, routes.IMPORT_RUNS.request(import_=definition), ImportRun):
+            if run.guid in missing:
+                missing.discard(run.guid)
+                for file in self._of_run(tenant, definition, run):
+                    yield file
+            if not missing:
+                return
+
+
+def _import_file(tenant: str, import_: str, run: ImportRun, part: ImportPart) -> RemoteFile:
+    """Make the entry of one content of an import run."""
+    completed = run.completed.isoformat() if run.completed is not None else ""
+    return _remote(
+        _Key(tenant, "imports", import_, run.guid, part),
+        extension=_EXTENSIONS.get((run.submit_file_type or "").upper(), ".dat"),
+        # A dry run that is committed later gets other results under the same address.
+        change=f"{completed} commit={run.commit}",
+        changed_at=run.completed,
+        field="part",
+        skip="no row of the run failed, so it has no error file" if part == "error" and run.error_count == 0 else None,
+    )

@@ -1,0 +1,440 @@
+"""
+What Arena answers with, as frozen values.
+
+Names are the vendor's in snake_case. Date-times are aware (UTC); a malformed one is None, and its text is in
+``unknown``, together with every key that is not documented. Words such as a status stay the text that came, since new
+ones appear; the properties beside them understand every known spelling.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import attrs
+
+__all__ = [
+    "ArenaFile",
+    "Category",
+    "Change",
+    "ExportDefinition",
+    "ExportFile",
+    "ExportFileContent",
+    "ExportOptions",
+    "ExportRun",
+    "Extract",
+    "ExtractRun",
+    "FileAssociation",
+    "ImportDefinition",
+    "ImportMapping",
+    "ImportOptions",
+    "ImportRun",
+    "ImportRunWarning",
+    "ImportRunWarnings",
+    "Item",
+    "LifecyclePhase",
+    "LifecycleStatus",
+    "User",
+    "status_word",
+]
+
+#: All times of the service are UTC, also where a sample lacks the Z.
+_UTC = {"zone": UTC}
+
+_DONE = frozenset({"complete", "completed", "downloaded"})
+_FAILED = frozenset({"failed", "aborted", "error"})
+_PURGED = frozenset({"purged"})
+
+#: Storage methods without content in the service, by name and by the two series of deprecated numbers.
+_NO_CONTENT = {
+    "web": "WEB",
+    "3": "WEB",
+    "ftp": "FTP",
+    "2": "FTP",
+    "placeholder": "PLACE_HOLDER",
+    "1": "PLACE_HOLDER",
+    "-1": "PLACE_HOLDER",
+}
+
+
+def status_word(text: str | None) -> str:
+    """Give a status in the one spelling it is compared in: lower case, without spaces, dashes and underscores."""
+    return "".join(letter for letter in (text or "").casefold() if letter not in " _-")
+
+
+@attrs.frozen(kw_only=True)
+class _Record:
+    """What every answer has: room for the keys that no documentation names."""
+
+    #: The keys that no field took, as they came.
+    unknown: dict[str, Any] = attrs.field(factory=dict, repr=False, hash=False)
+
+
+@attrs.frozen(kw_only=True)
+class User(_Record):
+    """Somebody who made, started or owns something."""
+
+    guid: str | None = None
+    full_name: str | None = None
+    email: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Category(_Record):
+    """What kind of item, change or file something is."""
+
+    guid: str | None = None
+    name: str | None = None
+    path: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class ArenaFile(_Record):
+    """
+    A file of the workspace, with its facts but without its content.
+
+    ``size`` is in bytes. There is no checksum anywhere in the service.
+    """
+
+    guid: str | None = None
+    number: str | None = None
+    name: str | None = None
+    title: str | None = None
+    description: str | None = None
+    edition: str | None = None
+    format: str | None = None
+    mime_type: str | None = None
+    size: int | None = None
+    storage_method_name: str | None = None
+    storage_method: int | None = None
+    location: str | None = attrs.field(default=None, repr=False)
+    category: Category | None = None
+    author: User | None = None
+    creation_date_time: datetime | None = attrs.field(default=None, metadata=_UTC)
+    # A column of the file summary spells it "Data".
+    last_modified_date_time: datetime | None = attrs.field(
+        default=None, metadata=_UTC | {"wire": ("lastModifiedDateTime", "lastModifiedDataTime")}
+    )
+    latest: bool | None = None
+    locked: bool | None = None
+    private: bool | None = None
+    has_markup: bool | None = None
+    # One sample lacks a letter.
+    checked_out: bool | None = attrs.field(default=None, metadata={"wire": ("checkedOut", "chekedOut")})
+    checkout_date_time: datetime | None = attrs.field(default=None, metadata=_UTC)
+    corrected: bool | None = None
+    have_content: bool | None = None
+
+    @property
+    def no_content(self) -> str | None:
+        """Why the service has no content for it, or None where it may have some."""
+        if self.storage_method_name is not None:
+            method = _NO_CONTENT.get(status_word(self.storage_method_name))
+        else:
+            method = _NO_CONTENT.get(str(self.storage_method))
+        if method is not None:
+            return f"its storage method is {method}, so the service holds no content of it"
+        return "the service says that it has no content" if self.have_content is False else None
+
+
+@attrs.frozen(kw_only=True)
+class FileAssociation(_Record):
+    """
+    A file at the place where it is used. Content is asked for by the guid of the association, not by the file's.
+
+    ``file`` is None where the service lists the guids only.
+    """
+
+    guid: str
+    #: When anybody fetched it first, or None.
+    download_date_time: datetime | None = attrs.field(default=None, metadata=_UTC)
+    file: ArenaFile | None = None
+    primary: bool | None = None
+    latest_edition_association: bool | None = None
+
+
+@attrs.frozen(kw_only=True)
+class _Run(_Record):
+    """What the runs of extracts, exports and imports have in common."""
+
+    guid: str
+    status: str | None = None
+    creator: User | None = None
+    creation_date_time: datetime | None = attrs.field(default=None, metadata=_UTC)
+
+    @property
+    def done(self) -> bool:
+        """Whether it ended well, so that its files are ready (or were fetched by somebody already)."""
+        return status_word(self.status) in _DONE
+
+    @property
+    def failed(self) -> bool:
+        """Whether it ended badly, so that no files will come."""
+        return status_word(self.status) in _FAILED
+
+    @property
+    def purged(self) -> bool:
+        """Whether its files were removed because of their age."""
+        return status_word(self.status) in _PURGED
+
+    @property
+    def over(self) -> bool:
+        """Whether its status will not change by waiting. A status that nobody knows is still open."""
+        return self.done or self.failed or self.purged
+
+
+@attrs.frozen(kw_only=True)
+class Extract(_Record):
+    """A data extract that an administrator has set up."""
+
+    guid: str
+    name: str | None = None
+    type: str | None = None
+    enabled: bool | None = None
+    creator: User | None = None
+    creation_date_time: datetime | None = attrs.field(default=None, metadata=_UTC)
+    notifications: Any = attrs.field(default=None, hash=False)
+
+
+@attrs.frozen(kw_only=True)
+class ExtractRun(_Run):
+    """
+    One run of a data extract.
+
+    ``files`` is None where the service did not list them; the associations in it have guids only.
+    """
+
+    type: str | None = None
+    # The names without "Time" are the deprecated twins; one page prints scheduleDate.
+    run_date_time: datetime | None = attrs.field(default=None, metadata=_UTC | {"wire": ("runDateTime", "runDate")})
+    scheduled_date_time: datetime | None = attrs.field(
+        default=None, metadata=_UTC | {"wire": ("scheduledDateTime", "scheduledDate", "scheduleDate")}
+    )
+    completion_date_time: datetime | None = attrs.field(
+        default=None, metadata=_UTC | {"wire": ("completionDateTime", "completionDate")}
+    )
+    views_extracted: int | None = None
+    files: tuple[FileAssociation, ...] | None = None
+
+    @property
+    def completed(self) -> datetime | None:
+        """When it was completed (aware), or None."""
+        return self.completion_date_time
+
+
+@attrs.frozen(kw_only=True)
+class ExportFileContent(_Record):
+    """Which physical files an export brings along."""
+
+    item: str | None = None
+    supplier_item: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class ExportOptions(_Record):
+    """What an export writes, and how."""
+
+    export_views: tuple[str, ...] = ()
+    bom_levels: str | None = None
+    file_content: ExportFileContent | None = None
+    header: str | None = None
+    revision_status: str | None = None
+    format: str | None = None
+    enable_notifications: bool | None = None
+
+
+@attrs.frozen(kw_only=True)
+class ExportDefinition(_Record):
+    """What an export selects and writes. It can be neither changed nor removed."""
+
+    guid: str
+    number: int | None = None
+    name: str | None = None
+    description: str | None = None
+    world: str | None = None
+    #: The criteria as they came: groups of criterion objects joined by "AND" and "OR".
+    criteria: Any = attrs.field(default=None, hash=False)
+    options: ExportOptions | None = None
+    creation_date_time: datetime | None = attrs.field(default=None, metadata=_UTC)
+    creator: User | None = None
+
+
+@attrs.frozen(kw_only=True)
+class ExportFile(_Record):
+    """A file of an export run, as the run lists it."""
+
+    guid: str
+    title: str | None = None
+    name: str | None = None
+    storage_method_name: str | None = None
+    author: User | None = None
+
+
+@attrs.frozen(kw_only=True)
+class ExportRun(_Run):
+    """One run of an export definition. Only the user who started it can fetch its files, for 60 days."""
+
+    number: int | None = None
+    completion_date_time: datetime | None = attrs.field(default=None, metadata=_UTC)
+    criteria: Any = attrs.field(default=None, hash=False)
+    #: How many items the criteria matched.
+    criteria_results_count: int | None = None
+    files: tuple[ExportFile, ...] | None = None
+
+    @property
+    def completed(self) -> datetime | None:
+        """When it was completed (aware), or None."""
+        return self.completion_date_time
+
+
+@attrs.frozen(kw_only=True)
+class ImportMapping(_Record):
+    """Which column of a submitted file feeds which attribute."""
+
+    resource: str | None = attrs.field(default=None, metadata={"wire": ("resource", "resourceName")})
+    api_name: str | None = None
+    source_name: str | None = None
+    in_response: bool | None = None
+    notes: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class ImportOptions(_Record):
+    """How an import treats what it meets."""
+
+    create_duplicates: str | None = None
+    match_duplicates: str | None = None
+    match_duplicate_parents: str | None = None
+    remove_value: str | None = None
+    multi_select_delimiter: str | None = None
+    check_ref_des: str | None = None
+    time_zone: str | None = None
+    #: The guid or number of a change, or an object that describes one.
+    add_to_change: Any = attrs.field(default=None, hash=False)
+    strip_white_space: str | None = None
+    numbering_free_text_header: Any = attrs.field(default=None, hash=False)
+    use_category_number_format: Any = attrs.field(default=None, hash=False)
+    file_edition: Any = attrs.field(default=None, hash=False)
+    file_edition_edit: Any = attrs.field(default=None, hash=False)
+    file_edition_delete: Any = attrs.field(default=None, hash=False)
+    file_place_holder: Any = attrs.field(default=None, hash=False)
+    merge_identical_bom_lines: Any = attrs.field(
+        default=None, hash=False, metadata={"wire": ("mergeIdenticalBOMLines", "mergeIdenticalBomLines")}
+    )
+    mapping: tuple[ImportMapping, ...] = ()
+
+
+@attrs.frozen(kw_only=True)
+class ImportDefinition(_Record):
+    """What an import reads, and what it does with it."""
+
+    guid: str
+    number: int | None = None
+    name: str | None = None
+    description: str | None = None
+    resource: str | None = None
+    mode: str | None = None
+    options: ImportOptions | None = None
+    creation_date_time: datetime | None = attrs.field(default=None, metadata=_UTC)
+    creator: User | None = None
+
+
+@attrs.frozen(kw_only=True)
+class ImportRunWarning(_Record):
+    """One thing the import engine wondered about."""
+
+    code: int | None = None
+    message: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class ImportRunWarnings(_Record):
+    """What the import engine wondered about; ``count`` may be more than the ``results`` that are shown."""
+
+    count: int | None = None
+    results: tuple[ImportRunWarning, ...] = ()
+
+
+@attrs.frozen(kw_only=True)
+class LifecycleStatus(_Record):
+    """Where in its life a change is."""
+
+    type: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Change(_Record):
+    """A change that an import has touched."""
+
+    guid: str | None = None
+    number: str | None = None
+    title: str | None = None
+    category: Category | None = None
+    creator: User | None = None
+    creation_date_time: datetime | None = attrs.field(default=None, metadata=_UTC)
+    effective_date_time: datetime | None = attrs.field(default=None, metadata=_UTC)
+    lifecycle_date_time: datetime | None = attrs.field(default=None, metadata=_UTC)
+    submission_date_time: datetime | None = attrs.field(default=None, metadata=_UTC)
+    lifecycle_status: LifecycleStatus | None = None
+
+
+@attrs.frozen(kw_only=True)
+class ImportRun(_Run):
+    """
+    One run of an import definition.
+
+    ``done`` says that the engine has finished, even where rows failed: look at ``error_count``.
+    """
+
+    number: int | None = None
+    completion_date_time: datetime | None = attrs.field(default=None, metadata=_UTC)
+    submit_file_type: str | None = None
+    # The prose once lacks a letter.
+    submit_worksheet_name: str | None = attrs.field(
+        default=None, metadata={"wire": ("submitWorksheetName", "submitWorsheetName")}
+    )
+    #: False for a dry run.
+    commit: bool | None = None
+    total_count: int | None = None
+    success_count: int | None = None
+    error_count: int | None = None
+    warnings: ImportRunWarnings | None = None
+    options: ImportOptions | None = None
+    changes: tuple[Change, ...] = ()
+    workspace_id: int | None = None
+
+    @property
+    def completed(self) -> datetime | None:
+        """When it was completed (aware), or None."""
+        return self.completion_date_time
+
+
+@attrs.frozen(kw_only=True)
+class LifecyclePhase(_Record):
+    """Where in its life an item is."""
+
+    guid: str | None = None
+    name: str | None = None
+    stage: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Item(_Record):
+    """One revision of an item. What only the full view gives, for instance costs, is in ``unknown``."""
+
+    guid: str
+    number: str | None = None
+    name: str | None = None
+    description: str | None = None
+    revision_number: str | None = None
+    revision_status: str | None = None
+    category: Category | None = None
+    lifecycle_phase: LifecyclePhase | None = None
+    creator: User | None = None
+    owner: User | None = None
+    creation_date_time: datetime | None = attrs.field(default=None, metadata=_UTC)
+    effective_date_time: datetime | None = attrs.field(default=None, metadata=_UTC)
+    superseded_date_time: datetime | None = attrs.field(default=None, metadata=_UTC)
+    in_assembly: bool | None = None
+    assembly_type: str | None = None
+    additional_attributes: tuple[dict[str, Any], ...] = attrs.field(default=(), hash=False)

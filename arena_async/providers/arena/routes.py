@@ -1,0 +1,171 @@
+"""
+The endpoints this library knows, each declared once: method, path, and the queries it takes.
+
+https://github.com/ptc-arena/arena-restapi-doc
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import attrs
+
+from arena_async.errors import ConfigurationError
+from arena_async.wire.messages import Request, join_path
+
+__all__ = [
+    "EXPORT",
+    "EXPORTS",
+    "EXPORT_CONTENT",
+    "EXPORT_FILE",
+    "EXPORT_RUN",
+    "EXPORT_RUNS",
+    "EXTRACT",
+    "EXTRACTS",
+    "EXTRACT_ASSOCIATION",
+    "EXTRACT_CONTENT",
+    "EXTRACT_LATEST_RUN",
+    "EXTRACT_RUN",
+    "EXTRACT_RUNS",
+    "EXTRACT_RUN_FILES",
+    "FILE",
+    "FILES",
+    "FILE_EDITIONS",
+    "IMPORT",
+    "IMPORTS",
+    "IMPORT_CONTENT",
+    "IMPORT_RUN",
+    "IMPORT_RUNS",
+    "ITEM",
+    "ITEMS",
+    "Route",
+    "write_datetime",
+]
+
+
+@attrs.frozen
+class Route:
+    """
+    One endpoint.
+
+    Args:
+        method: The method.
+        path: The path below the base URL, with names in braces for identifiers.
+        params: The names of its query, in the vendor's spelling, apart from offset and limit.
+    """
+
+    method: str
+    path: str
+    params: tuple[str, ...] = ()
+
+    def request(self, params: Mapping[str, object] | None = None, **identifiers: object) -> Request:
+        """
+        Build a request; queries that are None are left out.
+
+        Raises:
+            ConfigurationError: An identifier is not a single safe path segment, or a date-time has no zone.
+        """
+        given = dict(params or {})
+        if strange := set(given) - set(self.params):
+            raise ConfigurationError(f"{self.method} {self.path} takes no query named {', '.join(sorted(strange))}.")
+        query = {
+            name: write_datetime(value, what=name) if isinstance(value, datetime) else value
+            for name, value in given.items()
+        }
+        return Request(method=self.method, path=join_path(self.path, **identifiers), params=_spelt(query))
+
+
+def _spelt(query: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """Make pairs of what is not None; true and false are spelt in lower case."""
+    return tuple(
+        (name, str(value).lower() if isinstance(value, bool) else str(value))
+        for name, value in query.items()
+        if value is not None
+    )
+
+
+def write_datetime(moment: datetime, *, what: str) -> str:
+    """
+    Write a date-time as the service wants it: UTC, whole seconds, ``Z``.
+
+    Raises:
+        ConfigurationError: It has no zone, so that it could mean any hour.
+    """
+    if moment.tzinfo is None or moment.utcoffset() is None:
+        raise ConfigurationError(
+            f"{what} is {moment.isoformat()} without a time zone; give an aware one, for instance with tzinfo=UTC."
+        )
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+_CREATOR = ("creator.guid", "creator.email", "creator.fullName")
+
+EXTRACTS: Final = Route("GET", "/extracts", ("name", "enabled", "creator.fullName"))
+EXTRACT: Final = Route("GET", "/extracts/{extract}")
+EXTRACT_RUNS: Final = Route(
+    "GET",
+    "/extracts/{extract}/runs",
+    (
+        "status",
+        "scheduledDateTimeFrom",
+        "scheduledDateTimeTo",
+        "runDateTimeFrom",
+        "runDateTimeTo",
+        "completionDateTimeFrom",
+        "completionDateTimeTo",
+        "downloadDateTimeFrom",
+        "downloadDateTimeTo",
+        "view",
+    ),
+)
+EXTRACT_RUN: Final = Route("GET", "/extracts/{extract}/runs/{run}")
+EXTRACT_LATEST_RUN: Final = Route("GET", "/extracts/{extract}/runs/latestCompleted", ("view",))
+EXTRACT_RUN_FILES: Final = Route(
+    "GET", "/extracts/{extract}/runs/{run}/files", ("downloadDateTimeFrom", "downloadDateTimeTo")
+)
+EXTRACT_ASSOCIATION: Final = Route("GET", "/extracts/{extract}/runs/{run}/files/{association}")
+EXTRACT_CONTENT: Final = Route("GET", "/extracts/{extract}/runs/{run}/files/{association}/content")
+
+EXPORTS: Final = Route("GET", "/exports", ("name", "number", "description", *_CREATOR))
+EXPORT: Final = Route("GET", "/exports/{export}", ("includeEmptyAdditionalAttributes",))
+EXPORT_RUNS: Final = Route(
+    "GET",
+    "/exports/{export}/runs",
+    ("completionDateTimeFrom", "completionDateTimeTo", "latestCompleted", "number", "status"),
+)
+EXPORT_RUN: Final = Route("GET", "/exports/{export}/runs/{run}")
+EXPORT_FILE: Final = Route("GET", "/exports/{export}/runs/{run}/files/{file}")
+EXPORT_CONTENT: Final = Route("GET", "/exports/{export}/runs/{run}/files/{file}/content")
+
+IMPORTS: Final = Route("GET", "/imports", ("name", "number", "description", *_CREATOR, "mode", "resource"))
+IMPORT: Final = Route("GET", "/imports/{import_}")
+IMPORT_RUNS: Final = Route("GET", "/imports/{import_}/runs", (*_CREATOR, "number", "status"))
+IMPORT_RUN: Final = Route("GET", "/imports/{import_}/runs/{run}")
+#: ``part`` is submitContent, resultContent or errorContent.
+IMPORT_CONTENT: Final = Route("GET", "/imports/{import_}/runs/{run}/{part}")
+
+FILES: Final = Route("GET", "/files", ("title", "number", "category.guid", "format", "name", "includeChildCategories"))
+FILE: Final = Route("GET", "/files/{file}")
+FILE_EDITIONS: Final = Route("GET", "/files/{file}/editions")
+ITEMS: Final = Route(
+    "GET",
+    "/items",
+    (
+        "number",
+        "name",
+        "description",
+        "revisionNumber",
+        "category.guid",
+        "includeChildCategories",
+        "owner.fullName",
+        "creator.fullName",
+        "creator.guid",
+        "lifecyclePhase.guid",
+        "assemblyType",
+        "inAssembly",
+        "responseview",
+    ),
+)
+ITEM: Final = Route("GET", "/items/{item}")
