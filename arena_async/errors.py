@@ -18,7 +18,7 @@ Every error this library raises, as one tree.
     │   ├── NotFoundError               the object is not there (any more)
     │   ├── ConflictError               the object is in a state that forbids this
     │   ├── ServerError                 the service failed, or is away for now
-    │   ├── QuotaExhaustedError         the daily allowance is used up      .resets_at .remaining .reserve
+    │   ├── QuotaExhaustedError         the daily allowance is used up      .resets_at .remaining .reserve .cursor
     │   └── ThrottledError              too many requests in too short a time             .retry_after
     ├── DecodeError                     the payload is not what the service documents     .problems
     ├── ListingError                    a listing shrank, looped or lied                  .cursor
@@ -205,6 +205,7 @@ class QuotaExhaustedError(ApiError):
         resets_at: datetime | None = None,
         remaining: int | None = None,
         reserve: int = 0,
+        cursor: int | None = None,
         **fields: Any,
     ) -> None:
         super().__init__(message, **fields)
@@ -214,6 +215,8 @@ class QuotaExhaustedError(ApiError):
         self.remaining = remaining
         #: How many requests the caller asked to leave untouched.
         self.reserve = reserve
+        #: The offset at which a listing that was interrupted by this can be taken up again, or None.
+        self.cursor = cursor
 
 
 class ThrottledError(ApiError):

@@ -1,0 +1,962 @@
+"""
+The one place that sends requests to a service.
+
+::
+
+    send ──▶ reserve quota ──▶ credential ──▶ call ──▶ judge ──┬─▶ Response
+               ▲                                               ├─▶ again after a while, or with a newer credential
+               └───────────────────────────────────────────────┘  └─▶ raise the typed error
+    stream ──▶ the same once: no loop here, ``transfer.fetching`` has the one for bodies
+
+Credentials go to the origin of the API only; redirects are followed by hand and only for bodies. The HTTP client keeps
+no cookies, reads nothing from the environment and sends nothing a second time on its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import contextlib
+import json
+import logging
+import os
+import random as _random
+import socket
+import ssl as _ssl
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
+from importlib import metadata
+from types import SimpleNamespace
+from typing import TypeVar
+from urllib.parse import quote, urlencode, urljoin
+
+import aiohttp
+import attrs
+from aiohttp.abc import AbstractResolver, ResolveResult
+from yarl import URL
+
+from arena_async.errors import (
+    ApiError,
+    ArenaAsyncError,
+    ClosedError,
+    ConfigurationError,
+    DeadlineError,
+    DecodeError,
+    QuotaExhaustedError,
+    ThrottledError,
+    TlsError,
+    TransportError,
+    UnsafeUrlError,
+)
+from arena_async.net.bodies import WIRE_ERRORS, WireFailureError, explain, open_body
+from arena_async.net.login import Held, SharedLogin, check_credential
+from arena_async.options import MIB, RetryPolicy, Timeouts
+from arena_async.wire.contracts import Auth, BodyHead, Credential, Dialect, OpenedFile
+from arena_async.wire.messages import Headers, Request, Response, show_url
+from arena_async.wire.quota import Gate, Hold, Moment, Quota, Ticket
+from arena_async.wire.ranges import read_content_range, strong_etag
+from arena_async.wire.retrying import AgainAfter, Attempt, LogInAgain, judge, read_retry_after
+from arena_async.wire.urls import UrlPolicy, host_of, origin
+
+__all__ = ["Session"]
+
+_LOG = logging.getLogger("arena_async")
+
+#: Bytes of a page and of a refusal, counted after decoding. A page beyond that is refused, a refusal is cut.
+_LARGEST_PAGE, _LARGEST_REFUSAL = 16 * MIB, 64 * 1024
+#: Redirects of one body, at the most.
+_MOST_HOPS = 5
+#: Replays of one request with newer credentials, at the most.
+_MOST_REPLAYS = 3
+#: Logins for one credential, the repeated one after a broken connection included.
+_LOGIN_ATTEMPTS = 2
+#: Seconds that closing may take for the sake of the service.
+_CLOSING_SECONDS = 5.0
+#: More connections than any pool of workers has, and fewer than a process may have files open.
+_MOST_CONNECTIONS = 320
+_REDIRECTS = (301, 302, 303, 307, 308)
+_CONTENT = (200, 206, 412, 416)
+
+T = TypeVar("T")
+
+_ReadError = Callable[[Request, Response], Exception]
+
+
+class _Sent(dict[str, str]):
+    """Headers on their way out; what they hold is not shown."""
+
+    def __repr__(self) -> str:
+        return f"<headers {', '.join(self)}>"
+
+
+@attrs.define(eq=False, repr=False)
+class _Trial:
+    """One request on its way: what the hooks of the HTTP client note about it."""
+
+    line: str
+    metered: bool = False
+    ticket: Ticket | None = None
+    held: Held | None = None
+    login: SharedLogin | None = None
+    patience: asyncio.Timeout | None = None
+    sent: bool = False
+    reused: bool = False
+    final: bool = False
+    may_log_in: bool = False
+    held_back: float = 0.0
+
+
+@attrs.frozen(repr=False)
+class _Outgoing:
+    """What goes onto the wire, with its secrets; shown without them."""
+
+    method: str
+    url: str
+    headers: _Sent
+    body: bytes | None
+    trial: _Trial
+    decode: bool
+
+    def __repr__(self) -> str:
+        return f"<{self.trial.line}>"
+
+
+class Session:
+    """
+    Sends the requests of one client: books quota, attaches the credential, calls, judges, tries again.
+
+    It belongs to the event loop of its first request and to the process that made it. Connections are opened with the
+    first request and closed by :meth:`aclose`.
+
+    Args:
+        auth: How to log in.
+        dialect: How pages, quota and refusals are spelt.
+        gate: The allowance; every metered request is booked there first.
+        base_url: The base of all relative paths, with its version.
+        headers: Headers of every request to the API.
+        retry: How often and how patiently a request is tried again.
+        timeouts: How long the network may keep us waiting.
+        urls: Whom we may contact; None for the rules that follow from ``base_url``.
+        ssl: Whom to trust, where that is not what the system trusts.
+        proxy: The URL of a proxy. The environment is never asked for one.
+        user_agent: What to say before our own name.
+        connector: A connector of the caller, which is used and never closed.
+        clock: Seconds that never jump.
+        sleep: Waits for so many seconds.
+        random: Draws from 0 up to 1.
+        now: The date and time (aware).
+
+    Raises:
+        ConfigurationError: A setting is wrong; nothing was sent.
+    """
+
+    def __init__(
+        self,
+        auth: Auth,
+        dialect: Dialect,
+        gate: Gate,
+        *,
+        base_url: str,
+        headers: Mapping[str, str] | None = None,
+        retry: RetryPolicy | None = None,
+        timeouts: Timeouts | None = None,
+        urls: UrlPolicy | None = None,
+        ssl: _ssl.SSLContext | None = None,
+        proxy: str | None = None,
+        user_agent: str | None = None,
+        connector: aiohttp.BaseConnector | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+        random: Callable[[], float] = _random.random,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._urls = urls or UrlPolicy.for_base(base_url)
+        self.base_url = base_url.rstrip("/")
+        self.dialect = dialect
+        self._origin = origin(base_url)
+        self._auth = auth
+        self._gate = gate
+        self._retry = retry or RetryPolicy()
+        self._timeouts = timeouts or Timeouts()
+        self._headers = _checked(dict(headers or {}))
+        self._user_agent = _checked({"User-Agent": _user_agent(user_agent)})
+        self._clock, self._sleep, self._random, self._now = clock, sleep, random, now
+        self._wire = _Wire(
+            timeouts=self._timeouts,
+            urls=self._urls,
+            own_hosts={host_of(base_url), *map(host_of, self._urls.origins)},
+            ssl=_checked_context(ssl),
+            proxy=_checked_proxy(proxy),
+            connector=connector,
+            on_sent=self._on_sent,
+        )
+        self._logins: dict[str, SharedLogin] = {}
+        self._waiting: list[asyncio.Future[None]] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._pid = os.getpid()
+        self._closed = False
+        self._requests_sent = 0
+
+    @property
+    def quota(self) -> Quota | None:
+        """What is known about the allowance, or None before anything was said about it."""
+        return self._gate.quota
+
+    @property
+    def requests_sent(self) -> int:
+        """Metered requests that left this session so far, repeated ones included."""
+        return self._requests_sent
+
+    async def send(self, request: Request) -> Response:
+        """
+        Send a request, again where that may help, and give its answer.
+
+        The body is decoded from any content encoding. A GET or HEAD is repeated after broken connections and temporary
+        refusals; anything else only if nothing of it was sent or the service says that nothing was done.
+
+        Raises:
+            ApiError: The service refused, as one of its subclasses; :class:`QuotaExhaustedError` also before sending.
+            TransportError: No usable answer came.
+            TlsError: The certificate was refused.
+            DeadlineError: A time limit ran out.
+            DecodeError: The answer is larger than 16 MiB, or the answer to a login is not what is documented.
+            UnsafeUrlError: The address must not be contacted, or the answer is a redirect.
+            ClosedError: The session is closed, or used from another event loop or after a fork.
+        """
+        self._check_usable()
+
+        async def once(trial: _Trial, seconds: float) -> Response:
+            response = await self._call(request, self._url(request), trial, seconds=seconds)
+            if response.status >= 300:
+                raise self._refusal(request, response, trial, self.dialect.read_error)
+            self._accepted(trial)
+            return response
+
+        return await self._persist(request, once, policy=self._retry, repeatable=request.repeatable)
+
+    async def stream(
+        self,
+        request: Request,
+        *,
+        offset: int = 0,
+        validator: str | None = None,
+        read_error: _ReadError | None = None,
+    ) -> OpenedFile:
+        """
+        Ask for a body once and give it as it comes. Nothing is tried again here.
+
+        Redirects are followed, five at the most, without credentials to anybody but the API. ``Range`` and ``If-Match``
+        are sent only for an offset above 0 with a strong validator; the head says what the answer is.
+
+        Args:
+            request: The request; an absolute ``path`` is sent byte for byte.
+            offset: The byte to begin at, counted from 0.
+            validator: The ETag that the earlier bytes came with.
+            read_error: Makes the error of a refusal, where the body lies with somebody else than the API.
+
+        Raises:
+            ApiError: The answer is none of 200, 206, 412 and 416. ``transient`` is set where a newer credential may
+                help.
+            TransportError: No usable answer came, as for :meth:`send` with its other errors.
+            UnsafeUrlError: The address, or one it redirects to, must not be contacted.
+        """
+        self._check_usable()
+        extra = {"Accept": "*/*", "Accept-Encoding": "identity"}
+        if offset > 0 and (etag := strong_etag(validator)) is not None:
+            extra |= {"Range": f"bytes={offset}-", "If-Match": etag}
+        failure: ArenaAsyncError
+        try:
+            return await self._follow(request, extra, read_error or self.dialect.read_error)
+        except ArenaAsyncError as error:
+            failure = error
+        # The frames in which it was raised hold whole URLs and credentials.
+        raise failure.with_traceback(None)
+
+    async def credential(self, scope: str = "") -> Credential:
+        """
+        Give the credential of a scope, logging in if there is none that is good.
+
+        Raises:
+            ApiError: The login was refused.
+            DecodeError: The answer to it is not what the service documents.
+            TransportError: It could not be sent, as for :meth:`send` with its other errors.
+        """
+        self._check_usable()
+        return (await self._login(scope).held()).credential
+
+    async def aclose(self) -> None:
+        """
+        Log out, end what runs and close the connections. Safe to call twice.
+
+        It takes 5 seconds at the most for the sake of the service, and no error of a logout comes out of it. After a
+        fork or from another event loop it only marks the session as closed.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        if self._loop is None or self._is_foreign():
+            return
+        self._wake_waiting()
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_CLOSING_SECONDS):
+                    for login in self._logins.values():
+                        await login.finish()
+        finally:
+            for login in self._logins.values():
+                await login.end()
+            await self._wire.aclose()
+
+    # The request loop
+
+    async def _persist(
+        self,
+        request: Request,
+        once: Callable[[_Trial, float], Awaitable[T]],
+        *,
+        policy: RetryPolicy,
+        repeatable: bool,
+    ) -> T:
+        """Try until :func:`judge` is content. Waiting for the allowance is not counted as time that was lost."""
+        began, number, replays, held_back = self._clock(), 1, 0, 0.0
+        while True:
+            trial = _Trial(request.line, metered=request.metered)
+            error: ArenaAsyncError
+            try:
+                return await once(trial, policy.timeout - (self._clock() - began - held_back))
+            except ArenaAsyncError as caught:
+                error = caught
+            held_back += trial.held_back
+            attempt = Attempt(
+                number=number,
+                elapsed=self._clock() - began - held_back,
+                repeatable=repeatable and not trial.final,
+                sent=trial.sent or trial.final,
+                may_log_in=isinstance(error, ApiError) and trial.may_log_in and replays < _MOST_REPLAYS,
+            )
+            match judge(error, attempt, policy, random=self._random):
+                case AgainAfter(seconds):
+                    _LOG.info("%s Again in %.1f s, try %d of %d.", error, seconds, number + 1, policy.attempts)
+                    number += 1
+                    await self._sleep(seconds)
+                case LogInAgain():
+                    replays += 1
+                case _:
+                    if isinstance(error, TransportError | TlsError | DeadlineError):
+                        error.attempts = number
+                    # The frames in which it was raised hold whole URLs and credentials.
+                    raise error.with_traceback(None)
+            if self._closed:
+                raise self._closed_error(request.line)
+
+    async def _follow(self, request: Request, extra: Mapping[str, str], read_error: _ReadError) -> OpenedFile:
+        """Send once, follow redirects, and give the first answer that holds the body."""
+        url, hops, strayed = self._url(request), 0, False
+        while True:
+            ours = origin(url) == self._origin and not strayed
+            trial = _Trial(request.line, metered=request.metered and ours)
+            response = await self._open(request, url, trial, extra=extra, ours=ours, first=not hops)
+            if response.status in _CONTENT:
+                self._settle(trial, Headers(response.headers.items()))
+                self._accepted(trial)
+                body = open_body(response, request=request.line, timeouts=self._timeouts, clock=self._clock)
+                return OpenedFile(head=_read_head(response), stream=body)
+            answer = await self._finish(response, request, trial, largest=_LARGEST_REFUSAL)
+            if answer.status not in _REDIRECTS:
+                raise self._refusal(request, answer, trial, read_error)
+            # Whoever was sent away from the API comes back as a stranger.
+            url, hops, strayed = self._redirected(request, url, answer, hops), hops + 1, not ours
+
+    async def _call(self, request: Request, url: str, trial: _Trial, *, seconds: float) -> Response:
+        """Send once and read the whole answer."""
+        extra = {"Accept-Encoding": "gzip"}
+        ours = origin(url) == self._origin
+        response = await self._open(request, url, trial, extra=extra, ours=ours, seconds=seconds)
+        largest = _LARGEST_PAGE if response.status < 300 else _LARGEST_REFUSAL
+        return await self._finish(response, request, trial, largest=largest)
+
+    async def _open(
+        self,
+        request: Request,
+        url: str,
+        trial: _Trial,
+        *,
+        extra: Mapping[str, str],
+        ours: bool,
+        first: bool = True,
+        seconds: float | None = None,
+    ) -> aiohttp.ClientResponse:
+        """Book, take the credential, and send up to the head of the answer."""
+        if trial.metered:
+            trial.ticket = await self._admit(trial)
+        try:
+            if ours and request.scope is not None:
+                await self._hold_credential(request.scope, trial)
+            headers = self._outgoing_headers(request, trial, extra, ours=ours, first=first)
+            body = _body(request, headers)
+            decode = headers["Accept-Encoding"] != "identity"
+            return await self._wire.open(_Outgoing(request.method, url, headers, body, trial, decode), seconds)
+        except BaseException:
+            self._settle(trial, None)
+            raise
+
+    async def _hold_credential(self, scope: str, trial: _Trial) -> None:
+        """Take the credential; a login that failed has had its own tries and is not begun anew for this request."""
+        trial.login = self._login(scope)
+        trial.final = True
+        trial.held = await trial.login.held()
+        trial.final = False
+
+    async def _finish(
+        self, response: aiohttp.ClientResponse, request: Request, trial: _Trial, *, largest: int
+    ) -> Response:
+        """Read the body of a small answer, and note what its head says about the allowance."""
+        headers = Headers(response.headers.items())
+        self._settle(trial, headers)
+        body, whole = await self._wire.read(response, largest=largest, line=request.line)
+        if not whole and response.status < 300:
+            raise DecodeError(
+                f"{request.line}: the answer is larger than {largest // MIB} MiB and was refused. Ask for less.",
+                problems=["too large"],
+                request=request.line,
+            )
+        _LOG.debug("%s: %d, %d bytes", request.line, response.status, len(body))
+        return Response(status=response.status, headers=headers, body=body, request=request.line)
+
+    # Allowance
+
+    async def _admit(self, trial: _Trial) -> Ticket:
+        """Wait until the gate lets one more request out."""
+        began = self._clock()
+        while True:
+            if self._closed:
+                raise self._closed_error(trial.line)
+            answer = self._gate.reserve(self._moment())
+            if isinstance(answer, Ticket):
+                trial.held_back += self._clock() - began
+                return answer
+            await self._hold(answer, trial)
+
+    async def _hold(self, hold: Hold, trial: _Trial) -> None:
+        if hold.seconds is None:
+            change = asyncio.get_running_loop().create_future()
+            self._waiting.append(change)
+            await change
+            return
+        if hold.seconds > self._retry.timeout:
+            raise ThrottledError(
+                f"{trial.line}: the service asked to wait for another {hold.seconds:.0f} s, which is longer than"
+                f" {self._retry.timeout:g} s. Nothing was sent; try again later.",
+                request=trial.line,
+                retry_after=hold.seconds,
+            )
+        await self._sleep(hold.seconds)
+
+    def _settle(self, trial: _Trial, headers: Headers | None) -> None:
+        """Close the booking of a request, or take it back if nothing was written."""
+        ticket, trial.ticket = trial.ticket, None
+        if ticket is None:
+            return
+        if trial.sent:
+            quota = None if headers is None else self.dialect.read_quota(headers)
+            self._gate.settle(ticket, quota, self._moment())
+        else:
+            self._gate.refund(ticket)
+        self._wake_waiting()
+
+    def _on_sent(self, trial: _Trial) -> None:
+        """Count a request at the moment its head is written."""
+        if trial.metered:
+            self._requests_sent += 1
+        if trial.ticket is not None:
+            self._gate.sent(trial.ticket, self._moment())
+        if trial.login is not None and trial.held is not None:
+            trial.login.touch(trial.held)
+
+    def _wake_waiting(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for change in waiting:
+            if not change.done():
+                change.set_result(None)
+
+    def _moment(self) -> Moment:
+        return Moment(self._clock(), self._now())
+
+    # Refusals
+
+    def _refusal(self, request: Request, response: Response, trial: _Trial, read_error: _ReadError) -> Exception:
+        """Make the error of an answer that is not what was asked for, and draw the consequences for everybody else."""
+        if response.status in _REDIRECTS:
+            return UnsafeUrlError(
+                f"{request.line}: the answer is a redirect to {_target(response)}, which is not followed with"
+                " credentials. Check the base URL."
+            )
+        if response.status < 400:
+            return ApiError(
+                f"{request.line}: the answer is {response.status}, which nobody asked for.",
+                status=response.status,
+                request=request.line,
+            )
+        error = read_error(request, response)
+        if not isinstance(error, ApiError):
+            return error
+        if error.retry_after is None:
+            error.retry_after = read_retry_after(response.headers.get_all("Retry-After"), self._now())
+        if trial.metered:
+            self._close_gate(error)
+        if not error.stale_login:
+            self._accepted(trial)
+        elif trial.login is not None and trial.held is not None:
+            final = trial.login.rejected(trial.held, error)
+            error.transient = trial.may_log_in = final is None
+            return final or error
+        return error
+
+    def _close_gate(self, error: ApiError) -> None:
+        """Hold everybody back after a refusal that concerns everybody."""
+        if isinstance(error, QuotaExhaustedError):
+            self._gate.observe(Quota(remaining=0, resets_at=error.resets_at), self._moment())
+            known = self._gate.quota
+            if error.resets_at is None and known is not None:
+                error.resets_at = known.resets_at
+        elif isinstance(error, ThrottledError) and error.retry_after:
+            self._gate.close_until(self._clock() + error.retry_after)
+
+    @staticmethod
+    def _accepted(trial: _Trial) -> None:
+        if trial.held is not None:
+            trial.held.accepted = True
+
+    # Addresses and headers
+
+    def _url(self, request: Request) -> str:
+        """Write the whole URL; an absolute one stays byte for byte what it is, and is checked before it is used."""
+        url = request.path if request.absolute else f"{self.base_url}{request.path}"
+        if request.params:
+            try:
+                query = urlencode(request.params, quote_via=quote, safe="*")
+            except UnicodeEncodeError:
+                query = None
+            if query is None:
+                raise ConfigurationError(f"{request.line}: a parameter has characters that are not valid text.")
+            url = f"{url}{'&' if '?' in url else '?'}{query}"
+        self._check(url)
+        return url
+
+    def _check(self, url: str) -> None:
+        if origin(url) != self._origin:
+            self._urls.check(url)
+
+    def _redirected(self, request: Request, url: str, response: Response, seen: int) -> str:
+        """Say where a redirect of a body leads, if it may be followed."""
+        location = response.headers.get("Location")
+        if not location:
+            raise UnsafeUrlError(f"{request.line}: the answer is a redirect that does not say where to.")
+        if seen >= _MOST_HOPS:
+            raise UnsafeUrlError(f"{request.line}: redirected more than {_MOST_HOPS} times; not followed any further.")
+        try:
+            target = urljoin(url, location)
+        except ValueError:
+            target = ""
+        self._check(target)
+        return target.partition("#")[0]
+
+    def _outgoing_headers(
+        self, request: Request, trial: _Trial, extra: Mapping[str, str], *, ours: bool, first: bool
+    ) -> _Sent:
+        """Put the headers together: those of the API for the API only, the request's own not beyond its own address."""
+        headers = _Sent(self._user_agent)
+        if ours:
+            headers.update(self._headers)
+        if ours or first:
+            headers.update(_checked(dict(request.headers)))
+        headers.update(extra)
+        if trial.held is not None:
+            headers.update((name, value.reveal()) for name, value in trial.held.credential.headers)
+        return headers
+
+    # Logging in and out
+
+    def _login(self, scope: str) -> SharedLogin:
+        if scope not in self._logins:
+
+            async def log_in() -> Credential:
+                return await self._log_in(scope)
+
+            self._logins[scope] = SharedLogin(
+                log_in, self._log_out, clock=self._clock, now=self._now, line=self._auth.login(scope).line
+            )
+        return self._logins[scope]
+
+    async def _log_in(self, scope: str) -> Credential:
+        """Log in, once more after a broken connection, never again after a refusal."""
+        request = self._auth.login(scope)
+        url = request.path if request.absolute else f"{self.base_url}{request.path}"
+        # The address of a login is the caller's own setting, never something a server said.
+        UrlPolicy.for_base(url, allow_http=self._urls.allow_http)
+        self._wire.own_hosts.add(host_of(url))
+
+        broken = 0
+
+        async def once(trial: _Trial, seconds: float) -> Credential:
+            nonlocal broken
+            try:
+                response = await self._call(request, url, trial, seconds=seconds)
+            except (TransportError, DeadlineError):
+                # The service may have made a session that nobody knows: once more is enough.
+                broken += trial.sent
+                trial.final = broken >= _LOGIN_ATTEMPTS
+                raise
+            if 300 <= response.status < 400:
+                raise self._refusal(request, response, trial, self.dialect.read_error)
+            return check_credential(self._read_login(response), request=request.line)
+
+        return await self._persist(attrs.evolve(request, metered=False), once, policy=self._retry, repeatable=True)
+
+    def _read_login(self, response: Response) -> Credential:
+        try:
+            credential = self._auth.read_login(response)
+        except ApiError as error:
+            if error.retry_after is None:
+                error.retry_after = read_retry_after(response.headers.get_all("Retry-After"), self._now())
+            raise
+        if credential.request_limit is not None:
+            self._gate.observe(Quota(limit=credential.request_limit), self._moment())
+        return credential
+
+    async def _log_out(self, credential: Credential) -> None:
+        """End a session of the service, once and whatever comes of it: the credential is thrown away in any case."""
+        request = self._auth.logout(credential)
+        if request is None:
+            return
+        trial = _Trial(request.line, held=Held(credential, generation=0, since=0.0, touched=0.0))
+        headers = self._outgoing_headers(request, trial, {"Accept-Encoding": "gzip"}, ours=True, first=True)
+        outgoing = _Outgoing(request.method, self._url(request), headers, _body(request, headers), trial, decode=True)
+        try:
+            response = await self._wire.open(outgoing, _CLOSING_SECONDS)
+            await self._wire.read(response, largest=_LARGEST_REFUSAL, line=request.line)
+        except ArenaAsyncError as error:
+            _LOG.info("%s The session ends by itself later.", error)
+
+    # Life
+
+    def _check_usable(self) -> None:
+        """Refuse a session that is closed or not ours any more; otherwise bind it to this event loop."""
+        if self._closed:
+            raise self._closed_error("The request")
+        if self._loop is None:
+            self._loop, self._pid = asyncio.get_running_loop(), os.getpid()
+        if self._is_foreign():
+            raise ClosedError(
+                "The client is used from another event loop or another process than the one it was first used in. Its"
+                " connections cannot be shared; make one client per loop."
+            )
+
+    def _is_foreign(self) -> bool:
+        return os.getpid() != self._pid or self._loop is not asyncio.get_running_loop()
+
+    @staticmethod
+    def _closed_error(line: str) -> ClosedError:
+        return ClosedError(f"{line}: the client is closed; make a new one.")
+
+
+class _Wire:
+    """The connections: everything about the HTTP client that the rest need not know."""
+
+    def __init__(
+        self,
+        *,
+        timeouts: Timeouts,
+        urls: UrlPolicy,
+        own_hosts: set[str],
+        ssl: _ssl.SSLContext | None,
+        proxy: str | None,
+        connector: aiohttp.BaseConnector | None,
+        on_sent: Callable[[_Trial], None],
+    ) -> None:
+        #: Hosts that the caller named, at whatever address they are.
+        self.own_hosts = own_hosts
+        self._timeouts = timeouts
+        self._urls = urls
+        self._ssl = ssl
+        self._proxy = proxy
+        self._borrowed = connector
+        self._on_sent = on_sent
+        self._pooled: aiohttp.ClientSession | None = None
+        self._fresh: aiohttp.ClientSession | None = None
+        if proxy is not None:
+            own_hosts.add(host_of(_without_user(proxy)))
+
+    async def open(self, outgoing: _Outgoing, seconds: float | None) -> aiohttp.ClientResponse:
+        """
+        Send one request, once, and give the answer as soon as its head is there.
+
+        Args:
+            outgoing: What to send.
+            seconds: Seconds after which to give up in any case, or None.
+        """
+        trial, failure = outgoing.trial, None
+        loop = asyncio.get_running_loop()
+        end = None if seconds is None else loop.time() + seconds
+        try:
+            async with asyncio.timeout_at(end) as trial.patience:
+                return await self._request(outgoing)
+        except (*WIRE_ERRORS, WireFailureError, UnsafeUrlError) as error:
+            failure = error
+        limit = self._timeouts.read if trial.sent else None
+        raise explain(failure, request=trial.line, reused=trial.reused and trial.sent, limit=limit)
+
+    async def read(self, response: aiohttp.ClientResponse, *, largest: int, line: str) -> tuple[bytes, bool]:
+        """Read a small body up to ``largest`` bytes after decoding, and say whether that was all of it."""
+        pieces: list[bytes] = []
+        size = 0
+        failure: Exception | None = None
+        try:
+            while size <= largest:
+                async with asyncio.timeout(self._timeouts.read):
+                    piece = await response.content.readany()
+                if not piece:
+                    return b"".join(pieces), True
+                pieces.append(piece)
+                size += len(piece)
+        except WIRE_ERRORS as error:
+            failure = error
+        finally:
+            response.close()
+        if failure is not None:
+            raise explain(failure, request=line, limit=self._timeouts.read, body=True)
+        return b"".join(pieces)[:largest], False
+
+    async def aclose(self) -> None:
+        """Close the connections that are ours."""
+        for session in (self._pooled, self._fresh):
+            if session is not None:
+                await session.close()
+
+    async def _request(self, outgoing: _Outgoing) -> aiohttp.ClientResponse:
+        """Choose the road: a GET may take an idle connection, anything else gets one of its own and closes it."""
+        url = URL(outgoing.url, encoded=True)
+        repeatable = outgoing.method in ("GET", "HEAD")
+        headers = outgoing.headers
+        lane: str | None = None
+        if not repeatable and self._borrowed is not None:
+            # Naming the host once more changes nothing but the key in the pool of the caller's connector, so that no
+            # idle connection is found; and one that is closed by both sides is never put back.
+            headers, lane = _Sent(headers, Connection="close"), url.host
+        return await self._session(fresh=not repeatable).request(
+            outgoing.method,
+            url,
+            headers=headers,
+            data=outgoing.body,
+            allow_redirects=False,
+            auto_decompress=outgoing.decode,
+            proxy=self._proxy,
+            ssl=self._ssl or True,
+            server_hostname=lane,
+            trace_request_ctx=outgoing.trial,
+        )
+
+    def _session(self, *, fresh: bool) -> aiohttp.ClientSession:
+        """Open the client at its first use, on the loop that runs then."""
+        if fresh and self._borrowed is None:
+            self._fresh = self._fresh or self._new_session(self._new_connector(force_close=True))
+            return self._fresh
+        connector = self._borrowed or (None if self._pooled else self._new_connector(force_close=False))
+        self._pooled = self._pooled or self._new_session(connector)
+        return self._pooled
+
+    def _new_connector(self, *, force_close: bool) -> aiohttp.TCPConnector:
+        resolver = _CheckedResolver(self._urls, self.own_hosts)
+        return aiohttp.TCPConnector(resolver=resolver, force_close=force_close, limit=_MOST_CONNECTIONS)
+
+    def _new_session(self, connector: aiohttp.BaseConnector | None) -> aiohttp.ClientSession:
+        limits = self._timeouts
+        return aiohttp.ClientSession(
+            connector=connector,
+            connector_owner=self._borrowed is None,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trust_env=False,
+            middlewares=(_never_twice,),
+            trace_configs=[self._trace()],
+            # Seconds for whole bodies are nobody's business here; those between two pieces are measured by the reader.
+            timeout=aiohttp.ClientTimeout(
+                total=None, connect=limits.pool + limits.connect, sock_connect=limits.connect, sock_read=None
+            ),
+        )
+
+    def _trace(self) -> aiohttp.TraceConfig:
+        trace = aiohttp.TraceConfig()
+        trace.on_connection_reuseconn.append(_note_reuse)
+        trace.on_connection_create_start.append(_note_creation)
+        trace.on_request_headers_sent.append(self._note_sent)
+        return trace
+
+    async def _note_sent(self, _: aiohttp.ClientSession, context: SimpleNamespace, __: object) -> None:
+        """Count, and start the clock of the answer: until now it was about getting a connection."""
+        trial: _Trial = context.trace_request_ctx
+        trial.sent = True
+        self._on_sent(trial)
+        if trial.patience is not None:
+            answer_by = asyncio.get_running_loop().time() + self._timeouts.read
+            end = trial.patience.when()
+            trial.patience.reschedule(answer_by if end is None else min(end, answer_by))
+
+
+class _CheckedResolver(AbstractResolver):
+    """
+    Resolves names, and gives the connector only addresses that may be contacted.
+
+    What it gives is what the connector connects to, so that a name cannot point elsewhere a moment later.
+    """
+
+    def __init__(self, urls: UrlPolicy, own_hosts: set[str]) -> None:
+        self._inner = aiohttp.DefaultResolver()
+        self._urls = urls
+        self._own_hosts = own_hosts
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        """Give the addresses of a host that may be contacted."""
+        found = await self._inner.resolve(host, port, family)
+        if host.lower() in self._own_hosts:
+            return found
+        allowed, refusal = [], None
+        for address in found:
+            try:
+                self._urls.check_address(address["host"])
+            except UnsafeUrlError as error:
+                refusal = error
+            else:
+                allowed.append(address)
+        if refusal is not None and not allowed:
+            raise UnsafeUrlError(f"The host {host} is not contacted: {refusal}")
+        return allowed
+
+    async def close(self) -> None:
+        """Close the resolver below."""
+        await self._inner.close()
+
+
+async def _never_twice(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+    """
+    Hide a broken connection from the HTTP client.
+
+    It would send every idempotent request a second time, unasked and uncounted, and there is no public switch for that.
+    """
+    failure: BaseException
+    try:
+        return await handler(request)
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+        failure = error
+    raise WireFailureError(failure)
+
+
+async def _note_reuse(_: aiohttp.ClientSession, context: SimpleNamespace, __: object) -> None:
+    context.trace_request_ctx.reused = True
+
+
+async def _note_creation(_: aiohttp.ClientSession, context: SimpleNamespace, __: object) -> None:
+    context.trace_request_ctx.reused = False
+
+
+def _read_head(response: aiohttp.ClientResponse) -> BodyHead:
+    """Read what the head of a content answer says."""
+    given = response.headers
+    place = read_content_range(given.get("Content-Range"))
+    length = response.content_length
+    offset: int | None = 0
+    total = length if response.status == 200 else None
+    if place is not None:
+        offset, total = place.first or 0, place.total
+    elif response.status == 206:
+        offset = None
+    # RFC 1864: Content-MD5 covers what is sent, so that on a part it says nothing about the file.
+    whole = response.status == 200 and place is None
+    found = _hexadecimal(given.get("x-ms-blob-content-md5")) if response.status in (200, 206) else None
+    return BodyHead(
+        status=response.status,
+        offset=offset,
+        length=length,
+        total=total,
+        etag=given.get("ETag"),
+        md5=found or (_hexadecimal(given.get("Content-MD5")) if whole else None),
+        encoding=given.get("Content-Encoding"),
+        content_type=given.get("Content-Type"),
+    )
+
+
+def _hexadecimal(text: str | None) -> str | None:
+    """Turn the base64 of an MD5 into hexadecimal digits; None for anything that is not one."""
+    try:
+        digest = base64.b64decode(text or "", validate=True)
+    except (binascii.Error, ValueError):
+        return None
+    return digest.hex() if len(digest) == 16 else None
+
+
+def _body(request: Request, headers: _Sent) -> bytes | None:
+    """Write the body of a request and name its type in the headers."""
+    problem = None
+    try:
+        if request.json is not None:
+            headers["Content-Type"] = "application/json"
+            return json.dumps(request.json, allow_nan=False).encode()
+        if request.form:
+            headers["Content-Type"] = "application/x-www-form-urlencoded"
+            return urlencode(request.form).encode("ascii")
+    except (TypeError, ValueError) as error:
+        problem = type(error).__name__
+    if problem is not None:
+        raise ConfigurationError(f"{request.line}: the body cannot be written ({problem}); nothing was sent.")
+    return None
+
+
+def _checked(headers: dict[str, str]) -> dict[str, str]:
+    """Give headers back if each can be sent as it is; a lone surrogate, for instance, would arrive as nothing."""
+    for name, value in headers.items():
+        if not value.isprintable() or not name.isascii() or not name.replace("-", "").replace("_", "").isalnum():
+            raise ConfigurationError(f"The header {name!r} has characters that cannot be sent in a header.")
+    return headers
+
+
+def _checked_context(context: object) -> _ssl.SSLContext | None:
+    """Take nothing for TLS but a context: there is no switch that turns checking off."""
+    if context is None or isinstance(context, _ssl.SSLContext):
+        return context
+    raise ConfigurationError("ssl takes an ssl.SSLContext or None; certificates are always checked.")
+
+
+def _checked_proxy(proxy: str | None) -> str | None:
+    if proxy is None:
+        return None
+    try:
+        origin(_without_user(proxy))
+    except UnsafeUrlError as error:
+        problem = str(error)
+    else:
+        return proxy
+    raise ConfigurationError(f"The proxy cannot be used. {problem}")
+
+
+def _without_user(url: str) -> str:
+    """Drop the user information of a URL."""
+    scheme, mark, rest = url.partition("://")
+    place, slash, path = rest.partition("/")
+    return f"{scheme}{mark}{place.rpartition('@')[2]}{slash}{path}"
+
+
+def _user_agent(prefix: str | None) -> str:
+    """Name this library, after whatever the caller says about itself."""
+    try:
+        version = metadata.version("arena-async")
+    except metadata.PackageNotFoundError:
+        version = "0"
+    own = f"arena-async/{version}"
+    return f"{prefix} {own}" if prefix else own
+
+
+def _target(response: Response) -> str:
+    return show_url(response.headers.get("Location") or "nowhere")
