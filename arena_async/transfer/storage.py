@@ -1316,6 +1316,7 @@ class Storage:
                     self._publish(staged, folders, durable=durable)
                     results.append(True)
                 except StorageError as error:
+                    error.file = staged.key
                     results.append(error)
             synced = {parent: durable and self._sync_quietly(folder) for parent, folder in folders.items()}
         finally:

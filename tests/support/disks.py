@@ -7,6 +7,7 @@ import fnmatch
 import os
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -16,9 +17,10 @@ from arena_async.transfer.storage import FileSystem
 __all__ = ["CALLS", "Call", "FaultyDisk", "RecordingDisk"]
 
 CALLS = (
-    "make_root", "open_root", "open_folder", "make_folder", "remove_folder", "names", "sync_folder", "close_folder", "free",
-    "create", "open_file", "write", "read", "allocate", "truncate", "sync", "sync_data", "close", "chmod", "look", "look_open",
-    "rename", "unlink", "lock",
+    "make_root", "open_root", "open_folder", "make_folder", "remove_folder", "names", "sync_folder", "close_folder",
+    "free", "create", "open_file", "write", "read", "allocate", "truncate", "sync", "sync_data", "close", "chmod",
+    "look",
+    "look_open", "rename", "unlink", "lock",
 )  # fmt: skip
 
 
@@ -83,7 +85,7 @@ class RecordingDisk(FileSystem):
     def _describe(self, verb: str, args: tuple[Any, ...]) -> Call:
         first = args[0]
         if verb in ("make_root", "open_root"):
-            return Call(verb, os.path.basename(str(first)))
+            return Call(verb, Path(first).name)
         if verb in ("write", "read", "truncate", "allocate"):
             size = len(args[1]) if verb == "write" else args[1]
             return Call(verb, self._name(first), offset=args[2] if len(args) > 2 else None, size=size)
@@ -92,7 +94,7 @@ class RecordingDisk(FileSystem):
         return Call(verb, str(args[1]) if len(args) > 1 and isinstance(args[1], str) else self._name(first))
 
     def _name(self, opened: object) -> str:
-        return self._names.get(opened, "?") if isinstance(opened, int) else os.path.basename(str(opened))
+        return self._names.get(opened, "?") if isinstance(opened, int) else Path(str(opened)).name
 
 
 @attrs.define
