@@ -133,7 +133,7 @@ class Report:
         """
         errors = [outcome.error for outcome in self.failures if outcome.error is not None]
         failed = len(errors)
-        if self.error is not None:
+        if self.error is not None and all(self.error is not error for error in errors):
             errors.append(self.error)
         if not errors:
             return

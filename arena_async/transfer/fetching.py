@@ -16,7 +16,7 @@ one over API requests in the session are the only two that try again, and neithe
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from pathlib import PurePosixPath
 
 import attrs
@@ -85,7 +85,9 @@ class Fetched:
     stop: str | None = None
 
 
-async def fetch_one(job: Job, files: FileSet, destination: Destination) -> Fetched:
+async def fetch_one(
+    job: Job, files: FileSet, destination: Destination, *, may_start: Callable[[], bool] = lambda: True
+) -> Fetched | None:
     """
     Bring one file home: fetch, verify, commit. A failure is an outcome with an error; cancellation goes through.
 
@@ -93,8 +95,13 @@ async def fetch_one(job: Job, files: FileSet, destination: Destination) -> Fetch
         job: The file.
         files: The set it comes from: opens it, and gives a fresh entry when its link is over.
         destination: The folder, open.
+        may_start: Asked once, when it has its slot: whether it may begin at all. None comes back where it may not.
     """
-    return await _Journey(job, files, destination).go()
+    return await _Journey(job, files, destination).go(may_start)
+
+
+class _NotStartedError(Exception):
+    """Something stopped the run before this file had its slot."""
 
 
 class _Journey:
@@ -127,15 +134,16 @@ class _Journey:
 
     # ----------------------------------------------------------------------------------------------------- the journey
 
-    async def go(self) -> Fetched:
+    async def go(self, may_start: Callable[[], bool]) -> Fetched | None:
         """Fetch it, try again as long as that may help, commit it, and say what became of it."""
-        self.destination.budget.begin(self.service)
         try:
-            verdict = await self.fetch()
+            verdict = await self.fetch(may_start)
             staged, self.staged = self.staged, None  # It belongs to the committer now.
             if staged is None:
                 raise StorageError(f"{self.name}: its partial file is gone.")
             committed = await self.destination.committer.commit(staged, self.entry(verdict))
+        except _NotStartedError:
+            return None
         except Exception as error:  # noqa: BLE001 - whatever it is, it is the outcome of this file alone
             return await self.fail(error)
         finally:
@@ -145,16 +153,20 @@ class _Journey:
         )
         return Fetched(outcome=outcome, bytes_done=verdict.length)
 
-    async def fetch(self) -> Verdict:
+    async def fetch(self, may_start: Callable[[], bool]) -> Verdict:
         """Ask for the content until it is here, whole and verified, or no further request may help."""
         while True:
             self.came, self.missing = 0, False
             asked_before = self.tries.asked
             try:
                 async with self.destination.lane() as lane:
+                    if self.tries.asked == 0 and not may_start():
+                        raise _NotStartedError
                     verdict = await self.attempt(lane)
                     await self.destination.committer.room()
                     return verdict
+            except _NotStartedError:
+                raise
             except Exception as error:  # noqa: BLE001 - judged below, outside, so that nothing is chained to it
                 failure = error
             if self.tries.asked > asked_before:
@@ -255,7 +267,9 @@ class _Journey:
         await lane.run(self.pick_up)
         held = self.held()
         self.asked_whole = held.offset == 0
-        self.announce_start(held)
+        if self.tries.asked == 0:
+            self.destination.budget.begin(self.service)
+            self.announce_start(held)
         self.tries = self.tries.asking()
         validator = held.validator if held.offset else None
         async with await self.files.open(self.file, offset=held.offset, validator=validator) as opened:
@@ -513,11 +527,9 @@ class _Journey:
 
     def announce_start(self, held: Held) -> None:
         """Tell that the content is asked for the first time."""
-        if self.tries.asked == 0:
-            total = held.total if held.total is not None else self.file.size
-            self.destination.announcer.announce(
-                Started(file=self.shown, action=self.action, bytes_done=held.offset, total=total)
-            )
+        total = held.total if held.total is not None else self.file.size
+        started = Started(file=self.shown, action=self.action, bytes_done=held.offset, total=total)
+        self.destination.announcer.announce(started)
 
     def announce_advance(self, end: int) -> None:
         """Tell how far it is, now and then."""

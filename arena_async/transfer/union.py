@@ -1,0 +1,154 @@
+"""
+Several sets of files as one, for one report and one pool of slots.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Collection
+from contextlib import aclosing
+from datetime import datetime
+from typing import Any
+
+import attrs
+
+from arena_async.errors import ConfigurationError
+from arena_async.wire.contracts import FileSet, OpenedFile, Price, RemoteFile
+
+__all__ = ["union"]
+
+#: Keys whose set is remembered, so that a fresh link is asked for where the old one came from.
+_REMEMBERED = 4096
+
+
+def union(*filesets: FileSet) -> FileSet:
+    """
+    Give one set that lists the files of several, one set after the other.
+
+    A set whose listing fails does not keep the others from being listed; its error comes at the end. No watermark is
+    used: what is new in one service says nothing about another.
+
+    Raises:
+        ConfigurationError: No set was given.
+    """
+    if not filesets:
+        raise ConfigurationError("union was given no set of files; give at least one.")
+    return filesets[0] if len(filesets) == 1 else _Union(filesets)
+
+
+@attrs.frozen(kw_only=True)
+class _Member(RemoteFile):
+    """A file that knows which set it came from."""
+
+    member: int = attrs.field(eq=False, repr=False)
+    original: RemoteFile = attrs.field(eq=False, repr=False)
+
+
+class _Union:
+    """The sets behind one face."""
+
+    def __init__(self, members: tuple[FileSet, ...]) -> None:
+        self._members = members
+        self._of: OrderedDict[str, int] = OrderedDict()
+
+    def __repr__(self) -> str:
+        return f"<union of {self.scope}>"
+
+    @property
+    def scope(self) -> str:
+        """The names of the queries."""
+        return " + ".join(member.scope for member in self._members)
+
+    @property
+    def narrowed(self) -> bool:
+        """Whether files that exist may be missing from any of them."""
+        return any(member.narrowed for member in self._members)
+
+    @property
+    def requests_sent(self) -> int:
+        """Metered requests that their sessions have sent so far; a session that several sets share counts once."""
+        sessions = {id(_session(member)): member.requests_sent for member in self._members}
+        return sum(sessions.values())
+
+    async def __aiter__(self) -> AsyncIterator[RemoteFile]:
+        """List one set after the other."""
+        failures: list[Exception] = []
+        for number, member in enumerate(self._members):
+            rows = aiter(member)
+            try:
+                async with aclosing(rows) if hasattr(rows, "aclose") else _Open():  # type: ignore[type-var]
+                    async for file in rows:
+                        yield self._tagged(file, number)
+            except Exception as error:  # noqa: BLE001 - raised when the others are listed
+                failures.append(error)
+        if failures:
+            for other in failures[1:]:
+                failures[0].add_note(f"Another set failed too: {other}")
+            raise failures[0]
+
+    async def open(self, file: RemoteFile, *, offset: int = 0, validator: str | None = None) -> OpenedFile:
+        """Ask the set the file came from for its content, once."""
+        if not isinstance(file, _Member):
+            raise ConfigurationError(f"{file.key} did not come from this union; open it with the set that listed it.")
+        return await self._members[file.member].open(file.original, offset=offset, validator=validator)
+
+    async def find(self, keys: Collection[str]) -> list[RemoteFile]:
+        """Give fresh entries for some keys, asking the sets they came from first."""
+        found: list[RemoteFile] = []
+        missing = set(keys)
+        for number in self._order(missing):
+            wanted = [key for key in sorted(missing) if self._of.get(key, number) == number]
+            if wanted:
+                rows = await self._members[number].find(wanted)
+                found += [self._tagged(row, number) for row in rows]
+                missing -= {row.key for row in rows}
+        return found
+
+    def since(self, watermark: datetime | None) -> _Union:
+        """Give the set itself."""
+        del watermark
+        return self
+
+    def price(self) -> Price:
+        """Say what all of them cost. The dearest file counts for all, and then the price is not exact."""
+        prices = [member.price() for member in self._members]
+        per_file = {price.per_file for price in prices}
+        known = [price.remaining for price in prices if price.remaining is not None]
+        resets = [price.resets_at for price in prices if price.resets_at is not None]
+        return Price(
+            listing=sum(price.listing for price in prices),
+            per_file=max(per_file),
+            exact=len(per_file) == 1 and all(price.exact for price in prices),
+            remaining=min(known, default=None),
+            reserve=max(price.reserve for price in prices),
+            resets_at=max(resets, default=None),
+        )
+
+    def _tagged(self, file: RemoteFile, number: int) -> RemoteFile:
+        """Note which set a file came from."""
+        self._of[file.key] = number
+        self._of.move_to_end(file.key)
+        while len(self._of) > _REMEMBERED:
+            self._of.popitem(last=False)
+        fields = {field.name: getattr(file, field.name) for field in attrs.fields(RemoteFile)}
+        return _Member(**fields, member=number, original=file)
+
+    def _order(self, keys: Collection[str]) -> list[int]:
+        """Put the sets that some of the keys came from first."""
+        likely = {self._of[key] for key in keys if key in self._of}
+        return sorted(range(len(self._members)), key=lambda number: (number not in likely, number))
+
+
+class _Open:
+    """A context without any effect, for iterators that have nothing to close."""
+
+    async def __aenter__(self) -> None:
+        return None
+
+    async def __aexit__(self, *_: object) -> None:
+        return None
+
+
+def _session(member: FileSet) -> Any:
+    """Give what counts the requests of a set: its session where it has one, else the set."""
+    return getattr(member, "session", None) or getattr(member, "_session", None) or member
