@@ -1,3 +1,5 @@
+# ruff: noqa: S608, ARG002 - every value is bound; what is put into a statement is our own column names and placeholders.
+#                           Both ledgers have the same verbs, and the one without memory needs none of the arguments.
 """
 What is known about each file of a folder, on disk, safe for several processes.
 
@@ -5,7 +7,7 @@ What is known about each file of a folder, on disk, safe for several processes.
 
     files       one row a key: state, path, size and time on disk, change mark, digests, vendor's name, partial
     seen        which listing (scope, generation) last saw which key, under which name, and where it wants to go
-    watermarks  per scope, how far a clean run has come
+    scopes      per scope, the listing begun last, the listing that came to its end last, and the watermark
 
     states      committing -> complete        (a row that says committing is settled at the next start at the latest)
                 skipped                       the service will never give it: reason and time
@@ -15,16 +17,26 @@ No secret is ever in a row. All verbs are asynchronous; the work is done on one 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import datetime
+import logging
+import sqlite3
+import unicodedata
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol, Self, TypeVar, get_args
 
 import attrs
 
+from arena_async.errors import DiskFullError, StorageError
 from arena_async.transfer.integrity import Proof
+from arena_async.transfer.storage import create_private, set_aside
+from arena_async.transfer.threads import Threads
 
 __all__ = ["PAGE", "Entry", "Known", "Ledger", "MemoryLedger", "Sighting", "SqliteLedger"]
+
+T = TypeVar("T")
+
+log = logging.getLogger("arena_async")
 
 #: Keys of one look-up.
 PAGE = 400
@@ -41,7 +53,7 @@ class Entry:
         key: Names the file for ever.
         state: ``complete``: it was brought home. ``committing``: it was verified and is about to get its name, or has
             it already; compare with what is on disk as for ``complete``. ``skipped``: the service will never give it.
-        path: Below the root, with slashes; "" for what was skipped.
+        path: Below the root, with slashes; "" for what was skipped before it was ever here.
         size: Bytes on disk.
         mtime_ns: Time of the file on disk, nanoseconds since 1970.
         change: The change mark of the content.
@@ -116,22 +128,25 @@ class Ledger(Protocol):
         ...
 
     async def see(self, scope: str, generation: int, rows: Sequence[Sighting]) -> list[Known]:
-        """Note a page of a listing and give what is known about each row, in order, in one hop and one transaction."""
+        """Note a page of a listing and give what is known about each row, in order, in one transaction."""
         ...
 
     async def gone(self, scope: str, generation: int, *, after: str = "", limit: int = PAGE) -> list[Entry]:
         """
         Give complete files of the scope that its listing of this generation did not bring, by key, ``limit`` at a time.
 
-        A file that a listing of another scope still brings (in its newest listing) is not among them.
+        A file that a listing of another scope still brings (in its newest whole listing) is not among them.
 
         Args:
+            scope: The name of the query.
+            generation: What :meth:`begin_listing` gave.
             after: The key of the last row of the page before.
+            limit: Rows at the most.
         """
         ...
 
     async def end_listing(self, scope: str, generation: int) -> None:
-        """Forget what a listing only noted to answer questions about itself."""
+        """Note that a listing was whole, and forget what it only noted to answer questions about itself."""
         ...
 
     async def write(self, entries: Sequence[Entry], *, completed: Sequence[str] = ()) -> None:
@@ -171,19 +186,299 @@ class Ledger(Protocol):
         ...
 
 
-class SqliteLedger:
+#: The layout of the tables; a ledger of a later layout is not touched.
+_VERSION = 1
+
+_SCHEMA = """
+CREATE TABLE files (
+    key TEXT PRIMARY KEY, state TEXT NOT NULL, path TEXT NOT NULL, folded TEXT NOT NULL, size INTEGER NOT NULL,
+    mtime_ns INTEGER NOT NULL, change TEXT NOT NULL, sha256 TEXT, md5 TEXT, verified_by TEXT NOT NULL, name TEXT NOT NULL,
+    partial TEXT NOT NULL, reason TEXT NOT NULL, at TEXT
+) WITHOUT ROWID;
+CREATE INDEX files_by_path ON files (folded) WHERE folded <> '';
+CREATE INDEX files_committing ON files (key) WHERE state = 'committing';
+CREATE TABLE seen (
+    scope TEXT NOT NULL, key TEXT NOT NULL, generation INTEGER NOT NULL, name TEXT NOT NULL, change TEXT NOT NULL,
+    path TEXT NOT NULL, folded TEXT NOT NULL, PRIMARY KEY (scope, key)
+) WITHOUT ROWID;
+CREATE INDEX seen_by_path ON seen (scope, folded, generation);
+CREATE INDEX seen_by_key ON seen (key);
+CREATE TABLE scopes (
+    scope TEXT PRIMARY KEY, generation INTEGER NOT NULL DEFAULT 0, ended INTEGER NOT NULL DEFAULT 0, watermark TEXT
+) WITHOUT ROWID;
+"""
+
+_COLUMNS = "key, state, path, size, mtime_ns, change, sha256, md5, verified_by, name, partial, reason, at"
+
+_UPSERT_SEEN = """
+INSERT INTO seen (scope, key, generation, name, change, path, folded) VALUES (?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (scope, key) DO UPDATE SET generation = excluded.generation, name = excluded.name,
+    change = excluded.change, path = excluded.path, folded = excluded.folded
+"""
+
+_GONE = f"""
+SELECT {", ".join(f"f.{column}" for column in _COLUMNS.split(", "))}
+FROM seen s JOIN files f ON f.key = s.key
+WHERE s.scope = :scope AND s.generation < :generation AND f.state <> 'skipped' AND f.key > :after
+    AND NOT EXISTS (
+        SELECT 1 FROM seen o JOIN scopes c ON c.scope = o.scope
+        WHERE o.key = s.key AND o.scope <> s.scope AND o.generation >= c.ended
+    )
+ORDER BY f.key LIMIT :limit
+"""
+
+# https://www.sqlite.org/rescode.html
+_DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+
+
+def _code(error: sqlite3.Error) -> int:
+    """Give the primary result code."""
+    return (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
+
+
+def _is_damage(error: sqlite3.DatabaseError) -> bool:
+    """Say whether the file is no ledger, or none any more; a missing table or column means the same."""
+    return _code(error) in _DAMAGED or str(error).startswith(("no such table", "no such column"))
+
+
+def _marks(values: Sequence[object]) -> str:
+    """Give one placeholder for each value."""
+    return ", ".join("?" * len(values))
+
+
+def _folded(path: str) -> str:
+    """Give the same text for all paths that some file system takes for one."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFD", path).casefold())
+
+
+def _dump_time(at: datetime | None) -> str | None:
+    return None if at is None else at.astimezone(UTC).isoformat()
+
+
+def _load_time(text: object) -> datetime | None:
+    try:
+        return datetime.fromisoformat(str(text)) if text else None
+    except ValueError:
+        return None
+
+
+def _load_entry(row: tuple[Any, ...]) -> Entry | None:
+    """Read a row; one that nobody of us can have written counts as unknown."""
+    fields = dict(zip(_COLUMNS.split(", "), row, strict=True))
+    if fields["state"] not in get_args(State) or fields["verified_by"] not in get_args(Proof):
+        return None
+    if not isinstance(fields["size"], int) or not isinstance(fields["mtime_ns"], int):
+        return None
+    return Entry(**{**fields, "at": _load_time(fields["at"])})
+
+
+def _load_entries(rows: Iterable[tuple[Any, ...]]) -> list[Entry]:
+    return [entry for row in rows if (entry := _load_entry(row)) is not None]
+
+
+def _pages(keys: Sequence[str]) -> Iterable[Sequence[str]]:
+    """Cut keys into pages."""
+    return (keys[start : start + PAGE] for start in range(0, len(keys), PAGE))
+
+
+class _Tables:
+    """What both ledgers share: one thread with one connection, and the verbs about listings."""
+
+    _replaceable = False
+
+    def __init__(self, *, name: str, connect: Callable[[], sqlite3.Connection]) -> None:
+        self._name = name
+        self._connect = connect
+        self._threads = Threads(1, name="arena_async-ledger")
+        self._connection: sqlite3.Connection | None = None
+
+    async def _run(self, call: Callable[..., T], *args: Any) -> T:
+        """Do something in one transaction, on the thread."""
+        return await self._threads.run(self._guarded, call, *args)
+
+    def _guarded(self, call: Callable[..., T], *args: Any) -> T:
+        """Give the typed error for what SQLite says; a damaged ledger is replaced, and asked once more."""
+        for remedy in (self._disconnect, self._put_aside, None):
+            try:
+                return self._transact(call, *args)
+            except sqlite3.DatabaseError as error:
+                if remedy is None or not self._replaceable or not _is_damage(error):
+                    raise self._explained(error) from error
+                # First it is opened anew: another process may have put the damaged one aside already.
+                log.warning("%s: the ledger is damaged (%s).", self._name, error)
+                remedy()
+        raise AssertionError
+
+    def _transact(self, call: Callable[..., T], *args: Any) -> T:
+        if self._connection is None:
+            self._connection = self._connect()
+        connection = self._connection
+        # Taking the lock for writing at once avoids the dead end of two readers that both want to write.
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            result = call(connection, *args)
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+        return result
+
+    def _put_aside(self) -> None:
+        """Put a damaged ledger out of the way; a new one is made at the next use."""
+        self._disconnect()
+
+    def _explained(self, error: sqlite3.DatabaseError) -> StorageError:
+        """Make the typed error of what SQLite says."""
+        code = _code(error)
+        if code == sqlite3.SQLITE_FULL:
+            return DiskFullError(f"{self._name}: no room is left for the ledger. Free some space and run again.")
+        if code == sqlite3.SQLITE_BUSY:
+            return StorageError(
+                f"{self._name}: another process holds the ledger for too long. Let it end, or end it, and run again."
+            )
+        return StorageError(
+            f"{self._name}: the ledger could not be read or written ({error}). "
+            "Check the disk, and who owns the folder, and run again."
+        )
+
+    async def look_up(self, keys: Sequence[str]) -> dict[str, Entry]:
+        """Give what is known about some keys; unknown ones are missing. Best in pages of :data:`PAGE`."""
+        return await self._run(self._look_up, list(keys))
+
+    def _look_up(self, connection: sqlite3.Connection, keys: Sequence[str]) -> dict[str, Entry]:
+        found: dict[str, Entry] = {}
+        for page in _pages(keys):
+            rows = connection.execute(f"SELECT {_COLUMNS} FROM files WHERE key IN ({_marks(page)})", page)
+            found.update((entry.key, entry) for entry in _load_entries(rows))
+        return found
+
+    async def begin_listing(self, scope: str) -> int:
+        """Start a listing of a scope and give its generation."""
+        return await self._run(self._begin_listing, scope)
+
+    @staticmethod
+    def _begin_listing(connection: sqlite3.Connection, scope: str) -> int:
+        connection.execute(
+            "INSERT INTO scopes (scope, generation) VALUES (?, 1) "
+            "ON CONFLICT (scope) DO UPDATE SET generation = generation + 1",
+            (scope,),
+        )
+        (generation,) = connection.execute("SELECT generation FROM scopes WHERE scope = ?", (scope,)).fetchone()
+        return int(generation)
+
+    async def see(self, scope: str, generation: int, rows: Sequence[Sighting]) -> list[Known]:
+        """Note a page of a listing and give what is known about each row, in order, in one hop and one transaction."""
+        return await self._run(self._see, scope, generation, list(rows))
+
+    def _see(
+        self, connection: sqlite3.Connection, scope: str, generation: int, rows: Sequence[Sighting]
+    ) -> list[Known]:
+        entries = self._look_up(connection, [row.key for row in rows])
+        earlier, owners = _noted(connection, scope, generation, rows)
+        fresh, answers = [], []
+        for row in rows:
+            folded = _folded(row.path)
+            owner = owners.get(folded) if row.path else None
+            answers.append(
+                Known(
+                    entry=entries.get(row.key),
+                    earlier=earlier.get(row.key),
+                    rival=owner if owner != row.key else None,
+                )
+            )
+            if row.key not in earlier:
+                earlier[row.key] = row
+                fresh.append((scope, row.key, generation, row.name, row.change, row.path, folded))
+                owners.setdefault(folded, row.key)
+        connection.executemany(_UPSERT_SEEN, fresh)
+        return answers
+
+    async def gone(self, scope: str, generation: int, *, after: str = "", limit: int = PAGE) -> list[Entry]:
+        """
+        Give complete files of the scope that its listing of this generation did not bring, by key, ``limit`` at a time.
+
+        A file that a listing of another scope still brings (in its newest whole listing) is not among them.
+
+        Args:
+            scope: The name of the query.
+            generation: What :meth:`begin_listing` gave.
+            after: The key of the last row of the page before.
+            limit: Rows at the most.
+        """
+        asked = {"scope": scope, "generation": generation, "after": after, "limit": limit}
+        return await self._run(lambda connection: _load_entries(connection.execute(_GONE, asked)))
+
+    async def end_listing(self, scope: str, generation: int) -> None:
+        """Note that a listing was whole, and forget what it only noted to answer questions about itself."""
+        await self._run(self._end_listing, scope, generation)
+
+    @staticmethod
+    def _end_listing(connection: sqlite3.Connection, scope: str, generation: int) -> None:
+        connection.execute("UPDATE scopes SET ended = ? WHERE scope = ?", (generation, scope))
+        connection.execute(
+            "DELETE FROM seen WHERE scope = ? AND generation < ? "
+            "AND NOT EXISTS (SELECT 1 FROM files WHERE files.key = seen.key)",
+            (scope, generation),
+        )
+
+    async def aclose(self) -> None:
+        """Close it. Safe twice."""
+        try:
+            if self._connection is not None:
+                await self._threads.run(self._disconnect)
+        finally:
+            await self._threads.aclose()
+
+    def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+
+def _noted(
+    connection: sqlite3.Connection, scope: str, generation: int, rows: Sequence[Sighting]
+) -> tuple[dict[str, Sighting], dict[str, str]]:
+    """Give what this listing has brought so far: the first row of each key, and whose each path is."""
+    earlier: dict[str, Sighting] = {}
+    owners: dict[str, str] = {}
+    for page in _pages([row.key for row in rows]):
+        found = connection.execute(
+            f"SELECT key, name, change, path FROM seen WHERE scope = ? AND generation = ? AND key IN ({_marks(page)})",
+            (scope, generation, *page),
+        )
+        earlier.update(
+            (key, Sighting(key=key, name=name, change=change, path=path)) for key, name, change, path in found
+        )
+    for page in _pages([_folded(row.path) for row in rows if row.path]):
+        owners.update(
+            connection.execute(
+                f"SELECT folded, key FROM seen WHERE scope = ? AND generation = ? AND folded IN ({_marks(page)})",
+                (scope, generation, *page),
+            )
+        )
+    return earlier, owners
+
+
+class SqliteLedger(_Tables):
     """
-    The ledger of a folder.
+    The ledger of a folder. Made by :meth:`open`.
 
     Attributes:
-        set_aside: Where a damaged ledger was put when it was opened, or None. Its files are unknown then: they are
-            fetched again and replaced.
+        set_aside: Where a damaged ledger was put, or None. What it knew is unknown then: those files are fetched again
+            and replaced.
     """
 
-    set_aside: Path | None
+    _replaceable = True
+
+    def __init__(self, path: Path, *, busy_timeout: float) -> None:
+        super().__init__(name=str(path), connect=self._open_file)
+        self._path = path
+        self._busy_timeout = busy_timeout
+        self.set_aside: Path | None = None
 
     @classmethod
-    async def open(cls, path: Path, *, busy_timeout: float = 30.0) -> SqliteLedger:
+    async def open(cls, path: Path, *, busy_timeout: float = 10.0) -> Self:
         """
         Open or make the ledger.
 
@@ -195,13 +490,585 @@ class SqliteLedger:
             StorageError: It cannot be opened, or was written by a newer version of this library.
             DiskFullError: No room is left.
         """
-        raise NotImplementedError
+        ledger = cls(path, busy_timeout=busy_timeout)
+        try:
+            await ledger._run(_nothing)
+        except BaseException:
+            await ledger.aclose()
+            raise
+        return ledger
+
+    def _open_file(self) -> sqlite3.Connection:
+        """Open the file and make the tables if there are none."""
+        create_private(self._path)
+        connection = sqlite3.connect(self._path, timeout=self._busy_timeout, isolation_level=None)
+        try:
+            _prepare(connection, self._path)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _put_aside(self) -> None:
+        """Put a damaged ledger aside, with the files that belong to it."""
+        self._disconnect()
+        self.set_aside = set_aside(self._path, ".damaged")
+        for companion in ("-wal", "-shm", "-journal"):
+            beside = self._path.with_name(self._path.name + companion)
+            if beside.exists():
+                set_aside(beside, ".damaged")
+        log.warning(
+            "%s: it was set aside as %s. What it knew is unknown now, so files are fetched again.",
+            self._path,
+            self.set_aside.name,
+        )
+
+    async def write(self, entries: Sequence[Entry], *, completed: Sequence[str] = ()) -> None:
+        """
+        Write entries in one transaction.
+
+        Args:
+            entries: Replace what was known about their keys.
+            completed: Keys of rows that were ``committing`` and have their final name now.
+        """
+        ...
+
+    async def skip(self, key: str, reason: str, *, at: datetime, change: str = "", name: str = "") -> None:
+        """Remember a refusal that is for ever."""
+        ...
+
+    async def forget(self, keys: Sequence[str]) -> None:
+        """Forget some keys."""
+        ...
+
+    async def entries(
+        self, *, after: str = "", limit: int = PAGE, states: Sequence[State] = ("complete", "committing")
+    ) -> list[Entry]:
+        """Give entries by key, ``limit`` at a time, behind the key ``after``."""
+        ...
+
+    async def watermark(self, scope: str) -> datetime | None:
+        """Say how far a clean run of a scope has come (aware), or None."""
+        ...
+
+    async def set_watermark(self, scope: str, value: datetime | None) -> None:
+        """Write down how far a clean run of a scope has come."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close it. Safe twice."""
+        ...
 
 
-class MemoryLedger:
-    """The same verbs without any memory of files: for jobs that always fetch. What a listing noted is on disk, unnamed."""
+#: The layout of the tables; a ledger of a later layout is not touched.
+_VERSION = 1
+
+_SCHEMA = """
+CREATE TABLE files (
+    key TEXT PRIMARY KEY, state TEXT NOT NULL, path TEXT NOT NULL, folded TEXT NOT NULL, size INTEGER NOT NULL,
+    mtime_ns INTEGER NOT NULL, change TEXT NOT NULL, sha256 TEXT, md5 TEXT, verified_by TEXT NOT NULL, name TEXT NOT NULL,
+    partial TEXT NOT NULL, reason TEXT NOT NULL, at TEXT
+) WITHOUT ROWID;
+CREATE INDEX files_by_path ON files (folded) WHERE folded <> '';
+CREATE INDEX files_committing ON files (key) WHERE state = 'committing';
+CREATE TABLE seen (
+    scope TEXT NOT NULL, key TEXT NOT NULL, generation INTEGER NOT NULL, name TEXT NOT NULL, change TEXT NOT NULL,
+    path TEXT NOT NULL, folded TEXT NOT NULL, PRIMARY KEY (scope, key)
+) WITHOUT ROWID;
+CREATE INDEX seen_by_path ON seen (scope, folded, generation);
+CREATE INDEX seen_by_key ON seen (key);
+CREATE TABLE scopes (
+    scope TEXT PRIMARY KEY, generation INTEGER NOT NULL DEFAULT 0, ended INTEGER NOT NULL DEFAULT 0, watermark TEXT
+) WITHOUT ROWID;
+"""
+
+_COLUMNS = "key, state, path, size, mtime_ns, change, sha256, md5, verified_by, name, partial, reason, at"
+
+_UPSERT_SEEN = """
+INSERT INTO seen (scope, key, generation, name, change, path, folded) VALUES (?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (scope, key) DO UPDATE SET generation = excluded.generation, name = excluded.name,
+    change = excluded.change, path = excluded.path, folded = excluded.folded
+"""
+
+_GONE = f"""
+SELECT {", ".join(f"f.{column}" for column in _COLUMNS.split(", "))}
+FROM seen s JOIN files f ON f.key = s.key
+WHERE s.scope = :scope AND s.generation < :generation AND f.state <> 'skipped' AND f.key > :after
+    AND NOT EXISTS (
+        SELECT 1 FROM seen o JOIN scopes c ON c.scope = o.scope
+        WHERE o.key = s.key AND o.scope <> s.scope AND o.generation >= c.ended
+    )
+ORDER BY f.key LIMIT :limit
+"""
+
+# https://www.sqlite.org/rescode.html
+_DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+
+
+def _code(error: sqlite3.Error) -> int:
+    """Give the primary result code."""
+    return (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
+
+
+def _is_damage(error: sqlite3.DatabaseError) -> bool:
+    """Say whether the file is no ledger, or none any more; a missing table or column means the same."""
+    return _code(error) in _DAMAGED or str(error).startswith(("no such table", "no such column"))
+
+
+def _marks(values: Sequence[object]) -> str:
+    """Give one placeholder for each value."""
+    return ", ".join("?" * len(values))
+
+
+def _folded(path: str) -> str:
+    """Give the same text for all paths that some file system takes for one."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFD", path).casefold())
+
+
+def _dump_time(at: datetime | None) -> str | None:
+    return None if at is None else at.astimezone(UTC).isoformat()
+
+
+def _load_time(text: object) -> datetime | None:
+    try:
+        return datetime.fromisoformat(str(text)) if text else None
+    except ValueError:
+        return None
+
+
+def _load_entry(row: tuple[Any, ...]) -> Entry | None:
+    """Read a row; one that nobody of us can have written counts as unknown."""
+    fields = dict(zip(_COLUMNS.split(", "), row, strict=True))
+    if fields["state"] not in get_args(State) or fields["verified_by"] not in get_args(Proof):
+        return None
+    if not isinstance(fields["size"], int) or not isinstance(fields["mtime_ns"], int):
+        return None
+    return Entry(**{**fields, "at": _load_time(fields["at"])})
+
+
+def _load_entries(rows: Iterable[tuple[Any, ...]]) -> list[Entry]:
+    return [entry for row in rows if (entry := _load_entry(row)) is not None]
+
+
+def _pages(keys: Sequence[str]) -> Iterable[Sequence[str]]:
+    """Cut keys into pages."""
+    return (keys[start : start + PAGE] for start in range(0, len(keys), PAGE))
+
+
+class _Tables:
+    """What both ledgers share: one thread with one connection, and the verbs about listings."""
+
+    _replaceable = False
+
+    def __init__(self, *, name: str, connect: Callable[[], sqlite3.Connection]) -> None:
+        self._name = name
+        self._connect = connect
+        self._threads = Threads(1, name="arena_async-ledger")
+        self._connection: sqlite3.Connection | None = None
+
+    async def _run(self, call: Callable[..., T], *args: Any) -> T:
+        """Do something in one transaction, on the thread."""
+        return await self._threads.run(self._guarded, call, *args)
+
+    def _guarded(self, call: Callable[..., T], *args: Any) -> T:
+        """Give the typed error for what SQLite says; a damaged ledger is replaced, and asked once more."""
+        for remedy in (self._disconnect, self._put_aside, None):
+            try:
+                return self._transact(call, *args)
+            except sqlite3.DatabaseError as error:
+                if remedy is None or not self._replaceable or not _is_damage(error):
+                    raise self._explained(error) from error
+                # First it is opened anew: another process may have put the damaged one aside already.
+                log.warning("%s: the ledger is damaged (%s).", self._name, error)
+                remedy()
+        raise AssertionError
+
+    def _transact(self, call: Callable[..., T], *args: Any) -> T:
+        if self._connection is None:
+            self._connection = self._connect()
+        connection = self._connection
+        # Taking the lock for writing at once avoids the dead end of two readers that both want to write.
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            result = call(connection, *args)
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+        return result
+
+    def _put_aside(self) -> None:
+        """Put a damaged ledger out of the way; a new one is made at the next use."""
+        self._disconnect()
+
+    def _explained(self, error: sqlite3.DatabaseError) -> StorageError:
+        """Make the typed error of what SQLite says."""
+        code = _code(error)
+        if code == sqlite3.SQLITE_FULL:
+            return DiskFullError(f"{self._name}: no room is left for the ledger. Free some space and run again.")
+        if code == sqlite3.SQLITE_BUSY:
+            return StorageError(
+                f"{self._name}: another process holds the ledger for too long. Let it end, or end it, and run again."
+            )
+        return StorageError(
+            f"{self._name}: the ledger could not be read or written ({error}). "
+            "Check the disk, and who owns the folder, and run again."
+        )
+
+    async def look_up(self, keys: Sequence[str]) -> dict[str, Entry]:
+        """Give what is known about some keys; unknown ones are missing. Best in pages of :data:`PAGE`."""
+        return await self._run(self._look_up, list(keys))
+
+    def _look_up(self, connection: sqlite3.Connection, keys: Sequence[str]) -> dict[str, Entry]:
+        found: dict[str, Entry] = {}
+        for page in _pages(keys):
+            rows = connection.execute(f"SELECT {_COLUMNS} FROM files WHERE key IN ({_marks(page)})", page)
+            found.update((entry.key, entry) for entry in _load_entries(rows))
+        return found
+
+    async def begin_listing(self, scope: str) -> int:
+        """Start a listing of a scope and give its generation."""
+        return await self._run(self._begin_listing, scope)
+
+    @staticmethod
+    def _begin_listing(connection: sqlite3.Connection, scope: str) -> int:
+        connection.execute(
+            "INSERT INTO scopes (scope, generation) VALUES (?, 1) "
+            "ON CONFLICT (scope) DO UPDATE SET generation = generation + 1",
+            (scope,),
+        )
+        (generation,) = connection.execute("SELECT generation FROM scopes WHERE scope = ?", (scope,)).fetchone()
+        return int(generation)
+
+    async def see(self, scope: str, generation: int, rows: Sequence[Sighting]) -> list[Known]:
+        """Note a page of a listing and give what is known about each row, in order, in one hop and one transaction."""
+        return await self._run(self._see, scope, generation, list(rows))
+
+    def _see(
+        self, connection: sqlite3.Connection, scope: str, generation: int, rows: Sequence[Sighting]
+    ) -> list[Known]:
+        entries = self._look_up(connection, [row.key for row in rows])
+        earlier, owners = _noted(connection, scope, generation, rows)
+        fresh, answers = [], []
+        for row in rows:
+            folded = _folded(row.path)
+            owner = owners.get(folded) if row.path else None
+            answers.append(
+                Known(
+                    entry=entries.get(row.key),
+                    earlier=earlier.get(row.key),
+                    rival=owner if owner != row.key else None,
+                )
+            )
+            if row.key not in earlier:
+                earlier[row.key] = row
+                fresh.append((scope, row.key, generation, row.name, row.change, row.path, folded))
+                owners.setdefault(folded, row.key)
+        connection.executemany(_UPSERT_SEEN, fresh)
+        return answers
+
+    async def gone(self, scope: str, generation: int, *, after: str = "", limit: int = PAGE) -> list[Entry]:
+        """
+        Give complete files of the scope that its listing of this generation did not bring, by key, ``limit`` at a time.
+
+        A file that a listing of another scope still brings (in its newest whole listing) is not among them.
+
+        Args:
+            scope: The name of the query.
+            generation: What :meth:`begin_listing` gave.
+            after: The key of the last row of the page before.
+            limit: Rows at the most.
+        """
+        asked = {"scope": scope, "generation": generation, "after": after, "limit": limit}
+        return await self._run(lambda connection: _load_entries(connection.execute(_GONE, asked)))
+
+    async def end_listing(self, scope: str, generation: int) -> None:
+        """Note that a listing was whole, and forget what it only noted to answer questions about itself."""
+        await self._run(self._end_listing, scope, generation)
+
+    @staticmethod
+    def _end_listing(connection: sqlite3.Connection, scope: str, generation: int) -> None:
+        connection.execute("UPDATE scopes SET ended = ? WHERE scope = ?", (generation, scope))
+        connection.execute(
+            "DELETE FROM seen WHERE scope = ? AND generation < ? "
+            "AND NOT EXISTS (SELECT 1 FROM files WHERE files.key = seen.key)",
+            (scope, generation),
+        )
+
+    async def aclose(self) -> None:
+        """Close it. Safe twice."""
+        try:
+            if self._connection is not None:
+                await self._threads.run(self._disconnect)
+        finally:
+            await self._threads.aclose()
+
+    def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+
+def _noted(
+    connection: sqlite3.Connection, scope: str, generation: int, rows: Sequence[Sighting]
+) -> tuple[dict[str, Sighting], dict[str, str]]:
+    """Give what this listing has brought so far: the first row of each key, and whose each path is."""
+    earlier: dict[str, Sighting] = {}
+    owners: dict[str, str] = {}
+    for page in _pages([row.key for row in rows]):
+        found = connection.execute(
+            f"SELECT key, name, change, path FROM seen WHERE scope = ? AND generation = ? AND key IN ({_marks(page)})",
+            (scope, generation, *page),
+        )
+        earlier.update(
+            (key, Sighting(key=key, name=name, change=change, path=path)) for key, name, change, path in found
+        )
+    for page in _pages([_folded(row.path) for row in rows if row.path]):
+        owners.update(
+            connection.execute(
+                f"SELECT folded, key FROM seen WHERE scope = ? AND generation = ? AND folded IN ({_marks(page)})",
+                (scope, generation, *page),
+            )
+        )
+    return earlier, owners
+
+
+class SqliteLedger(_Tables):
+    """
+    The ledger of a folder. Made by :meth:`open`.
+
+    Attributes:
+        set_aside: Where a damaged ledger was put, or None. What it knew is unknown then: those files are fetched again
+            and replaced.
+    """
+
+    _replaceable = True
+
+    def __init__(self, path: Path, *, busy_timeout: float) -> None:
+        super().__init__(name=str(path), connect=self._open_file)
+        self._path = path
+        self._busy_timeout = busy_timeout
+        self.set_aside: Path | None = None
 
     @classmethod
-    async def open(cls) -> MemoryLedger:
+    async def open(cls, path: Path, *, busy_timeout: float = 10.0) -> Self:
+        """
+        Open or make the ledger.
+
+        Args:
+            path: Its file; the folder exists.
+            busy_timeout: Seconds to wait for another process.
+
+        Raises:
+            StorageError: It cannot be opened, or was written by a newer version of this library.
+            DiskFullError: No room is left.
+        """
+        ledger = cls(path, busy_timeout=busy_timeout)
+        try:
+            await ledger._run(_nothing)
+        except BaseException:
+            await ledger.aclose()
+            raise
+        return ledger
+
+    def _open_file(self) -> sqlite3.Connection:
+        """Open the file and make the tables if there are none."""
+        create_private(self._path)
+        connection = sqlite3.connect(self._path, timeout=self._busy_timeout, isolation_level=None)
+        try:
+            _prepare(connection, self._path)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _replace(self, error: sqlite3.DatabaseError) -> bool:
+        """Put a damaged ledger aside, once, with the files that belong to it."""
+        code = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
+        if self.set_aside is not None or code not in _DAMAGED:
+            return False
+        self._disconnect()
+        self.set_aside = set_aside(self._path, ".damaged")
+        for companion in ("-wal", "-shm", "-journal"):
+            beside = self._path.with_name(self._path.name + companion)
+            if beside.exists():
+                set_aside(beside, ".damaged")
+        log.warning(
+            "%s: the ledger is damaged (%s) and was set aside as %s; what it knew is unknown now, so files are fetched again.",
+            self._path,
+            error,
+            self.set_aside.name,
+        )
+        return True
+
+    async def write(self, entries: Sequence[Entry], *, completed: Sequence[str] = ()) -> None:
+        """
+        Write entries in one transaction.
+
+        A path belongs to one key: what was known about another key of the same path is forgotten.
+
+        Args:
+            entries: Replace what was known about their keys.
+            completed: Keys of rows that were ``committing`` and have their final name now.
+        """
+        if entries or completed:
+            await self._run(self._write, list(entries), list(completed))
+
+    @staticmethod
+    def _write(connection: sqlite3.Connection, entries: Sequence[Entry], completed: Sequence[str]) -> None:
+        connection.executemany(
+            "UPDATE files SET state = 'complete', partial = '' WHERE key = ? AND state = 'committing'",
+            [(key,) for key in completed],
+        )
+        connection.executemany(
+            "DELETE FROM files WHERE folded = ? AND folded <> '' AND key <> ?",
+            [(_folded(entry.path), entry.key) for entry in entries if entry.path],
+        )
+        connection.executemany(
+            f"INSERT OR REPLACE INTO files ({_COLUMNS}, folded) VALUES ({', '.join('?' * 14)})",
+            [
+                (*attrs.astuple(attrs.evolve(entry, at=None))[:-1], _dump_time(entry.at), _folded(entry.path))
+                for entry in entries
+            ],
+        )
+
+    async def skip(self, key: str, reason: str, *, at: datetime, change: str = "", name: str = "") -> None:
+        """Remember a refusal that is for ever; what is known about a file that is here already stays."""
+        await self._run(
+            lambda connection: connection.execute(
+                f"INSERT INTO files ({_COLUMNS}, folded) "
+                "VALUES (?, 'skipped', '', 0, 0, ?, NULL, NULL, 'none', ?, '', ?, ?, '') "
+                "ON CONFLICT (key) DO UPDATE SET state = 'skipped', change = excluded.change, name = excluded.name, "
+                "reason = excluded.reason, at = excluded.at",
+                (key, change, name, reason, _dump_time(at)),
+            )
+        )
+
+    async def forget(self, keys: Sequence[str]) -> None:
+        """Forget some keys."""
+        await self._run(
+            lambda connection: connection.executemany("DELETE FROM files WHERE key = ?", [(key,) for key in keys])
+        )
+
+    async def entries(
+        self, *, after: str = "", limit: int = PAGE, states: Sequence[State] = ("complete", "committing")
+    ) -> list[Entry]:
+        """Give entries by key, ``limit`` at a time, behind the key ``after``."""
+        return await self._run(
+            lambda connection: _load_entries(
+                connection.execute(
+                    f"SELECT {_COLUMNS} FROM files WHERE key > ? AND state IN ({_marks(states)}) ORDER BY key LIMIT ?",
+                    (after, *states, limit),
+                )
+            )
+        )
+
+    async def watermark(self, scope: str) -> datetime | None:
+        """Say how far a clean run of a scope has come (aware), or None."""
+        rows = await self._run(
+            lambda connection: connection.execute("SELECT watermark FROM scopes WHERE scope = ?", (scope,)).fetchall()
+        )
+        return _load_time(rows[0][0]) if rows else None
+
+    async def set_watermark(self, scope: str, value: datetime | None) -> None:
+        """Write down how far a clean run of a scope has come."""
+        await self._run(
+            lambda connection: connection.execute(
+                "INSERT INTO scopes (scope, watermark) VALUES (?, ?) "
+                "ON CONFLICT (scope) DO UPDATE SET watermark = excluded.watermark",
+                (scope, _dump_time(value)),
+            )
+        )
+
+
+def _nothing(_: sqlite3.Connection) -> None:
+    """Do nothing, in a transaction."""
+
+
+def _prepare(connection: sqlite3.Connection, path: Path) -> None:
+    """Make a connection safe for power losses and other processes, and make the tables if there are none."""
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version > _VERSION:
+        raise StorageError(
+            f"{path}: it was written by a newer version of arena_async (layout {version}, known up to {_VERSION}). "
+            "Upgrade arena_async, or choose another folder."
+        )
+    if version == 0:
+        _choose_journal(connection)
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("BEGIN IMMEDIATE")
+    # Another process may have been quicker.
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version == 0:
+        for statement in _SCHEMA.split(";"):
+            connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {_VERSION}")
+    connection.execute("COMMIT")
+
+
+def _choose_journal(connection: sqlite3.Connection) -> str:
+    """Choose the journal that lets readers and a writer go on together, or the plain one where memory is not shared."""
+    try:
+        (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+    except sqlite3.OperationalError:
+        mode = ""
+    if mode != "wal":
+        # https://www.sqlite.org/wal.html#noshm
+        (mode,) = connection.execute("PRAGMA journal_mode = TRUNCATE").fetchone()
+    return str(mode)
+
+
+class MemoryLedger(_Tables):
+    """
+    The same verbs without any memory of files, for jobs that always fetch.
+
+    What a listing notes about itself goes to an unnamed file that the system removes, so that its size costs no memory.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(name="the notes of this run", connect=self._open_unnamed)
+
+    @classmethod
+    async def open(cls) -> Self:
         """Make one."""
-        raise NotImplementedError
+        return cls()
+
+    @staticmethod
+    def _open_unnamed() -> sqlite3.Connection:
+        """Open a database that ends with its connection."""
+        connection = sqlite3.connect("", isolation_level=None)
+        connection.execute("PRAGMA synchronous = OFF")
+        for statement in _SCHEMA.split(";"):
+            connection.execute(statement)
+        return connection
+
+    async def end_listing(self, scope: str, generation: int) -> None:
+        """Forget the listing."""
+        await self._run(
+            lambda connection: connection.execute(
+                "DELETE FROM seen WHERE scope = ? AND generation <= ?", (scope, generation)
+            )
+        )
+
+    async def write(self, entries: Sequence[Entry], *, completed: Sequence[str] = ()) -> None:
+        """Remember nothing."""
+
+    async def skip(self, key: str, reason: str, *, at: datetime, change: str = "", name: str = "") -> None:
+        """Remember nothing."""
+
+    async def forget(self, keys: Sequence[str]) -> None:
+        """Know nothing that could be forgotten."""
+
+    async def entries(
+        self, *, after: str = "", limit: int = PAGE, states: Sequence[State] = ("complete", "committing")
+    ) -> list[Entry]:
+        """Give nothing."""
+        return []
+
+    async def watermark(self, scope: str) -> datetime | None:
+        """Give None."""
+        return None
+
+    async def set_watermark(self, scope: str, value: datetime | None) -> None:
+        """Remember nothing."""

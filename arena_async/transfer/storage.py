@@ -356,6 +356,7 @@ def create_private(path: Path) -> bool:
     Make an empty file that only its owner may read, unless there is one; say whether it was made.
 
     Raises:
+        DestinationBusyError: There is something that is no file, a link for instance.
         DiskFullError: No room is left.
         StorageError: The disk refused.
     """
@@ -363,8 +364,14 @@ def create_private(path: Path) -> bool:
         try:
             os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_FOLLOW, 0o600))
         except FileExistsError:
-            return False
-        return True
+            seen = os.lstat(path)
+        else:
+            return True
+        if not stat.S_ISREG(seen.st_mode):
+            raise DestinationBusyError(f"{path}: it is {_kind(seen.st_mode)} and no file. Move it away and run again.")
+        if os.name == "posix" and stat.S_IMODE(seen.st_mode) != 0o600:
+            os.chmod(path, 0o600)
+    return False
 
 
 def set_aside(path: Path, suffix: str) -> Path:
@@ -1531,6 +1538,7 @@ def _kind(mode: int) -> str:
     """Say what something is that is no file."""
     kinds = (
         (stat.S_ISDIR, "a folder"),
+        (stat.S_ISLNK, "a symbolic link"),
         (stat.S_ISFIFO, "a FIFO"),
         (stat.S_ISSOCK, "a socket"),
         (stat.S_ISCHR, "a device"),
