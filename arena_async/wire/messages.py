@@ -47,7 +47,7 @@ class Secret:
         )
 
     def __hash__(self) -> int:
-        return hash((Secret, self._text))
+        return hash((Secret, self._text or ""))
 
     def __repr__(self) -> str:
         return "***"
@@ -183,7 +183,7 @@ def segment(value: object, *, what: str = "identifier") -> str:
             else than one object.
     """
     text = str(value)
-    if isinstance(value, bool) or value is None or not text.strip() or text in (".", ".."):
+    if isinstance(value, bool | bytes) or value is None or not text.strip() or text in (".", ".."):
         raise ConfigurationError(f"The {what} is {value!r}; it must be the identifier the service gave.")
     if any(ord(letter) < 32 or ord(letter) == 127 for letter in text) or "\\" in text or "/" in text:
         raise ConfigurationError(
@@ -212,8 +212,9 @@ def show_url(url: str) -> str:
         host, port = parts.hostname or "", parts.port
     except ValueError:
         return "<not a URL>"
-    place = f"{parts.scheme}://{host}{f':{port}' if port else ''}" if parts.scheme or host else ""
-    return printable(f"{place}{parts.path}", most=300)
+    shown = f"[{host}]" if ":" in host else host
+    place = f"{parts.scheme}://{shown}{f':{port}' if port else ''}" if parts.scheme or host else ""
+    return printable(_mask(f"{place}{parts.path}"), most=300)
 
 
 def printable(text: str, *, most: int = 200) -> str:
@@ -224,16 +225,32 @@ def printable(text: str, *, most: int = 200) -> str:
     )
 
 
-#: Names of values that are secret wherever they turn up in text: signed links, tokens, sessions, logins.
+#: What must not be shown wherever it turns up: signed links, tokens, sessions and logins, as a query, a form, JSON,
+#: XML, a header, or the ``repr`` of any of them, escaped once more or not. Rather one word too many than one too few,
+#: so nothing is asked of what stands before the name.
 _SECRET = re.compile(
-    r"""(?ix) (["']? \b
-        (?: sig | skoid | sktid | signature | x-amz-[a-z-]+ | token | access_?token | webtoken | client_?secret
-          | arena_?session_?id | password | secret | authorization )
-        \b ["']? \s* (?: = | : | %3d ) \s* (?: ["'] | bearer \s+ | basic \s+ )* )
-        [^\s"'&<>,;}]+ """
+    r"""(?ixs)
+    ( (?: sig | skoid | sktid | signature | x-amz-[a-z-]{1,40} | token | secret | passw(?:or)?d | pwd | session_?id
+        | authorization | api_?key )
+      (?: \\*["'] \s* ,
+        | (?: \\*["'] | &(?:quot|\#34|\#39); )? \s* (?: = | : | > | %(?:25)*3[ad] | \\u003[ad] ) )
+      \s* (?: b (?=["']) )? )
+    (?: "(?:[^"\\]|\\.)*"? | '(?:[^'\\]|\\.)*'? | \\+["'].*?(?:\\+["']|\Z) | &(?:quot|\#34|\#39);[^&]*
+      | (?:bearer|basic)\s+[^\s"'<>,;]+ | [^\s"'&<>,;}]+ )
+    """
 )
+_BEARER = re.compile(r"(?i)\b(bearer +)[\w.~+/=-]{8,}")
+_COOKIE = re.compile(r"(?i)(cookie["']?\s*[:=,]\s*)[^\r\n]+")
+_USER = re.compile(r"(//)[^/\s@\"'<>]+(?=@)")
 
 
 def scrub(text: str, *, most: int = 400) -> str:
-    """Make text of somebody else's showable: values of secret names become ``***``; the rest is escaped and cut."""
-    return printable(_SECRET.sub(r"\1***", text), most=most)
+    """Make text of somebody else's showable: what may be secret becomes ``***``; the rest is escaped and cut."""
+    return printable(_mask(text), most=most)
+
+
+def _mask(text: str) -> str:
+    """Put ``***`` in the place of every value that may be secret."""
+    for pattern in (_COOKIE, _SECRET, _BEARER, _USER):
+        text = pattern.sub(r"\1***", text)
+    return text

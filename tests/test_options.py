@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import pickle
+from typing import Any
+
+import attrs
+import pytest
+
+from arena_async.errors import ConfigurationError
+from arena_async.options import KIB, MIB, PollPolicy, RetryPolicy, Timeouts, TransferOptions
+
+NOT_NUMBERS: list[Any] = ["5", None, True, float("nan"), float("inf"), -float("inf"), [], 1j]
+
+#: Class, field, the least or greatest value it takes, and the next one it does not.
+BOUNDS: list[tuple[type[Any], str, Any, Any]] = [
+    (RetryPolicy, "attempts", 1, 0),
+    (RetryPolicy, "timeout", 0.001, 0),
+    (RetryPolicy, "wait_initial", 0, -0.001),
+    (RetryPolicy, "wait_max", 0, -0.001),
+    (RetryPolicy, "wait_jitter", 0, -0.001),
+    (RetryPolicy, "wait_exp_base", 1, 0.999),
+    (Timeouts, "connect", 0.001, 0),
+    (Timeouts, "read", 0.001, 0),
+    (Timeouts, "pool", 0.001, 0),
+    (Timeouts, "slowest_rate", 0, -1),
+    (Timeouts, "slowest_over", 0.001, 0),
+    (PollPolicy, "every", 0.001, 0),
+    (PollPolicy, "timeout", 0.001, 0),
+    (TransferOptions, "workers", 1, 0),
+    (TransferOptions, "workers", 256, 257),
+    (TransferOptions, "chunk_size", 64 * KIB, 64 * KIB - 1),
+    (TransferOptions, "chunk_size", 64 * MIB, 64 * MIB + 1),
+    (TransferOptions, "attempts", 1, 0),
+    (TransferOptions, "max_file_size", 0, -1),
+]
+
+WHOLE = [
+    (RetryPolicy, "attempts"),
+    (TransferOptions, "workers"),
+    (TransferOptions, "chunk_size"),
+    (TransferOptions, "attempts"),
+]
+
+NUMBERS = [
+    (kind, field.name)
+    for kind in (RetryPolicy, Timeouts, PollPolicy, TransferOptions)
+    for field in attrs.fields(kind)
+    if field.name not in ("durability", "digest", "layout", "max_file_size")
+]
+
+
+@pytest.mark.parametrize(("kind", "name", "good", "bad"), BOUNDS)
+def test_a_bound_is_taken_and_the_next_value_is_refused_by_name(
+    kind: type[Any], name: str, good: Any, bad: Any
+) -> None:
+    """The last good value is kept as given; the first bad one is named in the message."""
+    assert getattr(kind(**{name: good}), name) == good
+    with pytest.raises(ConfigurationError, match=rf"^{kind.__name__}\.{name} is {bad}\b"):
+        kind(**{name: bad})
+
+
+@pytest.mark.parametrize(("kind", "name"), NUMBERS)
+@pytest.mark.parametrize("value", NOT_NUMBERS, ids=repr)
+def test_what_is_no_finite_number_is_refused_by_name(kind: type[Any], name: str, value: Any) -> None:
+    """Text, None, flags, infinities and NaN are told apart from numbers."""
+    with pytest.raises(ConfigurationError, match=rf"^{kind.__name__}\.{name} is "):
+        kind(**{name: value})
+
+
+@pytest.mark.parametrize(("kind", "name"), WHOLE)
+def test_what_is_counted_is_a_whole_number(kind: type[Any], name: str) -> None:
+    """There is no half of a worker."""
+    with pytest.raises(ConfigurationError, match="whole number"):
+        kind(**{name: 100_000.5})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("durability", "always"), ("durability", None), ("digest", "md5"), ("digest", "")]
+)
+def test_a_choice_that_is_not_offered_is_refused_with_the_offer(name: str, value: Any) -> None:
+    """The message names the field and what it takes."""
+    with pytest.raises(ConfigurationError, match=rf"^TransferOptions\.{name} is {value!r}; it takes one of '"):
+        TransferOptions(**{name: value})
+
+
+def test_the_longest_interval_is_not_shorter_than_the_first() -> None:
+    """Asking more and more often would be the opposite of what is wanted."""
+    assert PollPolicy(every=10, slowest=10).slowest == 10
+    with pytest.raises(ConfigurationError, match=r"^PollPolicy\.slowest is 9 s and shorter than every, 10 s"):
+        PollPolicy(every=10, slowest=9)
+
+
+@pytest.mark.parametrize("kind", [RetryPolicy, Timeouts, PollPolicy, TransferOptions])
+def test_an_unknown_setting_is_a_type_error(kind: type[Any]) -> None:
+    """A misspelt name does not pass silently."""
+    with pytest.raises(TypeError, match="atempts"):
+        kind(atempts=3)
+
+
+@pytest.mark.parametrize("kind", [RetryPolicy, Timeouts, PollPolicy, TransferOptions])
+def test_settings_are_frozen_values(kind: type[Any]) -> None:
+    """They cannot be changed, compare by value, and go to another process."""
+    settings = kind()
+
+    with pytest.raises(attrs.exceptions.FrozenInstanceError):
+        setattr(settings, attrs.fields(kind)[0].name, 1)
+    assert settings == kind()
+    assert pickle.loads(pickle.dumps(settings)) == settings
+
+
+@pytest.mark.parametrize("kind", [RetryPolicy, Timeouts, PollPolicy, TransferOptions])
+def test_every_setting_is_explained(kind: type[Any]) -> None:
+    """The docstring has a line for each field."""
+    for field in attrs.fields(kind):
+        assert f"        {field.name}: " in (kind.__doc__ or "")
+
+
+def test_the_defaults_are_the_documented_ones() -> None:
+    """Changing one of them is a change users must read about."""
+    assert attrs.asdict(RetryPolicy()) == {
+        "attempts": 5, "timeout": 300.0, "wait_initial": 0.5, "wait_max": 60.0, "wait_jitter": 1.0,
+        "wait_exp_base": 2.0,
+    }  # fmt: skip
+    assert attrs.asdict(Timeouts()) == {
+        "connect": 15.0, "read": 60.0, "pool": 60.0, "slowest_rate": 1024.0, "slowest_over": 60.0,
+    }  # fmt: skip
+    assert attrs.asdict(PollPolicy()) == {"every": 5.0, "slowest": 300.0, "timeout": 21_600.0}
+    assert attrs.asdict(TransferOptions()) == {
+        "workers": 8, "chunk_size": 1_048_576, "attempts": 5, "durability": "group", "digest": "sha256", "layout": None,
+        "max_file_size": None,
+    }  # fmt: skip
