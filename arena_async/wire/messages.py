@@ -240,7 +240,7 @@ _SECRET = re.compile(
     """
 )
 _BEARER = re.compile(r"(?i)\b(bearer +)[\w.~+/=-]{8,}")
-_COOKIE = re.compile(r"(?i)(cookie["']?\s*[:=,]\s*)[^\r\n]+")
+_COOKIE = re.compile(r"""(?i)(cookie["']?\s*[:=,]\s*)[^\r\n]+""")
 _USER = re.compile(r"(//)[^/\s@\"'<>]+(?=@)")
 
 
