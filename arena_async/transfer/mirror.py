@@ -4,8 +4,8 @@ A folder kept equal to what a service lists, with a memory of what is complete.
 ::
 
     sync:    listing ──> decide against the ledger and the disk ──> fetch what is missing or changed ──> commit
-                 │                                                                                       (ledger, rename)
-                 └─> what was known and is no longer listed: gone, reported, kept; removed only when asked
+                │
+                └──> what was known and is no longer listed: gone, reported, kept; removed only when asked
 
     watermark:  when a clean run ends, the newest change it saw; the next listing starts there, less an overlap, where
                 the service can filter, and where everything in the ledger is on the disk as it was written down
@@ -240,7 +240,9 @@ class Mirror:
         watermark = None if prune or ask_again else await self._usable_watermark(files.scope)
         listed = files.since(watermark - OVERLAP) if watermark is not None else files
         before = files.requests_sent
-        stream = self._stream(listed, scope=files.scope, ask_again=ask_again)
+        # A listing that starts at a watermark is noted apart: what it lacks must not look gone to other queries.
+        scope = files.scope if listed is files else f"{files.scope} (changes)"
+        stream = self._stream(listed, scope=scope, ask_again=ask_again)
         report = await report_on(stream, listed)
         if stream.whole and report.error is None and not listed.narrowed:
             if prune and not stream.listed:

@@ -99,7 +99,15 @@ class OutcomeStream:
     disk that is full.
     """
 
-    def __init__(self, files: FileSet, destination: Destination, *, dry: bool = False, ask_again: bool = False) -> None:
+    def __init__(
+        self,
+        files: FileSet,
+        destination: Destination,
+        *,
+        scope: str | None = None,
+        dry: bool = False,
+        ask_again: bool = False,
+    ) -> None:
         #: Files that were listed so far.
         self.listed = 0
         #: Files that are here and the same.

@@ -1,6 +1,4 @@
-"""
-Several sets of files as one, for one report and one pool of slots.
-"""
+"""Several sets of files as one, for one report and one pool of slots."""
 
 from __future__ import annotations
 
