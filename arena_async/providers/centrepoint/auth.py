@@ -52,7 +52,7 @@ SCOPES = (CENTREPOINT, DATA_ACCESS, ANALYTICS, DATA_RETRIEVAL)
 _LIFETIME, _SHORTEST, _LONGEST = 600.0, 120.0, 86_400.0
 
 #: A bearer token as a header can carry it. A JWT is far below the upper bound.
-_TOKEN = re.compile(r"[\x21-\x7e]{1,16384}\Z")
+_TOKEN = re.compile(r"[\x21-\x7e]{1,8000}\Z")
 
 
 def _text_of_client(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:

@@ -59,7 +59,7 @@ class Datasets:
             ListingError: While walking: the list contradicts itself, or holds what was not asked for.
         """
         query = DatasetQuery(study=study, subject=subject, program=program, data_set=data_set)
-        return query.pager(self._session, legacy=self._legacy if legacy is None else legacy)
+        return query.pager(self._session, query.read, legacy=self._legacy if legacy is None else legacy)
 
     def files(
         self,

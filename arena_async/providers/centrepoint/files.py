@@ -5,10 +5,9 @@ from __future__ import annotations
 import logging
 import math
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterable
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Callable, Collection, Iterable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote, unquote
 
 import attrs
@@ -26,6 +25,8 @@ from arena_async.wire.messages import Request, join_path, printable
 from arena_async.wire.paging import Page
 
 __all__ = ["DatasetFileSet", "DatasetQuery", "file_key", "remote_file"]
+
+T = TypeVar("T")
 
 SERVICE = "centrepoint"
 _KIND = "dataset-file"
@@ -134,16 +135,16 @@ class DatasetQuery:
             request=self.request().line,
         )
 
-    def pager(self, session: Session, *, legacy: bool = False, strict: bool = True) -> Pager[DatasetFile]:
+    def pager(self, session: Session, read: Callable[[Any], T], *, legacy: bool = False) -> Pager[T]:
         """
         Give the list.
 
         Args:
             session: What sends the requests.
+            read: What a row becomes; :meth:`read` where nothing else is wanted.
             legacy: As in :meth:`request`.
-            strict: Whether a row that was not asked for is an error.
         """
-        return Pager(session, self.request(legacy=legacy), _SHAPE, self.read if strict else _read_any)
+        return Pager(session, self.request(legacy=legacy), _SHAPE, read)
 
 
 def _read_any(item: Any) -> DatasetFile:
@@ -283,7 +284,7 @@ class DatasetFileSet:
             ListingError: The list contradicts itself, or holds what was not asked for.
             NotFoundError: There is no such study, or this client does not see it.
         """
-        return self._walk()
+        return _Entries(self._pages_of(self._query, self._query.read), self._note)
 
     async def open(self, file: RemoteFile, *, offset: int = 0, validator: str | None = None) -> OpenedFile:
         """
@@ -316,12 +317,11 @@ class DatasetFileSet:
         if query == self._query and 1 < len(subjects) < self._pages():
             return await self._find_by_subject(query, subjects, named)
         found: list[RemoteFile] = []
-        async with aclosing(self._pages_of(query, strict=False)) as pages:
-            async for page in pages:
-                found += [file for file in page.items if file.key in named]
-                left = math.ceil((page.total or 0) / LARGEST_PAGE) - page.offset // LARGEST_PAGE - 1
-                if 1 < len(subjects) < left:
-                    return await self._find_by_subject(query, subjects, named)
+        async for page in self._pages_of(query, _read_any):
+            found += [file for file in page.items if file.key in named]
+            left = math.ceil((page.total or 0) / LARGEST_PAGE) - page.offset // LARGEST_PAGE - 1
+            if 1 < len(subjects) < left:
+                return await self._find_by_subject(query, subjects, named)
         return found
 
     def since(self, watermark: datetime | None) -> DatasetFileSet:
@@ -369,33 +369,45 @@ class DatasetFileSet:
         """List the files of each subject, and give those that were asked for."""
         found: list[RemoteFile] = []
         for subject in subjects:
-            async with aclosing(self._pages_of(attrs.evolve(query, subject=subject), strict=False)) as pages:
-                async for page in pages:
-                    found += [file for file in page.items if file.key in named]
+            async for page in self._pages_of(attrs.evolve(query, subject=subject), _read_any):
+                found += [file for file in page.items if file.key in named]
         return found
 
-    async def _walk(self) -> AsyncGenerator[RemoteFile]:
-        """List file by file."""
-        empty = True
-        async with aclosing(self._pages_of(self._query, strict=True)) as pages:
-            async for page in pages:
-                self._total = page.total
-                for file in page.items:
-                    empty = False
-                    yield file
-        if empty:
+    def _pages_of(self, query: DatasetQuery, read: Callable[[Any], DatasetFile]) -> AsyncIterator[Page]:
+        """List page by page, as entries."""
+
+        def entry(item: Any) -> RemoteFile:
+            row = read(item)
+            self._spellings[row.data_set_name.casefold()] = row.data_set_name
+            return remote_file(row, tenant=self._tenant, now=self._now())
+
+        return query.pager(self._session, entry, legacy=self._legacy).pages()
+
+    def _note(self, page: Page) -> None:
+        """Remember how long the list is, and say what an empty one means."""
+        self._total = page.total
+        if page.total == 0:
             logging.getLogger("arena_async").info(
                 "%s lists no files. Dataset files appear only after ActiGraph has processed the study on request; "
-                "before that the list is empty and not an error.",
+                "before that the list is empty, which is not an error.",
                 self.scope,
             )
 
-    async def _pages_of(self, query: DatasetQuery, *, strict: bool) -> AsyncGenerator[Page]:
-        """List page by page."""
-        async with aclosing(query.pager(self._session, legacy=self._legacy, strict=strict).pages()) as pages:
-            async for page in pages:
-                now = self._now()
-                for row in page.items:
-                    self._spellings[row.data_set_name.casefold()] = row.data_set_name
-                files = tuple(remote_file(row, tenant=self._tenant, now=now) for row in page.items)
-                yield attrs.evolve(page, items=files)
+
+class _Entries:
+    """One pass over the entries of a set. It holds nothing that would have to be closed."""
+
+    def __init__(self, pages: AsyncIterator[Page], note: Callable[[Page], None]) -> None:
+        self._pages = pages
+        self._note = note
+        self._entries: list[RemoteFile] = []
+
+    def __aiter__(self) -> _Entries:
+        return self
+
+    async def __anext__(self) -> RemoteFile:
+        while not self._entries:
+            page = await anext(self._pages)
+            self._note(page)
+            self._entries = list(reversed(page.items))
+        return self._entries.pop()
