@@ -1,1 +1,238 @@
-"""Brings home the bulk data of Arena PLM and ActiGraph CentrePoint."""
+"""
+Brings home the bulk data of Arena PLM and ActiGraph CentrePoint.
+
+A public name is imported when it is first used, so that ``import arena_async`` alone costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from arena_async.errors import (
+        AccountLockedError,
+        ApiError,
+        ArenaAsyncError,
+        AuthenticationError,
+        ClosedError,
+        ConfigurationError,
+        ConflictError,
+        ContentError,
+        DeadlineError,
+        DecodeError,
+        DestinationBusyError,
+        DiskFullError,
+        IntegrityError,
+        LinkExpiredError,
+        ListingError,
+        NotFoundError,
+        PermissionDeniedError,
+        QuotaExhaustedError,
+        RunFailedError,
+        ServerError,
+        SessionDisplacedError,
+        SourceChangedError,
+        StalledError,
+        StorageError,
+        ThrottledError,
+        TlsError,
+        TransferError,
+        TransfersFailedError,
+        TransportError,
+        UnsafeNameError,
+        UnsafeUrlError,
+    )
+    from arena_async.net.pager import Pager
+    from arena_async.options import (
+        PollPolicy,
+        RetryPolicy,
+        Timeouts,
+        TransferOptions,
+    )
+    from arena_async.providers.arena import ArenaClient, ArenaCredentials
+    from arena_async.providers.centrepoint import CentrePointClient, CentrePointCredentials
+    from arena_async.transfer.events import (
+        Action,
+        Advanced,
+        Event,
+        Outcome,
+        Report,
+        Retrying,
+        Settled,
+        Started,
+    )
+    from arena_async.transfer.mirror import (
+        Mirror,
+        Verification,
+        Verified,
+    )
+    from arena_async.transfer.planning import Plan, PlannedFile
+    from arena_async.transfer.pool import Downloader, OutcomeStream
+    from arena_async.transfer.union import union
+    from arena_async.wire.contracts import (
+        ByteStream,
+        FileSet,
+        OpenedFile,
+        Price,
+        RemoteFile,
+    )
+    from arena_async.wire.messages import Request, Response
+    from arena_async.wire.paging import Page
+    from arena_async.wire.quota import Quota
+
+__all__ = [
+    "AccountLockedError",
+    "Action",
+    "Advanced",
+    "ApiError",
+    "ArenaAsyncError",
+    "ArenaClient",
+    "ArenaCredentials",
+    "AuthenticationError",
+    "ByteStream",
+    "CentrePointClient",
+    "CentrePointCredentials",
+    "ClosedError",
+    "ConfigurationError",
+    "ConflictError",
+    "ContentError",
+    "DeadlineError",
+    "DecodeError",
+    "DestinationBusyError",
+    "DiskFullError",
+    "Downloader",
+    "Event",
+    "FileSet",
+    "IntegrityError",
+    "LinkExpiredError",
+    "ListingError",
+    "Mirror",
+    "NotFoundError",
+    "OpenedFile",
+    "Outcome",
+    "OutcomeStream",
+    "Page",
+    "Pager",
+    "PermissionDeniedError",
+    "Plan",
+    "PlannedFile",
+    "PollPolicy",
+    "Price",
+    "Quota",
+    "QuotaExhaustedError",
+    "RemoteFile",
+    "Report",
+    "Request",
+    "Response",
+    "RetryPolicy",
+    "Retrying",
+    "RunFailedError",
+    "ServerError",
+    "SessionDisplacedError",
+    "Settled",
+    "SourceChangedError",
+    "StalledError",
+    "Started",
+    "StorageError",
+    "ThrottledError",
+    "Timeouts",
+    "TlsError",
+    "TransferError",
+    "TransferOptions",
+    "TransfersFailedError",
+    "TransportError",
+    "UnsafeNameError",
+    "UnsafeUrlError",
+    "Verification",
+    "Verified",
+    "union",
+]
+
+#: Where each public name lives.
+_HOMES = {
+    "AccountLockedError": "arena_async.errors",
+    "Action": "arena_async.transfer.events",
+    "Advanced": "arena_async.transfer.events",
+    "ApiError": "arena_async.errors",
+    "ArenaAsyncError": "arena_async.errors",
+    "ArenaClient": "arena_async.providers.arena",
+    "ArenaCredentials": "arena_async.providers.arena",
+    "AuthenticationError": "arena_async.errors",
+    "ByteStream": "arena_async.wire.contracts",
+    "CentrePointClient": "arena_async.providers.centrepoint",
+    "CentrePointCredentials": "arena_async.providers.centrepoint",
+    "ClosedError": "arena_async.errors",
+    "ConfigurationError": "arena_async.errors",
+    "ConflictError": "arena_async.errors",
+    "ContentError": "arena_async.errors",
+    "DeadlineError": "arena_async.errors",
+    "DecodeError": "arena_async.errors",
+    "DestinationBusyError": "arena_async.errors",
+    "DiskFullError": "arena_async.errors",
+    "Downloader": "arena_async.transfer.pool",
+    "Event": "arena_async.transfer.events",
+    "FileSet": "arena_async.wire.contracts",
+    "IntegrityError": "arena_async.errors",
+    "LinkExpiredError": "arena_async.errors",
+    "ListingError": "arena_async.errors",
+    "Mirror": "arena_async.transfer.mirror",
+    "NotFoundError": "arena_async.errors",
+    "OpenedFile": "arena_async.wire.contracts",
+    "Outcome": "arena_async.transfer.events",
+    "OutcomeStream": "arena_async.transfer.pool",
+    "Page": "arena_async.wire.paging",
+    "Pager": "arena_async.net.pager",
+    "PermissionDeniedError": "arena_async.errors",
+    "Plan": "arena_async.transfer.planning",
+    "PlannedFile": "arena_async.transfer.planning",
+    "PollPolicy": "arena_async.options",
+    "Price": "arena_async.wire.contracts",
+    "Quota": "arena_async.wire.quota",
+    "QuotaExhaustedError": "arena_async.errors",
+    "RemoteFile": "arena_async.wire.contracts",
+    "Report": "arena_async.transfer.events",
+    "Request": "arena_async.wire.messages",
+    "Response": "arena_async.wire.messages",
+    "RetryPolicy": "arena_async.options",
+    "Retrying": "arena_async.transfer.events",
+    "RunFailedError": "arena_async.errors",
+    "ServerError": "arena_async.errors",
+    "SessionDisplacedError": "arena_async.errors",
+    "Settled": "arena_async.transfer.events",
+    "SourceChangedError": "arena_async.errors",
+    "StalledError": "arena_async.errors",
+    "Started": "arena_async.transfer.events",
+    "StorageError": "arena_async.errors",
+    "ThrottledError": "arena_async.errors",
+    "Timeouts": "arena_async.options",
+    "TlsError": "arena_async.errors",
+    "TransferError": "arena_async.errors",
+    "TransferOptions": "arena_async.options",
+    "TransfersFailedError": "arena_async.errors",
+    "TransportError": "arena_async.errors",
+    "UnsafeNameError": "arena_async.errors",
+    "UnsafeUrlError": "arena_async.errors",
+    "Verification": "arena_async.transfer.mirror",
+    "Verified": "arena_async.transfer.mirror",
+    "union": "arena_async.transfer.union",
+}
+
+# What a library says is heard only where its user listens: https://docs.python.org/3/howto/logging.html#library-config
+logging.getLogger(__name__).addHandler(logging.NullHandler())
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is asked for."""
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """List the public names, imported or not."""
+    return sorted({*globals(), *__all__})

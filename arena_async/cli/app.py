@@ -7,7 +7,9 @@ Parsing touches neither the network nor the disk; a command imports the job it r
 from __future__ import annotations
 
 import inspect
+import os
 import shlex
+from collections import ChainMap
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
@@ -21,8 +23,7 @@ from rich.console import Console
 
 from arena_async.cli.output import Output
 from arena_async.cli.running import Exit, run_job
-from arena_async.cli.settings import apply_settings
-from arena_async.errors import ConfigurationError
+from arena_async.cli.settings import read_settings
 from arena_async.providers.registry import PROVIDERS, Provider, Source, Word
 
 __all__ = ["CommandLine", "run"]
@@ -58,6 +59,16 @@ class Online(Talk):
     """How a command that talks to a service does so."""
 
     env: Annotated[Path | None, Parameter(help="Read settings from a file of NAME=value lines.")] = None
+
+    def connect(self, provider: Provider) -> Any:
+        """
+        Make the client of a service from the environment and the file.
+
+        Raises:
+            ConfigurationError: A setting is missing or malformed.
+        """
+        environ = None if self.env is None else ChainMap(read_settings(self.env), os.environ)
+        return provider.load_client().from_env(environ=environ)
 
 
 @Parameter(name="*")
@@ -131,7 +142,7 @@ class CommandLine:
         """Say how many requests of the day are left. Costs one request where the service has not said it yet."""
         from arena_async.cli import jobs
 
-        return self._run(jobs.quota, online)
+        return self._run(partial(jobs.quota, online.connect), online)
 
     def simulate(
         self,
@@ -163,27 +174,21 @@ class CommandLine:
     def _sync(self, provider: Provider, source: Source, words: Mapping[str, Any], chosen: Transfer) -> int:
         from arena_async.cli import jobs
 
-        job = partial(jobs.sync, provider, source, words, to=chosen.to, workers=chosen.workers)
+        job = partial(jobs.sync, partial(chosen.connect, provider), source, words, to=chosen.to, workers=chosen.workers)
         return self._run(job, chosen, hint=f"Stopped. What has arrived is kept. {self._again}")
 
     def _plan(self, provider: Provider, source: Source, words: Mapping[str, Any], chosen: Compare) -> int:
         from arena_async.cli import jobs
 
-        return self._run(partial(jobs.plan, provider, source, words, to=chosen.to), chosen)
+        return self._run(partial(jobs.plan, partial(chosen.connect, provider), source, words, to=chosen.to), chosen)
 
     def _list(self, provider: Provider, source: Source, positional: tuple[Any, ...], chosen: Online) -> int:
         from arena_async.cli import jobs
 
-        return self._run(partial(jobs.show, provider, source, positional), chosen)
+        return self._run(partial(jobs.show, partial(chosen.connect, provider), source, positional), chosen)
 
     def _run(self, job: _Job, talk: Talk, *, hint: str = "Stopped.", stopped: Exit | None = None) -> int:
         output = Output(json=talk.json, quiet=talk.quiet)
-        if isinstance(talk, Online) and talk.env is not None:
-            try:
-                apply_settings(talk.env)
-            except ConfigurationError as error:
-                output.complain(str(error))
-                return Exit.USAGE
         return run_job(partial(job, output), output, hint=hint, stopped=stopped)
 
 

@@ -87,6 +87,11 @@ class Output:
         """Write one line of data."""
         self._write_data(f"{line}\n")
 
+    def heading(self, line: str) -> None:
+        """Write one line of data that stands out on a terminal."""
+        plain = not self.data_is_shown or "NO_COLOR" in os.environ or os.environ.get("TERM") == "dumb"
+        self.data(line if plain else f"\x1b[1m{line}\x1b[0m")
+
     def record(self, values: Mapping[str, Any]) -> None:
         """Write one JSON object on a line of its own."""
         self._write_data(json.dumps(values, default=_plain, ensure_ascii=False) + "\n")

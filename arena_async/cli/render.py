@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Self
 
@@ -17,7 +17,7 @@ from arena_async.wire.messages import printable
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
 
-__all__ = ["Board", "Row", "View", "fit", "table"]
+__all__ = ["Board", "Row", "View", "align", "fit"]
 
 #: Rows of files under way that are drawn at the most, however many are open.
 _MOST_ROWS = 8
@@ -197,13 +197,9 @@ class View:
                 self._output.live = None
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str]], output: Output) -> None:
-    """Show rows as data: aligned columns under a heading on a terminal, tab-separated without heading elsewhere."""
-    if not output.data_is_shown:
-        for row in rows:
-            output.data("\t".join(row))
-        return
-    kept = [tuple(row) for row in rows]
-    widths = [max(len(cell) for cell in column) for column in zip(head, *kept, strict=True)]
-    for row in (tuple(head), *kept):
+def align(head: Sequence[str], rows: Sequence[Sequence[str]], output: Output) -> None:
+    """Write rows as aligned columns under a heading."""
+    table = [tuple(head), *map(tuple, rows)]
+    widths = [max(len(cell) for cell in column) for column in zip(*table, strict=True)]
+    for row in table:
         output.data("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

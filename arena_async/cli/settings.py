@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 from pathlib import Path
 
 from arena_async.errors import ConfigurationError
 
-__all__ = ["apply_settings", "read_settings"]
+__all__ = ["read_settings"]
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
@@ -35,16 +34,6 @@ def read_settings(path: Path) -> dict[str, str]:
         name, value = _read_line(line, f"{path}, line {number}")
         settings[name] = value
     return settings
-
-
-def apply_settings(path: Path) -> None:
-    """
-    Read a file of settings into the environment of this process; they win over what is there.
-
-    Raises:
-        ConfigurationError: As for :func:`read_settings`.
-    """
-    os.environ.update(read_settings(path))
 
 
 def _read_line(line: str, place: str) -> tuple[str, str]:

@@ -90,7 +90,8 @@ class Provider:
         client: Where the client class is: ``module:name``.
         simulator: Where the simulator class is: ``module:name``.
         sources: The collections whose files can be brought home.
-        environment: The variables a client reads, each with the simulator's attribute of the same value.
+        simulated_size: The argument of the simulator for the bytes of each file.
+        simulated_words: The simulator's attributes that are the positional words of its first source.
         probe: The collection that is asked for one row to learn the allowance, or "" where the service counts none.
     """
 
@@ -99,7 +100,8 @@ class Provider:
     client: str
     simulator: str
     sources: tuple[Source, ...]
-    environment: tuple[tuple[str, str], ...]
+    simulated_size: str = "file_size"
+    simulated_words: tuple[str, ...] = ()
     probe: str = ""
 
     def load_client(self) -> Any:
@@ -147,12 +149,6 @@ _ARENA = Provider(
     title="Arena PLM",
     client="arena_async.providers.arena:ArenaClient",
     simulator="arena_async.providers.arena.simulator:ArenaSimulator",
-    environment=(
-        ("ARENA_BASE_URL", "base_url"),
-        ("ARENA_EMAIL", "email"),
-        ("ARENA_PASSWORD", "password"),
-        ("ARENA_WORKSPACE_ID", "workspace_id"),
-    ),
     probe="extracts",
     sources=(
         Source(
@@ -188,12 +184,7 @@ _CENTREPOINT = Provider(
     title="ActiGraph CentrePoint",
     client="arena_async.providers.centrepoint:CentrePointClient",
     simulator="arena_async.providers.centrepoint.simulator:CentrePointSimulator",
-    environment=(
-        ("CENTREPOINT_BASE_URL", "base_url"),
-        ("CENTREPOINT_AUTH_URL", "auth_url"),
-        ("CENTREPOINT_CLIENT_ID", "client_id"),
-        ("CENTREPOINT_CLIENT_SECRET", "client_secret"),
-    ),
+    simulated_words=("study",),
     sources=(
         Source(
             name="datasets",

@@ -1,0 +1,113 @@
+"""The whole job on this machine, without any account: list, plan, sync, sync again, verify."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from arena_async.cli.jobs import Bill, Teller, code_of, describe, findings, shown, summarize
+from arena_async.cli.output import Output, show_count, show_size
+from arena_async.cli.render import View
+from arena_async.cli.running import Exit
+from arena_async.cli.simulating import open_simulator
+from arena_async.errors import ConfigurationError
+from arena_async.providers.registry import PROVIDERS, Provider
+from arena_async.transfer.events import Report
+from arena_async.transfer.mirror import Mirror
+from arena_async.wire.contracts import FileSet
+
+__all__ = ["demo"]
+
+_FILES = 12
+_SIZE = 400_000
+
+
+@attrs.frozen(kw_only=True)
+class _Stage:
+    """One simulated service and the files it offers."""
+
+    provider: Provider
+    simulator: Any
+    files: FileSet
+
+
+async def demo(to: Path | None, output: Output) -> int:
+    """Show the whole job; every line that is shown comes from doing it."""
+    folder = _folder(to)
+    code = Exit.OK
+    async with AsyncExitStack() as stack:
+        for provider in PROVIDERS.values():
+            stage = await stack.enter_async_context(_play(provider))
+            await _plan(stage, folder, output)
+            for what in ("sync", "again"):
+                report = await _sync(stage, folder, what, output)
+                code = max(code, code_of(report))
+    async with Mirror(folder) as mirror:
+        found = await mirror.verify()
+    _tell(output, "verify", findings(found))
+    _show_folder(folder, output)
+    return max(code, Exit.FAILED if found.bad else Exit.OK)
+
+
+def _folder(to: Path | None) -> Path:
+    """Give an empty folder; a simulator has another address each time, and no folder serves two of them."""
+    if to is None:
+        return Path(tempfile.mkdtemp(prefix="arena-async-demo-"))
+    if to.exists() and (not to.is_dir() or any(to.iterdir())):
+        raise ConfigurationError(f"{to}: the demo wants a new or empty folder; name another one with --to.")
+    return to
+
+
+@asynccontextmanager
+async def _play(provider: Provider) -> AsyncIterator[_Stage]:
+    """Start a simulator, and a client that knows nothing of it but the settings that lead there."""
+    async with open_simulator(provider, files=_FILES, size=_SIZE) as simulator:
+        environ = simulator.describe()["environment"]
+        async with provider.load_client().from_env(environ=environ) as client:
+            values = [getattr(simulator, attribute) for attribute in provider.simulated_words]
+            files = provider.sources[0].collection(client).files(*values)
+            yield _Stage(provider=provider, simulator=simulator, files=files)
+
+
+async def _plan(stage: _Stage, folder: Path, output: Output) -> None:
+    async with Mirror(folder) as mirror:
+        planned = await mirror.plan(stage.files)
+    bill = Bill.of(planned, stage.files.price(), listing=stage.files.requests_sent)
+    if output.json:
+        output.record({"type": "plan", "service": stage.provider.name, **shown(bill)})
+        return
+    output.heading(f"{stage.provider.title}, simulated at {stage.simulator.base_url}")
+    for place, line in enumerate(describe(planned, bill)):
+        _tell(output, "" if place else "plan", line)
+
+
+async def _sync(stage: _Stage, folder: Path, what: str, output: Output) -> Report:
+    """Bring everything home, and compare what was counted here with what the service saw."""
+    before = len(stage.simulator.log)
+    async with View(output) as view, Mirror(folder, observer=Teller(output, view, folder)) as mirror:
+        report = await mirror.sync(stage.files)
+    seen = len(stage.simulator.log) - before
+    _tell(output, what, f"{summarize(report)}; the service saw {show_count(seen, 'request')}")
+    return report
+
+
+def _show_folder(folder: Path, output: Output) -> None:
+    """Show where everything lies."""
+    if output.json:
+        output.record({"type": "folder", "path": str(folder)})
+        return
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and ".arena-async" not in path.parts)
+    _tell(output, "folder", str(folder))
+    for path in files[:: max(1, len(files) // 4)]:
+        _tell(output, "", f"{show_size(path.stat().st_size):>7}  {path.relative_to(folder).as_posix()}")
+    _tell(output, "", f"and so on, {show_count(len(files), 'file')}; what is known about them is in .arena-async")
+
+
+def _tell(output: Output, what: str, line: str) -> None:
+    if not output.json:
+        output.data(f"  {what:<7} {line}")

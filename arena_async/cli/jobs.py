@@ -1,0 +1,350 @@
+"""What the commands do: one function each, from the words to an exit code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import attrs
+
+from arena_async.cli.output import Output, show_count, show_size, show_when
+from arena_async.cli.render import View, align
+from arena_async.cli.running import Exit, exit_code, sentence
+from arena_async.errors import ConfigurationError
+from arena_async.options import TransferOptions
+from arena_async.providers.registry import PROVIDERS, Provider, Source
+from arena_async.transfer.events import Action, Advanced, Event, Outcome, Report, Retrying, Settled, Started
+from arena_async.transfer.mirror import Mirror, Verification
+from arena_async.transfer.planning import Plan
+from arena_async.wire.contracts import Price, RemoteFile
+from arena_async.wire.messages import Secret, printable
+
+__all__ = ["Teller", "conclude", "describe", "plan", "quota", "show", "sync", "verify"]
+
+_DONE = {
+    Action.FETCH: "fetched",
+    Action.RESUME: "resumed",
+    Action.REFRESH: "refreshed",
+    Action.KEEP: "kept",
+    Action.SKIP: "skipped",
+    Action.GONE: "gone",
+    Action.PRUNE: "pruned",
+}
+#: Makes a client that is not entered yet.
+Connect = Callable[[], Any]
+
+_HERE = (Action.FETCH, Action.RESUME, Action.REFRESH, Action.KEEP)
+
+
+async def sync(
+    connect: Connect, source: Source, words: Mapping[str, Any], output: Output, *, to: Path, workers: int
+) -> int:
+    """Make a folder equal to what a file set offers."""
+    async with connect() as client, View(output) as view:
+        files = source.collection(client).files(**words)
+        options = TransferOptions(workers=workers)
+        async with Mirror(to, options=options, observer=Teller(output, view, to)) as mirror:
+            report = await mirror.sync(files)
+    return conclude(report, output, to)
+
+
+class Teller:
+    """
+    Shows what happens to files: on the view, as lines, or as JSON.
+
+    Args:
+        output: Where records and complaints go.
+        view: What draws files under way.
+        to: The folder, for paths relative to it.
+    """
+
+    def __init__(self, output: Output, view: View, to: Path) -> None:
+        self._output = output
+        self._view = view
+        self._to = to
+
+    def __call__(self, event: Event) -> None:
+        """Take an event of a transfer."""
+        board = self._view.board
+        match event:
+            case Started(file=file):
+                board.started(file.key, _label(file), done=event.bytes_done, total=event.total or file.size)
+            case Advanced(file=file):
+                board.advanced(file.key, event.bytes_done, total=event.total)
+            case Retrying(file=file):
+                trouble = f"try {event.attempt} failed, next in {event.wait:.0f} s: {sentence(event.error)}"
+                board.retrying(file.key, trouble)
+                self._view.note(f"retrying  {_label(file)}  {trouble}")
+            case Settled(outcome=outcome):
+                board.settled(outcome.file.key, failed=outcome.error is not None)
+                self._settle(outcome)
+
+    def _settle(self, outcome: Outcome) -> None:
+        if self._output.json:
+            self._output.record(_record_of(outcome, self._to))
+        if outcome.error is not None:
+            self._output.complain(sentence(outcome.error))
+        elif outcome.action in _HERE:
+            size = show_size(outcome.bytes_written)
+            self._view.note(f"{_DONE[outcome.action]}  {_label(outcome.file)}  {size}  {outcome.verified_by}")
+
+
+def conclude(report: Report, output: Output, to: Path) -> int:
+    """Write the summary of a run and give its exit code."""
+    code = code_of(report)
+    if output.json:
+        output.record(
+            {
+                "type": "summary",
+                "counts": {action.value: number for action, number in report.counts.items()},
+                "failed": len(report.failures),
+                "not_started": report.not_started,
+                "bytes": report.bytes_written,
+                "requests": report.requests,
+                "error": None if report.error is None else _error_record(report.error),
+                "exit_code": int(code),
+            }
+        )
+    elif not output.quiet:
+        output.data(summarize(report))
+        output.data(f"in {to}")
+    if report.error is not None:
+        left = f" {show_count(report.not_started, 'file')} not started." if report.not_started else ""
+        output.complain(f"{sentence(report.error)}{left}")
+    return code
+
+
+def code_of(report: Report) -> Exit:
+    """Tell from a report how the command ends."""
+    if report.error is not None:
+        return exit_code(report.error)
+    if not report.failures:
+        return Exit.OK
+    if any(report.counts.get(action, 0) for action in _HERE):
+        return Exit.SOME_FAILED
+    codes = {exit_code(outcome.error) for outcome in report.failures if outcome.error is not None}
+    return codes.pop() if len(codes) == 1 else Exit.FAILED
+
+
+def summarize(report: Report) -> str:
+    """Say in a line what became of all files."""
+    counts = [f"{number:,} {_DONE[action]}" for action, number in report.counts.items() if number]
+    if report.failures:
+        counts.append(f"{len(report.failures):,} failed")
+    size, requests = show_size(report.bytes_written), show_count(report.requests, "request")
+    return f"{', '.join(counts) or 'nothing is offered'}  ({size}, {requests})"
+
+
+def _label(file: RemoteFile) -> str:
+    """Name a file as the documented layout does; for people, so not cleaned as a path would be."""
+    return printable(str(PurePosixPath(*file.parts, file.stem + file.extension)), most=300)
+
+
+def _record_of(outcome: Outcome, to: Path) -> dict[str, Any]:
+    return {
+        "type": "file",
+        "action": outcome.action.value,
+        "key": outcome.file.key,
+        "path": None if outcome.path is None else _below(outcome.path, to),
+        "bytes": outcome.bytes_written,
+        "verified_by": outcome.verified_by,
+        "sha256": outcome.sha256,
+        "attempts": outcome.attempts,
+        "reason": outcome.reason or None,
+        "error": None if outcome.error is None else _error_record(outcome.error),
+    }
+
+
+def _error_record(error: BaseException) -> dict[str, str]:
+    return {"error": type(error).__name__, "message": sentence(error)}
+
+
+def _below(path: Path, to: Path) -> str:
+    """Write a path below the folder, with forward slashes."""
+    return (path.relative_to(to) if path.is_relative_to(to) else path).as_posix()
+
+
+async def plan(connect: Connect, source: Source, words: Mapping[str, Any], output: Output, *, to: Path) -> int:
+    """Say what sync would do, and what it costs."""
+    async with connect() as client:
+        files = source.collection(client).files(**words)
+        async with Mirror(to) as mirror:
+            planned = await mirror.plan(files)
+        bill = Bill.of(planned, files.price(), listing=files.requests_sent)
+    if output.json:
+        for file in planned.files:
+            output.record({"type": "file", **shown(file)})
+        counts = {action.value: number for action, number in planned.counts.items()}
+        output.record({"type": "summary", "counts": counts, "bytes": planned.bytes_to_fetch, **shown(bill)})
+    elif not output.quiet:
+        for file in planned.files:
+            output.data(f"{file.action.value:<8} {show_size(file.size):>7}  {printable(file.path, most=300)}")
+        for line in describe(planned, bill):
+            output.data(line)
+    return Exit.OK
+
+
+@attrs.frozen(kw_only=True)
+class Bill:
+    """
+    What a sync costs in metered requests, beside what is left.
+
+    Args:
+        requests: All of them: the listing and the content.
+        listing: Those for the listing, as many as it took to plan.
+        content: Those for the content of all files to fetch.
+        remaining: What the service last said is left, or None where it counts none or has not said.
+        reserve: What is to be left untouched.
+        resets_at: When the allowance starts anew, or None.
+        fits: Whether it fits into what is left, or None where that is not known.
+    """
+
+    requests: int
+    listing: int
+    content: int
+    remaining: int | None
+    reserve: int
+    resets_at: datetime | None
+    fits: bool | None
+
+    @classmethod
+    def of(cls, planned: Plan, price: Price, *, listing: int) -> Bill:
+        """Add up a plan, by the price as it is after planning."""
+        needed = listing + planned.requests
+        return cls(
+            requests=needed,
+            listing=listing,
+            content=planned.requests,
+            remaining=price.remaining,
+            reserve=price.reserve,
+            resets_at=price.resets_at,
+            fits=None if price.remaining is None else needed <= price.remaining - price.reserve,
+        )
+
+
+def describe(planned: Plan, bill: Bill) -> list[str]:
+    """Say in a few lines what a plan would do and what it costs."""
+    counts = ", ".join(f"{action.value} {number:,}" for action, number in planned.counts.items() if number)
+    size = "size not listed" if planned.bytes_to_fetch is None else show_size(planned.bytes_to_fetch)
+    lines = [
+        f"{counts or 'nothing is offered'}  ({size})",
+        f"costs {show_count(bill.requests, 'request')}: {bill.listing:,} to list, {bill.content:,} for content",
+    ]
+    if bill.remaining is None:
+        return lines
+    verdict = "fits" if bill.fits else "does not fit"
+    reserve = f", {bill.reserve:,} of them in reserve" if bill.reserve else ""
+    reset = f" until {show_when(bill.resets_at)}" if bill.resets_at else ""
+    return [*lines, f"{verdict}: {bill.remaining:,} left{reserve}{reset}"]
+
+
+async def show(connect: Connect, source: Source, path: tuple[Any, ...], output: Output) -> int:
+    """List what a service offers."""
+    columns = source.listings[len(path)].columns
+    found = 0
+    async with connect() as client:
+        rows = source.rows(client, path)
+        if output.json or not output.data_is_shown:
+            async for row in rows:
+                found += 1
+                record = shown(row)
+                if output.json:
+                    output.record(record)
+                else:
+                    output.data("\t".join(_cell(getattr(row, column)) for column in columns))
+        else:
+            kept = [[_cell(getattr(row, column)) for column in columns] async for row in rows]
+            found = len(kept)
+            if kept:
+                align(columns, kept, output)
+    if not found:
+        output.note("Nothing is listed.")
+    return Exit.OK
+
+
+def shown(value: Any) -> dict[str, Any]:
+    """Give the fields of a value that may be shown, nested values included: no secret, nothing its ``repr`` hides."""
+    return {
+        field.name: _showable(getattr(value, field.name))
+        for field in attrs.fields(type(value))
+        if field.repr and not isinstance(getattr(value, field.name), Secret)
+    }
+
+
+def _showable(value: Any) -> Any:
+    if attrs.has(type(value)):
+        return shown(value)
+    if isinstance(value, (list, tuple)):
+        return [_showable(one) for one in value]
+    if isinstance(value, Mapping):
+        return {str(name): _showable(one) for name, one in value.items()}
+    return value
+
+
+def _cell(value: Any) -> str:
+    """Write a value into a table."""
+    if value is None:
+        return "-"
+    if isinstance(value, datetime):
+        return value.isoformat().replace("+00:00", "Z")
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return printable(str(value))
+
+
+def _insist_on_mirror(folder: Path) -> None:
+    """Refuse a folder that was never synced, before one is made of it."""
+    if not (folder / ".arena-async").is_dir():
+        raise ConfigurationError(f"{folder}: nothing was ever synced to this folder; give the one after --to.")
+
+
+async def verify(folder: Path, output: Output) -> int:
+    """Read every file of a folder again and compare it with what was brought home."""
+    _insist_on_mirror(folder)
+    async with Mirror(folder) as mirror:
+        found = await mirror.verify()
+    code = Exit.SOME_FAILED if found.bad else Exit.OK
+    if output.json:
+        for verdict in ("changed", "missing", "unknown"):
+            for row in getattr(found, verdict):
+                output.record({"type": "file", "verdict": verdict, **shown(row), "path": _below(row.path, folder)})
+        counts = {verdict: len(getattr(found, verdict)) for verdict in ("changed", "missing", "unknown")}
+        output.record({"type": "summary", "ok": found.ok, **counts, "exit_code": int(code)})
+        return code
+    for row in found.bad:
+        verdict = "missing" if row in found.missing else "changed"
+        output.data(f"{verdict:<8} {printable(_below(row.path, folder), most=300)}")
+    if not output.quiet:
+        output.data(findings(found))
+    if found.bad:
+        output.complain("Files are not as they were brought home; the next sync fetches them again.")
+    return code
+
+
+def findings(found: Verification) -> str:
+    """Say in a line what reading all files again has shown."""
+    parts = [f"{show_count(found.ok, 'file')} as they were brought home"]
+    for verdict, rows in (("changed", found.changed), ("missing", found.missing), ("not verifiable", found.unknown)):
+        if rows:
+            parts.append(f"{len(rows):,} {verdict}")
+    return ", ".join(parts)
+
+
+async def quota(connect: Callable[[Provider], Any], output: Output) -> int:
+    """Say how many requests of the day are left, for every service that counts them."""
+    for provider in (one for one in PROVIDERS.values() if one.probe):
+        async with connect(provider) as client:
+            if client.quota is None or client.quota.remaining is None:
+                await getattr(client, provider.probe).search(limit=1).first()
+            left = client.quota
+        if left is None or left.remaining is None:
+            output.note(f"{provider.title}: the service did not say how many requests are left.")
+            continue
+        if output.json:
+            output.record({"type": "quota", "service": provider.name, **shown(left)})
+        else:
+            of = f" of {left.limit:,}" if left.limit is not None else ""
+            output.data(f"{provider.title}: {left.remaining:,}{of} requests left until {show_when(left.resets_at)}")
+    return Exit.OK
