@@ -32,7 +32,7 @@ def _secret(value: str | Secret) -> Secret:
 
 def _filled(_: ArenaCredentials, attribute: attrs.Attribute[Any], value: Any) -> None:
     """Refuse what cannot be a login, before anything is sent; the value is not shown."""
-    text = value.reveal() if isinstance(value, Secret) else value
+    text = (value.reveal() if value else "") if isinstance(value, Secret) else value
     if not isinstance(text, str) or not text.strip():
         raise ConfigurationError(
             f"ArenaCredentials.{attribute.name} is empty or no text; it takes that of the Arena user."
