@@ -4,24 +4,37 @@ How verified files get their final names: many at a time, so that safety costs l
 ::
 
     commit()  commit()  commit()        files wait; the next group gathers while one is in flight, no timer
-        \\        |        /
+        |         |         |
     fsync of each file, on several threads
     one transaction of the ledger: partial and final name of each
     renames
-    one fsync for each directory
-        /        |        \\
+    one fsync for each folder
+        |         |         |
     the waiting tasks go on
+
+A row that names the partial file makes a kill between the transaction and the rename harmless: the next start renames.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+
 import attrs
 
+from arena_async.errors import ArenaAsyncError, ClosedError, StorageError
 from arena_async.options import Durability
-from arena_async.transfer.ledger import Entry, Ledger
-from arena_async.transfer.storage import Storage, Staged
+from arena_async.transfer.ledger import PAGE, Entry, Ledger
+from arena_async.transfer.storage import FileState, Staged, Storage
+from arena_async.transfer.threads import Threads, wait_to_end
 
 __all__ = ["Committed", "Committer", "Recovered"]
+
+log = logging.getLogger("arena_async")
 
 
 @attrs.frozen(kw_only=True)
@@ -48,12 +61,28 @@ class Recovered:
         complete: Files that had it already.
         forgotten: Files of which nothing is left; they are fetched again.
         in_use: Files that another live process is committing right now.
+        waiting: Files that cannot get their name now (see the log); the next start tries again.
+        partials: Names of partial files that must be left alone for that.
     """
 
     renamed: int = 0
     complete: int = 0
     forgotten: int = 0
     in_use: int = 0
+    waiting: int = 0
+    partials: frozenset[str] = frozenset()
+
+
+@attrs.define(eq=False)
+class _Waiting:
+    """One file of a group, and the task that waits for it."""
+
+    staged: Staged
+    entry: Entry
+    done: asyncio.Future[Committed]
+    on_disk: bool = False
+    has_row: bool = False
+    answer: Committed | Exception | None = None
 
 
 class Committer:
@@ -66,6 +95,7 @@ class Committer:
         durability: ``"group"``, ``"each"`` (groups of one) or ``"off"`` (no fsync at all).
         threads: Threads that force files to the disk.
         most: Files of one group, and files that may wait before :meth:`room` makes others wait.
+        now: Gives the time of day (aware) for the rows.
     """
 
     def __init__(
@@ -76,16 +106,71 @@ class Committer:
         durability: Durability = "group",
         threads: int = 8,
         most: int = 64,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        raise NotImplementedError
+        self._storage = storage
+        self._ledger = ledger
+        self._durable = durability != "off"
+        self._most = most
+        self._group_size = 1 if durability == "each" else most
+        self._now = now
+        self._share = threads
+        self._threads = Threads(threads, name="arena_async-commit")
+        self._waiting: deque[_Waiting] = deque()
+        self._task: asyncio.Task[None] | None = None
+        self._room = asyncio.Event()
+        self._room.set()
+        self._unsettled: list[str] = []
+        self._closed = False
 
     async def recover(self) -> Recovered:
-        """Finish what an interrupted run had verified. Called before the first file is decided on."""
-        raise NotImplementedError
+        """
+        Finish what an interrupted run had verified. Called before the first file is decided on.
+
+        Raises:
+            StorageError: The ledger refused.
+        """
+        counts = dict.fromkeys(("renamed", "complete", "gone", "in use", "waiting"), 0)
+        partials: set[str] = set()
+        after = ""
+        while page := await self._ledger.entries(after=after, limit=PAGE, states=("committing",)):
+            after = page[-1].key
+            found = await self._threads.run(self._adopt, page)
+            for entry, what in zip(page, found, strict=True):
+                counts[what] += 1
+                if what in ("in use", "waiting"):
+                    partials.add(entry.partial)
+            done = [entry.key for entry, what in zip(page, found, strict=True) if what in ("renamed", "complete")]
+            await self._ledger.write((), completed=done)
+            await self._ledger.forget([entry.key for entry, what in zip(page, found, strict=True) if what == "gone"])
+        return Recovered(
+            renamed=counts["renamed"],
+            complete=counts["complete"],
+            forgotten=counts["gone"],
+            in_use=counts["in use"],
+            waiting=counts["waiting"],
+            partials=frozenset(partials),
+        )
+
+    def _adopt(self, page: Sequence[Entry]) -> list[str]:
+        """Finish a page of rows and say what became of each."""
+        found: list[str] = []
+        for entry in page:
+            state = FileState(size=entry.size, mtime_ns=entry.mtime_ns)
+            try:
+                found.append(
+                    self._storage.adopt(
+                        entry.partial, entry.path, state=state, sha256=entry.sha256, durable=self._durable
+                    )
+                )
+            except StorageError as error:
+                log.warning("%s: it was verified by an earlier run and cannot get its name yet: %s", entry.path, error)
+                found.append("waiting")
+        return found
 
     async def room(self) -> None:
         """Wait until fewer than ``most`` files are waiting: to be called before a slot is left."""
-        raise NotImplementedError
+        await self._room.wait()
 
     async def commit(self, staged: Staged, entry: Entry) -> Committed:
         """
@@ -99,10 +184,163 @@ class Committer:
             DestinationBusyError: The final name is taken by something that is no file.
             DiskFullError: No room is left.
             StorageError: The disk or the ledger refused. Only this file failed, unless the ledger refused the group.
-            ClosedError: The committer was closed before.
+            ClosedError: The committer was closed before; the file was dropped.
         """
-        raise NotImplementedError
+        if self._closed:
+            staged.drop()
+            raise ClosedError(f"{staged.path}: the folder was closed while the file was on its way; it was dropped.")
+        waiting = _Waiting(staged, entry, asyncio.get_running_loop().create_future())
+        self._waiting.append(waiting)
+        self._note_room()
+        if self._task is None:
+            self._task = asyncio.create_task(self._run(), name="arena_async-committer")
+        await wait_to_end(waiting.done)
+        return waiting.done.result()
+
+    async def _run(self) -> None:
+        """Commit group after group until nothing waits."""
+        group: list[_Waiting] = []
+        try:
+            while self._waiting:
+                group = [self._waiting.popleft() for _ in range(min(len(self._waiting), self._group_size))]
+                self._note_room()
+                await self._commit_group(group)
+        finally:
+            self._task = None
+            # Only when somebody who does not own this task cancelled it, as the end of an event loop does: nobody may be
+            # left waiting. What has a row keeps its partial file for the next start.
+            for waiting in (*group, *self._waiting):
+                if not waiting.done.done():
+                    _close(waiting)
+                    _answer(waiting, _broken_off(waiting.staged))
+            self._waiting.clear()
+
+    def _note_room(self) -> None:
+        if len(self._waiting) < self._most:
+            self._room.set()
+        else:
+            self._room.clear()
+
+    async def _commit_group(self, group: Sequence[_Waiting]) -> None:
+        """Commit one group; every file of it has its answer in the end."""
+        try:
+            await self._finish(group)
+            ready = [waiting for waiting in group if waiting.answer is None]
+            if ready and await self._write_rows(ready):
+                await self._publish(ready)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is the answer to those who wait
+            for waiting in group:
+                waiting.answer = waiting.answer or error
+        left = [waiting for waiting in group if not waiting.staged.closed]
+        if left:
+            await self._threads.run(_close_all, left)
+        for waiting in group:
+            _answer(waiting, waiting.answer or _broken_off(waiting.staged))
+
+    async def _finish(self, group: Sequence[_Waiting]) -> None:
+        """Force the content of each file to the disk, on several threads, each with its share."""
+        shares = [group[start :: self._share] for start in range(min(self._share, len(group)))]
+        works = [self._threads.start(self._finish_share, share) for share in shares]
+        for work in works:
+            await wait_to_end(work)
+        for work in works:
+            work.result()
+
+    def _finish_share(self, share: Sequence[_Waiting]) -> None:
+        """Make some files ready for their names, one after the other."""
+        for waiting in share:
+            try:
+                state, waiting.on_disk = waiting.staged.finish(durable=self._durable)
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is the answer to whoever waits for this file
+                waiting.answer = error
+                continue
+            waiting.entry = attrs.evolve(
+                waiting.entry,
+                state="committing",
+                path=str(waiting.staged.path),
+                size=state.size,
+                mtime_ns=state.mtime_ns,
+                partial=waiting.staged.name,
+                at=waiting.entry.at or self._now(),
+            )
+
+    async def _write_rows(self, ready: Sequence[_Waiting]) -> bool:
+        """Write the rows, and settle those of the group before, in one transaction; False when the ledger refused."""
+        settled, self._unsettled = self._unsettled, []
+        for waiting in ready:
+            waiting.has_row = True
+        try:
+            await self._ledger.write([waiting.entry for waiting in ready], completed=settled)
+        except ArenaAsyncError as error:
+            self._unsettled = settled
+            for waiting in ready:
+                waiting.has_row = False
+                # Each its own: an error that several tasks raise would collect the traceback of all of them.
+                waiting.answer = type(error)(str(error))
+            return False
+        return True
+
+    async def _publish(self, ready: Sequence[_Waiting]) -> None:
+        """Give the files their names."""
+        results = await self._threads.run(
+            self._storage.publish, [waiting.staged for waiting in ready], durable=self._durable
+        )
+        for waiting, result in zip(ready, results, strict=True):
+            if isinstance(result, StorageError):
+                waiting.answer = result
+                continue
+            self._unsettled.append(waiting.entry.key)
+            entry = attrs.evolve(waiting.entry, state="complete", partial="")
+            waiting.answer = Committed(entry=entry, durable=waiting.on_disk and result)
 
     async def aclose(self) -> None:
-        """Commit what waits, settle the ledger and end the threads. Safe twice. Does not close ledger or storage."""
-        raise NotImplementedError
+        """
+        Commit what waits, settle the ledger and end the threads. Safe twice. Does not close ledger or storage.
+
+        Raises:
+            StorageError: The ledger refused to settle; the next start does it.
+        """
+        self._closed = True
+        try:
+            while self._task is not None:
+                await wait_to_end(self._task)
+            settled, self._unsettled = self._unsettled, []
+            if settled:
+                await self._ledger.write((), completed=settled)
+        finally:
+            await self._threads.aclose()
+
+
+def _answer(waiting: _Waiting, answer: Committed | Exception) -> None:
+    """Let the task that waits go on."""
+    if waiting.done.done():
+        return
+    if isinstance(answer, Committed):
+        waiting.done.set_result(answer)
+    else:
+        waiting.done.set_exception(answer)
+
+
+def _close(waiting: _Waiting) -> None:
+    """
+    Close a file that has no final name.
+
+    One that is written down as verified keeps its partial name, and the next start tries again. Of the others only what
+    can be continued stays.
+    """
+    if not waiting.has_row:
+        waiting.staged.close()
+        return
+    with contextlib.suppress(StorageError):
+        waiting.staged.release()
+
+
+def _close_all(files: Sequence[_Waiting]) -> None:
+    for waiting in files:
+        _close(waiting)
+
+
+def _broken_off(staged: Staged) -> StorageError:
+    return StorageError(
+        f"{staged.path}: its commit was broken off. Run again: what was verified is not fetched again.", file=staged.key
+    )

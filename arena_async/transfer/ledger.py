@@ -192,7 +192,8 @@ _VERSION = 1
 _SCHEMA = """
 CREATE TABLE files (
     key TEXT PRIMARY KEY, state TEXT NOT NULL, path TEXT NOT NULL, folded TEXT NOT NULL, size INTEGER NOT NULL,
-    mtime_ns INTEGER NOT NULL, change TEXT NOT NULL, sha256 TEXT, md5 TEXT, verified_by TEXT NOT NULL, name TEXT NOT NULL,
+    mtime_ns INTEGER NOT NULL, change TEXT NOT NULL, sha256 TEXT, md5 TEXT, verified_by TEXT NOT NULL,
+    name TEXT NOT NULL,
     partial TEXT NOT NULL, reason TEXT NOT NULL, at TEXT
 ) WITHOUT ROWID;
 CREATE INDEX files_by_path ON files (folded) WHERE folded <> '';
