@@ -12,7 +12,7 @@ import functools
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import unquote, urlsplit
 
 from arena_async.errors import (
     ApiError,
@@ -56,10 +56,11 @@ class SignedLink(Secret):
 def link_end(url: str) -> datetime | None:
     """Give the end that the link itself states: the earlier of ``se`` and of the end of its key, ``ske``."""
     try:
-        query = parse_qsl(urlsplit(url).query)
+        query = urlsplit(url).query
     except ValueError:
         return None
-    return _earliest(*(read_datetime(value) for name, value in query if name in ("se", "ske")))
+    pairs = (pair.partition("=") for pair in query.split("&"))
+    return _earliest(*(read_datetime(unquote(value)) for name, _, value in pairs if name in ("se", "ske")))
 
 
 def sign(url: Secret | None, *, announced: datetime | None, now: datetime) -> SignedLink | None:
