@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from arena_async.providers.arena import ArenaClient, ArenaCredentials
-from arena_async.providers.arena import simulator as served
+from arena_async.providers.arena.simulator import ArenaSimulator as Served
 
 __all__ = ["ArenaSimulator"]
 
 
-class ArenaSimulator(served.ArenaSimulator):
+class ArenaSimulator(Served):
     """A local Arena; see :class:`arena_async.providers.arena.simulator.ArenaSimulator` for its settings."""
 
     def client(self, **options: Any) -> ArenaClient:

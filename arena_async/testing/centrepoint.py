@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from arena_async.providers.centrepoint import CentrePointClient, CentrePointCredentials
-from arena_async.providers.centrepoint import simulator as served
+from arena_async.providers.centrepoint.simulator import CentrePointSimulator as Served
 
 __all__ = ["CentrePointSimulator"]
 
 
-class CentrePointSimulator(served.CentrePointSimulator):
+class CentrePointSimulator(Served):
     """A local CentrePoint; see :class:`arena_async.providers.centrepoint.simulator.CentrePointSimulator`."""
 
     def client(self, **options: Any) -> CentrePointClient:
