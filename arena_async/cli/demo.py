@@ -88,11 +88,14 @@ async def _plan(stage: _Stage, folder: Path, output: Output) -> None:
 
 async def _sync(stage: _Stage, folder: Path, what: str, output: Output) -> Report:
     """Bring everything home, and compare what was counted here with what the service saw."""
-    before = len(stage.simulator.log)
+    api = stage.simulator.listeners[0]
+    before = len(stage.simulator.seen(listener=api))
     async with View(output) as view, Mirror(folder, observer=Teller(output, view, folder)) as mirror:
         report = await mirror.sync(stage.files)
-    seen = len(stage.simulator.log) - before
-    _tell(output, what, f"{summarize(report)}; the service saw {show_count(seen, 'request')}")
+    seen = len(stage.simulator.seen(listener=api)) - before
+    if output.json:
+        output.record({"type": what, "service": stage.provider.name, "requests": report.requests, "requests_seen": seen})
+    _tell(output, what, f"{summarize(report)}, and the service saw {seen:,}")
     return report
 
 

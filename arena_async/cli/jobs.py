@@ -35,6 +35,9 @@ _DONE = {
 #: Makes a client that is not entered yet.
 Connect = Callable[[], Any]
 
+#: Files whose failure is told one by one.
+_MOST_COMPLAINTS = 20
+
 _HERE = (Action.FETCH, Action.RESUME, Action.REFRESH, Action.KEEP)
 
 
@@ -44,9 +47,10 @@ async def sync(
     """Make a folder equal to what a file set offers."""
     async with connect() as client, View(output) as view:
         files = source.collection(client).files(**words)
-        options = TransferOptions(workers=workers)
-        async with Mirror(to, options=options, observer=Teller(output, view, to)) as mirror:
+        teller = Teller(output, view, to)
+        async with Mirror(to, options=TransferOptions(workers=workers), observer=teller) as mirror:
             report = await mirror.sync(files)
+    teller.say_rest()
     return conclude(report, output, to)
 
 
@@ -64,6 +68,12 @@ class Teller:
         self._output = output
         self._view = view
         self._to = to
+        self._failed = 0
+
+    def say_rest(self) -> None:
+        """Say how many files failed beyond those that were complained about one by one."""
+        if self._failed > _MOST_COMPLAINTS:
+            self._output.complain(f"{self._failed - _MOST_COMPLAINTS:,} more files failed; --json tells about each.")
 
     def __call__(self, event: Event) -> None:
         """Take an event of a transfer."""
@@ -85,7 +95,9 @@ class Teller:
         if self._output.json:
             self._output.record(_record_of(outcome, self._to))
         if outcome.error is not None:
-            self._output.complain(sentence(outcome.error))
+            self._failed += 1
+            if self._failed <= _MOST_COMPLAINTS:
+                self._output.complain(sentence(outcome.error))
         elif outcome.action in _HERE:
             size = show_size(outcome.bytes_written)
             self._view.note(f"{_DONE[outcome.action]}  {_label(outcome.file)}  {size}  {outcome.verified_by}")

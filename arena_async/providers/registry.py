@@ -149,6 +149,7 @@ _ARENA = Provider(
     title="Arena PLM",
     client="arena_async.providers.arena:ArenaClient",
     simulator="arena_async.providers.arena.simulator:ArenaSimulator",
+    simulated_size="size",
     probe="extracts",
     sources=(
         Source(

@@ -1,0 +1,45 @@
+"""
+Keep a folder equal to what both services offer. Made for a scheduler: it says what happened, and its exit code tells.
+
+    python nightly_sync.py warehouse 234
+
+ARENA_EMAIL, ARENA_PASSWORD, ARENA_WORKSPACE_ID, CENTREPOINT_CLIENT_ID and CENTREPOINT_CLIENT_SECRET must be set.
+ARENA_QUOTA_RESERVE leaves requests of the day to others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+from arena_async import Action, ArenaAsyncError, ArenaClient, CentrePointClient, FileSet, Mirror, QuotaExhaustedError
+
+
+async def bring(mirror: Mirror, files: FileSet) -> bool:
+    """Bring what is new or changed, and say whether nothing is left to do."""
+    try:
+        report = await mirror.sync(files)
+    except ArenaAsyncError as error:
+        print(f"{files.scope}: {error}", file=sys.stderr)
+        return False
+    counts = report.counts
+    print(
+        f"{files.scope}: {counts[Action.FETCH]} new, {counts[Action.REFRESH]} changed, {counts[Action.KEEP]} kept, "
+        f"{len(report.failures)} failed, {report.requests} requests"
+    )
+    for outcome in report.failures:
+        print(outcome.error, file=sys.stderr)
+    if isinstance(report.error, QuotaExhaustedError):
+        print(f"{report.not_started} files wait for the reset at {report.error.resets_at}", file=sys.stderr)
+    return report.error is None and not report.failures
+
+
+async def main(folder: str, study: int) -> int:
+    """Sync both services into one folder; one that fails does not keep the other from being synced."""
+    async with ArenaClient.from_env() as arena, CentrePointClient.from_env() as centrepoint, Mirror(folder) as mirror:
+        done = [await bring(mirror, files) for files in (arena.extracts.files(), centrepoint.datasets.files(study))]
+    return 0 if all(done) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(asyncio.run(main(sys.argv[1], int(sys.argv[2]))))

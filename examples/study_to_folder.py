@@ -1,0 +1,49 @@
+"""
+Bring the dataset files of one CentrePoint study to a folder, and read the first rows of each as it arrives.
+
+    python study_to_folder.py 234 study-234
+
+CENTREPOINT_CLIENT_ID and CENTREPOINT_CLIENT_SECRET must be set. Interrupt it whenever you like: the same command goes on
+where it stopped. In a notebook, write ``await main(234, "study-234")`` instead of the last two lines.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import gzip
+import sys
+from pathlib import Path
+
+from arena_async import CentrePointClient, Event, Mirror, Settled
+
+
+def first_rows(path: Path, count: int = 3) -> list[list[str]]:
+    """Read the head of a gzipped CSV."""
+    with gzip.open(path, "rt", newline="") as lines:
+        return [row for _, row in zip(range(count), csv.reader(lines), strict=False)]
+
+
+def tell(event: Event) -> None:
+    """Say what became of a file. It runs on the event loop, so it only prints."""
+    match event:
+        case Settled(outcome=outcome) if outcome.error is not None:
+            print(f"failed: {outcome.error}", file=sys.stderr)
+        case Settled(outcome=outcome):
+            print(f"{outcome.action}: {outcome.path}, verified by {outcome.verified_by}")
+
+
+async def main(study: int, folder: str) -> None:
+    """Sync the study, then read what is there."""
+    async with CentrePointClient.from_env() as centrepoint, Mirror(folder, observer=tell) as mirror:
+        report = await mirror.sync(centrepoint.datasets.files(study))
+        entries = [entry async for entry in mirror.entries()]
+    print(f"{len(entries)} files here, {report.bytes_written:,} bytes fetched")
+    for entry in entries[:3]:
+        for row in await asyncio.to_thread(first_rows, Path(folder, entry.path)):
+            print(row)
+    report.raise_for_failures()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(int(sys.argv[1]), sys.argv[2]))
