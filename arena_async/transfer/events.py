@@ -15,6 +15,7 @@ import enum
 import inspect
 import logging
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -26,7 +27,7 @@ from arena_async.errors import ArenaAsyncError, TransferError, TransfersFailedEr
 from arena_async.transfer.integrity import Proof
 from arena_async.transfer.threads import Threads, wait_to_end
 from arena_async.wire.contracts import RemoteFile
-from arena_async.wire.messages import printable
+from arena_async.wire.messages import printable, scrub
 
 __all__ = [
     "Action",
@@ -224,14 +225,15 @@ def as_error(error: Exception, *, file: str, attempts: int = 0) -> ArenaAsyncErr
         error.attempts = error.attempts or attempts
     if isinstance(error, ArenaAsyncError):
         return error
-    wrapped = TransferError(
-        f"{printable(file)}: it failed with an unexpected {type(error).__name__}. This is a fault of this library or "
-        "of a file set: please report it.",
+    # Not chained to it: somebody else's error may carry a signed address in its text.
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+    return TransferError(
+        f"{printable(file)}: it failed with an unexpected {type(error).__name__}{where}: {scrub(str(error))}. This is a "
+        "fault of this library or of a file set: please report it.",
         file=file,
         attempts=attempts,
     )
-    wrapped.__cause__ = error
-    return wrapped
 
 
 class Announcer:

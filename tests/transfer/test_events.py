@@ -1,0 +1,241 @@
+"""What observers are told, what they may do meanwhile, and what a report says."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import pickle
+import threading
+from pathlib import Path
+
+import pytest
+
+from arena_async.errors import (
+    IntegrityError,
+    QuotaExhaustedError,
+    StalledError,
+    TransferError,
+    TransfersFailedError,
+)
+from arena_async.transfer.events import (
+    Action,
+    Advanced,
+    Announcer,
+    Event,
+    Outcome,
+    Report,
+    Settled,
+    Started,
+    as_error,
+)
+from arena_async.wire.contracts import RemoteFile
+from arena_async.wire.messages import Secret
+
+FILE = RemoteFile(key="k", service="s", tenant="t", parts=(), stem="a")
+
+
+def advanced(done: int) -> Advanced:
+    """Make one event."""
+    return Advanced(file=FILE, bytes_done=done)
+
+
+async def test_a_plain_function_is_told_on_the_loop_and_in_order() -> None:
+    """At once, so that it may touch what belongs to the loop."""
+    told: list[tuple[Event, int]] = []
+    announcer = Announcer(lambda event: told.append((event, threading.get_ident())))
+
+    announcer.announce(Started(file=FILE, action=Action.FETCH))
+    announcer.announce(advanced(5))
+
+    assert told == [
+        (Started(file=FILE, action=Action.FETCH), threading.get_ident()),
+        (advanced(5), threading.get_ident()),
+    ]
+    await announcer.aclose()
+
+
+async def test_a_coroutine_function_is_awaited_one_event_after_the_other() -> None:
+    """The order is kept however long each takes."""
+    told: list[Event] = []
+    busy = 0
+
+    async def observer(event: Event) -> None:
+        nonlocal busy
+        busy += 1
+        assert busy == 1
+        await asyncio.sleep(0)
+        told.append(event)
+        busy -= 1
+
+    announcer = Announcer(observer)
+    for done in range(5):
+        announcer.announce(advanced(done))
+    await announcer.drain()
+
+    assert told == [advanced(done) for done in range(5)]
+    await announcer.aclose()
+
+
+async def test_an_observer_that_raises_is_logged_once_and_told_the_rest(caplog: pytest.LogCaptureFixture) -> None:
+    """CC11: the transfer does not notice."""
+    told = 0
+
+    def observer(_: Event) -> None:
+        nonlocal told
+        told += 1
+        raise ZeroDivisionError
+
+    announcer = Announcer(observer)
+    for done in range(3):
+        announcer.announce(advanced(done))
+    await announcer.aclose()
+
+    assert told == 3
+    assert [record.message for record in caplog.records] == [
+        "The observer failed; the transfers go on, and it is told further events."
+    ]
+
+
+async def test_a_coroutine_observer_that_raises_or_cancels_itself_is_told_the_rest() -> None:
+    """CC11, for coroutine functions."""
+    told: list[int] = []
+
+    async def observer(event: Event) -> None:
+        assert isinstance(event, Advanced)
+        told.append(event.bytes_done)
+        if event.bytes_done == 1:
+            raise asyncio.CancelledError
+        raise ZeroDivisionError
+
+    announcer = Announcer(observer)
+    for done in range(3):
+        announcer.announce(advanced(done))
+    await announcer.aclose()
+
+    assert told == [0, 1, 2]
+
+
+async def test_an_observer_that_blocks_once_is_called_on_a_thread_from_then_on(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The loop pays for one event at the most."""
+    now = 0.0
+    threads: list[int] = []
+
+    def observer(_: Event) -> None:
+        nonlocal now
+        now += 5.0
+        threads.append(threading.get_ident())
+
+    announcer = Announcer(observer, clock=lambda: now)
+    for done in range(3):
+        announcer.announce(advanced(done))
+    await announcer.drain()
+
+    assert threads[0] == threading.get_ident()
+    assert len(threads) == 3
+    assert threads[1] == threads[2] != threads[0]
+    assert ["thread of its own" in record.message for record in caplog.records] == [True]
+    await announcer.aclose()
+
+
+async def test_an_observer_that_never_comes_back_does_not_keep_anybody() -> None:
+    """What waits is bounded, and the end waits only so long."""
+    stuck = asyncio.Event()
+    told = 0
+
+    async def observer(_: Event) -> None:
+        nonlocal told
+        told += 1
+        await stuck.wait()
+
+    announcer = Announcer(observer, most=10, farewell=0.0)
+    for done in range(1000):
+        announcer.announce(advanced(done))
+    await asyncio.sleep(0)
+    settled = Settled(outcome=Outcome(FILE, Action.FETCH))
+    announcer.announce(settled)
+
+    assert len(announcer._waiting) <= 11
+    assert announcer._waiting[-1] == settled
+    await announcer.aclose()
+    assert told == 1
+
+
+async def test_nobody_is_told_after_the_end() -> None:
+    """Closing twice is harmless."""
+    told: list[Event] = []
+    announcer = Announcer(told.append)
+    await announcer.aclose()
+    await announcer.aclose()
+
+    announcer.announce(advanced(1))
+
+    assert told == []
+
+
+def test_a_report_sums_up() -> None:
+    """Failures, bytes and counts."""
+    good = Outcome(FILE, Action.FETCH, Path("a"), "length", 1, 100)
+    bad = Outcome(FILE, Action.REFRESH, None, "none", 3, 50, StalledError("slow"))
+    report = Report(outcomes=(good, bad))
+
+    assert report.failures == (bad,)
+    assert report.bytes_written == 150
+    assert report.counts[Action.KEEP] == 0
+
+
+def test_a_clean_report_raises_nothing() -> None:
+    """Nothing failed, nothing stopped it."""
+    Report(outcomes=(Outcome(FILE, Action.FETCH),)).raise_for_failures()
+
+
+def test_all_failures_come_in_one_group() -> None:
+    """With the error that stopped the run, once, even where it is a file's error too."""
+    slow, quota = StalledError("slow"), QuotaExhaustedError("used up")
+    report = Report(outcomes=(Outcome(FILE, Action.FETCH, error=slow),), error=quota, not_started=3)
+
+    with pytest.raises(TransfersFailedError, match="1 files failed and 3 were not started") as caught:
+        report.raise_for_failures()
+    assert caught.value.exceptions == (slow, quota)
+
+    with pytest.raises(TransfersFailedError) as caught:
+        Report(outcomes=(Outcome(FILE, Action.FETCH, error=slow),), error=slow).raise_for_failures()
+    assert caught.value.exceptions == (slow,)
+
+
+def test_an_error_of_ours_learns_its_file_and_another_is_wrapped() -> None:
+    """An outcome always holds an error of the library's tree."""
+    ours = IntegrityError("bad")
+    odd = ValueError("https://host/x?sig=secret")
+
+    assert as_error(ours, file="k", attempts=2) is ours
+    assert (ours.file, ours.attempts) == ("k", 2)
+    wrapped = as_error(odd, file="k")
+    assert isinstance(wrapped, TransferError)
+    assert "ValueError" in str(wrapped)
+    assert "secret" not in str(wrapped)
+
+
+def test_outcomes_and_events_can_be_pickled_and_show_no_link() -> None:
+    """They cross process borders without the link."""
+    file = RemoteFile(key="k", service="s", tenant="t", parts=(), stem="a", link=Secret("https://h/x?sig=secret"))
+    outcome = Outcome(file, Action.FETCH, Path("a"), error=StalledError("slow"))
+
+    assert "secret" not in repr(Settled(outcome=outcome))
+    assert b"secret" not in pickle.dumps(outcome)
+
+
+async def test_an_observer_left_far_behind_is_said_to_be(caplog: pytest.LogCaptureFixture) -> None:
+    """One line at the end, no complaint about coroutines that nobody awaited."""
+
+    async def observer(_: Event) -> None:
+        await asyncio.get_running_loop().create_future()
+
+    announcer = Announcer(observer, farewell=0.0)
+    announcer.announce(advanced(1))
+    announcer.announce(advanced(2))
+    with caplog.at_level(logging.WARNING):
+        await announcer.aclose()
+
+    assert "events behind" in caplog.text

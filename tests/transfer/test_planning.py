@@ -1,0 +1,458 @@
+"""What is decided about files, places, failures and plans, without touching anything."""
+
+from __future__ import annotations
+
+import errno
+import json
+from datetime import UTC, datetime
+from pathlib import PurePosixPath
+from typing import Any
+
+import attrs
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from arena_async.errors import (
+    ApiError,
+    AuthenticationError,
+    ClosedError,
+    ConfigurationError,
+    ConflictError,
+    ContentError,
+    DeadlineError,
+    DestinationBusyError,
+    DiskFullError,
+    IntegrityError,
+    LinkExpiredError,
+    NotFoundError,
+    PermissionDeniedError,
+    QuotaExhaustedError,
+    ServerError,
+    SourceChangedError,
+    StalledError,
+    StorageError,
+    ThrottledError,
+    TlsError,
+    TransportError,
+    UnsafeNameError,
+    UnsafeUrlError,
+)
+from arena_async.transfer.events import Action
+from arena_async.transfer.ledger import Entry
+from arena_async.transfer.planning import (
+    Move,
+    Plan,
+    PlannedFile,
+    RetryBudget,
+    Tries,
+    decide,
+    is_newer,
+    judge_failure,
+    layout_problem,
+    place,
+    twin_key,
+    twin_path,
+    worth_remembering,
+)
+from arena_async.transfer.storage import FileState
+from arena_async.wire.contracts import Price, RemoteFile
+from arena_async.wire.messages import Secret
+
+FILE = RemoteFile(
+    key="arena/1/a",
+    service="arena",
+    tenant="https://api.example:443 7",
+    parts=("arena", "extracts"),
+    stem="a",
+    extension=".zip",
+    name="A.zip",
+    change="c1",
+    fields={"extract": "e1", "run": "r1"},
+)
+ENTRY = Entry(key=FILE.key, path="arena/extracts/a.zip", size=10, mtime_ns=77, change="c1")
+THERE = FileState(size=10, mtime_ns=77)
+
+
+@pytest.mark.parametrize(
+    ("file", "entry", "on_disk", "action"),
+    [
+        ({}, None, None, Action.FETCH),
+        ({}, None, THERE, Action.FETCH),
+        ({}, {}, THERE, Action.KEEP),
+        ({}, {"state": "committing"}, THERE, Action.KEEP),
+        ({}, {}, None, Action.FETCH),
+        ({}, {}, FileState(size=11, mtime_ns=77), Action.REFRESH),
+        ({}, {}, FileState(size=10, mtime_ns=78), Action.REFRESH),
+        ({"change": "c2"}, {}, THERE, Action.REFRESH),
+        ({"change": ""}, {"change": ""}, THERE, Action.KEEP),
+        ({}, {"path": "elsewhere/a.zip"}, THERE, Action.FETCH),
+        ({"skip": "no content"}, None, None, Action.SKIP),
+        ({"skip": "no content"}, {}, THERE, Action.SKIP),
+        ({}, {"state": "skipped", "reason": "not yours"}, None, Action.SKIP),
+        ({"change": "c2"}, {"state": "skipped"}, None, Action.FETCH),
+    ],
+)
+def test_a_file_is_kept_only_with_proof(
+    file: dict[str, Any], entry: dict[str, Any] | None, on_disk: FileState | None, action: Action
+) -> None:
+    """Known, unchanged at the service, untouched on the disk, at the same place: all four, or it is fetched."""
+    known = None if entry is None else attrs.evolve(ENTRY, **entry)
+
+    decision = decide(attrs.evolve(FILE, **file), known, on_disk, path="arena/extracts/a.zip", ask_again=False)
+
+    assert decision.action is action
+
+
+def test_a_remembered_refusal_is_asked_again_on_request_only() -> None:
+    """The reason comes out of the ledger until somebody wants to know again."""
+    entry = attrs.evolve(ENTRY, state="skipped", reason="no content")
+
+    assert decide(FILE, entry, None, path="p", ask_again=False).reason == "no content"
+    assert decide(FILE, entry, None, path="p", ask_again=True).action is Action.FETCH
+
+
+def test_the_newer_row_is_told_by_its_change_mark() -> None:
+    """The vendor's name only decides between rows of the same change mark."""
+    assert is_newer("2024-05-02|b", "b", than=("2024-05-01|z", "z"))
+    assert not is_newer("2024-05-01|z", "z", than=("2024-05-02|b", "b"))
+    assert is_newer("", "b", than=("", "a"))
+    assert not is_newer("", "a", than=("", "a"))
+
+
+@pytest.mark.parametrize(
+    ("error", "linked", "remembered"),
+    [
+        (NotFoundError("x", status=404), False, True),
+        (PermissionDeniedError("x", status=403, code=3024), False, True),
+        (ApiError("x", status=400, code=3028), False, True),
+        (ApiError("x", status=410), False, True),
+        (ApiError("x", status=400), False, False),
+        (ApiError("x", status=400, code=3017, transient=True), False, False),
+        (ConflictError("x", status=409, code=1), False, False),
+        (AuthenticationError("x", status=401), False, False),
+        (QuotaExhaustedError("x", status=429), False, False),
+        (NotFoundError("x", status=404), True, False),
+        (PermissionDeniedError("x", status=403), True, False),
+        (TransportError("x"), False, False),
+        (ContentError("x"), False, False),
+    ],
+)
+def test_only_a_refusal_of_the_file_itself_is_remembered(error: Exception, *, linked: bool, remembered: bool) -> None:
+    """What a signed link refuses says something about the link, and what may pass is asked again."""
+    file = attrs.evolve(FILE, link=Secret("https://host/x?sig=s")) if linked else FILE
+
+    assert worth_remembering(error, file) is remembered
+
+
+# ------------------------------------------------------------------------------------------------------------- places
+
+
+def test_the_documented_layout_is_used_without_a_template() -> None:
+    """Folders, stem and extension come from the file."""
+    assert place(FILE) == PurePosixPath("arena/extracts/a.zip")
+
+
+def test_a_template_is_filled_with_identifying_fields() -> None:
+    """Each component is filled on its own."""
+    assert place(FILE, "{service}/{extract}-{run}/{stem}.zip") == PurePosixPath("arena/e1-r1/a.zip")
+
+
+def test_a_field_cannot_leave_its_component() -> None:
+    """NM14: what comes from data is cleaned after it was filled in."""
+    hostile = attrs.evolve(FILE, fields={"extract": "../../etc", "run": "/"})
+
+    path = place(hostile, "{extract}/{run}/{stem}.zip")
+
+    assert len(path.parts) == 3
+    assert not path.is_absolute()
+    assert ".." not in path.parts
+
+
+@pytest.mark.parametrize(
+    ("layout", "says"),
+    [
+        ("{extract!r}/x", "more than the name"),
+        ("{extract.__class__}", "more than the name"),
+        ("{extract[0]}", "more than the name"),
+        ("{extract:>10}", "more than the name"),
+        ("{}", "more than the name"),
+        ("{extract", "cannot be read"),
+        ("../{extract}", "empty folder"),
+        ("/{extract}", "empty folder"),
+        ("a//{extract}", "empty folder"),
+        ("fixed.zip", "no field"),
+    ],
+)
+def test_a_wrong_template_says_what_is_wrong(layout: str, says: str) -> None:
+    """It is refused before anything is fetched."""
+    assert says in (layout_problem(layout) or "")
+    with pytest.raises(ConfigurationError, match=says):
+        place(FILE, layout)
+
+
+def test_an_unknown_field_names_those_there_are() -> None:
+    """The sentence helps to write it right."""
+    with pytest.raises(ConfigurationError, match=r"\{subject\}.*extension, extract, run, service, stem"):
+        place(FILE, "{subject}/{stem}")
+
+
+def test_a_twin_gets_its_mark_before_the_extension() -> None:
+    """The mark is of the vendor's name, so it is the same on every run."""
+    path = twin_path(PurePosixPath("s/d.csv.gz"), "old_export.csv.gz", ".csv.gz")
+
+    assert path == PurePosixPath("s/d~1036be03.csv.gz")
+    assert twin_key("k", "old_export.csv.gz") == "k~1036be03"
+
+
+# ----------------------------------------------------------------------------------------------------------- failures
+
+
+def judge(error: Exception, tries: Tries | None = None, **facts: Any) -> Any:
+    """Judge with half of every wait."""
+    given = {"attempts": 5, "random": lambda: 0.5, **facts}
+    return judge_failure(error, tries or Tries(asked=1, fruitless=1), **given)
+
+
+@pytest.mark.parametrize(
+    ("error", "facts", "move", "stop", "drop"),
+    [
+        (TransportError("x"), {}, Move.AGAIN, None, False),
+        (StalledError("x"), {}, Move.AGAIN, None, False),
+        (DeadlineError("x"), {}, Move.AGAIN, None, False),
+        (ServerError("x", status=503, transient=True), {}, Move.AGAIN, None, False),
+        (ApiError("x", status=400, transient=True), {}, Move.AGAIN, None, False),
+        (ThrottledError("x", status=429), {}, Move.AGAIN, None, False),
+        (IntegrityError("cut"), {"missing": True}, Move.AGAIN, None, False),
+        (ServerError("x", status=501), {}, Move.GIVE_UP, None, False),
+        (ApiError("x", status=400, code=1), {}, Move.GIVE_UP, None, False),
+        (ConflictError("x", status=409), {}, Move.GIVE_UP, None, False),
+        (NotFoundError("x", status=404), {}, Move.GIVE_UP, None, True),
+        (TlsError("x"), {}, Move.GIVE_UP, None, False),
+        (UnsafeUrlError("x"), {}, Move.GIVE_UP, None, False),
+        (ValueError("x"), {}, Move.GIVE_UP, None, False),
+        (MemoryError(), {}, Move.GIVE_UP, None, False),
+        (IntegrityError("digest"), {}, Move.SPOILED, None, True),
+        (ContentError("html"), {}, Move.GIVE_UP, None, True),
+        (SourceChangedError("x"), {}, Move.RESTART, None, True),
+        (LinkExpiredError("x"), {}, Move.RENEW, None, False),
+        (PermissionDeniedError("x", status=403), {"linked": True}, Move.RENEW, None, False),
+        (PermissionDeniedError("x", status=403), {}, Move.GIVE_UP, None, False),
+        (AuthenticationError("x", stale_login=True, transient=True), {}, Move.AGAIN, None, False),
+        (AuthenticationError("x", stale_login=True), {}, Move.GIVE_UP, "service", False),
+        (QuotaExhaustedError("x"), {}, Move.GIVE_UP, "service", False),
+        (ClosedError("x"), {}, Move.GIVE_UP, "service", False),
+        (DiskFullError("x"), {}, Move.GIVE_UP, "disk", False),
+        (StorageError("x"), {}, Move.GIVE_UP, "disk", False),
+        (DestinationBusyError("x"), {}, Move.GIVE_UP, None, False),
+        (UnsafeNameError("x"), {}, Move.GIVE_UP, None, False),
+    ],
+)
+def test_each_failure_has_its_move(
+    error: Exception, facts: dict[str, Any], move: Move, stop: str | None, *, drop: bool
+) -> None:
+    """The first time it happens."""
+    recovery = judge(error, **facts)
+
+    assert (recovery.move, recovery.stop, recovery.drop) == (move, stop, drop)
+
+
+@pytest.mark.parametrize(
+    ("error", "tries", "facts"),
+    [
+        (TransportError("x"), Tries(asked=5, fruitless=5), {}),
+        (TransportError("x"), Tries(asked=50, fruitless=1), {}),
+        (SourceChangedError("x"), Tries(asked=3, restarts=2), {}),
+        (SourceChangedError("x"), Tries(asked=2, restarts=1), {"whole": True}),
+        (IntegrityError("x"), Tries(asked=2, spoiled=1), {}),
+        (LinkExpiredError("x"), Tries(asked=2, renewals=1), {}),
+        (PermissionDeniedError("x"), Tries(asked=2, renewals=1), {"linked": True}),
+        (AuthenticationError("x", stale_login=True, transient=True), Tries(asked=2, logins=1), {}),
+        (ThrottledError("x", retry_after=301.0), Tries(asked=1, fruitless=1), {}),
+        (LinkExpiredError("x"), Tries(asked=50), {}),
+    ],
+)
+def test_each_patience_has_an_end(error: Exception, tries: Tries, facts: dict[str, Any]) -> None:
+    """What was tried often enough is not tried again."""
+    assert judge(error, tries, **facts).move is Move.GIVE_UP
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ENOTDIR])
+def test_a_folder_that_is_forbidden_does_not_stop_the_others(code: int) -> None:
+    """The system said something about one place, not about the disk."""
+    error = StorageError("x")
+    error.__cause__ = OSError(code, "no")
+
+    assert judge(error).stop is None
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.EROFS, errno.ENOSPC])
+def test_a_broken_disk_stops_the_others(code: int) -> None:
+    """No other file could be written either."""
+    error = StorageError("x")
+    error.__cause__ = OSError(code, "no")
+
+    assert judge(error).stop == "disk"
+
+
+def test_a_wait_grows_and_has_full_jitter() -> None:
+    """Between 0 and a bound that doubles; the service's own wish wins when it is longer."""
+    waits = [judge(TransportError("x"), Tries(asked=n, fruitless=n)).wait for n in (1, 2, 3, 4)]
+
+    assert waits == [0.75, 1.0, 1.5, 2.5]
+    assert judge(TransportError("x"), random=lambda: 0.0).wait == 0.0
+    assert judge(ThrottledError("x", retry_after=17.0)).wait == 17.0
+    assert judge(ThrottledError("x", retry_after=300.0)).wait == 300.0
+
+
+def test_a_dead_idle_connection_is_tried_again_at_once_and_once() -> None:
+    """The server never saw the request; a second time in a row it is a failure like others."""
+    error = TransportError("x", unanswered_reuse=True)
+
+    assert judge(error).wait == 0.0
+    assert judge(error, Tries(asked=2, fruitless=2, lost=1)).wait > 0
+
+
+@pytest.mark.parametrize(
+    ("came", "progress", "total", "fruitless"),
+    [
+        (0, 0, None, 3),
+        (1, 1, None, 3),
+        (65_535, 65_535, 10**6, 3),
+        (65_536, 65_536, 10**6, 0),
+        (65_536, 65_536, 10**8, 3),
+        (10**6, 10**6, 10**8, 0),
+        (10**6, 0, 10**8, 3),
+    ],
+)
+def test_only_real_progress_resets_the_patience(came: int, progress: int, total: int | None, fruitless: int) -> None:
+    """TR49: a byte at a time is no progress, nor are bytes that came before."""
+    assert Tries(asked=3, fruitless=2).after(came=came, progress=progress, total=total).fruitless == fruitless
+
+
+def test_content_makes_a_new_link_and_a_new_login_possible_again() -> None:
+    """The counters of what is asked for once in a row start anew when bytes came."""
+    tries = Tries(asked=3, renewals=1, logins=1, lost=1, restarts=1, spoiled=1)
+
+    after = tries.after(came=1, progress=1, total=None)
+
+    assert (after.renewals, after.logins, after.lost, after.restarts, after.spoiled) == (0, 0, 0, 1, 1)
+
+
+FAILURES = st.sampled_from(
+    [
+        TransportError("x"),
+        TransportError("x", unanswered_reuse=True),
+        StalledError("x"),
+        ServerError("x", transient=True),
+        ThrottledError("x", retry_after=3.0),
+        IntegrityError("x"),
+        SourceChangedError("x"),
+        LinkExpiredError("x"),
+        AuthenticationError("x", stale_login=True, transient=True),
+    ]
+)
+
+
+@given(st.lists(st.tuples(FAILURES, st.integers(0, 10**6), st.booleans()), min_size=60, max_size=80), st.integers(1, 6))
+def test_no_sequence_of_failures_is_asked_for_ever(failures: list[tuple[Exception, int, bool]], attempts: int) -> None:
+    """Whatever happens, and however much comes each time, the requests for one file have a bound."""
+    tries = Tries()
+    for error, came, missing in failures:
+        tries = tries.asking().after(came=came, progress=came, total=None)
+        move = judge_failure(error, tries, attempts=attempts, missing=missing, linked=True, random=lambda: 0.5).move
+        if move is Move.GIVE_UP:
+            break
+        tries = attrs.evolve(
+            tries,
+            restarts=tries.restarts + (move is Move.RESTART),
+            spoiled=tries.spoiled + (move is Move.SPOILED),
+            renewals=tries.renewals + (move is Move.RENEW),
+        )
+    assert tries.asked <= 10 * attempts
+
+
+@given(st.integers(1, 2000), st.integers(1, 5))
+def test_when_everything_fails_the_requests_stay_near_the_files(files: int, attempts: int) -> None:
+    """TR50: at most 1.2 requests a file and a constant, however patient each file is."""
+    budget = RetryBudget(first=40.0)
+    requests = 0
+    for _ in range(files):
+        budget.begin("s")
+        requests += 1
+        for _ in range(attempts - 1):
+            if not budget.spend("s"):
+                break
+            requests += 1
+
+    assert requests <= 1.2 * files + 40
+
+
+def test_services_do_not_share_their_retries() -> None:
+    """One that is away leaves the other its own."""
+    budget = RetryBudget(first=1.0)
+
+    assert budget.spend("a")
+    assert not budget.spend("a")
+    assert budget.spend("b")
+
+
+# --------------------------------------------------------------------------------------------------------------- plans
+
+PLAN = Plan(
+    scope="arena/extracts/e1",
+    files=(
+        PlannedFile(key="k1", action=Action.FETCH, path="a/1.zip", size=10, name="1"),
+        PlannedFile(key="k2", action=Action.REFRESH, path="a/2.zip", size=20),
+        PlannedFile(key="k3", action=Action.GONE, path="a/3.zip", size=30, reason="it is no longer listed"),
+        PlannedFile(key="k4", action=Action.SKIP, path="a/4.zip", reason="no content"),
+    ),
+    kept=7,
+    whole=True,
+    price=Price(listing=2, per_file=1, remaining=900, resets_at=datetime(2026, 5, 1, 7, tzinfo=UTC)),
+    made_at=datetime(2026, 4, 30, 12, tzinfo=UTC),
+)
+
+
+def test_a_plan_counts_what_it_holds() -> None:
+    """Files to fetch, bytes and requests."""
+    assert PLAN.counts[Action.KEEP] == 7
+    assert PLAN.counts[Action.FETCH] == 1
+    assert [file.key for file in PLAN.to_fetch] == ["k1", "k2"]
+    assert PLAN.bytes_to_fetch == 30
+    assert PLAN.requests == 2
+    unknown = attrs.evolve(PLAN, files=(attrs.evolve(PLAN.files[0], size=None),))
+    assert unknown.bytes_to_fetch is None
+
+
+def test_a_plan_is_written_down_and_read_back() -> None:
+    """Plain JSON, nothing lost."""
+    assert Plan.from_json(PLAN.to_json()) == PLAN
+    assert json.loads(PLAN.to_json())["files"][0] == {
+        "key": "k1",
+        "action": "fetch",
+        "path": "a/1.zip",
+        "size": 10,
+        "name": "1",
+        "reason": "",
+    }
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{}",
+        "null",
+        '{"arena_async_plan": 1}',
+        '{"arena_async_plan": 2}',
+        PLAN.to_json().replace('"fetch"', '"steal"'),
+        PLAN.to_json().replace('"size": 10', '"size": "10"'),
+        PLAN.to_json().replace('"kept": 7', '"kept": true'),
+    ],
+)
+def test_what_is_no_plan_is_refused(text: str) -> None:
+    """With one error, before anything is done."""
+    with pytest.raises(ConfigurationError):
+        Plan.from_json(text)
