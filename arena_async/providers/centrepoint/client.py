@@ -75,6 +75,8 @@ class CentrePointClient:
         connector: Any = None,
         allow_http: bool = False,
     ) -> None:
+        if not isinstance(credentials, CentrePointCredentials):
+            raise ConfigurationError("CentrePointClient takes CentrePointCredentials(client_id, client_secret).")
         urls = _policy(base_url, auth_url, allow_http=allow_http)
         self._session = Session(
             CentrePointAuth(credentials=credentials, auth_url=auth_url),

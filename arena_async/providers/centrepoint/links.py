@@ -22,6 +22,7 @@ from arena_async.errors import (
     ServerError,
     SourceChangedError,
     ThrottledError,
+    UnsafeUrlError,
 )
 from arena_async.net.session import Session
 from arena_async.providers.centrepoint.dialect import http_date, retry_after
@@ -86,6 +87,7 @@ async def open_link(
 
     Raises:
         LinkExpiredError: The link is over, or is not known any more; a listing gives a new one.
+        UnsafeUrlError: The link leads where no link of the service leads.
         SourceChangedError: The content is not there any more; a listing gives what took its place.
         PermissionDeniedError: The file host refuses for another reason.
         ApiError: Another refusal; ``transient`` says whether it may work later.
@@ -105,6 +107,10 @@ async def open_link(
             file=file.key,
         )
     request = Request(method="GET", path=link.reveal(), scope=None, metered=False)
+    if not request.absolute:
+        raise UnsafeUrlError(
+            f"{shown(file)}: its link names no host, so it is not followed. The service has to give one."
+        )
     refusal = functools.partial(read_refusal, file=file, now=now())
     return await session.stream(request, offset=offset, validator=validator, read_error=refusal)
 

@@ -24,13 +24,14 @@ from arena_async.errors import (
     PermissionDeniedError,
     ServerError,
     SourceChangedError,
+    UnsafeUrlError,
 )
 from arena_async.options import RetryPolicy
 from arena_async.providers.centrepoint import CentrePointClient, CentrePointCredentials, DatasetFileSet
 from arena_async.providers.centrepoint.files import DatasetQuery
 from arena_async.providers.centrepoint.simulator import CentrePointSimulator
 from arena_async.simulator import faults
-from arena_async.wire.contracts import FileSet, OpenedFile
+from arena_async.wire.contracts import FileSet, OpenedFile, RemoteFile
 from arena_async.wire.messages import Secret
 
 PAYLOADS = Path(__file__).parents[2] / "payloads"
@@ -518,6 +519,32 @@ async def test_other_refusals_of_the_file_host_are_told_apart(
     assert len(simulator.seen("GET *", listener="files")) == 1
 
 
+@pytest.mark.parametrize(
+    "place",
+    [
+        "http://datafiles.actigraphcorp.com/x",
+        "http://127.0.0.1:1/x",
+        "https://127.0.0.1/x",
+        "https://[::1]/x",
+        "https://169.254.169.254/latest",
+        "https://10.0.0.7/x",
+        "https://u:p@datafiles.actigraphcorp.com/x",
+        "file:///etc/passwd",
+        "/x",
+        "//127.0.0.1/x",
+    ],
+)
+async def test_a_link_into_somebodys_network_is_not_followed(place: str) -> None:
+    """The real service has no business there; only a service on loopback may point to loopback."""
+    link = Secret(f"{place}?sig=PLANTED")
+    file = RemoteFile(key="k", service="centrepoint", tenant="t", parts=("centrepoint",), stem="s", link=link)
+    async with CentrePointClient(CentrePointCredentials("c", "s")) as client:
+        with pytest.raises(UnsafeUrlError) as caught:
+            await client.datasets.files(234).open(file)
+
+    assert "PLANTED" not in shown(caught.value)
+
+
 # Finding entries again
 
 
@@ -705,6 +732,14 @@ def test_a_setting_that_cannot_be_used_is_refused(options: dict[str, Any]) -> No
     """When the client is made."""
     with pytest.raises(ConfigurationError):
         CentrePointClient(CentrePointCredentials("c", "s"), **options)
+
+
+def test_credentials_of_another_kind_are_refused() -> None:
+    """A pair is not enough: it would show its secret."""
+    with pytest.raises(ConfigurationError) as caught:
+        CentrePointClient(("c", "planted-secret"))  # type: ignore[arg-type]
+
+    assert "planted-secret" not in str(caught.value)
 
 
 async def test_a_client_can_be_closed_twice_and_is_of_no_use_then(
