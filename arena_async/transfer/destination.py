@@ -164,11 +164,12 @@ class Destination:
         else:
             self.ledger = await MemoryLedger.open()
         try:
-            self.committer = Committer(self.storage, self.ledger, durability=self.options.durability)
-            await self.committer.recover()
+            durability, now = self.options.durability, self.timing.now
+            self.committer = Committer(self.storage, self.ledger, durability=durability, now=now)
+            recovered = await self.committer.recover()
             if self._remember or not remembers:
                 # Where a ledger lies that is not ours, its rows may still name partial files.
-                await self._desk.run(self.storage.sweep)
+                await self._desk.run(self.storage.sweep, keep=recovered.partials)
         except BaseException:
             await self.ledger.aclose()
             raise

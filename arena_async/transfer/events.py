@@ -229,8 +229,8 @@ def as_error(error: Exception, *, file: str, attempts: int = 0) -> ArenaAsyncErr
     frames = traceback.extract_tb(error.__traceback__)
     where = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
     return TransferError(
-        f"{printable(file)}: it failed with an unexpected {type(error).__name__}{where}: {scrub(str(error))}. This is a "
-        "fault of this library or of a file set: please report it.",
+        f"{printable(file)}: it failed with an unexpected {type(error).__name__}{where}: {scrub(str(error))}. This is "
+        "a fault of this library or of a file set: please report it.",
         file=file,
         attempts=attempts,
     )

@@ -70,10 +70,17 @@ class _Row:
     @property
     def sighting(self) -> Sighting:
         """What the ledger notes of it."""
-        return Sighting(key=self.key, name=self.file.name, change=self.file.change, path=str(self.path))
+        return Sighting(key=self.key, name=self.file.name, change=self.file.change, path=self.shown_path)
+
+    @property
+    def shown_path(self) -> str:
+        """The path as text; "" where no safe one can be made."""
+        return str(self.path) if self.path.parts else ""
 
     def as_twin(self) -> _Row:
         """Move it aside, for the newer row of its key."""
+        if self.refused is not None:
+            return attrs.evolve(self, key=twin_key(self.file.key, self.file.name), entry=None)
         path = twin_path(self.path, self.file.name, self.file.extension)
         return attrs.evolve(self, key=twin_key(self.file.key, self.file.name), path=path, entry=None)
 
@@ -256,7 +263,8 @@ class OutcomeStream:
             await end_tasks(self._reader)
             if self.whole and self._evicted and "disk" not in self._stopped:
                 await self._act_on(await self._settle_places(await self._find_evicted(), number, twins=True))
-            await self._destination.ledger.end_listing(self._scope, self.generation)
+            if self.whole:
+                await self._destination.ledger.end_listing(self._scope, self.generation)
         except Exception as error:  # noqa: BLE001 - raised when everything under way has its outcome
             self._failure = self._failure or error
         if self._reader is not None:

@@ -111,8 +111,8 @@ class MemoryFiles:
     """
     Files out of memory.
 
-    ``asked`` holds every request for content in order, ``found`` the keys of each look-up, ``listings`` how often it was
-    walked.
+    ``asked`` holds every request for content in order, ``found`` the keys of each look-up, ``listings`` how often it
+    was walked.
 
     Args:
         rows: What is listed, in order; or a callable that gives it anew each time.
@@ -281,8 +281,8 @@ class SocketFiles:
     """
     Files over real sockets, one connection each.
 
-    A 403 whose body says ``expired`` is a link that is over; everything else is typed by its status. ``links`` gives the
-    target of each key; :meth:`find` gives entries whose link is the one there now.
+    A 403 whose body says ``expired`` is a link that is over; everything else is typed by its status. ``links`` gives
+    the target of each key; :meth:`find` gives entries whose link is the one there now.
 
     Args:
         base_url: Where the server listens.
