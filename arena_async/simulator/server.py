@@ -239,6 +239,7 @@ class SimulatedService:
         self._plans: list[_Plan] = []
         self._table: dict[tuple[str, int], list[tuple[Route, re.Pattern[str]]]] = {}
         self._closing: asyncio.Event | None = None
+        self._stirred = asyncio.Event()
 
     # ------------------------------------------------------------------ what a simulator gives
 
@@ -300,6 +301,16 @@ class SimulatedService:
         self._plans.clear()
         self.most_in_flight = self.in_flight
 
+    async def until(self, condition: Callable[[], object]) -> None:
+        """Wait until ``condition()`` holds; it is looked at whenever a request arrives and whenever one is done with."""
+        while not condition():
+            await self._stirred.wait()
+
+    def _stir(self) -> None:
+        """Let those who wait for a condition look at it again."""
+        self._stirred.set()
+        self._stirred = asyncio.Event()
+
     # ------------------------------------------------------------------ life
 
     async def start(self) -> Self:
@@ -358,9 +369,11 @@ class SimulatedService:
             self.log.append(seen)
             call = Call(seen=seen, headers=seen.headers)
             self.admit(call)
+            self._stir()
             return await self._respond(request, call, self._next_fault(seen), _Entry(self.log, place, seen))
         finally:
             self.in_flight -= 1
+            self._stir()
 
     async def _read(self, listener: str, request: web.BaseRequest) -> Seen:
         """Take a request off the wire."""
