@@ -17,98 +17,93 @@ pytestmark = pytest.mark.process
 TESTS = Path(__file__).parent
 
 
-def run_tests(folder: Path, text: str, *, ci: str = "") -> str:
-    """Run a file of tests under our conftest and give what pytest says."""
-    file = folder / "test_sample.py"
-    file.write_text(textwrap.dedent(text), encoding="utf-8")
-    options = ["-p", "conftest", "-c", str(TESTS.parent / "pyproject.toml"), "--rootdir", str(folder), "-q", str(file)]
-    environment = {
-        **os.environ,
-        "CI": ci,
-        "PYTHONPATH": os.pathsep.join([str(TESTS), str(TESTS / "support")]),
-        "PYTEST_ADDOPTS": "-p no:cacheprovider -p no:arena_async",
-    }
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", *options],
-        env=environment,
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-    return done.stdout + done.stderr
-
-
-def test_a_test_that_leaves_a_task_fails(tmp_path: Path) -> None:
-    """A task that nobody ended is an error of the test that started it."""
-    said = run_tests(
-        tmp_path,
-        """
+SAMPLES = {
+    "test_sample.py": """
         import asyncio
+        import socket
+
+        import pytest
 
         kept = []
 
         async def test_forgets_a_task():
             kept.append(asyncio.create_task(asyncio.Event().wait(), name="forgotten"))
             await asyncio.sleep(0)
-        """,
-    )
-
-    assert "1 passed, 1 error" in said
-    assert "name='forgotten'" in said
-
-
-def test_a_test_that_leaves_a_socket_fails(tmp_path: Path) -> None:
-    """A socket that nobody closed is an error of the test that opened it."""
-    said = run_tests(
-        tmp_path,
-        """
-        import socket
-
-        kept = []
 
         def test_forgets_a_socket():
             kept.append(socket.socket())
-        """,
-    )
-
-    assert "1 passed, 1 error" in said
-    assert "open: socket:" in said
-
-
-@pytest.mark.parametrize(("ci", "ending"), [("", "1 skipped"), ("true", "1 failed")])
-def test_a_skip_nobody_explained_is_a_failure_in_ci_only(tmp_path: Path, ci: str, ending: str) -> None:
-    """Where CI is set, a skip without an entry in the table of allowed ones fails."""
-    said = run_tests(
-        tmp_path,
-        """
-        import pytest
 
         def test_does_not_run():
             pytest.skip("no reason at all")
         """,
-        ci=ci,
-    )
-
-    assert ending in said
-    assert "no reason at all" in said
-
-
-@pytest.mark.parametrize(("ci", "ending"), [("", "1 skipped"), ("true", "1 error")])
-def test_a_skipped_file_counts_like_a_skipped_test(tmp_path: Path, ci: str, ending: str) -> None:
-    """A file that skips itself as a whole does not get past the rule."""
-    said = run_tests(
-        tmp_path,
-        """
+    "test_skipped_file.py": """
         import pytest
 
         pytest.skip("no such system", allow_module_level=True)
         """,
-        ci=ci,
-    )
+}
 
-    assert ending in said
+
+@pytest.fixture(scope="module", params=["", "true"])
+def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[bool, str]:
+    """Run two files of bad tests under our conftest; say whether CI was set, and what pytest printed."""
+    folder = tmp_path_factory.mktemp("samples")
+    for name, text in SAMPLES.items():
+        (folder / name).write_text(textwrap.dedent(text), encoding="utf-8")
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-p",
+            "conftest",
+            "-c",
+            str(TESTS.parent / "pyproject.toml"),
+            "-v",
+            str(folder),
+        ],
+        env={
+            **os.environ,
+            "CI": request.param,
+            "PYTHONPATH": os.pathsep.join([str(TESTS), str(TESTS / "support")]),
+            "PYTEST_ADDOPTS": "-p no:cacheprovider -p no:arena_async --continue-on-collection-errors",
+        },
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    return bool(request.param), done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "left"), [("test_forgets_a_task", "name='forgotten'"), ("test_forgets_a_socket", "open: socket:")]
+)
+def test_a_test_that_leaves_something_behind_fails(run: tuple[bool, str], name: str, left: str) -> None:
+    """A task that nobody ended and a socket that nobody closed are errors of the test that passed before."""
+    _, said = run
+
+    assert f"::{name} PASSED" in said
+    assert f"::{name} ERROR" in said
+    assert left in said
+
+
+def test_a_skip_that_nobody_explained_is_a_failure_in_ci_only(run: tuple[bool, str]) -> None:
+    """Where CI is set, a skip without an entry in the table of allowed ones fails."""
+    ci, said = run
+
+    assert ("::test_does_not_run FAILED" in said) is ci
+    assert ("::test_does_not_run SKIPPED" in said) is not ci
+    assert "no reason at all" in said
+
+
+def test_a_skipped_file_counts_like_a_skipped_test(run: tuple[bool, str]) -> None:
+    """A file that skips itself as a whole does not get past the rule."""
+    ci, said = run
+
+    assert ("ERROR test_skipped_file.py" in said) is ci
+    assert "no such system" in said
 
 
 async def test_mocked_answers_work_with_the_aiohttp_in_use(mocked_http: aioresponses) -> None:

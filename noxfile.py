@@ -1,0 +1,179 @@
+"""
+Every gate of the project.
+
+``nox`` runs the default ones; ``nox -l`` lists all; ``nox -s tests-3.12 -- tests/wire`` narrows one. Interpreters that
+are not there are skipped, and nothing is downloaded but packages.
+"""
+
+from __future__ import annotations
+
+import email
+import re
+import tarfile
+import zipfile
+from pathlib import Path
+
+import nox
+from packaging.requirements import Requirement
+
+nox.needs_version = ">=2024.10"
+nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.download_python = "never"
+nox.options.error_on_missing_interpreters = False
+nox.options.reuse_existing_virtualenvs = True
+nox.options.sessions = ["lint", "types", "tests", "readme", "build", "lowest"]
+
+PROJECT = nox.project.load_toml("pyproject.toml")
+PYTHONS = nox.project.python_versions(PROJECT)
+TEST_TOOLS = ("aioresponses", "hypothesis", "pytest", "pytest-asyncio", "trustme")
+
+#: Without it, a child process started in the checkout would import the checkout and not what was installed.
+INSTALLED = {"PYTHONSAFEPATH": "1"}
+
+
+def declared(*extras: str) -> dict[str, Requirement]:
+    """Give what pyproject.toml asks for, by name: the base, and the extras named."""
+    lines = list(PROJECT["project"]["dependencies"])
+    for extra in extras:
+        lines += PROJECT["project"]["optional-dependencies"][extra]
+    found = {requirement.name: requirement for requirement in map(Requirement, lines)}
+    found.pop("arena-async", None)
+    return found
+
+
+def install_with_tools(session: nox.Session, *, constraints: Path | None = None) -> None:
+    """Build the package, install it as users do, and the test tools beside it."""
+    tools = declared("dev")
+    limits = ["--constraint", str(constraints)] if constraints else []
+    session.install(".[cli,fast]", *(str(tools[name]) for name in TEST_TOOLS), *limits)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style, format and the directions of imports."""
+    tools = declared("dev")
+    session.install(str(tools["ruff"]), str(tools["import-linter"]))
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+    # It reads the sources and imports none of them, so nothing else has to be installed.
+    session.run("lint-imports", "--no-cache", env={"PYTHONPATH": "."}, silent=False)
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """The package and the use of its public names, strictly."""
+    session.install("-e", ".[dev]")
+    session.run("mypy")
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    """The tests, against the package as it gets installed, on every Python there is."""
+    install_with_tools(session)
+    session.run("pytest", *session.posargs, env=INSTALLED)
+
+
+@nox.session
+def lowest(session: nox.Session) -> None:
+    """The tests, with the oldest release of everything that pyproject.toml asks for by name."""
+    constraints = Path(session.create_tmp()) / "lowest.txt"
+    constraints.write_text("\n".join(floors("cli", "fast", "dev")) + "\n", encoding="utf-8")
+    install_with_tools(session, constraints=constraints)
+    session.run("pytest", *session.posargs, env=INSTALLED)
+
+
+def floors(*extras: str) -> list[str]:
+    """Pin every requirement that has a floor to it."""
+    return [
+        f"{requirement.name}=={specifier.version}"
+        for requirement in declared(*extras).values()
+        for specifier in requirement.specifier
+        if specifier.operator == ">="
+    ]
+
+
+@nox.session
+def readme(session: nox.Session) -> None:
+    """What README.md shows, run as it stands there."""
+    install_with_tools(session)
+    session.run("pytest", "-m", "readme", *session.posargs, env=INSTALLED)
+
+
+@nox.session
+def real(session: nox.Session) -> None:
+    """Against a real web server (nginx has to be installed)."""
+    install_with_tools(session)
+    session.run("pytest", "-m", "real", *session.posargs, env=INSTALLED)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """The benchmarks: one table; ``-- --json`` for one object a line."""
+    session.install(".[cli,fast]")
+    session.run("python", "-m", "benchmarks", *session.posargs)
+
+
+@nox.session
+def build(session: nox.Session) -> None:
+    """Wheel and source distribution: what is in them, and what is not; and that the wheel works without extras."""
+    folder = Path(session.create_tmp()) / "dist"
+    session.install("build")
+    session.run("python", "-m", "build", "--outdir", str(folder), silent=True)
+    (wheel,) = folder.glob(f"*-{PROJECT['project']['version']}-*.whl")
+    (source,) = folder.glob(f"*-{PROJECT['project']['version']}.tar.gz")
+    faults = [*wheel_faults(wheel), *source_faults(source)]
+    if faults:
+        session.error("\n".join(faults))
+
+    session.install("--force-reinstall" if session.venv_backend == "virtualenv" else "--reinstall", str(wheel))
+    session.run(
+        "python", "-P", "-c", "import arena_async; [getattr(arena_async, name) for name in arena_async.__all__]"
+    )
+    session.run("python", "-P", "-m", "arena_async", "--help", success_codes=[2])
+    session.install(f"{wheel}[cli]")
+    session.run("arena-async", "--help", silent=True)
+
+
+def wheel_faults(wheel: Path) -> list[str]:
+    """Say what is wrong with a wheel, one line each."""
+    sources = {path.as_posix() for path in Path("arena_async").rglob("*") if path.suffix in (".py", ".typed")}
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+        (metadata,) = (name for name in names if name.endswith(".dist-info/METADATA"))
+        stated = email.message_from_bytes(archive.read(metadata))
+    home = metadata.removesuffix("METADATA")
+    packaged = {name for name in names if not name.startswith(home)}
+    expected = {
+        "Name": "arena-async",
+        "Version": PROJECT["project"]["version"],
+        "License-Expression": "MIT",
+        "Requires-Python": PROJECT["project"]["requires-python"],
+        "Description-Content-Type": "text/markdown",
+    }
+    return [
+        *(f"{wheel.name} lacks {name}" for name in sorted(sources - packaged)),
+        *(f"{wheel.name} has {name}, which is not of the package" for name in sorted(packaged - sources)),
+        *(
+            f"{wheel.name} lacks {name}"
+            for name in ("licenses/LICENSE", "entry_points.txt")
+            if home + name not in names
+        ),
+        *(f"{wheel.name}: {key} is {stated[key]!r}" for key, value in expected.items() if stated[key] != value),
+        *(
+            f"{wheel.name}: extra {extra} is not declared"
+            for extra in ("cli", "dev", "fast")
+            if extra not in (stated.get_all("Provides-Extra") or ())
+        ),
+    ]
+
+
+def source_faults(source: Path) -> list[str]:
+    """Say what is wrong with a source distribution, one line each."""
+    with tarfile.open(source) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    junk = re.compile(r"(^|/)(\.venv|\.nox|\.git|__pycache__|\.[a-z_]+_cache|\.hypothesis)(/|$)|\.pyc$")
+    wanted = ("LICENSE", "README.md", "CHANGELOG.md", "noxfile.py", "tests/conftest.py", "arena_async/py.typed")
+    return [
+        *(f"{source.name} lacks {name}" for name in wanted if name not in names),
+        *(f"{source.name} has {name}" for name in sorted(names) if junk.search(name)),
+    ]
