@@ -114,7 +114,12 @@ async def run_on_terminal(
 
     try:
         child = await asyncio.create_subprocess_exec(
-            *arguments, stdin=secondary, stdout=secondary, stderr=secondary, env=dict(environment), start_new_session=True
+            *arguments,
+            stdin=secondary,
+            stdout=secondary,
+            stderr=secondary,
+            env=dict(environment),
+            start_new_session=True,
         )
         os.close(secondary)
         loop.add_reader(primary, read)
