@@ -35,6 +35,7 @@ from urllib.parse import quote, urlencode, urljoin
 import aiohttp
 import attrs
 from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.connector import Connection
 from yarl import URL
 
 from arena_async.errors import (
@@ -743,7 +744,7 @@ class _Wire:
         lane: str | None = None
         if not repeatable and self._borrowed is not None:
             # Naming the host once more changes nothing but the key in the pool of the caller's connector, so that no
-            # idle connection is found; and one that is closed by both sides is never put back.
+            # idle connection is found; and none is put back there.
             headers, lane = _Sent(headers, Connection="close"), url.host
         return await self._session(fresh=not repeatable).request(
             outgoing.method,
@@ -760,24 +761,27 @@ class _Wire:
 
     def _session(self, *, fresh: bool) -> aiohttp.ClientSession:
         """Open the client at its first use, on the loop that runs then."""
-        if fresh and self._borrowed is None:
-            self._fresh = self._fresh or self._new_session(self._new_connector(force_close=True))
-            return self._fresh
-        connector = self._borrowed or (None if self._pooled else self._new_connector(force_close=False))
-        self._pooled = self._pooled or self._new_session(connector)
-        return self._pooled
+        session = self._fresh if fresh else self._pooled
+        if session is None:
+            session = self._new_session(self._borrowed or self._new_connector(force_close=fresh), fresh=fresh)
+            if fresh:
+                self._fresh = session
+            else:
+                self._pooled = session
+        return session
 
     def _new_connector(self, *, force_close: bool) -> aiohttp.TCPConnector:
         resolver = _CheckedResolver(self._urls, self.own_hosts)
         return aiohttp.TCPConnector(resolver=resolver, force_close=force_close, limit=_MOST_CONNECTIONS)
 
-    def _new_session(self, connector: aiohttp.BaseConnector | None) -> aiohttp.ClientSession:
+    def _new_session(self, connector: aiohttp.BaseConnector, *, fresh: bool) -> aiohttp.ClientSession:
         limits = self._timeouts
         return aiohttp.ClientSession(
             connector=connector,
             connector_owner=self._borrowed is None,
             cookie_jar=aiohttp.DummyCookieJar(),
             trust_env=False,
+            response_class=_LastResponse if fresh else aiohttp.ClientResponse,
             middlewares=(_never_twice,),
             trace_configs=[self._trace()],
             # Seconds for whole bodies are nobody's business here; those between two pieces are measured by the reader.
@@ -838,6 +842,15 @@ class _CheckedResolver(AbstractResolver):
     async def close(self) -> None:
         """Close the resolver below."""
         await self._inner.close()
+
+
+class _LastResponse(aiohttp.ClientResponse):
+    """An answer after which its connection is closed, whatever the server says about it."""
+
+    async def start(self, connection: Connection) -> aiohttp.ClientResponse:
+        if connection.protocol is not None:
+            connection.protocol.force_close()
+        return await super().start(connection)
 
 
 async def _never_twice(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:

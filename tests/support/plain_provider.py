@@ -1,0 +1,120 @@
+"""
+The smallest provider there can be, for tests of the network room: it logs in, spells pages and reads refusals.
+
+``POST /login`` gives ``{"id": ..., "idle": ..., "lifetime": ...}``, the credential goes into the header ``Session-Id``,
+``PUT /logout`` ends it, lists are ``{"count": ..., "results": [...]}``, and ``X-Remaining`` / ``X-Resets-At`` tell the
+allowance.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+from arena_async.errors import (
+    AccountLockedError,
+    ApiError,
+    AuthenticationError,
+    DecodeError,
+    PermissionDeniedError,
+    QuotaExhaustedError,
+    ServerError,
+    ThrottledError,
+)
+from arena_async.net.session import Session
+from arena_async.options import RetryPolicy
+from arena_async.wire.contracts import Credential
+from arena_async.wire.messages import Headers, Request, Response, Secret
+from arena_async.wire.paging import ListShape, Page, PageRequest
+from arena_async.wire.quota import DailyAllowance, Gate, Quota
+
+__all__ = ["PASSWORD", "PlainAuth", "PlainDialect", "new_session"]
+
+PASSWORD = "pass-canary-77"
+#: Tries again at once, so that no test waits.
+EAGER = RetryPolicy(wait_initial=0, wait_jitter=0)
+
+
+class PlainAuth:
+    """Logs in with a password."""
+
+    def __init__(self, login_url: str = "/login") -> None:
+        self._login_url = login_url
+
+    def login(self, scope: str) -> Request:
+        return Request(method="POST", path=self._login_url, json={"password": PASSWORD, "scope": scope}, scope=None)
+
+    def read_login(self, response: Response) -> Credential:
+        if response.status != 200:
+            raise _login_refused(response)
+        payload = json.loads(response.body)
+        if not isinstance(payload.get("id"), str):
+            raise DecodeError("The answer to the login has no id.")
+        return Credential(
+            headers=(("Session-Id", Secret(payload["id"])),),
+            idle_lifetime=payload.get("idle"),
+            lifetime=payload.get("lifetime"),
+            request_limit=payload.get("limit"),
+        )
+
+    def logout(self, credential: Credential) -> Request | None:
+        return Request(method="PUT", path="/logout", metered=False)
+
+
+def _login_refused(response: Response) -> ApiError:
+    if response.status == 423:
+        at = datetime.fromisoformat(json.loads(response.body)["until"])
+        return AccountLockedError("Locked.", status=423, retry_at=at)
+    if response.status >= 500:
+        return ServerError("Away.", status=response.status, transient=True)
+    return AuthenticationError("The login was refused.", status=response.status)
+
+
+class PlainDialect:
+    """Spells pages, allowance and refusals."""
+
+    def page_params(self, asked: PageRequest) -> tuple[tuple[str, str], ...]:
+        return (("offset", str(asked.offset)), ("limit", str(asked.limit)))
+
+    def read_page(self, payload: Any, asked: PageRequest, shape: ListShape) -> Page:
+        if not isinstance(payload, dict) or not isinstance(payload.get("results"), list):
+            raise DecodeError("It is no page.")
+        return Page(
+            items=tuple(payload["results"]),
+            offset=asked.offset,
+            limit=asked.limit,
+            total=payload.get("count"),
+            echoed_offset=payload.get("offset"),
+            echoed_limit=payload.get("limit"),
+        )
+
+    def read_quota(self, headers: Headers) -> Quota | None:
+        remaining, resets_at = headers.get("X-Remaining"), headers.get("X-Resets-At")
+        if remaining is None:
+            return None
+        return Quota(
+            remaining=int(remaining), resets_at=datetime.fromisoformat(resets_at).astimezone(UTC) if resets_at else None
+        )
+
+    def read_error(self, request: Request, response: Response) -> ApiError:
+        status, line = response.status, request.line
+        if status == 401:
+            return AuthenticationError(f"{line}: 401.", status=401, stale_login=True, request=line)
+        if status == 403:
+            return PermissionDeniedError(f"{line}: 403.", status=403, request=line)
+        if status == 429 and b"4084" in response.body:
+            quota = self.read_quota(response.headers)
+            resets_at = quota.resets_at if quota else None
+            return QuotaExhaustedError(f"{line}: used up.", status=429, code=4084, resets_at=resets_at, remaining=0)
+        if status == 429:
+            return ThrottledError(f"{line}: too fast.", status=429, request=line, transient=True)
+        if status in (500, 502, 503, 504):
+            return ServerError(f"{line}: {status}.", status=status, request=line, transient=True)
+        return ApiError(f"{line}: {status}.", status=status, request=line)
+
+
+def new_session(base_url: str, *, gate: Gate | None = None, auth: PlainAuth | None = None, **options: Any) -> Session:
+    """Build a session for the plain provider that tries again without waiting."""
+    options.setdefault("retry", EAGER)
+    return Session(auth or PlainAuth(), PlainDialect(), gate or DailyAllowance(), base_url=base_url, **options)
