@@ -1,7 +1,8 @@
 """
 Every sample body of the vendor's pages, decoded completely.
 
-Each key is asserted on the model or among the unknown ones. Where a sample is no valid JSON, or contradicts itself, the test says how it was read.
+Each key is asserted on the model or among the unknown ones. Where a sample is no valid JSON, or contradicts itself,
+the test says how it was read.
 """
 
 from __future__ import annotations
