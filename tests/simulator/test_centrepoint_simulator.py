@@ -482,7 +482,7 @@ def test_a_service_can_have_as_many_files_as_are_ordered() -> None:
     assert len(simulator.files) == len(set(simulator.files)) == 2_401
     assert len({key.path.casefold() for key in simulator.files}) == 2_401
     assert len(simulator.subjects) == 201
-    assert simulator.files[0].path == f"centrepoint/study-234/program-{PROGRAM}/subject-10821/ActivityDaily8.csv.gz"
+    assert simulator.files[0].path == f"centrepoint/study-234/program-{PROGRAM}/subject-10821/activitydaily8.csv.gz"
 
 
 async def test_a_description_has_what_a_client_needs(simulator: CentrePointSimulator) -> None:

@@ -193,12 +193,13 @@ def remote_file(row: DatasetFile, *, tenant: str, now: datetime) -> RemoteFile:
         tenant: Whose files these are.
         now: When the row was listed (aware), to judge the end of its link.
     """
-    program = row.study_program_id.casefold()
+    # One key, one place: the service means the same by every case, and its own paths have the lower one.
+    program, data_set = row.study_program_id.casefold(), row.data_set_name.casefold()
     fields = {
         "study": str(row.study_id),
         "program": program,
         "subject": str(row.subject_id),
-        "data_set": row.data_set_name,
+        "data_set": data_set,
         "format": row.file_format or "csv",
     }
     changed = row.modified_date
@@ -207,7 +208,7 @@ def remote_file(row: DatasetFile, *, tenant: str, now: datetime) -> RemoteFile:
         service=SERVICE,
         tenant=tenant,
         parts=(SERVICE, f"study-{row.study_id}", f"program-{program}", f"subject-{row.subject_id}"),
-        stem=row.data_set_name,
+        stem=data_set,
         extension=_extension(row),
         name=row.file_name,
         size=None,

@@ -60,8 +60,8 @@ class FileKey:
     @property
     def path(self) -> str:
         """Where the documented layout has it, below the folder of a mirror."""
-        folders = f"centrepoint/study-{self.study}/program-{self.program}/subject-{self.subject}"
-        return f"{folders}/{self.data_set}.csv.gz"
+        folders = f"centrepoint/study-{self.study}/program-{self.program.lower()}/subject-{self.subject}"
+        return f"{folders}/{self.data_set.lower()}.csv.gz"
 
 
 @attrs.frozen

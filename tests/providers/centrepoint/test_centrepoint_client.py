@@ -597,7 +597,7 @@ async def test_without_a_total_the_first_page_shows_the_way() -> None:
     """One page tells how long the list is; three subjects of 400 are then asked for alone."""
     async with CentrePointSimulator(subjects=400, file_size=100) as simulator, client_of(simulator) as client:
         listed = {file.stem: file async for file in client.datasets.files(234, subject=10821)}
-        keys = [listed["ActivityDaily8"].key.rpartition("/")[0] + f"/{subject}" for subject in (10821, 10921, 11020)]
+        keys = [listed["activitydaily8"].key.rpartition("/")[0] + f"/{subject}" for subject in (10821, 10921, 11020)]
         simulator.clear()
 
         found = await client.datasets.files(234).find(keys)
