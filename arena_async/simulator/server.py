@@ -302,7 +302,7 @@ class SimulatedService:
         self.most_in_flight = self.in_flight
 
     async def until(self, condition: Callable[[], object]) -> None:
-        """Wait until ``condition()`` holds; it is looked at whenever a request arrives and whenever one is done with."""
+        """Wait until ``condition()`` holds; it is looked at whenever a request arrives or is done with."""
         while not condition():
             await self._stirred.wait()
 

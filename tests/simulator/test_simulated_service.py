@@ -103,7 +103,8 @@ async def test_a_multipart_body_comes_apart_byte_for_byte() -> None:
     """Names, file names, types and bytes of the parts survive, line ends inside them included."""
     form = (
         b'--xx\r\nContent-Disposition: form-data; name="submitContent"; filename="a.csv"\r\n'
-        b'Content-Type: text/csv\r\n\r\na,b\r\n1,2\r\n\r\n--xx\r\nContent-Disposition: form-data; name="commit"\r\n\r\ntrue\r\n--xx--\r\n'
+        b"Content-Type: text/csv\r\n\r\na,b\r\n1,2\r\n\r\n"
+        b'--xx\r\nContent-Disposition: form-data; name="commit"\r\n\r\ntrue\r\n--xx--\r\n'
     )
     async with Shop() as shop:
         kind = {"Content-Type": "multipart/form-data; boundary=xx"}
