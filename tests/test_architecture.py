@@ -1,0 +1,202 @@
+"""The rules of the house that no linter knows; the directions of imports are held by import-linter (pyproject.toml)."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+import arena_async
+
+PACKAGE = Path(arena_async.__file__).parent
+MODULES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
+
+MOST_LINES = 400
+MOST_LINES_OF_A_FUNCTION = 60
+
+#: Modules that are longer, each with the reason why it is one room all the same.
+LONG_MODULES = {
+    "net/session.py": "The request loop, the login and the redirects share one state: whose credential may go where.",
+    "providers/arena/dialect.py": "A table of refusals, and the vendor's two spellings of nearly everything.",
+    "providers/arena/files.py": "Three sets of one shape: what they share and where they differ is seen side by side.",
+    "providers/arena/models.py": "A list of documented values, mostly fields.",
+    "providers/arena/simulated.py": "A list of the things a workspace holds, mostly fields and samples.",
+    "providers/arena/simulator.py": "One service: its endpoints follow each other like the vendor's pages.",
+    "providers/centrepoint/files.py": "One set: listing it, finding in it and renewing its links rest on the same rows.",
+    "providers/centrepoint/simulator.py": "One service: its endpoints follow each other like the vendor's pages.",
+    "simulator/server.py": "The one HTTP service below both simulators; a fault may strike at any of its steps.",
+    "transfer/fetching.py": "The loop over one body: its states refer to each other.",
+    "transfer/integrity.py": "Readers of gzip and zip, kept from each other's sight by their names.",
+    "transfer/ledger.py": "Two ledgers with the same verbs, and the statements of one schema.",
+    "transfer/mirror.py": "Four verbs over one folder.",
+    "transfer/planning.py": "Every decision about a file, and the plan as a value that can be written down.",
+    "transfer/pool.py": "Feeder, slots and stream of one run share its bookkeeping.",
+    "transfer/storage.py": "The only door to the disk: the order of its system calls is the promise.",
+    "wire/decoding.py": "The only door to cattrs: every rule of the wire stands here.",
+}
+
+#: Functions that are longer, each with the reason why it reads better in one piece.
+LONG_FUNCTIONS: dict[tuple[str, str], str] = {}
+
+#: Who may look at the environment besides ``from_env``, and for what.
+ENVIRONMENT = {
+    "cli/app.py": "A settings file stands before the environment that is handed to `from_env`.",
+    "cli/output.py": "NO_COLOR and TERM say what the terminal can show.",
+}
+
+#: Who may touch the file system besides the storage of the transfer room, and for what.
+FILES = {
+    "transfer/storage.py": "The door.",
+    "cli/output.py": "Standard output is pointed at nothing when its reader has gone.",
+    "cli/demo.py": "Without a folder of the user's, the show gets one of its own.",
+    "cli/settings.py": "The settings file that the user names.",
+}
+FILE_CALLS = {
+    *("open", "open_code", "os.open", "io.open"),
+    *(f"os.{name}" for name in ("link", "listdir", "makedirs", "mkdir", "remove", "rename", "replace", "rmdir")),
+    *(f"os.{name}" for name in ("scandir", "symlink", "truncate", "unlink", "utime", "write")),
+    *("shutil.copy", "shutil.copyfile", "shutil.move", "shutil.rmtree", "tempfile.mkstemp", "tempfile.mkdtemp"),
+}
+FILE_METHODS = {
+    "read_text",
+    "read_bytes",
+    "write_text",
+    "write_bytes",
+    "unlink",
+    "mkdir",
+    "rmdir",
+    "touch",
+    "symlink_to",
+}
+
+#: Who may start a thread.
+THREADS = {"transfer/threads.py": "The door."}
+THREAD_CALLS = {"to_thread", "run_in_executor", "run_sync", "start_new_thread"}
+
+
+@cache
+def tree(name: str) -> ast.Module:
+    """Parse a module of the package."""
+    return ast.parse((PACKAGE / name).read_text(encoding="utf-8"), filename=name)
+
+
+def functions(name: str) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    """Give every function of a module, nested ones included."""
+    return (node for node in ast.walk(tree(name)) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)))
+
+
+def calls(name: str) -> Iterator[tuple[str, str, int]]:
+    """Give what a module calls: the whole dotted name, its last part, and the line."""
+    for node in ast.walk(tree(name)):
+        if isinstance(node, ast.Call):
+            dotted = ast.unparse(node.func)
+            yield dotted, dotted.rpartition(".")[2], node.lineno
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_every_module_says_what_it_is_and_what_it_gives(name: str) -> None:
+    """A docstring everywhere, and ``__all__`` wherever something is defined (ruff sorts it)."""
+    module = tree(name)
+    gives = [node for node in module.body if isinstance(node, ast.Assign) and names_all(node)]
+    defines = any(isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)) for node in module.body)
+
+    assert ast.get_docstring(module), f"{name} has no docstring"
+    assert len(gives) == 1 or not (defines or gives), f"{name} has no __all__"
+
+
+def names_all(node: ast.Assign) -> bool:
+    """Tell whether this is the assignment of ``__all__``."""
+    return any(isinstance(target, ast.Name) and target.id == "__all__" for target in node.targets)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_no_module_is_longer_than_one_purpose(name: str) -> None:
+    """A longer one is named above, with a reason."""
+    lines = (PACKAGE / name).read_text(encoding="utf-8").count("\n")
+
+    assert lines <= MOST_LINES or name in LONG_MODULES, f"{name} has {lines} lines"
+    assert lines > MOST_LINES * 3 // 4 or name not in LONG_MODULES, f"{name} needs no exception any more"
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_no_function_is_longer_than_one_look(name: str) -> None:
+    """A longer one is named above, with a reason; so is none that is short."""
+    long = {
+        node.name
+        for node in functions(name)
+        if (node.end_lineno or node.lineno) - node.lineno + 1 > MOST_LINES_OF_A_FUNCTION
+    }
+
+    assert long == {function for module, function in LONG_FUNCTIONS if module == name}
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_the_environment_is_read_in_from_env_alone(name: str) -> None:
+    """What the library does follows from what it was given."""
+    inside = {id(node) for function in functions(name) if function.name == "from_env" for node in ast.walk(function)}
+    looks = [
+        node.lineno
+        for node in ast.walk(tree(name))
+        if isinstance(node, ast.Attribute) and node.attr in ("environ", "environb", "getenv") and id(node) not in inside
+        if ast.unparse(node.value) == "os"
+    ]
+    imported = [
+        node.lineno
+        for node in ast.walk(tree(name))
+        if isinstance(node, ast.ImportFrom)
+        and node.module == "os"
+        and {a.name for a in node.names} & {"environ", "getenv"}
+    ]
+
+    assert name in ENVIRONMENT or looks + imported == []
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_files_are_touched_by_the_storage_alone(name: str) -> None:
+    """The order of writing, syncing and renaming is a promise, so it stands in one place."""
+    touches = [
+        f"{dotted} in line {line}"
+        for dotted, last, line in calls(name)
+        if dotted in FILE_CALLS or ("." in dotted and last in FILE_METHODS)
+    ]
+
+    assert name in FILES or touches == []
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_threads_go_through_one_door(name: str) -> None:
+    """A cancelled task must not leave a thread at work behind it, and one place sees to that."""
+    starts = [f"{dotted} in line {line}" for dotted, last, line in calls(name) if last in THREAD_CALLS]
+
+    assert name in THREADS or starts == []
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if name.startswith("wire/") and name != "wire/contracts.py"])
+def test_the_pure_room_awaits_nothing(name: str) -> None:
+    """What decides can be tested by tables; the contracts are the only place where the room speaks of waiting."""
+    waits = [
+        node.lineno
+        for node in ast.walk(tree(name))
+        if isinstance(node, (ast.AsyncFunctionDef, ast.Await, ast.AsyncFor, ast.AsyncWith))
+    ]
+
+    assert waits == []
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_no_provider_is_known_by_name_outside_its_folder(name: str) -> None:
+    """The shared rooms have values handed in; none of them asks which service it works for."""
+    if not name.startswith(("net/", "transfer/", "wire/", "simulator/")):
+        return
+    asked = [
+        ast.unparse(node)
+        for node in ast.walk(tree(name))
+        if isinstance(node, ast.Compare)
+        for side in (node.left, *node.comparators)
+        if isinstance(side, ast.Constant) and side.value in ("arena", "centrepoint")
+    ]
+
+    assert asked == []
