@@ -207,8 +207,8 @@ class Committer:
                 await self._commit_group(group)
         finally:
             self._task = None
-            # Only when somebody who does not own this task cancelled it, as the end of an event loop does: nobody may be
-            # left waiting. What has a row keeps its partial file for the next start.
+            # Only when somebody who does not own this task cancelled it, as the end of an event loop does: nobody may
+            # be left waiting. What has a row keeps its partial file for the next start.
             for waiting in (*group, *self._waiting):
                 if not waiting.done.done():
                     _close(waiting)
@@ -241,8 +241,14 @@ class Committer:
         """Force the content of each file to the disk, on several threads, each with its share."""
         shares = [group[start :: self._share] for start in range(min(self._share, len(group)))]
         works = [self._threads.start(self._finish_share, share) for share in shares]
+        cancelled: asyncio.CancelledError | None = None
         for work in works:
-            await wait_to_end(work)
+            try:
+                await wait_to_end(work)
+            except asyncio.CancelledError as reason:
+                cancelled = reason
+        if cancelled is not None:
+            raise cancelled
         for work in works:
             work.result()
 
