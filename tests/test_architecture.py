@@ -25,7 +25,7 @@ LONG_MODULES = {
     "providers/arena/models.py": "A list of documented values, mostly fields.",
     "providers/arena/simulated.py": "A list of the things a workspace holds, mostly fields and samples.",
     "providers/arena/simulator.py": "One service: its endpoints follow each other like the vendor's pages.",
-    "providers/centrepoint/files.py": "One set: listing it, finding in it and renewing its links rest on the same rows.",
+    "providers/centrepoint/files.py": "One set: listing it, finding in it and renewing its links rest on one row.",
     "providers/centrepoint/simulator.py": "One service: its endpoints follow each other like the vendor's pages.",
     "simulator/server.py": "The one HTTP service below both simulators; a fault may strike at any of its steps.",
     "transfer/fetching.py": "The loop over one body: its states refer to each other.",
@@ -68,7 +68,6 @@ FILE_METHODS = {
     "unlink",
     "mkdir",
     "rmdir",
-    "touch",
     "symlink_to",
 }
 
