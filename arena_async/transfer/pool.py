@@ -372,7 +372,6 @@ class OutcomeStream:
         found = await self._files.find(list(self._evicted))
         rows = [file for file in found if file.name in self._evicted.get(file.key, ())]
         self.listed += len(rows)
-        self._repeated += len(rows)
         return rows
 
     # ----------------------------------------------------------------------------------------------------------- acting

@@ -30,7 +30,7 @@ def content(size: int, seed: str = "x") -> bytes:
     return (block * (size // max(1, len(block)) + 1))[:size]
 
 
-def remote(name: str, **fields: Any) -> RemoteFile:
+def remote(name: str, /, **fields: Any) -> RemoteFile:
     """Make a listed file with a documented layout of ``files/<name>.bin``."""
     given: dict[str, Any] = {
         "key": f"test/{name}",
