@@ -15,7 +15,7 @@ __all__ = ["wait_until"]
 T = TypeVar("T")
 
 #: How much longer each interval is than the one before. With the intervals of the default policy, 40 minutes of waiting
-#: cost 18 requests and six hours cost 84.
+#: cost 18 requests and six hours cost 82.
 _WIDENING = 1.5
 
 
