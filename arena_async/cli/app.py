@@ -158,7 +158,7 @@ class CommandLine:
         from arena_async.cli import simulating
 
         job = partial(simulating.simulate, PROVIDERS[service], port=port, files=files, size=size)
-        return self._run(job, talk, stopped=Exit.OK)
+        return self._run(job, talk, hint="", stopped=Exit.OK)
 
     def demo(
         self,

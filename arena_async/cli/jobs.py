@@ -27,7 +27,6 @@ _DONE = {
     Action.FETCH: "fetched",
     Action.RESUME: "resumed",
     Action.REFRESH: "refreshed",
-    Action.KEEP: "kept",
     Action.SKIP: "skipped",
     Action.GONE: "gone",
     Action.PRUNE: "pruned",
@@ -50,8 +49,17 @@ async def sync(
         teller = Teller(output, view, to)
         async with Mirror(to, options=TransferOptions(workers=workers), observer=teller) as mirror:
             report = await mirror.sync(files)
+            here = await count_files(mirror)
     teller.say_rest()
-    return conclude(report, output, to)
+    return conclude(report, output, here=here, to=to)
+
+
+async def count_files(mirror: Mirror) -> int:
+    """Count the complete files of a folder, those of other runs and services included."""
+    count = 0
+    async for _ in mirror.entries():
+        count += 1
+    return count
 
 
 class Teller:
@@ -103,7 +111,7 @@ class Teller:
             self._view.note(f"{_DONE[outcome.action]}  {_label(outcome.file)}  {size}  {outcome.verified_by}")
 
 
-def conclude(report: Report, output: Output, to: Path) -> int:
+def conclude(report: Report, output: Output, *, here: int, to: Path) -> int:
     """Write the summary of a run and give its exit code."""
     code = code_of(report)
     if output.json:
@@ -115,13 +123,14 @@ def conclude(report: Report, output: Output, to: Path) -> int:
                 "not_started": report.not_started,
                 "bytes": report.bytes_written,
                 "requests": report.requests,
+                "here": here,
                 "error": None if report.error is None else _error_record(report.error),
                 "exit_code": int(code),
             }
         )
     elif not output.quiet:
         output.data(summarize(report))
-        output.data(f"in {to}")
+        output.data(f"{show_count(here, 'file')} in {to}")
     if report.error is not None:
         left = f" {show_count(report.not_started, 'file')} not started." if report.not_started else ""
         output.complain(f"{sentence(report.error)}{left}")
@@ -141,12 +150,16 @@ def code_of(report: Report) -> Exit:
 
 
 def summarize(report: Report) -> str:
-    """Say in a line what became of all files."""
-    counts = [f"{number:,} {_DONE[action]}" for action, number in report.counts.items() if number]
+    """
+    Say in a line what was done.
+
+    Files that were kept are left out: where a listing begins at the last change, most of them are not even listed.
+    """
+    counts = [f"{number:,} {word}" for action, word in _DONE.items() if (number := report.counts.get(action, 0))]
     if report.failures:
         counts.append(f"{len(report.failures):,} failed")
     size, requests = show_size(report.bytes_written), show_count(report.requests, "request")
-    return f"{', '.join(counts) or 'nothing is offered'}  ({size}, {requests})"
+    return f"{', '.join(counts) or 'nothing new'}  ({size}, {requests})"
 
 
 def _label(file: RemoteFile) -> str:

@@ -10,6 +10,7 @@ import re
 import struct
 import termios
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import attrs
 
@@ -92,14 +93,31 @@ class Seen:
     screen: Screen
 
 
+def _take_terminal() -> None:
+    """Make the terminal the controlling one, so that Ctrl-C becomes a signal. Runs in the child."""
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
 async def run_on_terminal(
-    arguments: Sequence[str], *, environment: Mapping[str, str], columns: int, rows: int, seconds: float = 30.0
+    arguments: Sequence[str],
+    *,
+    environment: Mapping[str, str],
+    columns: int,
+    rows: int,
+    cwd: Path,
+    type_after: tuple[bytes, str] | None = None,
+    seconds: float = 30.0,
 ) -> Seen:
-    """Run a child whose three streams are a terminal, to its end."""
+    """
+    Run a child whose three streams are a terminal, to its end.
+
+    ``type_after`` is what to type once, and the text that must have been shown before.
+    """
     primary, secondary = pty.openpty()
     fcntl.ioctl(secondary, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
     loop = asyncio.get_running_loop()
     pieces: list[bytes] = []
+    waiting = [] if type_after is None else [type_after]
     ended = loop.create_future()
 
     def read() -> None:
@@ -108,6 +126,8 @@ async def run_on_terminal(
         except OSError:  # the other side is closed
             piece = b""
         pieces.append(piece)
+        if waiting and waiting[0][1].encode() in b"".join(pieces):
+            os.write(primary, waiting.pop()[0])
         if not piece:
             loop.remove_reader(primary)
             ended.set_result(None)
@@ -119,7 +139,9 @@ async def run_on_terminal(
             stdout=secondary,
             stderr=secondary,
             env=dict(environment),
+            cwd=cwd,
             start_new_session=True,
+            preexec_fn=_take_terminal,
         )
         os.close(secondary)
         loop.add_reader(primary, read)
