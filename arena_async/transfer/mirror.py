@@ -129,7 +129,11 @@ class Mirror:
         self._streams: set[OutcomeStream] = set()
 
     async def __aenter__(self) -> Self:
-        await self._destination.open()
+        try:
+            await self._destination.open()
+        except BaseException:
+            await self.aclose()  # nobody else will: a context that was not entered is not left
+            raise
         return self
 
     async def __aexit__(
