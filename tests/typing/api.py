@@ -1,0 +1,262 @@
+"""The public names in use, type-checked and never run: a change of a signature shows here first."""
+
+from __future__ import annotations
+
+import datetime as dt
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import assert_type
+
+from arena_async import (
+    Action,
+    Advanced,
+    ApiError,
+    ArenaAsyncError,
+    ArenaClient,
+    ArenaCredentials,
+    ByteStream,
+    CentrePointClient,
+    CentrePointCredentials,
+    Downloader,
+    Event,
+    FileSet,
+    IntegrityError,
+    Mirror,
+    OpenedFile,
+    Outcome,
+    OutcomeStream,
+    Page,
+    Pager,
+    Plan,
+    PollPolicy,
+    Price,
+    Quota,
+    QuotaExhaustedError,
+    RemoteFile,
+    Report,
+    Request,
+    Response,
+    Retrying,
+    RetryPolicy,
+    Settled,
+    Started,
+    Timeouts,
+    TransferError,
+    TransferOptions,
+    TransfersFailedError,
+    Verification,
+    union,
+)
+from arena_async.providers.arena import (
+    ArenaFile,
+    ExportDefinition,
+    ExportRun,
+    Extract,
+    ExtractRun,
+    ImportDefinition,
+    ImportRun,
+)
+from arena_async.providers.centrepoint import DatasetFile
+from arena_async.testing import ArenaSimulator, CentrePointSimulator, faults
+
+NOON = dt.datetime(2026, 11, 22, 12, tzinfo=dt.UTC)
+
+
+def clients(context: ssl.SSLContext) -> tuple[ArenaClient, CentrePointClient]:
+    """Every setting of both clients has a name."""
+    arena = ArenaClient(
+        ArenaCredentials("a@b.example", "word"),
+        base_url="https://api.arenasolutions.com/v1",
+        workspace_id=897,
+        usage_reason="nightly",
+        quota_reserve=100,
+        retry=RetryPolicy(attempts=5, timeout=300, wait_initial=0.5, wait_max=60, wait_jitter=1, wait_exp_base=2),
+        timeouts=Timeouts(connect=15, read=60, pool=60, slowest_rate=1024, slowest_over=60),
+        ssl=context,
+        proxy=None,
+        user_agent="nightly/1.0",
+        connector=None,
+    )
+    centrepoint = CentrePointClient(
+        CentrePointCredentials("id", "secret"),
+        base_url="https://api.actigraphcorp.com",
+        auth_url="https://auth.actigraphcorp.com/connect/token",
+        rate_limit=400,
+        retry=RetryPolicy(),
+        timeouts=Timeouts(),
+        ssl=context,
+        proxy=None,
+        user_agent=None,
+        connector=None,
+    )
+    assert_type(ArenaClient.from_env(), ArenaClient)
+    assert_type(CentrePointClient.from_env(environ={}), CentrePointClient)
+    PollPolicy(every=5, slowest=300, timeout=6 * 3600)
+    return arena, centrepoint
+
+
+async def sessions(arena: ArenaClient) -> None:
+    """Requests of one's own go through the same door."""
+    async with arena:
+        assert_type(arena.quota, Quota | None)
+        request = Request(method="GET", path="/settings/items", params={"limit": 1})
+        assert_type(await arena.session.send(request), Response)
+        opened = await arena.session.stream(request)
+        assert_type(opened, OpenedFile)
+        async with opened:
+            stream: ByteStream = opened.stream
+            assert_type(await stream.readinto(memoryview(bytearray(10))), int)
+    await arena.aclose()
+
+
+async def extracts(arena: ArenaClient, guid: str, run: str) -> None:
+    """Data extracts."""
+    assert_type(arena.extracts.search("Weekly*", enabled=True, creator="Ann"), Pager[Extract])
+    assert_type(await arena.extracts.get(guid), Extract)
+    runs = arena.extracts.runs(guid, status="Completed", completed_from=NOON, with_files=True, offset=400, limit=400)
+    assert_type(runs, Pager[ExtractRun])
+    assert_type(await arena.extracts.run(guid, run), ExtractRun)
+    assert_type(await arena.extracts.latest_run(guid), ExtractRun)
+    for files in (
+        arena.extracts.files(),
+        arena.extracts.files(guid),
+        arena.extracts.files(guid, run),
+        arena.extracts.files(guid, latest=True),
+        arena.extracts.files(guid, completed_since=NOON),
+    ):
+        check: FileSet = files
+        assert_type(check.price(), Price)
+
+
+async def exports(arena: ArenaClient, guid: str, run: str) -> None:
+    """Exports."""
+    assert_type(await arena.exports.search(name="BOM", number=7).first(), ExportDefinition | None)
+    assert_type(await arena.exports.get(guid), ExportDefinition)
+    assert_type(await arena.exports.runs(guid, latest=True, status="COMPLETE").collect(at_most=10), list[ExportRun])
+    assert_type(await arena.exports.run(guid, run), ExportRun)
+    assert_type(await arena.exports.file(guid, run, "file"), ArenaFile)
+    files: list[FileSet] = [
+        arena.exports.files(guid),
+        arena.exports.files(guid, run),
+        arena.exports.files(guid, latest=True),
+        arena.exports.files(guid, completed_since=NOON),
+    ]
+    check: FileSet = union(*files)
+    assert_type(check.narrowed, bool)
+
+
+async def imports(arena: ArenaClient, guid: str, run: str) -> None:
+    """Imports."""
+    async for definition in arena.imports.search(mode="CREATE"):
+        assert_type(definition, ImportDefinition)
+    assert_type(await arena.imports.get(guid), ImportDefinition)
+    async for page in arena.imports.runs(guid, number=3).pages():
+        assert_type(page, Page)
+    assert_type(await arena.imports.run(guid, run), ImportRun)
+    check: FileSet = arena.imports.files(guid, run, parts=("result", "error", "submit"))
+    assert_type(check.scope, str)
+
+
+async def datasets(centrepoint: CentrePointClient) -> None:
+    """Dataset files."""
+    async with centrepoint:
+        found = centrepoint.datasets.search(234, subject=10821, program="5b342a11", data_set="ActivityDaily8")
+        assert_type(found, Pager[DatasetFile])
+        files: FileSet = centrepoint.datasets.files(234, subject=10821, program="5b342a11", data_set="ActivityDaily8")
+        async for file in files:
+            assert_type(file, RemoteFile)
+
+
+def watch(event: Event) -> None:
+    """An observer is any callable; the events are told apart by their classes."""
+    match event:
+        case Started(file=file, action=action, total=total):
+            assert_type(action, Action)
+            assert_type(total, int | None)
+            assert_type(file, RemoteFile)
+        case Advanced(file=file, bytes_done=done):
+            assert_type(done, int)
+        case Retrying(attempt=attempt, wait=wait, error=error):
+            assert_type(attempt, int)
+            assert_type(wait, float)
+            assert_type(error, Exception)
+        case Settled(outcome=outcome):
+            assert_type(outcome, Outcome)
+
+
+async def watch_slowly(event: Event) -> None:
+    """A coroutine function is one too."""
+    del event
+
+
+async def downloads(files: FileSet) -> None:
+    """A run and a stream of outcomes."""
+    options = TransferOptions(
+        workers=8,
+        chunk_size=1 << 20,
+        attempts=5,
+        durability="group",
+        digest="sha256",
+        layout="{study}/{subject}/{data_set}.csv.gz",
+        max_file_size=None,
+    )
+    async with Downloader("exports/", options=options, observer=watch) as downloader:
+        report = await downloader.run(files)
+        assert_type(report, Report)
+        assert_type(report.counts, Mapping[Action, int])
+        assert_type(report.failures, tuple[Outcome, ...])
+        assert_type((report.not_started, report.bytes_written, report.requests), tuple[int, int, int])
+        report.raise_for_failures()
+        async with downloader.stream(files) as outcomes:
+            assert_type(outcomes, OutcomeStream)
+            async for outcome in outcomes:
+                assert_type(outcome.path, Path | None)
+                assert_type(outcome.error, ArenaAsyncError | None)
+                assert_type((outcome.attempts, outcome.bytes_written), tuple[int, int])
+
+
+async def mirrors(files: FileSet) -> None:
+    """Plan, sync, verify, entries."""
+    async with Mirror(Path("warehouse"), observer=watch_slowly) as mirror:
+        plan = await mirror.plan(files)
+        assert_type(plan, Plan)
+        assert_type(plan.price, Price)
+        assert_type(await mirror.sync(files, plan=plan), Report)
+        assert_type(await mirror.sync(files, prune=True), Report)
+        verification = await mirror.verify()
+        assert_type(verification, Verification)
+        assert_type(verification.ok, int)
+        async for entry in mirror.entries():
+            assert_type(entry.key, str)
+
+
+async def errors(files: FileSet, mirror: Mirror) -> None:
+    """What a caller would handle differently has a class, and each class its fields."""
+    try:
+        (await mirror.sync(files)).raise_for_failures()
+    except TransfersFailedError as failed:
+        assert_type(failed.exceptions, tuple[ArenaAsyncError | ExceptionGroup[ArenaAsyncError], ...])
+    except QuotaExhaustedError as error:
+        assert_type(error.resets_at, dt.datetime | None)
+        assert_type((error.remaining, error.reserve), tuple[int | None, int])
+    except ApiError as error:
+        assert_type((error.status, error.code), tuple[int | None, int | None])
+        assert_type((error.request, error.transient), tuple[str | None, bool])
+    except IntegrityError as error:
+        assert_type((error.expected, error.actual), tuple[str | int | None, str | int | None])
+    except TransferError as error:
+        assert_type((error.file, error.attempts), tuple[str | None, int])
+
+
+async def simulators() -> AsyncIterator[FileSet]:
+    """The testing room."""
+    async with ArenaSimulator(files=3) as simulator:
+        simulator.inject(faults.drop(after_bytes=1000), on="GET */content", times=1)
+        async with simulator.client(quota_reserve=1) as arena:
+            assert_type(arena, ArenaClient)
+            yield arena.extracts.files(simulator.extract)
+        assert_type(len(simulator.seen("GET */content")), int)
+    async with CentrePointSimulator(files=3, rate_limit=None) as other, other.client() as centrepoint:
+        assert_type(centrepoint, CentrePointClient)
+        yield centrepoint.datasets.files(other.study)
