@@ -19,10 +19,9 @@ async def simulate(provider: Provider, output: Output, *, port: int, files: int,
     simulator = open_simulator(provider, port=port, files=files, size=size)
     try:
         await simulator.start()
-    except OSError as error:
-        raise ConfigurationError(
-            f"Port {port} of this machine cannot be used ({error.strerror}); take another."
-        ) from None
+    except (OSError, OverflowError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "there are 65535"
+        raise ConfigurationError(f"Port {port} of this machine cannot be used ({reason}); take another.") from None
     try:
         _announce(provider, simulator, output)
         await asyncio.Event().wait()
