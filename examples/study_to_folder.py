@@ -3,8 +3,8 @@ Bring the dataset files of one CentrePoint study to a folder, and read the first
 
     python study_to_folder.py 234 study-234
 
-CENTREPOINT_CLIENT_ID and CENTREPOINT_CLIENT_SECRET must be set. Interrupt it whenever you like: the same command goes on
-where it stopped. In a notebook, write ``await main(234, "study-234")`` instead of the last two lines.
+CENTREPOINT_CLIENT_ID and CENTREPOINT_CLIENT_SECRET must be set. Interrupt it whenever you like: the same command goes
+on where it stopped. In a notebook, write ``await main(234, "study-234")`` instead of the last two lines.
 """
 
 from __future__ import annotations

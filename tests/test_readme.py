@@ -16,6 +16,7 @@ import attrs
 import pytest
 from command_line import environment
 
+from arena_async import errors, options
 from arena_async.simulator.server import Call, Refusal, Reply, Route, SimulatedService
 from arena_async.testing import ArenaSimulator, CentrePointSimulator
 
@@ -234,8 +235,6 @@ def test_every_link_between_pages_leads_somewhere(page: str) -> None:
 
 def test_the_settings_in_the_pages_are_those_in_the_code() -> None:
     """Every option of the frozen settings stands in the table with its name."""
-    from arena_async import options
-
     page = PAGES["configuration.md"]
     for settings in (options.TransferOptions, options.RetryPolicy, options.Timeouts, options.PollPolicy):
         fields: Any = attrs.fields(settings)
@@ -244,8 +243,6 @@ def test_the_settings_in_the_pages_are_those_in_the_code() -> None:
 
 def test_every_error_has_its_line() -> None:
     """The page of errors leaves none out."""
-    from arena_async import errors
-
-    leaves = {name for name in errors.__all__} - {"ArenaAsyncError", "ApiError", "TransferError", "StorageError"}
+    leaves = set(errors.__all__) - {"ArenaAsyncError", "ApiError", "TransferError", "StorageError"}
 
     assert [name for name in sorted(leaves) if f"`{name}`" not in PAGES["errors.md"]] == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import attrs
 
-from arena_async.cli.jobs import Bill, Teller, code_of, describe, findings, shown, summarize
+from arena_async.cli.jobs import Bill, Teller, cells, code_of, describe, findings, shown, summarize
 from arena_async.cli.output import Output, show_count, show_size
 from arena_async.cli.render import View
 from arena_async.cli.running import Exit
@@ -33,6 +34,8 @@ class _Stage:
 
     provider: Provider
     simulator: Any
+    client: Any
+    words: tuple[Any, ...]
     files: FileSet
 
 
@@ -43,6 +46,7 @@ async def demo(to: Path | None, output: Output) -> int:
     async with AsyncExitStack() as stack:
         for provider in PROVIDERS.values():
             stage = await stack.enter_async_context(_play(provider))
+            await _list(stage, output)
             await _plan(stage, folder, output)
             for what in ("sync", "again"):
                 report = await _sync(stage, folder, what, output)
@@ -69,19 +73,30 @@ async def _play(provider: Provider) -> AsyncIterator[_Stage]:
     async with open_simulator(provider, files=_FILES, size=_SIZE) as simulator:
         environ = simulator.describe()["environment"]
         async with provider.load_client().from_env(environ=environ) as client:
-            values = [getattr(simulator, attribute) for attribute in provider.simulated_words]
-            files = provider.sources[0].collection(client).files(*values)
-            yield _Stage(provider=provider, simulator=simulator, files=files)
+            words = tuple(getattr(simulator, attribute) for attribute in provider.simulated_words)
+            files = provider.sources[0].collection(client).files(*words)
+            yield _Stage(provider=provider, simulator=simulator, client=client, words=words, files=files)
+
+
+async def _list(stage: _Stage, output: Output) -> None:
+    source = stage.provider.sources[0]
+    rows = [row async for row in source.rows(stage.client, stage.words)]
+    if output.json:
+        output.record({"type": "list", "service": stage.provider.name, "rows": len(rows)})
+        return
+    output.heading(f"{stage.provider.title}, simulated at {stage.simulator.base_url}")
+    first = "  ".join(cells(rows[0], source.listings[len(stage.words)].columns[:2]))
+    _tell(output, "list", f"{source.name}: {len(rows):,}, the first is {first}")
 
 
 async def _plan(stage: _Stage, folder: Path, output: Output) -> None:
+    before = stage.files.requests_sent
     async with Mirror(folder) as mirror:
         planned = await mirror.plan(stage.files)
-    bill = Bill.of(planned, stage.files.price(), listing=stage.files.requests_sent)
+    bill = Bill.of(planned, stage.files.price(), listing=stage.files.requests_sent - before)
     if output.json:
         output.record({"type": "plan", "service": stage.provider.name, **shown(bill)})
         return
-    output.heading(f"{stage.provider.title}, simulated at {stage.simulator.base_url}")
     for place, line in enumerate(describe(planned, bill)):
         _tell(output, "" if place else "plan", line)
 
@@ -91,11 +106,15 @@ async def _sync(stage: _Stage, folder: Path, what: str, output: Output) -> Repor
     api = stage.simulator.listeners[0]
     before = len(stage.simulator.seen(listener=api))
     async with View(output) as view, Mirror(folder, observer=Teller(output, view, folder)) as mirror:
+        began = time.monotonic()
         report = await mirror.sync(stage.files)
+        took = time.monotonic() - began
     seen = len(stage.simulator.seen(listener=api)) - before
     if output.json:
-        output.record({"type": what, "service": stage.provider.name, "requests": report.requests, "requests_seen": seen})
-    _tell(output, what, f"{summarize(report)}, and the service saw {seen:,}")
+        output.record(
+            {"type": what, "service": stage.provider.name, "requests": report.requests, "requests_seen": seen}
+        )
+    _tell(output, what, f"{summarize(report)}, and the service saw {seen:,}; {took:.1f} s")
     return report
 
 
@@ -109,6 +128,7 @@ def _show_folder(folder: Path, output: Output) -> None:
     for path in files[:: max(1, len(files) // 4)]:
         _tell(output, "", f"{show_size(path.stat().st_size):>7}  {path.relative_to(folder).as_posix()}")
     _tell(output, "", f"and so on, {show_count(len(files), 'file')}; what is known about them is in .arena-async")
+    output.data("Next: arena-async simulate arena (one service to play with), arena-async --help, README.md")
 
 
 def _tell(output: Output, what: str, line: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -21,7 +21,7 @@ from arena_async.transfer.planning import Plan
 from arena_async.wire.contracts import Price, RemoteFile
 from arena_async.wire.messages import Secret, printable
 
-__all__ = ["Teller", "conclude", "describe", "plan", "quota", "show", "sync", "verify"]
+__all__ = ["Teller", "cells", "code_of", "conclude", "describe", "plan", "quota", "show", "sync", "verify"]
 
 _DONE = {
     Action.FETCH: "fetched",
@@ -274,13 +274,12 @@ async def show(connect: Connect, source: Source, path: tuple[Any, ...], output: 
         if output.json or not output.data_is_shown:
             async for row in rows:
                 found += 1
-                record = shown(row)
                 if output.json:
-                    output.record(record)
+                    output.record(shown(row))
                 else:
-                    output.data("\t".join(_cell(getattr(row, column)) for column in columns))
+                    output.data("\t".join(cells(row, columns)))
         else:
-            kept = [[_cell(getattr(row, column)) for column in columns] async for row in rows]
+            kept = [cells(row, columns) async for row in rows]
             found = len(kept)
             if kept:
                 align(columns, kept, output)
@@ -306,6 +305,11 @@ def _showable(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(name): _showable(one) for name, one in value.items()}
     return value
+
+
+def cells(row: Any, columns: Sequence[str]) -> list[str]:
+    """Write the columns of a row."""
+    return [_cell(getattr(row, column)) for column in columns]
 
 
 def _cell(value: Any) -> str:

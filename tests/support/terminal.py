@@ -14,14 +14,14 @@ from pathlib import Path
 
 import attrs
 
-__all__ = ["Seen", "Screen", "run_on_terminal"]
+__all__ = ["Screen", "Seen", "run_on_terminal"]
 
 _SEQUENCE = re.compile(r"\x1b\[([?\d;]*)([A-Za-z])|\x1b.|([\r\n])|([^\x1b\r\n]+)", re.DOTALL)
 
 
 class Screen:
     """
-    As much of a terminal as a redrawn progress needs: carriage return, line feed, up, erase, colours, cursor on and off.
+    As much of a terminal as redrawn lines need: carriage return, line feed, up, erase, colours, cursor on and off.
 
     Anything else is kept in ``strange``. Long lines wrap as on a real terminal.
     """
