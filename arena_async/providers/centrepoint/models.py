@@ -8,7 +8,8 @@ data (birth date, gender, weight, height) is there to read and is never part of 
 
 from __future__ import annotations
 
-from datetime import datetime
+import re
+from datetime import UTC, datetime
 from typing import Any
 
 import attrs
@@ -16,8 +17,12 @@ import attrs
 from arena_async.wire.messages import Secret
 
 __all__ = [
+    "DataFile",
+    "DataFileLink",
+    "DataRequest",
     "DatasetFile",
     "DatasetSubject",
+    "DayFile",
     "ProgramExecution",
     "Site",
     "Study",
@@ -25,6 +30,8 @@ __all__ = [
     "StudyProgram",
     "Subject",
 ]
+
+_DAY = re.compile(r"\s*([0-9]{4}-[0-9]{2}-[0-9]{2})(?:[Tt ].*)?\Z")
 
 
 @attrs.frozen(kw_only=True)
@@ -68,6 +75,143 @@ class DatasetFile:
     # The dataset page calls the link fileUrl; the pages of day files and of raw requests call it downloadUrl.
     file_url: Secret | None = attrs.field(default=None, metadata={"wire": ("fileUrl", "downloadUrl")})
     download_url_expires_on: datetime | None = None
+    unknown: dict[str, Any] = attrs.field(factory=dict, repr=False, eq=False)
+
+
+@attrs.frozen(kw_only=True)
+class DayFile:
+    """
+    One day file: what the monitors of one subject recorded on one day, in one category and one format.
+
+    (``study_id``, ``subject_id``, ``data_category``, ``day``, ``file_format``) names it. ``file_name`` does not: a day
+    that is rebuilt after a late upload gets a new one, and it says neither study nor subject.
+
+    Args:
+        study_id: The study.
+        subject_id: The subject, by its number.
+        data_category: For instance ``"raw-accelerometer"``; other words are let through.
+        date: The day of the data as a date-time.
+        date_text: The same as the service wrote it.
+        file_name: The vendor's own file name.
+        file_format: ``"csv"`` (the body is gzip) or ``"avro"``.
+        modified_date: When the day was last rebuilt.
+        modified_text: The same as the service wrote it, which is what tells two versions apart.
+        download_url: The signed link to the content. It is as good as a password until it expires, so it is masked.
+        download_url_expires_on: When the link ends, by the service; in the vendor's sample that lies before the link
+            begins to be valid.
+        unknown: Keys this library does not know.
+    """
+
+    study_id: int
+    subject_id: int
+    data_category: str
+    date: datetime | None = None
+    date_text: str = attrs.field(default="", metadata={"wire": ("date",)})
+    file_name: str = ""
+    file_format: str = "csv"
+    modified_date: datetime | None = None
+    modified_text: str = attrs.field(default="", metadata={"wire": ("modifiedDate",)})
+    # As in DatasetFile, by the name of either page.
+    download_url: Secret | None = attrs.field(default=None, metadata={"wire": ("downloadUrl", "fileUrl")})
+    download_url_expires_on: datetime | None = None
+    unknown: dict[str, Any] = attrs.field(factory=dict, repr=False, eq=False)
+
+    @property
+    def day(self) -> str:
+        """
+        The day as ``2021-01-01``, or "" where the service wrote something else.
+
+        It is read off the text and never moved to another timezone: it is a day of the subject's life.
+        """
+        found = _DAY.match(self.date_text)
+        return found[1] if found else ""
+
+
+@attrs.frozen(kw_only=True)
+class DataRequest:
+    """
+    A request for raw or epoch data, as the service last showed it.
+
+    Args:
+        id: The tracking id, a GUID.
+        status: ``"pending"``, ``"processing"``, ``"completed"`` or ``"error"``, in any case; other words are let
+            through.
+        study_id: The study.
+        subject_id: The subject, by its number.
+        file_format: ``"gt3x"``, ``"csv"`` or ``"avro"``, in any case.
+        created: When it was made.
+        started: When the service began to work on it, or None.
+        completed: When that ended, or None.
+        begin: The first moment asked for; not every answer says it.
+        end: The last moment asked for; not every answer says it.
+        summary_length: Of an epoch request: seconds of one epoch.
+        include_partial_epochs: Of an epoch request: whether epochs that are not full are in it.
+        unknown: Keys this library does not know.
+    """
+
+    id: str
+    status: str = ""
+    study_id: int | None = None
+    subject_id: int | None = None
+    file_format: str = ""
+    created: datetime | None = attrs.field(default=None, metadata={"wire": ("createdDateTimeUtc",), "zone": UTC})
+    started: datetime | None = attrs.field(default=None, metadata={"wire": ("startDateTimeUtc",), "zone": UTC})
+    completed: datetime | None = attrs.field(default=None, metadata={"wire": ("completedDateTimeUtc",), "zone": UTC})
+    begin: datetime | None = attrs.field(default=None, metadata={"wire": ("beginTimestampUtc",), "zone": UTC})
+    end: datetime | None = attrs.field(default=None, metadata={"wire": ("endTimestampUtc",), "zone": UTC})
+    summary_length: int | None = attrs.field(default=None, metadata={"wire": ("summaryLengthSeconds",)})
+    include_partial_epochs: bool | None = None
+    unknown: dict[str, Any] = attrs.field(factory=dict, repr=False, eq=False)
+
+    @property
+    def is_completed(self) -> bool:
+        """Whether its files are there."""
+        return self.status.strip().casefold() == "completed"
+
+    @property
+    def is_failed(self) -> bool:
+        """Whether it ended without files."""
+        return self.status.strip().casefold() == "error"
+
+    @property
+    def is_active(self) -> bool:
+        """Whether it holds one of the places that the service has for requests; an unknown status counts so."""
+        return not (self.is_completed or self.is_failed)
+
+
+@attrs.frozen(kw_only=True)
+class DataFile:
+    """
+    One file of a request for raw or epoch data. A request may give several, a small summary (``.json``) among them.
+
+    Args:
+        id: Its GUID.
+        file_name: The vendor's own file name.
+        file_size: Bytes.
+        expires: When the service removes it, about 30 days after it was made.
+        unknown: Keys this library does not know.
+    """
+
+    id: str
+    file_name: str = ""
+    file_size: int | None = attrs.field(default=None, metadata={"wire": ("fileSizeBytes",)})
+    expires: datetime | None = attrs.field(default=None, metadata={"wire": ("expirationDateUtc",), "zone": UTC})
+    unknown: dict[str, Any] = attrs.field(factory=dict, repr=False, eq=False)
+
+
+@attrs.frozen(kw_only=True)
+class DataFileLink:
+    """
+    A signed link to one file of a request, good for about two minutes.
+
+    Args:
+        download_url: The link. It is as good as a password until it expires, so it is masked.
+        expires: When it ends, by the service.
+        unknown: Keys this library does not know.
+    """
+
+    download_url: Secret | None = attrs.field(default=None, metadata={"wire": ("downloadUrl", "fileUrl")})
+    expires: datetime | None = attrs.field(default=None, metadata={"wire": ("expirationDateUtc",), "zone": UTC})
     unknown: dict[str, Any] = attrs.field(factory=dict, repr=False, eq=False)
 
 
