@@ -17,7 +17,7 @@ import copy
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import attrs
 
@@ -97,7 +97,7 @@ class SharedLogin:
     The credential of one scope.
 
     The login runs in a task of this object and not of the first caller, so that a caller who gives up takes nothing
-    away from the others. :meth:`aclose` ends it.
+    away from the others. :meth:`finish` and :meth:`abandon` end it.
 
     Args:
         log_in: Logs in once and gives the credential.
@@ -188,7 +188,7 @@ class SharedLogin:
         """
         Let nobody wait any longer, let a login that is under way arrive, and log out.
 
-        It may take as long as the network does: the caller bounds it, and calls :meth:`end` in any case.
+        It may take as long as the network does: the caller bounds it, and calls :meth:`abandon` in any case.
         """
         self._closed = True
         if self._outcome is not None and not self._outcome.done():
@@ -199,14 +199,15 @@ class SharedLogin:
         if held is not None and not self._is_over(held):
             await self._log_out(held.credential)
 
-    async def end(self) -> None:
-        """End the login task, if it still runs, and wait until it has ended."""
+    def abandon(self) -> asyncio.Task[None] | None:
+        """End a login that still runs; what is given is to be waited for."""
         self._closed = True
         if self._outcome is not None and not self._outcome.done():
             self._outcome.set_result(self._closed_error())
-        if self._task is not None and not self._task.done():
-            self._task.cancel()
-            await asyncio.wait([self._task])
+        if self._task is None or self._task.done():
+            return None
+        self._task.cancel()
+        return self._task
 
     def _begin(self) -> asyncio.Future[Held | Exception]:
         loop = asyncio.get_running_loop()
@@ -248,7 +249,8 @@ class SharedLogin:
         ):
             return
         seconds = _COOL_DOWN
-        if isinstance(error, AccountLockedError) and error.retry_at is not None:
+        if isinstance(error, AccountLockedError):
+            error.retry_at = error.retry_at or self._now() + timedelta(seconds=_COOL_DOWN)
             seconds = max((error.retry_at - self._now()).total_seconds(), 0.0)
         self._refusal = (error, self._clock() + seconds)
 

@@ -33,6 +33,7 @@ from typing import TypeVar
 from urllib.parse import quote, urlencode, urljoin
 
 import aiohttp
+import anyio
 import attrs
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.connector import Connection
@@ -306,9 +307,13 @@ class Session:
                     for login in self._logins.values():
                         await login.finish()
         finally:
-            for login in self._logins.values():
-                await login.end()
-            await self._wire.aclose()
+            # A scope that is cancelled would cancel these short waits as well, each of them.
+            with anyio.CancelScope(shield=True):
+                try:
+                    if running := [task for login in self._logins.values() if (task := login.abandon())]:
+                        await asyncio.wait(running)
+                finally:
+                    await self._wire.aclose()
 
     # The request loop
 
@@ -446,7 +451,7 @@ class Session:
             self._waiting.append(change)
             await change
             return
-        if hold.seconds > self._retry.timeout:
+        if hold.told and hold.seconds > self._retry.timeout:
             raise ThrottledError(
                 f"{trial.line}: the service asked to wait for another {hold.seconds:.0f} s, which is longer than"
                 f" {self._retry.timeout:g} s. Nothing was sent; try again later.",
@@ -732,9 +737,12 @@ class _Wire:
 
     async def aclose(self) -> None:
         """Close the connections that are ours."""
-        for session in (self._pooled, self._fresh):
-            if session is not None:
-                await session.close()
+        try:
+            if self._pooled is not None:
+                await self._pooled.close()
+        finally:
+            if self._fresh is not None:
+                await self._fresh.close()
 
     async def _request(self, outgoing: _Outgoing) -> aiohttp.ClientResponse:
         """Choose the road: a GET may take an idle connection, anything else gets one of its own and closes it."""

@@ -61,9 +61,11 @@ class Hold:
 
     Args:
         seconds: Ask again after so many seconds, or None: ask again when another request has been settled or refunded.
+        told: Whether the service asked for this wait; otherwise it is our own pace.
     """
 
     seconds: float | None = None
+    told: bool = attrs.field(default=False, kw_only=True)
 
 
 @attrs.define(eq=False)
@@ -160,7 +162,7 @@ class DailyAllowance:
         """Book one request; see :meth:`Gate.reserve`."""
         self._roll_over(now)
         if self._closed_until is not None and now.ticks < self._closed_until:
-            return Hold(self._closed_until - now.ticks)
+            return Hold(self._closed_until - now.ticks, told=True)
         if self._remaining is None:
             if self._in_flight:
                 return Hold()
@@ -286,7 +288,7 @@ class SlidingWindow:
     def reserve(self, now: Moment) -> Ticket | Hold:
         """Book one request; see :meth:`Gate.reserve`. It never raises."""
         if self._closed_until is not None and now.ticks < self._closed_until:
-            return Hold(self._closed_until - now.ticks)
+            return Hold(self._closed_until - now.ticks, told=True)
         while self._sent and self._sent[0] <= now.ticks - self._seconds:
             self._sent.popleft()
         if len(self._sent) + len(self._in_flight) < self._limit:

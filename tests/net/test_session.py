@@ -459,6 +459,17 @@ class TestAllowance:
             assert clock.ticks == 60.0
         assert len(server.requests) == 11
 
+    async def test_our_own_pace_is_no_error_however_short_the_patience(self, server: RawServer) -> None:
+        """QU15: only a wait that the service asks for is held against the policy."""
+        clock = Clock()
+        gate, retry = SlidingWindow(limit=1), RetryPolicy(timeout=5)
+        async with closing(
+            new_session(server.base_url, gate=gate, retry=retry, clock=clock, sleep=clock.sleep)
+        ) as session:
+            await session.send(OPEN)
+            await session.send(OPEN)
+            assert clock.ticks == 60.0
+
 
 class TestAddresses:
     """Whom we talk to."""

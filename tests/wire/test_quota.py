@@ -145,7 +145,7 @@ class TestDailyAllowance:
         gate = DailyAllowance()
         gate.close_until(30.0)
         gate.close_until(20.0)
-        assert gate.reserve(at(10)) == Hold(20.0)
+        assert gate.reserve(at(10)) == Hold(20.0, told=True)
         assert isinstance(gate.reserve(at(30)), Ticket)
 
     def test_the_limit_that_a_login_announced_is_shown(self) -> None:
@@ -229,7 +229,7 @@ class TestSlidingWindow:
         """QU07: for everybody."""
         gate = SlidingWindow(limit=5)
         gate.close_until(17.0)
-        assert gate.reserve(at(7)) == Hold(10.0)
+        assert gate.reserve(at(7)) == Hold(10.0, told=True)
         assert isinstance(gate.reserve(at(17)), Ticket)
 
     @pytest.mark.parametrize(("limit", "seconds"), [(0, 60), (-1, 60), (True, 60), (1.5, 60), (1, 0), (1, -1)])
