@@ -107,6 +107,13 @@ def real(session: nox.Session) -> None:
 
 
 @nox.session
+def matrix(session: nox.Session) -> None:
+    """The fault matrix as a table; ``-- --sabotage`` takes each protection away and expects its rows to fail."""
+    install_with_tools(session)
+    session.run("pytest", "tests/matrix", "--matrix-table", "-q", *session.posargs, env=INSTALLED)
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """The benchmarks: one table; ``-- --json`` for one object a line."""
     session.install(".[cli,fast]")

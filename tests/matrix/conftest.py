@@ -1,0 +1,130 @@
+"""Runs the invariants after every row of the fault matrix, prints the table, and takes protections away on demand."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from pathlib import Path
+
+import attrs
+import pytest
+import sabotage
+from matrix import ROWS, World
+
+TABLE = pytest.StashKey["Table"]()
+
+
+@attrs.define
+class Line:
+    """What became of one row."""
+
+    protection: str
+    tests: int = 0
+    failed: int = 0
+    seconds: float = 0.0
+
+
+@attrs.define
+class Table:
+    """All rows that were run."""
+
+    sabotaged: bool
+    lines: dict[str, Line] = attrs.field(factory=dict)
+    unknown: set[str] = attrs.field(factory=set)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the two ways to run the matrix."""
+    group = parser.getgroup("fault matrix")
+    group.addoption("--matrix-table", action="store_true", help="print the rows; a row without a test is a failure")
+    group.addoption("--sabotage", action="store_true", help="remove each protection; a row that passes is a failure")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Prepare the table."""
+    config.stash[TABLE] = Table(sabotaged=bool(config.getoption("--sabotage", default=False)))
+
+
+def _row_of(item: pytest.Item) -> tuple[str, str] | None:
+    mark = item.get_closest_marker("row")
+    return None if mark is None else (str(mark.args[0]), str(mark.args[1]))
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    """Give a row its folders and secrets."""
+    return World(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def invariants(
+    request: pytest.FixtureRequest, world: World, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Iterator[None]:
+    """Check I1 to I5 and I7 to I9 after every row, without its protection where that is asked for."""
+    found = _row_of(request.node)
+    if found is not None and request.config.stash[TABLE].sabotaged:
+        removal = sabotage.load().get(found[1])
+        if removal is None:
+            pytest.fail(f"The protection {found[1]!r} is not registered in tests/support/sabotage_*.py.", pytrace=False)
+        monkeypatch.setenv(sabotage.VARIABLE, found[1])
+        removal(monkeypatch)
+    world.begin()
+    yield
+    printed = capfd.readouterr()
+    faults = world.check(printed.out + printed.err)
+    if faults:
+        pytest.fail("\n".join(faults), pytrace=False)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Note what became of each row. Without its protection a row is expected to fail."""
+    report = yield
+    found = _row_of(item)
+    if found is None:
+        return report
+    table = item.config.stash[TABLE]
+    line = table.lines.setdefault(found[0], Line(found[1]))
+    line.seconds += report.duration
+    line.tests += report.when == "call"
+    if report.failed:
+        line.failed += 1
+        if table.sabotaged and found[1] in sabotage.PROTECTIONS:
+            report.outcome = "passed"
+        elif table.sabotaged:
+            table.unknown.add(found[1])
+    return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Print the table where it is asked for."""
+    table = config.stash[TABLE]
+    if not (table.sabotaged or config.getoption("--matrix-table")):
+        return
+    terminalreporter.section("fault matrix")
+    for identifier in ROWS:
+        line = table.lines.get(identifier)
+        if line is None:
+            terminalreporter.line(f"{identifier}  no test")
+            continue
+        verdict = _verdict(line, sabotaged=table.sabotaged)
+        terminalreporter.line(
+            f"{identifier}  {verdict:7} {line.seconds:6.2f} s  {line.tests:3} tests  {line.protection}"
+        )
+
+
+def _verdict(line: Line, *, sabotaged: bool) -> str:
+    if sabotaged:
+        return "failed" if line.failed else "HOLLOW"
+    return "FAILED" if line.failed else "passed"
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail the run for rows without a test, and for rows that do not need their protection."""
+    config = session.config
+    table = config.stash[TABLE]
+    if config.getoption("--matrix-table") and len(table.lines) < len(ROWS):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+    if table.sabotaged and any(not line.failed for line in table.lines.values()):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED

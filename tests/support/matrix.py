@@ -1,0 +1,370 @@
+"""
+Rows of the fault matrix: what the world does to the library, each with the one protection that saves the user.
+
+::
+
+    @row("TR18", protection="the start of a range is checked")
+    async def test_a_range_that_starts_elsewhere_is_never_spliced(world: World) -> None:
+        ...                                    # real sockets, real files; the invariants run by themselves afterwards
+
+``nox -s matrix`` prints the table of all rows; ``nox -s matrix -- --sabotage`` takes each protection away in turn and
+expects its rows to fail. The invariants, checked after every row:
+
+==  ====================================================================================================================
+I1  A final name is absent, or the whole old file, or the whole new one, whenever it is looked at.
+I2  Nothing outside the folder changed.
+I3  One partial and one control record for a file at the most, and none after it is done.
+I4  No planted secret in any log record, message, event, file name, state file or printed line.
+I5  Requests that the server counted are the requests that were booked.
+I6  Nothing is left running or open (``tests/conftest.py`` looks after every test).
+I7  Memory stays within a bound that does not depend on the size of what was fetched.
+I8  The row ends in its time, and the event loop is never held for 100 ms.
+I9  A result says how it was verified, and ``none`` is never called verified.
+==  ====================================================================================================================
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import hashlib
+import inspect
+import logging
+import os
+import re
+import threading
+import time
+import traceback
+import tracemalloc
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+import attrs
+import pytest
+
+__all__ = ["ROWS", "SECRETS", "World", "row"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_MISSING = {
+    "SA": {4, 8, 14, 18, 21},
+    "QU": {10, 16},
+    "PG": {8, 9, 13, 15},
+    "TR": {6, 11, 20, 23, 30, 32, 48},
+    "ST": {4, 7, 9, 15, 16, 18},
+    "NM": {3, 4},
+    "CC": {5, 8, 12},
+    "CR": {2, 7, 8, 9, 11},
+    "SE": {6, 16},
+}
+_LAST = {"SA": 27, "QU": 21, "PG": 26, "TR": 56, "ST": 23, "NM": 14, "CC": 19, "CR": 12, "SE": 20}
+#: Every row there has to be a test for; the numbers that are left out were never given to a row.
+ROWS: tuple[str, ...] = tuple(
+    f"{group}{number:02}"
+    for group, last in _LAST.items()
+    for number in range(1, last + 1)
+    if number not in _MISSING[group]
+)
+
+#: Planted wherever a row needs a secret, so that a leak of one is seen. Each is unmistakable.
+SECRETS = {
+    "password": "canary-Passw0rd-77f1",
+    "session": "canarySession77f2",
+    "client_secret": "canary-client-secret-77f3",
+    "token": "canary.token.77f4",
+    "sig": "canarySig77f5%2Bx%3D",
+    "proxy": "canary-proxy-77f6",
+}
+
+#: The event loop may not be held longer than this, in seconds of our own work.
+LONGEST_HOLD = 0.1
+#: Held this long although we hardly worked: a call that waits was made on the loop. A busy machine stays well below.
+LONGEST_WAIT = 1.0
+#: Bytes that Python may allocate in a row on top of what it began with.
+MEMORY = 48 * 1024 * 1024
+
+_STATE = ".arena-async"
+
+
+def row(identifier: str, *, protection: str, seconds: float = 30) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """
+    Say which row a test is, and which protection it depends on.
+
+    Args:
+        identifier: One of :data:`ROWS`; several tests may belong to one row.
+        protection: The name of what ``--sabotage`` removes, as registered with :func:`sabotage.protection`.
+        seconds: The deadline.
+    """
+    if identifier not in ROWS:
+        raise ValueError(f"{identifier} is no row of the matrix")
+
+    def mark(test: Callable[P, R]) -> Callable[P, R]:
+        found: Any = _timed(test, seconds) if inspect.iscoroutinefunction(test) else test
+        return pytest.mark.row(identifier, protection)(found)  # type: ignore[no-any-return]
+
+    return mark
+
+
+def _timed(test: Callable[..., Any], seconds: float) -> Callable[..., Any]:
+    """Hold an asynchronous row to its deadline, and watch the loop and the final names meanwhile."""
+
+    @functools.wraps(test)
+    async def run(*args: Any, **kwargs: Any) -> None:
+        world: World = kwargs["world"]
+        async with asyncio.timeout(seconds), world.watched():
+            await test(*args, **kwargs)
+
+    return run
+
+
+@attrs.frozen
+class _Version:
+    inode: int
+    mtime_ns: int
+    size: int
+
+
+class World:
+    """
+    What a row works with, and what is checked when it is over.
+
+    Attributes:
+        root: The folder that files are brought home to.
+        outside: A folder beside it that nobody may touch.
+        secrets: The planted secrets, by name.
+        memory: Bytes that may be allocated; a row that has to hold more itself says so here.
+        keeps_partials: Whether partial files may be left at the end: for rows that end with something to resume.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.root = folder / "root"
+        self.outside = folder / "outside"
+        self.secrets = dict(SECRETS)
+        self.memory = MEMORY
+        self.keeps_partials = False
+        self._allowed: dict[Path, set[str]] = {}
+        self._looked: dict[Path, _Version] = {}
+        self._shown: list[str] = []
+        self._faults: list[str] = []
+        self._counts: list[tuple[str, Callable[[], int], Callable[[], int]]] = []
+        self._outcomes: list[Any] = []
+        self._records = _Records()
+        self.outside.mkdir(parents=True)
+        (self.outside / "mine.txt").write_bytes(b"not yours")
+        (self.outside / "folder").mkdir()
+        (self.outside / "folder" / "deep.bin").write_bytes(b"\0" * 100)
+        self._before = _tree(self.outside)
+
+    # What a row says
+
+    def allow(self, path: Path | str, *contents: bytes) -> Path:
+        """Say what may be under a final name (besides nothing at all): the old content, the new one. Gives the path."""
+        final = self.root / path
+        self._allowed.setdefault(final, set()).update(hashlib.sha256(content).hexdigest() for content in contents)
+        return final
+
+    def counted(self, *, server: Callable[[], int], client: Callable[[], int], what: str = "requests") -> None:
+        """Say which two counts have to agree at the end: what the server saw and what was booked."""
+        self._counts.append((what, server, client))
+
+    def observe(self, event: object) -> None:
+        """Look at an event; give this as the observer of a downloader or mirror."""
+        self._show(event)
+
+    def saw(self, *values: object) -> None:
+        """Look at whatever a user would see: an error, a report, an outcome, a line of output."""
+        for value in values:
+            self._show(value)
+
+    def _show(self, value: object) -> None:
+        if isinstance(value, BaseException):
+            self._shown.extend(_everything_about(value))
+            return
+        self._shown.append(f"{value!r}\n{value}")
+        outcomes = getattr(value, "outcomes", None)
+        if outcomes is not None and not callable(outcomes):
+            for outcome in outcomes:
+                self._show(outcome)
+        if hasattr(value, "verified_by") and hasattr(value, "action"):
+            self._outcomes.append(value)
+        error = getattr(value, "error", None)
+        if isinstance(error, BaseException):
+            self._show(error)
+
+    # What is watched meanwhile
+
+    @asynccontextmanager
+    async def watched(self) -> AsyncIterator[None]:
+        """Look at the loop and at the final names every few milliseconds."""
+        task = asyncio.create_task(self._watch(), name="invariants")
+        try:
+            yield
+        finally:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+    async def _watch(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            self._look_at_finals()
+            began, worked = loop.time(), time.thread_time()
+            await asyncio.sleep(0.005)
+            held = loop.time() - began - 0.005
+            busy = time.thread_time() - worked
+            if (held > LONGEST_HOLD and busy > LONGEST_HOLD) or held > LONGEST_WAIT:
+                self._faults.append(f"I8: the event loop was held for {held:.2f} s ({busy:.2f} s of it working)")
+
+    def _look_at_finals(self) -> None:
+        for path, allowed in self._allowed.items():
+            try:
+                status = path.stat()
+                version = _Version(status.st_ino, status.st_mtime_ns, status.st_size)
+                if self._looked.get(path) == version:
+                    continue
+                content = path.read_bytes()
+            except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+                continue
+            self._looked[path] = version
+            if hashlib.sha256(content).hexdigest() not in allowed:
+                self._faults.append(f"I1: {path.name} held {len(content)} bytes, neither the old file nor the new one")
+
+    # What is checked at the end
+
+    def begin(self) -> None:
+        """Start listening."""
+        self._records.install()
+        tracemalloc.start(1)
+
+    def check(self, printed: str) -> list[str]:
+        """Stop listening and say what does not hold, one line each."""
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        self._records.remove()
+        self._look_at_finals()
+        faults = list(dict.fromkeys(self._faults))
+        if _tree(self.outside) != self._before:
+            faults.append("I2: something outside the folder changed")
+        faults += self._check_partials()
+        faults += self._check_secrets(printed)
+        for what, server, client in self._counts:
+            if server() != client():
+                faults.append(f"I5: the server saw {server()} {what}, {client()} were booked")
+        if peak > self.memory:
+            faults.append(f"I7: {peak:,} bytes were allocated, {self.memory:,} are allowed")
+        faults += [
+            f"I9: {outcome!r} does not say how it was verified"
+            for outcome in self._outcomes
+            if outcome.verified_by not in (None, "", "md5", "crc", "length", "none")
+        ]
+        return faults
+
+    def _check_partials(self) -> list[str]:
+        faults = []
+        for folder in self.root.parent.rglob(f"{_STATE}/partial"):
+            names = [path.name for path in folder.iterdir()]
+            kinds: dict[tuple[str, bool], int] = {}
+            for name in names:
+                key = (name.partition("-")[0], name.endswith(".part"))
+                kinds[key] = kinds.get(key, 0) + 1
+            faults += [
+                f"I3: {count} files of one kind for one key: {sorted(names)}" for count in kinds.values() if count > 1
+            ]
+            if names and not self.keeps_partials:
+                faults.append(f"I3: left in {_STATE}/partial: {sorted(names)}")
+        return list(dict.fromkeys(faults))
+
+    def _check_secrets(self, printed: str) -> list[str]:
+        places: Iterable[tuple[str, str]] = [
+            *(("a log record", text) for text in self._records.texts),
+            *(("something shown", text) for text in self._shown),
+            ("a printed line", printed),
+            *_written(self.root),
+        ]
+        pattern = re.compile("|".join(re.escape(part) for secret in self.secrets.values() for part in _forms(secret)))
+        return list(
+            dict.fromkeys(
+                f"I4: {place} holds a secret: ...{text[max(0, found.start() - 60) : found.end()]!r}"
+                for place, text in places
+                if (found := pattern.search(text))
+            )
+        )
+
+
+def _forms(secret: str) -> tuple[str, ...]:
+    """A secret as it is planted and as it reads after one round of percent-decoding."""
+    return (secret, secret.replace("%2B", "+").replace("%3D", "="))
+
+
+class _Records(logging.Handler):
+    """Everything that is logged, formatted with its traceback, from every logger at DEBUG."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.DEBUG)
+        self.texts: list[str] = []
+        self._levels: dict[str, int] = {}
+        self._lock = threading.Lock()
+
+    def install(self) -> None:
+        for name in ("", "arena_async", "aiohttp", "aiohttp.client", "asyncio"):
+            logger = logging.getLogger(name)
+            self._levels[name] = logger.level
+            logger.setLevel(logging.DEBUG)
+        logging.getLogger().addHandler(self)
+
+    def remove(self) -> None:
+        logging.getLogger().removeHandler(self)
+        for name, level in self._levels.items():
+            logging.getLogger(name).setLevel(level)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = f"{record.getMessage()} {record.args!r}"
+        if record.exc_info and record.exc_info[1] is not None:
+            text += "\n".join(_everything_about(record.exc_info[1]))
+        with self._lock:
+            self.texts.append(text)
+
+
+def _everything_about(error: BaseException) -> list[str]:
+    """Show an error as logs and debuggers would: message, arguments, notes, chain and the locals of our frames."""
+    texts: list[str] = []
+    waiting, seen = [error], set()
+    while waiting:
+        current = waiting.pop()
+        if id(current) in seen:
+            continue
+        seen.add(id(current))
+        texts.append(
+            f"{current!s} {current!r} {current.args!r} {getattr(current, '__notes__', '')!r} {vars(current)!r}"
+        )
+        shown = traceback.TracebackException.from_exception(current, capture_locals=True)
+        texts.extend(
+            f"{frame.name}: {frame.locals!r}"
+            for frame in shown.stack
+            if f"{os.sep}arena_async{os.sep}" in frame.filename and f"{os.sep}simulator" not in frame.filename
+        )
+        waiting += [more for more in (current.__cause__, current.__context__) if more is not None]
+        if isinstance(current, BaseExceptionGroup):
+            waiting += current.exceptions
+    return texts
+
+
+def _tree(folder: Path) -> str:
+    """Digest a folder: names, kinds and content."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        digest.update(f"{path.relative_to(folder)} {path.is_symlink()} {path.is_file()}".encode())
+        if path.is_file():
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _written(folder: Path) -> Iterable[tuple[str, str]]:
+    """Give every name below a folder, and what its state files hold."""
+    for path in folder.rglob("*"):
+        yield "a file name", str(path.relative_to(folder))
+        if _STATE in path.parts and path.is_file() and not path.name.endswith(".part"):
+            yield f"the state file {path.name}", path.read_bytes().decode("latin-1")
