@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import logging
 import math
-import re
 from collections.abc import AsyncIterator, Callable, Collection, Iterable
 from datetime import UTC, datetime
 from typing import Any, TypeVar
-from urllib.parse import quote, unquote
+from urllib.parse import quote
 
 import attrs
 
-from arena_async.errors import ConfigurationError, ListingError
+from arena_async.errors import ListingError
 from arena_async.net.pager import Pager
 from arena_async.net.session import Session
 from arena_async.providers.centrepoint.auth import DATA_ACCESS
 from arena_async.providers.centrepoint.dialect import LARGEST_PAGE, list_shape
+from arena_async.providers.centrepoint.entries import (
+    SERVICE,
+    Entries,
+    extension_for,
+    join_key,
+    number,
+    split_key,
+    word,
+)
 from arena_async.providers.centrepoint.links import open_link, sign
 from arena_async.providers.centrepoint.models import DatasetFile
 from arena_async.wire.contracts import OpenedFile, Price, RemoteFile
@@ -28,34 +36,11 @@ __all__ = ["DatasetFileSet", "DatasetQuery", "file_key", "remote_file"]
 
 T = TypeVar("T")
 
-SERVICE = "centrepoint"
 _KIND = "dataset-file"
-_FORMAT = re.compile(r"[a-z0-9]{1,16}\Z")
 
 # File names alone do not name a row: they collide between data sets. They are part of its name all the same, since
 # nothing says that several versions of one data set are never listed side by side.
 _SHAPE = list_shape("studyId", "studyProgramId", "dataSetName", "subjectId", "fileName")
-
-
-def _number(value: Any) -> int:
-    """Take an identifying number, or its digits as text."""
-    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 18:
-        return int(value)
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise ConfigurationError(
-            f"{printable(repr(value))} is no number of a study or subject; it takes the number that the service gave, "
-            "not a name or identifier."
-        )
-    return value
-
-
-def _word(value: Any) -> str:
-    """Take an identifying name."""
-    if not isinstance(value, str) or not value.strip() or not value.isprintable():
-        raise ConfigurationError(
-            f"{printable(repr(value))} is no name of a study program or data set; it takes the text the service gave."
-        )
-    return value.strip()
 
 
 @attrs.frozen(kw_only=True)
@@ -73,10 +58,10 @@ class DatasetQuery:
         ConfigurationError: One of them cannot be what it should be.
     """
 
-    study: int = attrs.field(converter=_number)
-    subject: int | None = attrs.field(default=None, converter=attrs.converters.optional(_number))
-    program: str | None = attrs.field(default=None, converter=attrs.converters.optional(_word))
-    data_set: str | None = attrs.field(default=None, converter=attrs.converters.optional(_word))
+    study: int = attrs.field(converter=number)
+    subject: int | None = attrs.field(default=None, converter=attrs.converters.optional(number))
+    program: str | None = attrs.field(default=None, converter=attrs.converters.optional(word))
+    data_set: str | None = attrs.field(default=None, converter=attrs.converters.optional(word))
 
     @property
     def filters(self) -> dict[str, Any]:
@@ -163,7 +148,7 @@ def file_key(tenant: str, row: DatasetFile) -> str:
     # Only csv is documented. Should the same data set come in another format too, that is another file.
     if row.file_format.casefold() not in ("", "csv"):
         fields.append(row.file_format.casefold())
-    return "/".join((SERVICE, quote(tenant, safe=""), _KIND, *(quote(field, safe="") for field in fields)))
+    return join_key(tenant, _KIND, *fields)
 
 
 @attrs.frozen
@@ -178,10 +163,8 @@ class _Named:
 
 def _read_key(key: str, tenant: str) -> _Named | None:
     """Read a key of :func:`file_key` of the same tenant, or give None."""
-    pieces = [unquote(piece) for piece in key.split("/")]
-    if len(pieces) not in (7, 8) or pieces[:3] != [SERVICE, tenant, _KIND]:
-        return None
-    return _Named(*pieces[3:7])
+    fields = split_key(key, tenant, _KIND)
+    return _Named(*fields[:4]) if len(fields) in (4, 5) else None
 
 
 def remote_file(row: DatasetFile, *, tenant: str, now: datetime) -> RemoteFile:
@@ -209,7 +192,7 @@ def remote_file(row: DatasetFile, *, tenant: str, now: datetime) -> RemoteFile:
         tenant=tenant,
         parts=(SERVICE, f"study-{row.study_id}", f"program-{program}", f"subject-{row.subject_id}"),
         stem=data_set,
-        extension=_extension(row),
+        extension=extension_for(row.file_format, row.file_name),
         name=row.file_name,
         size=None,
         change=f"{row.modified_text}|{row.file_name}" if row.modified_text or row.file_name else "",
@@ -217,14 +200,6 @@ def remote_file(row: DatasetFile, *, tenant: str, now: datetime) -> RemoteFile:
         fields=fields,
         link=sign(row.file_url, announced=row.download_url_expires_on, now=now),
     )
-
-
-def _extension(row: DatasetFile) -> str:
-    """Give the extension: ``.csv.gz`` for what is documented, else what the service calls the format."""
-    kind = row.file_format.casefold()
-    if kind in ("", "csv") or not _FORMAT.match(kind):
-        return ".csv.gz"
-    return f".{kind}.gz" if row.file_name.casefold().endswith(".gz") else f".{kind}"
 
 
 class DatasetFileSet:
@@ -285,7 +260,7 @@ class DatasetFileSet:
             ListingError: The list contradicts itself, or holds what was not asked for.
             NotFoundError: There is no such study, or this client does not see it.
         """
-        return _Entries(self._pages_of(self._query, self._query.read), self._note)
+        return Entries(self._pages_of(self._query, self._query.read), self._note)
 
     async def open(self, file: RemoteFile, *, offset: int = 0, validator: str | None = None) -> OpenedFile:
         """
@@ -393,22 +368,3 @@ class DatasetFileSet:
                 "before that the list is empty, which is not an error.",
                 self.scope,
             )
-
-
-class _Entries:
-    """One pass over the entries of a set. It holds nothing that would have to be closed."""
-
-    def __init__(self, pages: AsyncIterator[Page], note: Callable[[Page], None]) -> None:
-        self._pages = pages
-        self._note = note
-        self._entries: list[RemoteFile] = []
-
-    def __aiter__(self) -> _Entries:
-        return self
-
-    async def __anext__(self) -> RemoteFile:
-        while not self._entries:
-            page = await anext(self._pages)
-            self._note(page)
-            self._entries = list(reversed(page.items))
-        return self._entries.pop()
