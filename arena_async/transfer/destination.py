@@ -118,6 +118,7 @@ class Destination:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._process = os.getpid()
         self._opening: asyncio.Task[None] | None = None
+        self._opened = False
         self._closed = False
 
     # ------------------------------------------------------------------------------------------------ opening, closing
@@ -155,28 +156,38 @@ class Destination:
             raise ClosedError(f"This {self._owner} was made before a fork; make one in each process.")
 
     async def _open(self) -> None:
-        """Open the folder, settle what an interrupted run left, and make the slots."""
-        self._desk = self._desk or Threads(1, name="arena_async-desk")
-        await self._desk.run(self.storage.prepare)
-        remembers = self.storage.ledger_path.exists()
-        if self._remember:
-            self.ledger = await SqliteLedger.open(self.storage.ledger_path)
-        else:
-            self.ledger = await MemoryLedger.open()
+        """Open the folder, settle what an interrupted run left, and make the slots; all of it, or nothing is left."""
+        self._desk = Threads(1, name="arena_async-desk")
         try:
-            durability, now = self.options.durability, self.timing.now
-            self.committer = Committer(self.storage, self.ledger, durability=durability, now=now)
-            recovered = await self.committer.recover()
-            if self._remember or not remembers:
-                # Where a ledger lies that is not ours, its rows may still name partial files.
-                await self._desk.run(self.storage.sweep, keep=recovered.partials)
+            await self._desk.run(self.storage.prepare)
+            await self._open_ledger(self._desk)
         except BaseException:
-            await self.ledger.aclose()
+            await self._close_desk()
             raise
         self._lanes = [Lane(chunk_size=self.options.chunk_size) for _ in range(self.options.workers)]
         self._free = asyncio.LifoQueue()
         for lane in self._lanes:
             self._free.put_nowait(lane)
+        self._opened = True
+
+    async def _open_ledger(self, desk: Threads) -> None:
+        """Open the ledger and settle what an interrupted run left."""
+        remembers = self.storage.ledger_path.exists()
+        if self._remember:
+            self.ledger = await SqliteLedger.open(self.storage.ledger_path)
+        else:
+            self.ledger = await MemoryLedger.open()
+        durability, now = self.options.durability, self.timing.now
+        self.committer = Committer(self.storage, self.ledger, durability=durability, now=now)
+        try:
+            recovered = await self.committer.recover()
+            if self._remember or not remembers:
+                # Where a ledger lies that is not ours, its rows may still name partial files.
+                await desk.run(self.storage.sweep, keep=recovered.partials)
+        except BaseException:
+            await self.committer.aclose()
+            await self.ledger.aclose()
+            raise
 
     async def aclose(self) -> None:
         """Commit what is verified, close the folder, end the threads. Safe to call twice, from any task."""
@@ -194,10 +205,10 @@ class Destination:
         """Close what was opened, in the order in which it is not needed any more."""
         await asyncio.wait([opening])
         try:
-            if hasattr(self, "committer"):
+            if self._opened:
                 await self.committer.aclose()
             await self.announcer.aclose()
-            if hasattr(self, "ledger"):
+            if self._opened:
                 await self.ledger.aclose()
         finally:
             for lane in self._lanes:

@@ -236,7 +236,8 @@ class _Journey:
         """
         found = [file for file in await self.files.find([self.file.key]) if file.key == self.file.key]
         same_name = [file for file in found if file.name == self.file.name]
-        if not found:
+        is_twin = self.job.key != self.file.key
+        if not found or (is_twin and not same_name):
             raise SourceChangedError(
                 f"{self.name}: it is no longer listed; it was removed while it was fetched. Nothing was kept."
             )

@@ -30,7 +30,7 @@ from arena_async.options import TransferOptions
 from arena_async.transfer.destination import Destination, Timing
 from arena_async.transfer.events import Action, Observer, Outcome, Report, Settled, as_error
 from arena_async.transfer.ledger import PAGE, Entry
-from arena_async.transfer.planning import Plan, PlannedFile
+from arena_async.transfer.planning import Plan, PlannedFile, twin_key, without_mark
 from arena_async.transfer.pool import OutcomeStream, report_on
 from arena_async.wire.contracts import FileSet, OpenedFile, Price, RemoteFile
 from arena_async.wire.messages import printable
@@ -276,8 +276,20 @@ class Mirror:
             keys = [file.key for file in plan.files if file.action in (Action.GONE, Action.PRUNE)]
             known = [await self._destination.ledger.look_up(keys[at : at + PAGE]) for at in range(0, len(keys), PAGE)]
             gone = [entry for page in known for entry in page.values() if entry.state != "skipped"]
+            if prune:
+                gone = await self._still_gone(files, gone)
             report = await self._with_gone(report, gone, prune=prune)
         return attrs.evolve(report, requests=files.requests_sent - before)
+
+    @staticmethod
+    async def _still_gone(files: FileSet, gone: Sequence[Entry]) -> list[Entry]:
+        """Look up again what a plan calls gone, and leave out what is listed again by now."""
+        keys = [without_mark(entry.key) for entry in gone]
+        listed: set[str] = set()
+        for at in range(0, len(keys), _BATCH):
+            rows = await files.find(list(dict.fromkeys(keys[at : at + _BATCH])))
+            listed |= {row.key for row in rows} | {twin_key(row.key, row.name) for row in rows}
+        return [entry for entry in gone if entry.key not in listed]
 
     def _stream(
         self, files: FileSet, *, scope: str | None = None, dry: bool = False, ask_again: bool = False

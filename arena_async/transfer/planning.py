@@ -15,6 +15,7 @@ from __future__ import annotations
 import enum
 import errno
 import json
+import re
 import string
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -72,6 +73,7 @@ __all__ = [
     "place",
     "twin_key",
     "twin_path",
+    "without_mark",
     "worth_remembering",
 ]
 
@@ -225,6 +227,11 @@ def twin_path(path: PurePosixPath, name: str, extension: str) -> PurePosixPath:
 def twin_key(key: str, name: str) -> str:
     """Give the key under which such a row is remembered."""
     return f"{key}{suffix_for_twin(name)}"
+
+
+def without_mark(key: str) -> str:
+    """Give the key of the file itself, for a key that :func:`twin_key` made."""
+    return re.sub(r"~[0-9a-f]{8}\Z", "", key)
 
 
 # ----------------------------------------------------------------------------------------------- when it does not come

@@ -36,7 +36,7 @@ from arena_async.transfer.destination import Destination, Timing, end_tasks
 from arena_async.transfer.events import Action, Observer, Outcome, Report, Settled, as_error
 from arena_async.transfer.fetching import Job, fetch_one
 from arena_async.transfer.ledger import PAGE, Entry, Known, Sighting
-from arena_async.transfer.planning import decide, is_newer, place, twin_key, twin_path
+from arena_async.transfer.planning import Decision, decide, is_newer, place, twin_key, twin_path
 from arena_async.transfer.storage import FileState
 from arena_async.transfer.threads import wait_to_end
 from arena_async.wire.contracts import FileSet, RemoteFile
@@ -377,32 +377,54 @@ class OutcomeStream:
     # ----------------------------------------------------------------------------------------------------------- acting
 
     async def _act_on(self, rows: Sequence[_Row]) -> None:
-        """Decide on the rows of a page and give out the jobs."""
+        """Decide on the rows of a page, remember what will never come, and give out the jobs."""
         states = await self._look_at([row for row in rows if row.entry is not None])
-        for row in rows:
-            state = states.get(str(row.path))
-            if isinstance(state, Exception):
-                row = attrs.evolve(row, refused=as_error(state, file=row.key))  # noqa: PLW2901 - the same row, refused
-                state = None
-            await self._act(row, state)
+        decided = [self._decide(row, states.get(str(row.path))) for row in rows]
+        await self._remember_skips(decided)
+        for row, decision in decided:
+            await self._act(row, decision)
             if "disk" in self._stopped:
                 return
+
+    def _decide(self, row: _Row, state: FileState | Exception | None) -> tuple[_Row, Decision]:
+        """Decide on one row; what lies where it goes may be a reason to refuse it."""
+        if isinstance(state, Exception):
+            row, state = attrs.evolve(row, refused=as_error(state, file=row.key)), None
+        if row.refused is not None:
+            return row, Decision(action=Action.FETCH)
+        return row, decide(row.file, row.entry, state, path=str(row.path), ask_again=self._ask_again)
+
+    async def _remember_skips(self, decided: Sequence[tuple[_Row, Decision]]) -> None:
+        """Write down what the listing itself says will never come, in one transaction."""
+        now = self._destination.timing.now()
+        entries = [
+            Entry(
+                key=row.key,
+                state="skipped",
+                change=row.file.change,
+                name=row.file.name,
+                reason=decision.reason,
+                at=now,
+            )
+            for row, decision in decided
+            if decision.action is Action.SKIP and (row.entry is None or row.entry.state != "skipped")
+        ]
+        if entries and not self._dry:
+            await self._destination.ledger.write(entries)
 
     async def _look_at(self, rows: Sequence[_Row]) -> dict[str, FileState | Exception | None]:
         """See what lies where, in one go."""
         paths = [row.path for row in rows if row.refused is None]
         return await self._destination.desk.run(self._destination.storage.look_all, paths) if paths else {}
 
-    async def _act(self, row: _Row, state: FileState | None) -> None:
+    async def _act(self, row: _Row, decision: Decision) -> None:
         """Do what is decided about one row."""
         if row.refused is not None:
             await self._tell(row, action=Action.FETCH, error=row.refused)
-            return
-        decision = decide(row.file, row.entry, state, path=str(row.path), ask_again=self._ask_again)
-        if decision.action is Action.KEEP:
+        elif decision.action is Action.KEEP:
             self.kept += 1
         elif decision.action is Action.SKIP:
-            await self._skip(row, decision.reason)
+            await self._tell(row, action=Action.SKIP, reason=decision.reason)
         elif self._dry:
             await self._tell(row, action=await self._or_resume(row, decision.action))
         else:
@@ -414,13 +436,6 @@ class OutcomeStream:
             return action
         partial = await self._destination.desk.run(self._destination.storage.find_partial, row.key)
         return action if partial is None else Action.RESUME
-
-    async def _skip(self, row: _Row, reason: str) -> None:
-        """Remember what the listing itself says will never come, and tell it."""
-        if not self._dry and (row.entry is None or row.entry.state != "skipped"):
-            file, now = row.file, self._destination.timing.now()
-            await self._destination.ledger.skip(row.key, reason, at=now, change=file.change, name=file.name)
-        await self._tell(row, action=Action.SKIP, reason=reason)
 
     async def _give_out(self, row: _Row, action: Action) -> None:
         """Start the job of one file as soon as there is room; not while another one works on the same path."""
@@ -571,7 +586,12 @@ class Downloader:
         self._streams: set[OutcomeStream] = set()
 
     async def __aenter__(self) -> Self:
-        await self._destination.open()
+        try:
+            await self._destination.open()
+        except asyncio.CancelledError:
+            # Nobody calls __aexit__ for a block that was never entered.
+            await self._destination.aclose()
+            raise
         return self
 
     async def __aexit__(

@@ -382,6 +382,23 @@ async def test_a_sync_by_plan_brings_what_the_plan_says_and_lists_nothing(tmp_pa
     assert not (tmp_path / "files" / "later.bin").exists()
 
 
+async def test_pruning_by_plan_looks_again_first(tmp_path: Path) -> None:
+    """What is listed again by then stays."""
+    files = many(3)
+    await sync(tmp_path, files)
+    assert isinstance(files.rows, list)
+    rows = list(files.rows)
+    del files.rows[1:]
+    async with mirror(tmp_path) as home:
+        plan = await home.plan(files)
+        files.rows.append(rows[2])
+        report = await home.sync(files, plan=plan, prune=True)
+
+    assert [row.action for row in plan.files] == [Action.GONE, Action.GONE]
+    assert counted(report) == {"prune": 1}
+    assert sorted(path.name for path in (tmp_path / "files").iterdir()) == ["f0.bin", "f2.bin"]
+
+
 async def test_a_plan_is_for_its_own_set(tmp_path: Path) -> None:
     """Another set is refused before anything is asked."""
     files = many(1)

@@ -10,6 +10,7 @@ from typing import Any
 
 import anyio
 import pytest
+from cancelling import HOW, How, cancel_at_every_await
 from filesets import Asked, MemoryFiles, Source, content, remote
 
 from arena_async.errors import (
@@ -22,6 +23,7 @@ from arena_async.errors import (
     NotFoundError,
     QuotaExhaustedError,
     ServerError,
+    StorageError,
 )
 from arena_async.options import KIB, TransferOptions
 from arena_async.transfer.events import Action, Event, Settled
@@ -198,6 +200,41 @@ async def test_a_downloader_may_be_entered_and_left_in_different_tasks(tmp_path:
     await asyncio.create_task(downloads.aclose())
 
     assert busy() == set()
+
+
+@pytest.mark.parametrize("how", HOW)
+async def test_a_run_cancelled_at_any_await_leaves_nothing_running(how: How, tmp_path: Path) -> None:
+    """CC01, for the whole room: opening, listing, fetching, committing and closing."""
+    runs: dict[int, MemoryFiles] = {}
+
+    async def whole(at: int) -> int:
+        async with downloader(tmp_path / str(at), workers=2) as downloads:
+            return len((await downloads.run(runs[at])).outcomes)
+
+    def start(at: int) -> Any:
+        runs[at] = many(2)
+        return whole(at)
+
+    results = []
+    async for stopped in cancel_at_every_await(start, how=how):
+        assert busy() == set()
+        assert runs[stopped.at].open_bodies == 0
+        finals = list((tmp_path / str(stopped.at) / "files").glob("*"))
+        assert all(path.read_bytes() == BODY for path in finals)
+        assert stopped.cancelled or stopped.result == 2
+        results.append(stopped)
+
+    assert len(results) > 5
+
+
+async def test_a_folder_that_cannot_be_used_leaves_nothing_behind(tmp_path: Path) -> None:
+    """No thread, no warning, and the same error again."""
+    (tmp_path / "taken").write_bytes(b"")
+    downloads = downloader(tmp_path / "taken")
+
+    for _ in range(2):
+        with pytest.raises(StorageError):
+            await downloads.__aenter__()
 
 
 async def test_a_cancelled_wait_for_an_outcome_loses_nothing(tmp_path: Path) -> None:
