@@ -371,6 +371,8 @@ class SimulatedService:
             self.admit(call)
             self._stir()
             return await self._respond(request, call, self._next_fault(seen), _Entry(self.log, place, seen))
+        except ConnectionResetError:
+            return _hang_up(request)  # the client left in the middle, as clients do: nobody is to be told
         finally:
             self.in_flight -= 1
             self._stir()
