@@ -209,11 +209,13 @@ class Committer:
             self._task = None
             # Only when somebody who does not own this task cancelled it, as the end of an event loop does: nobody may
             # be left waiting. What has a row keeps its partial file for the next start.
-            for waiting in (*group, *self._waiting):
-                if not waiting.done.done():
-                    _close(waiting)
-                    _answer(waiting, _broken_off(waiting.staged))
+            left = [waiting for waiting in (*group, *self._waiting) if not waiting.done.done()]
             self._waiting.clear()
+            self._note_room()
+            for waiting in left:
+                _answer(waiting, _broken_off(waiting.staged))
+            # The tasks go on at the next turn of the loop, when all is closed.
+            _close_all(left)
 
     def _note_room(self) -> None:
         if len(self._waiting) < self._most:

@@ -14,7 +14,7 @@ import attrs
 
 from arena_async.transfer.storage import FileSystem
 
-__all__ = ["CALLS", "Call", "FaultyDisk", "RecordingDisk"]
+__all__ = ["CALLS", "Call", "DyingDisk", "FaultyDisk", "Killed", "RecordingDisk"]
 
 CALLS = (
     "make_root", "open_root", "open_folder", "make_folder", "remove_folder", "names", "sync_folder", "close_folder",
@@ -170,3 +170,44 @@ class FaultyDisk(RecordingDisk):
                 fault.times -= 1
                 return fault.act(call, real, args, kwargs)
         return super().perform(call, real, args, kwargs)
+
+
+class Killed(BaseException):
+    """The process is dead: nobody handles this, and nothing of it reaches the disk any more."""
+
+
+#: Calls that leave something behind; a kill before any other one is the kill before the next of these.
+CHANGES = frozenset(
+    {"make_root", "make_folder", "remove_folder", "sync_folder", "create", "write", "allocate", "truncate", "sync"}
+    | {"sync_data", "chmod", "rename", "unlink"}
+)
+
+
+class DyingDisk(RecordingDisk):
+    """
+    A disk whose process is killed right before a call: that one and all later ones change nothing.
+
+    Args:
+        at: The number of the call among those that change something, from 1 on.
+    """
+
+    def __init__(self, at: int) -> None:
+        super().__init__()
+        self.at = at
+
+    @property
+    def died(self) -> bool:
+        """Whether it has come to that."""
+        return sum(call.verb in CHANGES for call in self.calls) >= self.at
+
+    def bury(self) -> None:
+        """Close what the dead process had open, as the system does."""
+        for opened in list(self._names):
+            os.close(opened)
+        self._names.clear()
+
+    def perform(self, call: Call, real: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Do it, unless the process is dead."""
+        if self.died and call.verb not in ("close", "close_folder"):
+            raise Killed
+        return real(*args, **kwargs)
