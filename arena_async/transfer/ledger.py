@@ -8,6 +8,7 @@ What is known about each file of a folder, on disk, safe for several processes.
     files       one row a key: state, path, size and time on disk, change mark, digests, vendor's name, partial
     seen        which listing (scope, generation) last saw which key, under which name, and where it wants to go
     scopes      per scope, the listing begun last, the listing that came to its end last, and the watermark
+    jobs        per job of the service whose result is brought here, the run that was started last
 
     states      committing -> complete        (a row that says committing is settled at the next start at the latest)
                 skipped                       the service will never give it: reason and time
@@ -32,7 +33,7 @@ from arena_async.transfer.integrity import Proof
 from arena_async.transfer.storage import create_private, set_aside
 from arena_async.transfer.threads import Threads
 
-__all__ = ["PAGE", "Entry", "Known", "Ledger", "MemoryLedger", "Sighting", "SqliteLedger"]
+__all__ = ["PAGE", "Entry", "Job", "JobState", "Known", "Ledger", "MemoryLedger", "Sighting", "SqliteLedger"]
 
 T = TypeVar("T")
 
@@ -42,6 +43,7 @@ log = logging.getLogger("arena_async")
 PAGE = 400
 
 State = Literal["committing", "complete", "skipped"]
+JobState = Literal["starting", "started", "over"]
 
 
 @attrs.frozen(kw_only=True)
@@ -116,6 +118,27 @@ class Known:
     rival: str | None = None
 
 
+@attrs.frozen(kw_only=True)
+class Job:
+    """
+    What is remembered about a job that a service does and whose result is brought here, so that nobody starts it twice.
+
+    Args:
+        key: Names the job, whenever it is done: service, tenant, and what is asked for.
+        state: ``starting``: it is about to be started, or was, and no answer has come. ``started``: ``run`` was
+            started and its result is not here yet. ``over``: nothing is left to do.
+        run: What the service calls the run, or "".
+        began: When it was started (aware), or None.
+        took: Seconds that the last run needed, or None while that is not known.
+    """
+
+    key: str
+    state: JobState = "over"
+    run: str = ""
+    began: datetime | None = None
+    took: float | None = None
+
+
 class Ledger(Protocol):
     """The verbs of every ledger."""
 
@@ -181,15 +204,32 @@ class Ledger(Protocol):
         """Write down how far a clean run of a scope has come."""
         ...
 
+    async def job(self, key: str) -> Job | None:
+        """Give what is known about a job, or None."""
+        ...
+
+    async def note_job(self, job: Job) -> None:
+        """Write down what is known about a job now."""
+        ...
+
     async def aclose(self) -> None:
         """Close it. Safe twice."""
         ...
 
 
 #: The layout of the tables; a ledger of a later layout is not touched.
-_VERSION = 1
+_VERSION = 2
 
-_SCHEMA = """
+_JOBS = """
+CREATE TABLE jobs (
+    key TEXT PRIMARY KEY, state TEXT NOT NULL, run TEXT NOT NULL, began TEXT, took REAL
+) WITHOUT ROWID;
+"""
+
+#: What leads from each earlier layout to the next one.
+_MIGRATIONS = {1: _JOBS}
+
+_SCHEMA = f"""{_JOBS}
 CREATE TABLE files (
     key TEXT PRIMARY KEY, state TEXT NOT NULL, path TEXT NOT NULL, folded TEXT NOT NULL, size INTEGER NOT NULL,
     mtime_ns INTEGER NOT NULL, change TEXT NOT NULL, sha256 TEXT, md5 TEXT, verified_by TEXT NOT NULL,
@@ -271,6 +311,14 @@ def _load_entry(row: tuple[Any, ...]) -> Entry | None:
     if not isinstance(fields["size"], int) or not isinstance(fields["mtime_ns"], int):
         return None
     return Entry(**{**fields, "at": _load_time(fields["at"])})
+
+
+def _load_job(row: tuple[Any, ...]) -> Job | None:
+    """Read a row; one that nobody of us can have written counts as unknown."""
+    key, state, run, began, took = row
+    if state not in get_args(JobState) or not isinstance(took, float | int | None):
+        return None
+    return Job(key=key, state=state, run=str(run), began=_load_time(began), took=took)
 
 
 def _load_entries(rows: Iterable[tuple[Any, ...]]) -> list[Entry]:
@@ -603,6 +651,24 @@ class SqliteLedger(_Tables):
             )
         )
 
+    async def job(self, key: str) -> Job | None:
+        """Give what is known about a job, or None."""
+        rows = await self._run(
+            lambda connection: connection.execute(
+                "SELECT key, state, run, began, took FROM jobs WHERE key = ?", (key,)
+            ).fetchall()
+        )
+        return _load_job(rows[0]) if rows else None
+
+    async def note_job(self, job: Job) -> None:
+        """Write down what is known about a job now."""
+        row = (job.key, job.state, job.run, _dump_time(job.began), job.took)
+        await self._run(
+            lambda connection: connection.execute(
+                "INSERT OR REPLACE INTO jobs (key, state, run, began, took) VALUES (?, ?, ?, ?, ?)", row
+            )
+        )
+
 
 def _nothing(_: sqlite3.Connection) -> None:
     """Do nothing, in a transaction."""
@@ -622,9 +688,10 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     connection.execute("BEGIN IMMEDIATE")
     # Another process may have been quicker.
     (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if version == 0:
-        for statement in _SCHEMA.split(";"):
+    for step in [_SCHEMA] if version == 0 else [_MIGRATIONS[layout] for layout in range(version, _VERSION)]:
+        for statement in step.split(";"):
             connection.execute(statement)
+    if version < _VERSION:
         connection.execute(f"PRAGMA user_version = {_VERSION}")
     connection.execute("COMMIT")
 
@@ -693,4 +760,11 @@ class MemoryLedger(_Tables):
         return None
 
     async def set_watermark(self, scope: str, value: datetime | None) -> None:
+        """Remember nothing."""
+
+    async def job(self, key: str) -> Job | None:
+        """Give None."""
+        return None
+
+    async def note_job(self, job: Job) -> None:
         """Remember nothing."""

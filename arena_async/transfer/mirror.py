@@ -29,6 +29,7 @@ from arena_async.errors import ArenaAsyncError, ConfigurationError, NotFoundErro
 from arena_async.options import TransferOptions
 from arena_async.transfer.destination import Destination, Timing
 from arena_async.transfer.events import Action, Observer, Outcome, Report, Settled, as_error
+from arena_async.transfer.jobs import Jobs
 from arena_async.transfer.ledger import PAGE, Entry
 from arena_async.transfer.planning import Plan, PlannedFile, twin_key, without_mark
 from arena_async.transfer.pool import OutcomeStream, report_on
@@ -148,6 +149,11 @@ class Mirror:
                 await stream.aclose()
         finally:
             await self._destination.aclose()
+
+    @property
+    def jobs(self) -> Jobs:
+        """What the folder remembers about runs that were started for it."""
+        return Jobs(self._destination)
 
     # ------------------------------------------------------------------------------------------------------------ plan
 
@@ -427,6 +433,17 @@ class Mirror:
             return "unknown", Verified(key=entry.key, path=path, actual=digest)
         row = Verified(key=entry.key, path=path, expected=entry.sha256, actual=digest)
         return ("ok" if digest == entry.sha256 else "changed"), row
+
+    async def look_up(self, keys: Collection[str]) -> dict[str, Path]:
+        """
+        Say where complete files lie, by their keys; a key that is not here is missing from the answer.
+
+        Raises:
+            ClosedError: It was closed before, or is used from another event loop or after a fork.
+        """
+        await self._destination.open()
+        found = await self._destination.ledger.look_up(list(keys))
+        return {key: self._destination.root / entry.path for key, entry in found.items() if entry.state != "skipped"}
 
     async def entries(self) -> AsyncIterator[Entry]:
         """
