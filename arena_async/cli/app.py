@@ -108,7 +108,7 @@ class CommandLine:
     """
 
     def __init__(self, tokens: Sequence[str]) -> None:
-        self._again = f"Run it again to go on: {shlex.join(['arena-async', *tokens])}"
+        self._again = f"Run it again to go on:\n  {shlex.join(['arena-async', *tokens])}"
 
     def app(self) -> App:
         """Build the parser."""

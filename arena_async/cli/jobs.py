@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -51,7 +51,7 @@ async def sync(
             report = await mirror.sync(files)
             here = await count_files(mirror)
     teller.say_rest()
-    return conclude(report, output, here=here, to=to)
+    return conclude(report, output, here=here, to=to, told=teller.told)
 
 
 async def count_files(mirror: Mirror) -> int:
@@ -77,6 +77,8 @@ class Teller:
         self._view = view
         self._to = to
         self._failed = 0
+        #: What was complained about so far.
+        self.told: set[str] = set()
 
     def say_rest(self) -> None:
         """Say how many files failed beyond those that were complained about one by one."""
@@ -105,14 +107,24 @@ class Teller:
         if outcome.error is not None:
             self._failed += 1
             if self._failed <= _MOST_COMPLAINTS:
+                self.told.add(sentence(outcome.error))
                 self._output.complain(sentence(outcome.error))
         elif outcome.action in _HERE:
             size = show_size(outcome.bytes_written)
             self._view.note(f"{_DONE[outcome.action]}  {_label(outcome.file)}  {size}  {outcome.verified_by}")
 
 
-def conclude(report: Report, output: Output, *, here: int, to: Path) -> int:
-    """Write the summary of a run and give its exit code."""
+def conclude(report: Report, output: Output, *, here: int, to: Path, told: Collection[str] = ()) -> int:
+    """
+    Write the summary of a run and give its exit code.
+
+    Args:
+        report: What became of the files.
+        output: Where to.
+        here: Complete files in the folder.
+        to: The folder.
+        told: Sentences that need not be said again.
+    """
     code = code_of(report)
     if output.json:
         output.record(
@@ -131,9 +143,10 @@ def conclude(report: Report, output: Output, *, here: int, to: Path) -> int:
     elif not output.quiet:
         output.data(summarize(report))
         output.data(f"{show_count(here, 'file')} in {to}")
-    if report.error is not None:
-        left = f" {show_count(report.not_started, 'file')} not started." if report.not_started else ""
-        output.complain(f"{sentence(report.error)}{left}")
+    if report.error is not None and sentence(report.error) not in told:
+        output.complain(sentence(report.error))
+    if report.not_started:
+        output.complain(f"{show_count(report.not_started, 'file')} not started; the next run takes them up.")
     return code
 
 

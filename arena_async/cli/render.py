@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Self
 
 import attrs
 
-from arena_async.cli.output import Output, show_count, show_size
+from arena_async.cli.output import Output, show_size
 from arena_async.wire.messages import printable
 
 if TYPE_CHECKING:
@@ -102,7 +102,8 @@ class Board:
     def lines(self, *, width: int, height: int, now: float) -> list[str]:
         """Draw it in at most ``height`` lines of at most ``width`` cells."""
         head = [
-            show_count(self.finished, "file"),
+            f"{self.finished:,} done",
+            f"{len(self.rows):,} open",
             show_size(self._bytes),
             f"{show_size(self.speed(now))}/s",
             *([f"{self.failed:,} failed"] if self.failed else []),

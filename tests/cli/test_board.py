@@ -56,7 +56,7 @@ def test_a_board_shows_what_is_done_and_what_is_under_way() -> None:
     lines = board.lines(width=80, height=10, now=2.0)
 
     assert lines == [
-        "1 file  501 kB  0 B/s",
+        "1 done  2 open  501 kB  0 B/s",
         "  arena/extracts/E/R/A.zip                             ━━━━━╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌  25%",
         "  arena/extracts/E/R/B.zip                                                1.0 kB",
     ]
@@ -83,7 +83,7 @@ def test_bytes_that_come_again_after_a_restart_are_counted_again() -> None:
     board.advanced("a", 0)
     board.advanced("a", 100)
 
-    assert board.lines(width=40, height=2, now=0.0)[0].startswith("0 files  160 B")
+    assert board.lines(width=40, height=2, now=0.0)[0].startswith("0 done  1 open  160 B")
 
 
 def test_a_file_that_is_held_up_says_why() -> None:

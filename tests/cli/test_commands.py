@@ -328,9 +328,10 @@ async def test_an_interrupted_sync_is_out_within_two_seconds_and_goes_on_later(
 
     assert child.returncode == 130
     assert took < 2.0
-    assert err.decode().splitlines()[-1] == (
-        f"Stopped. What has arrived is kept. Run it again to go on: arena-async sync arena extracts --to {out} --json"
-    )
+    assert err.decode().splitlines()[-2:] == [
+        "Stopped. What has arrived is kept. Run it again to go on:",
+        f"  arena-async sync arena extracts --to {out} --json",
+    ]
     assert "Traceback" not in err.decode()
     assert half < wanted
     assert (again.code, contents) == (0, 6 - len(half))
@@ -387,6 +388,28 @@ async def test_simulate_prints_the_settings_and_ends_well_with_a_signal(tmp_path
 
     assert done.code == 0
     assert done.out.startswith("2 fetched  (")
+    assert (child.returncode, err.decode()) == (0, "")
+
+
+async def test_a_client_that_leaves_is_no_matter_for_the_simulator(tmp_path: Path) -> None:
+    """An interrupted client leaves no traceback in the terminal of the service."""
+    child = await start("simulate", "arena", "--files", "1", "--size", "90000000", "--json", env=environment())
+    try:
+        assert child.stdout is not None
+        settings = json.loads(await child.stdout.readline())["environment"]
+        client = await start("sync", "arena", "extracts", "--to", "out", env=environment(**settings), cwd=tmp_path)
+        partials = tmp_path / "out" / ".arena-async" / "partial"
+        async with asyncio.timeout(20):
+            while not any(path.stat().st_size for path in partials.glob("*.part")):
+                await asyncio.sleep(0.01)  # noqa: ASYNC110  another process writes the file
+        client.kill()
+        await client.communicate()
+        done = await run("list", "arena", "extracts", env=environment(**settings))
+    finally:
+        child.send_signal(signal.SIGINT)
+        _, err = await child.communicate()
+
+    assert done.code == 0
     assert (child.returncode, err.decode()) == (0, "")
 
 

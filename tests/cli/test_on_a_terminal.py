@@ -26,7 +26,7 @@ async def test_a_sync_redraws_its_lines_and_leaves_the_summary(columns: int, row
     assert seen.code == 0
     assert seen.screen.strange == []
     assert not seen.screen.cursor_hidden
-    assert re.search(r"\d files?  [\d.]+ [kM]?B  [\d.]+ [kM]?B/s", seen.raw)
+    assert re.search(r"\d done  \d open  [\d.]+ [kM]?B  [\d.]+ [kM]?B/s", seen.raw)
     assert ".zip" in seen.raw
     assert seen.screen.text() == ["10 fetched  (2.0 MB, 12 requests)", "10 files in out"]
     assert seen.screen.wrapped == 0
