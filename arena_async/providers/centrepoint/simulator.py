@@ -14,38 +14,38 @@ import hashlib
 import hmac
 import json
 import math
-import random
 import time
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from email.utils import formatdate
 from itertools import islice, product
 from typing import Any
-from urllib.parse import parse_qsl, quote, urlencode
-from uuid import UUID, uuid5
+from urllib.parse import parse_qsl, quote
+from uuid import uuid5
 
 import attrs
 
-from arena_async.simulator.server import Call, Refusal, Reply, Route, SimulatedService, give_content
+from arena_async.providers.centrepoint.simulated_content import CsvGz, digests
+from arena_async.providers.centrepoint.simulated_lists import (
+    FIRST_RUN,
+    FIRST_SUBJECT,
+    Table,
+    executed,
+    plain_text,
+    stamp,
+    study_tables,
+)
+from arena_async.providers.centrepoint.simulated_storage import NAMESPACE, STORAGE_VERSION, Storage, storage_error
+from arena_async.simulator.server import Call, Refusal, Reply, Route, SimulatedService
 
 __all__ = ["ALL_SCOPES", "CentrePointSimulator", "FileKey"]
 
 ALL_SCOPES = ("CentrePoint", "DataAccess", "Analytics", "DataRetrieval")
 
-_NEVER = "0001-01-01T00:00:00+00:00"
-_FIRST_SUBJECT = 10821
 _SEED_PROGRAM = "5b342a11-2fb9-4ad9-a7be-4d410181f51c"
-_NAMESPACE = UUID("444eeefb-b1cf-4b7b-804f-65129cd5fa9e")
-_TENANT = "c004fd6f-8ed9-42bd-9303-191038d839e2"
-_STORAGE_VERSION = "2022-11-02"
-#: The first run of every program: 2024-02-29T10:05:08.0962163Z, in seconds and in ticks of 100 ns beside them.
-_FIRST_RUN = datetime(2024, 2, 29, 10, 5, 8, tzinfo=UTC)
 _WINDOW = 60.0
-_GZIP_HEAD = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
-_BLOCK = 65_535
-_LINE = 60
 
 
 @attrs.frozen(order=True)
@@ -62,50 +62,6 @@ class FileKey:
         """Where the documented layout has it, below the folder of a mirror."""
         folders = f"centrepoint/study-{self.study}/program-{self.program.lower()}/subject-{self.subject}"
         return f"{folders}/{self.data_set.lower()}.csv.gz"
-
-
-@attrs.frozen
-class _CsvGz:
-    """A made-up CSV in a gzip member of exactly ``size`` bytes; made piece by piece, the same every time."""
-
-    seed: str
-    size: int
-
-    def chunks(self, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
-        """Give the bytes from ``start`` up to ``stop`` (the end)."""
-        place, end = 0, self.size if stop is None else min(stop, self.size)
-        for piece in self._pieces():
-            if place >= end:
-                return
-            if place + len(piece) > start:
-                yield piece[max(0, start - place) : end - place]
-            place += len(piece)
-
-    def _pieces(self) -> Iterator[bytes]:
-        """Give head, stored deflate blocks and trailer."""
-        yield _GZIP_HEAD
-        # Each block has five bytes of its own: last or not, and its length twice.
-        left = self.size - len(_GZIP_HEAD) - 8
-        number, length, check = 0, 0, 0
-        while left > 0:
-            room = min(left, _BLOCK + 5) - 5
-            # What is left after this block must hold a block again, or nothing.
-            if 0 < left - room - 5 <= 5:
-                room -= 6
-            left -= room + 5
-            text = self._text(number, room)
-            number, length, check = number + 1, length + room, zlib.crc32(text, check)
-            yield bytes([left == 0]) + room.to_bytes(2, "little") + (room ^ 0xFFFF).to_bytes(2, "little") + text
-        yield check.to_bytes(4, "little") + (length & 0xFFFFFFFF).to_bytes(4, "little")
-
-    def _text(self, number: int, room: int) -> bytes:
-        """Give the lines of one block."""
-        made = random.Random(f"{self.seed}/{number}").randbytes(room // 2 + 1).hex()  # noqa: S311 - repeatable
-        lines = "\n".join(
-            f"{made[at : at + 20]},{made[at + 20 : at + 40]},{made[at + 40 : at + _LINE]}"
-            for at in range(0, len(made), _LINE)
-        )
-        return f"Timestamp,X,Y\n{lines}"[: room - 1].encode() + b"\n" if room else b""
 
 
 class CentrePointSimulator(SimulatedService):
@@ -164,9 +120,7 @@ class CentrePointSimulator(SimulatedService):
         each = len(self.programs) * len(self.data_sets)
         if files is not None and each:
             subjects = max(math.ceil(files / each), len(subjects) if not isinstance(subjects, int) else 0)
-        self.subjects = (
-            [*range(_FIRST_SUBJECT, _FIRST_SUBJECT + subjects)] if isinstance(subjects, int) else [*subjects]
-        )
+        self.subjects = [*range(FIRST_SUBJECT, FIRST_SUBJECT + subjects)] if isinstance(subjects, int) else [*subjects]
         combined = (FileKey(study, g, d, u) for u, g, d in product(self.subjects, self.programs, self.data_sets))
         #: Every file there is, in the order they are listed.
         self.files: list[FileKey] = list(islice(combined, files))
@@ -179,17 +133,17 @@ class CentrePointSimulator(SimulatedService):
         self.client_secret = client_secret
         self.filters_ignored = filters_ignored
         self.expiry_contradicts = expiry_contradicts
-        self.content_md5 = content_md5
         self.names_with_data_set = names_with_data_set
-        #: Requests that brought a credential to the file host; there must never be one.
-        self.breaches: list[str] = []
+        #: Identifiers of subjects, where they are not the usual ones.
+        self.identifiers: dict[int, str] = {}
+        #: The file host: it signs links and answers to them.
+        self.storage = Storage(clock=clock, content_md5=content_md5)
         self._known = set(self.files)
         self._runs: dict[FileKey, int] = {}
         self._versions: dict[FileKey, int] = {}
         self._window: deque[float] = deque()
         self._dead_tokens: set[str] = set()
         self._tokens = 0
-        self._signing_key = b"user delegation key 1"
         self._listed: dict[tuple[str, str, int, str], FileKey] = {_place(key): key for key in self.files}
 
     # ------------------------------------------------------------------ what a caller needs
@@ -208,6 +162,20 @@ class CentrePointSimulator(SimulatedService):
     def file_host(self) -> str:
         """The address of the file host."""
         return self.origin("files")
+
+    @property
+    def content_md5(self) -> bool:
+        """Whether the file host vouches for its files with an MD5."""
+        return self.storage.content_md5
+
+    @content_md5.setter
+    def content_md5(self, vouches: bool) -> None:
+        self.storage.content_md5 = vouches
+
+    @property
+    def breaches(self) -> list[str]:
+        """Requests that brought a credential to the file host; there must never be one."""
+        return self.storage.breaches
 
     def describe(self) -> dict[str, Any]:
         """Give addresses, credentials, the study and the environment variables of a client."""
@@ -233,7 +201,7 @@ class CentrePointSimulator(SimulatedService):
 
     def sha256(self, key: FileKey) -> str:
         """Give the SHA-256 of a file as it is now, in hexadecimal."""
-        return _digests(self._content(key))[1]
+        return digests(self._content(key))[1]
 
     def change_file(self, key: FileKey, *, rename: bool = True) -> None:
         """
@@ -253,31 +221,41 @@ class CentrePointSimulator(SimulatedService):
 
     def expire_links(self) -> None:
         """Let every link given out so far be over, as when the key that signed them is revoked."""
-        self._signing_key = hashlib.sha256(self._signing_key).digest()
+        self.storage.expire_links()
 
     # ------------------------------------------------------------------ the table
 
     def routes(self) -> Iterable[Route]:
         """Give what is offered at each port."""
-        listings: tuple[tuple[str, str, Callable[[Call], Reply]], ...] = (
-            ("/centrepoint/v3/studies", "CentrePoint", self._studies),
-            ("/centrepoint/v3/studies/{study}", "CentrePoint", self._one_study),
-            ("/centrepoint/v3/studies/{study}/sites", "CentrePoint", self._sites),
-            ("/centrepoint/v3/studies/{study}/sites/{site}", "CentrePoint", self._one_site),
-            ("/centrepoint/v3/studies/{study}/subjects", "CentrePoint", self._subjects),
-            ("/centrepoint/v3/studies/{study}/subjects/{subject}", "CentrePoint", self._one_subject),
-            ("/dataaccess/v3/studies/{study}/subjects", "DataAccess", self._dataset_subjects),
-            ("/dataaccess/v3/studies/{study}/subjects/{subject}", "DataAccess", self._one_dataset_subject),
-            ("/dataaccess/v3/studies/{study}/programs", "DataAccess", self._programs),
-            ("/dataaccess/v3/studies/{study}/programs/{program}", "DataAccess", self._one_program),
-            ("/dataaccess/v3/studies/{study}/programs/{program}/datasets", "DataAccess", self._program_data_sets),
-            ("/dataaccess/v3/studies/{study}/datasetfiles", "DataAccess", self._dataset_files),
-            ("/studies/{study}/datasetexportfiles", "DataAccess", self._dataset_export_files),
-        )
-        for template, scope, handler in listings:
-            yield Route("GET", template, functools.partial(self._admitted, scope, handler), "api")
+        for table in self.tables():
+            yield self._guarded(table.path, table.scope, functools.partial(self._page, table))
+            if table.named_by is not None:
+                yield self._guarded(f"{table.path}/{{one}}", table.scope, table.one)
         yield Route("POST", "/connect/token", self._token, "auth")
         yield Route("GET", "/{study}/{subject}/datasetexports/{program}/{data_set}/{name}", self._blob, "files")
+
+    def tables(self) -> Iterable[Table]:
+        """Give the lists of the API."""
+        yield from study_tables(self)
+        yield Table(
+            path="/dataaccess/v3/studies/{study}/datasetfiles",
+            scope="DataAccess",
+            rows=lambda call: self._filtered(call.query),
+            show=self._show_file,
+        )
+        yield Table(
+            path="/studies/{study}/datasetexportfiles",
+            scope="DataAccess",
+            rows=self._filtered_by_body,
+            show=self._show_file_as_first_published,
+        )
+
+    def _page(self, table: Table, call: Call) -> Reply:
+        return table.page(self.base_url, call)
+
+    def _guarded(self, path: str, scope: str, handler: Callable[[Call], Reply], *, method: str = "GET") -> Route:
+        """Make a route of the API that wants a token of some scope."""
+        return Route(method, path, functools.partial(self._admitted, scope, handler), "api")
 
     def admit(self, call: Call) -> None:
         """Count the requests of the last minute at the API."""
@@ -287,7 +265,7 @@ class CentrePointSimulator(SimulatedService):
     def dress(self, call: Call, reply: Reply) -> Reply:
         """Add the clock of the service, which may differ from the client's."""
         dressed = reply.adding({"Date": formatdate(self.clock(), usegmt=True)})
-        return dressed.adding({"x-ms-version": _STORAGE_VERSION}) if call.seen.listener == "files" else dressed
+        return dressed.adding({"x-ms-version": STORAGE_VERSION}) if call.seen.listener == "files" else dressed
 
     def befall(self, event: str, call: Call) -> None:
         """Let content change (in place), the token of a request end, or all links end."""
@@ -303,7 +281,7 @@ class CentrePointSimulator(SimulatedService):
     def unknown(self, call: Call, *, other_method: bool) -> Reply:
         """Answer a path that is not offered in plain text, as the service does."""
         del call
-        return _text(405 if other_method else 404, "There is nothing here.")
+        return plain_text(405 if other_method else 404, "There is nothing here.")
 
     # ------------------------------------------------------------------ tokens
 
@@ -333,9 +311,9 @@ class CentrePointSimulator(SimulatedService):
         if claims is None:
             return Reply(status=401, headers={"WWW-Authenticate": 'Bearer error="invalid_token"'})
         if scope not in claims["scope"]:
-            return _text(403, f"The token does not open the scope {scope}.")
+            return plain_text(403, f"The token does not open the scope {scope}.")
         if "study" in call.vars and call.vars["study"] != str(self.study):
-            return _text(404, f"Study {call.vars['study']} was not found.")
+            return plain_text(404, f"Study {call.vars['study']} was not found.")
         return handler(call)
 
     def _slow_down(self, call: Call) -> None:
@@ -349,7 +327,7 @@ class CentrePointSimulator(SimulatedService):
             return
         self._window.remove(call.seen.at)
         wait = max(1, math.ceil(self._window[0] + _WINDOW - now))
-        raise Refusal(_text(429, "Too many requests.").adding({"Retry-After": str(wait)}))
+        raise Refusal(plain_text(429, "Too many requests.").adding({"Retry-After": str(wait)}))
 
     def _claims(self, token: str) -> Mapping[str, Any] | None:
         """Read a token of ours that is not over, or give None."""
@@ -361,166 +339,21 @@ class CentrePointSimulator(SimulatedService):
         claims: Mapping[str, Any] = json.loads(_unbase64(signed.partition(".")[2]))
         return claims if claims["exp"] > self.clock() else None
 
-    # ------------------------------------------------------------------ lists
-
-    def _page(self, call: Call, rows: Sequence[Any], show: Callable[[Any], Any]) -> Reply:
-        """Answer a list: the rows of the page asked for, and how many there are in all."""
-        limit, offset = _whole(call, "limit", 100), _whole(call, "offset", 0)
-        if not 1 <= limit <= 100 or offset < 0:
-            return _text(400, "limit must be between 1 and 100, and offset must not be negative.")
-        links = {}
-        # In the documented sample the next page of a list of studies lies under another prefix; so it does here.
-        wrong = f"{self.base_url}/DataRetrieval/v3/Studies?limit={limit}&offset="
-        if offset + limit < len(rows):
-            links["next"] = f"{wrong}{offset + limit}"
-        if offset > 0:
-            links["prev"] = f"{wrong}{max(0, offset - limit)}"
-        return Reply.json(
-            {
-                "items": [show(row) for row in rows[offset : offset + limit]],
-                "links": links,
-                "totalCount": len(rows),
-                "limit": limit,
-                "offset": offset,
-            }
-        )
-
-    def _studies(self, call: Call) -> Reply:
-        return self._page(call, [self.study], self._show_study)
-
-    def _one_study(self, call: Call) -> Reply:
-        return Reply.json(self._show_study(int(call.vars["study"])))
-
-    def _show_study(self, study: int) -> dict[str, Any]:
-        return {
-            "id": study,
-            "name": "Simulated Study",
-            "organizationName": "Simulated Organization",
-            "createdDateTime": "2023-11-07T14:02:11.07Z",
-            "studyStatus": "Active",
-            "defaultWearPosition": "Left Non-Dominant Wrist",
-            "wearPositions": ["Left Non-Dominant Wrist", "Waist - Left"],
-            "monitorDataCollectionMode": "Raw Only",
-        }
-
-    def _sites(self, call: Call) -> Reply:
-        return self._page(call, [1], self._show_site)
-
-    def _one_site(self, call: Call) -> Reply:
-        return Reply.json(self._show_site(_among(call.vars["site"], [1], "Site")))
-
-    def _show_site(self, site: int) -> dict[str, Any]:
-        return {
-            "id": site,
-            "studyId": self.study,
-            "siteName": "Main Site",
-            "siteIdentifier": "A",
-            "description": "The only site",
-            "requireDob": False,
-            "requireGender": True,
-            "requireWeight": True,
-            "requireHeight": False,
-            "defaultShipmentCountryCode": "US",
-            "depot": False,
-            "dateFormat": "MM/dd/yyyy",
-            "defaultWeightUnit": "Lbs",
-            "defaultHeightUnit": "in",
-            "timezone": "(UTC-06:00) Central Time (US & Canada)",
-            "requireSiteIdentifier": True,
-        }
-
-    def _subjects(self, call: Call) -> Reply:
-        return self._page(call, self.subjects, self._show_subject)
-
-    def _one_subject(self, call: Call) -> Reply:
-        return Reply.json(self._show_subject(_among(call.vars["subject"], self.subjects, "Subject")))
-
-    def _show_subject(self, subject: int) -> dict[str, Any]:
-        return {
-            "id": subject,
-            "studyId": self.study,
-            "siteId": 1,
-            "siteIdentifier": "A",
-            "subjectIdentifier": f"A-{subject - _FIRST_SUBJECT + 1:03d}",
-            "gender": "Female",
-            "timezone": "America/Chicago",
-            "wearPosition": "Left Non-Dominant Wrist",
-            "weight": 150.0,
-            "weightUnit": "Lbs",
-            "assignmentStatus": "Not Assigned",
-        }
-
-    def _dataset_subjects(self, call: Call) -> Reply:
-        return self._page(call, self.subjects, self._show_dataset_subject)
-
-    def _one_dataset_subject(self, call: Call) -> Reply:
-        return Reply.json(self._show_dataset_subject(_among(call.vars["subject"], self.subjects, "Subject")))
-
-    def _show_dataset_subject(self, subject: int) -> dict[str, Any]:
-        executions = [
-            {
-                "studyProgramId": program,
-                "studyProgramName": self._program_name(program),
-                "lastSuccessfulProgramExecutionTimeStamp": self._executed(program, subject),
-            }
-            for program in self.programs
-        ]
-        # In the documented sample a subject has executions although nothing was ever uploaded; the last one is such.
-        uploaded = _NEVER if subject == self.subjects[-1] else _stamp(_FIRST_RUN - timedelta(hours=3), 5_899_754)
-        return {
-            "studyId": self.study,
-            "subjectId": subject,
-            "lastRawUploadedTimeStamp": uploaded,
-            "studyProgramExecutions": executions,
-        }
-
-    def _programs(self, call: Call) -> Reply:
-        return self._page(call, self.programs, self._show_program)
-
-    def _one_program(self, call: Call) -> Reply:
-        return Reply.json(self._show_program(self._program_of(call)))
-
-    def _program_data_sets(self, call: Call) -> Reply:
-        program = self._program_of(call)
-        return self._page(call, self.data_sets, lambda name: {"studyProgramId": program, "dataSetName": name})
-
-    def _program_of(self, call: Call) -> str:
-        wanted = call.vars["program"].lower()
-        for program in self.programs:
-            if program.lower() == wanted:
-                return program
-        raise Refusal(_text(404, "Study program was not found."))
-
-    def _show_program(self, program: str) -> dict[str, Any]:
-        return {
-            "studyProgramId": program,
-            "studyId": self.study,
-            "studyProgramName": self._program_name(program),
-        }
-
-    def _program_name(self, program: str) -> str:
-        return "Activity (30)" if program == self.programs[0] else "ParamsAndSubject (31)"
-
     # ------------------------------------------------------------------ dataset files
 
-    def _dataset_files(self, call: Call) -> Reply:
-        """Answer the list of the current page, with its filters in the query."""
-        return self._page(call, self._filtered(call.query), self._show_file)
-
-    def _dataset_export_files(self, call: Call) -> Reply:
-        """Answer the list of the first published page, with its filters in the body of the GET."""
+    def _filtered_by_body(self, call: Call) -> Sequence[FileKey]:
+        """Give the files that the body of a GET asks for, as the first published page has it."""
         try:
             wanted = call.json() or {}
         except ValueError:
             wanted = None
         if not isinstance(wanted, dict):
-            return _text(400, "The body is not a JSON object.")
+            raise Refusal(plain_text(400, "The body is not a JSON object."))
+        return self._filtered({name: str(value) for name, value in wanted.items() if value is not None})
+
+    def _show_file_as_first_published(self, key: FileKey) -> dict[str, Any]:
         later = ("studyVersion", "downloadUrlExpiresOn")
-        return self._page(
-            call,
-            self._filtered({name: str(value) for name, value in wanted.items() if value is not None}),
-            lambda key: {name: value for name, value in self._show_file(key).items() if name not in later},
-        )
+        return {name: value for name, value in self._show_file(key).items() if name not in later}
 
     def _filtered(self, wanted: Mapping[str, str]) -> Sequence[FileKey]:
         """Give the files that match, without regard to case."""
@@ -550,7 +383,7 @@ class CentrePointSimulator(SimulatedService):
             "fileName": self.file_name(key),
             "fileFormat": "csv",
             "modifiedDate": self._modified(key),
-            "lastSuccessfulProgramExecutionTimeStamp": self._executed(key.program, key.subject),
+            "lastSuccessfulProgramExecutionTimeStamp": executed(self, key.program, key.subject),
             "fileUrl": self._link(key, now, ends),
             "downloadUrlExpiresOn": f"{said:%Y-%m-%dT%H:%M:%S}+00:00",
         }
@@ -560,89 +393,35 @@ class CentrePointSimulator(SimulatedService):
         run = self._runs.get(key, 0)
         seed = f"{key.study}/{key.program}/{key.subject}" + (f"/{key.data_set}/{run}" if run else "")
         tail = f"_{key.data_set.lower()}" if self.names_with_data_set else ""
-        return f"{key.subject}_{uuid5(_NAMESPACE, seed)}{tail}.csv.gz"
+        return f"{key.subject}_{uuid5(NAMESPACE, seed)}{tail}.csv.gz"
 
     def _modified(self, key: FileKey) -> str:
         version = self._versions.get(key, 0)
         ticks = zlib.crc32(f"{key}".encode()) % 10_000_000
-        return _stamp(_FIRST_RUN + timedelta(minutes=4, days=version, seconds=ticks % 60), ticks)
+        return stamp(FIRST_RUN + timedelta(minutes=4, days=version, seconds=ticks % 60), ticks)
 
-    def _executed(self, program: str, subject: int) -> str:
-        ran = max((self._versions.get(FileKey(self.study, program, d, subject), 0) for d in self.data_sets), default=0)
-        return _stamp(_FIRST_RUN + timedelta(days=ran), 962_163)
+    def runs_of(self, program: str, subject: int) -> int:
+        """Say how often a program ran again for a subject."""
+        return max((self._versions.get(FileKey(self.study, program, d, subject), 0) for d in self.data_sets), default=0)
 
-    def _content(self, key: FileKey) -> _CsvGz:
-        return _CsvGz(f"{key}/{self._versions.get(key, 0)}", self.file_size)
+    def _content(self, key: FileKey) -> CsvGz:
+        return CsvGz(f"{key}/{self._versions.get(key, 0)}", self.file_size)
 
     # ------------------------------------------------------------------ the file host
 
     def _link(self, key: FileKey, now: datetime, ends: datetime) -> str:
-        """Sign a link as a user delegation key does; the parameters are those of the documented sample."""
         study, subject, program, data_set = _place_names(key)
         path = f"/{study}/{subject}/datasetexports/{program}/{data_set}/{quote(self.file_name(key))}"
-        began, until = f"{now:%Y-%m-%dT%H:%M:%SZ}", f"{ends:%Y-%m-%dT%H:%M:%SZ}"
-        query = {
-            "skoid": str(_NAMESPACE),
-            "sktid": _TENANT,
-            "skt": began,
-            "ske": until,
-            "sks": "b",
-            "skv": _STORAGE_VERSION,
-            "sv": _STORAGE_VERSION,
-            "se": until,
-            "sr": "b",
-            "sp": "r",
-        }
-        return f"{self.file_host}{path}?{urlencode({**query, 'sig': self._signature(path, query)})}"
-
-    def _signature(self, path: str, query: Mapping[str, str]) -> str:
-        text = "\n".join((path, *(f"{name}={query[name]}" for name in sorted(query) if name != "sig")))
-        return base64.b64encode(hmac.digest(self._signing_key, text.encode(), "sha256")).decode()
+        return self.storage.link(self.file_host, path, now=now, ends=ends)
 
     def _blob(self, call: Call) -> Reply:
         """Answer the file host."""
-        for name in ("Authorization", "arena_session_id", "Cookie"):
-            if name in call.headers:
-                self.breaches.append(f"{call.seen.method} {call.seen.path}: {name}")
-                return _storage_error(400, "InvalidAuthenticationInfo", "Another credential came beside the link.")
-        query, path = dict(call.query), call.seen.target.partition("?")[0]
-        try:
-            ends = datetime.fromisoformat(query.get("se", "")).timestamp()
-        except ValueError:
-            ends = 0.0
-        if not hmac.compare_digest(query.get("sig", "").encode(), self._signature(path, query).encode()):
-            return _storage_error(403, "AuthenticationFailed", "Signature did not match.")
-        if ends <= self.clock():
-            said = f"Signed expiry time [{formatdate(ends, usegmt=True)}] must be after now."
-            return _storage_error(403, "AuthenticationFailed", said)
+        self.storage.check(call)
         key = self._file_of(call)
         if key not in self._known or call.vars["name"] != self.file_name(key):
-            return _storage_error(404, "BlobNotFound", "The specified blob does not exist.")
-        return self._give(call, key)
-
-    def _give(self, call: Call, key: FileKey) -> Reply:
-        """Answer with a file, whole or in part. ``If-Range`` means nothing to this kind of storage."""
-        content = self._content(key)
-        md5 = base64.b64encode(bytes.fromhex(_digests(content)[0])).decode() if self.content_md5 else None
-        modified = _FIRST_RUN + timedelta(days=self._versions.get(key, 0))
-        kept = {name.lower(): value for name, value in call.headers.items() if name.lower() in ("range", "if-match")}
-        reply = give_content(
-            attrs.evolve(call, headers=_CaseBlind(kept)),
-            content,
-            etag=self._etag(key),
-            ranges=True,
-            headers={"Last-Modified": formatdate(modified.timestamp(), usegmt=True)},
-        )
-        if reply.status == 412:
-            return _storage_error(412, "ConditionNotMet", "The condition specified is not met.")
-        if reply.status == 416:
-            refusal = _storage_error(416, "InvalidRange", "The range specified is invalid.")
-            return refusal.adding({"Content-Range": f"bytes */{content.size}"})
-        # A 206 has no Content-MD5: that would be the part's. The other header is the whole file's on both.
-        return reply.adding(
-            {"x-ms-blob-type": "BlockBlob", "x-ms-blob-content-md5": md5}
-            | ({"Content-MD5": md5} if reply.status == 200 else {})
-        )
+            return storage_error(404, "BlobNotFound", "The specified blob does not exist.")
+        modified = FIRST_RUN + timedelta(days=self._versions.get(key, 0))
+        return self.storage.give(call, self._content(key), etag=self._etag(key), modified=modified)
 
     def _etag(self, key: FileKey) -> str:
         seed = f"{key}/{self._runs.get(key, 0)}/{self._versions.get(key, 0)}"
@@ -654,25 +433,7 @@ class CentrePointSimulator(SimulatedService):
             subject = int(call.vars["subject"].removeprefix("subject-"))
             return self._listed[call.vars["study"], call.vars["program"], subject, call.vars["data_set"]]
         except (KeyError, ValueError):
-            raise Refusal(_storage_error(404, "BlobNotFound", "The specified blob does not exist.")) from None
-
-
-class _CaseBlind(dict[str, str]):
-    """Headers with names in lower case, looked up without regard to case."""
-
-    def get(self, name: str, default: Any = None) -> Any:
-        """Give the value under ``name``, or ``default``."""
-        return super().get(name.lower(), default)
-
-
-@functools.lru_cache(maxsize=256)
-def _digests(content: _CsvGz) -> tuple[str, str]:
-    """Give MD5 and SHA-256 of some content, in hexadecimal."""
-    md5, sha256 = hashlib.md5(usedforsecurity=False), hashlib.sha256()
-    for piece in content.chunks():
-        md5.update(piece)
-        sha256.update(piece)
-    return md5.hexdigest(), sha256.hexdigest()
+            raise Refusal(storage_error(404, "BlobNotFound", "The specified blob does not exist.")) from None
 
 
 def _place_names(key: FileKey) -> tuple[str, str, str, str]:
@@ -688,7 +449,7 @@ def _place(key: FileKey) -> tuple[str, str, int, str]:
 
 def _program(number: int) -> str:
     """Give the GUID of a made-up program; the first one is that of the documents."""
-    return str(uuid5(_NAMESPACE, f"program {number}")) if number else _SEED_PROGRAM
+    return str(uuid5(NAMESPACE, f"program {number}")) if number else _SEED_PROGRAM
 
 
 def _data_sets(count: int) -> list[str]:
@@ -697,44 +458,9 @@ def _data_sets(count: int) -> list[str]:
     return (known + [f"MadeUp{number}" for number in range(len(known), count)])[:count]
 
 
-def _stamp(moment: datetime, ticks: int) -> str:
-    """Write a date-time as the service does: up to seven digits of a second, without trailing zeros."""
-    fraction = f".{ticks:07d}".rstrip("0").rstrip(".")
-    return f"{moment:%Y-%m-%dT%H:%M:%S}{fraction}+00:00"
-
-
-def _whole(call: Call, name: str, default: int) -> int:
-    """Read a number out of the query; nonsense is out of every range."""
-    text = call.query.get(name, str(default))
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else -1
-
-
-def _among(text: str, known: Sequence[int], what: str) -> int:
-    """Find a number among those that there are."""
-    if text.isascii() and text.isdigit() and int(text) in known:
-        return int(text)
-    raise Refusal(_text(404, f"{what} was not found."))
-
-
-def _text(status: int, words: str) -> Reply:
-    """Answer in plain text."""
-    return Reply(status=status, headers={"Content-Type": "text/plain; charset=utf-8"}, body=words.encode())
-
-
 def _oauth_error(name: str) -> Reply:
     """Answer as a token endpoint refuses."""
     return Reply.json({"error": name}, status=400)
-
-
-def _storage_error(status: int, code: str, words: str) -> Reply:
-    """Answer as the storage service refuses: XML, and the code in a header too."""
-    body = (
-        f'\ufeff<?xml version="1.0" encoding="utf-8"?><Error><Code>{code}</Code>'
-        f"<Message>Server failed to process the request.</Message>"
-        f"<AuthenticationErrorDetail>{words}</AuthenticationErrorDetail></Error>"
-    )
-    headers = {"Content-Type": "application/xml", "x-ms-error-code": code, "x-ms-request-id": "simulated"}
-    return Reply(status=status, headers=headers, body=body.encode())
 
 
 def _base64(value: object) -> str:
