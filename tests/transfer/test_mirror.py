@@ -322,6 +322,22 @@ async def test_a_listing_from_the_watermark_makes_nothing_gone(tmp_path: Path) -
     assert counted(whole) == {"keep": 10}
 
 
+async def test_a_file_of_two_queries_is_gone_when_both_say_so(tmp_path: Path) -> None:
+    """A listing of changes of the one does not make its older files fair game for pruning by the other."""
+    one = dated(3)
+    two = MemoryFiles([remote("f0"), remote("other")], {**one.sources, "test/other": Source(body=b"x")}, scope="two")
+    await sync(tmp_path, one)
+    await sync(tmp_path, two)
+    await sync(tmp_path, one)
+    assert isinstance(two.rows, list)
+    del two.rows[0]
+
+    report = await sync(tmp_path, two, prune=True)
+
+    assert counted(report) == {"keep": 1}
+    assert (tmp_path / "files" / "f0.bin").exists()
+
+
 # ---------------------------------------------------------------------------------------------------------------- plan
 
 

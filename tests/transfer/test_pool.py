@@ -49,6 +49,15 @@ def many(count: int) -> MemoryFiles:
     return MemoryFiles(rows, {row.key: Source(body=BODY) for row in rows})
 
 
+async def settled(files: MemoryFiles) -> None:
+    """Wait until no further content is asked for, however often the threads get their turn."""
+    quiet = 0
+    while quiet < 300:
+        before = len(files.asked)
+        await asyncio.to_thread(int)
+        quiet = quiet + 1 if len(files.asked) == before else 0
+
+
 def busy() -> set[str]:
     """Name the tasks that are at work beside the test."""
     return {task.get_name() for task in asyncio.all_tasks() if task is not asyncio.current_task()}
@@ -118,6 +127,15 @@ async def test_a_stream_gives_outcomes_as_they_finish(tmp_path: Path) -> None:
     assert len(keys) == 3
 
 
+async def test_a_stream_that_ended_stays_ended(tmp_path: Path) -> None:
+    """Asking once more gives the end again, and does not wait."""
+    async with downloader(tmp_path) as downloads:
+        outcomes = downloads.stream(many(2))
+        assert len([outcome async for outcome in outcomes]) == 2
+        async with asyncio.timeout(5):
+            assert [outcome async for outcome in outcomes] == []
+
+
 async def test_leaving_a_stream_early_leaves_nothing_running(tmp_path: Path) -> None:
     """By break, inside its own block."""
     files = many(10_000)
@@ -140,8 +158,7 @@ async def test_leaving_the_downloader_ends_its_streams(tmp_path: Path) -> None:
     async with downloader(tmp_path) as downloads:
         async for _ in downloads.stream(files):
             break
-        for _ in range(2000):
-            await asyncio.sleep(0)
+        await settled(files)
         assert len(files.asked) <= 4 + 64 + 4 + 1
     assert busy() == set()
     assert files.listings_closed == 1
