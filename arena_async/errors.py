@@ -106,21 +106,29 @@ class UnsafeUrlError(ArenaAsyncError):
 class _RequestError(ArenaAsyncError):
     """What the errors about one request share."""
 
-    def __init__(self, message: str = "", *, request: str | None = None, attempts: int = 1) -> None:
+    def __init__(self, message: str = "", *, request: str | None = None, attempts: int = 1, sent: bool = False) -> None:
         super().__init__(message)
         #: The method and the address without its query, or None.
         self.request = request
         #: How many requests were made, the first one included.
         self.attempts = attempts
+        #: Whether the last of them had left, so that the service may have acted on it although no answer came.
+        self.sent = sent
 
 
 class TransportError(_RequestError):
     """No usable answer came: the name was not found, the connection was refused, reset or cut off."""
 
     def __init__(
-        self, message: str = "", *, request: str | None = None, attempts: int = 1, unanswered_reuse: bool = False
+        self,
+        message: str = "",
+        *,
+        request: str | None = None,
+        attempts: int = 1,
+        sent: bool = False,
+        unanswered_reuse: bool = False,
     ) -> None:
-        super().__init__(message, request=request, attempts=attempts)
+        super().__init__(message, request=request, attempts=attempts, sent=sent)
         #: A reused connection died before any byte of the answer: the server never saw the request, most likely.
         self.unanswered_reuse = unanswered_reuse
 

@@ -34,8 +34,8 @@ NOON = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 WITH_FIELDS: list[tuple[ArenaAsyncError, dict[str, object]]] = [
     (ConfigurationError("ARENA_EMAIL is not set."), {}),
     (
-        TransportError("reset", request="GET /a", attempts=3, unanswered_reuse=True),
-        {"request": "GET /a", "attempts": 3, "unanswered_reuse": True},
+        TransportError("reset", request="GET /a", attempts=3, sent=True, unanswered_reuse=True),
+        {"request": "GET /a", "attempts": 3, "sent": True, "unanswered_reuse": True},
     ),
     (
         ApiError("no", status=400, code=3011, request="GET /a", transient=True, stale_login=True, retry_after=1.5),

@@ -352,6 +352,7 @@ class Session:
                 case _:
                     if isinstance(error, TransportError | TlsError | DeadlineError):
                         error.attempts = number
+                        error.sent = trial.sent
                     # The frames in which it was raised hold whole URLs and credentials.
                     raise error.with_traceback(None)
             if self._closed:

@@ -160,8 +160,9 @@ class TestTryingAgain:
         """Nobody knows whether it was done."""
         server.on("POST", "/things", reply(mute=True))
         async with closing(new_session(server.base_url)) as session:
-            with pytest.raises(TransportError):
+            with pytest.raises(TransportError) as caught:
                 await session.send(POST)
+        assert caught.value.sent is True
         assert len(server.requests) == 1
 
     async def test_a_post_is_not_repeated_after_a_failing_service(self, server: RawServer) -> None:
@@ -263,6 +264,7 @@ class TestTryingAgain:
                 await session.send(POST)
             assert session.requests_sent == 0
         assert caught.value.attempts == 5
+        assert caught.value.sent is False
         assert len(pauses) == 4
 
     async def test_a_head_that_never_comes_ends_in_time(self, server: RawServer) -> None:
