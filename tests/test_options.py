@@ -5,6 +5,8 @@ from typing import Any
 
 import attrs
 import pytest
+from hypothesis import given
+from hypothesis.strategies import floats, none
 
 from arena_async.errors import ConfigurationError
 from arena_async.options import KIB, MIB, PollPolicy, RetryPolicy, Timeouts, TransferOptions
@@ -88,6 +90,52 @@ def test_the_longest_interval_is_not_shorter_than_the_first() -> None:
     assert PollPolicy(every=10, slowest=10).slowest == 10
     with pytest.raises(ConfigurationError, match=r"^PollPolicy\.slowest is 9 s and shorter than every, 10 s"):
         PollPolicy(every=10, slowest=9)
+
+
+@pytest.mark.parametrize(
+    ("policy", "seconds", "questions"),
+    [
+        # QU13: a run of forty minutes.
+        (PollPolicy(), 40 * 60, 18),
+        (PollPolicy(), None, 82),
+        (PollPolicy(), 0, 1),
+        (PollPolicy(), 0.1, 2),
+        (PollPolicy(), 5, 2),
+        (PollPolicy(), 1e9, 82),
+        (PollPolicy(every=60, slowest=60, timeout=600), None, 11),
+        (PollPolicy(every=60, slowest=60, timeout=600), 90, 3),
+        (PollPolicy(every=1, slowest=1.5, timeout=10), None, 8),
+        (PollPolicy(every=1e-6, slowest=1e-6, timeout=1000), None, 1_000_000_001),
+    ],
+)
+def test_what_a_wait_costs_at_most_is_known_beforehand(
+    policy: PollPolicy, seconds: float | None, questions: int
+) -> None:
+    """In requests, the first and the last question included; and it is known at once, however many they are."""
+    assert policy.most_questions(seconds) == questions
+
+
+@given(
+    every=floats(0.5, 100),
+    slowest=floats(1, 10),
+    timeout=floats(1, 50_000),
+    finished=floats(0, 50_000),
+    expected=none() | floats(0, 50_000),
+    passed=floats(0, 50_000),
+)
+def test_no_wait_costs_more_than_was_said(
+    every: float, slowest: float, timeout: float, finished: float, expected: float | None, passed: float
+) -> None:
+    """Whatever is known about earlier runs, and however the intervals fall."""
+    policy = PollPolicy(every=every, slowest=every * slowest, timeout=timeout)
+    now, asked = 0.0, 1
+    while now < min(finished, timeout):
+        pause = policy.pause(asked, passed=passed + now, expected=expected)
+        assert every <= pause <= policy.slowest
+        now, asked = now + min(pause, timeout - now), asked + 1
+
+    assert asked <= policy.most_questions(finished)
+    assert asked <= policy.most_questions()
 
 
 @pytest.mark.parametrize("kind", [RetryPolicy, Timeouts, PollPolicy, TransferOptions])

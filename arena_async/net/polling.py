@@ -14,10 +14,6 @@ __all__ = ["wait_until"]
 
 T = TypeVar("T")
 
-#: How much longer each interval is than the one before. With the intervals of the default policy, 40 minutes of waiting
-#: cost 18 requests and six hours cost 82.
-_WIDENING = 1.5
-
 
 async def wait_until(
     ask: Callable[[], Awaitable[T]],
@@ -27,11 +23,16 @@ async def wait_until(
     sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     clock: Callable[[], float] = time.monotonic,
     what: str = "the run",
+    answer: T | None = None,
+    passed: float = 0.0,
+    expected: float | None = None,
+    heard: Callable[[T, int, float | None], object] | None = None,
 ) -> T:
     """
     Ask at widening intervals until the answer is the one waited for, and give that answer.
 
-    The first question is asked at once, the last one when the time is up.
+    The first question is asked at once, unless an answer is there already; the last one when the time is up. It costs
+    :meth:`PollPolicy.most_questions` at most.
 
     Args:
         ask: Asks once; every call costs one request.
@@ -40,21 +41,34 @@ async def wait_until(
         sleep: Waits for so many seconds.
         clock: Seconds that never jump.
         what: What is waited for, for the message.
+        answer: What is known already, so that the first question comes after the first interval; or None.
+        passed: Seconds for which it has gone on before.
+        expected: Seconds it took earlier, or None; the questions begin when most of that is over.
+        heard: Called with each answer, the number of questions so far, and the seconds to the next one or None.
 
     Raises:
         DeadlineError: The time was up before that; what is waited for goes on at the service.
     """
-    began, interval, asked = clock(), policy.every, 0
+    began, asked = clock(), 0
+    # What is known beforehand stands for the first question.
+    known = answer is not None
+    if answer is None:
+        answer, asked = await ask(), 1
     while True:
-        answer = await ask()
-        asked += 1
-        if done(answer):
+        spent = clock() - began
+        left = policy.timeout - spent
+        pause: float | None = None
+        over = done(answer)
+        if not over and left > 0:
+            pause = min(policy.pause(asked + known, passed=passed + spent, expected=expected), left)
+        if heard is not None:
+            heard(answer, asked, pause)
+        if over:
             return answer
-        left = policy.timeout - (clock() - began)
-        if left <= 0:
+        if pause is None:
             raise DeadlineError(
                 f"{what}: not finished after {policy.timeout:g} s and {asked} questions. It goes on at the service;"
                 " wait for it again, or allow more time."
             )
-        await sleep(min(interval, left))
-        interval = min(interval * _WIDENING, policy.slowest)
+        await sleep(pause)
+        answer, asked = await ask(), asked + 1

@@ -63,6 +63,43 @@ async def test_the_last_question_is_asked_when_the_time_is_up() -> None:
     assert run.asked == [0.0, 30.0, 60.0, 90.0, 100.0]
 
 
+async def test_what_is_known_already_is_not_asked_for() -> None:
+    """The answer to the request that started a run says that it is not finished yet."""
+    run = Run(6)
+    heard: list[tuple[bool, int, float | None]] = []
+    found = await wait_until(
+        run.ask,
+        bool,
+        PollPolicy(every=4, slowest=100),
+        sleep=run.sleep,
+        clock=run.clock,
+        answer=False,
+        heard=lambda *what: heard.append(what),
+    )
+
+    assert found
+    assert run.asked == [4.0, 10.0]
+    assert heard == [(False, 0, 4.0), (False, 1, 6.0), (True, 2, None)]
+
+
+async def test_no_question_is_asked_before_most_of_the_usual_time_is_over() -> None:
+    """An earlier run took a minute: the first question comes after 54 seconds, and then as without that knowledge."""
+    run = Run(60)
+    policy = PollPolicy(every=4, slowest=300)
+    await wait_until(run.ask, bool, policy, sleep=run.sleep, clock=run.clock, answer=False, expected=60)
+
+    assert run.asked == [54.0, 60.0]
+
+
+async def test_a_run_that_was_waited_for_before_is_that_much_further() -> None:
+    """Forty of the usual sixty seconds are over."""
+    run = Run(20)
+    policy = PollPolicy(every=4, slowest=300)
+    await wait_until(run.ask, bool, policy, sleep=run.sleep, clock=run.clock, answer=False, expected=60, passed=40)
+
+    assert run.asked == [14.0, 20.0]
+
+
 async def test_an_error_of_a_question_is_the_callers() -> None:
     """Trying again is the session's business."""
 
