@@ -124,18 +124,22 @@ def decide(file: RemoteFile, entry: Entry | None, on_disk: FileState | None, *, 
         path: Where it goes now, below the root.
         ask_again: Whether to ask for what the service refused for ever the last time.
     """
+    same = entry is not None and entry.change == file.change
+    is_here = entry is not None and entry.state != "skipped" and on_disk is not None and entry.path == path
+    untouched = entry is not None and on_disk is not None and _stamp(on_disk) == (entry.size, entry.mtime_ns)
+    if is_here and same and untouched:
+        # Also where the service does not give it any more: what was brought in time stays known.
+        return Decision(action=Action.KEEP)
     if file.skip is not None:
         return Decision(action=Action.SKIP, reason=file.skip)
-    if entry is None:
-        return Decision(action=Action.FETCH)
-    same = entry.change == file.change
-    if entry.state == "skipped":
-        asks = ask_again or not same
-        return Decision(action=Action.FETCH) if asks else Decision(action=Action.SKIP, reason=entry.reason)
-    if on_disk is None or entry.path != path:
-        return Decision(action=Action.FETCH)
-    untouched = on_disk.size == entry.size and on_disk.mtime_ns == entry.mtime_ns
-    return Decision(action=Action.KEEP if same and untouched else Action.REFRESH)
+    if entry is not None and entry.state == "skipped" and same and not ask_again:
+        return Decision(action=Action.SKIP, reason=entry.reason)
+    return Decision(action=Action.REFRESH if is_here else Action.FETCH)
+
+
+def _stamp(state: FileState) -> tuple[int, int]:
+    """Give what shows that nobody has touched a file."""
+    return state.size, state.mtime_ns
 
 
 def is_newer(change: str, name: str, *, than: tuple[str, str]) -> bool:

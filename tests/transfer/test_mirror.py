@@ -348,7 +348,7 @@ async def test_a_plan_touches_nothing_and_says_what_a_sync_would_do(tmp_path: Pa
     assert isinstance(files.rows, list)
     replace(files, 0, change="2")
     (tmp_path / "files" / "f1.bin").unlink()
-    replace(files, 2, skip="no content")
+    replace(files, 2, skip="no content", change="2")
     del files.rows[4]
     files.asked.clear()
 
