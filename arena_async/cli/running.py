@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 from collections.abc import Awaitable, Callable, Iterator
@@ -70,7 +71,7 @@ def run_job(job: Callable[[], Awaitable[int]], output: Output, *, hint: str = ""
     """
     stop = _Stop(output, hint=hint, code=Exit.INTERRUPTED if stopped is None else stopped)
     try:
-        with stop.listening():
+        with stop.listening(), _warnings_told(output):
             return asyncio.run(stop.watch(job))
     except asyncio.CancelledError:
         return stop.leave()
@@ -80,6 +81,28 @@ def run_job(job: Callable[[], Awaitable[int]], output: Output, *, hint: str = ""
             output.record({"type": "error", "error": type(leaf).__name__, "message": sentence(leaf)})
         output.complain(sentence(leaf))
         return exit_code(leaf)
+
+
+class _Telling(logging.Handler):
+    """Tells people what the library warns of."""
+
+    def __init__(self, output: Output) -> None:
+        super().__init__(logging.WARNING)
+        self._output = output
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._output.note(f"arena-async: {scrub(record.getMessage(), most=2000)}")
+
+
+@contextmanager
+def _warnings_told(output: Output) -> Iterator[None]:
+    """Show the warnings of the library on stderr while this lasts."""
+    log, telling = logging.getLogger("arena_async"), _Telling(output)
+    log.addHandler(telling)
+    try:
+        yield
+    finally:
+        log.removeHandler(telling)
 
 
 def _leaf(error: BaseException) -> BaseException:

@@ -283,6 +283,19 @@ async def test_some_failed_files_end_with_3(tmp_path: Path) -> None:
     assert done.err.startswith("arena-async: ")
 
 
+async def test_the_latest_run_of_a_delta_extract_comes_with_a_warning(tmp_path: Path) -> None:
+    """It holds changes only, and whoever asks for it alone is told so; quiet means quiet."""
+    async with ArenaSimulator(files=0) as arena:
+        run_guid = arena.add_extract_run(kind="Delta").guid
+        words = ("sync", "arena", "extracts", arena.extract, "--latest", "--to", str(tmp_path / "out"))
+        told = await run(*words, env=environment(arena))
+        quiet = await run(*words, "--quiet", env=environment(arena))
+
+    assert (told.code, quiet.code) == (0, 0)
+    assert f"its latest run {run_guid} is a delta run" in told.err
+    assert (quiet.out, quiet.err) == ("", "")
+
+
 async def test_files_that_all_failed_end_with_1(tmp_path: Path) -> None:
     """Nothing came and nothing was here: that is not partial success."""
     async with ArenaSimulator(files=2) as arena:

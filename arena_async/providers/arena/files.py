@@ -8,6 +8,7 @@ addressed by the run alone, so its completion is their change mark.
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Collection, Iterable
 from datetime import UTC, datetime
@@ -27,12 +28,15 @@ from arena_async.providers.arena.models import (
     ExtractRun,
     FileAssociation,
     ImportRun,
+    status_word,
 )
 from arena_async.wire.contracts import OpenedFile, Price, RemoteFile
-from arena_async.wire.messages import Request
+from arena_async.wire.messages import Request, printable
 from arena_async.wire.urls import origin
 
 __all__ = ["ExportFiles", "ExtractFiles", "ImportFiles", "ImportPart"]
+
+_log = logging.getLogger("arena_async")
 
 ImportPart = Literal["result", "error", "submit"]
 #: Every content of an import run.
@@ -352,6 +356,13 @@ class ExtractFiles(_RunFiles):
             request = routes.EXTRACT_LATEST_RUN.request({"view": "withFiles"}, extract=extract)
             run = await ask(self._session, request, ExtractRun)
             runs = [run] if self._wanted(run) else []
+            if "delta" in status_word(run.type):
+                _log.warning(
+                    "Extract %s: its latest run %s is a delta run, which holds the changes only. Without `latest` the "
+                    "last full run and all deltas after it come home.",
+                    printable(extract),
+                    printable(run.guid),
+                )
         else:
             async for page in self._pages(extract, self._from):
                 async for file in self._of_runs(tenant, extract, [run for run in page if self._wanted(run)]):
