@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import attrs
-
+from arena_async.cli.costs import Bill, describe
 from arena_async.cli.output import Output, show_count, show_size, show_when
 from arena_async.cli.render import View, align
 from arena_async.cli.running import Exit, exit_code, sentence
+from arena_async.cli.values import cells, shown
 from arena_async.errors import ConfigurationError
 from arena_async.options import TransferOptions
 from arena_async.providers.registry import PROVIDERS, Provider, Source
 from arena_async.transfer.events import Action, Advanced, Event, Outcome, Report, Retrying, Settled, Started
 from arena_async.transfer.mirror import Mirror, Verification
-from arena_async.transfer.planning import Plan
-from arena_async.wire.contracts import Price, RemoteFile
-from arena_async.wire.messages import Secret, printable
+from arena_async.wire.contracts import RemoteFile
+from arena_async.wire.messages import printable
 
-__all__ = ["Teller", "cells", "code_of", "conclude", "describe", "plan", "quota", "show", "sync", "verify"]
+__all__ = ["Teller", "code_of", "conclude", "findings", "plan", "quota", "show", "summarize", "sync", "verify"]
 
 _DONE = {
     Action.FETCH: "fetched",
@@ -224,60 +222,6 @@ async def plan(connect: Connect, source: Source, words: Mapping[str, Any], outpu
     return Exit.OK
 
 
-@attrs.frozen(kw_only=True)
-class Bill:
-    """
-    What a sync costs in metered requests, beside what is left.
-
-    Args:
-        requests: All of them: the listing and the content.
-        listing: Those for the listing, as many as it took to plan.
-        content: Those for the content of all files to fetch.
-        remaining: What the service last said is left, or None where it counts none or has not said.
-        reserve: What is to be left untouched.
-        resets_at: When the allowance starts anew, or None.
-        fits: Whether it fits into what is left, or None where that is not known.
-    """
-
-    requests: int
-    listing: int
-    content: int
-    remaining: int | None
-    reserve: int
-    resets_at: datetime | None
-    fits: bool | None
-
-    @classmethod
-    def of(cls, planned: Plan, price: Price, *, listing: int) -> Bill:
-        """Add up a plan, by the price as it is after planning."""
-        needed = listing + planned.requests
-        return cls(
-            requests=needed,
-            listing=listing,
-            content=planned.requests,
-            remaining=price.remaining,
-            reserve=price.reserve,
-            resets_at=price.resets_at,
-            fits=None if price.remaining is None else needed <= price.remaining - price.reserve,
-        )
-
-
-def describe(planned: Plan, bill: Bill) -> list[str]:
-    """Say in a few lines what a plan would do and what it costs."""
-    counts = ", ".join(f"{action.value} {number:,}" for action, number in planned.counts.items() if number)
-    size = "size not listed" if planned.bytes_to_fetch is None else show_size(planned.bytes_to_fetch)
-    lines = [
-        f"{counts or 'nothing is offered'}  ({size})",
-        f"costs {show_count(bill.requests, 'request')}: {bill.listing:,} to list, {bill.content:,} for content",
-    ]
-    if bill.remaining is None:
-        return lines
-    verdict = "fits" if bill.fits else "does not fit"
-    reserve = f", {bill.reserve:,} of them in reserve" if bill.reserve else ""
-    reset = f" until {show_when(bill.resets_at)}" if bill.resets_at else ""
-    return [*lines, f"{verdict}: {bill.remaining:,} left{reserve}{reset}"]
-
-
 async def show(connect: Connect, source: Source, path: tuple[Any, ...], output: Output) -> int:
     """List what a service offers."""
     columns = source.listings[len(path)].columns
@@ -299,41 +243,6 @@ async def show(connect: Connect, source: Source, path: tuple[Any, ...], output: 
     if not found:
         output.note("Nothing is listed.")
     return Exit.OK
-
-
-def shown(value: Any) -> dict[str, Any]:
-    """Give the fields of a value that may be shown, nested values included: no secret, nothing its ``repr`` hides."""
-    return {
-        field.name: _showable(getattr(value, field.name))
-        for field in attrs.fields(type(value))
-        if field.repr and not isinstance(getattr(value, field.name), Secret)
-    }
-
-
-def _showable(value: Any) -> Any:
-    if attrs.has(type(value)):
-        return shown(value)
-    if isinstance(value, (list, tuple)):
-        return [_showable(one) for one in value]
-    if isinstance(value, Mapping):
-        return {str(name): _showable(one) for name, one in value.items()}
-    return value
-
-
-def cells(row: Any, columns: Sequence[str]) -> list[str]:
-    """Write the columns of a row."""
-    return [_cell(getattr(row, column)) for column in columns]
-
-
-def _cell(value: Any) -> str:
-    """Write a value into a table."""
-    if value is None:
-        return "-"
-    if isinstance(value, datetime):
-        return value.isoformat().replace("+00:00", "Z")
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return printable(str(value))
 
 
 def _insist_on_mirror(folder: Path) -> None:
