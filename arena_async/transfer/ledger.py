@@ -698,10 +698,18 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
 
 def _choose_journal(connection: sqlite3.Connection) -> str:
     """Choose the journal that lets readers and a writer go on together, or the plain one where memory is not shared."""
-    try:
-        (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
-    except sqlite3.OperationalError:
-        mode = ""
+    mode = ""
+    for _ in range(20):
+        try:
+            (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+        except sqlite3.OperationalError as error:
+            if _code(error) != sqlite3.SQLITE_BUSY:
+                break
+        else:
+            break
+        # Another process is making the same choice; this statement does not wait for it, a transaction does.
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("ROLLBACK")
     if mode != "wal":
         # https://www.sqlite.org/wal.html#noshm
         (mode,) = connection.execute("PRAGMA journal_mode = TRUNCATE").fetchone()
