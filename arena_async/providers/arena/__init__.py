@@ -4,6 +4,16 @@ from __future__ import annotations
 
 from arena_async.providers.arena.auth import ArenaCredentials
 from arena_async.providers.arena.client import NORTH_AMERICA, ArenaClient
+from arena_async.providers.arena.criteria import (
+    ITEM,
+    UNCATEGORIZED,
+    Criteria,
+    Criterion,
+    ItemFields,
+    all_of,
+    any_of,
+    items_by_guid,
+)
 from arena_async.providers.arena.exports import Exports
 from arena_async.providers.arena.extracts import Extracts
 from arena_async.providers.arena.files import ExportFiles, ExtractFiles, ImportFiles, ImportPart
@@ -34,12 +44,16 @@ from arena_async.providers.arena.models import (
 )
 
 __all__ = [
+    "ITEM",
     "NORTH_AMERICA",
+    "UNCATEGORIZED",
     "ArenaClient",
     "ArenaCredentials",
     "ArenaFile",
     "Category",
     "Change",
+    "Criteria",
+    "Criterion",
     "ExportDefinition",
     "ExportFile",
     "ExportFileContent",
@@ -63,8 +77,12 @@ __all__ = [
     "ImportRunWarnings",
     "Imports",
     "Item",
+    "ItemFields",
     "Items",
     "LifecyclePhase",
     "LifecycleStatus",
     "User",
+    "all_of",
+    "any_of",
+    "items_by_guid",
 ]

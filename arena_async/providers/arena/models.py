@@ -8,6 +8,7 @@ ones appear; the properties beside them understand every known spelling.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -222,9 +223,18 @@ class ExtractRun(_Run):
         return self.completion_date_time
 
 
+def _words(words: Iterable[str]) -> tuple[str, ...]:
+    """Take one word or several."""
+    return (words,) if isinstance(words, str) else tuple(words)
+
+
 @attrs.frozen(kw_only=True)
 class ExportFileContent(_Record):
-    """Which physical files an export brings along."""
+    """
+    Which physical files an export brings along.
+
+    ``item`` is ``NONE``, ``PRIMARY`` or ``ALL``; ``supplier_item`` is ``NONE`` or ``ALL``.
+    """
 
     item: str | None = None
     supplier_item: str | None = None
@@ -232,9 +242,17 @@ class ExportFileContent(_Record):
 
 @attrs.frozen(kw_only=True)
 class ExportOptions(_Record):
-    """What an export writes, and how."""
+    """
+    What an export writes, and how.
 
-    export_views: tuple[str, ...] = ()
+    ``export_views`` are ``SPECS``, ``BOM``, ``BOM_SUBSTITUTES``, ``SOURCING``, ``FILES``, ``FILES_FILE_SUMMARY``,
+    ``SOURCING_SUPPLIERITEM_SPECS``, ``SOURCING_SUPPLIERITEM_SUPPLIER_PROFILE``, ``SOURCING_SUPPLIERITEM_FILES`` and
+    ``SOURCING_SUPPLIERITEM_FILES_FILE_SUMMARY``; ``bom_levels`` is ``NONE``, ``SINGLE`` or ``FULL``; ``header`` is
+    ``apiName`` (the default) or ``name``; ``revision_status`` is ``LATEST``, ``WORKING`` or ``POTENTIAL``; ``format``
+    is ``csv`` (the default) or ``json``. They are checked when a definition is made of them.
+    """
+
+    export_views: tuple[str, ...] = attrs.field(default=(), converter=_words)
     bom_levels: str | None = None
     file_content: ExportFileContent | None = None
     header: str | None = None

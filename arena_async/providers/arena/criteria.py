@@ -1,0 +1,393 @@
+"""
+Which items an export takes, and what it writes: values that refuse what the service would refuse.
+
+::
+
+    all_of(ITEM.number.starts_with("900-"), ITEM.lifecycle_phase_stage.is_equal_to("IN_PRODUCTION"))
+    any_of(all_of(..., ...), all_of(..., ...))                  two levels, which is as deep as the service goes
+    items_by_guid(["N5O7Q9SYH0W5SPPV", ...])                    one export of many items
+
+Every field has the operators that the service documents for its type and no others. Nothing here sends anything; a
+wrong value raises :class:`~arena_async.errors.ConfigurationError` as soon as it is made.
+
+https://github.com/ptc-arena/arena-restapi-doc
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any, Final, Literal
+
+import attrs
+
+from arena_async.errors import ConfigurationError
+from arena_async.providers.arena.routes import write_datetime
+from arena_async.wire.messages import printable
+
+__all__ = ["ITEM", "UNCATEGORIZED", "Criteria", "Criterion", "ItemFields", "all_of", "any_of", "items_by_guid"]
+
+Conjunction = Literal["AND", "OR"]
+
+#: The category name of items without a category; their category has no guid to ask for.
+UNCATEGORIZED: Final = "-uncategorized-"
+
+#: Items that one export takes at the most; the service refuses more with 3148.
+_MOST_ITEMS = 20_000
+_GUID = re.compile(r"[0-9A-Za-z]+")
+
+
+@attrs.frozen
+class Criterion:
+    """
+    One condition on items. Fields make it: ``ITEM.number.contains("900")``.
+
+    Args:
+        attribute: The attribute in the vendor's spelling.
+        operator: The operator in the vendor's spelling.
+        value: What it is compared with.
+    """
+
+    attribute: str
+    operator: str
+    value: str | tuple[str, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """Write it as the service wants it."""
+        value = list(self.value) if isinstance(self.value, tuple) else self.value
+        return {"attribute": self.attribute, "operator": self.operator, "value": value}
+
+
+@attrs.frozen
+class _Group:
+    """Conditions that are joined by one word."""
+
+    criteria: tuple[Criterion, ...]
+    word: Conjunction
+
+    def as_json(self) -> list[Any]:
+        return _joined([criterion.as_json() for criterion in self.criteria], self.word)
+
+
+@attrs.frozen
+class Criteria:
+    """
+    Which items an export takes. Made by :func:`all_of`, :func:`any_of` and :func:`items_by_guid`.
+
+    Raises:
+        ConfigurationError: There is no condition in it, or one on the guid is not alone.
+    """
+
+    groups: tuple[_Group, ...]
+    word: Conjunction = "AND"
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse what the service would."""
+        asked = [criterion.attribute for group in self.groups for criterion in group.criteria]
+        if not asked:
+            raise ConfigurationError("The criteria have no condition; an export without any is refused (code 3140).")
+        if "guid" in asked and len(asked) > 1:
+            raise ConfigurationError(
+                "The criteria ask for guids and for something else; a condition on the guid has to be the only one. "
+                "Name all items in one items_by_guid(...), or leave the guids out."
+            )
+
+    def as_json(self) -> list[Any]:
+        """Write them as the service wants them: groups of conditions, with the words between."""
+        return _joined([group.as_json() for group in self.groups], self.word)
+
+
+def _joined(parts: list[Any], word: Conjunction) -> list[Any]:
+    """Put the word between the parts."""
+    return [part for one in parts for part in (word, one)][1:]
+
+
+def all_of(*parts: Criterion | Criteria) -> Criteria:
+    """Take the items for which all of the parts hold. Two levels at the most, as in ``any_of(all_of(...), ...)``."""
+    return _combined(parts, "AND")
+
+
+def any_of(*parts: Criterion | Criteria) -> Criteria:
+    """Take the items for which any of the parts holds. Two levels at the most, as in ``all_of(any_of(...), ...)``."""
+    return _combined(parts, "OR")
+
+
+def items_by_guid(guids: Iterable[str]) -> Criteria:
+    """Take these items, 1 to 20,000 of them: one export run for all."""
+    return all_of(ItemFields.guid.is_in(guids))
+
+
+def _combined(parts: tuple[Criterion | Criteria, ...], word: Conjunction) -> Criteria:
+    """Join conditions into one group, or groups into criteria."""
+    if all(isinstance(part, Criterion) for part in parts):
+        return Criteria((_Group(tuple(part for part in parts if isinstance(part, Criterion)), word),) if parts else ())
+    groups: list[_Group] = []
+    for part in parts:
+        if isinstance(part, Criterion):
+            groups.append(_Group((part,), word))
+        elif len(part.groups) == 1 or part.word == word:
+            groups += part.groups
+        else:
+            raise ConfigurationError(
+                "The criteria are three levels deep; the service knows groups of conditions and no groups of groups. "
+                "Multiply them out, or run several exports."
+            )
+    return Criteria(tuple(groups), word)
+
+
+# --- fields by type ---------------------------------------------------------------------------------------------------
+
+
+@attrs.frozen
+class _Field:
+    """What items are asked about, under the vendor's name."""
+
+    attribute: str
+
+    def _is(self, operator: str, value: str | tuple[str, ...]) -> Criterion:
+        return Criterion(self.attribute, operator, value)
+
+    def _text(self, value: object) -> str:
+        """Check text."""
+        if not isinstance(value, str) or not value or not value.isprintable():
+            raise ConfigurationError(f"{self.attribute} is compared with {value!r}; it takes printable text.")
+        return value
+
+    def _guid(self, value: object) -> str:
+        """Check a guid; its length says nothing, the vendor prints several."""
+        if value == UNCATEGORIZED:
+            raise ConfigurationError(
+                f"{self.attribute} cannot find items without a category; use ITEM.category_name.is_equal_to"
+                "(UNCATEGORIZED)."
+            )
+        if not isinstance(value, str) or not _GUID.fullmatch(value):
+            raise ConfigurationError(f"{self.attribute} is compared with {printable(repr(value))}; it takes a guid.")
+        return value
+
+
+class WordField(_Field):
+    """One of a few words that the workspace defines."""
+
+    def is_equal_to(self, value: str) -> Criterion:
+        """Take the items that have exactly this."""
+        return self._is("IS_EQUAL_TO", self._text(value))
+
+    def is_not_equal_to(self, value: str) -> Criterion:
+        """Take the items that have anything but this."""
+        return self._is("IS_NOT_EQUAL_TO", self._text(value))
+
+
+class TextField(WordField):
+    """Text: names, numbers, descriptions. A ``*`` stands for itself in equality and for anything elsewhere."""
+
+    def contains(self, value: str) -> Criterion:
+        """Take the items that have this somewhere."""
+        return self._is("CONTAINS", self._text(value))
+
+    def does_not_contain(self, value: str) -> Criterion:
+        """Take the items that have this nowhere."""
+        return self._is("DOES_NOT_CONTAIN", self._text(value))
+
+    def starts_with(self, value: str) -> Criterion:
+        """Take the items that begin with this."""
+        return self._is("STARTS_WITH", self._text(value))
+
+    def does_not_start_with(self, value: str) -> Criterion:
+        """Take the items that do not begin with this."""
+        return self._is("DOES_NOT_START_WITH", self._text(value))
+
+
+class GuidField(_Field):
+    """Something that is named by a single guid."""
+
+    def is_equal_to(self, guid: str) -> Criterion:
+        """Take the items that go with this guid."""
+        return self._is("IS_EQUAL_TO", self._guid(guid))
+
+
+class GuidsField(GuidField):
+    """Something that is named by one or several guids."""
+
+    def is_in(self, guids: Iterable[str]) -> Criterion:
+        """Take the items that go with any of these guids."""
+        found = tuple(dict.fromkeys(self._guid(guid) for guid in _several(guids, self.attribute)))
+        if len(found) > _MOST_ITEMS:
+            raise ConfigurationError(
+                f"{self.attribute} is compared with {len(found):,} guids; an export takes {_MOST_ITEMS:,} items at the "
+                "most (code 3148). Split them into several exports."
+            )
+        return self._is("IS_IN", found)
+
+
+class PeriodField(_Field):
+    """A date and time (aware) that is looked for before, after or between others."""
+
+    def is_before(self, moment: datetime) -> Criterion:
+        """Take the items from before then."""
+        return self._is("IS_BEFORE", write_datetime(moment, what=self.attribute))
+
+    def is_after(self, moment: datetime) -> Criterion:
+        """Take the items from after then."""
+        return self._is("IS_AFTER", write_datetime(moment, what=self.attribute))
+
+    def is_between(self, first: datetime, last: datetime) -> Criterion:
+        """Take the items from the time between the two, which come in this order."""
+        pair = tuple(write_datetime(moment, what=self.attribute) for moment in (first, last))
+        if first > last:
+            raise ConfigurationError(f"{self.attribute} is looked for between {pair[0]} and {pair[1]}; swap the two.")
+        return self._is("IS_BETWEEN", pair)
+
+
+class DateField(PeriodField):
+    """A date and time (aware) that can be asked for exactly, too."""
+
+    def is_equal_to(self, moment: datetime) -> Criterion:
+        """Take the items from exactly then."""
+        return self._is("IS_EQUAL_TO", write_datetime(moment, what=self.attribute))
+
+
+class FlagField(_Field):
+    """Yes or no. With the revision status ``LATEST`` the ``modified`` flags speak of the working revision."""
+
+    def is_equal_to(self, value: bool) -> Criterion:  # noqa: FBT001 - the value that is compared with
+        """Take the items for which it is so, or is not."""
+        if not isinstance(value, bool):
+            raise ConfigurationError(f"{self.attribute} is compared with {value!r}; it takes True or False.")
+        return self._is("IS_EQUAL_TO", str(value).lower())
+
+
+class AnyField(_Field):
+    """All attributes at once."""
+
+    def contains(self, value: str) -> Criterion:
+        """Take the items that have this anywhere."""
+        return self._is("CONTAINS", self._text(value))
+
+
+class DropDownField(_Field):
+    """One or several of the values of a custom drop-down."""
+
+    def is_in(self, values: Iterable[str]) -> Criterion:
+        """Take the items that have any of these values."""
+        return self._is("IS_IN", self._list(values))
+
+    def is_not_in(self, values: Iterable[str]) -> Criterion:
+        """Take the items that have none of these values."""
+        return self._is("IS_NOT_IN", self._list(values))
+
+    def _list(self, values: Iterable[str]) -> str:
+        """Join values as the service wants them."""
+        found = [self._text(value) for value in _several(values, self.attribute)]
+        if wrong := [value for value in found if ";" in value]:
+            raise ConfigurationError(
+                f"{self.attribute} is compared with {wrong[0]!r}; a semicolon separates values and cannot be in one."
+            )
+        return ";".join(dict.fromkeys(found))
+
+
+class NumberField(_Field):
+    """A custom number."""
+
+    def is_equal_to(self, value: float) -> Criterion:
+        """Take the items with this number."""
+        return self._is("IS_EQUAL_TO", self._number(value))
+
+    def is_not_equal_to(self, value: float) -> Criterion:
+        """Take the items with another number."""
+        return self._is("IS_NOT_EQUAL_TO", self._number(value))
+
+    def is_less_than(self, value: float) -> Criterion:
+        """Take the items with a smaller number."""
+        return self._is("IS_LESS_THAN", self._number(value))
+
+    def is_less_than_or_equal_to(self, value: float) -> Criterion:
+        """Take the items with this number or a smaller one."""
+        return self._is("IS_LESS_THAN_OR_EQUAL_TO", self._number(value))
+
+    def is_greater_than(self, value: float) -> Criterion:
+        """Take the items with a larger number."""
+        return self._is("IS_GREATER_THAN", self._number(value))
+
+    def is_greater_than_or_equal_to(self, value: float) -> Criterion:
+        """Take the items with this number or a larger one."""
+        return self._is("IS_GREATER_THAN_OR_EQUAL_TO", self._number(value))
+
+    def _number(self, value: object) -> str:
+        """Write a number; the service types every value as text."""
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+            raise ConfigurationError(f"{self.attribute} is compared with {value!r}; it takes a finite number.")
+        return str(value)
+
+
+def _several(values: object, attribute: str) -> Iterable[Any]:
+    """Check that there are values at all, and that they are not the letters of one."""
+    found = list(values) if isinstance(values, Iterable) and not isinstance(values, str) else []
+    if not found:
+        raise ConfigurationError(f"{attribute} is compared with {printable(repr(values))}; it takes a list of values.")
+    return found
+
+
+class ItemFields:
+    """What items can be asked about in export criteria: use the ready-made :data:`ITEM`."""
+
+    guid = GuidsField("guid")
+    number = TextField("number")
+    revision_number = TextField("revisionNumber")
+    description = TextField("description")
+    any = AnyField("any")
+    category_guid = GuidsField("category.guid")
+    category_name = TextField("category.name")
+    creation_date_time = DateField("creationDateTime")
+    creator_email = TextField("creator.email")
+    creator_full_name = TextField("creator.fullName")
+    creator_guid = GuidField("creator.guid")
+    #: The nearest thing to "modified since": released since then.
+    effective_date_time = PeriodField("effectiveDateTime")
+    lifecycle_phase_guid = GuidsField("lifecyclePhase.guid")
+    lifecycle_phase_name = WordField("lifecyclePhase.name")
+    lifecycle_phase_stage = WordField("lifecyclePhase.stage")
+    modified_bom = FlagField("modifiedBOM")
+    modified_files = FlagField("modifiedFiles")
+    modified_sourcing = FlagField("modifiedSourcing")
+    modified_specs = FlagField("modifiedSpecs")
+    owner_full_name = TextField("owner.fullName")
+    supplier_guid = GuidField("supplier.guid")
+    supplier_name = TextField("supplier.name")
+    supplier_item_guid = GuidField("supplierItem.guid")
+    supplier_item_name = TextField("supplierItem.name")
+
+    @staticmethod
+    def custom_text(guid: str) -> TextField:
+        """Ask about a custom attribute of one or several lines of text, by its guid."""
+        return TextField(_custom(guid))
+
+    @staticmethod
+    def custom_date(guid: str) -> DateField:
+        """Ask about a custom date, by its guid."""
+        return DateField(_custom(guid))
+
+    @staticmethod
+    def custom_drop_down(guid: str) -> DropDownField:
+        """Ask about a custom drop-down, by its guid."""
+        return DropDownField(_custom(guid))
+
+    @staticmethod
+    def custom_number(guid: str) -> NumberField:
+        """Ask about a custom number, by its guid."""
+        return NumberField(_custom(guid))
+
+
+def _custom(guid: str) -> str:
+    """Check the guid of a custom attribute, by which it is called in criteria."""
+    if not _GUID.fullmatch(guid):
+        raise ConfigurationError(
+            f"The custom attribute is {printable(repr(guid))}; it is named by its guid, which GET "
+            "/settings/items/attributes lists."
+        )
+    return guid
+
+
+#: What items can be asked about.
+ITEM: Final = ItemFields()
