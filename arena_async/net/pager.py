@@ -1,29 +1,58 @@
-"""Listings, walked page by page as the rows are asked for."""
+"""
+Listings, walked page by page as the rows are asked for.
+
+::
+
+    first page ──▶ is the number of rows known, and can it be trusted?
+                      no:  the next page is asked for when the rows before it are used up
+                      yes: then up to four at once, handed out in order; four are held at a time, and no fifth
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import aclosing
 from typing import Any, Generic, TypeVar
 
 import attrs
 
-from arena_async.errors import DecodeError, QuotaExhaustedError
+from arena_async.errors import ClosedError, ConfigurationError, DecodeError, NotFoundError, QuotaExhaustedError
 from arena_async.net.session import Session
 from arena_async.wire.decoding import parse_json
 from arena_async.wire.messages import Request
 from arena_async.wire.paging import ListShape, Page, PageRequest, Walk
 
-__all__ = ["Pager"]
+__all__ = ["AHEAD", "Items", "Pager", "Pages", "Question"]
 
 T = TypeVar("T")
+
+#: Pages that are on their way, or here and not used up, at the most.
+AHEAD = 4
+
+
+@attrs.frozen(kw_only=True)
+class Question(Generic[T]):
+    """
+    What a listing asks.
+
+    Args:
+        request: The request without offset and limit.
+        read: Makes an item of a row.
+    """
+
+    request: Request
+    read: Callable[[Any], T]
 
 
 class Pager(Generic[T]):
     """
     A listing that has not been asked for yet.
 
-    ``async for`` gives the rows; every pass asks anew. A page is asked for when the rows before it are used up, so that
-    leaving a loop early costs nothing and leaves nothing running. A listing is whole or it is an error.
+    ``async for`` gives the rows; every pass asks anew. A page is asked for when the rows before it are used up, or a
+    few pages earlier where the service says how many rows there are. Leaving a loop early leaves nothing running. A
+    listing is whole or it is an error.
 
     An error in the middle leaves :attr:`cursor` behind: a new ``Pager`` with ``start=cursor`` goes on there, and the
     rows before it are not paid for again.
@@ -35,9 +64,14 @@ class Pager(Generic[T]):
         read: Makes an item of a row.
         limit: Rows to ask for in one page; None for the largest page.
         start: The offset to begin at.
+        ahead: Pages that may be on their way or here at a time. More than one only where the shape says that the total
+            is one.
+        settle: Gives what is really asked, where that takes a request of its own to know; asked once for each pass,
+            before its first page. ``request`` is then only shown.
+        empty_if: Says whether "not found" in answer to the first page means an empty list; None where it never does.
 
     Raises:
-        ConfigurationError: ``limit`` or ``start`` is out of range.
+        ConfigurationError: ``limit``, ``start`` or ``ahead`` is out of range.
     """
 
     def __init__(
@@ -49,27 +83,34 @@ class Pager(Generic[T]):
         *,
         limit: int | None = None,
         start: int = 0,
+        ahead: int = AHEAD,
+        settle: Callable[[], Awaitable[Question[T]]] | None = None,
+        empty_if: Callable[[NotFoundError], Awaitable[bool]] | None = None,
     ) -> None:
+        if ahead < 1:
+            raise ConfigurationError(f"ahead is {ahead}; it takes a number of pages of at least 1.")
         self._session = session
-        self._request = request
+        self._question = Question(request=request, read=read)
         self._shape = shape
-        self._read = read
         self._limit = limit
         self._start = start
-        self._pass = self._begin(limit)
+        self._ahead = ahead
+        self._settle = settle
+        self._empty_if = empty_if
+        self._place = _Place(self._walk(limit).asked.offset)
 
     def __repr__(self) -> str:
-        return f"<Pager {self._request.line}>"
+        return f"<Pager {self._question.request.line}>"
 
     @property
     def cursor(self) -> int:
         """The offset at which the newest pass can be taken up again: everything before it was given."""
-        return self._pass.cursor
+        return self._place.offset
 
-    def __aiter__(self) -> AsyncIterator[T]:
-        return _Items(self.pages())
+    def __aiter__(self) -> Items[T]:
+        return Items(self._begin(self._limit))
 
-    def pages(self) -> AsyncIterator[Page]:
+    def pages(self) -> Pages[T]:
         """
         Give the pages, with decoded items; a page without new rows is left out unless it is the only one.
 
@@ -78,8 +119,7 @@ class Pager(Generic[T]):
             DecodeError: A page is not what the service documents, twice in a row.
             ApiError: The service refused, as for :meth:`Session.send` with its other errors.
         """
-        self._pass = self._begin(self._limit)
-        return self._pass
+        return self._begin(self._limit)
 
     async def first(self) -> T | None:
         """Give the first item, or None where there is none; one request."""
@@ -95,84 +135,233 @@ class Pager(Generic[T]):
         if at_most is not None and at_most <= 0:
             return []
         largest = self._limit or self._shape.largest
-        self._pass = self._begin(largest if at_most is None else min(at_most, largest))
+        pages = self._begin(largest if at_most is None else min(at_most, largest), at_most=at_most)
         found: list[T] = []
-        items: _Items[T] = _Items(self._pass)
-        async for item in items:
-            found.append(item)
-            if len(found) == at_most:
-                break
+        async with aclosing(Items(pages)) as items:
+            async for item in items:
+                found.append(item)
+                if len(found) == at_most:
+                    break
         return found
 
-    def _begin(self, limit: int | None) -> _Pages[T]:
-        walk = Walk(self._shape, limit=limit, start=self._start, request=self._request.line)
-        return _Pages(self._session, self._request, self._shape, self._read, walk)
+    def _begin(self, limit: int | None, *, at_most: int | None = None) -> Pages[T]:
+        walk = self._walk(limit)
+        self._place = _Place(walk.asked.offset)
+        return Pages(
+            asker=_Asker(self._session, self._question, self._shape, self._settle, self._empty_if),
+            walk=walk,
+            place=self._place,
+            most=self._ahead,
+            stop=None if at_most is None else self._start + at_most,
+        )
+
+    def _walk(self, limit: int | None) -> Walk:
+        return Walk(self._shape, limit=limit, start=self._start, request=self._question.request.line)
 
 
-class _Pages(Generic[T]):
-    """One pass over the pages. It holds nothing that would have to be closed."""
+@attrs.define
+class _Place:
+    """How far a pass has come: the offset of the page that is asked for now, or comes next."""
+
+    offset: int
+
+
+class _Asker(Generic[T]):
+    """Asks for the pages of one pass. It knows nothing of their order."""
 
     def __init__(
-        self, session: Session, request: Request, shape: ListShape, read: Callable[[Any], T], walk: Walk
+        self,
+        session: Session,
+        question: Question[T],
+        shape: ListShape,
+        settle: Callable[[], Awaitable[Question[T]]] | None,
+        empty_if: Callable[[NotFoundError], Awaitable[bool]] | None,
     ) -> None:
-        self._session = session
-        self._request = request
+        self.session = session
+        self._question = question
         self._shape = shape
-        self._read = read
-        self._walk = walk
-        self._next: PageRequest | None = walk.asked
-        self._given = 0
-        #: The offset of the page that is asked for now, or comes next.
-        self.cursor = walk.asked.offset
+        self._settle = settle
+        self._empty_if = empty_if
 
-    def __aiter__(self) -> _Pages[T]:
+    def read(self, row: Any) -> T:
+        """Make an item of a row."""
+        return self._question.read(row)
+
+    async def first(self, asked: PageRequest) -> Page:
+        """Ask for the first page of the pass, once it is known what to ask."""
+        if self._settle is not None:
+            self._question = await self._settle()
+        missing: NotFoundError
+        try:
+            return await self.page(asked)
+        except NotFoundError as error:
+            missing = error
+        if self._empty_if is None or not await self._empty_if(missing):
+            raise missing
+        logging.getLogger("arena_async").warning(
+            "%s: 404. What it belongs to exists, so that this is taken as an empty list.", self._question.request.line
+        )
+        return Page(items=(), offset=asked.offset, limit=asked.limit, total=0 if self._shape.total else None)
+
+    async def page(self, asked: PageRequest) -> Page:
+        """Ask for one page, a second time where what came cannot be read: it may have been cut on the way."""
+        try:
+            return await self._once(asked)
+        except DecodeError:
+            pass
+        return await self._once(asked)
+
+    async def _once(self, asked: PageRequest) -> Page:
+        request = self._question.request
+        try:
+            response = await self.session.send(attrs.evolve(request, params=self._params(asked)))
+        except QuotaExhaustedError as error:
+            error.cursor = asked.offset
+            raise
+        payload = parse_json(response.body, request=request.line)
+        return self.session.dialect.read_page(payload, asked, self._shape)
+
+    def _params(self, asked: PageRequest) -> tuple[tuple[str, str], ...]:
+        """Give the whole query of one page; a list without pages is asked for as it is."""
+        given = self._question.request.params
+        return given + self.session.dialect.page_params(asked) if self._shape.paged else given
+
+
+class _OnTheirWay:
+    """
+    Pages that were asked for ahead, until somebody takes them.
+
+    Dropping this object ends what is under way: the tasks know the asker, and nobody else.
+    """
+
+    def __init__(self, asker: _Asker[Any]) -> None:
+        self._asker = asker
+        self._tasks: dict[PageRequest, asyncio.Task[tuple[Page, float]]] = {}
+
+    def __del__(self) -> None:
+        loops = {task.get_loop() for task in self._tasks.values() if not task.done()}
+        for loop in loops:
+            if not loop.is_closed():
+                # Whoever collects the garbage may be another thread.
+                loop.call_soon_threadsafe(_cancel_all, list(self._tasks.values()))
+
+    def expect(self, pages: Sequence[PageRequest]) -> None:
+        """Ask for those of these pages that are not on their way, and end the others."""
+        for asked in [asked for asked in self._tasks if asked not in pages]:
+            self._tasks.pop(asked).cancel()
+        for asked in pages:
+            if asked not in self._tasks:
+                self._tasks[asked] = _start(self._asker, asked)
+
+    def __bool__(self) -> bool:
+        return bool(self._tasks)
+
+    async def take(self, asked: PageRequest) -> Page:
+        """
+        Give a page that was expected, as soon as it is here.
+
+        Raises:
+            ClosedError: The session was closed meanwhile.
+        """
+        task = self._tasks[asked]
+        await asyncio.wait([task])
+        del self._tasks[asked]
+        if task.cancelled():
+            raise ClosedError("The client was closed while a list was read from it.")
+        page, arrived = task.result()
+        return attrs.evolve(page, waited=max(0.0, self._asker.session.clock() - arrived))
+
+    async def aclose(self) -> None:
+        """End what is under way. Safe to call twice."""
+        tasks = list(self._tasks.values())
+        self._tasks.clear()
+        _cancel_all(tasks)
+        if tasks:
+            await asyncio.wait(tasks)
+
+
+def _start(asker: _Asker[Any], asked: PageRequest) -> asyncio.Task[tuple[Page, float]]:
+    async def fetch() -> tuple[Page, float]:
+        page = await asker.page(asked)
+        return page, asker.session.clock()
+
+    return asker.session.spawn(fetch, name="page ahead")
+
+
+def _cancel_all(tasks: Sequence[asyncio.Task[Any]]) -> None:
+    for task in tasks:
+        task.cancel()
+
+
+class Pages(Generic[T]):
+    """One pass over the pages. It may be dropped at any time; :meth:`aclose` waits for what that ends."""
+
+    def __init__(self, *, asker: _Asker[T], walk: Walk, place: _Place, most: int, stop: int | None) -> None:
+        self._asker = asker
+        self._walk = walk
+        self._place = place
+        self._most = most
+        self._stop = stop
+        self._next: PageRequest | None = walk.asked
+        self._on_their_way = _OnTheirWay(asker)
+        self._begun = False
+        self._given = 0
+
+    def __aiter__(self) -> Pages[T]:
         return self
 
     async def __anext__(self) -> Page:
+        try:
+            return await self._advance()
+        except StopAsyncIteration:
+            raise
+        except BaseException:
+            await self.aclose()
+            raise
+
+    async def aclose(self) -> None:
+        """End the pass, and wait until nothing of it runs any more. Safe to call twice."""
+        self._next = None
+        await self._on_their_way.aclose()
+
+    async def _advance(self) -> Page:
         while (asked := self._next) is not None:
             # An error ends the pass; what follows it is a new pass from the cursor on.
             self._next = None
             page = await self._ask(asked)
+            expected = self._walk.ahead(2)[1:]
             step = self._walk.take(page)
-            items = tuple(self._read(row) for row in step.rows)
+            items = tuple(self._asker.read(row) for row in step.rows)
             self._next = step.then
-            self.cursor = self._walk.asked.offset
+            self._place.offset = self._walk.asked.offset
+            if expected and step.then not in (None, asked, *expected):
+                # Its pages are not where they should be; guessing on would only cost requests.
+                self._most = 1
             if items or (self._next is None and not self._given):
                 self._given += 1
                 return attrs.evolve(page, items=items)
         raise StopAsyncIteration
 
     async def _ask(self, asked: PageRequest) -> Page:
-        """Ask for one page, a second time where what came cannot be read: it may have been cut on the way."""
-        try:
-            return await self._ask_once(asked)
-        except DecodeError:
-            pass
-        return await self._ask_once(asked)
-
-    async def _ask_once(self, asked: PageRequest) -> Page:
-        try:
-            response = await self._session.send(attrs.evolve(self._request, params=self._params(asked)))
-        except QuotaExhaustedError as error:
-            error.cursor = asked.offset
-            raise
-        payload = parse_json(response.body, request=self._request.line)
-        return self._session.dialect.read_page(payload, asked, self._shape)
-
-    def _params(self, asked: PageRequest) -> tuple[tuple[str, str], ...]:
-        """Give the whole query of one page; a list without pages is asked for as it is."""
-        given = self._request.params
-        return given + self._session.dialect.page_params(asked) if self._shape.paged else given
+        """Ask for one page, and for those after it as far as that is allowed."""
+        if not self._begun:
+            self._begun = True
+            return await self._asker.first(asked)
+        expected = self._walk.ahead(self._most, stop=self._stop)
+        if len(expected) == 1 and not self._on_their_way:
+            return await self._asker.page(asked)
+        self._on_their_way.expect(expected)
+        return await self._on_their_way.take(asked)
 
 
-class _Items(Generic[T]):
+class Items(Generic[T]):
     """One pass over the items."""
 
-    def __init__(self, pages: AsyncIterator[Page]) -> None:
+    def __init__(self, pages: Pages[T]) -> None:
         self._pages = pages
         self._items: list[Any] = []
 
-    def __aiter__(self) -> _Items[T]:
+    def __aiter__(self) -> Items[T]:
         return self
 
     async def __anext__(self) -> T:
@@ -181,3 +370,8 @@ class _Items(Generic[T]):
             self._items = list(reversed(page.items))
         item: T = self._items.pop()
         return item
+
+    async def aclose(self) -> None:
+        """End the pass, and wait until nothing of it runs any more. Safe to call twice."""
+        self._items.clear()
+        await self._pages.aclose()

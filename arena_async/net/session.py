@@ -25,11 +25,11 @@ import random as _random
 import socket
 import ssl as _ssl
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from datetime import UTC, datetime
 from importlib import metadata
 from types import SimpleNamespace
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import quote, urlencode, urljoin
 
 import aiohttp
@@ -195,6 +195,7 @@ class Session:
             on_sent=self._on_sent,
         )
         self._logins: dict[str, SharedLogin] = {}
+        self._beside: set[asyncio.Task[Any]] = set()
         self._waiting: list[asyncio.Future[None]] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pid = os.getpid()
@@ -288,6 +289,32 @@ class Session:
         self._check_usable()
         return (await self._login(scope).held()).credential
 
+    @property
+    def clock(self) -> Callable[[], float]:
+        """Seconds that never jump, as this session measures them."""
+        return self._clock
+
+    def spawn(self, work: Callable[[], Coroutine[Any, Any, T]], *, name: str) -> asyncio.Task[T]:
+        """
+        Run ``work`` beside the caller, who may leave before it is done; :meth:`aclose` ends it.
+
+        Whoever wants its result waits for the task; an error that nobody fetches is not reported.
+
+        Raises:
+            ClosedError: The session is closed, or used from another event loop or after a fork.
+        """
+        self._check_usable()
+        task = asyncio.create_task(work(), name=f"arena_async {name}")
+        self._beside.add(task)
+        task.add_done_callback(self._note_end)
+        return task
+
+    def _note_end(self, task: asyncio.Task[Any]) -> None:
+        """Forget a task that ended, and look at its error, so that nobody complains about one that was not wanted."""
+        self._beside.discard(task)
+        if not task.cancelled():
+            task.exception()
+
     async def aclose(self) -> None:
         """
         Log out, end what runs and close the connections. Safe to call twice.
@@ -300,6 +327,9 @@ class Session:
         self._closed = True
         if self._loop is None or self._is_foreign():
             return
+        beside = list(self._beside)
+        for task in beside:
+            task.cancel()
         self._wake_waiting()
         try:
             with contextlib.suppress(TimeoutError):
@@ -310,8 +340,9 @@ class Session:
             # A scope that is cancelled would cancel these short waits as well, each of them.
             with anyio.CancelScope(shield=True):
                 try:
-                    if running := [task for login in self._logins.values() if (task := login.abandon())]:
-                        await asyncio.wait(running)
+                    beside += [login_task for login in self._logins.values() if (login_task := login.abandon())]
+                    if beside:
+                        await asyncio.wait(beside)
                 finally:
                     await self._wire.aclose()
 

@@ -64,6 +64,7 @@ class Page:
         total: The number the service printed beside the rows; what it means is the :class:`ListShape`'s to say.
         echoed_offset: The offset the service says it answered, or None.
         echoed_limit: The limit the service says it granted, or None.
+        waited: Seconds that it lay here before it was handed out, because it was asked for ahead.
     """
 
     items: tuple[Any, ...] = attrs.field(repr=False)
@@ -72,6 +73,7 @@ class Page:
     total: int | None = None
     echoed_offset: int | None = None
     echoed_limit: int | None = None
+    waited: float = 0.0
 
 
 @attrs.frozen(kw_only=True)
@@ -120,7 +122,10 @@ class Walk:
         self._asked = PageRequest(offset=start, limit=wanted)
         self._asked_again = False
         self._total: int | None = None
-        self._keys: set[Any] = set()
+        self._stride = wanted
+        # Hashes, and not the keys themselves: a long list would be held in memory by its keys. Two of 64 bits that are
+        # equal by chance drop a row, which the total betrays at the end.
+        self._keys: set[int] = set()
         self._first_keys: set[Any] = set()
         self._last_items: tuple[Any, ...] = ()
         self._delivered = 0
@@ -130,6 +135,23 @@ class Walk:
     def asked(self) -> PageRequest:
         """The page that is to be asked for now, and where an interrupted walk can be taken up again."""
         return self._asked
+
+    def ahead(self, most: int, *, stop: int | None = None) -> tuple[PageRequest, ...]:
+        """
+        Give the pages that are to be asked for if none brings a surprise: :attr:`asked`, and those after it.
+
+        More than one only where the service has said how many rows there are in all, and can be trusted with that.
+
+        Args:
+            most: Pages at the most.
+            stop: The offset at which no further page is wanted, or None for the end of the list.
+        """
+        first, total = self._asked.offset, self._total
+        if not self._shape.paged or not self._shape.total or total is None:
+            return (self._asked,)
+        end = total if stop is None else min(total, stop)
+        offsets = range(first + self._stride, max(end, first), self._stride)
+        return (self._asked, *(PageRequest(offset=offset, limit=self._limit) for offset in offsets[: max(0, most - 1)]))
 
     def take(self, page: Page) -> Step:
         """
@@ -180,7 +202,7 @@ class Walk:
             return
         if keys[0] in self._first_keys:
             raise self._error("begins with the same row as a page before")
-        if len(keys) == len(page.items) and self._keys.issuperset(keys):
+        if len(keys) == len(page.items) and self._keys.issuperset(map(hash, keys)):
             raise self._error("holds only rows that came before")
         self._first_keys.add(keys[0])
 
@@ -190,9 +212,9 @@ class Walk:
         for at, row in enumerate(page.items):
             key = self._key(row)
             latest[("", at) if key is None else key] = row
-        rows = tuple(row for key, row in latest.items() if key not in self._keys)
+        rows = tuple(row for key, row in latest.items() if isinstance(key, tuple) or hash(key) not in self._keys)
         if self._shape.key is not None:
-            self._keys.update(key for key in latest if not isinstance(key, tuple))
+            self._keys.update(hash(key) for key in latest if not isinstance(key, tuple))
         self._delivered += len(rows)
         self._dropped += len(page.items) - len(rows)
         return rows
@@ -232,6 +254,7 @@ class Walk:
     def _go_on(self, rows: tuple[Any, ...], offset: int | None) -> Step:
         if offset is None:
             return self._end(rows)
+        self._stride = max(1, offset - self._asked.offset)
         self._asked = PageRequest(offset=offset, limit=self._limit)
         self._asked_again = False
         return Step(rows=rows, then=self._asked)

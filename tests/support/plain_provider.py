@@ -17,6 +17,7 @@ from arena_async.errors import (
     ApiError,
     AuthenticationError,
     DecodeError,
+    NotFoundError,
     PermissionDeniedError,
     QuotaExhaustedError,
     ServerError,
@@ -103,6 +104,8 @@ class PlainDialect:
             return AuthenticationError(f"{line}: 401.", status=401, stale_login=True, request=line)
         if status == 403:
             return PermissionDeniedError(f"{line}: 403.", status=403, request=line)
+        if status == 404:
+            return NotFoundError(f"{line}: 404.", status=404, request=line)
         if status == 429 and b"4084" in response.body:
             quota = self.read_quota(response.headers)
             resets_at = quota.resets_at if quota else None

@@ -342,3 +342,73 @@ def test_any_dishonest_service_comes_to_an_end(data: st.DataObject, shape: ListS
         found = walk(shape, answer)
     keys = [one[shape.key] for one in found] if shape.key else []
     assert len(keys) == len(set(keys))
+
+
+# Pages that may be asked for ahead
+
+
+def asked_ahead(one: Walk, most: int = 4, **how: Any) -> list[int]:
+    """Give the offsets of the pages that may be asked for now."""
+    return [asked.offset for asked in one.ahead(most, **how)]
+
+
+def test_nothing_is_asked_for_ahead_before_the_total_is_known() -> None:
+    """The first page says how many rows there are."""
+    one = Walk(CENTREPOINT)
+    assert asked_ahead(one) == [0]
+    one.take(Page(items=rows(0, 100), offset=0, limit=100, total=730))
+    assert one.ahead(4) == tuple(PageRequest(offset=offset, limit=100) for offset in (100, 200, 300, 400))
+
+
+@pytest.mark.parametrize(
+    ("total", "most", "stop", "offsets"),
+    [
+        (730, 1, None, [100]),
+        (730, 99, None, [100, 200, 300, 400, 500, 600, 700]),
+        (700, 99, None, [100, 200, 300, 400, 500, 600]),
+        (201, 4, None, [100, 200]),
+        (200, 4, None, [100]),
+        (730, 4, 250, [100, 200]),
+        (730, 4, 200, [100]),
+        (730, 4, 50, [100]),
+    ],
+)
+def test_no_page_ahead_lies_beyond_what_is_wanted(total: int, most: int, stop: int | None, offsets: list[int]) -> None:
+    """So many pages, to the end of the list or of what somebody wants of it; the next one in any case."""
+    one = Walk(CENTREPOINT)
+    one.take(Page(items=rows(0, 100), offset=0, limit=100, total=total))
+    assert asked_ahead(one, most, stop=stop) == offsets
+
+
+def test_a_number_that_is_no_total_lets_nothing_be_asked_for_ahead() -> None:
+    """It may be just the page's, or shrink; and a list without pages has no other page."""
+    one = Walk(ARENA)
+    one.take(Page(items=rows(0, 400), offset=0, limit=400, total=4000))
+    assert asked_ahead(one) == [400]
+    assert asked_ahead(Walk(ListShape(largest=100, total=True, paged=False))) == [0]
+
+
+def test_pages_ahead_follow_the_size_that_was_granted() -> None:
+    """A service that gives 40 rows for 100 has its next pages 40 rows apart."""
+    one = Walk(CENTREPOINT)
+    one.take(Page(items=rows(0, 40), offset=0, limit=100, total=200, echoed_limit=40))
+    assert asked_ahead(one) == [40, 80, 120, 160]
+
+
+def test_a_page_that_is_asked_for_again_is_ahead_again() -> None:
+    """What lies behind it stays where it was."""
+    one = Walk(CENTREPOINT)
+    one.take(Page(items=rows(0, 100), offset=0, limit=100, total=300))
+    one.take(Page(items=(), offset=100, limit=100, total=300))
+    assert asked_ahead(one) == [100, 200]
+
+
+def test_the_keys_of_a_long_walk_are_held_as_numbers() -> None:
+    """Long keys are not kept, and a row that comes again is still noticed."""
+    shape = ListShape(largest=2, total=True, key=("a", "b"))
+    one = Walk(shape)
+    first = tuple({"a": "x" * 1000, "b": number} for number in range(2))
+    one.take(Page(items=first, offset=0, limit=2, total=4))
+    assert all(isinstance(key, int) for key in one._keys)
+    with pytest.raises(ListingError, match="same row"):
+        one.take(Page(items=first, offset=2, limit=2, total=4))

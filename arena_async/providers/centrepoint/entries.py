@@ -69,7 +69,7 @@ def extension_for(file_format: str, file_name: str) -> str:
 
 class Entries:
     """
-    One pass over the entries of a set. It holds nothing that would have to be closed.
+    One pass over the entries of a set. It may be dropped at any time; :meth:`aclose` waits for what that ends.
 
     Args:
         pages: The pages of the list, with entries for rows.
@@ -90,3 +90,10 @@ class Entries:
             self._note(page)
             self._entries = list(reversed(page.items))
         return self._entries.pop()
+
+    async def aclose(self) -> None:
+        """End the pass, and wait until nothing of it runs any more. Safe to call twice."""
+        self._entries.clear()
+        close = getattr(self._pages, "aclose", None)
+        if close is not None:
+            await close()
