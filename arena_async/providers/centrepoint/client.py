@@ -12,8 +12,11 @@ from arena_async.errors import ConfigurationError
 from arena_async.net.session import Session
 from arena_async.options import RetryPolicy, Timeouts
 from arena_async.providers.centrepoint.auth import CentrePointAuth, CentrePointCredentials
+from arena_async.providers.centrepoint.data_requests import EpochRequests, RawRequests
 from arena_async.providers.centrepoint.datasets import Datasets
+from arena_async.providers.centrepoint.day_files import DayFiles
 from arena_async.providers.centrepoint.dialect import CentrePointDialect
+from arena_async.providers.centrepoint.places import Places
 from arena_async.providers.centrepoint.studies import Programs, Sites, Studies, Subjects
 from arena_async.wire.quota import SlidingWindow
 from arena_async.wire.urls import UrlPolicy, origin
@@ -94,6 +97,10 @@ class CentrePointClient:
         )
         tenant = f"{origin(base_url)} {credentials.client_id}"
         self.datasets = Datasets(self._session, tenant=tenant, legacy=legacy)
+        self.day_files = DayFiles(self._session, tenant=tenant)
+        places = Places()
+        self.raw_requests = RawRequests(self._session, tenant=tenant, places=places)
+        self.epoch_requests = EpochRequests(self._session, tenant=tenant, places=places)
         self.studies = Studies(self._session)
         self.subjects = Subjects(self._session)
         self.sites = Sites(self._session)

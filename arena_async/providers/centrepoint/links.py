@@ -30,7 +30,7 @@ from arena_async.wire.contracts import OpenedFile, RemoteFile
 from arena_async.wire.decoding import read_datetime
 from arena_async.wire.messages import Request, Response, Secret, printable
 
-__all__ = ["SignedLink", "link_end", "open_link", "read_refusal", "shown", "sign"]
+__all__ = ["LinkOnDemand", "SignedLink", "link_end", "open_link", "read_refusal", "shown", "sign"]
 
 #: Before its end a link counts as over, so that a request that is on its way at that moment does not meet the end.
 _MARGIN = timedelta(seconds=60)
@@ -52,6 +52,20 @@ class SignedLink(Secret):
         super().__init__(text)
         #: When it ends (aware), or None when nothing that can be believed says so.
         self.ends_at = ends_at
+
+
+class LinkOnDemand(Secret):
+    """The place of a link that the service makes just before it is used. No two are the same."""
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        super().__init__(None)
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    __hash__ = object.__hash__
 
 
 def link_end(url: str) -> datetime | None:

@@ -1,0 +1,188 @@
+"""The files of one request for raw or epoch data: what each is called, and how a link is made when its turn comes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Callable, Collection
+from datetime import UTC, datetime
+from typing import Any
+
+import attrs
+
+from arena_async.errors import DecodeError
+from arena_async.net.pager import Pager
+from arena_async.net.session import Session
+from arena_async.options import KIB
+from arena_async.providers.centrepoint.auth import DATA_RETRIEVAL
+from arena_async.providers.centrepoint.dialect import LARGEST_PAGE
+from arena_async.providers.centrepoint.entries import SERVICE, Entries, join_key
+from arena_async.providers.centrepoint.links import LinkOnDemand, SignedLink, open_link, sign
+from arena_async.providers.centrepoint.models import DataFile, DataFileLink
+from arena_async.wire.contracts import ByteStream, OpenedFile, Price, RemoteFile
+from arena_async.wire.decoding import decode, parse_json
+from arena_async.wire.messages import Request, join_path
+from arena_async.wire.paging import ListShape
+
+__all__ = ["DataFileSet", "data_file", "list_data_files"]
+
+_KIND = "data-file"
+#: The list of files is a bare array, without pages.
+_SHAPE = ListShape(largest=LARGEST_PAGE, paged=False, bare=True, key="id")
+_LARGEST_LINK = 64 * KIB
+_EXTENSION = re.compile(r"(?:\.[a-z0-9]{1,8})(?:\.gz)?\Z")
+
+
+def list_data_files(session: Session, path: str, read: Callable[[DataFile], Any]) -> Pager[Any]:
+    """Give the list of the files of one request."""
+    request = Request(method="GET", path=f"{path}/datafiles", scope=DATA_RETRIEVAL)
+    return Pager(session, request, _SHAPE, lambda row: read(decode(row, DataFile, request=request.line)))
+
+
+def data_file(row: DataFile, *, request: str, what: str, tenant: str, now: datetime) -> RemoteFile:
+    """
+    Give the entry of one file of a request.
+
+    Args:
+        row: The row of the list.
+        request: The tracking id.
+        what: ``"raw"`` or ``"epoch"``.
+        tenant: Whose files these are.
+        now: The time (aware), to judge whether the service still has it.
+    """
+    tracking_id, file_id = request.casefold(), row.id.casefold()
+    found = _EXTENSION.search(row.file_name.casefold())
+    over = row.expires is not None and row.expires <= now
+    return RemoteFile(
+        key=join_key(tenant, _KIND, what, tracking_id, file_id),
+        service=SERVICE,
+        tenant=tenant,
+        parts=(SERVICE, f"{what}-requests", tracking_id),
+        stem=file_id,
+        extension=found[0] if found else "",
+        name=row.file_name,
+        size=row.file_size,
+        change=f"{row.file_name}|{'' if row.file_size is None else row.file_size}",
+        fields={"request": tracking_id, "file": file_id, "kind": what},
+        skip=f"the service removed it on {row.expires:%Y-%m-%d}; ask for the same data anew" if over else None,
+        link=LinkOnDemand(),
+    )
+
+
+class DataFileSet:
+    """
+    The files of one request for raw or epoch data; made by :meth:`RawRequests.files` and :meth:`EpochRequests.files`.
+
+    Links live for two minutes, so that each is asked for when its file is opened: one metered request for each file.
+    The service removes the files after about 30 days; those that are listed after that are skipped.
+
+    Args:
+        session: What sends the requests.
+        path: The path of the request.
+        request: Its tracking id.
+        what: ``"raw"`` or ``"epoch"``.
+        tenant: Whose files they are: origin of the service and client.
+        now: Gives the time (aware).
+    """
+
+    narrowed = False
+
+    def __init__(
+        self,
+        session: Session,
+        path: str,
+        *,
+        request: str,
+        what: str,
+        tenant: str,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._session = session
+        self._path = path
+        self._request = request
+        self._what = what
+        self._tenant = tenant
+        self._now = now
+
+    def __repr__(self) -> str:
+        return f"<DataFileSet {self.scope}>"
+
+    @property
+    def scope(self) -> str:
+        """The name of the query, without any secret."""
+        return f"{SERVICE}/{self._what}-requests/{self._request.casefold()}"
+
+    @property
+    def requests_sent(self) -> int:
+        """Metered requests that the session has sent so far."""
+        return self._session.requests_sent
+
+    def __aiter__(self) -> AsyncIterator[RemoteFile]:
+        """
+        List the files.
+
+        Raises:
+            NotFoundError: There is no such request (any more).
+        """
+        return Entries(self._listing().pages())
+
+    async def open(self, file: RemoteFile, *, offset: int = 0, validator: str | None = None) -> OpenedFile:
+        """
+        Ask for a fresh link once, and with it for the content once.
+
+        Raises:
+            NotFoundError: The service does not know the file (any more).
+            LinkExpiredError: The link was over before it was used.
+            SourceChangedError: The content is not there any more.
+            PermissionDeniedError: The file host refuses for another reason.
+            ApiError: Another refusal; ``transient`` says whether it may work later.
+            DecodeError: The answer is no link.
+            TransportError: No usable answer came.
+        """
+        linked = attrs.evolve(file, link=await self._link_to(file))
+        return await open_link(self._session, linked, offset=offset, validator=validator, now=self._now)
+
+    async def find(self, keys: Collection[str]) -> list[RemoteFile]:
+        """List again, for one request, and give the entries of some keys; a key that is gone is missing."""
+        return [file async for file in self._listing() if file.key in keys]
+
+    def since(self, watermark: datetime | None) -> DataFileSet:
+        """Give the set itself: the files of a request do not change."""
+        del watermark
+        return self
+
+    def price(self) -> Price:
+        """Say what it costs: one request for the list and one for the link of each file."""
+        return Price(listing=1, per_file=1, exact=True)
+
+    def _listing(self) -> Pager[RemoteFile]:
+        def entry(row: DataFile) -> RemoteFile:
+            return data_file(row, request=self._request, what=self._what, tenant=self._tenant, now=self._now())
+
+        return list_data_files(self._session, self._path, entry)
+
+    async def _link_to(self, file: RemoteFile) -> SignedLink:
+        """Ask for a link once. Whoever opens a file decides whether to try again, so it is no matter of the session."""
+        path = join_path("/dataretrieval/v3/DataFiles/{file}/downloadurl", file=file.fields.get("file", ""))
+        request = Request(method="GET", path=path, scope=DATA_RETRIEVAL)
+        async with await self._session.stream(request) as opened:
+            body = await _read(opened.stream, most=_LARGEST_LINK)
+        given = decode(parse_json(body, request=request.line), DataFileLink, request=request.line)
+        link = sign(given.download_url, announced=given.expires, now=self._now())
+        if link is None:
+            raise DecodeError(
+                f"{request.line}: the answer holds no link. Nothing was fetched; run again.",
+                problems=("$.downloadUrl: is missing",),
+                request=request.line,
+            )
+        return link
+
+
+async def _read(stream: ByteStream, *, most: int) -> bytes:
+    """Read a small body to its end."""
+    buffer = memoryview(bytearray(most + 1))
+    length = 0
+    while length <= most and (count := await stream.readinto(buffer[length:])):
+        length += count
+    if length > most:
+        raise DecodeError(f"An answer of more than {most} bytes came where a link was expected; it was not read.")
+    return bytes(buffer[:length])
