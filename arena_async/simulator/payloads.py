@@ -186,7 +186,8 @@ def _rows(key: str, size: int) -> bytes:
 def _deflated(key: str, size: int) -> tuple[tuple[_Run, ...], int, int]:
     """Make a deflate stream of exactly ``size`` bytes; give it with the CRC-32 and the length of what it holds."""
     text, packed, text_crc = _unit(_kind(key))
-    times = (size - 10) // len(packed)
+    # The first rows get some room of their own, or the text would begin in the middle of a repetition.
+    times = max(0, size - 50) // len(packed)
     room = size - 10 - times * len(packed)
     own = _rows(key, room)
     stored = b"\x00" + struct.pack("<HH", room, room ^ 0xFFFF) + own
