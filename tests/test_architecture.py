@@ -27,7 +27,6 @@ LONG_MODULES = {
     "providers/arena/simulated.py": "A list of the things a workspace holds, mostly fields and samples.",
     "providers/arena/simulator.py": "One service: its endpoints follow each other like the vendor's pages.",
     "providers/centrepoint/data_requests.py": "One conversation: ask, wait, fetch; its steps are read together.",
-    "providers/centrepoint/day_files.py": "One set: listing it, finding in it and renewing its links rest on one row.",
     "providers/centrepoint/models.py": "A list of documented values, mostly fields.",
     "providers/centrepoint/files.py": "One set: listing it, finding in it and renewing its links rest on one row.",
     "providers/centrepoint/simulator.py": "One service: its endpoints follow each other like the vendor's pages.",
