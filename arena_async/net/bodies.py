@@ -1,19 +1,30 @@
-"""Bodies, read into memory that the caller owns; and what the wire did, said in our own words."""
+"""Bodies, read into memory that the caller owns or sent from it; and what the wire did, said in our own words."""
 
 from __future__ import annotations
 
 import asyncio
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
+from typing import NoReturn
 
 import aiohttp
+from aiohttp.abc import AbstractStreamWriter
 
-from arena_async.errors import ArenaAsyncError, ClosedError, DeadlineError, StalledError, TlsError, TransportError
+from arena_async.errors import (
+    ArenaAsyncError,
+    ClosedError,
+    ConfigurationError,
+    DeadlineError,
+    StalledError,
+    TlsError,
+    TransportError,
+)
 from arena_async.options import Timeouts
 from arena_async.wire.contracts import ByteStream
+from arena_async.wire.messages import Upload, UploadedFile
 
-__all__ = ["WIRE_ERRORS", "WireFailureError", "explain", "open_body"]
+__all__ = ["WIRE_ERRORS", "Form", "WireFailureError", "explain", "open_body"]
 
 #: Seconds after which a call hands out what it has, full or not, so that progress is seen and a cut costs little.
 _FILL_SECONDS = 1.0
@@ -188,6 +199,67 @@ class _ReaderBody:
             " continued or fetched again.",
             request=self._line,
         )
+
+
+class Form(aiohttp.MultipartWriter):
+    """
+    A multipart body on its way out. Its length is announced; its files are read while they are sent.
+
+    Args:
+        upload: What is sent.
+    """
+
+    def __init__(self, upload: Upload) -> None:
+        super().__init__("form-data")
+        #: Why a file could not be read, or None. The HTTP client only says that the connection broke then.
+        self.failure: Exception | None = None
+        #: Called whenever another piece has gone out.
+        self.moved: Callable[[], object] = lambda: None
+        for name, value in upload.fields:
+            part = aiohttp.StringPayload(value)
+            part.set_content_disposition("form-data", name=name)
+            self.append_payload(part)
+        for file in upload.files:
+            content = _FilePart(file, self)
+            content.set_content_disposition("form-data", quote_fields=False, name=file.part, filename=file.name)
+            self.append_payload(content)
+
+
+class _FilePart(aiohttp.Payload):
+    """One file of a form."""
+
+    def __init__(self, file: UploadedFile, form: Form) -> None:
+        super().__init__(None, content_type=file.content_type)
+        self._file = file
+        self._form = form
+        self._size = file.size
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> NoReturn:  # noqa: ARG002 - as in the base
+        """Refuse: nobody wants a whole file in memory."""
+        raise TypeError("The content of a file is sent piece by piece and never held as a whole.")
+
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        """Send the pieces, as many bytes as were announced and not one more."""
+        pieces = self._file.read()
+        sent = 0
+        try:
+            async for piece in pieces:
+                sent += len(piece)
+                if sent > self._file.size:
+                    break
+                await writer.write(piece)
+                self._form.moved()
+            if sent != self._file.size:
+                raise ConfigurationError(
+                    f"{self._file.name}: {self._file.size} bytes were announced, and its reader gave"
+                    f" {'more' if sent > self._file.size else sent}. The upload was broken off."
+                )
+        except Exception as error:
+            self._form.failure = error if isinstance(error, ArenaAsyncError) else None
+            raise
+        finally:
+            if isinstance(pieces, AsyncGenerator):
+                await pieces.aclose()
 
 
 def explain(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from hmac import compare_digest
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -12,7 +12,19 @@ import attrs
 
 from arena_async.errors import ConfigurationError
 
-__all__ = ["Headers", "Request", "Response", "Secret", "join_path", "printable", "scrub", "segment", "show_url"]
+__all__ = [
+    "Headers",
+    "Request",
+    "Response",
+    "Secret",
+    "Upload",
+    "UploadedFile",
+    "join_path",
+    "printable",
+    "scrub",
+    "segment",
+    "show_url",
+]
 
 
 class Secret:
@@ -109,6 +121,40 @@ def _text(value: object) -> str:
 
 
 @attrs.frozen(kw_only=True)
+class UploadedFile:
+    """
+    A file that is sent as one part of a form, read piece by piece while it is sent.
+
+    Args:
+        part: The name of the part.
+        name: What the receiver is told that the file is called.
+        size: Bytes of its content, which are announced before the first of them is sent.
+        content_type: Its media type.
+        read: Gives the pieces of the content from the beginning, ``size`` bytes in all; called anew for every try.
+    """
+
+    part: str
+    name: str
+    size: int
+    content_type: str = "application/octet-stream"
+    read: Callable[[], AsyncIterator[bytes]] = attrs.field(repr=False, eq=False)
+
+
+@attrs.frozen(kw_only=True)
+class Upload:
+    """
+    A multipart form with files in it.
+
+    Args:
+        fields: Small values, each a part of its own, as a mapping or as pairs; what is None is left out.
+        files: The files, which follow the values.
+    """
+
+    fields: tuple[tuple[str, str], ...] = attrs.field(default=(), converter=_pairs, repr=False)
+    files: tuple[UploadedFile, ...] = attrs.field(default=(), converter=tuple)
+
+
+@attrs.frozen(kw_only=True)
 class Request:
     """
     One request, before anybody has decided when and with which credential it leaves.
@@ -121,6 +167,7 @@ class Request:
         headers: Headers of this request alone.
         json: A small JSON body.
         form: A form body, as pairs.
+        upload: A body of parts with files in it; such a request has no time limit but that something goes on.
         scope: Which credential goes with it: ``""`` for the only one, the vendor's scope name where there are several,
             None for none at all.
         metered: Whether it counts against the allowance of the service.
@@ -133,6 +180,7 @@ class Request:
     headers: tuple[tuple[str, str], ...] = attrs.field(default=(), converter=_pairs, repr=False)
     json: Any = attrs.field(default=None, repr=False)
     form: tuple[tuple[str, str], ...] = attrs.field(default=(), converter=_pairs, repr=False)
+    upload: Upload | None = attrs.field(default=None, repr=False)
     scope: str | None = ""
     metered: bool = True
     shown_as: str | None = None
