@@ -37,7 +37,7 @@ from typing import Any, Literal, TypeGuard, TypeVar
 
 import attrs
 
-from arena_async.errors import DestinationBusyError, DiskFullError, StorageError, UnsafeNameError
+from arena_async.errors import ConfigurationError, DestinationBusyError, DiskFullError, StorageError, UnsafeNameError
 from arena_async.options import KIB, MIB
 from arena_async.wire.messages import printable
 
@@ -47,6 +47,7 @@ __all__ = [
     "FileSystem",
     "Folder",
     "Partial",
+    "Source",
     "Staged",
     "Storage",
     "create_private",
@@ -1523,6 +1524,72 @@ class Storage:
             return None
         finally:
             self.files.close(file)
+
+
+class Source:
+    """
+    A file of this machine that is read in order to be sent.
+
+    It is opened once, so that nobody can put another in its place, and its state tells a change while it is read.
+
+    Args:
+        path: Where it lies; links are followed, since the user named it.
+        files: The calls to the system.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, files: FileSystem | None = None) -> None:
+        self.path = Path(path)
+        self._files = files or FileSystem()
+        self._file: int | None = None
+
+    def open(self) -> FileState:
+        """
+        Open it and say how large it is.
+
+        Raises:
+            ConfigurationError: There is no file of that name.
+            StorageError: The system does not let us read it.
+        """
+        shown = printable(str(self.path))
+        try:
+            file = _again(os.open, self.path, os.O_RDONLY | _PLAIN_FLAGS | getattr(os, "O_NONBLOCK", 0))
+        except FileNotFoundError:
+            raise ConfigurationError(f"{shown}: there is no such file; nothing was sent. Check the path.") from None
+        except OSError as error:
+            raise _explained(error, self.path, "read") from error
+        seen = self._files.look_open(file)
+        if not stat.S_ISREG(seen.st_mode):
+            self._files.close(file)
+            raise ConfigurationError(f"{shown}: it is {_kind(seen.st_mode)} and no file; nothing was sent.")
+        self._file = file
+        return FileState(size=seen.st_size, mtime_ns=seen.st_mtime_ns)
+
+    def state(self) -> FileState:
+        """Say how large it is now."""
+        seen = self._files.look_open(self._opened())
+        return FileState(size=seen.st_size, mtime_ns=seen.st_mtime_ns)
+
+    def read(self, offset: int, size: int) -> bytes:
+        """
+        Give some bytes; none at the end.
+
+        Raises:
+            StorageError: The disk refused.
+        """
+        with _explaining(self.path, "read"):
+            return _again(self._files.read, self._opened(), size, offset)
+
+    def close(self) -> None:
+        """Close it. Safe to call twice."""
+        file, self._file = self._file, None
+        if file is not None:
+            self._files.close(file)
+
+    def _opened(self) -> int:
+        """Give the handle."""
+        if self._file is None:
+            raise StorageError(f"{printable(str(self.path))}: it is not open.")
+        return self._file
 
 
 class _Unsupported(Exception):  # noqa: N818 - it never leaves this module
