@@ -19,7 +19,7 @@ def main() -> int:
             "pip install 'arena-async[cli]'\n"
         )
         return 2
-    from arena_async.cli.app import run  # noqa: PLC0415  it needs the extra
+    from arena_async.cli.app import run
 
     return run(sys.argv[1:])
 

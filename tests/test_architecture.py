@@ -23,7 +23,6 @@ LONG_MODULES = {
     "providers/arena/dialect.py": "A table of refusals, and the vendor's two spellings of nearly everything.",
     "providers/arena/files.py": "Three sets of one shape: what they share and where they differ is seen side by side.",
     "providers/arena/models.py": "A list of documented values, mostly fields.",
-    "providers/centrepoint/models.py": "A list of documented values, mostly fields.",
     "providers/arena/simulated.py": "A list of the things a workspace holds, mostly fields and samples.",
     "providers/arena/simulator.py": "One service: its endpoints follow each other like the vendor's pages.",
     "providers/centrepoint/data_requests.py": "One conversation: ask, wait, fetch; its steps are read together.",

@@ -1,7 +1,8 @@
 """
 A raw HTTP server that does on order what the world does: cut, reset, stall, lie about lengths, or keep silent.
 
-It speaks over asyncio streams, so the client's own parser and sockets take part, and nothing tidies up what a test sends::
+It speaks over asyncio streams, so the client's own parser and sockets take part, and nothing tidies up what a test
+sends::
 
     async with RawServer() as server:
         server.on("GET", "/pages", json_reply({"count": 0}), reply(503))     # the last reply repeats
