@@ -2,8 +2,40 @@
 
 from __future__ import annotations
 
+from arena_async.providers.centrepoint.analytics import (
+    AlgorithmSettings,
+    DailySummaries,
+    EventMarkers,
+    MinuteSummaries,
+    SleepPeriods,
+)
+from arena_async.providers.centrepoint.analytics_models import (
+    AlgorithmSetting,
+    CutpointBucket,
+    Cutpoints,
+    DailyStatistics,
+    EventMarker,
+    MinuteSummary,
+    SleepPeriod,
+    SleepPeriodAlgorithm,
+    SleepPeriodSetting,
+    SummarySetting,
+)
 from arena_async.providers.centrepoint.auth import CentrePointCredentials
 from arena_async.providers.centrepoint.client import CentrePointClient
+from arena_async.providers.centrepoint.collection_models import (
+    ActivityMonitor,
+    Assignment,
+    Milestone,
+    SubjectMilestone,
+    TimeZoneChange,
+    Upload,
+    UploadFile,
+    Webhook,
+    WebhookDelivery,
+    WebhookEvent,
+    WebhookMessage,
+)
 from arena_async.providers.centrepoint.data_files import DataFileSet
 from arena_async.providers.centrepoint.data_requests import EpochRequests, RawRequests
 from arena_async.providers.centrepoint.datasets import Datasets
@@ -18,17 +50,36 @@ from arena_async.providers.centrepoint.models import (
     DayFile,
     ProgramExecution,
     Site,
+    StaleDataSet,
     Study,
     StudyDataSet,
     StudyProgram,
     Subject,
 )
-from arena_async.providers.centrepoint.studies import Programs, Sites, Studies, Subjects
+from arena_async.providers.centrepoint.monitors import (
+    ActivityMonitors,
+    Assignments,
+    Uploads,
+)
+from arena_async.providers.centrepoint.studies import Milestones, Programs, Sites, Studies, Subjects
+from arena_async.providers.centrepoint.webhooks import (
+    Webhooks,
+)
 
 __all__ = [
     "CATEGORIES",
+    "ActivityMonitor",
+    "ActivityMonitors",
+    "AlgorithmSetting",
+    "AlgorithmSettings",
+    "Assignment",
+    "Assignments",
     "CentrePointClient",
     "CentrePointCredentials",
+    "CutpointBucket",
+    "Cutpoints",
+    "DailyStatistics",
+    "DailySummaries",
     "DataFile",
     "DataFileSet",
     "DataRequest",
@@ -40,15 +91,37 @@ __all__ = [
     "DayFileSet",
     "DayFiles",
     "EpochRequests",
+    "EventMarker",
+    "EventMarkers",
+    "Milestone",
+    "Milestones",
+    "MinuteSummaries",
+    "MinuteSummary",
     "ProgramExecution",
     "Programs",
     "RawRequests",
     "Site",
     "Sites",
+    "SleepPeriod",
+    "SleepPeriodAlgorithm",
+    "SleepPeriodSetting",
+    "SleepPeriods",
+    "StaleDataSet",
     "Studies",
     "Study",
     "StudyDataSet",
     "StudyProgram",
     "Subject",
+    "SubjectMilestone",
     "Subjects",
+    "SummarySetting",
+    "TimeZoneChange",
+    "Upload",
+    "UploadFile",
+    "Uploads",
+    "Webhook",
+    "WebhookDelivery",
+    "WebhookEvent",
+    "WebhookMessage",
+    "Webhooks",
 ]

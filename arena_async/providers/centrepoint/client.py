@@ -11,13 +11,24 @@ from typing import Any, Self
 from arena_async.errors import ConfigurationError
 from arena_async.net.session import Session
 from arena_async.options import RetryPolicy, Timeouts
+from arena_async.providers.centrepoint.analytics import (
+    AlgorithmSettings,
+    DailySummaries,
+    EventMarkers,
+    MinuteSummaries,
+    SleepPeriods,
+)
+from arena_async.providers.centrepoint.asking import Asking
 from arena_async.providers.centrepoint.auth import CentrePointAuth, CentrePointCredentials
 from arena_async.providers.centrepoint.data_requests import EpochRequests, RawRequests
 from arena_async.providers.centrepoint.datasets import Datasets
 from arena_async.providers.centrepoint.day_files import DayFiles
 from arena_async.providers.centrepoint.dialect import CentrePointDialect
+from arena_async.providers.centrepoint.monitors import ActivityMonitors, Assignments, Uploads
 from arena_async.providers.centrepoint.places import Places
-from arena_async.providers.centrepoint.studies import Programs, Sites, Studies, Subjects
+from arena_async.providers.centrepoint.studies import Milestones, Programs, Sites, Studies, Subjects
+from arena_async.providers.centrepoint.subjects import Directory
+from arena_async.providers.centrepoint.webhooks import Webhooks
 from arena_async.wire.quota import SlidingWindow
 from arena_async.wire.urls import UrlPolicy, origin
 
@@ -96,15 +107,26 @@ class CentrePointClient:
             connector=connector,
         )
         tenant = f"{origin(base_url)} {credentials.client_id}"
-        self.datasets = Datasets(self._session, tenant=tenant, legacy=legacy)
+        asking = Asking(self._session, Directory(self._session).resolve)
+        self.datasets = Datasets(asking, tenant=tenant, legacy=legacy)
         self.day_files = DayFiles(self._session, tenant=tenant)
         places = Places()
         self.raw_requests = RawRequests(self._session, tenant=tenant, places=places)
         self.epoch_requests = EpochRequests(self._session, tenant=tenant, places=places)
-        self.studies = Studies(self._session)
-        self.subjects = Subjects(self._session)
-        self.sites = Sites(self._session)
-        self.programs = Programs(self._session)
+        self.studies = Studies(asking)
+        self.sites = Sites(asking)
+        self.subjects = Subjects(asking)
+        self.milestones = Milestones(asking)
+        self.programs = Programs(asking)
+        self.activity_monitors = ActivityMonitors(asking)
+        self.assignments = Assignments(asking)
+        self.uploads = Uploads(asking)
+        self.minute_summaries = MinuteSummaries(asking)
+        self.daily_statistics = DailySummaries(asking)
+        self.sleep_periods = SleepPeriods(asking)
+        self.event_markers = EventMarkers(asking)
+        self.algorithm_settings = AlgorithmSettings(asking)
+        self.webhooks = Webhooks(asking)
 
     @classmethod
     def from_env(

@@ -38,12 +38,12 @@ from arena_async.net.pager import Pager
 from arena_async.net.polling import wait_until
 from arena_async.net.session import Session
 from arena_async.options import PollPolicy
+from arena_async.providers.centrepoint.asking import ask
 from arena_async.providers.centrepoint.auth import DATA_RETRIEVAL
 from arena_async.providers.centrepoint.data_files import DataFileSet, list_data_files
 from arena_async.providers.centrepoint.entries import number, word
 from arena_async.providers.centrepoint.models import DataFile, DataRequest
 from arena_async.providers.centrepoint.places import MOST_ACTIVE, Places
-from arena_async.providers.centrepoint.studies import single
 from arena_async.wire.decoding import decode, parse_json, read_datetime
 from arena_async.wire.messages import Request, join_path, printable
 
@@ -205,7 +205,8 @@ class _Requests:
         """Ask for the status once, and note whether it is still active."""
         place = (self._resource, tracking_id)
         try:
-            found = await single(self._session, self._path_of(tracking_id), DATA_RETRIEVAL, DataRequest)
+            request = Request(method="GET", path=self._path_of(tracking_id), scope=DATA_RETRIEVAL)
+            found = await ask(self._session, request, DataRequest)
         except NotFoundError:
             self._places.leave(place)
             raise
@@ -270,7 +271,8 @@ class _Requests:
         for resource, tracking_id in self._places.doubtful(before=self._clock() - seconds):
             path = join_path("/dataretrieval/v3/{resource}/{request}", resource=resource, request=tracking_id)
             try:
-                found = await single(self._session, path, DATA_RETRIEVAL, DataRequest)
+                request = Request(method="GET", path=path, scope=DATA_RETRIEVAL)
+                found = await ask(self._session, request, DataRequest)
                 self._places.heard((resource, tracking_id), found, at=self._clock())
             except NotFoundError:
                 self._places.leave((resource, tracking_id))

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from arena_async.net.pager import Pager
-from arena_async.net.session import Session
+from arena_async.providers.centrepoint.asking import Asking, Demand
 from arena_async.providers.centrepoint.auth import DATA_ACCESS
-from arena_async.providers.centrepoint.dialect import list_shape
 from arena_async.providers.centrepoint.files import DatasetFileSet, DatasetQuery
 from arena_async.providers.centrepoint.models import DatasetFile, DatasetSubject
-from arena_async.providers.centrepoint.studies import listing, single
-from arena_async.wire.messages import join_path
+from arena_async.providers.centrepoint.studies import dataset_subjects_of
 
 __all__ = ["Datasets"]
 
@@ -22,13 +20,13 @@ class Datasets:
     not an error.
 
     Args:
-        session: What sends the requests.
+        asking: Asks for lists.
         tenant: Whose files they are: origin of the service and client.
         legacy: Whether lists are asked for in the form of the first published page, unless a call says otherwise.
     """
 
-    def __init__(self, session: Session, *, tenant: str, legacy: bool = False) -> None:
-        self._session = session
+    def __init__(self, asking: Asking, *, tenant: str, legacy: bool = False) -> None:
+        self._asking = asking
         self._tenant = tenant
         self._legacy = legacy
 
@@ -59,7 +57,7 @@ class Datasets:
             ListingError: While walking: the list contradicts itself, or holds what was not asked for.
         """
         query = DatasetQuery(study=study, subject=subject, program=program, data_set=data_set)
-        return query.pager(self._session, query.read, legacy=self._legacy if legacy is None else legacy)
+        return query.pager(self._asking.session, query.read, legacy=self._legacy if legacy is None else legacy)
 
     def files(
         self,
@@ -78,7 +76,7 @@ class Datasets:
         """
         query = DatasetQuery(study=study, subject=subject, program=program, data_set=data_set)
         legacy = self._legacy if legacy is None else legacy
-        return DatasetFileSet(self._session, query, tenant=self._tenant, legacy=legacy)
+        return DatasetFileSet(self._asking.session, query, tenant=self._tenant, legacy=legacy)
 
     def subjects(self, study: int | str) -> Pager[DatasetSubject]:
         """
@@ -86,15 +84,15 @@ class Datasets:
 
         One request for up to 100 subjects tells which of them are worth a :meth:`search`.
         """
-        path = join_path("/dataaccess/v3/studies/{study}/subjects", study=study)
-        return listing(self._session, path, DATA_ACCESS, list_shape("subjectId"), DatasetSubject)
+        return self._asking.walk(dataset_subjects_of(study))
 
     async def subject(self, study: int | str, subject: int | str) -> DatasetSubject:
         """
-        Give the same for one subject, by its number.
+        Give the same for one subject, by number or identifier.
 
         Raises:
             NotFoundError: There is no such subject.
         """
-        path = join_path("/dataaccess/v3/studies/{study}/subjects/{subject}", study=study, subject=subject)
-        return await single(self._session, path, DATA_ACCESS, DatasetSubject)
+        template = "/dataaccess/v3/studies/{study}/subjects/{subject}"
+        demand = Demand(template=template, scope=DATA_ACCESS, model=DatasetSubject, study=study, subject=subject)
+        return await self._asking.one(demand)

@@ -12,7 +12,7 @@ from arena_async.wire.contracts import RemoteFile
 from arena_async.wire.messages import printable
 from arena_async.wire.paging import Page
 
-__all__ = ["SERVICE", "Entries", "extension_for", "join_key", "number", "split_key", "word"]
+__all__ = ["SERVICE", "Entries", "extension_for", "join_key", "named_subject", "number", "split_key", "word"]
 
 SERVICE = "centrepoint"
 
@@ -46,6 +46,18 @@ def word(value: Any) -> str:
     if not isinstance(value, str) or not value.strip() or not value.isprintable():
         raise ConfigurationError(f"{printable(repr(value))} is no name; it takes the text that the service gave.")
     return value.strip()
+
+
+def named_subject(value: Any) -> int | str:
+    """
+    Take a subject: its number as a whole number, or its identifier as text.
+
+    Text is always an identifier here, digits or not; whoever looks it up decides whether it can be a number after all.
+
+    Raises:
+        ConfigurationError: It is something else.
+    """
+    return word(value) if isinstance(value, str) else number(value)
 
 
 def join_key(tenant: str, kind: str, *fields: str) -> str:

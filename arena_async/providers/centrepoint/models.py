@@ -25,10 +25,12 @@ __all__ = [
     "DayFile",
     "ProgramExecution",
     "Site",
+    "StaleDataSet",
     "Study",
     "StudyDataSet",
     "StudyProgram",
     "Subject",
+    "is_later",
 ]
 
 _DAY = re.compile(r"\s*([0-9]{4}-[0-9]{2}-[0-9]{2})(?:[Tt ].*)?\Z")
@@ -202,7 +204,7 @@ class DataFile:
 
     id: str
     file_name: str = ""
-    file_size: int | None = attrs.field(default=None, metadata={"wire": ("fileSizeBytes",)})
+    file_size: int | None = attrs.field(default=None, metadata={"wire": ("fileSizeBytes",), "size": True})
     expires: datetime | None = attrs.field(default=None, metadata={"wire": ("expirationDateUtc",), "zone": UTC})
     unknown: dict[str, Any] = attrs.field(factory=dict, repr=False, eq=False)
 
@@ -266,6 +268,60 @@ class DatasetSubject:
     )
     study_program_executions: tuple[ProgramExecution, ...] = ()
     unknown: dict[str, Any] = attrs.field(factory=dict, repr=False, eq=False)
+
+    @property
+    def stale(self) -> tuple[StaleDataSet, ...]:
+        """The programs whose data sets of this subject lack raw data that came after they last ran."""
+        raw = self.last_raw_uploaded
+        if raw is None:
+            return ()
+        return tuple(
+            StaleDataSet(
+                study_id=self.study_id,
+                subject_id=self.subject_id,
+                study_program_id=ran.study_program_id,
+                study_program_name=ran.study_program_name,
+                last_raw_uploaded=raw,
+                last_successful_program_execution=ran.last_successful_program_execution,
+            )
+            for ran in self.study_program_executions
+            if is_later(raw, ran.last_successful_program_execution)
+        )
+
+
+def is_later(moment: datetime, than: datetime | None) -> bool:
+    """
+    Say whether something happened after something else, or that never happened.
+
+    One of two date-times may lack its zone; both are the same subject's, so the written times are compared then.
+    """
+    if than is None:
+        return True
+    if (moment.tzinfo is None) != (than.tzinfo is None):
+        moment, than = moment.replace(tzinfo=None), than.replace(tzinfo=None)
+    return moment > than
+
+
+@attrs.frozen(kw_only=True)
+class StaleDataSet:
+    """
+    Data sets of one subject by one program that lack the newest raw data.
+
+    Args:
+        study_id: The study.
+        subject_id: The subject, by its number.
+        study_program_id: The program, a GUID.
+        study_program_name: Its name.
+        last_raw_uploaded: When raw data last came.
+        last_successful_program_execution: When the program last ran for the subject without an error; None for never.
+    """
+
+    study_id: int
+    subject_id: int
+    study_program_id: str
+    study_program_name: str = ""
+    last_raw_uploaded: datetime
+    last_successful_program_execution: datetime | None = None
 
 
 @attrs.frozen(kw_only=True)

@@ -1,50 +1,56 @@
-"""The lists of a study: its sites, its subjects, and the programs that make data sets of their data."""
+"""The lists of a study: its sites, its subjects, its milestones, and the programs that make data sets of their data."""
 
 from __future__ import annotations
 
-import functools
-from typing import TypeVar
+from collections.abc import AsyncIterator
+from contextlib import aclosing
 
 from arena_async.net.pager import Pager
-from arena_async.net.session import Session
+from arena_async.providers.centrepoint.asking import Asking, Demand
 from arena_async.providers.centrepoint.auth import CENTREPOINT, DATA_ACCESS
-from arena_async.providers.centrepoint.dialect import list_shape
-from arena_async.providers.centrepoint.models import Site, Study, StudyDataSet, StudyProgram, Subject
-from arena_async.wire.decoding import decode, parse_json
-from arena_async.wire.messages import Request, join_path
-from arena_async.wire.paging import ListShape
+from arena_async.providers.centrepoint.collection_models import Milestone, SubjectMilestone, TimeZoneChange
+from arena_async.providers.centrepoint.models import (
+    DatasetSubject,
+    Site,
+    StaleDataSet,
+    Study,
+    StudyDataSet,
+    StudyProgram,
+    Subject,
+)
+from arena_async.providers.centrepoint.subjects import subjects_of
 
-__all__ = ["Programs", "Sites", "Studies", "Subjects", "listing", "single"]
-
-T = TypeVar("T")
-
-
-def listing(session: Session, path: str, scope: str, shape: ListShape, model: type[T]) -> Pager[T]:
-    """Give the list at ``path`` as models."""
-    request = Request(method="GET", path=path, scope=scope)
-    return Pager(session, request, shape, functools.partial(_read, model, request.line))
+__all__ = ["Milestones", "Programs", "Sites", "Studies", "Subjects", "dataset_subjects_of", "stale_of"]
 
 
-def _read(model: type[T], line: str, item: object) -> T:
-    """Read one row."""
-    return decode(item, model, request=line)
+def dataset_subjects_of(study: int | str) -> Demand[DatasetSubject]:
+    """Give what the list of dataset export subjects of a study is asked for."""
+    return Demand(
+        template="/dataaccess/v3/studies/{study}/subjects",
+        scope=DATA_ACCESS,
+        model=DatasetSubject,
+        key=("subjectId",),
+        study=study,
+    )
 
 
-async def single(session: Session, path: str, scope: str, model: type[T]) -> T:
-    """Give the one object at ``path``."""
-    response = await session.send(Request(method="GET", path=path, scope=scope))
-    return decode(parse_json(response.body, request=response.request), model, request=response.request)
+async def stale_of(subjects: Pager[DatasetSubject]) -> AsyncIterator[StaleDataSet]:
+    """Give what is stale of these subjects, as they are listed."""
+    async with aclosing(aiter(subjects)) as rows:
+        async for subject in rows:
+            for stale in subject.stale:
+                yield stale
 
 
 class Studies:
     """The studies this client sees; reached as ``client.studies``. Needs the scope ``CentrePoint``."""
 
-    def __init__(self, session: Session) -> None:
-        self._session = session
+    def __init__(self, asking: Asking) -> None:
+        self._asking = asking
 
     def search(self) -> Pager[Study]:
         """List them."""
-        return listing(self._session, "/centrepoint/v3/Studies", CENTREPOINT, list_shape("id"), Study)
+        return self._asking.walk(Demand(template="/centrepoint/v3/Studies", scope=CENTREPOINT, model=Study))
 
     async def get(self, study: int | str) -> Study:
         """
@@ -53,20 +59,32 @@ class Studies:
         Raises:
             NotFoundError: There is no such study, or this client does not see it.
         """
-        path = join_path("/centrepoint/v3/Studies/{study}", study=study)
-        return await single(self._session, path, CENTREPOINT, Study)
+        demand = Demand(template="/centrepoint/v3/Studies/{study}", scope=CENTREPOINT, model=Study, study=study)
+        return await self._asking.one(demand)
+
+    def stale(self, study: int | str) -> AsyncIterator[StaleDataSet]:
+        """
+        Give the data sets that lack data: raw data came after their program last ran for the subject, or it never ran.
+
+        Nobody is told of that by the service, and no file shows it. It costs one request for 100 subjects and needs the
+        scope ``DataAccess``.
+
+        Raises:
+            ConfigurationError: That is no number of a study; raised at once.
+        """
+        return stale_of(self._asking.walk(dataset_subjects_of(study)))
 
 
 class Sites:
     """The sites of a study; reached as ``client.sites``. Needs the scope ``CentrePoint``."""
 
-    def __init__(self, session: Session) -> None:
-        self._session = session
+    def __init__(self, asking: Asking) -> None:
+        self._asking = asking
 
     def search(self, study: int | str) -> Pager[Site]:
         """List them."""
-        path = join_path("/centrepoint/v3/Studies/{study}/Sites", study=study)
-        return listing(self._session, path, CENTREPOINT, list_shape("id"), Site)
+        template = "/centrepoint/v3/Studies/{study}/Sites"
+        return self._asking.walk(Demand(template=template, scope=CENTREPOINT, model=Site, study=study))
 
     async def get(self, study: int | str, site: int | str) -> Site:
         """
@@ -75,34 +93,85 @@ class Sites:
         Raises:
             NotFoundError: There is no such site.
         """
-        path = join_path("/centrepoint/v3/Studies/{study}/Sites/{site}", study=study, site=site)
-        return await single(self._session, path, CENTREPOINT, Site)
+        template = "/centrepoint/v3/Studies/{study}/Sites/{site}"
+        demand = Demand(template=template, scope=CENTREPOINT, model=Site, study=study, parts={"site": site})
+        return await self._asking.one(demand)
 
 
 class Subjects:
     """
     The subjects of a study; reached as ``client.subjects``. Needs the scope ``CentrePoint``.
 
-    The service cannot look a subject up by its identifier; a list has the identifier beside the number.
+    The service knows subjects by their numbers, people know them by their identifiers. Wherever this library takes a
+    subject, it takes either: an ``int`` is the number, text is the identifier. The identifiers of a study are listed
+    once for each client and kept.
     """
 
-    def __init__(self, session: Session) -> None:
-        self._session = session
+    def __init__(self, asking: Asking) -> None:
+        self._asking = asking
 
     def search(self, study: int | str) -> Pager[Subject]:
         """List them."""
-        path = join_path("/centrepoint/v3/Studies/{study}/Subjects", study=study)
-        return listing(self._session, path, CENTREPOINT, list_shape("id"), Subject)
+        return self._asking.walk(subjects_of(study))
 
     async def get(self, study: int | str, subject: int | str) -> Subject:
         """
-        Give one, by its number.
+        Give one, by its number or its identifier.
 
         Raises:
+            ConfigurationError: The identifier means more than one subject.
             NotFoundError: There is no such subject.
         """
-        path = join_path("/centrepoint/v3/Studies/{study}/Subjects/{subject}", study=study, subject=subject)
-        return await single(self._session, path, CENTREPOINT, Subject)
+        template = "/centrepoint/v3/Studies/{study}/Subjects/{subject}"
+        demand = Demand(template=template, scope=CENTREPOINT, model=Subject, study=study, subject=subject)
+        return await self._asking.one(demand)
+
+    async def resolve(self, study: int | str, subject: int | str) -> int:
+        """
+        Give the number of a subject.
+
+        An ``int`` is the number and costs nothing. Text is an identifier, spelled as the study spells it, and costs the
+        list of subjects once for each client and study. Text of digits is looked up as an identifier too, and is taken
+        for a number only if no identifier is spelled so and a subject has that number; where it is the identifier of
+        one subject and the number of another, that is an error, and no subject is guessed.
+
+        Raises:
+            ConfigurationError: It means more than one subject, or nothing that names a subject was given.
+            NotFoundError: There is no such subject; the message names what is spelled alike.
+        """
+        return await self._asking.resolve(study, subject)
+
+    def milestones(self, study: int | str, subject: int | str) -> Pager[SubjectMilestone]:
+        """List the milestones that a subject, by number or identifier, has reached."""
+        template = "/centrepoint/v3/Studies/{study}/Subjects/{subject}/milestones"
+        return self._asking.walk(
+            Demand(template=template, scope=CENTREPOINT, model=SubjectMilestone, study=study, subject=subject)
+        )
+
+    def time_zones(self, study: int | str, subject: int | str) -> Pager[TimeZoneChange]:
+        """List the timezones in which a subject, by number or identifier, has lived, and since when."""
+        return self._asking.walk(
+            Demand(
+                template="/centrepoint/v3/Studies/{study}/Subjects/{subject}/TimezoneHistory",
+                scope=CENTREPOINT,
+                model=TimeZoneChange,
+                key=("subjectId", "timezone", "effectiveDateUtc"),
+                study=study,
+                subject=subject,
+            )
+        )
+
+
+class Milestones:
+    """The milestones of a study; reached as ``client.milestones``. Needs the scope ``CentrePoint``."""
+
+    def __init__(self, asking: Asking) -> None:
+        self._asking = asking
+
+    def search(self, study: int | str) -> Pager[Milestone]:
+        """List them; those of a subject are at :meth:`Subjects.milestones`."""
+        template = "/centrepoint/v3/Studies/{study}/Milestones"
+        return self._asking.walk(Demand(template=template, scope=CENTREPOINT, model=Milestone, study=study))
 
 
 class Programs:
@@ -112,13 +181,20 @@ class Programs:
     Two programs may have the same name, so they are told apart by their GUID.
     """
 
-    def __init__(self, session: Session) -> None:
-        self._session = session
+    def __init__(self, asking: Asking) -> None:
+        self._asking = asking
 
     def search(self, study: int | str) -> Pager[StudyProgram]:
         """List them; empty where the contract has none."""
-        path = join_path("/dataaccess/v3/Studies/{study}/programs", study=study)
-        return listing(self._session, path, DATA_ACCESS, list_shape("studyProgramId"), StudyProgram)
+        return self._asking.walk(
+            Demand(
+                template="/dataaccess/v3/Studies/{study}/programs",
+                scope=DATA_ACCESS,
+                model=StudyProgram,
+                key=("studyProgramId",),
+                study=study,
+            )
+        )
 
     async def get(self, study: int | str, program: str) -> StudyProgram:
         """
@@ -127,10 +203,21 @@ class Programs:
         Raises:
             NotFoundError: There is no such program.
         """
-        path = join_path("/dataaccess/v3/Studies/{study}/programs/{program}", study=study, program=program)
-        return await single(self._session, path, DATA_ACCESS, StudyProgram)
+        template = "/dataaccess/v3/Studies/{study}/programs/{program}"
+        demand = Demand(
+            template=template, scope=DATA_ACCESS, model=StudyProgram, study=study, parts={"program": program}
+        )
+        return await self._asking.one(demand)
 
     def data_sets(self, study: int | str, program: str) -> Pager[StudyDataSet]:
         """List the data sets that one program makes."""
-        path = join_path("/dataaccess/v3/Studies/{study}/programs/{program}/datasets", study=study, program=program)
-        return listing(self._session, path, DATA_ACCESS, list_shape("dataSetName"), StudyDataSet)
+        return self._asking.walk(
+            Demand(
+                template="/dataaccess/v3/Studies/{study}/programs/{program}/datasets",
+                scope=DATA_ACCESS,
+                model=StudyDataSet,
+                key=("dataSetName",),
+                study=study,
+                parts={"program": program},
+            )
+        )

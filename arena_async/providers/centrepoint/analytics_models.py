@@ -1,0 +1,370 @@
+"""
+What CentrePoint computes: minute summaries, daily statistics, sleep periods, event markers, and their settings.
+
+The rules are those of :mod:`~arena_async.providers.centrepoint.models`. Groups of numbers whose names the vendor's
+pages do not list are kept as they come, by the vendor's names.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import attrs
+
+__all__ = [
+    "AlgorithmSetting",
+    "CutpointBucket",
+    "Cutpoints",
+    "DailyStatistics",
+    "EventMarker",
+    "MinuteSummary",
+    "SleepPeriod",
+    "SleepPeriodAlgorithm",
+    "SleepPeriodSetting",
+    "SummarySetting",
+]
+
+
+@attrs.frozen(kw_only=True)
+class CutpointBucket:
+    """
+    How long a subject was active at one intensity.
+
+    Args:
+        name: The intensity, for instance ``"Sedentary"``.
+        number_of_seconds: Seconds at it.
+        unknown: Keys this library does not know.
+    """
+
+    name: str = attrs.field(default="", metadata={"wire": ("name", "Name")})
+    number_of_seconds: float | None = attrs.field(
+        default=None, metadata={"wire": ("numberOfSeconds", "NumberOfSeconds")}
+    )
+    unknown: dict[str, Any] = attrs.field(factory=dict, repr=False, eq=False)
+
+
+@attrs.frozen(kw_only=True)
+class Cutpoints:
+    """
+    Intensities by one set of cut points. The vendor's sample writes all its keys with capitals, its table does not.
+
+    Args:
+        algorithm_name: Whose cut points they are.
+        cutpoint_buckets: Time by intensity.
+        aggregate_buckets: Time by groups of intensities, for instance moderate to vigorous.
+        unknown: Keys this library does not know.
+    """
+
+    algorithm_name: str = attrs.field(default="", metadata={"wire": ("algorithmName", "AlgorithmName")})
+    cutpoint_buckets: tuple[CutpointBucket, ...] = attrs.field(
+        default=(), metadata={"wire": ("cutpointBuckets", "CutpointBuckets")}
+    )
+    aggregate_buckets: tuple[CutpointBucket, ...] = attrs.field(
+        default=(), metadata={"wire": ("aggregateBuckets", "AggregateBuckets")}
+    )
+    unknown: dict[str, Any] = attrs.field(factory=dict, repr=False, eq=False)
+
+
+def _either(name: str) -> dict[str, tuple[str, ...]]:
+    """Give the two spellings of a group of keys: one begins with a capital."""
+    return {"wire": (name, name[0].upper() + name[1:])}
+
+
+@attrs.frozen(kw_only=True)
+class MinuteSummary:
+    """
+    One minute of a subject.
+
+    Args:
+        subject_id: The subject, by its number.
+        study_id: The study.
+        activity_monitor_serial: The monitor.
+        minute_summary_setting_id: What it was computed with.
+        timestamp: The minute, in UTC.
+        is_wear: Whether the monitor was worn.
+        is_sleep: Whether the subject slept.
+        x: Counts of one axis.
+        y: Counts of another.
+        z: Counts of the third.
+        vector_magnitude: Of all three.
+        steps: Steps, if computed.
+        long_press_counts: Long presses of the button, if any.
+        press_counts: Presses of the button, if any.
+        mets: Metabolic equivalents, if computed.
+        calories: Calories, if computed.
+        crouter_cutpoints: Intensities by Crouter, if computed.
+        freedson_cutpoints: By Freedson.
+        evenson_cutpoints: By Evenson.
+        staudenmayer_cutpoints: By Staudenmayer.
+        generic_cutpoints: By cut points of the study's own.
+        unknown: Keys this library does not know.
+    """
+
+    subject_id: int
+    study_id: int | None = None
+    activity_monitor_serial: str | None = None
+    # The query calls it minuteSummarySettingId, the answer has one s more.
+    minute_summary_setting_id: str | None = attrs.field(
+        default=None, metadata={"wire": ("minuteSummarySettingsId", "minuteSummarySettingId")}
+    )
+    timestamp: datetime | None = attrs.field(
+        default=None, metadata={"wire": ("timestampUtc", "TimestampUtc"), "zone": UTC}
+    )
+    is_wear: bool | None = None
+    is_sleep: bool | None = None
+    x: float | None = None
+    y: float | None = None
+    z: float | None = None
+    vector_magnitude: float | None = None
+    steps: int | None = None
+    long_press_counts: int | None = None
+    press_counts: int | None = None
+    mets: float | None = None
+    calories: float | None = None
+    crouter_cutpoints: Cutpoints | None = attrs.field(
+        default=None, metadata=_either("crouterCutPointsMinuteAggregations")
+    )
+    freedson_cutpoints: Cutpoints | None = attrs.field(
+        default=None, metadata=_either("freedsonCutPointsMinuteAggregations")
+    )
+    evenson_cutpoints: Cutpoints | None = attrs.field(
+        default=None, metadata=_either("evensonCutPointsMinuteAggregations")
+    )
+    staudenmayer_cutpoints: Cutpoints | None = attrs.field(
+        default=None, metadata=_either("staudenmayerCutPointsMinuteAggregations")
+    )
+    generic_cutpoints: Cutpoints | None = attrs.field(
+        default=None, metadata=_either("genericCutpointMinuteAggregations")
+    )
+    unknown: dict[str, Any] = attrs.field(factory=dict, repr=False, eq=False)
+
+
+@attrs.frozen(kw_only=True)
+class DailyStatistics:
+    """
+    One day of a subject. Values of a past day can change when a late upload is processed.
+
+    Args:
+        id: What names it.
+        subject_id: The subject, by its number.
+        study_id: The study.
+        site_id: The site.
+        daily_statistics_setting_id: What it was computed with.
+        date: The day, as a date-time of the subject's own timezone.
+        activity_monitor_serials: The monitors worn on it.
+        first_epoch: When its data begins, in UTC.
+        last_epoch: When its data ends, in UTC.
+        first_epoch_local: When its data begins, in the subject's own timezone (naive).
+        last_epoch_local: When its data ends, in the subject's own timezone (naive).
+        epoch_aggregation: About thirty numbers by the vendor's names.
+        event_marker_aggregation: A group of numbers by the vendor's names, if computed; so are the following.
+        crouter_aggregations: As named.
+        freedson_aggregations: As named.
+        staudenmayer_aggregations: As named.
+        evenson_aggregations: As named.
+        generic_cutpoint_aggregations: As named.
+        mavm_aggregation: As named.
+        uwf_aggregation: As named.
+        hildebrand_met_calorie_aggregation: As named.
+        crouter_youth_met_calorie_aggregation: As named.
+        unknown: Keys this library does not know.
+    """
+
+    id: str
+    subject_id: int
+    study_id: int | None = None
+    site_id: int | None = None
+    daily_statistics_setting_id: str | None = None
+    date: datetime | None = None
+    activity_monitor_serials: tuple[str, ...] = ()
+    first_epoch: datetime | None = attrs.field(default=None, metadata={"wire": ("firstEpochDateTimeUtc",), "zone": UTC})
+    last_epoch: datetime | None = attrs.field(default=None, metadata={"wire": ("lastEpochDateTimeUtc",), "zone": UTC})
+    first_epoch_local: datetime | None = attrs.field(default=None, metadata={"wire": ("firstEpochDateTimeLocal",)})
+    last_epoch_local: datetime | None = attrs.field(default=None, metadata={"wire": ("lastEpochDateTimeLocal",)})
+    epoch_aggregation: dict[str, Any] | None = None
+    event_marker_aggregation: Any = None
+    crouter_aggregations: Any = None
+    freedson_aggregations: Any = None
+    staudenmayer_aggregations: Any = None
+    evenson_aggregations: Any = None
+    generic_cutpoint_aggregations: Any = None
+    mavm_aggregation: Any = None
+    uwf_aggregation: Any = None
+    hildebrand_met_calorie_aggregation: Any = None
+    crouter_youth_met_calorie_aggregation: Any = None
+    unknown: dict[str, Any] = attrs.field(factory=dict, repr=False, eq=False)
+
+
+@attrs.frozen(kw_only=True)
+class SleepPeriod:
+    """
+    One period in bed, by Dustin Tracy's algorithm.
+
+    Args:
+        id: What names it.
+        subject_id: The subject, by its number.
+        activity_monitor_serial: The monitor.
+        study_id: The study.
+        algorithm_setting_id: What it was computed with.
+        in_bed_time: When the subject went to bed; naive where the service gives no zone.
+        out_bed_time: When the subject got up.
+        duration_minutes: Minutes between.
+        time_asleep_minutes: Minutes asleep.
+        time_awake_minutes: Minutes awake.
+        awakening_count: How often the subject woke up.
+        average_awakening: Minutes of an awakening, on average.
+        total_counts: Counts of the monitor.
+        efficiency: Share of the time asleep.
+        wake_after_onset_minutes: Minutes awake after falling asleep.
+        sleep_fragmentation_index: As named.
+        sleep_movement_index: As named.
+        total_sleep_fragmentation_index: As named.
+        unknown: Keys this library does not know.
+    """
+
+    id: str
+    subject_id: int
+    activity_monitor_serial: str | None = None
+    study_id: int | None = None
+    algorithm_setting_id: str | None = None
+    in_bed_time: datetime | None = None
+    out_bed_time: datetime | None = None
+    duration_minutes: float | None = None
+    time_asleep_minutes: float | None = None
+    time_awake_minutes: float | None = None
+    awakening_count: int | None = None
+    average_awakening: float | None = None
+    total_counts: float | None = None
+    efficiency: float | None = None
+    wake_after_onset_minutes: float | None = None
+    sleep_fragmentation_index: float | None = None
+    sleep_movement_index: float | None = None
+    total_sleep_fragmentation_index: float | None = None
+    unknown: dict[str, Any] = attrs.field(factory=dict, repr=False, eq=False)
+
+
+@attrs.frozen(kw_only=True)
+class EventMarker:
+    """
+    Presses of the button of a monitor.
+
+    Args:
+        id: What names it.
+        subject_id: The subject, by its number.
+        activity_monitor_serial: The monitor (one page of the vendor says number).
+        study_id: The study.
+        algorithm_setting_id: What it was computed with.
+        timestamp: When, in UTC.
+        long_press_count: Long presses.
+        press_count: Presses.
+        release_count: Releases.
+        unknown: Keys this library does not know.
+    """
+
+    id: str
+    subject_id: int
+    activity_monitor_serial: str | None = None
+    study_id: int | None = None
+    algorithm_setting_id: str | None = None
+    timestamp: datetime | None = attrs.field(default=None, metadata={"wire": ("timestampUtc",), "zone": UTC})
+    long_press_count: int | None = None
+    press_count: int | None = None
+    release_count: int | None = None
+    unknown: dict[str, Any] = attrs.field(factory=dict, repr=False, eq=False)
+
+
+@attrs.frozen(kw_only=True)
+class AlgorithmSetting:
+    """
+    An algorithm that a study uses, with its settings.
+
+    Args:
+        id: A GUID; other lists are filtered by it.
+        study_id: The study.
+        name: Its name.
+        algorithm_type: For instance ``"Epoch Summary"`` or ``"Choi Wear Periods"``; other words are let through.
+        unknown: Keys this library does not know.
+    """
+
+    id: str
+    study_id: int | None = None
+    name: str = ""
+    algorithm_type: str = ""
+    unknown: dict[str, Any] = attrs.field(factory=dict, repr=False, eq=False)
+
+
+@attrs.frozen(kw_only=True)
+class SummarySetting:
+    """
+    With which algorithms minute summaries or daily statistics are computed.
+
+    Args:
+        id: A GUID; minute summaries and daily statistics are filtered by it.
+        study_id: The study.
+        wear_period_setting_id: The algorithm for wear.
+        sleep_period_setting_id: The algorithm for sleep.
+        epoch_summary_setting_id: The algorithm for epochs.
+        cutpoint_setting_ids: The algorithms for intensities.
+        steps_setting_id: The algorithm for steps, if any.
+        mets_calories_setting_id: The algorithm for energy, if any.
+        unknown: Keys this library does not know.
+    """
+
+    id: str
+    study_id: int | None = None
+    wear_period_setting_id: str | None = None
+    sleep_period_setting_id: str | None = None
+    epoch_summary_setting_id: str | None = None
+    cutpoint_setting_ids: tuple[str, ...] = ()
+    steps_setting_id: str | None = None
+    mets_calories_setting_id: str | None = None
+    unknown: dict[str, Any] = attrs.field(factory=dict, repr=False, eq=False)
+
+
+@attrs.frozen(kw_only=True)
+class SleepPeriodAlgorithm:
+    """
+    The numbers that Dustin Tracy's algorithm goes by, by the vendor's names.
+
+    Args:
+        block_length_in_minutes: Minutes of a block.
+        threshold_counts_per_minute: Counts a minute.
+        bed_rest_start_trigger_counts_per_minute: Counts a minute.
+        bed_rest_end_trigger_counts_per_minute: Counts a minute.
+        minimum_bed_rest_length_in_minutes: Minutes.
+        max_sleep_period_length_in_minutes: Minutes.
+        minimum_non_zero_epochs: Epochs.
+        unknown: Keys this library does not know.
+    """
+
+    block_length_in_minutes: float | None = None
+    threshold_counts_per_minute: float | None = None
+    bed_rest_start_trigger_counts_per_minute: float | None = None
+    bed_rest_end_trigger_counts_per_minute: float | None = None
+    minimum_bed_rest_length_in_minutes: float | None = None
+    max_sleep_period_length_in_minutes: float | None = None
+    minimum_non_zero_epochs: float | None = None
+    unknown: dict[str, Any] = attrs.field(factory=dict, repr=False, eq=False)
+
+
+@attrs.frozen(kw_only=True)
+class SleepPeriodSetting:
+    """
+    With which numbers sleep periods are computed.
+
+    Args:
+        id: A GUID; sleep periods are filtered by it.
+        study_id: The study.
+        name: Its name.
+        algorithm_type: ``"Dustin Tracy Sleep Periods"``.
+        settings: The numbers.
+        unknown: Keys this library does not know.
+    """
+
+    id: str
+    study_id: int | None = None
+    name: str = ""
+    algorithm_type: str = ""
+    settings: SleepPeriodAlgorithm | None = None
+    unknown: dict[str, Any] = attrs.field(factory=dict, repr=False, eq=False)

@@ -1,0 +1,182 @@
+"""
+The subjects of a study, by their numbers and by the identifiers people know.
+
+Every call of the service wants the number, and none takes the identifier; one list of the study has both. It is asked
+for once and kept, without anything else about the subjects.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+import itertools
+import re
+from collections.abc import Iterable, Mapping
+
+import attrs
+
+from arena_async.errors import ClosedError, ConfigurationError, NotFoundError
+from arena_async.net.session import Session
+from arena_async.providers.centrepoint.asking import Asking, Demand
+from arena_async.providers.centrepoint.auth import CENTREPOINT
+from arena_async.providers.centrepoint.entries import named_subject, number
+from arena_async.providers.centrepoint.models import Subject
+from arena_async.wire.messages import printable
+
+__all__ = ["Directory", "KnownSubjects", "choose_subject", "near_matches", "subjects_of"]
+
+#: Seconds after which an identifier that is not in the list is looked for in a new one: it may have been added since.
+_MISSES_AFTER = 60.0
+
+#: Identifiers that are compared letter by letter for a near match, and near matches that are named.
+_MOST_COMPARED, _MOST_NAMED = 2000, 3
+
+
+@attrs.frozen
+class KnownSubjects:
+    """
+    The subjects of one study.
+
+    Args:
+        by_identifier: The number, or the numbers, of each identifier.
+        numbers: All numbers.
+    """
+
+    by_identifier: Mapping[str, tuple[int, ...]]
+    numbers: frozenset[int]
+
+    @classmethod
+    def of(cls, subjects: Iterable[tuple[str, int]]) -> KnownSubjects:
+        """Make it of pairs of identifier and number."""
+        found: dict[str, tuple[int, ...]] = {}
+        for identifier, subject in subjects:
+            if subject not in found.get(identifier, ()):
+                found[identifier] = (*found.get(identifier, ()), subject)
+        return cls(found, frozenset(itertools.chain.from_iterable(found.values())))
+
+
+def choose_subject(wanted: str, known: KnownSubjects, *, study: int) -> int:
+    """
+    Give the number of the subject that some text means.
+
+    It is an identifier, spelled as the study spells it. Digits that are no identifier are a number, if a subject has
+    that number. Where the same digits are the identifier of one subject and the number of another, nobody can tell
+    which one is meant, and nothing is guessed.
+
+    Args:
+        wanted: The text.
+        known: The subjects of the study.
+        study: The number of the study, for messages.
+
+    Raises:
+        ConfigurationError: It means more than one subject.
+        NotFoundError: It means none; the message names what is spelled alike.
+    """
+    by_identifier = known.by_identifier.get(wanted, ())
+    by_number: tuple[int, ...] = (int(wanted),) if _is_number(wanted) and int(wanted) in known.numbers else ()
+    meant = sorted({*by_identifier, *by_number})
+    if len(meant) == 1:
+        return meant[0]
+    name = printable(repr(wanted))
+    if not meant:
+        near = near_matches(wanted, known.by_identifier)
+        alike = f" Spelled alike: {', '.join(map(printable, near))}." if near else ""
+        raise NotFoundError(
+            f"study {study}: no subject has the identifier {name}.{alike} Identifiers are taken letter by letter; "
+            "list the subjects of the study to see them."
+        )
+    if len(by_identifier) > 1:
+        raise ConfigurationError(
+            f"study {study}: {name} is the identifier of {len(by_identifier)} subjects, with the numbers "
+            f"{', '.join(map(str, by_identifier))}. Give the number of the one that is meant, as an int."
+        )
+    raise ConfigurationError(
+        f"study {study}: {name} is the identifier of subject {by_identifier[0]}, and the number of another one. Give "
+        f"the number of the one that is meant, as an int: {by_identifier[0]} or {by_number[0]}."
+    )
+
+
+def near_matches(wanted: str, identifiers: Iterable[str]) -> list[str]:
+    """Give a few identifiers that are spelled almost like this one: case, blanks, signs and leading zeros first."""
+    known = list(identifiers)
+    bare = _bare(wanted)
+    alike = [identifier for identifier in known if _bare(identifier) == bare]
+    if len(known) <= _MOST_COMPARED:
+        alike += difflib.get_close_matches(wanted, known, n=_MOST_NAMED)
+    return list(dict.fromkeys(alike))[:_MOST_NAMED]
+
+
+def _bare(identifier: str) -> str:
+    """Give an identifier without what people get wrong."""
+    letters = re.sub(r"[\W_]+", "", identifier.casefold())
+    return re.sub(r"(?<![0-9])0+(?=[0-9])", "", letters)
+
+
+def _is_number(text: str) -> bool:
+    """Say whether text is a number as the service writes it, without zeros before it."""
+    return text.isascii() and text.isdigit() and len(text) <= 18 and str(int(text)) == text
+
+
+@attrs.define
+class _Listed:
+    """The list of one study, as it was at some time."""
+
+    asked: asyncio.Task[KnownSubjects]
+    began: float
+
+
+class Directory:
+    """
+    Turns identifiers of subjects into numbers, with one list for each study however many tasks ask.
+
+    Args:
+        session: What sends the requests.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._listed: dict[int, _Listed] = {}
+
+    async def resolve(self, study: int | str, subject: int | str) -> int:
+        """
+        Give the number of a subject. An ``int`` is given back, without any request.
+
+        Raises:
+            ConfigurationError: It is nothing that names a subject, or it names more than one.
+            NotFoundError: There is no such subject; the message names what is spelled alike.
+        """
+        wanted, of = named_subject(subject), number(study)
+        if isinstance(wanted, int):
+            return wanted
+        listed = self._listed.get(of)
+        known = await self._known(of)
+        try:
+            return choose_subject(wanted, known, study=of)
+        except NotFoundError:
+            # Somebody may have enrolled the subject since.
+            if listed is None or self._session.clock() - listed.began < _MISSES_AFTER:
+                raise
+        if self._listed.get(of) is listed:
+            del self._listed[of]
+        return choose_subject(wanted, await self._known(of), study=of)
+
+    async def _known(self, study: int) -> KnownSubjects:
+        """Give the subjects of a study, from the list that is here, or on its way, or asked for now."""
+        listed = self._listed.get(study)
+        if listed is None or (listed.asked.done() and (listed.asked.cancelled() or listed.asked.exception())):
+            task = self._session.spawn(lambda: self._list(study), name="list of subjects")
+            listed = self._listed[study] = _Listed(task, self._session.clock())
+        await asyncio.wait([listed.asked])
+        if listed.asked.cancelled():
+            raise ClosedError("The client was closed while the subjects of a study were listed.")
+        return listed.asked.result()
+
+    async def _list(self, study: int) -> KnownSubjects:
+        """Ask for the list."""
+        rows = Asking(self._session, self.resolve).walk(subjects_of(study))
+        return KnownSubjects.of([(row.subject_identifier, row.id) async for row in rows])
+
+
+def subjects_of(study: int | str) -> Demand[Subject]:
+    """Give what the list of the subjects of a study is asked for."""
+    return Demand(template="/centrepoint/v3/Studies/{study}/Subjects", scope=CENTREPOINT, model=Subject, study=study)
