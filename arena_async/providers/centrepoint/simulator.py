@@ -28,6 +28,7 @@ from uuid import uuid5
 import attrs
 
 from arena_async.providers.centrepoint.simulated_content import CsvGz, digests
+from arena_async.providers.centrepoint.simulated_days import DayKey, DayShelf
 from arena_async.providers.centrepoint.simulated_lists import (
     FIRST_RUN,
     FIRST_SUBJECT,
@@ -37,10 +38,11 @@ from arena_async.providers.centrepoint.simulated_lists import (
     stamp,
     study_tables,
 )
+from arena_async.providers.centrepoint.simulated_requests import DataDesk
 from arena_async.providers.centrepoint.simulated_storage import NAMESPACE, STORAGE_VERSION, Storage, storage_error
 from arena_async.simulator.server import Call, Refusal, Reply, Route, SimulatedService
 
-__all__ = ["ALL_SCOPES", "CentrePointSimulator", "FileKey"]
+__all__ = ["ALL_SCOPES", "CentrePointSimulator", "DayKey", "FileKey"]
 
 ALL_SCOPES = ("CentrePoint", "DataAccess", "Analytics", "DataRetrieval")
 
@@ -68,13 +70,16 @@ class CentrePointSimulator(SimulatedService):
     """
     A CentrePoint of one study, with one file for every subject, study program and data set.
 
+    It has day files too (:attr:`day_files`), and takes requests for raw and epoch data (:attr:`data_requests`).
+
     Args:
         study: The number of the study.
         subjects: How many subjects, or their numbers.
         programs: How many study programs, or their GUIDs. From the second on they share one name, as in the documents.
         data_sets: How many data sets each program makes, or their names.
         files: Files in all; None for one of each combination. More subjects are made where it takes them.
-        file_size: Bytes of each file, 100 at the least.
+        file_size: Bytes of each file, 100 at the least; of day files and data requests, about so many.
+        days: How many days each subject has day files for.
         port: The port of the API; 0 for any free one.
         rate_limit: API requests in any 60 seconds; None switches the limiter off.
         link_lifetime: Seconds a signed link lives.
@@ -98,6 +103,7 @@ class CentrePointSimulator(SimulatedService):
         data_sets: int | Sequence[str] = ("ActivityDaily8", "ActivityEpochs10"),
         files: int | None = None,
         file_size: int = 20_000,
+        days: int = 3,
         port: int = 0,
         rate_limit: int | None = 500,
         link_lifetime: float = 14_400.0,
@@ -138,6 +144,8 @@ class CentrePointSimulator(SimulatedService):
         self.identifiers: dict[int, str] = {}
         #: The file host: it signs links and answers to them.
         self.storage = Storage(clock=clock, content_md5=content_md5)
+        self.day_files = DayShelf(self, days=days, size=file_size)
+        self.data_requests = DataDesk(self, size=file_size)
         self._known = set(self.files)
         self._runs: dict[FileKey, int] = {}
         self._versions: dict[FileKey, int] = {}
@@ -233,10 +241,15 @@ class CentrePointSimulator(SimulatedService):
                 yield self._guarded(f"{table.path}/{{one}}", table.scope, table.one)
         yield Route("POST", "/connect/token", self._token, "auth")
         yield Route("GET", "/{study}/{subject}/datasetexports/{program}/{data_set}/{name}", self._blob, "files")
+        yield Route("GET", "/{study}/{subject}/{category}/{y}/{m}/{d}/{name}", self.day_files.blob, "files")
+        for method, path, handler in self.data_requests.routes():
+            yield self._guarded(path, "DataRetrieval", handler, method=method)
+        yield Route("GET", "/{container}/{name}", self.data_requests.blob, "files")
 
     def tables(self) -> Iterable[Table]:
         """Give the lists of the API."""
         yield from study_tables(self)
+        yield from self.day_files.tables()
         yield Table(
             path="/dataaccess/v3/studies/{study}/datasetfiles",
             scope="DataAccess",
@@ -273,7 +286,9 @@ class CentrePointSimulator(SimulatedService):
             self.expire_links()
         elif event == "expire_session":
             self._dead_tokens.add(call.headers.get("Authorization", "").removeprefix("Bearer "))
-        elif event == "change" and call.seen.listener == "files":
+        elif event == "change" and "category" in call.vars and "y" in call.vars:
+            self.day_files.rebuild(self.day_files.file_of(call), rename=False)
+        elif event == "change" and "data_set" in call.vars:
             self.change_file(self._file_of(call), rename=False)
         else:
             super().befall(event, call)
