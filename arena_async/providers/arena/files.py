@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Collection, Iterable
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from datetime import UTC, datetime
-from typing import Final, Literal, Self, get_args
+from typing import Final, Literal, Self, TypeVar, get_args
 from urllib.parse import quote, unquote, urlsplit
 
 import attrs
@@ -34,9 +34,21 @@ from arena_async.wire.contracts import OpenedFile, Price, RemoteFile
 from arena_async.wire.messages import Request, printable
 from arena_async.wire.urls import origin
 
-__all__ = ["ExportFiles", "ExtractFiles", "ImportFiles", "ImportPart"]
+__all__ = [
+    "IMPORT_PARTS",
+    "ExportFiles",
+    "ExtractFiles",
+    "ImportFiles",
+    "ImportPart",
+    "ended",
+    "keys_of",
+    "one_export_run",
+    "tenant_of",
+]
 
 _log = logging.getLogger("arena_async")
+
+_Run = TypeVar("_Run", ExtractRun, ExportRun, ImportRun)
 
 ImportPart = Literal["result", "error", "submit"]
 #: Every content of an import run.
@@ -132,6 +144,7 @@ class _RunFiles(ABC):
         self._latest = latest
         self._since = _whole_second(completed_since)
         self._watermark: datetime | None = None
+        self._seen: ExtractRun | ExportRun | ImportRun | None = None
 
     @property
     def scope(self) -> str:
@@ -182,7 +195,7 @@ class _RunFiles(ABC):
 
         Costs one request for a single run of a definition, else as many as its runs have pages.
         """
-        tenant = await self._tenant()
+        tenant = await tenant_of(self._session)
         wanted: dict[str, set[str]] = {}
         for text in keys:
             key = _Key.parse(text)
@@ -243,10 +256,7 @@ class _RunFiles(ABC):
         """Give a copy of the set that starts at a watermark."""
         if watermark is None or self._run is not None or self._latest:
             return self
-        narrower = object.__new__(type(self))
-        narrower.__dict__.update(self.__dict__)
-        narrower._watermark = _whole_second(watermark)
-        return narrower
+        return self._changed({"_watermark": _whole_second(watermark)})
 
     def _wanted(self, run: ExtractRun | ExportRun | ImportRun) -> bool:
         """
@@ -257,12 +267,33 @@ class _RunFiles(ABC):
         since = self._from
         return run.done and (since is None or run.completed is None or run.completed >= since)
 
-    async def _tenant(self) -> str:
-        """Name the workspace that the login landed in."""
-        credential = await self._session.credential()
-        base = self._session.base_url
-        workspace = f"workspace {credential.workspace}" if credential.workspace else "last workspace used"
-        return f"{origin(base)}{urlsplit(base).path.rstrip('/')} {workspace}"
+    def of(self, run: ExtractRun | ExportRun | ImportRun) -> Self:
+        """Give the set of the files of one completed run as it was just seen, so that nobody asks for it again."""
+        return self._changed({"_run": run.guid, "_seen": run})
+
+    def _known(self, kind: type[_Run]) -> _Run | None:
+        """Give the one run of the set, if it was seen already."""
+        return self._seen if isinstance(self._seen, kind) else None
+
+    def _changed(self, changes: Mapping[str, object]) -> Self:
+        """Give another set that asks for something else."""
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__, **changes)
+        return other
+
+
+async def tenant_of(session: Session) -> str:
+    """Name the workspace that the login landed in, logging in where that is not known yet."""
+    credential = await session.credential()
+    base = session.base_url
+    workspace = f"workspace {credential.workspace}" if credential.workspace else "last workspace used"
+    return f"{origin(base)}{urlsplit(base).path.rstrip('/')} {workspace}"
+
+
+def keys_of(tenant: str, kind: str, definition: str, run: str = "") -> str:
+    """Give what the keys of all files of a definition, or of one of its runs, begin with."""
+    parts = ("arena", tenant, kind, definition, *filter(None, (run,)), "")
+    return "/".join(quote(part, safe="") for part in parts)
 
 
 def _whole_second(moment: datetime | None) -> datetime | None:
@@ -278,8 +309,13 @@ def _gone(error: ApiError) -> bool:
     return isinstance(error, NotFoundError) or error.code == 3011
 
 
-def _ended(run: ExtractRun | ExportRun | ImportRun, kind: str) -> bool:
-    """Say whether a run that was asked for by its guid has files."""
+def ended(run: ExtractRun | ExportRun | ImportRun, kind: str) -> bool:
+    """
+    Say whether a run that was asked for by its guid has files.
+
+    Raises:
+        RunFailedError: It never will.
+    """
     if run.failed:
         raise RunFailedError(
             f"{kind} run {run.guid}: its status is {run.status}, so it has no files. Start another run.", run=run
@@ -322,7 +358,7 @@ class ExtractFiles(_RunFiles):
 
     async def __aiter__(self) -> AsyncIterator[RemoteFile]:
         """List the files of completed runs, page by page as they are asked for."""
-        tenant = await self._tenant()
+        tenant = await tenant_of(self._session)
         if self._extract is not None:
             async for file in self._of_extract(tenant, self._extract):
                 yield file
@@ -350,8 +386,11 @@ class ExtractFiles(_RunFiles):
     async def _of_extract(self, tenant: str, extract: str) -> AsyncIterator[RemoteFile]:
         """List the files of one extract in the fewest requests."""
         if self._run is not None:
-            run = await ask(self._session, routes.EXTRACT_RUN.request(extract=extract, run=self._run), ExtractRun)
-            runs = [run] if _ended(run, "extract") else []
+            run = self._known(ExtractRun)
+            if run is None:
+                request = routes.EXTRACT_RUN.request(extract=extract, run=self._run)
+                run = await ask(self._session, request, ExtractRun)
+            runs = [run] if ended(run, "extract") else []
         elif self._latest:
             request = routes.EXTRACT_LATEST_RUN.request({"view": "withFiles"}, extract=extract)
             run = await ask(self._session, request, ExtractRun)
@@ -473,9 +512,10 @@ class ExportFiles(_RunFiles):
 
     async def __aiter__(self) -> AsyncIterator[RemoteFile]:
         """List the files of completed runs, page by page as they are asked for."""
-        tenant = await self._tenant()
+        tenant = await tenant_of(self._session)
         if self._run is not None:
-            runs = [run for run in await self._one(self._export, self._run) if _ended(run, "export")]
+            one = self._known(ExportRun) or await one_export_run(self._session, self._export, self._run)
+            runs = [one] if one is not None and ended(one, "export") else []
         elif self._latest:
             # The filter may be ignored, so the newest of what comes is taken.
             request = routes.EXPORT_RUNS.request({"latestCompleted": True}, export=self._export)
@@ -515,31 +555,16 @@ class ExportFiles(_RunFiles):
             files = again.files or ()
         return [_export_file(tenant, export, run, file) for file in files]
 
-    async def _one(self, export: str, guid: str) -> list[ExportRun]:
-        """
-        Give one run by its guid, if it is there.
-
-        https://github.com/ptc-arena/arena-restapi-doc - the sample of this endpoint shows a definition and no run. An
-        answer with another guid is therefore not believed, and the run is looked for in the list.
-        """
-        run = await ask(self._session, routes.EXPORT_RUN.request(export=export, run=guid), ExportRun)
-        if run.guid == guid and run.status is not None:
-            return [run]
-        async for listed in walk(self._session, routes.EXPORT_RUNS.request(export=export), ExportRun):
-            if listed.guid == guid:
-                return [listed]
-        return []
-
     async def _again(self, tenant: str, definition: str, runs: frozenset[str]) -> AsyncIterator[RemoteFile]:
         """List the files of some runs once more; a run of another user is in the list only."""
         missing = set(runs)
         if len(missing) == 1:
             try:
-                found = await self._one(definition, next(iter(missing)))
+                one = await one_export_run(self._session, definition, next(iter(missing)))
             except PermissionDeniedError:
-                found = []
-            for run in found:
-                for file in await self._of_run(tenant, definition, run):
+                one = None
+            if one is not None:
+                for file in await self._of_run(tenant, definition, one):
                     yield file
                 return
         async for run in walk(self._session, routes.EXPORT_RUNS.request(export=definition), ExportRun):
@@ -549,6 +574,22 @@ class ExportFiles(_RunFiles):
                     yield file
             if not missing:
                 return
+
+
+async def one_export_run(session: Session, export: str, guid: str) -> ExportRun | None:
+    """
+    Give one run by its guid, or None where it is not there.
+
+    https://github.com/ptc-arena/arena-restapi-doc - the sample of this endpoint shows a definition and no run. An
+    answer with another guid is therefore not believed, and the run is looked for in the list.
+    """
+    run = await ask(session, routes.EXPORT_RUN.request(export=export, run=guid), ExportRun)
+    if run.guid == guid and run.status is not None:
+        return run
+    async for listed in walk(session, routes.EXPORT_RUNS.request(export=export), ExportRun):
+        if listed.guid == guid:
+            return listed
+    return None
 
 
 def _completion(run: ExportRun) -> datetime:
@@ -603,10 +644,13 @@ class ImportFiles(_RunFiles):
 
     async def __aiter__(self) -> AsyncIterator[RemoteFile]:
         """List the files of completed runs, page by page as they are asked for."""
-        tenant = await self._tenant()
+        tenant = await tenant_of(self._session)
         if self._run is not None:
-            run = await ask(self._session, routes.IMPORT_RUN.request(import_=self._import, run=self._run), ImportRun)
-            for file in self._of_run(tenant, self._import, run) if _ended(run, "import") else ():
+            run = self._known(ImportRun)
+            if run is None:
+                request = routes.IMPORT_RUN.request(import_=self._import, run=self._run)
+                run = await ask(self._session, request, ImportRun)
+            for file in self._of_run(tenant, self._import, run) if ended(run, "import") else ():
                 yield file
             return
         async for run in walk(self._session, routes.IMPORT_RUNS.request(import_=self._import), ImportRun):

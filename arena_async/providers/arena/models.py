@@ -105,7 +105,7 @@ class ArenaFile(_Record):
     edition: str | None = None
     format: str | None = None
     mime_type: str | None = None
-    size: int | None = None
+    size: int | None = attrs.field(default=None, metadata={"size": True})
     storage_method_name: str | None = None
     storage_method: int | None = None
     location: str | None = attrs.field(default=None, repr=False)
@@ -162,6 +162,26 @@ class _Run(_Record):
     status: str | None = None
     creator: User | None = None
     creation_date_time: datetime | None = attrs.field(default=None, metadata=_UTC)
+    completion_date_time: datetime | None = attrs.field(
+        default=None, metadata=_UTC | {"wire": ("completionDateTime", "completionDate")}
+    )
+
+    @property
+    def began(self) -> datetime | None:
+        """When it was started (aware), or None."""
+        return self.creation_date_time
+
+    @property
+    def completed(self) -> datetime | None:
+        """When it was completed (aware), or None."""
+        return self.completion_date_time
+
+    @property
+    def took(self) -> float | None:
+        """Seconds from its start to its completion, or None while one of them is not known."""
+        if self.began is None or self.completed is None:
+            return None
+        return max((self.completed - self.began).total_seconds(), 0.0)
 
     @property
     def done(self) -> bool:
@@ -211,16 +231,13 @@ class ExtractRun(_Run):
     scheduled_date_time: datetime | None = attrs.field(
         default=None, metadata=_UTC | {"wire": ("scheduledDateTime", "scheduledDate", "scheduleDate")}
     )
-    completion_date_time: datetime | None = attrs.field(
-        default=None, metadata=_UTC | {"wire": ("completionDateTime", "completionDate")}
-    )
     views_extracted: int | None = None
     files: tuple[FileAssociation, ...] | None = None
 
     @property
-    def completed(self) -> datetime | None:
-        """When it was completed (aware), or None."""
-        return self.completion_date_time
+    def began(self) -> datetime | None:
+        """When it was started (aware), or None."""
+        return self.run_date_time or self.scheduled_date_time or self.creation_date_time
 
 
 def _words(words: Iterable[str]) -> tuple[str, ...]:
@@ -293,16 +310,10 @@ class ExportRun(_Run):
     """One run of an export definition. Only the user who started it can fetch its files, for 60 days."""
 
     number: int | None = None
-    completion_date_time: datetime | None = attrs.field(default=None, metadata=_UTC)
     criteria: Any = attrs.field(default=None, hash=False)
     #: How many items the criteria matched.
     criteria_results_count: int | None = None
     files: tuple[ExportFile, ...] | None = None
-
-    @property
-    def completed(self) -> datetime | None:
-        """When it was completed (aware), or None."""
-        return self.completion_date_time
 
 
 @attrs.frozen(kw_only=True)
@@ -401,11 +412,10 @@ class ImportRun(_Run):
     """
     One run of an import definition.
 
-    ``done`` says that the engine has finished, even where rows failed: look at ``error_count``.
+    ``done`` says that the engine has finished, even where rows failed: look at ``has_errors``.
     """
 
     number: int | None = None
-    completion_date_time: datetime | None = attrs.field(default=None, metadata=_UTC)
     submit_file_type: str | None = None
     # The prose once lacks a letter.
     submit_worksheet_name: str | None = attrs.field(
@@ -422,9 +432,9 @@ class ImportRun(_Run):
     workspace_id: int | None = None
 
     @property
-    def completed(self) -> datetime | None:
-        """When it was completed (aware), or None."""
-        return self.completion_date_time
+    def has_errors(self) -> bool:
+        """Whether rows failed although the engine has finished."""
+        return bool(self.error_count)
 
 
 @attrs.frozen(kw_only=True)

@@ -19,9 +19,11 @@ __all__ = [
     "EXPORT",
     "EXPORTS",
     "EXPORT_CONTENT",
+    "EXPORT_DEFINE",
     "EXPORT_FILE",
     "EXPORT_RUN",
     "EXPORT_RUNS",
+    "EXPORT_START",
     "EXTRACT",
     "EXTRACTS",
     "EXTRACT_ASSOCIATION",
@@ -30,14 +32,20 @@ __all__ = [
     "EXTRACT_RUN",
     "EXTRACT_RUNS",
     "EXTRACT_RUN_FILES",
+    "EXTRACT_START",
     "FILE",
     "FILES",
     "FILE_EDITIONS",
     "IMPORT",
     "IMPORTS",
+    "IMPORT_COMMIT",
+    "IMPORT_COMPLETE",
     "IMPORT_CONTENT",
+    "IMPORT_DEFINE",
+    "IMPORT_RENAME",
     "IMPORT_RUN",
     "IMPORT_RUNS",
+    "IMPORT_START",
     "ITEM",
     "ITEMS",
     "Route",
@@ -120,6 +128,7 @@ EXTRACT_RUNS: Final = Route(
         "view",
     ),
 )
+EXTRACT_START: Final = Route("POST", "/extracts/{extract}/runs")
 EXTRACT_RUN: Final = Route("GET", "/extracts/{extract}/runs/{run}")
 EXTRACT_LATEST_RUN: Final = Route("GET", "/extracts/{extract}/runs/latestCompleted", ("view",))
 EXTRACT_RUN_FILES: Final = Route(
@@ -129,20 +138,29 @@ EXTRACT_ASSOCIATION: Final = Route("GET", "/extracts/{extract}/runs/{run}/files/
 EXTRACT_CONTENT: Final = Route("GET", "/extracts/{extract}/runs/{run}/files/{association}/content")
 
 EXPORTS: Final = Route("GET", "/exports", ("name", "number", "description", *_CREATOR))
+EXPORT_DEFINE: Final = Route("POST", "/exports")
 EXPORT: Final = Route("GET", "/exports/{export}", ("includeEmptyAdditionalAttributes",))
 EXPORT_RUNS: Final = Route(
     "GET",
     "/exports/{export}/runs",
     ("completionDateTimeFrom", "completionDateTimeTo", "latestCompleted", "number", "status"),
 )
+EXPORT_START: Final = Route("POST", "/exports/{export}/runs")
 EXPORT_RUN: Final = Route("GET", "/exports/{export}/runs/{run}")
 EXPORT_FILE: Final = Route("GET", "/exports/{export}/runs/{run}/files/{file}")
 EXPORT_CONTENT: Final = Route("GET", "/exports/{export}/runs/{run}/files/{file}/content")
 
 IMPORTS: Final = Route("GET", "/imports", ("name", "number", "description", *_CREATOR, "mode", "resource"))
+IMPORT_DEFINE: Final = Route("POST", "/imports")
 IMPORT: Final = Route("GET", "/imports/{import_}")
+IMPORT_RENAME: Final = Route("PUT", "/imports/{import_}")
 IMPORT_RUNS: Final = Route("GET", "/imports/{import_}/runs", (*_CREATOR, "number", "status"))
+#: The query is one of two documented ways to say what the file is; the other one is as parts beside it.
+IMPORT_START: Final = Route("POST", "/imports/{import_}/runs", ("submitFileType", "submitWorksheetName", "commit"))
 IMPORT_RUN: Final = Route("GET", "/imports/{import_}/runs/{run}")
+#: The query is one of two documented ways to commit; the other one is a body.
+IMPORT_COMMIT: Final = Route("PUT", "/imports/{import_}/runs/{run}", ("commit",))
+IMPORT_COMPLETE: Final = Route("PUT", "/imports/{import_}/runs/{run}/complete")
 #: ``part`` is submitContent, resultContent or errorContent.
 IMPORT_CONTENT: Final = Route("GET", "/imports/{import_}/runs/{run}/{part}")
 
