@@ -100,7 +100,7 @@ def pytest_runtest_makereport(
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Print the table where it is asked for."""
     table = config.stash[TABLE]
-    if not (table.sabotaged or config.getoption("--matrix-table")):
+    if not (table.sabotaged or config.getoption("--matrix-table", default=False)):
         return
     terminalreporter.section("fault matrix")
     for identifier in ROWS:
@@ -124,7 +124,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     """Fail the run for rows without a test, and for rows that do not need their protection."""
     config = session.config
     table = config.stash[TABLE]
-    if config.getoption("--matrix-table") and len(table.lines) < len(ROWS):
+    if config.getoption("--matrix-table", default=False) and len(table.lines) < len(ROWS):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
     if table.sabotaged and any(not line.failed for line in table.lines.values()):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
