@@ -11,6 +11,8 @@ The rules of the wire, all of them:
 * Whole numbers may come as text; text may come as a number; true and false may come as text. Empty text is no number.
 * Date-times are read by :func:`read_datetime`. One that cannot be read is None, and its raw text stays in ``unknown``.
   One without a zone stays naive, unless the field says what it means: ``metadata={"zone": datetime.UTC}``.
+* What should be a number of bytes (``metadata={"size": True}``) and cannot be one is None, and stays in ``unknown``: it
+  is a hint about content, and no reason to lose an entry.
 * Arrays become lists or tuples, objects become models, ``dict[str, ...]`` or whatever ``Any`` came, links and tokens
   become :class:`~arena_async.wire.messages.Secret` where the model says so.
 
@@ -44,6 +46,9 @@ _DEEPEST = 100
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 #: Lines of an error; a page of 400 wrong rows says the same thing 400 times.
 _MOST_PROBLEMS = 20
+
+#: Bytes of a file, at the most: what file systems and databases can count.
+_LARGEST_SIZE = 2**63 - 1
 
 _NUMBER = re.compile(r"\s*[+-]?[0-9]{1,30}(?:\.0*)?\s*")
 _INSTANT = re.compile(
@@ -360,6 +365,7 @@ class _Field:
     dated: bool
     textless: bool
     zone: tzinfo | None
+    size: bool
 
 
 def _field(attribute: attrs.Attribute[Any]) -> _Field:
@@ -378,6 +384,7 @@ def _field(attribute: attrs.Attribute[Any]) -> _Field:
         dated=datetime in kinds,
         textless=bool({int, float} & set(kinds)) and str not in kinds,
         zone=attribute.metadata.get("zone"),
+        size=attribute.metadata.get("size", False),
     )
 
 
@@ -432,6 +439,9 @@ def _read_field(
         if _means_never(source[found]):
             unknown.pop(found)
         return
+    if field.size and not _is_size(source[found]):
+        values[field.name] = None
+        return
     result = converter.structure(source[found], field.kind)
     if isinstance(result, datetime) and result.tzinfo is None and field.zone is not None:
         result = result.replace(tzinfo=field.zone)
@@ -444,6 +454,14 @@ def _read_field(
 def _readable(value: Any) -> bool:
     """Say whether a value is a date-time that can be read."""
     return isinstance(value, str) and read_datetime(value) is not None
+
+
+def _is_size(value: Any) -> bool:
+    """Say whether a value is a number of bytes that a file can have."""
+    try:
+        return 0 <= _int(value) <= _LARGEST_SIZE
+    except _WrongError:
+        return False
 
 
 def _means_never(value: Any) -> bool:

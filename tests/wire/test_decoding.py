@@ -41,6 +41,7 @@ class Whole:
     names: list[str] = attrs.field(factory=list)
     by_name: dict[str, Part] = attrs.field(factory=dict)
     anything: Any = None
+    length: int | None = attrs.field(default=None, metadata={"size": True})
     unknown: dict[str, Any] = attrs.field(factory=dict)
 
 
@@ -216,6 +217,16 @@ def test_a_date_that_cannot_be_read_is_none_and_its_text_is_kept(text: Any, unkn
 
     assert whole.when is None
     assert whole.unknown == unknown
+
+
+@pytest.mark.parametrize("value", [-1, "-1", 1.5, True, "1,419", 2**63, [1]])
+def test_a_size_that_cannot_be_one_is_none_and_is_kept(value: Any) -> None:
+    """A hint that makes no sense costs nobody a listing, and is compared with nothing."""
+    whole = decode({"length": value}, Whole)
+
+    assert whole.length is None
+    assert whole.unknown == {"length": value}
+    assert decode({"length": " 1419 "}, Whole) == Whole(length=1419)
 
 
 @pytest.mark.parametrize(
