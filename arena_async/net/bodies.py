@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import ssl
 import time
 from collections.abc import AsyncGenerator, Callable
@@ -22,7 +24,7 @@ from arena_async.errors import (
 )
 from arena_async.options import Timeouts
 from arena_async.wire.contracts import ByteStream
-from arena_async.wire.messages import Upload, UploadedFile
+from arena_async.wire.messages import Upload, UploadedFile, printable
 
 __all__ = ["WIRE_ERRORS", "Form", "WireFailureError", "explain", "open_body"]
 
@@ -290,12 +292,12 @@ def explain(
         return DeadlineError(f"{request}: {what}. Try again later, or allow more time.", request=request)
     if isinstance(failure, RuntimeError | aiohttp.ClientConnectionError) and "is closed" in str(failure):
         return ClosedError(f"{request}: the connections were closed; make a new client.")
-    if isinstance(failure, aiohttp.ClientConnectorDNSError):
-        what = "the name of the host was not found"
-    elif isinstance(failure, aiohttp.ClientProxyConnectionError | aiohttp.ClientHttpProxyError):
+    if isinstance(failure, aiohttp.ClientProxyConnectionError | aiohttp.ClientHttpProxyError):
         what = "the proxy refused"
+    elif isinstance(failure, aiohttp.ClientConnectorDNSError):
+        what = f"the name of the host {printable(failure.host)} was not found"
     elif isinstance(failure, aiohttp.ClientConnectorError):
-        what = f"no connection ({_reason(failure.os_error)})"
+        what = f"no connection to {printable(failure.host)}, port {failure.port} ({_reason(failure.os_error)})"
     elif isinstance(failure, aiohttp.ClientPayloadError) or body:
         what = "the connection broke in the middle of the body"
     elif isinstance(failure, aiohttp.ClientResponseError):
@@ -324,6 +326,7 @@ def _tls_problem(failure: BaseException) -> str | None:
 
 
 def _reason(failure: BaseException) -> str:
-    """Give the system's own words for an error, or the name of its class."""
-    text = getattr(failure, "strerror", None)
-    return text if isinstance(text, str) and text else type(failure).__name__
+    """Give the system's own words for an error number, or the name of the class; asyncio puts addresses among them."""
+    number = getattr(failure, "errno", None)
+    known = isinstance(number, int) and number in errno.errorcode
+    return os.strerror(number) if known else type(failure).__name__

@@ -267,6 +267,38 @@ class TestTryingAgain:
         assert caught.value.sent is False
         assert len(pauses) == 4
 
+    async def test_a_refused_connection_says_where_to_in_the_systems_words(self) -> None:
+        """TR41: the host and the port, and no tuple of anybody's inside."""
+        port = unused_port()
+        async with closing(new_session(f"http://127.0.0.1:{port}", retry=RetryPolicy(attempts=1))) as session:
+            with pytest.raises(TransportError) as caught:
+                await session.send(POST)
+        assert str(caught.value) == (
+            f"POST /things: no connection to 127.0.0.1, port {port} (Connection refused). It can be tried again."
+        )
+
+    async def test_a_name_that_is_not_found_is_named(self) -> None:
+        """TR41: the address of the API is a setting, so that the message has to say which name is wrong."""
+
+        class Nowhere(aiohttp.abc.AbstractResolver):
+            async def resolve(
+                self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+            ) -> list[aiohttp.abc.ResolveResult]:
+                raise OSError(socket.EAI_NONAME, "Name or service not known")
+
+            async def close(self) -> None:
+                pass
+
+        connector = aiohttp.TCPConnector(resolver=Nowhere())
+        retry = RetryPolicy(attempts=1)
+        async with closing(new_session("https://api.example.test", connector=connector, retry=retry)) as session:
+            with pytest.raises(TransportError) as caught:
+                await session.send(POST)
+        await connector.close()
+        assert str(caught.value) == (
+            "POST /login: the name of the host api.example.test was not found. It can be tried again."
+        )
+
     async def test_a_head_that_never_comes_ends_in_time(self, server: RawServer) -> None:
         """TR37: silence before the head is bounded, and tried again."""
         server.on("GET", "/things", reply(before=asyncio.Event()))
