@@ -268,6 +268,8 @@ def show_url(url: str) -> str:
 def printable(text: str, *, most: int = 200) -> str:
     """Escape control, bidirectional and unpaired characters, and cut after ``most`` characters."""
     cut = text if len(text) <= most else f"{text[:most]}... ({len(text)} characters)"
+    if cut.isprintable():
+        return cut
     return "".join(
         c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode("ascii") for c in cut
     )

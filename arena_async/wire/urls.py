@@ -167,7 +167,7 @@ class UrlPolicy:
 
 def _split(url: str) -> _Parts:
     """Take a URL apart, and refuse every shape that two programs might read differently."""
-    if any(not 32 < ord(letter) < 127 for letter in url) or "\\" in url:
+    if not (url.isascii() and url.isprintable()) or " " in url or "\\" in url:
         raise UnsafeUrlError(f"{show_url(url)} has characters that no URL has; it is not contacted.")
     try:
         parts = urlsplit(url)
