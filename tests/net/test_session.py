@@ -296,7 +296,7 @@ class TestTryingAgain:
                 await session.send(POST)
         await connector.close()
         assert str(caught.value) == (
-            "POST /login: the name of the host api.example.test was not found. It can be tried again."
+            "POST /things: the name of the host api.example.test was not found. It can be tried again."
         )
 
     async def test_a_head_that_never_comes_ends_in_time(self, server: RawServer) -> None:
