@@ -25,6 +25,7 @@ __all__ = [
     "plain_text",
     "stamp",
     "study_tables",
+    "subject_of",
 ]
 
 NEVER = "0001-01-01T00:00:00+00:00"
@@ -43,6 +44,8 @@ class World(Protocol):
     data_sets: list[str]
     #: Identifiers of subjects, where they are not the usual ones.
     identifiers: dict[int, str]
+    #: When raw data of subjects last came, where that is not the usual time.
+    raw_uploads: dict[int, datetime]
     filters_ignored: bool
 
     @property
@@ -223,7 +226,8 @@ def _dataset_subject(world: World, subject: int) -> dict[str, Any]:
         for program in world.programs
     ]
     # In the documented sample a subject has executions although nothing was ever uploaded; the last one is such.
-    uploaded = NEVER if subject == world.subjects[-1] else stamp(FIRST_RUN - timedelta(hours=3), 5_899_754)
+    usual = NEVER if subject == world.subjects[-1] else stamp(FIRST_RUN - timedelta(hours=3), 5_899_754)
+    uploaded = stamp(world.raw_uploads[subject], 5_899_754) if subject in world.raw_uploads else usual
     return {
         "studyId": world.study,
         "subjectId": subject,
@@ -255,6 +259,19 @@ def _program_of(world: World, call: Call) -> str:
         if program.lower() == wanted:
             return program
     raise Refusal(plain_text(404, "Study program was not found."))
+
+
+def subject_of(world: World, call: Call) -> int:
+    """
+    Give the subject of a path.
+
+    Raises:
+        Refusal: The study has no such subject.
+    """
+    text = call.vars["subject"]
+    if text.isascii() and text.isdigit() and len(text) < 19 and int(text) in world.subjects:
+        return int(text)
+    raise Refusal(plain_text(404, "Subject was not found."))
 
 
 def stamp(moment: datetime, ticks: int) -> str:

@@ -27,6 +27,8 @@ from uuid import uuid5
 
 import attrs
 
+from arena_async.providers.centrepoint.simulated_analytics import analytics_tables
+from arena_async.providers.centrepoint.simulated_collection import collection_tables
 from arena_async.providers.centrepoint.simulated_content import CsvGz, digests
 from arena_async.providers.centrepoint.simulated_days import DayKey, DayShelf
 from arena_async.providers.centrepoint.simulated_lists import (
@@ -142,6 +144,8 @@ class CentrePointSimulator(SimulatedService):
         self.names_with_data_set = names_with_data_set
         #: Identifiers of subjects, where they are not the usual ones.
         self.identifiers: dict[int, str] = {}
+        #: When raw data of subjects last came, where that is not the usual time; see :meth:`upload_raw`.
+        self.raw_uploads: dict[int, datetime] = {}
         #: The file host: it signs links and answers to them.
         self.storage = Storage(clock=clock, content_md5=content_md5)
         self.day_files = DayShelf(self, days=days, size=file_size)
@@ -222,6 +226,11 @@ class CentrePointSimulator(SimulatedService):
         self._versions[key] = self._versions.get(key, 0) + 1
         self._runs[key] = self._runs.get(key, 0) + (1 if rename else 0)
 
+    def upload_raw(self, subject: int) -> None:
+        """Let raw data of a subject come after every program ran for it, so that its data sets are stale."""
+        runs = max((self.runs_of(program, subject) for program in self.programs), default=0)
+        self.raw_uploads[subject] = FIRST_RUN + timedelta(days=runs, hours=5)
+
     def remove_file(self, key: FileKey) -> None:
         """Let a file be gone: from the lists and from the file host."""
         self.files.remove(key)
@@ -249,6 +258,8 @@ class CentrePointSimulator(SimulatedService):
     def tables(self) -> Iterable[Table]:
         """Give the lists of the API."""
         yield from study_tables(self)
+        yield from collection_tables(self)
+        yield from analytics_tables(self)
         yield from self.day_files.tables()
         yield Table(
             path="/dataaccess/v3/studies/{study}/datasetfiles",
@@ -404,9 +415,12 @@ class CentrePointSimulator(SimulatedService):
         }
 
     def file_name(self, key: FileKey) -> str:
-        """Give the vendor's file name. The first runs of a program name all data sets of a subject alike."""
+        """Give the vendor's file name. The first runs of a program name two data sets of a subject alike."""
         run = self._runs.get(key, 0)
-        seed = f"{key.study}/{key.program}/{key.subject}" + (f"/{key.data_set}/{run}" if run else "")
+        # The documented sample has two data sets with one name; so it is here, two by two.
+        pair = self.data_sets.index(key.data_set) // 2
+        seed = f"{key.study}/{key.program}/{key.subject}" + (f"/{pair}" if pair else "")
+        seed += f"/{key.data_set}/{run}" if run else ""
         tail = f"_{key.data_set.lower()}" if self.names_with_data_set else ""
         return f"{key.subject}_{uuid5(NAMESPACE, seed)}{tail}.csv.gz"
 
