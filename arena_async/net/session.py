@@ -52,7 +52,7 @@ from arena_async.errors import (
     TransportError,
     UnsafeUrlError,
 )
-from arena_async.net.bodies import WIRE_ERRORS, WireFailureError, explain, open_body
+from arena_async.net.bodies import WIRE_ERRORS, Form, WireFailureError, explain, open_body
 from arena_async.net.login import Held, SharedLogin, check_credential
 from arena_async.options import MIB, RetryPolicy, Timeouts
 from arena_async.wire.contracts import Auth, BodyHead, Credential, Dialect, OpenedFile
@@ -78,6 +78,8 @@ _LOGIN_ATTEMPTS = 2
 _CLOSING_SECONDS = 5.0
 #: More connections than any pool of workers has, and fewer than a process may have files open.
 _MOST_CONNECTIONS = 320
+#: Seconds of one nap while the allowance is used up: a machine that slept, or a clock that was set, is noticed then.
+_LONGEST_NAP = 600.0
 _REDIRECTS = (301, 302, 303, 307, 308)
 _CONTENT = (200, 206, 412, 416)
 
@@ -103,11 +105,33 @@ class _Trial:
     held: Held | None = None
     login: SharedLogin | None = None
     patience: asyncio.Timeout | None = None
+    end: float | None = None
     sent: bool = False
     reused: bool = False
     final: bool = False
     may_log_in: bool = False
     held_back: float = 0.0
+    parked: bool = False
+
+
+class _Parking:
+    """
+    Whether a request that was refused for the used-up allowance stays until the next one.
+
+    It goes back to the gate, which holds it back. One that is refused again without having been held back in between is
+    given up: the service contradicts itself, and asking on would only spend.
+    """
+
+    def __init__(self, gate: Gate) -> None:
+        self._gate = gate
+        self._refused = False
+
+    def goes_on(self, error: ArenaAsyncError, trial: _Trial) -> bool:
+        """Say whether the request is sent again when there is an allowance."""
+        if not (isinstance(error, QuotaExhaustedError) and self._gate.waits and trial.metered and trial.sent):
+            return False
+        before, self._refused = self._refused, True
+        return not before or trial.parked
 
 
 @attrs.frozen(repr=False)
@@ -117,7 +141,7 @@ class _Outgoing:
     method: str
     url: str
     headers: _Sent
-    body: bytes | None
+    body: bytes | Form | None
     trial: _Trial
     decode: bool
 
@@ -269,13 +293,17 @@ class Session:
         extra = {"Accept": "*/*", "Accept-Encoding": "identity"}
         if offset > 0 and (etag := strong_etag(validator)) is not None:
             extra |= {"Range": f"bytes={offset}-", "If-Match": etag}
+        parking = _Parking(self._gate)
         failure: ArenaAsyncError
-        try:
-            return await self._follow(request, extra, read_error or self.dialect.read_error)
-        except ArenaAsyncError as error:
-            failure = error
-        # The frames in which it was raised hold whole URLs and credentials.
-        raise failure.with_traceback(None)
+        while True:
+            trial = _Trial(request.line, metered=request.metered)
+            try:
+                return await self._follow(request, extra, trial, read_error or self.dialect.read_error)
+            except ArenaAsyncError as error:
+                failure = error
+            if not parking.goes_on(failure, trial):
+                # The frames in which it was raised hold whole URLs and credentials.
+                raise failure.with_traceback(None)
 
     async def credential(self, scope: str = "") -> Credential:
         """
@@ -358,6 +386,7 @@ class Session:
     ) -> T:
         """Try until :func:`judge` is content. Waiting for the allowance is not counted as time that was lost."""
         began, number, replays, held_back = self._clock(), 1, 0, 0.0
+        parking = _Parking(self._gate)
         while True:
             trial = _Trial(request.line, metered=request.metered)
             error: ArenaAsyncError
@@ -366,6 +395,8 @@ class Session:
             except ArenaAsyncError as caught:
                 error = caught
             held_back += trial.held_back
+            if parking.goes_on(error, trial):
+                continue
             attempt = Attempt(
                 number=number,
                 elapsed=self._clock() - began - held_back,
@@ -389,12 +420,15 @@ class Session:
             if self._closed:
                 raise self._closed_error(request.line)
 
-    async def _follow(self, request: Request, extra: Mapping[str, str], read_error: _ReadError) -> OpenedFile:
+    async def _follow(
+        self, request: Request, extra: Mapping[str, str], trial: _Trial, read_error: _ReadError
+    ) -> OpenedFile:
         """Send once, follow redirects, and give the first answer that holds the body."""
         url, hops, strayed = self._url(request), 0, False
         while True:
             ours = origin(url) == self._origin and not strayed
-            trial = _Trial(request.line, metered=request.metered and ours)
+            if hops or not ours:
+                trial = _Trial(request.line, metered=request.metered and ours)
             response = await self._open(request, url, trial, extra=extra, ours=ours, first=not hops)
             if response.status in _CONTENT:
                 self._settle(trial, Headers(response.headers.items()))
@@ -410,8 +444,9 @@ class Session:
     async def _call(self, request: Request, url: str, trial: _Trial, *, seconds: float) -> Response:
         """Send once and read the whole answer."""
         extra = {"Accept-Encoding": "gzip"}
+        limit = None if request.upload is not None else seconds
         ours = origin(url) == self._origin
-        response = await self._open(request, url, trial, extra=extra, ours=ours, seconds=seconds)
+        response = await self._open(request, url, trial, extra=extra, ours=ours, seconds=limit)
         largest = _LARGEST_PAGE if response.status < 300 else _LARGEST_REFUSAL
         return await self._finish(response, request, trial, largest=largest)
 
@@ -452,8 +487,13 @@ class Session:
     ) -> Response:
         """Read the body of a small answer, and note what its head says about the allowance."""
         headers = Headers(response.headers.items())
-        self._settle(trial, headers)
-        body, whole = await self._wire.read(response, largest=largest, line=request.line)
+        if response.status != 429:
+            self._settle(trial, headers)
+        try:
+            body, whole = await self._wire.read(response, largest=largest, line=request.line)
+        finally:
+            # A 429 is booked until it is known what it says: nobody else may try before that.
+            self._settle(trial, headers)
         if not whole and response.status < 300:
             raise DecodeError(
                 f"{request.line}: the answer is larger than {largest // MIB} MiB and was refused. Ask for less.",
@@ -483,6 +523,12 @@ class Session:
             self._waiting.append(change)
             await change
             return
+        if hold.parked:
+            if not trial.parked:
+                _LOG.warning("%s: no request is left; it waits %.0f s for the next ones.", trial.line, hold.seconds)
+            trial.parked = True
+            await self._nap(min(hold.seconds, _LONGEST_NAP))
+            return
         if hold.told and hold.seconds > self._retry.timeout:
             raise ThrottledError(
                 f"{trial.line}: the service asked to wait for another {hold.seconds:.0f} s, which is longer than"
@@ -491,6 +537,22 @@ class Session:
                 retry_after=hold.seconds,
             )
         await self._sleep(hold.seconds)
+
+    async def _nap(self, seconds: float) -> None:
+        """Sleep until the time is up, or something about the allowance has changed, or the session is closed."""
+        change = asyncio.get_running_loop().create_future()
+        self._waiting.append(change)
+        sleeping = asyncio.ensure_future(self._sleep(seconds))
+        try:
+            await asyncio.wait([sleeping, change], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            change.cancel()
+            if sleeping.done():
+                sleeping.result()
+            else:
+                sleeping.cancel()
+                with anyio.CancelScope(shield=True):
+                    await asyncio.wait([sleeping])
 
     def _settle(self, trial: _Trial, headers: Headers | None) -> None:
         """Close the booking of a request, or take it back if nothing was written."""
@@ -737,12 +799,19 @@ class _Wire:
         """
         trial, failure = outgoing.trial, None
         loop = asyncio.get_running_loop()
-        end = None if seconds is None else loop.time() + seconds
+        trial.end = None if seconds is None else loop.time() + seconds
+        form = outgoing.body if isinstance(outgoing.body, Form) else None
+        if form is not None:
+            form.moved = lambda: self._expect_answer(trial)
         try:
-            async with asyncio.timeout_at(end) as trial.patience:
+            async with asyncio.timeout_at(trial.end) as trial.patience:
                 return await self._request(outgoing)
         except (*WIRE_ERRORS, WireFailureError, UnsafeUrlError) as error:
             failure = error
+        finally:
+            trial.patience = None
+        if form is not None and form.failure is not None:
+            raise form.failure
         limit = self._timeouts.read if trial.sent else None
         raise explain(failure, request=trial.line, reused=trial.reused and trial.sent, limit=limit)
 
@@ -842,10 +911,13 @@ class _Wire:
         trial: _Trial = context.trace_request_ctx
         trial.sent = True
         self._on_sent(trial)
+        self._expect_answer(trial)
+
+    def _expect_answer(self, trial: _Trial) -> None:
+        """Start the clock of the answer, anew where a long body is on its way."""
         if trial.patience is not None:
             answer_by = asyncio.get_running_loop().time() + self._timeouts.read
-            end = trial.patience.when()
-            trial.patience.reschedule(answer_by if end is None else min(end, answer_by))
+            trial.patience.reschedule(answer_by if trial.end is None else min(trial.end, answer_by))
 
 
 class _CheckedResolver(AbstractResolver):
@@ -950,21 +1022,32 @@ def _hexadecimal(text: str | None) -> str | None:
     return digest.hex() if len(digest) == 16 else None
 
 
-def _body(request: Request, headers: _Sent) -> bytes | None:
+def _body(request: Request, headers: _Sent) -> bytes | Form | None:
     """Write the body of a request and name its type in the headers."""
     problem = None
     try:
+        if request.upload is not None:
+            form = Form(request.upload)
+            _name_type(headers, form.content_type)
+            return form
         if request.json is not None:
-            headers["Content-Type"] = "application/json"
+            _name_type(headers, "application/json")
             return json.dumps(request.json, allow_nan=False).encode()
         if request.form:
-            headers["Content-Type"] = "application/x-www-form-urlencoded"
+            _name_type(headers, "application/x-www-form-urlencoded")
             return urlencode(request.form).encode("ascii")
     except (TypeError, ValueError) as error:
         problem = type(error).__name__
     if problem is not None:
         raise ConfigurationError(f"{request.line}: the body cannot be written ({problem}); nothing was sent.")
     return None
+
+
+def _name_type(headers: _Sent, value: str) -> None:
+    """Say what the body is, in the place of whatever was said before, however that was spelt."""
+    for name in [name for name in headers if name.lower() == "content-type"]:
+        del headers[name]
+    headers["Content-Type"] = value
 
 
 def _checked(headers: dict[str, str]) -> dict[str, str]:

@@ -6,7 +6,7 @@ A :class:`Gate` books a request before it is sent::
     reserve ──▶ Ticket ──▶ sent (the head was written: it counts) ──▶ settle (an answer came, or never will)
        │           └─────▶ refund (nothing was written: it never happened)
        ├─────▶ Hold (come back after so many seconds, or when something changed)
-       └─────▶ QuotaExhaustedError
+       └─────▶ QuotaExhaustedError, or where that is wanted a Hold until the allowance starts anew
 
 Nothing here waits or reads a clock: the time is handed in as a :class:`Moment`.
 """
@@ -15,13 +15,16 @@ from __future__ import annotations
 
 from collections import deque
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import Literal, Protocol, get_args
 
 import attrs
 
 from arena_async.errors import ConfigurationError, QuotaExhaustedError
 
-__all__ = ["DailyAllowance", "Gate", "Hold", "Moment", "Quota", "SlidingWindow", "Ticket"]
+__all__ = ["DailyAllowance", "Gate", "Hold", "Moment", "OnExhausted", "Quota", "SlidingWindow", "Ticket"]
+
+#: What becomes of a request that finds the allowance used up: it is refused, or it waits for the next allowance.
+OnExhausted = Literal["stop", "wait"]
 
 
 @attrs.frozen(kw_only=True)
@@ -62,10 +65,12 @@ class Hold:
     Args:
         seconds: Ask again after so many seconds, or None: ask again when another request has been settled or refunded.
         told: Whether the service asked for this wait; otherwise it is our own pace.
+        parked: Whether the allowance is used up and the caller wants to wait for the next one, which may take hours.
     """
 
     seconds: float | None = None
     told: bool = attrs.field(default=False, kw_only=True)
+    parked: bool = attrs.field(default=False, kw_only=True)
 
 
 @attrs.define(eq=False)
@@ -88,6 +93,11 @@ class Gate(Protocol):
     @property
     def quota(self) -> Quota | None:
         """What is known about the allowance, or None."""
+        ...
+
+    @property
+    def waits(self) -> bool:
+        """Whether a request that finds the allowance used up waits for the next one, instead of being refused."""
         ...
 
     def reserve(self, now: Moment) -> Ticket | Hold:
@@ -126,24 +136,34 @@ class DailyAllowance:
 
     While the remaining number is unknown, one request flies alone. After that, ``remaining - reserve - in flight``
     bounds what leaves. The service's number always wins downwards; within one window it never rises again, and a later
-    reset instant opens a new window. Once the reset has passed the number is unknown again.
+    reset instant opens a new window. Once the reset has passed the number is unknown again, so that one request goes
+    first and the others follow when it has brought a number.
 
     Args:
         reserve: Requests to leave untouched for others.
+        on_exhausted: ``"stop"``: what finds the allowance used up is refused. ``"wait"``: it is held back until the
+            reset.
 
     Raises:
-        ConfigurationError: ``reserve`` is not a whole number of at least 0.
+        ConfigurationError: ``reserve`` is not a whole number of at least 0, or ``on_exhausted`` is another word.
     """
 
     #: Reset instants that lie this close together belong to one window.
     SAME_WINDOW = timedelta(seconds=60)
     #: How long an allowance stays closed when nothing says when it opens again: the longest documented window.
     UNKNOWN_RESET = timedelta(hours=24)
+    #: A reset further away than this is nonsense, and is not waited for in one go.
+    FURTHEST_RESET = timedelta(hours=48)
+    #: A reset that has just passed, by our clock, is still to come at a service whose clock is late: ask again soon.
+    CLOCKS_DIFFER, SOON = timedelta(minutes=5), timedelta(seconds=60)
 
-    def __init__(self, *, reserve: int = 0) -> None:
+    def __init__(self, *, reserve: int = 0, on_exhausted: OnExhausted = "stop") -> None:
         if not _is_whole(reserve, least=0):
             raise ConfigurationError(f"quota_reserve is {reserve!r}; it takes a whole number of at least 0.")
+        if on_exhausted not in get_args(OnExhausted):
+            raise ConfigurationError(f"on_exhausted is {on_exhausted!r}; it takes 'stop' or 'wait'.")
         self._reserve = reserve
+        self._waits = on_exhausted == "wait"
         self._remaining: int | None = None
         self._resets_at: datetime | None = None
         self._forget_at: datetime | None = None
@@ -158,6 +178,11 @@ class DailyAllowance:
             return None
         return Quota(remaining=self._remaining, resets_at=self._resets_at, limit=self._limit)
 
+    @property
+    def waits(self) -> bool:
+        """Whether a request that finds the allowance used up waits for the next one."""
+        return self._waits
+
     def reserve(self, now: Moment) -> Ticket | Hold:
         """Book one request; see :meth:`Gate.reserve`."""
         self._roll_over(now)
@@ -167,6 +192,8 @@ class DailyAllowance:
             if self._in_flight:
                 return Hold()
         elif self._remaining - self._reserve <= 0:
+            if self._waits and self._forget_at is not None:
+                return Hold((self._forget_at - now.utc).total_seconds(), parked=True)
             raise self._exhausted()
         elif self._remaining - self._reserve - self._in_flight <= 0:
             return Hold()
@@ -222,13 +249,17 @@ class DailyAllowance:
         """
         When the number stops being true.
 
-        An instant that is already past (another clock, or nonsense) must not open the gate at once; the window is a
-        day, so the same time of day comes next.
+        An instant that is already past (another clock, or nonsense) must not open the gate at once. One that has just
+        passed is asked about again soon; otherwise the window is a day, so the same time of day comes next.
         """
         if self._resets_at is None:
             return now.utc + self.UNKNOWN_RESET
         late = now.utc - self._resets_at
-        return self._resets_at if late < timedelta(0) else now.utc + self.UNKNOWN_RESET - late % self.UNKNOWN_RESET
+        if late < timedelta(0):
+            return min(self._resets_at, now.utc + self.FURTHEST_RESET)
+        if late < self.CLOCKS_DIFFER:
+            return now.utc + self.SOON
+        return now.utc + self.UNKNOWN_RESET - late % self.UNKNOWN_RESET
 
     def _is_of_a_window_gone_by(self, quota: Quota, now: Moment) -> bool:
         """Whether the answer was overtaken by the turn of the window."""
@@ -284,6 +315,11 @@ class SlidingWindow:
     def quota(self) -> Quota | None:
         """None: the service gives no number."""
         return None
+
+    @property
+    def waits(self) -> bool:
+        """False: it is never used up, it only slows down."""
+        return False
 
     def reserve(self, now: Moment) -> Ticket | Hold:
         """Book one request; see :meth:`Gate.reserve`. It never raises."""
