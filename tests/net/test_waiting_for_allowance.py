@@ -136,16 +136,19 @@ async def test_a_probe_that_is_refused_parks_everybody_again(server: RawServer) 
 async def test_a_refusal_without_headers_keeps_the_others_back_until_it_is_read(server: RawServer) -> None:
     """The body alone says that the day is over; nobody tries in the meantime."""
     day, go = Day(), asyncio.Event()
-    bare = json_reply({"code": 4084}, 429)
-    late = Reply(status=bare.status, headers=bare.headers, body=bare.body, before=go)
+    late = json_reply({"code": 4084}, 429, before_body=go)
     server.on("GET", "/things", late, json_reply({}, headers={"X-Remaining": "50"}))
 
     async with aclosing(waiting(server, day)) as session:
         calls = [asyncio.create_task(session.send(THINGS)) for _ in range(4)]
         await server.arrived(1)
+        for _ in range(20):
+            await asyncio.sleep(0.002)
+        alone = len(server.requests)
         go.set()
         await asyncio.gather(*calls)
 
+    assert alone == 1
     assert len(server.requests) == 1 + 4
     assert day.now >= NOON + timedelta(hours=24)
 
