@@ -39,7 +39,7 @@ from arena_async.transfer.storage import Staged
 from arena_async.transfer.threads import Lane
 from arena_async.wire.contracts import BodyHead, FileSet, OpenedFile, RemoteFile
 from arena_async.wire.messages import printable
-from arena_async.wire.ranges import Held, Step, judge_head, validator_of
+from arena_async.wire.ranges import Held, Step, is_encoded, judge_head, validator_of
 
 __all__ = ["Fetched", "Job", "fetch_one"]
 
@@ -415,6 +415,7 @@ class _Journey:
             md5=head.md5,
             digest=self.options.digest,
             max_length=self.options.max_file_size,
+            encoded=is_encoded(head),
             clock=self.destination.timing.clock,
         )
 

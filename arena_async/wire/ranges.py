@@ -39,6 +39,7 @@ __all__ = [
     "HeadVerdict",
     "Held",
     "Step",
+    "is_encoded",
     "judge_head",
     "read_content_range",
     "strong_etag",
@@ -96,7 +97,7 @@ def validator_of(head: BodyHead) -> str | None:
 
     An encoded body has none: whether a range of it counts encoded or plain bytes is not known.
     """
-    return None if _encoded(head) else strong_etag(head.etag)
+    return None if is_encoded(head) else strong_etag(head.etag)
 
 
 @attrs.frozen(kw_only=True)
@@ -174,9 +175,9 @@ def judge_head(
         return _refuse(f"it has status {head.status}")
     if head.status in (412, 416):
         return _judge_refusal(head, held, expected) if held.offset else _refuse(f"it has status {head.status}")
-    if _encoded(head) and held.offset and head.status == 206:
+    if is_encoded(head) and held.offset and head.status == 206:
         return _plain("the range is encoded", ignored=True)
-    if _encoded(head) and not (gzipped and (head.encoding or "").strip().lower() in ("gzip", "x-gzip")):
+    if is_encoded(head) and not (gzipped and (head.encoding or "").strip().lower() in ("gzip", "x-gzip")):
         return _refuse("it is encoded although the bytes as stored were asked for")
     return _judge_range(head, held, expected) if held.offset else _judge_whole(head, expected)
 
@@ -227,7 +228,7 @@ def _judge_refusal(head: BodyHead, held: Held, expected: int | None) -> HeadVerd
     return HeadVerdict(step=Step.COMPLETE, reason="nothing is missing")
 
 
-def _encoded(head: BodyHead) -> bool:
+def is_encoded(head: BodyHead) -> bool:
     """Whether the body went through a content coding."""
     return (head.encoding or "").strip().lower() not in ("", "identity")
 

@@ -34,6 +34,7 @@ def inspect(
     block: int = 1000,
     caps: Caps | None = None,
     max_length: int | None = None,
+    encoded: bool = False,
     clock: Callable[[], float] | None = None,
 ) -> Verdict:
     """Feed content as a transfer does, in blocks, and give the verdict."""
@@ -44,6 +45,7 @@ def inspect(
         md5=md5,
         caps=caps or Caps(),
         max_length=max_length,
+        encoded=encoded,
         clock=clock,
     )
     for start in range(0, len(content), block):
@@ -548,12 +550,33 @@ def test_content_that_lost_its_first_bytes_is_damaged(extension: str) -> None:
     assert isinstance(verdict.problem, IntegrityError)
 
 
+@pytest.mark.parametrize("extension", [".zip", ".avro"])
+def test_text_is_no_zip(extension: str) -> None:
+    """TR13: junk before a zip, as long as it likes; only ``.csv.gz`` may turn out to be plain."""
+    verdict = inspect(b"junk\n" * 1000 + ZIP, extension=extension)
+
+    assert isinstance(verdict.problem, IntegrityError)
+
+
 def test_a_zip_where_gzip_was_promised_is_checked_as_a_zip_and_said_so() -> None:
     """TR47: the vendor's own pages disagree about it."""
     verdict = inspect(ZIP, extension=".csv.gz")
 
     assert (verdict.verified_by, verdict.kind, verdict.problem) == ("crc", "zip", None)
     assert verdict.remark == "the name promises gzip content and it is zip"
+
+
+@pytest.mark.parametrize("block", [1, 7, 100_000])
+def test_gzip_content_that_was_packed_once_more_on_its_way_is_foreign(block: int) -> None:
+    """TR10: only where the answer called itself encoded; a gzip file inside a gzip file is allowed to be one."""
+    twice = gzip.compress(GZ, mtime=0)
+
+    verdict = inspect(twice, extension=".csv.gz", block=block, encoded=True)
+
+    assert isinstance(verdict.problem, ContentError)
+    assert "packed once more" in str(verdict.problem)
+    assert inspect(twice, extension=".csv.gz", block=block).verified_by == "crc"
+    assert inspect(GZ, extension=".csv.gz", block=block, encoded=True).verified_by == "crc"
 
 
 def test_a_resumed_file_is_judged_as_a_whole() -> None:
