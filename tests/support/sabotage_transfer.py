@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
+import attrs
 import pytest
 from sabotage import protection
 
 from arena_async.errors import TransportError
-from arena_async.net import bodies
+from arena_async.net import bodies, session
 from arena_async.transfer import fetching, integrity, planning
 from arena_async.wire import decoding, ranges
+from arena_async.wire.contracts import BodyHead
 
 
 def _always(value: object) -> Callable[..., Any]:
@@ -78,3 +81,66 @@ def _(patch: pytest.MonkeyPatch) -> None:
 @protection("a size is a number of bytes or nothing")
 def _(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(decoding, "_is_size", _always(True))
+
+
+@protection("bodies are stored as they were sent")
+def _(patch: pytest.MonkeyPatch) -> None:
+    request = session._Wire._request
+
+    async def decoding_request(self: session._Wire, outgoing: session._Outgoing) -> Any:
+        return await request(self, attrs.evolve(outgoing, decode=True))
+
+    patch.setattr(session._Wire, "_request", decoding_request)
+
+
+@protection("an encoding that nobody asked for is refused")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(ranges, "is_encoded", _always(False))
+
+
+@protection("a gzip file that was packed once more is refused")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(integrity._GzipCheck, "_look_inside", _always(None))
+
+
+@protection("gzip content is followed to its last member")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(integrity._GzipCheck, "feed", _always(None))
+    patch.setattr(integrity._GzipCheck, "finish", _always(None))
+
+
+@protection("every member of a zip is read back")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(integrity._ZipCheck, "check", _always(True))
+
+
+@protection("the check sum of the server is compared")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(integrity.Inspector, "_wrong_md5", _always(None))
+
+
+@protection("a check sum of a range is not taken for one of the file")
+def _(patch: pytest.MonkeyPatch) -> None:
+    read = session._read_head
+
+    def believing(response: Any) -> BodyHead:
+        return attrs.evolve(read(response), md5=session._hexadecimal(response.headers.get("Content-MD5")))
+
+    patch.setattr(session, "_read_head", believing)
+
+
+@protection("a check sum that is none is not believed")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(session, "_hexadecimal", lambda text: text)
+    patch.setattr(integrity, "_is_md5", lambda text: text is not None)
+
+
+@protection("an answer that is no file is told by its first bytes")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(integrity, "_PAGE", re.compile(rb"(?!)"))
+    patch.setattr(integrity.Inspector, "_wrong_kind", _always(None))
+
+
+@protection("the check is chosen by the first bytes")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(integrity, "_MAGIC", ())
