@@ -109,10 +109,10 @@ class CentrePointClient:
         tenant = f"{origin(base_url)} {credentials.client_id}"
         asking = Asking(self._session, Directory(self._session).resolve)
         self.datasets = Datasets(asking, tenant=tenant, legacy=legacy)
-        self.day_files = DayFiles(self._session, tenant=tenant)
+        self.day_files = DayFiles(asking, tenant=tenant)
         places = Places()
-        self.raw_requests = RawRequests(self._session, tenant=tenant, places=places)
-        self.epoch_requests = EpochRequests(self._session, tenant=tenant, places=places)
+        self.raw_requests = RawRequests(asking, tenant=tenant, places=places)
+        self.epoch_requests = EpochRequests(asking, tenant=tenant, places=places)
         self.studies = Studies(asking)
         self.sites = Sites(asking)
         self.subjects = Subjects(asking)

@@ -36,9 +36,8 @@ from arena_async.errors import (
 )
 from arena_async.net.pager import Pager
 from arena_async.net.polling import wait_until
-from arena_async.net.session import Session
 from arena_async.options import PollPolicy
-from arena_async.providers.centrepoint.asking import ask
+from arena_async.providers.centrepoint.asking import Asking, ask
 from arena_async.providers.centrepoint.auth import DATA_RETRIEVAL
 from arena_async.providers.centrepoint.data_files import DataFileSet, list_data_files
 from arena_async.providers.centrepoint.entries import number, word
@@ -105,7 +104,7 @@ class _Requests:
 
     def __init__(
         self,
-        session: Session,
+        asking: Asking,
         *,
         tenant: str,
         places: Places | None = None,
@@ -113,7 +112,8 @@ class _Requests:
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self._session = session
+        self._asking = asking
+        self._session = asking.session
         self._tenant = tenant
         self._places = places or Places()
         self._sleep = sleep
@@ -323,7 +323,7 @@ class RawRequests(_Requests):
 
         Args:
             study: The number of the study.
-            subject: The number of the subject.
+            subject: The number of the subject, or its identifier as text.
             begin: The first moment (aware, or text with a timezone).
             end: The last moment.
             file_format: ``"csv"``, ``"avro"`` or ``"gt3x"``.
@@ -339,8 +339,8 @@ class RawRequests(_Requests):
         body = {
             "fileFormat": word(file_format),
             "studyId": number(study),
-            "subjectId": number(subject),
             **_span(begin, end),
+            "subjectId": await self._asking.resolve(study, subject),
         }
         return await self._start(body, policy)
 
@@ -373,7 +373,7 @@ class EpochRequests(_Requests):
 
         Args:
             study: The number of the study.
-            subject: The number of the subject.
+            subject: The number of the subject, or its identifier as text.
             begin: The first moment (aware, or text with a timezone).
             end: The last moment.
             monitor: The serial of the activity monitor.
@@ -395,7 +395,7 @@ class EpochRequests(_Requests):
             "includePartialEpochs": include_partial_epochs,
             "activityMonitorSerial": word(monitor),
             "studyId": number(study),
-            "subjectId": number(subject),
             **_span(begin, end),
+            "subjectId": await self._asking.resolve(study, subject),
         }
         return await self._start(body, policy)

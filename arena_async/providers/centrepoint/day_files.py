@@ -6,11 +6,10 @@ import logging
 import math
 from collections.abc import AsyncIterator, Callable, Collection
 from datetime import UTC, date, datetime
-from typing import Any
 
 from arena_async.errors import NotFoundError
 from arena_async.net.pager import Pager
-from arena_async.net.session import Session
+from arena_async.providers.centrepoint.asking import Asking
 from arena_async.providers.centrepoint.day_query import (
     DayQuery,
     day_file,
@@ -35,7 +34,7 @@ class DayFileSet:
     a page begin to end when it is listed. Its files have no size beforehand.
 
     Args:
-        session: What sends the requests.
+        asking: Asks for lists, and for the number of the subject where it is not known.
         query: Which files.
         tenant: Whose files they are: origin of the service and client.
         now: Gives the time (aware), to judge how long a link will live.
@@ -43,13 +42,13 @@ class DayFileSet:
 
     def __init__(
         self,
-        session: Session,
+        asking: Asking,
         query: DayQuery,
         *,
         tenant: str,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self._session = session
+        self._asking = asking
         self._query = query
         self._tenant = tenant
         self._now = now
@@ -71,7 +70,7 @@ class DayFileSet:
     @property
     def requests_sent(self) -> int:
         """Metered requests that the session has sent so far."""
-        return self._session.requests_sent
+        return self._asking.session.requests_sent
 
     def __aiter__(self) -> AsyncIterator[RemoteFile]:
         """
@@ -94,7 +93,7 @@ class DayFileSet:
             ApiError: Another refusal; ``transient`` says whether it may work later.
             TransportError: No usable answer came.
         """
-        return await open_link(self._session, file, offset=offset, validator=validator, now=self._now)
+        return await open_link(self._asking.session, file, offset=offset, validator=validator, now=self._now)
 
     async def find(self, keys: Collection[str]) -> list[RemoteFile]:
         """
@@ -103,9 +102,10 @@ class DayFileSet:
         Keys of one day, and those of one month, take one request. A key that is gone is missing from the answer.
         """
         named = set(keys)
-        read = (read_day_file_key(key, self._tenant, self._query) for key in named)
+        whole = await self._query.settled(self._asking)
+        read = (read_day_file_key(key, self._tenant, whole) for key in named)
         found: list[RemoteFile] = []
-        for query in narrowest(self._query, [name for name in read if name is not None]):
+        for query in narrowest(whole, [name for name in read if name is not None]):
             try:
                 async for page in self._pages_of(query):
                     found += [file for file in page.items if file.key in named]
@@ -126,11 +126,7 @@ class DayFileSet:
 
     def _pages_of(self, query: DayQuery) -> AsyncIterator[Page]:
         """List page by page, as entries."""
-
-        def entry(item: Any) -> RemoteFile:
-            return day_file(query.read(item), tenant=self._tenant, now=self._now())
-
-        return query.pager(self._session, entry).pages()
+        return query.pager(self._asking, lambda row: day_file(row, tenant=self._tenant, now=self._now())).pages()
 
     def _note(self, page: Page) -> None:
         """Remember how long the list is, and say what an empty one means."""
@@ -150,12 +146,12 @@ class DayFiles:
     They are the way to raw data that the vendor recommends.
 
     Args:
-        session: What sends the requests.
+        asking: Asks for lists.
         tenant: Whose files they are: origin of the service and client.
     """
 
-    def __init__(self, session: Session, *, tenant: str) -> None:
-        self._session = session
+    def __init__(self, asking: Asking, *, tenant: str) -> None:
+        self._asking = asking
         self._tenant = tenant
 
     def search(
@@ -176,7 +172,7 @@ class DayFiles:
 
         Args:
             study: The number of the study.
-            subject: The number of the subject.
+            subject: The number of the subject, or its identifier as text.
             category: One of :data:`CATEGORIES`, or another that the service knows.
             first_day: From this day on: a date, or text like ``2021-01-01``.
             last_day: Up to this day, itself included.
@@ -201,7 +197,7 @@ class DayFiles:
             day=day,
             file_format=file_format,
         )
-        return query.pager(self._session, query.read)
+        return query.pager(self._asking, lambda row: row)
 
     def files(
         self,
@@ -233,4 +229,4 @@ class DayFiles:
             day=day,
             file_format=file_format,
         )
-        return DayFileSet(self._session, query, tenant=self._tenant)
+        return DayFileSet(self._asking, query, tenant=self._tenant)

@@ -5,21 +5,22 @@ from __future__ import annotations
 import calendar
 import math
 from collections.abc import Callable, Iterable
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Any, TypeVar
 from urllib.parse import quote
 
 import attrs
 
-from arena_async.errors import ConfigurationError, DecodeError, ListingError
-from arena_async.net.pager import Pager
-from arena_async.net.session import Session
+from arena_async.errors import ConfigurationError, DecodeError
+from arena_async.net.pager import Pager, Question
+from arena_async.providers.centrepoint.asking import Asking, Match, is_same, read_rows
 from arena_async.providers.centrepoint.auth import DATA_ACCESS
 from arena_async.providers.centrepoint.dialect import LARGEST_PAGE, list_shape
 from arena_async.providers.centrepoint.entries import (
     SERVICE,
     extension_for,
     join_key,
+    named_subject,
     number,
     split_key,
     word,
@@ -27,7 +28,6 @@ from arena_async.providers.centrepoint.entries import (
 from arena_async.providers.centrepoint.links import sign
 from arena_async.providers.centrepoint.models import DayFile
 from arena_async.wire.contracts import RemoteFile
-from arena_async.wire.decoding import decode
 from arena_async.wire.messages import Request, join_path, printable
 
 __all__ = ["CATEGORIES", "DayQuery", "day_file", "day_file_key", "narrowest", "read_day_file_key"]
@@ -47,6 +47,7 @@ CATEGORIES = (
 
 _KIND = "day-file"
 _DAYS_OF_A_YEAR = 366
+_SLACK = timedelta(days=1)
 
 # The name is part of it: nothing says that a day is never listed in two versions while it is rebuilt.
 _SHAPE = list_shape("date", "fileFormat", "fileName")
@@ -109,7 +110,7 @@ class DayQuery:
 
     Args:
         study: The number of the study.
-        subject: The number of the subject.
+        subject: The number of the subject, or its identifier as text.
         category: The category, in any case: one of :data:`CATEGORIES`, or another that the service knows.
         first_day: The first day, itself included.
         last_day: The last day, itself included.
@@ -123,7 +124,7 @@ class DayQuery:
     """
 
     study: int = attrs.field(converter=number)
-    subject: int = attrs.field(converter=number)
+    subject: int | str = attrs.field(converter=named_subject)
     category: str = attrs.field(converter=_category)
     first_day: date | None = attrs.field(default=None, converter=attrs.converters.optional(_day))
     last_day: date | None = attrs.field(default=None, converter=attrs.converters.optional(_day))
@@ -163,8 +164,9 @@ class DayQuery:
             "format": self.file_format,
         }
         narrowed = "".join(f"/{name}-{value}" for name, value in words.items() if value)
-        category = quote(self.category, safe="")
-        return f"{SERVICE}/day-files/study-{self.study}/subject-{self.subject}/{category}{narrowed}"
+        # Digits may be the number of one subject and the identifier of another.
+        subject = f"-{self.subject}" if isinstance(self.subject, int) else f"={quote(self.subject, safe='')}"
+        return f"{SERVICE}/day-files/study-{self.study}/subject{subject}/{quote(self.category, safe='')}{narrowed}"
 
     @property
     def dates(self) -> str:
@@ -174,7 +176,7 @@ class DayQuery:
 
     @property
     def request(self) -> Request:
-        """The request for the list, page aside."""
+        """The request for the list, page aside. With an identifier for a subject it can only be shown."""
         path = join_path(
             "/dataaccess/v3/files/studies/{study}/subjects/{subject}/{category}",
             study=self.study,
@@ -193,12 +195,16 @@ class DayQuery:
         return Request(method="GET", path=path, params=params, scope=DATA_ACCESS)
 
     def holds(self, day: str, file_format: str) -> bool:
-        """Say whether files of this day and format are among those asked for."""
+        """
+        Say whether files of this day and format are among those asked for.
+
+        A day beside the range passes: the page does not say in which timezone the range begins.
+        """
         return (
             self.file_format in (None, _named(file_format))
             and (not self.dates or day == self.dates or day.startswith(f"{self.dates}-"))
-            and (self.first_day is None or day >= self.first_day.isoformat())
-            and (self.last_day is None or day <= self.last_day.isoformat())
+            and (self.first_day is None or date.fromisoformat(day) >= self.first_day - _SLACK)
+            and (self.last_day is None or date.fromisoformat(day) <= self.last_day + _SLACK)
         )
 
     def read(self, item: Any) -> DayFile:
@@ -207,36 +213,70 @@ class DayQuery:
 
         Raises:
             DecodeError: It is no day file, or does not say of which day it is.
-            ListingError: It is of another study, subject, category, day or format: what was asked for was ignored.
+            ListingError: It is of another study, subject, category, day or format: what was asked for was overlooked.
         """
         line = self.request.line
-        row = decode(item, DayFile, request=line)
-        if not row.day:
-            raise DecodeError(
-                f"{line}: a file is listed whose date is {printable(repr(row.date_text), most=60)}, which is no day. "
-                "Nothing of the list was used; ask ActiGraph about it.",
-                problems=("$.date: is no day",),
-                request=line,
-            )
-        whose = (row.study_id, row.subject_id, row.data_category.casefold())
-        if whose == (self.study, self.subject, self.category) and self.holds(row.day, row.file_format):
+        row: DayFile = read_rows(DayFile, line, self._matches)(item)
+        if row.day:
             return row
-        came = f"study {row.study_id}, subject {row.subject_id}, {row.data_category}, {row.day}, {row.file_format}"
-        raise ListingError(
-            f"{line}: asked for {printable(self.scope)}, got a file of {printable(came)}. The service ignores what was "
-            "asked for, and its answer was not used. List without filters, or by year or month.",
+        raise DecodeError(
+            f"{line}: a file is listed whose date is {printable(repr(row.date_text), most=60)}, which is no day. "
+            "Nothing of the list was used; ask ActiGraph about it.",
+            problems=("$.date: is no day",),
             request=line,
         )
 
-    def pager(self, session: Session, read: Callable[[Any], T]) -> Pager[T]:
+    @property
+    def _matches(self) -> list[Match]:
+        """What every row must show."""
+        return [
+            is_same("studyId", self.study, lambda row: row.study_id),
+            is_same("subjectId", self.subject, lambda row: row.subject_id),
+            is_same("dataCategory", self.category, lambda row: row.data_category),
+            Match(
+                asked=self.scope,
+                holds=lambda row: not row.day or self.holds(row.day, row.file_format),
+                shown=lambda row: f"{row.day} as {_named(row.file_format)}",
+            ),
+        ]
+
+    async def settled(self, asking: Asking) -> DayQuery:
         """
-        Give the list.
+        Give the same query with the number of the subject.
+
+        Raises:
+            NotFoundError: No subject of the study has this identifier.
+            ConfigurationError: Several have it.
+        """
+        if isinstance(self.subject, int):
+            return self
+        return attrs.evolve(self, subject=await asking.resolve(self.study, self.subject))
+
+    def pager(self, asking: Asking, make: Callable[[DayFile], T]) -> Pager[T]:
+        """
+        Give the list, one page at a time: links begin to end when their page is listed.
 
         Args:
-            session: What sends the requests.
-            read: What a row becomes; :meth:`read` where nothing else is wanted.
+            asking: Asks for it, and for the number of the subject where that is not known.
+            make: What becomes of a row.
         """
-        return Pager(session, self.request, _SHAPE, read)
+
+        def question(query: DayQuery) -> Question[T]:
+            return Question(request=query.request, read=lambda item: make(query.read(item)))
+
+        async def settle() -> Question[T]:
+            return question(await self.settled(asking))
+
+        return Pager(
+            asking.session,
+            self.request,
+            _SHAPE,
+            question(self).read,
+            ahead=1,
+            settle=settle,
+            # Where the name of the category may be a mistake, "not found" stays an error.
+            empty_if=asking.belongs_to(self.study, self.subject) if self.category in CATEGORIES else None,
+        )
 
 
 def _named(file_format: str) -> str:

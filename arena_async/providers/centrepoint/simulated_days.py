@@ -96,6 +96,8 @@ class DayShelf:
         self.days = [first_day + timedelta(days=number) for number in range(days)]
         self.size = size
         self.zipped = zipped
+        #: Whether a list without rows is a 404, as the pages leave it open.
+        self.empty_is_missing = False
         self._world = world
         self._versions: dict[DayKey, int] = {}
         self._renamed: dict[DayKey, int] = {}
@@ -151,6 +153,8 @@ class DayShelf:
         found = self.keys(int(call.vars["subject"]), category)
         if not self._world.filters_ignored:
             found = [key for key in found if _asked_for(key, call.query, call.vars)]
+        if self.empty_is_missing and not found:
+            raise Refusal(plain_text(404, "No data files were found."))
         return found[::-1] if call.query.get("sortOrder", "asc").lower() == "desc" else found
 
     def _show(self, key: DayKey) -> dict[str, Any]:
