@@ -140,6 +140,11 @@ class UploadedFile:
     read: Callable[[], AsyncIterator[bytes]] = attrs.field(repr=False, eq=False)
 
 
+def _several(files: Iterable[UploadedFile]) -> tuple[UploadedFile, ...]:
+    """Take files in any kind of list."""
+    return tuple(files)
+
+
 @attrs.frozen(kw_only=True)
 class Upload:
     """
@@ -151,7 +156,7 @@ class Upload:
     """
 
     fields: tuple[tuple[str, str], ...] = attrs.field(default=(), converter=_pairs, repr=False)
-    files: tuple[UploadedFile, ...] = attrs.field(default=(), converter=tuple)
+    files: tuple[UploadedFile, ...] = attrs.field(default=(), converter=_several)
 
 
 @attrs.frozen(kw_only=True)
