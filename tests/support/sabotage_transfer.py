@@ -15,6 +15,7 @@ from arena_async.net import bodies, session
 from arena_async.transfer import fetching, integrity, planning
 from arena_async.wire import decoding, ranges
 from arena_async.wire.contracts import BodyHead
+from arena_async.wire.ranges import HeadVerdict, Held, Step
 
 
 def _always(value: object) -> Callable[..., Any]:
@@ -144,3 +145,63 @@ def _(patch: pytest.MonkeyPatch) -> None:
 @protection("the check is chosen by the first bytes")
 def _(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(integrity, "_MAGIC", ())
+
+
+@protection("a whole answer to a range begins anew")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(ranges, "_judge_range", _always(HeadVerdict(step=Step.APPEND, reason="")))
+
+
+@protection("a host without ranges is asked for one only once")
+def _(patch: pytest.MonkeyPatch) -> None:
+    def held(self: fetching._Journey) -> Held:
+        return Held(offset=self.end, validator=self.validator, total=self.total)
+
+    patch.setattr(fetching._Journey, "held", held)
+
+
+@protection("the start of a range is checked")
+def _(patch: pytest.MonkeyPatch) -> None:
+    judge = ranges._judge_range
+
+    def believing(head: BodyHead, held: Held, expected: int | None) -> HeadVerdict:
+        return judge(attrs.evolve(head, offset=held.offset, length=None), held, expected)
+
+    patch.setattr(ranges, "_judge_range", believing)
+
+
+@protection("a range has to belong to the same file")
+def _(patch: pytest.MonkeyPatch) -> None:
+    judge = ranges._judge_range
+
+    def believing(head: BodyHead, held: Held, expected: int | None) -> HeadVerdict:
+        return judge(attrs.evolve(head, etag=held.validator, total=held.total), held, expected)
+
+    patch.setattr(ranges, "_judge_range", believing)
+
+
+@protection("a slice is told by its Content-Range")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(session, "read_content_range", _always(None))
+
+
+@protection("only what says where it belongs is written")
+def _(patch: pytest.MonkeyPatch) -> None:
+    judge = ranges.judge_head
+
+    def believing(head: BodyHead, held: Held, *, expected: int | None, gzipped: bool) -> HeadVerdict:
+        if head.status == 206:
+            return HeadVerdict(step=Step.APPEND, reason="")
+        return judge(head, held, expected=expected, gzipped=gzipped)
+
+    patch.setattr(fetching, "judge_head", believing)
+
+
+@protection("a file is begun anew twice at the most")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(planning, "MOST_RESTARTS", 20)
+
+
+@protection("a refused precondition means another file")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(ranges, "_judge_refusal", _always(HeadVerdict(step=Step.COMPLETE, reason="")))
