@@ -34,6 +34,7 @@ from arena_async.providers.centrepoint.links import read_refusal
 from arena_async.transfer.events import Report
 from arena_async.transfer.mirror import Mirror
 from arena_async.transfer.pool import Downloader
+from arena_async.transfer.storage import FileSystem
 from arena_async.wire.contracts import FileSet, OpenedFile, Price, RemoteFile
 from arena_async.wire.messages import Request, Secret
 from arena_async.wire.quota import SlidingWindow
@@ -208,6 +209,7 @@ async def bring(
     hours: Hours | None = None,
     remember: bool = False,
     flush_unit: int = 64 * KIB,
+    disk: FileSystem | None = None,
     random: Callable[[], float] = lambda: 0.5,
     prepare: Callable[[Downloader | Mirror], Awaitable[object] | None] = lambda _: None,
     **options: Any,
@@ -221,6 +223,7 @@ async def bring(
         hours: Where time comes from; None for one that is thrown away, so that no wait takes time.
         remember: By a mirror and not by a downloader.
         flush_unit: Bytes after which what came is made safe, so that a later run may go on from there.
+        disk: The file system to work on, or None for the real one.
         random: Chance.
         prepare: Called with the downloader or mirror before it starts.
         options: Those of :class:`TransferOptions`; small chunks and two workers unless said otherwise.
@@ -228,10 +231,10 @@ async def bring(
     time = hours or Hours()
     engine = Mirror if remember else Downloader
     found = TransferOptions(**{"chunk_size": 64 * KIB, "workers": 2, **options})
-    async with engine(
-        world.root, options=found, observer=world.observe, clock=time.clock, sleep=time.sleep, random=random
-    ) as running:
-        running._destination.storage.flush_unit = flush_unit
+    made = engine(world.root, options=found, observer=world.observe, clock=time.clock, sleep=time.sleep, random=random)
+    made._destination.storage.flush_unit = flush_unit
+    made._destination.storage.files = disk or FileSystem()
+    async with made as running:
         prepared = prepare(running)
         if prepared is not None:
             await prepared
