@@ -727,18 +727,32 @@ class Session:
         return credential
 
     async def _log_out(self, credential: Credential) -> None:
-        """End a session of the service, once and whatever comes of it: the credential is thrown away in any case."""
+        """
+        End a session of the service, once and whatever comes of it: the credential is thrown away in any case.
+
+        Where it counts, it is not worth a request of the reserve, nor waiting for.
+        """
         request = self._auth.logout(credential)
         if request is None:
             return
-        trial = _Trial(request.line, held=Held(credential, generation=0, since=0.0, touched=0.0))
+        trial = _Trial(request.line, metered=request.metered)
+        trial.held = Held(credential, generation=0, since=0.0, touched=0.0)
         headers = self._outgoing_headers(request, trial, {"Accept-Encoding": "gzip"}, ours=True, first=True)
         outgoing = _Outgoing(request.method, self._url(request), headers, _body(request, headers), trial, decode=True)
+        told: Headers | None = None
         try:
+            if trial.metered:
+                answer = self._gate.reserve(self._moment())
+                if isinstance(answer, Hold) and answer.parked:
+                    return
+                trial.ticket = answer if isinstance(answer, Ticket) else None
             response = await self._wire.open(outgoing, _CLOSING_SECONDS)
+            told = Headers(response.headers.items())
             await self._wire.read(response, largest=_LARGEST_REFUSAL, line=request.line)
         except ArenaAsyncError as error:
             _LOG.info("%s The session ends by itself later.", error)
+        finally:
+            self._settle(trial, told)
 
     # Life
 

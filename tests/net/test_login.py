@@ -22,8 +22,9 @@ from arena_async.errors import (
     UnsafeUrlError,
 )
 from arena_async.options import RetryPolicy
+from arena_async.wire.contracts import Credential
 from arena_async.wire.messages import Request
-from arena_async.wire.quota import SlidingWindow
+from arena_async.wire.quota import DailyAllowance, SlidingWindow
 
 THINGS = Request(method="GET", path="/things")
 
@@ -357,6 +358,26 @@ async def test_a_logout_that_hangs_is_given_up(service: Service, monkeypatch: py
     await session.send(THINGS)
     async with asyncio.timeout(2):
         await session.aclose()
+
+
+class CountedLogout(PlainAuth):
+    """Its logout counts against the allowance."""
+
+    def logout(self, credential: Credential) -> Request | None:
+        return Request(method="PUT", path="/logout")
+
+
+@pytest.mark.parametrize(("remaining", "sent"), [("11", ["GET /things", "PUT /logout"]), ("10", ["GET /things"])])
+async def test_a_logout_that_counts_is_booked_and_never_taken_from_the_reserve(
+    service: Service, remaining: str, sent: list[str]
+) -> None:
+    """QU03: a session that nobody ends is over by itself; a request of the reserve is somebody else's."""
+    service.server.on("GET", "/things", json_reply({}, headers={"X-Remaining": remaining}))
+    session = new_session(service.server.base_url, auth=CountedLogout(), gate=DailyAllowance(reserve=10))
+    await session.send(THINGS)
+    await session.aclose()
+    assert service.server.lines() == ["POST /login", *sent]
+    assert session.requests_sent == len(sent)
 
 
 async def test_a_session_that_was_taken_away_is_not_logged_out(service: Service) -> None:

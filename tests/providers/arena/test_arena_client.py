@@ -36,7 +36,7 @@ async def test_the_user_is_logged_in_with_the_first_request_and_out_at_the_end()
         assert {seen.header("Arena-Usage-Reason") for seen in server.requests} == {"Everyroad Sync/2.1 nightly"}
         assert {seen.header("content-type") for seen in server.requests} == {"application/json"}
         assert server.requests[-1].header("arena_session_id") == "ML4nT3dS3ss10n1dOfAnArenaUser"
-        assert arena.session.requests_sent == 2
+        assert arena.session.requests_sent == 3
 
 
 async def test_a_client_that_was_never_used_sends_nothing_at_its_end() -> None:
