@@ -27,7 +27,7 @@ from typing import Any, Final, Literal, Self
 
 import attrs
 
-__all__ = ["RawServer", "Reply", "Seen", "json_reply", "reply", "unused_port"]
+__all__ = ["Answer", "RawServer", "Reply", "Seen", "json_reply", "reply", "unused_port"]
 
 #: Announce what the body really has.
 RIGHT: Final = "right"
@@ -90,6 +90,7 @@ class Reply:
         length: What ``Content-Length`` says: ``"right"``, a number (a lie), or None for no such header.
         chunked: Chunked framing, in chunks of ``piece`` bytes.
         piece: Bytes of one chunk, and of one write when ``between`` is set.
+        times: Send the body so many times over, so that it may be larger than memory.
         cut: Stop after so many bytes of the body and end the connection.
         reset: End it with RST where it is cut or closed, and not with FIN.
         stall: After the body, or the part up to ``cut``, keep the connection open for ever and send nothing more.
@@ -108,6 +109,7 @@ class Reply:
     length: int | Literal["right"] | None = RIGHT
     chunked: bool = False
     piece: int = 7001
+    times: int = 1
     cut: int | None = None
     reset: bool = False
     stall: bool = False
@@ -131,7 +133,8 @@ class Reply:
         if self.chunked:
             pairs.append(("Transfer-Encoding", "chunked"))
         elif self.length is not None and "content-length" not in given and self.status not in (204, 304):
-            pairs.append(("Content-Length", str(len(self.body) if self.length == RIGHT else self.length)))
+            length = len(self.body) * self.times if self.length == RIGHT else self.length
+            pairs.append(("Content-Length", str(length)))
         if self.close and "connection" not in given:
             pairs.append(("Connection", "close"))
         lines = [f"{self.version} {self.status} Said", *(f"{name}: {value}" for name, value in pairs), "", ""]
@@ -141,7 +144,7 @@ class Reply:
         """Cut what is to be sent of the body into pieces, chunk framing included."""
         body = self.body if self.cut is None else self.body[: self.cut]
         size = self.piece if self.chunked or self.between else max(len(body), 1)
-        for at in range(0, len(body), size):
+        for at in (at for _ in range(self.times) for at in range(0, len(body), size)):
             part = body[at : at + size]
             yield b"%x\r\n%s\r\n" % (len(part), part) if self.chunked else part
         if self.chunked and self.cut is None and not self.stall:

@@ -1,0 +1,168 @@
+"""How the protections of the rows about sessions, allowances and pages are taken away."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import types
+from datetime import timedelta
+from typing import Any
+
+import aiohttp
+import pytest
+from sabotage import protection
+
+from arena_async.net import login as logins
+from arena_async.net import session as sessions
+from arena_async.net.login import SharedLogin
+from arena_async.net.session import Session
+from arena_async.providers.arena import auth as arena_auth
+from arena_async.providers.arena import dialect as arena_dialect
+from arena_async.providers.arena.auth import PasswordAuth
+from arena_async.providers.arena.dialect import ArenaDialect
+from arena_async.wire.contracts import Credential
+from arena_async.wire.decoding import parse_json
+from arena_async.wire.messages import Secret
+
+# --- logins -----------------------------------------------------------------------------------------------------------
+
+
+class _Forgotten:
+    """An attribute that never holds what is put into it."""
+
+    def __get__(self, owner: object, kind: type | None = None) -> None:
+        return None
+
+    def __set__(self, owner: object, value: object) -> None:
+        pass
+
+
+@protection("one login serves everybody who waits")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(SharedLogin, "_outcome", _Forgotten(), raising=False)
+
+
+@protection("a rejection counts against the session it was sent with")
+def _(patch: pytest.MonkeyPatch) -> None:
+    given = SharedLogin.rejected
+
+    def whichever(self: SharedLogin, held: Any, error: Any) -> Any:
+        return given(self, self._current or held, error)
+
+    patch.setattr(SharedLogin, "rejected", whichever)
+
+
+@protection("a refused login is not tried again for a while")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(SharedLogin, "_refuse_for_a_while", lambda _: None)
+
+
+@protection("an account that is locked for five minutes is left alone for as long")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(arena_dialect, "_LOCKED_FOR", timedelta(0))
+
+
+@protection("a session id that cannot be sent is never sent")
+def _(patch: pytest.MonkeyPatch) -> None:
+    def believing(_: PasswordAuth, response: Any) -> Credential:
+        value = str(parse_json(response.body).get("arenaSessionId"))
+        return Credential(headers=(("arena_session_id", Secret(value)),))
+
+    patch.setattr(PasswordAuth, "read_login", believing)
+    patch.setattr(sessions, "check_credential", lambda credential, **_: credential)
+
+
+@protection("the workspace a login lands in is compared with the one asked for")
+def _(patch: pytest.MonkeyPatch) -> None:
+    given = arena_auth.decode
+
+    def of_no_workspace(*args: Any, **kwargs: Any) -> Any:
+        answer = given(*args, **kwargs)
+        object.__setattr__(answer, "workspace_id", None)
+        return answer
+
+    patch.setattr(arena_auth, "decode", of_no_workspace)
+
+
+@protection("a login has a budget of its own")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(sessions, "_LOGIN_ATTEMPTS", 100)
+
+
+@protection("a new session that is rejected at once is the end of it")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(logins, "_PATIENCE", -1.0)
+
+
+@protection("a refusal for lack of permission has nothing to do with the session")
+def _(patch: pytest.MonkeyPatch) -> None:
+    given = ArenaDialect.read_error
+
+    def suspicious(self: ArenaDialect, request: Any, response: Any) -> Any:
+        error = given(self, request, response)
+        error.stale_login = error.stale_login or response.status == 403
+        return error
+
+    patch.setattr(ArenaDialect, "read_error", suspicious)
+
+
+@protection("what goes wrong with a logout stays there")
+def _(patch: pytest.MonkeyPatch) -> None:
+    class NeverRaisedError(Exception):
+        pass
+
+    given = Session._log_out
+
+    async def loud(self: Session, credential: Credential) -> None:
+        with pytest.MonkeyPatch.context() as within:
+            within.setattr(sessions, "ArenaAsyncError", NeverRaisedError)
+            await given(self, credential)
+
+    patch.setattr(Session, "_log_out", loud)
+
+
+@protection("closing takes a few seconds at the most")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(sessions, "_CLOSING_SECONDS", 1e6)
+
+
+@protection("a session that was taken away is not logged out")
+def _(patch: pytest.MonkeyPatch) -> None:
+    given = SharedLogin.rejected
+
+    def keeping(self: SharedLogin, held: Any, error: Any) -> Any:
+        found = given(self, held, error)
+        self._last = held  # type: ignore[attr-defined]
+        return found
+
+    async def finish(self: SharedLogin) -> None:
+        await self._log_out(self._last.credential)  # type: ignore[attr-defined]
+
+    patch.setattr(SharedLogin, "rejected", keeping)
+    patch.setattr(SharedLogin, "finish", finish)
+
+
+@protection("closing waits for a login that is under way")
+def _(patch: pytest.MonkeyPatch) -> None:
+    async def impatient(self: SharedLogin) -> None:
+        self.abandon()
+
+    patch.setattr(SharedLogin, "finish", impatient)
+
+
+@protection("a login belongs to none of those who wait for it")
+def _(patch: pytest.MonkeyPatch) -> None:
+    unshielded = types.ModuleType("asyncio")
+    vars(unshielded).update(vars(asyncio), shield=lambda future: future)
+    patch.setattr(logins, "asyncio", unshielded)
+
+
+@protection("a redirect of a login is not followed")
+def _(patch: pytest.MonkeyPatch) -> None:
+    given = aiohttp.ClientSession._request
+
+    @functools.wraps(given)
+    async def following(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return await given(self, *args, **{**kwargs, "allow_redirects": True})
+
+    patch.setattr(aiohttp.ClientSession, "_request", following)

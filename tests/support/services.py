@@ -1,0 +1,306 @@
+"""
+Both services as scripts on a `RawServer`, and the real clients that talk to them, with a row's secrets planted.
+
+::
+
+    async def test_something(world: World) -> None:
+        async with RawServer() as server:
+            service = ArenaScript(world, server)
+            service.on("GET", "/extracts/E", json_reply({"guid": "E"}))
+            async with service.client() as arena:
+                await arena.extracts.get("E")
+        assert server.lines() == ["POST /v1/login", "GET /v1/extracts/E", "PUT /v1/logout"]
+
+Sessions and tokens are numbered and hold the planted secret; only the living ones are accepted. What a script counts is
+compared with what the clients booked when the row is over (I5).
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import parse_qs
+
+import attrs
+from matrix import World
+from scripted import Answer, RawServer, Reply, Seen, json_reply, reply
+from session_files import Hours
+
+from arena_async.net.session import Session
+from arena_async.options import RetryPolicy
+from arena_async.providers.arena import ArenaClient, ArenaCredentials
+from arena_async.providers.arena.auth import PasswordAuth
+from arena_async.providers.arena.dialect import ArenaDialect
+from arena_async.providers.centrepoint import CentrePointClient, CentrePointCredentials
+from arena_async.providers.centrepoint.auth import CentrePointAuth
+from arena_async.providers.centrepoint.dialect import CentrePointDialect
+from arena_async.wire.messages import Secret
+from arena_async.wire.quota import DailyAllowance, OnExhausted, SlidingWindow
+
+__all__ = ["EAGER", "RESET", "ArenaScript", "CentrePointScript", "arena_error", "asked", "page", "studies", "under"]
+
+#: Tries again at once, so that no row waits.
+EAGER = RetryPolicy(wait_initial=0, wait_jitter=0)
+#: When the allowance starts anew, in the vendor's own shape: 2036-05-02 21:22:13 UTC.
+RESET = "Fri, 02-May-2036 14:22:13 GMT-0700 (PDT)"
+WORKSPACE = 896256783
+
+
+def under(hours: Hours) -> dict[str, Any]:
+    """Give the options that let a session live on a time of the test's own."""
+    return {"clock": hours.clock, "sleep": hours.sleep, "now": hours.now}
+
+
+def asked(seen: Seen) -> tuple[int, int]:
+    """Give the offset and the limit that a request asks for."""
+    query = parse_qs(seen.query)
+    return int(query["offset"][0]), int(query["limit"][0])
+
+
+def page(rows: Iterable[object], *, count: object = None) -> Reply:
+    """Answer with a page of Arena; ``count`` is the number of its rows unless it is given."""
+    found = list(rows)
+    return json_reply({"count": len(found) if count is None else count, "results": found})
+
+
+def arena_error(status: int, code: int, message: str = "No.", **how: Any) -> Reply:
+    """Refuse as Arena does."""
+    return json_reply({"status": status, "errors": [{"code": code, "message": message}]}, status, **how)
+
+
+def studies(
+    numbers: Iterable[int], *, total: object, offset: int | None = None, limit: int | None = None, **more: Any
+) -> Reply:
+    """Answer with a page of CentrePoint studies; what it says of itself beside the total is left out where None."""
+    echoes = {"offset": offset, "limit": limit}
+    said = {name: value for name, value in echoes.items() if value is not None}
+    items = [{"id": number, "name": f"Study {number}"} for number in numbers]
+    return json_reply({"items": items, "totalCount": total, **said, **more})
+
+
+class _Script:
+    """What both scripts share: answers for whoever has the credential that lives, and sessions whose books are kept."""
+
+    def __init__(self, world: World, server: RawServer) -> None:
+        self.world = world
+        self.server = server
+        self.sessions: list[Session] = []
+        world.counted(server=self.metered, client=lambda: sum(session.requests_sent for session in self.sessions))
+
+    def metered(self) -> int:
+        """Requests that count by the rules of the service."""
+        raise NotImplementedError
+
+    def welcomes(self, seen: Seen) -> bool:
+        """Whether a request carries a credential that lives."""
+        raise NotImplementedError
+
+    def finish(self, answer: Reply) -> Reply:
+        """Add what stands on every answer."""
+        return answer
+
+    def guarded(self, answers: tuple[Answer, ...]) -> Callable[[Seen], Any]:
+        """Give the answers one after the other, and 401 to strangers; the last one repeats."""
+        waiting = list(answers)
+
+        async def answer(seen: Seen) -> Reply:
+            if not self.welcomes(seen):
+                return self.finish(reply(401))
+            found: Any = waiting.pop(0) if len(waiting) > 1 else waiting[0]
+            found = found(seen) if callable(found) else found
+            return self.finish(await found if inspect.isawaitable(found) else found)
+
+        return answer
+
+
+class ArenaScript(_Script):
+    """
+    Arena: one session of the user lives at a time, and every answer says what is left of the day.
+
+    Attributes:
+        logins: Sessions that were given out.
+        alive: The session that is accepted; set it to "" to let it die.
+        remaining: What the next answer will say is left, before it is counted; None for no such header.
+    """
+
+    def __init__(self, world: World, server: RawServer, *, remaining: int | None = 9000) -> None:
+        super().__init__(world, server)
+        self.logins = 0
+        self.alive = ""
+        self.remaining = remaining
+        server.on("POST", "/v1/login", self.log_in)
+        server.on("PUT", "/v1/logout", lambda _: self.finish(reply()))
+
+    def metered(self) -> int:
+        return sum(seen.path.startswith("/v1/") and seen.path != "/v1/login" for seen in self.server.requests)
+
+    def log_in(self, seen: Seen) -> Reply:
+        """Give out the next session."""
+        if seen.json["password"] != self.world.secrets["password"]:
+            return arena_error(400, 4001)
+        self.logins += 1
+        self.alive = self.session_id(self.logins)
+        return json_reply({"arenaSessionId": self.alive, "workspaceId": WORKSPACE, "workspaceRequestLimit": 10_000})
+
+    def session_id(self, number: int) -> str:
+        """Give the id of a session that was given out, counted from 1."""
+        return f"{self.world.secrets['session']}-{number}"
+
+    def sent_with(self, pattern: str = "/v1/*") -> list[int]:
+        """Give the number of the session that each request for a path carried; 0 for none."""
+        given = [seen for seen in self.server.requests if seen.line in self.server.lines(f"* {pattern}")]
+        return [int((seen.header("arena_session_id") or "-0").rpartition("-")[2]) for seen in given]
+
+    def welcomes(self, seen: Seen) -> bool:
+        return seen.header("arena_session_id") == self.alive != ""
+
+    def finish(self, answer: Reply) -> Reply:
+        """Say what is left, unless the answer says it itself."""
+        named = {name.lower() for name, _ in answer.headers}
+        if self.remaining is None or "x-arena-requests-remaining" in named:
+            return answer
+        self.remaining = max(self.remaining - 1, 0)
+        headers = (("X-Arena-Requests-Remaining", str(self.remaining)), ("X-Arena-Next-Request-Limit-Reset", RESET))
+        return attrs.evolve(answer, headers=answer.headers + headers)
+
+    def on(self, method: str, path: str, *answers: Answer) -> None:
+        """Answer requests below the API, one after the other; the last answer repeats."""
+        self.server.on(method, f"/v1{path}", self.guarded(answers))
+
+    def extracts(self, count: int, *, counted: Callable[[int], object] = lambda rows: rows) -> None:
+        """Serve a list of so many extracts that honours offset and limit; ``counted`` makes its count of the rows."""
+
+        def answer(seen: Seen) -> Reply:
+            offset, limit = asked(seen)
+            rows = [{"guid": f"G{number}"} for number in range(offset, min(offset + limit, count))]
+            return page(rows, count=counted(len(rows)))
+
+        self.on("GET", "/extracts", answer)
+
+    @asynccontextmanager
+    async def client(self, **options: Any) -> AsyncIterator[ArenaClient]:
+        """Give a client that never waits before it tries again."""
+        credentials = ArenaCredentials("robot@example.com", self.world.secrets["password"])
+        options = {"retry": EAGER, **options}
+        async with ArenaClient(credentials, base_url=f"{self.server.base_url}/v1", **options) as client:
+            self.sessions.append(client.session)
+            self.world.saw(client)
+            yield client
+
+    @asynccontextmanager
+    async def session(
+        self,
+        hours: Hours,
+        *,
+        reserve: int = 0,
+        on_exhausted: OnExhausted = "stop",
+        workspace_id: int | None = None,
+        **options: Any,
+    ) -> AsyncIterator[Session]:
+        """Give what such a client is made of, on a time of the test's own."""
+        dialect = ArenaDialect(now=hours.now)
+        credentials = ArenaCredentials("robot@example.com", self.world.secrets["password"])
+        session = Session(
+            PasswordAuth(credentials=credentials, dialect=dialect, workspace_id=workspace_id),
+            dialect,
+            DailyAllowance(reserve=reserve, on_exhausted=on_exhausted),
+            base_url=f"{self.server.base_url}/v1",
+            **{**under(hours), **options},
+        )
+        self.sessions.append(session)
+        try:
+            yield session
+        finally:
+            await session.aclose()
+
+
+class CentrePointScript(_Script):
+    """
+    CentrePoint with its token endpoint on one server: a token per scope and login, and each lives until it is killed.
+
+    Attributes:
+        scopes: The scope of each token that was given out, in order.
+        alive: The tokens that are accepted.
+        expires_in: What the answer to a login says, or None for nothing.
+    """
+
+    TOKENS = "/connect/token"
+
+    def __init__(self, world: World, server: RawServer) -> None:
+        super().__init__(world, server)
+        self.scopes: list[str] = []
+        self.alive: set[str] = set()
+        self.expires_in: object = 3600
+        server.on("POST", self.TOKENS, self.log_in)
+
+    def metered(self) -> int:
+        return sum(seen.path != self.TOKENS for seen in self.server.requests)
+
+    def log_in(self, seen: Seen) -> Reply:
+        """Give out the next token."""
+        form = parse_qs(seen.body.decode())
+        if form["client_secret"] != [self.world.secrets["client_secret"]]:
+            return json_reply({"error": "invalid_client"}, 400)
+        self.scopes += form["scope"]
+        token = f"{self.world.secrets['token']}.{len(self.scopes)}"
+        self.alive.add(token)
+        return self.token_reply(access_token=token)
+
+    def token_reply(self, **fields: object) -> Reply:
+        """Answer a login."""
+        said = {"token_type": "Bearer", "expires_in": self.expires_in, **fields}
+        body = json.dumps({name: value for name, value in said.items() if value is not None}).encode()
+        return reply(body=body, headers={"Content-Type": "application/json"})
+
+    def sent_with(self, pattern: str = "/centrepoint/*") -> list[int]:
+        """Give the number of the token that each request for a path carried; 0 for none."""
+        given = [seen for seen in self.server.requests if seen.line in self.server.lines(f"* {pattern}")]
+        return [int((seen.header("Authorization") or ".0").rpartition(".")[2]) for seen in given]
+
+    def welcomes(self, seen: Seen) -> bool:
+        return (seen.header("Authorization") or "").removeprefix("Bearer ") in self.alive
+
+    def on(self, method: str, path: str, *answers: Answer) -> None:
+        """Answer requests, one after the other; the last answer repeats."""
+        self.server.on(method, path, self.guarded(answers))
+
+    def studies(self, count: int, **said: Any) -> None:
+        """Serve a list of so many studies that honours offset and limit and echoes them."""
+
+        def answer(seen: Seen) -> Reply:
+            offset, limit = asked(seen)
+            numbers = range(offset, min(offset + limit, count))
+            return studies(numbers, **{"total": count, "offset": offset, "limit": limit, **said})
+
+        self.on("GET", "/centrepoint/v3/Studies", answer)
+
+    @asynccontextmanager
+    async def client(self, **options: Any) -> AsyncIterator[CentrePointClient]:
+        """Give a client that never waits before it tries again."""
+        options = {"retry": EAGER, "rate_limit": 100_000, "auth_url": f"{self.server.base_url}{self.TOKENS}", **options}
+        async with CentrePointClient(self._credentials(), base_url=self.server.base_url, **options) as client:
+            self.sessions.append(client.session)
+            self.world.saw(client)
+            yield client
+
+    @asynccontextmanager
+    async def session(self, hours: Hours, *, rate_limit: int = 100_000, **options: Any) -> AsyncIterator[Session]:
+        """Give what such a client is made of, on a time of the test's own."""
+        session = Session(
+            CentrePointAuth(credentials=self._credentials(), auth_url=f"{self.server.base_url}{self.TOKENS}"),
+            CentrePointDialect(),
+            SlidingWindow(limit=rate_limit),
+            base_url=self.server.base_url,
+            **{**under(hours), **options},
+        )
+        self.sessions.append(session)
+        try:
+            yield session
+        finally:
+            await session.aclose()
+
+    def _credentials(self) -> CentrePointCredentials:
+        return CentrePointCredentials("canary-client", Secret(self.world.secrets["client_secret"]))
