@@ -434,16 +434,22 @@ class Mirror:
         row = Verified(key=entry.key, path=path, expected=entry.sha256, actual=digest)
         return ("ok" if digest == entry.sha256 else "changed"), row
 
-    async def look_up(self, keys: Collection[str]) -> dict[str, Path]:
+    async def paths(self, prefix: str) -> list[Path]:
         """
-        Say where complete files lie, by their keys; a key that is not here is missing from the answer.
+        Say where complete files lie whose keys begin with a text, in the order of the keys.
 
         Raises:
             ClosedError: It was closed before, or is used from another event loop or after a fork.
         """
         await self._destination.open()
-        found = await self._destination.ledger.look_up(list(keys))
-        return {key: self._destination.root / entry.path for key, entry in found.items() if entry.state != "skipped"}
+        found: list[Path] = []
+        after = prefix
+        while page := await self._destination.ledger.entries(after=after, limit=PAGE):
+            found += [self._destination.root / entry.path for entry in page if entry.key.startswith(prefix)]
+            after = page[-1].key
+            if not after.startswith(prefix):
+                break
+        return found
 
     async def entries(self) -> AsyncIterator[Entry]:
         """

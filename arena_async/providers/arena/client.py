@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from ssl import SSLContext
-from typing import Any, ClassVar, Final, Self, TypeVar
+from typing import Any, ClassVar, Final, Self, TypeVar, get_args
 
 from arena_async.errors import ConfigurationError
 from arena_async.net.session import Session
@@ -16,6 +16,7 @@ from arena_async.providers.arena.auth import ArenaCredentials, PasswordAuth
 from arena_async.providers.arena.dialect import ArenaDialect
 from arena_async.providers.arena.exports import Exports
 from arena_async.providers.arena.extracts import Extracts
+from arena_async.providers.arena.import_files import ImportParameters
 from arena_async.providers.arena.imports import Imports
 from arena_async.providers.arena.items import Files, Items
 from arena_async.wire.messages import printable
@@ -76,6 +77,8 @@ class ArenaClient:
         workspace_id: The workspace; None for the one the user was in last, which may be any.
         usage_reason: What the service notes as the reason of every request; None for the name of this library.
         quota_reserve: Requests of the day to leave untouched for everybody else.
+        import_parameters: How an import is told what to do with a file: by ``parts`` of the form, or by a ``query``.
+            The vendor documents both; try the other one where the service does not understand the first.
         retry: How often and how patiently a request is tried again.
         timeouts: How long the network may keep us waiting.
         ssl: The TLS settings; None for the usual ones.
@@ -98,6 +101,7 @@ class ArenaClient:
         workspace_id: int | None = None,
         usage_reason: str | None = None,
         quota_reserve: int = 0,
+        import_parameters: ImportParameters = "parts",
         retry: RetryPolicy | None = None,
         timeouts: Timeouts | None = None,
         ssl: SSLContext | None = None,
@@ -110,6 +114,10 @@ class ArenaClient:
             raise ConfigurationError("ArenaClient.credentials takes ArenaCredentials(email, password).")
         if workspace_id is not None and (isinstance(workspace_id, bool) or not isinstance(workspace_id, int)):
             raise ConfigurationError(f"ArenaClient.workspace_id is {workspace_id!r}; it takes the number or None.")
+        if import_parameters not in get_args(ImportParameters):
+            raise ConfigurationError(
+                f"ArenaClient.import_parameters is {import_parameters!r}; it takes parts or query."
+            )
         urls = UrlPolicy.for_base(base_url, allow_http=allow_http)
         dialect = ArenaDialect()
         self._email = credentials.email
@@ -130,9 +138,9 @@ class ArenaClient:
             user_agent=user_agent,
             connector=connector,
         )
-        self._extracts = Extracts(self._session, quota_reserve)
-        self._exports = Exports(self._session, quota_reserve)
-        self._imports = Imports(self._session, quota_reserve)
+        self._extracts = Extracts(self._session, quota_reserve, credentials.email)
+        self._exports = Exports(self._session, quota_reserve, credentials.email)
+        self._imports = Imports(self._session, quota_reserve, credentials.email, parameters=import_parameters)
         self._files = Files(self._session, quota_reserve)
         self._items = Items(self._session, quota_reserve)
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 
 import attrs
 
 from arena_async.net.pager import Pager
 from arena_async.net.session import Session
+from arena_async.options import PollPolicy, TransferOptions
 from arena_async.providers.arena import routes
 from arena_async.providers.arena.asking import ask, walk
+from arena_async.providers.arena.fetches import Fetch, Fetched, To
 from arena_async.providers.arena.files import ExtractFiles
 from arena_async.providers.arena.models import Extract, ExtractRun, FileAssociation
+from arena_async.providers.arena.runs import REAL_TIME, Line, Start, Watch, usual
+from arena_async.transfer.destination import Timing
+from arena_async.transfer.events import Observer
 
 __all__ = ["Extracts"]
 
@@ -28,10 +34,14 @@ class Extracts:
     Args:
         session: Where to ask.
         reserve: Requests the caller wants left untouched.
+        user: The e-mail address of the user, by which a run of its own is known again; or None.
+        timing: Where time comes from.
     """
 
     session: Session = attrs.field(repr=False)
     reserve: int = 0
+    user: str | None = attrs.field(default=None, repr=False)
+    timing: Timing = attrs.field(default=REAL_TIME, repr=False)
 
     def search(
         self,
@@ -176,4 +186,110 @@ class Extracts:
         """
         return ExtractFiles(
             self.session, guid, reserve=self.reserve, run=run, latest=latest, completed_since=completed_since
+        )
+
+    async def start(
+        self, guid: str, *, poll: PollPolicy | None = None, watch: Watch[ExtractRun] | None = None
+    ) -> ExtractRun:
+        """
+        Start a run of an extract, once. One request, and more only where something goes wrong.
+
+        When the answer is lost, the run is looked for in the list of runs before anything is sent again.
+
+        Args:
+            guid: The extract.
+            poll: How long to go on trying, and how often; None for the usual policy.
+            watch: Called with what is seen of the run.
+
+        Raises:
+            TransportError: The answer was lost, and nobody knows whether a run was started.
+        """
+        since = self.timing.now()
+        return await self._line(guid).start(self._start(guid), poll=poll or PollPolicy(), watch=watch, since=since)
+
+    async def wait(
+        self,
+        guid: str,
+        run: str | ExtractRun,
+        *,
+        poll: PollPolicy | None = None,
+        earlier: Iterable[ExtractRun] = (),
+        watch: Watch[ExtractRun] | None = None,
+    ) -> ExtractRun:
+        """
+        Wait until a run is done. Costs :meth:`PollPolicy.most_questions` requests at most.
+
+        Args:
+            guid: The extract.
+            run: The run, by its guid or as :meth:`start` gave it, which saves the first question.
+            poll: How often to ask and how long to wait; None for the usual policy.
+            earlier: Runs that you have listed before: asking begins when most of the time is over that they took.
+            watch: Called after each question.
+
+        Raises:
+            RunFailedError: The run ended badly.
+            DeadlineError: It is not done yet; it goes on at the service.
+        """
+        known = run if isinstance(run, ExtractRun) else None
+        named = run.guid if isinstance(run, ExtractRun) else run
+        return await self._line(guid).wait(
+            named, poll=poll or PollPolicy(), watch=watch, known=known, expected=usual(earlier)
+        )
+
+    async def fetch(
+        self,
+        guid: str,
+        to: To,
+        *,
+        poll: PollPolicy | None = None,
+        fresh: bool = False,
+        options: TransferOptions | None = None,
+        observer: Observer | None = None,
+        watch: Watch[ExtractRun] | None = None,
+    ) -> Fetched[ExtractRun]:
+        """
+        Start a run, wait until it is done, and bring its files home, verified. All of it or an error.
+
+        The folder remembers the run from the moment it is started: after a crash, or an error, the same call waits for
+        that run and starts no other.
+
+        Args:
+            guid: The extract.
+            to: The folder, or a :class:`~arena_async.Mirror` of one.
+            poll: How often to ask and how long to wait; None for the usual policy.
+            fresh: Start a run even if one is under way.
+            options: How files are brought home.
+            observer: Called with each event of the files.
+            watch: Called with what is seen of the run.
+
+        Raises:
+            RunFailedError: The run ended badly; the next call starts another one.
+            TransfersFailedError: The run is done, and not all of its files are here; the next call fetches the rest.
+            DeadlineError: The run is not done yet; the next call waits on.
+            DestinationBusyError: The folder belongs to another workspace.
+        """
+        fetch = Fetch(
+            line=self._line(guid),
+            start=self._start(guid),
+            files=self.files(guid).of,
+            poll=poll or PollPolicy(),
+            watch=watch,
+            fresh=fresh,
+        )
+        return await fetch.bring(to, options=options, observer=observer)
+
+    @staticmethod
+    def _start(guid: str) -> Start[ExtractRun]:
+        return Start(request=attrs.evolve(routes.EXTRACT_START.request(extract=guid), json={}))
+
+    def _line(self, guid: str) -> Line[ExtractRun]:
+        return Line(
+            kind="extract",
+            definition=guid,
+            model=ExtractRun,
+            session=self.session,
+            one=lambda run: self.run(guid, run),
+            every=lambda: aiter(self.runs(guid)),
+            user=self.user,
+            timing=self.timing,
         )

@@ -144,6 +144,8 @@ class ArenaSimulator(SimulatedService):
         self.run_polls, self.run_seconds = run_polls, run_seconds
         #: How runs that are started from now on end: ``"Failed"``, ``"FAILED"``, ``"ERROR"`` ...; None for well.
         self.run_outcome: str | None = None
+        #: How many rows fail of what is imported from now on.
+        self.import_errors = 0
         self._guid = Guids()
         self._size = size
         self._spent = 0
@@ -1031,6 +1033,8 @@ class ArenaSimulator(SimulatedService):
         if kind not in ("CSV", "EXCEL_WORKSHEET"):
             raise _refusal(400, 3003, 'The value of the attribute "submitFileType" is not valid.')
         rows = max(0, len(body.splitlines()) - 1) if kind == "CSV" else 1
+        failed = min(self.import_errors, rows)
+        bad = b"ERROR,3003,The value is not valid.\r\n" * failed
         run = ImportRun(
             guid=self._guid(),
             number=len(owner.runs) + 1,
@@ -1041,10 +1045,14 @@ class ArenaSimulator(SimulatedService):
             worksheet=given.get("submitWorksheetName", given.get("submitWorsheetName")),
             commit=given.get("commit", "false").lower() == "true",
             total=rows,
+            errors=failed,
             submitted=Blob(body),
-            result=Blob(b"status,code,message\r\n" + b"SUCCESS,,\r\n" * rows),
+            result=Blob(b"status,code,message\r\n" + bad + b"SUCCESS,,\r\n" * (rows - failed)),
+            error=Blob(b"status,code,message\r\n" + bad) if failed else None,
         )
-        self._open_run(run, "COMPLETE")
+        # A worksheet is a zip inside; what is none cannot be read.
+        readable = kind == "CSV" or body.startswith(b"PK")
+        self._open_run(run, "COMPLETE" if readable else "ERROR")
         owner.runs.append(run)
         return Reply.json(run.as_json(self._spelt), status=201)
 

@@ -1,0 +1,216 @@
+"""
+What an import is given: a file of this machine, checked before anything is sent, and the words that go with it.
+
+https://github.com/ptc-arena/arena-restapi-doc documents the words as parts of the form, the vendor's OpenAPI document
+documents them as a query. Which one the service wants is a setting.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import PurePath
+from typing import Any, Final, Literal
+
+import attrs
+
+from arena_async.errors import ConfigurationError
+from arena_async.providers.arena import routes
+from arena_async.providers.arena.models import ImportDefinition, ImportMapping, ImportOptions, ImportRun, status_word
+from arena_async.providers.arena.runs import Start
+from arena_async.transfer.uploading import LocalFile
+from arena_async.wire.messages import Upload, UploadedFile, printable
+
+__all__ = ["FileType", "ImportParameters", "Submission", "same_import_options", "write_import_options"]
+
+FileType = Literal["EXCEL_WORKSHEET", "CSV"]
+#: How values are sent beside a file.
+ImportParameters = Literal["parts", "query"]
+
+_BY_SUFFIX: Final[dict[str, FileType]] = {".xlsx": "EXCEL_WORKSHEET", ".csv": "CSV"}
+_MEDIA: Final = {
+    "EXCEL_WORKSHEET": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+    "CSV": "text/csv",
+}
+_ZIP, _OLD_EXCEL = b"PK\x03\x04", b"\xd0\xcf\x11\xe0"
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+
+_RESOURCES: Final = ("ITEM_SPECS", "ITEM_BOM", "ITEM_FILES", "FILE_SUMMARY")
+_MODES: Final = ("CREATE", "EDIT", "OVERWRITE", "REPLACE", "DELETE")
+
+
+@attrs.frozen
+class Submission:
+    """
+    A file that is to be imported, and how.
+
+    Args:
+        file: Where it lies.
+        worksheet: The name of the worksheet, for an XLSX file.
+        commit: Whether the run changes the workspace.
+        file_type: What it is, where its name does not say so.
+        content: A file with the physical files that the rows speak of, or None.
+    """
+
+    file: str | os.PathLike[str]
+    worksheet: str | None = attrs.field(default=None, kw_only=True)
+    commit: bool = attrs.field(default=False, kw_only=True)
+    file_type: FileType | None = attrs.field(default=None, kw_only=True)
+    content: str | os.PathLike[str] | None = attrs.field(default=None, kw_only=True)
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[_Opened]:
+        """
+        Open and check what is sent.
+
+        Raises:
+            ConfigurationError: There is no such file, or it is not what it is called.
+        """
+        kind = self._kind()
+        async with AsyncExitStack() as stack:
+            file = await stack.enter_async_context(await LocalFile.open(self.file))
+            _check(file.name, kind, await file.head(4))
+            content = None
+            if self.content is not None:
+                content = await stack.enter_async_context(await LocalFile.open(self.content))
+            yield _Opened(self, kind, file, content)
+
+    def _kind(self) -> FileType:
+        """Say what the file is."""
+        name = PurePath(self.file).name
+        if self.file_type is not None and self.file_type not in _MEDIA:
+            raise ConfigurationError(f"file_type is {self.file_type!r}; it takes one of {', '.join(_MEDIA)}.")
+        kind = self.file_type or _BY_SUFFIX.get(PurePath(self.file).suffix.lower())
+        if kind is None:
+            raise ConfigurationError(
+                f"{printable(name)}: an import takes .xlsx and .csv files. Where the name says nothing, give file_type."
+            )
+        if kind == "CSV" and self.worksheet is not None:
+            raise ConfigurationError(f"{printable(name)}: a CSV file has no worksheets; leave the worksheet out.")
+        return kind
+
+
+def _check(name: str, kind: FileType, head: bytes) -> None:
+    """Refuse a file that the service cannot read, by its first bytes."""
+    problem = None
+    if not head:
+        problem = "it is empty"
+    elif head == _OLD_EXCEL:
+        problem = "it is an .xls file of an old Excel; save it as .xlsx"
+    elif kind == "EXCEL_WORKSHEET" and head != _ZIP:
+        problem = "it is no XLSX file"
+    elif kind == "CSV" and head == _ZIP:
+        problem = "it is an XLSX file, or another kind of zip, and no CSV"
+    elif kind == "CSV" and head.startswith(_UTF_16):
+        problem = "it is written in UTF-16, and the service reads UTF-8"
+    if problem is not None:
+        raise ConfigurationError(f"{printable(name)}: {problem}. Nothing was sent.")
+
+
+@attrs.frozen
+class _Opened:
+    """A file that is ready to be sent."""
+
+    asked: Submission
+    kind: FileType
+    file: LocalFile
+    content: LocalFile | None
+
+    def start(self, guid: str, parameters: ImportParameters) -> Start[ImportRun]:
+        """Say how a run with it is started; one that commits is not sent twice."""
+        words = {
+            "submitFileType": self.kind,
+            "submitWorksheetName": self.asked.worksheet,
+            "commit": str(self.asked.commit).lower(),
+        }
+        request = routes.IMPORT_START.request(words if parameters == "query" else None, import_=guid)
+        form = Upload(fields=words if parameters == "parts" else (), files=self._files())
+        return Start(
+            request=attrs.evolve(request, upload=form),
+            like=self._like,
+            alike=False,
+            repeatable=not self.asked.commit,
+        )
+
+    async def name(self) -> str:
+        """Give what tells this job from others of the same definition: what is sent, and how."""
+        digests = [await file.sha256() for file in (self.file, self.content) if file is not None]
+        return "-".join([*digests, self.kind, "commit" if self.asked.commit else "check", self.asked.worksheet or ""])
+
+    def _files(self) -> list[UploadedFile]:
+        """Give the parts with files in them."""
+        files = [_part("submitContent", self.file, _MEDIA[self.kind])]
+        return files + ([_part("fileContent", self.content)] if self.content is not None else [])
+
+    def _like(self, run: ImportRun) -> bool:
+        """Say whether a run may have been started with this."""
+        return (
+            run.submit_file_type in (None, self.kind)
+            and run.submit_worksheet_name in (None, self.asked.worksheet)
+            and run.commit in (None, self.asked.commit)
+        )
+
+
+def _part(name: str, file: LocalFile, media: str = "application/octet-stream") -> UploadedFile:
+    """Make a part of a file; whatever cannot stand in a header is left out of its name."""
+    shown = "".join(letter if letter.isprintable() else "_" for letter in file.name)
+    return UploadedFile(part=name, name=shown, size=file.size, content_type=media, read=file.pieces)
+
+
+# --- definitions ------------------------------------------------------------------------------------------------------
+
+
+def write_import_options(resource: str, mode: str, options: ImportOptions | None) -> dict[str, Any]:
+    """
+    Write what a definition does as the service wants it.
+
+    Raises:
+        ConfigurationError: A word is not documented, or the two do not go together.
+    """
+    written = {"resource": _word("resource", resource, _RESOURCES), "mode": _word("mode", mode, _MODES)}
+    if written["mode"] == "REPLACE" and written["resource"] != "ITEM_BOM":
+        raise ConfigurationError(
+            "The mode REPLACE goes with the resource ITEM_BOM only; OVERWRITE is the one for others."
+        )
+    return written if options is None else {**written, "options": _write_options(options)}
+
+
+def same_import_options(body: dict[str, Any], found: ImportDefinition) -> bool:
+    """Say whether a definition does what is asked for; what is not asked for may be anything."""
+    came = _write_options(found.options) if found.options is not None else {}
+    words = all(status_word(getattr(found, word)) == status_word(body[word]) for word in ("resource", "mode"))
+    return words and all(came.get(name) == value for name, value in body.get("options", {}).items())
+
+
+def _word(name: str, value: object, allowed: tuple[str, ...]) -> str:
+    """Give the documented spelling of a word."""
+    found = [word for word in allowed if isinstance(value, str) and status_word(word) == status_word(value)]
+    if not found:
+        raise ConfigurationError(f"The {name} is {value!r}; it takes one of {', '.join(allowed)}.")
+    return found[0]
+
+
+def _write_options(options: ImportOptions) -> dict[str, Any]:
+    """Write what is said, under the first documented name; unknown keys of a definition that was read go along."""
+    written: dict[str, Any] = dict(options.unknown)
+    for field in attrs.fields(ImportOptions):
+        value = getattr(options, field.name)
+        if field.name in ("unknown", "mapping") or value is None:
+            continue
+        written[_wire_name(field)] = value
+    if options.mapping:
+        written["mapping"] = [_write_mapping(row) for row in options.mapping]
+    return written
+
+
+def _write_mapping(row: ImportMapping) -> dict[str, Any]:
+    values = {_wire_name(field): getattr(row, field.name) for field in attrs.fields(ImportMapping)}
+    return {**row.unknown, **{name: value for name, value in values.items() if value is not None and name != "unknown"}}
+
+
+def _wire_name(field: attrs.Attribute[Any]) -> str:
+    """Give the name by which the service knows a field."""
+    head, *rest = field.name.split("_")
+    names: tuple[str, ...] = field.metadata.get("wire", (head + "".join(part.capitalize() for part in rest),))
+    return names[0]

@@ -1,0 +1,381 @@
+"""
+Runs of the service: started once, and waited for at a price that is known beforehand.
+
+::
+
+    start ──▶ POST ──┬─▶ the run
+                     ├─▶ another export is in progress (3144): wait in line, then POST again
+                     └─▶ the answer was lost: look for the run in the list ──┬─▶ there it is
+                                                                             └─▶ it is not: POST again, or raise
+    wait ──▶ GET at widening intervals ──▶ done, or RunFailedError, or DeadlineError
+
+A POST is never repeated blindly. Whatever is waited for goes on at the service when the waiting ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from datetime import datetime, timedelta
+from statistics import median
+from typing import Final, Generic, Literal, TypeVar
+
+import attrs
+
+from arena_async.errors import (
+    ArenaAsyncError,
+    ConflictError,
+    DeadlineError,
+    DecodeError,
+    RunFailedError,
+    ServerError,
+    TransportError,
+)
+from arena_async.net.polling import wait_until
+from arena_async.net.session import Session
+from arena_async.options import PollPolicy
+from arena_async.providers.arena.asking import ask
+from arena_async.providers.arena.files import ended
+from arena_async.providers.arena.models import ExportRun, ExtractRun, ImportRun, User
+from arena_async.transfer.destination import Timing
+from arena_async.wire.messages import Request
+
+__all__ = [
+    "REAL_TIME",
+    "SETTLING",
+    "SKEW",
+    "Line",
+    "RunSeen",
+    "Start",
+    "Watch",
+    "may_be_done",
+    "same_user",
+    "usual",
+    "with_more",
+]
+
+R = TypeVar("R", ExtractRun, ExportRun, ImportRun)
+
+_log = logging.getLogger("arena_async")
+
+REAL_TIME: Final = Timing(clock=time.monotonic, sleep=asyncio.sleep, random=random.random)
+
+#: Another export is in progress.
+_IN_LINE = 3144
+#: Could not start, too many at work: the service says that nothing was begun.
+_NOT_BEGUN = frozenset({3146, 3514})
+#: How often a request to start something is sent again after the list has shown that it had not been heard.
+_MOST_REPEATS = 2
+#: Seconds to let the service write down what it has begun before the list is looked at.
+SETTLING: Final = 2.0
+#: How far the clocks of this machine and of the service may be apart.
+SKEW: Final = timedelta(minutes=5)
+
+
+@attrs.frozen(kw_only=True)
+class RunSeen(Generic[R]):
+    """
+    What is known about a run at a moment of its life.
+
+    Args:
+        how: ``started``: the service has said so. ``found``: the answer to its start was lost, and it stood in the list
+            of runs. ``resumed``: an earlier process had started it. ``asked``: it was asked about. ``in line``: another
+            export has to end before this one can be started.
+        run: The run, or None while it is in line.
+        asked: How many questions were asked so far; each cost a request.
+        again_in: Seconds to the next question, or None.
+    """
+
+    how: Literal["started", "found", "resumed", "asked", "in line"]
+    run: R | None
+    asked: int = 0
+    again_in: float | None = None
+
+
+#: Called with what is seen of a run; it must return at once.
+Watch = Callable[[RunSeen[R]], object]
+
+
+@attrs.frozen(kw_only=True)
+class Start(Generic[R]):
+    """
+    How one run is started.
+
+    Args:
+        request: The POST.
+        like: Whether a listed run may be the one that it started.
+        alike: Whether two runs that it may have started are as good as each other.
+        repeatable: Whether it does no harm when it is carried out twice.
+    """
+
+    request: Request
+    like: Callable[[R], bool] = lambda _: True
+    alike: bool = True
+    repeatable: bool = True
+
+
+def same_user(creator: User | None, email: str | None) -> bool:
+    """Say whether somebody may be the user of this client; where one of them has no address it may."""
+    if creator is None or creator.email is None or email is None:
+        return True
+    return creator.email.casefold() == email.casefold()
+
+
+def may_be_done(error: ArenaAsyncError) -> bool:
+    """Say whether the service may have done what a request asked for, although no proper answer came."""
+    if isinstance(error, TransportError | DeadlineError):
+        return error.sent
+    if isinstance(error, ServerError):
+        return error.code not in _NOT_BEGUN
+    return isinstance(error, DecodeError)
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Line(Generic[R]):
+    """
+    The runs of one definition, one after the other.
+
+    Args:
+        kind: ``export``, ``extract`` or ``import``.
+        definition: The guid of the definition.
+        model: What a run is.
+        session: Where to ask.
+        one: Asks for one run; None where it is not there.
+        every: Lists the runs.
+        user: The e-mail address of the user of this client, or None where that is not known.
+        timing: Where time comes from.
+        skew: How far the clocks of this machine and of the service may be apart.
+    """
+
+    kind: str
+    definition: str
+    model: type[R]
+    session: Session = attrs.field(repr=False)
+    one: Callable[[str], Awaitable[R | None]] = attrs.field(repr=False)
+    every: Callable[[], AsyncIterator[R]] = attrs.field(repr=False)
+    user: str | None = attrs.field(default=None, repr=False)
+    timing: Timing = attrs.field(default=REAL_TIME, repr=False)
+    skew: timedelta = SKEW
+
+    # --------------------------------------------------------------------------------------------------------- starting
+
+    async def start(
+        self, start: Start[R], *, poll: PollPolicy, watch: Watch[R] | None, since: datetime, unlike: str = ""
+    ) -> R:
+        """
+        Start a run, once.
+
+        Args:
+            start: How.
+            poll: How long to wait in line, and how often to try.
+            watch: Whom to tell.
+            since: When the first request left, at the earliest (aware).
+            unlike: The guid of a run that it cannot be.
+
+        Raises:
+            ApiError: The service refused.
+            DeadlineError: Another export was in progress all the time.
+            TransportError: The answer was lost, and nobody knows whether the run was started.
+        """
+        attempts = _Attempts(self, start, watch, since, unlike)
+        try:
+            run = await wait_until(
+                attempts.once,
+                lambda run: run is not None,
+                poll,
+                sleep=self.timing.sleep,
+                clock=self.timing.clock,
+                what=self.start_named,
+                heard=attempts.heard,
+            )
+        except DeadlineError as error:
+            # That of a request names it.
+            if error.request is not None:
+                raise
+            run = None
+        if run is None:
+            raise DeadlineError(
+                f"{self.start_named}: it could not be started within {poll.timeout:g} s, because the service does one "
+                "export at a time (code 3144) and another one was in progress. Nothing was started; try again later, "
+                "or allow more time."
+            )
+        return run
+
+    async def find(self, start: Start[R], *, since: datetime, unlike: str = "") -> R | None:
+        """
+        Find the run that was started since then by this user, or None. Costs a request for each 400 runs.
+
+        Raises:
+            ConflictError: There are several, and nobody can say which one it is.
+        """
+        earliest = since - self.skew
+        found = [
+            run
+            async for run in self.every()
+            if run.guid != unlike and same_user(run.creator, self.user) and start.like(run)
+            if (run.began >= earliest if run.began is not None else not run.over)
+        ]
+        if len(found) > 1 and not start.alike:
+            guids = ", ".join(run.guid for run in found)
+            raise ConflictError(
+                f"{self.start_named}: its answer was lost, and several runs may be the one that was started: {guids}. "
+                "Look at them, and go on with the right one."
+            )
+        return max(found, key=lambda run: (run.began is None, run.began or earliest), default=None)
+
+    @property
+    def start_named(self) -> str:
+        """What a start is called in messages."""
+        return f"The start of a run of {self.kind} {self.definition}"
+
+    # ---------------------------------------------------------------------------------------------------------- waiting
+
+    async def wait(
+        self,
+        guid: str,
+        *,
+        poll: PollPolicy,
+        watch: Watch[R] | None,
+        known: R | None = None,
+        expected: float | None = None,
+    ) -> R:
+        """
+        Wait until a run is done.
+
+        Args:
+            guid: The run.
+            poll: How often to ask and how long to wait.
+            watch: Whom to tell.
+            known: The run as it was just seen, so that it is not asked about at once.
+            expected: Seconds that earlier runs took, or None.
+
+        Raises:
+            RunFailedError: It ended badly.
+            DeadlineError: It is not done yet; it goes on at the service.
+            ApiError: The service refused, or the allowance is used up; it goes on at the service all the same.
+        """
+
+        async def ask_again() -> R:
+            run = await self.one(guid)
+            if run is None:
+                raise RunFailedError(f"{self.kind} run {guid}: it is not there any more. Start another run.")
+            return run
+
+        def heard(run: R, asked: int, pause: float | None) -> None:
+            if watch is not None and asked:
+                watch(RunSeen(how="asked", run=run, asked=asked, again_in=pause))
+
+        began = known.began if known is not None else None
+        passed = max((self.timing.now() - began).total_seconds(), 0.0) if began is not None else 0.0
+        run = await wait_until(
+            ask_again,
+            lambda run: run.over,
+            poll,
+            sleep=self.timing.sleep,
+            clock=self.timing.clock,
+            what=f"{self.kind} run {guid}",
+            answer=known,
+            passed=passed,
+            expected=expected,
+            heard=heard,
+        )
+        if not ended(run, self.kind):
+            raise RunFailedError(
+                f"{self.kind} run {guid}: its status is {run.status}; the service has removed its files. Start another "
+                "run.",
+                run=run,
+            )
+        return run
+
+
+@attrs.define(eq=False)
+class _Attempts(Generic[R]):
+    """The attempts to start one run."""
+
+    line: Line[R]
+    start: Start[R]
+    watch: Watch[R] | None
+    since: datetime
+    unlike: str
+    repeats: int = 0
+    waiting: bool = False
+
+    async def once(self) -> R | None:
+        """Give the run, or None where it is to be tried again."""
+        lost: ArenaAsyncError
+        try:
+            run = await ask(self.line.session, self.start.request, self.line.model)
+        except ConflictError as error:
+            if error.code != _IN_LINE:
+                raise
+            self.waiting = True
+            return None
+        except (TransportError, DeadlineError, ServerError, DecodeError) as error:
+            lost = error
+        else:
+            return self._told("started", run)
+        self.waiting, self.repeats = False, self.repeats + 1
+        return await self._recover(lost)
+
+    async def _recover(self, lost: ArenaAsyncError) -> R | None:
+        """Find the run whose start was not answered, give None to try again, or raise what was lost."""
+        done = may_be_done(lost)
+        run = await self._look_for(lost) if done else None
+        if run is not None:
+            return self._told("found", run)
+        if done and (self.repeats > _MOST_REPEATS or not self.start.repeatable):
+            raise with_more(lost, self._unknown)
+        if self.repeats > _MOST_REPEATS or not (done or isinstance(lost, ServerError)):
+            raise lost
+        return None
+
+    async def _look_for(self, lost: ArenaAsyncError) -> R | None:
+        """Look at the list of runs, and say what it tells."""
+        await self.line.timing.sleep(SETTLING)
+        trouble: ArenaAsyncError
+        try:
+            run = await self.line.find(self.start, since=self.since, unlike=self.unlike)
+        except ConflictError:
+            raise
+        except ArenaAsyncError as error:
+            trouble = error
+        else:
+            found = f"the list shows that it started run {run.guid}" if run else "the list shows no run started by it"
+            _log.warning("%s The answer to %s was lost; %s.", lost, self.start.request.line, found)
+            return run
+        raise with_more(lost, f"{self._unknown} The list of runs could not be read either: {trouble}")
+
+    @property
+    def _unknown(self) -> str:
+        """Say what nobody knows."""
+        return (
+            f"{self.line.start_named}: it was not sent again, since it may have been carried out although the list of "
+            "runs does not show it. Look at the list after a while before you start another one."
+        )
+
+    def heard(self, _: R | None, tries: int, pause: float | None) -> None:
+        """Tell that it is in line."""
+        if self.waiting and self.watch is not None:
+            self.watch(RunSeen(how="in line", run=None, asked=tries, again_in=pause))
+
+    def _told(self, how: Literal["started", "found"], run: R) -> R:
+        """Tell about the run, and give it back."""
+        self.waiting = False
+        if self.watch is not None:
+            self.watch(RunSeen(how=how, run=run))
+        return run
+
+
+def usual(runs: Iterable[ExtractRun | ExportRun | ImportRun]) -> float | None:
+    """Give the seconds that runs usually take: the middle of those that are done, or None where none tells."""
+    known = [run.took for run in runs if run.done and run.took is not None]
+    return median(known) if known else None
+
+
+def with_more(error: ArenaAsyncError, more: str) -> ArenaAsyncError:
+    """Give the same error with another sentence."""
+    error.args = (f"{error} {more}",)
+    return error
