@@ -34,7 +34,14 @@ from arena_async.transfer.destination import Destination
 from arena_async.transfer.events import Action, Advanced, Outcome, Retrying, Started, as_error
 from arena_async.transfer.integrity import Inspector, Proof, Verdict
 from arena_async.transfer.ledger import Entry
-from arena_async.transfer.planning import Move, Recovery, Tries, judge_failure, worth_remembering
+from arena_async.transfer.planning import (
+    Move,
+    Recovery,
+    Tries,
+    is_same_content,
+    judge_failure,
+    worth_remembering,
+)
 from arena_async.transfer.storage import Staged
 from arena_async.transfer.threads import Lane
 from arena_async.wire.contracts import BodyHead, FileSet, OpenedFile, RemoteFile
@@ -249,7 +256,7 @@ class _Journey:
                 f"{self.name}: its link is over and the listing still gives the same one; it was not asked twice. "
                 "Run again later."
             )
-        if (fresh.change, fresh.size) != (old.change, old.size) and self.staged is not None:
+        if not is_same_content(fresh, old) and self.staged is not None:
             self.tries = attrs.evolve(self.tries, restarts=self.tries.restarts + 1)
             await self.put_down(drop=True)
             if self.judge(SourceChangedError()).move is Move.GIVE_UP:

@@ -46,7 +46,8 @@ class Datasets:
 
         Args:
             study: The number of the study.
-            subject: Only this subject, by its number.
+            subject: Only this subject: its number as an ``int``, or its identifier as text (digits too, see
+                :meth:`Subjects.resolve`).
             program: Only this study program, by its GUID, in any case.
             data_set: Only data sets of this name, in any case.
             legacy: Ask in the form of the first published page (``datasetexportfiles``, filters in the body of the
@@ -56,8 +57,8 @@ class Datasets:
             ConfigurationError: An argument cannot be what it should be; raised at once.
             ListingError: While walking: the list contradicts itself, or holds what was not asked for.
         """
-        query = DatasetQuery(study=study, subject=subject, program=program, data_set=data_set)
-        return query.pager(self._asking.session, query.read, legacy=self._legacy if legacy is None else legacy)
+        query = DatasetQuery.of(study, subject=subject, program=program, data_set=data_set)
+        return query.pager(self._asking, legacy=self._legacy if legacy is None else legacy)
 
     def files(
         self,
@@ -74,9 +75,9 @@ class Datasets:
         Raises:
             ConfigurationError: An argument cannot be what it should be.
         """
-        query = DatasetQuery(study=study, subject=subject, program=program, data_set=data_set)
+        query = DatasetQuery.of(study, subject=subject, program=program, data_set=data_set)
         legacy = self._legacy if legacy is None else legacy
-        return DatasetFileSet(self._asking.session, query, tenant=self._tenant, legacy=legacy)
+        return DatasetFileSet(self._asking, query, tenant=self._tenant, legacy=legacy)
 
     def subjects(self, study: int | str) -> Pager[DatasetSubject]:
         """

@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any
 from urllib.parse import quote, unquote
+
+import attrs
 
 from arena_async.errors import ConfigurationError
 from arena_async.wire.contracts import RemoteFile
 from arena_async.wire.messages import printable
 from arena_async.wire.paging import Page
 
-__all__ = ["SERVICE", "Entries", "extension_for", "join_key", "named_subject", "number", "split_key", "word"]
+__all__ = [
+    "SERVICE",
+    "Converted",
+    "Entries",
+    "extension_for",
+    "join_key",
+    "named_subject",
+    "number",
+    "split_key",
+    "word",
+]
 
 SERVICE = "centrepoint"
 
@@ -79,6 +91,31 @@ def extension_for(file_format: str, file_name: str) -> str:
     return f".{kind}.gz" if file_name.casefold().endswith(".gz") else f".{kind}"
 
 
+class Converted:
+    """
+    The pages of a list with something else for items. It may be dropped at any time; :meth:`aclose` waits for the end.
+
+    Args:
+        pages: The pages.
+        convert: Makes the items of a page.
+    """
+
+    def __init__(self, pages: AsyncIterator[Page], convert: Callable[[Page], Iterable[Any]]) -> None:
+        self._pages = pages
+        self._convert = convert
+
+    def __aiter__(self) -> Converted:
+        return self
+
+    async def __anext__(self) -> Page:
+        page = await anext(self._pages)
+        return attrs.evolve(page, items=tuple(self._convert(page)))
+
+    async def aclose(self) -> None:
+        """End the pass, and wait until nothing of it runs any more. Safe to call twice."""
+        await _end(self._pages)
+
+
 class Entries:
     """
     One pass over the entries of a set. It may be dropped at any time; :meth:`aclose` waits for what that ends.
@@ -106,6 +143,11 @@ class Entries:
     async def aclose(self) -> None:
         """End the pass, and wait until nothing of it runs any more. Safe to call twice."""
         self._entries.clear()
-        close = getattr(self._pages, "aclose", None)
-        if close is not None:
-            await close()
+        await _end(self._pages)
+
+
+async def _end(pages: AsyncIterator[Page]) -> None:
+    """End a pass over pages, where it has anything to end."""
+    close = getattr(pages, "aclose", None)
+    if close is not None:
+        await close()

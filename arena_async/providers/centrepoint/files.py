@@ -4,37 +4,48 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import AsyncIterator, Callable, Collection, Iterable
-from datetime import UTC, datetime
-from typing import Any, TypeVar
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Hashable,
+    Iterable,
+    Mapping,
+)
+from contextlib import aclosing
+from datetime import UTC, datetime, timedelta
+from typing import Any
 from urllib.parse import quote
 
 import attrs
 
 from arena_async.errors import ListingError
-from arena_async.net.pager import Pager
+from arena_async.net.pager import AHEAD, Pager, Question
 from arena_async.net.session import Session
+from arena_async.providers.centrepoint.asking import Asking
 from arena_async.providers.centrepoint.auth import DATA_ACCESS
 from arena_async.providers.centrepoint.dialect import LARGEST_PAGE, list_shape
 from arena_async.providers.centrepoint.entries import (
     SERVICE,
+    Converted,
     Entries,
     extension_for,
     join_key,
+    named_subject,
     number,
     split_key,
     word,
 )
-from arena_async.providers.centrepoint.links import open_link, sign
+from arena_async.providers.centrepoint.links import Listed, sign
 from arena_async.providers.centrepoint.models import DatasetFile
-from arena_async.wire.contracts import OpenedFile, Price, RemoteFile
+from arena_async.providers.centrepoint.renewing import FreshLinks
+from arena_async.wire.contracts import FileSet, OpenedFile, Price, RemoteFile
 from arena_async.wire.decoding import decode
 from arena_async.wire.messages import Request, join_path, printable
 from arena_async.wire.paging import Page
 
 __all__ = ["DatasetFileSet", "DatasetQuery", "file_key", "remote_file"]
-
-T = TypeVar("T")
 
 _KIND = "dataset-file"
 
@@ -51,6 +62,7 @@ class DatasetQuery:
     Args:
         study: The number of the study.
         subject: The number of a subject.
+        identifier: The identifier of a subject, where its number is not known yet.
         program: The GUID of a study program, in any case.
         data_set: The name of a data set, in any case.
 
@@ -60,8 +72,34 @@ class DatasetQuery:
 
     study: int = attrs.field(converter=number)
     subject: int | None = attrs.field(default=None, converter=attrs.converters.optional(number))
+    identifier: str | None = attrs.field(default=None, converter=attrs.converters.optional(word))
     program: str | None = attrs.field(default=None, converter=attrs.converters.optional(word))
     data_set: str | None = attrs.field(default=None, converter=attrs.converters.optional(word))
+
+    @classmethod
+    def of(
+        cls, study: int | str, *, subject: int | str | None, program: str | None, data_set: str | None
+    ) -> DatasetQuery:
+        """Make it of what a caller says, who may call a subject by its number or by its identifier."""
+        named = None if subject is None else named_subject(subject)
+        return cls(
+            study=study,
+            subject=named if isinstance(named, int) else None,
+            identifier=named if isinstance(named, str) else None,
+            program=program,
+            data_set=data_set,
+        )
+
+    async def settled(self, resolve: Callable[[int | str, int | str], Awaitable[int]]) -> DatasetQuery:
+        """Give the query with the number of the subject in the place of its identifier."""
+        if self.identifier is None:
+            return self
+        return attrs.evolve(self, subject=await resolve(self.study, self.identifier), identifier=None)
+
+    @property
+    def narrowed(self) -> bool:
+        """Whether it leaves out files of the study."""
+        return bool(self.filters) or self.identifier is not None
 
     @property
     def filters(self) -> dict[str, Any]:
@@ -76,7 +114,8 @@ class DatasetQuery:
         narrowed = "".join(
             f"/{name}-{quote(str(value).casefold(), safe='')}" for name, value in words.items() if value is not None
         )
-        return f"{SERVICE}/datasets/study-{self.study}{narrowed}"
+        named = f"/subject-named-{quote(self.identifier, safe='')}" if self.identifier is not None else ""
+        return f"{SERVICE}/datasets/study-{self.study}{named}{narrowed}"
 
     def request(self, *, legacy: bool = False) -> Request:
         """
@@ -120,16 +159,40 @@ class DatasetQuery:
             request=self.request().line,
         )
 
-    def pager(self, session: Session, read: Callable[[Any], T], *, legacy: bool = False) -> Pager[T]:
+    def pager(
+        self,
+        asking: Asking,
+        *,
+        legacy: bool = False,
+        any_row: bool = False,
+        start: int = 0,
+        ahead: int = AHEAD,
+    ) -> Pager[DatasetFile]:
         """
         Give the list.
 
         Args:
-            session: What sends the requests.
-            read: What a row becomes; :meth:`read` where nothing else is wanted.
+            asking: Asks for lists.
             legacy: As in :meth:`request`.
+            any_row: Take rows that were not asked for too.
+            start: The offset to begin at.
+            ahead: Pages that may be on their way or here at a time.
         """
-        return Pager(session, self.request(legacy=legacy), _SHAPE, read)
+
+        async def settle() -> Question[DatasetFile]:
+            query = await self.settled(asking.resolve)
+            return Question(request=query.request(legacy=legacy), read=_read_any if any_row else query.read)
+
+        return Pager(
+            asking.session,
+            self.request(legacy=legacy),
+            _SHAPE,
+            _read_any if any_row else self.read,
+            start=start,
+            ahead=ahead,
+            settle=None if self.identifier is None else settle,
+            empty_if=asking.belongs_to(self.study),
+        )
 
 
 def _read_any(item: Any) -> DatasetFile:
@@ -167,7 +230,7 @@ def _read_key(key: str, tenant: str) -> _Named | None:
     return _Named(*fields[:4]) if len(fields) in (4, 5) else None
 
 
-def remote_file(row: DatasetFile, *, tenant: str, now: datetime) -> RemoteFile:
+def remote_file(row: DatasetFile, *, tenant: str, now: datetime, listed: Listed | None = None) -> RemoteFile:
     """
     Give the entry of a dataset file.
 
@@ -175,6 +238,7 @@ def remote_file(row: DatasetFile, *, tenant: str, now: datetime) -> RemoteFile:
         row: The row of the list.
         tenant: Whose files these are.
         now: When the row was listed (aware), to judge the end of its link.
+        listed: Where it was listed, or None.
     """
     # One key, one place: the service means the same by every case, and its own paths have the lower one.
     program, data_set = row.study_program_id.casefold(), row.data_set_name.casefold()
@@ -198,7 +262,7 @@ def remote_file(row: DatasetFile, *, tenant: str, now: datetime) -> RemoteFile:
         change=f"{row.modified_text}|{row.file_name}" if row.modified_text or row.file_name else "",
         changed_at=changed if changed is not None and changed.tzinfo is not None else None,
         fields=fields,
-        link=sign(row.file_url, announced=row.download_url_expires_on, now=now),
+        link=sign(row.file_url, announced=row.download_url_expires_on, now=now, listed=listed),
     )
 
 
@@ -206,11 +270,11 @@ class DatasetFileSet:
     """
     The dataset files of a study, or some of them; made by :meth:`Datasets.files`.
 
-    It can be walked any number of times. Its files have no size beforehand, and their links are renewed by listing
-    again.
+    It can be walked any number of times. Its files have no size beforehand. Links that are over are renewed by listing
+    their page again, once for all files on it.
 
     Args:
-        session: What sends the requests.
+        asking: Asks for lists.
         query: Which files.
         tenant: Whose files they are: origin of the service and client.
         legacy: Whether the list is asked for in the form of the first published page.
@@ -219,23 +283,29 @@ class DatasetFileSet:
 
     def __init__(
         self,
-        session: Session,
+        asking: Asking,
         query: DatasetQuery,
         *,
         tenant: str,
         legacy: bool = False,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self._session = session
+        self._asking = asking
         self._query = query
         self._tenant = tenant
         self._legacy = legacy
         self._now = now
         self._total: int | None = None
         self._spellings: dict[str, str] = {}
+        self._links = FreshLinks(asking.session, self._list_page, now)
 
     def __repr__(self) -> str:
-        return f"<DatasetFileSet {self.scope}>"
+        return f"<{type(self).__name__} {self.scope}>"
+
+    @property
+    def session(self) -> Session:
+        """What sends the requests."""
+        return self._asking.session
 
     @property
     def scope(self) -> str:
@@ -245,12 +315,12 @@ class DatasetFileSet:
     @property
     def narrowed(self) -> bool:
         """Whether a filter leaves out files that exist."""
-        return bool(self._query.filters)
+        return self._query.narrowed
 
     @property
     def requests_sent(self) -> int:
         """Metered requests that the session has sent so far."""
-        return self._session.requests_sent
+        return self.session.requests_sent
 
     def __aiter__(self) -> AsyncIterator[RemoteFile]:
         """
@@ -258,49 +328,60 @@ class DatasetFileSet:
 
         Raises:
             ListingError: The list contradicts itself, or holds what was not asked for.
-            NotFoundError: There is no such study, or this client does not see it.
+            NotFoundError: There is no such study or subject, or this client does not see it.
+            ConfigurationError: The identifier of the subject means more than one.
         """
-        return Entries(self._pages_of(self._query, self._query.read), self._note)
+        return Entries(self._pages_of(self._query), self._note)
 
     async def open(self, file: RemoteFile, *, offset: int = 0, validator: str | None = None) -> OpenedFile:
         """
         Ask the file host for the content once, from ``offset`` on if it still matches ``validator``.
 
-        The signed link goes out byte for byte and without any credential of the API. A link that is over by its own
-        word is not tried, unless it said so from the beginning.
+        The signed link goes out byte for byte and without any credential of the API. A link that is over, or about to
+        be, is not tried: its page is listed again first, unless another file of that page had it listed already.
 
         Raises:
-            LinkExpiredError: The link is over or not known here; :meth:`find` gives a new one.
+            LinkExpiredError: The link is over, or not known here, and its page does not list the same version any more;
+                :meth:`find` gives a new one.
             SourceChangedError: The content was replaced; :meth:`find` gives the new entry.
             PermissionDeniedError: The file host refuses for another reason.
             ApiError: Another refusal; ``transient`` says whether it may work later.
             TransportError: No usable answer came.
         """
-        return await open_link(self._session, file, offset=offset, validator=validator, now=self._now)
+        return await self._links.open(file, offset=offset, validator=validator)
 
     async def find(self, keys: Collection[str]) -> list[RemoteFile]:
         """
         List again for some keys, with the fewest requests, and give their entries with fresh links.
 
-        Keys of one subject take one request. Keys of several take one for each subject, or a walk through the whole
-        list, whichever is less. Two rows of one key are both given; a key that is gone is missing.
+        A key whose link was refused comes from its page, listed again for all files on it. Other keys of one subject
+        take one request. Keys of several take one for each subject, or a walk through the whole list, whichever is
+        less. Two rows of one key are both given; a key that is gone is missing.
         """
-        named = {key: name for key in keys if (name := _read_key(key, self._tenant)) and self._covers(name)}
+        asked = await self._query.settled(self._asking.resolve)
+        named = {key: name for key in keys if (name := _read_key(key, self._tenant)) and _covers(asked, name)}
+        renewed = {key: files for key in named if (files := await self._links.find(key))}
+        found = [file for files in renewed.values() for file in files]
+        return found + await self._find_anew(asked, {key: name for key, name in named.items() if key not in renewed})
+
+    async def _find_anew(self, asked: DatasetQuery, named: Mapping[str, _Named]) -> list[RemoteFile]:
+        """List again for some keys."""
         if not named:
             return []
-        query = self._narrowed_to(named.values())
+        query = self._narrowed_to(asked, named.values())
         subjects = sorted({name.subject for name in named.values()})
-        if query == self._query and 1 < len(subjects) < self._pages():
+        if query == asked and 1 < len(subjects) < self._pages():
             return await self._find_by_subject(query, subjects, named)
         found: list[RemoteFile] = []
-        async for page in self._pages_of(query, _read_any):
-            found += [file for file in page.items if file.key in named]
-            left = math.ceil((page.total or 0) / LARGEST_PAGE) - page.offset // LARGEST_PAGE - 1
-            if 1 < len(subjects) < left:
-                return await self._find_by_subject(query, subjects, named)
+        async with aclosing(self._pages_of(query, any_row=True)) as pages:
+            async for page in pages:
+                found += [file for file in page.items if file.key in named]
+                left = math.ceil((page.total or 0) / LARGEST_PAGE) - page.offset // LARGEST_PAGE - 1
+                if 1 < len(subjects) < left:
+                    return await self._find_by_subject(query, subjects, named)
         return found
 
-    def since(self, watermark: datetime | None) -> DatasetFileSet:
+    def since(self, watermark: datetime | None) -> FileSet:
         """Give the set itself: the service cannot be asked for what changed."""
         del watermark
         return self
@@ -313,23 +394,12 @@ class DatasetFileSet:
         """Give the pages of the list as it was last seen, else the least there can be."""
         return max(1, math.ceil((self._total or 0) / LARGEST_PAGE))
 
-    def _covers(self, name: _Named) -> bool:
-        """Say whether a key can be in this set."""
-        asked = self._query
-        return (
-            name.study == str(asked.study)
-            and (asked.subject is None or name.subject == str(asked.subject))
-            and (asked.program is None or name.program == asked.program.casefold())
-            and (asked.data_set is None or name.data_set == asked.data_set.casefold())
-        )
-
-    def _narrowed_to(self, names: Iterable[_Named]) -> DatasetQuery:
+    def _narrowed_to(self, query: DatasetQuery, names: Iterable[_Named]) -> DatasetQuery:
         """Give the narrowest query that still holds all of these."""
         wanted = list(names)
         subject, program, data_set = (
             {getattr(name, field) for name in wanted} for field in ("subject", "program", "data_set")
         )
-        query = self._query
         if len(subject) == 1:
             query = attrs.evolve(query, subject=subject.pop())
         if len(program) == 1:
@@ -345,19 +415,33 @@ class DatasetFileSet:
         """List the files of each subject, and give those that were asked for."""
         found: list[RemoteFile] = []
         for subject in subjects:
-            async for page in self._pages_of(attrs.evolve(query, subject=subject), _read_any):
+            async for page in self._pages_of(attrs.evolve(query, subject=subject), any_row=True):
                 found += [file for file in page.items if file.key in named]
         return found
 
-    def _pages_of(self, query: DatasetQuery, read: Callable[[Any], DatasetFile]) -> AsyncIterator[Page]:
+    def _pages_of(self, query: DatasetQuery, *, any_row: bool = False) -> Converted:
         """List page by page, as entries."""
+        pager = query.pager(self._asking, legacy=self._legacy, any_row=any_row)
+        return Converted(pager.pages(), lambda page: self._entries(page, query, self._links.mint()))
 
-        def entry(item: Any) -> RemoteFile:
-            row = read(item)
-            self._spellings[row.data_set_name.casefold()] = row.data_set_name
-            return remote_file(row, tenant=self._tenant, now=self._now())
+    def _entries(self, page: Page, query: DatasetQuery, mint: int) -> list[RemoteFile]:
+        """Make entries of the rows of a page. Links are of the moment when it came, not when it is read."""
+        came, listed = self._now() - timedelta(seconds=page.waited), Listed(query, page.offset, mint)
+        return [self._entry(row, came, listed) for row in page.items]
 
-        return query.pager(self._session, entry, legacy=self._legacy).pages()
+    def _entry(self, row: DatasetFile, came: datetime, listed: Listed) -> RemoteFile:
+        """Give the entry of a row."""
+        self._spellings[row.data_set_name.casefold()] = row.data_set_name
+        return remote_file(row, tenant=self._tenant, now=came, listed=listed)
+
+    async def _list_page(self, query: Hashable, offset: int, mint: int) -> list[RemoteFile]:
+        """List one page again, for the links on it."""
+        if not isinstance(query, DatasetQuery):
+            return []
+        pager = query.pager(self._asking, legacy=self._legacy, any_row=True, start=offset, ahead=1)
+        async with aclosing(pager.pages()) as pages:
+            page = await anext(pages, None)
+        return self._entries(page, query, mint) if page else []
 
     def _note(self, page: Page) -> None:
         """Remember how long the list is, and say what an empty one means."""
@@ -368,3 +452,13 @@ class DatasetFileSet:
                 "before that the list is empty, which is not an error.",
                 self.scope,
             )
+
+
+def _covers(query: DatasetQuery, name: _Named) -> bool:
+    """Say whether a key can be in the set of a query."""
+    return (
+        name.study == str(query.study)
+        and (query.subject is None or name.subject == str(query.subject))
+        and (query.program is None or name.program == query.program.casefold())
+        and (query.data_set is None or name.data_set == query.data_set.casefold())
+    )

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from datetime import UTC, datetime, timedelta
 from urllib.parse import unquote, urlsplit
+
+import attrs
 
 from arena_async.errors import (
     ApiError,
@@ -30,9 +32,10 @@ from arena_async.wire.contracts import OpenedFile, RemoteFile
 from arena_async.wire.decoding import read_datetime
 from arena_async.wire.messages import Request, Response, Secret, printable
 
-__all__ = ["LinkOnDemand", "SignedLink", "link_end", "open_link", "read_refusal", "shown", "sign"]
+__all__ = ["LinkOnDemand", "Listed", "SignedLink", "link_end", "open_link", "over", "read_refusal", "shown", "sign"]
 
-#: Before its end a link counts as over, so that a request that is on its way at that moment does not meet the end.
+#: Before its end a link counts as over, so that a request that is on its way at that moment does not meet the end: this
+#: long before, or a quarter of its life if that is less.
 _MARGIN = timedelta(seconds=60)
 #: How far our clock may be off where the file host does not say what time it is.
 _SKEW = timedelta(minutes=15)
@@ -43,15 +46,46 @@ _EXPIRED_CODES = frozenset({"AuthenticationFailed", "AuthorizationFailure"})
 _TRANSIENT = frozenset({408, 500, 502, 503, 504})
 
 
+@attrs.frozen
+class Listed:
+    """
+    Where a link was listed.
+
+    Args:
+        query: What was asked for; it can be compared and hashed.
+        offset: The offset of the page.
+        mint: The number of the listing; of two, the later one has the higher number.
+    """
+
+    query: Hashable
+    offset: int
+    mint: int
+
+
 class SignedLink(Secret):
-    """A signed link that knows when it ends, as far as anybody can tell."""
+    """A signed link that knows when it ends, as far as anybody can tell, and where it was listed."""
 
-    __slots__ = ("ends_at",)
+    __slots__ = ("ends_at", "listed", "over_at")
 
-    def __init__(self, text: str | None, ends_at: datetime | None = None) -> None:
+    def __init__(
+        self,
+        text: str | None,
+        ends_at: datetime | None = None,
+        *,
+        over_at: datetime | None = None,
+        listed: Listed | None = None,
+    ) -> None:
         super().__init__(text)
         #: When it ends (aware), or None when nothing that can be believed says so.
         self.ends_at = ends_at
+        #: From when on it is not used any more, a little before its end; None for never.
+        self.over_at = over_at if over_at is not None else ends_at
+        #: Where it was listed, or None.
+        self.listed = listed
+
+    def is_over(self, now: datetime) -> bool:
+        """Say whether it is over by its own word."""
+        return self.over_at is not None and now > self.over_at
 
 
 class LinkOnDemand(Secret):
@@ -78,26 +112,45 @@ def link_end(url: str) -> datetime | None:
     return _earliest(*(read_datetime(unquote(value)) for name, _, value in pairs if name in ("se", "ske")))
 
 
-def sign(url: Secret | None, *, announced: datetime | None, now: datetime) -> SignedLink | None:
+def sign(
+    url: Secret | None, *, announced: datetime | None, now: datetime, listed: Listed | None = None
+) -> SignedLink | None:
     """
-    Give a link that was just listed, with the earlier of the ends that it and the service state.
+    Give a link that was listed at ``now``, with the earlier of the ends that it and the service state.
 
-    An end that is over already, or all but over, is not believed: in the vendor's own sample the announced end lies
-    before the link begins to be valid, and our clock may be wrong. What is listed now is tried.
+    An end that was over already is not believed: in the vendor's own sample the announced end lies before the link
+    begins to be valid, and our clock may be wrong. What was just listed is tried.
     """
     if not url:
         return None
     text = url.reveal()
     ends = (link_end(text), announced)
-    believed = [end for end in ends if end is not None and end.tzinfo is not None and end > now + _MARGIN]
-    return SignedLink(text, min(believed, default=None))
+    believed = [end for end in ends if end is not None and end.tzinfo is not None and end > now]
+    if not believed:
+        return SignedLink(text, listed=listed)
+    end = min(believed)
+    return SignedLink(text, end, over_at=end - min(_MARGIN, (end - now) / 4), listed=listed)
 
 
 async def open_link(
-    session: Session, file: RemoteFile, *, offset: int, validator: str | None, now: Callable[[], datetime]
+    session: Session,
+    file: RemoteFile,
+    *,
+    offset: int,
+    validator: str | None,
+    now: Callable[[], datetime],
+    fresh: bool = False,
 ) -> OpenedFile:
     """
     Ask the file host once for the content behind the link of ``file``, from ``offset`` on.
+
+    Args:
+        session: What sends the request.
+        file: The file, with its link.
+        offset: The byte to begin at.
+        validator: The ETag that the earlier bytes came with.
+        now: Gives the time (aware).
+        fresh: The link was looked at already, or was just listed, so that no date keeps it from being tried.
 
     Raises:
         LinkExpiredError: The link is over, or is not known any more; a listing gives a new one.
@@ -113,13 +166,8 @@ async def open_link(
             f"{shown(file)}: its signed link is not known here, links are never stored. List again for a new one.",
             file=file.key,
         )
-    ends_at = link.ends_at if isinstance(link, SignedLink) else None
-    if ends_at is not None and now() > ends_at - _MARGIN:
-        raise LinkExpiredError(
-            f"{shown(file)}: its signed link ends at {ends_at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC and was not used "
-            "any more. List again for a new one.",
-            file=file.key,
-        )
+    if not fresh and isinstance(link, SignedLink) and link.is_over(now()):
+        raise over(file, link)
     request = Request(method="GET", path=link.reveal(), scope=None, metered=False)
     if not request.absolute:
         raise UnsafeUrlError(
@@ -127,6 +175,16 @@ async def open_link(
         )
     refusal = functools.partial(read_refusal, file=file, now=now())
     return await session.stream(request, offset=offset, validator=validator, read_error=refusal)
+
+
+def over(file: RemoteFile, link: SignedLink) -> LinkExpiredError:
+    """Make the error of a link that is known to be over."""
+    ends = f" at {link.ends_at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC" if link.ends_at is not None else ""
+    return LinkExpiredError(
+        f"{shown(file)}: its signed link ended{ends}, or is about to, and was not used any more. List again for a new "
+        "one.",
+        file=file.key,
+    )
 
 
 def read_refusal(request: Request, response: Response, *, file: RemoteFile, now: datetime) -> ArenaAsyncError:

@@ -28,6 +28,7 @@ from arena_async.errors import (
 )
 from arena_async.options import RetryPolicy
 from arena_async.providers.centrepoint import CentrePointClient, CentrePointCredentials, DatasetFileSet
+from arena_async.providers.centrepoint.asking import Asking
 from arena_async.providers.centrepoint.files import DatasetQuery
 from arena_async.providers.centrepoint.simulator import CentrePointSimulator
 from arena_async.simulator import faults
@@ -81,10 +82,15 @@ async def client(simulator: CentrePointSimulator) -> AsyncIterator[CentrePointCl
         yield made
 
 
+def asking_of(client: CentrePointClient) -> Asking:
+    """Give what asks for lists on behalf of a client."""
+    return Asking(client.session, client.subjects.resolve)
+
+
 def file_set(client: CentrePointClient, clock: Clock, *, legacy: bool = False, **filters: Any) -> DatasetFileSet:
     """Make a file set that goes by the clock of the test."""
     query = DatasetQuery(study=234, **filters)
-    return DatasetFileSet(client.session, query, tenant="tenant", legacy=legacy, now=clock.now)
+    return DatasetFileSet(asking_of(client), query, tenant="tenant", legacy=legacy, now=clock.now)
 
 
 async def whole(opened: OpenedFile) -> bytes:
@@ -452,19 +458,28 @@ async def test_an_expired_link_is_renewed_by_listing(
     assert len(simulator.seen("GET *", listener="files")) == 2
 
 
-async def test_a_link_that_says_it_is_over_costs_no_request(
+async def test_a_link_that_says_it_is_over_is_not_tried(
     client: CentrePointClient, simulator: CentrePointSimulator, clock: Clock
 ) -> None:
-    """A minute before its end it counts as over."""
+    """A minute before its end it counts as over: its page is listed again, and the file host sees the new link only."""
     files = file_set(client, clock)
     file = await anext(aiter(files))
-    clock.seconds += 14_400 - 59
-
-    with pytest.raises(LinkExpiredError, match="was not used any more"):
-        await files.open(file)
-    assert simulator.seen("GET *", listener="files") == []
-    clock.seconds -= 2
+    clock.seconds += 14_400 - 61
     await (await files.open(file)).stream.aclose()
+    assert len(simulator.seen(LISTS)) == 1
+    clock.seconds += 2
+
+    assert await whole(await files.open(file)) == simulator.content(simulator.files[0])
+
+    # The token is over by then as well.
+    assert [(seen.query["offset"], seen.status) for seen in simulator.seen(LISTS)] == [
+        ("0", 200),
+        ("0", 401),
+        ("0", 200),
+    ]
+    first, second = simulator.seen("GET *", listener="files")
+    assert (first.status, second.status) == (200, 200)
+    assert first.target != second.target
 
 
 async def test_a_fresh_link_is_tried_whatever_its_dates_say(
@@ -477,9 +492,8 @@ async def test_a_fresh_link_is_tried_whatever_its_dates_say(
     simulator.link_lifetime = 3
     short = file_set(client, clock)
     await (await short.open(await anext(aiter(short)))).stream.aclose()
-    ahead = DatasetFileSet(
-        client.session, DatasetQuery(study=234), tenant="t", now=lambda: clock.now() + timedelta(days=1)
-    )
+    day_ahead = lambda: clock.now() + timedelta(days=1)  # noqa: E731 - a clock is a function
+    ahead = DatasetFileSet(asking_of(client), DatasetQuery(study=234), tenant="t", now=day_ahead)
     await (await ahead.open(await anext(aiter(ahead)))).stream.aclose()
 
     assert [seen.status for seen in simulator.seen("GET *", listener="files")] == [200, 200, 200]

@@ -147,7 +147,7 @@ def test_the_earlier_of_two_ends_of_a_link_counts() -> None:
     assert by_itself.ends_at == datetime(2024, 2, 29, 19, 0, 51, tzinfo=UTC)
 
 
-@pytest.mark.parametrize("minutes", [-600, -1, 0, 0.9])
+@pytest.mark.parametrize("minutes", [-600, -1, 0])
 def test_an_end_that_was_over_when_it_was_listed_is_not_believed(minutes: float) -> None:
     """Else a wrong date or a wrong clock would keep fresh links from ever being tried."""
     end = NOW + timedelta(minutes=minutes)
@@ -156,6 +156,19 @@ def test_an_end_that_was_over_when_it_was_listed_is_not_believed(minutes: float)
 
     assert isinstance(link, SignedLink)
     assert link.ends_at == datetime(2024, 2, 29, 19, 0, 51, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(("life", "spare"), [(14_400, 60), (240, 60), (120, 30), (3, 0.75)])
+def test_a_link_is_given_up_a_little_before_its_end(life: float, spare: float) -> None:
+    """A minute before, or a quarter of its life where that is less: links of seconds must be of use too."""
+    link = entry(
+        fileUrl="https://h.example/x?sig=1", downloadUrlExpiresOn=(NOW + timedelta(seconds=life)).isoformat()
+    ).link
+
+    assert isinstance(link, SignedLink)
+    last = NOW + timedelta(seconds=life - spare)
+    assert not link.is_over(last)
+    assert link.is_over(last + timedelta(milliseconds=1))
 
 
 def test_a_link_without_any_end_is_used_until_it_is_refused() -> None:
