@@ -8,6 +8,9 @@ same session one renews it and the others take what is there::
                         │                 ▲                                        │
                         └─ refused: everybody gets the error, nobody logs in       └─ rejected again, never accepted:
                            again before a while has passed                            that is the answer
+
+Where several processes of one user share a :class:`CredentialStore`, "logging in" begins with a look into it: what
+another process has got is taken over, and of several that need one at the same time only one logs in.
 """
 
 from __future__ import annotations
@@ -15,24 +18,29 @@ from __future__ import annotations
 import asyncio
 import copy
 import logging
+import math
 from collections import deque
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
+from typing import Protocol
 
+import anyio
 import attrs
 
 from arena_async.errors import (
     AccountLockedError,
     ApiError,
     ArenaAsyncError,
+    AuthenticationError,
     ClosedError,
     DecodeError,
     SessionDisplacedError,
+    StorageError,
     UnsafeUrlError,
 )
 from arena_async.wire.contracts import Credential
 
-__all__ = ["Held", "SharedLogin", "check_credential"]
+__all__ = ["CredentialStore", "Held", "Shared", "SharedLogin", "Turn", "Wait", "check_credential"]
 
 _LOG = logging.getLogger("arena_async")
 
@@ -42,8 +50,10 @@ _LONGEST_VALUE = 8192
 _COOL_DOWN = 300.0
 #: Seconds after which a credential that was never accepted may be replaced by another login after all.
 _PATIENCE = 60.0
-#: So many logins in so many seconds because a credential was rejected: more than that is two programs at war.
-_MOST_RENEWALS, _RENEWAL_SECONDS = 5, 300.0
+#: So often in so many seconds a session is taken back from whoever ended it: more than that is two programs at war.
+MOST_TAKE_BACKS, TAKE_BACK_SECONDS = 2, 300.0
+#: Seconds between two notes in a store that a credential is in use, which keep other processes from giving it up.
+_NOTED_EVERY = 600.0
 #: Seconds before its end at which a credential is renewed, at the most.
 _LIFE_MARGIN, _IDLE_MARGIN = 60.0, 120.0
 
@@ -58,6 +68,7 @@ class Held:
         generation: Its number, counted from 1.
         since: Ticks at which its login began.
         touched: Ticks at which it was last sent.
+        ours: Whether this client logged in for itself alone, so that it logs out at its end.
         renewed: Whether it replaced one that was rejected.
         accepted: Whether any request with it was answered by something else than a rejection.
         stale: Whether it was rejected and given up.
@@ -67,9 +78,83 @@ class Held:
     generation: int
     since: float
     touched: float
+    ours: bool = True
     renewed: bool = False
     accepted: bool = False
     stale: bool = False
+
+
+@attrs.frozen(kw_only=True)
+class Shared:
+    """
+    A credential that another process has got.
+
+    Args:
+        credential: The credential.
+        age: Seconds since the login.
+        rest: Seconds since it was last known to be used.
+    """
+
+    credential: Credential
+    age: float
+    rest: float
+
+
+@attrs.frozen(kw_only=True)
+class Turn:
+    """
+    Nobody has a credential that is good: whoever gets this logs in, and the others wait for it.
+
+    Args:
+        take_backs: How often a session was taken back lately, by all processes together.
+    """
+
+    take_backs: int = 0
+
+
+@attrs.frozen(kw_only=True)
+class Wait:
+    """
+    Another process is logging in.
+
+    Args:
+        seconds: Look again after so many.
+    """
+
+    seconds: float
+
+
+class CredentialStore(Protocol):
+    """Where the processes of one user find each other's credential. Every verb is one short, undivided step."""
+
+    async def take(self, *, rejected: Credential | None) -> Shared | Turn | Wait:
+        """
+        Take what is there.
+
+        Args:
+            rejected: What the service does not accept any more, if anything.
+
+        Raises:
+            ApiError: Another process, whose login was waited for, was refused.
+            StorageError: The store cannot be read or written.
+        """
+        ...
+
+    async def put(self, credential: Credential, *, take_back: bool) -> None:
+        """Give what a login brought to everybody; ``take_back`` says that it replaces one that somebody ended."""
+        ...
+
+    async def give_up(self, error: Exception | None) -> None:
+        """Let the next one try; with a refusal that it would only get again, as an error for those who wait."""
+        ...
+
+    async def note_use(self, credential: Credential) -> None:
+        """Note that a credential is in use now."""
+        ...
+
+    async def aclose(self) -> None:
+        """Give back what it holds. What is stored stays."""
+        ...
 
 
 def check_credential(credential: Credential, *, request: str) -> Credential:
@@ -104,7 +189,12 @@ class SharedLogin:
         log_out: Ends the session of a credential.
         clock: Seconds that never jump: lifetimes survive a change of the date.
         now: The date and time (aware), for instants that the service gives.
+        sleep: Waits for so many seconds.
         line: What is said of the login in messages.
+        store: Where several processes share what one of them got, or None. What is shared is never logged out: it ends
+            by itself when nobody uses it any more, and the next process begins with it until then.
+        given: A credential to begin with; it is never logged out.
+        renewable: Whether there is a way to log in when the given one is over.
     """
 
     def __init__(
@@ -114,17 +204,30 @@ class SharedLogin:
         *,
         clock: Callable[[], float],
         now: Callable[[], datetime],
+        sleep: Callable[[float], Awaitable[object]],
         line: str,
+        store: CredentialStore | None = None,
+        given: Credential | None = None,
+        renewable: bool = True,
     ) -> None:
         self._log_in = log_in
         self._log_out = log_out
         self._clock = clock
         self._now = now
+        self._sleep = sleep
         self._line = line
+        self._store = store
+        self._given = given
+        self._renewable = renewable
         self._current: Held | None = None
+        if given is not None:
+            self._current = Held(given, 0, since=clock(), touched=clock(), ours=False)
         self._generation = 0
-        self._rejected = False
-        self._renewals: deque[float] = deque(maxlen=_MOST_RENEWALS)
+        self._given_up: Credential | None = None
+        self._noted_at = clock()
+        #: Why the credential before was given up, until there is another one.
+        self._rejection: ApiError | None = None
+        self._take_backs: deque[float] = deque(maxlen=MOST_TAKE_BACKS)
         self._refusal: tuple[Exception, float] | None = None
         self._task: asyncio.Task[None] | None = None
         self._outcome: asyncio.Future[Held | Exception] | None = None
@@ -142,8 +245,10 @@ class SharedLogin:
         """
         if self._closed:
             raise self._closed_error()
-        if self._current is not None and not self._is_over(self._current):
-            return self._current
+        current = self._current
+        if current is not None and not self._is_over(current):
+            await self._note_use(current)
+            return current
         self._refuse_for_a_while()
         outcome = self._outcome or self._begin()
         found = await asyncio.shield(outcome)
@@ -165,23 +270,15 @@ class SharedLogin:
         """
         if held is not self._current:
             return None
-        now = self._clock()
-        if held.renewed and not held.accepted and now - held.since < _PATIENCE:
+        if held.renewed and not held.accepted and self._clock() - held.since < _PATIENCE:
             return error
-        if len(self._renewals) == _MOST_RENEWALS and now - self._renewals[0] < _RENEWAL_SECONDS:
-            return SessionDisplacedError(
-                f"{error.request or self._line}: the session was rejected again, after {_MOST_RENEWALS} new logins"
-                f" within {_RENEWAL_SECONDS / 60:g} minutes. Another login of the same user seems to end it each time;"
-                " use one user per integration.",
-                status=error.status,
-                code=error.code,
-                request=error.request,
-                stale_login=True,
-            )
-        _LOG.info("%s: the credential was rejected; a new login follows", self._line)
-        self._renewals.append(now)
         self._current = None
-        self._rejected = held.stale = True
+        held.stale = True
+        if held.credential is self._given and not self._renewable:
+            self._refusal = (self._given_is_over(error), math.inf)
+            return self._refusal[0]
+        _LOG.info("%s: the credential was rejected; a newer one is looked for", self._line)
+        self._rejection, self._given_up = error, held.credential
         return None
 
     async def finish(self) -> None:
@@ -196,7 +293,7 @@ class SharedLogin:
         if self._task is not None and not self._task.done():
             await asyncio.wait([self._task])
         held, self._current = self._current, None
-        if held is not None and not self._is_over(held):
+        if held is not None and held.ours and not self._is_over(held):
             await self._log_out(held.credential)
 
     def abandon(self) -> asyncio.Task[None] | None:
@@ -217,14 +314,11 @@ class SharedLogin:
         return outcome
 
     async def _run(self, outcome: asyncio.Future[Held | Exception]) -> None:
-        """Log in once and hand the outcome to everybody who waits; an error is a value here, so that none is lost."""
+        """Get one and hand the outcome to everybody who waits; an error is a value here, so that none is lost."""
         found: Held | Exception = self._closed_error()
-        began = self._clock()
         try:
-            credential = await self._log_in()
-            self._generation += 1
-            found = Held(credential, self._generation, since=began, touched=self._clock(), renewed=self._rejected)
-            self._current, self._refusal, self._rejected = found, None, False
+            found = await (self._log_in_alone() if self._store is None else self._find_or_log_in(self._store))
+            self._current, self._refusal, self._rejection = found, None, None
         except Exception as error:  # noqa: BLE001  # Whatever it is, it belongs to those who wait.
             found = error
             self._remember(error)
@@ -232,6 +326,87 @@ class SharedLogin:
             self._outcome = None
             if not outcome.done():
                 outcome.set_result(found)
+
+    async def _log_in_alone(self, *, take_backs: int = 0) -> Held:
+        """Log in, unless the session was taken back too often already."""
+        began, is_take_back = self._clock(), self._rejection is not None
+        if is_take_back:
+            self._check_peace(take_backs)
+            self._take_backs.append(began)
+        credential = await self._log_in()
+        self._generation += 1
+        ours = self._store is None
+        return Held(credential, self._generation, since=began, touched=self._clock(), ours=ours, renewed=is_take_back)
+
+    async def _find_or_log_in(self, store: CredentialStore) -> Held:
+        """Take over what another process has got, or wait for the one that is logging in, or log in for all."""
+        while not self._closed:
+            match await store.take(rejected=self._given_up):
+                case Shared(credential=credential, age=age, rest=rest):
+                    self._generation += 1
+                    now = self._clock()
+                    return Held(credential, self._generation, since=now - age, touched=now - rest, ours=False)
+                case Turn(take_backs=take_backs):
+                    return await self._log_in_for_all(store, take_backs)
+                case Wait(seconds=seconds):
+                    await self._sleep(seconds)
+        raise self._closed_error()
+
+    async def _log_in_for_all(self, store: CredentialStore, take_backs: int) -> Held:
+        """Log in, and tell the others what came of it, whatever it was."""
+        try:
+            held = await self._log_in_alone(take_backs=take_backs)
+            await store.put(held.credential, take_back=held.renewed)
+        except Exception as error:
+            await store.give_up(error if self._is_lasting(error) else None)
+            raise
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                await store.give_up(None)
+            raise
+        self._noted_at = self._clock()
+        return held
+
+    def _check_peace(self, take_backs: int) -> None:
+        """
+        Refuse to take a session back once more from somebody who keeps ending it.
+
+        Raises:
+            SessionDisplacedError: It was taken back too often lately, by this process or by all that share the store.
+        """
+        oldest = self._take_backs[0] if len(self._take_backs) == MOST_TAKE_BACKS else -math.inf
+        if take_backs < MOST_TAKE_BACKS and self._clock() - oldest >= TAKE_BACK_SECONDS:
+            return
+        error = self._rejection or ApiError()
+        raise SessionDisplacedError(
+            f"{error.request or self._line}: the session was rejected again, after {MOST_TAKE_BACKS} new logins within"
+            f" {TAKE_BACK_SECONDS / 60:g} minutes. Another login of the same user ends it each time, and ours would end"
+            " that one's: use one user per integration, or let all programs of the user share one session.",
+            status=error.status,
+            code=error.code,
+            request=error.request,
+            stale_login=True,
+        )
+
+    async def _note_use(self, held: Held) -> None:
+        """Let other processes know now and then that the credential is in use; that it cannot be told is no error."""
+        now = self._clock()
+        if self._store is None or now - self._noted_at < _NOTED_EVERY:
+            return
+        self._noted_at = now
+        try:
+            await self._store.note_use(held.credential)
+        except StorageError as error:
+            _LOG.warning("%s The session is used all the same.", error)
+
+    def _given_is_over(self, error: ApiError) -> AuthenticationError:
+        return AuthenticationError(
+            f"{error.request or self._line}: the session that was given is not accepted (any more), and nothing is"
+            " known to log in with. Give a new one, or credentials.",
+            status=error.status,
+            code=error.code,
+            request=error.request,
+        )
 
     def _is_over(self, held: Held) -> bool:
         """Whether a credential has reached its end, or is so close to it that it may end on the way."""
@@ -243,16 +418,20 @@ class SharedLogin:
 
     def _remember(self, error: Exception) -> None:
         """Keep a refusal, so that a wrong password is sent once and not until the account is locked."""
-        locked = isinstance(error, AccountLockedError)
-        if not isinstance(error, ApiError | DecodeError | UnsafeUrlError) or (
-            isinstance(error, ApiError) and error.transient and not locked
-        ):
+        if not self._is_lasting(error):
             return
-        seconds = _COOL_DOWN
+        seconds = TAKE_BACK_SECONDS if isinstance(error, SessionDisplacedError) else _COOL_DOWN
         if isinstance(error, AccountLockedError):
             error.retry_at = error.retry_at or self._now() + timedelta(seconds=_COOL_DOWN)
             seconds = max((error.retry_at - self._now()).total_seconds(), 0.0)
         self._refusal = (error, self._clock() + seconds)
+
+    @staticmethod
+    def _is_lasting(error: Exception) -> bool:
+        """Whether the same login would be refused again in a moment."""
+        if isinstance(error, ApiError):
+            return not error.transient or isinstance(error, AccountLockedError)
+        return isinstance(error, DecodeError | UnsafeUrlError)
 
     def _refuse_for_a_while(self) -> None:
         """Answer from memory while a refused login must not be repeated."""

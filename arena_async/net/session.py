@@ -53,7 +53,7 @@ from arena_async.errors import (
     UnsafeUrlError,
 )
 from arena_async.net.bodies import WIRE_ERRORS, Form, WireFailureError, explain, open_body
-from arena_async.net.login import Held, SharedLogin, check_credential
+from arena_async.net.login import CredentialStore, Held, SharedLogin, check_credential
 from arena_async.options import MIB, RetryPolicy, Timeouts
 from arena_async.wire.contracts import Auth, BodyHead, Credential, Dialect, OpenedFile
 from arena_async.wire.messages import Headers, Request, Response, show_url
@@ -161,6 +161,9 @@ class Session:
         dialect: How pages, quota and refusals are spelt.
         gate: The allowance; every metered request is booked there first.
         base_url: The base of all relative paths, with its version.
+        store: Where several processes of one user share their credential, or None.
+        given: A credential to begin with; it is never logged out.
+        renewable: Whether ``auth`` can log in when the given credential is over.
         headers: Headers of every request to the API.
         retry: How often and how patiently a request is tried again.
         timeouts: How long the network may keep us waiting.
@@ -185,6 +188,9 @@ class Session:
         gate: Gate,
         *,
         base_url: str,
+        store: CredentialStore | None = None,
+        given: Credential | None = None,
+        renewable: bool = True,
         headers: Mapping[str, str] | None = None,
         retry: RetryPolicy | None = None,
         timeouts: Timeouts | None = None,
@@ -204,6 +210,7 @@ class Session:
         self._origin = origin(base_url)
         self._auth = auth
         self._gate = gate
+        self._store, self._given, self._renewable = store, given, renewable
         self._retry = retry or RetryPolicy()
         self._timeouts = timeouts or Timeouts()
         self._headers = _checked(dict(headers or {}))
@@ -371,6 +378,8 @@ class Session:
                     beside += [login_task for login in self._logins.values() if (login_task := login.abandon())]
                     if beside:
                         await asyncio.wait(beside)
+                    if self._store is not None:
+                        await self._store.aclose()
                 finally:
                     await self._wire.aclose()
 
@@ -686,7 +695,15 @@ class Session:
                 return await self._log_in(scope)
 
             self._logins[scope] = SharedLogin(
-                log_in, self._log_out, clock=self._clock, now=self._now, line=self._auth.login(scope).line
+                log_in,
+                self._log_out,
+                clock=self._clock,
+                now=self._now,
+                sleep=self._sleep,
+                line=self._auth.login(scope).line,
+                store=self._store,
+                given=self._given,
+                renewable=self._renewable,
             )
         return self._logins[scope]
 

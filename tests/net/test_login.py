@@ -295,13 +295,30 @@ async def test_a_refusal_that_is_no_rejection_changes_nothing_about_the_session(
 
 
 async def test_two_programs_do_not_fight_over_a_session_for_ever(service: Service) -> None:
-    """A session that is taken away again and again is given up, and the error says why."""
-    session = service.session(clock=Clock())
-    for _ in range(6):
+    """A session that is taken away again and again is taken back twice; the error says why, and says it for a while."""
+    clock = Clock()
+    session = service.session(clock=clock)
+    for _ in range(3):
         await session.send(THINGS)
         service.alive = "somebody else's"
-    with pytest.raises(SessionDisplacedError, match="one user per integration"):
-        await session.send(THINGS)
+    for _ in range(2):
+        with pytest.raises(SessionDisplacedError, match="one user per integration"):
+            await session.send(THINGS)
+    spent = len(service.server.lines("GET *"))
+    clock.ticks += 301
+    assert (await session.send(THINGS)).status == 200
+    await session.aclose()
+    assert (service.logins, spent) == (4, 3 + 3)
+
+
+async def test_a_session_that_is_taken_away_now_and_then_is_taken_back_each_time(service: Service) -> None:
+    """Twice in five minutes is a war; twice in an hour is somebody who looks at the web application."""
+    clock = Clock()
+    session = service.session(clock=clock)
+    for _ in range(6):
+        assert (await session.send(THINGS)).status == 200
+        service.alive = "somebody else's"
+        clock.ticks += 200
     await session.aclose()
     assert service.logins == 6
 
