@@ -68,6 +68,7 @@ __all__ = [
     "Tries",
     "decide",
     "is_newer",
+    "is_same_content",
     "judge_failure",
     "layout_problem",
     "place",
@@ -145,6 +146,21 @@ def _stamp(state: FileState) -> tuple[int, int]:
 def is_newer(change: str, name: str, *, than: tuple[str, str]) -> bool:
     """Say whether one of two listed rows of the same key is the newer one, by change mark and then by vendor's name."""
     return (change, name) > than
+
+
+def is_same_content(fresh: RemoteFile, old: RemoteFile) -> bool:
+    """
+    Say whether a fresh entry stands for the bytes that an older one stood for, so that what came can be continued.
+
+    It is another content when its change mark, its size or the place its link leads to is another one.
+    """
+    moved = bool(fresh.link and old.link) and _link_place(fresh) != _link_place(old)
+    return not moved and (fresh.change, fresh.size) == (old.change, old.size)
+
+
+def _link_place(file: RemoteFile) -> str:
+    """Give where the link of a file leads; its query is signed anew each time."""
+    return file.link.reveal().partition("?")[0] if file.link else ""
 
 
 def worth_remembering(error: Exception, file: RemoteFile) -> bool:

@@ -297,11 +297,11 @@ async def test_a_service_that_contradicts_itself_fails(bench: Bench, destination
 async def test_an_expired_link_is_renewed_once(bench: Bench, destination: Destination) -> None:
     """TR26 and TR27: a fresh entry, a fresh link, and on from the byte that was reached."""
     expired = LinkExpiredError("GET /content: the link is over.")
-    files = one(Source(body=BODY, faults=[expired, 200_000, expired]), size=SIZE, link=Secret("/1?sig=s"))
-    files.fresh["test/a"] = remote("a", size=SIZE, link=Secret("/2?sig=s"))
+    files = one(Source(body=BODY, faults=[expired, 200_000, expired]), size=SIZE, link=Secret("/a?n=1&sig=s"))
+    files.fresh["test/a"] = remote("a", size=SIZE, link=Secret("/a?n=2&sig=s"))
 
     async def mint(_: Asked) -> None:
-        files.fresh["test/a"] = remote("a", size=SIZE, link=Secret(f"/{len(files.asked) + 1}?sig=s"))
+        files.fresh["test/a"] = remote("a", size=SIZE, link=Secret(f"/a?n={len(files.asked) + 1}&sig=s"))
 
     files.before_open = mint
     fetched = await fetch(files, destination)
@@ -327,8 +327,8 @@ async def test_a_dead_link_is_not_asked_twice(destination: Destination) -> None:
 async def test_a_forbidden_link_is_renewed_once_and_then_believed(destination: Destination) -> None:
     """TR28: a 403 for another reason."""
     refused = [PermissionDeniedError("403", status=403) for _ in range(9)]
-    files = one(Source(body=BODY, faults=list(refused)), size=SIZE, link=Secret("/1?sig=s"))
-    files.fresh["test/a"] = remote("a", size=SIZE, link=Secret("/2?sig=s"))
+    files = one(Source(body=BODY, faults=list(refused)), size=SIZE, link=Secret("/a?n=1&sig=s"))
+    files.fresh["test/a"] = remote("a", size=SIZE, link=Secret("/a?n=2&sig=s"))
 
     fetched = await fetch(files, destination)
 
@@ -340,8 +340,8 @@ async def test_a_forbidden_link_is_renewed_once_and_then_believed(destination: D
 async def test_a_renewed_entry_of_another_content_begins_anew(bench: Bench, destination: Destination) -> None:
     """TR29: never a splice of two versions."""
     new = content(260_000, "new")
-    files = one(Source(body=BODY, faults=[200_000, LinkExpiredError("over")]), size=SIZE, link=Secret("/1?sig=s"))
-    files.fresh["test/a"] = remote("a", size=260_000, change="2", link=Secret("/2?sig=s"))
+    files = one(Source(body=BODY, faults=[200_000, LinkExpiredError("over")]), size=SIZE, link=Secret("/a?n=1&sig=s"))
+    files.fresh["test/a"] = remote("a", size=260_000, change="2", link=Secret("/a?n=2&sig=s"))
 
     async def replace(asked: Asked) -> None:
         if len(files.asked) == 3:

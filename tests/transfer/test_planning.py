@@ -48,6 +48,7 @@ from arena_async.transfer.planning import (
     Tries,
     decide,
     is_newer,
+    is_same_content,
     judge_failure,
     layout_problem,
     place,
@@ -113,6 +114,31 @@ def test_a_remembered_refusal_is_asked_again_on_request_only() -> None:
 
     assert decide(FILE, entry, None, path="p", ask_again=False).reason == "no content"
     assert decide(FILE, entry, None, path="p", ask_again=True).action is Action.FETCH
+
+
+@pytest.mark.parametrize(
+    ("changes", "same"),
+    [
+        ({}, True),
+        ({"name": "another"}, True),
+        ({"change": "2"}, False),
+        ({"size": 6}, False),
+        ({"size": None}, False),
+        ({"link": Secret("https://h/a?sig=2")}, True),
+        ({"link": Secret("https://h/b?sig=1")}, False),
+        ({"link": Secret("https://other/a?sig=1")}, False),
+        ({"link": None}, True),
+    ],
+)
+def test_a_fresh_entry_is_of_the_same_content_by_its_mark_its_size_and_its_place(
+    changes: dict[str, Any], *, same: bool
+) -> None:
+    """TR29: what came is continued only then; that the link is signed anew says nothing."""
+    old = RemoteFile(
+        key="k", service="s", tenant="t", parts=(), stem="a", size=5, change="1", link=Secret("https://h/a?sig=1")
+    )
+
+    assert is_same_content(attrs.evolve(old, **changes), old) is same
 
 
 def test_the_newer_row_is_told_by_its_change_mark() -> None:
