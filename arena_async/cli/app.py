@@ -238,7 +238,8 @@ def _shaped(command: Callable[..., int], words: Sequence[Word], options: type, d
 
 def _parameter(word: Word) -> inspect.Parameter:
     is_flag = word.kind is bool
-    parameter = (_flag if is_flag else Parameter)(help=word.help, show_default=False)
+    called = None if word.option is None else f"--{word.option}"
+    parameter = (_flag if is_flag else Parameter)(name=called, help=word.help, show_default=False)
     kind = word.kind if word.required or is_flag else word.kind | None
     return inspect.Parameter(
         word.name,

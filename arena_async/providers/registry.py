@@ -24,6 +24,7 @@ class Word:
 
     Args:
         name: The name of the argument in Python; the command line writes it with dashes.
+        option: What the command line calls it, where that is something else; without dashes before it.
         help: What it means, in one line.
         kind: What the text is read as: ``str``, ``int``, ``bool`` (a flag) or ``datetime``.
         positional: Whether it is given by its place and not as an option.
@@ -35,6 +36,7 @@ class Word:
     kind: type = str
     positional: bool = False
     required: bool = False
+    option: str | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -62,6 +64,7 @@ class Source:
         words: The arguments of the collection's ``files``.
         path: The words that ``list`` takes one after the other, each leading further in.
         listings: What ``list`` shows, by how many words of ``path`` are given.
+        simulated_words: The simulator's attributes that are the words of ``path``, where they are not the provider's.
     """
 
     name: str
@@ -69,6 +72,7 @@ class Source:
     words: tuple[Word, ...]
     path: tuple[Word, ...]
     listings: Mapping[int, Listing]
+    simulated_words: tuple[str, ...] = ()
 
     def collection(self, client: Any) -> Any:
         """Give the collection of a client, for instance its ``extracts``."""
@@ -130,6 +134,8 @@ def _run_path(what: str) -> tuple[Word, ...]:
 
 
 _STUDY = Word(name="study", help="The number of the study.", kind=int, positional=True, required=True)
+_SUBJECT = Word(name="subject", help="The subject, by identifier or number.", positional=True, required=True)
+_CATEGORY = Word(name="category", help="The category, such as raw-accelerometer.", positional=True, required=True)
 _RUN = Word(name="run", help="Only this run, by its guid.")
 _LATEST = Word(name="latest", help="Only the latest completed run.", kind=bool)
 _SINCE = Word(name="completed_since", help="Only runs completed since then: a date or a time, in UTC.", kind=datetime)
@@ -203,6 +209,24 @@ _CENTREPOINT = Provider(
                     columns=("subject_id", "data_set_name", "study_program_id", "modified_date", "file_name"),
                 )
             },
+        ),
+        Source(
+            name="day-files",
+            help="The files of each day of a subject in one category (.csv.gz, .avro).",
+            words=(
+                _STUDY,
+                _SUBJECT,
+                _CATEGORY,
+                Word(name="first_day", help="From this day on, such as 2026-03-01."),
+                Word(name="last_day", help="Up to this day, itself included."),
+                Word(name="year", help="Only this year.", kind=int),
+                Word(name="month", help="Only this month of the year.", kind=int),
+                Word(name="day", help="Only this day of the month.", kind=int),
+                Word(name="file_format", help="Only csv, or only avro.", option="format"),
+            ),
+            path=(_STUDY, _SUBJECT, _CATEGORY),
+            listings={3: Listing(verb="search", columns=("day", "file_format", "modified_date", "file_name"))},
+            simulated_words=("study", "subject", "category"),
         ),
     ),
 )

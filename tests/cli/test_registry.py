@@ -35,7 +35,8 @@ async def test_every_column_of_a_listing_is_there(provider: Provider) -> None:
         environ = simulator.describe()["environment"]
         client = await stack.enter_async_context(provider.load_client().from_env(environ=environ))
         for source in provider.sources:
-            path = tuple(getattr(simulator, attribute) for attribute in provider.simulated_words)
+            words = source.simulated_words or provider.simulated_words
+            path = tuple(getattr(simulator, attribute) for attribute in words)
             for length, listing in sorted(source.listings.items()):
                 rows = [row async for row in source.rows(client, path[:length])]
                 assert rows

@@ -189,6 +189,16 @@ class CentrePointSimulator(SimulatedService):
         """Requests that brought a credential to the file host; there must never be one."""
         return self.storage.breaches
 
+    @property
+    def subject(self) -> int:
+        """The first subject."""
+        return self.subjects[0]
+
+    @property
+    def category(self) -> str:
+        """The first category that has day files."""
+        return self.day_files.categories[0]
+
     def describe(self) -> dict[str, Any]:
         """Give addresses, credentials, the study and the environment variables of a client."""
         return {
