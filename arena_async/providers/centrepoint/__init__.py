@@ -56,15 +56,10 @@ from arena_async.providers.centrepoint.models import (
     StudyProgram,
     Subject,
 )
-from arena_async.providers.centrepoint.monitors import (
-    ActivityMonitors,
-    Assignments,
-    Uploads,
-)
+from arena_async.providers.centrepoint.monitors import ActivityMonitors, Assignments, Uploads
 from arena_async.providers.centrepoint.studies import Milestones, Programs, Sites, Studies, Subjects
-from arena_async.providers.centrepoint.webhooks import (
-    Webhooks,
-)
+from arena_async.providers.centrepoint.study_files import StudyFileSet
+from arena_async.providers.centrepoint.webhooks import Webhooks
 
 __all__ = [
     "CATEGORIES",
@@ -110,6 +105,7 @@ __all__ = [
     "Studies",
     "Study",
     "StudyDataSet",
+    "StudyFileSet",
     "StudyProgram",
     "Subject",
     "SubjectMilestone",

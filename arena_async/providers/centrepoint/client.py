@@ -27,6 +27,7 @@ from arena_async.providers.centrepoint.dialect import CentrePointDialect
 from arena_async.providers.centrepoint.monitors import ActivityMonitors, Assignments, Uploads
 from arena_async.providers.centrepoint.places import Places
 from arena_async.providers.centrepoint.studies import Milestones, Programs, Sites, Studies, Subjects
+from arena_async.providers.centrepoint.study_files import StudyFileSet
 from arena_async.providers.centrepoint.subjects import Directory
 from arena_async.providers.centrepoint.webhooks import Webhooks
 from arena_async.wire.quota import SlidingWindow
@@ -107,7 +108,8 @@ class CentrePointClient:
             connector=connector,
         )
         tenant = f"{origin(base_url)} {credentials.client_id}"
-        asking = Asking(self._session, Directory(self._session).resolve)
+        self._tenant, self._legacy = tenant, legacy
+        asking = self._asking = Asking(self._session, Directory(self._session).resolve)
         self.datasets = Datasets(asking, tenant=tenant, legacy=legacy)
         self.day_files = DayFiles(asking, tenant=tenant)
         places = Places()
@@ -177,6 +179,18 @@ class CentrePointClient:
             connector=connector,
             allow_http=allow_http,
         )
+
+    def study_files(self, study: int | str) -> StudyFileSet:
+        """
+        Give all dataset files of a study, of every subject, program and data set.
+
+        A ``Mirror`` lists them whole the first time, and later only what changed where that costs less. Data sets that
+        lack the newest raw data are told by its ``stale()``.
+
+        Raises:
+            ConfigurationError: That is no number of a study.
+        """
+        return StudyFileSet(self._asking, study, tenant=self._tenant, legacy=self._legacy)
 
     def __repr__(self) -> str:
         return f"<CentrePointClient {self._session.base_url}>"
