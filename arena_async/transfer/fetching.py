@@ -22,6 +22,7 @@ from pathlib import PurePosixPath
 import attrs
 
 from arena_async.errors import (
+    ApiError,
     ArenaAsyncError,
     AuthenticationError,
     ContentError,
@@ -93,7 +94,12 @@ class Fetched:
 
 
 async def fetch_one(
-    job: Job, files: FileSet, destination: Destination, *, may_start: Callable[[], bool] = lambda: True
+    job: Job,
+    files: FileSet,
+    destination: Destination,
+    *,
+    may_start: Callable[[], bool] = lambda: True,
+    on_stop: Callable[[str], object] = lambda _: None,
 ) -> Fetched | None:
     """
     Bring one file home: fetch, verify, commit. A failure is an outcome with an error; cancellation goes through.
@@ -103,8 +109,9 @@ async def fetch_one(
         files: The set it comes from: opens it, and gives a fresh entry when its link is over.
         destination: The folder, open.
         may_start: Asked once, when it has its slot: whether it may begin at all. None comes back where it may not.
+        on_stop: Told ``"service"`` or ``"disk"`` when others need not be begun, while this one still has its slot.
     """
-    return await _Journey(job, files, destination).go(may_start)
+    return await _Journey(job, files, destination, on_stop).go(may_start)
 
 
 class _NotStartedError(Exception):
@@ -114,8 +121,9 @@ class _NotStartedError(Exception):
 class _Journey:
     """The state of one file on its way."""
 
-    def __init__(self, job: Job, files: FileSet, destination: Destination) -> None:
+    def __init__(self, job: Job, files: FileSet, destination: Destination, on_stop: Callable[[str], object]) -> None:
         self.job = job
+        self.on_stop = on_stop
         self.file = job.file
         self.files = files
         self.destination = destination
@@ -169,7 +177,7 @@ class _Journey:
                 async with self.destination.lane() as lane:
                     if self.tries.asked == 0 and not may_start():
                         raise _NotStartedError
-                    verdict = await self.attempt(lane)
+                    verdict = await self.attempt_or_stop(lane)
                     await self.destination.committer.room()
                     return verdict
             except _NotStartedError:
@@ -263,6 +271,16 @@ class _Journey:
                 raise SourceChangedError(f"{self.name}: it changes faster than it can be fetched. Run again later.")
 
     # ----------------------------------------------------------------------------------------------------- one request
+
+    async def attempt_or_stop(self, lane: Lane) -> Verdict:
+        """Ask once; what stops the others is told before the next of them gets the slot and sends a request in vain."""
+        try:
+            return await self.attempt(lane)
+        except (ApiError, StorageError) as error:
+            stop = self.judge(error).stop
+            if stop is not None:
+                self.on_stop(stop)
+            raise
 
     async def attempt(self, lane: Lane) -> Verdict:
         """

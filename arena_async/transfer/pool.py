@@ -467,11 +467,17 @@ class OutcomeStream:
 
     async def _bring(self, job: Job) -> None:
         """Fetch one file and tell what became of it."""
-        fetched = await fetch_one(job, self._files, self._destination, may_start=lambda: self._may_start(job))
+
+        def on_stop(what: str) -> None:
+            self._stopped.add("disk" if what == "disk" else _service(job.file))
+
+        fetched = await fetch_one(
+            job, self._files, self._destination, may_start=lambda: self._may_start(job), on_stop=on_stop
+        )
         if fetched is None:
             return
         if fetched.stop is not None:
-            self._stopped.add("disk" if fetched.stop == "disk" else _service(job.file))
+            on_stop(fetched.stop)
             self.error = self.error or fetched.outcome.error
         self._destination.announcer.announce(Settled(outcome=fetched.outcome, bytes_done=fetched.bytes_done))
         # Where the service stopped everybody, that is one error of the run and none of this file.

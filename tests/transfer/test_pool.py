@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import tracemalloc
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import anyio
 import pytest
 from cancelling import HOW, How, cancel_at_every_await
+from disks import FaultyDisk
 from filesets import Asked, MemoryFiles, Source, content, remote
 
 from arena_async.errors import (
@@ -456,6 +458,18 @@ async def test_a_full_disk_stops_the_feeding(tmp_path: Path) -> None:
     assert 1 <= len(report.outcomes) <= 5
     assert report.not_started == files.listed - len(report.outcomes) > 300
     assert len(files.asked) <= 5
+
+
+async def test_a_full_disk_is_known_before_the_slot_goes_to_the_next_file(tmp_path: Path) -> None:
+    """ST01: with one slot, exactly one request is spent."""
+    files, disk = many(50), FaultyDisk()
+    disk.fail("write", errno.ENOSPC, name="*.part")
+    async with downloader(tmp_path, workers=1) as downloads:
+        downloads._destination.storage.files = disk
+        report = await downloads.run(files)
+
+    assert isinstance(report.error, DiskFullError)
+    assert (len(report.outcomes), report.not_started, len(files.asked)) == (1, 49, 1)
 
 
 async def test_a_service_that_is_away_is_not_asked_five_times_a_file(tmp_path: Path) -> None:
