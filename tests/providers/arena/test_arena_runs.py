@@ -250,14 +250,7 @@ class TestStarting:
             other = simulator.add_export("Other")
             first = await exports.start(other.guid)
             seen: list[RunSeen[ExportRun]] = []
-
-            async def go_on(seconds: float) -> None:
-                await time.sleep(seconds)
-                for one in simulator.exports[other.guid].runs:
-                    simulator._advance(one)
-
-            waiting = attrs.evolve(exports, timing=attrs.evolve(time.timing, sleep=go_on))
-            second = await waiting.start(simulator.export, watch=seen.append)
+            second = await exports.start(simulator.export, watch=seen.append)
             posts = simulator.seen(f"POST */exports/{simulator.export}/runs")
             runs = [one.guid for one in simulator.exports[simulator.export].runs]
 
