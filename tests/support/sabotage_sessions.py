@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 import aiohttp
+import attrs
 import pytest
 from sabotage import protection
 
@@ -20,6 +21,8 @@ from arena_async.providers.arena import auth as arena_auth
 from arena_async.providers.arena import dialect as arena_dialect
 from arena_async.providers.arena.auth import PasswordAuth
 from arena_async.providers.arena.dialect import ArenaDialect
+from arena_async.providers.centrepoint import auth as centrepoint_auth
+from arena_async.providers.centrepoint.auth import CentrePointAuth
 from arena_async.wire.contracts import Credential
 from arena_async.wire.decoding import parse_json
 from arena_async.wire.messages import Secret
@@ -166,3 +169,74 @@ def _(patch: pytest.MonkeyPatch) -> None:
         return await given(self, *args, **{**kwargs, "allow_redirects": True})
 
     patch.setattr(aiohttp.ClientSession, "_request", following)
+
+
+@protection("a session is renewed before it has idled away")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(SharedLogin, "_is_over", lambda _, __: False)
+
+
+@protection("lifetimes are measured on a clock that never jumps")
+def _(patch: pytest.MonkeyPatch) -> None:
+    given = SharedLogin.__init__
+
+    def dated(self: SharedLogin, *args: Any, **kwargs: Any) -> None:
+        now = kwargs["now"]
+        given(self, *args, **{**kwargs, "clock": lambda: now().timestamp()})
+
+    patch.setattr(SharedLogin, "__init__", dated)
+
+
+@protection("a client belongs to one event loop of one process")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Session, "_is_foreign", lambda _: False)
+
+
+@protection("credentials go to the own origin only")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(sessions, "origin", lambda _: "everywhere")
+
+
+@protection("a signed link needs no token")
+def _(patch: pytest.MonkeyPatch) -> None:
+    opened = Session._open
+
+    async def generous(self: Session, request: Any, url: str, trial: Any, **kwargs: Any) -> Any:
+        scope = "any" if request.method == "GET" and request.scope is None else request.scope
+        return await opened(self, attrs.evolve(request, scope=scope), url, trial, **kwargs)
+
+    patch.setattr(sessions, "origin", lambda _: "everywhere")
+    patch.setattr(Session, "_open", generous)
+
+
+# --- tokens -----------------------------------------------------------------------------------------------------------
+
+
+@protection("a token is used until shortly before its end")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(logins, "_LIFE_MARGIN", 0.0)
+
+
+@protection("the lifetime of a token is taken within bounds")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(centrepoint_auth, "_lifetime", lambda value, _: 0.0 if value is None else float(value))
+
+
+@protection("the lifetime of a token is a number")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(centrepoint_auth, "_lifetime", lambda *_: 600.0)
+
+
+@protection("a token that cannot be sent is never sent")
+def _(patch: pytest.MonkeyPatch) -> None:
+    def believing(_: CentrePointAuth, response: Any) -> Credential:
+        token = parse_json(response.body).get("access_token")
+        return Credential(headers=(("Authorization", Secret(f"Bearer {token}")),))
+
+    patch.setattr(CentrePointAuth, "read_login", believing)
+    patch.setattr(sessions, "check_credential", lambda credential, **_: credential)
+
+
+@protection("a rejected token is replaced once")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(sessions, "_MOST_REPLAYS", 0)

@@ -88,7 +88,13 @@ class _Script:
         self.world = world
         self.server = server
         self.sessions: list[Session] = []
-        world.counted(server=self.metered, client=lambda: sum(session.requests_sent for session in self.sessions))
+        #: Requests that clients of other processes say they booked.
+        self.elsewhere = 0
+        world.counted(server=self.metered, client=self.booked)
+
+    def booked(self) -> int:
+        """Requests that the clients booked."""
+        return self.elsewhere + sum(session.requests_sent for session in self.sessions)
 
     def metered(self) -> int:
         """Requests that count by the rules of the service."""
