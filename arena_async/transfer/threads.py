@@ -103,8 +103,9 @@ class Threads:
         """End the threads after what they are doing. Safe to call twice."""
         self._closed = True
         try:
-            while self._under_way:
-                await wait_to_end(next(iter(self._under_way)))
+            # Each once: one that has just ended is still in the set until the next turn of the loop.
+            for work in list(self._under_way):
+                await wait_to_end(work)
         finally:
             # Every call has ended, even when this task was cancelled meanwhile, unless there were several: those are
             # short, and their threads must not outlive this object.

@@ -150,6 +150,18 @@ async def test_after_closing_no_thread_is_left_and_no_work_is_taken() -> None:
         await threads.run(time.sleep, 0)
 
 
+async def test_closing_in_the_very_turn_in_which_a_call_ends_does_not_spin() -> None:
+    """A call that has ended and is not yet forgotten is not waited for again and again."""
+    threads = Threads(1, name="test")
+    work = threads.start(int)
+    threads._executor.shutdown(wait=True)  # The end of the call is now the next thing the loop learns.
+
+    closing = asyncio.create_task(threads.aclose())
+    await closing
+
+    assert work.result() == 0
+
+
 async def test_a_lane_fills_one_buffer_while_the_thread_empties_the_other() -> None:
     """Two buffers of the chunk size take turns, and each call sees exactly the filled part."""
     lane = Lane(chunk_size=8, name="t-lane")
