@@ -80,12 +80,14 @@ def write_export_options(options: ExportOptions) -> dict[str, Any]:
 
 def same_options(asked: ExportOptions, came: ExportOptions) -> bool:
     """
-    Say whether a definition does what is asked for; what is not asked for may be anything.
+    Say whether a definition does what is asked for.
+
+    What is not asked for is the documented default; where none is documented it may be anything.
 
     Raises:
         ConfigurationError: What is asked for cannot be sent.
     """
-    wanted = write_export_options(asked)
+    wanted = {**_DEFAULTS, **write_export_options(asked)}
     try:
         found = {**_DEFAULTS, **write_export_options(came)}
     except ConfigurationError:
