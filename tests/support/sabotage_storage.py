@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
 from sabotage import protection
 
 from arena_async.errors import StorageError
-from arena_async.transfer import fetching, storage
+from arena_async.transfer import committing, fetching, storage
 from arena_async.transfer.planning import Move, Recovery, Tries
 from arena_async.transfer.storage import Staged, Storage
+from arena_async.transfer.threads import Threads
 
 # --- full disks -------------------------------------------------------------------------------------------------------
 
@@ -53,3 +56,55 @@ def _(patch: pytest.MonkeyPatch) -> None:
         return True
 
     patch.setattr(Staged, "_force", keep)
+
+
+# --- calls that fail or are slow --------------------------------------------------------------------------------------
+
+
+@protection("an interrupted call is made again")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(storage, "_again", lambda call, *args, **kwargs: call(*args, **kwargs))
+
+
+@protection("a program that has the file open for a moment is waited for")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(storage, "_SHARING", frozenset())
+
+
+@protection("what was verified keeps its partial name until the next start")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(committing, "_close", lambda waiting: waiting.staged.drop())
+
+
+@protection("content is on the disk before its name")
+def _(patch: pytest.MonkeyPatch) -> None:
+    publish = Storage.publish
+
+    def names_first(self: Storage, files: Sequence[Staged], *, durable: bool = True) -> Any:
+        opened = [(staged, os.dup(staged._open())) for staged in files]
+        results = publish(self, files, durable=durable)
+        for staged, file in opened:
+            staged._files.sync(file)
+            os.close(file)
+        return results
+
+    patch.setattr(Staged, "_force", lambda self, sync: True)
+    patch.setattr(Storage, "publish", names_first)
+
+
+@protection("a file system without fsync is used all the same")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(storage, "_UNSUPPORTED", frozenset())
+
+
+@protection("the disk is never waited for on the event loop")
+def _(patch: pytest.MonkeyPatch) -> None:
+    def here(self: Threads, call: Callable[..., Any], *args: Any, **kwargs: Any) -> asyncio.Future[Any]:
+        done = asyncio.get_running_loop().create_future()
+        try:
+            done.set_result(call(*args, **kwargs))
+        except Exception as error:  # noqa: BLE001 - handed on as a thread would
+            done.set_exception(error)
+        return done
+
+    patch.setattr(Threads, "start", here)
