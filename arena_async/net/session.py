@@ -26,7 +26,7 @@ import socket
 import ssl as _ssl
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from importlib import metadata
 from types import SimpleNamespace
 from typing import Any, TypeVar
@@ -59,7 +59,7 @@ from arena_async.wire.contracts import Auth, BodyHead, Credential, Dialect, Open
 from arena_async.wire.messages import Headers, Request, Response, show_url
 from arena_async.wire.quota import Gate, Hold, Moment, Quota, Ticket
 from arena_async.wire.ranges import read_content_range, strong_etag
-from arena_async.wire.retrying import AgainAfter, Attempt, LogInAgain, judge, read_retry_after
+from arena_async.wire.retrying import AgainAfter, Attempt, LogInAgain, judge, read_http_date, read_retry_after
 from arena_async.wire.urls import UrlPolicy, host_of, origin
 
 __all__ = ["Session"]
@@ -232,6 +232,7 @@ class Session:
         self._pid = os.getpid()
         self._closed = False
         self._requests_sent = 0
+        self._skew = timedelta()
 
     @property
     def quota(self) -> Quota | None:
@@ -328,6 +329,10 @@ class Session:
     def clock(self) -> Callable[[], float]:
         """Seconds that never jump, as this session measures them."""
         return self._clock
+
+    def now(self) -> datetime:
+        """Give the date and time (aware) by the service's own clock as its last answer told it, else by ours."""
+        return self._now() + self._skew
 
     def spawn(self, work: Callable[[], Coroutine[Any, Any, T]], *, name: str) -> asyncio.Task[T]:
         """
@@ -479,10 +484,19 @@ class Session:
             headers = self._outgoing_headers(request, trial, extra, ours=ours, first=first)
             body = _body(request, headers)
             decode = headers["Accept-Encoding"] != "identity"
-            return await self._wire.open(_Outgoing(request.method, url, headers, body, trial, decode), seconds)
+            response = await self._wire.open(_Outgoing(request.method, url, headers, body, trial, decode), seconds)
         except BaseException:
             self._settle(trial, None)
             raise
+        if ours:
+            self._note_time(response.headers.get("Date"))
+        return response
+
+    def _note_time(self, date: str | None) -> None:
+        """Note by how much the clock of the service is ahead of ours; what it says about times is meant by its own."""
+        theirs = read_http_date(date)
+        if theirs is not None:
+            self._skew = theirs - self._now()
 
     async def _hold_credential(self, scope: str, trial: _Trial) -> None:
         """Take the credential; a login that failed has had its own tries and is not begun anew for this request."""

@@ -28,6 +28,7 @@ __all__ = [
     "Verdict",
     "backoff",
     "judge",
+    "read_http_date",
     "read_retry_after",
 ]
 
@@ -173,12 +174,17 @@ def _read_one(value: str, now: datetime) -> list[float]:
     numbers = [part.strip() for part in value.split(",")]
     if all(_SECONDS.fullmatch(part) for part in numbers):
         return [_clamp(float(part)) for part in numbers]
+    moment = read_http_date(value)
+    return [_clamp((moment - now).total_seconds())] if moment is not None else []
+
+
+def read_http_date(text: str | None) -> datetime | None:
+    """Read a date (aware) in any form that mail headers take, such as the ``Date`` of an answer; None for no date."""
     try:
-        moment = parsedate_to_datetime(value)
+        moment = parsedate_to_datetime(text or "")
     except (ValueError, TypeError, IndexError, OverflowError):
-        return []
-    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return [_clamp((aware - now).total_seconds())]
+        return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _clamp(seconds: float) -> float:

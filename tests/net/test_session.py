@@ -742,6 +742,27 @@ class TestSecrets:
             canary for canary in ("sig-canary", "session-canary", "pass-canary") if canary in "".join(shown)
         } == set()
 
+    async def test_the_time_is_that_of_the_service_once_it_has_said_it(self, server: RawServer) -> None:
+        """TR31: by the ``Date`` of its own answers; nobody else's counts, and nonsense changes nothing."""
+        ours = datetime(2024, 3, 1, 12, tzinfo=UTC)
+        told = {"Date": "Fri, 01 Mar 2024 12:10:00 GMT"}
+        async with RawServer() as other, closing(new_session(server.base_url, now=lambda: ours)) as session:
+            other.on("GET", "/x", reply(headers={"Date": "Sat, 02 Mar 2024 12:00:00 GMT"}))
+            server.on(
+                "GET", "/x", json_reply({}), json_reply({}, headers=told), json_reply({}, headers={"Date": "now"})
+            )
+            seen = [session.now()]
+            for path in ("/x", "/x", "/x", f"{other.base_url}/x"):
+                request = Request(method="GET", path=path, scope=None)
+                if request.absolute:
+                    async with await session.stream(request):
+                        pass
+                else:
+                    await session.send(request)
+                seen.append(session.now())
+        ten = timedelta(minutes=10)
+        assert [moment - ours for moment in seen] == [timedelta(), timedelta(), ten, ten, ten]
+
     def test_a_proxy_with_a_password_is_not_shown_when_it_is_refused(self) -> None:
         """SE08: a malformed proxy is named without its login."""
         with pytest.raises(ConfigurationError) as caught:

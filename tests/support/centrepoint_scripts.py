@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -30,11 +30,20 @@ def listed_row(url: str, **changes: Any) -> Row:
     return row | {"fileUrl": url, "downloadUrlExpiresOn": None} | changes
 
 
-def script_rows(server: RawServer, *rows: Row, then: Sequence[Callable[[], Sequence[Row]]] = ()) -> None:
+def script_rows(
+    server: RawServer,
+    *rows: Row,
+    then: Sequence[Callable[[], Sequence[Row]]] = (),
+    headers: Callable[[], Mapping[str, str]] = dict,
+) -> None:
     """Let the server list ``rows`` first, and what each of ``then`` gives afterwards; the last one again and again."""
 
     def listing(given: Callable[[], Sequence[Row]]) -> Callable[[Seen], Reply]:
-        return lambda _: json_reply({"items": list(given()), "links": {}, "totalCount": len(given())})
+        def answer(_: Seen) -> Reply:
+            items = list(given())
+            return json_reply({"items": items, "links": {}, "totalCount": len(items)}, headers=headers())
+
+        return answer
 
     answers = [listing(given) for given in (lambda: rows, *then)]
     server.on("GET", "/dataaccess/v3/studies/234/datasetfiles", *answers)

@@ -12,6 +12,7 @@ from sabotage import protection
 
 from arena_async.errors import TransportError
 from arena_async.net import bodies, session
+from arena_async.providers.centrepoint import links
 from arena_async.transfer import fetching, integrity, planning
 from arena_async.wire import decoding, ranges
 from arena_async.wire.contracts import BodyHead
@@ -205,3 +206,56 @@ def _(patch: pytest.MonkeyPatch) -> None:
 @protection("a refused precondition means another file")
 def _(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(ranges, "_judge_refusal", _always(HeadVerdict(step=Step.COMPLETE, reason="")))
+
+
+@protection("a link that is over is renewed by listing")
+def _(patch: pytest.MonkeyPatch) -> None:
+    judge = planning.judge_failure
+
+    def never_renewing(error: Exception, tries: planning.Tries, **facts: Any) -> planning.Recovery:
+        recovery = judge(error, tries, **facts)
+        gives_up = recovery.move is planning.Move.RENEW
+        return attrs.evolve(recovery, move=planning.Move.GIVE_UP) if gives_up else recovery
+
+    patch.setattr(fetching, "judge_failure", never_renewing)
+
+
+@protection("what came outlives its link")
+def _(patch: pytest.MonkeyPatch) -> None:
+    look_up, hold = fetching._Journey.look_up, fetching._Journey.held
+
+    async def look_up_and_drop(self: fetching._Journey, failure: Exception) -> None:
+        await look_up(self, failure)
+        await self.put_down(drop=True)
+
+    def hold_what_this_run_brought(self: fetching._Journey) -> Held:
+        return Held() if self.recovered else hold(self)
+
+    patch.setattr(fetching._Journey, "look_up", look_up_and_drop)
+    patch.setattr(fetching._Journey, "held", hold_what_this_run_brought)
+
+
+@protection("a refused link is renewed once")
+def _(patch: pytest.MonkeyPatch) -> None:
+    make_ready = fetching._Journey.make_ready
+
+    async def make_ready_and_forget(self: fetching._Journey, recovery: planning.Recovery, failure: Exception) -> None:
+        await make_ready(self, recovery, failure)
+        self.tries = attrs.evolve(self.tries, renewals=0)
+
+    patch.setattr(fetching._Journey, "make_ready", make_ready_and_forget)
+
+
+@protection("a fresh entry of another content begins anew")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(fetching, "is_same_content", _always(True))
+
+
+@protection("the earlier end of a link counts")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(links, "min", max, raising=False)
+
+
+@protection("the time of the service is told by its answers")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(session.Session, "_note_time", _always(None))

@@ -33,6 +33,7 @@ from arena_async.wire.retrying import (
     Raise,
     backoff,
     judge,
+    read_http_date,
     read_retry_after,
 )
 
@@ -193,3 +194,23 @@ def test_the_draws_are_independent() -> None:
     """One draw for the pause, one for the jitter."""
     draws = itertools.cycle([1.0, 0.0])
     assert backoff(POLICY, 1, lambda: next(draws)) == 2.0
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("Fri, 01 Mar 2024 12:00:00 GMT", datetime(2024, 3, 1, 12, tzinfo=UTC)),
+        ("Friday, 01-Mar-24 12:00:00 GMT", datetime(2024, 3, 1, 12, tzinfo=UTC)),
+        ("Fri, 01 Mar 2024 12:00:00", datetime(2024, 3, 1, 12, tzinfo=UTC)),
+        ("Fri, 01 Mar 2024 12:00:00 +0200", datetime(2024, 3, 1, 10, tzinfo=UTC)),
+        ("Fri, 45 Mar 2024 12:00:00 GMT", None),
+        ("soon", None),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_the_date_of_an_answer_is_read_in_every_form_that_mail_headers_take(
+    text: str | None, moment: datetime | None
+) -> None:
+    """TR31: it says what time it is for the service; what is no date says nothing."""
+    assert read_http_date(text) == moment

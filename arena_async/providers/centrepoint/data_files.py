@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Callable, Collection
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import attrs
@@ -81,7 +81,7 @@ class DataFileSet:
         request: Its tracking id.
         what: ``"raw"`` or ``"epoch"``.
         tenant: Whose files they are: origin of the service and client.
-        now: Gives the time (aware).
+        now: Gives the time (aware); None for the service's own clock.
     """
 
     narrowed = False
@@ -94,14 +94,14 @@ class DataFileSet:
         request: str,
         what: str,
         tenant: str,
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        now: Callable[[], datetime] | None = None,
     ) -> None:
         self._session = session
         self._path = path
         self._request = request
         self._what = what
         self._tenant = tenant
-        self._now = now
+        self._now = now or session.now
 
     def __repr__(self) -> str:
         return f"<DataFileSet {self.scope}>"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import AsyncIterator, Callable, Collection
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 
 from arena_async.errors import NotFoundError
 from arena_async.net.pager import Pager
@@ -37,7 +37,7 @@ class DayFileSet:
         asking: Asks for lists, and for the number of the subject where it is not known.
         query: Which files.
         tenant: Whose files they are: origin of the service and client.
-        now: Gives the time (aware), to judge how long a link will live.
+        now: Gives the time (aware), to judge how long a link will live; None for the service's own clock.
     """
 
     def __init__(
@@ -46,12 +46,12 @@ class DayFileSet:
         query: DayQuery,
         *,
         tenant: str,
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        now: Callable[[], datetime] | None = None,
     ) -> None:
         self._asking = asking
         self._query = query
         self._tenant = tenant
-        self._now = now
+        self._now = now or asking.session.now
         self._total: int | None = None
 
     def __repr__(self) -> str:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import re
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 from arena_async.errors import (
@@ -26,9 +25,9 @@ from arena_async.errors import (
 from arena_async.wire.messages import Headers, Request, Response, scrub
 from arena_async.wire.paging import ListShape, Page, PageRequest
 from arena_async.wire.quota import Quota
-from arena_async.wire.retrying import read_retry_after
+from arena_async.wire.retrying import read_http_date, read_retry_after
 
-__all__ = ["LARGEST_PAGE", "CentrePointDialect", "http_date", "list_shape", "retry_after", "server_text"]
+__all__ = ["LARGEST_PAGE", "CentrePointDialect", "list_shape", "retry_after", "server_text"]
 
 #: Rows of one page at the most, by the pagination page of the vendor.
 LARGEST_PAGE = 100
@@ -177,17 +176,8 @@ def _no_page(path: str, problem: str) -> DecodeError:
 def retry_after(response: Response) -> float | None:
     """Read ``Retry-After`` in seconds, or None; one that is a date is measured by the server's own clock."""
     values = response.headers.get_all("Retry-After")
-    now = http_date(response.headers.get("Date") or "") or http_date("".join(values[:1]))
+    now = read_http_date(response.headers.get("Date")) or read_http_date("".join(values[:1]))
     return read_retry_after(values, now or datetime.fromtimestamp(0, UTC))
-
-
-def http_date(text: str) -> datetime | None:
-    """Read an HTTP date, or give None."""
-    try:
-        when = parsedate_to_datetime(text)
-    except (ValueError, TypeError, IndexError, OverflowError):
-        return None
-    return when if when.tzinfo else when.replace(tzinfo=UTC)
 
 
 def server_text(response: Response) -> str:

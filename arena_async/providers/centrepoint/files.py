@@ -14,7 +14,7 @@ from collections.abc import (
     Mapping,
 )
 from contextlib import aclosing
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import quote
 
@@ -278,7 +278,7 @@ class DatasetFileSet:
         query: Which files.
         tenant: Whose files they are: origin of the service and client.
         legacy: Whether the list is asked for in the form of the first published page.
-        now: Gives the time (aware), to judge how long a link will live.
+        now: Gives the time (aware), to judge how long a link will live; None for the service's own clock.
     """
 
     def __init__(
@@ -288,16 +288,16 @@ class DatasetFileSet:
         *,
         tenant: str,
         legacy: bool = False,
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        now: Callable[[], datetime] | None = None,
     ) -> None:
         self._asking = asking
         self._query = query
         self._tenant = tenant
         self._legacy = legacy
-        self._now = now
+        self._now = now or asking.session.now
         self._total: int | None = None
         self._spellings: dict[str, str] = {}
-        self._links = FreshLinks(asking.session, self._list_page, now)
+        self._links = FreshLinks(asking.session, self._list_page, self._now)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.scope}>"

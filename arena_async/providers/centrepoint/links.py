@@ -27,10 +27,11 @@ from arena_async.errors import (
     UnsafeUrlError,
 )
 from arena_async.net.session import Session
-from arena_async.providers.centrepoint.dialect import http_date, retry_after
+from arena_async.providers.centrepoint.dialect import retry_after
 from arena_async.wire.contracts import OpenedFile, RemoteFile
 from arena_async.wire.decoding import read_datetime
 from arena_async.wire.messages import Request, Response, Secret, printable
+from arena_async.wire.retrying import read_http_date
 
 __all__ = ["LinkOnDemand", "Listed", "SignedLink", "link_end", "open_link", "over", "read_refusal", "shown", "sign"]
 
@@ -245,7 +246,7 @@ def _is_over(url: str, code: str, response: Response, now: datetime) -> bool:
     end = link_end(url)
     if end is None or end.tzinfo is None:
         return code == "AuthenticationFailed"
-    theirs = http_date(response.headers.get("Date") or "")
+    theirs = read_http_date(response.headers.get("Date"))
     return end <= theirs + _MARGIN if theirs is not None else end <= now + _SKEW
 
 
