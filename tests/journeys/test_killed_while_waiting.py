@@ -1,0 +1,132 @@
+"""Killed while the service worked: the next process waits for the same run and starts no other."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+from command_line import environment
+
+from arena_async.simulator import faults
+from arena_async.testing import ArenaSimulator
+
+SUPPORT = Path(__file__).parent.parent / "support"
+
+pytestmark = pytest.mark.process
+
+
+@attrs.define
+class World:
+    """The time of a simulated Arena: that of this machine, until the test lets some of it pass."""
+
+    now: float = attrs.field(factory=time.time)
+
+    def __call__(self) -> float:
+        return self.now
+
+
+async def start(simulator: ArenaSimulator, **settings: Any) -> asyncio.subprocess.Process:
+    """Start a process that does the job."""
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        str(SUPPORT / "fetch_child.py"),
+        json.dumps(settings),
+        env=environment(simulator),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+
+
+async def finish(child: asyncio.subprocess.Process) -> dict[str, Any]:
+    """Wait for its end and give what it told."""
+    async with asyncio.timeout(30):
+        out, err = await child.communicate()
+    assert child.returncode == 0, err.decode()
+    told: dict[str, Any] = json.loads(out)
+    return told
+
+
+async def kill(child: asyncio.subprocess.Process) -> None:
+    """End it at once, as ``kill -9`` does."""
+    child.kill()
+    await child.communicate()
+
+
+async def test_a_run_that_was_started_is_waited_for_by_the_next_process(tmp_path: Path) -> None:
+    """One POST in the log of the server, and the file is the one the service has."""
+    world = World()
+    async with ArenaSimulator(clock=world, run_seconds=60) as simulator, asyncio.timeout(60):
+        child = await start(simulator, definition=simulator.export, to=str(tmp_path))
+        await simulator.until(lambda: len(simulator.seen("GET */runs/*")) >= 2)
+        await kill(child)
+        run = simulator.exports[simulator.export].runs[-1]
+        assert run.status == "RUNNING"
+        world.now += 61
+        told = await finish(await start(simulator, definition=simulator.export, to=str(tmp_path)))
+        posts = simulator.seen("POST */runs")
+        (path,) = (Path(one) for one in told["paths"])
+        expected = simulator.sha256[path.relative_to(tmp_path).as_posix()]
+
+    assert (told["run"], told["resumed"]) == (run.guid, True)
+    assert len(posts) == 1
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == expected
+
+
+async def test_a_start_whose_answer_came_too_late_is_found_by_the_next_process(tmp_path: Path) -> None:
+    """The service has carried it out, and the process that asked for it never knew."""
+    world = World()
+    async with ArenaSimulator(clock=world, run_seconds=60) as simulator, asyncio.timeout(60):
+        simulator.inject(faults.stall(), on="POST */runs")
+        before = len(simulator.exports[simulator.export].runs)
+        child = await start(simulator, definition=simulator.export, to=str(tmp_path))
+        await simulator.until(lambda: len(simulator.exports[simulator.export].runs) > before)
+        await kill(child)
+        run = simulator.exports[simulator.export].runs[-1]
+        world.now += 61
+        told = await finish(await start(simulator, definition=simulator.export, to=str(tmp_path)))
+        posts, looks = simulator.seen("POST */runs"), simulator.seen("GET */runs")
+
+    assert (told["run"], told["resumed"]) == (run.guid, True)
+    assert (len(posts), len(looks)) == (1, 1)
+
+
+async def test_a_start_that_was_never_heard_is_made_by_the_next_process(tmp_path: Path) -> None:
+    """It looks at the list first: the second POST is not a blind one."""
+    async with ArenaSimulator(run_seconds=0) as simulator, asyncio.timeout(60):
+        simulator.inject(faults.hang(), on="POST */runs")
+        child = await start(simulator, definition=simulator.export, to=str(tmp_path))
+        await simulator.until(lambda: simulator.seen("POST */runs"))
+        await kill(child)
+        told = await finish(await start(simulator, definition=simulator.export, to=str(tmp_path)))
+        order = [seen.method for seen in simulator.log if seen.path.endswith("/runs")]
+        runs = [run.guid for run in simulator.exports[simulator.export].runs]
+
+    assert order == ["POST", "GET", "POST"]
+    assert not told["resumed"]
+    assert told["run"] == runs[-1]
+
+
+async def test_a_file_that_was_uploaded_is_not_uploaded_again(tmp_path: Path) -> None:
+    """A check of an import, killed while the engine worked."""
+    sheet = tmp_path / "prices.csv"
+    sheet.write_bytes(b"number,price\r\n900-1,5\r\n")
+    world = World()
+    job = {"file": str(sheet), "to": str(tmp_path / "out")}
+    async with ArenaSimulator(clock=world, run_seconds=60) as simulator, asyncio.timeout(60):
+        child = await start(simulator, definition=simulator.import_, **job)
+        await simulator.until(lambda: len(simulator.seen("GET */runs/*")) >= 2)
+        await kill(child)
+        world.now += 61
+        told = await finish(await start(simulator, definition=simulator.import_, **job))
+        posts = simulator.seen("POST */runs")
+
+    assert told["resumed"]
+    assert len(posts) == 1
+    assert [Path(path).name for path in told["paths"]] == ["result.csv"]
