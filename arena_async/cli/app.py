@@ -198,7 +198,8 @@ def _services(verb: str, title: str, command: Callable[[Provider, Source], Calla
     for provider in PROVIDERS.values():
         room = App(name=provider.name, help=f"{provider.title}.")
         for source in provider.sources:
-            room.command(command(provider, source), name=source.name)
+            if source.listings if verb == "list" else source.maker:
+                room.command(command(provider, source), name=source.name)
         app.command(room)
     return app
 

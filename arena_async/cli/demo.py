@@ -76,7 +76,7 @@ async def _play(provider: Provider) -> AsyncIterator[_Stage]:
         environ = simulator.describe()["environment"]
         async with provider.load_client().from_env(environ=environ) as client:
             words = tuple(getattr(simulator, attribute) for attribute in provider.simulated_words)
-            files = provider.sources[0].collection(client).files(*words)
+            files = provider.sources[0].make(client)(*words)
             yield _Stage(provider=provider, simulator=simulator, client=client, words=words, files=files)
 
 

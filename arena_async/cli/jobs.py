@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -11,12 +11,12 @@ from arena_async.cli.output import Output, show_count, show_size, show_when
 from arena_async.cli.render import View, align
 from arena_async.cli.running import Exit, exit_code, sentence
 from arena_async.cli.values import cells, shown
-from arena_async.errors import ConfigurationError
+from arena_async.errors import ArenaAsyncError, ConfigurationError
 from arena_async.options import TransferOptions
 from arena_async.providers.registry import PROVIDERS, Provider, Source
 from arena_async.transfer.events import Action, Advanced, Event, Outcome, Report, Retrying, Settled, Started
 from arena_async.transfer.mirror import Mirror, Verification
-from arena_async.wire.contracts import RemoteFile
+from arena_async.wire.contracts import FileSet, Remark, RemoteFile
 from arena_async.wire.messages import printable
 
 __all__ = ["Teller", "code_of", "conclude", "findings", "plan", "quota", "show", "summarize", "sync", "verify"]
@@ -43,13 +43,35 @@ async def sync(
 ) -> int:
     """Make a folder equal to what a file set offers."""
     async with connect() as client, View(output) as view:
-        files = source.collection(client).files(**words)
+        files = source.make(client)(**words)
         teller = Teller(output, view, to)
         async with Mirror(to, options=TransferOptions(workers=workers), observer=teller) as mirror:
             report = await mirror.sync(files)
             here = await count_files(mirror)
+        remarks = await _remarks(files, source, report)
     teller.say_rest()
+    for remark in remarks:
+        _tell_remark(remark, output)
     return conclude(report, output, here=here, to=to, told=teller.told)
+
+
+async def _remarks(files: FileSet, source: Source, report: Report) -> Sequence[Remark]:
+    """Give what people should hear of besides the files; a sync does not fail because that cannot be found out."""
+    if not source.remarks or report.error is not None:
+        return ()
+    try:
+        remarks: Sequence[Remark] = await getattr(files, source.remarks)()
+    except ArenaAsyncError as error:
+        said = f"The files are here, but nobody could say whether they are up to date. {sentence(error)}"
+        return (Remark(kind="remark", text=said),)
+    return remarks
+
+
+def _tell_remark(remark: Remark, output: Output) -> None:
+    if not output.json:
+        output.note(remark.text)
+    for row in remark.rows if output.json else ():
+        output.record({"type": remark.kind, **shown(row)})
 
 
 async def count_files(mirror: Mirror) -> int:
@@ -205,7 +227,7 @@ def _below(path: Path, to: Path) -> str:
 async def plan(connect: Connect, source: Source, words: Mapping[str, Any], output: Output, *, to: Path) -> int:
     """Say what sync would do, and what it costs."""
     async with connect() as client:
-        files = source.collection(client).files(**words)
+        files = source.make(client)(**words)
         async with Mirror(to) as mirror:
             planned = await mirror.plan(files)
         bill = Bill.of(planned, files.price(), listing=files.requests_sent)

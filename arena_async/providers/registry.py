@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from functools import reduce
 from importlib import import_module
 from typing import Any
 
@@ -56,27 +57,45 @@ class Listing:
 @attrs.frozen(kw_only=True)
 class Source:
     """
-    One collection of files of a service.
+    One collection of a service: files that can be brought home, rows that can be listed, or both.
 
     Args:
         name: The word on the command line; with underscores, the attribute of the client.
         help: What the files are, in one line.
-        words: The arguments of the collection's ``files``.
+        words: The arguments of what gives the files.
         path: The words that ``list`` takes one after the other, each leading further in.
         listings: What ``list`` shows, by how many words of ``path`` are given.
         simulated_words: The simulator's attributes that are the words of ``path``, where they are not the provider's.
+        maker: What makes the set of files, as seen from the client: by default ``files`` of the collection; "" where
+            there are none to bring.
+        remarks: The method of the set that gives what people should hear of after a sync, or "".
     """
 
     name: str
     help: str
-    words: tuple[Word, ...]
-    path: tuple[Word, ...]
-    listings: Mapping[int, Listing]
+    words: tuple[Word, ...] = ()
+    path: tuple[Word, ...] = ()
+    listings: Mapping[int, Listing] = attrs.field(factory=dict)
     simulated_words: tuple[str, ...] = ()
+    maker: str = attrs.field()
+    remarks: str = ""
+
+    @maker.default
+    def _files_of_the_collection(self) -> str:
+        return f"{self.attribute}.files"
+
+    @property
+    def attribute(self) -> str:
+        """The attribute of a client that is this collection."""
+        return self.name.replace("-", "_")
 
     def collection(self, client: Any) -> Any:
         """Give the collection of a client, for instance its ``extracts``."""
-        return getattr(client, self.name.replace("-", "_"))
+        return getattr(client, self.attribute)
+
+    def make(self, client: Any) -> Any:
+        """Give what makes the set of files of a client."""
+        return reduce(getattr, self.maker.split("."), client)
 
     def rows(self, client: Any, path: tuple[Any, ...]) -> Any:
         """Give what ``list`` walks when these words of its path were given."""
@@ -198,7 +217,7 @@ _CENTREPOINT = Provider(
             help="The dataset files (.csv.gz) of a study.",
             words=(
                 _STUDY,
-                Word(name="subject", help="Only this subject, by its number.", kind=int),
+                Word(name="subject", help="Only this subject, by identifier or number."),
                 Word(name="program", help="Only this study program."),
                 Word(name="data_set", help="Only data sets of this name."),
             ),
@@ -209,6 +228,14 @@ _CENTREPOINT = Provider(
                     columns=("subject_id", "data_set_name", "study_program_id", "modified_date", "file_name"),
                 )
             },
+        ),
+        Source(
+            name="study",
+            help="All dataset files of a study; later only what changed.",
+            words=(_STUDY,),
+            simulated_words=("study",),
+            maker="study_files",
+            remarks="remarks",
         ),
         Source(
             name="day-files",
@@ -227,6 +254,28 @@ _CENTREPOINT = Provider(
             path=(_STUDY, _SUBJECT, _CATEGORY),
             listings={3: Listing(verb="search", columns=("day", "file_format", "modified_date", "file_name"))},
             simulated_words=("study", "subject", "category"),
+        ),
+        Source(
+            name="studies",
+            help="The studies that the client sees.",
+            listings={0: Listing(verb="search", columns=("id", "name", "study_status", "organization_name"))},
+            maker="",
+        ),
+        Source(
+            name="subjects",
+            help="The subjects of a study, with their identifiers.",
+            path=(_STUDY,),
+            listings={
+                1: Listing(verb="search", columns=("id", "subject_identifier", "site_identifier", "assignment_status"))
+            },
+            maker="",
+        ),
+        Source(
+            name="programs",
+            help="The study programs of a study.",
+            path=(_STUDY,),
+            listings={1: Listing(verb="search", columns=("study_program_id", "study_program_name"))},
+            maker="",
         ),
     ),
 )

@@ -18,7 +18,18 @@ from arena_async.wire.messages import Headers, Request, Response, Secret
 from arena_async.wire.paging import ListShape, Page, PageRequest
 from arena_async.wire.quota import Quota
 
-__all__ = ["Auth", "BodyHead", "ByteStream", "Credential", "Dialect", "FileSet", "OpenedFile", "Price", "RemoteFile"]
+__all__ = [
+    "Auth",
+    "BodyHead",
+    "ByteStream",
+    "Credential",
+    "Dialect",
+    "FileSet",
+    "OpenedFile",
+    "Price",
+    "Remark",
+    "RemoteFile",
+]
 
 
 @attrs.frozen(kw_only=True)
@@ -213,6 +224,22 @@ class Price:
     remaining: int | None = None
     reserve: int = 0
     resets_at: datetime | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Remark:
+    """
+    What people should hear of besides the files of a set.
+
+    Args:
+        kind: What the rows are, in a word.
+        text: It, for people; it names what matters and what to do.
+        rows: It, for programs: values with the facts.
+    """
+
+    kind: str
+    text: str
+    rows: tuple[Any, ...] = ()
 
 
 class FileSet(Protocol):

@@ -17,7 +17,7 @@ import enum
 import math
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
-from datetime import UTC, datetime
+from datetime import datetime
 
 import attrs
 
@@ -28,10 +28,13 @@ from arena_async.providers.centrepoint.files import DatasetFileSet, DatasetQuery
 from arena_async.providers.centrepoint.links import Listed
 from arena_async.providers.centrepoint.models import DatasetFile, DatasetSubject, StaleDataSet, is_later
 from arena_async.providers.centrepoint.studies import dataset_subjects_of
-from arena_async.wire.contracts import Price, RemoteFile
+from arena_async.wire.contracts import Price, Remark, RemoteFile
 from arena_async.wire.paging import Page
 
 __all__ = ["Changes", "Choice", "StudyFileSet", "choose", "pages_of"]
+
+#: Subjects that are named in a remark.
+_MOST_NAMED = 5
 
 
 class Choice(enum.Enum):
@@ -136,7 +139,7 @@ class StudyFileSet(DatasetFileSet):
         study: The number of the study.
         tenant: Whose files they are: origin of the service and client.
         legacy: Whether the list is asked for in the form of the first published page.
-        now: Gives the time (aware), to judge how long a link will live.
+        now: Gives the time (aware), to judge how long a link will live; None for the service's own clock.
         watermark: Only what ran after this time (aware); None for everything.
         seen: What other sets of the same study have seen.
     """
@@ -148,7 +151,7 @@ class StudyFileSet(DatasetFileSet):
         *,
         tenant: str,
         legacy: bool = False,
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        now: Callable[[], datetime] | None = None,
         watermark: datetime | None = None,
         seen: _Seen | None = None,
     ) -> None:
@@ -200,8 +203,27 @@ class StudyFileSet(DatasetFileSet):
             ApiError: The subjects could not be listed, as for any list with its other errors.
         """
         if self._seen.stale is None:
-            await self._look(Changes(datetime.now(UTC)))
+            await self._look(Changes(self._now()))
         return list(self._seen.stale or ())
+
+    async def remarks(self) -> list[Remark]:
+        """
+        Give what people should hear of after a sync: which data sets are stale. It costs what :meth:`stale` costs.
+
+        Raises:
+            ApiError: The subjects could not be listed, as for any list with its other errors.
+        """
+        stale = await self.stale()
+        if not stale:
+            return []
+        subjects = list(dict.fromkeys(row.subject_id for row in stale))
+        named = ", ".join(map(str, subjects[:_MOST_NAMED])) + (", ..." if len(subjects) > _MOST_NAMED else "")
+        text = (
+            f"stale: study {self._query.study}: raw data of {len(subjects):,} subject{'s' * (len(subjects) > 1)} "
+            f"({named}) came after a study program last ran, so that the data sets do not hold it yet. Ask ActiGraph "
+            "to process the study; nobody is told otherwise."
+        )
+        return [Remark(kind="stale", text=text, rows=tuple(stale))]
 
     def price(self) -> Price:
         """Say what it costs: the pages of the list; since a time, at the least to see for whom programs ran."""
