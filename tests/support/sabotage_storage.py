@@ -6,15 +6,18 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import PurePosixPath
 from typing import Any
 
 import pytest
 from sabotage import protection
 
 from arena_async.errors import StorageError
-from arena_async.transfer import committing, fetching, storage
-from arena_async.transfer.planning import Move, Recovery, Tries
-from arena_async.transfer.storage import Staged, Storage
+from arena_async.transfer import committing, fetching, mirror, storage
+from arena_async.transfer.events import Action
+from arena_async.transfer.planning import Decision, Move, Recovery, Tries
+from arena_async.transfer.pool import OutcomeStream
+from arena_async.transfer.storage import FileSystem, Staged, Storage
 from arena_async.transfer.threads import Threads
 
 # --- full disks -------------------------------------------------------------------------------------------------------
@@ -108,3 +111,41 @@ def _(patch: pytest.MonkeyPatch) -> None:
         return done
 
     patch.setattr(Threads, "start", here)
+
+
+# --- what lies under a final name -------------------------------------------------------------------------------------
+
+
+@protection("only a file is ever replaced by a file")
+def _(patch: pytest.MonkeyPatch) -> None:
+    def whatever_it_is(self: Storage, parent: storage.Folder, path: PurePosixPath) -> os.stat_result | None:
+        try:
+            return self.files.look(parent, path.name)
+        except FileNotFoundError:
+            return None
+
+    patch.setattr(Storage, "_look_in", whatever_it_is)
+
+
+@protection("that something lies there proves nothing")
+def _(patch: pytest.MonkeyPatch) -> None:
+    decide = OutcomeStream._decide
+
+    def believing(self: OutcomeStream, row: Any, state: Any) -> Any:
+        if (self._destination.root / row.path).exists():
+            return row, Decision(action=Action.KEEP)
+        return decide(self, row, state)
+
+    patch.setattr(OutcomeStream, "_decide", believing)
+
+
+@protection("permissions follow the umask or the file before, and are nobody else's on the way")
+def _(patch: pytest.MonkeyPatch) -> None:
+    create = FileSystem.create
+    patch.setattr(FileSystem, "create", lambda self, folder, name, _: create(self, folder, name, 0o666))
+    patch.setattr(Storage, "mode_for", lambda *_: 0o666)
+
+
+@protection("a time in the future moves no watermark")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(mirror, "min", lambda newest, _: newest, raising=False)
