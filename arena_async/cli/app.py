@@ -24,6 +24,7 @@ from rich.console import Console
 from arena_async.cli.output import Output
 from arena_async.cli.running import Exit, run_job
 from arena_async.cli.settings import read_settings
+from arena_async.options import PollPolicy
 from arena_async.providers.registry import PROVIDERS, Provider, Source, Word
 
 __all__ = ["CommandLine", "run"]
@@ -87,7 +88,26 @@ class Transfer(Compare):
     workers: Annotated[int, Parameter(help="Files open at a time, 1 to 256.")] = 8
 
 
-_TALKING, _ONLINE = Talk(), Online()
+@Parameter(name="*")
+@attrs.frozen(kw_only=True)
+class Wait:
+    """How long a run is waited for."""
+
+    timeout: Annotated[float, Parameter(help="Seconds to wait for the run.")] = 21_600.0
+    every: Annotated[float, Parameter(help="Seconds to the first question; each costs a request.")] = 5.0
+
+    def poll(self) -> PollPolicy:
+        """
+        Make the policy.
+
+        Raises:
+            ConfigurationError: One of the two cannot be meant.
+        """
+        return PollPolicy(timeout=self.timeout, every=self.every, slowest=max(300.0, self.every))
+
+
+_TALKING, _ONLINE, _WAIT = Talk(), Online(), Wait()
+_ARENA = PROVIDERS["arena"]
 
 
 def run(tokens: Sequence[str]) -> int:
@@ -126,9 +146,71 @@ class CommandLine:
             _services("plan", "Say what sync would do and what it costs.", partial(_files, self._plan, Compare))
         )
         app.command(_services("list", "List what a service offers.", partial(_rows, self._list)))
-        for command in (self.verify, self.quota, self.simulate, self.demo):
+        exports = App(name="export", help="Let Arena write an export.")
+        exports.command(self.export_run, name="run")
+        imports = App(name="import", help="Let Arena import a spreadsheet: check first, then commit.")
+        imports.command(self.import_check, name="check")
+        imports.command(self.import_commit, name="commit")
+        for command in (exports, imports, self.verify, self.quota, self.simulate, self.demo):
             app.command(command)
         return app
+
+    def export_run(
+        self,
+        definition: Annotated[str, Parameter(help="The guid of the export definition.")],
+        /,
+        *,
+        chosen: Transfer,
+        wait: Wait = _WAIT,
+        fresh: Annotated[bool, _flag(help="Start a run even if one is under way.")] = False,
+    ) -> int:
+        """Start a run of an export, wait for it, and bring its files home. A run that was interrupted is taken up."""
+        from arena_async.cli import runs
+
+        job = partial(
+            runs.export_run,
+            partial(chosen.connect, _ARENA),
+            definition,
+            to=chosen.to,
+            workers=chosen.workers,
+            poll=wait.poll,
+            fresh=fresh,
+        )
+        return self._run(job, chosen, hint=f"Stopped. The run goes on at the service. {self._again}")
+
+    def import_check(
+        self,
+        definition: Annotated[str, Parameter(help="The guid of the import definition.")],
+        file: Annotated[Path, Parameter(help="An .xlsx or .csv file.")],
+        /,
+        *,
+        chosen: Compare,
+        wait: Wait = _WAIT,
+        worksheet: Annotated[str | None, Parameter(help="The worksheet, in an .xlsx file.")] = None,
+    ) -> int:
+        """Upload a file for a dry run, and bring what the service says about each row. Imports nothing."""
+        from arena_async.cli import runs
+
+        connect = partial(chosen.connect, _ARENA)
+        job = partial(runs.import_check, connect, definition, file, worksheet=worksheet, to=chosen.to, poll=wait.poll)
+        return self._run(job, chosen, hint=f"Stopped. The run goes on at the service. {self._again}")
+
+    def import_commit(
+        self,
+        definition: Annotated[str, Parameter(help="The guid of the import definition.")],
+        run: Annotated[str, Parameter(help="The guid of the run that was checked.")],
+        /,
+        *,
+        online: Online = _ONLINE,
+        wait: Wait = _WAIT,
+        despite_errors: Annotated[bool, _flag(help="Import the other rows where some failed.")] = False,
+    ) -> int:
+        """Import what was checked. There is no way back. A run that is committed already is only shown."""
+        from arena_async.cli import runs
+
+        connect = partial(online.connect, _ARENA)
+        job = partial(runs.import_commit, connect, definition, run, despite_errors=despite_errors, poll=wait.poll)
+        return self._run(job, online, hint=f"Stopped. What was sent goes on at the service. {self._again}")
 
     def verify(
         self, folder: Annotated[Path, Parameter(help="The folder that sync filled.")], /, *, talk: Talk = _TALKING
