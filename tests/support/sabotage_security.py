@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
+import pathlib
 import tomllib
+import zipfile
 from typing import Any
 
 import aiohttp
@@ -12,6 +15,7 @@ from sabotage import protection
 
 from arena_async.net import session
 from arena_async.providers.arena import dialect
+from arena_async.transfer import integrity, storage
 from arena_async.wire import messages, urls
 
 
@@ -101,3 +105,72 @@ def _(patch: pytest.MonkeyPatch) -> None:
         return project
 
     patch.setattr(tomllib, "loads", lowered)
+
+
+@protection("a final name comes about by a rename")
+def _(patch: pytest.MonkeyPatch) -> None:
+    def copy(self: Any, folder: Any, name: str, to: Any, new: str) -> None:
+        source = os.open(name, os.O_RDONLY, dir_fd=folder)
+        target = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600, dir_fd=to)
+        os.write(target, os.read(source, 10_000_000))
+        os.close(source)
+        os.close(target)
+        os.unlink(name, dir_fd=folder)
+
+    patch.setattr(storage.FileSystem, "rename", copy)
+
+
+@protection("a partial file is made anew and never opened through a link")
+def _(patch: pytest.MonkeyPatch) -> None:
+    def careless(self: Any, folder: Any, name: str, mode: int) -> int:
+        return os.open(name, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK, mode, dir_fd=folder)
+
+    def following(self: Any, folder: Any, name: str, *, writable: bool = False) -> int:
+        return os.open(name, os.O_RDWR if writable else os.O_RDONLY, dir_fd=folder)
+
+    patch.setattr(storage.FileSystem, "create", careless)
+    patch.setattr(storage.FileSystem, "open_file", following)
+    patch.setattr(storage.Storage, "_judge", lambda self, file, name: file)
+    patch.setattr(storage.Storage, "_is_named", lambda self, file, name: True)
+
+
+@protection("folders are opened one in the other, without following links")
+def _(patch: pytest.MonkeyPatch) -> None:
+    def following(self: Any, parent: Any, name: str) -> int:
+        return os.open(name, os.O_RDONLY | os.O_DIRECTORY, dir_fd=parent)
+
+    patch.setattr(storage.FileSystem, "open_folder", following)
+
+
+@protection("an archive is stored and never unpacked")
+def _(patch: pytest.MonkeyPatch) -> None:
+    real = storage.Storage.publish
+
+    def unpacking(self: Any, files: Any, **how: Any) -> Any:
+        found = real(self, files, **how)
+        for staged in files:
+            with zipfile.ZipFile(self.root / staged.path) as archive:
+                archive.extractall(self.root)
+        return found
+
+    patch.setattr(storage.Storage, "publish", unpacking)
+
+
+@protection("what a check may produce is bounded")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(integrity._Meter, "member", lambda self: None)
+    patch.setattr(integrity._Meter, "produced", lambda self, count, *, taken: None)
+
+
+@protection("a member is as long as it says")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(integrity.Inspector, "_check_structure", lambda self, *_, **__: True)
+
+
+@protection("a stored session is for its owner alone")
+def _(patch: pytest.MonkeyPatch) -> None:
+    def careless(self: Any, folder: Any, content: bytes) -> None:
+        with pathlib.Path(str(self.path)).open("wb") as file:
+            file.write(content)
+
+    patch.setattr(storage.PrivateFile, "_replace", careless)
