@@ -6,6 +6,7 @@ import asyncio
 import functools
 import types
 from datetime import timedelta
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import aiohttp
@@ -26,15 +27,19 @@ from arena_async.providers.centrepoint.auth import CentrePointAuth
 from arena_async.wire.contracts import Credential
 from arena_async.wire.decoding import parse_json
 from arena_async.wire.messages import Secret
+from arena_async.wire.quota import DailyAllowance, Moment, Quota, Ticket
 
 # --- logins -----------------------------------------------------------------------------------------------------------
 
 
-class _Forgotten:
+@attrs.frozen
+class _Always:
     """An attribute that never holds what is put into it."""
 
-    def __get__(self, owner: object, kind: type | None = None) -> None:
-        return None
+    value: object
+
+    def __get__(self, owner: object, kind: type | None = None) -> object:
+        return self.value
 
     def __set__(self, owner: object, value: object) -> None:
         pass
@@ -42,7 +47,7 @@ class _Forgotten:
 
 @protection("one login serves everybody who waits")
 def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(SharedLogin, "_outcome", _Forgotten(), raising=False)
+    patch.setattr(SharedLogin, "_outcome", _Always(None), raising=False)
 
 
 @protection("a rejection counts against the session it was sent with")
@@ -240,3 +245,68 @@ def _(patch: pytest.MonkeyPatch) -> None:
 @protection("a rejected token is replaced once")
 def _(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(sessions, "_MOST_REPLAYS", 0)
+
+
+# --- the allowance of a day -------------------------------------------------------------------------------------------
+
+
+@protection("what the service says is left is believed")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(DailyAllowance, "observe", lambda *_: None)
+
+
+@protection("a request is booked before it leaves")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(DailyAllowance, "_in_flight", _Always(0), raising=False)
+
+
+@protection("the reset is read in the vendor's own shape")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(arena_dialect, "read_reset", parsedate_to_datetime)
+
+
+@protection("without a date the day ends at midnight on the Pacific coast")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(arena_dialect, "next_reset", lambda now: now + timedelta(days=1))
+
+
+@protection("a number that is none is not believed")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(arena_dialect, "_remaining", lambda values: int(values[0]) if values else None)
+
+
+@protection("within one day the number never rises")
+def _(patch: pytest.MonkeyPatch) -> None:
+    def believing(self: DailyAllowance, quota: Quota, now: Moment) -> None:
+        self._remaining, self._resets_at = quota.remaining, quota.resets_at
+
+    patch.setattr(DailyAllowance, "observe", believing)
+
+
+@protection("the number from before the renumbering is known")
+def _(patch: pytest.MonkeyPatch) -> None:
+    rules = tuple(attrs.evolve(rule, old=frozenset()) for rule in arena_dialect._RULES)
+    patch.setattr(arena_dialect, "_RULES", rules)
+
+
+@protection("after the reset one request goes first")
+def _(patch: pytest.MonkeyPatch) -> None:
+    given = DailyAllowance._roll_over
+
+    def optimistic(self: DailyAllowance, now: Moment) -> None:
+        known = self._remaining
+        given(self, now)
+        if known is not None and self._remaining is None:
+            self._remaining = 1000
+
+    patch.setattr(DailyAllowance, "_roll_over", optimistic)
+
+
+@protection("an answer without a number costs one")
+def _(patch: pytest.MonkeyPatch) -> None:
+    def forgiving(self: DailyAllowance, ticket: Ticket, quota: Quota | None, now: Moment) -> None:
+        self._in_flight -= 1
+        if quota is not None:
+            self.observe(quota, now)
+
+    patch.setattr(DailyAllowance, "settle", forgiving)

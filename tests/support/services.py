@@ -227,6 +227,8 @@ class CentrePointScript(_Script):
     """
     CentrePoint with its token endpoint on one server: a token per scope and login, and each lives until it is killed.
 
+    What lies below ``/blob/`` is no part of it, and does not count.
+
     Attributes:
         scopes: The scope of each token that was given out, in order.
         alive: The tokens that are accepted.
@@ -243,7 +245,7 @@ class CentrePointScript(_Script):
         server.on("POST", self.TOKENS, self.log_in)
 
     def metered(self) -> int:
-        return sum(seen.path != self.TOKENS for seen in self.server.requests)
+        return sum(not seen.path.startswith((self.TOKENS, "/blob/")) for seen in self.server.requests)
 
     def log_in(self, seen: Seen) -> Reply:
         """Give out the next token."""

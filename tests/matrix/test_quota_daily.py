@@ -1,0 +1,336 @@
+"""Rows QU01 to QU06, QU08 and QU19 to QU21: the allowance of a day, counted by the service and shared by a company."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import io
+import json
+import logging
+import zipfile
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from matrix import World, row
+from scripted import RawServer, Reply, Seen, json_reply, reply
+from services import ArenaScript, CentrePointScript, arena_error
+from session_files import START, Hours, bring, ranged
+
+from arena_async.errors import QuotaExhaustedError
+from arena_async.providers.arena.dialect import ArenaDialect
+from arena_async.wire.messages import Headers, Request, Response
+from arena_async.wire.quota import DailyAllowance, Moment, Quota, Ticket
+
+THINGS = Request(method="GET", path="/things")
+LOGIN, THING, LOGOUT = "POST /v1/login", "GET /v1/things", "PUT /v1/logout"
+RESETS_AT = datetime(2036, 5, 2, 21, 22, 13, tzinfo=UTC)
+EXPORT, RUN, FILE = "M407Q30F25L3M5WZUF9M", "Q8SBU7SJ69P7Q903YJD6", "L3N6P2NE14N3M5V2LZFC"
+AT = f"/exports/{EXPORT}/runs/{RUN}"
+
+
+def packed(size: int) -> bytes:
+    """Give a zip of a little more than so many bytes."""
+    target = io.BytesIO()
+    with zipfile.ZipFile(target, "w") as archive:
+        archive.writestr("items.csv", b"0123456789abcdef" * (size // 16))
+    return target.getvalue()
+
+
+def export_run(*files: str) -> Reply:
+    """Answer with a run that is complete."""
+    listed = [{"guid": guid} for guid in files]
+    return json_reply(
+        {"guid": RUN, "status": "COMPLETE", "completionDateTime": "2026-05-01T06:00:00Z", "files": listed}
+    )
+
+
+def quota_headers(remaining: int, resets_at: datetime) -> dict[str, str]:
+    """Write what stands on an answer, the date as ISO."""
+    return {
+        "X-Arena-Requests-Remaining": str(remaining),
+        "X-Arena-Next-Request-Limit-Reset": resets_at.isoformat(),
+    }
+
+
+@row("QU01", protection="what the service says is left is believed")
+async def test_a_used_up_day_stops_everything_of_arena_and_nothing_else(world: World) -> None:
+    """QU01: one request gets 429 with code 4084; nine that wait, and a download, fail without; CentrePoint goes on."""
+    async with RawServer() as server, RawServer() as other:
+        script, others = ArenaScript(world, server), CentrePointScript(world, other)
+        server.on("*", "/v1/things", arena_error(429, 4084, headers=quota_headers(0, RESETS_AT)))
+        script.on("GET", AT, export_run(FILE))
+        listed = json.loads((Path(__file__).parents[1] / "payloads" / "centrepoint_datasetfiles.json").read_text())
+        listed["totalCount"] = 1
+        listed["items"][0] |= {
+            "fileUrl": f"{other.base_url}/blob/a.csv.gz?se=2099-06-04T18%3A31%3A23Z&sig={world.secrets['sig']}",
+            "downloadUrlExpiresOn": "2099-06-04T18:31:23+00:00",
+        }
+        others.on("GET", "/dataaccess/v3/studies/234/datasetfiles", json_reply(listed))
+        other.on("GET", "/blob/a.csv.gz", reply(body=gzip.compress(b"Timestamp\n")))
+        async with script.client() as arena, others.client() as centrepoint:
+            calls = (arena.session.send(THINGS) for _ in range(10))
+            found: list[Any] = await asyncio.gather(*calls, return_exceptions=True)
+            stopped = await bring(world, arena.exports.files(EXPORT, RUN))
+            goes_on = await bring(world, centrepoint.datasets.files(234))
+
+    world.saw(*found)
+    assert [type(error) for error in found] == [QuotaExhaustedError] * 10
+    assert {error.resets_at for error in found} == {RESETS_AT}
+    assert server.lines() == [LOGIN, THING]
+    assert isinstance(stopped.error, QuotaExhaustedError)
+    goes_on.raise_for_failures()
+    assert [seen.path for seen in other.requests] == [
+        "/connect/token",
+        "/dataaccess/v3/studies/234/datasetfiles",
+        "/blob/a.csv.gz",
+    ]
+
+
+@row("QU02", protection="what the service says is left is believed")
+async def test_the_answer_that_says_zero_is_delivered_and_is_the_last(world: World) -> None:
+    """QU02: the reply counts; the next calls fail here, and not even a logout leaves."""
+    async with RawServer() as server:
+        script = ArenaScript(world, server, remaining=1)
+        script.on("GET", "/things", json_reply({"all": "right"}))
+        async with script.client() as arena:
+            assert (await arena.session.send(THINGS)).body == b'{"all": "right"}'
+            for _ in range(3):
+                with pytest.raises(QuotaExhaustedError) as caught:
+                    await arena.session.send(THINGS)
+                world.saw(caught.value)
+
+    assert (caught.value.remaining, caught.value.resets_at, caught.value.status) == (0, RESETS_AT, None)
+    assert server.lines() == [LOGIN, THING]
+
+
+@row("QU03", protection="a request is booked before it leaves")
+async def test_the_reserve_is_never_touched(world: World) -> None:
+    """QU03: a reserve of 100, 101 left, eight callers at once: exactly one more request leaves, and no logout."""
+    async with RawServer() as server:
+        script = ArenaScript(world, server, remaining=102)
+        script.on("GET", "/things", json_reply({}))
+        async with script.client(quota_reserve=100) as arena:
+            await arena.session.send(THINGS)
+            assert arena.quota == Quota(remaining=101, resets_at=RESETS_AT, limit=10_000)
+            calls = (arena.session.send(THINGS) for _ in range(8))
+            found: list[Any] = await asyncio.gather(*calls, return_exceptions=True)
+
+    world.saw(*(error for error in found if isinstance(error, Exception)))
+    assert sorted(type(answer).__name__ for answer in found) == ["QuotaExhaustedError"] * 7 + ["Response"]
+    assert server.lines() == [LOGIN, THING, THING]
+
+
+@row("QU04", protection="the reset is read in the vendor's own shape")
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("Fri, 02-May-2014 14:22:13 GMT-0700 (PDT)", datetime(2014, 5, 2, 21, 22, 13, tzinfo=UTC)),
+        ("Tue, 02-Dec-2014 14:22:13 GMT-0800 (PST)", datetime(2014, 12, 2, 22, 22, 13, tzinfo=UTC)),
+        ("Fri, 02 May 2014 21:22:13 GMT", datetime(2014, 5, 2, 21, 22, 13, tzinfo=UTC)),
+        ("2014-05-02T14:22:13-07:00", datetime(2014, 5, 2, 21, 22, 13, tzinfo=UTC)),
+        ("2014-05-02T21:22:13Z", datetime(2014, 5, 2, 21, 22, 13, tzinfo=UTC)),
+        ("1399065733", datetime(2014, 5, 2, 21, 22, 13, tzinfo=UTC)),
+        ("1399065733000", datetime(2014, 5, 2, 21, 22, 13, tzinfo=UTC)),
+    ],
+)
+def test_a_reset_is_read_in_any_shape_that_was_seen(text: str, moment: datetime) -> None:
+    """QU04: in UTC, whatever zone it was written in."""
+    headers = Headers([("X-Arena-Requests-Remaining", "7"), ("X-Arena-Next-Request-Limit-Reset", text)])
+    assert ArenaDialect().read_quota(headers) == Quota(remaining=7, resets_at=moment)
+
+
+#: The clocks of the US changed on 2026-03-08 and on 2026-11-01, at two in the morning.
+MIDNIGHTS = [
+    ("2026-01-01T07:59:59", "2026-01-01T08:00:00"),
+    ("2026-01-01T08:00:00", "2026-01-02T08:00:00"),
+    ("2026-03-07T12:00:00", "2026-03-08T08:00:00"),
+    ("2026-03-08T12:00:00", "2026-03-09T07:00:00"),
+    ("2026-07-01T06:59:59", "2026-07-01T07:00:00"),
+    ("2026-10-31T12:00:00", "2026-11-01T07:00:00"),
+    ("2026-11-01T12:00:00", "2026-11-02T08:00:00"),
+    ("2026-12-31T23:00:00", "2027-01-01T08:00:00"),
+]
+
+
+@row("QU04", protection="without a date the day ends at midnight on the Pacific coast")
+@pytest.mark.parametrize(("now", "midnight"), MIDNIGHTS)
+@pytest.mark.parametrize("text", [None, "", "tomorrow", "Fri, 32-May-2014 14:22:13 GMT-0700 (PDT)", "-1"])
+def test_a_reset_that_cannot_be_read_is_the_next_pacific_midnight(text: str | None, now: str, midnight: str) -> None:
+    """QU04: on garbage and on nothing, on the days on which the clocks change too."""
+    at = datetime.fromisoformat(f"{now}+00:00")
+    given = [("X-Arena-Requests-Remaining", "7")]
+    if text is not None:
+        given.append(("X-Arena-Next-Request-Limit-Reset", text))
+    quota = ArenaDialect(now=lambda: at).read_quota(Headers(given))
+    assert quota == Quota(remaining=7, resets_at=datetime.fromisoformat(f"{midnight}+00:00"))
+
+
+@row("QU05", protection="a number that is none is not believed")
+async def test_a_number_that_is_none_is_not_believed(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """
+    QU05: empty, letters, negative, with an exponent, in other digits, sent twice with different numbers.
+
+    Each is warned of, the last good number stays, and the request itself is taken off it.
+    """
+    name = "X-Arena-Requests-Remaining"
+    wrong: list[list[tuple[str, str]]] = [
+        [(name, "")],
+        [(name, "abc")],
+        [(name, "-5")],
+        [(name, "1e3")],
+        [(name, "\uff19\uff10".encode().decode("latin-1"))],
+        [(name, "12"), (name, "13")],
+    ]
+    async with RawServer() as server:
+        script = ArenaScript(world, server, remaining=51)
+        script.on("GET", "/things", json_reply({}), *(reply(headers=headers) for headers in wrong), json_reply({}))
+        async with script.client() as arena:
+            left = []
+            for _ in range(1 + len(wrong)):
+                await arena.session.send(THINGS)
+                left.append(arena.quota and arena.quota.remaining)
+            script.remaining = 21
+            await arena.session.send(THINGS)
+            left.append(arena.quota and arena.quota.remaining)
+
+    assert left == [50, 49, 48, 47, 46, 45, 44, 20]
+    warned = [record for record in caplog.records if record.levelno == logging.WARNING]
+    assert len(warned) == len(wrong)
+    assert all("no single number" in record.getMessage() for record in warned)
+
+
+@row("QU06", protection="within one day the number never rises")
+def test_answers_that_overtake_each_other_never_give_requests_back() -> None:
+    """QU06: 90, 88, 89 leave 88; a later reset opens a new day; an answer of the day before changes nothing."""
+    gate = DailyAllowance()
+    noon = datetime(2026, 5, 1, 12, tzinfo=UTC)
+    tonight, tomorrow = noon + timedelta(hours=19), noon + timedelta(hours=43)
+    told = [
+        (0, 90, tonight, 90),
+        (1, 88, tonight, 88),
+        (2, 89, tonight, 88),
+        (3, 89, tonight + timedelta(seconds=30), 88),
+        (19 * 3600 + 1, 9999, tomorrow, 9999),
+        (19 * 3600 + 2, 87, tonight, 9999),
+        (19 * 3600 + 3, 9998, tomorrow, 9998),
+    ]
+    for seconds, remaining, resets_at, left in told:
+        now = Moment(float(seconds), noon + timedelta(seconds=seconds))
+        ticket = gate.reserve(now)
+        assert isinstance(ticket, Ticket)
+        gate.sent(ticket, now)
+        gate.settle(ticket, Quota(remaining=remaining, resets_at=resets_at), now)
+        assert gate.quota is not None
+        assert gate.quota.remaining == left
+
+
+@row("QU08", protection="the number from before the renumbering is known")
+@pytest.mark.parametrize("code", [4084, 4014])
+def test_the_old_number_means_the_same(world: World, code: int) -> None:
+    """QU08: 4014 with 429 was the used-up day before the winter of 2023; without a header it ends at midnight."""
+    body = json.dumps({"status": 429, "errors": [{"code": code, "message": "Limit"}]}).encode()
+    spelt = ArenaDialect(now=lambda: datetime(2026, 7, 1, 12, tzinfo=UTC))
+    error = spelt.read_error(THINGS, Response(status=429, body=body))
+    world.saw(error)
+    assert isinstance(error, QuotaExhaustedError)
+    assert (error.code, error.remaining, error.transient) == (code, 0, False)
+    assert error.resets_at == datetime(2026, 7, 2, 7, tzinfo=UTC)
+
+
+@row("QU19", protection="a cut body is taken up where it broke")
+async def test_a_file_that_the_day_did_not_suffice_for_is_taken_up_tomorrow(world: World) -> None:
+    """QU19: cut after 192 KiB, then no request is left: what came stays, and tomorrow only the rest is asked for."""
+    body = packed(384 * 1024)
+    final = world.allow(f"arena/exports/{EXPORT}/{RUN}/{FILE}.zip", body)
+    content = f"{AT}/files/{FILE}/content"
+    async with RawServer() as server:
+        script = ArenaScript(world, server)
+        script.on("GET", AT, export_run(FILE))
+        cut = reply(body=body, cut=192 * 1024, headers={"ETag": '"v1"'})
+        used_up = arena_error(429, 4084, headers=quota_headers(0, RESETS_AT))
+        script.on("GET", content, cut, used_up, ranged(body))
+        async with script.client() as arena:
+            today = await bring(world, arena.exports.files(EXPORT, RUN), remember=True)
+        async with script.client() as arena:
+            tomorrow = await bring(world, arena.exports.files(EXPORT, RUN), remember=True)
+
+    assert isinstance(today.error, QuotaExhaustedError)
+    assert (today.error.resets_at, today.not_started, today.outcomes) == (RESETS_AT, 1, ())
+    tomorrow.raise_for_failures()
+    assert final.read_bytes() == body
+    asked = [seen.header("Range") for seen in server.requests if seen.path == f"/v1{content}"]
+    assert asked == [None, "bytes=196608-", "bytes=196608-"]
+
+
+class Together(Hours):
+    """Time in which those who sleep at once wake at once."""
+
+    async def sleep(self, seconds: float) -> None:
+        until = self.passed + seconds
+        await asyncio.sleep(0)
+        self.passed = max(self.passed, until)
+
+
+@row("QU20", protection="after the reset one request goes first")
+async def test_after_the_reset_one_request_goes_first_and_then_the_rest(world: World) -> None:
+    """QU20: eight wait: one probe at the reset, refused once more; the next day one probe, then all the rest."""
+    hours, resets = Together(), [START + timedelta(hours=5), START + timedelta(hours=29), START + timedelta(hours=53)]
+    at: list[tuple[float, int]] = []
+    flying = 0
+
+    async def answer(seen: Seen) -> Reply:
+        nonlocal flying
+        flying += 1
+        at.append((hours.passed / 3600, flying))
+        for _ in range(30):
+            await asyncio.sleep(0)
+        flying -= 1
+        day = sum(hours.now() >= reset for reset in resets)
+        if day < 2:
+            return arena_error(429, 4084, headers=quota_headers(0, resets[day]))
+        return json_reply({}, headers=quota_headers(500, resets[2]))
+
+    async with RawServer() as server:
+        script = ArenaScript(world, server)
+        script.on("GET", "/things", answer)
+        async with script.session(hours, on_exhausted="wait") as session:
+            answers = await asyncio.gather(*(session.send(THINGS) for _ in range(8)))
+
+    assert [answer.status for answer in answers] == [200] * 8
+    assert at[:3] == [(0.0, 1), (5.0, 1), (29.0, 1)]
+    assert [hour for hour, _ in at[3:]] == [29.0] * 7
+    assert server.lines("GET *") == [THING] * 10
+    # A session that rests for hours is over; a new one costs nothing of the allowance.
+    assert server.lines("POST *") == [LOGIN] * 3
+
+
+@row("QU21", protection="an answer without a number costs one")
+async def test_content_without_a_number_is_taken_off_what_was_known(world: World) -> None:
+    """QU21: three files whose answers do not say what is left cost three; the next answer that says it counts."""
+    body = packed(64)
+    async with RawServer() as server:
+        script = ArenaScript(world, server, remaining=51)
+        script.on("GET", AT, export_run("F1", "F2", "F3"))
+        server.on("GET", f"/v1{AT}/files/*", reply(body=body))
+        script.on("GET", "/things", json_reply({}))
+        left: list[int | None] = []
+        async with script.client() as arena:
+
+            def look() -> None:
+                assert arena.quota is not None
+                left.append(arena.quota.remaining)
+
+            watch: Callable[[], None] = look
+            await arena.exports.run(EXPORT, RUN)
+            watch()
+            report = await bring(world, arena.exports.files(EXPORT, RUN))
+            watch()
+            script.remaining = 31
+            await arena.session.send(THINGS)
+            watch()
+
+    report.raise_for_failures()
+    assert left == [50, 46, 30]
