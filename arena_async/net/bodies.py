@@ -84,6 +84,7 @@ class _ReaderBody:
         self._error: ArenaAsyncError | None = None
         self._ended = False
         self._closed = False
+        self._silent = 0.0
         self._waited = 0.0
         self._got_while_waiting = 0
 
@@ -135,8 +136,11 @@ class _ReaderBody:
 
     async def _receive(self, left: float | None) -> None:
         """Wait for the next piece: until the body is called stalled, or ``left`` seconds where bytes are in hand."""
-        limit = self._timeouts.read if left is None else left
-        began = self._clock()
+        # Silence is counted from the last byte on, across the calls that it takes.
+        patience_left = self._timeouts.read - self._silent
+        limit = patience_left if left is None else min(left, patience_left)
+        loop = asyncio.get_running_loop()
+        began, began_waiting = self._clock(), loop.time()
         failure: Exception | None = None
         piece = b""
         late = False
@@ -154,11 +158,12 @@ class _ReaderBody:
         if failure is not None:
             piece = self._salvage()
         self._take(piece)
+        self._silent = 0.0 if piece else self._silent + loop.time() - began_waiting
         self._measure(self._clock() - began, len(piece))
         if failure is not None:
             self._error = explain(failure, request=self._line, body=True)
-        elif late and left is None:
-            self._stall(f"nothing came for {limit:g} s")
+        elif late and limit == patience_left:
+            self._stall(f"nothing came for {self._timeouts.read:g} s")
         elif self._ended and self._announced is not None and self._received != self._announced:
             self._error = self._cut_off()
 

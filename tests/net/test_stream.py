@@ -200,10 +200,14 @@ class TestBreaking:
         """TR37: what came is delivered, then the limit counts."""
         server.on("GET", "/file", reply(body=DATA, cut=1024, stall=True))
         session = new_session(server.base_url, timeouts=Timeouts(read=0.05))
+        began = asyncio.get_running_loop().time()
         _, data, error = await fetch(session)
+        took = asyncio.get_running_loop().time() - began
         await session.aclose()
         assert isinstance(error, StalledError)
         assert data == DATA[:1024]
+        # Not a second more for the buffer that would have been filled.
+        assert took < 0.9
 
     async def test_a_trickle_is_stalled_although_every_byte_is_in_time(self, server: RawServer) -> None:
         """TR38: a byte now and then defeats any limit on single reads, but not the slowest rate."""
