@@ -79,6 +79,7 @@ async def test_a_trap_under_the_name_of_a_partial_file_catches_nobody(
     # The state of the folder takes names as well; the one that counts is the one for the partial file.
     names = iter(["guessed"] * 4 + [str(number) for number in range(100)])
     world.allow(FINAL, BODY)
+    world.keeps_partials = known == "the whole name"  # The trap itself, which the next start sweeps away.
 
     def draw() -> str:
         """Lay the trap at the last moment, when everything that lay there has been looked at."""
