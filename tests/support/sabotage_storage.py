@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
+import attrs
 import pytest
 from sabotage import protection
 
@@ -149,3 +151,55 @@ def _(patch: pytest.MonkeyPatch) -> None:
 @protection("a time in the future moves no watermark")
 def _(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(mirror, "min", lambda newest, _: newest, raising=False)
+
+
+# --- partial files ----------------------------------------------------------------------------------------------------
+
+
+@protection("a control record is believed only when it is whole and of that file")
+def _(patch: pytest.MonkeyPatch) -> None:
+    def believing(self: Storage, name: str, _: str) -> storage._Record:
+        file = self.files.open_file(self.partials, storage._control(name))
+        try:
+            fields = json.loads(self.files.read(file, 1 << 20, 0))
+        finally:
+            self.files.close(file)
+        return storage._Record(
+            validator=fields["validator"], offset=int(fields["offset"]), total=fields["total"], tail=fields["tail"]
+        )
+
+    patch.setattr(Storage, "_read_record", believing)
+
+
+@protection("what lies behind the recorded end of a partial file counts for nothing")
+def _(patch: pytest.MonkeyPatch) -> None:
+    find = Storage.find_partial
+
+    def by_its_length(self: Storage, key: str) -> storage.Partial | None:
+        found = find(self, key)
+        return found and attrs.evolve(found, offset=self.files.look(self.partials, found.name).st_size)
+
+    patch.setattr(Storage, "find_partial", by_its_length)
+
+
+@protection("the tail of a partial file is read back before it is gone on with")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Storage, "_tail_holds", lambda *_: True)
+
+
+@protection("only a partial file that is ours alone is gone on with")
+def _(patch: pytest.MonkeyPatch) -> None:
+    @contextlib.contextmanager
+    def anybodys(self: Storage, name: str) -> Iterator[int]:
+        file = self.files.open_file(self.partials, name, writable=True)
+        try:
+            yield file
+        finally:
+            self.files.close(file)
+
+    patch.setattr(Storage, "_taken", anybodys)
+
+
+@protection("each file on its way has a name of its own")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(storage.secrets, "token_hex", lambda count: "00" * count)

@@ -1,0 +1,207 @@
+"""Rows ST17, ST19, ST20, ST21 and ST23: partial files and control records that are not what they seem."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import json
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import matrix
+import pytest
+from disks import FaultyDisk
+from filesets import content, remote
+from matrix import World, row
+from offering import asked, bodies_at_home, finish, offer, partials, start
+from scripted import RawServer, Reply, Seen, reply
+from session_files import ETAG, SessionFiles, bring, ranged, session_files
+
+from arena_async.errors import ApiError
+
+BODY = content(200_000, "a")
+#: What the record vouches for after 150,000 bytes came.
+RECORDED = 131_072
+
+
+async def _broken_off(world: World, server: RawServer, files: SessionFiles) -> tuple[Path, Path]:
+    """Bring 150,000 bytes and no more; give the partial file and its record. The next answers are honest."""
+    server.on("GET", "/a", reply(body=BODY, headers=ETAG, cut=150_000), reply(503), ranged(BODY))
+    report = await bring(world, files, attempts=1)
+    assert isinstance(report.failures[0].error, ApiError)
+    (part,), (record,) = partials(world, "*.part"), partials(world, "*.json")
+    assert json.loads(record.read_bytes())["offset"] == RECORDED
+    return part, record
+
+
+def _changed(record: Path, **fields: Any) -> bytes:
+    return json.dumps({**json.loads(record.read_bytes()), **fields}).encode()
+
+
+def _huge(record: Path) -> None:
+    with record.open("r+b") as file:
+        file.truncate(1 << 30)
+
+
+def _folder(record: Path) -> None:
+    record.unlink()
+    record.mkdir()
+
+
+RECORDS: dict[str, Callable[[Path], object]] = {
+    "empty": lambda record: record.write_bytes(b""),
+    "cut": lambda record: record.write_bytes(record.read_bytes()[:40]),
+    "another version": lambda record: record.write_bytes(_changed(record, version=99)),
+    "wrong types": lambda record: record.write_bytes(_changed(record, offset=str(RECORDED), total=None)),
+    "of another file": lambda record: record.write_bytes(_changed(record, key="0" * 64)),
+    "a list": lambda record: record.write_bytes(b"[" * 30_000),
+    "a gigabyte": _huge,
+    "a folder": _folder,
+}
+
+
+@row("ST17", protection="a control record is believed only when it is whole and of that file")
+@pytest.mark.parametrize("damage", RECORDS)
+async def test_a_control_record_that_is_none_is_replaced(world: World, damage: str) -> None:
+    """ST17: whatever is wrong with it, the file begins anew, nothing crashes, and nothing of it is left."""
+    world.allow("files/a.bin", BODY)
+    async with RawServer() as server, session_files(world, server, remote("a", size=len(BODY))) as files:
+        _, record = await _broken_off(world, server, files)
+        RECORDS[damage](record)
+        report = await bring(world, files)
+
+    assert report.failures == ()
+    assert asked(server, "a")[2:] == [None]
+    assert bodies_at_home(world) == {"files/a.bin": BODY}
+    assert partials(world) == []
+
+
+@row("ST19", protection="what lies behind the recorded end of a partial file counts for nothing")
+@pytest.mark.parametrize("junk", [1, 18_928, 300_000], ids=["a byte", "what had come", "more than the file has"])
+async def test_a_partial_file_is_cut_back_to_its_record(world: World, junk: int) -> None:
+    """ST19: bytes behind what was forced to the disk may be anything: the rest is asked for from the record on."""
+    world.allow("files/a.bin", BODY)
+    async with RawServer() as server, session_files(world, server, remote("a", size=len(BODY))) as files:
+        part, _ = await _broken_off(world, server, files)
+        part.write_bytes(part.read_bytes()[:RECORDED] + b"?" * junk)
+        report = await bring(world, files)
+
+    assert report.failures == ()
+    assert asked(server, "a")[2:] == [f"bytes={RECORDED}-"]
+    assert bodies_at_home(world) == {"files/a.bin": BODY}
+
+
+def _zeros(content: bytearray) -> None:
+    content[RECORDED - 4096 : RECORDED] = bytes(4096)
+
+
+def _one_bit(content: bytearray) -> None:
+    content[RECORDED - 30_000] ^= 1
+
+
+def _shorter(content: bytearray) -> None:
+    del content[RECORDED - 1 :]
+
+
+@row("ST20", protection="the tail of a partial file is read back before it is gone on with")
+@pytest.mark.parametrize("damage", [_zeros, _one_bit, _shorter], ids=["zeros", "one bit", "shorter"])
+async def test_a_partial_file_whose_end_was_lost_begins_anew(
+    world: World, damage: Callable[[bytearray], object]
+) -> None:
+    """ST20: the last block is not what was written: nothing of it is trusted."""
+    world.allow("files/a.bin", BODY)
+    async with RawServer() as server, session_files(world, server, remote("a", size=len(BODY))) as files:
+        part, _ = await _broken_off(world, server, files)
+        found = bytearray(part.read_bytes())
+        damage(found)
+        part.write_bytes(found)
+        report = await bring(world, files)
+
+    assert report.failures == ()
+    assert asked(server, "a")[2:] == [None]
+    assert bodies_at_home(world) == {"files/a.bin": BODY}
+
+
+def _of_somebody_else(part: Path, world: World, disk: FaultyDisk) -> None:
+    """Give it to another user; without the right to do so, let the disk say that it is another's."""
+    with suppress(PermissionError):
+        os.chown(part, 65_534, 65_534)
+        return
+    disk.replace("look_open", _another_owner, name="*.part", times=1)
+
+
+def _another_owner(real: Callable[[int], os.stat_result], file: int) -> os.stat_result:
+    fields = list(real(file))
+    fields[4] += 1
+    return os.stat_result(fields)
+
+
+def _read_only(part: Path, world: World, disk: FaultyDisk) -> None:
+    """Forbid writing; to root the system forbids nothing, so the disk does."""
+    part.chmod(0o400)
+    if os.geteuid() == 0:
+        disk.fail("open_file", errno.EACCES, name=part.name, times=1)
+
+
+def _also_outside(part: Path, world: World, disk: FaultyDisk) -> None:
+    """Make it a second name of a file that is none of our business."""
+    mine = world.outside / "mine.txt"
+    mine.write_bytes(part.read_bytes())
+    world._before = matrix._tree(world.outside)
+    part.unlink()
+    os.link(mine, part)
+
+
+@row("ST21", protection="only a partial file that is ours alone is gone on with")
+@pytest.mark.parametrize(
+    "make", [_of_somebody_else, _read_only, _also_outside], ids=["another owner", "read-only", "hard link"]
+)
+async def test_a_partial_file_that_is_not_ours_alone_is_not_written_to(
+    world: World, make: Callable[[Path, World, FaultyDisk], None]
+) -> None:
+    """ST21: a fresh one of our own is made instead, and the bytes of the other stay what they are."""
+    world.allow("files/a.bin", BODY)
+    disk = FaultyDisk()
+    async with RawServer() as server, session_files(world, server, remote("a", size=len(BODY))) as files:
+        part, _ = await _broken_off(world, server, files)
+        make(part, world, disk)
+        with part.open("rb") as other:
+            before = other.read()
+            report = await bring(world, files, disk=disk)
+            other.seek(0)
+            after = other.read()
+
+    assert report.failures == ()
+    assert after == before
+    assert asked(server, "a")[2:] == [None]
+    assert bodies_at_home(world) == {"files/a.bin": BODY}
+
+
+@pytest.mark.process
+@row("ST23", protection="each file on its way has a name of its own")
+async def test_a_lock_that_keeps_nobody_out_costs_work_and_no_byte(world: World) -> None:
+    """ST23: three processes on a folder whose locks are granted to all: every final name is whole at every look."""
+    bodies = {"large": content(300_000, "large")}
+    bodies |= {f"f{number}": content(30_000 + number, str(number)) for number in range(12)}
+    together = asyncio.Event()
+
+    def once_all_are_here(seen: Seen) -> Reply:
+        if len(asked(server, "large")) == 3:
+            together.set()
+        return reply(body=bodies["large"], headers=ETAG, before_body=together)
+
+    async with RawServer() as server:
+        offer(world, server, bodies)
+        server.on("GET", "/large", once_all_are_here)
+        files = {name: len(body) for name, body in bodies.items()}
+        children = [await start(world, base_url=server.base_url, files=files, lies=True) for _ in range(3)]
+        ended = await asyncio.gather(*(finish(world, process) for process in children))
+
+    assert [(one.code, one.complaints) for one in ended] == [(0, "")] * 3
+    assert [one.report["failures"] for one in ended] == [0, 0, 0]
+    assert max(len(asked(server, name)) for name in bodies) <= 3
+    assert bodies_at_home(world) == {f"files/{name}.bin": body for name, body in bodies.items()}
+    assert partials(world) == []
