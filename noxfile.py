@@ -8,6 +8,7 @@ are not there are skipped, and nothing is downloaded but packages.
 from __future__ import annotations
 
 import email
+import os
 import re
 import tarfile
 import zipfile
@@ -26,6 +27,9 @@ nox.options.sessions = ["lint", "types", "tests", "readme", "build", "lowest"]
 PROJECT = nox.project.load_toml("pyproject.toml")
 PYTHONS = nox.project.python_versions(PROJECT)
 TEST_TOOLS = ("aioresponses", "hypothesis", "pytest", "pytest-asyncio", "trustme")
+
+#: The emulator of Azure Blob Storage, an npm package. 3.36 and later want Node 22.
+AZURITE = "azurite@3.35.0"
 
 #: Without it, a child process started in the checkout would import the checkout and not what was installed.
 INSTALLED = {"PYTHONSAFEPATH": "1"}
@@ -101,9 +105,16 @@ def readme(session: nox.Session) -> None:
 
 @nox.session
 def real(session: nox.Session) -> None:
-    """Against a real web server (nginx has to be installed)."""
+    """Against a real web server and real storage (nginx and npm have to be installed)."""
     install_with_tools(session)
-    session.run("pytest", "-m", "real", *session.posargs, env=INSTALLED)
+    home = Path(session.virtualenv.location) / AZURITE.replace("@", "-")
+    programs = home / "node_modules" / ".bin"
+    if not (programs / "azurite-blob").exists():
+        options = ("--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error", "--prefix", str(home))
+        session.run("npm", "install", *options, AZURITE, external=True)
+    # The tests look for it there, and fail where it is not.
+    path = os.pathsep.join((str(programs), os.environ["PATH"]))
+    session.run("pytest", "-m", "real", *session.posargs, env={**INSTALLED, "PATH": path})
 
 
 @nox.session

@@ -13,12 +13,12 @@ import pytest
 import trustme
 from filesets import content
 from plain_provider import new_session
-from served import Nginx, Served, ServedFiles
+from served import Nginx, Restart, Served, ServedFiles
 
 from arena_async.errors import TlsError
 from arena_async.net.session import Session
 from arena_async.options import TransferOptions
-from arena_async.transfer.events import Action, Advanced, Event
+from arena_async.transfer.events import Action
 from arena_async.transfer.pool import Downloader
 from arena_async.wire.quota import SlidingWindow
 
@@ -84,33 +84,14 @@ async def test_bytes_are_stored_as_they_lie_on_the_server(nginx: Nginx, tmp_path
     assert (here / "moved.csv").read_bytes() == table
 
 
-class Cut:
-    """Ends the server in the middle of a body and starts it anew, once."""
-
-    def __init__(self, server: Nginx, *, after: int, meanwhile: bytes | None = None) -> None:
-        self._server = server
-        self._after = after
-        self._meanwhile = meanwhile
-        self._done = False
-
-    async def __call__(self, event: Event) -> None:
-        if self._done or not isinstance(event, Advanced) or event.bytes_done < self._after:
-            return
-        self._done = True
-        await self._server.stop(at_once=True)
-        if self._meanwhile is not None:
-            (self._server.files / "big.bin").write_bytes(self._meanwhile)
-        await self._server.start()
-
-
-async def fetch_through_a_restart(server: Nginx, folder: Path, cut: Cut) -> tuple[bytes, int]:
+async def fetch_through_a_restart(server: Nginx, folder: Path, restart: Restart) -> tuple[bytes, int]:
     """Bring one file home while the server is restarted under it; give its bytes and how often it was asked for."""
     session = session_for(server)
 
     async def wait(_: float) -> None:
         await asyncio.sleep(0.05)
 
-    async with Downloader(folder, options=PIECES, observer=cut, sleep=wait) as downloads:
+    async with Downloader(folder, options=PIECES, observer=restart, sleep=wait) as downloads:
         report = await downloads.run(ServedFiles(session, ["big.bin"]))
     await session.aclose()
     report.raise_for_failures()
@@ -128,7 +109,7 @@ async def test_a_server_that_goes_away_is_taken_up_where_it_left(tmp_path: Path)
     async with Nginx(tmp_path, rate=1_500_000) as nginx:
         (nginx.files / "big.bin").write_bytes(body)
 
-        read, attempts = await fetch_through_a_restart(nginx, tmp_path / "here", Cut(nginx, after=1_000_000))
+        read, attempts = await fetch_through_a_restart(nginx, tmp_path / "here", Restart(nginx, after=1_000_000))
 
         (rest,) = in_the_log(nginx)
     assert read == body
@@ -145,7 +126,9 @@ async def test_a_file_that_changed_meanwhile_is_fetched_anew(tmp_path: Path) -> 
     async with Nginx(tmp_path, rate=1_500_000) as nginx:
         (nginx.files / "big.bin").write_bytes(old)
 
-        read, _ = await fetch_through_a_restart(nginx, tmp_path / "here", Cut(nginx, after=1_000_000, meanwhile=new))
+        read, _ = await fetch_through_a_restart(
+            nginx, tmp_path / "here", Restart(nginx, after=1_000_000, meanwhile=new)
+        )
 
         answers = in_the_log(nginx)
     assert read == new

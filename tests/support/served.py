@@ -18,10 +18,11 @@ from typing import Self
 import attrs
 
 from arena_async.net.session import Session
+from arena_async.transfer.events import Advanced, Event
 from arena_async.wire.contracts import OpenedFile, Price, RemoteFile
 from arena_async.wire.messages import Request
 
-__all__ = ["Nginx", "Served", "ServedFiles"]
+__all__ = ["Nginx", "Restart", "Served", "ServedFiles"]
 
 #: Seconds that nginx may take to listen, or to end.
 PATIENCE = 20.0
@@ -44,11 +45,28 @@ http {{
     gzip on;
     gzip_types text/csv;
     gzip_min_length 1;
+    limit_conn_zone $server_port zone=crowd:1m;
+    limit_conn_status 429;
     server {{
         listen 127.0.0.1:{port}{tls};
         root {home}/files;
         limit_rate {rate};
         location = /moved.csv {{ return 302 /plain.csv; }}
+        location /rangeless/ {{ max_ranges 0; }}
+        location /packed/ {{ gzip off; gzip_static on; }}
+        location /always-packed/ {{ gzip off; gzip_static always; }}
+        location /cut/ {{ return 444; }}
+        location /slow/ {{ limit_rate 4k; }}
+        location /crowded/ {{
+            limit_conn crowd 4;
+            limit_rate 1m;
+            error_page 429 @crowded;
+        }}
+        location @crowded {{
+            internal;
+            add_header Retry-After 7 always;
+            return 429;
+        }}
     }}
 }}
 """
@@ -141,6 +159,32 @@ class Nginx:
         await self.stop()
 
 
+class Restart:
+    """
+    An observer that ends the server in the middle of a body and starts it anew, once.
+
+    Args:
+        server: The server.
+        after: When so many bytes of the body are here.
+        meanwhile: What ``big.bin`` is when the server comes back; None for what it was.
+    """
+
+    def __init__(self, server: Nginx, *, after: int, meanwhile: bytes | None = None) -> None:
+        self._server = server
+        self._after = after
+        self._meanwhile = meanwhile
+        self._done = False
+
+    async def __call__(self, event: Event) -> None:
+        if self._done or not isinstance(event, Advanced) or event.bytes_done < self._after:
+            return
+        self._done = True
+        await self._server.stop(at_once=True)
+        if self._meanwhile is not None:
+            (self._server.files / "big.bin").write_bytes(self._meanwhile)
+        await self._server.start()
+
+
 class ServedFiles:
     """
     A list of names on a web server, as a set of files without login.
@@ -167,12 +211,13 @@ class ServedFiles:
 
     @staticmethod
     def _entry(name: str) -> RemoteFile:
-        stem, dot, extension = name.partition(".")
+        *folders, leaf = name.split("/")
+        stem, dot, extension = leaf.partition(".")
         return RemoteFile(
             key=f"served/{name}",
             service="served",
             tenant="127.0.0.1",
-            parts=("served",),
+            parts=("served", *folders),
             stem=stem,
             extension=dot + extension,
             name=name,
