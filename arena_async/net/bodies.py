@@ -333,5 +333,6 @@ def _tls_problem(failure: BaseException) -> str | None:
 def _reason(failure: BaseException) -> str:
     """Give the system's own words for an error number, or the name of the class; asyncio puts addresses among them."""
     number = getattr(failure, "errno", None)
-    known = isinstance(number, int) and number in errno.errorcode
-    return os.strerror(number) if known else type(failure).__name__
+    if isinstance(number, int) and number in errno.errorcode:
+        return os.strerror(number)
+    return type(failure).__name__

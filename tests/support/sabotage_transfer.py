@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import ssl
 from collections.abc import Callable
 from typing import Any
 
+import aiohttp
 import attrs
 import pytest
 from sabotage import protection
@@ -22,6 +24,17 @@ from arena_async.wire.ranges import HeadVerdict, Held, Step
 def _always(value: object) -> Callable[..., Any]:
     """Make a function that gives one value whatever it is asked."""
     return lambda *_, **__: value
+
+
+def _rejudged(patch: pytest.MonkeyPatch, rejudge: Callable[[planning.Recovery, planning.Tries], planning.Move]) -> None:
+    """Let somebody else have the last word about what follows a failure."""
+    judge = planning.judge_failure
+
+    def judge_failure(error: Exception, tries: planning.Tries, **facts: Any) -> planning.Recovery:
+        recovery = judge(error, tries, **facts)
+        return attrs.evolve(recovery, move=rejudge(recovery, tries))
+
+    patch.setattr(fetching, "judge_failure", judge_failure)
 
 
 @protection("a cut body is taken up where it broke")
@@ -210,14 +223,10 @@ def _(patch: pytest.MonkeyPatch) -> None:
 
 @protection("a link that is over is renewed by listing")
 def _(patch: pytest.MonkeyPatch) -> None:
-    judge = planning.judge_failure
+    def never_renewing(recovery: planning.Recovery, _: planning.Tries) -> planning.Move:
+        return planning.Move.GIVE_UP if recovery.move is planning.Move.RENEW else recovery.move
 
-    def never_renewing(error: Exception, tries: planning.Tries, **facts: Any) -> planning.Recovery:
-        recovery = judge(error, tries, **facts)
-        gives_up = recovery.move is planning.Move.RENEW
-        return attrs.evolve(recovery, move=planning.Move.GIVE_UP) if gives_up else recovery
-
-    patch.setattr(fetching, "judge_failure", never_renewing)
+    _rejudged(patch, never_renewing)
 
 
 @protection("what came outlives its link")
@@ -259,3 +268,94 @@ def _(patch: pytest.MonkeyPatch) -> None:
 @protection("the time of the service is told by its answers")
 def _(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(session.Session, "_note_time", _always(None))
+
+
+@protection("what may pass is tried again")
+def _(patch: pytest.MonkeyPatch) -> None:
+    _rejudged(patch, _always(planning.Move.GIVE_UP))
+
+
+@protection("attempts come to an end")
+def _(patch: pytest.MonkeyPatch) -> None:
+    _rejudged(patch, lambda _, tries: planning.Move.AGAIN if tries.asked < 8 else planning.Move.GIVE_UP)
+
+
+@protection("a refusal that stays is believed")
+def _(patch: pytest.MonkeyPatch) -> None:
+    _rejudged(patch, lambda _, tries: planning.Move.AGAIN if tries.asked < 5 else planning.Move.GIVE_UP)
+
+
+@protection("silence has a limit")
+def _(patch: pytest.MonkeyPatch) -> None:
+    receive, send = bodies._ReaderBody._receive, session._Wire._request
+
+    async def receive_patiently(self: bodies._ReaderBody, left: float | None) -> None:
+        self._timeouts = attrs.evolve(self._timeouts, read=3600.0)
+        await receive(self, left)
+
+    async def request_patiently(self: session._Wire, outgoing: session._Outgoing) -> Any:
+        self._timeouts = attrs.evolve(self._timeouts, read=3600.0)
+        return await send(self, outgoing)
+
+    patch.setattr(bodies._ReaderBody, "_receive", receive_patiently)
+    patch.setattr(session._Wire, "_request", request_patiently)
+
+
+@protection("a trickle is no download")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(bodies._ReaderBody, "_measure", _always(None))
+
+
+@protection("no limit on the whole of a body")
+def _(patch: pytest.MonkeyPatch) -> None:
+    make = session._Wire._new_session
+
+    def new_session(self: session._Wire, *arguments: Any, **options: Any) -> aiohttp.ClientSession:
+        made = make(self, *arguments, **options)
+        made._timeout = aiohttp.ClientTimeout(total=300)
+        return made
+
+    patch.setattr(session._Wire, "_new_session", new_session)
+
+
+@protection("time in which our disk is slow is not the body's fault")
+def _(patch: pytest.MonkeyPatch) -> None:
+    read, left_at = bodies._ReaderBody.readinto, dict[int, float]()
+
+    async def readinto(self: bodies._ReaderBody, buffer: memoryview) -> int:
+        self._measure(self._clock() - left_at.get(id(self), self._clock()), 0)
+        count = await read(self, buffer)
+        left_at[id(self)] = self._clock()
+        return count
+
+    patch.setattr(bodies._ReaderBody, "readinto", readinto)
+
+
+@protection("certificates are checked")
+def _(patch: pytest.MonkeyPatch) -> None:
+    send = session._Wire._request
+
+    async def request_unchecked(self: session._Wire, outgoing: session._Outgoing) -> Any:
+        self._ssl = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        self._ssl.check_hostname, self._ssl.verify_mode = False, ssl.CERT_NONE
+        return await send(self, outgoing)
+
+    patch.setattr(session._Wire, "_request", request_unchecked)
+
+
+@protection("a range behind the last byte is the end")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(ranges, "_judge_refusal", _always(ranges._plain("")))
+
+
+@protection("retries are shared")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(planning.RetryBudget, "spend", _always(True))
+
+
+@protection("a request is sent once for each attempt")
+def _(patch: pytest.MonkeyPatch) -> None:
+    async def as_it_likes(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+        return await handler(request)
+
+    patch.setattr(session, "_never_twice", as_it_likes)

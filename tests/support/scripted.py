@@ -198,11 +198,11 @@ class RawServer:
     that are open now and ``most_open`` the most that ever were.
     """
 
-    def __init__(self, *, ssl_context: ssl.SSLContext | None = None, host: str = "127.0.0.1") -> None:
+    def __init__(self, *, ssl_context: ssl.SSLContext | None = None, host: str = "127.0.0.1", port: int = 0) -> None:
         self.requests: list[Seen] = []
         self.connections = 0
         self.most_open = 0
-        self.port = 0
+        self.port = port
         self._host = host
         self._ssl = ssl_context
         self._routes: list[_Route] = []
@@ -254,7 +254,7 @@ class RawServer:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._accept, self._host, 0, ssl=self._ssl, limit=1 << 20)
+        self._server = await asyncio.start_server(self._accept, self._host, self.port, ssl=self._ssl, limit=1 << 20)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 

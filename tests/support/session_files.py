@@ -211,6 +211,7 @@ async def bring(
     flush_unit: int = 64 * KIB,
     disk: FileSystem | None = None,
     random: Callable[[], float] = lambda: 0.5,
+    shown: bool = True,
     prepare: Callable[[Downloader | Mirror], Awaitable[object] | None] = lambda _: None,
     **options: Any,
 ) -> Report:
@@ -225,13 +226,15 @@ async def bring(
         flush_unit: Bytes after which what came is made safe, so that a later run may go on from there.
         disk: The file system to work on, or None for the real one.
         random: Chance.
+        shown: Whether the row looks at every event and outcome, which takes its time; else it chooses itself.
         prepare: Called with the downloader or mirror before it starts.
         options: Those of :class:`TransferOptions`; small chunks and two workers unless said otherwise.
     """
     time = hours or Hours()
     engine = Mirror if remember else Downloader
     found = TransferOptions(**{"chunk_size": 64 * KIB, "workers": 2, **options})
-    made = engine(world.root, options=found, observer=world.observe, clock=time.clock, sleep=time.sleep, random=random)
+    observer = world.observe if shown else None
+    made = engine(world.root, options=found, observer=observer, clock=time.clock, sleep=time.sleep, random=random)
     made._destination.storage.flush_unit = flush_unit
     made._destination.storage.files = disk or FileSystem()
     async with made as running:
@@ -239,5 +242,6 @@ async def bring(
         if prepared is not None:
             await prepared
         report = await (running.sync(files) if isinstance(running, Mirror) else running.run(files))
-    world.saw(report)
+    if shown:
+        world.saw(report)
     return report
