@@ -22,7 +22,7 @@ from arena_async.providers.arena.export_options import same_options, write_expor
 from arena_async.providers.arena.fetches import Fetch, Fetched, To
 from arena_async.providers.arena.files import ExportFiles, one_export_run
 from arena_async.providers.arena.models import ArenaFile, ExportDefinition, ExportOptions, ExportRun
-from arena_async.providers.arena.runs import REAL_TIME, Line, Start, Watch, usual
+from arena_async.providers.arena.runs import REAL_TIME, Line, Start, Watch
 from arena_async.transfer.destination import Timing
 from arena_async.transfer.events import Observer
 
@@ -241,8 +241,8 @@ class Exports:
             DeadlineError: Another export was in progress all the time; nothing was started.
             TransportError: The answer was lost, and nobody knows whether a run was started.
         """
-        start, since = self._start(definition, criteria), self.timing.now()
-        return await self._line(_guid(definition)).start(start, poll=poll or PollPolicy(), watch=watch, since=since)
+        start = self._start(definition, criteria)
+        return await self._line(_guid(definition)).start(start, poll=poll, watch=watch)
 
     async def wait(
         self,
@@ -270,11 +270,7 @@ class Exports:
             DeadlineError: It is not done yet; it goes on at the service.
             PermissionDeniedError: Another user started it, or it does not exist.
         """
-        known = run if isinstance(run, ExportRun) else None
-        named = run.guid if isinstance(run, ExportRun) else run
-        return await self._line(_guid(definition)).wait(
-            named, poll=poll or PollPolicy(), watch=watch, known=known, expected=usual(earlier)
-        )
+        return await self._line(_guid(definition)).wait(run, poll=poll, watch=watch, earlier=earlier)
 
     async def fetch(
         self,
@@ -317,7 +313,7 @@ class Exports:
             start=self._start(definition, criteria),
             files=self.files(guid).of,
             name=_digest(criteria),
-            poll=poll or PollPolicy(),
+            poll=poll,
             watch=watch,
             fresh=fresh,
         )

@@ -15,7 +15,7 @@ from arena_async.providers.arena.asking import ask, walk
 from arena_async.providers.arena.fetches import Fetch, Fetched, To
 from arena_async.providers.arena.files import ExtractFiles
 from arena_async.providers.arena.models import Extract, ExtractRun, FileAssociation
-from arena_async.providers.arena.runs import REAL_TIME, Line, Start, Watch, usual
+from arena_async.providers.arena.runs import REAL_TIME, Line, Start, Watch
 from arena_async.transfer.destination import Timing
 from arena_async.transfer.events import Observer
 
@@ -204,8 +204,7 @@ class Extracts:
         Raises:
             TransportError: The answer was lost, and nobody knows whether a run was started.
         """
-        since = self.timing.now()
-        return await self._line(guid).start(self._start(guid), poll=poll or PollPolicy(), watch=watch, since=since)
+        return await self._line(guid).start(self._start(guid), poll=poll, watch=watch)
 
     async def wait(
         self,
@@ -230,11 +229,7 @@ class Extracts:
             RunFailedError: The run ended badly.
             DeadlineError: It is not done yet; it goes on at the service.
         """
-        known = run if isinstance(run, ExtractRun) else None
-        named = run.guid if isinstance(run, ExtractRun) else run
-        return await self._line(guid).wait(
-            named, poll=poll or PollPolicy(), watch=watch, known=known, expected=usual(earlier)
-        )
+        return await self._line(guid).wait(run, poll=poll, watch=watch, earlier=earlier)
 
     async def fetch(
         self,
@@ -272,7 +267,7 @@ class Extracts:
             line=self._line(guid),
             start=self._start(guid),
             files=self.files(guid).of,
-            poll=poll or PollPolicy(),
+            poll=poll,
             watch=watch,
             fresh=fresh,
         )

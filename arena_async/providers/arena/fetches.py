@@ -84,7 +84,7 @@ class Fetch(Generic[R]):
         start: How to start one.
         files: The files of a run that is done.
         name: What tells this job from others of the same definition, or "".
-        poll: How often to ask and how long to wait.
+        poll: How often to ask and how long to wait; None for the usual policy.
         watch: Whom to tell about the run.
         fresh: Whether to start a run even where one is under way.
     """
@@ -93,7 +93,7 @@ class Fetch(Generic[R]):
     start: Start[R]
     files: Callable[[R], FileSet]
     name: str = ""
-    poll: PollPolicy
+    poll: PollPolicy | None = None
     watch: Watch[R] | None = None
     fresh: bool = False
 
@@ -184,7 +184,7 @@ class Fetch(Generic[R]):
     async def _wait(self, mirror: Mirror, job: Job, begun: R) -> R:
         """Wait for the run; one that ended badly is not waited for again."""
         try:
-            return await self.line.wait(begun.guid, poll=self.poll, watch=self.watch, known=begun, expected=job.took)
+            return await self.line.wait(begun, poll=self.poll, watch=self.watch, expected=job.took)
         except RunFailedError:
             await mirror.jobs.note(attrs.evolve(job, state="over"))
             raise

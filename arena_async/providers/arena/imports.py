@@ -26,7 +26,7 @@ from arena_async.providers.arena.import_files import (
     write_import_options,
 )
 from arena_async.providers.arena.models import ImportDefinition, ImportOptions, ImportRun
-from arena_async.providers.arena.runs import REAL_TIME, Line, Watch, usual
+from arena_async.providers.arena.runs import REAL_TIME, Line, Watch
 from arena_async.transfer.destination import Timing
 from arena_async.transfer.events import Observer
 
@@ -250,11 +250,9 @@ class Imports:
             SourceChangedError: The file was changed while it was sent; the service has not got it.
             TransportError: The answer was lost, and nobody knows whether a run was started.
         """
-        since = self.timing.now()
         submission = Submission(file, worksheet=worksheet, commit=commit, file_type=file_type, content=content)
         async with submission.opened() as opened:
-            start = opened.start(guid, self.parameters)
-            return await self._line(guid).start(start, poll=poll or PollPolicy(), watch=watch, since=since)
+            return await self._line(guid).start(opened.start(guid, self.parameters), poll=poll, watch=watch)
 
     async def wait(
         self,
@@ -281,11 +279,7 @@ class Imports:
             RunFailedError: The service could not read the file, or has removed the results because of their age.
             DeadlineError: It is not done yet; it goes on at the service.
         """
-        known = run if isinstance(run, ImportRun) else None
-        named = run.guid if isinstance(run, ImportRun) else run
-        return await self._line(guid).wait(
-            named, poll=poll or PollPolicy(), watch=watch, known=known, expected=usual(earlier)
-        )
+        return await self._line(guid).wait(run, poll=poll, watch=watch, earlier=earlier)
 
     async def commit(self, guid: str, run: str, *, despite_errors: bool = False) -> ImportRun:
         """
@@ -375,7 +369,7 @@ class Imports:
                 start=opened.start(guid, self.parameters),
                 files=self.files(guid, parts=parts).of,
                 name=await opened.name(),
-                poll=poll or PollPolicy(),
+                poll=poll,
                 watch=watch,
                 fresh=fresh,
             )

@@ -53,7 +53,6 @@ __all__ = [
     "Watch",
     "may_be_done",
     "same_user",
-    "usual",
     "with_more",
 ]
 
@@ -163,16 +162,22 @@ class Line(Generic[R]):
     # --------------------------------------------------------------------------------------------------------- starting
 
     async def start(
-        self, start: Start[R], *, poll: PollPolicy, watch: Watch[R] | None, since: datetime, unlike: str = ""
+        self,
+        start: Start[R],
+        *,
+        poll: PollPolicy | None,
+        watch: Watch[R] | None,
+        since: datetime | None = None,
+        unlike: str = "",
     ) -> R:
         """
         Start a run, once.
 
         Args:
             start: How.
-            poll: How long to wait in line, and how often to try.
+            poll: How long to wait in line, and how often to try; None for the usual policy.
             watch: Whom to tell.
-            since: When the first request left, at the earliest (aware).
+            since: When the first request left, at the earliest (aware); None for now.
             unlike: The guid of a run that it cannot be.
 
         Raises:
@@ -180,7 +185,8 @@ class Line(Generic[R]):
             DeadlineError: Another export was in progress all the time.
             TransportError: The answer was lost, and nobody knows whether the run was started.
         """
-        attempts = _Attempts(self, start, watch, since, unlike)
+        poll = poll or PollPolicy()
+        attempts = _Attempts(self, start, watch, since or self.timing.now(), unlike)
         try:
             run = await wait_until(
                 attempts.once,
@@ -235,60 +241,60 @@ class Line(Generic[R]):
 
     async def wait(
         self,
-        guid: str,
+        run: str | R,
         *,
-        poll: PollPolicy,
+        poll: PollPolicy | None,
         watch: Watch[R] | None,
-        known: R | None = None,
+        earlier: Iterable[R] = (),
         expected: float | None = None,
     ) -> R:
         """
         Wait until a run is done.
 
         Args:
-            guid: The run.
-            poll: How often to ask and how long to wait.
+            run: The run: its guid, or as it was just seen, so that it is not asked about at once.
+            poll: How often to ask and how long to wait; None for the usual policy.
             watch: Whom to tell.
-            known: The run as it was just seen, so that it is not asked about at once.
-            expected: Seconds that earlier runs took, or None.
+            earlier: Runs that show how long one takes.
+            expected: Seconds that earlier runs took, where that is known already.
 
         Raises:
             RunFailedError: It ended badly.
             DeadlineError: It is not done yet; it goes on at the service.
             ApiError: The service refused, or the allowance is used up; it goes on at the service all the same.
         """
+        known, guid = (None, run) if isinstance(run, str) else (run, run.guid)
 
         async def ask_again() -> R:
-            run = await self.one(guid)
-            if run is None:
+            found = await self.one(guid)
+            if found is None:
                 raise RunFailedError(f"{self.kind} run {guid}: it is not there any more. Start another run.")
-            return run
+            return found
 
-        def heard(run: R, asked: int, pause: float | None) -> None:
+        def heard(found: R, asked: int, pause: float | None) -> None:
             if watch is not None and asked:
-                watch(RunSeen(how="asked", run=run, asked=asked, again_in=pause))
+                watch(RunSeen(how="asked", run=found, asked=asked, again_in=pause))
 
         began = known.began if known is not None else None
-        passed = max((self.timing.now() - began).total_seconds(), 0.0) if began is not None else 0.0
-        run = await wait_until(
+        done = await wait_until(
             ask_again,
-            lambda run: run.over,
-            poll,
+            lambda found: found.over,
+            poll or PollPolicy(),
             sleep=self.timing.sleep,
             clock=self.timing.clock,
             what=f"{self.kind} run {guid}",
             answer=known,
-            passed=passed,
-            expected=expected,
+            passed=max((self.timing.now() - began).total_seconds(), 0.0) if began is not None else 0.0,
+            expected=expected or _usual(earlier),
             heard=heard,
         )
-        if not ended(run, self.kind):
+        if not ended(done, self.kind):
             raise RunFailedError(
-                f"{self.kind} run {guid}: its status is {run.status}; the service has removed its files. Start another "
-                "run.",
-                run=run,
+                f"{self.kind} run {guid}: its status is {done.status}; the service has removed its files. Start "
+                "another run.",
+                run=done,
             )
-        return run
+        return done
 
 
 @attrs.define(eq=False)
@@ -369,7 +375,7 @@ class _Attempts(Generic[R]):
         return run
 
 
-def usual(runs: Iterable[ExtractRun | ExportRun | ImportRun]) -> float | None:
+def _usual(runs: Iterable[ExtractRun | ExportRun | ImportRun]) -> float | None:
     """Give the seconds that runs usually take: the middle of those that are done, or None where none tells."""
     known = [run.took for run in runs if run.done and run.took is not None]
     return median(known) if known else None

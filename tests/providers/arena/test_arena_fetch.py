@@ -35,19 +35,6 @@ from arena_async.transfer.mirror import Mirror
 
 
 @pytest.fixture
-def time() -> FakeTime:
-    """Give a clock that only sleeping moves."""
-    return FakeTime()
-
-
-@pytest.fixture
-async def simulator(time: FakeTime) -> AsyncIterator[ArenaSimulator]:
-    """Give an Arena whose runs take a minute."""
-    async with ArenaSimulator(clock=time, run_seconds=60) as running:
-        yield running
-
-
-@pytest.fixture
 async def arena(simulator: ArenaSimulator) -> AsyncIterator[ArenaClient]:
     """Give a client of it."""
     async with simulator.client() as client:

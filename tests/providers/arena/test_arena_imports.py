@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -23,19 +22,6 @@ from arena_async.testing import ArenaSimulator
 CSV = b"number,price\r\n900-1,5\r\n900-2,6\r\n"
 XLSX = b"PK\x03\x04 a worksheet is a zip inside"
 RUNS = "/v1/imports/I/runs"
-
-
-@pytest.fixture
-def time() -> FakeTime:
-    """Give a clock that only sleeping moves."""
-    return FakeTime()
-
-
-@pytest.fixture
-async def simulator(time: FakeTime) -> AsyncIterator[ArenaSimulator]:
-    """Give an Arena whose runs take a minute."""
-    async with ArenaSimulator(clock=time, run_seconds=60) as running:
-        yield running
 
 
 @pytest.fixture

@@ -44,12 +44,6 @@ def refusal(code: int, status: int = 400) -> Reply:
 
 
 @pytest.fixture
-def time() -> FakeTime:
-    """Give a clock that only sleeping moves."""
-    return FakeTime()
-
-
-@pytest.fixture
 async def server() -> AsyncIterator[RawServer]:
     """Give a server that is not scripted yet."""
     async with RawServer() as running:
