@@ -28,6 +28,7 @@ from arena_async.errors import (
     ContentError,
     IntegrityError,
     LinkExpiredError,
+    PermissionDeniedError,
     SourceChangedError,
     StorageError,
 )
@@ -174,7 +175,7 @@ class _Journey:
             self.came, self.missing = 0, False
             asked_before = self.tries.asked
             try:
-                async with self.destination.lane() as lane:
+                async with self.destination.lane(self.files) as lane:
                     if self.tries.asked == 0 and not may_start():
                         raise _NotStartedError
                     verdict = await self.attempt_or_stop(lane)
@@ -248,6 +249,7 @@ class _Journey:
         Raises:
             SourceChangedError: The file is no longer listed, or changes each time somebody looks.
             LinkExpiredError: The fresh entry has the same dead link.
+            PermissionDeniedError: It has the same link that was refused.
         """
         found = [file for file in await self.files.find([self.file.key]) if file.key == self.file.key]
         same_name = [file for file in found if file.name == self.file.name]
@@ -259,7 +261,9 @@ class _Journey:
         fresh = (same_name or found)[0]
         old, self.file = self.file, fresh
         self.shown = attrs.evolve(fresh, link=None)
-        if isinstance(failure, LinkExpiredError) and old.link is not None and fresh.link == old.link:
+        if old.link is not None and fresh.link == old.link and isinstance(failure, PermissionDeniedError):
+            raise failure
+        if old.link is not None and fresh.link == old.link and isinstance(failure, LinkExpiredError):
             raise LinkExpiredError(
                 f"{self.name}: its link is over and the listing still gives the same one; it was not asked twice. "
                 "Run again later."
