@@ -11,10 +11,11 @@ import zipfile
 from typing import Any
 
 import pytest
-from centrepoint_scripts import LISTING, centrepoint_client, listed_row, script_rows
+from centrepoint_scripts import LISTING, listed_row, script_rows
 from filesets import content
 from matrix import World, row
 from scripted import RawServer, reply
+from services import CentrePointScript
 from session_files import ETAG, bring, ranged, remote, session_files
 
 from arena_async.errors import ContentError, IntegrityError, TransferError
@@ -68,10 +69,11 @@ async def test_the_bytes_on_the_disk_are_those_of_the_storage_from_listing_to_na
     """TR09: through the client, its listing and a signed link of the file host; a cut body is asked for as a whole."""
     encoded = {**ETAG, "Content-Encoding": "gzip"}
     async with RawServer() as api, RawServer() as host:
-        script_rows(api, listed_row(f"{host.base_url}/a.csv.gz?sig={world.secrets['sig']}"))
+        service = CentrePointScript(world, api)
+        script_rows(service, listed_row(f"{host.base_url}/a.csv.gz?sig={world.secrets['sig']}"))
         half = reply(body=STORED, headers=encoded, cut=len(STORED) // 2)
         host.on("GET", "/a.csv.gz", half, reply(body=STORED, headers=encoded))
-        async with centrepoint_client(world, api) as client:
+        async with service.client() as client:
             report = await bring(world, client.datasets.files(234))
 
     (outcome,) = report.outcomes

@@ -10,10 +10,11 @@ from typing import Any
 
 import attrs
 import pytest
-from centrepoint_scripts import LISTING, centrepoint_client, listed_row, script_rows
+from centrepoint_scripts import LISTING, listed_row, script_rows
 from filesets import content
 from matrix import World, row
 from scripted import RawServer, reply
+from services import CentrePointScript
 from session_files import ETAG, Hours, bring, ranged, remote, session_files
 
 from arena_async.errors import PermissionDeniedError
@@ -73,9 +74,10 @@ async def test_a_link_that_is_over_already_is_renewed_by_one_listing(world: Worl
     final = world.allow(PLACE, BODY)
     async with RawServer() as api, RawServer() as host:
         links = Links(world, host)
-        script_rows(api, links.row(), then=[lambda: [links.row()]])
+        service = CentrePointScript(world, api)
+        script_rows(service, links.row(), then=[lambda: [links.row()]])
         host.on("GET", "/blob.csv.gz", OVER, ranged(BODY))
-        async with centrepoint_client(world, api) as client:
+        async with service.client() as client:
             report = await bring(world, client.datasets.files(234))
 
     assert report.failures == ()
@@ -90,9 +92,10 @@ async def test_a_link_that_ends_between_two_resumes_costs_no_byte(world: World) 
     final = world.allow(PLACE, BODY)
     async with RawServer() as api, RawServer() as host:
         links = Links(world, host)
-        script_rows(api, links.row(), then=[lambda: [links.row()]])
+        service = CentrePointScript(world, api)
+        script_rows(service, links.row(), then=[lambda: [links.row()]])
         host.on("GET", "/blob.csv.gz", reply(body=BODY, headers=ETAG, cut=CUT), OVER, ranged(BODY))
-        async with centrepoint_client(world, api) as client:
+        async with service.client() as client:
             report = await bring(world, client.datasets.files(234))
 
     assert report.failures == ()
@@ -108,9 +111,10 @@ async def test_a_link_that_ends_between_two_runs_costs_no_byte(world: World) -> 
     final = world.allow(PLACE, BODY)
     async with RawServer() as api, RawServer() as host:
         links = Links(world, host)
-        script_rows(api, links.row(), then=[lambda: [links.row()]])
+        service = CentrePointScript(world, api)
+        script_rows(service, links.row(), then=[lambda: [links.row()]])
         host.on("GET", "/blob.csv.gz", reply(body=BODY, headers=ETAG, cut=CUT), OVER, OVER, ranged(BODY))
-        async with centrepoint_client(world, api) as client:
+        async with service.client() as client:
             first = await bring(world, client.datasets.files(234), remember=True, flush_unit=1)
             second = await bring(world, client.datasets.files(234), remember=True)
 
@@ -129,9 +133,10 @@ async def test_a_link_that_is_refused_for_another_reason_is_renewed_once(world: 
     world.allow(PLACE)
     async with RawServer() as api, RawServer() as host:
         links = Links(world, host)
-        script_rows(api, links.row(), then=[lambda: [links.row()]])
+        service = CentrePointScript(world, api)
+        script_rows(service, links.row(), then=[lambda: [links.row()]])
         host.on("GET", "/blob.csv.gz", refusal(code))
-        async with centrepoint_client(world, api) as client:
+        async with service.client() as client:
             report = await bring(world, client.datasets.files(234))
 
     assert isinstance(report.outcomes[0].error, PermissionDeniedError)
@@ -150,9 +155,10 @@ async def test_a_fresh_entry_of_another_version_is_never_spliced(world: World, c
     final = world.allow(PLACE, NEW)
     async with RawServer() as api, RawServer() as host:
         links = Links(world, host)
-        script_rows(api, links.row(), then=[lambda: [links.row(**changes)]])
+        service = CentrePointScript(world, api)
+        script_rows(service, links.row(), then=[lambda: [links.row(**changes)]])
         host.on("GET", "/blob.csv.gz", reply(body=BODY, headers=ETAG, cut=CUT), OVER, ranged(NEW))
-        async with centrepoint_client(world, api) as client:
+        async with service.client() as client:
             report = await bring(world, client.datasets.files(234))
 
     assert report.failures == ()
@@ -218,9 +224,11 @@ async def test_the_earlier_end_of_a_link_counts_and_a_margin_before_it(
     hours = Hours()
     async with RawServer() as api, RawServer() as host:
         links = Clocked(world, host, hours, se=se, announced=announced)
-        script_rows(api, links.row(), then=[lambda: [links.row()]], headers=links.date)
+        service = CentrePointScript(world, api)
+        script_rows(service, links.row(), then=[lambda: [links.row()]], headers=links.date)
         host.on("GET", "/blob.csv.gz", lambda seen: ranged(BODY)(seen) if hours.passed < links.end else OVER)
-        async with centrepoint_client(world, api, hours=hours) as client:
+        async with service.client() as client:
+            client.session._now = hours.now
             files = client.datasets.files(234)
             listed = [file async for file in files]
             hours.passed += 60 * minutes
@@ -243,9 +251,10 @@ async def test_a_clock_of_ours_that_is_wrong_costs_no_request(
     hours = Hours()
     async with RawServer() as api, RawServer() as host:
         links = Clocked(world, host, hours, se=20, announced=20)
-        script_rows(api, links.row(), then=[lambda: [links.row()]], headers=links.date)
+        service = CentrePointScript(world, api)
+        script_rows(service, links.row(), then=[lambda: [links.row()]], headers=links.date)
         host.on("GET", "/blob.csv.gz", lambda seen: ranged(BODY)(seen) if hours.passed < links.end else OVER)
-        async with centrepoint_client(world, api, hours=hours) as client:
+        async with service.client() as client:
             client.session._now = lambda: hours.now() + timedelta(minutes=off)
             files = client.datasets.files(234)
             listed = [file async for file in files]
