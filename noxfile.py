@@ -12,6 +12,7 @@ import os
 import re
 import tarfile
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import nox
@@ -31,9 +32,6 @@ TEST_TOOLS = ("aioresponses", "hypothesis", "pytest", "pytest-asyncio", "trustme
 #: The emulator of Azure Blob Storage, an npm package. 3.36 and later want Node 22.
 AZURITE = "azurite@3.35.0"
 
-#: Without it, a child process started in the checkout would import the checkout and not what was installed.
-INSTALLED = {"PYTHONSAFEPATH": "1"}
-
 
 def declared(*extras: str) -> dict[str, Requirement]:
     """Give what pyproject.toml asks for, by name: the base, and the extras named."""
@@ -50,6 +48,19 @@ def install_with_tools(session: nox.Session, *, constraints: Path | None = None)
     tools = declared("dev")
     limits = ["--constraint", str(constraints)] if constraints else []
     session.install(".[cli,fast]", *(str(tools[name]) for name in TEST_TOOLS), *limits)
+
+
+def run_installed(
+    session: nox.Session, *options: str, where: str = "tests", env: Mapping[str, str] | None = None
+) -> None:
+    """Run pytest from an empty folder, so that neither it nor its child processes see the package in the checkout."""
+    here = Path.cwd()
+    given = [str(here / word) if (here / word.partition("::")[0]).exists() else word for word in session.posargs]
+    paths = [] if any(word.startswith(str(here)) for word in given) else [str(here / where)]
+    with session.chdir(session.create_tmp()):
+        session.run(
+            "pytest", "-c", str(here / "pyproject.toml"), f"--rootdir={here}", *options, *paths, *given, env=env
+        )
 
 
 @nox.session
@@ -74,7 +85,7 @@ def types(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """The tests, against the package as it gets installed, on every Python there is."""
     install_with_tools(session)
-    session.run("pytest", *session.posargs, env=INSTALLED)
+    run_installed(session)
 
 
 @nox.session
@@ -83,7 +94,7 @@ def lowest(session: nox.Session) -> None:
     constraints = Path(session.create_tmp()) / "lowest.txt"
     constraints.write_text("\n".join(floors("cli", "fast", "dev")) + "\n", encoding="utf-8")
     install_with_tools(session, constraints=constraints)
-    session.run("pytest", *session.posargs, env=INSTALLED)
+    run_installed(session)
 
 
 def floors(*extras: str) -> list[str]:
@@ -100,7 +111,7 @@ def floors(*extras: str) -> list[str]:
 def readme(session: nox.Session) -> None:
     """What README.md shows, run as it stands there."""
     install_with_tools(session)
-    session.run("pytest", "-m", "readme", *session.posargs, env=INSTALLED)
+    run_installed(session, "-m", "readme")
 
 
 @nox.session
@@ -114,14 +125,14 @@ def real(session: nox.Session) -> None:
         session.run("npm", "install", *options, AZURITE, external=True)
     # The tests look for it there, and fail where it is not.
     path = os.pathsep.join((str(programs), os.environ["PATH"]))
-    session.run("pytest", "-m", "real", *session.posargs, env={**INSTALLED, "PATH": path})
+    run_installed(session, "-m", "real", env={"PATH": path})
 
 
 @nox.session
 def matrix(session: nox.Session) -> None:
     """The fault matrix as a table; ``-- --sabotage`` takes each protection away and expects its rows to fail."""
     install_with_tools(session)
-    session.run("pytest", "tests/matrix", "--matrix-table", "-q", *session.posargs, env=INSTALLED)
+    run_installed(session, "--matrix-table", "-q", where="tests/matrix")
 
 
 @nox.session
