@@ -143,6 +143,17 @@ async def test_the_commands_of_the_readme_run(services: dict[str, str], tmp_path
     assert "requests left until" in printed
 
 
+@pytest.mark.parametrize("number", [0, 1])
+async def test_a_script_about_runs_runs(number: int, services: dict[str, str], tmp_path: Path) -> None:
+    """Both jobs of the page come to their end, and nothing is left to wait for."""
+    scripts = [code for code in blocks(PAGES["runs.md"], "python") if "asyncio.run(" in code]
+
+    printed = await run_script(scripts[number], env=services, cwd=tmp_path)
+
+    assert len(scripts) == 2
+    assert ("requests, started earlier: False", "1 of 1 rows are right")[number] in printed
+
+
 async def test_scripts_of_the_pages_run(services: dict[str, str], tmp_path: Path) -> None:
     """The script about testing starts its own service and needs no setting."""
     script = next(code for code in blocks(PAGES["testing.md"], "python") if "asyncio.run(" in code)
