@@ -49,13 +49,24 @@ from arena_async import (
     union,
 )
 from arena_async.providers.arena import (
+    ITEM,
     ArenaFile,
+    Criteria,
+    Criterion,
     ExportDefinition,
+    ExportFileContent,
+    ExportOptions,
     ExportRun,
     Extract,
     ExtractRun,
+    Fetched,
     ImportDefinition,
+    ImportOptions,
     ImportRun,
+    RunSeen,
+    all_of,
+    any_of,
+    items_by_guid,
 )
 from arena_async.providers.centrepoint import DatasetFile
 from arena_async.testing import ArenaSimulator, CentrePointSimulator, faults
@@ -71,6 +82,7 @@ def clients(context: ssl.SSLContext) -> tuple[ArenaClient, CentrePointClient]:
         workspace_id=897,
         usage_reason="nightly",
         quota_reserve=100,
+        import_parameters="query",
         retry=RetryPolicy(attempts=5, timeout=300, wait_initial=0.5, wait_max=60, wait_jitter=1, wait_exp_base=2),
         timeouts=Timeouts(connect=15, read=60, pool=60, slowest_rate=1024, slowest_over=60),
         ssl=context,
@@ -156,6 +168,48 @@ async def imports(arena: ArenaClient, guid: str, run: str) -> None:
     assert_type(await arena.imports.run(guid, run), ImportRun)
     check: FileSet = arena.imports.files(guid, run, parts=("result", "error", "submit"))
     assert_type(check.scope, str)
+
+
+async def export_jobs(arena: ArenaClient, guid: str, mirror: Mirror) -> None:
+    """Whole exports, and their single steps."""
+    number: Criterion = ITEM.number.starts_with("900-")
+    criteria: Criteria = any_of(all_of(number, ITEM.custom_number(guid).is_less_than(5)), number)
+    options = ExportOptions(
+        export_views=["SPECS", "FILES"], file_content=ExportFileContent(item="PRIMARY"), format="csv", header="name"
+    )
+    definition = await arena.exports.define("Resistors", criteria=criteria, options=options, reuse=True)
+    assert_type(definition, ExportDefinition)
+    poll = PollPolicy(every=5, slowest=300, timeout=3600)
+    assert_type(poll.most_questions(600), int)
+
+    def see(seen: RunSeen[ExportRun]) -> None:
+        assert_type(seen.run, ExportRun | None)
+
+    run = await arena.exports.start(guid, criteria=items_by_guid([guid]), poll=poll, watch=see)
+    assert_type(await arena.exports.wait(guid, run, poll=poll, earlier=[run], watch=see), ExportRun)
+    assert_type(await arena.exports.wait(definition, run.guid), ExportRun)
+    fetched = await arena.exports.fetch(definition, "warehouse", poll=poll, fresh=True, watch=see)
+    assert_type(fetched, Fetched[ExportRun])
+    assert_type(fetched.paths, tuple[Path, ...])
+    assert_type((await arena.exports.fetch(guid, mirror, criteria=criteria)).report, Report)
+
+
+async def other_jobs(arena: ArenaClient, guid: str, to: Path) -> None:
+    """Whole extracts and imports, and their single steps."""
+    extract = await arena.extracts.start(guid)
+    assert_type(await arena.extracts.wait(guid, extract), ExtractRun)
+    assert_type(await arena.extracts.fetch(guid, to, options=TransferOptions(workers=2)), Fetched[ExtractRun])
+    definition = await arena.imports.define(
+        "Prices", resource="ITEM_SPECS", mode="EDIT", options=ImportOptions(time_zone="UTC"), reuse=True
+    )
+    assert_type(await arena.imports.rename(definition.guid, name="New"), ImportDefinition)
+    started = await arena.imports.start(guid, to / "items.xlsx", worksheet="Items", commit=False)
+    done = await arena.imports.wait(guid, started)
+    assert_type(done.has_errors, bool)
+    assert_type(await arena.imports.commit(guid, done.guid, despite_errors=False), ImportRun)
+    assert_type(await arena.imports.complete(guid, done.guid), ImportRun)
+    checked = await arena.imports.fetch(guid, to / "prices.txt", to, file_type="CSV", parts=("result", "error"))
+    assert_type(checked, Fetched[ImportRun])
 
 
 async def datasets(centrepoint: CentrePointClient) -> None:

@@ -16,6 +16,7 @@ from arena_async.providers.arena.criteria import (
 )
 from arena_async.providers.arena.exports import Exports
 from arena_async.providers.arena.extracts import Extracts
+from arena_async.providers.arena.fetches import Fetched
 from arena_async.providers.arena.files import ExportFiles, ExtractFiles, ImportFiles, ImportPart
 from arena_async.providers.arena.imports import Imports
 from arena_async.providers.arena.items import Files, Items
@@ -42,6 +43,7 @@ from arena_async.providers.arena.models import (
     LifecycleStatus,
     User,
 )
+from arena_async.providers.arena.runs import RunSeen
 
 __all__ = [
     "ITEM",
@@ -65,6 +67,7 @@ __all__ = [
     "ExtractFiles",
     "ExtractRun",
     "Extracts",
+    "Fetched",
     "FileAssociation",
     "Files",
     "ImportDefinition",
@@ -81,6 +84,7 @@ __all__ = [
     "Items",
     "LifecyclePhase",
     "LifecycleStatus",
+    "RunSeen",
     "User",
     "all_of",
     "any_of",
