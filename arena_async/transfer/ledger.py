@@ -19,6 +19,7 @@ No secret is ever in a row. All verbs are asynchronous; the work is done on one 
 from __future__ import annotations
 
 import logging
+import re
 import sqlite3
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
@@ -282,6 +283,47 @@ def _is_damage(error: sqlite3.DatabaseError) -> bool:
     return _code(error) in _DAMAGED or str(error).startswith(("no such table", "no such column"))
 
 
+#: Half of a surrogate pair, which JSON may hold and UTF-8 may not, and how it is written down here.
+_HALF = re.compile("[\ud800-\udfff]")
+_HALF_WRITTEN = re.compile("\ufffe(d[89a-f][0-9a-f]{2})")
+
+
+def _writable(value: Any) -> Any:
+    """Give a text that can be written down; it reads back as it was."""
+    return _HALF.sub(lambda half: f"\ufffe{ord(half[0]):04x}", value) if isinstance(value, str) else value
+
+
+def _as_it_was(value: Any) -> Any:
+    """Read what :func:`_writable` has written."""
+    if isinstance(value, str) and "\ufffe" in value:
+        return _HALF_WRITTEN.sub(lambda found: chr(int(found[1], 16)), value)
+    return value
+
+
+class _Connection(sqlite3.Connection):
+    """A connection that takes any text a service may send."""
+
+    def execute(self, statement: str, values: Any = (), /) -> sqlite3.Cursor:
+        """Execute a statement; its values come as positions or by name."""
+        try:
+            return super().execute(statement, values)
+        except UnicodeEncodeError:
+            return super().execute(statement, self._writable(values))
+
+    def executemany(self, statement: str, rows: Any, /) -> sqlite3.Cursor:
+        """Execute a statement for each row; ``rows`` can be walked twice."""
+        try:
+            return super().executemany(statement, rows)
+        except UnicodeEncodeError:
+            return super().executemany(statement, [self._writable(row) for row in rows])
+
+    @staticmethod
+    def _writable(values: Any) -> Any:
+        if isinstance(values, dict):
+            return {name: _writable(value) for name, value in values.items()}
+        return tuple(_writable(value) for value in values)
+
+
 def _marks(values: Sequence[object]) -> str:
     """Give one placeholder for each value."""
     return ", ".join("?" * len(values))
@@ -305,7 +347,7 @@ def _load_time(text: object) -> datetime | None:
 
 def _load_entry(row: tuple[Any, ...]) -> Entry | None:
     """Read a row; one that nobody of us can have written counts as unknown."""
-    fields = dict(zip(_COLUMNS.split(", "), row, strict=True))
+    fields = dict(zip(_COLUMNS.split(", "), map(_as_it_was, row), strict=True))
     if fields["state"] not in get_args(State) or fields["verified_by"] not in get_args(Proof):
         return None
     if not isinstance(fields["size"], int) or not isinstance(fields["mtime_ns"], int):
@@ -315,7 +357,7 @@ def _load_entry(row: tuple[Any, ...]) -> Entry | None:
 
 def _load_job(row: tuple[Any, ...]) -> Job | None:
     """Read a row; one that nobody of us can have written counts as unknown."""
-    key, state, run, began, took = row
+    key, state, run, began, took = map(_as_it_was, row)
     if state not in get_args(JobState) or not isinstance(took, float | int | None):
         return None
     return Job(key=key, state=state, run=str(run), began=_load_time(began), took=took)
@@ -497,15 +539,15 @@ def _noted(
             (scope, generation, *page),
         )
         earlier.update(
-            (key, Sighting(key=key, name=name, change=change, path=path)) for key, name, change, path in found
+            (key, Sighting(key=key, name=name, change=change, path=path))
+            for key, name, change, path in (map(_as_it_was, row) for row in found)
         )
     for page in _pages([_folded(row.path) for row in rows if row.path]):
-        owners.update(
-            connection.execute(
-                f"SELECT folded, key FROM seen WHERE scope = ? AND generation = ? AND folded IN ({_marks(page)})",
-                (scope, generation, *page),
-            )
+        found = connection.execute(
+            f"SELECT folded, key FROM seen WHERE scope = ? AND generation = ? AND folded IN ({_marks(page)})",
+            (scope, generation, *page),
         )
+        owners.update((_as_it_was(folded), _as_it_was(key)) for folded, key in found)
     return earlier, owners
 
 
@@ -550,7 +592,7 @@ class SqliteLedger(_Tables):
     def _open_file(self) -> sqlite3.Connection:
         """Open the file and make the tables if there are none."""
         create_private(self._path)
-        connection = sqlite3.connect(self._path, timeout=self._busy_timeout, isolation_level=None)
+        connection = sqlite3.connect(self._path, timeout=self._busy_timeout, isolation_level=None, factory=_Connection)
         try:
             _prepare(connection, self._path)
         except BaseException:
@@ -734,7 +776,7 @@ class MemoryLedger(_Tables):
     @staticmethod
     def _open_unnamed() -> sqlite3.Connection:
         """Open a database that ends with its connection."""
-        connection = sqlite3.connect("", isolation_level=None)
+        connection = sqlite3.connect("", isolation_level=None, factory=_Connection)
         connection.execute("PRAGMA synchronous = OFF")
         for statement in _SCHEMA.split(";"):
             connection.execute(statement)

@@ -18,7 +18,7 @@ from cancelling import HOW, How, cancel_at_every_await
 
 from arena_async.errors import DestinationBusyError, DiskFullError, StorageError
 from arena_async.transfer import ledger as ledger_module
-from arena_async.transfer.ledger import PAGE, Entry, Known, Ledger, MemoryLedger, Sighting, SqliteLedger
+from arena_async.transfer.ledger import PAGE, Entry, Job, Known, Ledger, MemoryLedger, Sighting, SqliteLedger
 
 AT = datetime(2024, 2, 29, 12, 0, 0, 123456, tzinfo=UTC)
 
@@ -59,6 +59,28 @@ async def test_what_was_written_is_found_again(tmp_path: Path, ledger: SqliteLed
     await other.aclose()
 
     assert found == {"arena|a|1": ENTRY, "b": entry("b")}
+
+
+ODD = "caf\udce9 \ud800"
+
+
+async def test_text_that_is_no_unicode_is_found_again_as_it_was(ledger: SqliteLedger) -> None:
+    """JSON may hold half a surrogate pair, UTF-8 may not: everything comes back, and a listing knows it."""
+    written = entry(ODD, name=ODD, change=ODD, reason=ODD)
+    seen = Sighting(key=ODD, name=ODD, change=ODD, path=written.path)
+    await ledger.write([written, entry("plain")])
+    generation = await ledger.begin_listing(ODD)
+    (first,) = await ledger.see(ODD, generation, [seen])
+    (second,) = await ledger.see(ODD, generation, [seen])
+    (rival,) = await ledger.see(ODD, generation, [Sighting(key="other", path=written.path)])
+    await ledger.note_job(Job(key=ODD, run=ODD))
+
+    assert await ledger.look_up([ODD, "plain"]) == {ODD: written, "plain": entry("plain")}
+    assert [row.key for row in await ledger.entries()] == [ODD, "plain"]
+    assert (first.entry, first.earlier, second.earlier, rival.rival) == (written, None, seen, ODD)
+    assert await ledger.job(ODD) == Job(key=ODD, run=ODD)
+    await ledger.forget([ODD])
+    assert await ledger.look_up([ODD]) == {}
 
 
 async def test_a_newer_entry_replaces_the_older_one(ledger: SqliteLedger) -> None:
