@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import json
 import os
+import re
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import PurePosixPath
 from typing import Any
@@ -15,12 +17,14 @@ import pytest
 from sabotage import protection
 
 from arena_async.errors import StorageError
-from arena_async.transfer import committing, fetching, mirror, storage
+from arena_async.transfer import committing, fetching, ledger, mirror, planning, pool, storage
 from arena_async.transfer.events import Action
 from arena_async.transfer.planning import Decision, Move, Recovery, Tries
 from arena_async.transfer.pool import OutcomeStream
 from arena_async.transfer.storage import FileSystem, Staged, Storage
 from arena_async.transfer.threads import Threads
+from arena_async.wire import names
+from arena_async.wire.contracts import RemoteFile
 
 # --- full disks -------------------------------------------------------------------------------------------------------
 
@@ -203,3 +207,85 @@ def _(patch: pytest.MonkeyPatch) -> None:
 @protection("each file on its way has a name of its own")
 def _(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(storage.secrets, "token_hex", lambda count: "00" * count)
+
+
+# --- names ------------------------------------------------------------------------------------------------------------
+
+
+@protection("every component of a path is cleaned")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(planning, "safe_path", lambda parts, stem, extension="": PurePosixPath(*parts, stem + extension))
+    patch.setattr(Storage, "_checked", lambda self, path: PurePosixPath(path))
+
+
+@protection("characters that nobody sees are replaced in names")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(names, "_is_refused", lambda letter: letter in "/\\\0")
+    patch.setattr(names, "_UNSEEN", re.compile("(?!)"))
+
+
+@protection("text of the service is escaped where it is shown")
+def _(patch: pytest.MonkeyPatch) -> None:
+    for name, module in list(sys.modules.items()):
+        if name.startswith("arena_async.") and hasattr(module, "printable"):
+            patch.setattr(module, "printable", lambda text, *_, **__: text)
+
+
+@protection("a name of which nothing is left gets another")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(names, "_leaf", lambda stem, extension, _: f"{names._clean(stem)}{extension}")
+
+
+@protection("a long name is cut between characters")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(names, "_MOST", 100_000)
+
+
+@protection("names that look alike are told apart")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(names, "_leaf", lambda stem, extension, _: f"{names._clean(stem)}{extension}")
+
+
+@protection("two files never go to one place")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(OutcomeStream, "_unless_taken", staticmethod(lambda row, _: row))
+
+
+@protection("a name from a link has no query")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(names, "file_name_from_url", lambda url: url.rsplit("/", 1)[-1])
+
+
+@protection("no name begins as programs read more into")
+def _(patch: pytest.MonkeyPatch) -> None:
+    clean = names._clean
+
+    def as_it_begins(text: str) -> str:
+        return clean(text).removeprefix("_") if text[:1] in ("-", "~", ".") else clean(text)
+
+    patch.setattr(names, "_clean", as_it_begins)
+
+
+@protection("the place of a file is settled before its first request")
+def _(patch: pytest.MonkeyPatch) -> None:
+    look_up = fetching._Journey.look_up
+
+    async def moving(self: fetching._Journey, failure: Exception) -> None:
+        await look_up(self, failure)
+        self.job = attrs.evolve(self.job, path=planning.place(self.file))
+
+    patch.setattr(fetching._Journey, "look_up", moving)
+
+
+@protection("each field of a layout is cleaned on its own")
+def _(patch: pytest.MonkeyPatch) -> None:
+    def in_one_go(file: RemoteFile, layout: str | None = None) -> PurePosixPath:
+        given = {"stem": file.stem, "extension": file.extension, **file.fields}
+        return PurePosixPath((layout or "{stem}{extension}").format(**given))
+
+    patch.setattr(pool, "place", in_one_go)
+
+
+@protection("text that is no Unicode can be written down")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(ledger, "_Connection", ledger.sqlite3.Connection)
