@@ -1553,7 +1553,8 @@ class Source:
         shown = printable(str(self.path))
         try:
             file = _again(os.open, self.path, os.O_RDONLY | _PLAIN_FLAGS | getattr(os, "O_NONBLOCK", 0))
-        except FileNotFoundError:
+        except (FileNotFoundError, ValueError):
+            # A path with a zero byte in it names nothing either.
             raise ConfigurationError(f"{shown}: there is no such file; nothing was sent. Check the path.") from None
         except OSError as error:
             raise _explained(error, self.path, "read") from error

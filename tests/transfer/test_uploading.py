@@ -61,6 +61,8 @@ async def test_what_is_no_file_is_refused_with_its_name(tmp_path: Path) -> None:
     """Nothing was sent."""
     with pytest.raises(ConfigurationError, match=r"none\.csv: there is no such file; nothing was sent"):
         await LocalFile.open(tmp_path / "none.csv")
+    with pytest.raises(ConfigurationError, match="there is no such file"):
+        await LocalFile.open(f"{tmp_path}/a\0b.csv")
     with pytest.raises(ConfigurationError, match="it is a folder and no file"):
         await LocalFile.open(tmp_path)
     os.mkfifo(tmp_path / "pipe")
