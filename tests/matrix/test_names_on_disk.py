@@ -6,6 +6,7 @@ import unicodedata
 from pathlib import PurePosixPath
 from typing import Any
 
+import attrs
 import pytest
 from filesets import content, remote
 from matrix import World, row
