@@ -7,7 +7,7 @@ A folder that files are brought to, open for work: everything its jobs share.
     ├── storage      the folder
     ├── ledger       what is known about its files
     ├── committer    gives verified files their names
-    ├── lanes        `workers` slots, each one thread and two buffers
+    ├── slots        `workers` lanes, each one thread and two buffers, shared by the sets under way
     ├── desk         one thread for everything that belongs to no slot
     ├── announcer    tells the observer
     └── budget       retries that all jobs share
@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import os
 import warnings
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -35,7 +36,7 @@ from arena_async.transfer.storage import Storage
 from arena_async.transfer.threads import Lane, Threads, wait_to_end
 from arena_async.wire.messages import printable
 
-__all__ = ["Destination", "Timing", "end_tasks"]
+__all__ = ["Destination", "Slots", "Timing", "end_tasks"]
 
 
 def _now() -> datetime:
@@ -66,6 +67,78 @@ async def end_tasks(*tasks: asyncio.Task[object] | asyncio.Task[None]) -> None:
         task.cancel()
     if tasks:
         await wait_to_end(asyncio.gather(*tasks, return_exceptions=True))
+
+
+class Slots:
+    """
+    The lanes of a folder, shared by the sets that are brought there at the same time.
+
+    Each set that has begun keeps at least one lane within reach, so that a set whose host stalls cannot take the last
+    one from the others; beyond that, who asks first is served first.
+    """
+
+    def __init__(self) -> None:
+        self._free: list[Lane] = []
+        self._held: dict[int, int] = {}
+        self._waiting: deque[tuple[int, asyncio.Future[Lane]]] = deque()
+
+    @property
+    def free(self) -> int:
+        """Lanes that nobody has now."""
+        return len(self._free)
+
+    def add(self, *lanes: Lane) -> None:
+        """Put lanes in."""
+        self._free.extend(lanes)
+
+    def join(self, files: object) -> None:
+        """Say that a set begins."""
+        self._held.setdefault(id(files), 0)
+
+    def leave(self, files: object) -> None:
+        """Say that a set has ended and holds nothing any more."""
+        self._held.pop(id(files), None)
+        self._hand_out()
+
+    async def take(self, files: object) -> Lane:
+        """Wait for a lane."""
+        turn: asyncio.Future[Lane] = asyncio.get_running_loop().create_future()
+        self._waiting.append((id(files), turn))
+        self._hand_out()
+        try:
+            return await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self.give(files, turn.result())
+            raise
+
+    def give(self, files: object, lane: Lane) -> None:
+        """Put a lane back."""
+        # The one used last is taken next: its buffers are still in the cache.
+        self._free.append(lane)
+        if id(files) in self._held:
+            self._held[id(files)] -= 1
+        self._hand_out()
+
+    def _hand_out(self) -> None:
+        """Give free lanes to those who wait, as long as nobody else's last one would go."""
+        passed: deque[tuple[int, asyncio.Future[Lane]]] = deque()
+        while self._waiting and self._free:
+            key, turn = self._waiting.popleft()
+            if turn.done():
+                continue
+            if not self._within_share(key):
+                passed.append((key, turn))
+                continue
+            if key in self._held:
+                self._held[key] += 1
+            turn.set_result(self._free.pop())
+        self._waiting.extendleft(reversed(passed))
+
+    def _within_share(self, key: int) -> bool:
+        """Say whether enough is left for each other set that holds nothing."""
+        without = sum(held == 0 for other, held in self._held.items() if other != key)
+        return len(self._free) > without or self._held.get(key, 0) == 0
 
 
 class Destination:
@@ -112,7 +185,7 @@ class Destination:
         self._remember = remember
         self._owner = owner
         self._desk: Threads | None = None
-        self._free: asyncio.LifoQueue[Lane]
+        self.slots = Slots()
         self._lanes: list[Lane] = []
         self._claimed: set[tuple[str, str]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -165,9 +238,7 @@ class Destination:
             await self._close_desk()
             raise
         self._lanes = [Lane(chunk_size=self.options.chunk_size) for _ in range(self.options.workers)]
-        self._free = asyncio.LifoQueue()
-        for lane in self._lanes:
-            self._free.put_nowait(lane)
+        self.slots.add(*self._lanes)
         self._opened = True
 
     async def _open_ledger(self, desk: Threads) -> None:
@@ -249,16 +320,16 @@ class Destination:
         return self._desk
 
     @asynccontextmanager
-    async def lane(self) -> AsyncIterator[Lane]:
-        """Wait for a slot and leave it at the end, clean for the next file."""
-        lane = await self._free.get()
+    async def lane(self, files: object) -> AsyncIterator[Lane]:
+        """Wait for a slot for a file of a set and leave it at the end, clean for the next file."""
+        lane = await self.slots.take(files)
         try:
             yield lane
         finally:
             try:
                 await lane.abandon()
             finally:
-                self._free.put_nowait(lane)
+                self.slots.give(files, lane)
 
     async def claim(self, service: str, tenant: str) -> None:
         """

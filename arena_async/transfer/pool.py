@@ -208,6 +208,7 @@ class OutcomeStream:
         """End every task, then wake whoever still waits for an outcome."""
         tasks = [task for task in (self._reader, self._feeder, *self._jobs) if task is not None]
         await end_tasks(*tasks)
+        self._destination.slots.leave(self._files)
         self.on_close(self)
         while not self._outcomes.empty():
             numbered = self._outcomes.get_nowait()
@@ -252,6 +253,7 @@ class OutcomeStream:
 
     async def _feed(self) -> None:
         """Decide on page after page, give out jobs, and say when all is done."""
+        self._destination.slots.join(self._files)
         try:
             await self._destination.open()
             self.generation = await self._destination.ledger.begin_listing(self._scope)
@@ -271,6 +273,7 @@ class OutcomeStream:
             await end_tasks(self._reader)
         while self._jobs:
             await asyncio.wait(self._jobs)
+        self._destination.slots.leave(self._files)
         self._ended = True
         await self._outcomes.put(None)
 

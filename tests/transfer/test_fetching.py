@@ -618,7 +618,7 @@ async def test_a_cancellation_at_any_await_leaves_a_whole_file_or_none(how: How,
         assert not final.exists() or final.read_bytes() == BODY
         assert stopped.cancelled or (stopped.result is not None and stopped.result.outcome.error is None)
         assert runs[stopped.at].open_bodies == 0
-        assert destination._free.qsize() == 1
+        assert destination.slots.free == 1
         results.append(stopped)
     assert len(results) > 10
     for at, files in runs.items():
