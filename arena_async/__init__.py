@@ -51,7 +51,7 @@ if TYPE_CHECKING:
         Timeouts,
         TransferOptions,
     )
-    from arena_async.providers.arena import ArenaClient, ArenaCredentials
+    from arena_async.providers.arena import ArenaClient, ArenaCredentials, ArenaMachineCredentials, SessionStore
     from arena_async.providers.centrepoint import CentrePointClient, CentrePointCredentials
     from arena_async.transfer.events import (
         Action,
@@ -90,6 +90,7 @@ __all__ = [
     "ArenaAsyncError",
     "ArenaClient",
     "ArenaCredentials",
+    "ArenaMachineCredentials",
     "AuthenticationError",
     "ByteStream",
     "CentrePointClient",
@@ -131,6 +132,7 @@ __all__ = [
     "RunFailedError",
     "ServerError",
     "SessionDisplacedError",
+    "SessionStore",
     "Settled",
     "SourceChangedError",
     "StalledError",
@@ -159,6 +161,7 @@ _HOMES = {
     "ArenaAsyncError": "arena_async.errors",
     "ArenaClient": "arena_async.providers.arena",
     "ArenaCredentials": "arena_async.providers.arena",
+    "ArenaMachineCredentials": "arena_async.providers.arena",
     "AuthenticationError": "arena_async.errors",
     "ByteStream": "arena_async.wire.contracts",
     "CentrePointClient": "arena_async.providers.centrepoint",
@@ -200,6 +203,7 @@ _HOMES = {
     "RunFailedError": "arena_async.errors",
     "ServerError": "arena_async.errors",
     "SessionDisplacedError": "arena_async.errors",
+    "SessionStore": "arena_async.providers.arena",
     "Settled": "arena_async.transfer.events",
     "SourceChangedError": "arena_async.errors",
     "StalledError": "arena_async.errors",

@@ -9,8 +9,8 @@ same session one renews it and the others take what is there::
                         └─ refused: everybody gets the error, nobody logs in       └─ rejected again, never accepted:
                            again before a while has passed                            that is the answer
 
-Where several processes of one user share a :class:`CredentialStore`, "logging in" begins with a look into it: what
-another process has got is taken over, and of several that need one at the same time only one logs in.
+Where several processes of one user share a store (:mod:`arena_async.net.sharing`), "logging in" begins with a look into
+it: what another process has got is taken over, and of several that need one at the same time only one logs in.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ import math
 from collections import deque
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
-from typing import Protocol
 
 import anyio
 import attrs
@@ -38,9 +37,10 @@ from arena_async.errors import (
     StorageError,
     UnsafeUrlError,
 )
+from arena_async.net.sharing import CredentialStore, Shared, Turn, Wait
 from arena_async.wire.contracts import Credential
 
-__all__ = ["CredentialStore", "Held", "Shared", "SharedLogin", "Turn", "Wait", "check_credential"]
+__all__ = ["MOST_TAKE_BACKS", "TAKE_BACK_SECONDS", "Held", "SharedLogin", "check_credential"]
 
 _LOG = logging.getLogger("arena_async")
 
@@ -82,79 +82,6 @@ class Held:
     renewed: bool = False
     accepted: bool = False
     stale: bool = False
-
-
-@attrs.frozen(kw_only=True)
-class Shared:
-    """
-    A credential that another process has got.
-
-    Args:
-        credential: The credential.
-        age: Seconds since the login.
-        rest: Seconds since it was last known to be used.
-    """
-
-    credential: Credential
-    age: float
-    rest: float
-
-
-@attrs.frozen(kw_only=True)
-class Turn:
-    """
-    Nobody has a credential that is good: whoever gets this logs in, and the others wait for it.
-
-    Args:
-        take_backs: How often a session was taken back lately, by all processes together.
-    """
-
-    take_backs: int = 0
-
-
-@attrs.frozen(kw_only=True)
-class Wait:
-    """
-    Another process is logging in.
-
-    Args:
-        seconds: Look again after so many.
-    """
-
-    seconds: float
-
-
-class CredentialStore(Protocol):
-    """Where the processes of one user find each other's credential. Every verb is one short, undivided step."""
-
-    async def take(self, *, rejected: Credential | None) -> Shared | Turn | Wait:
-        """
-        Take what is there.
-
-        Args:
-            rejected: What the service does not accept any more, if anything.
-
-        Raises:
-            ApiError: Another process, whose login was waited for, was refused.
-            StorageError: The store cannot be read or written.
-        """
-        ...
-
-    async def put(self, credential: Credential, *, take_back: bool) -> None:
-        """Give what a login brought to everybody; ``take_back`` says that it replaces one that somebody ended."""
-        ...
-
-    async def give_up(self, error: Exception | None) -> None:
-        """Let the next one try; with a refusal that it would only get again, as an error for those who wait."""
-        ...
-
-    async def note_use(self, credential: Credential) -> None:
-        """Note that a credential is in use now."""
-        ...
-
-    async def aclose(self) -> None:
-        """Give back what it holds. What is stored stays."""
-        ...
 
 
 def check_credential(credential: Credential, *, request: str) -> Credential:

@@ -53,7 +53,8 @@ from arena_async.errors import (
     UnsafeUrlError,
 )
 from arena_async.net.bodies import WIRE_ERRORS, Form, WireFailureError, explain, open_body
-from arena_async.net.login import CredentialStore, Held, SharedLogin, check_credential
+from arena_async.net.login import Held, SharedLogin, check_credential
+from arena_async.net.sharing import CredentialStore
 from arena_async.options import MIB, RetryPolicy, Timeouts
 from arena_async.wire.contracts import Auth, BodyHead, Credential, Dialect, OpenedFile
 from arena_async.wire.messages import Headers, Request, Response, show_url
@@ -1073,26 +1074,19 @@ def _body(request: Request, headers: _Sent) -> bytes | Form | None:
     try:
         if request.upload is not None:
             form = Form(request.upload)
-            _name_type(headers, form.content_type)
+            headers["Content-Type"] = form.content_type
             return form
         if request.json is not None:
-            _name_type(headers, "application/json")
+            headers["Content-Type"] = "application/json"
             return json.dumps(request.json, allow_nan=False).encode()
         if request.form:
-            _name_type(headers, "application/x-www-form-urlencoded")
+            headers["Content-Type"] = "application/x-www-form-urlencoded"
             return urlencode(request.form).encode("ascii")
     except (TypeError, ValueError) as error:
         problem = type(error).__name__
     if problem is not None:
         raise ConfigurationError(f"{request.line}: the body cannot be written ({problem}); nothing was sent.")
     return None
-
-
-def _name_type(headers: _Sent, value: str) -> None:
-    """Say what the body is, in the place of whatever was said before, however that was spelt."""
-    for name in [name for name in headers if name.lower() == "content-type"]:
-        del headers[name]
-    headers["Content-Type"] = value
 
 
 def _checked(headers: dict[str, str]) -> dict[str, str]:

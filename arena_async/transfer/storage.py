@@ -47,6 +47,7 @@ __all__ = [
     "FileSystem",
     "Folder",
     "Partial",
+    "PrivateFile",
     "Source",
     "Staged",
     "Storage",
@@ -78,6 +79,8 @@ _TRIES = 100
 
 #: Without locks that work, a partial file that was written to this recently (seconds) counts as somebody's.
 _RECENT = 3600.0
+#: How long a lock of a private file is waited for: it is held for milliseconds.
+_LOCK_TRIES, _LOCK_PAUSE = 200, 0.025
 #: A partial file that nobody came back for (seconds).
 _STALE = 30 * 86400.0
 
@@ -1591,6 +1594,136 @@ class Source:
         if self._file is None:
             raise StorageError(f"{printable(str(self.path))}: it is not open.")
         return self._file
+
+
+class PrivateFile:
+    """
+    A small file that only its owner may read, and that several processes change in turn.
+
+    It is locked only while it is read and written, and replaced in one step: whoever looks at it sees the whole content
+    of before or the whole content of after. For a thread.
+
+    Args:
+        path: Where it lies. The folder is made when it is missing, and must be closed to everybody else: nobody else
+            may be able to read its names or to put another file in the place of this one.
+        files: The calls to the system.
+        sleep: Waits for so many seconds.
+    """
+
+    def __init__(
+        self, path: Path, *, files: FileSystem | None = None, sleep: Callable[[float], object] = time.sleep
+    ) -> None:
+        self.path = path
+        self._files = files or FileSystem()
+        self._sleep = sleep
+
+    def __repr__(self) -> str:
+        return f"<PrivateFile {self.path}>"
+
+    def change(self, make: Callable[[bytes | None], tuple[bytes | None, T]]) -> T:
+        """
+        Read the content, let it be changed, and write it, while nobody else does.
+
+        Args:
+            make: Given the content, or None where there is none that can be trusted, it says what to write, or None to
+                leave things as they are, and what to give back. It must be quick.
+
+        Raises:
+            ConfigurationError: The folder is open to others.
+            DiskFullError: No room is left.
+            StorageError: The disk refused, or somebody holds the lock for too long.
+        """
+        folder = self._folder()
+        try:
+            with self._locked(folder):
+                content, result = make(self._read(folder))
+                if content is not None:
+                    with _explaining(self.path, "written"):
+                        self._replace(folder, content)
+            return result
+        finally:
+            self._files.close_folder(folder)
+
+    def _folder(self) -> Folder:
+        """Open the folder it lies in, made for its owner alone."""
+        place = self.path.parent
+        with _explaining(place, "opened"):
+            if not os.path.lexists(place):
+                _again(self._files.make_root, str(place.parent))
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(place, 0o700)
+            folder = _again(self._files.open_root, str(place))
+        if isinstance(folder, int):
+            seen = self._files.look_open(folder)
+            if seen.st_uid != os.geteuid() or stat.S_IMODE(seen.st_mode) & 0o027:
+                self._files.close_folder(folder)
+                raise ConfigurationError(
+                    f"{printable(str(place))}: others may read or change what lies in this folder, so nothing private "
+                    "is kept there; nothing was read or written. Name a folder of its own, which is made for you "
+                    "alone, or take the permissions of everybody else away (chmod 700)."
+                )
+        return folder
+
+    @contextlib.contextmanager
+    def _locked(self, folder: Folder) -> Iterator[None]:
+        """Hold the lock, which is a file of its own: the other one is replaced while it is held."""
+        name = f"{self.path.name}.lock"
+        with _explaining(self.path, "locked"):
+            with contextlib.suppress(FileExistsError):
+                self._files.close(_again(self._files.create, folder, name, 0o600))
+            file = _again(self._files.open_file, folder, name, writable=True)
+        try:
+            with _explaining(self.path, "locked"):
+                granted = _again(self._files.lock, file)
+                for _ in range(_LOCK_TRIES):
+                    if granted:
+                        break
+                    self._sleep(_LOCK_PAUSE)
+                    granted = _again(self._files.lock, file)
+            if not granted:
+                raise StorageError(
+                    f"{printable(str(self.path))}: another process holds its lock for too long. Let it go on, or end "
+                    "it, and run again."
+                )
+            yield
+        finally:
+            self._files.close(file)
+
+    def _read(self, folder: Folder) -> bytes | None:
+        """Read it, if nobody else can have written or read it."""
+        with _explaining(self.path, "read"):
+            try:
+                file = _again(self._files.open_file, folder, self.path.name)
+            except FileNotFoundError:
+                return None
+            try:
+                seen = self._files.look_open(file)
+                trusted = stat.S_ISREG(seen.st_mode) and seen.st_size <= _LARGEST_RECORD
+                if os.name == "posix":
+                    trusted = trusted and seen.st_uid == os.geteuid() and not stat.S_IMODE(seen.st_mode) & 0o077
+                if trusted:
+                    return _again(self._files.read, file, _LARGEST_RECORD, 0)
+            finally:
+                self._files.close(file)
+        log.warning("%s: it is no private file of ours; what it says is not believed.", self.path)
+        return None
+
+    def _replace(self, folder: Folder, content: bytes) -> None:
+        """Write a new file and give it the name. Raises ``OSError``."""
+        new = f"{self.path.name}.{secrets.token_hex(8)}"
+        file = _again(self._files.create, folder, new, 0o600)
+        try:
+            try:
+                written = 0
+                while written < len(content):
+                    written += _again(self._files.write, file, content[written:], written)
+            finally:
+                self._files.close(file)
+            _again(self._files.rename, folder, new, folder, self.path.name)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                self._files.unlink(folder, new)
+            raise
 
 
 class _Unsupported(Exception):  # noqa: N818 - it never leaves this module

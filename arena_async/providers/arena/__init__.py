@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from arena_async.providers.arena.auth import ArenaCredentials
-from arena_async.providers.arena.client import NORTH_AMERICA, ArenaClient
+from arena_async.providers.arena.auth import ArenaCredentials, ArenaMachineCredentials
+from arena_async.providers.arena.client import ArenaClient
 from arena_async.providers.arena.criteria import (
     ITEM,
     UNCATEGORIZED,
@@ -43,7 +43,9 @@ from arena_async.providers.arena.models import (
     LifecycleStatus,
     User,
 )
+from arena_async.providers.arena.regions import NORTH_AMERICA
 from arena_async.providers.arena.runs import RunSeen
+from arena_async.providers.arena.sessions import SessionStore
 
 __all__ = [
     "ITEM",
@@ -52,6 +54,7 @@ __all__ = [
     "ArenaClient",
     "ArenaCredentials",
     "ArenaFile",
+    "ArenaMachineCredentials",
     "Category",
     "Change",
     "Criteria",
@@ -85,6 +88,7 @@ __all__ = [
     "LifecyclePhase",
     "LifecycleStatus",
     "RunSeen",
+    "SessionStore",
     "User",
     "all_of",
     "any_of",

@@ -1,8 +1,8 @@
 """
-How a user logs in to Arena with e-mail address and password.
+How a person, a machine user, or whoever has a session of somebody else's gets in to Arena.
 
 https://github.com/ptc-arena/arena-restapi-doc - one session per user: a second login ends the first one's session, and
-90 minutes without a request end it too.
+90 minutes without a request end it too. Nothing of that kind is documented for the tokens of machine users.
 """
 
 from __future__ import annotations
@@ -12,16 +12,20 @@ from typing import Any, Final
 
 import attrs
 
-from arena_async.errors import AuthenticationError, ConfigurationError, DecodeError
+from arena_async.errors import ApiError, AuthenticationError, ConfigurationError, DecodeError
 from arena_async.providers.arena.dialect import ArenaDialect
 from arena_async.wire.contracts import Credential
 from arena_async.wire.decoding import decode, parse_json
-from arena_async.wire.messages import Request, Response, Secret
+from arena_async.wire.messages import Request, Response, Secret, show_url
+from arena_async.wire.tokens import is_unknown_client, is_wrong_scope, read_token
 
-__all__ = ["ArenaCredentials", "PasswordAuth"]
+__all__ = ["IDLE", "ArenaCredentials", "ArenaMachineCredentials", "GivenSession", "MachineAuth", "PasswordAuth"]
 
 #: Seconds from the last request after which the service forgets a session.
-_IDLE: Final = 90 * 60.0
+IDLE: Final = 90 * 60.0
+#: Seconds that a token lives where its answer does not say.
+_TOKEN_LIFETIME: Final = 5399.0
+_SESSION_HEADER: Final = "arena_session_id"
 #: Letters that may stand in a header without changing its meaning, and far more of them than any session id has.
 _SESSION_ID = re.compile(r"[\x21-\x7e]{1,4096}")
 
@@ -30,12 +34,12 @@ def _secret(value: str | Secret) -> Secret:
     return value if isinstance(value, Secret) else Secret(value)
 
 
-def _filled(_: ArenaCredentials, attribute: attrs.Attribute[Any], value: Any) -> None:
+def _filled(owner: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
     """Refuse what cannot be a login, before anything is sent; the value is not shown."""
     text = (value.reveal() if value else "") if isinstance(value, Secret) else value
     if not isinstance(text, str) or not text.strip():
         raise ConfigurationError(
-            f"ArenaCredentials.{attribute.name} is empty or no text; it takes that of the Arena user."
+            f"{type(owner).__name__}.{attribute.name} is empty or no text; it takes that of the Arena user."
         )
 
 
@@ -54,6 +58,25 @@ class ArenaCredentials:
 
     email: str = attrs.field(validator=_filled)
     password: Secret = attrs.field(converter=_secret, validator=_filled)
+
+
+@attrs.frozen
+class ArenaMachineCredentials:
+    """
+    A machine user, which several processes may be at the same time. The secret is masked wherever the value is shown.
+
+    Args:
+        client_id: The client id that an administrator has made.
+        client_secret: Its secret, as text or as a :class:`~arena_async.wire.messages.Secret`.
+        token_url: The whole address of the token endpoint, handed out with the two; None for that of North America.
+
+    Raises:
+        ConfigurationError: One of them is empty or no text.
+    """
+
+    client_id: str = attrs.field(validator=_filled)
+    client_secret: Secret = attrs.field(converter=_secret, validator=_filled)
+    token_url: str | None = attrs.field(default=None, validator=attrs.validators.optional(_filled))
 
 
 @attrs.frozen(kw_only=True)
@@ -118,8 +141,8 @@ class PasswordAuth:
             )
         workspace = landed if landed is not None else self.workspace_id
         return Credential(
-            headers=(("arena_session_id", Secret(session_id)),),
-            idle_lifetime=_IDLE,
+            headers=((_SESSION_HEADER, Secret(session_id)),),
+            idle_lifetime=IDLE,
             workspace="" if workspace is None else str(workspace),
             request_limit=answer.workspace_request_limit,
         )
@@ -127,3 +150,119 @@ class PasswordAuth:
     def logout(self, credential: Credential) -> Request:  # noqa: ARG002  the session adds the header
         """Give the request that ends the session. Whether it counts is not documented, so it is counted."""
         return Request(method="PUT", path="/logout")
+
+
+@attrs.frozen(kw_only=True)
+class GivenSession:
+    """
+    A session that somebody else began. It is used as it is, it cannot be renewed here, and nobody logs out of it.
+
+    Args:
+        session_id: What the login gave that began it.
+        workspace_id: The workspace it is in, where that is known.
+
+    Raises:
+        ConfigurationError: It is no session id that a header can carry.
+    """
+
+    session_id: Secret = attrs.field(converter=_secret)
+    workspace_id: int | None = None
+
+    @session_id.validator
+    def _check(self, _: attrs.Attribute[Any], value: Any) -> None:
+        text = str(value.reveal()) if value else ""
+        if not _SESSION_ID.fullmatch(text):
+            raise ConfigurationError("The session id that is given is empty, or has characters that no header carries.")
+
+    def credential(self, *, idle_lifetime: float | None) -> Credential:
+        """Give the credential; ``idle_lifetime`` is how many seconds of rest end it, where it can be renewed then."""
+        return Credential(
+            headers=((_SESSION_HEADER, self.session_id),),
+            idle_lifetime=idle_lifetime,
+            workspace="" if self.workspace_id is None else str(self.workspace_id),
+        )
+
+    def login(self, scope: str) -> Request:  # noqa: ARG002  the service knows one scope only
+        """Give the request that began it elsewhere; it is named in messages and never sent."""
+        return Request(method="POST", path="/login", scope=None, metered=False)
+
+    def read_login(self, response: Response) -> Credential:  # noqa: ARG002  nothing was sent
+        """Refuse: there is nothing to log in with."""
+        raise AuthenticationError("No credentials were given, so nobody can be logged in.")
+
+    def logout(self, credential: Credential) -> None:
+        """Give None: whoever began the session ends it."""
+
+
+@attrs.frozen(kw_only=True)
+class MachineAuth:
+    """
+    Trades a client id and its secret for a bearer token. Pure: it says what to send and reads what came.
+
+    Args:
+        credentials: Who asks.
+        dialect: Reads the refusals that are none of the credentials.
+        token_url: The whole address of the token endpoint.
+        usage_reason: What the service notes as the reason.
+        workspace_id: The workspace to work in; None for the one that the machine user was granted.
+    """
+
+    credentials: ArenaMachineCredentials
+    dialect: ArenaDialect
+    token_url: str
+    usage_reason: str
+    workspace_id: int | None = None
+
+    def login(self, scope: str) -> Request:  # noqa: ARG002  the service knows no scopes
+        """Give the request for a token. It does not count against the allowance."""
+        return Request(
+            method="POST",
+            path=self.token_url,
+            form={
+                "grant_type": "client_credentials",
+                "client_id": self.credentials.client_id,
+                "client_secret": self.credentials.client_secret.reveal(),
+                "workspace_id": self.workspace_id,
+                "arena-usage-reason": self.usage_reason,
+            },
+            headers={"Accept": "application/json"},
+            scope=None,
+            metered=False,
+            shown_as=show_url(self.token_url),
+        )
+
+    def read_login(self, response: Response) -> Credential:
+        """
+        Read the token out of the answer.
+
+        Raises:
+            AuthenticationError: The client was refused.
+            ServerError: The token endpoint failed; it may work later.
+            ThrottledError: Too many tokens were asked for.
+            DecodeError: There is no usable bearer token in it.
+        """
+        if response.status != 200:
+            raise self._refusal(response)
+        workspace = f"of client {self.credentials.client_id}" if self.workspace_id is None else str(self.workspace_id)
+        advice = "Check that the token URL is the one that came with the credentials."
+        return read_token(response, lifetime=_TOKEN_LIFETIME, advice=advice, workspace=workspace)
+
+    def logout(self, credential: Credential) -> None:
+        """Give None: a token cannot be given back, it ends by itself."""
+
+    def _refusal(self, response: Response) -> ApiError:
+        """Make the error of a refused client; that of anything else is the service's usual one."""
+        if not 400 <= response.status < 500 or response.status in (408, 429):
+            return self.dialect.read_error(self.login(""), response)
+        if is_unknown_client(response):
+            advice = "The client id or its secret is wrong; check them."
+        elif is_wrong_scope(response):
+            advice = "The machine user is not granted this; an administrator has to."
+        else:
+            advice = "Check the client id, its secret and the token URL, which differs from region to region."
+        line = response.request
+        return AuthenticationError(
+            f"{line}: {response.status}. No token was given, and it is not asked for again for a while. {advice}",
+            status=response.status,
+            request=line,
+        )

@@ -2,33 +2,38 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import random
+import time
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
 from importlib.metadata import version
 from ssl import SSLContext
-from typing import Any, ClassVar, Final, Self, TypeVar, get_args
+from typing import Any, ClassVar, Self, TypeVar, get_args
 
 from arena_async.errors import ConfigurationError
 from arena_async.net.session import Session
 from arena_async.options import RetryPolicy, Timeouts
-from arena_async.providers.arena.auth import ArenaCredentials, PasswordAuth
+from arena_async.providers.arena.access import Asked, grant, read_credentials
+from arena_async.providers.arena.auth import ArenaCredentials, ArenaMachineCredentials
 from arena_async.providers.arena.dialect import ArenaDialect
 from arena_async.providers.arena.exports import Exports
 from arena_async.providers.arena.extracts import Extracts
 from arena_async.providers.arena.import_files import ImportParameters
 from arena_async.providers.arena.imports import Imports
 from arena_async.providers.arena.items import Files, Items
-from arena_async.wire.messages import printable
-from arena_async.wire.quota import DailyAllowance, Quota
+from arena_async.providers.arena.regions import NORTH_AMERICA, find_base_url
+from arena_async.providers.arena.sessions import SessionStore
+from arena_async.transfer.destination import Timing
+from arena_async.wire.messages import Secret, printable
+from arena_async.wire.quota import DailyAllowance, OnExhausted, Quota
 from arena_async.wire.urls import UrlPolicy, origin
 
 __all__ = ["NORTH_AMERICA", "ArenaClient"]
 
 _Part = TypeVar("_Part")
-
-#: The API of the default region, with its version.
-NORTH_AMERICA: Final = "https://api.arenasolutions.com/v1"
 
 
 class _OpenClients:
@@ -69,14 +74,24 @@ class ArenaClient:
 
     Use it with ``async with``, or call :meth:`aclose`: that logs the user out. The login happens with the first
     request. A second login of the same user, wherever it comes from, ends the session; give every integration a user of
-    its own.
+    its own, or let its processes share one session through a file.
 
     Args:
-        credentials: Who logs in.
-        base_url: The API of the region, with its version.
+        credentials: Who logs in: a person (:class:`ArenaCredentials`) or a machine user
+            (:class:`ArenaMachineCredentials`). None where ``session_id`` is all there is.
+        base_url: The API of the region, with its version; None for North America, or for ``region``.
+        region: The region by its name in place of ``base_url``: ``us``, ``gov``, ``eu``, ``uk`` or ``cn``.
+        session_id: A session that somebody else began. It is used as it is and never logged out; when it is over, the
+            credentials log in, or where there are none that is an error.
+        session_store: The path of a file through which the processes of one user share their session; nobody logs out
+            then, and the session ends by itself 90 minutes after its last use. The file can be read by this user only,
+            and is refused in a folder that others may look into.
         workspace_id: The workspace; None for the one the user was in last, which may be any.
         usage_reason: What the service notes as the reason of every request; None for the name of this library.
         quota_reserve: Requests of the day to leave untouched for everybody else.
+        on_exhausted: What becomes of requests when those of the day are used up, down to the reserve: ``"stop"`` makes
+            them fail at once with :class:`~arena_async.QuotaExhaustedError`; ``"wait"`` parks them until the reset,
+            when one of them goes first and the others follow.
         import_parameters: How an import is told what to do with a file: by ``parts`` of the form, or by a ``query``.
             The vendor documents both; try the other one where the service does not understand the first.
         retry: How often and how patiently a request is tried again.
@@ -86,6 +101,9 @@ class ArenaClient:
         user_agent: The ``User-Agent`` header; None for the name of this library.
         connector: An aiohttp connector to share pools, TLS and DNS with; it is not closed.
         allow_http: Allow plain http, which shows the password to the whole network. Loopback needs no permission.
+        clock: Seconds that never jump.
+        sleep: Waits for so many seconds.
+        now: The date and time (aware).
 
     Raises:
         ConfigurationError: One of them is wrong. Nothing was sent.
@@ -95,12 +113,16 @@ class ArenaClient:
 
     def __init__(
         self,
-        credentials: ArenaCredentials,
+        credentials: ArenaCredentials | ArenaMachineCredentials | None = None,
         *,
-        base_url: str = NORTH_AMERICA,
+        base_url: str | None = None,
+        region: str | None = None,
+        session_id: str | Secret | None = None,
+        session_store: str | os.PathLike[str] | SessionStore | None = None,
         workspace_id: int | None = None,
         usage_reason: str | None = None,
         quota_reserve: int = 0,
+        on_exhausted: OnExhausted = "stop",
         import_parameters: ImportParameters = "parts",
         retry: RetryPolicy | None = None,
         timeouts: Timeouts | None = None,
@@ -109,46 +131,62 @@ class ArenaClient:
         user_agent: str | None = None,
         connector: Any = None,
         allow_http: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        if not isinstance(credentials, ArenaCredentials):
-            raise ConfigurationError("ArenaClient.credentials takes ArenaCredentials(email, password).")
-        if workspace_id is not None and (isinstance(workspace_id, bool) or not isinstance(workspace_id, int)):
-            raise ConfigurationError(f"ArenaClient.workspace_id is {workspace_id!r}; it takes the number or None.")
-        if import_parameters not in get_args(ImportParameters):
-            raise ConfigurationError(
-                f"ArenaClient.import_parameters is {import_parameters!r}; it takes parts or query."
-            )
-        urls = UrlPolicy.for_base(base_url, allow_http=allow_http)
-        dialect = ArenaDialect()
-        self._email = credentials.email
-        self._workspace_id = workspace_id
-        self._origin = origin(base_url)
-        self._closed = False
+        _check_choices(workspace_id, import_parameters)
+        address = find_base_url(base_url, region)
+        reason = _usage_reason(usage_reason)
+        urls, dialect = UrlPolicy.for_base(address, allow_http=allow_http), ArenaDialect(now=now)
+        asked = Asked(
+            credentials=credentials,
+            session_id=session_id,
+            session_store=session_store,
+            base_url=address,
+            workspace_id=workspace_id,
+            usage_reason=reason,
+        )
+        self._access = access = grant(asked, dialect, now=now)
+        self._workspace_id, self._origin, self._closed = workspace_id, origin(address), False
         self._session = Session(
-            PasswordAuth(credentials=credentials, dialect=dialect, workspace_id=workspace_id),
+            access.auth,
             dialect,
-            DailyAllowance(reserve=quota_reserve),
-            base_url=base_url,
-            headers={"content-type": "application/json", "Arena-Usage-Reason": _usage_reason(usage_reason)},
-            retry=retry or RetryPolicy(),
-            timeouts=timeouts or Timeouts(),
+            DailyAllowance(reserve=quota_reserve, on_exhausted=on_exhausted),
+            base_url=address,
+            store=access.store,
+            given=access.given,
+            renewable=access.renewable,
+            headers={"content-type": "application/json", "Arena-Usage-Reason": reason},
+            retry=retry,
+            timeouts=timeouts,
             urls=urls,
             ssl=ssl,
             proxy=proxy,
             user_agent=user_agent,
             connector=connector,
+            clock=clock,
+            sleep=sleep,
+            now=now,
         )
-        self._extracts = Extracts(self._session, quota_reserve, credentials.email)
-        self._exports = Exports(self._session, quota_reserve, credentials.email)
-        self._imports = Imports(self._session, quota_reserve, credentials.email, parameters=import_parameters)
-        self._files = Files(self._session, quota_reserve)
-        self._items = Items(self._session, quota_reserve)
+        self._furnish(quota_reserve, import_parameters, Timing(clock=clock, sleep=sleep, random=random.random, now=now))
+
+    def _furnish(self, reserve: int, import_parameters: ImportParameters, timing: Timing) -> None:
+        """Put the parts in."""
+        session, user = self._session, self._access.user
+        self._extracts = Extracts(session, reserve, user, timing)
+        self._exports = Exports(session, reserve, user, timing)
+        self._imports = Imports(session, reserve, user, timing, parameters=import_parameters)
+        self._files = Files(session, reserve)
+        self._items = Items(session, reserve)
 
     @classmethod
     def from_env(
         cls,
         *,
         environ: Mapping[str, str] | None = None,
+        session_store: str | os.PathLike[str] | SessionStore | None = None,
+        on_exhausted: OnExhausted = "stop",
         retry: RetryPolicy | None = None,
         timeouts: Timeouts | None = None,
         ssl: SSLContext | None = None,
@@ -158,14 +196,18 @@ class ArenaClient:
         allow_http: bool = False,
     ) -> Self:
         """
-        Build a client from ``ARENA_EMAIL`` and ``ARENA_PASSWORD``, and from these where they are set.
+        Build a client from the environment.
 
-        They are ``ARENA_WORKSPACE_ID``, ``ARENA_BASE_URL``, ``ARENA_USAGE_REASON`` and ``ARENA_QUOTA_RESERVE``. A
-        variable that is empty counts as not set.
+        Who comes in: ``ARENA_EMAIL`` and ``ARENA_PASSWORD`` for a person, or ``ARENA_CLIENT_ID``,
+        ``ARENA_CLIENT_SECRET`` and perhaps ``ARENA_TOKEN_URL`` for a machine user, or ``ARENA_SESSION_ID`` for a
+        session that is open already. Where to: ``ARENA_REGION`` or ``ARENA_BASE_URL``, and ``ARENA_WORKSPACE_ID``.
+        Besides: ``ARENA_USAGE_REASON`` and ``ARENA_QUOTA_RESERVE``. A variable that is empty counts as not set.
 
         Args:
             environ: The variables; None for those of the process.
-            retry: As for the class, and so are the rest.
+            session_store: As for the class, and so are the rest.
+            on_exhausted: As for the class.
+            retry: As for the class.
             timeouts: As for the class.
             ssl: As for the class.
             proxy: As for the class.
@@ -177,22 +219,17 @@ class ArenaClient:
             ConfigurationError: One of them is missing or wrong; the message names it. Nothing was sent.
         """
         variables = os.environ if environ is None else environ
-        credentials = ArenaCredentials(
-            _required(variables, "ARENA_EMAIL", "the e-mail address of the Arena user"),
-            _required(variables, "ARENA_PASSWORD", "the password of the Arena user"),
-        )
-        workspace_id = _number(variables, "ARENA_WORKSPACE_ID")
-        quota_reserve = _number(variables, "ARENA_QUOTA_RESERVE")
-        base_url = variables.get("ARENA_BASE_URL") or NORTH_AMERICA
         usage_reason = variables.get("ARENA_USAGE_REASON") or None
-        _blame("ARENA_BASE_URL", lambda: UrlPolicy.for_base(base_url, allow_http=allow_http))
         _blame("ARENA_USAGE_REASON", lambda: _usage_reason(usage_reason))
         return cls(
-            credentials,
-            base_url=base_url,
-            workspace_id=workspace_id,
+            read_credentials(variables),
+            base_url=_address(variables, allow_http=allow_http),
+            session_id=variables.get("ARENA_SESSION_ID", "").strip() or None,
+            session_store=session_store,
+            workspace_id=_number(variables, "ARENA_WORKSPACE_ID"),
             usage_reason=usage_reason,
-            quota_reserve=quota_reserve or 0,
+            quota_reserve=_number(variables, "ARENA_QUOTA_RESERVE") or 0,
+            on_exhausted=on_exhausted,
             retry=retry,
             timeouts=timeouts,
             ssl=ssl,
@@ -241,10 +278,14 @@ class ArenaClient:
         """
         Say whether a login of one client would end the session of the other.
 
-        A client that names no workspace may land in any.
+        A client that names no workspace may land in any. Clients that share a session store find each other's session,
+        and those of machine users, or with a given session alone, end nobody's.
         """
+        mine, theirs = self._access, other._access
+        if mine.user is None or theirs.user is None or (mine.shared is not None and mine.shared == theirs.shared):
+            return False
         workspaces = {self._workspace_id, other._workspace_id}
-        return (self._origin, self._email.casefold()) == (other._origin, other._email.casefold()) and (
+        return (self._origin, mine.user.casefold()) == (other._origin, theirs.user.casefold()) and (
             len(workspaces) == 1 or None in workspaces
         )
 
@@ -264,13 +305,26 @@ class ArenaClient:
 
     def __repr__(self) -> str:
         where = f"workspace {self._workspace_id}" if self._workspace_id is not None else "last workspace used"
-        return f"<ArenaClient {printable(self._email)} at {self._origin}, {where}>"
+        return f"<ArenaClient {printable(self._access.shown)} at {self._origin}, {where}>"
 
     def _use(self, part: _Part) -> _Part:
         """Give a part of the client, and make sure that no other client of the user is in use."""
         if not self._closed:
             self._open.claim(self)
         return part
+
+
+def _check_choices(workspace_id: object, import_parameters: object) -> None:
+    """
+    Refuse what no workspace and no import can mean.
+
+    Raises:
+        ConfigurationError: One of them is something else.
+    """
+    if workspace_id is not None and (isinstance(workspace_id, bool) or not isinstance(workspace_id, int)):
+        raise ConfigurationError(f"ArenaClient.workspace_id is {workspace_id!r}; it takes the number or None.")
+    if import_parameters not in get_args(ImportParameters):
+        raise ConfigurationError(f"ArenaClient.import_parameters is {import_parameters!r}; it takes parts or query.")
 
 
 def _usage_reason(text: str | None) -> str:
@@ -290,12 +344,13 @@ def _usage_reason(text: str | None) -> str:
     return text.strip()
 
 
-def _required(variables: Mapping[str, str], name: str, what: str) -> str:
-    """Give a variable that must be set."""
-    value = variables.get(name, "")
-    if not value.strip():
-        raise ConfigurationError(f"{name} is not set; it takes {what}.")
-    return value
+def _address(variables: Mapping[str, str], *, allow_http: bool) -> str:
+    """Give the address of the API that the environment names."""
+    base_url = variables.get("ARENA_BASE_URL", "").strip() or None
+    region = variables.get("ARENA_REGION", "").strip() or None
+    address = _blame("ARENA_BASE_URL" if region is None else "ARENA_REGION", lambda: find_base_url(base_url, region))
+    _blame("ARENA_BASE_URL", lambda: UrlPolicy.for_base(address, allow_http=allow_http))
+    return address
 
 
 def _number(variables: Mapping[str, str], name: str) -> int | None:
@@ -308,9 +363,9 @@ def _number(variables: Mapping[str, str], name: str) -> int | None:
     return int(text)
 
 
-def _blame(name: str, check: Callable[[], object]) -> None:
-    """Run a check, and name the variable in its complaint."""
+def _blame(name: str, check: Callable[[], _Part]) -> _Part:
+    """Run a check and give its result, or name the variable in its complaint."""
     try:
-        check()
+        return check()
     except ConfigurationError as error:
         raise ConfigurationError(f"{name}: {error}") from None

@@ -19,6 +19,7 @@ from arena_async.simulator.payloads import Payload, payload
 __all__ = [
     "Association",
     "Blob",
+    "EventIntegration",
     "Export",
     "ExportRun",
     "Extract",
@@ -27,6 +28,8 @@ __all__ = [
     "Import",
     "ImportRun",
     "Item",
+    "OutboundEvent",
+    "OutboundResource",
     "Session",
     "StoredFile",
     "User",
@@ -132,6 +135,7 @@ class Session:
     workspace: int
     last_action: float
     alive: bool = True
+    ends: float | None = None
 
 
 @attrs.define(eq=False)
@@ -437,4 +441,113 @@ class Item:
             "number": self.number,
             "revisionNumber": "A",
             "url": {"api": f"https://api.arenasolutions.com/v1/items/{self.guid}", "app": None},
+        }
+
+
+@attrs.define(eq=False, kw_only=True)
+class OutboundResource:
+    """Something an event is about: an item, a change, a request, a quality process."""
+
+    guid: str
+    kind: str
+    about: str
+    reconciled: bool = False
+    reconciled_at: float | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Show the resource as the newer events do; the name of the time has a lower-case t there."""
+        named = {"items": "item", "changes": "change", "requests": "request", "qualityprocesses": "qualityProcess"}
+        shown: dict[str, Any] = {
+            "guid": self.guid,
+            named[self.kind]: {"guid": self.about},
+            "postEvents": [{"guid": self.about}],
+            "preEvents": [],
+            "reconciled": self.reconciled,
+        }
+        if self.reconciled_at is not None:
+            shown["reconciledDatetime"] = write_time(self.reconciled_at)
+        return shown
+
+    def as_queue_json(self) -> dict[str, Any]:
+        """Show the resource as the older queue does."""
+        return {"guid": self.guid, "effectiveItemRevision": {"guid": self.about}, "reconciled": self.reconciled}
+
+
+@attrs.define(eq=False, kw_only=True)
+class OutboundEvent:
+    """One event that waits for somebody outside."""
+
+    guid: str
+    created: float
+    creator: User
+    resources: list[OutboundResource] = attrs.field(factory=list)
+    reconciled: bool = False
+
+    def settle(self, *, done: bool, at: float) -> None:
+        """Mark the event and everything in it."""
+        self.reconciled = done
+        for one in self.resources:
+            one.reconciled, one.reconciled_at = done, at if done else None
+
+    def note(self) -> None:
+        """Be done when everything in it is."""
+        self.reconciled = all(one.reconciled for one in self.resources)
+
+    def as_json(self) -> dict[str, Any]:
+        """Show the event as the newer generation does."""
+        return {
+            "creationDateTime": write_time(self.created),
+            "creator": self.creator.as_json(),
+            "eventType": "OUTBOUND_EVENT",
+            "guid": self.guid,
+            "resourcesReconciled": self.reconciled,
+            "status": "NEEDS_UPDATE",
+            "triggers": [{"action": "WORKFLOW", "guid": "M4O7Q3OF25GDWFYH0JPT", "name": "Release", "resource": "ITEM"}],
+        }
+
+    def as_queue_json(self) -> dict[str, Any]:
+        """Show the event as the older queue does."""
+        return {
+            "change": {"guid": "WEYH0DYPCFY1K2IIMYQ7", "number": "ECO-000022", "title": "Critical Changes"},
+            "creationDateTime": write_time(self.created),
+            "eventType": "CHANGE",
+            "guid": self.guid,
+            "itemsReconciled": self.reconciled,
+            "status": "NEEDS_UPDATE",
+        }
+
+
+@attrs.define(eq=False, kw_only=True)
+class EventIntegration:
+    """An integration that gathers events, of either generation."""
+
+    guid: str
+    name: str
+    creator: User
+    created: float
+    enabled: bool = True
+    events: list[OutboundEvent] = attrs.field(factory=list)
+
+    def as_json(self) -> dict[str, Any]:
+        """Show the integration as the newer generation does."""
+        return {
+            "creationDateTime": write_time(self.created),
+            "creator": self.creator.as_json(),
+            "enabled": self.enabled,
+            "guid": self.guid,
+            "lastModifiedDateTime": write_time(self.created),
+            "modifyUser": self.creator.as_json(),
+            "name": self.name,
+            "status": "NEEDS_ATTENTION",
+        }
+
+    def as_queue_json(self) -> dict[str, Any]:
+        """Show the integration as the older queue does, where the word is ``enable``."""
+        return {
+            "enable": self.enabled,
+            "guid": self.guid,
+            "name": self.name,
+            "status": "OUTBOUND_MANAGED",
+            "transferType": "ITEM_REVISION",
+            "type": "UP_TO_DATE",
         }

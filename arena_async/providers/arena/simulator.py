@@ -19,13 +19,14 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal, TypeVar
-from urllib.parse import unquote
+from urllib.parse import parse_qsl, unquote
 
 import attrs
 
 from arena_async.providers.arena.simulated import (
     Association,
     Blob,
+    EventIntegration,
     Export,
     ExportRun,
     Extract,
@@ -34,6 +35,8 @@ from arena_async.providers.arena.simulated import (
     Import,
     ImportRun,
     Item,
+    OutboundEvent,
+    OutboundResource,
     Session,
     StoredFile,
     User,
@@ -57,6 +60,7 @@ _REJECTIONS = 5
 _RETENTION = 60 * 86400.0
 _GOOD_EXPORT = ("COMPLETE", "DOWNLOADED")
 _OPEN = ("InProcess", "CREATED", "RUNNING")
+_RESOURCE_KINDS = ("items", "changes", "requests", "qualityprocesses")
 _MODES = ("CREATE", "EDIT", "OVERWRITE", "REPLACE", "DELETE")
 _RESOURCES = ("ITEM_SPECS", "ITEM_BOM", "ITEM_FILES", "FILE_SUMMARY")
 
@@ -80,6 +84,9 @@ class ArenaSimulator(SimulatedService):
         password: With what.
         workspace_id: The workspace the login lands in without asking; ``lands_in`` overrides what is asked for.
         lands_in: Log everybody into this workspace, whatever they asked for.
+        client_id: The machine user, who trades this and its secret for tokens that end nobody's session.
+        client_secret: Its secret.
+        token_lifetime: Seconds that its tokens live.
         session_key: The spelling of the session id in the answer to a login.
         count: What ``count`` of a list says: ``"page"`` (rows in this page), ``"total"``, or any value to print as is.
         shape: How rows are wrapped: ``"results"``, ``"Results"``, ``"bare"`` (a list), and for lists without rows also
@@ -115,6 +122,9 @@ class ArenaSimulator(SimulatedService):
         password: str = "correct horse",  # noqa: S107 - the door of a local stage set
         workspace_id: int = 899_123_456,
         lands_in: int | None = None,
+        client_id: str = "0oa1machine",
+        client_secret: str = "correct staple",  # noqa: S107 - the door of a local stage set
+        token_lifetime: float = 5399.0,
         session_key: Literal["arenaSessionId", "arena_session_id"] = "arenaSessionId",
         count: object = "page",
         shape: Literal["results", "Results", "bare", "null", "missing"] = "results",
@@ -135,6 +145,7 @@ class ArenaSimulator(SimulatedService):
     ) -> None:
         super().__init__(port=port, clock=clock)
         self.email, self.password, self.workspace_id = email, password, workspace_id
+        self.client_id, self.client_secret, self.token_lifetime = client_id, client_secret, token_lifetime
         self.quota, self.lands_in, self.session_key = quota, lands_in, session_key
         self.count, self.shape, self.paging, self.honours_view = count, shape, paging, honours_view
         self.ignored_filters, self.status_names = frozenset(ignored_filters), dict(status_names or {})
@@ -166,10 +177,15 @@ class ArenaSimulator(SimulatedService):
         self.imports: dict[str, Import] = {}
         self.vault: dict[str, StoredFile] = {}
         self.items: dict[str, Item] = {}
+        self.integrations: dict[str, EventIntegration] = {}
+        self.queues: dict[str, EventIntegration] = {}
         #: The guids of the first extract, export definition and import definition.
         self.extract = self.add_extract().guid
         self.export = self.add_export().guid
         self.import_ = self.add_import().guid
+        #: The guids of the first integrations of outbound events, of the newer and of the older generation.
+        self.integration = self.add_integration().guid
+        self.queue = self.add_integration("ERP integration", queue=True).guid
         if isinstance(files, Mapping):
             self.add_extract_run(files=files)
         else:
@@ -372,6 +388,36 @@ class ArenaSimulator(SimulatedService):
         self.items[made.guid] = made
         return made
 
+    def add_integration(self, name: str = "Outbound events", *, queue: bool = False) -> EventIntegration:
+        """Add an integration without events; ``queue`` makes it one of the older generation."""
+        made = EventIntegration(guid=self._guid(), name=name, creator=self.user, created=self._past(86400.0 * 90))
+        (self.queues if queue else self.integrations)[made.guid] = made
+        return made
+
+    def add_event(
+        self, *, items: Sequence[str] = (), kind: str = "items", age: float = 0.0, integration: str | None = None
+    ) -> OutboundEvent:
+        """
+        Add an event that nobody has reconciled to an integration (the first one of the newer generation).
+
+        Args:
+            items: The guids of what it is about; one made-up thing if empty.
+            kind: ``items``, ``changes``, ``requests`` or ``qualityprocesses``.
+            age: How many seconds ago it happened.
+            integration: The guid of the integration, of either generation.
+        """
+        owner = {**self.integrations, **self.queues}[integration or self.integration]
+        made = OutboundEvent(guid=self._guid(), created=self._past(age), creator=self.user)
+        for about in items or [self._guid()]:
+            made.resources.append(OutboundResource(guid=self._guid(), kind=kind, about=about))
+        owner.events.append(made)
+        return made
+
+    @property
+    def token_url(self) -> str:
+        """Where machine users get their tokens."""
+        return f"{self.origin()}/oauth2/token"
+
     @property
     def base_url(self) -> str:
         """The base of the API with its version, as clients want it."""
@@ -536,8 +582,10 @@ class ArenaSimulator(SimulatedService):
             self._resets_at = pacific_midnight_after(self.clock())
 
     def _session_of(self, call: Call) -> Session | None:
-        """Find the session of a request, alive or not."""
-        return self._sessions.get(call.seen.headers.get("arena_session_id", ""))
+        """Find the session of a request, alive or not; the token of a machine user stands for one."""
+        kind, _, token = call.seen.headers.get("Authorization", "").partition(" ")
+        name = token if kind.lower() == "bearer" else call.seen.headers.get("arena_session_id", "")
+        return self._sessions.get(name)
 
     def admit(self, call: Call) -> None:
         """Count the request, whatever becomes of it; logins are free, and strangers have no account to book on."""
@@ -585,7 +633,7 @@ class ArenaSimulator(SimulatedService):
 
         def answer(call: Call) -> Reply:
             session = self._session_of(call)
-            if session is None or not session.alive or self.clock() - session.last_action > _IDLE:
+            if session is None or not session.alive or self._is_over(session):
                 raise _refusal(401, 401, "There is no session, or it is not valid any more.")
             if self._spent > self.quota:
                 limit = f"The limit of {self.quota} requests per day has been reached; it is reset at"
@@ -595,6 +643,12 @@ class ArenaSimulator(SimulatedService):
             return handler(call, session.user)
 
         return answer
+
+    def _is_over(self, session: Session) -> bool:
+        """Say whether a session has rested for too long, or a token has reached its end."""
+        if session.ends is not None:
+            return self.clock() >= session.ends
+        return self.clock() - session.last_action > _IDLE
 
     def _check_type(self, call: Call, wanted: str) -> None:
         """Refuse a request with another media type than documented, GET included."""
@@ -622,7 +676,7 @@ class ArenaSimulator(SimulatedService):
             raise rejected
         user.rejected = 0
         for other in self._sessions.values():
-            if other.user is user:
+            if other.user is user and other.ends is None:
                 other.alive = False
         session = Session(f"v1_{self._guid()}{self._guid()}", user, self.lands_in or self.workspace_id, self.clock())
         self._sessions[session.id] = session
@@ -635,6 +689,21 @@ class ArenaSimulator(SimulatedService):
             }
         )
 
+    def _token(self, call: Call) -> Reply:
+        """Trade the secret of the machine user for a token; nobody's session ends by that."""
+        form = dict(parse_qsl(call.body.decode("utf-8", "replace"), keep_blank_values=True))
+        if form.get("grant_type") != "client_credentials":
+            return Reply.json({"error": "unsupported_grant_type"}, status=400)
+        if (form.get("client_id"), form.get("client_secret")) != (self.client_id, self.client_secret):
+            return Reply.json({"error": "invalid_client"}, status=401)
+        now = self.clock()
+        session = Session(
+            f"jwt.{self._guid()}.{self._guid()}", self.user, self.workspace_id, now, ends=now + self.token_lifetime
+        )
+        self._sessions[session.id] = session
+        lifetime = int(self.token_lifetime)
+        return Reply.json({"access_token": session.id, "expires_in": lifetime, "token_type": "Bearer"})
+
     def _logout(self, call: Call, _user: User) -> Reply:
         session = self._session_of(call)
         if session is not None:
@@ -646,7 +715,8 @@ class ArenaSimulator(SimulatedService):
     def routes(self) -> Iterable[Route]:
         """Give the documented end points."""
         yield Route("POST", "/v1/login", self._login)
-        for line, handler in self._table_of_handlers().items():
+        yield Route("POST", "/oauth2/token", self._token)
+        for line, handler in {**self._table_of_handlers(), **self._table_of_events()}.items():
             method, _, template = line.partition(" ")
             multipart = line == "POST /imports/{import_}/runs"
             yield Route(method, f"/v1{template}", self._guarded(handler, multipart=multipart))
@@ -696,6 +766,26 @@ class ArenaSimulator(SimulatedService):
             "GET /items/{item}/files/{file}": self._item_file,
             "GET /items/{item}/files/{file}/content": self._item_file_content,
             "GET /settings/recentactivities/apiusages": self._usages,
+        }
+
+    def _table_of_events(self) -> dict[str, Handler]:
+        """Give the end points of outbound events, of both generations."""
+        return {
+            "GET /outboundevents": self._integrations,
+            "GET /outboundevents/{integration}": self._integration,
+            "GET /outboundevents/{integration}/triggers": self._triggers,
+            "GET /outboundevents/{integration}/events": self._events,
+            "GET /outboundevents/{integration}/events/{event}": self._one_event,
+            "PUT /outboundevents/{integration}/events/{event}": self._settle_event,
+            "GET /outboundevents/{integration}/events/{event}/{kind}": self._resources,
+            "GET /outboundevents/{integration}/events/{event}/{kind}/{resource}": self._resource,
+            "PUT /outboundevents/{integration}/events/{event}/{kind}/{resource}": self._settle_resource,
+            "GET /outboundintegrations": self._queues,
+            "GET /outboundintegrations/{queue}/events": self._queue_events,
+            "GET /outboundintegrations/{queue}/events/{event}": self._queue_event,
+            "PUT /outboundintegrations/{queue}/events/{event}": self._settle_queue_event,
+            "GET /outboundintegrations/{queue}/events/{event}/items": self._queue_items,
+            "GET /outboundintegrations/{queue}/events/{event}/itemguids": self._queue_item_guids,
         }
 
     # ------------------------------------------------------------------ lists
@@ -1174,6 +1264,98 @@ class ArenaSimulator(SimulatedService):
         ]
         return self._wrap(rows, total=len(rows))
 
+    # ------------------------------------------------------------------ outbound events, of both generations
+
+    def _integrations(self, call: Call, _user: User) -> Reply:
+        by = {"name": _text(lambda one: one.name), "enabled": _flag(lambda one: one.enabled)}
+        return self._list(call, list(self.integrations.values()), EventIntegration.as_json, by=by)
+
+    def _integration(self, call: Call, _user: User) -> Reply:
+        return Reply.json(_find(call, "integration", self.integrations).as_json())
+
+    def _triggers(self, call: Call, _user: User) -> Reply:
+        _find(call, "integration", self.integrations)
+        rows = [{"action": "WORKFLOW", "guid": "M4O7Q3OF25GDWFYH0JPT", "name": "Release", "resource": "ITEM"}]
+        return self._list(call, rows, dict)
+
+    def _events(self, call: Call, _user: User) -> Reply:
+        """List events, the newest first: whoever wants them in order sorts them."""
+        rows = _newest(_find(call, "integration", self.integrations).events)
+        by = {"resourcesReconciled": _flag(lambda one: one.reconciled)}
+        return self._list(call, rows, OutboundEvent.as_json, by=by, also=("order",))
+
+    def _event(self, call: Call) -> OutboundEvent:
+        owner = _find(call, "integration", self.integrations)
+        return _find(call, "event", {one.guid: one for one in owner.events})
+
+    def _one_event(self, call: Call, _user: User) -> Reply:
+        return Reply.json(self._event(call).as_json())
+
+    def _settle_event(self, call: Call, _user: User) -> Reply:
+        event = self._event(call)
+        event.settle(done=_object(call).get("resourcesReconciled") is True, at=self._past(0))
+        return Reply.json(event.as_json())
+
+    def _resources(self, call: Call, _user: User) -> Reply:
+        event, kind = self._event(call), call.vars["kind"]
+        if kind not in _RESOURCE_KINDS:
+            raise _refusal(404, 404, "There is nothing here.")
+        rows = [one for one in event.resources if one.kind == kind]
+        by = {
+            "reconciled": _flag(lambda one: one.reconciled),
+            **_span("reconciledDateTime", lambda one: one.reconciled_at, inclusive=True),
+        }
+        return self._list(call, rows, OutboundResource.as_json, by=by)
+
+    def _resource_of(self, call: Call) -> OutboundResource:
+        event = self._event(call)
+        kind = call.vars["kind"]
+        return _find(call, "resource", {one.guid: one for one in event.resources if one.kind == kind})
+
+    def _resource(self, call: Call, _user: User) -> Reply:
+        return Reply.json(self._resource_of(call).as_json())
+
+    def _settle_resource(self, call: Call, _user: User) -> Reply:
+        resource = self._resource_of(call)
+        resource.reconciled = _object(call).get("reconciled") is True
+        resource.reconciled_at = self._past(0) if resource.reconciled else None
+        self._event(call).note()
+        return Reply.json(resource.as_json())
+
+    def _queues(self, call: Call, _user: User) -> Reply:
+        by = {"name": _text(lambda one: one.name), "enabled": _flag(lambda one: one.enabled)}
+        return self._list(call, list(self.queues.values()), EventIntegration.as_queue_json, by=by)
+
+    def _queue_events(self, call: Call, _user: User) -> Reply:
+        rows = _newest(_find(call, "queue", self.queues).events)
+        by = {
+            "itemsReconciled": _flag(lambda one: one.reconciled),
+            **_span("creationDateTime", lambda one: one.created, inclusive=True),
+        }
+        return self._list(call, rows, OutboundEvent.as_queue_json, by=by)
+
+    def _queued(self, call: Call) -> OutboundEvent:
+        owner = _find(call, "queue", self.queues)
+        return _find(call, "event", {one.guid: one for one in owner.events})
+
+    def _queue_event(self, call: Call, _user: User) -> Reply:
+        return Reply.json(self._queued(call).as_queue_json())
+
+    def _settle_queue_event(self, call: Call, _user: User) -> Reply:
+        event = self._queued(call)
+        event.settle(done=_object(call).get("itemsReconciled") is True, at=self._past(0))
+        return Reply.json(event.as_queue_json())
+
+    def _queue_items(self, call: Call, _user: User) -> Reply:
+        by = {"reconciled": _flag(lambda one: one.reconciled)}
+        return self._list(call, self._queued(call).resources, OutboundResource.as_queue_json, by=by)
+
+    def _queue_item_guids(self, call: Call, _user: User) -> Reply:
+        """Give bare guids, all at once; without a word about it only those that are not reconciled."""
+        wanted = call.query.get("reconciled", "false").lower()
+        rows = [one.about for one in self._queued(call).resources if wanted in ("any", str(one.reconciled).lower())]
+        return Reply.json({"count": len(rows), "results": rows})
+
     def _content(self, call: Call, file: StoredFile) -> Reply:
         """Answer with the bytes of a file, with as many proofs as are switched on."""
         if file.storage != "FILE" or file.content is None:
@@ -1260,6 +1442,11 @@ def _text(read: Callable[[Any], str]) -> Match:
     return fits
 
 
+def _flag(read: Callable[[Any], bool]) -> Match:
+    """Match true, false, or any."""
+    return lambda row, wanted: wanted.lower() in ("any", str(read(row)).lower())
+
+
 def _state(read: Callable[[Any], str]) -> Match:
     """Match a word of an enumeration in any spelling."""
 
@@ -1320,8 +1507,8 @@ def _with(
 
 
 def _is_login(call: Call) -> bool:
-    """Tell the one request that is not metered."""
-    return call.seen.method == "POST" and call.seen.path == "/v1/login"
+    """Tell the requests that are not metered."""
+    return call.seen.method == "POST" and call.seen.path in ("/v1/login", "/oauth2/token")
 
 
 def _accepts_gzip(call: Call) -> bool:

@@ -6,8 +6,6 @@ Pure: it says what to send to the token endpoint and reads what came back.
 
 from __future__ import annotations
 
-import math
-import re
 from typing import Any
 
 import attrs
@@ -16,14 +14,13 @@ from arena_async.errors import (
     ApiError,
     AuthenticationError,
     ConfigurationError,
-    DecodeError,
     ServerError,
     ThrottledError,
 )
 from arena_async.providers.centrepoint.dialect import retry_after, server_text
 from arena_async.wire.contracts import Credential
-from arena_async.wire.decoding import parse_json
 from arena_async.wire.messages import Request, Response, Secret, show_url
+from arena_async.wire.tokens import is_unknown_client, is_wrong_scope, read_token
 
 __all__ = [
     "ANALYTICS",
@@ -46,13 +43,8 @@ DATA_RETRIEVAL = "DataRetrieval"
 
 SCOPES = (CENTREPOINT, DATA_ACCESS, ANALYTICS, DATA_RETRIEVAL)
 
-#: Seconds a token is taken to live when the answer does not say, and the most and least that is believed. The least
-#: keeps an answer of a few seconds from costing one token per request; a token that dies sooner earns a 401, and
-#: that is answered by one new token.
-_LIFETIME, _SHORTEST, _LONGEST = 600.0, 120.0, 86_400.0
-
-#: A bearer token as a header can carry it. A JWT is far below the upper bound.
-_TOKEN = re.compile(r"[\x21-\x7e]{1,8000}\Z")
+#: Seconds a token is taken to live when the answer does not say.
+_LIFETIME = 600.0
 
 
 def _text_of_client(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
@@ -135,51 +127,13 @@ class CentrePointAuth:
         """
         if response.status != 200:
             raise _refusal(response)
-        payload = parse_json(response.body, request=response.request)
-        if not isinstance(payload, dict):
-            raise _unusable(response, f"$: a JSON object was expected, got {type(payload).__name__}")
-        kind = payload.get("token_type", "Bearer")
-        if not isinstance(kind, str) or kind.lower() != "bearer":
-            raise _unusable(response, "$.token_type: is not Bearer")
-        token = payload.get("access_token")
-        if not isinstance(token, str) or not _TOKEN.match(token):
-            raise _unusable(response, "$.access_token: is no text that a header can carry")
-        return Credential(
-            headers=(("Authorization", Secret(f"Bearer {token}")),),
-            lifetime=_lifetime(payload.get("expires_in"), response),
-        )
+        advice = "Check that CENTREPOINT_AUTH_URL is the token endpoint."
+        return read_token(response, lifetime=_LIFETIME, advice=advice)
 
     def logout(self, credential: Credential) -> Request | None:
         """Give None: a token cannot be given back, it ends by itself."""
         del credential
         return None
-
-
-def _lifetime(value: object, response: Response) -> float:
-    """Read ``expires_in`` in seconds: numbers and numeric text, a default for nothing, bounds for the absurd."""
-    if value is None:
-        return _LIFETIME
-    number = math.nan
-    if isinstance(value, str | int | float) and not isinstance(value, bool):
-        try:
-            number = float(value)
-        except (ValueError, OverflowError):
-            number = math.nan
-    if math.isnan(number):
-        raise _unusable(response, "$.expires_in: is no number of seconds")
-    if number <= 0:
-        return _LIFETIME
-    return min(max(number, _SHORTEST), _LONGEST)
-
-
-def _unusable(response: Response, problem: str) -> DecodeError:
-    """Make the error for an answer that says 200 and holds no usable token; nothing of the token is shown."""
-    return DecodeError(
-        f"{response.request}: the answer holds no usable bearer token ({problem}). "
-        "Check that CENTREPOINT_AUTH_URL is the token endpoint.",
-        problems=(problem,),
-        request=response.request,
-    )
 
 
 def _refusal(response: Response) -> ApiError:
@@ -207,9 +161,8 @@ def _refusal(response: Response) -> ApiError:
 
 def _advice(response: Response) -> str:
     """Say what a refused login means, by the error name that OAuth 2 gives."""
-    body = response.body
-    if b"invalid_scope" in body or b"unauthorized_client" in body:
+    if is_wrong_scope(response):
         return "This client is not allowed that scope; ask ActiGraph to add it to the contract."
-    if b"invalid_client" in body:
+    if is_unknown_client(response):
         return "The client id or the client secret is wrong; check CENTREPOINT_CLIENT_ID and CENTREPOINT_CLIENT_SECRET."
     return "No token was given; check the credentials and the address of the token endpoint."

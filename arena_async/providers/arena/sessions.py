@@ -1,0 +1,300 @@
+"""
+One session for all processes of a user, found through a file that only the user may read.
+
+::
+
+    take ──▶ a session is there, and it is not the one that was rejected ──▶ use it
+      │
+      ├────▶ somebody is logging in ──▶ look again in a moment
+      └────▶ nobody is ──▶ write down that we are ──▶ log in ──▶ put it there, or give up
+
+Nobody logs out of a session that is shared: others may be using it, and the next process begins with it. It ends by
+itself after 90 minutes in which nobody used it.
+
+The file holds session ids, never a password, and whom they belong to only as a digest. Whoever reads it can act as the
+user until the session ends: that is why it is refused in a folder that others may look into.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import secrets
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import attrs
+
+from arena_async.errors import AccountLockedError, ApiError, AuthenticationError, DecodeError, SessionDisplacedError
+from arena_async.net.login import TAKE_BACK_SECONDS, check_credential
+from arena_async.net.sharing import Shared, Turn, Wait
+from arena_async.transfer.storage import PrivateFile
+from arena_async.transfer.threads import Threads
+from arena_async.wire.contracts import Credential
+from arena_async.wire.messages import Secret
+
+__all__ = ["SessionStore", "SharedSessions"]
+
+T = TypeVar("T")
+
+_VERSION: Final = 1
+#: Seconds after which somebody who said that he is logging in is not waited for any more.
+_CLAIM_SECONDS: Final = 180.0
+#: Seconds between two looks at somebody else's login.
+_LOOK_EVERY: Final = 0.1
+#: Seconds by which the use of a session may be noted late.
+_NOTED_LATE: Final = 600.0
+#: Seconds after which a session of somebody who never came back is dropped from the file.
+_FORGOTTEN: Final = 86_400.0
+
+_KINDS: Final[Mapping[str, type[AuthenticationError]]] = {
+    kind.__name__: kind for kind in (AuthenticationError, AccountLockedError, SessionDisplacedError)
+}
+
+
+def _at_home(path: str | os.PathLike[str]) -> Path:
+    return Path(path).expanduser()
+
+
+@attrs.frozen
+class SessionStore:
+    """
+    A file through which several processes of one user share a session, instead of ending each other's.
+
+    It belongs to one machine. Give it a folder of its own, such as ``~/.config/arena-async/sessions.json``: the folder
+    is made for you alone, and one that others may look into is refused.
+
+    Args:
+        path: Where the file lies; ``~`` is your home.
+    """
+
+    path: Path = attrs.field(converter=_at_home)
+
+    def of(self, identity: str, *, now: Callable[[], datetime]) -> SharedSessions:
+        """Give the sessions of one user at one service; ``now`` gives the present time (aware)."""
+        return SharedSessions(PrivateFile(self.path), identity, now=now)
+
+
+@attrs.frozen(kw_only=True)
+class _Record:
+    """
+    What the file says about one user. Times are seconds since 1970.
+
+    Args:
+        session: What a login gave, when, and when it was last known to be used; or None.
+        claim: Who is logging in, and since when; or None.
+        refused: Whose login was refused, and how; or None.
+        take_backs: When a session was taken back from somebody who had ended it.
+    """
+
+    session: Mapping[str, Any] | None = None
+    claim: Mapping[str, Any] | None = None
+    refused: Mapping[str, Any] | None = None
+    take_backs: tuple[float, ...] = ()
+
+    def credential(self) -> Credential | None:
+        """Give the stored credential, or None where there is none that can be used."""
+        if self.session is None:
+            return None
+        try:
+            found = Credential(
+                headers=tuple((str(name), Secret(str(value))) for name, value in self.session["headers"]),
+                idle_lifetime=float(self.session["idle"]),
+                workspace=str(self.session["workspace"]),
+                request_limit=self.session["limit"],
+            )
+            return check_credential(found, request="the session store")
+        except (KeyError, TypeError, ValueError, DecodeError):
+            return None
+
+
+class SharedSessions:
+    """
+    The session of one user, as the processes that share a file see it.
+
+    Args:
+        file: The file.
+        identity: Whose session it is: service, user, workspace. It is stored as a digest only.
+        now: Gives the present time (aware); processes have no other clock in common.
+    """
+
+    def __init__(self, file: PrivateFile, identity: str, *, now: Callable[[], datetime]) -> None:
+        self._file = file
+        self._user = hashlib.sha256(identity.encode()).hexdigest()
+        self._now = now
+        self._me = secrets.token_hex(8)
+        self._awaited = ""
+        self._threads = Threads(1, name="arena_async-sessions")
+
+    async def take(self, *, rejected: Credential | None) -> Shared | Turn | Wait:
+        """Take what is there; see :class:`~arena_async.net.sharing.CredentialStore`."""
+        found = await self._change(lambda record: self._take(record, rejected))
+        if isinstance(found, ApiError):
+            raise found
+        return found
+
+    async def put(self, credential: Credential, *, take_back: bool) -> None:
+        """Give what a login brought to everybody."""
+
+        def make(record: _Record) -> tuple[_Record | None, None]:
+            now = self._seconds()
+            session = {
+                "headers": [[name, value.reveal()] for name, value in credential.headers],
+                "workspace": credential.workspace,
+                "limit": credential.request_limit,
+                "idle": credential.idle_lifetime,
+                "since": now,
+                "used": now,
+            }
+            mine = (now,) if take_back else ()
+            return _Record(session=session, take_backs=(*self._lately(record), *mine)), None
+
+        await self._change(make)
+
+    async def give_up(self, error: Exception | None) -> None:
+        """Let the next one try, or tell those who wait that they would get the same refusal."""
+
+        def make(record: _Record) -> tuple[_Record | None, None]:
+            if record.claim is None or record.claim.get("by") != self._me:
+                return None, None
+            refused = _dump_error(error, by=self._me) if isinstance(error, ApiError) else None
+            return attrs.evolve(record, claim=None, refused=refused), None
+
+        await self._change(make)
+
+    async def note_use(self, credential: Credential) -> None:
+        """Note that a session is in use now, if it is still the one that everybody has."""
+
+        def make(record: _Record) -> tuple[_Record | None, None]:
+            stored = record.credential()
+            if stored is None or record.session is None or not _same(stored, credential):
+                return None, None
+            return attrs.evolve(record, session={**record.session, "used": self._seconds()}), None
+
+        await self._change(make)
+
+    async def aclose(self) -> None:
+        """End the thread. What is stored stays."""
+        await self._threads.aclose()
+
+    def _take(
+        self, record: _Record, rejected: Credential | None
+    ) -> tuple[_Record | None, Shared | Turn | Wait | ApiError]:
+        """Decide what to do with what is there."""
+        now = self._seconds()
+        credential = record.credential()
+        if record.session is not None and credential is not None and not _same(credential, rejected):
+            age, rest = (max(0.0, now - _number(record.session.get(name))) for name in ("since", "used"))
+            if credential.idle_lifetime is None or rest < credential.idle_lifetime + _NOTED_LATE:
+                return None, Shared(credential=credential, age=age, rest=rest)
+        if record.refused is not None and record.refused.get("by") == self._awaited:
+            self._awaited = ""
+            return None, _load_error(record.refused)
+        if record.claim is not None and self._is_waited_for(record.claim, now):
+            self._awaited = str(record.claim.get("by"))
+            return None, Wait(seconds=_LOOK_EVERY)
+        lately = self._lately(record)
+        claim = {"by": self._me, "pid": os.getpid(), "host": platform.node(), "at": now}
+        return _Record(session=record.session, claim=claim, take_backs=lately), Turn(take_backs=len(lately))
+
+    def _is_waited_for(self, claim: Mapping[str, Any], now: float) -> bool:
+        """Say whether somebody who is logging in may still come to an end with it."""
+        if claim.get("by") == self._me or not 0 <= now - _number(claim.get("at")) < _CLAIM_SECONDS:
+            return False
+        return claim.get("host") != platform.node() or _is_alive(claim.get("pid"))
+
+    def _lately(self, record: _Record) -> tuple[float, ...]:
+        """Give the take-backs that still count."""
+        return tuple(at for at in record.take_backs if 0 <= self._seconds() - at < TAKE_BACK_SECONDS)
+
+    def _seconds(self) -> float:
+        return self._now().timestamp()
+
+    async def _change(self, make: Callable[[_Record], tuple[_Record | None, T]]) -> T:
+        """Change what the file says about this user, in one undivided step."""
+
+        def change(content: bytes | None) -> tuple[bytes | None, T]:
+            users = _load(content)
+            record, result = make(users.get(self._user, _Record()))
+            if record is None:
+                return None, result
+            now = self._seconds()
+            kept = {user: old for user, old in users.items() if not _is_forgotten(old, now)}
+            return _dump({**kept, self._user: record}), result
+
+        return await self._threads.run(self._file.change, change)
+
+
+def _same(credential: Credential, other: Credential | None) -> bool:
+    return other is not None and credential.headers == other.headers
+
+
+def _number(value: object) -> float:
+    return float(value) if isinstance(value, int | float) else 0.0
+
+
+def _is_alive(pid: object) -> bool:
+    """Say whether a process of this machine runs; where that cannot be told, it may."""
+    if os.name != "posix" or not isinstance(pid, int) or pid <= 0:
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _is_forgotten(record: _Record, now: float) -> bool:
+    """Say whether nobody has come back for a long time."""
+    moments = [(record.session or {}).get("used"), (record.claim or {}).get("at")]
+    return all(now - _number(moment) > _FORGOTTEN for moment in moments)
+
+
+def _load(content: bytes | None) -> dict[str, _Record]:
+    """Read the file; one that is damaged, or of a newer version, says nothing."""
+    try:
+        data = json.loads(content or b"{}")
+        if data.get("arena_async_sessions") != _VERSION:
+            return {}
+        return {str(user): _load_record(entry) for user, entry in data["users"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return {}
+
+
+def _load_record(entry: Mapping[str, Any]) -> _Record:
+    parts = {name: entry[name] for name in ("session", "claim", "refused") if isinstance(entry.get(name), dict)}
+    moments = entry.get("take_backs")
+    return _Record(**parts, take_backs=tuple(map(_number, moments)) if isinstance(moments, list) else ())
+
+
+def _dump(users: Mapping[str, _Record]) -> bytes:
+    rows = {user: attrs.asdict(record) for user, record in users.items()}
+    return json.dumps({"arena_async_sessions": _VERSION, "users": rows}, indent=1).encode()
+
+
+def _dump_error(error: ApiError, *, by: str) -> dict[str, Any]:
+    retry_at = getattr(error, "retry_at", None)
+    return {
+        "by": by,
+        "kind": type(error).__name__,
+        "message": str(error),
+        "status": error.status,
+        "code": error.code,
+        "retry_at": retry_at.isoformat() if isinstance(retry_at, datetime) else None,
+    }
+
+
+def _load_error(refused: Mapping[str, Any]) -> ApiError:
+    """Make the error that another process got, which was logging in for this one too."""
+    kind = _KINDS.get(str(refused.get("kind")), AuthenticationError)
+    fields: dict[str, Any] = {name: refused.get(name) for name in ("status", "code")}
+    if kind is AccountLockedError and isinstance(refused.get("retry_at"), str):
+        fields["retry_at"] = datetime.fromisoformat(refused["retry_at"])
+    message = f"{refused.get('message')} (It was the login of another process of this user, which was waited for.)"
+    return kind(message, **fields)
