@@ -1,0 +1,327 @@
+"""A whole study as a set: what changed, how that is listed for the fewest requests, and what lacks data."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from arena_async import Action, Mirror
+from arena_async.errors import ConfigurationError, NotFoundError
+from arena_async.providers.centrepoint import CentrePointClient
+from arena_async.providers.centrepoint.files import DatasetQuery
+from arena_async.providers.centrepoint.models import DatasetSubject, ProgramExecution
+from arena_async.providers.centrepoint.study_files import Changes, Choice, choose, pages_of
+from arena_async.simulator import faults
+from arena_async.testing import CentrePointSimulator
+from arena_async.wire.contracts import FileSet
+
+FILES = "GET /dataaccess/*/datasetfiles"
+SUBJECTS = "GET /dataaccess/*/subjects"
+SINCE = datetime(2024, 3, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+async def simulator() -> AsyncIterator[CentrePointSimulator]:
+    """Give a running service of 60 subjects x 2 programs x 4 data sets = 480 files, five pages."""
+    async with CentrePointSimulator(subjects=60, data_sets=4, file_size=300, rate_limit=None) as running:
+        yield running
+
+
+@pytest.fixture
+async def client(simulator: CentrePointSimulator) -> AsyncIterator[CentrePointClient]:
+    """Give a client of it."""
+    async with simulator.client() as made:
+        yield made
+
+
+def is_whole(simulator: CentrePointSimulator, folder: Path) -> bool:
+    """Say whether the folder holds exactly the files of the service."""
+    found = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.glob("centrepoint/**/*.gz")}
+    return found == {key.path: simulator.content(key) for key in simulator.files}
+
+
+# The choice
+
+
+@pytest.mark.parametrize(
+    ("changed", "pages", "least", "choice"),
+    [
+        (0, None, 1, Choice.NOTHING),
+        (0, 24, 4, Choice.NOTHING),
+        (1, None, 1, Choice.SUBJECTS),
+        (2, None, 1, Choice.LOOK),
+        (3, None, 4, Choice.SUBJECTS),
+        (4, None, 4, Choice.LOOK),
+        (23, 24, 4, Choice.SUBJECTS),
+        (24, 24, 4, Choice.WHOLE),
+        (25, 24, 4, Choice.WHOLE),
+        (1, 1, 1, Choice.WHOLE),
+        (1, 0, 0, Choice.WHOLE),
+    ],
+)
+def test_what_costs_less_is_chosen(changed: int, pages: int | None, least: int, choice: Choice) -> None:
+    """One request for each subject against one for each page; at the same price everything is listed."""
+    assert choose(changed=changed, pages=pages, least_pages=least) is choice
+
+
+@given(changed=st.integers(0, 500), files=st.integers(0, 50_000), known=st.booleans())
+def test_the_choice_is_never_dearer_than_the_whole_list_by_more_than_a_look(
+    changed: int, files: int, known: bool
+) -> None:
+    """Whatever is known beforehand: at most one page more than the cheaper of the two ways."""
+    pages = pages_of(files)
+    first = choose(changed=changed, pages=pages if known else None, least_pages=1)
+    cost = 0
+    if first is Choice.LOOK:
+        cost, first = 1, choose(changed=changed, pages=pages - 1, least_pages=0)
+        cost += pages - 1 if first is Choice.WHOLE else changed
+    else:
+        cost = {Choice.NOTHING: 0, Choice.SUBJECTS: changed, Choice.WHOLE: pages}[first]
+    assert cost <= min(changed, pages) + (0 if known else 1)
+
+
+def subject(number: int, **ran: datetime | None) -> DatasetSubject:
+    """Give a subject and when each of its programs last ran."""
+    executions = tuple(
+        ProgramExecution(study_program_id=name, last_successful_program_execution=when) for name, when in ran.items()
+    )
+    return DatasetSubject(study_id=234, subject_id=number, study_program_executions=executions)
+
+
+def test_changes_are_the_programs_that_ran_since() -> None:
+    """One program is asked for alone, several with their subject; what never ran is no change."""
+    before, after = SINCE - timedelta(seconds=1), SINCE + timedelta(seconds=1)
+    changes = Changes(SINCE)
+    for row in (
+        subject(1, P=before, Q=before),
+        subject(2, P=after, Q=before),
+        subject(3, P=after, Q=after),
+        subject(4, P=None, Q=None),
+        subject(5, P=SINCE),
+        subject(6, P=after.replace(tzinfo=None)),
+    ):
+        changes.take(row)
+
+    assert changes.executed == 8
+    assert changes.queries(234) == [
+        DatasetQuery(study=234, subject=2, program="P"),
+        DatasetQuery(study=234, subject=3),
+        DatasetQuery(study=234, subject=6, program="P"),
+    ]
+    assert changes.choice(100) is Choice.WHOLE
+    assert changes.choice(400) is Choice.SUBJECTS
+    assert changes.choice(400, here=1) is Choice.WHOLE
+
+
+def test_a_study_of_which_nothing_is_known_to_have_run_is_listed_whole() -> None:
+    """The list of subjects says nothing then, so that it cannot say that nothing changed."""
+    assert Changes(SINCE).choice(None) is Choice.WHOLE
+    never = Changes(SINCE)
+    never.take(subject(1, P=None))
+    assert never.choice(2400) is Choice.WHOLE
+
+
+# The set
+
+
+async def test_a_study_is_a_set_of_files(client: CentrePointClient, simulator: CentrePointSimulator) -> None:
+    """Of the same keys as its dataset files, under a name of its own."""
+    files: FileSet = client.study_files(234)
+    assert (files.scope, files.narrowed, repr(files)) == (
+        "centrepoint/study-234",
+        False,
+        "<StudyFileSet centrepoint/study-234>",
+    )
+    assert {file.key async for file in files} == {file.key async for file in client.datasets.files(234)}
+    assert files.since(None) is files
+    changed = files.since(SINCE)
+    assert (changed.scope, changed.narrowed) == (files.scope, True)
+    assert changed.since(SINCE) is not changed
+    assert changed.since(None).narrowed is False
+    assert (files.price().listing, files.price().exact) == (5, True)
+    assert (changed.price().listing, changed.price().exact) == (1, False)
+    with pytest.raises(ConfigurationError):
+        client.study_files("A")
+
+
+async def test_what_did_not_run_costs_one_request(client: CentrePointClient, simulator: CentrePointSimulator) -> None:
+    """The list of subjects, for up to a hundred of them."""
+    assert [file async for file in client.study_files(234).since(SINCE)] == []
+    assert [seen.path for seen in simulator.seen(listener="api")] == ["/dataaccess/v3/studies/234/subjects"]
+
+
+async def test_a_few_subjects_are_listed_alone(client: CentrePointClient, simulator: CentrePointSimulator) -> None:
+    """By subject and program; what else the subject has is not listed."""
+    one, other = simulator.files[0], simulator.files[100]
+    simulator.change_file(one)
+    simulator.change_file(other)
+    files = client.study_files(234)
+    async for _ in files:
+        pass
+    simulator.clear()
+
+    changed = [file async for file in files.since(SINCE)]
+
+    assert {(file.fields["subject"], file.fields["program"]) for file in changed} == {
+        (str(one.subject), one.program),
+        (str(other.subject), other.program),
+    }
+    assert len(changed) == 8
+    queries = [{n: v for n, v in seen.query.items() if n not in ("limit", "offset")} for seen in simulator.seen(FILES)]
+    assert queries == [
+        {"subjectId": str(one.subject), "studyProgramId": one.program},
+        {"subjectId": str(other.subject), "studyProgramId": other.program},
+    ]
+    assert len(simulator.seen(SUBJECTS)) == 1
+
+
+async def test_a_first_look_tells_how_long_the_list_is(
+    client: CentrePointClient, simulator: CentrePointSimulator
+) -> None:
+    """Three subjects against the four pages that are left: by subject. Five: the rest of the list, no page twice."""
+    for key in simulator.files[:24:8]:
+        simulator.change_file(key)
+    changed = {file.fields["subject"] async for file in client.study_files(234).since(SINCE)}
+    assert changed == {"10821", "10822", "10823"}
+    assert [seen.query.get("subjectId") for seen in simulator.seen(FILES)] == [None, "10821", "10822", "10823"]
+
+    simulator.clear()
+    for key in simulator.files[24:40:8]:
+        simulator.change_file(key)
+    assert len([file async for file in client.study_files(234).since(SINCE)]) == 480
+    assert sorted(int(seen.query["offset"]) for seen in simulator.seen(FILES)) == [0, 100, 200, 300, 400]
+    assert {seen.query.get("subjectId") for seen in simulator.seen(FILES)} == {None}
+
+
+async def test_links_of_changed_files_are_renewed_by_their_own_page(
+    client: CentrePointClient, simulator: CentrePointSimulator
+) -> None:
+    """Which is the list of their subject, and not of the study."""
+    simulator.change_file(simulator.files[0])
+    changed = client.study_files(234).since(SINCE)
+    (first, *_) = [file async for file in changed]
+    simulator.expire_links()
+    with pytest.raises(Exception, match="refuses"):
+        await changed.open(first)
+    simulator.clear()
+    (fresh,) = await changed.find([first.key])
+    await (await changed.open(fresh)).stream.aclose()
+    assert [seen.query.get("subjectId") for seen in simulator.seen(FILES)] == ["10821"]
+
+
+async def test_a_study_that_is_not_there_is_an_error(client: CentrePointClient) -> None:
+    """Whole or since a time."""
+    for files in (client.study_files(99), client.study_files(99).since(SINCE)):
+        with pytest.raises(NotFoundError):
+            [file async for file in files]
+
+
+# With a mirror
+
+
+async def test_last_nights_changes_come_for_a_few_requests(
+    client: CentrePointClient, simulator: CentrePointSimulator, tmp_path: Path
+) -> None:
+    """Each night one program runs for another subject; what a run brought is not listed again for ever."""
+    async with Mirror(tmp_path) as mirror:
+        first = await mirror.sync(client.study_files(234))
+        assert (first.counts[Action.FETCH], first.requests) == (480, 5)
+        for night, key in enumerate(simulator.files[8:40:8], 1):
+            for _ in range(night):
+                simulator.change_file(key)
+            simulator.clear()
+            report = await mirror.sync(client.study_files(234))
+            assert report.counts[Action.REFRESH] == 1
+            asked = simulator.seen(listener="api")
+            assert report.requests == len(asked)
+            if night > 1:
+                # The night before lies within the overlap, this one after it.
+                assert len(asked) <= 1 + 1 + 2
+        simulator.clear()
+        last = await mirror.sync(client.study_files(234))
+        assert last.counts[Action.REFRESH] == last.counts[Action.FETCH] == 0
+        assert len(simulator.seen(listener="api")) <= 3
+    assert is_whole(simulator, tmp_path)
+
+
+async def test_a_run_since_a_time_tells_nothing_about_what_is_gone(
+    client: CentrePointClient, simulator: CentrePointSimulator, tmp_path: Path
+) -> None:
+    """It did not look; a run that lists everything does, and may prune."""
+    async with Mirror(tmp_path) as mirror:
+        await mirror.sync(client.study_files(234))
+        for key in simulator.files:
+            simulator.change_file(key, rename=False)
+        await mirror.sync(client.study_files(234))
+        removed = simulator.files[-1]
+        simulator.remove_file(removed)
+        simulator.change_file(simulator.files[0])
+        since = await mirror.sync(client.study_files(234))
+        assert since.counts[Action.GONE] == 0
+        whole = await mirror.sync(client.study_files(234), prune=True)
+        assert whole.counts[Action.PRUNE] == 1
+    assert not (tmp_path / removed.path).exists()
+
+
+async def test_a_file_that_was_damaged_here_comes_again(
+    client: CentrePointClient, simulator: CentrePointSimulator, tmp_path: Path
+) -> None:
+    """A watermark is of no use then, so that everything is listed."""
+    async with Mirror(tmp_path) as mirror:
+        await mirror.sync(client.study_files(234))
+        (tmp_path / simulator.files[3].path).unlink()
+        report = await mirror.sync(client.study_files(234))
+        assert (report.counts[Action.FETCH], report.counts[Action.KEEP]) == (1, 479)
+
+
+# What lacks data
+
+
+async def test_what_is_stale_is_told_for_a_sync(
+    client: CentrePointClient, simulator: CentrePointSimulator, tmp_path: Path
+) -> None:
+    """Once for each set; after a run that began at a watermark it costs nothing more."""
+    async with Mirror(tmp_path) as mirror:
+        files = client.study_files(234)
+        await mirror.sync(files)
+        assert await files.remarks() == []
+        assert len(simulator.seen(SUBJECTS)) == 1
+        for number in range(10821, 10828):
+            simulator.upload_raw(number)
+        assert await files.stale() == []
+        again = client.study_files(234)
+        await mirror.sync(again)
+        simulator.clear()
+
+        (remark,) = await again.remarks()
+
+        assert len(await again.stale()) == len(remark.rows) == 14
+        assert simulator.log == []
+    assert remark.kind == "stale"
+    assert "study 234" in remark.text
+    assert "7 subjects (10821, 10822, 10823, 10824, 10825, ...)" in remark.text
+    assert "Ask ActiGraph" in remark.text
+
+
+async def test_a_file_is_as_new_as_the_run_that_made_it(
+    client: CentrePointClient, simulator: CentrePointSimulator
+) -> None:
+    """The time of the run is what the next one is compared with; the change mark stays the file's own."""
+    study = await anext(aiter(client.study_files(234)))
+    plain = await anext(aiter(client.datasets.files(234)))
+    assert study.changed_at == datetime(2024, 2, 29, 10, 5, 8, 96216, UTC)
+    assert plain.changed_at is not None
+    assert plain.changed_at > study.changed_at
+    assert study.change == plain.change
+
+    row = simulator._show_file(simulator.files[0]) | {"lastSuccessfulProgramExecutionTimeStamp": "0001-01-01T00:00:00Z"}
+    page = {"items": [row], "links": {}, "totalCount": 1, "limit": 100, "offset": 0}
+    simulator.inject(faults.status(200, body=json.dumps(page)), on=FILES)
+    never = await anext(aiter(client.study_files(234)))
+    assert never.changed_at == plain.changed_at
