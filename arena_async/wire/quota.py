@@ -325,7 +325,8 @@ class SlidingWindow:
         """Book one request; see :meth:`Gate.reserve`. It never raises."""
         if self._closed_until is not None and now.ticks < self._closed_until:
             return Hold(self._closed_until - now.ticks, told=True)
-        while self._sent and self._sent[0] <= now.ticks - self._seconds:
+        # Written like the Hold below: whoever waits for just that long must find room then, however sums are rounded.
+        while self._sent and self._sent[0] + self._seconds <= now.ticks:
             self._sent.popleft()
         if len(self._sent) + len(self._in_flight) < self._limit:
             ticket = Ticket(now.ticks)

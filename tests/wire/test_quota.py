@@ -208,6 +208,20 @@ class TestSlidingWindow:
         fly(gate, now=at(60))
         assert gate.reserve(at(61)) == Hold(9.0)
 
+    def test_whoever_waits_as_long_as_told_finds_room(self) -> None:
+        """QU15: sums of fractions are rounded, and no wait may become so short that the clock does not move."""
+        gate, now = SlidingWindow(limit=7), 0.0
+        for _ in range(500):
+            answer = gate.reserve(at(now))
+            if isinstance(answer, Hold):
+                assert answer.seconds is not None
+                assert now + answer.seconds > now
+                now += answer.seconds
+                continue
+            gate.sent(answer, at(now))
+            gate.settle(answer, None, at(now))
+            now += 0.1
+
     def test_a_request_counts_from_when_it_left(self) -> None:
         """A slow connection moves it later, as the service sees it."""
         gate = SlidingWindow(limit=1)
