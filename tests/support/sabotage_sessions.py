@@ -18,16 +18,19 @@ from arena_async.net import login as logins
 from arena_async.net import session as sessions
 from arena_async.net.login import SharedLogin
 from arena_async.net.session import Session
+from arena_async.options import MIB, PollPolicy
 from arena_async.providers.arena import auth as arena_auth
 from arena_async.providers.arena import dialect as arena_dialect
 from arena_async.providers.arena.auth import PasswordAuth
 from arena_async.providers.arena.dialect import ArenaDialect
 from arena_async.providers.centrepoint import auth as centrepoint_auth
 from arena_async.providers.centrepoint.auth import CentrePointAuth
+from arena_async.transfer import planning
+from arena_async.wire import retrying
 from arena_async.wire.contracts import Credential
 from arena_async.wire.decoding import parse_json
 from arena_async.wire.messages import Secret
-from arena_async.wire.quota import DailyAllowance, Moment, Quota, Ticket
+from arena_async.wire.quota import DailyAllowance, Hold, Moment, Quota, SlidingWindow, Ticket
 
 # --- logins -----------------------------------------------------------------------------------------------------------
 
@@ -310,3 +313,75 @@ def _(patch: pytest.MonkeyPatch) -> None:
             self.observe(quota, now)
 
     patch.setattr(DailyAllowance, "settle", forgiving)
+
+
+# --- pauses -----------------------------------------------------------------------------------------------------------
+
+
+@protection("a pause is not taken for the used-up day")
+def _(patch: pytest.MonkeyPatch) -> None:
+    def pessimistic(self: ArenaDialect, request: Any, response: Any, refusal: Any) -> Any:
+        return self._exhausted(request, response, refusal, None, "It is a 429.")
+
+    patch.setattr(ArenaDialect, "_too_many", pessimistic)
+
+
+@protection("of a refusal only the beginning is read")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(sessions, "_LARGEST_REFUSAL", 100 * MIB)
+
+
+@protection("the HTTP client sends nothing a second time")
+def _(patch: pytest.MonkeyPatch) -> None:
+    async def passing(request: Any, handler: Any) -> Any:
+        return await handler(request)
+
+    patch.setattr(sessions, "_never_twice", passing)
+
+
+@protection("content is asked for without a probe")
+def _(patch: pytest.MonkeyPatch) -> None:
+    given = Session.stream
+
+    async def probing(self: Session, request: Any, **kwargs: Any) -> Any:
+        async with await given(self, request, **kwargs):
+            pass
+        return await given(self, request, **kwargs)
+
+    patch.setattr(Session, "stream", probing)
+
+
+@protection("questions come at widening intervals")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(PollPolicy, "pause", lambda self, _, **__: self.every)
+
+
+@protection("the requests for one file are bounded")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(planning, "_MOST_ASKED", 30)
+
+
+@protection("no minute holds more requests than are allowed")
+def _(patch: pytest.MonkeyPatch) -> None:
+    given = SlidingWindow.reserve
+
+    def generous(self: SlidingWindow, now: Moment) -> Any:
+        answer = given(self, now)
+        return Ticket(now.ticks) if isinstance(answer, Hold) else answer
+
+    patch.setattr(SlidingWindow, "reserve", generous)
+
+
+@protection("what the service asks to wait is read whatever its shape")
+def _(patch: pytest.MonkeyPatch) -> None:
+    def plain(text: Any, _: object) -> float | None:
+        values = [text] if isinstance(text, str) else list(text or ())
+        return float(values[0]) if values else None
+
+    patch.setattr(retrying, "read_retry_after", plain)
+    patch.setattr(sessions, "read_retry_after", lambda *_: None)
+
+
+@protection("a service that is away says when to come back")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(sessions, "read_retry_after", lambda *_: None)
