@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import calendar
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Sequence
 from datetime import date, datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import quote
 
 import attrs
@@ -25,14 +25,12 @@ from arena_async.providers.centrepoint.entries import (
     split_key,
     word,
 )
-from arena_async.providers.centrepoint.links import sign
+from arena_async.providers.centrepoint.links import Listed, sign
 from arena_async.providers.centrepoint.models import DayFile
 from arena_async.wire.contracts import RemoteFile
 from arena_async.wire.messages import Request, join_path, printable
 
 __all__ = ["CATEGORIES", "DayQuery", "day_file", "day_file_key", "narrowest", "read_day_file_key"]
-
-T = TypeVar("T")
 
 #: The categories of the vendor's page. All but the first depend on device, firmware, study and contract.
 CATEGORIES = (
@@ -215,8 +213,21 @@ class DayQuery:
             DecodeError: It is no day file, or does not say of which day it is.
             ListingError: It is of another study, subject, category, day or format: what was asked for was overlooked.
         """
+        return self._read(item, [*self._whose, self._when])
+
+    def read_any(self, item: Any) -> DayFile:
+        """
+        Read one row of any day and format.
+
+        Raises:
+            DecodeError: As for :meth:`read`.
+            ListingError: It is of another study, subject or category.
+        """
+        return self._read(item, self._whose)
+
+    def _read(self, item: Any, matches: Sequence[Match]) -> DayFile:
         line = self.request.line
-        row: DayFile = read_rows(DayFile, line, self._matches)(item)
+        row: DayFile = read_rows(DayFile, line, matches)(item)
         if row.day:
             return row
         raise DecodeError(
@@ -227,18 +238,22 @@ class DayQuery:
         )
 
     @property
-    def _matches(self) -> list[Match]:
-        """What every row must show."""
+    def _whose(self) -> list[Match]:
+        """Whose every row must be."""
         return [
             is_same("studyId", self.study, lambda row: row.study_id),
             is_same("subjectId", self.subject, lambda row: row.subject_id),
             is_same("dataCategory", self.category, lambda row: row.data_category),
-            Match(
-                asked=self.scope,
-                holds=lambda row: not row.day or self.holds(row.day, row.file_format),
-                shown=lambda row: f"{row.day} as {_named(row.file_format)}",
-            ),
         ]
+
+    @property
+    def _when(self) -> Match:
+        """Of which day and format every row must be."""
+        return Match(
+            asked=self.scope,
+            holds=lambda row: not row.day or self.holds(row.day, row.file_format),
+            shown=lambda row: f"{row.day} as {_named(row.file_format)}",
+        )
 
     async def settled(self, asking: Asking) -> DayQuery:
         """
@@ -252,19 +267,20 @@ class DayQuery:
             return self
         return attrs.evolve(self, subject=await asking.resolve(self.study, self.subject))
 
-    def pager(self, asking: Asking, make: Callable[[DayFile], T]) -> Pager[T]:
+    def pager(self, asking: Asking, *, any_row: bool = False, start: int = 0) -> Pager[DayFile]:
         """
         Give the list, one page at a time: links begin to end when their page is listed.
 
         Args:
             asking: Asks for it, and for the number of the subject where that is not known.
-            make: What becomes of a row.
+            any_row: Take days and formats that were not asked for too.
+            start: The offset to begin at.
         """
 
-        def question(query: DayQuery) -> Question[T]:
-            return Question(request=query.request, read=lambda item: make(query.read(item)))
+        def question(query: DayQuery) -> Question[DayFile]:
+            return Question(request=query.request, read=query.read_any if any_row else query.read)
 
-        async def settle() -> Question[T]:
+        async def settle() -> Question[DayFile]:
             return question(await self.settled(asking))
 
         return Pager(
@@ -272,6 +288,7 @@ class DayQuery:
             self.request,
             _SHAPE,
             question(self).read,
+            start=start,
             ahead=1,
             settle=settle,
             # Where the name of the category may be a mistake, "not found" stays an error.
@@ -303,7 +320,7 @@ def read_day_file_key(key: str, tenant: str, query: DayQuery) -> tuple[str, str]
     return (day, kind) if query.holds(day, kind) else None
 
 
-def day_file(row: DayFile, *, tenant: str, now: datetime) -> RemoteFile:
+def day_file(row: DayFile, *, tenant: str, now: datetime, listed: Listed | None = None) -> RemoteFile:
     """
     Give the entry of a day file.
 
@@ -311,6 +328,7 @@ def day_file(row: DayFile, *, tenant: str, now: datetime) -> RemoteFile:
         row: The row of the list; it has a day.
         tenant: Whose files these are.
         now: When the row was listed (aware), to judge the end of its link.
+        listed: Where it was listed, or None.
     """
     category = row.data_category.casefold()
     changed = row.modified_date
@@ -331,7 +349,7 @@ def day_file(row: DayFile, *, tenant: str, now: datetime) -> RemoteFile:
             "date": row.day,
             "format": _named(row.file_format),
         },
-        link=sign(row.download_url, announced=row.download_url_expires_on, now=now),
+        link=sign(row.download_url, announced=row.download_url_expires_on, now=now, listed=listed),
     )
 
 

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import (
-    AsyncIterator,
     Awaitable,
     Callable,
     Collection,
-    Hashable,
     Iterable,
     Mapping,
 )
 from contextlib import aclosing
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
@@ -22,14 +19,11 @@ import attrs
 
 from arena_async.errors import ListingError
 from arena_async.net.pager import AHEAD, Pager, Question
-from arena_async.net.session import Session
 from arena_async.providers.centrepoint.asking import Asking
 from arena_async.providers.centrepoint.auth import DATA_ACCESS
 from arena_async.providers.centrepoint.dialect import LARGEST_PAGE, list_shape
 from arena_async.providers.centrepoint.entries import (
     SERVICE,
-    Converted,
-    Entries,
     extension_for,
     join_key,
     named_subject,
@@ -37,13 +31,12 @@ from arena_async.providers.centrepoint.entries import (
     split_key,
     word,
 )
+from arena_async.providers.centrepoint.linked_files import LinkedFileSet
 from arena_async.providers.centrepoint.links import Listed, sign
 from arena_async.providers.centrepoint.models import DatasetFile
-from arena_async.providers.centrepoint.renewing import FreshLinks
-from arena_async.wire.contracts import FileSet, OpenedFile, Price, RemoteFile
+from arena_async.wire.contracts import FileSet, RemoteFile
 from arena_async.wire.decoding import decode
 from arena_async.wire.messages import Request, join_path, printable
-from arena_async.wire.paging import Page
 
 __all__ = ["DatasetFileSet", "DatasetQuery", "file_key", "remote_file"]
 
@@ -266,7 +259,7 @@ def remote_file(row: DatasetFile, *, tenant: str, now: datetime, listed: Listed 
     )
 
 
-class DatasetFileSet:
+class DatasetFileSet(LinkedFileSet[DatasetQuery, DatasetFile]):
     """
     The dataset files of a study, or some of them; made by :meth:`Datasets.files`.
 
@@ -281,6 +274,11 @@ class DatasetFileSet:
         now: Gives the time (aware), to judge how long a link will live; None for the service's own clock.
     """
 
+    _empty = (
+        "Dataset files appear only after ActiGraph has processed the study on request; before that the list is empty, "
+        "which is not an error."
+    )
+
     def __init__(
         self,
         asking: Asking,
@@ -290,65 +288,9 @@ class DatasetFileSet:
         legacy: bool = False,
         now: Callable[[], datetime] | None = None,
     ) -> None:
-        self._asking = asking
-        self._query = query
-        self._tenant = tenant
+        super().__init__(asking, query, tenant=tenant, now=now)
         self._legacy = legacy
-        self._now = now or asking.session.now
-        self._total: int | None = None
         self._spellings: dict[str, str] = {}
-        self._links = FreshLinks(asking.session, self._list_page, self._now)
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.scope}>"
-
-    @property
-    def session(self) -> Session:
-        """What sends the requests."""
-        return self._asking.session
-
-    @property
-    def scope(self) -> str:
-        """The name of the query, without any secret."""
-        return self._query.scope
-
-    @property
-    def narrowed(self) -> bool:
-        """Whether a filter leaves out files that exist."""
-        return self._query.narrowed
-
-    @property
-    def requests_sent(self) -> int:
-        """Metered requests that the session has sent so far."""
-        return self.session.requests_sent
-
-    def __aiter__(self) -> AsyncIterator[RemoteFile]:
-        """
-        List the files, a page of up to 100 at a time.
-
-        Raises:
-            ListingError: The list contradicts itself, or holds what was not asked for.
-            NotFoundError: There is no such study or subject, or this client does not see it.
-            ConfigurationError: The identifier of the subject means more than one.
-        """
-        return Entries(self._pages_of(self._query), self._note)
-
-    async def open(self, file: RemoteFile, *, offset: int = 0, validator: str | None = None) -> OpenedFile:
-        """
-        Ask the file host for the content once, from ``offset`` on if it still matches ``validator``.
-
-        The signed link goes out byte for byte and without any credential of the API. A link that is over, or about to
-        be, is not tried: its page is listed again first, unless another file of that page had it listed already.
-
-        Raises:
-            LinkExpiredError: The link is over, or not known here, and its page does not list the same version any more;
-                :meth:`find` gives a new one.
-            SourceChangedError: The content was replaced; :meth:`find` gives the new entry.
-            PermissionDeniedError: The file host refuses for another reason.
-            ApiError: Another refusal; ``transient`` says whether it may work later.
-            TransportError: No usable answer came.
-        """
-        return await self._links.open(file, offset=offset, validator=validator)
 
     async def find(self, keys: Collection[str]) -> list[RemoteFile]:
         """
@@ -386,14 +328,6 @@ class DatasetFileSet:
         del watermark
         return self
 
-    def price(self) -> Price:
-        """Say what it costs: the pages of the list. Content comes from another host and does not count."""
-        return Price(listing=self._pages(), per_file=0, exact=self._total is not None)
-
-    def _pages(self) -> int:
-        """Give the pages of the list as it was last seen, else the least there can be."""
-        return max(1, math.ceil((self._total or 0) / LARGEST_PAGE))
-
     def _narrowed_to(self, query: DatasetQuery, names: Iterable[_Named]) -> DatasetQuery:
         """Give the narrowest query that still holds all of these."""
         wanted = list(names)
@@ -419,39 +353,14 @@ class DatasetFileSet:
                 found += [file for file in page.items if file.key in named]
         return found
 
-    def _pages_of(self, query: DatasetQuery, *, any_row: bool = False) -> Converted:
-        """List page by page, as entries."""
-        pager = query.pager(self._asking, legacy=self._legacy, any_row=any_row)
-        return Converted(pager.pages(), lambda page: self._entries(page, query, self._links.mint()))
-
-    def _entries(self, page: Page, query: DatasetQuery, mint: int) -> list[RemoteFile]:
-        """Make entries of the rows of a page. Links are of the moment when it came, not when it is read."""
-        came, listed = self._now() - timedelta(seconds=page.waited), Listed(query, page.offset, mint)
-        return [self._entry(row, came, listed) for row in page.items]
+    def _pager(self, query: DatasetQuery, *, any_row: bool, start: int = 0, ahead: int = AHEAD) -> Pager[DatasetFile]:
+        """Give the list of a query."""
+        return query.pager(self._asking, legacy=self._legacy, any_row=any_row, start=start, ahead=ahead)
 
     def _entry(self, row: DatasetFile, came: datetime, listed: Listed) -> RemoteFile:
         """Give the entry of a row."""
         self._spellings[row.data_set_name.casefold()] = row.data_set_name
         return remote_file(row, tenant=self._tenant, now=came, listed=listed)
-
-    async def _list_page(self, query: Hashable, offset: int, mint: int) -> list[RemoteFile]:
-        """List one page again, for the links on it."""
-        if not isinstance(query, DatasetQuery):
-            return []
-        pager = query.pager(self._asking, legacy=self._legacy, any_row=True, start=offset, ahead=1)
-        async with aclosing(pager.pages()) as pages:
-            page = await anext(pages, None)
-        return self._entries(page, query, mint) if page else []
-
-    def _note(self, page: Page) -> None:
-        """Remember how long the list is, and say what an empty one means."""
-        self._total = page.total
-        if page.total == 0:
-            logging.getLogger("arena_async").info(
-                "%s lists no files. Dataset files appear only after ActiGraph has processed the study on request; "
-                "before that the list is empty, which is not an error.",
-                self.scope,
-            )
 
 
 def _covers(query: DatasetQuery, name: _Named) -> bool:

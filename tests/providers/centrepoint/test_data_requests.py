@@ -675,7 +675,7 @@ async def test_a_link_that_was_over_too_early_is_made_anew(
     simulator.inject(faults.drop(after_bytes=300_000), on="GET /dataretrieval-study-*")
     simulator.inject(faults.expire_links(), on="GET /dataretrieval-study-*")
 
-    report = await brought(files, tmp_path)
+    report = await brought(files, tmp_path, workers=1)
 
     report.raise_for_failures()
     seen = simulator.seen("GET /dataretrieval-study-*", listener="files")
