@@ -19,12 +19,14 @@ from typing import Any, Generic, TypeVar
 import attrs
 
 from arena_async.errors import ClosedError, ConfigurationError, DecodeError, NotFoundError, QuotaExhaustedError
-from arena_async.net.session import Session
+from arena_async.net.session import TOO_LARGE, Session
 from arena_async.wire.decoding import parse_json
 from arena_async.wire.messages import Request
 from arena_async.wire.paging import ListShape, Page, PageRequest, Walk
 
 __all__ = ["AHEAD", "Items", "Pager", "Pages", "Question"]
+
+_LOG = logging.getLogger("arena_async")
 
 T = TypeVar("T")
 
@@ -187,6 +189,10 @@ class _Asker(Generic[T]):
         """Make an item of a row."""
         return self._question.read(row)
 
+    def warn(self, what: str) -> None:
+        """Say something about the list that is no error."""
+        _LOG.warning("%s: %s", self._question.request.line, what)
+
     async def first(self, asked: PageRequest) -> Page:
         """Ask for the first page of the pass, once it is known what to ask."""
         if self._settle is not None:
@@ -198,17 +204,17 @@ class _Asker(Generic[T]):
             missing = error
         if self._empty_if is None or not await self._empty_if(missing):
             raise missing
-        logging.getLogger("arena_async").warning(
-            "%s: 404. What it belongs to exists, so that this is taken as an empty list.", self._question.request.line
-        )
+        self.warn("404. What it belongs to exists, so that this is taken as an empty list.")
         return Page(items=(), offset=asked.offset, limit=asked.limit, total=0 if self._shape.total else None)
 
     async def page(self, asked: PageRequest) -> Page:
         """Ask for one page, a second time where what came cannot be read: it may have been cut on the way."""
         try:
             return await self._once(asked)
-        except DecodeError:
-            pass
+        except DecodeError as error:
+            # A page that is too large is as large the second time.
+            if TOO_LARGE in error.problems:
+                raise
         return await self._once(asked)
 
     async def _once(self, asked: PageRequest) -> Page:
@@ -333,6 +339,11 @@ class Pages(Generic[T]):
             step = self._walk.take(page)
             items = tuple(self._asker.read(row) for row in step.rows)
             self._next = step.then
+            if step.missing:
+                self._asker.warn(
+                    f"the service counts {step.missing} rows more than it gave. It may count rows that this user may"
+                    " not see, or rows moved while they were listed; list again where one is missed."
+                )
             self._place.offset = self._walk.asked.offset
             if expected and step.then not in (None, asked, *expected):
                 # Its pages are not where they should be; guessing on would only cost requests.

@@ -63,10 +63,12 @@ from arena_async.wire.ranges import read_content_range, strong_etag
 from arena_async.wire.retrying import AgainAfter, Attempt, LogInAgain, judge, read_http_date, read_retry_after
 from arena_async.wire.urls import UrlPolicy, host_of, origin
 
-__all__ = ["Session"]
+__all__ = ["TOO_LARGE", "Session"]
 
 _LOG = logging.getLogger("arena_async")
 
+#: The problem that a :class:`DecodeError` names where an answer was not read to its end.
+TOO_LARGE = "too large"
 #: Bytes of a page and of a refusal, counted after decoding. A page beyond that is refused, a refusal is cut.
 _LARGEST_PAGE, _LARGEST_REFUSAL = 16 * MIB, 64 * 1024
 #: Redirects of one body, at the most.
@@ -521,7 +523,7 @@ class Session:
         if not whole and response.status < 300:
             raise DecodeError(
                 f"{request.line}: the answer is larger than {largest // MIB} MiB and was refused. Ask for less.",
-                problems=["too large"],
+                problems=[TOO_LARGE],
                 request=request.line,
             )
         _LOG.debug("%s: %d, %d bytes", request.line, response.status, len(body))

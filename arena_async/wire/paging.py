@@ -6,7 +6,8 @@ its :class:`ListShape`:
 
 * Where the printed number is the number of rows in all, the end is judged by the offset alone. A row that is hidden
   leaves a short page, and a short page ends nothing.
-* Where the number may be just the page's, it can prolong a walk and never end it. A page shorter than asked ends it.
+* Where the number may be just the page's, it can prolong a walk and never end it. A page shorter than asked ends it. A
+  number above that of the rows on its page cannot be the page's: what it says is missing at the end is said on.
 """
 
 from __future__ import annotations
@@ -84,10 +85,13 @@ class Step:
     Args:
         rows: The rows of it that are new, in their order.
         then: Which page to ask for next, or None at the end of the listing.
+        missing: At the end, how many rows the service counted and did not give, where its number is not known to be a
+            total: rows that the user may not see, or rows that moved while they were listed.
     """
 
     rows: tuple[Any, ...] = attrs.field(default=(), repr=False)
     then: PageRequest | None = None
+    missing: int = 0
 
 
 class Walk:
@@ -130,6 +134,7 @@ class Walk:
         self._last_items: tuple[Any, ...] = ()
         self._delivered = 0
         self._dropped = 0
+        self._announced = 0
 
     @property
     def asked(self) -> PageRequest:
@@ -166,8 +171,10 @@ class Walk:
             return self._ask_again(f"says it starts at {page.echoed_offset}")
         if self._shape.total:
             self._check_total(page)
+        elif page.total is not None and page.total > len(page.items):
+            self._announced = max(self._announced, page.total)
         if not page.items:
-            return self._take_empty()
+            return self._take_empty(page)
         self._check_repeats(page)
         rows = self._new_rows(page)
         return self._go_on(rows, self._offset_after(page))
@@ -178,10 +185,16 @@ class Walk:
             raise self._error(f"holds {len(page.items)} rows and says that there are {page.total}")
         return Step(rows=self._new_rows(page))
 
-    def _take_empty(self) -> Step:
-        """An empty page ends a list, unless a number that can be trusted says that rows are missing."""
+    def _take_empty(self, page: Page) -> Step:
+        """
+        An empty page ends a list, unless a number that can be trusted says that rows are missing.
+
+        One that cannot be trusted is worth a second look: it may count rows that the user may not see.
+        """
         if self._shape.total and self._total is not None and self._asked.offset < self._total:
             return self._ask_again(f"is empty, of {self._total} rows in all")
+        if not self._shape.total and page.total is not None and page.total > self._asked.offset:
+            return self._end(()) if self._asked_again else self._ask_again("is empty")
         return self._end(())
 
     def _check_total(self, page: Page) -> None:
@@ -267,7 +280,7 @@ class Walk:
                 raise self._error(
                     f"ends the list with {missing} of {self._total} rows missing and {self._dropped} that came twice"
                 )
-        return Step(rows=rows)
+        return Step(rows=rows, missing=max(0, self._announced - self._start - self._delivered))
 
     def _ask_again(self, what: str) -> Step:
         """Ask for the same page a second time, which costs one request and mends what a cache got wrong."""

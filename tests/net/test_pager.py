@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from plain_provider import new_session
 from scripted import RawServer, Reply, Seen, json_reply, reply
+from walking import take
 
 from arena_async.errors import (
-    ArenaAsyncError,
     ConfigurationError,
     DecodeError,
     ListingError,
@@ -20,6 +20,7 @@ from arena_async.errors import (
 )
 from arena_async.net.pager import Pager
 from arena_async.net.session import Session
+from arena_async.options import MIB
 from arena_async.wire.messages import Request
 from arena_async.wire.paging import ListShape
 from arena_async.wire.quota import SlidingWindow
@@ -61,17 +62,6 @@ async def session(server: RawServer) -> AsyncIterator[Session]:
 def pager(session: Session, **how: Any) -> Pager[int]:
     """Build the pager of the tests; an item is the number of its row."""
     return Pager(session, RUNS, SHAPE, lambda row: row["n"], **how)
-
-
-async def take(asked: Pager[int]) -> tuple[list[int], ArenaAsyncError | None]:
-    """Walk to the end or to the error, and give what came before it."""
-    found: list[int] = []
-    try:
-        async for item in asked:
-            found.append(item)  # noqa: PERF401 - what came before the error is wanted
-    except ArenaAsyncError as error:
-        return found, error
-    return found, None
 
 
 async def test_all_rows_come_in_order(server: RawServer, session: Session) -> None:
@@ -180,6 +170,26 @@ async def test_a_page_that_cannot_be_read_twice_is_an_error(server: RawServer, s
     assert found == list(range(10))
     assert len(server.requests) == 3
     assert asked.cursor == 10
+
+
+async def test_a_page_that_is_too_large_is_not_asked_for_again(server: RawServer, session: Session) -> None:
+    """PG17: it is as large the second time."""
+    server.on("GET", "/runs", reply(body=b" " * (17 * MIB)))
+    with pytest.raises(DecodeError, match="16 MiB"):
+        await pager(session).collect()
+    assert len(server.requests) == 1
+
+
+async def test_rows_that_were_counted_and_did_not_come_are_warned_of(
+    server: RawServer, session: Session, caplog: pytest.LogCaptureFixture
+) -> None:
+    """PG06: the number may count rows that this user may not see, so that it is no error."""
+    counted = {"count": 12, "results": [{"guid": "G0", "n": 0}]}
+    server.on("GET", "/runs", json_reply(counted), json_reply({"count": 12, "results": []}))
+    assert await pager(session).collect() == [0]
+    assert len(server.requests) == 3
+    (warned,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert warned.startswith("GET /runs: the service counts 11 rows more than it gave.")
 
 
 async def test_an_allowance_that_ends_in_the_middle_says_where(server: RawServer) -> None:

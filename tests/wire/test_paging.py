@@ -112,10 +112,43 @@ class TestWithoutATotal:
         assert [asked.offset for asked in service.asked] == [0, 300]
 
     def test_a_count_beyond_what_is_there_does_not_go_on_for_ever(self) -> None:
-        """PG02: rows that nobody may see are counted; an empty page ends it all the same."""
+        """PG02, PG06: rows that nobody may see are counted; an empty page ends it all the same, after a second look."""
         service = Service(300, lambda count, page: 325)
         assert walk(ARENA, service) == list(rows(0, 300))
-        assert [asked.offset for asked in service.asked] == [0, 300]
+        assert [asked.offset for asked in service.asked] == [0, 300, 300]
+
+    def test_rows_that_were_counted_and_did_not_come_are_told(self) -> None:
+        """PG06, PG10: a number above the rows of its page is no page's; one that is the page's says nothing."""
+        for total, first, missing in [(in_all, rows(0, 400), 0), (lambda *_: 510, rows(0, 400), 10)]:
+            pages = {0: first, 400: rows(400, 500)}
+            one = Walk(ARENA)
+            for offset, page in pages.items():
+                step = one.take(Page(items=page, offset=offset, limit=400, total=total(500, len(page))))
+            while step.then is not None:
+                step = one.take(Page(items=(), offset=step.then.offset, limit=400, total=total(500, 0)))
+            assert step.missing == missing
+
+    def test_a_row_that_moved_is_told_where_the_number_is_no_pages(self) -> None:
+        """PG10: one row came twice, so that of 500 counted ones 499 are here."""
+        one = Walk(ARENA)
+        one.take(Page(items=rows(0, 400), offset=0, limit=400, total=500))
+        step = one.take(Page(items=rows(399, 499), offset=400, limit=400, total=500))
+        assert (len(step.rows), step.then, step.missing) == (99, None, 1)
+        one = Walk(ARENA)
+        one.take(Page(items=rows(0, 400), offset=0, limit=400, total=400))
+        assert one.take(Page(items=rows(399, 499), offset=400, limit=400, total=100)).missing == 0
+
+    def test_an_early_empty_page_may_have_been_a_hiccup(self) -> None:
+        """PG06: the second look brings the rows."""
+        service = Service(500, in_all, cap=200)
+        hiccups = iter([False, True, False, False, False])
+
+        def answer(asked: PageRequest) -> Page:
+            page = service(asked)
+            return attrs.evolve(page, items=()) if next(hiccups) else page
+
+        assert walk(ARENA, answer) == list(rows(0, 500))
+        assert [asked.offset for asked in service.asked] == [0, 200, 200, 400]
 
     def test_a_count_below_the_rows_ends_nothing(self) -> None:
         """PG02: the number of the page, or nonsense, does not stop a full page from being followed."""
