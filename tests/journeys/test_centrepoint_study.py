@@ -7,14 +7,9 @@ from pathlib import Path
 
 import pytest
 from command_line import environment, run
+from studies import is_whole
 
 from arena_async.testing import CentrePointSimulator
-
-
-def is_whole(simulator: CentrePointSimulator, folder: Path) -> bool:
-    """Say whether the folder holds exactly the files of the service, under their documented names."""
-    found = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.glob("centrepoint/**/*.gz")}
-    return found == {key.path: simulator.content(key) for key in simulator.files}
 
 
 def count_files(folder: Path) -> int:

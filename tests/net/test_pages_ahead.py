@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from plain_provider import new_session
 from scripted import RawServer, Reply, Seen, json_reply, reply
+from walking import take
 
 from arena_async.errors import (
     ApiError,
-    ArenaAsyncError,
     ClosedError,
     ConfigurationError,
     DecodeError,
@@ -144,17 +144,6 @@ async def over() -> None:
             await asyncio.wait(running)
 
 
-async def take(rows: AsyncIterator[int]) -> tuple[list[int], Exception | None]:
-    """Read to the end or to the error, and give what came before it."""
-    found: list[int] = []
-    try:
-        async for row in rows:
-            found.append(row)  # noqa: PERF401 - what came before the error is wanted
-    except ArenaAsyncError as error:
-        return found, error
-    return found, None
-
-
 async def test_a_loop_that_is_left_early_leaves_nothing_running(server: RawServer, session: Session) -> None:
     """PG24: what is on its way ends with the loop, and no request follows."""
     listing = Listing(server, 1000)
@@ -281,7 +270,7 @@ async def test_an_error_comes_in_its_turn_and_says_where_to_go_on(server: RawSer
 
     server.on("GET", "/rows", answer)
     asked = pager(session)
-    reading = asyncio.ensure_future(take(aiter(asked)))
+    reading = asyncio.ensure_future(take(asked))
     await server.arrived(5, "GET /rows*")
     listing.held[10].set()
     found, error = await reading
@@ -305,7 +294,7 @@ async def test_a_list_that_shrinks_or_breaks_is_an_error(
         return bad if "offset=50" in seen.target else await listing.answer(seen)
 
     server.on("GET", "/rows", answer)
-    found, came = await take(aiter(pager(session)))
+    found, came = await take(pager(session))
     assert type(came) is error
     assert found == list(range(50))
 

@@ -10,9 +10,10 @@ import zipfile
 from collections.abc import AsyncIterator
 from datetime import UTC, date, datetime
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlsplit
 
 import pytest
+from centrepoint_wire import call
 from wire_talk import Answer, ask
 
 from arena_async.providers.centrepoint.simulator import CentrePointSimulator, DayKey
@@ -51,23 +52,6 @@ async def simulator(clock: Clock) -> AsyncIterator[CentrePointSimulator]:
     """Give a small running service with 40 days for each of 2 subjects."""
     async with CentrePointSimulator(subjects=2, days=40, file_size=3000, clock=clock) as running:
         yield running
-
-
-async def call(
-    simulator: CentrePointSimulator, path: str, *, scope: str = "DataAccess", method: str = "GET", body: Any = None
-) -> Answer:
-    """Ask for a token and with it for a path of the API."""
-    form = {
-        "client_id": simulator.client_id,
-        "client_secret": simulator.client_secret,
-        "grant_type": "client_credentials",
-        "scope": scope,
-    }
-    kind = {"Content-Type": "application/x-www-form-urlencoded"}
-    token = await ask(simulator.auth_url, "POST", headers=kind, body=urlencode(form).encode())
-    headers = {"Authorization": f"Bearer {token.json['access_token']}", "Content-Type": "application/json"}
-    sent = b"" if body is None else json.dumps(body).encode()
-    return await ask(f"{simulator.base_url}{path}", method, headers=headers, body=sent)
 
 
 async def retrieve(simulator: CentrePointSimulator, path: str, *, body: Any = None) -> Answer:

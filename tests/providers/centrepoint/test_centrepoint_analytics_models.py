@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
+
+from studies import naive, sample_rows
 
 from arena_async.providers.centrepoint.analytics_models import (
     AlgorithmSetting,
@@ -21,25 +20,13 @@ from arena_async.providers.centrepoint.analytics_models import (
 )
 from arena_async.wire.decoding import decode
 
-PAYLOADS = Path(__file__).parents[2] / "payloads"
 G = "7d1c5a52-0f0e-4bb1-8a57-2f2f6d1f9a10"
 H = "0e9b7c11-5a4d-4c1e-9b5e-3d2a1c0b9f88"
 
 
-def rows(name: str) -> list[dict[str, Any]]:
-    """Give the rows of a sample page."""
-    items: list[dict[str, Any]] = json.loads((PAYLOADS / f"centrepoint_{name}.json").read_text("utf-8"))["items"]
-    return items
-
-
-def naive(*parts: int) -> datetime:
-    """Give a date-time without a zone, as the subject's own clock shows it."""
-    return datetime(*parts)  # type: ignore[arg-type,misc]  # noqa: DTZ001 - naive is the point
-
-
 def test_the_sample_of_minute_summaries_is_read_whole() -> None:
     """A setting with one s more, a group of keys with capitals, and a timestamp by either spelling."""
-    first, second = decode(rows("minute_summaries"), list[MinuteSummary])
+    first, second = decode(sample_rows("minute_summaries"), list[MinuteSummary])
 
     assert first == MinuteSummary(
         subject_id=10821,
@@ -83,7 +70,7 @@ def test_the_sample_of_minute_summaries_is_read_whole() -> None:
 
 def test_the_sample_of_daily_statistics_is_read_whole() -> None:
     """Numbers by the vendor's names, on two clocks; most groups may be missing."""
-    first, second = decode(rows("daily_statistics"), list[DailyStatistics])
+    first, second = decode(sample_rows("daily_statistics"), list[DailyStatistics])
 
     assert first == DailyStatistics(
         id="9a1",
@@ -115,7 +102,7 @@ def test_the_sample_of_daily_statistics_is_read_whole() -> None:
 
 def test_the_sample_of_sleep_periods_is_read_whole() -> None:
     """To bed by the subject's own clock, and up by another: each as the service wrote it."""
-    (period,) = decode(rows("sleep_periods"), list[SleepPeriod])
+    (period,) = decode(sample_rows("sleep_periods"), list[SleepPeriod])
 
     assert period == SleepPeriod(
         id="77",
@@ -142,7 +129,7 @@ def test_the_sample_of_sleep_periods_is_read_whole() -> None:
 
 def test_the_sample_of_event_markers_is_read_whole() -> None:
     """A serial number may come as a number, and a count as text."""
-    first, second = decode(rows("event_markers"), list[EventMarker])
+    first, second = decode(sample_rows("event_markers"), list[EventMarker])
 
     assert first == EventMarker(
         id="501",
@@ -161,9 +148,9 @@ def test_the_sample_of_event_markers_is_read_whole() -> None:
 
 def test_the_samples_of_settings_are_read_whole() -> None:
     """Those of algorithms, of summaries and of sleep periods."""
-    sleep, steps = decode(rows("algorithm_settings"), list[AlgorithmSetting])
-    full, bare = decode(rows("summary_settings"), list[SummarySetting])
-    (period,) = decode(rows("sleep_period_settings"), list[SleepPeriodSetting])
+    sleep, steps = decode(sample_rows("algorithm_settings"), list[AlgorithmSetting])
+    full, bare = decode(sample_rows("summary_settings"), list[SummarySetting])
+    (period,) = decode(sample_rows("sleep_period_settings"), list[SleepPeriodSetting])
 
     assert sleep == AlgorithmSetting(id=H, study_id=234, name="Sleep 1", algorithm_type="Dustin Tracy Sleep Periods")
     assert (steps.algorithm_type, steps.unknown) == ("UWF Steps", {"version": 3})

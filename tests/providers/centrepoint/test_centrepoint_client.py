@@ -12,6 +12,7 @@ from typing import Any
 import attrs
 import pytest
 from scripted import RawServer, json_reply, reply
+from studies import Clock
 
 from arena_async.errors import (
     ArenaAsyncError,
@@ -39,19 +40,6 @@ PAYLOADS = Path(__file__).parents[2] / "payloads"
 PROGRAM = "5b342a11-2fb9-4ad9-a7be-4d410181f51c"
 QUICK = RetryPolicy(attempts=3, wait_initial=0, wait_jitter=0, wait_max=0)
 LISTS = "GET /dataaccess/*/datasetfiles"
-
-
-class Clock:
-    """A clock that stands until it is moved; the service and the file set may share it."""
-
-    def __init__(self) -> None:
-        self.seconds = datetime.now(UTC).replace(microsecond=0).timestamp()
-
-    def __call__(self) -> float:
-        return self.seconds
-
-    def now(self) -> datetime:
-        return datetime.fromtimestamp(self.seconds, UTC)
 
 
 @pytest.fixture

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
+
+from studies import naive, sample_rows
 
 from arena_async.providers.centrepoint.collection_models import (
     ActivityMonitor,
@@ -22,23 +21,10 @@ from arena_async.providers.centrepoint.collection_models import (
 )
 from arena_async.wire.decoding import decode
 
-PAYLOADS = Path(__file__).parents[2] / "payloads"
-
-
-def rows(name: str) -> list[dict[str, Any]]:
-    """Give the rows of a sample page."""
-    items: list[dict[str, Any]] = json.loads((PAYLOADS / f"centrepoint_{name}.json").read_text("utf-8"))["items"]
-    return items
-
-
-def naive(*parts: int) -> datetime:
-    """Give a date-time without a zone, as the subject's own clock shows it."""
-    return datetime(*parts)  # type: ignore[arg-type,misc]  # noqa: DTZ001 - naive is the point
-
 
 def test_the_sample_of_monitors_is_read_whole() -> None:
     """The second one is not assigned, and has a key that nobody knows."""
-    first, second = decode(rows("activity_monitors"), list[ActivityMonitor])
+    first, second = decode(sample_rows("activity_monitors"), list[ActivityMonitor])
 
     assert first == ActivityMonitor(
         serial="TAS1H30182785",
@@ -54,7 +40,7 @@ def test_the_sample_of_monitors_is_read_whole() -> None:
 
 def test_the_sample_of_assignments_is_read_whole() -> None:
     """The year 1 is never, a stop without a zone is the subject's own, and other statuses come through."""
-    first, second = decode(rows("assignments"), list[Assignment])
+    first, second = decode(sample_rows("assignments"), list[Assignment])
 
     assert first == Assignment(
         id=5150,
@@ -74,7 +60,7 @@ def test_the_sample_of_assignments_is_read_whole() -> None:
 
 def test_the_sample_of_uploads_is_read_whole() -> None:
     """A file that was taken in only in part makes the upload a partial one."""
-    first, second = decode(rows("uploads"), list[Upload])
+    first, second = decode(sample_rows("uploads"), list[Upload])
 
     assert first == Upload(
         id=998877,
@@ -111,8 +97,8 @@ def test_the_sample_of_uploads_is_read_whole() -> None:
 
 def test_the_samples_of_milestones_are_read_whole() -> None:
     """Those of the study, and the moment a subject reached one, on two clocks."""
-    enrolled, completed = decode(rows("milestones"), list[Milestone])
-    (reached,) = decode(rows("subject_milestones"), list[SubjectMilestone])
+    enrolled, completed = decode(sample_rows("milestones"), list[Milestone])
+    (reached,) = decode(sample_rows("subject_milestones"), list[SubjectMilestone])
 
     assert enrolled == Milestone(id=7, study_id=234, name="Enrolled", order=1)
     assert (completed.order, completed.unknown) == (2, {"color": "green"})
@@ -129,7 +115,7 @@ def test_the_samples_of_milestones_are_read_whole() -> None:
 
 def test_the_sample_of_the_timezone_history_is_read_whole() -> None:
     """The date is UTC by its name, zone or not."""
-    first, second = decode(rows("timezone_history"), list[TimeZoneChange])
+    first, second = decode(sample_rows("timezone_history"), list[TimeZoneChange])
 
     assert first == TimeZoneChange(
         subject_id=10821,
@@ -142,8 +128,8 @@ def test_the_sample_of_the_timezone_history_is_read_whole() -> None:
 
 def test_the_samples_of_webhooks_are_read_whole_and_show_no_address() -> None:
     """An address may hold a key, so it is in no repr."""
-    (webhook,) = decode(rows("webhooks"), list[Webhook])
-    upload, done = decode(rows("webhook_events"), list[WebhookEvent])
+    (webhook,) = decode(sample_rows("webhooks"), list[Webhook])
+    upload, done = decode(sample_rows("webhook_events"), list[WebhookEvent])
 
     assert webhook == Webhook(
         id="12",
@@ -161,7 +147,7 @@ def test_the_samples_of_webhooks_are_read_whole_and_show_no_address() -> None:
 
 def test_the_sample_of_a_webhook_history_is_read_whole_and_shows_nothing_that_was_sent() -> None:
     """Headers and body are JSON texts with signatures and data in them."""
-    sent, failed = decode(rows("webhook_history"), list[WebhookDelivery])
+    sent, failed = decode(sample_rows("webhook_history"), list[WebhookDelivery])
 
     assert sent == WebhookDelivery(
         id="5f2d1c0b-1111-4222-8333-944455556666",

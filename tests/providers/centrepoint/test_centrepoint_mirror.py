@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from studies import is_whole
+
 from arena_async import Action, Mirror
 from arena_async.providers.centrepoint import CentrePointClient, CentrePointCredentials
 from arena_async.providers.centrepoint.simulator import CentrePointSimulator
@@ -14,12 +16,6 @@ def client_of(simulator: CentrePointSimulator) -> CentrePointClient:
     """Make a client for a simulator."""
     credentials = CentrePointCredentials(simulator.client_id, simulator.client_secret)
     return CentrePointClient(credentials, base_url=simulator.base_url, auth_url=simulator.auth_url)
-
-
-def is_whole(simulator: CentrePointSimulator, folder: Path) -> bool:
-    """Say whether the folder holds exactly the files of the service, under their documented names."""
-    found = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.glob("centrepoint/**/*.gz")}
-    return found == {key.path: simulator.content(key) for key in simulator.files}
 
 
 async def test_a_study_is_brought_home_once_and_kept_equal(tmp_path: Path) -> None:

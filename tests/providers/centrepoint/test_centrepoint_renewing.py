@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import attrs
 import pytest
+from studies import Clock, is_whole
 
 from arena_async import Action, Mirror
 from arena_async.errors import ClosedError, LinkExpiredError, ListingError, PermissionDeniedError, ServerError
@@ -25,19 +26,6 @@ from arena_async.wire.contracts import OpenedFile
 LISTS = "GET /dataaccess/*/datasetfiles"
 BLOBS = "GET *datasetexports*"
 QUICK = RetryPolicy(attempts=2, wait_initial=0, wait_jitter=0, wait_max=0)
-
-
-class Clock:
-    """A clock that stands until it is moved; service and client share it."""
-
-    def __init__(self) -> None:
-        self.seconds = datetime.now(UTC).replace(microsecond=0).timestamp()
-
-    def __call__(self) -> float:
-        return self.seconds
-
-    def now(self) -> datetime:
-        return datetime.fromtimestamp(self.seconds, UTC)
 
 
 class SlowService(CentrePointSimulator):
@@ -84,12 +72,6 @@ async def whole(opened: OpenedFile) -> bytes:
         while count := await opened.stream.readinto(memoryview(buffer)):
             body += buffer[:count]
     return body
-
-
-def is_whole(simulator: CentrePointSimulator, folder: Path) -> bool:
-    """Say whether the folder holds exactly the files of the service."""
-    found = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.glob("centrepoint/**/*.gz")}
-    return found == {key.path: simulator.content(key) for key in simulator.files}
 
 
 def refused(simulator: CentrePointSimulator) -> Counter[str]:
@@ -140,7 +122,8 @@ async def test_a_clock_of_ours_that_is_late_costs_each_worker_one_dead_link(
     client: CentrePointClient, simulator: SlowService, clock: Clock, tmp_path: Path, hours: int
 ) -> None:
     """The file host says that it is over; whatever was listed before that is not tried any more."""
-    simulator.link_lifetime, simulator.each = 3, 0.05
+    # Longer than the 72 files take that may wait for a slot, so that a new link is still good when its file has one.
+    simulator.link_lifetime, simulator.each = 8, 0.05
 
     async with Mirror(tmp_path, options=TransferOptions(workers=8)) as mirror:
         report = await mirror.sync(files_of(client, lambda: clock.now() + timedelta(hours=hours)))
@@ -149,7 +132,7 @@ async def test_a_clock_of_ours_that_is_late_costs_each_worker_one_dead_link(
     assert is_whole(simulator, tmp_path)
     dead = refused(simulator)
     assert set(dead.values()) <= {1}
-    assert len(dead) < 8 * 10
+    assert 0 < len(dead) <= 8 * 4
 
 
 async def test_links_that_are_revoked_are_each_tried_once(
@@ -216,7 +199,7 @@ async def test_a_file_goes_on_where_it_was_when_its_link_ends(
 async def test_a_cut_body_is_continued_in_a_mirror_after_its_link_ended(
     client: CentrePointClient, simulator: SlowService, clock: Clock, tmp_path: Path
 ) -> None:
-    """Half of every file comes, then all links end; the other halves come by new links."""
+    """Half of some files comes, then their links end; the other halves come by new links, and no dead one twice."""
     simulator.link_lifetime, simulator.each = 60, 1.0
     simulator.inject(faults.drop(after_bytes=1500), on=BLOBS, times=20)
 
@@ -233,7 +216,7 @@ async def test_a_cut_body_is_continued_in_a_mirror_after_its_link_ended(
     parts = [seen.headers["Range"] for seen in asked if seen.status == 206]
     assert set(parts) == {"bytes=1500-"}
     assert len(parts) >= 10
-    assert refused(simulator) == Counter()
+    assert set(refused(simulator).values()) <= {1}
 
 
 @pytest.mark.parametrize("change", ["run again", "removed", "elsewhere"])

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from studies import is_whole
 
 from arena_async import Action, Mirror
 from arena_async.errors import ConfigurationError, NotFoundError
@@ -38,12 +39,6 @@ async def client(simulator: CentrePointSimulator) -> AsyncIterator[CentrePointCl
     """Give a client of it."""
     async with simulator.client() as made:
         yield made
-
-
-def is_whole(simulator: CentrePointSimulator, folder: Path) -> bool:
-    """Say whether the folder holds exactly the files of the service."""
-    found = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.glob("centrepoint/**/*.gz")}
-    return found == {key.path: simulator.content(key) for key in simulator.files}
 
 
 # The choice
