@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import inspect
 import pickle
 from typing import Any
 
@@ -160,7 +161,7 @@ def test_settings_are_frozen_values(kind: type[Any]) -> None:
 def test_every_setting_is_explained(kind: type[Any]) -> None:
     """The docstring has a line for each field."""
     for field in attrs.fields(kind):
-        assert f"        {field.name}: " in (kind.__doc__ or "")
+        assert f"    {field.name}: " in inspect.cleandoc(kind.__doc__ or "")
 
 
 def test_the_defaults_are_the_documented_ones() -> None:
