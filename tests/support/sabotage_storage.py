@@ -16,7 +16,7 @@ import attrs
 import pytest
 from sabotage import protection
 
-from arena_async.errors import StorageError
+from arena_async.errors import ArenaAsyncError, StorageError
 from arena_async.transfer import committing, fetching, ledger, mirror, planning, pool, storage
 from arena_async.transfer.events import Action
 from arena_async.transfer.planning import Decision, Move, Recovery, Tries
@@ -289,3 +289,61 @@ def _(patch: pytest.MonkeyPatch) -> None:
 @protection("text that is no Unicode can be written down")
 def _(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(ledger, "_Connection", ledger.sqlite3.Connection)
+
+
+# --- crashes ----------------------------------------------------------------------------------------------------------
+
+
+@protection("a file gets its final name in one step")
+def _(patch: pytest.MonkeyPatch) -> None:
+    def copy(self: FileSystem, folder: storage.Folder, name: str, to: storage.Folder, new: str) -> None:
+        source = self.open_file(folder, name)
+        with contextlib.suppress(FileNotFoundError):
+            self.unlink(to, new)
+        target = self.create(to, new, 0o600)
+        size = self.look_open(source).st_size
+        for start in range(0, size, size // 2 + 1):
+            self.write(target, self.read(source, size // 2 + 1, start), start)
+        self.close(source)
+        self.close(target)
+        self.unlink(folder, name)
+
+    patch.setattr(FileSystem, "rename", copy)
+
+
+@protection("what came is recorded while it comes")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Staged, "checkpoint", lambda _: None)
+
+
+@protection("a record without its file is swept away")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Storage, "sweep", lambda *_, **__: 0)
+
+
+@protection("a control record is replaced in one step")
+def _(patch: pytest.MonkeyPatch) -> None:
+    replace = Storage.replace_private
+
+    def old_one_first(self: Storage, folder: storage.Folder, name: str, content: bytes) -> None:
+        self.remove(folder, name)
+        replace(self, folder, name, content)
+
+    patch.setattr(Storage, "replace_private", old_one_first)
+
+
+@protection("the journal of the ledger drops what is torn and keeps the rest")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(ledger, "_choose_journal", lambda connection: connection.execute("PRAGMA journal_mode = OFF"))
+
+
+@protection("whatever happens to a file is the outcome of that file")
+def _(patch: pytest.MonkeyPatch) -> None:
+    fail = fetching._Journey.fail
+
+    async def only_what_is_known(self: fetching._Journey, error: Exception) -> fetching.Fetched:
+        if not isinstance(error, ArenaAsyncError):
+            raise error
+        return await fail(self, error)
+
+    patch.setattr(fetching._Journey, "fail", only_what_is_known)

@@ -5,13 +5,17 @@ A process that syncs files into a folder and may be killed on the way, or has to
 the counts of the report at the end. What else may be said:
 
 =============  =======================================================================================================
-``kill_at``    kill yourself before the call of that number to the file system
+``kill_at``    kill yourself before the step of that number: each call to the file system, each statement of the ledger
+``kill_after`` kill yourself in the write with which so many bytes of content have been written
 ``die``        ``[verb, pattern, number]``: kill yourself before that call of a verb, on names of a pattern
 ``exit_at``    leave at once, as ``os._exit`` does, from the observer, when a file has come that far (bytes)
 ``fsize``      no file may become larger (``RLIMIT_FSIZE``, bytes)
 ``umask``      the umask
 ``lies``       the lock is granted to everybody
 ``workers``    open bodies at the most
+``powered``    the power stays on: what forces data to the disk is only counted, and costs no time
+``durability`` as in the options
+``flush_unit`` bytes after which what came is forced to the disk and recorded
 =============  =======================================================================================================
 """
 
@@ -19,21 +23,26 @@ from __future__ import annotations
 
 import asyncio
 import fnmatch
+import itertools
 import json
 import os
 import signal
 import sys
+import time
+from collections.abc import Callable
 from typing import Any
 
+import filesets
 from disks import Call, FaultyDisk
 from filesets import MemoryFiles, SocketFiles, Source, content, remote
 
 from arena_async.options import KIB, TransferOptions
+from arena_async.transfer import ledger
 from arena_async.transfer.events import Advanced, Event, Settled
 from arena_async.transfer.mirror import Mirror
 from arena_async.transfer.storage import Storage
 
-__all__ = ["fileset"]
+__all__ = ["fileset", "live"]
 
 
 def fileset(files: dict[str, int], base_url: str | None) -> MemoryFiles | SocketFiles:
@@ -54,23 +63,60 @@ def _kill() -> None:
 
 
 class _Life:
-    """Counts the calls to the file system, and ends where it was told to."""
+    """Counts the steps and the bytes, and ends where it was told to."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
-        self.calls = 0
+        self.steps = 0
+        self.written = 0
+        self.received = 0
         self._kill_at = settings.get("kill_at")
+        self._kill_after = settings.get("kill_after")
         self._verb, self._pattern, self._left = settings.get("die") or ("", "", 0)
         self._exit_at = settings.get("exit_at")
+        self._powered = settings.get("powered", False)
+
+    def step(self) -> None:
+        """Count a step before it is made."""
+        self.steps += 1
+        if self.steps == self._kill_at:
+            _kill()
 
     def before(self, call: Call) -> None:
         """Look at a call before it is made."""
-        self.calls += 1
-        if self.calls == self._kill_at:
-            _kill()
+        self.step()
         if call.verb == self._verb and fnmatch.fnmatch(call.name, self._pattern):
             self._left -= 1
             if self._left == 0:
                 _kill()
+
+    def write(self, real: Callable[..., int], file: int, data: memoryview, offset: int) -> int:
+        """Write content; the last write of this life is cut off where it was told to."""
+        left = None if self._kill_after is None else self._kill_after - self.written
+        if left is not None and left <= len(data):
+            real(file, data[:left], offset)
+            _print(f"received {self.received}")
+            _kill()
+        taken = real(file, data, offset)
+        self.written += taken
+        return taken
+
+    def look_on(self) -> None:
+        """Look at each statement of the ledger before it is executed, and at what comes over the sockets."""
+        execute, receive = ledger._Connection.execute, filesets._SocketStream._receive
+
+        def step_and_execute(connection: ledger._Connection, *args: Any) -> Any:
+            self.step()
+            if self._powered and args[0] == "PRAGMA synchronous = FULL":
+                args = ("PRAGMA synchronous = OFF",)
+            return execute(connection, *args)
+
+        async def receive_and_count(stream: filesets._SocketStream) -> bytes:
+            piece = await receive(stream)
+            self.received += len(piece)
+            return piece
+
+        ledger._Connection.execute = step_and_execute  # type: ignore[method-assign]
+        filesets._SocketStream._receive = receive_and_count  # type: ignore[method-assign]
 
     def say(self, event: Event) -> None:
         """Print what somebody outside may wait for."""
@@ -92,19 +138,30 @@ def _limit(settings: dict[str, Any]) -> None:
         os.umask(settings["umask"])
 
 
-async def _main(settings: dict[str, Any]) -> None:
+async def live(settings: dict[str, Any]) -> None:
+    """Sync once, with what was said."""
     _limit(settings)
     life = _Life(settings)
     disk = FaultyDisk(life.before)
+    disk.replace("write", life.write, name="*.part")
+    for verb in ("sync", "sync_data", "sync_folder") if settings.get("powered") else ():
+        disk.replace(verb, lambda real, opened: None)
+    life.look_on()
     if settings.get("lies"):
         disk.replace("lock", lambda real, file: True)
-    options = TransferOptions(workers=settings.get("workers", 4), chunk_size=64 * KIB)
-    mirror = Mirror(settings["to"], options=options, observer=life.say)
-    mirror._destination.storage = Storage(settings["to"], files=disk, flush_unit=64 * KIB)
+    options = TransferOptions(
+        workers=settings.get("workers", 4), chunk_size=64 * KIB, durability=settings.get("durability", "group")
+    )
+    # A clock that jumps lets every event through that is told now and then only.
+    clock = itertools.count().__next__ if "exit_at" in settings else time.monotonic
+    mirror = Mirror(settings["to"], options=options, observer=life.say, clock=clock)
+    mirror._destination.storage = Storage(settings["to"], files=disk, flush_unit=settings.get("flush_unit", 64 * KIB))
     async with mirror:
         report = await mirror.sync(fileset(settings["files"], settings.get("base_url")))  # type: ignore[arg-type]
     counts = {action.value: count for action, count in report.counts.items() if count}
-    _print(json.dumps({"counts": counts, "failures": len(report.failures), "calls": life.calls}))
+    _print(
+        json.dumps({"counts": counts, "failures": len(report.failures), "steps": life.steps, "received": life.received})
+    )
 
 
 if __name__ == "__main__":
@@ -112,4 +169,4 @@ if __name__ == "__main__":
         import sabotage  # it needs pytest, which takes its time
 
         sabotage.apply_from_environment()
-    asyncio.run(_main(json.loads(sys.argv[1])))
+    asyncio.run(live(json.loads(sys.argv[1])))
