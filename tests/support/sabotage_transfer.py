@@ -12,13 +12,18 @@ import attrs
 import pytest
 from sabotage import protection
 
-from arena_async.errors import TransportError
+from arena_async.errors import ApiError, TransportError
 from arena_async.net import bodies, session
+from arena_async.providers.arena import files as arena_files
+from arena_async.providers.arena import models as arena_models
+from arena_async.providers.arena.dialect import ArenaDialect
 from arena_async.providers.centrepoint import links
 from arena_async.transfer import fetching, integrity, planning
 from arena_async.wire import decoding, ranges
-from arena_async.wire.contracts import BodyHead
+from arena_async.wire.contracts import BodyHead, RemoteFile
+from arena_async.wire.messages import Request, Response
 from arena_async.wire.ranges import HeadVerdict, Held, Step
+from arena_async.wire.urls import UrlPolicy
 
 
 def _always(value: object) -> Callable[..., Any]:
@@ -359,3 +364,84 @@ def _(patch: pytest.MonkeyPatch) -> None:
         return await handler(request)
 
     patch.setattr(session, "_never_twice", as_it_likes)
+
+
+@protection("credentials go to the origin of the API only")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(session, "origin", _always("everywhere"))
+
+
+@protection("where a redirect leads is checked")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(UrlPolicy, "check", _always(None))
+    patch.setattr(UrlPolicy, "check_address", _always(None))
+
+
+@protection("redirects are counted")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(session, "_MOST_HOPS", 20)
+
+
+@protection("a relative redirect stays at home")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(session, "urljoin", lambda _, location: location)
+
+
+@protection("a file server that is away is given time")
+def _(patch: pytest.MonkeyPatch) -> None:
+    read = ArenaDialect.read_error
+
+    def read_error(self: ArenaDialect, request: Request, response: Response) -> ApiError:
+        error = read(self, request, response)
+        error.transient = False
+        return error
+
+    patch.setattr(ArenaDialect, "read_error", read_error)
+
+
+@protection("a status is understood in every spelling")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(arena_models, "status_word", lambda text: text or "")
+
+
+@protection("files that a run does not tell are no empty list")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(arena_files.ExportFiles, "_is_old", _always(True))
+    patch.setattr(arena_files, "RunFailedError", _Nothing)
+
+
+class _Nothing(Exception):  # noqa: N818
+    """Nothing that anybody expects."""
+
+
+@protection("every file of a run is fetched")
+def _(patch: pytest.MonkeyPatch) -> None:
+    of_run = arena_files.ExportFiles._of_run
+
+    async def first_of_run(self: arena_files.ExportFiles, *run: Any) -> list[RemoteFile]:
+        return (await of_run(self, *run))[:1]
+
+    patch.setattr(arena_files.ExportFiles, "_of_run", first_of_run)
+
+
+@protection("the stamp of the service is not believed")
+def _(patch: pytest.MonkeyPatch) -> None:
+    make = arena_files._extract_file
+
+    def extract_file(tenant: str, extract: str, run: Any, association: Any) -> RemoteFile:
+        file = make(tenant, extract, run, association)
+        return attrs.evolve(file, skip="downloaded") if association.download_date_time else file
+
+    patch.setattr(arena_files, "_extract_file", extract_file)
+    patch.setattr(arena_models, "_DONE", frozenset({"complete", "completed"}))
+
+
+@protection("a redirect names one address of the web")
+def _(patch: pytest.MonkeyPatch) -> None:
+    def redirected(_: session.Session, request: Request, url: str, response: Response, seen: int) -> str:
+        if seen >= 8:
+            raise TransportError(f"{request.line}: it goes on for ever.", request=request.line)
+        return session.urljoin(url, (response.headers.get("Location") or "").replace("[", ""))
+
+    patch.setattr(session.Session, "_redirected", redirected)
+    patch.setattr(session, "origin", lambda url: url.partition("/x")[0])

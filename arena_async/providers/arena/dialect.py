@@ -92,6 +92,9 @@ class _Rule:
         return code in self.old and self.place in (None, place) and self.status in (None, status)
 
 
+#: Seconds that are worth waiting for the file server; each try costs a request of the day.
+_FILE_SERVER_GAP = 60.0
+
 #: https://ptc-arena.github.io/arena-dev-help/error-codes/ - the first rule that fits wins.
 _RULES: Final = (
     _Rule(
@@ -149,7 +152,7 @@ _RULES: Final = (
         error=ServerError,
         meaning="The file server cannot give this file at the moment. It is worth another try after a minute or more.",
         transient=True,
-        retry_after=60.0,
+        retry_after=_FILE_SERVER_GAP,
     ),
     _Rule(
         codes=_codes(3028, 4078, 3522),
@@ -302,7 +305,7 @@ class ArenaDialect:
         if response.status == 429 and (found is None or found[0].error is not QuotaExhaustedError):
             return self._too_many(request, response, refusal)
         if found is None:
-            return _by_status(request, refusal, place)
+            return _by_status(request, refusal, place, told_when="Retry-After" in response.headers)
         rule, code = found
         if rule.error is QuotaExhaustedError:
             return self._exhausted(request, response, refusal, code, rule.meaning)
@@ -370,7 +373,7 @@ def _find_rule(refusal: _Refusal, place: _Place) -> tuple[_Rule, int] | None:
     return None
 
 
-def _by_status(request: Request, refusal: _Refusal, place: _Place) -> ApiError:
+def _by_status(request: Request, refusal: _Refusal, place: _Place, *, told_when: bool) -> ApiError:
     """Make the error of a refusal whose number says nothing, or that has none."""
     status = refusal.status
     error, meaning = _BY_STATUS.get(status, (ApiError, "The service did not accept the request as it is."))
@@ -382,8 +385,8 @@ def _by_status(request: Request, refusal: _Refusal, place: _Place) -> ApiError:
         meaning = "The login was not accepted, and is not tried again; check the credentials."
     if error is PermissionDeniedError and request.path.startswith("/exports/"):
         meaning = f"{meaning} {_OTHERS_RUN}"
-    transient = status in _AWAY
-    if status == 400 and refusal.empty and place is _Place.CONTENT:
+    transient, file_server = status in _AWAY, status == 400 and refusal.empty and place is _Place.CONTENT
+    if file_server:
         error, meaning, transient = ServerError, _FILE_SERVER_AWAY, True
     code = refusal.codes[0] if refusal.codes else None
     return error(
@@ -393,6 +396,7 @@ def _by_status(request: Request, refusal: _Refusal, place: _Place) -> ApiError:
         request=request.line,
         transient=transient,
         stale_login=status == 401 and place is not _Place.LOGIN,
+        retry_after=_FILE_SERVER_GAP if file_server and not told_when else None,
     )
 
 

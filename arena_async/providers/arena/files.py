@@ -11,13 +11,20 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final, Literal, Self, TypeVar, get_args
 from urllib.parse import quote, unquote, urlsplit
 
 import attrs
 
-from arena_async.errors import ApiError, ConfigurationError, NotFoundError, PermissionDeniedError, RunFailedError
+from arena_async.errors import (
+    ApiError,
+    ConfigurationError,
+    DecodeError,
+    NotFoundError,
+    PermissionDeniedError,
+    RunFailedError,
+)
 from arena_async.net.session import Session
 from arena_async.providers.arena import routes
 from arena_async.providers.arena.asking import ask, walk
@@ -47,6 +54,9 @@ __all__ = [
 ]
 
 _log = logging.getLogger("arena_async")
+
+#: https://ptc-arena.github.io/arena-dev-help/ - the files of a run are removed after that, its row stays.
+_KEPT: Final = timedelta(days=60)
 
 _Run = TypeVar("_Run", ExtractRun, ExportRun, ImportRun)
 
@@ -548,12 +558,35 @@ class ExportFiles(_RunFiles):
         return routes.EXPORT_CONTENT.request(export=key.definition, run=key.run, file=key.name)
 
     async def _of_run(self, tenant: str, export: str, run: ExportRun) -> list[RemoteFile]:
-        """Give the files of a run, with a request more only if the list did not tell them at all."""
+        """
+        Give the files of a run, with a request more only if the list did not tell them at all.
+
+        Raises:
+            DecodeError: It is complete, too young to have lost its files, and not even asked for alone tells them.
+            RunFailedError: It has none, and it is the one that was asked for.
+        """
         files = run.files
         if files is None:
-            again = await ask(self._session, routes.EXPORT_RUN.request(export=export, run=run.guid), ExportRun)
-            files = again.files or ()
-        return [_export_file(tenant, export, run, file) for file in files]
+            request = routes.EXPORT_RUN.request(export=export, run=run.guid)
+            files = (await ask(self._session, request, ExportRun)).files
+            if files is None and not self._is_old(run):
+                raise DecodeError(
+                    f"{request.line}: run {printable(run.guid)} is complete and does not tell its files, so that some "
+                    "may be missing. Run again; if it stays so, the service may have changed: report this.",
+                    problems=("$.files: missing",),
+                    request=request.line,
+                )
+        if not files and run.guid == self._run:
+            raise RunFailedError(
+                f"export run {printable(run.guid)}: it is complete and has no files; the service removes them after "
+                f"{_KEPT.days} days. Start another run.",
+                run=run,
+            )
+        return [_export_file(tenant, export, run, file) for file in files or ()]
+
+    def _is_old(self, run: ExportRun) -> bool:
+        """Say whether the service has removed the files of a run because of their age."""
+        return run.completed is not None and run.completed < self._session.now() - _KEPT
 
     async def _again(self, tenant: str, definition: str, runs: frozenset[str]) -> AsyncIterator[RemoteFile]:
         """List the files of some runs once more; a run of another user is in the list only."""

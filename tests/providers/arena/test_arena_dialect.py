@@ -393,6 +393,9 @@ def test_a_file_that_cannot_be_given_now_is_worth_a_long_wait() -> None:
     """A minute, unless the service itself names a time, which the session reads."""
     assert refusal(CONTENT, 400, body((3017, "Not now."))).retry_after == 60.0
     assert refusal(CONTENT, 400, body((3017, "Not now.")), Retry_After="5").retry_after is None
+    assert refusal(CONTENT, 400).retry_after == 60.0
+    assert refusal(CONTENT, 400, Retry_After="5").retry_after is None
+    assert refusal(RUNS, 400).retry_after is None
 
 
 def test_an_export_of_somebody_else_is_explained() -> None:

@@ -10,7 +10,14 @@ import pytest
 from arena_scripts import QUOTA, arena_client, error_reply, page_reply, payload
 from scripted import RawServer, json_reply, reply
 
-from arena_async.errors import ApiError, ConfigurationError, NotFoundError, PermissionDeniedError, RunFailedError
+from arena_async.errors import (
+    ApiError,
+    ConfigurationError,
+    DecodeError,
+    NotFoundError,
+    PermissionDeniedError,
+    RunFailedError,
+)
 from arena_async.providers.arena import ArenaClient
 from arena_async.wire.contracts import FileSet, Price, RemoteFile
 
@@ -394,6 +401,31 @@ async def test_the_files_of_an_export_run_that_the_list_leaves_out_are_asked_for
 
     assert names(await every(arena.exports.files("X"))) == ["arena/exports/X/R/F.zip"]
     assert len(server.lines("GET *")) == 2
+
+
+@pytest.mark.parametrize("named", [True, False])
+async def test_an_export_run_that_never_tells_its_files_is_an_error(
+    server: RawServer, arena: ArenaClient, named: bool
+) -> None:
+    """TR53: unless it is so old that the service has removed them."""
+    young = {"guid": "R", "status": "COMPLETE", "completionDateTime": "2096-05-02T06:00:00Z"}
+    server.on("GET", "/v1/exports/X/runs", page_reply(young))
+    server.on("GET", "/v1/exports/X/runs/R", json_reply(young, headers=QUOTA))
+    with pytest.raises(DecodeError, match="does not tell its files"):
+        await every(arena.exports.files("X", "R" if named else None))
+
+    server.on("GET", "/v1/exports/X/runs", page_reply({**young, "completionDateTime": "2020-05-02T06:00:00Z"}))
+    assert await every(arena.exports.files("X")) == []
+
+
+async def test_a_named_export_run_without_files_is_an_error(server: RawServer, arena: ArenaClient) -> None:
+    """TR53: whoever names a run wants its files; among others it has simply none."""
+    server.on("GET", "/v1/exports/X/runs", page_reply(export_run("R", 2)))
+    server.on("GET", "/v1/exports/X/runs/R", json_reply(export_run("R", 2), headers=QUOTA))
+
+    with pytest.raises(RunFailedError, match="has no files"):
+        await every(arena.exports.files("X", "R"))
+    assert await every(arena.exports.files("X")) == []
 
 
 async def test_content_of_another_users_export_is_refused_once_and_for_good(
