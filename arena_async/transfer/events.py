@@ -18,13 +18,15 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import cast
 
 import attrs
 
-from arena_async.errors import ArenaAsyncError, TransferError, TransfersFailedError
+from arena_async.errors import ArenaAsyncError, ConfigurationError, TransferError, TransfersFailedError
 from arena_async.transfer.integrity import Proof
+from arena_async.transfer.storage import AsyncBufferedReader, open_for_reading
 from arena_async.transfer.threads import Threads, wait_to_end
 from arena_async.wire.contracts import RemoteFile
 from arena_async.wire.messages import printable, scrub
@@ -65,6 +67,10 @@ class Action(enum.StrEnum):
     PRUNE = "prune"
 
 
+#: What leaves a file where it belongs.
+_AT_HOME = frozenset({Action.FETCH, Action.RESUME, Action.REFRESH, Action.KEEP})
+
+
 @attrs.frozen
 class Outcome:
     """
@@ -93,6 +99,30 @@ class Outcome:
     reason: str = ""
     sha256: str | None = None
     durable: bool = False
+
+    @property
+    def ok(self) -> bool:
+        """Whether the file lies at ``path`` now."""
+        return self.error is None and self.path is not None and self.action in _AT_HOME
+
+    def open(self) -> AbstractAsyncContextManager[AsyncBufferedReader]:
+        """
+        Open the file that was brought home, to read it without holding the event loop up.
+
+        ::
+
+            async with outcome.open() as file:
+                while piece := await file.read(1 << 20):
+                    await upload(piece)
+
+        Raises:
+            ConfigurationError: The file did not come home; ``error`` or ``reason`` says why.
+            FileNotFoundError: Somebody took it away since, when it is entered.
+        """
+        if self.path is None or not self.ok:
+            why = self.error or self.reason or f"it was to be {self.action}"
+            raise ConfigurationError(f"{printable(self.file.key)}: there is no file to read: {why}")
+        return open_for_reading(self.path)
 
 
 @attrs.frozen(kw_only=True)

@@ -32,10 +32,13 @@ import shutil
 import stat
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, TypeGuard, TypeVar
 
+import aiofiles
 import attrs
+from aiofiles.threadpool.binary import AsyncBufferedReader
 
 from arena_async.errors import ConfigurationError, DestinationBusyError, DiskFullError, StorageError, UnsafeNameError
 from arena_async.options import KIB, MIB
@@ -43,6 +46,7 @@ from arena_async.wire.messages import printable
 
 __all__ = [
     "STATE_FOLDER",
+    "AsyncBufferedReader",
     "FileState",
     "FileSystem",
     "Folder",
@@ -52,6 +56,7 @@ __all__ = [
     "Staged",
     "Storage",
     "create_private",
+    "open_for_reading",
     "set_aside",
 ]
 
@@ -1527,6 +1532,15 @@ class Storage:
             return None
         finally:
             self.files.close(file)
+
+
+def open_for_reading(path: Path) -> AbstractAsyncContextManager[AsyncBufferedReader]:
+    """
+    Open a finished file for a task of the caller.
+
+    Its calls run on the threads of the event loop. A cancelled task may leave one behind: it only reads.
+    """
+    return aiofiles.open(path, "rb")
 
 
 class Source:

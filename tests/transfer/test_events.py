@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from arena_async.errors import (
+    ConfigurationError,
     IntegrityError,
     QuotaExhaustedError,
     StalledError,
@@ -239,3 +240,33 @@ async def test_an_observer_left_far_behind_is_said_to_be(caplog: pytest.LogCaptu
         await announcer.aclose()
 
     assert "events behind" in caplog.text
+
+
+async def test_a_file_that_came_home_can_be_read_without_holding_the_loop_up(tmp_path: Path) -> None:
+    """In pieces, from the first byte on."""
+    (tmp_path / "a").write_bytes(b"0123456789")
+    outcome = Outcome(file=FILE, action=Action.FETCH, path=tmp_path / "a")
+
+    assert outcome.ok
+    async with outcome.open() as file:
+        assert [await file.read(4), await file.read(4), await file.read(4), await file.read(4)] == [
+            b"0123",
+            b"4567",
+            b"89",
+            b"",
+        ]
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        Outcome(file=FILE, action=Action.FETCH, path=Path("a"), error=StalledError("it stopped")),
+        Outcome(file=FILE, action=Action.SKIP, reason="it has no content"),
+        Outcome(file=FILE, action=Action.GONE, path=Path("a"), reason="no longer listed"),
+    ],
+)
+def test_a_file_that_did_not_come_home_says_why_it_cannot_be_read(outcome: Outcome) -> None:
+    """Before anything is opened."""
+    assert not outcome.ok
+    with pytest.raises(ConfigurationError, match=r"it stopped|no content|no longer listed"):
+        outcome.open()
