@@ -154,6 +154,15 @@ async def test_a_script_about_runs_runs(number: int, services: dict[str, str], t
     assert ("requests, started earlier: False", "1 of 1 rows are right")[number] in printed
 
 
+async def test_the_script_about_a_study_brings_it_home(services: dict[str, str], tmp_path: Path) -> None:
+    """Whole, and one subject's by its name; nothing lacks data there."""
+    (script,) = blocks(PAGES["centrepoint.md"], "python")
+
+    printed = await run_script(script, env=services, cwd=tmp_path)
+
+    assert printed.startswith("20 new, 1 requests\n['10822_")
+
+
 async def test_scripts_of_the_pages_run(services: dict[str, str], tmp_path: Path) -> None:
     """The script about testing starts its own service and needs no setting."""
     script = next(code for code in blocks(PAGES["testing.md"], "python") if "asyncio.run(" in code)

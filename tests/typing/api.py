@@ -68,7 +68,31 @@ from arena_async.providers.arena import (
     any_of,
     items_by_guid,
 )
-from arena_async.providers.centrepoint import DatasetFile
+from arena_async.providers.centrepoint import (
+    ActivityMonitor,
+    AlgorithmSetting,
+    Assignment,
+    DailyStatistics,
+    DatasetFile,
+    EventMarker,
+    Milestone,
+    MinuteSummary,
+    Site,
+    SleepPeriod,
+    SleepPeriodSetting,
+    StaleDataSet,
+    Study,
+    StudyFileSet,
+    StudyProgram,
+    Subject,
+    SubjectMilestone,
+    SummarySetting,
+    TimeZoneChange,
+    Upload,
+    Webhook,
+    WebhookDelivery,
+    WebhookEvent,
+)
 from arena_async.testing import ArenaSimulator, CentrePointSimulator, faults
 
 NOON = dt.datetime(2026, 11, 22, 12, tzinfo=dt.UTC)
@@ -220,6 +244,47 @@ async def datasets(centrepoint: CentrePointClient) -> None:
         files: FileSet = centrepoint.datasets.files(234, subject=10821, program="5b342a11", data_set="ActivityDaily8")
         async for file in files:
             assert_type(file, RemoteFile)
+
+
+async def study(centrepoint: CentrePointClient) -> None:
+    """A whole study, and subjects by name."""
+    files = centrepoint.study_files(234)
+    assert_type(files, StudyFileSet)
+    some: FileSet = files.since(dt.datetime.now(dt.UTC))
+    assert_type(await files.stale(), list[StaleDataSet])
+    assert_type(some.narrowed, bool)
+    async for stale in centrepoint.studies.stale(234):
+        assert_type(stale.last_successful_program_execution, dt.datetime | None)
+    assert_type(await centrepoint.subjects.resolve(234, "A-017"), int)
+    named: FileSet = centrepoint.datasets.files(234, subject="A-017")
+    assert_type(named.scope, str)
+
+
+async def lists(centrepoint: CentrePointClient) -> None:
+    """Every list has its rows."""
+    assert_type(centrepoint.studies.search(), Pager[Study])
+    assert_type(centrepoint.sites.search(234), Pager[Site])
+    assert_type(centrepoint.subjects.search(234), Pager[Subject])
+    assert_type(centrepoint.subjects.milestones(234, "A-017"), Pager[SubjectMilestone])
+    assert_type(centrepoint.subjects.time_zones(234, 10821), Pager[TimeZoneChange])
+    assert_type(centrepoint.milestones.search(234), Pager[Milestone])
+    assert_type(centrepoint.programs.search(234), Pager[StudyProgram])
+    assert_type(centrepoint.activity_monitors.search(234), Pager[ActivityMonitor])
+    assert_type(centrepoint.assignments.search(234), Pager[Assignment])
+    assert_type(centrepoint.uploads.search(234, "A-017"), Pager[Upload])
+    assert_type(centrepoint.webhooks.search(234), Pager[Webhook])
+    assert_type(centrepoint.webhooks.events(), Pager[WebhookEvent])
+    assert_type(centrepoint.webhooks.history(234, 1), Pager[WebhookDelivery])
+    day, moment = dt.date(2024, 3, 1), dt.datetime(2024, 3, 2, tzinfo=dt.UTC)
+    minutes = centrepoint.minute_summaries.search(234, "A-017", setting="7d1c", from_date=day, to_date=moment)
+    assert_type(minutes, Pager[MinuteSummary])
+    assert_type(centrepoint.minute_summaries.price(day, moment, subjects=3), Price)
+    assert_type(centrepoint.daily_statistics.search(234, 10821, from_date=day), Pager[DailyStatistics])
+    assert_type(centrepoint.sleep_periods.search(234, 10821), Pager[SleepPeriod])
+    assert_type(centrepoint.event_markers.search(234, 10821), Pager[EventMarker])
+    assert_type(centrepoint.algorithm_settings.search(234, algorithm_type="UWF Steps"), Pager[AlgorithmSetting])
+    assert_type(centrepoint.minute_summaries.settings(234, ids=["7d1c"]), Pager[SummarySetting])
+    assert_type(await centrepoint.sleep_periods.setting(234, "7d1c"), SleepPeriodSetting)
 
 
 def watch(event: Event) -> None:
