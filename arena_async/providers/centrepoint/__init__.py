@@ -36,6 +36,7 @@ from arena_async.providers.centrepoint.collection_models import (
     WebhookEvent,
     WebhookMessage,
 )
+from arena_async.providers.centrepoint.data_fetch import FetchedData
 from arena_async.providers.centrepoint.data_files import DataFileSet
 from arena_async.providers.centrepoint.data_requests import EpochRequests, RawRequests
 from arena_async.providers.centrepoint.datasets import Datasets
@@ -88,6 +89,7 @@ __all__ = [
     "EpochRequests",
     "EventMarker",
     "EventMarkers",
+    "FetchedData",
     "Milestone",
     "Milestones",
     "MinuteSummaries",

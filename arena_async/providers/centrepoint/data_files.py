@@ -23,7 +23,7 @@ from arena_async.wire.decoding import decode, parse_json
 from arena_async.wire.messages import Request, join_path
 from arena_async.wire.paging import ListShape
 
-__all__ = ["DataFileSet", "data_file", "list_data_files"]
+__all__ = ["DataFileSet", "data_file", "data_files_prefix", "list_data_files"]
 
 _KIND = "data-file"
 #: The list of files is a bare array, without pages.
@@ -36,6 +36,11 @@ def list_data_files(session: Session, path: str, read: Callable[[DataFile], Any]
     """Give the list of the files of one request."""
     request = Request(method="GET", path=f"{path}/datafiles", scope=DATA_RETRIEVAL)
     return Pager(session, request, _SHAPE, lambda row: read(decode(row, DataFile, request=request.line)))
+
+
+def data_files_prefix(tenant: str, what: str, request: str) -> str:
+    """Give what the keys of all files of a request begin with."""
+    return join_key(tenant, _KIND, what, request.casefold(), "")
 
 
 def data_file(row: DataFile, *, request: str, what: str, tenant: str, now: datetime) -> RemoteFile:

@@ -17,7 +17,7 @@ import asyncio
 import contextlib
 import re
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -36,13 +36,15 @@ from arena_async.errors import (
 )
 from arena_async.net.pager import Pager
 from arena_async.net.polling import wait_until
-from arena_async.options import PollPolicy
+from arena_async.options import PollPolicy, TransferOptions
 from arena_async.providers.centrepoint.asking import Asking, ask
 from arena_async.providers.centrepoint.auth import DATA_RETRIEVAL
+from arena_async.providers.centrepoint.data_fetch import DataFetch, FetchedData, To
 from arena_async.providers.centrepoint.data_files import DataFileSet, list_data_files
 from arena_async.providers.centrepoint.entries import number, word
 from arena_async.providers.centrepoint.models import DataFile, DataRequest
-from arena_async.providers.centrepoint.places import MOST_ACTIVE, Places
+from arena_async.providers.centrepoint.places import MOST_ACTIVE, Places, may_hold_a_place
+from arena_async.transfer.events import Observer
 from arena_async.wire.decoding import decode, parse_json, read_datetime
 from arena_async.wire.messages import Request, join_path, printable
 
@@ -100,7 +102,7 @@ class _Requests:
     #: The name of the resource on the wire.
     _resource = ""
     #: What to call it, on the disk and in messages.
-    _what = ""
+    what = ""
 
     def __init__(
         self,
@@ -113,12 +115,12 @@ class _Requests:
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._asking = asking
-        self._session = asking.session
-        self._tenant = tenant
+        self.session = asking.session
+        self.tenant = tenant
         self._places = places or Places()
         self._sleep = sleep
         self._clock = clock
-        self._now = now
+        self.now = now
 
     async def get(self, request: DataRequest | str) -> DataRequest:
         """
@@ -132,7 +134,7 @@ class _Requests:
         """
         return await self._ask(_tracking_id(request))
 
-    async def wait(self, request: DataRequest | str, policy: PollPolicy = POLLING) -> DataRequest:
+    async def wait(self, request: DataRequest | str, *, poll: PollPolicy = POLLING) -> DataRequest:
         """
         Ask until the files of a request are there.
 
@@ -140,7 +142,7 @@ class _Requests:
 
         Args:
             request: What :meth:`start` gave, or its tracking id.
-            policy: How often to ask and how long to wait: every 10 to 60 seconds for 7 hours without it.
+            poll: How often to ask and how long to wait: every 10 to 60 seconds for 7 hours without it.
 
         Raises:
             RunFailedError: The service ended the request with an error.
@@ -151,7 +153,7 @@ class _Requests:
         found = await wait_until(
             lambda: self._ask(tracking_id),
             lambda asked: not asked.is_active,
-            policy,
+            poll,
             sleep=self._sleep,
             clock=self._clock,
             what=f"{self._shown} {printable(tracking_id)}",
@@ -172,7 +174,7 @@ class _Requests:
         Args:
             request: What :meth:`start` gave, or its tracking id.
         """
-        return list_data_files(self._session, self._path_of(_tracking_id(request)), lambda row: row)
+        return list_data_files(self.session, self._path_of(_tracking_id(request)), lambda row: row)
 
     def files(self, request: DataRequest | str) -> DataFileSet:
         """
@@ -183,12 +185,12 @@ class _Requests:
         """
         tracking_id = _tracking_id(request)
         return DataFileSet(
-            self._session,
+            self.session,
             self._path_of(tracking_id),
             request=tracking_id,
-            what=self._what,
-            tenant=self._tenant,
-            now=self._now,
+            what=self.what,
+            tenant=self.tenant,
+            now=self.now,
         )
 
     # Starting
@@ -196,7 +198,7 @@ class _Requests:
     @property
     def _shown(self) -> str:
         """What to call one of them."""
-        return f"{self._what} request"
+        return f"{self.what} request"
 
     def _path_of(self, tracking_id: str) -> str:
         return join_path("/dataretrieval/v3/{resource}/{request}", resource=self._resource, request=tracking_id)
@@ -206,32 +208,34 @@ class _Requests:
         place = (self._resource, tracking_id)
         try:
             request = Request(method="GET", path=self._path_of(tracking_id), scope=DATA_RETRIEVAL)
-            found = await ask(self._session, request, DataRequest)
+            found = await ask(self.session, request, DataRequest)
         except NotFoundError:
             self._places.leave(place)
             raise
         self._places.heard(place, found, at=self._clock())
         return found
 
-    async def _start(self, body: dict[str, Any], policy: PollPolicy) -> DataRequest:
-        """Wait in line for a place, and start one request there."""
-        request = Request(method="POST", path=f"/dataretrieval/v3/{self._resource}", json=body, scope=DATA_RETRIEVAL)
+    async def begin(self, body: Mapping[str, Any], poll: PollPolicy) -> DataRequest:
+        """Wait in line for a place, and start one request there; :meth:`start` with a body that is made already."""
+        request = Request(
+            method="POST", path=f"/dataretrieval/v3/{self._resource}", json=dict(body), scope=DATA_RETRIEVAL
+        )
         began = self._clock()
 
         async def attempt() -> DataRequest | ArenaAsyncError | None:
             try:
-                return await self._try(request, policy)
+                return await self._try(request, poll)
             except ArenaAsyncError as error:
                 return error
 
         found: DataRequest | ArenaAsyncError | None = None
         with contextlib.suppress(TimeoutError, DeadlineError):
-            async with self._places.line(policy.timeout):
-                left = max(policy.timeout - (self._clock() - began), 0.001)
+            async with self._places.line(poll.timeout):
+                left = max(poll.timeout - (self._clock() - began), 0.001)
                 found = await wait_until(
                     attempt,
                     lambda answer: answer is not None,
-                    attrs.evolve(policy, timeout=left),
+                    attrs.evolve(poll, timeout=left),
                     sleep=self._sleep,
                     clock=self._clock,
                     what=self._shown,
@@ -241,21 +245,21 @@ class _Requests:
         if found is not None:
             return found
         raise DeadlineError(
-            f"{request.line}: no place was free for {policy.timeout:g} s; the service works on {MOST_ACTIVE} requests "
+            f"{request.line}: no place was free for {poll.timeout:g} s; the service works on {MOST_ACTIVE} requests "
             f"at a time, and {self._places.taken} of this client are not known to be finished. Nothing was started; "
             "wait for some of them, or allow more time.",
             request=request.line,
         )
 
-    async def _try(self, request: Request, policy: PollPolicy) -> DataRequest | None:
+    async def _try(self, request: Request, poll: PollPolicy) -> DataRequest | None:
         """Start a request if there is a place for it, else give None."""
         if self._places.is_full:
-            await self._look_for_room(policy.every)
+            await self._look_for_room(poll.every)
         if self._places.is_full:
             return None
         failure: ArenaAsyncError
         try:
-            response = await self._session.send(request)
+            response = await self.session.send(request)
             created = decode(parse_json(response.body, request=request.line), DataRequest, request=request.line)
         except ArenaAsyncError as error:
             failure = error
@@ -272,7 +276,7 @@ class _Requests:
             path = join_path("/dataretrieval/v3/{resource}/{request}", resource=resource, request=tracking_id)
             try:
                 request = Request(method="GET", path=path, scope=DATA_RETRIEVAL)
-                found = await ask(self._session, request, DataRequest)
+                found = await ask(self.session, request, DataRequest)
                 self._places.heard((resource, tracking_id), found, at=self._clock())
             except NotFoundError:
                 self._places.leave((resource, tracking_id))
@@ -282,8 +286,7 @@ class _Requests:
 
 def _unanswered(error: ArenaAsyncError, request: Request) -> ArenaAsyncError:
     """Say of a start that failed whether it may have been taken all the same."""
-    is_open = isinstance(error, TransportError | DeadlineError) and error.sent
-    if not is_open and not isinstance(error, ServerError | DecodeError):
+    if not may_hold_a_place(error):
         return error
     sentence = (
         f"{error} Nobody can say whether the service has taken the request: it may hold one of the {MOST_ACTIVE} "
@@ -306,7 +309,7 @@ class RawRequests(_Requests):
     """
 
     _resource = "RawActivityRequests"
-    _what = "raw"
+    what = "raw"
 
     async def start(
         self,
@@ -316,7 +319,7 @@ class RawRequests(_Requests):
         begin: datetime | str,
         end: datetime | str,
         file_format: str = "csv",
-        policy: PollPolicy = POLLING,
+        poll: PollPolicy = POLLING,
     ) -> DataRequest:
         """
         Ask for the raw data of a subject. It waits while ten requests are active.
@@ -327,7 +330,7 @@ class RawRequests(_Requests):
             begin: The first moment (aware, or text with a timezone).
             end: The last moment.
             file_format: ``"csv"``, ``"avro"`` or ``"gt3x"``.
-            policy: How often to look for a free place, and how long.
+            poll: How often to look for a free place, and how long.
 
         Raises:
             ConfigurationError: An argument cannot be what it should be.
@@ -336,13 +339,56 @@ class RawRequests(_Requests):
                 holds a place; it is never sent twice.
             ApiError: The service refused, or failed; the message says whether it may have taken the request.
         """
-        body = {
+        return await self.begin(await self._body(study, subject, begin=begin, end=end, file_format=file_format), poll)
+
+    async def fetch(
+        self,
+        study: int | str,
+        subject: int | str,
+        to: To,
+        *,
+        begin: datetime | str,
+        end: datetime | str,
+        file_format: str = "csv",
+        poll: PollPolicy = POLLING,
+        options: TransferOptions | None = None,
+        observer: Observer | None = None,
+    ) -> FetchedData:
+        """
+        Ask for the raw data of a subject, wait, and bring the files home, verified.
+
+        The folder remembers the request: the same call after a crash or a deadline waits for it and starts no other.
+
+        Args:
+            study: The number of the study.
+            subject: The number of the subject, or its identifier as text.
+            to: The folder, or an open ``Mirror`` of it.
+            begin: The first moment (aware, or text with a timezone).
+            end: The last moment.
+            file_format: ``"csv"``, ``"avro"`` or ``"gt3x"``.
+            poll: How often to ask and how long to wait, for a place and for the files.
+            options: How the files are brought home.
+            observer: Called with each event of the transfer.
+
+        Raises:
+            RunFailedError: The service ended the request with an error.
+            DeadlineError: No place was free, or the files are not there yet.
+            TransfersFailedError: Not all files are here; the same call fetches the rest.
+            ArenaAsyncError: As for :meth:`start`, with its other errors.
+        """
+        body = await self._body(study, subject, begin=begin, end=end, file_format=file_format)
+        return await DataFetch(verbs=self, body=body, poll=poll).bring(to, options=options, observer=observer)
+
+    async def _body(
+        self, study: int | str, subject: int | str, *, begin: datetime | str, end: datetime | str, file_format: str
+    ) -> dict[str, Any]:
+        """Write what is asked for as the page has it."""
+        return {
             "fileFormat": word(file_format),
             "studyId": number(study),
             **_span(begin, end),
             "subjectId": await self._asking.resolve(study, subject),
         }
-        return await self._start(body, policy)
 
 
 class EpochRequests(_Requests):
@@ -353,7 +399,7 @@ class EpochRequests(_Requests):
     """
 
     _resource = "EpochRequests"
-    _what = "epoch"
+    what = "epoch"
 
     async def start(
         self,
@@ -366,7 +412,7 @@ class EpochRequests(_Requests):
         summary_length: int = 60,
         include_partial_epochs: bool = False,
         file_format: str = "csv",
-        policy: PollPolicy = POLLING,
+        poll: PollPolicy = POLLING,
     ) -> DataRequest:
         """
         Ask for the epochs of a subject. It waits while ten requests are active.
@@ -380,7 +426,7 @@ class EpochRequests(_Requests):
             summary_length: Seconds of one epoch, 1 to 3600.
             include_partial_epochs: Whether to include epochs that are not full.
             file_format: ``"csv"``, the only one that is documented.
-            policy: How often to look for a free place, and how long.
+            poll: How often to look for a free place, and how long.
 
         Raises:
             ConfigurationError: An argument cannot be what it should be.
@@ -389,7 +435,79 @@ class EpochRequests(_Requests):
                 holds a place; it is never sent twice.
             ApiError: The service refused, or failed; the message says whether it may have taken the request.
         """
-        body = {
+        body = await self._body(
+            study,
+            subject,
+            begin=begin,
+            end=end,
+            monitor=monitor,
+            summary_length=summary_length,
+            include_partial_epochs=include_partial_epochs,
+            file_format=file_format,
+        )
+        return await self.begin(body, poll)
+
+    async def fetch(
+        self,
+        study: int | str,
+        subject: int | str,
+        to: To,
+        *,
+        begin: datetime | str,
+        end: datetime | str,
+        monitor: str,
+        summary_length: int = 60,
+        include_partial_epochs: bool = False,
+        file_format: str = "csv",
+        poll: PollPolicy = POLLING,
+        options: TransferOptions | None = None,
+        observer: Observer | None = None,
+    ) -> FetchedData:
+        """
+        Ask for the epochs of a subject, wait, and bring the files home, verified.
+
+        The folder remembers the request, as for :meth:`RawRequests.fetch` with its other arguments and errors.
+
+        Args:
+            study: The number of the study.
+            subject: The number of the subject, or its identifier as text.
+            to: The folder, or an open ``Mirror`` of it.
+            begin: The first moment (aware, or text with a timezone).
+            end: The last moment.
+            monitor: The serial of the activity monitor.
+            summary_length: Seconds of one epoch, 1 to 3600.
+            include_partial_epochs: Whether to include epochs that are not full.
+            file_format: ``"csv"``, the only one that is documented.
+            poll: How often to ask and how long to wait, for a place and for the files.
+            options: How the files are brought home.
+            observer: Called with each event of the transfer.
+        """
+        body = await self._body(
+            study,
+            subject,
+            begin=begin,
+            end=end,
+            monitor=monitor,
+            summary_length=summary_length,
+            include_partial_epochs=include_partial_epochs,
+            file_format=file_format,
+        )
+        return await DataFetch(verbs=self, body=body, poll=poll).bring(to, options=options, observer=observer)
+
+    async def _body(
+        self,
+        study: int | str,
+        subject: int | str,
+        *,
+        begin: datetime | str,
+        end: datetime | str,
+        monitor: str,
+        summary_length: int,
+        include_partial_epochs: bool,
+        file_format: str,
+    ) -> dict[str, Any]:
+        """Write what is asked for as the page has it."""
+        return {
             "fileFormat": word(file_format),
             "summaryLengthSeconds": _epoch(summary_length),
             "includePartialEpochs": include_partial_epochs,
@@ -398,4 +516,3 @@ class EpochRequests(_Requests):
             **_span(begin, end),
             "subjectId": await self._asking.resolve(study, subject),
         }
-        return await self._start(body, policy)

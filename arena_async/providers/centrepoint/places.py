@@ -6,9 +6,10 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
+from arena_async.errors import ArenaAsyncError, DeadlineError, DecodeError, ServerError, TransportError
 from arena_async.providers.centrepoint.models import DataRequest
 
-__all__ = ["MOST_ACTIVE", "Places"]
+__all__ = ["MOST_ACTIVE", "Places", "may_hold_a_place"]
 
 #: Requests that the service works on at a time, by its page on raw data; whether raw and epoch ones share that is not
 #: said, so they do.
@@ -73,3 +74,10 @@ class Places:
     def doubtful(self, *, before: float) -> list[tuple[str, str]]:
         """Give the requests that nobody has asked about since ``before``, the longest unasked one first."""
         return sorted((place for place, at in self._asked.items() if at <= before), key=self._asked.__getitem__)
+
+
+def may_hold_a_place(error: ArenaAsyncError) -> bool:
+    """Say whether the service may have taken a request although its start failed."""
+    if isinstance(error, TransportError | DeadlineError):
+        return error.sent
+    return isinstance(error, ServerError | DecodeError)

@@ -441,7 +441,7 @@ async def test_a_place_that_never_comes_free_is_not_waited_for_for_ever(
         await other.start(234, SUBJECT, **SPAN)
 
     with pytest.raises(DeadlineError, match=r"no place was free for 300 s.*Nothing was started"):
-        await mine.start(234, SUBJECT, policy=PollPolicy(every=10, slowest=60, timeout=300), **SPAN)
+        await mine.start(234, SUBJECT, poll=PollPolicy(every=10, slowest=60, timeout=300), **SPAN)
 
     assert len(simulator.data_requests.requests) == 10
     assert sum(clock.slept) == pytest.approx(300)
@@ -453,7 +453,7 @@ async def test_the_line_itself_is_not_waited_in_for_ever(raw: RawRequests, clien
     behind: RawRequests = RawRequests(raw._asking, tenant=TENANT, places=places)
     async with places.line(1):
         with pytest.raises(DeadlineError, match="Nothing was started"):
-            await behind.start(234, SUBJECT, policy=PollPolicy(every=0.01, slowest=0.01, timeout=0.01), **SPAN)
+            await behind.start(234, SUBJECT, poll=PollPolicy(every=0.01, slowest=0.01, timeout=0.01), **SPAN)
     assert (await behind.start(234, SUBJECT, **SPAN)).is_active
 
 
@@ -570,7 +570,7 @@ async def test_statuses_in_capitals_and_unknown_ones_are_waited_through(clock: C
             raw = requests_of(client, clock)
             done = await raw.wait(status["id"])
             with pytest.raises(DeadlineError, match="raw request odd: not finished after 60 s"):
-                await raw.wait("odd", PollPolicy(every=10, slowest=60, timeout=60))
+                await raw.wait("odd", poll=PollPolicy(every=10, slowest=60, timeout=60))
 
     assert done.status == "Completed"
 

@@ -1,0 +1,244 @@
+"""Raw and epoch data in one await: asked for, waited for, brought home, and not asked for twice."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from arena_async import Action, Mirror
+from arena_async.errors import (
+    ApiError,
+    ConfigurationError,
+    DeadlineError,
+    RunFailedError,
+    TransfersFailedError,
+    TransportError,
+)
+from arena_async.options import PollPolicy, RetryPolicy, TransferOptions
+from arena_async.providers.centrepoint import CentrePointClient, CentrePointCredentials, EpochRequests, RawRequests
+from arena_async.providers.centrepoint.asking import Asking
+from arena_async.providers.centrepoint.simulator import CentrePointSimulator
+from arena_async.providers.centrepoint.subjects import Directory
+from arena_async.simulator import faults
+
+QUICK = RetryPolicy(attempts=3, wait_initial=0, wait_jitter=0, wait_max=0)
+SPAN = {"begin": "2024-02-01T00:00:00Z", "end": "2024-02-02T00:00:00Z"}
+STARTS = "POST /dataretrieval/*"
+#: Not as long as a request takes in most of these tests.
+SHORT = PollPolicy(every=10, slowest=10, timeout=30)
+
+
+class Clock:
+    """A clock that only moves when somebody sleeps; the service and the client share it."""
+
+    def __init__(self) -> None:
+        self.seconds = datetime.now(UTC).replace(microsecond=0).timestamp()
+
+    def __call__(self) -> float:
+        return self.seconds
+
+    def now(self) -> datetime:
+        return datetime.fromtimestamp(self.seconds, UTC)
+
+    async def sleep(self, seconds: float) -> None:
+        self.seconds += seconds
+        await asyncio.sleep(0)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """Give a clock that stands until somebody sleeps."""
+    return Clock()
+
+
+@pytest.fixture
+async def simulator(clock: Clock) -> AsyncIterator[CentrePointSimulator]:
+    """Give a running service whose requests take 101 seconds."""
+    async with CentrePointSimulator(
+        subjects=2, file_size=3000, clock=clock, rate_limit=None, token_lifetime=1e8
+    ) as running:
+        running.data_requests.working = 100
+        yield running
+
+
+@pytest.fixture
+async def client(simulator: CentrePointSimulator) -> AsyncIterator[CentrePointClient]:
+    """Give a client of the running service."""
+    async with CentrePointClient(
+        CentrePointCredentials(simulator.client_id, simulator.client_secret),
+        base_url=simulator.base_url,
+        auth_url=simulator.auth_url,
+        retry=QUICK,
+    ) as made:
+        yield made
+
+
+def requests_of(client: CentrePointClient, clock: Clock, kind: type[Any]) -> Any:
+    """Make what starts requests, by the clock of the test."""
+    asking = Asking(client.session, Directory(client.session).resolve)
+    return kind(asking, tenant="tenant", sleep=clock.sleep, clock=clock, now=clock.now)
+
+
+@pytest.fixture
+def raw(client: CentrePointClient, clock: Clock) -> RawRequests:
+    """Give requests for raw data by the clock of the test."""
+    found: RawRequests = requests_of(client, clock, RawRequests)
+    return found
+
+
+async def test_raw_data_comes_home_in_one_await(
+    raw: RawRequests, simulator: CentrePointSimulator, tmp_path: Path
+) -> None:
+    """Start, questions, list and links: what it cost is said, and where everything lies."""
+    done = await raw.fetch(234, "A-001", tmp_path, file_format="avro", **SPAN)
+
+    assert (done.request.status, done.resumed) == ("completed", False)
+    assert done.report.counts[Action.FETCH] == 3
+    assert len(done.paths) == 3
+    (made,) = simulator.data_requests.requests
+    contents = {b"".join(file.content.chunks()) for file in simulator.data_requests.files_of(made)}
+    assert {path.read_bytes() for path in done.paths} == contents
+    api = [seen for seen in simulator.log if seen.listener == "api" and "/subjects" not in seen.path.lower()]
+    assert done.requests == len(api)
+
+
+async def test_epochs_come_home_in_one_await(client: CentrePointClient, clock: Clock, tmp_path: Path) -> None:
+    """Into a mirror that is open already, too."""
+    epochs: EpochRequests = requests_of(client, clock, EpochRequests)
+    async with Mirror(tmp_path) as mirror:
+        done = await epochs.fetch(234, 10821, mirror, monitor="CPW1A23190055", summary_length=15, **SPAN)
+        with pytest.raises(ConfigurationError, match="brings its own options"):
+            await epochs.fetch(234, 10821, mirror, monitor="M", options=TransferOptions(), **SPAN)
+
+    assert done.request.summary_length == 15
+    assert all(
+        path.is_relative_to(tmp_path / "centrepoint" / "epoch-requests" / done.request.id) for path in done.paths
+    )
+
+
+async def test_a_request_that_was_started_is_waited_for_and_not_started_again(
+    raw: RawRequests, simulator: CentrePointSimulator, tmp_path: Path
+) -> None:
+    """After a deadline, and as well after a crash: the folder knows it."""
+    with pytest.raises(DeadlineError):
+        await raw.fetch(234, 10821, tmp_path, poll=SHORT, **SPAN)
+
+    done = await raw.fetch(234, 10821, tmp_path, **SPAN)
+
+    assert done.resumed is True
+    assert len(simulator.seen(STARTS)) == 1
+    assert len(done.paths) == 3
+
+
+async def test_files_that_did_not_come_come_with_the_next_call(
+    raw: RawRequests, simulator: CentrePointSimulator, tmp_path: Path
+) -> None:
+    """The request is done and not made again; what is here is not fetched again."""
+    simulator.inject(faults.status(404, body="Gone"), on="GET *downloadurl")
+    with pytest.raises(TransfersFailedError):
+        await raw.fetch(234, 10821, tmp_path, **SPAN)
+
+    done = await raw.fetch(234, 10821, tmp_path, **SPAN)
+
+    assert (done.report.counts[Action.FETCH], done.report.counts[Action.KEEP]) == (1, 2)
+    assert len(simulator.seen(STARTS)) == 1
+
+
+@pytest.mark.parametrize(
+    "changes", [{"begin": "2024-01-01T00:00:00Z"}, {"file_format": "avro"}, {"end": "2024-02-03T00:00:00Z"}]
+)
+async def test_another_time_or_format_is_another_request(
+    raw: RawRequests, simulator: CentrePointSimulator, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    """Also in the folder that waits for the first one."""
+    with pytest.raises(DeadlineError):
+        await raw.fetch(234, 10821, tmp_path, poll=SHORT, **SPAN)
+
+    done = await raw.fetch(234, 10821, tmp_path, **{**SPAN, **changes})
+
+    assert done.resumed is False
+    assert len(simulator.seen(STARTS)) == 2
+
+
+async def test_what_is_finished_is_asked_for_anew(
+    raw: RawRequests, simulator: CentrePointSimulator, tmp_path: Path
+) -> None:
+    """A late upload may have added to it."""
+    first = await raw.fetch(234, 10821, tmp_path, **SPAN)
+    second = await raw.fetch(234, 10821, tmp_path, **SPAN)
+
+    assert first.request.id != second.request.id
+    assert len(simulator.seen(STARTS)) == 2
+
+
+async def test_a_request_that_failed_is_made_anew_by_the_next_call(
+    raw: RawRequests, simulator: CentrePointSimulator, tmp_path: Path
+) -> None:
+    """The failure is told once."""
+    simulator.data_requests.failing = 1
+    with pytest.raises(RunFailedError):
+        await raw.fetch(234, 10821, tmp_path, **SPAN)
+
+    done = await raw.fetch(234, 10821, tmp_path, **SPAN)
+
+    assert (done.resumed, len(simulator.seen(STARTS))) == (False, 2)
+
+
+async def test_a_start_that_nobody_answered_is_told_before_another_one(
+    raw: RawRequests, simulator: CentrePointSimulator, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The first may hold a place: an error, and a warning when the caller asks again."""
+    simulator.inject(faults.lose_answer(), on=STARTS)
+    with pytest.raises(TransportError, match="may hold one of the 10 places"):
+        await raw.fetch(234, 10821, tmp_path, **SPAN)
+    assert caplog.text == ""
+
+    done = await raw.fetch(234, 10821, tmp_path, **SPAN)
+
+    assert "may hold a place for 6 hours; another one is started" in caplog.text
+    assert (done.resumed, len(simulator.seen(STARTS))) == (False, 2)
+
+
+async def test_a_start_that_was_refused_leaves_nothing_behind(
+    raw: RawRequests, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The next call knows of no start that might hold a place."""
+    for _ in range(2):
+        with pytest.raises(ApiError, match="not supported"):
+            await raw.fetch(234, 10821, tmp_path, file_format="xlsx", **SPAN)
+
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize("days", [29, 31])
+async def test_a_request_whose_files_are_gone_is_made_anew(
+    raw: RawRequests, simulator: CentrePointSimulator, clock: Clock, tmp_path: Path, days: int
+) -> None:
+    """They are kept for 30 days."""
+    with pytest.raises(DeadlineError):
+        await raw.fetch(234, 10821, tmp_path, poll=SHORT, **SPAN)
+    clock.seconds += days * 86_400
+
+    done = await raw.fetch(234, 10821, tmp_path, **SPAN)
+
+    assert done.resumed is (days < 30)
+    assert done.report.counts[Action.FETCH] == 3
+
+
+async def test_a_request_that_the_service_has_forgotten_is_made_anew(
+    raw: RawRequests, simulator: CentrePointSimulator, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With a warning."""
+    with pytest.raises(DeadlineError):
+        await raw.fetch(234, 10821, tmp_path, poll=SHORT, **SPAN)
+    simulator.data_requests.requests.clear()
+
+    done = await raw.fetch(234, 10821, tmp_path, **SPAN)
+
+    assert done.resumed is False
+    assert "Another request is started" in caplog.text
