@@ -864,7 +864,11 @@ class _Wire:
         raise explain(failure, request=trial.line, reused=trial.reused and trial.sent, limit=limit)
 
     async def read(self, response: aiohttp.ClientResponse, *, largest: int, line: str) -> tuple[bytes, bool]:
-        """Read a small body up to ``largest`` bytes after decoding, and say whether that was all of it."""
+        """
+        Read a small body up to ``largest`` bytes after decoding, and say whether that was all of it.
+
+        Of a page that is too large nothing is given, since nobody may use it and it would be in memory twice.
+        """
         pieces: list[bytes] = []
         size = 0
         failure: Exception | None = None
@@ -882,7 +886,7 @@ class _Wire:
             response.close()
         if failure is not None:
             raise explain(failure, request=line, limit=self._timeouts.read, body=True)
-        return b"".join(pieces)[:largest], False
+        return b"" if largest > _LARGEST_REFUSAL else b"".join(pieces)[:largest], False
 
     async def aclose(self) -> None:
         """Close the connections that are ours."""
