@@ -432,6 +432,8 @@ class _Journey:
             raise StorageError(f"{self.name}: its partial file is gone.")
         if inspector is not None and inspector.length == offset:
             return
+        # What comes now is recorded as it comes, or a second interruption would lose all of it.
+        staged.describe(validator=self.validator, total=total)
         self.inspector = inspector = self.new_inspector(head, total)
         staged.replay(inspector.feed, end=offset)
 

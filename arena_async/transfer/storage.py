@@ -1243,6 +1243,7 @@ class Storage:
         """Go on in a new file with the bytes of an old one."""
         staged = self.stage(partial.key, path, size=partial.offset)
         try:
+            staged.describe(validator=partial.validator, total=partial.total)
             with self._taken(partial.name) as file:
                 while isinstance(file, int) and staged.end < partial.offset:
                     block = _again(self.files.read, file, min(_BLOCK, partial.offset - staged.end), staged.end)
@@ -1255,6 +1256,7 @@ class Storage:
         if staged.end < partial.offset:
             staged.drop()
             return None
+        staged.checkpoint()  # The old one goes only when the new one can be continued just as well.
         self.drop(partial.name)
         return staged
 

@@ -108,6 +108,7 @@ async def test_a_chain_of_200_kills_at_random_bytes_ends_well(world: World, live
     starts = [0 if asked_for is None else int(asked_for[6:-1]) for asked_for in asked(server, "a")]
     assert len(starts) == kills + 1
     assert starts == sorted(starts)
+
     assert starts[-1] >= 20 * unit
     assert received + last.report["received"] <= size + kills * unit
     assert bodies_at_home(world) == {"files/a.bin": body}

@@ -202,6 +202,26 @@ async def test_what_an_earlier_run_left_is_continued(bench: Bench) -> None:
     assert bench.partials() == []
 
 
+async def test_what_a_second_interruption_leaves_is_continued_too(bench: Bench) -> None:
+    """CR03: what comes behind a continued part is recorded as it comes, just like the first."""
+    files = one(Source(body=BODY, faults=[100_000, 100_000]), size=SIZE)
+    for _ in range(2):
+        interrupted = bench.destination(attempts=1)
+        await interrupted.open()
+        files.asked.clear()
+        await fetch_one(job(remote("a", size=SIZE)), _Once(files), interrupted)
+        await interrupted.aclose()
+
+    last = bench.destination()
+    await last.open()
+    fetched = await fetch(files, last)
+    await last.aclose()
+
+    assert [asked.offset for asked in files.asked] == [65_536, 131_072]
+    assert fetched.outcome.sha256 == hashlib.sha256(BODY).hexdigest()
+    assert bench.partials() == []
+
+
 class _Once(MemoryFiles):
     """A set whose allowance ends after one request."""
 

@@ -948,7 +948,8 @@ def test_where_locks_keep_nobody_out_a_partial_file_is_copied_and_recent_ones_ar
     os.close(late)
     assert staged.name != name
     assert staged.read(0, 10_000) == BODY[:2000]
-    assert partials(root) == [staged.name]
+    assert partials(root) == [staged.name.replace(".part", ".json"), staged.name]
+    assert staged.durable_offset == 2000
     staged.drop()
     storage.close()
 
