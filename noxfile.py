@@ -57,7 +57,9 @@ def run_installed(
     here = Path.cwd()
     given = [str(here / word) if (here / word.partition("::")[0]).exists() else word for word in session.posargs]
     paths = [] if any(word.startswith(str(here)) for word in given) else [str(here / where)]
-    with session.chdir(session.create_tmp()):
+    empty = Path(session.virtualenv.location) / "empty"
+    empty.mkdir(exist_ok=True)
+    with session.chdir(empty):
         session.run(
             "pytest", "-c", str(here / "pyproject.toml"), f"--rootdir={here}", *options, *paths, *given, env=env
         )
@@ -91,7 +93,7 @@ def tests(session: nox.Session) -> None:
 @nox.session
 def lowest(session: nox.Session) -> None:
     """The tests, with the oldest release of everything that pyproject.toml asks for by name."""
-    constraints = Path(session.create_tmp()) / "lowest.txt"
+    constraints = Path(session.virtualenv.location) / "lowest.txt"
     constraints.write_text("\n".join(floors("cli", "fast", "dev")) + "\n", encoding="utf-8")
     install_with_tools(session, constraints=constraints)
     run_installed(session)
