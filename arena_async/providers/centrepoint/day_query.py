@@ -365,7 +365,7 @@ def narrowest(query: DayQuery, wanted: Iterable[tuple[str, str]]) -> list[DayQue
     """
     files = list(wanted)
     formats = {kind for _, kind in files}
-    only = formats.pop() if len(formats) == 1 else query.file_format
+    only = formats.pop() if len(formats) == 1 else None
     whole = attrs.evolve(query, first_day=None, last_day=None, year=None, month=None, day=None, file_format=only)
     pages_of_a_year = math.ceil(_DAYS_OF_A_YEAR * (1 if only else 2) / LARGEST_PAGE)
     found: list[DayQuery] = []
