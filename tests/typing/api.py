@@ -136,6 +136,7 @@ async def sessions(arena: ArenaClient) -> None:
     """Requests of one's own go through the same door."""
     async with arena:
         assert_type(arena.quota, Quota | None)
+        assert_type(arena.session.now(), dt.datetime)
         request = Request(method="GET", path="/settings/items", params={"limit": 1})
         assert_type(await arena.session.send(request), Response)
         opened = await arena.session.stream(request)
