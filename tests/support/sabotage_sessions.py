@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import json
 import types
 from datetime import timedelta
 from email.utils import parsedate_to_datetime
@@ -14,7 +15,9 @@ import attrs
 import pytest
 from sabotage import protection
 
+from arena_async.errors import DecodeError, QuotaExhaustedError
 from arena_async.net import login as logins
+from arena_async.net import pager
 from arena_async.net import session as sessions
 from arena_async.net.login import SharedLogin
 from arena_async.net.session import Session
@@ -24,12 +27,15 @@ from arena_async.providers.arena import dialect as arena_dialect
 from arena_async.providers.arena.auth import PasswordAuth
 from arena_async.providers.arena.dialect import ArenaDialect
 from arena_async.providers.centrepoint import auth as centrepoint_auth
+from arena_async.providers.centrepoint import dialect as centrepoint_dialect
 from arena_async.providers.centrepoint.auth import CentrePointAuth
+from arena_async.providers.centrepoint.dialect import CentrePointDialect
 from arena_async.transfer import planning
 from arena_async.wire import retrying
 from arena_async.wire.contracts import Credential
 from arena_async.wire.decoding import parse_json
 from arena_async.wire.messages import Secret
+from arena_async.wire.paging import Step, Walk
 from arena_async.wire.quota import DailyAllowance, Hold, Moment, Quota, SlidingWindow, Ticket
 
 # --- logins -----------------------------------------------------------------------------------------------------------
@@ -385,3 +391,171 @@ def _(patch: pytest.MonkeyPatch) -> None:
 @protection("a service that is away says when to come back")
 def _(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(sessions, "read_retry_after", lambda *_: None)
+
+
+# --- pages ------------------------------------------------------------------------------------------------------------
+
+
+def _shaped(patch: pytest.MonkeyPatch, *, total: bool) -> None:
+    """Let every list be walked as if its number were a total, or none."""
+    given = Walk.__init__
+
+    def reshaped(self: Walk, shape: Any, **kwargs: Any) -> None:
+        given(self, attrs.evolve(shape, total=total), **kwargs)
+
+    patch.setattr(Walk, "__init__", reshaped)
+
+
+@protection("a total that can be trusted ends a list")
+def _(patch: pytest.MonkeyPatch) -> None:
+    _shaped(patch, total=False)
+
+
+@protection("a number that may be the page's ends nothing")
+def _(patch: pytest.MonkeyPatch) -> None:
+    _shaped(patch, total=True)
+
+
+@protection("a page that is shorter than asked is the last")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Walk, "_offset_after_short", lambda self, page, _: self._asked.offset + len(page.items))
+
+
+@protection("a walk goes on by what was granted")
+def _(patch: pytest.MonkeyPatch) -> None:
+    given = Walk._offset_after
+
+    def hoping(self: Walk, page: Any) -> int | None:
+        return None if given(self, page) is None else self._asked.offset + self._asked.limit
+
+    patch.setattr(Walk, "_offset_after", hoping)
+
+
+@protection("rows that come again are noticed")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Walk, "_check_repeats", lambda *_: None)
+
+
+@protection("an early empty page is no end")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Walk, "_take_empty", lambda self, _: self._end(()))
+
+
+@protection("the end of a list is judged by the offset")
+def _(patch: pytest.MonkeyPatch) -> None:
+    given = Walk._offset_after
+
+    def by_length(self: Walk, page: Any) -> int | None:
+        return None if len(page.items) < self._asked.limit else given(self, page)
+
+    patch.setattr(Walk, "_offset_after", by_length)
+
+
+@protection("a row that came before is dropped")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Walk, "_new_rows", lambda _, page: page.items)
+
+
+@protection("rows that never came are noticed")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Walk, "_end", lambda _, rows: Step(rows=rows))
+
+
+@protection("rows without a key are never taken for repeats")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Walk, "_key", lambda _, row: str(row.get("guid")))
+
+
+@protection("the next page is computed and never followed")
+def _(patch: pytest.MonkeyPatch) -> None:
+    given = CentrePointDialect.read_page
+    links: list[str] = []
+
+    def remembering(self: CentrePointDialect, payload: Any, *args: Any) -> Any:
+        links[:] = [payload["links"]["next"]]
+        return given(self, payload, *args)
+
+    send = Session.send
+
+    async def following(self: Session, request: Any) -> Any:
+        return await send(self, attrs.evolve(request, path=links[0], params=()) if links else request)
+
+    patch.setattr(CentrePointDialect, "read_page", remembering)
+    patch.setattr(Session, "send", following)
+
+
+@protection("a number of rows is one")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(centrepoint_dialect, "_count", lambda payload, name: payload.get(name))
+    patch.setattr(arena_dialect, "_count", lambda value: value)
+
+
+@protection("the page that came is the page that was asked for")
+def _(patch: pytest.MonkeyPatch) -> None:
+    given = CentrePointDialect.read_page
+
+    def trusting(self: CentrePointDialect, *args: Any) -> Any:
+        return attrs.evolve(given(self, *args), echoed_offset=None)
+
+    patch.setattr(CentrePointDialect, "read_page", trusting)
+
+
+@protection("an interrupted list says where to go on")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(QuotaExhaustedError, "cursor", _Always(None), raising=False)
+
+
+@protection("a page that cannot be read is asked for once more")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(pager._Asker, "page", pager._Asker._once)
+
+
+@protection("whatever comes is read by rules, and never by hope")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(pager, "parse_json", lambda body, **_: json.loads(body.decode()))
+
+
+@protection("a page is bounded where it is unpacked")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(sessions, "_LARGEST_PAGE", 64 * MIB)
+
+
+@protection("a reply is judged by what it is, not by its label")
+def _(patch: pytest.MonkeyPatch) -> None:
+    given = Session.send
+
+    async def formal(self: Session, request: Any) -> Any:
+        response = await given(self, request)
+        if "json" not in (response.headers.get("Content-Type") or ""):
+            raise DecodeError("It is not called JSON.")
+        return response
+
+    patch.setattr(Session, "send", formal)
+
+
+@protection("the words of a refusal are kept and made safe")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(arena_dialect, "scrub", lambda text, **_: text)
+    patch.setattr(centrepoint_dialect, "scrub", lambda text, **_: text)
+
+
+@protection("leaving a list ends what is on its way")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(pager, "_cancel_all", lambda _: None)
+
+
+@protection("no more than four pages are held")
+def _(patch: pytest.MonkeyPatch) -> None:
+    given = Walk.ahead
+    patch.setattr(Walk, "ahead", lambda self, most, **kwargs: given(self, max(most, 12), **kwargs))
+
+
+@protection("pages are handed out in order")
+def _(patch: pytest.MonkeyPatch) -> None:
+    async def take(self: Any, asked: Any) -> Any:
+        done, _ = await asyncio.wait(self._tasks.values(), return_when=asyncio.FIRST_COMPLETED)
+        first = next(key for key, task in self._tasks.items() if task in done)
+        page, _ = self._tasks.pop(first).result()
+        return page
+
+    patch.setattr(pager._OnTheirWay, "take", take)

@@ -105,7 +105,7 @@ class Reply:
 
     status: int = 200
     headers: tuple[tuple[str, str], ...] = ()
-    body: bytes = b""
+    body: bytes = attrs.field(default=b"", repr=False)
     length: int | Literal["right"] | None = RIGHT
     chunked: bool = False
     piece: int = 7001
