@@ -8,7 +8,6 @@ import attrs
 
 from arena_async.cli.output import show_count, show_size, show_when
 from arena_async.transfer.planning import Plan
-from arena_async.wire.contracts import Price
 
 __all__ = ["Bill", "describe"]
 
@@ -37,17 +36,17 @@ class Bill:
     fits: bool | None
 
     @classmethod
-    def of(cls, planned: Plan, price: Price, *, listing: int) -> Bill:
-        """Add up a plan, by the price as it is after planning."""
-        needed = listing + planned.requests
+    def of(cls, planned: Plan) -> Bill:
+        """Add up a plan for a sync that lists once more."""
+        needed = planned.listing + planned.content
         return cls(
             requests=needed,
-            listing=listing,
-            content=planned.requests,
-            remaining=price.remaining,
-            reserve=price.reserve,
-            resets_at=price.resets_at,
-            fits=None if price.remaining is None else needed <= price.remaining - price.reserve,
+            listing=planned.listing,
+            content=planned.content,
+            remaining=planned.remaining,
+            reserve=planned.reserve,
+            resets_at=planned.resets_at,
+            fits=planned.price.fits(needed),
         )
 
 

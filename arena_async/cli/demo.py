@@ -92,10 +92,9 @@ async def _list(stage: _Stage, output: Output) -> None:
 
 
 async def _plan(stage: _Stage, folder: Path, output: Output) -> None:
-    before = stage.files.requests_sent
     async with Mirror(folder) as mirror:
         planned = await mirror.plan(stage.files)
-    bill = Bill.of(planned, stage.files.price(), listing=stage.files.requests_sent - before)
+    bill = Bill.of(planned)
     if output.json:
         output.record({"type": "plan", "service": stage.provider.name, **shown(bill)})
         return

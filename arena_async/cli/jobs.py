@@ -230,7 +230,7 @@ async def plan(connect: Connect, source: Source, words: Mapping[str, Any], outpu
         files = source.make(client)(**words)
         async with Mirror(to) as mirror:
             planned = await mirror.plan(files)
-        bill = Bill.of(planned, files.price(), listing=files.requests_sent)
+        bill = Bill.of(planned)
     if output.json:
         for file in planned.files:
             output.record({"type": "file", **shown(file)})

@@ -9,6 +9,7 @@ What is known about each file of a folder, on disk, safe for several processes.
     seen        which listing (scope, generation) last saw which key, under which name, and where it wants to go
     scopes      per scope, the listing begun last, the listing that came to its end last, and the watermark
     jobs        per job of the service whose result is brought here, the run that was started last
+    facts       what cannot change any more at the service, so that nobody need ask for it again
 
     states      committing -> complete        (a row that says committing is settled at the next start at the latest)
                 skipped                       the service will never give it: reason and time
@@ -22,7 +23,7 @@ import logging
 import re
 import sqlite3
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, Protocol, Self, TypeVar, get_args
@@ -213,13 +214,21 @@ class Ledger(Protocol):
         """Write down what is known about a job now."""
         ...
 
+    async def recall(self, keys: Sequence[str]) -> dict[str, str]:
+        """Give facts by their keys; unknown ones are missing."""
+        ...
+
+    async def keep(self, facts: Mapping[str, str]) -> None:
+        """Write facts down, in one transaction."""
+        ...
+
     async def aclose(self) -> None:
         """Close it. Safe twice."""
         ...
 
 
 #: The layout of the tables; a ledger of a later layout is not touched.
-_VERSION = 2
+_VERSION = 3
 
 _JOBS = """
 CREATE TABLE jobs (
@@ -227,10 +236,14 @@ CREATE TABLE jobs (
 ) WITHOUT ROWID;
 """
 
-#: What leads from each earlier layout to the next one.
-_MIGRATIONS = {1: _JOBS}
+_FACTS = """
+CREATE TABLE facts (key TEXT PRIMARY KEY, fact TEXT NOT NULL) WITHOUT ROWID;
+"""
 
-_SCHEMA = f"""{_JOBS}
+#: What leads from each earlier layout to the next one.
+_MIGRATIONS = {1: _JOBS, 2: _FACTS}
+
+_SCHEMA = f"""{_JOBS}{_FACTS}
 CREATE TABLE files (
     key TEXT PRIMARY KEY, state TEXT NOT NULL, path TEXT NOT NULL, folded TEXT NOT NULL, size INTEGER NOT NULL,
     mtime_ns INTEGER NOT NULL, change TEXT NOT NULL, sha256 TEXT, md5 TEXT, verified_by TEXT NOT NULL,
@@ -711,6 +724,26 @@ class SqliteLedger(_Tables):
             )
         )
 
+    async def recall(self, keys: Sequence[str]) -> dict[str, str]:
+        """Give facts by their keys; unknown ones are missing."""
+        return await self._run(self._recall, list(keys))
+
+    @staticmethod
+    def _recall(connection: sqlite3.Connection, keys: Sequence[str]) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for page in _pages(keys):
+            found.update(
+                connection.execute(f"SELECT key, fact FROM facts WHERE key IN ({_marks(page)})", page).fetchall()
+            )
+        return found
+
+    async def keep(self, facts: Mapping[str, str]) -> None:
+        """Write facts down, in one transaction."""
+        rows = list(facts.items())
+        await self._run(
+            lambda connection: connection.executemany("INSERT OR REPLACE INTO facts (key, fact) VALUES (?, ?)", rows)
+        )
+
 
 def _nothing(_: sqlite3.Connection) -> None:
     """Do nothing, in a transaction."""
@@ -817,4 +850,11 @@ class MemoryLedger(_Tables):
         return None
 
     async def note_job(self, job: Job) -> None:
+        """Remember nothing."""
+
+    async def recall(self, keys: Sequence[str]) -> dict[str, str]:
+        """Know nothing."""
+        return {}
+
+    async def keep(self, facts: Mapping[str, str]) -> None:
         """Remember nothing."""

@@ -31,9 +31,9 @@ from arena_async.transfer.destination import Destination, Timing
 from arena_async.transfer.events import Action, Observer, Outcome, Report, Settled, as_error
 from arena_async.transfer.jobs import Jobs
 from arena_async.transfer.ledger import PAGE, Entry
-from arena_async.transfer.planning import Plan, PlannedFile, twin_key, without_mark
+from arena_async.transfer.planning import Plan, PlannedFile, Restoring, can_restore, twin_key, without_mark
 from arena_async.transfer.pool import OutcomeStream, report_on
-from arena_async.wire.contracts import FileSet, OpenedFile, Price, RemoteFile
+from arena_async.wire.contracts import FileSet, OpenedFile, Price, Recalling, RemoteFile
 from arena_async.wire.messages import printable
 
 __all__ = ["Mirror", "Verification", "Verified"]
@@ -170,9 +170,9 @@ class Mirror:
             ClosedError: It was closed before, or is used from another event loop or after a fork.
         """
         await self._destination.open()
-        price, now = files.price(), self._destination.timing.now()
+        now, before = self._destination.timing.now(), files.requests_sent
         rows: list[PlannedFile] = []
-        stream = self._stream(files, dry=True, ask_again=ask_again)
+        stream = self._stream(self._recalling(files), dry=True, ask_again=ask_again)
         async with stream:
             async for outcome in stream:
                 rows.append(self._planned(outcome))  # noqa: PERF401 - a comprehension cannot say what is caught
@@ -180,7 +180,20 @@ class Mirror:
             if whole and stream.listed:
                 rows += [self._planned_gone(entry) async for entry in self._gone(files.scope, stream.generation)]
         rows.sort(key=lambda row: (row.path, row.key))
-        return Plan(scope=files.scope, files=tuple(rows), kept=stream.kept, whole=whole, price=price, made_at=now)
+        return Plan(
+            scope=files.scope,
+            files=tuple(rows),
+            kept=stream.kept,
+            whole=whole,
+            price=files.price(),
+            listing=files.requests_sent - before,
+            look_up=0 if can_restore(files) else None,
+            made_at=now,
+        )
+
+    def _recalling(self, files: FileSet) -> FileSet:
+        """Let a set look at what this folder knows already, if it can."""
+        return files.recalling(self._destination.ledger) if isinstance(files, Recalling) else files
 
     def _planned(self, outcome: Outcome) -> PlannedFile:
         """Make the row of a decision."""
@@ -188,7 +201,14 @@ class Mirror:
         reason = str(outcome.error) if outcome.error is not None else outcome.reason
         file = outcome.file
         return PlannedFile(
-            key=file.key, action=outcome.action, path=path, size=file.size, name=file.name, reason=reason
+            key=file.key,
+            action=outcome.action,
+            path=path,
+            size=file.size,
+            name=file.name,
+            reason=reason,
+            extension=file.extension,
+            change=file.change,
         )
 
     @staticmethod
@@ -252,7 +272,7 @@ class Mirror:
         before = files.requests_sent
         # A listing that starts at a watermark is noted apart: what it lacks must not look gone to other queries.
         scope = files.scope if listed is files else f"{files.scope} (changes)"
-        stream = self._stream(listed, scope=scope, ask_again=ask_again)
+        stream = self._stream(self._recalling(listed), scope=scope, ask_again=ask_again)
         report = await report_on(stream, listed)
         if stream.whole and report.error is None and not listed.narrowed:
             if prune and not stream.listed:
@@ -523,7 +543,7 @@ class _Planned:
         rows = self._plan.to_fetch
         for at in range(0, len(rows), _BATCH):
             batch = rows[at : at + _BATCH]
-            found = await self._files.find(list(dict.fromkeys(row.key for row in batch)))
+            found = await self._look_up(batch)
             by_key: dict[str, list[RemoteFile]] = {}
             for file in found:
                 by_key.setdefault(file.key, []).append(file)
@@ -533,6 +553,13 @@ class _Planned:
             for files in by_key.values():
                 for file in files:
                     yield file
+
+    async def _look_up(self, rows: Sequence[PlannedFile]) -> list[RemoteFile]:
+        """Give the entries of planned files; only those that cannot be restored are asked for."""
+        found = await self._files.restore(rows) if isinstance(self._files, Restoring) else []
+        there = {file.key for file in found}
+        missing = [key for key in dict.fromkeys(row.key for row in rows) if key not in there]
+        return found + (await self._files.find(missing) if missing else [])
 
     async def open(self, file: RemoteFile, *, offset: int = 0, validator: str | None = None) -> OpenedFile:
         """Ask for the content once."""

@@ -17,10 +17,10 @@ import errno
 import json
 import re
 import string
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import PurePosixPath
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import attrs
 
@@ -49,7 +49,7 @@ from arena_async.options import KIB, RetryPolicy
 from arena_async.transfer.events import Action
 from arena_async.transfer.ledger import Entry
 from arena_async.transfer.storage import FileState
-from arena_async.wire.contracts import Price, RemoteFile
+from arena_async.wire.contracts import FileSet, Price, RemoteFile
 from arena_async.wire.messages import printable
 from arena_async.wire.names import safe_path, suffix_for_twin
 from arena_async.wire.retrying import backoff
@@ -64,8 +64,10 @@ __all__ = [
     "Plan",
     "PlannedFile",
     "Recovery",
+    "Restoring",
     "RetryBudget",
     "Tries",
+    "can_restore",
     "decide",
     "is_newer",
     "is_same_content",
@@ -463,6 +465,8 @@ class PlannedFile:
         size: Bytes as listed (or as they lie here, for what is gone), or None.
         name: The vendor's own file name.
         reason: Why, where there is more to say; else "".
+        extension: The extension with its dot.
+        change: The change mark as listed.
     """
 
     key: str
@@ -471,6 +475,27 @@ class PlannedFile:
     size: int | None = None
     name: str = ""
     reason: str = ""
+    extension: str = ""
+    change: str = ""
+
+
+@runtime_checkable
+class Restoring(Protocol):
+    """A set of files that can bring what was planned without looking it up again."""
+
+    @property
+    def restores(self) -> bool:
+        """Whether it can for all of its files."""
+        ...
+
+    async def restore(self, rows: Sequence[PlannedFile]) -> list[RemoteFile]:
+        """Give the entries of planned files, without a metered request; those it cannot give are missing."""
+        ...
+
+
+def can_restore(files: FileSet) -> bool:
+    """Say whether a plan of a set can be carried out without looking its files up again."""
+    return isinstance(files, Restoring) and files.restores
 
 
 @attrs.frozen(kw_only=True)
@@ -478,12 +503,17 @@ class Plan:
     """
     What a sync would do, as plain values that can be written down. It holds no link and no secret.
 
+    What it costs stands in its steps: :attr:`listing` was spent to make it; ``sync(files, plan=plan)`` spends
+    :attr:`requests`, which are :attr:`look_up` and :attr:`content`, if nothing fails.
+
     Args:
         scope: The name of the query.
         files: One row for each file with something to do; files that are kept are only counted.
         kept: Files that are here and the same.
         whole: Whether the listing was whole and not narrowed, so that what it lacks is gone.
-        price: What the query costs, as it was before the plan was made.
+        price: What the query costs, and what is left of the allowance, as it was when the plan was made.
+        listing: Metered requests that the listing took.
+        look_up: Metered requests to look the files of the plan up again, or None where that is not known beforehand.
         made_at: When it was made (aware).
     """
 
@@ -492,6 +522,8 @@ class Plan:
     kept: int = 0
     whole: bool = False
     price: Price
+    listing: int = 0
+    look_up: int | None = None
     made_at: datetime | None = None
 
     @property
@@ -515,9 +547,39 @@ class Plan:
         return None if None in sizes else sum(size for size in sizes if size is not None)
 
     @property
-    def requests(self) -> int:
-        """Metered requests for the content of all files to fetch, if nothing fails. The listing is in ``price``."""
+    def content(self) -> int:
+        """Metered requests for the content of all files to fetch, if nothing fails."""
         return self.price.per_file * len(self.to_fetch)
+
+    @property
+    def requests(self) -> int:
+        """Metered requests that carrying it out takes, if nothing fails; a look-up of unknown cost is left out."""
+        return (self.look_up or 0) + self.content
+
+    @property
+    def steps(self) -> Mapping[str, int | None]:
+        """Metered requests by step: what the listing took, the look-up (None where not known) and the content."""
+        return {"listing": self.listing, "look_up": self.look_up, "content": self.content}
+
+    @property
+    def remaining(self) -> int | None:
+        """Requests that were left when the plan was made, or None where nobody said."""
+        return self.price.remaining
+
+    @property
+    def reserve(self) -> int:
+        """Requests that are to be left untouched."""
+        return self.price.reserve
+
+    @property
+    def resets_at(self) -> datetime | None:
+        """When the allowance starts anew (aware), or None."""
+        return self.price.resets_at
+
+    @property
+    def fits(self) -> bool | None:
+        """Whether carrying it out fits into what was left without the reserve; None where nobody said what was left."""
+        return self.price.fits(self.requests)
 
     def to_json(self) -> str:
         """Write the plan down."""
@@ -541,6 +603,8 @@ class Plan:
                 kept=_typed(data["kept"], int),
                 whole=_typed(data["whole"], bool),
                 price=Price(**{**data["price"], "resets_at": _instant(data["price"]["resets_at"])}),
+                listing=_typed(data.get("listing", 0), int),
+                look_up=None if data.get("look_up") is None else _typed(data["look_up"], int),
                 made_at=_instant(data["made_at"]),
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -557,6 +621,7 @@ def _plain(_owner: object, _attribute: object, value: Any) -> Any:
 def _planned(row: Mapping[str, Any]) -> PlannedFile:
     """Read one file of a plan."""
     texts = {name: _typed(row[name], str) for name in ("key", "path", "name", "reason")}
+    texts |= {name: _typed(row.get(name, ""), str) for name in ("extension", "change")}
     size = None if row["size"] is None else _typed(row["size"], int)
     return PlannedFile(action=Action(row["action"]), size=size, **texts)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import aclosing
 from datetime import datetime
 from typing import Any
@@ -11,7 +11,8 @@ from typing import Any
 import attrs
 
 from arena_async.errors import ConfigurationError
-from arena_async.wire.contracts import FileSet, OpenedFile, Price, RemoteFile
+from arena_async.transfer.planning import PlannedFile, Restoring, can_restore
+from arena_async.wire.contracts import Facts, FileSet, OpenedFile, Price, Recalling, RemoteFile
 
 __all__ = ["union"]
 
@@ -101,6 +102,24 @@ class _Union:
                 found += [self._tagged(row, number) for row in rows]
                 missing -= {row.key for row in rows}
         return found
+
+    @property
+    def restores(self) -> bool:
+        """Whether every set can bring what was planned without looking it up again."""
+        return all(can_restore(member) for member in self._members)
+
+    async def restore(self, rows: Sequence[PlannedFile]) -> list[RemoteFile]:
+        """Give the entries of planned files that one of the sets can restore."""
+        found: dict[str, RemoteFile] = {}
+        for number, member in enumerate(self._members):
+            left = [row for row in rows if row.key not in found]
+            if left and isinstance(member, Restoring):
+                found |= {file.key: self._tagged(file, number) for file in await member.restore(left)}
+        return list(found.values())
+
+    def recalling(self, facts: Facts) -> _Union:
+        """Give the sets, each of which looks at what is known already if it can."""
+        return _Union(tuple(one.recalling(facts) if isinstance(one, Recalling) else one for one in self._members))
 
     def since(self, watermark: datetime | None) -> _Union:
         """Give the set itself."""

@@ -7,7 +7,7 @@ transfer room knows no session: they know these contracts.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol, Self, runtime_checkable
 
@@ -24,9 +24,11 @@ __all__ = [
     "ByteStream",
     "Credential",
     "Dialect",
+    "Facts",
     "FileSet",
     "OpenedFile",
     "Price",
+    "Recalling",
     "Remark",
     "RemoteFile",
 ]
@@ -225,6 +227,10 @@ class Price:
     reserve: int = 0
     resets_at: datetime | None = None
 
+    def fits(self, requests: int) -> bool | None:
+        """Say whether so many metered requests can be sent without touching the reserve; None where nobody knows."""
+        return None if self.remaining is None else requests <= self.remaining - self.reserve
+
 
 @attrs.frozen(kw_only=True)
 class Remark:
@@ -240,6 +246,22 @@ class Remark:
     kind: str
     text: str
     rows: tuple[Any, ...] = ()
+
+
+class Facts(Protocol):
+    """
+    What a folder remembers about a service for ever, because it cannot change: the files of a run that is over.
+
+    Facts are small texts without any secret. They save requests, and nothing else rests on them.
+    """
+
+    async def recall(self, keys: Sequence[str]) -> dict[str, str]:
+        """Give what is known under some keys; the others are missing."""
+        ...
+
+    async def keep(self, facts: Mapping[str, str]) -> None:
+        """Remember some."""
+        ...
 
 
 class FileSet(Protocol):
@@ -287,4 +309,13 @@ class FileSet(Protocol):
 
     def price(self) -> Price:
         """Say what it costs; pure, no request."""
+        ...
+
+
+@runtime_checkable
+class Recalling(Protocol):
+    """A set of files that asks for less where it may look at what is known already."""
+
+    def recalling(self, facts: Facts) -> FileSet:
+        """Give the same set, which recalls and keeps facts when it is listed."""
         ...

@@ -96,7 +96,7 @@ async def test_a_ledger_of_the_layout_before_gets_the_new_table_and_keeps_its_ro
     assert job == Job(key="j", state="started", run="R")
     assert ledger.set_aside is None
     connection = sqlite3.connect(path)
-    assert connection.execute("PRAGMA user_version").fetchone() == (2,)
+    assert connection.execute("PRAGMA user_version").fetchone() == (3,)
     connection.close()
 
 

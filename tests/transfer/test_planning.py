@@ -431,14 +431,16 @@ def test_services_do_not_share_their_retries() -> None:
 PLAN = Plan(
     scope="arena/extracts/e1",
     files=(
-        PlannedFile(key="k1", action=Action.FETCH, path="a/1.zip", size=10, name="1"),
+        PlannedFile(key="k1", action=Action.FETCH, path="a/1.zip", size=10, name="1", extension=".zip", change="c1"),
         PlannedFile(key="k2", action=Action.REFRESH, path="a/2.zip", size=20),
         PlannedFile(key="k3", action=Action.GONE, path="a/3.zip", size=30, reason="it is no longer listed"),
         PlannedFile(key="k4", action=Action.SKIP, path="a/4.zip", reason="no content"),
     ),
     kept=7,
     whole=True,
-    price=Price(listing=2, per_file=1, remaining=900, resets_at=datetime(2026, 5, 1, 7, tzinfo=UTC)),
+    price=Price(listing=2, per_file=1, remaining=900, reserve=50, resets_at=datetime(2026, 5, 1, 7, tzinfo=UTC)),
+    listing=3,
+    look_up=1,
     made_at=datetime(2026, 4, 30, 12, tzinfo=UTC),
 )
 
@@ -449,9 +451,35 @@ def test_a_plan_counts_what_it_holds() -> None:
     assert PLAN.counts[Action.FETCH] == 1
     assert [file.key for file in PLAN.to_fetch] == ["k1", "k2"]
     assert PLAN.bytes_to_fetch == 30
-    assert PLAN.requests == 2
     unknown = attrs.evolve(PLAN, files=(attrs.evolve(PLAN.files[0], size=None),))
     assert unknown.bytes_to_fetch is None
+
+
+def test_a_plan_says_what_it_costs_step_by_step() -> None:
+    """What was spent on the listing, and what carrying it out takes, beside what is left."""
+    assert PLAN.steps == {"listing": 3, "look_up": 1, "content": 2}
+    assert (PLAN.requests, PLAN.remaining, PLAN.reserve) == (3, 900, 50)
+    assert PLAN.resets_at == datetime(2026, 5, 1, 7, tzinfo=UTC)
+    assert attrs.evolve(PLAN, look_up=None).requests == 2
+
+
+@pytest.mark.parametrize(("remaining", "fits"), [(53, True), (52, False), (50, False), (0, False), (None, None)])
+def test_a_plan_says_whether_it_fits(remaining: int | None, fits: bool | None) -> None:
+    """Into what is left without the reserve; nobody knows where nobody said."""
+    assert attrs.evolve(PLAN, price=attrs.evolve(PLAN.price, remaining=remaining)).fits is fits
+
+
+def test_a_plan_of_an_earlier_version_can_be_read() -> None:
+    """What it did not know yet is looked up again."""
+    data = json.loads(PLAN.to_json())
+    for name in ("listing", "look_up"):
+        del data[name]
+    for row in data["files"]:
+        del row["extension"], row["change"]
+
+    plan = Plan.from_json(json.dumps(data))
+
+    assert (plan.listing, plan.look_up, plan.files[0].change) == (0, None, "")
 
 
 def test_a_plan_is_written_down_and_read_back() -> None:
@@ -464,6 +492,8 @@ def test_a_plan_is_written_down_and_read_back() -> None:
         "size": 10,
         "name": "1",
         "reason": "",
+        "extension": ".zip",
+        "change": "c1",
     }
 
 

@@ -33,9 +33,9 @@ from arena_async.errors import (
     RunFailedError,
 )
 from arena_async.options import PollPolicy, TransferOptions
-from arena_async.providers.arena.files import keys_of, tenant_of
 from arena_async.providers.arena.models import ExportRun, ExtractRun, ImportRun
 from arena_async.providers.arena.runs import Line, RunSeen, Start, Watch, may_be_done
+from arena_async.providers.arena.sets import keys_of, tenant_of
 from arena_async.transfer.events import Observer, Report
 from arena_async.transfer.jobs import Job
 from arena_async.transfer.mirror import Mirror

@@ -8,12 +8,12 @@ addressed by the run alone, so its completion is their change mark.
 
 from __future__ import annotations
 
+import json
 import logging
-from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping
+from abc import abstractmethod
+from collections.abc import AsyncIterator, Collection, Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Final, Literal, Self, TypeVar, get_args
-from urllib.parse import quote, unquote, urlsplit
 
 import attrs
 
@@ -21,7 +21,6 @@ from arena_async.errors import (
     ApiError,
     ConfigurationError,
     DecodeError,
-    NotFoundError,
     PermissionDeniedError,
     RunFailedError,
 )
@@ -37,9 +36,9 @@ from arena_async.providers.arena.models import (
     ImportRun,
     status_word,
 )
-from arena_async.wire.contracts import OpenedFile, Price, RemoteFile
+from arena_async.providers.arena.sets import ArenaFiles, Key, is_gone, lay_out, tenant_of
+from arena_async.wire.contracts import Facts, RemoteFile
 from arena_async.wire.messages import Request, printable
-from arena_async.wire.urls import origin
 
 __all__ = [
     "IMPORT_PARTS",
@@ -48,9 +47,7 @@ __all__ = [
     "ImportFiles",
     "ImportPart",
     "ended",
-    "keys_of",
     "one_export_run",
-    "tenant_of",
 ]
 
 _log = logging.getLogger("arena_async")
@@ -71,54 +68,24 @@ _QUERY_REFUSED = frozenset({3004, 3018, 3019, 3096, 3200, 4074})
 
 
 @attrs.frozen
-class _Key:
-    """What names one file for ever. Its text is the key of a :class:`RemoteFile`."""
+class _Told:
+    """What is remembered about a file of a completed run."""
 
-    tenant: str
-    kind: str
-    definition: str
-    run: str
-    name: str
-
-    def __str__(self) -> str:
-        return "/".join(quote(part, safe="") for part in ("arena", *attrs.astuple(self)))
-
-    @classmethod
-    def parse(cls, text: str) -> _Key | None:
-        """Read a key, or give None for one of another service."""
-        service, *parts = (unquote(part) for part in text.split("/"))
-        return cls(*parts) if service == "arena" and len(parts) == 5 else None
+    guid: str
+    name: str | None = None
+    size: int | None = None
+    skip: str | None = None
 
 
-def _remote(
-    key: _Key,
-    *,
-    extension: str,
-    change: str,
-    changed_at: datetime | None,
-    field: str,
-    name: str | None = None,
-    size: int | None = None,
-    skip: str | None = None,
-) -> RemoteFile:
-    """Lay a file out as documented: ``arena/<kind>/<definition>/<run>/<name>``."""
-    return RemoteFile(
-        key=str(key),
-        service="arena",
-        tenant=key.tenant,
-        parts=("arena", key.kind, key.definition, key.run),
-        stem=key.name,
-        extension=extension,
-        name=name or "",
-        size=size,
-        change=change,
-        changed_at=changed_at,
-        fields={key.kind[:-1]: key.definition, "run": key.run, field: key.name},
-        skip=skip,
-    )
+def _load_told(fact: str) -> list[_Told] | None:
+    """Read what is remembered; None for what nobody of us can have written."""
+    try:
+        return [_Told(guid, name, size, skip) for guid, name, size, skip in json.loads(fact)]
+    except (ValueError, TypeError):
+        return None
 
 
-class _RunFiles(ABC):
+class _RunFiles(ArenaFiles):
     """
     What the three kinds of sets have in common.
 
@@ -133,8 +100,6 @@ class _RunFiles(ABC):
         ConfigurationError: ``run`` together with ``latest``, or a date-time without a zone.
     """
 
-    _kind: str
-
     def __init__(
         self,
         session: Session,
@@ -145,16 +110,16 @@ class _RunFiles(ABC):
         completed_since: datetime | None = None,
     ) -> None:
         if run is not None and latest:
-            raise ConfigurationError(f"{self._kind}: run and latest exclude each other; give one of them.")
+            raise ConfigurationError(f"{self.kind}: run and latest exclude each other; give one of them.")
         if run is not None and completed_since is not None:
-            raise ConfigurationError(f"{self._kind}: run and completed_since exclude each other; give one of them.")
-        self._session = session
-        self._reserve = reserve
+            raise ConfigurationError(f"{self.kind}: run and completed_since exclude each other; give one of them.")
+        super().__init__(session, reserve=reserve)
         self._run = run
         self._latest = latest
         self._since = _whole_second(completed_since)
         self._watermark: datetime | None = None
         self._seen: ExtractRun | ExportRun | ImportRun | None = None
+        self._facts: Facts | None = None
 
     @property
     def scope(self) -> str:
@@ -162,42 +127,12 @@ class _RunFiles(ABC):
         words = [f"run={self._run}"] if self._run is not None else []
         words += ["latest"] if self._latest else []
         words += [f"completed_since={self._since.isoformat()}"] if self._since is not None else []
-        return "?".join(filter(None, ("/".join(filter(None, ("arena", self._kind, self._named))), "&".join(words))))
+        return "?".join(filter(None, ("/".join(filter(None, ("arena", self.kind, self._named))), "&".join(words))))
 
     @property
     def narrowed(self) -> bool:
         """Whether files that exist may be missing from it."""
         return self._run is not None or self._latest or self._from is not None
-
-    @property
-    def requests_sent(self) -> int:
-        """Metered requests that the session has sent so far."""
-        return self._session.requests_sent
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.scope}>"
-
-    @abstractmethod
-    def __aiter__(self) -> AsyncIterator[RemoteFile]:
-        """List the files of completed runs, page by page as they are asked for."""
-
-    async def open(self, file: RemoteFile, *, offset: int = 0, validator: str | None = None) -> OpenedFile:
-        """
-        Ask for the content once. Every attempt costs one request.
-
-        Args:
-            file: One of this set.
-            offset: The first byte to ask for.
-            validator: A strong ETag that the file must still have, when ``offset`` is not 0.
-
-        Raises:
-            ApiError: The service refused; statuses 200, 206, 412 and 416 are returned instead.
-            ConfigurationError: The file is not one of this kind of set.
-        """
-        key = _Key.parse(file.key)
-        if key is None or key.kind != self._kind:
-            raise ConfigurationError(f"{file.key} is no file of {self._kind}; open it with the set that listed it.")
-        return await self._session.stream(self._content(key), offset=offset, validator=validator)
 
     async def find(self, keys: Collection[str]) -> list[RemoteFile]:
         """
@@ -205,12 +140,13 @@ class _RunFiles(ABC):
 
         Costs one request for a single run of a definition, else as many as its runs have pages.
         """
+        if self._facts is not None:
+            # Whoever looks something up again wants to know what is there now.
+            return await self._changed({"_facts": None}).find(keys)
         tenant = await tenant_of(self._session)
         wanted: dict[str, set[str]] = {}
-        for text in keys:
-            key = _Key.parse(text)
-            if key is not None and (key.tenant, key.kind) == (tenant, self._kind):
-                wanted.setdefault(key.definition, set()).add(key.run)
+        for key in self._mine(keys, tenant):
+            wanted.setdefault(key.names[0], set()).add(key.names[1])
         asked = frozenset(keys)
         found: dict[str, RemoteFile] = {}
         for definition, runs in wanted.items():
@@ -219,39 +155,18 @@ class _RunFiles(ABC):
                     if file.key in asked:
                         found[file.key] = file
             except ApiError as error:
-                if not _gone(error):
+                if not is_gone(error):
                     raise
         return list(found.values())
 
-    def since(self, watermark: datetime | None) -> _RunFiles:  # noqa: ARG002  for the sets that can
-        """Give the set of runs completed since then if the service can filter on it, else the set itself."""
-        return self
-
-    def price(self) -> Price:
-        """Say what it costs: requests for one listing at the least, and one for each content. Sends nothing."""
-        listing, exact = self._listing()
-        quota = self._session.quota
-        return Price(
-            listing=listing,
-            per_file=1,
-            exact=exact,
-            remaining=quota.remaining if quota is not None else None,
-            reserve=self._reserve,
-            resets_at=quota.resets_at if quota is not None else None,
-        )
+    def recalling(self, facts: Facts) -> Self:
+        """Give the same set, which asks for the files of a completed run once and never again."""
+        return self._changed({"_facts": facts})
 
     @property
     @abstractmethod
     def _named(self) -> str:
         """The guid of the definition, or "" for all of them."""
-
-    @abstractmethod
-    def _listing(self) -> tuple[int, bool]:
-        """Give the requests of one listing, and whether that is the exact number."""
-
-    @abstractmethod
-    def _content(self, key: _Key) -> Request:
-        """Build the request for a content."""
 
     @abstractmethod
     def _again(self, tenant: str, definition: str, runs: frozenset[str]) -> AsyncIterator[RemoteFile]:
@@ -281,29 +196,23 @@ class _RunFiles(ABC):
         """Give the set of the files of one completed run as it was just seen, so that nobody asks for it again."""
         return self._changed({"_run": run.guid, "_seen": run})
 
+    async def _recall(self, tenant: str, definition: str, runs: Iterable[str]) -> dict[str, list[_Told]]:
+        """Give what is remembered about the files of some runs, by the guids of the runs."""
+        if self._facts is None:
+            return {}
+        keys = {str(Key(tenant, self.kind, (definition, run))): run for run in runs}
+        found = await self._facts.recall(list(keys)) if keys else {}
+        return {keys[key]: told for key, fact in found.items() if (told := _load_told(fact)) is not None}
+
+    async def _keep(self, tenant: str, definition: str, run: str, told: list[_Told]) -> None:
+        """Remember the files of a completed run; a run without any may yet get some."""
+        if self._facts is not None and told:
+            fact = json.dumps([attrs.astuple(one) for one in told])
+            await self._facts.keep({str(Key(tenant, self.kind, (definition, run))): fact})
+
     def _known(self, kind: type[_Run]) -> _Run | None:
         """Give the one run of the set, if it was seen already."""
         return self._seen if isinstance(self._seen, kind) else None
-
-    def _changed(self, changes: Mapping[str, object]) -> Self:
-        """Give another set that asks for something else."""
-        other = object.__new__(type(self))
-        other.__dict__.update(self.__dict__, **changes)
-        return other
-
-
-async def tenant_of(session: Session) -> str:
-    """Name the workspace that the login landed in, logging in where that is not known yet."""
-    credential = await session.credential()
-    base = session.base_url
-    workspace = f"workspace {credential.workspace}" if credential.workspace else "last workspace used"
-    return f"{origin(base)}{urlsplit(base).path.rstrip('/')} {workspace}"
-
-
-def keys_of(tenant: str, kind: str, definition: str, run: str = "") -> str:
-    """Give what the keys of all files of a definition, or of one of its runs, begin with."""
-    parts = ("arena", tenant, kind, definition, *filter(None, (run,)), "")
-    return "/".join(quote(part, safe="") for part in parts)
 
 
 def _whole_second(moment: datetime | None) -> datetime | None:
@@ -312,11 +221,6 @@ def _whole_second(moment: datetime | None) -> datetime | None:
         return None
     routes.write_datetime(moment, what="completed_since")
     return moment.astimezone(UTC).replace(microsecond=0)
-
-
-def _gone(error: ApiError) -> bool:
-    """Say whether a refusal means that the object asked for is no more; its guid is not valid then either."""
-    return isinstance(error, NotFoundError) or error.code == 3011
 
 
 def ended(run: ExtractRun | ExportRun | ImportRun, kind: str) -> bool:
@@ -349,7 +253,7 @@ class ExtractFiles(_RunFiles):
         ConfigurationError: ``run`` together with ``latest`` or without ``extract``, or a date-time without a zone.
     """
 
-    _kind = "extracts"
+    kind = "extracts"
 
     def __init__(
         self,
@@ -390,8 +294,9 @@ class ExtractFiles(_RunFiles):
             return 2, False
         return 1, self._latest
 
-    def _content(self, key: _Key) -> Request:
-        return routes.EXTRACT_CONTENT.request(extract=key.definition, run=key.run, association=key.name)
+    def _content(self, key: Key) -> Request:
+        extract, run, association = key.names
+        return routes.EXTRACT_CONTENT.request(extract=extract, run=run, association=association)
 
     async def _of_extract(self, tenant: str, extract: str) -> AsyncIterator[RemoteFile]:
         """List the files of one extract in the fewest requests."""
@@ -447,14 +352,17 @@ class ExtractFiles(_RunFiles):
         An empty list is believed when another run beside it has files: then the view was honoured.
         """
         honoured = any(run.files for run in runs)
+        silent = [run.guid for run in runs if not (run.files or (honoured and run.files is not None))]
+        known = await self._recall(tenant, extract, silent)
         for run in runs:
-            if run.files or (honoured and run.files is not None):
-                for association in run.files:
-                    yield _extract_file(tenant, extract, run, association)
-                continue
-            request = routes.EXTRACT_RUN_FILES.request(extract=extract, run=run.guid)
-            async for association in walk(self._session, request, FileAssociation):
-                yield _extract_file(tenant, extract, run, association)
+            if run.guid not in silent:
+                told = [_told_of(association) for association in run.files or ()]
+            elif not (told := known.get(run.guid, [])):
+                request = routes.EXTRACT_RUN_FILES.request(extract=extract, run=run.guid)
+                told = [_told_of(one) async for one in walk(self._session, request, FileAssociation)]
+                await self._keep(tenant, extract, run.guid, told)
+            for one in told:
+                yield _extract_file(tenant, extract, run, one)
 
     async def _again(self, tenant: str, definition: str, runs: frozenset[str]) -> AsyncIterator[RemoteFile]:
         """List the files of some runs once more; for a single one its own list is enough."""
@@ -472,18 +380,27 @@ class ExtractFiles(_RunFiles):
                 return
 
 
-def _extract_file(tenant: str, extract: str, run: ExtractRun, association: FileAssociation) -> RemoteFile:
-    """Make the entry of one zip file of an extract run."""
+def _told_of(association: FileAssociation) -> _Told:
+    """Take what matters of an association."""
     file = association.file
-    return _remote(
-        _Key(tenant, "extracts", extract, run.guid, association.guid),
+    return _Told(
+        association.guid,
+        file.name if file else None,
+        file.size if file else None,
+        file.no_content if file else None,
+    )
+
+
+def _extract_file(tenant: str, extract: str, run: ExtractRun, told: _Told) -> RemoteFile:
+    """Make the entry of one zip file of an extract run."""
+    return lay_out(
+        Key(tenant, "extracts", (extract, run.guid, told.guid)),
         extension=".zip",
-        change=association.guid,
+        change=told.guid,
         changed_at=run.completed,
-        field="association",
-        name=file.name if file else None,
-        size=file.size if file else None,
-        skip=file.no_content if file else None,
+        name=told.name,
+        size=told.size,
+        skip=told.skip,
     )
 
 
@@ -505,7 +422,7 @@ class ExportFiles(_RunFiles):
         ConfigurationError: ``run`` together with ``latest``, or a date-time without a zone.
     """
 
-    _kind = "exports"
+    kind = "exports"
 
     def __init__(
         self,
@@ -554,8 +471,9 @@ class ExportFiles(_RunFiles):
     def _listing(self) -> tuple[int, bool]:
         return 1, False
 
-    def _content(self, key: _Key) -> Request:
-        return routes.EXPORT_CONTENT.request(export=key.definition, run=key.run, file=key.name)
+    def _content(self, key: Key) -> Request:
+        export, run, file = key.names
+        return routes.EXPORT_CONTENT.request(export=export, run=run, file=file)
 
     async def _of_run(self, tenant: str, export: str, run: ExportRun) -> list[RemoteFile]:
         """
@@ -567,6 +485,9 @@ class ExportFiles(_RunFiles):
         """
         files = run.files
         if files is None:
+            known = await self._recall(tenant, export, [run.guid])
+            files = tuple(ExportFile(guid=one.guid, name=one.name) for one in known.get(run.guid, ())) or None
+        if files is None:
             request = routes.EXPORT_RUN.request(export=export, run=run.guid)
             files = (await ask(self._session, request, ExportRun)).files
             if files is None and not self._is_old(run):
@@ -576,6 +497,7 @@ class ExportFiles(_RunFiles):
                     problems=("$.files: missing",),
                     request=request.line,
                 )
+            await self._keep(tenant, export, run.guid, [_Told(one.guid, one.name) for one in files or ()])
         if not files and run.guid == self._run:
             raise RunFailedError(
                 f"export run {printable(run.guid)}: it is complete and has no files; the service removes them after "
@@ -632,12 +554,11 @@ def _completion(run: ExportRun) -> datetime:
 
 def _export_file(tenant: str, export: str, run: ExportRun, file: ExportFile) -> RemoteFile:
     """Make the entry of one zip file of an export run."""
-    return _remote(
-        _Key(tenant, "exports", export, run.guid, file.guid),
+    return lay_out(
+        Key(tenant, "exports", (export, run.guid, file.guid)),
         extension=".zip",
         change=file.guid,
         changed_at=run.completed,
-        field="file",
         name=file.name,
     )
 
@@ -657,7 +578,7 @@ class ImportFiles(_RunFiles):
         ConfigurationError: ``parts`` is empty or has something else in it.
     """
 
-    _kind = "imports"
+    kind = "imports"
 
     def __init__(
         self,
@@ -709,8 +630,9 @@ class ImportFiles(_RunFiles):
     def _listing(self) -> tuple[int, bool]:
         return 1, self._run is not None
 
-    def _content(self, key: _Key) -> Request:
-        return routes.IMPORT_CONTENT.request(import_=key.definition, run=key.run, part=f"{key.name}Content")
+    def _content(self, key: Key) -> Request:
+        import_, run, part = key.names
+        return routes.IMPORT_CONTENT.request(import_=import_, run=run, part=f"{part}Content")
 
     def _of_run(self, tenant: str, import_: str, run: ImportRun) -> list[RemoteFile]:
         """Give the contents of a run."""
@@ -737,12 +659,11 @@ class ImportFiles(_RunFiles):
 def _import_file(tenant: str, import_: str, run: ImportRun, part: ImportPart) -> RemoteFile:
     """Make the entry of one content of an import run."""
     completed = run.completed.isoformat() if run.completed is not None else ""
-    return _remote(
-        _Key(tenant, "imports", import_, run.guid, part),
+    return lay_out(
+        Key(tenant, "imports", (import_, run.guid, part)),
         extension=_EXTENSIONS.get((run.submit_file_type or "").upper(), ".dat"),
         # A dry run that is committed later gets other results under the same address.
         change=f"{completed} commit={run.commit}",
         changed_at=run.completed,
-        field="part",
         skip="no row of the run failed, so it has no error file" if part == "error" and run.error_count == 0 else None,
     )
