@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from centrepoint_scripts import LISTING, listed_row, script_rows
-from filesets import content
+from filesets import content, zipped
 from matrix import World, row
 from scripted import RawServer, reply
 from services import CentrePointScript
@@ -26,16 +26,6 @@ STORED = gzip.compress(CSV, mtime=0)
 BODY = content(200_000)
 HTML = b"<!DOCTYPE html><html><title>Sign in to Airport-WiFi</title></html>"
 JSON_ERROR = b'{"error": {"code": "BlobNotFound", "message": "The blob is not there."}}'
-
-
-def zipped(*members: bytes, force_zip64: bool = False) -> bytes:
-    """Make a zip of some members."""
-    made = io.BytesIO()
-    with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive:
-        for number, member in enumerate(members):
-            with archive.open(zipfile.ZipInfo(f"{number}.csv"), "w", force_zip64=force_zip64) as opened:
-                opened.write(member)
-    return made.getvalue()
 
 
 ZIP = zipped(CSV, b"", content(3000))

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import gzip
-import io
-import zipfile
-from collections.abc import Iterable
 from typing import Any
 
 import pytest
-from filesets import content
+from filesets import content, zipped
 from matrix import World, row
 from scripted import RawServer, Reply, Seen, reply
 from session_files import ETAG, Hours, bring, ranged, remote, session_files
@@ -24,15 +21,6 @@ BODY = content(300_000)
 HALF = len(BODY) // 2
 CSV = b"time,x,y,z\n" + b"".join(b"%d,0.01,-0.98,0.12\n" % number for number in range(9000))
 GZ = gzip.compress(content(120_000), mtime=0)
-
-
-def zipped(*members: bytes) -> bytes:
-    """Make a zip of some members."""
-    made = io.BytesIO()
-    with zipfile.ZipFile(made, "w") as archive:
-        for number, member in enumerate(members):
-            archive.writestr(zipfile.ZipInfo(f"{number}.csv"), member, zipfile.ZIP_DEFLATED)
-    return made.getvalue()
 
 
 @row("TR01", protection="a cut body is taken up where it broke")
@@ -168,33 +156,27 @@ async def test_a_fresh_entry_that_agrees_settles_it(world: World) -> None:
     assert (len(files.looked_up), len(server.requests)) == (1, 2)
 
 
-class Endless(Reply):
-    """A body that goes on for ever; after 32 MiB it is enough for a test that does not end it."""
-
-    sent = 0
-
-    def pieces(self) -> Iterable[bytes]:
-        for _ in range(512):
-            type(self).sent += 64 * KIB
-            yield b"10000\r\n" + bytes(64 * KIB) + b"\r\n"
-        yield b"0\r\n\r\n"
-
-
 @row("TR07", protection="a body is stopped where it has to end")
 @pytest.mark.parametrize(("size", "most"), [(200_000, None), (None, 200_000), (200_000, 500_000)])
 async def test_an_endless_body_is_stopped_one_byte_too_far(world: World, size: int | None, most: int | None) -> None:
     """TR07: by the listed size, or by the caller's limit; it is not asked for again, and nothing stays."""
     world.allow("files/a.bin")
-    Endless.sent = 0
+    sent = [0]
+
+    async def count() -> None:
+        sent[0] += 64 * KIB
+
+    block = bytes(64 * KIB)
     async with RawServer() as server, session_files(world, server, remote("a", size=size)) as files:
-        server.on("GET", "/a", Endless(headers=tuple(ETAG.items()), chunked=True))
+        # After 32 MiB it is enough for a test that does not end it.
+        server.on("GET", "/a", reply(body=block, times=512, headers=ETAG, chunked=True, piece=64 * KIB, between=count))
         report = await bring(world, files, max_file_size=most)
         await server.drained()
 
     assert isinstance(report.outcomes[0].error, ContentError)
     assert report.outcomes[0].bytes_written <= 200_000
     assert len(server.requests) == 1
-    assert Endless.sent < 16 * MIB
+    assert sent[0] < 16 * MIB
 
 
 @row("TR08", protection="the length that is known beforehand is compared")

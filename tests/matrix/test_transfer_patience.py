@@ -16,7 +16,7 @@ from disks import FaultyDisk
 from filesets import content
 from matrix import World, row
 from scripted import RawServer, reply, unused_port
-from session_files import ETAG, Hours, bring, ranged, remote, session_files
+from session_files import ETAG, Hours, bring, ranged, ranges, remote, session_files
 from wires import Wire, serving, trusting
 
 from arena_async.errors import (
@@ -34,11 +34,6 @@ from arena_async.options import KIB, MIB, Timeouts
 BODY = content(300_000)
 CUT = 120_000
 QUICK = Timeouts(read=0.15, slowest_rate=0)
-
-
-def asked(server: RawServer) -> list[str | None]:
-    """Give the range of each request."""
-    return [seen.header("Range") for seen in server.requests]
 
 
 # ------------------------------------------------------------------------------------------------ refusals and silence
@@ -140,7 +135,7 @@ async def test_an_answer_that_stops_is_asked_for_again_after_the_limit(
 
     assert report.failures == ()
     assert final.read_bytes() == BODY
-    assert asked(server) == [None, kept]
+    assert ranges(server) == [None, kept]
 
 
 @row("TR37", protection="silence has a limit", seconds=4)
@@ -227,7 +222,7 @@ async def test_a_healthy_body_may_take_as_long_as_it_likes(world: World) -> None
 
     assert report.failures == ()
     assert final.read_bytes() == body
-    assert asked(server) == [None]
+    assert ranges(server) == [None]
     assert jumping.passed == 1200
 
 
@@ -278,7 +273,7 @@ async def test_a_slow_disk_holds_the_network_back_and_blames_nobody(world: World
 
     assert report.failures == ()
     assert report.outcomes[0].sha256 == hashlib.sha256(block * 384).hexdigest()
-    assert asked(server) == [None]
+    assert ranges(server) == [None]
     assert 0 < held_at[0] < size / 2
 
 
@@ -433,7 +428,7 @@ async def test_a_body_that_ended_while_we_were_busy_is_whole(world: World, tls: 
 
     assert report.failures == ()
     assert final.read_bytes() == body
-    assert asked(server) in ([None], [None, "bytes=600000-"])
+    assert ranges(server) in ([None], [None, "bytes=600000-"])
 
 
 @row("TR43", protection="a range behind the last byte is the end")
@@ -447,7 +442,7 @@ async def test_a_body_whose_end_alone_is_lost_costs_one_harmless_request(world: 
 
     assert report.failures == ()
     assert final.read_bytes() == BODY
-    assert asked(server) == [None, f"bytes={len(BODY)}-"]
+    assert ranges(server) == [None, f"bytes={len(BODY)}-"]
 
 
 # ------------------------------------------------------------------------------------------------------ many, and oddly

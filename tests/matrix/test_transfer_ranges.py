@@ -8,7 +8,7 @@ import pytest
 from filesets import content
 from matrix import World, row
 from scripted import RawServer, Reply, Seen, reply
-from session_files import ETAG, Hours, bring, ranged, remote, session_files
+from session_files import ETAG, Hours, bring, ranged, ranges, remote, session_files
 
 from arena_async.errors import IntegrityError, SourceChangedError
 
@@ -19,11 +19,6 @@ PART = reply(body=BODY, headers=ETAG, cut=CUT)
 WHOLE = reply(body=BODY, headers=ETAG)
 
 REST = f"bytes={CUT}-"
-
-
-def asked(server: RawServer) -> list[str | None]:
-    """Give the range of each request."""
-    return [seen.header("Range") for seen in server.requests]
 
 
 def slice_of(
@@ -45,7 +40,7 @@ async def test_a_whole_answer_to_a_range_is_used_from_its_first_byte(world: Worl
 
     assert report.failures == ()
     assert final.read_bytes() == BODY
-    assert asked(server) == [None, REST]
+    assert ranges(server) == [None, REST]
 
 
 @row("TR17", protection="a host without ranges is asked for one only once")
@@ -60,7 +55,7 @@ async def test_a_host_without_ranges_is_not_asked_for_one_again(world: World) ->
 
     assert report.failures == ()
     assert [final.read_bytes() for final in finals] == [BODY, BODY]
-    assert sorted(filter(None, asked(server))) == [REST]
+    assert sorted(filter(None, ranges(server))) == [REST]
     assert len(server.requests) == 5
 
 
@@ -75,7 +70,7 @@ async def test_a_range_that_starts_elsewhere_is_never_spliced(world: World, firs
 
     assert report.failures == ()
     assert final.read_bytes() == BODY
-    assert asked(server) == [None, REST, None]
+    assert ranges(server) == [None, REST, None]
 
 
 @row("TR19", protection="a range has to belong to the same file")
@@ -97,7 +92,7 @@ async def test_a_range_of_another_version_begins_the_file_anew_once(world: World
 
     assert report.failures == ()
     assert final.read_bytes() == NEW
-    assert asked(server) == [None, REST, None]
+    assert ranges(server) == [None, REST, None]
     assert len(files.looked_up) == 1
 
 
@@ -111,7 +106,7 @@ async def test_a_slice_under_status_200_is_judged_by_its_content_range(world: Wo
 
     assert report.failures == ()
     assert final.read_bytes() == BODY
-    assert asked(server) == [None, REST]
+    assert ranges(server) == [None, REST]
 
 
 @row("TR21", protection="a slice is told by its Content-Range")
@@ -124,7 +119,7 @@ async def test_a_slice_that_nobody_asked_for_is_not_the_file(world: World) -> No
 
     assert report.failures == ()
     assert final.read_bytes() == BODY
-    assert asked(server) == [None, None, None]
+    assert ranges(server) == [None, None, None]
 
 
 MULTIPART = reply(
@@ -149,7 +144,7 @@ async def test_a_range_that_does_not_say_where_it_starts_is_not_written(world: W
 
     assert report.failures == ()
     assert final.read_bytes() == BODY
-    assert asked(server) == [None, REST, None]
+    assert ranges(server) == [None, REST, None]
 
 
 @row("TR22", protection="only what says where it belongs is written")
@@ -161,7 +156,7 @@ async def test_a_range_in_answer_to_a_plain_request_is_never_the_file(world: Wor
         report = await bring(world, files, attempts=3)
 
     assert isinstance(report.outcomes[0].error, IntegrityError)
-    assert asked(server) == [None, None, None]
+    assert ranges(server) == [None, None, None]
 
 
 def unequal(*, cut_wholes: int | None, honest: bool) -> Callable[[Seen], Reply]:
@@ -190,7 +185,7 @@ async def test_a_source_that_changes_with_every_answer_ends_after_two_restarts(w
         report = await bring(world, files, hours=hours)
 
     assert isinstance(report.outcomes[0].error, SourceChangedError)
-    assert asked(server) == [None, REST] * 3
+    assert ranges(server) == [None, REST] * 3
     assert len(files.looked_up) == 2
 
 
@@ -204,7 +199,7 @@ async def test_a_source_that_changes_with_every_answer_is_finished_by_a_whole_on
 
     assert report.failures == ()
     assert final.read_bytes() == BODY
-    assert asked(server) == [None, REST, None]
+    assert ranges(server) == [None, REST, None]
 
 
 @row("TR25", protection="a refused precondition means another file")

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import io
-import zipfile
+import random
 from typing import Any
 
-from filesets import content
+from filesets import zipped
 from scripted import Answer, json_reply
 from services import ArenaScript, page
 
@@ -28,14 +27,7 @@ EXTRACT_PLACE = f"arena/extracts/{EXTRACT}/{RUN}/{FILE}.zip"
 EXPORT_PLACE = f"arena/exports/{EXTRACT}/{RUN}/{FILE}.zip"
 
 
-def _zip() -> bytes:
-    made = io.BytesIO()
-    with zipfile.ZipFile(made, "w") as archive:
-        archive.writestr(zipfile.ZipInfo("items.csv"), content(100_000))
-    return made.getvalue()
-
-
-ZIP = _zip()
+ZIP = zipped(random.Random(5).randbytes(100_000))
 
 
 def extract_of_one(service: ArenaScript, *content_answers: Answer, downloaded: str | None = None) -> None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import io
+import zipfile
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
 from datetime import datetime
@@ -21,13 +23,23 @@ from arena_async.wire.contracts import BodyHead, OpenedFile, Price, RemoteFile
 from arena_async.wire.messages import Secret
 from arena_async.wire.ranges import read_content_range
 
-__all__ = ["Asked", "MemoryFiles", "SocketFiles", "Source", "content", "remote"]
+__all__ = ["Asked", "MemoryFiles", "SocketFiles", "Source", "content", "remote", "zipped"]
 
 
 def content(size: int, seed: str = "x") -> bytes:
     """Give bytes that differ everywhere, the same for the same seed."""
     block = hashlib.shake_256(seed.encode()).digest(min(size, 65_536))
     return (block * (size // max(1, len(block)) + 1))[:size]
+
+
+def zipped(*members: bytes, force_zip64: bool = False) -> bytes:
+    """Make a zip of some members, packed."""
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive:
+        for number, member in enumerate(members):
+            with archive.open(zipfile.ZipInfo(f"{number}.csv"), "w", force_zip64=force_zip64) as opened:
+                opened.write(member)
+    return made.getvalue()
 
 
 def remote(name: str, /, **fields: Any) -> RemoteFile:

@@ -39,7 +39,7 @@ from arena_async.wire.contracts import FileSet, OpenedFile, Price, RemoteFile
 from arena_async.wire.messages import Request, Secret
 from arena_async.wire.quota import SlidingWindow
 
-__all__ = ["ETAG", "Hours", "SessionFiles", "bring", "ranged", "remote", "session_files"]
+__all__ = ["ETAG", "Hours", "SessionFiles", "bring", "ranged", "ranges", "remote", "session_files"]
 
 #: The headers of a file that may be taken up again.
 ETAG = {"ETag": '"v1"'}
@@ -74,6 +74,11 @@ class Hours:
         self.passed += seconds
         self.woken()
         await asyncio.sleep(0)
+
+
+def ranges(server: RawServer) -> list[str | None]:
+    """Give the range that each request asked for, None for the whole."""
+    return [seen.header("Range") for seen in server.requests]
 
 
 def ranged(
