@@ -163,6 +163,15 @@ async def test_the_script_about_a_study_brings_it_home(services: dict[str, str],
     assert printed.startswith("20 new, 1 requests\n['10822_")
 
 
+async def test_the_script_about_days_and_requests_brings_both_home(services: dict[str, str], tmp_path: Path) -> None:
+    """Two of three days in one format, and both parts and the summary of a request."""
+    (script,) = blocks(PAGES["days-and-requests.md"], "python")
+
+    printed = await run_script(script, env=services, cwd=tmp_path)
+
+    assert printed.startswith("2 days\n3 files, ")
+
+
 async def test_scripts_of_the_pages_run(services: dict[str, str], tmp_path: Path) -> None:
     """The script about testing starts its own service and needs no setting."""
     script = next(code for code in blocks(PAGES["testing.md"], "python") if "asyncio.run(" in code)

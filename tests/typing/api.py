@@ -69,12 +69,18 @@ from arena_async.providers.arena import (
     items_by_guid,
 )
 from arena_async.providers.centrepoint import (
+    CATEGORIES,
     ActivityMonitor,
     AlgorithmSetting,
     Assignment,
     DailyStatistics,
+    DataFile,
+    DataRequest,
     DatasetFile,
+    DayFile,
+    DayFileSet,
     EventMarker,
+    FetchedData,
     Milestone,
     MinuteSummary,
     Site,
@@ -245,6 +251,40 @@ async def datasets(centrepoint: CentrePointClient) -> None:
         files: FileSet = centrepoint.datasets.files(234, subject=10821, program="5b342a11", data_set="ActivityDaily8")
         async for file in files:
             assert_type(file, RemoteFile)
+
+
+async def days(centrepoint: CentrePointClient) -> None:
+    """Day files, by range and by year, month and day."""
+    found = centrepoint.day_files.search(
+        234, "A-017", CATEGORIES[0], first_day="2024-02-01", last_day=dt.date(2024, 2, 2)
+    )
+    assert_type(found, Pager[DayFile])
+    files = centrepoint.day_files.files(234, 10821, "imu", year=2024, month=2, day=1, file_format="avro")
+    assert_type(files, DayFileSet)
+    some: FileSet = files
+    assert_type(some.narrowed, bool)
+    async for row in found:
+        assert_type(row.day, str)
+
+
+async def data_requests(centrepoint: CentrePointClient, mirror: Mirror) -> None:
+    """Raw and epoch data, step by step and in one await."""
+    begin, end = dt.datetime(2024, 2, 1, tzinfo=dt.UTC), "2024-02-02T00:00:00Z"
+    poll = PollPolicy(every=10, slowest=60)
+    started = await centrepoint.raw_requests.start(234, "A-017", begin=begin, end=end, file_format="avro", poll=poll)
+    assert_type(started, DataRequest)
+    assert_type(await centrepoint.raw_requests.get(started.id), DataRequest)
+    done = await centrepoint.raw_requests.wait(started, poll=poll)
+    assert_type(done.is_completed, bool)
+    assert_type(centrepoint.raw_requests.data_files(done), Pager[DataFile])
+    files: FileSet = centrepoint.raw_requests.files(done)
+    assert_type(files.price().per_file, int)
+    fetched = await centrepoint.raw_requests.fetch(234, 10821, "raw", begin=begin, end=end)
+    assert_type(fetched, FetchedData)
+    epochs = await centrepoint.epoch_requests.fetch(
+        234, 10821, mirror, begin=begin, end=end, monitor="CPW1A23190055", summary_length=15, poll=poll
+    )
+    assert_type(epochs.paths, tuple[Path, ...])
 
 
 async def study(centrepoint: CentrePointClient) -> None:
