@@ -6,10 +6,11 @@ from typing import Any, TypeVar
 
 import attrs
 
+from arena_async.net.asking import ask
 from arena_async.net.pager import Pager
 from arena_async.net.session import Session
 from arena_async.providers.arena.dialect import LIST
-from arena_async.wire.decoding import decode, parse_json
+from arena_async.wire.decoding import decode
 from arena_async.wire.messages import Request
 from arena_async.wire.paging import ListShape
 
@@ -19,18 +20,6 @@ T = TypeVar("T")
 
 #: A list for which no page documents offset and limit; it comes whole.
 UNPAGED = attrs.evolve(LIST, paged=False)
-
-
-async def ask(session: Session, request: Request, model: type[T]) -> T:
-    """
-    Give one object. One request.
-
-    Raises:
-        ApiError: The service refused.
-        DecodeError: What came is something else.
-    """
-    response = await session.send(request)
-    return decode(parse_json(response.body, request=request.line), model, request=request.line)
 
 
 def walk(

@@ -18,12 +18,13 @@ from urllib.parse import quote
 import attrs
 
 from arena_async.errors import ApiError, ConfigurationError, ListingError, NotFoundError
+from arena_async.net.asking import ask
 from arena_async.net.pager import Pager, Question
 from arena_async.net.session import Session
 from arena_async.providers.centrepoint.auth import CENTREPOINT
 from arena_async.providers.centrepoint.dialect import list_shape
 from arena_async.providers.centrepoint.entries import named_subject, number
-from arena_async.wire.decoding import decode, parse_json
+from arena_async.wire.decoding import decode
 from arena_async.wire.messages import Request, join_path, printable
 
 __all__ = ["Asking", "Demand", "Match", "ask", "during", "exists", "is_one_of", "is_same", "read_rows", "written"]
@@ -158,18 +159,6 @@ class Asking:
             return await exists(self.session, study, None if subject is None else await self.resolve(study, subject))
 
         return is_there
-
-
-async def ask(session: Session, request: Request, model: type[T]) -> T:
-    """
-    Give one object. One request.
-
-    Raises:
-        ApiError: The service refused.
-        DecodeError: What came is something else.
-    """
-    response = await session.send(request)
-    return decode(parse_json(response.body, request=request.line), model, request=request.line)
 
 
 async def exists(session: Session, study: int, subject: int | None = None) -> bool:

@@ -1,0 +1,25 @@
+"""One object of a service, asked for and read."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from arena_async.net.session import Session
+from arena_async.wire.decoding import decode, parse_json
+from arena_async.wire.messages import Request
+
+__all__ = ["ask"]
+
+T = TypeVar("T")
+
+
+async def ask(session: Session, request: Request, model: type[T]) -> T:
+    """
+    Give one object. One request.
+
+    Raises:
+        ApiError: The service refused.
+        DecodeError: What came is something else.
+    """
+    response = await session.send(request)
+    return decode(parse_json(response.body, request=request.line), model, request=request.line)
