@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from centrepoint_wire import call
+from studies import Clock
 from wire_talk import Answer, ask
 
 from arena_async.providers.centrepoint.simulator import CentrePointSimulator, DayKey
@@ -31,20 +32,12 @@ EPOCHS_ONLY = {"summaryLengthSeconds": 60, "includePartialEpochs": True, "activi
 EPOCH_BODY = {**BODY, **EPOCHS_ONLY}
 
 
-class Clock:
-    """A clock that stands until it is moved."""
-
-    def __init__(self) -> None:
-        self.now = 1_709_218_851.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
 def clock() -> Clock:
     """Give a clock that a test moves."""
-    return Clock()
+    clock = Clock()
+    clock.seconds = 1_709_218_851.0
+    return clock
 
 
 @pytest.fixture
@@ -241,7 +234,7 @@ async def test_a_link_to_a_day_is_over_after_its_time(simulator: CentrePointSimu
 
     assert (await ask(url, headers={"Authorization": "Bearer x"})).status == 400
     assert len(simulator.breaches) == 1
-    clock.now += 14_400
+    clock.seconds += 14_400
     over = await ask(url)
     assert (over.status, over.headers["x-ms-error-code"]) == (403, "AuthenticationFailed")
 
@@ -255,7 +248,7 @@ async def test_a_request_for_epochs_goes_through_its_states(simulator: CentrePoi
     path = f"{EPOCHS}/{made.json['id']}"
     shown = []
     for seconds in (0, 1, 2):
-        clock.now += seconds
+        clock.seconds += seconds
         shown.append((await retrieve(simulator, path)).json)
 
     assert made.status == 200
@@ -289,7 +282,7 @@ async def test_ten_requests_are_active_at_most(simulator: CentrePointSimulator, 
         b"There are currently 10 active requests. The maximum concurrent active requests limit is 10."
     )
     assert simulator.data_requests.active == 10
-    clock.now += 3
+    clock.seconds += 3
     assert (await retrieve(simulator, RAW, body=BODY)).status == 200
 
 
@@ -326,7 +319,7 @@ async def test_the_token_must_open_data_retrieval(simulator: CentrePointSimulato
 async def made_and_finished(simulator: CentrePointSimulator, clock: Clock, **changes: Any) -> dict[str, Any]:
     """Make a request for raw data and let it finish."""
     made: dict[str, Any] = (await retrieve(simulator, RAW, body=BODY | changes)).json
-    clock.now += 3
+    clock.seconds += 3
     return made
 
 
@@ -335,7 +328,7 @@ async def test_files_are_a_bare_array_with_a_summary_among_them(simulator: Centr
     made = (await retrieve(simulator, RAW, body=BODY)).json
     path = f"{RAW}/{made['id']}/datafiles"
     before = await retrieve(simulator, path)
-    clock.now += 3
+    clock.seconds += 3
     files = (await retrieve(simulator, path)).json
 
     assert before.json == []
@@ -359,7 +352,7 @@ async def test_a_link_lives_two_minutes_and_leads_to_the_announced_bytes(
     file = (await retrieve(simulator, f"{RAW}/{made['id']}/datafiles")).json[0]
     link = (await retrieve(simulator, f"/dataretrieval/v3/DataFiles/{file['id']}/downloadurl")).json
     body = (await ask(link["downloadUrl"])).body
-    clock.now += 120
+    clock.seconds += 120
     over = await ask(link["downloadUrl"])
     again = (await retrieve(simulator, f"/dataretrieval/v3/DataFiles/{file['id']}/downloadurl")).json
 
@@ -378,13 +371,13 @@ async def test_files_are_removed_after_thirty_days_and_listed_a_while_longer(
     made = await made_and_finished(simulator, clock)
     path = f"{RAW}/{made['id']}/datafiles"
     file = (await retrieve(simulator, path)).json[0]
-    clock.now += 30 * 86_400
+    clock.seconds += 30 * 86_400
     late = (await retrieve(simulator, path)).json[0]
     refused = await retrieve(simulator, f"/dataretrieval/v3/DataFiles/{file['id']}/downloadurl")
 
-    assert datetime.fromisoformat(late["expirationDateUtc"]) <= datetime.fromtimestamp(clock.now + 1, UTC)
+    assert datetime.fromisoformat(late["expirationDateUtc"]) <= datetime.fromtimestamp(clock.seconds + 1, UTC)
     assert refused.status == 404
-    clock.now += 30 * 86_400
+    clock.seconds += 30 * 86_400
     assert (await retrieve(simulator, path)).json == []
 
 
@@ -396,7 +389,7 @@ async def test_a_request_may_fail_and_one_that_takes_too_long_is_ended(
     failed = await made_and_finished(simulator, clock)
     simulator.data_requests.working = 7 * 3600
     ended = (await retrieve(simulator, RAW, body=BODY)).json
-    clock.now += 6 * 3600 + 1
+    clock.seconds += 6 * 3600 + 1
 
     for made in (failed, ended):
         state = (await retrieve(simulator, f"{RAW}/{made['id']}")).json

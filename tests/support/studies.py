@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from arena_async.options import RetryPolicy
+from arena_async.providers.centrepoint import CentrePointClient, CentrePointCredentials
+from arena_async.providers.centrepoint.asking import Asking
 from arena_async.providers.centrepoint.simulator import CentrePointSimulator
+from arena_async.providers.centrepoint.subjects import Directory
 
-__all__ = ["Clock", "is_whole", "naive", "sample_rows"]
+__all__ = ["QUICK", "Clock", "SleepersClock", "client_of", "is_whole", "naive", "requests_of", "sample_rows"]
 
+#: Tries again at once, so that no test waits.
+QUICK = RetryPolicy(attempts=3, wait_initial=0, wait_jitter=0, wait_max=0)
 PAYLOADS = Path(__file__).parents[1] / "payloads"
 
 
@@ -25,6 +32,35 @@ class Clock:
 
     def now(self) -> datetime:
         return datetime.fromtimestamp(self.seconds, UTC)
+
+
+class SleepersClock(Clock):
+    """A clock that moves by what somebody sleeps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.slept: list[float] = []
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.seconds += seconds
+        await asyncio.sleep(0)
+
+
+def client_of(simulator: CentrePointSimulator) -> CentrePointClient:
+    """Make a client of a simulator that tries again at once."""
+    return CentrePointClient(
+        CentrePointCredentials(simulator.client_id, simulator.client_secret),
+        base_url=simulator.base_url,
+        auth_url=simulator.auth_url,
+        retry=QUICK,
+    )
+
+
+def requests_of(client: CentrePointClient, clock: SleepersClock, kind: type[Any], **options: Any) -> Any:
+    """Make what starts requests for data, by the clock of the test."""
+    asking = Asking(client.session, Directory(client.session).resolve)
+    return kind(asking, tenant="tenant", sleep=clock.sleep, clock=clock, now=clock.now, **options)
 
 
 def naive(*parts: int) -> datetime:

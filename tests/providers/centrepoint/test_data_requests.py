@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from scripted import RawServer, json_reply, unused_port
+from studies import QUICK, SleepersClock, client_of, requests_of
 
 from arena_async import Action, Mirror, Report
 from arena_async.errors import (
@@ -25,7 +26,7 @@ from arena_async.errors import (
     ServerError,
     TransportError,
 )
-from arena_async.options import PollPolicy, RetryPolicy, TransferOptions
+from arena_async.options import PollPolicy, TransferOptions
 from arena_async.providers.centrepoint import (
     CentrePointClient,
     CentrePointCredentials,
@@ -34,19 +35,16 @@ from arena_async.providers.centrepoint import (
     EpochRequests,
     RawRequests,
 )
-from arena_async.providers.centrepoint.asking import Asking
 from arena_async.providers.centrepoint.data_files import data_file
 from arena_async.providers.centrepoint.models import DataFileLink
 from arena_async.providers.centrepoint.places import Places
 from arena_async.providers.centrepoint.simulator import CentrePointSimulator
-from arena_async.providers.centrepoint.subjects import Directory
 from arena_async.simulator import faults
 from arena_async.transfer.planning import place
 from arena_async.wire.contracts import FileSet
 from arena_async.wire.decoding import decode
 
 PAYLOADS = Path(__file__).parents[2] / "payloads"
-QUICK = RetryPolicy(attempts=3, wait_initial=0, wait_jitter=0, wait_max=0)
 SUBJECT = 10821
 SPAN = {"begin": "2024-02-01T00:00:00Z", "end": datetime(2024, 2, 2, 1, 30, 0, 417_999, tzinfo=UTC)}
 STARTS = "POST /dataretrieval/*"
@@ -58,33 +56,14 @@ def payload(name: str) -> Any:
     return json.loads((PAYLOADS / f"centrepoint_{name}.json").read_text("utf-8"))
 
 
-class Clock:
-    """A clock that only moves when somebody sleeps; the service and the client share it."""
-
-    def __init__(self) -> None:
-        self.began = self.seconds = datetime.now(UTC).replace(microsecond=0).timestamp()
-        self.slept: list[float] = []
-
-    def __call__(self) -> float:
-        return self.seconds
-
-    def now(self) -> datetime:
-        return datetime.fromtimestamp(self.seconds, UTC)
-
-    async def sleep(self, seconds: float) -> None:
-        self.slept.append(seconds)
-        self.seconds += seconds
-        await asyncio.sleep(0)
-
-
 @pytest.fixture
-def clock() -> Clock:
+def clock() -> SleepersClock:
     """Give a clock that stands until somebody sleeps."""
-    return Clock()
+    return SleepersClock()
 
 
 @pytest.fixture
-async def simulator(clock: Clock) -> AsyncIterator[CentrePointSimulator]:
+async def simulator(clock: SleepersClock) -> AsyncIterator[CentrePointSimulator]:
     """Give a running service without limiter, whose tokens outlive every wait."""
     async with CentrePointSimulator(
         subjects=2, file_size=3000, clock=clock, rate_limit=None, token_lifetime=1e6
@@ -92,30 +71,23 @@ async def simulator(clock: Clock) -> AsyncIterator[CentrePointSimulator]:
         yield running
 
 
-def client_of(base_url: str, auth_url: str, client_id: str = "client-7", secret: str = "planted") -> CentrePointClient:
-    """Make a client."""
-    return CentrePointClient(
-        CentrePointCredentials(client_id, secret), base_url=base_url, auth_url=auth_url, retry=QUICK
-    )
+def scripted_client(base_url: str, auth_url: str) -> CentrePointClient:
+    """Make a client of servers that were scripted."""
+    credentials = CentrePointCredentials("client-7", "planted")
+    return CentrePointClient(credentials, base_url=base_url, auth_url=auth_url, retry=QUICK)
 
 
 @pytest.fixture
 async def client(simulator: CentrePointSimulator) -> AsyncIterator[CentrePointClient]:
     """Give a client of the running service."""
-    async with client_of(simulator.base_url, simulator.auth_url, simulator.client_id, simulator.client_secret) as made:
+    async with client_of(simulator) as made:
         yield made
 
 
-def requests_of(client: CentrePointClient, clock: Clock, *, kind: type[Any] = RawRequests, **options: Any) -> Any:
-    """Make what starts requests, by the clock of the test."""
-    asking = Asking(client.session, Directory(client.session).resolve)
-    return kind(asking, tenant=TENANT, sleep=clock.sleep, clock=clock, now=clock.now, **options)
-
-
 @pytest.fixture
-def raw(client: CentrePointClient, clock: Clock) -> RawRequests:
+def raw(client: CentrePointClient, clock: SleepersClock) -> RawRequests:
     """Give requests for raw data by the clock of the test."""
-    found: RawRequests = requests_of(client, clock)
+    found: RawRequests = requests_of(client, clock, RawRequests)
     return found
 
 
@@ -281,10 +253,10 @@ async def test_a_raw_request_is_sent_as_the_page_has_it(raw: RawRequests, simula
 
 
 async def test_an_epoch_request_is_sent_as_the_page_has_it(
-    client: CentrePointClient, clock: Clock, simulator: CentrePointSimulator
+    client: CentrePointClient, clock: SleepersClock, simulator: CentrePointSimulator
 ) -> None:
     """The subject may be given by its identifier."""
-    epochs: EpochRequests = requests_of(client, clock, kind=EpochRequests)
+    epochs: EpochRequests = requests_of(client, clock, EpochRequests)
 
     started = await epochs.start(
         "234", "A-002", monitor="CPW1A23190055", summary_length=15, include_partial_epochs=True, **SPAN
@@ -326,10 +298,10 @@ async def test_an_epoch_request_is_sent_as_the_page_has_it(
     ],
 )
 async def test_what_cannot_be_asked_for_is_refused_before_anything_is_sent(
-    client: CentrePointClient, clock: Clock, simulator: CentrePointSimulator, changes: dict[str, Any]
+    client: CentrePointClient, clock: SleepersClock, simulator: CentrePointSimulator, changes: dict[str, Any]
 ) -> None:
     """A moment without a timezone could be anybody's."""
-    epochs: EpochRequests = requests_of(client, clock, kind=EpochRequests)
+    epochs: EpochRequests = requests_of(client, clock, EpochRequests)
     given = {"study": 234, "subject": SUBJECT, "monitor": "M", **SPAN, **changes}
 
     with pytest.raises(ConfigurationError):
@@ -357,13 +329,13 @@ async def test_a_start_without_a_usable_answer_is_never_sent_again(
     assert len(simulator.seen(STARTS)) == 1
 
 
-async def test_a_start_that_never_left_holds_nothing(clock: Clock) -> None:
+async def test_a_start_that_never_left_holds_nothing(clock: SleepersClock) -> None:
     """Nobody listens: it is tried again, and the error does not speak of places."""
     async with RawServer() as server:
         server.on("POST", "/token", json_reply({"access_token": "t", "expires_in": 3600, "token_type": "Bearer"}))
-        async with client_of(f"http://127.0.0.1:{unused_port()}", f"{server.base_url}/token") as client:
+        async with scripted_client(f"http://127.0.0.1:{unused_port()}", f"{server.base_url}/token") as client:
             with pytest.raises(TransportError) as caught:
-                await requests_of(client, clock).start(234, SUBJECT, **SPAN)
+                await requests_of(client, clock, RawRequests).start(234, SUBJECT, **SPAN)
 
     assert (caught.value.sent, caught.value.attempts) == (False, 3)
     assert "places" not in str(caught.value)
@@ -383,7 +355,7 @@ async def test_a_refusal_is_a_refusal(raw: RawRequests, simulator: CentrePointSi
 
 
 async def test_the_eleventh_waits_in_line_until_one_is_finished(
-    raw: RawRequests, simulator: CentrePointSimulator, clock: Clock
+    raw: RawRequests, simulator: CentrePointSimulator, clock: SleepersClock
 ) -> None:
     """Of this client never more than ten are active; none is refused, since it counts itself."""
     simulator.data_requests.working = 100
@@ -411,11 +383,11 @@ SPAN_END = "2024-03-01T00:00:00Z"
 
 
 async def test_places_that_others_hold_are_waited_for(
-    client: CentrePointClient, simulator: CentrePointSimulator, clock: Clock
+    client: CentrePointClient, simulator: CentrePointSimulator, clock: SleepersClock
 ) -> None:
     """The refusal of the page is a wait of ten seconds that grows to sixty, and then another try."""
     simulator.data_requests.working = 400
-    other, mine = requests_of(client, clock), requests_of(client, clock, kind=EpochRequests)
+    other, mine = requests_of(client, clock, RawRequests), requests_of(client, clock, EpochRequests)
     for _ in range(10):
         await other.start(234, SUBJECT, **SPAN)
     simulator.clear()
@@ -432,11 +404,11 @@ async def test_places_that_others_hold_are_waited_for(
 
 
 async def test_a_place_that_never_comes_free_is_not_waited_for_for_ever(
-    client: CentrePointClient, simulator: CentrePointSimulator, clock: Clock
+    client: CentrePointClient, simulator: CentrePointSimulator, clock: SleepersClock
 ) -> None:
     """An error that says that nothing was started."""
     simulator.data_requests.working = 20_000
-    other, mine = requests_of(client, clock), requests_of(client, clock)
+    other, mine = requests_of(client, clock, RawRequests), requests_of(client, clock, RawRequests)
     for _ in range(10):
         await other.start(234, SUBJECT, **SPAN)
 
@@ -458,13 +430,13 @@ async def test_the_line_itself_is_not_waited_in_for_ever(raw: RawRequests, clien
 
 
 async def test_raw_and_epoch_requests_share_their_places(
-    client: CentrePointClient, simulator: CentrePointSimulator, clock: Clock
+    client: CentrePointClient, simulator: CentrePointSimulator, clock: SleepersClock
 ) -> None:
     """Nobody says that they do not."""
     simulator.data_requests.most_active = 99
     places = Places()
-    raw = requests_of(client, clock, places=places)
-    epochs = requests_of(client, clock, kind=EpochRequests, places=places)
+    raw = requests_of(client, clock, RawRequests, places=places)
+    epochs = requests_of(client, clock, EpochRequests, places=places)
     for _ in range(10):
         await raw.start(234, SUBJECT, **SPAN)
     assert (places.taken, places.is_full) == (10, True)
@@ -476,11 +448,11 @@ async def test_raw_and_epoch_requests_share_their_places(
 
 
 async def test_a_wait_gives_its_place_back(
-    client: CentrePointClient, simulator: CentrePointSimulator, clock: Clock
+    client: CentrePointClient, simulator: CentrePointSimulator, clock: SleepersClock
 ) -> None:
     """Whoever waits for a request need not be asked again whether it is finished."""
     places = Places()
-    raw = requests_of(client, clock, places=places)
+    raw = requests_of(client, clock, RawRequests, places=places)
     started = [await raw.start(234, SUBJECT, **SPAN) for _ in range(10)]
     for request in started:
         await raw.wait(request)
@@ -493,11 +465,11 @@ async def test_a_wait_gives_its_place_back(
 
 
 async def test_a_request_the_service_does_not_know_any_more_holds_no_place(
-    client: CentrePointClient, simulator: CentrePointSimulator, clock: Clock
+    client: CentrePointClient, simulator: CentrePointSimulator, clock: SleepersClock
 ) -> None:
     """Not found is as good as finished."""
     places = Places(most=1)
-    raw = requests_of(client, clock, places=places)
+    raw = requests_of(client, clock, RawRequests, places=places)
     started = await raw.start(234, SUBJECT, **SPAN)
     simulator.data_requests.requests.clear()
 
@@ -514,7 +486,7 @@ async def test_a_request_the_service_does_not_know_any_more_holds_no_place(
 
 
 async def test_a_wait_asks_after_ten_seconds_and_then_ever_less_often(
-    raw: RawRequests, simulator: CentrePointSimulator, clock: Clock
+    raw: RawRequests, simulator: CentrePointSimulator, clock: SleepersClock
 ) -> None:
     """Up to once a minute, until the files are there."""
     simulator.data_requests.working = 600
@@ -545,7 +517,7 @@ async def test_a_request_that_failed_is_an_error_with_the_request(
 
 
 async def test_what_the_service_ends_itself_after_six_hours_fails(
-    raw: RawRequests, simulator: CentrePointSimulator, clock: Clock
+    raw: RawRequests, simulator: CentrePointSimulator, clock: SleepersClock
 ) -> None:
     """The wait without a policy of the caller's is long enough to hear it."""
     simulator.data_requests.working = 10 * 3600
@@ -555,7 +527,7 @@ async def test_what_the_service_ends_itself_after_six_hours_fails(
     assert 6 * 3600 <= sum(clock.slept) <= 6 * 3600 + 62
 
 
-async def test_statuses_in_capitals_and_unknown_ones_are_waited_through(clock: Clock) -> None:
+async def test_statuses_in_capitals_and_unknown_ones_are_waited_through(clock: SleepersClock) -> None:
     """And a wait that is over says that the service goes on."""
     status = payload("raw_request_status")
     async with RawServer() as server:
@@ -566,8 +538,8 @@ async def test_statuses_in_capitals_and_unknown_ones_are_waited_through(clock: C
             *(json_reply(status | {"status": word}) for word in ("Queued", "PENDING", "Processing", "Completed")),
         )
         server.on("GET", "/dataretrieval/v3/RawActivityRequests/odd", json_reply(status | {"status": "Resting"}))
-        async with client_of(server.base_url, f"{server.base_url}/token") as client:
-            raw = requests_of(client, clock)
+        async with scripted_client(server.base_url, f"{server.base_url}/token") as client:
+            raw = requests_of(client, clock, RawRequests)
             done = await raw.wait(status["id"])
             with pytest.raises(DeadlineError, match="raw request odd: not finished after 60 s"):
                 await raw.wait("odd", poll=PollPolicy(every=10, slowest=60, timeout=60))
@@ -578,7 +550,7 @@ async def test_statuses_in_capitals_and_unknown_ones_are_waited_through(clock: C
 # Files
 
 
-async def finished(raw: Any, clock: Clock, **changes: Any) -> DataRequest:
+async def finished(raw: Any, clock: SleepersClock, **changes: Any) -> DataRequest:
     """Start a request and wait for it."""
     found: DataRequest = await raw.wait(await raw.start(234, SUBJECT, **SPAN, **changes))
     return found
@@ -591,7 +563,7 @@ async def finished(raw: Any, clock: Clock, **changes: Any) -> DataRequest:
 async def test_a_request_is_brought_home_from_start_to_file(
     raw: RawRequests,
     simulator: CentrePointSimulator,
-    clock: Clock,
+    clock: SleepersClock,
     tmp_path: Path,
     file_format: str,
     proofs: list[str],
@@ -616,10 +588,10 @@ async def test_a_request_is_brought_home_from_start_to_file(
 
 
 async def test_epochs_are_brought_home_too_and_only_once(
-    client: CentrePointClient, simulator: CentrePointSimulator, clock: Clock, tmp_path: Path
+    client: CentrePointClient, simulator: CentrePointSimulator, clock: SleepersClock, tmp_path: Path
 ) -> None:
     """A second run costs the list, a plan knows the bytes beforehand."""
-    epochs = requests_of(client, clock, kind=EpochRequests)
+    epochs = requests_of(client, clock, EpochRequests)
     done = await finished(epochs, clock, monitor="CPW1A23190055")
     files = epochs.files(done.id)
     async with Mirror(tmp_path) as mirror:
@@ -637,7 +609,7 @@ async def test_epochs_are_brought_home_too_and_only_once(
 
 
 async def test_each_link_is_made_when_its_file_is_opened(
-    raw: RawRequests, simulator: CentrePointSimulator, clock: Clock, tmp_path: Path
+    raw: RawRequests, simulator: CentrePointSimulator, clock: SleepersClock, tmp_path: Path
 ) -> None:
     """Twenty parts one after the other, each a minute: no link of two minutes is over when it is used."""
     simulator.data_requests.parts = 20
@@ -667,7 +639,7 @@ async def test_each_link_is_made_when_its_file_is_opened(
 
 
 async def test_a_link_that_was_over_too_early_is_made_anew(
-    raw: RawRequests, simulator: CentrePointSimulator, clock: Clock, tmp_path: Path
+    raw: RawRequests, simulator: CentrePointSimulator, clock: SleepersClock, tmp_path: Path
 ) -> None:
     """Also in the middle of a file: the rest of the same content comes with the new link."""
     simulator.data_requests.size, simulator.data_requests.parts = 400_000, 1
@@ -689,7 +661,7 @@ async def test_a_link_that_was_over_too_early_is_made_anew(
 
 
 async def test_files_that_were_removed_are_skipped_with_a_reason(
-    raw: RawRequests, clock: Clock, tmp_path: Path
+    raw: RawRequests, clock: SleepersClock, tmp_path: Path
 ) -> None:
     """What is here already is kept, and stays known."""
     files = raw.files(await finished(raw, clock))
@@ -706,7 +678,7 @@ async def test_files_that_were_removed_are_skipped_with_a_reason(
 
 
 async def test_a_file_that_is_gone_before_its_time_fails_alone(
-    raw: RawRequests, simulator: CentrePointSimulator, clock: Clock, tmp_path: Path
+    raw: RawRequests, simulator: CentrePointSimulator, clock: SleepersClock, tmp_path: Path
 ) -> None:
     """One request for its link; the others come."""
     simulator.inject(faults.status(404, body="Gone"), on="GET *downloadurl")
@@ -721,7 +693,7 @@ async def test_a_file_that_is_gone_before_its_time_fails_alone(
 
 
 async def test_a_file_host_that_refuses_is_asked_twice_and_not_given_up_for_ever(
-    raw: RawRequests, simulator: CentrePointSimulator, clock: Clock, tmp_path: Path
+    raw: RawRequests, simulator: CentrePointSimulator, clock: SleepersClock, tmp_path: Path
 ) -> None:
     """A rule of its network is no reason to skip the file the next time."""
     simulator.data_requests.parts = 0
@@ -739,15 +711,17 @@ async def test_a_file_host_that_refuses_is_asked_twice_and_not_given_up_for_ever
 
 
 @pytest.mark.parametrize("answer", [{}, {"downloadUrl": None}, {"downloadUrl": "x" * 70_000}])
-async def test_an_answer_that_is_no_link_is_an_error(clock: Clock, tmp_path: Path, answer: dict[str, Any]) -> None:
+async def test_an_answer_that_is_no_link_is_an_error(
+    clock: SleepersClock, tmp_path: Path, answer: dict[str, Any]
+) -> None:
     """Nothing of it is sent anywhere."""
     async with RawServer() as server:
         server.on("POST", "/token", json_reply({"access_token": "t", "expires_in": 3600, "token_type": "Bearer"}))
         row = payload("data_files")[1] | {"expirationDateUtc": None}
         server.on("GET", "/dataretrieval/v3/RawActivityRequests/r/datafiles", json_reply([row]))
         server.on("GET", f"/dataretrieval/v3/DataFiles/{row['id']}/downloadurl", json_reply(answer))
-        async with client_of(server.base_url, f"{server.base_url}/token") as client:
-            report = await brought(requests_of(client, clock).files("r"), tmp_path)
+        async with scripted_client(server.base_url, f"{server.base_url}/token") as client:
+            report = await brought(requests_of(client, clock, RawRequests).files("r"), tmp_path)
 
         (failed,) = report.failures
         assert isinstance(failed.error, DecodeError)
@@ -755,7 +729,11 @@ async def test_an_answer_that_is_no_link_is_an_error(clock: Clock, tmp_path: Pat
 
 
 async def test_no_link_is_shown_or_stored(
-    raw: RawRequests, simulator: CentrePointSimulator, clock: Clock, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    raw: RawRequests,
+    simulator: CentrePointSimulator,
+    clock: SleepersClock,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Not in the log, not in an error, not in the folder."""
     caplog.set_level("DEBUG", logger="arena_async")
@@ -774,7 +752,7 @@ async def test_no_link_is_shown_or_stored(
 
 
 async def test_links_are_asked_for_once_by_whoever_opens(
-    raw: RawRequests, simulator: CentrePointSimulator, clock: Clock, tmp_path: Path
+    raw: RawRequests, simulator: CentrePointSimulator, clock: SleepersClock, tmp_path: Path
 ) -> None:
     """A broken answer is tried again by the loop over the body, and by nobody else."""
     simulator.data_requests.parts = 0
@@ -801,7 +779,7 @@ async def test_an_unknown_request_has_no_files(raw: RawRequests) -> None:
         await raw.wait("00000000-0000")
 
 
-async def test_files_can_be_found_again_by_key(raw: RawRequests, clock: Clock) -> None:
+async def test_files_can_be_found_again_by_key(raw: RawRequests, clock: SleepersClock) -> None:
     """With one request, whatever their number."""
     files = raw.files(await finished(raw, clock))
     listed = [file async for file in files]

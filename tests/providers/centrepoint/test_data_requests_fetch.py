@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from studies import SleepersClock, client_of, requests_of
 
 from arena_async import Action, Mirror
 from arena_async.errors import (
@@ -19,45 +18,25 @@ from arena_async.errors import (
     TransfersFailedError,
     TransportError,
 )
-from arena_async.options import PollPolicy, RetryPolicy, TransferOptions
-from arena_async.providers.centrepoint import CentrePointClient, CentrePointCredentials, EpochRequests, RawRequests
-from arena_async.providers.centrepoint.asking import Asking
+from arena_async.options import PollPolicy, TransferOptions
+from arena_async.providers.centrepoint import CentrePointClient, EpochRequests, RawRequests
 from arena_async.providers.centrepoint.simulator import CentrePointSimulator
-from arena_async.providers.centrepoint.subjects import Directory
 from arena_async.simulator import faults
 
-QUICK = RetryPolicy(attempts=3, wait_initial=0, wait_jitter=0, wait_max=0)
 SPAN = {"begin": "2024-02-01T00:00:00Z", "end": "2024-02-02T00:00:00Z"}
 STARTS = "POST /dataretrieval/*"
 #: Not as long as a request takes in most of these tests.
 SHORT = PollPolicy(every=10, slowest=10, timeout=30)
 
 
-class Clock:
-    """A clock that only moves when somebody sleeps; the service and the client share it."""
-
-    def __init__(self) -> None:
-        self.seconds = datetime.now(UTC).replace(microsecond=0).timestamp()
-
-    def __call__(self) -> float:
-        return self.seconds
-
-    def now(self) -> datetime:
-        return datetime.fromtimestamp(self.seconds, UTC)
-
-    async def sleep(self, seconds: float) -> None:
-        self.seconds += seconds
-        await asyncio.sleep(0)
-
-
 @pytest.fixture
-def clock() -> Clock:
+def clock() -> SleepersClock:
     """Give a clock that stands until somebody sleeps."""
-    return Clock()
+    return SleepersClock()
 
 
 @pytest.fixture
-async def simulator(clock: Clock) -> AsyncIterator[CentrePointSimulator]:
+async def simulator(clock: SleepersClock) -> AsyncIterator[CentrePointSimulator]:
     """Give a running service whose requests take 101 seconds."""
     async with CentrePointSimulator(
         subjects=2, file_size=3000, clock=clock, rate_limit=None, token_lifetime=1e8
@@ -69,23 +48,12 @@ async def simulator(clock: Clock) -> AsyncIterator[CentrePointSimulator]:
 @pytest.fixture
 async def client(simulator: CentrePointSimulator) -> AsyncIterator[CentrePointClient]:
     """Give a client of the running service."""
-    async with CentrePointClient(
-        CentrePointCredentials(simulator.client_id, simulator.client_secret),
-        base_url=simulator.base_url,
-        auth_url=simulator.auth_url,
-        retry=QUICK,
-    ) as made:
+    async with client_of(simulator) as made:
         yield made
 
 
-def requests_of(client: CentrePointClient, clock: Clock, kind: type[Any]) -> Any:
-    """Make what starts requests, by the clock of the test."""
-    asking = Asking(client.session, Directory(client.session).resolve)
-    return kind(asking, tenant="tenant", sleep=clock.sleep, clock=clock, now=clock.now)
-
-
 @pytest.fixture
-def raw(client: CentrePointClient, clock: Clock) -> RawRequests:
+def raw(client: CentrePointClient, clock: SleepersClock) -> RawRequests:
     """Give requests for raw data by the clock of the test."""
     found: RawRequests = requests_of(client, clock, RawRequests)
     return found
@@ -107,7 +75,7 @@ async def test_raw_data_comes_home_in_one_await(
     assert done.requests == len(api)
 
 
-async def test_epochs_come_home_in_one_await(client: CentrePointClient, clock: Clock, tmp_path: Path) -> None:
+async def test_epochs_come_home_in_one_await(client: CentrePointClient, clock: SleepersClock, tmp_path: Path) -> None:
     """Into a mirror that is open already, too."""
     epochs: EpochRequests = requests_of(client, clock, EpochRequests)
     async with Mirror(tmp_path) as mirror:
@@ -217,7 +185,7 @@ async def test_a_start_that_was_refused_leaves_nothing_behind(
 
 @pytest.mark.parametrize("days", [29, 31])
 async def test_a_request_whose_files_are_gone_is_made_anew(
-    raw: RawRequests, simulator: CentrePointSimulator, clock: Clock, tmp_path: Path, days: int
+    raw: RawRequests, simulator: CentrePointSimulator, clock: SleepersClock, tmp_path: Path, days: int
 ) -> None:
     """They are kept for 30 days."""
     with pytest.raises(DeadlineError):

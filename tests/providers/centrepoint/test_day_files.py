@@ -11,30 +11,19 @@ from typing import Any
 
 import pytest
 from scripted import RawServer, json_reply
+from studies import QUICK, Clock, client_of
 
 from arena_async import Action, Mirror, Report
 from arena_async.errors import ListingError, NotFoundError
-from arena_async.options import RetryPolicy
 from arena_async.providers.centrepoint import CentrePointClient, CentrePointCredentials, DayFileSet
 from arena_async.providers.centrepoint.simulator import CentrePointSimulator, DayKey
 from arena_async.simulator import faults
 from arena_async.wire.contracts import FileSet
 
 PAYLOADS = Path(__file__).parents[2] / "payloads"
-QUICK = RetryPolicy(attempts=3, wait_initial=0, wait_jitter=0, wait_max=0)
 RAW = "raw-accelerometer"
 LISTS = "GET /dataaccess/v3/files/*"
 SUBJECT = 10821
-
-
-class Clock:
-    """A clock that stands until it is moved."""
-
-    def __init__(self) -> None:
-        self.seconds = datetime.now(UTC).replace(microsecond=0).timestamp()
-
-    def __call__(self) -> float:
-        return self.seconds
 
 
 @pytest.fixture
@@ -48,16 +37,6 @@ async def simulator(clock: Clock) -> AsyncIterator[CentrePointSimulator]:
     """Give a running service with 120 days, 240 files, for each of 2 subjects."""
     async with CentrePointSimulator(subjects=2, days=120, file_size=600, clock=clock) as running:
         yield running
-
-
-def client_of(simulator: CentrePointSimulator) -> CentrePointClient:
-    """Make a client for a simulator."""
-    return CentrePointClient(
-        CentrePointCredentials(simulator.client_id, simulator.client_secret),
-        base_url=simulator.base_url,
-        auth_url=simulator.auth_url,
-        retry=QUICK,
-    )
 
 
 @pytest.fixture
