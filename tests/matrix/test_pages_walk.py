@@ -140,10 +140,12 @@ async def test_a_limit_that_is_ignored_is_noticed(world: World, counted: Callabl
 @row("PG04", protection="rows that come again are noticed")
 async def test_a_service_that_ignores_offset_and_limit_gives_the_whole_list_at_once(world: World) -> None:
     """PG04: 950 rows where 400 were asked for are the list, from either service; nothing more is asked."""
-    async with arena_list(world, lambda _: page(extracts(range(950)))) as (found, server):
+    whole = page(extracts(range(950)))
+    async with arena_list(world, lambda _: whole) as (found, server):
         assert await taken(found.search()) == ([f"G{n}" for n in range(950)], None)
     assert offsets(server) == [0]
-    async with centrepoint_list(world, lambda _: studies(range(950), total=950)) as (found, server):
+    listed = studies(range(950), total=950)
+    async with centrepoint_list(world, lambda _: listed) as (found, server):
         assert await taken(found.search()) == (list(range(950)), None)
     assert offsets(server) == [0]
 

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-import io
 import json
 import logging
-import zipfile
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 from matrix import World, row
 from scripted import RawServer, Reply, Seen, json_reply, reply
-from services import ArenaScript, CentrePointScript, arena_error
+from services import EXPORT, EXPORT_RUN, FILE, RUN, ArenaScript, CentrePointScript, arena_error, zipped
 from session_files import START, Hours, bring, ranged
 
 from arena_async.errors import QuotaExhaustedError
@@ -27,24 +24,6 @@ from arena_async.wire.quota import DailyAllowance, Moment, Quota, Ticket
 THINGS = Request(method="GET", path="/things")
 LOGIN, THING, LOGOUT = "POST /v1/login", "GET /v1/things", "PUT /v1/logout"
 RESETS_AT = datetime(2036, 5, 2, 21, 22, 13, tzinfo=UTC)
-EXPORT, RUN, FILE = "M407Q30F25L3M5WZUF9M", "Q8SBU7SJ69P7Q903YJD6", "L3N6P2NE14N3M5V2LZFC"
-AT = f"/exports/{EXPORT}/runs/{RUN}"
-
-
-def packed(size: int) -> bytes:
-    """Give a zip of a little more than so many bytes."""
-    target = io.BytesIO()
-    with zipfile.ZipFile(target, "w") as archive:
-        archive.writestr("items.csv", b"0123456789abcdef" * (size // 16))
-    return target.getvalue()
-
-
-def export_run(*files: str) -> Reply:
-    """Answer with a run that is complete."""
-    listed = [{"guid": guid} for guid in files]
-    return json_reply(
-        {"guid": RUN, "status": "COMPLETE", "completionDateTime": "2026-05-01T06:00:00Z", "files": listed}
-    )
 
 
 def quota_headers(remaining: int, resets_at: datetime) -> dict[str, str]:
@@ -61,14 +40,7 @@ async def test_a_used_up_day_stops_everything_of_arena_and_nothing_else(world: W
     async with RawServer() as server, RawServer() as other:
         script, others = ArenaScript(world, server), CentrePointScript(world, other)
         server.on("*", "/v1/things", arena_error(429, 4084, headers=quota_headers(0, RESETS_AT)))
-        script.on("GET", AT, export_run(FILE))
-        listed = json.loads((Path(__file__).parents[1] / "payloads" / "centrepoint_datasetfiles.json").read_text())
-        listed["totalCount"] = 1
-        listed["items"][0] |= {
-            "fileUrl": f"{other.base_url}/blob/a.csv.gz?se=2099-06-04T18%3A31%3A23Z&sig={world.secrets['sig']}",
-            "downloadUrlExpiresOn": "2099-06-04T18:31:23+00:00",
-        }
-        others.on("GET", "/dataaccess/v3/studies/234/datasetfiles", json_reply(listed))
+        others.dataset_file(f"{other.base_url}/blob/a.csv.gz?se=2099-06-04T18%3A31%3A23Z&sig={world.secrets['sig']}")
         other.on("GET", "/blob/a.csv.gz", reply(body=gzip.compress(b"Timestamp\n")))
         async with script.client() as arena, others.client() as centrepoint:
             calls = (arena.session.send(THINGS) for _ in range(10))
@@ -243,14 +215,14 @@ def test_the_old_number_means_the_same(world: World, code: int) -> None:
 @row("QU19", protection="a cut body is taken up where it broke")
 async def test_a_file_that_the_day_did_not_suffice_for_is_taken_up_tomorrow(world: World) -> None:
     """QU19: cut after 192 KiB, then no request is left: what came stays, and tomorrow only the rest is asked for."""
-    body = packed(384 * 1024)
+    body = zipped(384 * 1024)
     final = world.allow(f"arena/exports/{EXPORT}/{RUN}/{FILE}.zip", body)
-    content = f"{AT}/files/{FILE}/content"
+    content = f"{EXPORT_RUN}/files/{FILE}/content"
     async with RawServer() as server:
         script = ArenaScript(world, server)
-        script.on("GET", AT, export_run(FILE))
         cut = reply(body=body, cut=192 * 1024, headers={"ETag": '"v1"'})
         used_up = arena_error(429, 4084, headers=quota_headers(0, RESETS_AT))
+        script.export(FILE)
         script.on("GET", content, cut, used_up, ranged(body))
         async with script.client() as arena:
             today = await bring(world, arena.exports.files(EXPORT, RUN), remember=True)
@@ -310,11 +282,11 @@ async def test_after_the_reset_one_request_goes_first_and_then_the_rest(world: W
 @row("QU21", protection="an answer without a number costs one")
 async def test_content_without_a_number_is_taken_off_what_was_known(world: World) -> None:
     """QU21: three files whose answers do not say what is left cost three; the next answer that says it counts."""
-    body = packed(64)
+    body = zipped(64)
     async with RawServer() as server:
         script = ArenaScript(world, server, remaining=51)
-        script.on("GET", AT, export_run("F1", "F2", "F3"))
-        server.on("GET", f"/v1{AT}/files/*", reply(body=body))
+        script.export("F1", "F2", "F3")
+        server.on("GET", f"/v1{EXPORT_RUN}/files/*", reply(body=body))
         script.on("GET", "/things", json_reply({}))
         left: list[int | None] = []
         async with script.client() as arena:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import io
-import zipfile
 from datetime import UTC, datetime
 
 import pytest
 from matrix import World, row
 from scripted import RawServer, Reply, Seen, json_reply, reply
-from services import ArenaScript, CentrePointScript, arena_error, studies
+from services import EXPORT, EXPORT_RUN, FILE, RUN, ArenaScript, CentrePointScript, arena_error, studies, zipped
 from session_files import Hours, bring, ranged
 
 from arena_async.errors import DeadlineError, ThrottledError, TransportError, UnsafeUrlError
@@ -26,24 +24,7 @@ from arena_async.wire.quota import Moment, SlidingWindow, Ticket
 
 THINGS = Request(method="GET", path="/things")
 LOGIN, THING, LOGOUT = "POST /v1/login", "GET /v1/things", "PUT /v1/logout"
-EXPORT, RUN, FILE = "M407Q30F25L3M5WZUF9M", "Q8SBU7SJ69P7Q903YJD6", "L3N6P2NE14N3M5V2LZFC"
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
-AT = f"/exports/{EXPORT}/runs/{RUN}"
-
-
-def packed(size: int) -> bytes:
-    """Give a zip of a little more than so many bytes."""
-    target = io.BytesIO()
-    with zipfile.ZipFile(target, "w") as archive:
-        archive.writestr("items.csv", b"0123456789abcdef" * (size // 16))
-    return target.getvalue()
-
-
-def complete(*files: str) -> Reply:
-    """Answer with a run that is complete."""
-    listed = [{"guid": guid} for guid in files]
-    when = "2026-05-01T06:00:00Z"
-    return json_reply({"guid": RUN, "status": "COMPLETE", "completionDateTime": when, "files": listed})
 
 
 @row("QU07", protection="a pause is not taken for the used-up day")
@@ -132,12 +113,11 @@ async def test_a_request_that_is_not_answered_leaves_as_often_as_was_decided(wor
 @row("QU12", protection="content is asked for without a probe")
 async def test_a_file_costs_one_content_request(world: World) -> None:
     """QU12: twelve files: one request for the run, twelve for content, and nothing else that counts."""
-    body = packed(20 * KIB)
+    body = zipped(20 * KIB)
     guids = [f"L3N6P2NE14N3M5V2LZ{number:02}" for number in range(12)]
     async with RawServer() as server:
         script = ArenaScript(world, server)
-        script.on("GET", AT, complete(*guids))
-        script.on("GET", f"{AT}/files/*", reply(body=body))
+        script.export(*guids, content=reply(body=body))
         async with script.client() as arena:
             files = arena.exports.files(EXPORT, RUN)
             assert (files.price().listing, files.price().per_file) == (1, 1)
@@ -146,7 +126,7 @@ async def test_a_file_costs_one_content_request(world: World) -> None:
     report.raise_for_failures()
     assert report.requests == 13
     assert sorted(server.lines()) == sorted(
-        [LOGIN, LOGOUT, f"GET /v1{AT}", *(f"GET /v1{AT}/files/{guid}/content" for guid in guids)]
+        [LOGIN, LOGOUT, f"GET /v1{EXPORT_RUN}", *(f"GET /v1{EXPORT_RUN}/files/{guid}/content" for guid in guids)]
     )
 
 
@@ -188,12 +168,12 @@ async def test_a_transfer_that_breaks_again_and_again_is_booked_and_bounded(
 
     What came and was made safe stays, and the next run goes on there.
     """
-    body = packed(2 * MIB) if requests < 21 else packed(2 * MIB + 50 * KIB)
+    body = zipped(2 * MIB) if requests < 21 else zipped(2 * MIB + 50 * KIB)
     world.allow(f"arena/exports/{EXPORT}/{RUN}/{FILE}.zip", body)
-    content = f"{AT}/files/{FILE}/content"
+    content = f"{EXPORT_RUN}/files/{FILE}/content"
     async with RawServer() as server:
         script = ArenaScript(world, server)
-        script.on("GET", AT, complete(FILE))
+        script.export(FILE)
         script.on("GET", content, *[ranged(body, cut=brought)] * 20, ranged(body, cut=None))
         async with script.client() as arena:
             report = await bring(world, arena.exports.files(EXPORT, RUN), remember=True, attempts=attempts)

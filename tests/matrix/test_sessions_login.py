@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from matrix import World, row
 from scripted import RawServer, Reply, json_reply, reply
-from services import ArenaScript, CentrePointScript, arena_error
+from services import EXPORT, EXPORT_RUN, FILE, RUN, ArenaScript, CentrePointScript, arena_error
 from session_files import START, Hours, bring
 
 from arena_async.errors import (
@@ -236,24 +236,17 @@ async def test_the_file_of_another_users_run_is_asked_for_once(world: World) -> 
     """SA13: content answers 403 with code 3024: an error that explains it, no login and no second request."""
     async with RawServer() as server:
         script = ArenaScript(world, server)
-        run = {
-            "guid": "R",
-            "status": "COMPLETE",
-            "completionDateTime": "2026-05-01T06:00:00Z",
-            "files": [{"guid": "F"}],
-        }
-        script.on("GET", "/exports/E/runs/R", json_reply(run))
-        script.on("GET", "/exports/E/runs/R/files/F/content", arena_error(403, 3024))
+        script.export(FILE, content=arena_error(403, 3024))
         async with script.client() as arena:
-            report = await bring(world, arena.exports.files("E", "R"))
+            report = await bring(world, arena.exports.files(EXPORT, RUN))
 
     (failure,) = report.failures
     assert isinstance(failure.error, PermissionDeniedError)
     assert "Only the user who started an export run" in str(failure.error)
     assert server.lines() == [
         LOGIN,
-        "GET /v1/exports/E/runs/R",
-        "GET /v1/exports/E/runs/R/files/F/content",
+        f"GET /v1{EXPORT_RUN}",
+        f"GET /v1{EXPORT_RUN}/files/{FILE}/content",
         LOGOUT,
     ]
 

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-import io
 import json
 import sys
-import zipfile
 from datetime import datetime, timedelta
 from pathlib import Path
 
 from matrix import World, row
 from scripted import RawServer, Reply, Seen, json_reply, reply
-from services import ArenaScript, CentrePointScript
+from services import ArenaScript, CentrePointScript, zipped
 from session_files import Hours, bring
 
 from arena_async.wire.messages import Request
@@ -114,19 +112,17 @@ async def test_another_loop_or_process_is_refused_at_once(world: World) -> None:
 @row("SA26", protection="credentials go to the own origin only")
 async def test_a_host_that_content_is_redirected_to_sees_no_credential(world: World) -> None:
     """SA26: content of Arena behind a signed link of somebody else: neither session header nor cookie goes there."""
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w") as archive:
-        archive.writestr("items.csv", "number\n900-00001\n")
+    body = zipped(64)
     async with RawServer() as server, RawServer() as blobs:
         script = ArenaScript(world, server)
         link = f"{blobs.base_url}/blob/a.zip?sig={world.secrets['sig']}"
         run = {"guid": "R", "status": "COMPLETED", "completionDateTime": "2026-05-01T06:00:00Z"}
         script.on("GET", "/extracts/E/runs/R", json_reply({**run, "files": [{"guid": "A"}]}))
-        association = {"guid": "A", "file": {"guid": "F", "name": "a.zip", "size": len(packed.getvalue())}}
+        association = {"guid": "A", "file": {"guid": "F", "name": "a.zip", "size": len(body)}}
         script.on("GET", "/extracts/E/runs/R/files", json_reply({"count": 1, "results": [association]}))
         cookie = {"Location": link, "Set-Cookie": f"session={world.secrets['session']}; Path=/"}
         script.on("GET", "/extracts/E/runs/R/files/A/content", reply(302, headers=cookie))
-        blobs.on("GET", "/blob/a.zip", reply(body=packed.getvalue()))
+        blobs.on("GET", "/blob/a.zip", reply(body=body))
         async with script.client() as arena:
             report = await bring(world, arena.extracts.files("E", "R"))
 
@@ -142,14 +138,8 @@ async def test_the_host_of_a_signed_link_sees_no_credential(world: World) -> Non
     body = gzip.compress(b"Timestamp,Axis\n1,2\n")
     async with RawServer() as server, RawServer() as blobs:
         script = CentrePointScript(world, server)
-        listed = json.loads((Path(__file__).parents[1] / "payloads" / "centrepoint_datasetfiles.json").read_text())
-        listed["totalCount"] = 1
-        listed["items"][0] |= {
-            "fileUrl": f"{blobs.base_url}/day/a.csv.gz?se=2099-06-04T18%3A31%3A23Z&sig={world.secrets['sig']}",
-            "downloadUrlExpiresOn": "2099-06-04T18:31:23+00:00",
-        }
-        cookie = {"Set-Cookie": f"session={world.secrets['session']}; Path=/"}
-        script.on("GET", "/dataaccess/v3/studies/234/datasetfiles", json_reply(listed, headers=cookie))
+        link = f"{blobs.base_url}/day/a.csv.gz?se=2099-06-04T18%3A31%3A23Z&sig={world.secrets['sig']}"
+        script.dataset_file(link, **{"Set-Cookie": f"session={world.secrets['session']}; Path=/"})
         blobs.on("GET", "/day/a.csv.gz", reply(body=body))
         async with script.client() as centrepoint:
             report = await bring(world, centrepoint.datasets.files(234))

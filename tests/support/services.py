@@ -18,9 +18,12 @@ compared with what the clients booked when the row is over (I5).
 from __future__ import annotations
 
 import inspect
+import io
 import json
+import zipfile
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -40,13 +43,40 @@ from arena_async.providers.centrepoint.dialect import CentrePointDialect
 from arena_async.wire.messages import Secret
 from arena_async.wire.quota import DailyAllowance, OnExhausted, SlidingWindow
 
-__all__ = ["EAGER", "RESET", "ArenaScript", "CentrePointScript", "arena_error", "asked", "page", "studies", "under"]
+__all__ = [
+    "EAGER",
+    "EXPORT",
+    "EXPORT_RUN",
+    "FILE",
+    "RESET",
+    "RUN",
+    "ArenaScript",
+    "CentrePointScript",
+    "arena_error",
+    "asked",
+    "page",
+    "studies",
+    "under",
+    "zipped",
+]
 
 #: Tries again at once, so that no row waits.
 EAGER = RetryPolicy(wait_initial=0, wait_jitter=0)
 #: When the allowance starts anew, in the vendor's own shape: 2036-05-02 21:22:13 UTC.
 RESET = "Fri, 02-May-2036 14:22:13 GMT-0700 (PDT)"
+PAYLOADS = Path(__file__).parents[1] / "payloads"
 WORKSPACE = 896256783
+#: An export definition, a run of it and a file of that run, and where the run is.
+EXPORT, RUN, FILE = "M407Q30F25L3M5WZUF9M", "Q8SBU7SJ69P7Q903YJD6", "L3N6P2NE14N3M5V2LZFC"
+EXPORT_RUN = f"/exports/{EXPORT}/runs/{RUN}"
+
+
+def zipped(size: int) -> bytes:
+    """Give a zip of a little more than so many bytes."""
+    target = io.BytesIO()
+    with zipfile.ZipFile(target, "w") as archive:
+        archive.writestr("items.csv", b"0123456789abcdef" * (size // 16))
+    return target.getvalue()
 
 
 def under(hours: Hours) -> dict[str, Any]:
@@ -186,6 +216,14 @@ class ArenaScript(_Script):
 
         self.on("GET", "/extracts", answer)
 
+    def export(self, *files: str, content: Answer | None = None) -> None:
+        """Serve a run of the export that is complete, and what each of its files holds."""
+        listed = [{"guid": guid} for guid in files]
+        run = {"guid": RUN, "status": "COMPLETE", "completionDateTime": "2026-05-01T06:00:00Z", "files": listed}
+        self.on("GET", EXPORT_RUN, json_reply(run))
+        if content is not None:
+            self.on("GET", f"{EXPORT_RUN}/files/*/content", content)
+
     @asynccontextmanager
     async def client(self, **options: Any) -> AsyncIterator[ArenaClient]:
         """Give a client that never waits before it tries again."""
@@ -284,6 +322,15 @@ class CentrePointScript(_Script):
             return studies(numbers, **{"total": count, "offset": offset, "limit": limit, **said})
 
         self.on("GET", "/centrepoint/v3/Studies", answer)
+
+    def dataset_file(self, link: str, **headers: str) -> None:
+        """Serve a list of one dataset file of study 234, with its link."""
+        listed = json.loads(
+            (Path(__file__).parents[1] / "payloads" / "centrepoint_datasetfiles.json").read_text("utf-8")
+        )
+        listed["totalCount"] = 1
+        listed["items"][0] |= {"fileUrl": link, "downloadUrlExpiresOn": "2099-06-04T18:31:23+00:00"}
+        self.on("GET", "/dataaccess/v3/studies/234/datasetfiles", json_reply(listed, headers=headers))
 
     @asynccontextmanager
     async def client(self, **options: Any) -> AsyncIterator[CentrePointClient]:
