@@ -25,7 +25,8 @@ import random as _random
 import socket
 import ssl as _ssl
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+import warnings
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping
 from datetime import UTC, datetime, timedelta
 from importlib import metadata
 from types import SimpleNamespace
@@ -390,6 +391,12 @@ class Session:
                         await self._store.aclose()
                 finally:
                     await self._wire.aclose()
+
+    def __del__(self, _warn: Callable[..., None] = warnings.warn) -> None:
+        """Complain if something was sent and it was never closed."""
+        opened = getattr(self, "_loop", None) is not None and os.getpid() == self._pid
+        if opened and not self._closed:
+            _warn("This client was never closed; use it with `async with`.", ResourceWarning, source=self)
 
     # The request loop
 
@@ -834,6 +841,7 @@ class _Wire:
         self._on_sent = on_sent
         self._pooled: aiohttp.ClientSession | None = None
         self._fresh: aiohttp.ClientSession | None = None
+        self._ending: AsyncGenerator[None, None] | None = None
         if proxy is not None:
             own_hosts.add(host_of(_without_user(proxy)))
 
@@ -890,15 +898,31 @@ class _Wire:
 
     async def aclose(self) -> None:
         """Close the connections that are ours."""
+        if self._ending is not None:
+            await self._ending.aclose()
+
+    async def _close_at_the_end(self) -> AsyncGenerator[None, None]:
+        """
+        Wait to be closed, and close the connections then.
+
+        Event loops end the generators that were begun on them, so that a client that nobody closes leaves no connection
+        open that would complain when it is collected.
+        """
         try:
-            if self._pooled is not None:
-                await self._pooled.close()
+            yield
         finally:
-            if self._fresh is not None:
-                await self._fresh.close()
+            try:
+                if self._pooled is not None:
+                    await self._pooled.close()
+            finally:
+                if self._fresh is not None:
+                    await self._fresh.close()
 
     async def _request(self, outgoing: _Outgoing) -> aiohttp.ClientResponse:
         """Choose the road: a GET may take an idle connection, anything else gets one of its own and closes it."""
+        if self._ending is None:
+            self._ending = self._close_at_the_end()
+            await anext(self._ending)
         url = URL(outgoing.url, encoded=True)
         repeatable = outgoing.method in ("GET", "HEAD")
         headers = outgoing.headers

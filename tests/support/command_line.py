@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,10 +51,12 @@ def environment(*simulators: Any, **changed: str) -> dict[str, str]:
     return {**kept, "TERM": "xterm-256color", "PYTHONWARNINGS": "error", **settings(*simulators), **changed}
 
 
-async def start(*arguments: str, env: Mapping[str, str], cwd: Path | None = None) -> asyncio.subprocess.Process:
+async def start(
+    *arguments: str, env: Mapping[str, str], cwd: Path | None = None, command: Sequence[str] = COMMAND
+) -> asyncio.subprocess.Process:
     """Start the command line with pipes for its streams."""
     return await asyncio.create_subprocess_exec(
-        *COMMAND,
+        *command,
         *arguments,
         env=dict(env),
         cwd=cwd,

@@ -1,0 +1,224 @@
+"""Rows CC04, CC09, CC10 and CC19: signals, many processes on one folder, dead owners of locks, and forgetful ends."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import json
+import signal
+import sys
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from hashlib import sha256
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pytest
+from command_line import environment, start
+from filesets import content
+from matrix import SECRETS, World, row
+from offering import SUPPORT, asked, bodies_at_home, finish, offer, partials, state
+from offering import start as start_sync
+from scripted import RawServer
+from session_files import ranged
+
+from arena_async.options import MIB
+from arena_async.testing import ArenaSimulator, faults
+
+pytestmark = pytest.mark.process
+
+BODY = content(1_000_000, "a")
+PASSWORD = SECRETS["password"]
+
+
+async def until(true: Callable[[], object]) -> None:
+    """Look again until it is so; 10 seconds at the most."""
+    async with asyncio.timeout(10):
+        while not true():
+            await asyncio.sleep(0.01)
+
+
+async def start_command(*arguments: str, env: dict[str, str]) -> asyncio.subprocess.Process:
+    """Start the command line so that protections can be taken from it."""
+    return await start(*arguments, env=env, command=(sys.executable, str(SUPPORT / "command_child.py")))
+
+
+@pytest.fixture
+async def started() -> AsyncIterator[list[asyncio.subprocess.Process]]:
+    """Hold the processes of a row, and end those that it has left."""
+    processes: list[asyncio.subprocess.Process] = []
+    yield processes
+    for process in processes:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
+Started = list[asyncio.subprocess.Process]
+
+
+@row("CC04", protection="a signal cancels the command and lets it close what is open")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_a_signal_in_the_middle_of_a_batch_ends_quietly_and_costs_nothing(
+    world: World, started: Started, number: signal.Signals
+) -> None:
+    """CC04: out in 2 seconds with 130, one file on its way and the others whole; the next run asks for its rest."""
+    world.memory = 100 * MIB  # The simulator makes its content here.
+    async with ArenaSimulator(files=4, size=_size, etag="strong", ranges=True, password=PASSWORD) as arena:
+        offered = await asyncio.to_thread(lambda: {path: maker.read() for path, maker in arena.files.items()})
+        offered = {path: body for path, body in offered.items() if path.startswith("arena/extracts/")}
+        finals = [world.allow(path, body) for path, body in offered.items()]
+        large = max(offered, key=lambda path: len(offered[path]))
+        arena.inject(faults.stall(after_bytes=10_000_000), on=f"GET */{PurePosixPath(large).stem}/content")
+        env = environment(arena, PYTHONPATH=str(SUPPORT))
+        words = ("sync", "arena", "extracts", arena.extract, "--to", str(world.root))
+
+        child = await start_command(*words, env=env)
+        started.append(child)
+        await until(lambda: sum(path.exists() for path in finals) == 3 and partials(world, "*.json"))
+        began = time.monotonic()
+        child.send_signal(number)
+        out, err = await child.communicate()
+        took = time.monotonic() - began
+        left = [path.suffix for path in partials(world)]
+        again = await start_command(*words, env=env)
+        _, complaints = await again.communicate()
+        contents = arena.seen("GET */content")
+
+    world.saw(out.decode(), err.decode(), complaints.decode())
+    assert took < 2
+    assert child.returncode == 130
+    assert out == b""
+    told = [line for line in err.decode().splitlines() if not line.startswith("fetched  ")]
+    assert told[0].startswith("Stopped. ")
+    assert "Traceback" not in err.decode()
+    assert len(told) <= 2, "there is the hint and the command line to go on with, and nothing else"
+    assert left == [".json", ".part"]
+    assert again.returncode == 0
+    assert len(contents) == 5
+    assert int(contents[-1].headers["Range"][6:-1]) >= 8 * MIB
+    assert bodies_at_home(world) == offered
+
+
+def _size(number: int) -> int:
+    """Give one file that is recorded on its way, and three small ones."""
+    return 20_000 if number else 12_000_000
+
+
+@row("CC09", protection="no process shows another what is half written")
+async def test_six_processes_bring_one_folder_home_and_nobody_sees_half_a_file(world: World, started: Started) -> None:
+    """CC09: a seventh hashes the final names all the time; each file comes six times at the most; all end well."""
+    bodies = {f"f{number:02}": content(20_000 + 9_000 * number, str(number)) for number in range(20)}
+    wanted = {str(world.root / "files" / f"{name}.bin"): sha256(body).hexdigest() for name, body in bodies.items()}
+    async with RawServer() as server:
+        offer(world, server, bodies)
+        looking = await asyncio.create_subprocess_exec(
+            sys.executable,
+            str(SUPPORT / "looking_child.py"),
+            json.dumps(wanted),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+        )
+        started.append(looking)
+        assert looking.stdout is not None
+        assert await looking.stdout.readline() == b"looking\n"
+        files = {name: len(body) for name, body in bodies.items()}
+        children = [await start_sync(world, base_url=server.base_url, files=files) for _ in range(6)]
+        started.extend(children)
+        ends = await asyncio.gather(*(finish(world, child) for child in children))
+        seen = json.loads((await looking.communicate(b"."))[0])
+        transfers = Counter(request.path for request in server.requests)
+
+    assert seen["wrong"] == []
+    assert seen["looks"] >= 20
+    assert seen["whole"] == 20
+    assert [(end.code, end.complaints) for end in ends] == [(0, "")] * 6
+    assert [end.report["failures"] for end in ends] == [0] * 6
+    assert max(transfers.values()) <= 6
+    assert bodies_at_home(world) == {f"files/{name}.bin": body for name, body in bodies.items()}
+
+
+@row("CC10", protection="a lock ends with its owner")
+async def test_what_a_dead_process_had_locked_is_gone_on_with_at_once(world: World, started: Started) -> None:
+    """CC10: the owner of a partial file is killed; the next run takes it over without a wait or a helping hand."""
+    async with RawServer() as server:
+        offer(world, server, {"a": BODY})
+        server.on("GET", "/a", ranged(BODY, cut=700_000, stall=True), ranged(BODY))
+        settings: dict[str, Any] = {"base_url": server.base_url, "files": {"a": len(BODY)}}
+
+        owner = await start_sync(world, **settings)
+        started.append(owner)
+        await until(lambda: partials(world, "*.json"))
+        (partial,) = partials(world, "*.part")
+        free_before = _is_free(partial)
+        owner.send_signal(signal.SIGKILL)
+        killed = await finish(world, owner)
+        # Nothing names the process, so that another one of the same number changes nothing.
+        assert str(owner.pid) not in (state(world) / "lock").read_text()
+
+        began = time.monotonic()
+        again = await finish(world, await start_sync(world, **settings))
+        took = time.monotonic() - began
+
+    assert killed.code == -signal.SIGKILL
+    assert not free_before
+    assert (again.code, again.complaints) == (0, "")
+    assert again.report["counts"] == {"resume": 1}
+    assert took < 5
+    first, second = asked(server, "a")
+    assert first is None
+    assert int((second or "bytes=0-")[6:-1]) >= 65_536
+    assert bodies_at_home(world) == {"files/a.bin": BODY}
+
+
+def _is_free(path: Path) -> bool:
+    """Say whether nobody has a file locked."""
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True
+
+
+@row("CC19", protection="whoever forgets to close is told so once")
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [
+        ("client", ["client"]),
+        ("downloader", ["Downloader"]),
+        ("mirror", ["Mirror"]),
+        ("under way", ["Mirror", "client"]),
+    ],
+)
+async def test_what_was_never_closed_is_one_warning_at_the_end(
+    world: World, started: Started, kind: str, told: list[str]
+) -> None:
+    """CC19: the interpreter ends with open clients and folders, in debug mode: one line each, and nothing else."""
+    world.keeps_partials = kind == "under way"
+    async with ArenaSimulator(files=3, size=3_000_000, password=PASSWORD) as arena:
+        if kind == "under way":
+            arena.inject(faults.stall(after_bytes=2_000_000), on="GET */content", times=3)
+        settings = {"kind": kind, "to": str(world.root), "extract": arena.extract}
+        env = environment(arena, PYTHONPATH=str(SUPPORT), PYTHONASYNCIODEBUG="1", PYTHONWARNINGS="always")
+        child = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-X",
+            "dev",
+            str(SUPPORT / "forgetful_child.py"),
+            json.dumps(settings),
+            env={name: value for name, value in env.items() if name != "PYTHONDEVMODE"},
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        started.append(child)
+        async with asyncio.timeout(15):
+            out, err = await child.communicate()
+
+    world.saw(out.decode(), err.decode())
+    assert (child.returncode, out) == (0, b"over\n")
+    lines = [line.partition("ResourceWarning: ")[2] for line in err.decode().splitlines() if "Warning: This" in line]
+    assert sorted(lines) == [f"This {what} was never closed; use it with `async with`." for what in told]
+    assert "Traceback" not in err.decode()
+    assert err.count(b"Warning") - err.count(b"ResourceWarning: Enable tracemalloc") == len(told), err.decode()

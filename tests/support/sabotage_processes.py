@@ -1,0 +1,75 @@
+"""How the protections of the rows about many processes, signals and the end of the interpreter are taken away."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sabotage import protection
+
+from arena_async.cli import running
+from arena_async.net.session import Session
+from arena_async.transfer import storage
+from arena_async.transfer.destination import Destination
+from arena_async.transfer.storage import FileSystem
+
+
+@protection("a signal cancels the command and lets it close what is open")
+def _(patch: pytest.MonkeyPatch) -> None:
+    @contextlib.contextmanager
+    def deaf(self: Any) -> Iterator[None]:
+        yield
+
+    patch.setattr(running._Stop, "listening", deaf)
+
+
+@protection("no process shows another what is half written")
+def _(patch: pytest.MonkeyPatch) -> None:
+    rename = FileSystem.rename
+
+    def move_half_first(self: FileSystem, folder: storage.Folder, name: str, to: storage.Folder, new: str) -> None:
+        file = self.open_file(folder, name, writable=True)
+        content = self.read(file, 1 << 24, 0)
+        self.truncate(file, len(content) // 2)
+        rename(self, folder, name, to, new)
+        time.sleep(0.01)
+        self.write(file, content[len(content) // 2 :], len(content) // 2)
+        self.close(file)
+
+    patch.setattr(FileSystem, "rename", move_half_first)
+
+
+@protection("a lock ends with its owner")
+def _(patch: pytest.MonkeyPatch) -> None:
+    take, close = FileSystem.lock, FileSystem.close
+    held: dict[int, Path] = {}
+
+    def lock(self: FileSystem, file: int) -> bool:
+        """Lock as programs do that leave a file behind where they die."""
+        beside = Path(f"{Path(f'/proc/self/fd/{file}').readlink()}.held")
+        try:
+            os.close(os.open(beside, os.O_CREAT | os.O_EXCL))
+        except FileExistsError:
+            return False
+        held[file] = beside
+        return take(self, file)
+
+    def close_and_unlock(self: FileSystem, file: int) -> None:
+        beside = held.pop(file, None)
+        if beside is not None:
+            beside.unlink(missing_ok=True)
+        close(self, file)
+
+    patch.setattr(FileSystem, "lock", lock)
+    patch.setattr(FileSystem, "close", close_and_unlock)
+
+
+@protection("whoever forgets to close is told so once")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.delattr(Destination, "__del__")
+    patch.delattr(Session, "__del__")
