@@ -15,7 +15,7 @@ import attrs
 import pytest
 from sabotage import protection
 
-from arena_async.errors import DecodeError, QuotaExhaustedError
+from arena_async.errors import DecodeError, QuotaExhaustedError, TransportError
 from arena_async.net import login as logins
 from arena_async.net import pager
 from arena_async.net import session as sessions
@@ -128,11 +128,18 @@ def _(patch: pytest.MonkeyPatch) -> None:
     class NeverRaisedError(Exception):
         pass
 
-    given = Session._log_out
+    given, read = Session._log_out, sessions._Wire.read
+
+    async def judging(self: Any, response: Any, **kwargs: Any) -> Any:
+        body, whole = await read(self, response, **kwargs)
+        if body or response.status != 200:
+            raise TransportError(f"The logout failed with {response.status}.")
+        return body, whole
 
     async def loud(self: Session, credential: Credential) -> None:
         with pytest.MonkeyPatch.context() as within:
             within.setattr(sessions, "ArenaAsyncError", NeverRaisedError)
+            within.setattr(sessions._Wire, "read", judging)
             await given(self, credential)
 
     patch.setattr(Session, "_log_out", loud)
