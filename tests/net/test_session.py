@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gzip
 import logging
 import os
@@ -274,7 +275,8 @@ class TestTryingAgain:
             with pytest.raises(TransportError) as caught:
                 await session.send(POST)
         assert str(caught.value) == (
-            f"POST /things: no connection to 127.0.0.1, port {port} (Connection refused). It can be tried again."
+            f"POST /things: no connection to 127.0.0.1, port {port} ({os.strerror(errno.ECONNREFUSED)})."
+            " It can be tried again."
         )
 
     async def test_a_name_that_is_not_found_is_named(self) -> None:
