@@ -19,6 +19,7 @@ No secret is ever in a row. All verbs are asynchronous; the work is done on one 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 import sqlite3
@@ -314,7 +315,12 @@ def _as_it_was(value: Any) -> Any:
 
 
 class _Connection(sqlite3.Connection):
-    """A connection that takes any text a service may send."""
+    """A connection that takes any text a service may send, and that leaves complaints to whom it belongs."""
+
+    def __del__(self) -> None:
+        """Close it, without the complaint that sqlite3 makes since Python 3.13: the owner makes one."""
+        with contextlib.suppress(sqlite3.Error):
+            self.close()
 
     def execute(self, statement: str, values: Any = (), /) -> sqlite3.Cursor:
         """Execute a statement; its values come as positions or by name."""
@@ -605,7 +611,13 @@ class SqliteLedger(_Tables):
     def _open_file(self) -> sqlite3.Connection:
         """Open the file and make the tables if there are none."""
         create_private(self._path)
-        connection = sqlite3.connect(self._path, timeout=self._busy_timeout, isolation_level=None, factory=_Connection)
+        connection = sqlite3.connect(
+            self._path,
+            timeout=self._busy_timeout,
+            isolation_level=None,
+            check_same_thread=False,  # It is used on one thread; one that was forgotten may be collected on any.
+            factory=_Connection,
+        )
         try:
             _prepare(connection, self._path)
         except BaseException:
@@ -809,7 +821,7 @@ class MemoryLedger(_Tables):
     @staticmethod
     def _open_unnamed() -> sqlite3.Connection:
         """Open a database that ends with its connection."""
-        connection = sqlite3.connect("", isolation_level=None, factory=_Connection)
+        connection = sqlite3.connect("", isolation_level=None, check_same_thread=False, factory=_Connection)
         connection.execute("PRAGMA synchronous = OFF")
         for statement in _SCHEMA.split(";"):
             connection.execute(statement)
