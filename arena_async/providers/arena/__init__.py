@@ -14,6 +14,7 @@ from arena_async.providers.arena.criteria import (
     any_of,
     items_by_guid,
 )
+from arena_async.providers.arena.events import EventQueue, Events
 from arena_async.providers.arena.exports import Exports
 from arena_async.providers.arena.extracts import Extracts
 from arena_async.providers.arena.fetches import Fetched
@@ -21,9 +22,13 @@ from arena_async.providers.arena.files import ExportFiles, ExtractFiles, ImportF
 from arena_async.providers.arena.imports import Imports
 from arena_async.providers.arena.items import Files, Items
 from arena_async.providers.arena.models import (
+    ApiUsage,
     ArenaFile,
     Category,
     Change,
+    EventIntegration,
+    EventResource,
+    EventTrigger,
     ExportDefinition,
     ExportFile,
     ExportFileContent,
@@ -41,16 +46,20 @@ from arena_async.providers.arena.models import (
     Item,
     LifecyclePhase,
     LifecycleStatus,
+    OutboundEvent,
     User,
 )
 from arena_async.providers.arena.regions import NORTH_AMERICA
 from arena_async.providers.arena.runs import RunSeen
 from arena_async.providers.arena.sessions import SessionStore
+from arena_async.providers.arena.stored import ItemFiles, StoredFiles
+from arena_async.providers.arena.watching import PendingEvent, Watch
 
 __all__ = [
     "ITEM",
     "NORTH_AMERICA",
     "UNCATEGORIZED",
+    "ApiUsage",
     "ArenaClient",
     "ArenaCredentials",
     "ArenaFile",
@@ -59,6 +68,11 @@ __all__ = [
     "Change",
     "Criteria",
     "Criterion",
+    "EventIntegration",
+    "EventQueue",
+    "EventResource",
+    "EventTrigger",
+    "Events",
     "ExportDefinition",
     "ExportFile",
     "ExportFileContent",
@@ -84,12 +98,17 @@ __all__ = [
     "Imports",
     "Item",
     "ItemFields",
+    "ItemFiles",
     "Items",
     "LifecyclePhase",
     "LifecycleStatus",
+    "OutboundEvent",
+    "PendingEvent",
     "RunSeen",
     "SessionStore",
+    "StoredFiles",
     "User",
+    "Watch",
     "all_of",
     "any_of",
     "items_by_guid",

@@ -9,29 +9,35 @@ import time
 import weakref
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
-from importlib.metadata import version
 from ssl import SSLContext
-from typing import Any, ClassVar, Self, TypeVar, get_args
+from typing import Any, ClassVar, Self, TypeVar
 
 from arena_async.errors import ConfigurationError
+from arena_async.net.pager import Pager
 from arena_async.net.session import Session
 from arena_async.options import RetryPolicy, Timeouts
+from arena_async.providers.arena import routes
 from arena_async.providers.arena.access import Asked, grant, read_credentials
+from arena_async.providers.arena.asking import UNPAGED, walk
 from arena_async.providers.arena.auth import ArenaCredentials, ArenaMachineCredentials
 from arena_async.providers.arena.dialect import ArenaDialect
+from arena_async.providers.arena.events import EventQueue, Events
 from arena_async.providers.arena.exports import Exports
 from arena_async.providers.arena.extracts import Extracts
 from arena_async.providers.arena.import_files import ImportParameters
 from arena_async.providers.arena.imports import Imports
 from arena_async.providers.arena.items import Files, Items
-from arena_async.providers.arena.regions import NORTH_AMERICA, find_base_url
+from arena_async.providers.arena.lists import any_list
+from arena_async.providers.arena.models import ApiUsage
+from arena_async.providers.arena.regions import find_base_url
 from arena_async.providers.arena.sessions import SessionStore
+from arena_async.providers.arena.settings import blame, check_choices, read_address, read_number, written_reason
 from arena_async.transfer.destination import Timing
 from arena_async.wire.messages import Secret, printable
 from arena_async.wire.quota import DailyAllowance, OnExhausted, Quota
 from arena_async.wire.urls import UrlPolicy, origin
 
-__all__ = ["NORTH_AMERICA", "ArenaClient"]
+__all__ = ["ArenaClient"]
 
 _Part = TypeVar("_Part")
 
@@ -135,9 +141,9 @@ class ArenaClient:
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        _check_choices(workspace_id, import_parameters)
+        check_choices(workspace_id, import_parameters)
         address = find_base_url(base_url, region)
-        reason = _usage_reason(usage_reason)
+        reason = written_reason(usage_reason)
         urls, dialect = UrlPolicy.for_base(address, allow_http=allow_http), ArenaDialect(now=now)
         asked = Asked(
             credentials=credentials,
@@ -177,6 +183,7 @@ class ArenaClient:
         self._extracts = Extracts(session, reserve, user, timing)
         self._exports = Exports(session, reserve, user, timing)
         self._imports = Imports(session, reserve, user, timing, parameters=import_parameters)
+        self._events, self._event_queue = Events(session, timing), EventQueue(session, timing)
         self._files = Files(session, reserve)
         self._items = Items(session, reserve)
 
@@ -220,15 +227,15 @@ class ArenaClient:
         """
         variables = os.environ if environ is None else environ
         usage_reason = variables.get("ARENA_USAGE_REASON") or None
-        _blame("ARENA_USAGE_REASON", lambda: _usage_reason(usage_reason))
+        blame("ARENA_USAGE_REASON", lambda: written_reason(usage_reason))
         return cls(
             read_credentials(variables),
-            base_url=_address(variables, allow_http=allow_http),
+            base_url=read_address(variables, allow_http=allow_http),
             session_id=variables.get("ARENA_SESSION_ID", "").strip() or None,
             session_store=session_store,
-            workspace_id=_number(variables, "ARENA_WORKSPACE_ID"),
+            workspace_id=read_number(variables, "ARENA_WORKSPACE_ID"),
             usage_reason=usage_reason,
-            quota_reserve=_number(variables, "ARENA_QUOTA_RESERVE") or 0,
+            quota_reserve=read_number(variables, "ARENA_QUOTA_RESERVE") or 0,
             on_exhausted=on_exhausted,
             retry=retry,
             timeouts=timeouts,
@@ -265,6 +272,16 @@ class ArenaClient:
         return self._use(self._imports)
 
     @property
+    def events(self) -> Events:
+        """The outbound events of the workspace."""
+        return self._use(self._events)
+
+    @property
+    def event_queue(self) -> EventQueue:
+        """The outbound events of the older generation."""
+        return self._use(self._event_queue)
+
+    @property
     def files(self) -> Files:
         """The files of the workspace."""
         return self._use(self._files)
@@ -273,6 +290,40 @@ class ArenaClient:
     def items(self) -> Items:
         """The items of the workspace."""
         return self._use(self._items)
+
+    def list(
+        self, path: str, *, offset: int = 0, limit: int | None = None, paged: bool | None = None, **params: object
+    ) -> Pager[dict[str, Any]]:
+        """
+        Give the rows of any list of the service, as they come: with the same session, allowance and pages as the rest.
+
+        ::
+
+            async for change in arena.list("/changes", **{"lifecycleStatus.type": "OPEN"}):
+                ...
+
+        Args:
+            path: The path below the base URL.
+            offset: Rows to leave out at the beginning.
+            limit: Rows of one page, at most 400; None for as many as the service gives.
+            paged: Whether to ask page by page; None for yes, but for lists that are known to come whole.
+            params: The query in the vendor's spelling; date-times are aware, and what is None is left out.
+
+        Raises:
+            ConfigurationError: The path leaves the API, or names content, a login or a logout.
+        """
+        return any_list(self._use(self._session), path, params, offset=offset, limit=limit, paged=paged)
+
+    def usages(self, *, since: datetime | None = None, until: datetime | None = None) -> Pager[ApiUsage]:
+        """
+        Say who spent the requests of the workspace: by day, user and endpoint. One request.
+
+        Args:
+            since: Only what was spent then or later (aware).
+            until: Only what was spent then or earlier (aware).
+        """
+        params = {"dateTimeFrom": since, "dateTimeTo": until}
+        return walk(self._use(self._session), routes.API_USAGES.request(params), ApiUsage, shape=UNPAGED)
 
     def same_user(self, other: ArenaClient) -> bool:
         """
@@ -312,60 +363,3 @@ class ArenaClient:
         if not self._closed:
             self._open.claim(self)
         return part
-
-
-def _check_choices(workspace_id: object, import_parameters: object) -> None:
-    """
-    Refuse what no workspace and no import can mean.
-
-    Raises:
-        ConfigurationError: One of them is something else.
-    """
-    if workspace_id is not None and (isinstance(workspace_id, bool) or not isinstance(workspace_id, int)):
-        raise ConfigurationError(f"ArenaClient.workspace_id is {workspace_id!r}; it takes the number or None.")
-    if import_parameters not in get_args(ImportParameters):
-        raise ConfigurationError(f"ArenaClient.import_parameters is {import_parameters!r}; it takes parts or query.")
-
-
-def _usage_reason(text: str | None) -> str:
-    """
-    Give the value of the ``Arena-Usage-Reason`` header.
-
-    Raises:
-        ConfigurationError: A header cannot carry it.
-    """
-    if text is None:
-        return f"arena_async/{version('arena-async')}"
-    if not text.strip() or len(text) > 200 or not (text.isascii() and text.isprintable()):
-        raise ConfigurationError(
-            f"The usage reason is {printable(text)!r}; it takes 1 to 200 printable ASCII characters, for instance "
-            "'Vendor Product/1.0 nightly-sync'."
-        )
-    return text.strip()
-
-
-def _address(variables: Mapping[str, str], *, allow_http: bool) -> str:
-    """Give the address of the API that the environment names."""
-    base_url = variables.get("ARENA_BASE_URL", "").strip() or None
-    region = variables.get("ARENA_REGION", "").strip() or None
-    address = _blame("ARENA_BASE_URL" if region is None else "ARENA_REGION", lambda: find_base_url(base_url, region))
-    _blame("ARENA_BASE_URL", lambda: UrlPolicy.for_base(address, allow_http=allow_http))
-    return address
-
-
-def _number(variables: Mapping[str, str], name: str) -> int | None:
-    """Give a variable that is a number, or None where it is not set."""
-    text = variables.get(name, "").strip()
-    if not text:
-        return None
-    if not (text.isascii() and text.isdigit() and len(text) <= 18):
-        raise ConfigurationError(f"{name} is {printable(text)!r}; it takes a whole number of at least 0.")
-    return int(text)
-
-
-def _blame(name: str, check: Callable[[], _Part]) -> _Part:
-    """Run a check and give its result, or name the variable in its complaint."""
-    try:
-        return check()
-    except ConfigurationError as error:
-        raise ConfigurationError(f"{name}: {error}") from None

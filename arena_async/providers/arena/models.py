@@ -15,9 +15,13 @@ from typing import Any
 import attrs
 
 __all__ = [
+    "ApiUsage",
     "ArenaFile",
     "Category",
     "Change",
+    "EventIntegration",
+    "EventResource",
+    "EventTrigger",
     "ExportDefinition",
     "ExportFile",
     "ExportFileContent",
@@ -35,6 +39,7 @@ __all__ = [
     "Item",
     "LifecyclePhase",
     "LifecycleStatus",
+    "OutboundEvent",
     "User",
     "status_word",
 ]
@@ -466,3 +471,100 @@ class Item(_Record):
     in_assembly: bool | None = None
     assembly_type: str | None = None
     additional_attributes: tuple[dict[str, Any], ...] = attrs.field(default=(), hash=False)
+
+
+@attrs.frozen(kw_only=True)
+class ApiUsage(_Record):
+    """How many requests somebody spent on an endpoint in a day."""
+
+    date: datetime | None = attrs.field(default=None, metadata=_UTC)
+    method: str | None = None
+    resource: str | None = None
+    endpoint: str | None = None
+    count: int | None = None
+    user: User | None = None
+
+    @property
+    def who(self) -> str | None:
+        """The name of the user, or the e-mail address where that is all that is known."""
+        return None if self.user is None else self.user.full_name or self.user.email
+
+
+@attrs.frozen(kw_only=True)
+class EventIntegration(_Record):
+    """An integration that gathers events for somebody outside, of either generation."""
+
+    guid: str
+    name: str | None = None
+    # The older queue, and one page of the newer engine, say "enable".
+    enabled: bool | None = attrs.field(default=None, metadata={"wire": ("enabled", "enable")})
+    status: str | None = None
+    type: str | None = None
+    transfer_type: str | None = None
+    creator: User | None = None
+    modify_user: User | None = None
+    creation_date_time: datetime | None = attrs.field(default=None, metadata=_UTC)
+    last_modified_date_time: datetime | None = attrs.field(default=None, metadata=_UTC)
+
+
+@attrs.frozen(kw_only=True)
+class EventTrigger(_Record):
+    """
+    What makes an event.
+
+    ``action`` is ``CREATE``, ``EDIT`` or ``WORKFLOW``; ``resource`` is ``ITEM``, ``REQUEST``, ``CHANGE`` or
+    ``QUALITY``.
+    """
+
+    guid: str
+    name: str | None = None
+    description: str | None = None
+    action: str | None = None
+    resource: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class OutboundEvent(_Record):
+    """
+    Something that has happened and waits for somebody outside to take it over.
+
+    ``integration`` is the guid of the integration it was read from. ``change`` is what an event of the older queue is
+    about.
+    """
+
+    guid: str
+    integration: str = ""
+    event_type: str | None = None
+    status: str | None = None
+    #: Whether everything in it was taken over; each generation has a word of its own for that.
+    reconciled: bool | None = attrs.field(
+        default=None, metadata={"wire": ("resourcesReconciled", "itemsReconciled", "reconciled")}
+    )
+    triggers: tuple[EventTrigger, ...] = ()
+    change: Change | None = None
+    creator: User | None = None
+    creation_date_time: datetime | None = attrs.field(default=None, metadata=_UTC)
+
+
+@attrs.frozen(kw_only=True)
+class EventResource(_Record):
+    """
+    One of the things an event is about; which field holds it depends on the kind.
+
+    ``pre_events`` and ``post_events`` are what it was before and is after, as they came: a list, or one of them.
+    """
+
+    guid: str
+    reconciled: bool | None = None
+    # The newer engine has a lower-case t.
+    reconciled_date_time: datetime | None = attrs.field(
+        default=None, metadata=_UTC | {"wire": ("reconciledDatetime", "reconciledDateTime")}
+    )
+    reconciled_user: User | None = None
+    item: Item | None = attrs.field(default=None, metadata={"wire": ("item", "effectiveItemRevision")})
+    superseded_item: Item | None = attrs.field(default=None, metadata={"wire": ("supersededItemRevision",)})
+    change: Change | None = None
+    request: Any = attrs.field(default=None, hash=False)
+    quality_process: Any = attrs.field(default=None, hash=False)
+    pre_events: Any = attrs.field(default=None, hash=False, metadata={"wire": ("preEvents", "preEvent")})
+    post_events: Any = attrs.field(default=None, hash=False, metadata={"wire": ("postEvents", "postEvent")})

@@ -16,6 +16,16 @@ from arena_async.errors import ConfigurationError
 from arena_async.wire.messages import Request, join_path
 
 __all__ = [
+    "API_USAGES",
+    "EVENT",
+    "EVENTS",
+    "EVENT_INTEGRATION",
+    "EVENT_INTEGRATIONS",
+    "EVENT_RECONCILE",
+    "EVENT_RESOURCE",
+    "EVENT_RESOURCES",
+    "EVENT_RESOURCE_RECONCILE",
+    "EVENT_TRIGGERS",
     "EXPORT",
     "EXPORTS",
     "EXPORT_CONTENT",
@@ -35,6 +45,7 @@ __all__ = [
     "EXTRACT_START",
     "FILE",
     "FILES",
+    "FILE_CONTENT",
     "FILE_EDITIONS",
     "IMPORT",
     "IMPORTS",
@@ -48,6 +59,15 @@ __all__ = [
     "IMPORT_START",
     "ITEM",
     "ITEMS",
+    "ITEM_FILE",
+    "ITEM_FILES",
+    "ITEM_FILE_CONTENT",
+    "QUEUES",
+    "QUEUE_EVENT",
+    "QUEUE_EVENTS",
+    "QUEUE_EVENT_RECONCILE",
+    "QUEUE_ITEMS",
+    "QUEUE_ITEM_GUIDS",
     "Route",
     "write_datetime",
 ]
@@ -167,6 +187,7 @@ IMPORT_CONTENT: Final = Route("GET", "/imports/{import_}/runs/{run}/{part}")
 FILES: Final = Route("GET", "/files", ("title", "number", "category.guid", "format", "name", "includeChildCategories"))
 FILE: Final = Route("GET", "/files/{file}")
 FILE_EDITIONS: Final = Route("GET", "/files/{file}/editions")
+FILE_CONTENT: Final = Route("GET", "/files/{file}/content")
 ITEMS: Final = Route(
     "GET",
     "/items",
@@ -176,14 +197,53 @@ ITEMS: Final = Route(
         "description",
         "revisionNumber",
         "category.guid",
+        "category.name",
         "includeChildCategories",
         "owner.fullName",
-        "creator.fullName",
-        "creator.guid",
+        *_CREATOR,
         "lifecyclePhase.guid",
+        "lifecyclePhase.stage",
         "assemblyType",
         "inAssembly",
+        "effectiveDateTimeFrom",
+        "effectiveDateTimeTo",
+        "modifiedBom",
+        "modifiedFiles",
+        "modifiedSourcing",
+        "modifiedSpecs",
+        "criteria",
         "responseview",
     ),
 )
 ITEM: Final = Route("GET", "/items/{item}")
+ITEM_FILES: Final = Route("GET", "/items/{item}/files")
+ITEM_FILE: Final = Route("GET", "/items/{item}/files/{association}")
+ITEM_FILE_CONTENT: Final = Route("GET", "/items/{item}/files/{association}/content")
+API_USAGES: Final = Route("GET", "/settings/recentactivities/apiusages", ("dateTimeFrom", "dateTimeTo"))
+
+EVENT_INTEGRATIONS: Final = Route("GET", "/outboundevents", ("name", "enabled"))
+EVENT_INTEGRATION: Final = Route("GET", "/outboundevents/{integration}")
+EVENT_TRIGGERS: Final = Route("GET", "/outboundevents/{integration}/triggers")
+EVENTS: Final = Route("GET", "/outboundevents/{integration}/events", ("resourcesReconciled", "order"))
+EVENT: Final = Route("GET", "/outboundevents/{integration}/events/{event}")
+EVENT_RECONCILE: Final = Route("PUT", "/outboundevents/{integration}/events/{event}")
+#: ``kind`` is items, changes, requests or qualityprocesses.
+EVENT_RESOURCES: Final = Route(
+    "GET",
+    "/outboundevents/{integration}/events/{event}/{kind}",
+    ("reconciled", "reconciledDateTimeFrom", "reconciledDateTimeTo"),
+)
+EVENT_RESOURCE: Final = Route("GET", "/outboundevents/{integration}/events/{event}/{kind}/{resource}")
+EVENT_RESOURCE_RECONCILE: Final = Route("PUT", "/outboundevents/{integration}/events/{event}/{kind}/{resource}")
+
+#: The older generation; the placeholder is called as in the newer one, so that both are asked alike.
+QUEUES: Final = Route("GET", "/outboundintegrations", ("name", "enabled"))
+QUEUE_EVENTS: Final = Route(
+    "GET",
+    "/outboundintegrations/{integration}/events",
+    ("itemsReconciled", "creationDateTimeFrom", "creationDateTimeTo"),
+)
+QUEUE_EVENT: Final = Route("GET", "/outboundintegrations/{integration}/events/{event}")
+QUEUE_EVENT_RECONCILE: Final = Route("PUT", "/outboundintegrations/{integration}/events/{event}")
+QUEUE_ITEMS: Final = Route("GET", "/outboundintegrations/{integration}/events/{event}/items", ("reconciled",))
+QUEUE_ITEM_GUIDS: Final = Route("GET", "/outboundintegrations/{integration}/events/{event}/itemguids", ("reconciled",))

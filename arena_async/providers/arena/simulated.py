@@ -426,9 +426,26 @@ class Item:
     name: str
     created: float
     files: list[Association] = attrs.field(factory=list)
+    attributes: dict[str, str] = attrs.field(factory=dict)
 
-    def as_json(self) -> dict[str, Any]:
-        """Show the compact form."""
+    def as_json(self, *, view: str = "compact") -> dict[str, Any]:
+        """Show the compact form, or more or less of it."""
+        if view == "minimum":
+            return {"guid": self.guid, "number": self.number, "name": self.name}
+        shown = self._compact()
+        if view == "full":
+            shown |= {
+                "additionalAttributes": [
+                    {"apiName": guid, "fieldType": "SINGLE_LINE_TEXT", "guid": guid, "name": "Finish", "value": value}
+                    for guid, value in self.attributes.items()
+                ],
+                "description": None,
+                "owner": {"fullName": "Ida Integration"},
+                "revisionStatus": "EFFECTIVE",
+            }
+        return shown
+
+    def _compact(self) -> dict[str, Any]:
         return {
             "assemblyType": "NOT_AN_ASSEMBLY",
             "category": {"guid": "ABCDEFGHIJKLMNOPQRST", "name": "Part"},

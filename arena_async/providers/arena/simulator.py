@@ -61,6 +61,14 @@ _RETENTION = 60 * 86400.0
 _GOOD_EXPORT = ("COMPLETE", "DOWNLOADED")
 _OPEN = ("InProcess", "CREATED", "RUNNING")
 _RESOURCE_KINDS = ("items", "changes", "requests", "qualityprocesses")
+#: Queries of items that change nothing here.
+_ITEM_QUERIES = (
+    *("responseview", "criteria", "description", "revisionNumber", "category.guid", "category.name"),
+    *("includeChildCategories", "owner.fullName", "creator.fullName", "creator.guid", "creator.email"),
+    *("lifecyclePhase.guid", "lifecyclePhase.stage", "assemblyType", "inAssembly"),
+    *("effectiveDateTimeFrom", "effectiveDateTimeTo"),
+    *("modifiedBom", "modifiedFiles", "modifiedSourcing", "modifiedSpecs"),
+)
 _MODES = ("CREATE", "EDIT", "OVERWRITE", "REPLACE", "DELETE")
 _RESOURCES = ("ITEM_SPECS", "ITEM_BOM", "ITEM_FILES", "FILE_SUMMARY")
 
@@ -458,6 +466,17 @@ class ArenaSimulator(SimulatedService):
                 place = f"arena/imports/{import_.guid}/{run.guid}"
                 for part, content in (("submit", run.submitted), ("result", run.result), ("error", run.error)):
                     _put(found, f"{place}/{part}.{'csv' if run.submit_type == 'CSV' else 'xlsx'}", content)
+        return found
+
+    @property
+    def stored_files(self) -> dict[str, Payload | Blob]:
+        """Every file of an item or of the vault that has content, by its place in the documented layout of a folder."""
+        found: dict[str, Payload | Blob] = {}
+        for item in self.items.values():
+            for tie in item.files:
+                _put(found, f"arena/items/{item.guid}/{tie.guid}.{tie.file.format}", tie.file.content)
+        for file in self.vault.values():
+            _put(found, f"arena/files/{file.guid}/{file.edition}.{file.format}", file.content)
         return found
 
     @property
@@ -1225,8 +1244,18 @@ class ArenaSimulator(SimulatedService):
         return self._content(call, _find(call, "file", self.vault))
 
     def _items(self, call: Call, _user: User) -> Reply:
-        by = {"number": _text(lambda one: one.number), "name": _text(lambda one: one.name)}
-        return self._list(call, list(self.items.values()), Item.as_json, by=by, also=("responseview",))
+        by = {
+            "number": _text(lambda one: one.number),
+            "name": _text(lambda one: one.name),
+            **{guid: _attribute(guid) for guid in call.query if re.fullmatch(r"[0-9A-Z]{15,24}", guid)},
+        }
+        if {"assemblyType", "inAssembly"} <= set(call.query):
+            raise _refusal(400, 3851, "The attributes assemblyType and inAssembly cannot be combined.")
+        if "criteria" in call.query:
+            _criteria(call.query["criteria"])
+        view = call.query.get("responseview", "compact")
+        rows = list(self.items.values())
+        return self._list(call, rows, lambda one: one.as_json(view=view), by=by, also=_ITEM_QUERIES)
 
     def _item(self, call: Call, _user: User) -> Reply:
         return Reply.json(_find(call, "item", self.items).as_json())
@@ -1249,8 +1278,9 @@ class ArenaSimulator(SimulatedService):
     def _item_file_content(self, call: Call, _user: User) -> Reply:
         return self._content(call, self._item_tie(call).file)
 
-    def _usages(self, _call: Call, _user: User) -> Reply:
+    def _usages(self, call: Call, _user: User) -> Reply:
         """Say who spent the quota; the pages document no paging here, so offset and limit mean nothing."""
+        since, until = (call.query.get(f"dateTime{end}") for end in ("From", "To"))
         rows = [
             {
                 "date": f"{day}T00:00:00Z",
@@ -1261,6 +1291,7 @@ class ArenaSimulator(SimulatedService):
                 "user": self.users[email.lower()].as_json(),
             }
             for (day, method, endpoint, email), count in sorted(self._usage.items())
+            if (since is None or day >= since[:10]) and (until is None or day <= until[:10])
         ]
         return self._wrap(rows, total=len(rows))
 
@@ -1440,6 +1471,21 @@ def _text(read: Callable[[Any], str]) -> Match:
         return read(row).startswith(wanted[:-1]) if wanted.endswith("*") else read(row) == wanted
 
     return fits
+
+
+def _attribute(guid: str) -> Match:
+    """Match the value of a custom attribute."""
+    return lambda row, wanted: bool(row.attributes.get(guid) == wanted)
+
+
+def _criteria(text: str) -> None:
+    """Refuse criteria that are no lists of lists; what they say is not carried out."""
+    try:
+        groups = json.loads(text)
+    except ValueError:
+        groups = None
+    if not isinstance(groups, list) or not all(isinstance(group, list | str) for group in groups):
+        raise _refusal(400, 3003, 'The value of the attribute "criteria" is not valid.')
 
 
 def _flag(read: Callable[[Any], bool]) -> Match:

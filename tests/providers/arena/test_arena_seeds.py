@@ -246,7 +246,6 @@ async def test_searches_send_every_documented_parameter_and_leave_the_wildcard_a
             creator_guid="G",
             lifecycle_phase_guid="L",
             assembly_type="ASSEMBLY",
-            in_assembly=True,
             view="full",
         ).collect()
 
@@ -274,7 +273,7 @@ async def test_searches_send_every_documented_parameter_and_leave_the_wildcard_a
             (
                 "GET /v1/items?number=900-*&name=n&description=d&revisionNumber=A&category.guid=C"
                 "&includeChildCategories=false&owner.fullName=O&creator.fullName=H&creator.guid=G&lifecyclePhase.guid=L"
-                f"&assemblyType=ASSEMBLY&inAssembly=true&responseview=full{page}"
+                f"&assemblyType=ASSEMBLY&responseview=full{page}"
             ),
         ]
 

@@ -1,0 +1,312 @@
+"""
+Outbound events: what has changed, waiting for somebody outside to fetch it and to say that it was taken over.
+
+::
+
+    async for pending in arena.events.watch(integration):       oldest first; looks at widening intervals
+        async with pending as event:
+            await take_over(event)                              an error leaves the event pending
+        #                                                       here it is reconciled, whole, by one request
+
+The service pushes nothing. There are two generations: the event engine (:class:`Events`) and the older event queue
+(:class:`EventQueue`), which gives the guids of all items of an event at once. Both are read in the same way.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, Final, Literal
+
+import attrs
+
+from arena_async.errors import ConfigurationError, DecodeError
+from arena_async.net.pager import Pager
+from arena_async.net.session import Session
+from arena_async.options import PollPolicy
+from arena_async.providers.arena import routes
+from arena_async.providers.arena.asking import ask, walk
+from arena_async.providers.arena.dialect import LIST
+from arena_async.providers.arena.models import EventIntegration, EventResource, EventTrigger, OutboundEvent
+from arena_async.providers.arena.runs import REAL_TIME
+from arena_async.providers.arena.watching import Watch
+from arena_async.transfer.destination import Timing
+from arena_async.wire.decoding import decode, parse_json
+from arena_async.wire.messages import printable
+
+__all__ = ["EventQueue", "Events", "ResourceKind"]
+
+#: What an event may be about, in the vendor's words.
+ResourceKind = Literal["items", "changes", "requests", "qualityprocesses"]
+
+
+@attrs.frozen(kw_only=True)
+class _Generation:
+    """
+    How one of the two generations is asked.
+
+    Args:
+        integrations: Lists the integrations.
+        events: Lists the events of one.
+        event: Gives one event.
+        settle: Marks one event as a whole.
+        flag: What it calls being done with an event.
+    """
+
+    integrations: routes.Route
+    events: routes.Route
+    event: routes.Route
+    settle: routes.Route
+    flag: str
+
+
+_ENGINE: Final = _Generation(
+    integrations=routes.EVENT_INTEGRATIONS,
+    events=routes.EVENTS,
+    event=routes.EVENT,
+    settle=routes.EVENT_RECONCILE,
+    flag="resourcesReconciled",
+)
+_QUEUE: Final = _Generation(
+    integrations=routes.QUEUES,
+    events=routes.QUEUE_EVENTS,
+    event=routes.QUEUE_EVENT,
+    settle=routes.QUEUE_EVENT_RECONCILE,
+    flag="itemsReconciled",
+)
+
+
+@attrs.frozen
+class _EventSource:
+    """
+    What both generations have in common.
+
+    Args:
+        session: Where to ask.
+        timing: Where time comes from.
+    """
+
+    session: Session = attrs.field(repr=False)
+    timing: Timing = attrs.field(default=REAL_TIME, repr=False)
+    _generation = _ENGINE
+
+    def search(
+        self, name: str | None = None, *, enabled: bool | None = None, offset: int = 0, limit: int | None = None
+    ) -> Pager[EventIntegration]:
+        """
+        Give the integrations that gather events. One request for each 400.
+
+        Args:
+            name: Only this name; a trailing ``*`` finds what starts with it.
+            enabled: Only those that are, or are not, enabled.
+            offset: Rows to leave out at the beginning.
+            limit: Rows of one page, at most 400.
+        """
+        request = self._generation.integrations.request({"name": name, "enabled": enabled})
+        return walk(self.session, request, EventIntegration, offset=offset, limit=limit)
+
+    def every(
+        self, integration: str, *, reconciled: bool | None = None, offset: int = 0, limit: int | None = None
+    ) -> Pager[OutboundEvent]:
+        """
+        Give the events of an integration, in the order of the service. One request for each 400.
+
+        Args:
+            integration: The integration.
+            reconciled: Only those that are, or are not, reconciled; None for both.
+            offset: Rows to leave out at the beginning.
+            limit: Rows of one page, at most 400.
+        """
+        wanted = "any" if reconciled is None else str(reconciled).lower()
+        request = self._generation.events.request({self._generation.flag: wanted}, integration=integration)
+
+        def read(row: Any) -> OutboundEvent:
+            return attrs.evolve(decode(row, OutboundEvent, request=request.line), integration=integration)
+
+        return Pager(self.session, request, LIST, read, limit=limit, start=offset)
+
+    async def pending(self, integration: str) -> list[OutboundEvent]:
+        """Give the events that nobody has reconciled, the oldest first. One request for each 400."""
+        found = [event async for event in self.every(integration, reconciled=False) if not event.reconciled]
+        return sorted(found, key=_age)
+
+    async def event(self, integration: str, guid: str) -> OutboundEvent:
+        """Give one event. One request."""
+        request = self._generation.event.request(integration=integration, event=guid)
+        return attrs.evolve(await ask(self.session, request, OutboundEvent), integration=integration)
+
+    async def reconcile(self, event: OutboundEvent) -> OutboundEvent:
+        """
+        Mark an event, and everything in it, as taken over. One request, however much is in it.
+
+        The user has to be an administrator of the integration.
+
+        Raises:
+            ConfigurationError: The event does not say which integration it is of.
+        """
+        request = self._generation.settle.request(integration=_integration_of(event), event=event.guid)
+        request = attrs.evolve(request, json={self._generation.flag: True})
+        return attrs.evolve(await ask(self.session, request, OutboundEvent), integration=event.integration)
+
+    def watch(self, integration: str, *, poll: PollPolicy | None = None) -> Watch:
+        """
+        Give the events of an integration as they come, the oldest first, until none has come for ``poll.timeout``.
+
+        An event is reconciled when the block that takes it over has ended without an error. One that is left pending,
+        by an error or because its block was never entered, is offered again after ``poll.slowest`` seconds; so is one
+        whose reconciliation the service has lost: whoever takes events over must be able to see one twice.
+
+        Nothing runs beside the loop: leave it whenever you like. While there is nothing it costs
+        :meth:`PollPolicy.most_questions` requests at most; with something, one for each look and one for each event.
+
+        Args:
+            integration: The integration.
+            poll: How often to look, and how long to go on without any event; None for the usual policy.
+        """
+
+        async def look() -> list[OutboundEvent]:
+            return await self.pending(integration)
+
+        return Watch(look, self.reconcile, poll or PollPolicy(), self.timing, what=f"integration {integration}")
+
+
+@attrs.frozen
+class Events(_EventSource):
+    """
+    Outbound events of items, changes, requests and quality processes: the event engine.
+
+    Everything here raises :class:`~arena_async.errors.ApiError` where the service refuses,
+    :class:`~arena_async.errors.DecodeError` where it answers with something else, and
+    :class:`~arena_async.errors.ConfigurationError` for a guid that cannot be sent.
+    """
+
+    async def get(self, integration: str) -> EventIntegration:
+        """Give one integration. One request."""
+        request = routes.EVENT_INTEGRATION.request(integration=integration)
+        return await ask(self.session, request, EventIntegration)
+
+    def triggers(self, integration: str, *, offset: int = 0, limit: int | None = None) -> Pager[EventTrigger]:
+        """Give what makes events for an integration. One request for each 400."""
+        request = routes.EVENT_TRIGGERS.request(integration=integration)
+        return walk(self.session, request, EventTrigger, offset=offset, limit=limit)
+
+    def resources(
+        self,
+        event: OutboundEvent,
+        kind: ResourceKind = "items",
+        *,
+        reconciled: bool | None = None,
+        reconciled_from: datetime | None = None,
+        reconciled_to: datetime | None = None,
+        offset: int = 0,
+        limit: int | None = None,
+    ) -> Pager[EventResource]:
+        """
+        Give what an event is about. One request for each 400.
+
+        Args:
+            event: The event.
+            kind: ``items``, ``changes``, ``requests`` or ``qualityprocesses``.
+            reconciled: Only what is, or is not, reconciled; None for both.
+            reconciled_from: Only what was reconciled then or later (aware).
+            reconciled_to: Only what was reconciled then or earlier (aware).
+            offset: Rows to leave out at the beginning.
+            limit: Rows of one page, at most 400.
+        """
+        params = {
+            "reconciled": reconciled,
+            "reconciledDateTimeFrom": reconciled_from,
+            "reconciledDateTimeTo": reconciled_to,
+        }
+        request = routes.EVENT_RESOURCES.request(
+            params, integration=_integration_of(event), event=event.guid, kind=kind
+        )
+        return walk(self.session, request, EventResource, offset=offset, limit=limit)
+
+    async def resource(self, event: OutboundEvent, kind: ResourceKind, guid: str) -> EventResource:
+        """Give one of the things an event is about. One request."""
+        request = routes.EVENT_RESOURCE.request(
+            integration=_integration_of(event), event=event.guid, kind=kind, resource=guid
+        )
+        return await ask(self.session, request, EventResource)
+
+    async def reconcile_resource(self, event: OutboundEvent, kind: ResourceKind, guid: str) -> EventResource:
+        """Mark one of the things an event is about as taken over. One request; :meth:`reconcile` takes one for all."""
+        request = routes.EVENT_RESOURCE_RECONCILE.request(
+            integration=_integration_of(event), event=event.guid, kind=kind, resource=guid
+        )
+        return await ask(self.session, attrs.evolve(request, json={"reconciled": True}), EventResource)
+
+
+@attrs.frozen
+class EventQueue(_EventSource):
+    """
+    Outbound events of changes and item revisions: the older event queue.
+
+    Everything here raises :class:`~arena_async.errors.ApiError` where the service refuses,
+    :class:`~arena_async.errors.DecodeError` where it answers with something else, and
+    :class:`~arena_async.errors.ConfigurationError` for a guid that cannot be sent.
+    """
+
+    _generation = _QUEUE
+
+    def items(
+        self,
+        event: OutboundEvent,
+        *,
+        reconciled: bool | None = None,
+        offset: int = 0,
+        limit: int | None = None,
+    ) -> Pager[EventResource]:
+        """
+        Give the items of an event. One request for each 400.
+
+        Args:
+            event: The event.
+            reconciled: Only those that are, or are not, reconciled; None for both.
+            offset: Rows to leave out at the beginning.
+            limit: Rows of one page, at most 400.
+        """
+        params = {"reconciled": "any" if reconciled is None else reconciled}
+        request = routes.QUEUE_ITEMS.request(params, integration=_integration_of(event), event=event.guid)
+        return walk(self.session, request, EventResource, offset=offset, limit=limit)
+
+    async def item_guids(self, event: OutboundEvent, *, reconciled: bool | None = None) -> list[str]:
+        """
+        Give the guids of all item revisions of an event at once, for one export of them all. One request.
+
+        Args:
+            event: The event.
+            reconciled: Only those that are, or are not, reconciled; None for both.
+        """
+        params = {"reconciled": "any" if reconciled is None else reconciled}
+        request = routes.QUEUE_ITEM_GUIDS.request(params, integration=_integration_of(event), event=event.guid)
+        response = await self.session.send(request)
+        return _read_guids(parse_json(response.body, request=request.line), request.line)
+
+
+def _age(event: OutboundEvent) -> datetime:
+    """Give what events are ordered by; one without a time comes first, so that it is not put off for ever."""
+    return event.creation_date_time or datetime.min.replace(tzinfo=UTC)
+
+
+def _integration_of(event: OutboundEvent) -> str:
+    if not event.integration:
+        raise ConfigurationError(
+            f"Event {printable(event.guid)} does not say which integration it is of; take it from events.pending(), "
+            "events.every() or events.event()."
+        )
+    return event.integration
+
+
+def _read_guids(payload: Any, request: str) -> list[str]:
+    """Read a list of bare guids."""
+    rows = payload.get("results", payload.get("Results")) if isinstance(payload, dict) else payload
+    if rows is None and isinstance(payload, dict) and "errors" not in payload:
+        return []
+    if not isinstance(rows, list) or not all(isinstance(row, str) for row in rows):
+        raise DecodeError(
+            f"{request}: the answer is no list of guids. The service may have changed; report the endpoint.",
+            problems=("$.results: no array of text where one was expected",),
+            request=request,
+        )
+    return rows

@@ -1,0 +1,220 @@
+"""
+The files that the workspace keeps: those of the vault by their own guids, and those of items by their associations.
+
+Unlike the files of runs they change: an association may come to mean a newer edition, and the content of an edition may
+be corrected. The change mark is therefore the file's guid, its edition and when it was last modified. There is no
+checksum anywhere in the service, so the size that is listed is what a content is held to.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator, Collection, Iterable
+from datetime import datetime
+from pathlib import PurePosixPath
+
+from arena_async.errors import ApiError, ConfigurationError
+from arena_async.net.session import Session
+from arena_async.providers.arena import routes
+from arena_async.providers.arena.asking import UNPAGED, ask, walk
+from arena_async.providers.arena.models import ArenaFile, FileAssociation, Item
+from arena_async.providers.arena.sets import ArenaFiles, Key, is_gone, lay_out, tenant_of
+from arena_async.wire.contracts import RemoteFile
+from arena_async.wire.messages import Request
+
+__all__ = ["ItemFiles", "StoredFiles"]
+
+#: Guids that a scope spells out; of more than that it has a digest.
+_SPELT_OUT = 3
+#: Letters of an extension that is one.
+_LONGEST_EXTENSION = 16
+
+
+class StoredFiles(ArenaFiles):
+    """
+    Some files of the vault, each in the edition whose guid is given.
+
+    Args:
+        session: Where to ask.
+        files: The files: their guids, which cost a request each to look up, or the files as they were listed, which
+            cost none.
+        reserve: Requests the caller wants left untouched, for the price.
+
+    Raises:
+        ConfigurationError: No file is given, or one without a guid.
+    """
+
+    kind = "files"
+
+    def __init__(self, session: Session, files: Iterable[str | ArenaFile], *, reserve: int = 0) -> None:
+        super().__init__(session, reserve=reserve)
+        self._given = tuple(files)
+        self._guids = [_guid_of(file, "file") for file in self._given]
+        if not self._given:
+            raise ConfigurationError("files: no file is given; give the guid of one at least.")
+
+    @property
+    def scope(self) -> str:
+        """The name of the query, without any secret."""
+        return f"arena/files/{_spell(self._guids)}"
+
+    @property
+    def narrowed(self) -> bool:
+        """True: the vault holds more."""
+        return True
+
+    async def __aiter__(self) -> AsyncIterator[RemoteFile]:
+        """Give the files, each when it is asked for."""
+        tenant = await tenant_of(self._session)
+        for file in self._given:
+            yield _stored_file(tenant, file if isinstance(file, ArenaFile) else await self._ask(file))
+
+    async def find(self, keys: Collection[str]) -> list[RemoteFile]:
+        """Give fresh entries for some keys of this kind; what is gone is missing. One request for each."""
+        tenant = await tenant_of(self._session)
+        found = []
+        for key in self._mine(keys, tenant):
+            try:
+                file = _stored_file(tenant, await self._ask(key.names[0]))
+            except ApiError as error:
+                if not is_gone(error):
+                    raise
+            else:
+                found += [file] if file.key in keys else []
+        return found
+
+    async def _ask(self, guid: str) -> ArenaFile:
+        return await ask(self._session, routes.FILE.request(file=guid), ArenaFile)
+
+    def _listing(self) -> tuple[int, bool]:
+        return sum(isinstance(file, str) for file in self._given), True
+
+    def _content(self, key: Key) -> Request:
+        return routes.FILE_CONTENT.request(file=key.names[0])
+
+
+class ItemFiles(ArenaFiles):
+    """
+    The files of some items, as the items refer to them.
+
+    Args:
+        session: Where to ask.
+        items: The items, by guid or as they were listed. Each costs one request to list.
+        primary: Only the primary file of each.
+        reserve: Requests the caller wants left untouched, for the price.
+
+    Raises:
+        ConfigurationError: No item is given, or one without a guid.
+    """
+
+    kind = "items"
+
+    def __init__(
+        self, session: Session, items: Iterable[str | Item], *, primary: bool = False, reserve: int = 0
+    ) -> None:
+        super().__init__(session, reserve=reserve)
+        self._items = list(dict.fromkeys(_guid_of(item, "item") for item in items))
+        self._primary = primary
+        if not self._items:
+            raise ConfigurationError("items: no item is given; give the guid of one at least.")
+
+    @property
+    def scope(self) -> str:
+        """The name of the query, without any secret."""
+        return f"arena/items/{_spell(self._items)}{'?primary' if self._primary else ''}"
+
+    @property
+    def narrowed(self) -> bool:
+        """Whether files of these items may be missing from it."""
+        return self._primary
+
+    async def __aiter__(self) -> AsyncIterator[RemoteFile]:
+        """List the files, item by item as they are asked for."""
+        tenant = await tenant_of(self._session)
+        for item in self._items:
+            async for file in self._of_item(tenant, item):
+                yield file
+
+    async def find(self, keys: Collection[str]) -> list[RemoteFile]:
+        """Give fresh entries for some keys of this kind; what is gone is missing. One request for each item."""
+        tenant = await tenant_of(self._session)
+        found = []
+        for item in dict.fromkeys(key.names[0] for key in self._mine(keys, tenant)):
+            try:
+                found += [file async for file in self._of_item(tenant, item) if file.key in keys]
+            except ApiError as error:
+                if not is_gone(error):
+                    raise
+        return found
+
+    async def _of_item(self, tenant: str, item: str) -> AsyncIterator[RemoteFile]:
+        request = routes.ITEM_FILES.request(item=item)
+        async for association in walk(self._session, request, FileAssociation, shape=UNPAGED):
+            if association.primary or not self._primary:
+                yield _item_file(tenant, item, association)
+
+    def _listing(self) -> tuple[int, bool]:
+        return len(self._items), True
+
+    def _content(self, key: Key) -> Request:
+        item, association = key.names
+        return routes.ITEM_FILE_CONTENT.request(item=item, association=association)
+
+
+def _guid_of(given: str | ArenaFile | Item, what: str) -> str:
+    """Give the guid of what is given by it, or as it was listed."""
+    guid = given if isinstance(given, str) else given.guid
+    if not guid:
+        raise ConfigurationError(f"{what}s: one of them has no guid; give the guid of each {what}.")
+    return guid
+
+
+def _spell(guids: list[str]) -> str:
+    """Name a choice of guids, whatever their order."""
+    if len(guids) <= _SPELT_OUT:
+        return "+".join(sorted(guids))
+    return f"{len(guids)} {hashlib.sha256('+'.join(sorted(guids)).encode()).hexdigest()[:16]}"
+
+
+def _stored_file(tenant: str, file: ArenaFile) -> RemoteFile:
+    """Make the entry of one file of the vault: ``arena/files/<file>/<edition>.<format>``."""
+    return lay_out(
+        Key(tenant, "files", (file.guid or "", file.edition or "0")),
+        extension=_extension(file),
+        change=_change(file),
+        changed_at=_changed_at(file),
+        name=file.name,
+        size=file.size,
+        skip=file.no_content,
+    )
+
+
+def _item_file(tenant: str, item: str, association: FileAssociation) -> RemoteFile:
+    """Make the entry of one file of an item: ``arena/items/<item>/<association>.<format>``."""
+    file = association.file or ArenaFile()
+    return lay_out(
+        Key(tenant, "items", (item, association.guid)),
+        extension=_extension(file),
+        change=_change(file) or association.guid,
+        changed_at=_changed_at(file),
+        name=file.name,
+        size=file.size,
+        skip=file.no_content,
+    )
+
+
+def _changed_at(file: ArenaFile) -> datetime | None:
+    return file.last_modified_date_time or file.creation_date_time
+
+
+def _change(file: ArenaFile) -> str:
+    """Give what changes with the content."""
+    moment = _changed_at(file)
+    parts = (file.guid, file.edition, None if moment is None else moment.isoformat())
+    return " ".join(part for part in parts if part)
+
+
+def _extension(file: ArenaFile) -> str:
+    """Give the extension: the format, or what the vendor's name ends with, if it looks like one."""
+    word = (file.format or PurePosixPath(file.name or "").suffix).lstrip(".").lower()
+    return f".{word}" if word.isascii() and word.isalnum() and len(word) <= _LONGEST_EXTENSION else ""
