@@ -740,7 +740,7 @@ class Storage:
             return
         try:
             with _explaining(self.root, "opened"):
-                _again(self.files.make_root, str(self.root))
+                self._make_root()
                 self._root = _again(self.files.open_root, str(self.root))
                 self._state = self._private_folder(self._root, STATE_FOLDER)
                 self._mode = self._usual_mode(self._state)
@@ -749,6 +749,22 @@ class Storage:
         except BaseException:
             self.close()
             raise
+
+    def _make_root(self) -> None:
+        """Make the folder and those above it; what was told to be safe in it must not go with its own name."""
+        missing, place = [], os.path.abspath(self.root)
+        while not os.path.lexists(place) and place != os.path.dirname(place):
+            missing.append(place)
+            place = os.path.dirname(place)
+        _again(self.files.make_root, str(self.root))
+        for path in missing:
+            # The folder above may belong to somebody else, who lets us make folders in it and no more.
+            with contextlib.suppress(OSError):
+                above = _again(self.files.open_root, os.path.dirname(path))
+                try:
+                    self._sync_folder(above)
+                finally:
+                    self.files.close_folder(above)
 
     def close(self) -> None:
         """Close the folders. Safe twice."""
@@ -777,6 +793,7 @@ class Storage:
         """Open one of our own folders, which nobody else may look into."""
         with contextlib.suppress(FileExistsError):
             _again(self.files.make_folder, parent, name, 0o700)
+            self._sync_folder(parent)
         folder = _again(self.files.open_folder, parent, name)
         if isinstance(folder, int):
             with contextlib.suppress(PermissionError):

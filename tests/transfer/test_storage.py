@@ -76,6 +76,27 @@ def partials(root: Path) -> list[str]:
 # ---------------------------------------------------------------------------------------------------------- the folder
 
 
+def test_a_new_folder_is_on_the_disk_with_every_folder_above_it_that_is_new(tmp_path: Path) -> None:
+    """CR04: what is said to survive a power loss must not go with the name of the folder it lies in."""
+    disk = RecordingDisk()
+    for _ in range(2):
+        storage = storage_on(tmp_path / "new" / "out", disk)
+        storage.close()
+
+    assert disk.lines("make_root", "make_folder", "sync_folder") == [
+        "make_root out",
+        "sync_folder new",
+        f"sync_folder {tmp_path.name}",
+        "make_folder .arena-async",
+        "sync_folder out",
+        "make_folder partial",
+        "sync_folder .arena-async",
+        "make_root out",
+        "make_folder .arena-async",
+        "make_folder partial",
+    ]
+
+
 def test_the_folders_of_the_state_are_private(root: Path, storage: Storage) -> None:
     """Nobody but their owner may look into them."""
     for folder in (root / ".arena-async", root / ".arena-async" / "partial"):
