@@ -8,7 +8,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -87,18 +87,7 @@ def _(patch: pytest.MonkeyPatch) -> None:
 
 @protection("content is on the disk before its name")
 def _(patch: pytest.MonkeyPatch) -> None:
-    publish = Storage.publish
-
-    def names_first(self: Storage, files: Sequence[Staged], *, durable: bool = True) -> Any:
-        opened = [(staged, os.dup(staged._open())) for staged in files]
-        results = publish(self, files, durable=durable)
-        for staged, file in opened:
-            staged._files.sync(file)
-            os.close(file)
-        return results
-
     patch.setattr(Staged, "_force", lambda self, sync: True)
-    patch.setattr(Storage, "publish", names_first)
 
 
 @protection("a file system without fsync is used all the same")
