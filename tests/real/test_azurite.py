@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
-from azurite import ACCOUNT, CONTAINER, AzureLinks, Azurite
+from azurite import ACCOUNT, CONTAINER, Answered, AzureLinks, Azurite
 from cutting import CuttingDoor
 from filesets import content
 
