@@ -11,8 +11,11 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pytest
 from filesets import content
 from scripted import RawServer, Reply, Seen, reply
+
+pytestmark = pytest.mark.process
 
 SUPPORT = Path(__file__).parent.parent / "support"
 
@@ -103,29 +106,6 @@ async def test_a_killed_sync_goes_on_where_it_was(tmp_path: Path) -> None:
     assert start_of_rest is not None
     assert int(start_of_rest[6:-1]) >= 65_536
     assert tree(tmp_path) == {f"{name}.bin": content(size, name) for name, size in files.items()}
-
-
-async def test_a_kill_before_any_call_to_the_disk_ends_in_the_same_folder(tmp_path: Path) -> None:
-    """CR01: the final names hold the whole file or nothing at the kill, and the rerun completes the folder."""
-    files = {"a": 150_000, "b": 10, "c": 70_000}
-    whole = {f"{name}.bin": content(size, name) for name, size in files.items()}
-    ended = False
-    for number, kill_at in enumerate(range(3, 1000, 11)):
-        root = tmp_path / str(number)
-        code, _, complaints = await finish(await start(to=str(root), files=files, workers=2, kill_at=kill_at))
-        ended = code == 0
-        assert ended or code == -signal.SIGKILL, complaints
-        assert tree(root).items() <= whole.items()
-
-        code, report, complaints = await finish(await start(to=str(root), files=files, workers=2))
-        assert (code, complaints) == (0, "")
-        assert report is not None
-        assert report["failures"] == 0
-        assert tree(root) == whole
-        assert partials(root) == []
-        if ended:
-            break
-    assert ended
 
 
 async def test_two_processes_on_one_folder_never_show_a_wrong_byte(tmp_path: Path) -> None:
