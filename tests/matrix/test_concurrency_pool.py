@@ -17,7 +17,7 @@ from cancelling import HOW, How, cancel_at_every_await
 from disks import FaultyDisk
 from filesets import content
 from matrix import World, row
-from scripted import RawServer, reply
+from scripted import RawServer, Reply, Seen, reply
 from session_files import Hours, bring, ranged, remote, session_files
 
 from arena_async.errors import NotFoundError
@@ -201,6 +201,7 @@ async def test_an_observer_that_misbehaves_harms_nothing(world: World, kind: str
     rows = [remote(f"f{number}", size=1000) for number in range(8)]
     asleep = threading.Event()
     seen: list[Event] = []
+    held: list[Event] = []
 
     def raises(event: Event) -> None:
         seen.append(event)
@@ -208,6 +209,8 @@ async def test_an_observer_that_misbehaves_harms_nothing(world: World, kind: str
 
     def blocks(event: Event) -> None:
         seen.append(event)
+        if threading.current_thread() is threading.main_thread():
+            held.append(event)
         asleep.wait(0.3)
 
     async def waits(event: Event) -> None:
@@ -217,16 +220,14 @@ async def test_an_observer_that_misbehaves_harms_nothing(world: World, kind: str
     observer: Any = {"raises": raises, "blocks": blocks, "waits": waits}[kind]
     async with RawServer() as server, session_files(world, server, *rows) as files:
         server.on("GET", "/f*", reply(body=content(1000)))
-        began = time.monotonic()
         async with Downloader(world.root, observer=observer) as downloads:
             async with downloads.stream(files) as outcomes:
                 found = [outcome async for outcome in outcomes]
-            took = time.monotonic() - began
             asleep.set()
     assert [outcome.error for outcome in found] == [None] * 8
     assert seen
-    # One call may hold the loop before it is known to; sixteen of them would take longer than this.
-    assert took < 2
+    # One call may hold the loop before it is known to.
+    assert len(held) <= 1
 
 
 @row("CC13", protection="jobs are pulled as there is room")
@@ -258,7 +259,7 @@ async def test_a_listing_of_a_hundred_thousand_is_pulled_lazily(world: World) ->
     assert listed <= 300 + 2 * 400 + 8 + 64
 
 
-@row("CC14", protection="each set keeps a lane within reach", seconds=10)
+@row("CC14", protection="each set keeps a lane within reach")
 async def test_a_host_that_stalls_leaves_the_others_their_share(world: World) -> None:
     """CC14: all bodies of one host stall; the 30 files of the other, listed late, come home meanwhile."""
     world.keeps_partials = True
@@ -271,8 +272,13 @@ async def test_a_host_that_stalls_leaves_the_others_their_share(world: World) ->
         session_files(world, other, *healthy) as good_files,
     ):
         one.on("GET", "/s*", reply(body=BODY, cut=1000, stall=True))
-        other.on("GET", "/h*", reply(body=content(1000)))
-        listed_late = asyncio.Event()
+        listed_late, most_open = asyncio.Event(), set()
+
+        def answer(_: Seen) -> Reply:
+            most_open.add(one.most_open)
+            return reply(body=content(1000))
+
+        other.on("GET", "/h*", answer)
 
         class Late(type(good_files)):  # type: ignore[misc]
             """The same files, listed when it is time."""
@@ -298,7 +304,8 @@ async def test_a_host_that_stalls_leaves_the_others_their_share(world: World) ->
                 fine.cancel()
                 stuck.cancel()
                 await asyncio.wait([fine, stuck])
-        assert one.most_open == 3
+    # As long as the other set goes on: what it leaves behind is for all.
+    assert most_open == {3}
     assert report.failures == ()
     assert len(report.outcomes) == 30
 
