@@ -12,6 +12,7 @@ import time
 import pytest
 
 from arena_async import errors
+from arena_async.cli import running
 from arena_async.cli.running import Exit, exit_code, sentence
 
 pytestmark = pytest.mark.process
@@ -133,14 +134,18 @@ def test_a_clean_up_that_hangs_is_cut_short() -> None:
     child.send_signal(signal.SIGINT)
     _, err = child.communicate(timeout=20)
 
-    assert time.monotonic() - before < 2.0
+    # What a busy machine adds to that is not ours; the job itself would take a minute.
+    assert running._PATIENCE < 2.0
+    assert time.monotonic() - before < 20
     assert (child.returncode, err) == (130, "Run it again.\n")
 
 
 def test_a_second_signal_ends_it_at_once() -> None:
-    """Whoever presses Ctrl-C twice does not wait for the clean-up."""
+    """Whoever presses Ctrl-C twice does not wait for the clean-up, even where that may take a minute."""
     child = start(
         """
+        from arena_async.cli import running
+        running._PATIENCE = 60
         try:
             print("ready", flush=True)
             await asyncio.sleep(60)
@@ -158,7 +163,7 @@ def test_a_second_signal_ends_it_at_once() -> None:
     child.send_signal(signal.SIGINT)
     child.communicate(timeout=20)
 
-    assert time.monotonic() - before < 1.0
+    assert time.monotonic() - before < 20
     assert child.returncode == 130
 
 
@@ -175,7 +180,7 @@ def test_a_signal_ends_a_command_that_waits_for_its_reader() -> None:
     assert child.stderr.readline() == "ready\n"
 
     child.send_signal(signal.SIGTERM)
-    code = child.wait(timeout=3)
+    code = child.wait(timeout=20)
     child.communicate()
 
     assert code == 130

@@ -31,7 +31,7 @@ async def settled(rounds: int = 30) -> None:
         await asyncio.sleep(0.001)
 
 
-@row("PG24", protection="leaving a list ends what is on its way", seconds=5)
+@row("PG24", protection="leaving a list ends what is on its way", seconds=15)
 @pytest.mark.parametrize("how", ["break", "drop", "cancel"])
 async def test_leaving_a_list_ends_what_is_on_its_way(world: World, how: str) -> None:
     """PG24: four pages are on their way when the reader leaves; what they would have asked again is never sent."""

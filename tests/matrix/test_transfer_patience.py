@@ -33,7 +33,7 @@ from arena_async.options import KIB, MIB, Timeouts
 
 BODY = content(300_000)
 CUT = 120_000
-QUICK = Timeouts(read=0.15, slowest_rate=0)
+QUICK = Timeouts(read=0.4, slowest_rate=0)
 
 
 # ------------------------------------------------------------------------------------------------ refusals and silence
@@ -111,7 +111,7 @@ async def test_a_signed_link_that_is_refused_for_good_is_not_asked_again(world: 
     assert (len(files.looked_up), len(server.requests)) == ((1, 2) if gone else (0, 1))
 
 
-@row("TR37", protection="silence has a limit", seconds=4)
+@row("TR37", protection="silence has a limit", seconds=15)
 @pytest.mark.parametrize(
     ("silence", "kept"),
     [
@@ -138,7 +138,7 @@ async def test_an_answer_that_stops_is_asked_for_again_after_the_limit(
     assert ranges(server) == [None, kept]
 
 
-@row("TR37", protection="silence has a limit", seconds=4)
+@row("TR37", protection="silence has a limit", seconds=15)
 @pytest.mark.parametrize(
     ("how", "kind"), [({"before": asyncio.Event}, DeadlineError), ({"stall": True, "cut": 1024}, StalledError)]
 )
@@ -159,7 +159,7 @@ async def test_an_answer_that_always_stops_ends_in_the_limit_for_each_attempt(
 
     assert isinstance(report.outcomes[0].error, kind)
     assert len(server.requests) == 2
-    assert 0.3 <= took < 2
+    assert 0.3 <= took < 10
 
 
 # ------------------------------------------------------------------------------------------------------ slow, and how

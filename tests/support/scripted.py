@@ -237,13 +237,13 @@ class RawServer:
         return [seen.line for seen in self.requests if fnmatch.fnmatchcase(seen.line, pattern)]
 
     async def arrived(self, count: int, pattern: str = "*") -> None:
-        """Wait until ``count`` requests that match ``pattern`` have been read; 5 seconds at the most."""
-        async with asyncio.timeout(5), self._changed:
+        """Wait until ``count`` requests that match ``pattern`` have been read; 20 seconds at the most."""
+        async with asyncio.timeout(20), self._changed:
             await self._changed.wait_for(lambda: len(self.lines(pattern)) >= count)
 
     async def drained(self) -> None:
-        """Wait until no connection is open any more; 5 seconds at the most."""
-        async with asyncio.timeout(5), self._changed:
+        """Wait until no connection is open any more; 20 seconds at the most."""
+        async with asyncio.timeout(20), self._changed:
             await self._changed.wait_for(lambda: not self._tasks)
 
     async def hang_up(self) -> None:
