@@ -116,6 +116,7 @@ class Provider:
         simulated_size: The argument of the simulator for the bytes of each file.
         simulated_words: The simulator's attributes that are the positional words of its first source.
         probe: The collection that is asked for one row to learn the allowance, or "" where the service counts none.
+        usages: The method of the client that says who spent the allowance, or "" where the service does not tell.
     """
 
     name: str
@@ -126,6 +127,7 @@ class Provider:
     simulated_size: str = "file_size"
     simulated_words: tuple[str, ...] = ()
     probe: str = ""
+    usages: str = ""
 
     def load_client(self) -> Any:
         """Import and give the client class."""
@@ -176,6 +178,7 @@ _ARENA = Provider(
     simulator="arena_async.providers.arena.simulator:ArenaSimulator",
     simulated_size="size",
     probe="extracts",
+    usages="usages",
     sources=(
         Source(
             name="extracts",
@@ -250,6 +253,7 @@ _CENTREPOINT = Provider(
                 Word(name="month", help="Only this month of the year.", kind=int),
                 Word(name="day", help="Only this day of the month.", kind=int),
                 Word(name="file_format", help="Only csv, or only avro.", option="format"),
+                Word(name="newest_first", help="The last day first.", kind=bool),
             ),
             path=(_STUDY, _SUBJECT, _CATEGORY),
             listings={3: Listing(verb="search", columns=("day", "file_format", "modified_date", "file_name"))},

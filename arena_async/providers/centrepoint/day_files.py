@@ -101,6 +101,7 @@ class DayFiles:
         month: int | None = None,
         day: int | None = None,
         file_format: str | None = None,
+        newest_first: bool = False,
     ) -> Pager[DayFile]:
         """
         List day files, up to 100 a request.
@@ -115,6 +116,7 @@ class DayFiles:
             month: Only this month of the year.
             day: Only this day of the month.
             file_format: Only ``"csv"`` or only ``"avro"``; both are listed without it.
+            newest_first: List the last day first.
 
         Raises:
             ConfigurationError: An argument cannot be what it should be; raised at once.
@@ -131,6 +133,7 @@ class DayFiles:
             month=month,
             day=day,
             file_format=file_format,
+            newest_first=newest_first,
         )
         return query.pager(self._asking)
 
@@ -146,6 +149,7 @@ class DayFiles:
         month: int | None = None,
         day: int | None = None,
         file_format: str | None = None,
+        newest_first: bool = False,
     ) -> DayFileSet:
         """
         Give the same files as :meth:`search` as a set for a ``Downloader`` or ``Mirror``.
@@ -163,5 +167,6 @@ class DayFiles:
             month=month,
             day=day,
             file_format=file_format,
+            newest_first=newest_first,
         )
         return DayFileSet(self._asking, query, tenant=self._tenant)

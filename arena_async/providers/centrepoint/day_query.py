@@ -116,6 +116,7 @@ class DayQuery:
         month: Only this month of the year.
         day: Only this day of the month.
         file_format: ``"csv"`` or ``"avro"``.
+        newest_first: List the last day first.
 
     Raises:
         ConfigurationError: One of them cannot be what it should be, or they do not go together.
@@ -130,6 +131,7 @@ class DayQuery:
     month: int | None = attrs.field(default=None, converter=attrs.converters.optional(_month))
     day: int | None = attrs.field(default=None, converter=attrs.converters.optional(_day_of_month))
     file_format: str | None = attrs.field(default=None, converter=attrs.converters.optional(_format))
+    newest_first: bool = False
 
     def __attrs_post_init__(self) -> None:
         """Refuse what the service has no request for."""
@@ -187,6 +189,7 @@ class DayQuery:
         # whose midnight is the end is still in the range.
         params = {
             "fileFormat": self.file_format,
+            "sortOrder": "desc" if self.newest_first else None,
             "startDate": f"{self.first_day.isoformat()}T00:00:00" if self.first_day else None,
             "endDate": f"{self.last_day.isoformat()}T00:00:00" if self.last_day else None,
         }

@@ -104,6 +104,16 @@ async def test_every_filter_reaches_the_service(
     assert targets(simulator) == [target]
 
 
+async def test_the_last_day_can_come_first(client: CentrePointClient) -> None:
+    """In a list, and so in a sync that is stopped early."""
+    first = await client.day_files.search(234, SUBJECT, RAW, newest_first=True).first()
+    files = client.day_files.files(234, SUBJECT, RAW, newest_first=True, file_format="csv")
+    days = [file.fields["date"] async for file in files]
+
+    assert first is not None
+    assert (first.day, days[0], days[-1], len(days)) == ("2021-04-30", "2021-04-30", "2021-01-01", 120)
+
+
 async def test_a_subject_is_taken_by_its_identifier(
     client: CentrePointClient, simulator: CentrePointSimulator, tmp_path: Path
 ) -> None:

@@ -182,6 +182,7 @@ def test_a_link_is_lost_in_a_pickle_and_never_shown() -> None:
         ({"category": "IMU"}, ROOT.replace("raw-accelerometer", "imu"), {}),
         ({"category": "gait speed"}, ROOT.replace("raw-accelerometer", "gait%20speed"), {}),
         ({"file_format": "AVRO"}, ROOT, {"fileFormat": "avro"}),
+        ({"newest_first": True}, ROOT, {"sortOrder": "desc"}),
         ({"year": 2021}, f"{ROOT}/2021", {}),
         ({"year": 2021, "month": 2, "file_format": "csv"}, f"{ROOT}/2021/02", {"fileFormat": "csv"}),
         ({"year": 2021, "month": 2, "day": 3}, f"{ROOT}/2021/02/03", {}),
@@ -243,7 +244,8 @@ def test_the_query_is_named_by_what_narrows_it() -> None:
     assert query(subject="A/1").scope == "centrepoint/day-files/study-652/subject=A%2F1/raw-accelerometer"
     assert query(year=2021, month=3, file_format="CSV").scope.endswith("/raw-accelerometer/in-2021-03/format-csv")
     assert query(first_day="2021-01-01", last_day="2021-01-02").scope.endswith("/from-2021-01-01/to-2021-01-02")
-    assert query().narrowed is False
+    assert query(newest_first=True).scope == query().scope
+    assert query().narrowed is query(newest_first=True).narrowed is False
     for narrow in (query(year=2021), query(last_day="2021-01-02"), query(file_format="csv")):
         assert narrow.narrowed is True
 
