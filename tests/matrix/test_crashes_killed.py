@@ -49,7 +49,9 @@ async def kill_before_every_step(
     for step in steps:
         folder = root / str(step)
         killed = await lives.live(to=str(folder), kill_at=step, **settings)
-        if killed.code != -signal.SIGKILL:
+        # Files that are ready at the same moment share a group, so that one life takes some steps fewer than another.
+        came_first = killed.code == 0 and killed.report["steps"] < step
+        if killed.code != -signal.SIGKILL and not came_first:
             wrong.append(f"step {step}: it ended by itself: {killed}")
         left = finals(folder)
         if not left.items() <= whole.items():
