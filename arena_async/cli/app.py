@@ -220,11 +220,16 @@ class CommandLine:
 
         return self._run(partial(jobs.verify, folder), talk)
 
-    def quota(self, *, online: Online = _ONLINE) -> int:
-        """Say how many requests of the day are left. Costs one request where the service has not said it yet."""
+    def quota(
+        self,
+        *,
+        who: Annotated[bool, _flag(help="Say as well who spent them: by day, user and endpoint.")] = False,
+        online: Online = _ONLINE,
+    ) -> int:
+        """Say how many requests of the day are left. Costs one request."""
         from arena_async.cli import jobs
 
-        return self._run(partial(jobs.quota, online.connect), online)
+        return self._run(partial(jobs.quota, online.connect, who=who), online)
 
     def simulate(
         self,

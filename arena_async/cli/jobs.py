@@ -305,19 +305,32 @@ def findings(found: Verification) -> str:
     return ", ".join(parts)
 
 
-async def quota(connect: Callable[[Provider], Any], output: Output) -> int:
-    """Say how many requests of the day are left, for every service that counts them."""
+async def quota(connect: Callable[[Provider], Any], output: Output, *, who: bool = False) -> int:
+    """Say how many requests of the day are left, for every service that counts them, and who spent the others."""
     for provider in (one for one in PROVIDERS.values() if one.probe):
         async with connect(provider) as client:
+            spent = await getattr(client, provider.usages)().collect() if who and provider.usages else []
             if client.quota is None or client.quota.remaining is None:
                 await getattr(client, provider.probe).search(limit=1).first()
             left = client.quota
         if left is None or left.remaining is None:
             output.note(f"{provider.title}: the service did not say how many requests are left.")
-            continue
-        if output.json:
+        elif output.json:
             output.record({"type": "quota", "service": provider.name, **shown(left)})
         else:
             of = f" of {left.limit:,}" if left.limit is not None else ""
             output.data(f"{provider.title}: {left.remaining:,}{of} requests left until {show_when(left.resets_at)}")
+        if who:
+            _tell_who(provider, spent, output)
     return Exit.OK
+
+
+def _tell_who(provider: Provider, spent: Sequence[Any], output: Output) -> None:
+    """Write who spent how many requests on what, the largest numbers first."""
+    rows = sorted(spent, key=lambda row: row.count or 0, reverse=True)
+    if output.json:
+        for row in rows:
+            output.record({"type": "usage", "service": provider.name, **shown(row)})
+    elif rows and not output.quiet:
+        columns = ("count", "who", "method", "endpoint", "date")
+        align(columns, [cells(row, columns) for row in rows], output)

@@ -18,7 +18,14 @@ from typing import Any, Generic, TypeVar
 
 import attrs
 
-from arena_async.errors import ClosedError, ConfigurationError, DecodeError, NotFoundError, QuotaExhaustedError
+from arena_async.errors import (
+    ApiError,
+    ClosedError,
+    ConfigurationError,
+    DecodeError,
+    NotFoundError,
+    QuotaExhaustedError,
+)
 from arena_async.net.session import TOO_LARGE, Session
 from arena_async.wire.decoding import parse_json
 from arena_async.wire.messages import Request
@@ -197,15 +204,23 @@ class _Asker(Generic[T]):
         """Ask for the first page of the pass, once it is known what to ask."""
         if self._settle is not None:
             self._question = await self._settle()
-        missing: NotFoundError
+        refusal: ApiError
         try:
             return await self.page(asked)
-        except NotFoundError as error:
-            missing = error
-        if self._empty_if is None or not await self._empty_if(missing):
-            raise missing
+        except ApiError as error:
+            refusal = error
+        if self._shape.paged and refusal.code in self._shape.unpaged_if:
+            return await self._all(asked)
+        if self._empty_if is None or not isinstance(refusal, NotFoundError) or not await self._empty_if(refusal):
+            raise refusal
         self.warn("404. What it belongs to exists, so that this is taken as an empty list.")
         return Page(items=(), offset=asked.offset, limit=asked.limit, total=0 if self._shape.total else None)
+
+    async def _all(self, asked: PageRequest) -> Page:
+        """Ask for the whole list, and give what is not before the offset."""
+        self._shape = attrs.evolve(self._shape, paged=False)
+        page = await self.page(asked)
+        return attrs.evolve(page, items=page.items[asked.offset :], whole=True)
 
     async def page(self, asked: PageRequest) -> Page:
         """Ask for one page, a second time where what came cannot be read: it may have been cut on the way."""

@@ -31,6 +31,8 @@ class ListShape:
         largest: Rows the service gives in one page, at the most.
         default: Rows it gives when no limit is asked for or the limit is ignored; None where the service does not say.
         paged: Whether the endpoint takes offset and limit at all.
+        unpaged_if: Numbers of the vendor's for a refusal that says that it does not after all; the list is asked for
+            whole then.
         total: Whether the number in the answer is the number of rows in all. False: it may be just the page's.
         bare: Whether the answer is a bare JSON array.
         key: The field that names a row, or the fields that do so together, for noticing repeated rows; None where rows
@@ -40,6 +42,7 @@ class ListShape:
     largest: int
     default: int | None = None
     paged: bool = True
+    unpaged_if: frozenset[int] = frozenset()
     total: bool = False
     bare: bool = False
     key: str | tuple[str, ...] | None = "guid"
@@ -65,6 +68,7 @@ class Page:
         total: The number the service printed beside the rows; what it means is the :class:`ListShape`'s to say.
         echoed_offset: The offset the service says it answered, or None.
         echoed_limit: The limit the service says it granted, or None.
+        whole: Whether it is the whole list, whatever was asked.
         waited: Seconds that it lay here before it was handed out, because it was asked for ahead.
     """
 
@@ -74,6 +78,7 @@ class Page:
     total: int | None = None
     echoed_offset: int | None = None
     echoed_limit: int | None = None
+    whole: bool = False
     waited: float = 0.0
 
 
@@ -165,7 +170,7 @@ class Walk:
         Raises:
             ListingError: The listing looped, shrank or contradicts itself; its ``cursor`` is the offset of this page.
         """
-        if not self._shape.paged:
+        if page.whole or not self._shape.paged:
             return self._take_all(page)
         if page.echoed_offset is not None and page.echoed_offset != self._asked.offset:
             return self._ask_again(f"says it starts at {page.echoed_offset}")

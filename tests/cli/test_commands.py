@@ -109,6 +109,31 @@ async def test_every_line_of_json_is_an_object_with_a_type(tmp_path: Path) -> No
     assert left.records[0]["remaining"] < 10_000
 
 
+async def test_quota_says_on_request_who_spent_it() -> None:
+    """By user and endpoint, the most first; it costs the one request that tells."""
+    async with ArenaSimulator(files=1) as arena:
+        env = environment(arena)
+        for _ in range(3):
+            await run("list", "arena", "exports", env=env)
+        arena.clear()
+        told = await run("quota", "--who", env=env)
+        record = await run("quota", "--who", "--json", env=env)
+
+    first, head, most = told.out.splitlines()[:3]
+    assert first.startswith("Arena PLM: 9,99")
+    assert head.split() == ["count", "who", "method", "endpoint", "date"]
+    assert most.split()[:5] == ["3", "Ida", "Integration", "GET", "/exports"]
+    assert [one["type"] for one in record.records[:2]] == ["quota", "usage"]
+    assert ("arena", 3, "/exports") in [
+        (one["service"], one.get("count"), one.get("endpoint")) for one in record.records
+    ]
+    assert [f"{seen.method} {seen.path}" for seen in arena.log][:3] == [
+        "POST /v1/login",
+        "GET /v1/settings/recentactivities/apiusages",
+        "PUT /v1/logout",
+    ]
+
+
 async def test_what_plan_says_is_what_sync_spends(tmp_path: Path) -> None:
     """The price in requests is the number the service sees."""
     async with ArenaSimulator(files=4) as arena:

@@ -37,8 +37,9 @@ __all__ = ["LIST", "ArenaDialect", "next_reset", "read_reset"]
 
 _log = logging.getLogger("arena_async")
 
-#: Every list of the service: 20 rows by default, 400 at the most, and a count that nobody defines.
-LIST: Final = ListShape(largest=400, default=20)
+#: Every list of the service: 20 rows by default, 400 at the most, and a count that nobody defines. Some take no query
+#: at all, and which these are is not documented for each.
+LIST: Final = ListShape(largest=400, default=20, unpaged_if=frozenset({3200}))
 
 #: What stands beside the rows of a list; anything else without rows is no list.
 _LIST_KEYS = frozenset({"count", "offset", "limit", "total", "results", "Results"})

@@ -1,4 +1,4 @@
-"""Events as they come: looked for at widening intervals, handed out one by one, reconciled when they were taken over."""
+"""Events as they come: looked for at widening intervals, and reconciled one by one when they were taken over."""
 
 from __future__ import annotations
 

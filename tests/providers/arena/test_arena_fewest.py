@@ -234,6 +234,16 @@ async def test_a_plan_learns_for_the_sync_after_it(plain: ArenaSimulator, tmp_pa
         assert spent(plain) == [RUNS, *[CONTENT] * 3]
 
 
+async def test_a_service_that_refuses_pages_of_runs_is_asked_for_them_whole(tmp_path: Path) -> None:
+    """Not every release takes offset and limit there; finding out costs one request."""
+    async with ArenaSimulator(paging="refused") as service:
+        async with service.client() as arena:
+            report = await sync(tmp_path, arena.extracts.files(service.extract))
+
+        assert report.counts[Action.FETCH] == 3
+        assert spent(service) == [RUNS, RUNS, *[CONTENT] * 3]
+
+
 async def test_facts_of_several_sets_are_kept_through_a_union(plain: ArenaSimulator, tmp_path: Path) -> None:
     """One mechanism, also where sets are joined."""
     async with plain.client() as arena:
