@@ -365,9 +365,9 @@ async def test_memory_does_not_grow_with_the_listing(tmp_path: Path) -> None:
     await held(500)
     (small, small_peak), (large, large_peak) = await held(1000), await held(4000)
 
-    assert large < small + 100_000
+    assert large < small + 300_000
     # How far the listing is ahead at the most (two pages of 400) is a matter of luck; 4000 files are six million bytes.
-    assert large_peak < small_peak + 1_500_000
+    assert large_peak < small_peak + 3_000_000
 
 
 async def test_a_listing_that_fails_is_raised_after_what_it_brought(tmp_path: Path) -> None:
