@@ -1,8 +1,8 @@
 """
 Many lives of a process that syncs, each ended by a kill perhaps, in a few milliseconds each.
 
-``python lives.py`` reads settings as `sync_child` takes them, one JSON object a line, and prints for each how that life
-ended. Everything is imported once; each life is a fork of this process, which has no thread and no event loop.
+``python lives.py MODULE`` reads settings, one JSON object a line, gives each to ``live`` of that module in a fork, and
+prints how that life ended. Everything is imported once; this process itself has no thread and no event loop.
 
 In a test::
 
@@ -15,10 +15,12 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import importlib
 import json
 import os
 import sys
 import traceback
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, Self
 
@@ -43,9 +45,15 @@ class Life:
 
 
 class Lives:
-    """One process that forks a life at a time; an async context manager."""
+    """
+    One process that forks a life at a time; an async context manager.
 
-    def __init__(self) -> None:
+    Args:
+        module: What is lived: a module with a coroutine function ``live`` that takes the settings.
+    """
+
+    def __init__(self, module: str = "sync_child") -> None:
+        self._module = module
         self._process: asyncio.subprocess.Process | None = None
 
     async def live(self, **settings: Any) -> Life:
@@ -63,6 +71,7 @@ class Lives:
         self._process = await asyncio.create_subprocess_exec(
             sys.executable,
             str(support / "lives.py"),
+            self._module,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": str(support)},
@@ -77,10 +86,8 @@ class Lives:
         await self._process.wait()
 
 
-def _be_born(settings: dict[str, Any], out: int) -> None:
+def _be_born(live: Callable[[dict[str, Any]], Coroutine[Any, Any, None]], settings: dict[str, Any], out: int) -> None:
     """Live in this fork, and never come back."""
-    from sync_child import live  # noqa: PLC0415 - imported before, where this is a script
-
     code = 1
     try:
         os.dup2(out, 1)
@@ -95,13 +102,13 @@ def _be_born(settings: dict[str, Any], out: int) -> None:
         os._exit(code)
 
 
-def _live(settings: dict[str, Any]) -> dict[str, Any]:
+def _fork(live: Callable[[dict[str, Any]], Coroutine[Any, Any, None]], settings: dict[str, Any]) -> dict[str, Any]:
     """Fork a life and wait for its end."""
     into, out = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(into)
-        _be_born(settings, out)
+        _be_born(live, settings, out)
     os.close(out)
     with os.fdopen(into) as pipe:
         lines = pipe.read().splitlines()
@@ -110,13 +117,12 @@ def _live(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    import sync_child  # noqa: F401 - once, for all lives
-
+    lived = importlib.import_module(sys.argv[1])
     if os.environ.get("MATRIX_SABOTAGE"):
         import sabotage
 
         sabotage.apply_from_environment()
     gc.freeze()
     for line in sys.stdin:
-        sys.stdout.write(json.dumps(_live(json.loads(line))) + "\n")
+        sys.stdout.write(json.dumps(_fork(lived.live, json.loads(line))) + "\n")
         sys.stdout.flush()

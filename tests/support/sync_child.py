@@ -8,6 +8,8 @@ the counts of the report at the end. What else may be said:
 ``kill_at``    kill yourself before the step of that number: each call to the file system, each statement of the ledger
 ``kill_after`` kill yourself in the write with which so many bytes of content have been written
 ``die``        ``[verb, pattern, number]``: kill yourself before that call of a verb, on names of a pattern
+``cancel_at``  call :attr:`Life.cancel` before that step
+``room``       bytes of content that the disk takes
 ``exit_at``    leave at once, as ``os._exit`` does, from the observer, when a file has come that far (bytes)
 ``fsize``      no file may become larger (``RLIMIT_FSIZE``, bytes)
 ``umask``      the umask
@@ -22,6 +24,7 @@ the counts of the report at the end. What else may be said:
 from __future__ import annotations
 
 import asyncio
+import errno
 import fnmatch
 import itertools
 import json
@@ -42,7 +45,7 @@ from arena_async.transfer.events import Advanced, Event, Settled
 from arena_async.transfer.mirror import Mirror
 from arena_async.transfer.storage import Storage
 
-__all__ = ["fileset", "live"]
+__all__ = ["Life", "fileset", "live"]
 
 
 def fileset(files: dict[str, int], base_url: str | None) -> MemoryFiles | SocketFiles:
@@ -62,13 +65,17 @@ def _kill() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-class _Life:
-    """Counts the steps and the bytes, and ends where it was told to."""
+class Life:
+    """Counts the steps and the bytes, and ends or refuses where it was told to."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
         self.steps = 0
         self.written = 0
         self.received = 0
+        self.cancel: Callable[[], object] = lambda: None
+        self._cancel_at = settings.get("cancel_at")
+        self._room = settings.get("room")
+        self._lies = settings.get("lies", False)
         self._kill_at = settings.get("kill_at")
         self._kill_after = settings.get("kill_after")
         self._verb, self._pattern, self._left = settings.get("die") or ("", "", 0)
@@ -80,6 +87,19 @@ class _Life:
         self.steps += 1
         if self.steps == self._kill_at:
             _kill()
+        if self.steps == self._cancel_at:
+            self.cancel()
+
+    def disk(self) -> FaultyDisk:
+        """Give the disk of this life; from here on everything is counted."""
+        disk = FaultyDisk(self.before)
+        disk.replace("write", self.write, name="*.part")
+        for verb in ("sync", "sync_data", "sync_folder") if self._powered else ():
+            disk.replace(verb, lambda real, opened: None)
+        if self._lies:
+            disk.replace("lock", lambda real, file: True)
+        self._look_on()
+        return disk
 
     def before(self, call: Call) -> None:
         """Look at a call before it is made."""
@@ -96,11 +116,13 @@ class _Life:
             real(file, data[:left], offset)
             _print(f"received {self.received}")
             _kill()
-        taken = real(file, data, offset)
+        if self._room is not None and self.written >= self._room:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        taken = real(file, data if self._room is None else data[: self._room - self.written], offset)
         self.written += taken
         return taken
 
-    def look_on(self) -> None:
+    def _look_on(self) -> None:
         """Look at each statement of the ledger before it is executed, and at what comes over the sockets."""
         execute, receive = ledger._Connection.execute, filesets._SocketStream._receive
 
@@ -141,21 +163,16 @@ def _limit(settings: dict[str, Any]) -> None:
 async def live(settings: dict[str, Any]) -> None:
     """Sync once, with what was said."""
     _limit(settings)
-    life = _Life(settings)
-    disk = FaultyDisk(life.before)
-    disk.replace("write", life.write, name="*.part")
-    for verb in ("sync", "sync_data", "sync_folder") if settings.get("powered") else ():
-        disk.replace(verb, lambda real, opened: None)
-    life.look_on()
-    if settings.get("lies"):
-        disk.replace("lock", lambda real, file: True)
+    life = Life(settings)
     options = TransferOptions(
         workers=settings.get("workers", 4), chunk_size=64 * KIB, durability=settings.get("durability", "group")
     )
     # A clock that jumps lets every event through that is told now and then only.
     clock = itertools.count().__next__ if "exit_at" in settings else time.monotonic
     mirror = Mirror(settings["to"], options=options, observer=life.say, clock=clock)
-    mirror._destination.storage = Storage(settings["to"], files=disk, flush_unit=settings.get("flush_unit", 64 * KIB))
+    mirror._destination.storage = Storage(
+        settings["to"], files=life.disk(), flush_unit=settings.get("flush_unit", 64 * KIB)
+    )
     async with mirror:
         report = await mirror.sync(fileset(settings["files"], settings.get("base_url")))  # type: ignore[arg-type]
     counts = {action.value: count for action, count in report.counts.items() if count}
