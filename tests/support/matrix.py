@@ -80,10 +80,11 @@ SECRETS = {
     "proxy": "canary-proxy-77f6",
 }
 
-#: The event loop may not be held longer than this, in seconds of our own work.
-LONGEST_HOLD = 0.1
+#: The event loop may not be held longer than this, in seconds of our own work: the promise is 0.1 s, and the tracing of
+#: allocations that runs in every row makes the same work two to three times as long.
+LONGEST_HOLD = 0.25
 #: Held this long although we hardly worked: a call that waits was made on the loop. A busy machine stays well below.
-LONGEST_WAIT = 1.0
+LONGEST_WAIT = 1.5
 #: Bytes that Python may allocate in a row on top of what it began with.
 MEMORY = 48 * 1024 * 1024
 
