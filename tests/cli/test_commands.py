@@ -124,9 +124,8 @@ async def test_quota_says_on_request_who_spent_it() -> None:
     assert head.split() == ["count", "who", "method", "endpoint", "date"]
     assert most.split()[:5] == ["3", "Ida", "Integration", "GET", "/exports"]
     assert [one["type"] for one in record.records[:2]] == ["quota", "usage"]
-    assert ("arena", 3, "/exports") in [
-        (one["service"], one.get("count"), one.get("endpoint")) for one in record.records
-    ]
+    spent = [tuple(map(one.get, ("service", "count", "endpoint"))) for one in record.records]
+    assert ("arena", 3, "/exports") in spent
     assert [f"{seen.method} {seen.path}" for seen in arena.log][:3] == [
         "POST /v1/login",
         "GET /v1/settings/recentactivities/apiusages",

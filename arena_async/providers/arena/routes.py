@@ -28,17 +28,25 @@ __all__ = [
     "EVENT_TRIGGERS",
     "EXPORT",
     "EXPORTS",
+    "EXPORT_ATTRIBUTES",
+    "EXPORT_ATTRIBUTES_OLDER",
     "EXPORT_CONTENT",
     "EXPORT_DEFINE",
     "EXPORT_FILE",
+    "EXPORT_LATEST_RUN",
     "EXPORT_RUN",
     "EXPORT_RUNS",
     "EXPORT_START",
     "EXTRACT",
     "EXTRACTS",
     "EXTRACT_ASSOCIATION",
+    "EXTRACT_CHANGE",
     "EXTRACT_CONTENT",
+    "EXTRACT_DEFINE",
     "EXTRACT_LATEST_RUN",
+    "EXTRACT_OWNER",
+    "EXTRACT_OWNERS",
+    "EXTRACT_REMOVE",
     "EXTRACT_RUN",
     "EXTRACT_RUNS",
     "EXTRACT_RUN_FILES",
@@ -47,6 +55,7 @@ __all__ = [
     "FILES",
     "FILE_CONTENT",
     "FILE_EDITIONS",
+    "FILE_WATERMARK",
     "IMPORT",
     "IMPORTS",
     "IMPORT_COMMIT",
@@ -62,12 +71,18 @@ __all__ = [
     "ITEM_FILE",
     "ITEM_FILES",
     "ITEM_FILE_CONTENT",
+    "ITEM_FILE_WATERMARK",
+    "ITEM_IMAGE",
+    "LOGIN",
+    "LOGOUT",
     "QUEUES",
     "QUEUE_EVENT",
     "QUEUE_EVENTS",
     "QUEUE_EVENT_RECONCILE",
     "QUEUE_ITEMS",
     "QUEUE_ITEM_GUIDS",
+    "ROUTES",
+    "TOKEN",
     "Route",
     "write_datetime",
 ]
@@ -82,11 +97,15 @@ class Route:
         method: The method.
         path: The path below the base URL, with names in braces for identifiers.
         params: The names of its query, in the vendor's spelling, apart from offset and limit.
+        calls: What of the client asks it, for the table of endpoints.
+        why_not: Why nothing does, where that is so.
     """
 
     method: str
     path: str
     params: tuple[str, ...] = ()
+    calls: tuple[str, ...] = attrs.field(default=(), kw_only=True)
+    why_not: str = attrs.field(default="", kw_only=True)
 
     def request(self, params: Mapping[str, object] | None = None, **identifiers: object) -> Request:
         """
@@ -128,10 +147,15 @@ def write_datetime(moment: datetime, *, what: str) -> str:
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+LOGIN: Final = Route("POST", "/login", calls=("ArenaCredentials",))
+LOGOUT: Final = Route("PUT", "/logout", calls=("aclose",))
+#: At the token endpoint of the region, which is another host.
+TOKEN: Final = Route("POST", "/oauth2/token", calls=("ArenaMachineCredentials",))
+
 _CREATOR = ("creator.guid", "creator.email", "creator.fullName")
 
-EXTRACTS: Final = Route("GET", "/extracts", ("name", "enabled", "creator.fullName"))
-EXTRACT: Final = Route("GET", "/extracts/{extract}")
+EXTRACTS: Final = Route("GET", "/extracts", ("name", "enabled", "creator.fullName"), calls=("extracts.search",))
+EXTRACT: Final = Route("GET", "/extracts/{extract}", calls=("extracts.get",))
 EXTRACT_RUNS: Final = Route(
     "GET",
     "/extracts/{extract}/runs",
@@ -147,47 +171,96 @@ EXTRACT_RUNS: Final = Route(
         "downloadDateTimeTo",
         "view",
     ),
+    calls=("extracts.runs", "extracts.files"),
 )
-EXTRACT_START: Final = Route("POST", "/extracts/{extract}/runs")
-EXTRACT_RUN: Final = Route("GET", "/extracts/{extract}/runs/{run}")
-EXTRACT_LATEST_RUN: Final = Route("GET", "/extracts/{extract}/runs/latestCompleted", ("view",))
+EXTRACT_START: Final = Route("POST", "/extracts/{extract}/runs", calls=("extracts.start", "extracts.fetch"))
+EXTRACT_RUN: Final = Route("GET", "/extracts/{extract}/runs/{run}", calls=("extracts.run", "extracts.wait"))
+EXTRACT_LATEST_RUN: Final = Route(
+    "GET",
+    "/extracts/{extract}/runs/latestCompleted",
+    ("view",),
+    calls=("extracts.latest_run", "extracts.files(latest=True)"),
+)
 EXTRACT_RUN_FILES: Final = Route(
-    "GET", "/extracts/{extract}/runs/{run}/files", ("downloadDateTimeFrom", "downloadDateTimeTo")
+    "GET",
+    "/extracts/{extract}/runs/{run}/files",
+    ("downloadDateTimeFrom", "downloadDateTimeTo"),
+    calls=("extracts.run_files",),
 )
-EXTRACT_ASSOCIATION: Final = Route("GET", "/extracts/{extract}/runs/{run}/files/{association}")
-EXTRACT_CONTENT: Final = Route("GET", "/extracts/{extract}/runs/{run}/files/{association}/content")
+EXTRACT_ASSOCIATION: Final = Route(
+    "GET", "/extracts/{extract}/runs/{run}/files/{association}", calls=("extracts.association",)
+)
+EXTRACT_CONTENT: Final = Route(
+    "GET", "/extracts/{extract}/runs/{run}/files/{association}/content", calls=("extracts.files",)
+)
 
-EXPORTS: Final = Route("GET", "/exports", ("name", "number", "description", *_CREATOR))
-EXPORT_DEFINE: Final = Route("POST", "/exports")
-EXPORT: Final = Route("GET", "/exports/{export}", ("includeEmptyAdditionalAttributes",))
+EXTRACT_OWNERS: Final = Route("GET", "/extracts/{extract}/ownerusers", calls=("list",))
+EXTRACT_OWNER: Final = Route(
+    "GET", "/extracts/{extract}/ownerusers/{user}", why_not="the list of owners says as much in the same request"
+)
+_SET_UP: Final = "administrators set extracts up in the web application; no page of the vendor documents it"
+EXTRACT_DEFINE: Final = Route("POST", "/extracts", why_not=_SET_UP)
+EXTRACT_CHANGE: Final = Route("PUT", "/extracts/{extract}", why_not=_SET_UP)
+EXTRACT_REMOVE: Final = Route("DELETE", "/extracts/{extract}", why_not=_SET_UP)
+
+EXPORTS: Final = Route("GET", "/exports", ("name", "number", "description", *_CREATOR), calls=("exports.search",))
+EXPORT_DEFINE: Final = Route("POST", "/exports", calls=("exports.define",))
+EXPORT: Final = Route("GET", "/exports/{export}", ("includeEmptyAdditionalAttributes",), calls=("exports.get",))
 EXPORT_RUNS: Final = Route(
     "GET",
     "/exports/{export}/runs",
     ("completionDateTimeFrom", "completionDateTimeTo", "latestCompleted", "number", "status"),
+    calls=("exports.runs", "exports.files"),
 )
-EXPORT_START: Final = Route("POST", "/exports/{export}/runs")
-EXPORT_RUN: Final = Route("GET", "/exports/{export}/runs/{run}")
-EXPORT_FILE: Final = Route("GET", "/exports/{export}/runs/{run}/files/{file}")
-EXPORT_CONTENT: Final = Route("GET", "/exports/{export}/runs/{run}/files/{file}/content")
+EXPORT_START: Final = Route("POST", "/exports/{export}/runs", calls=("exports.start", "exports.fetch"))
+EXPORT_RUN: Final = Route("GET", "/exports/{export}/runs/{run}", calls=("exports.run", "exports.wait"))
+EXPORT_FILE: Final = Route("GET", "/exports/{export}/runs/{run}/files/{file}", calls=("exports.file",))
+EXPORT_CONTENT: Final = Route("GET", "/exports/{export}/runs/{run}/files/{file}/content", calls=("exports.files",))
 
-IMPORTS: Final = Route("GET", "/imports", ("name", "number", "description", *_CREATOR, "mode", "resource"))
-IMPORT_DEFINE: Final = Route("POST", "/imports")
-IMPORT: Final = Route("GET", "/imports/{import_}")
-IMPORT_RENAME: Final = Route("PUT", "/imports/{import_}")
-IMPORT_RUNS: Final = Route("GET", "/imports/{import_}/runs", (*_CREATOR, "number", "status"))
+EXPORT_LATEST_RUN: Final = Route(
+    "GET", "/exports/{export}/runs/latestCompleted", why_not="`exports.runs(latest=True)` tells it and its files"
+)
+#: The pages disagree about the word; the newer one has the plural.
+EXPORT_ATTRIBUTES: Final = Route("GET", "/settings/exports/attributes", calls=("list",))
+EXPORT_ATTRIBUTES_OLDER: Final = Route("GET", "/settings/export/attributes", calls=("list",))
+
+IMPORTS: Final = Route(
+    "GET", "/imports", ("name", "number", "description", *_CREATOR, "mode", "resource"), calls=("imports.search",)
+)
+IMPORT_DEFINE: Final = Route("POST", "/imports", calls=("imports.define",))
+IMPORT: Final = Route("GET", "/imports/{import_}", calls=("imports.get",))
+IMPORT_RENAME: Final = Route("PUT", "/imports/{import_}", calls=("imports.rename",))
+IMPORT_RUNS: Final = Route(
+    "GET", "/imports/{import_}/runs", (*_CREATOR, "number", "status"), calls=("imports.runs", "imports.files")
+)
 #: The query is one of two documented ways to say what the file is; the other one is as parts beside it.
-IMPORT_START: Final = Route("POST", "/imports/{import_}/runs", ("submitFileType", "submitWorksheetName", "commit"))
-IMPORT_RUN: Final = Route("GET", "/imports/{import_}/runs/{run}")
+IMPORT_START: Final = Route(
+    "POST",
+    "/imports/{import_}/runs",
+    ("submitFileType", "submitWorksheetName", "commit"),
+    calls=("imports.start", "imports.fetch"),
+)
+IMPORT_RUN: Final = Route("GET", "/imports/{import_}/runs/{run}", calls=("imports.run", "imports.wait"))
 #: The query is one of two documented ways to commit; the other one is a body.
-IMPORT_COMMIT: Final = Route("PUT", "/imports/{import_}/runs/{run}", ("commit",))
-IMPORT_COMPLETE: Final = Route("PUT", "/imports/{import_}/runs/{run}/complete")
+IMPORT_COMMIT: Final = Route("PUT", "/imports/{import_}/runs/{run}", ("commit",), calls=("imports.commit",))
+IMPORT_COMPLETE: Final = Route("PUT", "/imports/{import_}/runs/{run}/complete", calls=("imports.complete",))
 #: ``part`` is submitContent, resultContent or errorContent.
-IMPORT_CONTENT: Final = Route("GET", "/imports/{import_}/runs/{run}/{part}")
+IMPORT_CONTENT: Final = Route("GET", "/imports/{import_}/runs/{run}/{part}", calls=("imports.files",))
 
-FILES: Final = Route("GET", "/files", ("title", "number", "category.guid", "format", "name", "includeChildCategories"))
-FILE: Final = Route("GET", "/files/{file}")
-FILE_EDITIONS: Final = Route("GET", "/files/{file}/editions")
-FILE_CONTENT: Final = Route("GET", "/files/{file}/content")
+FILES: Final = Route(
+    "GET",
+    "/files",
+    ("title", "number", "category.guid", "format", "name", "includeChildCategories"),
+    calls=("files.search",),
+)
+FILE: Final = Route("GET", "/files/{file}", calls=("files.get", "files.content"))
+FILE_EDITIONS: Final = Route("GET", "/files/{file}/editions", calls=("files.editions",))
+FILE_CONTENT: Final = Route("GET", "/files/{file}/content", calls=("files.content",))
+_AS_KEPT: Final = "files come home as they are kept, without a mark of who fetched them"
+FILE_WATERMARK: Final = Route("GET", "/files/{file}/watermarkcontent", why_not=_AS_KEPT)
+ITEM_FILE_WATERMARK: Final = Route("GET", "/items/{item}/files/{association}/watermarkcontent", why_not=_AS_KEPT)
+ITEM_IMAGE: Final = Route("GET", "/items/{item}/image/content", why_not="a thumbnail of one of the files of the item")
+
 ITEMS: Final = Route(
     "GET",
     "/items",
@@ -214,36 +287,64 @@ ITEMS: Final = Route(
         "criteria",
         "responseview",
     ),
+    calls=("items.search",),
 )
-ITEM: Final = Route("GET", "/items/{item}")
-ITEM_FILES: Final = Route("GET", "/items/{item}/files")
-ITEM_FILE: Final = Route("GET", "/items/{item}/files/{association}")
-ITEM_FILE_CONTENT: Final = Route("GET", "/items/{item}/files/{association}/content")
-API_USAGES: Final = Route("GET", "/settings/recentactivities/apiusages", ("dateTimeFrom", "dateTimeTo"))
+ITEM: Final = Route("GET", "/items/{item}", calls=("items.get",))
+ITEM_FILES: Final = Route("GET", "/items/{item}/files", calls=("items.associations", "items.files"))
+ITEM_FILE: Final = Route("GET", "/items/{item}/files/{association}", calls=("items.association",))
+ITEM_FILE_CONTENT: Final = Route("GET", "/items/{item}/files/{association}/content", calls=("items.files",))
+API_USAGES: Final = Route(
+    "GET", "/settings/recentactivities/apiusages", ("dateTimeFrom", "dateTimeTo"), calls=("usages",)
+)
 
-EVENT_INTEGRATIONS: Final = Route("GET", "/outboundevents", ("name", "enabled"))
-EVENT_INTEGRATION: Final = Route("GET", "/outboundevents/{integration}")
-EVENT_TRIGGERS: Final = Route("GET", "/outboundevents/{integration}/triggers")
-EVENTS: Final = Route("GET", "/outboundevents/{integration}/events", ("resourcesReconciled", "order"))
-EVENT: Final = Route("GET", "/outboundevents/{integration}/events/{event}")
-EVENT_RECONCILE: Final = Route("PUT", "/outboundevents/{integration}/events/{event}")
+EVENT_INTEGRATIONS: Final = Route("GET", "/outboundevents", ("name", "enabled"), calls=("events.search",))
+EVENT_INTEGRATION: Final = Route("GET", "/outboundevents/{integration}", calls=("events.get",))
+EVENT_TRIGGERS: Final = Route("GET", "/outboundevents/{integration}/triggers", calls=("events.triggers",))
+EVENTS: Final = Route(
+    "GET",
+    "/outboundevents/{integration}/events",
+    ("resourcesReconciled", "order"),
+    calls=("events.every", "events.pending", "events.watch"),
+)
+EVENT: Final = Route("GET", "/outboundevents/{integration}/events/{event}", calls=("events.event",))
+EVENT_RECONCILE: Final = Route(
+    "PUT", "/outboundevents/{integration}/events/{event}", calls=("events.reconcile", "events.watch")
+)
 #: ``kind`` is items, changes, requests or qualityprocesses.
 EVENT_RESOURCES: Final = Route(
     "GET",
     "/outboundevents/{integration}/events/{event}/{kind}",
     ("reconciled", "reconciledDateTimeFrom", "reconciledDateTimeTo"),
+    calls=("events.resources",),
 )
-EVENT_RESOURCE: Final = Route("GET", "/outboundevents/{integration}/events/{event}/{kind}/{resource}")
-EVENT_RESOURCE_RECONCILE: Final = Route("PUT", "/outboundevents/{integration}/events/{event}/{kind}/{resource}")
+EVENT_RESOURCE: Final = Route(
+    "GET", "/outboundevents/{integration}/events/{event}/{kind}/{resource}", calls=("events.resource",)
+)
+EVENT_RESOURCE_RECONCILE: Final = Route(
+    "PUT", "/outboundevents/{integration}/events/{event}/{kind}/{resource}", calls=("events.reconcile_resource",)
+)
 
 #: The older generation; the placeholder is called as in the newer one, so that both are asked alike.
-QUEUES: Final = Route("GET", "/outboundintegrations", ("name", "enabled"))
+QUEUES: Final = Route("GET", "/outboundintegrations", ("name", "enabled"), calls=("event_queue.search",))
 QUEUE_EVENTS: Final = Route(
     "GET",
     "/outboundintegrations/{integration}/events",
     ("itemsReconciled", "creationDateTimeFrom", "creationDateTimeTo"),
+    calls=("event_queue.every", "event_queue.pending", "event_queue.watch"),
 )
-QUEUE_EVENT: Final = Route("GET", "/outboundintegrations/{integration}/events/{event}")
-QUEUE_EVENT_RECONCILE: Final = Route("PUT", "/outboundintegrations/{integration}/events/{event}")
-QUEUE_ITEMS: Final = Route("GET", "/outboundintegrations/{integration}/events/{event}/items", ("reconciled",))
-QUEUE_ITEM_GUIDS: Final = Route("GET", "/outboundintegrations/{integration}/events/{event}/itemguids", ("reconciled",))
+QUEUE_EVENT: Final = Route("GET", "/outboundintegrations/{integration}/events/{event}", calls=("event_queue.event",))
+QUEUE_EVENT_RECONCILE: Final = Route(
+    "PUT", "/outboundintegrations/{integration}/events/{event}", calls=("event_queue.reconcile", "event_queue.watch")
+)
+QUEUE_ITEMS: Final = Route(
+    "GET", "/outboundintegrations/{integration}/events/{event}/items", ("reconciled",), calls=("event_queue.items",)
+)
+QUEUE_ITEM_GUIDS: Final = Route(
+    "GET",
+    "/outboundintegrations/{integration}/events/{event}/itemguids",
+    ("reconciled",),
+    calls=("event_queue.item_guids",),
+)
+
+#: Every endpoint that is declared here, in this order.
+ROUTES: Final = tuple(value for value in tuple(globals().values()) if isinstance(value, Route))

@@ -785,6 +785,7 @@ class ArenaSimulator(SimulatedService):
             "GET /items/{item}/files/{file}": self._item_file,
             "GET /items/{item}/files/{file}/content": self._item_file_content,
             "GET /settings/recentactivities/apiusages": self._usages,
+            "GET /settings/exports/attributes": self._export_attributes,
         }
 
     def _table_of_events(self) -> dict[str, Handler]:
@@ -1079,6 +1080,12 @@ class ArenaSimulator(SimulatedService):
         reply = self._content(call, self._export_result(call, user))
         self._export_run(call, user).status = "DOWNLOADED"
         return reply
+
+    def _export_attributes(self, call: Call, _user: User) -> Reply:
+        """List what criteria of exports may speak about; the pages disagree about the path, this is the newer one."""
+        rows = [{"apiName": name, "name": name, "fieldType": "SINGLE_LINE_TEXT"} for name in ("number", "description")]
+        also = ("world", "includePossibleValues", "creatableOnly", "editableOnly", "searchableOnly")
+        return self._list(call, rows, dict, also=also)
 
     # ------------------------------------------------------------------ the import engine
 
