@@ -210,17 +210,14 @@ class _Asker(Generic[T]):
         except ApiError as error:
             refusal = error
         if self._shape.paged and refusal.code in self._shape.unpaged_if:
-            return await self._all(asked)
+            # Without pages it comes whole; what lies before the offset is left out here.
+            self._shape = attrs.evolve(self._shape, paged=False)
+            page = await self.page(asked)
+            return attrs.evolve(page, items=page.items[asked.offset :], whole=True)
         if self._empty_if is None or not isinstance(refusal, NotFoundError) or not await self._empty_if(refusal):
             raise refusal
         self.warn("404. What it belongs to exists, so that this is taken as an empty list.")
         return Page(items=(), offset=asked.offset, limit=asked.limit, total=0 if self._shape.total else None)
-
-    async def _all(self, asked: PageRequest) -> Page:
-        """Ask for the whole list, and give what is not before the offset."""
-        self._shape = attrs.evolve(self._shape, paged=False)
-        page = await self.page(asked)
-        return attrs.evolve(page, items=page.items[asked.offset :], whole=True)
 
     async def page(self, asked: PageRequest) -> Page:
         """Ask for one page, a second time where what came cannot be read: it may have been cut on the way."""
