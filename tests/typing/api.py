@@ -6,7 +6,7 @@ import datetime as dt
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
-from typing import assert_type
+from typing import Any, assert_type
 
 from arena_async import (
     Action,
@@ -15,6 +15,7 @@ from arena_async import (
     ArenaAsyncError,
     ArenaClient,
     ArenaCredentials,
+    ArenaMachineCredentials,
     ByteStream,
     CentrePointClient,
     CentrePointCredentials,
@@ -39,6 +40,7 @@ from arena_async import (
     Response,
     Retrying,
     RetryPolicy,
+    SessionStore,
     Settled,
     Started,
     Timeouts,
@@ -50,9 +52,13 @@ from arena_async import (
 )
 from arena_async.providers.arena import (
     ITEM,
+    ApiUsage,
     ArenaFile,
     Criteria,
     Criterion,
+    EventIntegration,
+    EventResource,
+    EventTrigger,
     ExportDefinition,
     ExportFileContent,
     ExportOptions,
@@ -60,9 +66,13 @@ from arena_async.providers.arena import (
     Extract,
     ExtractRun,
     Fetched,
+    FileAssociation,
     ImportDefinition,
     ImportOptions,
     ImportRun,
+    Item,
+    OutboundEvent,
+    PendingEvent,
     RunSeen,
     all_of,
     any_of,
@@ -112,6 +122,8 @@ def clients(context: ssl.SSLContext) -> tuple[ArenaClient, CentrePointClient]:
         workspace_id=897,
         usage_reason="nightly",
         quota_reserve=100,
+        on_exhausted="wait",
+        session_store="~/.config/arena-async/sessions.json",
         import_parameters="query",
         retry=RetryPolicy(attempts=5, timeout=300, wait_initial=0.5, wait_max=60, wait_jitter=1, wait_exp_base=2),
         timeouts=Timeouts(connect=15, read=60, pool=60, slowest_rate=1024, slowest_over=60),
@@ -132,6 +144,10 @@ def clients(context: ssl.SSLContext) -> tuple[ArenaClient, CentrePointClient]:
         user_agent=None,
         connector=None,
     )
+    ArenaClient(ArenaMachineCredentials("id", "secret", "https://oauth.bom.com/oauth2/token"), region="us")
+    ArenaClient(session_id="abc", region="eu", session_store=None)
+    ArenaClient(ArenaCredentials("a@b.example", "word"), session_store=SessionStore(Path("sessions.json")))
+    assert_type(ArenaClient.from_env(session_store="sessions.json", on_exhausted="stop"), ArenaClient)
     assert_type(ArenaClient.from_env(), ArenaClient)
     assert_type(CentrePointClient.from_env(environ={}), CentrePointClient)
     PollPolicy(every=5, slowest=300, timeout=6 * 3600)
@@ -241,6 +257,47 @@ async def other_jobs(arena: ArenaClient, guid: str, to: Path) -> None:
     assert_type(await arena.imports.complete(guid, done.guid), ImportRun)
     checked = await arena.imports.fetch(guid, to / "prices.txt", to, file_type="CSV", parts=("result", "error"))
     assert_type(checked, Fetched[ImportRun])
+
+
+async def files_and_items(arena: ArenaClient, guid: str) -> None:
+    """Files of the vault and of items, items, and any other list."""
+    found = await arena.files.search(format="pdf").collect()
+    sets: list[FileSet] = [
+        arena.files.content(guid, *found),
+        arena.items.files(guid, primary=True),
+        arena.items.files(*await arena.items.search(in_assembly=True).collect(at_most=3)),
+    ]
+    check: FileSet = union(*sets)
+    assert_type(check.price().fits(10), bool | None)
+    items = arena.items.search(
+        "900-*", view="full", criteria=all_of(ITEM.number.contains("9")), attributes={guid: "x"}, effective_from=NOON
+    )
+    assert_type(items, Pager[Item])
+    assert_type(arena.items.associations(guid), Pager[FileAssociation])
+    assert_type(await arena.items.association(guid, guid), FileAssociation)
+    assert_type(arena.list("/changes", limit=5, paged=True, number="ECO*"), Pager[dict[str, Any]])
+    async for usage in arena.usages(since=NOON):
+        assert_type(usage, ApiUsage)
+        assert_type(usage.count, int | None)
+
+
+async def events(arena: ArenaClient, guid: str) -> None:
+    """Outbound events of both generations."""
+    assert_type(arena.events.search("ERP*", enabled=True), Pager[EventIntegration])
+    assert_type(await arena.events.get(guid), EventIntegration)
+    assert_type(arena.events.triggers(guid), Pager[EventTrigger])
+    assert_type(arena.events.every(guid, reconciled=True), Pager[OutboundEvent])
+    for event in await arena.events.pending(guid):
+        assert_type(arena.events.resources(event, "changes", reconciled=False), Pager[EventResource])
+        assert_type(await arena.events.reconcile_resource(event, "items", guid), EventResource)
+        assert_type(await arena.events.reconcile(event), OutboundEvent)
+    async for pending in arena.events.watch(guid, poll=PollPolicy(every=5)):
+        assert_type(pending, PendingEvent)
+        async with pending as event:
+            assert_type(event, OutboundEvent)
+    for queued in await arena.event_queue.pending(guid):
+        assert_type(await arena.event_queue.item_guids(queued), list[str])
+        assert_type(arena.event_queue.items(queued), Pager[EventResource])
 
 
 async def datasets(centrepoint: CentrePointClient) -> None:
@@ -382,6 +439,9 @@ async def mirrors(files: FileSet) -> None:
         plan = await mirror.plan(files)
         assert_type(plan, Plan)
         assert_type(plan.price, Price)
+        assert_type(plan.steps, Mapping[str, int | None])
+        assert_type(plan.fits, bool | None)
+        assert_type(plan.resets_at, dt.datetime | None)
         assert_type(await mirror.sync(files, plan=plan), Report)
         assert_type(await mirror.sync(files, prune=True), Report)
         verification = await mirror.verify()
