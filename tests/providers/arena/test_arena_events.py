@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from arena_scripts import QUOTA, arena_client, error_reply, page_reply, payload
+from arena_scripts import QUOTA, error_reply, page_reply, payload
 from scripted import RawServer, Reply, json_reply, reply
 
 from arena_async.errors import ApiError, ConfigurationError, DecodeError, TransportError
@@ -18,20 +18,6 @@ from arena_async.providers.arena import ArenaClient, Item, OutboundEvent, items_
 from arena_async.testing import ArenaSimulator
 
 SERVICE_EVENTS = "/v1/outboundevents/O/events"
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[RawServer]:
-    """Give a server that knows nothing yet."""
-    async with RawServer() as server:
-        yield server
-
-
-@pytest.fixture
-async def arena(server: RawServer) -> AsyncIterator[ArenaClient]:
-    """Give a client of it."""
-    async with arena_client(server) as arena:
-        yield arena
 
 
 @pytest.fixture

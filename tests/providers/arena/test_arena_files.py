@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from arena_scripts import QUOTA, arena_client, error_reply, page_reply, payload
+from arena_scripts import QUOTA, error_reply, page_reply, payload
 from scripted import RawServer, json_reply, reply
 
 from arena_async.errors import (
@@ -62,20 +61,6 @@ async def every(files: FileSet) -> list[RemoteFile]:
 def names(files: list[RemoteFile]) -> list[str]:
     """Give the path of each file below the folder."""
     return ["/".join((*file.parts, f"{file.stem}{file.extension}")) for file in files]
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[RawServer]:
-    """Give a server that knows nothing yet."""
-    async with RawServer() as server:
-        yield server
-
-
-@pytest.fixture
-async def arena(server: RawServer) -> AsyncIterator[ArenaClient]:
-    """Give a client of it."""
-    async with arena_client(server) as arena:
-        yield arena
 
 
 # --- extracts ---------------------------------------------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,20 +14,6 @@ from arena_async.providers.arena import ArenaClient
 from arena_async.testing import ArenaSimulator
 
 REFUSED = json_reply({"status": 400, "errors": [{"code": 3200, "message": "No query parameters."}]}, 400, headers=QUOTA)
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[RawServer]:
-    """Give a server that knows nothing yet."""
-    async with RawServer() as server:
-        yield server
-
-
-@pytest.fixture
-async def arena(server: RawServer) -> AsyncIterator[ArenaClient]:
-    """Give a client of it."""
-    async with arena_client(server) as arena:
-        yield arena
 
 
 async def test_any_list_is_read_page_by_page_as_it_comes(server: RawServer, arena: ArenaClient) -> None:

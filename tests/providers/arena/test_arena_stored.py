@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from arena_scripts import arena_client, error_reply, page_reply, payload
+from arena_scripts import error_reply, page_reply, payload
 from scripted import RawServer, json_reply
 
 from arena_async.errors import ApiError, ConfigurationError
@@ -28,13 +28,6 @@ async def server() -> AsyncIterator[RawServer]:
     async with RawServer() as server:
         server.on("GET", "/v1/items/ITEM1/files", json_reply(payload("arena_item_files.json")))
         yield server
-
-
-@pytest.fixture
-async def arena(server: RawServer) -> AsyncIterator[ArenaClient]:
-    """Give a client of it."""
-    async with arena_client(server) as arena:
-        yield arena
 
 
 @pytest.fixture
