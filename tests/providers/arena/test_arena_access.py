@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import pickle
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 from arena_scripts import CREDENTIALS
+from faketime import FakeTime
 from scripted import RawServer, json_reply, reply
 
 from arena_async.errors import AuthenticationError, ConfigurationError, DecodeError, ServerError
-from arena_async.options import RetryPolicy
+from arena_async.options import RetryPolicy, TransferOptions
 from arena_async.providers.arena import ArenaClient, ArenaCredentials, ArenaMachineCredentials
 from arena_async.testing import ArenaSimulator
+from arena_async.transfer.events import Action
+from arena_async.transfer.mirror import Mirror
 from arena_async.wire.messages import Secret
 
 EAGER = RetryPolicy(wait_initial=0, wait_jitter=0)
@@ -316,27 +318,28 @@ def test_an_environment_that_cannot_work_is_refused_by_name(variables: dict[str,
     assert "planted" not in str(caught.value)
 
 
-async def test_a_used_up_day_is_waited_for_where_the_client_is_told_to() -> None:
+async def test_a_used_up_day_is_waited_for_where_the_client_is_told_to(time: FakeTime) -> None:
     """QU20 through the client: parked until the reset of the service, one probe, then the rest."""
-    at = [1_780_000_000.0]
-
-    async def sleep(seconds: float) -> None:
-        await asyncio.sleep(0)
-        at[0] += seconds
-
-    async with ArenaSimulator(files=1, quota=3, clock=lambda: at[0]) as service:
-        client = service.client(
-            on_exhausted="wait",
-            clock=lambda: at[0],
-            now=lambda: datetime.fromtimestamp(at[0], UTC),
-            sleep=sleep,
-        )
+    async with ArenaSimulator(files=1, quota=3, clock=time) as service:
+        client = service.client(on_exhausted="wait", clock=time, now=time.now, sleep=time.sleep)
         async with client as arena:
             for _ in range(5):
                 await arena.extracts.get(service.extract)
 
         assert [seen.status for seen in service.seen("GET *")] == [200] * 5
-        assert json.loads(service.seen("POST */login")[0].body)["email"] == service.email
+        assert time.at >= service.resets_at - 86_400
+
+
+async def test_a_sync_that_meets_the_end_of_the_day_goes_on_the_next_one(time: FakeTime, tmp_path: Path) -> None:
+    """QU20: every content is asked for once, and the first one of the new day is alone on the wire."""
+    async with ArenaSimulator(files=7, quota=4, clock=time) as service:
+        client = service.client(on_exhausted="wait", clock=time, now=time.now, sleep=time.sleep)
+        options = TransferOptions(durability="off", workers=4)
+        async with client as arena, Mirror(tmp_path, options=options) as mirror:
+            report = await mirror.sync(arena.extracts.files(service.extract))
+
+        assert (report.counts[Action.FETCH], report.failures, report.error) == (7, (), None)
+        assert [seen.status for seen in service.seen("GET *")] == [200] * 8
 
 
 def test_a_person_still_comes_first() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from arena_scripts import QUOTA, error_reply, page_reply, payload
+from faketime import FakeTime
 from scripted import RawServer, Reply, json_reply, reply
 
 from arena_async.errors import ApiError, ConfigurationError, DecodeError, TransportError
@@ -25,22 +26,6 @@ async def service() -> AsyncIterator[ArenaSimulator]:
     """Give a service with an integration of each generation."""
     async with ArenaSimulator(files=0) as service:
         yield service
-
-
-class Clock:
-    """A clock on which time passes while somebody sleeps."""
-
-    def __init__(self) -> None:
-        self.at = 1000.0
-        self.naps: list[float] = []
-
-    def __call__(self) -> float:
-        return self.at
-
-    async def sleep(self, seconds: float) -> None:
-        self.naps.append(seconds)
-        self.at += seconds
-        await asyncio.sleep(0)
 
 
 def puts(service: ArenaSimulator) -> list[str]:
@@ -205,7 +190,7 @@ QUICK = PollPolicy(every=5, slowest=60, timeout=600)
 async def test_events_are_reconciled_one_by_one_after_their_blocks(service: ArenaSimulator) -> None:
     """Oldest first; while a block runs its event is still pending at the service."""
     made = [service.add_event(age=age) for age in (10, 30, 20)]
-    clock, order = Clock(), []
+    clock, order = FakeTime(), []
     async with service.client(clock=clock, sleep=clock.sleep) as arena:
         async for pending in arena.events.watch(service.integration, poll=QUICK):
             async with pending as event:
@@ -247,7 +232,7 @@ async def test_an_event_whose_block_fails_stays_pending(service: ArenaSimulator)
 async def test_an_event_that_was_left_pending_is_offered_again_after_a_while(service: ArenaSimulator) -> None:
     """Not at once: one bad event must not spend the allowance of the day. The others go on meanwhile."""
     bad, good = service.add_event(age=20), service.add_event(age=10)
-    clock = Clock()
+    clock = FakeTime()
     seen: list[tuple[str, float]] = []
     async with service.client(clock=clock, sleep=clock.sleep) as arena:
         async for pending in arena.events.watch(service.integration, poll=QUICK):
@@ -280,20 +265,21 @@ async def test_an_event_whose_block_is_not_entered_is_not_reconciled(service: Ar
 
 async def test_a_watch_without_events_costs_what_its_policy_says_and_ends(service: ArenaSimulator) -> None:
     """The intervals widen; after the time without any event the loop is over."""
-    clock = Clock()
+    clock = FakeTime()
     async with service.client(clock=clock, sleep=clock.sleep) as arena:
+        began = clock.at
         found = [pending async for pending in arena.events.watch(service.integration, poll=QUICK)]
 
     assert found == []
     assert len(service.seen("GET */events")) <= QUICK.most_questions()
     assert clock.naps[:3] == [5.0, 7.5, 11.25]
     assert max(clock.naps) == 60
-    assert clock.at == 1000 + 600
+    assert clock.at == began + 600
 
 
 async def test_an_event_that_comes_later_is_found(service: ArenaSimulator) -> None:
     """And starts the short intervals anew."""
-    clock = Clock()
+    clock = FakeTime()
 
     async def sleep(seconds: float) -> None:
         await clock.sleep(seconds)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from faketime import FakeTime
 
 from arena_async.errors import AuthenticationError, ClosedError, ConfigurationError, SessionDisplacedError
 from arena_async.options import RetryPolicy
@@ -36,19 +37,6 @@ async def service() -> AsyncIterator[ArenaSimulator]:
 def store(tmp_path: Path) -> Path:
     """Give the path of a store in a folder that is not there yet."""
     return tmp_path / "sessions" / "arena.json"
-
-
-class Clock:
-    """A date that the test moves."""
-
-    def __init__(self) -> None:
-        self.at = datetime(2026, 5, 1, 12, tzinfo=UTC).timestamp()
-
-    def __call__(self) -> float:
-        return self.at
-
-    def now(self) -> datetime:
-        return datetime.fromtimestamp(self.at, UTC)
 
 
 def client(service: ArenaSimulator, store: Path, **options: Any) -> ArenaClient:
@@ -250,7 +238,7 @@ async def test_a_process_that_died_while_it_logged_in_is_not_waited_for(service:
 
 async def test_a_login_of_another_machine_is_waited_for_only_so_long(service: ArenaSimulator, store: Path) -> None:
     """Nobody can tell whether it still runs, so three minutes are enough."""
-    clock = Clock()
+    clock = FakeTime()
     user_of = client(service, store, now=clock.now)
     async with user_of as arena:
         await ask(arena, service)
@@ -270,7 +258,7 @@ async def test_a_login_of_another_machine_is_waited_for_only_so_long(service: Ar
 
 async def test_a_session_that_nobody_used_for_long_is_not_tried(tmp_path: Path, store: Path) -> None:
     """90 minutes of rest end it, and the use by anybody is noted within ten."""
-    clock = Clock()
+    clock = FakeTime()
     async with ArenaSimulator(files=1, clock=clock) as service:
         async with client(service, store, clock=clock, now=clock.now) as arena:
             await ask(arena, service)
