@@ -404,6 +404,9 @@ class _Journey:
         storage = self.destination.storage
         partial = None if self.looked else storage.find_partial(self.job.key)
         self.looked = True
+        if partial is not None and self.file.size is not None and partial.total not in (None, self.file.size):
+            storage.drop(partial.name)  # Of an older content: the service would only say so, for a request.
+            partial = None
         if partial is not None:
             self.staged = storage.resume(partial, self.job.path)
         if partial is not None and self.staged is not None:

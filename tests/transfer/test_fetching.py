@@ -222,6 +222,26 @@ async def test_what_a_second_interruption_leaves_is_continued_too(bench: Bench) 
     assert bench.partials() == []
 
 
+async def test_a_part_of_a_content_of_another_size_is_not_asked_about(bench: Bench) -> None:
+    """The listing says that it is another content: one request for the whole, and none that finds that out."""
+    files = one(Source(body=BODY, faults=[200_000]), size=SIZE)
+    first = bench.destination(attempts=1)
+    await first.open()
+    await fetch_one(job(remote("a", size=SIZE)), _Once(files), first)
+    await first.aclose()
+    newer = one(Source(body=BODY[:-1], etag='"v2"'), size=SIZE - 1, change="2")
+
+    second = bench.destination()
+    await second.open()
+    fetched = await fetch(newer, second)
+    await second.aclose()
+
+    assert fetched.outcome.error is None
+    assert fetched.outcome.action is Action.FETCH
+    assert [asked.offset for asked in newer.asked] == [0]
+    assert bench.partials() == []
+
+
 class _Once(MemoryFiles):
     """A set whose allowance ends after one request."""
 
@@ -241,8 +261,8 @@ async def test_an_old_part_of_a_changed_file_is_dropped(bench: Bench) -> None:
     await first.open()
     await fetch_one(job(remote("a", size=SIZE)), _Once(files), first)
     await first.aclose()
-    new = content(250_000, "new")
-    changed = one(Source(body=new, etag='"v2"'), size=250_000, change="2")
+    new = content(SIZE, "new")
+    changed = one(Source(body=new, etag='"v2"'), size=SIZE, change="2")
 
     second = bench.destination()
     await second.open()
