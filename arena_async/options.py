@@ -184,6 +184,7 @@ class TransferOptions:
         layout: A template of identifying fields for the path below the folder, for instance
             ``"{study}/{subject}/{data_set}.csv.gz"``; None for the documented layout of each service.
         max_file_size: Bytes a single file may have, at the most; None for no limit.
+        max_rate: Bytes a second that all files together may bring, at least 1 KiB; None for no limit.
     """
 
     workers: int = attrs.field(default=8, validator=_number(1, whole=True))
@@ -193,6 +194,7 @@ class TransferOptions:
     digest: Literal["sha256"] | None = attrs.field(default="sha256", validator=_one_of("sha256", None))
     layout: str | None = None
     max_file_size: int | None = attrs.field(default=None, validator=attrs.validators.optional(_number(0, whole=True)))
+    max_rate: float | None = attrs.field(default=None, validator=attrs.validators.optional(_number(KIB)))
 
     def __attrs_post_init__(self) -> None:
         """Refuse sizes that would make the promise about memory worthless."""

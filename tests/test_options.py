@@ -35,6 +35,7 @@ BOUNDS: list[tuple[type[Any], str, Any, Any]] = [
     (TransferOptions, "chunk_size", 64 * MIB, 64 * MIB + 1),
     (TransferOptions, "attempts", 1, 0),
     (TransferOptions, "max_file_size", 0, -1),
+    (TransferOptions, "max_rate", 1024, 1023),
 ]
 
 WHOLE = [
@@ -48,7 +49,7 @@ NUMBERS = [
     (kind, field.name)
     for kind in (RetryPolicy, Timeouts, PollPolicy, TransferOptions)
     for field in attrs.fields(kind)
-    if field.name not in ("durability", "digest", "layout", "max_file_size")
+    if field.name not in ("durability", "digest", "layout", "max_file_size", "max_rate")
 ]
 
 
@@ -176,5 +177,5 @@ def test_the_defaults_are_the_documented_ones() -> None:
     assert attrs.asdict(PollPolicy()) == {"every": 5.0, "slowest": 300.0, "timeout": 21_600.0}
     assert attrs.asdict(TransferOptions()) == {
         "workers": 8, "chunk_size": 1_048_576, "attempts": 5, "durability": "group", "digest": "sha256", "layout": None,
-        "max_file_size": None,
+        "max_file_size": None, "max_rate": None,
     }  # fmt: skip

@@ -23,8 +23,8 @@ from rich.console import Console
 
 from arena_async.cli.output import Output
 from arena_async.cli.running import Exit, run_job
-from arena_async.cli.settings import read_settings
-from arena_async.options import PollPolicy
+from arena_async.cli.settings import read_settings, read_size
+from arena_async.options import PollPolicy, TransferOptions
 from arena_async.providers.registry import PROVIDERS, Provider, Source, Word
 
 __all__ = ["CommandLine", "run"]
@@ -86,6 +86,17 @@ class Transfer(Compare):
     """How files come into a folder."""
 
     workers: Annotated[int, Parameter(help="Files open at a time, 1 to 256.")] = 8
+    max_rate: Annotated[str | None, Parameter(help="Bytes a second in all, for instance 500K or 10M.")] = None
+
+    def options(self) -> TransferOptions:
+        """
+        Make the options.
+
+        Raises:
+            ConfigurationError: One of them cannot be meant.
+        """
+        rate = None if self.max_rate is None else read_size(self.max_rate, option="--max-rate")
+        return TransferOptions(workers=self.workers, max_rate=rate)
 
 
 @Parameter(name="*")
@@ -172,7 +183,7 @@ class CommandLine:
             partial(chosen.connect, _ARENA),
             definition,
             to=chosen.to,
-            workers=chosen.workers,
+            options=chosen.options,
             poll=wait.poll,
             fresh=fresh,
         )
@@ -261,7 +272,7 @@ class CommandLine:
     def _sync(self, provider: Provider, source: Source, words: Mapping[str, Any], chosen: Transfer) -> int:
         from arena_async.cli import jobs
 
-        job = partial(jobs.sync, partial(chosen.connect, provider), source, words, to=chosen.to, workers=chosen.workers)
+        job = partial(jobs.sync, partial(chosen.connect, provider), source, words, to=chosen.to, options=chosen.options)
         return self._run(job, chosen, hint=f"Stopped. What has arrived is kept. {self._again}")
 
     def _plan(self, provider: Provider, source: Source, words: Mapping[str, Any], chosen: Compare) -> int:

@@ -31,6 +31,8 @@ _DONE = {
 }
 #: Makes a client that is not entered yet.
 Connect = Callable[[], Any]
+#: Makes the options of a transfer, or raises what is wrong with them.
+Options = Callable[[], TransferOptions]
 
 #: Files whose failure is told one by one.
 _MOST_COMPLAINTS = 20
@@ -39,13 +41,14 @@ _HERE = (Action.FETCH, Action.RESUME, Action.REFRESH, Action.KEEP)
 
 
 async def sync(
-    connect: Connect, source: Source, words: Mapping[str, Any], output: Output, *, to: Path, workers: int
+    connect: Connect, source: Source, words: Mapping[str, Any], output: Output, *, to: Path, options: Options
 ) -> int:
     """Make a folder equal to what a file set offers."""
+    chosen = options()
     async with connect() as client, View(output) as view:
         files = source.make(client)(**words)
         teller = Teller(output, view, to)
-        async with Mirror(to, options=TransferOptions(workers=workers), observer=teller) as mirror:
+        async with Mirror(to, options=chosen, observer=teller) as mirror:
             report = await mirror.sync(files)
             here = await count_files(mirror)
         remarks = await _remarks(files, source, report)

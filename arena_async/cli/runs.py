@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from arena_async.cli.jobs import Connect, Teller, conclude, count_files
+from arena_async.cli.jobs import Connect, Options, Teller, conclude, count_files
 from arena_async.cli.output import Output, show_count
 from arena_async.cli.render import View
 from arena_async.cli.running import Exit, exit_code
@@ -27,14 +27,14 @@ _MOST_WARNINGS = 20
 
 
 async def export_run(
-    connect: Connect, definition: str, output: Output, *, to: Path, workers: int, poll: Poll, fresh: bool
+    connect: Connect, definition: str, output: Output, *, to: Path, options: Options, poll: Poll, fresh: bool
 ) -> int:
     """Start an export run, wait for it, and bring its files home."""
 
     async def fetch(client: Any, mirror: Mirror, watch: Any) -> Any:
         return await client.exports.fetch(definition, mirror, poll=poll(), fresh=fresh, watch=watch)
 
-    code, _ = await _fetch(connect, fetch, output, to=to, workers=workers)
+    code, _ = await _fetch(connect, fetch, output, to=to, options=options())
     return code
 
 
@@ -46,7 +46,7 @@ async def import_check(
     async def fetch(client: Any, mirror: Mirror, watch: Any) -> Any:
         return await client.imports.fetch(definition, file, mirror, worksheet=worksheet, poll=poll(), watch=watch)
 
-    code, fetched = await _fetch(connect, fetch, output, to=to, workers=2)
+    code, fetched = await _fetch(connect, fetch, output, to=to, options=TransferOptions(workers=2))
     if fetched is None:
         return code
     told = _tell_import(fetched.run, output, done="would be imported")
@@ -73,12 +73,14 @@ async def import_commit(
     return told
 
 
-async def _fetch(connect: Connect, fetch: Any, output: Output, *, to: Path, workers: int) -> tuple[Exit, Any]:
+async def _fetch(
+    connect: Connect, fetch: Any, output: Output, *, to: Path, options: TransferOptions
+) -> tuple[Exit, Any]:
     """Do a whole job, and give its exit code and what came of it, or None where files failed."""
     fetched = None
     async with connect() as client, View(output) as view:
         teller = Teller(output, view, to)
-        async with Mirror(to, options=TransferOptions(workers=workers), observer=teller) as mirror:
+        async with Mirror(to, options=options, observer=teller) as mirror:
             try:
                 fetched = await fetch(client, mirror, _Watcher(output))
             except TransfersFailedError as failed:

@@ -1,4 +1,4 @@
-"""Settings that come from a file, so that no secret ever stands in a command."""
+"""Settings as people write them: those that come from a file, so that no secret stands in a command, and sizes."""
 
 from __future__ import annotations
 
@@ -7,8 +7,13 @@ import shlex
 from pathlib import Path
 
 from arena_async.errors import ConfigurationError
+from arena_async.options import KIB, MIB
+from arena_async.wire.messages import printable
 
-__all__ = ["read_settings"]
+__all__ = ["read_settings", "read_size"]
+
+_SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,15})?)([kmg]?)(?:i?b)?", re.ASCII | re.IGNORECASE)
+_UNITS = {"": 1, "k": KIB, "m": MIB, "g": 1024 * MIB}
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
@@ -47,3 +52,16 @@ def _read_line(line: str, place: str) -> tuple[str, str]:
             f"{place}: not a setting; it takes NAME=value, with quotes around a value with spaces."
         )
     return name, "".join(words)
+
+
+def read_size(text: str, *, option: str) -> int:
+    """
+    Read a number of bytes with a unit or without: ``4096``, ``500K``, ``1.5M``, ``2GiB``. A K is 1,024 bytes.
+
+    Raises:
+        ConfigurationError: It is something else.
+    """
+    found = _SIZE.fullmatch(text.strip())
+    if found is None:
+        raise ConfigurationError(f"{option} is {printable(text)!r}; it takes bytes, for instance 4096, 500K or 1.5M.")
+    return int(float(found[1]) * _UNITS[found[2].lower()])

@@ -10,6 +10,7 @@ A folder that files are brought to, open for work: everything its jobs share.
     ├── slots        `workers` lanes, each one thread and two buffers, shared by the sets under way
     ├── desk         one thread for everything that belongs to no slot
     ├── announcer    tells the observer
+    ├── rate         how fast all bodies together may be read
     └── budget       retries that all jobs share
 """
 
@@ -31,6 +32,7 @@ from arena_async.options import TransferOptions
 from arena_async.transfer.committing import Committer
 from arena_async.transfer.events import Announcer, Observer
 from arena_async.transfer.ledger import Ledger, MemoryLedger, SqliteLedger
+from arena_async.transfer.pacing import RateLimit
 from arena_async.transfer.planning import RetryBudget, layout_problem
 from arena_async.transfer.storage import Storage
 from arena_async.transfer.threads import Lane, Threads, wait_to_end
@@ -177,6 +179,8 @@ class Destination:
         self.timing = timing
         self.announcer = Announcer(observer, clock=timing.clock)
         self.budget = RetryBudget(first=float(options.attempts * options.workers))
+        rate, workers = options.max_rate, options.workers
+        self.rate = RateLimit(rate, readers=workers) if rate is not None else None
         #: Services of which a range was asked and that showed that they do not know how.
         self.rangeless: set[str] = set()
         self.storage = Storage(to)
@@ -330,6 +334,12 @@ class Destination:
                 await lane.abandon()
             finally:
                 self.slots.give(files, lane)
+
+    async def keep_to_rate(self, count: int) -> None:
+        """Wait after a piece of a body for as long as the rate that the caller allows wants it."""
+        wait = self.rate.wait_after(count, now=self.timing.clock()) if self.rate is not None else 0.0
+        if wait > 0:
+            await self.timing.sleep(wait)
 
     async def claim(self, service: str, tenant: str) -> None:
         """

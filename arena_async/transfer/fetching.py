@@ -356,11 +356,12 @@ class _Journey:
         end = self.end
         limits = [limit for limit in (self.total, self.options.max_file_size) if limit is not None]
         most = min(limits, default=None)
+        piece = self.destination.rate.piece if self.destination.rate is not None else self.options.chunk_size
         try:
             while True:
-                buffer = lane.buffer()
                 # One byte more than there may be is enough to see that there is more.
-                count = await opened.stream.readinto(buffer if most is None else buffer[: most - end + 1])
+                room = piece if most is None else min(piece, most - end + 1)
+                count = await opened.stream.readinto(lane.buffer()[:room])
                 if not count:
                     break
                 end += count
@@ -370,6 +371,7 @@ class _Journey:
                 self.came += count
                 self.written += count
                 self.announce_advance(end)
+                await self.destination.keep_to_rate(count)
                 if self.inspector is not None and self.inspector.problem is not None:
                     break
         except ArenaAsyncError:

@@ -201,6 +201,8 @@ async def test_a_listing_shows_no_signed_link() -> None:
         (("sync", "arena", "extracts", "--to", "out", "--bogus"), "--bogus"),
         (("sync", "arena", "extracts", "--to", "out", "--workers", "many"), "many"),
         (("sync", "arena", "extracts", "--to", "out", "--workers", "0"), "workers"),
+        (("sync", "arena", "extracts", "--to", "out", "--max-rate", "fast"), "--max-rate"),
+        (("sync", "arena", "extracts", "--to", "out", "--max-rate", "1"), "max_rate"),
         (("sync", "arena", "extracts", "--to", "out", "--env", "missing.env"), "missing.env"),
         (("sync", "arena", "extracts", "G", "--run", "R", "--latest", "--to", "out"), "latest"),
         (("sync", "arena", "extracts", "--to", "out", "--completed-since", "soon"), "soon"),

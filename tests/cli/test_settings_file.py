@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from arena_async.cli.settings import read_settings
+from arena_async.cli.settings import read_settings, read_size
 from arena_async.errors import ConfigurationError
 
 
@@ -47,3 +47,27 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, content: bytes | No
 
     with pytest.raises(ConfigurationError, match=r"settings\.env: the settings cannot be read"):
         read_settings(file)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("4096", 4096),
+        ("500K", 512_000),
+        ("500k", 512_000),
+        ("1.5M", 1_572_864),
+        ("2GiB", 2_147_483_648),
+        ("10MB", 10_485_760),
+        (" 1B ", 1),
+    ],
+)
+def test_a_size_is_read_with_its_unit(text: str, size: int) -> None:
+    """A K is 1,024 bytes, as for other programs that bring files home."""
+    assert read_size(text, option="--max-rate") == size
+
+
+@pytest.mark.parametrize("text", ["", "fast", "-1M", "1T", "1,5M", "1e6", "M", "٣M", "nan", "1 0"])
+def test_a_size_that_is_none_is_refused_with_the_option_it_was_given_for(text: str) -> None:
+    """Guessing would be worse."""
+    with pytest.raises(ConfigurationError, match="--max-rate"):
+        read_size(text, option="--max-rate")

@@ -277,6 +277,23 @@ async def test_a_slow_disk_holds_the_network_back_and_blames_nobody(world: World
     assert 0 < held_at[0] < size / 2
 
 
+@row("TR40", protection="time in which our disk is slow is not the body's fault")
+async def test_a_rate_that_the_caller_limits_holds_the_network_back_and_blames_nobody(world: World) -> None:
+    """TR40: at 100 KB a second of our own choice, from a host that would be called stalled below a megabyte."""
+    hours, body, strict = Hours(), content(400_000), Timeouts(slowest_rate=1_000_000, slowest_over=1)
+    final = world.allow("files/a.bin", body)
+    listed = remote("a", size=len(body))
+    async with RawServer() as server, session_files(world, server, listed, hours=hours, timeouts=strict) as files:
+        server.on("GET", "/a", ranged(body))
+        report = await bring(world, files, hours=hours, max_rate=100_000)
+
+    assert report.failures == ()
+    assert final.read_bytes() == body
+    assert ranges(server) == [None]
+    assert hours.passed == pytest.approx(4.0)
+    assert max(hours.waits) <= 0.1
+
+
 # ----------------------------------------------------------------------------------------------------------- the wire
 
 

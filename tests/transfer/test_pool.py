@@ -726,3 +726,22 @@ def test_an_empty_folder_name_is_refused() -> None:
     """It would mean the current folder by accident."""
     with pytest.raises(ConfigurationError):
         Downloader("")
+
+
+async def test_all_files_together_keep_to_the_rate(tmp_path: Path) -> None:
+    """Ten files of 20,000 bytes at 50,000 bytes a second take four seconds, whoever of the four bodies reads."""
+    files, passed = many(10), [0.0]
+
+    async def wait(seconds: float) -> None:
+        until = passed[0] + seconds
+        while passed[0] < until:
+            for _ in range(50):
+                await asyncio.to_thread(int)
+            passed[0] = max(passed[0], min(until, passed[0] + 0.01))
+
+    options = TransferOptions(workers=4, chunk_size=64 * KIB, durability="off", max_rate=50_000)
+    async with Downloader(tmp_path, options=options, clock=lambda: passed[0], sleep=wait) as downloads:
+        report = await downloads.run(files)
+
+    assert report.failures == ()
+    assert passed[0] >= 3.9

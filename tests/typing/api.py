@@ -417,6 +417,7 @@ async def downloads(files: FileSet) -> None:
         digest="sha256",
         layout="{study}/{subject}/{data_set}.csv.gz",
         max_file_size=None,
+        max_rate=10_000_000.0,
     )
     async with Downloader("exports/", options=options, observer=watch) as downloader:
         report = await downloader.run(files)
