@@ -8,6 +8,7 @@ closed, whichever kind of cancellation it was. This is the one place where threa
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial
@@ -31,21 +32,42 @@ async def wait_to_end(work: asyncio.Future[Any]) -> None:
     A cancellation, native or anyio's, is delivered after the end; an error of ``work`` counts as seen then.
     """
     cancelled: asyncio.CancelledError | None = None
+    try:
+        if work.done():
+            await anyio.lowlevel.checkpoint_if_cancelled()
+        else:
+            await _end_of(work)
+    except asyncio.CancelledError as reason:
+        cancelled = reason
+    if cancelled is not None:
+        await _wait_behind_a_shield(work)
+        if not work.cancelled():
+            work.exception()
+        raise cancelled
+
+
+async def _end_of(work: asyncio.Future[Any]) -> None:
+    """Wait as long as nobody cancels: the usual case, which is to cost little, since every call on a thread pays it."""
+    ended = work.get_loop().create_future()
+
+    def wake(_: object) -> None:
+        if not ended.done():
+            ended.set_result(None)
+
+    work.add_done_callback(wake)
+    try:
+        await ended
+    finally:
+        work.remove_done_callback(wake)
+
+
+async def _wait_behind_a_shield(work: asyncio.Future[Any]) -> None:
+    """Wait on in a task that was cancelled, however often it is cancelled again."""
     # anyio cancels again at every turn of the loop; behind a shield it waits, instead of making this a busy loop.
     with anyio.CancelScope(shield=True):
         while not work.done():
-            try:
+            with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.wait([work])
-            except asyncio.CancelledError as reason:
-                cancelled = reason
-    try:
-        if cancelled is not None:
-            raise cancelled
-        await anyio.lowlevel.checkpoint_if_cancelled()
-    except asyncio.CancelledError:
-        if not work.cancelled():
-            work.exception()
-        raise
 
 
 async def run_to_end(executor: Executor, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
