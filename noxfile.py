@@ -145,6 +145,14 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session
+def rivals(session: nox.Session) -> None:
+    """The same faults for other downloaders, in their newest releases: one table; ``-- --write`` for docs/rivals.md."""
+    session.install(".")
+    environment = Path(session.create_tmp()) / "rivals"
+    session.run("python", "-m", "benchmarks.rivals", "--environment", str(environment), *session.posargs)
+
+
+@nox.session
 def build(session: nox.Session) -> None:
     """Wheel and source distribution: what is in them, and what is not; and that the wheel works without extras."""
     folder = Path(session.create_tmp()) / "dist"

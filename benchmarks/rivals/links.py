@@ -1,0 +1,152 @@
+"""
+Links as a set of files of ours: what a provider hands in, and no more.
+
+There is no login and no listing to pay for: a link is given, and so is the session header where a row has one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Collection, Mapping
+from datetime import datetime
+from typing import Any, Never
+
+import attrs
+
+from arena_async import Mirror, TransferOptions
+from arena_async.errors import ApiError, ConfigurationError, NotFoundError, PermissionDeniedError, ServerError
+from arena_async.net.session import Session
+from arena_async.wire.contracts import Credential, OpenedFile, Price, RemoteFile
+from arena_async.wire.messages import Headers, Request, Response, Secret
+from arena_async.wire.names import file_name_from_url
+from arena_async.wire.quota import SlidingWindow
+from arena_async.wire.urls import origin
+
+__all__ = ["Links", "bring"]
+
+_TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
+
+
+class _NoLogin:
+    """There is none: who needs a credential is given it."""
+
+    def login(self, scope: str) -> Request:
+        """Give what is never sent: sessions that cannot be renewed do not log in."""
+        return Request(method="POST", path=f"/login/{scope}", scope=None)
+
+    def read_login(self, response: Response) -> Never:
+        """Refuse."""
+        raise ConfigurationError(f"There is no login for links, and one was answered with {response.status}.")
+
+    def logout(self, credential: Credential) -> None:
+        """End nothing."""
+
+
+class _PlainStatuses:
+    """Refusals by their status alone; there are no pages."""
+
+    def page_params(self, asked: object) -> Never:
+        """Refuse."""
+        raise ConfigurationError(f"Links have no pages ({asked!r}).")
+
+    def read_page(self, payload: object, asked: object, shape: object) -> Never:
+        """Refuse."""
+        raise ConfigurationError(f"Links have no pages ({asked!r}, {shape!r}): {type(payload).__name__}.")
+
+    def read_quota(self, headers: Headers) -> None:
+        """Know of no allowance."""
+
+    def read_error(self, request: Request, response: Response) -> ApiError:
+        """Make the typed error of a status."""
+        status, line = response.status, request.line
+        kinds = {403: PermissionDeniedError, 404: NotFoundError}
+        kind = ServerError if status >= 500 else kinds.get(status, ApiError)
+        return kind(f"{line}: the answer is {status}.", status=status, request=line, transient=status in _TRANSIENT)
+
+
+@attrs.define(eq=False)
+class Links:
+    """
+    Files behind links.
+
+    Args:
+        session: What sends the requests.
+        rows: What is listed.
+        scope: The credential that content is asked for with, or None for none.
+    """
+
+    session: Session
+    rows: list[RemoteFile]
+    credential: str | None = None
+    scope: str = "links"
+    narrowed: bool = False
+
+    @property
+    def requests_sent(self) -> int:
+        """Requests that left the session."""
+        return self.session.requests_sent
+
+    async def __aiter__(self) -> AsyncIterator[RemoteFile]:
+        for row in self.rows:
+            yield row
+
+    async def open(self, file: RemoteFile, *, offset: int = 0, validator: str | None = None) -> OpenedFile:
+        """Ask for the content once."""
+        link = file.link
+        request = Request(method="GET", path=link.reveal() if link else "", scope=self.credential)
+        return await self.session.stream(request, offset=offset, validator=validator)
+
+    async def find(self, keys: Collection[str]) -> list[RemoteFile]:
+        """Give the rows again: links are not renewed here."""
+        return [row for row in self.rows if row.key in keys]
+
+    def since(self, watermark: datetime | None) -> Links:
+        """Give the whole set."""
+        del watermark
+        return self
+
+    def price(self) -> Price:
+        """Count one request for each file."""
+        return Price(listing=0, per_file=1, exact=True)
+
+
+def _row(number: int, file: Mapping[str, Any], tenant: str) -> RemoteFile:
+    """Make the entry of a link; without a name it is called as the link says."""
+    name = file["name"] or file_name_from_url(file["url"])
+    stem, dot, extension = name.partition(".")
+    return RemoteFile(
+        key=f"links/{tenant}/{number}",
+        service="links",
+        tenant=tenant,
+        parts=(),
+        stem=stem or name,
+        extension=f"{dot}{extension}" if stem else "",
+        link=Secret(file["url"]),
+    )
+
+
+async def bring(job: Mapping[str, Any]) -> set[int]:
+    """Bring all files of a job home with Mirror, print the errors, and give the numbers of those that are here."""
+    base = origin(job["files"][0]["url"])
+    secrets = tuple((name, Secret(value)) for name, value in job["headers"].items())
+    session = Session(
+        _NoLogin(),
+        _PlainStatuses(),
+        SlidingWindow(limit=1_000_000),
+        base_url=base,
+        given=Credential(headers=secrets) if secrets else None,
+        renewable=False,
+    )
+    rows = [_row(number, file, base) for number, file in enumerate(job["files"])]
+    numbers = {row.key: number for number, row in enumerate(rows)}
+    files = Links(session, rows, credential="" if secrets else None)
+    try:
+        async with Mirror(job["to"], options=TransferOptions(workers=4)) as mirror:
+            report = await mirror.sync(files)
+    finally:
+        await session.aclose()
+    for outcome in report.failures:
+        print(f"file {numbers[outcome.file.key]}: {outcome.error}")
+    if report.error is not None:  # It stopped, and files that were kept have no outcome of their own.
+        print(report.error)
+        return {numbers[outcome.file.key] for outcome in report.outcomes if outcome.error is None}
+    return set(numbers.values()) - {numbers[outcome.file.key] for outcome in report.failures}

@@ -1,0 +1,463 @@
+"""
+The rows: what the world does, what is owed then, and how an outcome is judged.
+
+Each row is a row of the fault matrix of the tests that downloaders of links can be asked as well, at one point of it.
+"""
+
+from __future__ import annotations
+
+import re
+import resource
+import signal
+from collections.abc import Awaitable, Callable
+from enum import StrEnum
+from typing import Any
+
+import attrs
+
+from benchmarks.rivals.stage import Ended, File, Stage, body, read_range, scripted, serve, stalled_in_the_middle
+
+__all__ = ["ROWS", "Mark", "Row", "Verdict"]
+
+SIG = "canarySig77f5"
+SESSION = "canarySession77f2"
+
+NAME = "day.csv.gz"
+CONTENT = body(400_000, "day")
+
+
+class Mark(StrEnum):
+    """What became of what is owed."""
+
+    #: Everything that is owed.
+    YES = "yes"
+    #: No harm: it says that it has failed, and nothing wrong is there. But what could be had is not there either.
+    GIVES_UP = "gives up"
+    #: Harm, or the user is not told.
+    NO = "NO"
+    #: It cannot be asked.
+    UNASKED = "-"
+
+
+@attrs.frozen
+class Verdict:
+    """A mark, and what was seen."""
+
+    mark: Mark
+    seen: str
+
+
+@attrs.frozen(kw_only=True)
+class Row:
+    """
+    One row.
+
+    Args:
+        id: Its name in the fault matrix.
+        short: It in some words.
+        world: What the world does.
+        owed: What a user may expect.
+        said: Who was said to fail it when it was written down: names of contenders.
+        play: Plays it to one contender.
+        unasked: Who cannot be asked, with the reason.
+        remark: What has to be known to judge fairly, in whole sentences.
+    """
+
+    id: str
+    short: str
+    world: str
+    owed: str
+    said: frozenset[str]
+    play: Callable[[Stage], Awaitable[Verdict]]
+    unasked: dict[str, str] = attrs.field(factory=dict)
+    remark: str = ""
+
+
+# ------------------------------------------------------------------------------------------------------------ judgement
+
+
+def _state(found: bytes | None, content: bytes) -> str:
+    """Say what lies under a final name."""
+    if found is None:
+        return "nothing"
+    if found == content:
+        return "the whole file"
+    kind = "the first" if content.startswith(found) else "wrong bytes:"
+    return f"{kind} {len(found):,} of {len(content):,} bytes"
+
+
+def _claim(ended: Ended) -> str:
+    """Say what it says of itself."""
+    if ended.code is None:
+        return f"still running after {ended.seconds:.0f} s"
+    if ended.done is None:
+        return f"ended with {ended.code}"
+    return "reported as brought" if 0 in ended.done else "reported as failed"
+
+
+def _judge(stage: Stage, ended: Ended, *, refusing: bool = False) -> Verdict:
+    """
+    Judge the one file of a row.
+
+    Args:
+        stage: Where it was played.
+        ended: How it ended.
+        refusing: Whether a refusal is what is owed, and not the file.
+    """
+    found = stage.found(NAME)
+    seen = f"{_state(found, CONTENT)} under the final name, {_claim(ended)}"
+    if ended.code is None:
+        return Verdict(Mark.NO, seen)
+    brought = ended.done is not None and 0 in ended.done
+    right = found == CONTENT
+    if brought:
+        return Verdict(Mark.YES if right and not refusing else Mark.NO, seen)
+    if found is not None:
+        return Verdict(Mark.GIVES_UP if right else Mark.NO, seen)
+    return Verdict(Mark.YES if refusing else Mark.GIVES_UP, seen)
+
+
+def _the_file(stage: Stage, path: str = "/day.csv.gz") -> list[File]:
+    return [File(url=stage.server.base_url + path, content=CONTENT, name=NAME)]
+
+
+# ----------------------------------------------------------------------------------------------------------------- rows
+
+
+async def _half_without_length(stage: Stage) -> Verdict:
+    half = scripted.reply(body=CONTENT, length=None, cut=len(CONTENT) // 2)
+    stage.server.on("*", "/day.csv.gz", half)
+    return _judge(stage, await stage.bring(_the_file(stage)), refusing=True)
+
+
+async def _encoding_that_is_none(stage: Stage) -> Verdict:
+    honest, verdicts = serve(CONTENT, headers={"Content-Encoding": "gzip"}), []
+    whole = scripted.reply(body=CONTENT, headers={"Content-Encoding": "gzip", "ETag": '"v1"'})
+    for host, answer in (("without ranges", whole), ("with ranges", honest)):
+        stage.server.on("*", "/day.csv.gz", answer)
+        (stage.to / NAME).unlink(missing_ok=True)
+        verdict = _judge(stage, await stage.bring(_the_file(stage)))
+        verdicts.append(Verdict(verdict.mark, f"{host}: {verdict.seen}"))
+    worst = max(verdicts, key=lambda verdict: list(Mark).index(verdict.mark))
+    return Verdict(worst.mark, "; ".join(verdict.seen for verdict in verdicts))
+
+
+async def _range_from_elsewhere(stage: Stage) -> Verdict:
+    honest, cut = serve(CONTENT), [True]
+
+    def answer(seen: Any) -> Any:
+        span = read_range(seen.header("Range"), len(CONTENT))
+        if span is None or span[0] == 0:
+            once = span is None and seen.method == "GET" and cut and cut.pop()
+            reply = honest(seen)
+            return attrs.evolve(reply, cut=len(CONTENT) // 2) if once else reply
+        part = CONTENT[: span[1] + 1 - span[0]]
+        where = f"bytes 0-{len(part) - 1}/{len(CONTENT)}"
+        return scripted.reply(206, body=part, headers={"ETag": '"v1"', "Content-Range": where})
+
+    stage.server.on("*", "/day.csv.gz", answer)
+    return _judge(stage, await stage.bring(_the_file(stage)))
+
+
+async def _away_once(stage: Stage) -> Verdict:
+    honest, left = serve(CONTENT), {"HEAD", "GET"}
+
+    def answer(seen: Any) -> Any:
+        if seen.method in left:
+            left.remove(seen.method)
+            return scripted.reply(503)
+        return honest(seen)
+
+    stage.server.on("*", "/day.csv.gz", answer)
+    return _judge(stage, await stage.bring(_the_file(stage)))
+
+
+async def _redirected_elsewhere(stage: Stage) -> Verdict:
+    stage.server.on("*", "/day.csv.gz", scripted.reply(302, headers={"Location": f"{stage.other.base_url}/blob"}))
+    stage.other.on("*", "/blob", serve(CONTENT))
+    ended = await stage.bring(_the_file(stage), headers={"X-Session-Id": SESSION})
+    told = sum(seen.header("X-Session-Id") is not None for seen in stage.other.requests)
+    if told:
+        return Verdict(Mark.NO, f"the session header came with {told} of {len(stage.other.requests)} requests there")
+    return _judge(stage, ended)
+
+
+async def _captive_portal(stage: Stage) -> Verdict:
+    page = b"<!DOCTYPE html><html><title>Welcome</title><body>Please accept our terms.</body></html>"
+    stage.server.on("*", "/day.csv.gz", scripted.reply(302, headers={"Location": "/welcome"}))
+    stage.server.on("*", "/welcome", scripted.reply(body=page, headers={"Content-Type": "text/html"}))
+    return _judge(stage, await stage.bring(_the_file(stage)), refusing=True)
+
+
+async def _twenty_files(stage: Stage) -> Verdict:
+    contents = {f"f{number}.csv.gz": body(20_000, str(number)) for number in range(20)}
+    for name, content in contents.items():
+        stage.server.on("*", f"/{name}", serve(content))
+    base = stage.server.base_url
+    files = [File(url=f"{base}/{name}", content=content, name=name) for name, content in contents.items()]
+    ended = await stage.bring(files, frugal=True)
+    whole = sum(stage.found(name) == content for name, content in contents.items())
+    asked = len(stage.server.requests)
+    seen = f"{asked} requests for 20 files, {whole} of them whole"
+    if whole < 20 or ended.done != frozenset(range(20)):
+        return Verdict(Mark.GIVES_UP if ended.code is not None else Mark.NO, seen)
+    return Verdict(Mark.YES if asked == 20 else Mark.NO, seen)
+
+
+async def _no_room(stage: Stage) -> Verdict:
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (len(CONTENT) // 2, len(CONTENT) // 2))
+
+    stage.server.on("*", "/day.csv.gz", serve(CONTENT))
+    return _judge(stage, await stage.bring(_the_file(stage), before=limit), refusing=True)
+
+
+async def _leftover(stage: Stage) -> Verdict:
+    stage.server.on("*", "/day.csv.gz", serve(CONTENT))
+    (stage.to / NAME).write_bytes(CONTENT[:1000])
+    return _judge(stage, await stage.bring(_the_file(stage)))
+
+
+async def _names_that_climb(stage: Stage) -> Verdict:
+    stage.server.on("*", "/named", serve(CONTENT, headers={"Content-Disposition": 'attachment; filename="../../evil"'}))
+    stage.server.on("*", "/x/..%2f..%2fevil2", serve(CONTENT))
+    urls = ("/named", "/x/..%2f..%2fevil2")
+    await stage.bring([File(url=stage.server.base_url + url, content=CONTENT) for url in urls])
+    strays = stage.strays()
+    if strays:
+        return Verdict(Mark.NO, f"written outside the folder: {', '.join(strays)}")
+    return Verdict(Mark.YES, "nothing outside the folder")
+
+
+async def _name_of_a_signed_link(stage: Stage) -> Verdict:
+    stage.server.on("*", "/blob/day.csv.gz", serve(CONTENT))
+    url = f"{stage.server.base_url}/blob/day.csv.gz?se=2030-01-01&sig={SIG}"
+    ended = await stage.bring([File(url=url, content=CONTENT)])
+    telling = [name for name in stage.names() if "sig" in name]
+    if telling:
+        return Verdict(Mark.NO, f"the signature is in the name: `{telling[0].rpartition('/')[2]}`")
+    if not ended.done:
+        return Verdict(Mark.GIVES_UP, _claim(ended))
+    called = ", ".join(path.name for path in stage.to.iterdir() if path.is_file())
+    return Verdict(Mark.YES, f"called `{re.sub('[0-9a-f]{32}', '<32 hex digits>', called)}`")
+
+
+async def _refused_signed_link(stage: Stage) -> Verdict:
+    stage.server.on("*", "/blob/day.csv.gz", scripted.reply(403, body=b"<Code>AuthorizationPermissionMismatch</Code>"))
+    ended = await stage.bring(_the_file(stage, f"/blob/day.csv.gz?se=2030-01-01&sig={SIG}"))
+    if SIG in ended.text:
+        line = next(line for line in ended.text.splitlines() if SIG in line).replace(SIG, "***")
+        return Verdict(Mark.NO, f"the signature is in what it printed or logged: `{_short(line)}`")
+    if any(SIG in name for name in stage.names()):
+        return Verdict(Mark.NO, "the signature is in a file name")
+    return _judge(stage, ended, refusing=True)
+
+
+def _short(line: str) -> str:
+    """Give the place of a line where the signature was, from the path on."""
+    at = line.index("***")
+    return f"...{line[max(0, line.rfind('/', 0, at)) : at + 3]}".replace("`", "'")
+
+
+SMALL = {f"small{number}.csv.gz": body(20_000, f"small{number}") for number in range(3)}
+#: The file of a host that knows no ranges.
+PLAIN, PLAIN_CONTENT = "night.csv.gz", body(400_000, "night")
+BATCH = {**SMALL, NAME: CONTENT, PLAIN: PLAIN_CONTENT}
+
+
+def _batch(stage: Stage) -> tuple[list[File], Callable[[], bool]]:
+    """Offer three small files and two that stop in their middle, and tell when one of these is under way."""
+    for name, content in SMALL.items():
+        stage.server.on("*", f"/{name}", serve(content))
+    stage.server.on("*", f"/{NAME}", serve(CONTENT, how=stalled_in_the_middle))
+    stage.server.on("*", f"/{PLAIN}", scripted.reply(body=PLAIN_CONTENT))
+    stage.server.on("GET", f"/{PLAIN}", scripted.reply(body=PLAIN_CONTENT, **stalled_in_the_middle(PLAIN_CONTENT)))
+
+    def under_way() -> bool:
+        asked = [seen for seen in stage.server.requests if seen.method == "GET" and seen.path == f"/{NAME}"]
+        spans = [read_range(seen.header("Range"), len(CONTENT)) for seen in asked]
+        return any(span is None or span[1] - span[0] > 1000 for span in spans)
+
+    base = stage.server.base_url
+    return [File(url=f"{base}/{name}", content=content, name=name) for name, content in BATCH.items()], under_way
+
+
+def _cut(stage: Stage) -> list[str]:
+    """Name the final names that do not hold the whole file, with what they hold."""
+    return [
+        f"`{name}` holds {_state(stage.found(name), content)}"
+        for name, content in BATCH.items()
+        if stage.found(name) not in (None, content)
+    ]
+
+
+async def _signals(stage: Stage) -> Verdict:
+    verdicts = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        files, under_way = _batch(stage)
+        stage.server.requests.clear()
+        for name in BATCH:
+            (stage.to / name).unlink(missing_ok=True)
+        ended = await stage.bring(files, when=under_way, number=number)
+        faults = _cut(stage)
+        if ended.code is None or ended.seconds >= 2:
+            faults.append(f"still there {ended.seconds:.0f} s later")
+        if ended.code == 0:
+            faults.append("exit code 0")
+        verdicts += [f"{number.name}: {fault}" for fault in faults]
+    if verdicts:
+        return Verdict(Mark.NO, "; ".join(verdicts))
+    return Verdict(Mark.YES, "out in 2 s, nothing cut under a final name, the exit code is not 0")
+
+
+async def _killed(stage: Stage) -> Verdict:
+    files, under_way = _batch(stage)
+    await stage.bring(files, when=under_way)
+    at_the_kill = _cut(stage)
+    stage.server.on("*", f"/{NAME}", serve(CONTENT))
+    stage.server.on("*", f"/{PLAIN}", scripted.reply(body=PLAIN_CONTENT))
+    ended = await stage.bring(files)
+    after, all_brought = _cut(stage), ended.done == frozenset(range(len(BATCH)))
+    told = "says that all is well" if all_brought else "says that something failed"
+    if after:
+        return Verdict(Mark.NO, f"at the kill: {'; '.join(at_the_kill) or 'well'}; the next run {told}: {after[0]}")
+    if at_the_kill:
+        return Verdict(Mark.NO, f"at the kill: {at_the_kill[0]}; the next run puts it right")
+    if not all_brought:
+        return Verdict(Mark.GIVES_UP, f"nothing cut at the kill; the next run {told}")
+    return Verdict(Mark.YES, "nothing cut at the kill, and the next run ends in the whole folder")
+
+
+def _said(*names: str) -> frozenset[str]:
+    return frozenset(names)
+
+
+EVERYBODY = _said("parfive", "pypdl", "pooch", "loop")
+GIVEN_NAMES = {"loop": "The loop is given its names."}
+
+ROWS = (
+    Row(
+        id="TR03",
+        short="half a body without a length",
+        world="no length is announced, and the connection is closed in the middle of a `.csv.gz`, every time",
+        owed="half a file is never called a file",
+        said=EVERYBODY,
+        play=_half_without_length,
+    ),
+    Row(
+        id="TR09",
+        short="a label of encoding that is wrong",
+        world="a stored `.csv.gz` is served with `Content-Encoding: gzip`",
+        owed="the bytes on the disk are the bytes stored",
+        said=EVERYBODY,
+        play=_encoding_that_is_none,
+        remark="It is asked for twice, from a host with ranges and from one without: in parts, some do otherwise.",
+    ),
+    Row(
+        id="TR18",
+        short="a range from elsewhere",
+        world="the first whole answer is cut; a 206 holds the right number of bytes from another place, and says so",
+        owed="no splice of bytes from elsewhere; the file",
+        said=_said("parfive", "pypdl"),
+        play=_range_from_elsewhere,
+    ),
+    Row(
+        id="TR33",
+        short="503, once",
+        world="503, once",
+        owed="the file",
+        said=_said("parfive", "pooch", "loop"),
+        play=_away_once,
+        remark="Each method is refused once, so that a HEAD does not take the blow for the GET.",
+    ),
+    Row(
+        id="TR44",
+        short="a redirect to another origin",
+        world="a file that is asked for with a session header redirects to another origin",
+        owed="the file, and the header is not handed over",
+        said=EVERYBODY,
+        play=_redirected_elsewhere,
+        remark="The header is one of a service's own, as that of Arena is, and not `Authorization`.",
+    ),
+    Row(
+        id="TR46",
+        short="a captive portal",
+        world="a captive portal: a redirect to a page of HTML, 200",
+        owed="the page is not kept as the `.csv.gz`",
+        said=EVERYBODY,
+        play=_captive_portal,
+    ),
+    Row(
+        id="QU12",
+        short="20 files, nothing goes wrong",
+        world="nothing goes wrong with 20 files",
+        owed="20 requests: where requests are rationed, a HEAD costs as much as a file",
+        said=_said("parfive", "pypdl"),
+        play=_twenty_files,
+    ),
+    Row(
+        id="ST01",
+        short="no room for the file",
+        world="no file may become larger than half of this one (RLIMIT_FSIZE)",
+        owed="it ends, says so, and leaves nothing under the final name",
+        said=_said("parfive", "pypdl", "loop"),
+        play=_no_room,
+        remark="Writing fails with EFBIG, as it does with ENOSPC on a full disk.",
+    ),
+    Row(
+        id="ST10",
+        short="a leftover under the final name",
+        world="1,000 bytes lie under the final name, left by a process that was killed",
+        owed="they are not taken for the file",
+        said=_said("parfive"),
+        play=_leftover,
+    ),
+    Row(
+        id="NM01",
+        short="names that climb",
+        world="names that climb: `../../evil` in Content-Disposition, `..%2f..%2fevil2` in the path",
+        owed="nothing is written outside the folder",
+        said=_said("parfive"),
+        play=_names_that_climb,
+        unasked=GIVEN_NAMES,
+    ),
+    Row(
+        id="NM09",
+        short="a name from a signed link",
+        world="the name has to come from a signed link",
+        owed="the signature is not part of the name",
+        said=_said("parfive"),
+        play=_name_of_a_signed_link,
+        unasked=GIVEN_NAMES,
+    ),
+    Row(
+        id="CC04",
+        short="SIGINT and SIGTERM",
+        world="SIGINT, and SIGTERM, while three small files are there and two stall in their middle",
+        owed="out in 2 s, an exit code other than 0, nothing cut under a final name",
+        said=_said("parfive", "pypdl", "loop"),
+        play=_signals,
+        remark=(
+            "One of the two comes from a host without ranges. The exit code is that of a script that looks at what the "
+            "tool reports: parfive takes the signal itself and returns with errors as usual, so that a script that "
+            "does not look at them exits with 0."
+        ),
+    ),
+    Row(
+        id="CR01",
+        short="SIGKILL, and a next run",
+        world="SIGKILL at the same moment; then everything is well and it is run again",
+        owed="nothing cut under a final name at the kill, and the whole folder after the next run",
+        said=_said("parfive", "pypdl", "loop"),
+        play=_killed,
+    ),
+    Row(
+        id="SE02",
+        short="a signed link that is refused",
+        world="a signed link is refused with 403",
+        owed="it says so without the signature, in everything that it prints and logs",
+        said=EVERYBODY,
+        play=_refused_signed_link,
+        remark="What counts is what the tool prints or logs at INFO by itself, its log files, and its own error texts.",
+    ),
+)
