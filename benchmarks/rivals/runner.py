@@ -55,7 +55,8 @@ class Field:
             environment: Where to; it is used again when it is there, and brought up to date.
             only: Columns, or nothing for all.
         """
-        python = str(environment / "bin" / "python")
+        # The contenders have a working directory of their own, where a relative path is another one.
+        python = str(environment.absolute() / "bin" / "python")
         contenders = [
             Contender(name=name, title=f"{name}{', digest known' if careful else ''}", python=python, careful=careful)
             for name in RIVALS
