@@ -59,15 +59,59 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
         arena_async.Nothing  # noqa: B018
 
 
+#: What nobody pays for before a client is made or a file is brought home.
+HEAVY = [
+    "aiofiles", "aiohttp", "anyio", "asyncio", "cattrs", "concurrent.futures", "email", "hashlib", "json", "socket",
+    "sqlite3", "ssl", "subprocess", "tempfile", "uvloop", "zipfile",
+]  # fmt: skip
+
+
+def loaded(program: str, *modules: str) -> list[str]:
+    """Run a program in a process of its own and give those of the modules that it has loaded at its end."""
+    ending = f"import atexit, sys; atexit.register(lambda: print([m for m in {modules} if m in sys.modules]))\n"
+    done = subprocess.run(
+        [sys.executable, "-c", ending + program], capture_output=True, text=True, check=False, timeout=60
+    )
+    return list(ast.literal_eval(done.stdout.splitlines()[-1]))
+
+
 @pytest.mark.process
 def test_importing_the_package_loads_nothing_heavy() -> None:
     """A program that only wants to catch our errors does not pay for an HTTP client."""
-    heavy = ["aiohttp", "aiofiles", "anyio", "asyncio", "cattrs", "cyclopts", "rich", "sqlite3", "uvloop"]
-    program = f"import sys, arena_async, arena_async.errors; print([m for m in {heavy} if m in sys.modules])"
+    program = "import arena_async, arena_async.errors, arena_async.options"
 
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    assert loaded(program, "attr", "cyclopts", "rich", *HEAVY) == ["attr"]
 
-    assert done.stdout.strip() == "[]"
+
+@pytest.mark.process
+@pytest.mark.parametrize(
+    "words",
+    [[], ["--help"], ["sync", "--help"], ["sync", "centrepoint", "--help"], ["synk"], ["sync", "arena", "extracts"]],
+    ids=" ".join,
+)
+def test_help_and_mistakes_cost_no_more_than_the_parser(words: list[str]) -> None:
+    """What is answered without doing anything loads nothing that does something."""
+    program = f"import sys; from arena_async.__main__ import main; sys.argv[1:] = {words}; sys.exit(main())"
+    ours = ["arena_async.wire", "arena_async.net", "arena_async.transfer", "arena_async.cli.running"]
+
+    assert loaded(program, "cyclopts", *ours, *HEAVY) == ["cyclopts"]
+
+
+@pytest.mark.process
+def test_the_version_is_told_without_an_event_loop() -> None:
+    """Reading it from the installed package takes an archive reader, and nothing more."""
+    program = "import sys; from arena_async.__main__ import main; sys.argv[1:] = ['--version']; sys.exit(main())"
+
+    assert loaded(program, "cyclopts", "aiohttp", "anyio", "asyncio", "cattrs", "sqlite3", "ssl") == ["cyclopts"]
+
+
+@pytest.mark.process
+def test_the_plugin_costs_other_test_suites_nothing() -> None:
+    """Pytest loads it in every suite of the environment; the simulators are loaded for the test that asks for one."""
+    program = "import pytest, arena_async.testing.pytest_plugin as p; p.testing.__all__"
+    ours = ["arena_async.net", "arena_async.providers", "arena_async.simulator", "arena_async.transfer"]
+
+    assert loaded(program, "pytest", "aiofiles", "aiohttp", "anyio", "attr", "cattrs", "sqlite3", *ours) == ["pytest"]
 
 
 def test_the_plugin_and_the_command_are_declared() -> None:

@@ -1,7 +1,8 @@
 """
 The words of the command line: what can be typed, and which job it starts.
 
-Parsing touches neither the network nor the disk; a command imports the job it runs.
+Parsing touches neither the network nor the disk. A command imports what runs it, so that help and mistakes are answered
+as fast as the parser itself can.
 """
 
 from __future__ import annotations
@@ -13,19 +14,19 @@ from collections import ChainMap
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import attrs
 from cyclopts import App, CycloptsError, Group, Parameter
 from rich.console import Console
 
-from arena_async.cli.output import Output
-from arena_async.cli.running import Exit, run_job
-from arena_async.cli.settings import read_settings, read_size
-from arena_async.options import PollPolicy, TransferOptions
+from arena_async.cli.exits import Exit
 from arena_async.providers.registry import PROVIDERS, Provider, Source, Word
+
+if TYPE_CHECKING:
+    from arena_async.cli.output import Output
+    from arena_async.options import PollPolicy, TransferOptions
 
 __all__ = ["CommandLine", "run"]
 
@@ -42,7 +43,7 @@ _TALK = Group("Output", sort_key=9)
 _flag = partial(Parameter, negative="", show_default=False)
 
 #: What a command does once it is parsed.
-_Job = Callable[[Output], Awaitable[int]]
+_Job = Callable[["Output"], Awaitable[int]]
 
 
 @Parameter(name="*")
@@ -68,6 +69,8 @@ class Online(Talk):
         Raises:
             ConfigurationError: A setting is missing or malformed.
         """
+        from arena_async.cli.settings import read_settings
+
         environ = None if self.env is None else ChainMap(read_settings(self.env), os.environ)
         return provider.load_client().from_env(environ=environ)
 
@@ -95,6 +98,9 @@ class Transfer(Compare):
         Raises:
             ConfigurationError: One of them cannot be meant.
         """
+        from arena_async.cli.settings import read_size
+        from arena_async.options import TransferOptions
+
         rate = None if self.max_rate is None else read_size(self.max_rate, option="--max-rate")
         return TransferOptions(workers=self.workers, max_rate=rate)
 
@@ -114,6 +120,8 @@ class Wait:
         Raises:
             ConfigurationError: One of the two cannot be meant.
         """
+        from arena_async.options import PollPolicy
+
         return PollPolicy(timeout=self.timeout, every=self.every, slowest=max(300.0, self.every))
 
 
@@ -145,7 +153,7 @@ class CommandLine:
         """Build the parser."""
         app = App(
             name="arena-async",
-            version=version("arena-async"),
+            version=_version,
             help=_HELP,
             help_format="plaintext",
             error_console=Console(stderr=True),
@@ -286,8 +294,17 @@ class CommandLine:
         return self._run(partial(jobs.show, partial(chosen.connect, provider), source, positional), chosen)
 
     def _run(self, job: _Job, talk: Talk, *, hint: str = "Stopped.", stopped: Exit | None = None) -> int:
+        from arena_async.cli.output import Output
+        from arena_async.cli.running import run_job
+
         output = Output(json=talk.json, quiet=talk.quiet)
         return run_job(partial(job, output), output, hint=hint, stopped=stopped)
+
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    return version("arena-async")
 
 
 def _services(verb: str, title: str, command: Callable[[Provider, Source], Callable[..., int]]) -> App:

@@ -12,10 +12,10 @@ from typing import Any
 import attrs
 
 from arena_async.cli.costs import Bill, describe
+from arena_async.cli.exits import Exit
 from arena_async.cli.jobs import Teller, code_of, findings, summarize
 from arena_async.cli.output import Output, show_count, show_size
 from arena_async.cli.render import View
-from arena_async.cli.running import Exit
 from arena_async.cli.simulating import open_simulator
 from arena_async.cli.values import cells, shown
 from arena_async.errors import ConfigurationError

@@ -7,9 +7,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from arena_async.cli.costs import Bill, describe
+from arena_async.cli.exits import Exit
 from arena_async.cli.output import Output, show_count, show_size, show_when
 from arena_async.cli.render import View, align
-from arena_async.cli.running import Exit, exit_code, sentence
+from arena_async.cli.running import exit_code, sentence
 from arena_async.cli.values import cells, shown
 from arena_async.errors import ArenaAsyncError, ConfigurationError
 from arena_async.options import TransferOptions

@@ -6,34 +6,23 @@ import asyncio
 import logging
 import os
 import signal
+import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from enum import IntEnum
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from arena_async.cli.exits import Exit
 from arena_async.errors import ArenaAsyncError, AuthenticationError, ConfigurationError, QuotaExhaustedError
 from arena_async.wire.messages import scrub
 
 if TYPE_CHECKING:
     from arena_async.cli.output import Output
 
-__all__ = ["Exit", "exit_code", "run_job", "sentence"]
+__all__ = ["exit_code", "run_job", "sentence"]
 
 #: Seconds that an interrupted command may spend on closing what is open.
 _PATIENCE = 1.5
-
-
-class Exit(IntEnum):
-    """The exit codes."""
-
-    OK = 0
-    FAILED = 1
-    USAGE = 2
-    SOME_FAILED = 3
-    AUTHENTICATION = 4
-    QUOTA = 5
-    INTERRUPTED = 130
 
 
 def exit_code(error: BaseException) -> Exit:
@@ -71,8 +60,8 @@ def run_job(job: Callable[[], Awaitable[int]], output: Output, *, hint: str = ""
     """
     stop = _Stop(output, hint=hint, code=Exit.INTERRUPTED if stopped is None else stopped)
     try:
-        with stop.listening(), _warnings_told(output):
-            return asyncio.run(stop.watch(job))
+        with stop.listening(), _warnings_told(output), asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            return runner.run(stop.watch(job))
     except asyncio.CancelledError:
         return stop.leave()
     except Exception as error:  # noqa: BLE001  a command ends with a sentence and a code, whatever happened
@@ -81,6 +70,17 @@ def run_job(job: Callable[[], Awaitable[int]], output: Output, *, hint: str = ""
             output.record({"type": "error", "error": type(leaf).__name__, "message": sentence(leaf)})
         output.complain(sentence(leaf))
         return exit_code(leaf)
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Give what makes uvloop's event loop where that is installed (extra ``fast``), or None for the standard one."""
+    if sys.platform == "win32":
+        return None
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
 
 
 class _Telling(logging.Handler):

@@ -7,10 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from arena_async.cli.exits import Exit
 from arena_async.cli.jobs import Connect, Options, Teller, conclude, count_files
 from arena_async.cli.output import Output, show_count
 from arena_async.cli.render import View
-from arena_async.cli.running import Exit, exit_code
+from arena_async.cli.running import exit_code
 from arena_async.cli.values import shown
 from arena_async.errors import QuotaExhaustedError, TransfersFailedError
 from arena_async.options import PollPolicy, TransferOptions

@@ -6,8 +6,8 @@ import asyncio
 import shlex
 from typing import Any
 
+from arena_async.cli.exits import Exit
 from arena_async.cli.output import Output
-from arena_async.cli.running import Exit
 from arena_async.errors import ConfigurationError
 from arena_async.providers.registry import Provider
 
@@ -16,12 +16,17 @@ __all__ = ["example", "open_simulator", "simulate"]
 
 async def simulate(provider: Provider, output: Output, *, port: int, files: int, size: int) -> int:
     """Play a service until the command is stopped, and print the settings that lead a client there."""
+    if not 0 <= port <= 65_535:  # Not every event loop sees that; uvloop takes another port then.
+        raise ConfigurationError(
+            f"Port {port} of this machine cannot be used; they go from 1 to 65535, 0 takes a free one."
+        )
     simulator = open_simulator(provider, port=port, files=files, size=size)
     try:
         await simulator.start()
-    except (OSError, OverflowError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "there are 65535"
-        raise ConfigurationError(f"Port {port} of this machine cannot be used ({reason}); take another.") from None
+    except OSError as error:
+        raise ConfigurationError(
+            f"Port {port} of this machine cannot be used ({error.strerror}); take another."
+        ) from None
     try:
         _announce(provider, simulator, output)
         await asyncio.Event().wait()

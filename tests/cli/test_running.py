@@ -13,7 +13,8 @@ import pytest
 
 from arena_async import errors
 from arena_async.cli import running
-from arena_async.cli.running import Exit, exit_code, sentence
+from arena_async.cli.exits import Exit
+from arena_async.cli.running import exit_code, sentence
 
 pytestmark = pytest.mark.process
 
@@ -27,11 +28,15 @@ async def job():
 """
 
 
-def start(body: str, *arguments: str) -> subprocess.Popen[str]:
+#: What a child does first to have each kind of event loop: with the extra ``fast``, and without.
+_LOOPS = {"uvloop": "import uvloop", "asyncio": "import sys; sys.modules['uvloop'] = None"}
+both_loops = pytest.mark.parametrize("loop", list(_LOOPS))
+
+
+def start(body: str, *arguments: str, loop: str = "uvloop") -> subprocess.Popen[str]:
     """Run the body of a job in a child process."""
-    script = (
-        f"{_HEAD}{textwrap.indent(textwrap.dedent(body), '    ')}\nsys.exit(run_job(job, output, hint='Run it again.'))"
-    )
+    job = textwrap.indent(textwrap.dedent(body), "    ")
+    script = f"{_LOOPS[loop]}{_HEAD}{job}\nsys.exit(run_job(job, output, hint='Run it again.'))"
     return subprocess.Popen(
         [sys.executable, "-c", script, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -63,9 +68,12 @@ def test_an_unexpected_error_is_told_without_a_secret() -> None:
     assert shown.startswith("unexpected ValueError: no https://files/x?sig=***")
 
 
-def test_an_error_ends_the_command_with_its_sentence_and_code() -> None:
+@both_loops
+def test_an_error_ends_the_command_with_its_sentence_and_code(loop: str) -> None:
     """One line on stderr, nothing on stdout, no traceback."""
-    child = start("raise errors.AuthenticationError('POST /login: 401; the password is wrong. Check ARENA_PASSWORD.')")
+    child = start(
+        "raise errors.AuthenticationError('POST /login: 401; the password is wrong. Check ARENA_PASSWORD.')", loop=loop
+    )
 
     out, err = child.communicate(timeout=20)
 
@@ -94,8 +102,28 @@ def test_an_error_in_a_group_is_told_as_itself() -> None:
     assert (child.returncode, err) == (2, "arena-async: ARENA_EMAIL is missing\n")
 
 
+@both_loops
+def test_the_event_loop_is_uvloop_where_that_is_installed(loop: str) -> None:
+    """The extra ``fast`` is used and never needed."""
+    child = start('print(type(asyncio.get_running_loop()).__module__.split(".")[0])\nreturn 0', loop=loop)
+
+    out, err = child.communicate(timeout=20)
+
+    assert (child.returncode, out, err) == (0, f"{loop}\n", "")
+
+
+def test_windows_keeps_its_own_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is no uvloop for it, and nothing looks for one."""
+    assert running._loop_factory() is not None
+
+    monkeypatch.setattr(sys, "platform", "win32")
+
+    assert running._loop_factory() is None
+
+
+@both_loops
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_the_command_after_its_clean_up(number: signal.Signals) -> None:
+def test_a_signal_ends_the_command_after_its_clean_up(number: signal.Signals, loop: str) -> None:
     """SIGINT and SIGTERM cancel the job, let it close what is open, and end with 130 and a hint."""
     child = start(
         """
@@ -104,7 +132,8 @@ def test_a_signal_ends_the_command_after_its_clean_up(number: signal.Signals) ->
             await asyncio.sleep(60)
         finally:
             print("closed", flush=True)
-        """
+        """,
+        loop=loop,
     )
     assert child.stdout is not None
     assert child.stdout.readline() == "ready\n"
@@ -115,7 +144,8 @@ def test_a_signal_ends_the_command_after_its_clean_up(number: signal.Signals) ->
     assert (child.returncode, out, err) == (130, "closed\n", "Run it again.\n")
 
 
-def test_a_clean_up_that_hangs_is_cut_short() -> None:
+@both_loops
+def test_a_clean_up_that_hangs_is_cut_short(loop: str) -> None:
     """The process is gone within two seconds, whatever the job is waiting for."""
     child = start(
         """
@@ -125,7 +155,8 @@ def test_a_clean_up_that_hangs_is_cut_short() -> None:
         finally:
             import time
             time.sleep(60)
-        """
+        """,
+        loop=loop,
     )
     assert child.stdout is not None
     assert child.stdout.readline() == "ready\n"
@@ -140,7 +171,8 @@ def test_a_clean_up_that_hangs_is_cut_short() -> None:
     assert (child.returncode, err) == (130, "Run it again.\n")
 
 
-def test_a_second_signal_ends_it_at_once() -> None:
+@both_loops
+def test_a_second_signal_ends_it_at_once(loop: str) -> None:
     """Whoever presses Ctrl-C twice does not wait for the clean-up, even where that may take a minute."""
     child = start(
         """
@@ -152,7 +184,8 @@ def test_a_second_signal_ends_it_at_once() -> None:
         finally:
             print("closing", flush=True)
             await asyncio.sleep(60)
-        """
+        """,
+        loop=loop,
     )
     assert child.stdout is not None
     assert child.stdout.readline() == "ready\n"
@@ -167,14 +200,16 @@ def test_a_second_signal_ends_it_at_once() -> None:
     assert child.returncode == 130
 
 
-def test_a_signal_ends_a_command_that_waits_for_its_reader() -> None:
+@both_loops
+def test_a_signal_ends_a_command_that_waits_for_its_reader(loop: str) -> None:
     """A full pipe that nobody empties does not hold the process."""
     child = start(
         """
         sys.stderr.write("ready\\n"); sys.stderr.flush()
         while True:
             output.data("x" * 1000)
-        """
+        """,
+        loop=loop,
     )
     assert child.stderr is not None
     assert child.stderr.readline() == "ready\n"
@@ -186,14 +221,16 @@ def test_a_signal_ends_a_command_that_waits_for_its_reader() -> None:
     assert code == 130
 
 
-def test_a_reader_that_leaves_ends_the_command_quietly() -> None:
+@both_loops
+def test_a_reader_that_leaves_ends_the_command_quietly(loop: str) -> None:
     """``... | head -1`` gives no complaint, and the work behind it stops."""
     child = start(
         """
         while True:
             output.data("x" * 1000)
             await asyncio.sleep(0)
-        """
+        """,
+        loop=loop,
     )
     assert child.stdout is not None
     child.stdout.read(10)
