@@ -172,10 +172,13 @@ class TransferOptions:
     """
     How files are brought home.
 
-    Peak memory is about ``workers * chunk_size * 2`` plus 40 MB, whatever the size or number of the files.
+    Peak memory is about ``workers * chunk_size * 2`` plus 40 MB, whatever the size or number of the files; with
+    ``most_workers``, that many.
 
     Args:
         workers: Open bodies at the most, 1 to 256.
+        most_workers: Open bodies at the most when their number adapts, ``workers`` to 256: it starts at ``workers``,
+            grows as long as more of them bring more, and shrinks when the service refuses or stalls. None: it does not.
         chunk_size: Bytes gathered before they go to the disk, 64 KiB to 64 MiB.
         attempts: How often the content of one file is asked for without any progress before it counts as failed.
         durability: When data is forced to the disk: ``"group"`` (many files at a time, before any of them gets its
@@ -188,6 +191,7 @@ class TransferOptions:
     """
 
     workers: int = attrs.field(default=8, validator=_number(1, whole=True))
+    most_workers: int | None = attrs.field(default=None, validator=attrs.validators.optional(_number(1, whole=True)))
     chunk_size: int = attrs.field(default=MIB, validator=_number(64 * KIB, whole=True))
     attempts: int = attrs.field(default=5, validator=_number(1, whole=True))
     durability: Durability = attrs.field(default="group", validator=_one_of("group", "each", "off"))
@@ -198,6 +202,16 @@ class TransferOptions:
 
     def __attrs_post_init__(self) -> None:
         """Refuse sizes that would make the promise about memory worthless."""
-        for name, most in (("workers", 256), ("chunk_size", 64 * MIB)):
-            if getattr(self, name) > most:
+        for name, most in (("workers", 256), ("most_workers", 256), ("chunk_size", 64 * MIB)):
+            if (getattr(self, name) or 0) > most:
                 raise ConfigurationError(f"TransferOptions.{name} is {getattr(self, name)}; at most {most}.")
+        if self.most_workers is not None and self.most_workers < self.workers:
+            raise ConfigurationError(
+                f"TransferOptions.most_workers is {self.most_workers} and less than workers, {self.workers}; their"
+                " number starts there and only grows from it. Raise the one or lower the other."
+            )
+
+    @property
+    def widest(self) -> int:
+        """Open bodies at the most, ever."""
+        return self.most_workers or self.workers

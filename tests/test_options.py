@@ -31,6 +31,8 @@ BOUNDS: list[tuple[type[Any], str, Any, Any]] = [
     (PollPolicy, "timeout", 0.001, 0),
     (TransferOptions, "workers", 1, 0),
     (TransferOptions, "workers", 256, 257),
+    (TransferOptions, "most_workers", 8, 7),
+    (TransferOptions, "most_workers", 256, 257),
     (TransferOptions, "chunk_size", 64 * KIB, 64 * KIB - 1),
     (TransferOptions, "chunk_size", 64 * MIB, 64 * MIB + 1),
     (TransferOptions, "attempts", 1, 0),
@@ -49,7 +51,7 @@ NUMBERS = [
     (kind, field.name)
     for kind in (RetryPolicy, Timeouts, PollPolicy, TransferOptions)
     for field in attrs.fields(kind)
-    if field.name not in ("durability", "digest", "layout", "max_file_size", "max_rate")
+    if field.name not in ("most_workers", "durability", "digest", "layout", "max_file_size", "max_rate")
 ]
 
 
@@ -176,6 +178,6 @@ def test_the_defaults_are_the_documented_ones() -> None:
     }  # fmt: skip
     assert attrs.asdict(PollPolicy()) == {"every": 5.0, "slowest": 300.0, "timeout": 21_600.0}
     assert attrs.asdict(TransferOptions()) == {
-        "workers": 8, "chunk_size": 1_048_576, "attempts": 5, "durability": "group", "digest": "sha256", "layout": None,
-        "max_file_size": None, "max_rate": None,
+        "workers": 8, "most_workers": None, "chunk_size": 1_048_576, "attempts": 5, "durability": "group",
+        "digest": "sha256", "layout": None, "max_file_size": None, "max_rate": None,
     }  # fmt: skip

@@ -42,6 +42,9 @@ Exit codes: 0 ok, 1 failed, 2 usage or settings, 3 some files failed, 4 authenti
 _TALK = Group("Output", sort_key=9)
 _flag = partial(Parameter, negative="", show_default=False)
 
+#: Files open at a time, at the most, where nobody says how many.
+_MOST_WORKERS = 32
+
 #: What a command does once it is parsed.
 _Job = Callable[["Output"], Awaitable[int]]
 
@@ -88,7 +91,9 @@ class Compare(Online):
 class Transfer(Compare):
     """How files come into a folder."""
 
-    workers: Annotated[int, Parameter(help="Files open at a time, 1 to 256.")] = 8
+    workers: Annotated[
+        int | None, Parameter(help="Files open at a time, 1 to 256; without it 8, and up to 32 while that brings more.")
+    ] = None
     max_rate: Annotated[str | None, Parameter(help="Bytes a second in all, for instance 500K or 10M.")] = None
 
     def options(self) -> TransferOptions:
@@ -102,6 +107,8 @@ class Transfer(Compare):
         from arena_async.options import TransferOptions
 
         rate = None if self.max_rate is None else read_size(self.max_rate, option="--max-rate")
+        if self.workers is None:
+            return TransferOptions(most_workers=_MOST_WORKERS, max_rate=rate)
         return TransferOptions(workers=self.workers, max_rate=rate)
 
 

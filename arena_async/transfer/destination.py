@@ -7,7 +7,8 @@ A folder that files are brought to, open for work: everything its jobs share.
     ├── storage      the folder
     ├── ledger       what is known about its files
     ├── committer    gives verified files their names
-    ├── slots        `workers` lanes, each one thread and two buffers, shared by the sets under way
+    ├── slots        lanes, each one thread and two buffers, shared by the sets under way
+    ├── width        how many of them are open, where that adapts
     ├── desk         one thread for everything that belongs to no slot
     ├── announcer    tells the observer
     ├── rate         how fast all bodies together may be read
@@ -32,8 +33,8 @@ from arena_async.options import TransferOptions
 from arena_async.transfer.committing import Committer
 from arena_async.transfer.events import Announcer, Observer
 from arena_async.transfer.ledger import Ledger, MemoryLedger, SqliteLedger
-from arena_async.transfer.pacing import RateLimit
-from arena_async.transfer.planning import RetryBudget, layout_problem
+from arena_async.transfer.pacing import INTERVAL, Interval, RateLimit, Width
+from arena_async.transfer.planning import RetryBudget, is_too_much, layout_problem
 from arena_async.transfer.storage import Storage
 from arena_async.transfer.threads import Lane, Threads, wait_to_end
 from arena_async.wire.messages import printable
@@ -77,21 +78,36 @@ class Slots:
 
     Each set that has begun keeps at least one lane within reach, so that a set whose host stalls cannot take the last
     one from the others; beyond that, who asks first is served first.
+
+    Args:
+        make: Makes a lane; one is made only when all that there are are taken.
+        width: Lanes that are out at a time, at the most.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, make: Callable[[], Lane], *, width: int) -> None:
+        #: Every lane there is.
+        self.lanes: list[Lane] = []
+        self._make = make
+        self._width = width
+        self._out = 0
         self._free: list[Lane] = []
         self._held: dict[int, int] = {}
         self._waiting: deque[tuple[int, asyncio.Future[Lane]]] = deque()
 
     @property
     def free(self) -> int:
-        """Lanes that nobody has now."""
-        return len(self._free)
+        """Lanes that nobody has now and somebody may have."""
+        return max(0, self._width - self._out)
 
-    def add(self, *lanes: Lane) -> None:
-        """Put lanes in."""
-        self._free.extend(lanes)
+    @property
+    def wanted(self) -> bool:
+        """Whether somebody waits for a lane."""
+        return any(not turn.done() for _, turn in self._waiting)
+
+    def set_width(self, width: int) -> None:
+        """Let so many lanes be out at a time; those that are out beyond that come back when their files are done."""
+        self._width = width
+        self._hand_out()
 
     def join(self, files: object) -> None:
         """Say that a set begins."""
@@ -118,6 +134,7 @@ class Slots:
         """Put a lane back."""
         # The one used last is taken next: its buffers are still in the cache.
         self._free.append(lane)
+        self._out -= 1
         if id(files) in self._held:
             self._held[id(files)] -= 1
         self._hand_out()
@@ -125,7 +142,7 @@ class Slots:
     def _hand_out(self) -> None:
         """Give free lanes to those who wait, as long as nobody else's last one would go."""
         passed: deque[tuple[int, asyncio.Future[Lane]]] = deque()
-        while self._waiting and self._free:
+        while self._waiting and self.free:
             key, turn = self._waiting.popleft()
             if turn.done():
                 continue
@@ -134,13 +151,39 @@ class Slots:
                 continue
             if key in self._held:
                 self._held[key] += 1
-            turn.set_result(self._free.pop())
+            self._out += 1
+            turn.set_result(self._free.pop() if self._free else self._new())
         self._waiting.extendleft(reversed(passed))
+
+    def _new(self) -> Lane:
+        """Make another lane."""
+        self.lanes.append(self._make())
+        return self.lanes[-1]
 
     def _within_share(self, key: int) -> bool:
         """Say whether enough is left for each other set that holds nothing."""
         without = sum(held == 0 for other, held in self._held.items() if other != key)
-        return len(self._free) > without or self._held.get(key, 0) == 0
+        return self.free > without or self._held.get(key, 0) == 0
+
+
+class _Seen:
+    """What was seen of the bodies since their number was last judged."""
+
+    def __init__(self, width: Width, clock: Callable[[], float]) -> None:
+        self.count = 0
+        self.refusals = 0
+        self._width = width
+        self._clock = clock
+        self._began = clock()
+
+    def judge(self, *, wanted: bool) -> int | None:
+        """Judge their number anew when an interval is over, and give it."""
+        now = self._clock()
+        if now - self._began < INTERVAL:
+            return None
+        seen = Interval(seconds=now - self._began, count=self.count, refusals=self.refusals, wanted=wanted)
+        self.count, self.refusals, self._began = 0, 0, now
+        return self._width.judge(seen)
 
 
 class Destination:
@@ -179,8 +222,9 @@ class Destination:
         self.timing = timing
         self.announcer = Announcer(observer, clock=timing.clock)
         self.budget = RetryBudget(first=float(options.attempts * options.workers))
-        rate, workers = options.max_rate, options.workers
-        self.rate = RateLimit(rate, readers=workers) if rate is not None else None
+        rate, workers, most = options.max_rate, options.workers, options.most_workers
+        self.rate = RateLimit(rate, readers=options.widest) if rate is not None else None
+        self._seen = _Seen(Width(start=workers, most=most), timing.clock) if most is not None else None
         #: Services of which a range was asked and that showed that they do not know how.
         self.rangeless: set[str] = set()
         self.storage = Storage(to)
@@ -189,8 +233,7 @@ class Destination:
         self._remember = remember
         self._owner = owner
         self._desk: Threads | None = None
-        self.slots = Slots()
-        self._lanes: list[Lane] = []
+        self.slots = Slots(lambda: Lane(chunk_size=options.chunk_size), width=workers)
         self._claimed: set[tuple[str, str]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._process = os.getpid()
@@ -241,8 +284,6 @@ class Destination:
         except BaseException:
             await self._close_desk()
             raise
-        self._lanes = [Lane(chunk_size=self.options.chunk_size) for _ in range(self.options.workers)]
-        self.slots.add(*self._lanes)
         self._opened = True
 
     async def _open_ledger(self, desk: Threads) -> None:
@@ -286,7 +327,7 @@ class Destination:
             if self._opened:
                 await self.ledger.aclose()
         finally:
-            for lane in self._lanes:
+            for lane in self.slots.lanes:
                 await lane.aclose()
             await self._close_desk()
 
@@ -335,11 +376,26 @@ class Destination:
             finally:
                 self.slots.give(files, lane)
 
-    async def keep_to_rate(self, count: int) -> None:
-        """Wait after a piece of a body for as long as the rate that the caller allows wants it."""
+    def note_failure(self, failure: Exception) -> None:
+        """Note a request for content that failed; one that says "too much" narrows what is open."""
+        if self._seen is not None and is_too_much(failure):
+            self._seen.refusals += 1
+            self._adapt(self._seen)
+
+    async def take_in(self, count: int) -> None:
+        """Count a piece of a body, open more bodies or fewer, and wait as the rate that the caller allows wants it."""
+        if self._seen is not None:
+            self._seen.count += count
+            self._adapt(self._seen)
         wait = self.rate.wait_after(count, now=self.timing.clock()) if self.rate is not None else 0.0
         if wait > 0:
             await self.timing.sleep(wait)
+
+    def _adapt(self, seen: _Seen) -> None:
+        """Open more bodies or fewer, by what was seen."""
+        width = seen.judge(wanted=self.slots.wanted)
+        if width is not None:
+            self.slots.set_width(width)
 
     async def claim(self, service: str, tenant: str) -> None:
         """

@@ -185,6 +185,7 @@ class _Journey:
                 raise
             except Exception as error:  # noqa: BLE001 - judged below, outside, so that nothing is chained to it
                 failure = error
+            self.destination.note_failure(failure)
             if self.tries.asked > asked_before:
                 progress = max(0, self.end - self.furthest)
                 self.furthest += progress
@@ -371,7 +372,7 @@ class _Journey:
                 self.came += count
                 self.written += count
                 self.announce_advance(end)
-                await self.destination.keep_to_rate(count)
+                await self.destination.take_in(count)
                 if self.inspector is not None and self.inspector.problem is not None:
                     break
         except ArenaAsyncError:

@@ -71,6 +71,7 @@ __all__ = [
     "decide",
     "is_newer",
     "is_same_content",
+    "is_too_much",
     "judge_failure",
     "layout_problem",
     "place",
@@ -402,6 +403,11 @@ def _may_pass(error: Exception) -> bool:
     if isinstance(error, ApiError):
         return error.transient or isinstance(error, ThrottledError)
     return isinstance(error, TransportError | StalledError | DeadlineError)
+
+
+def is_too_much(error: Exception) -> bool:
+    """Say whether a service shows that it is asked for too much at a time: 429, 503, or a body that stalls."""
+    return isinstance(error, ThrottledError | StalledError) or (isinstance(error, ApiError) and error.status == 503)
 
 
 #: What the system says about one name or folder, so that files elsewhere may still be written.

@@ -137,8 +137,8 @@ class OutcomeStream:
         self._told = 0
         self._repeated = 0
         self._page: asyncio.Queue[RemoteFile | None] = asyncio.Queue(PAGE)
-        self._outcomes: asyncio.Queue[Numbered | None] = asyncio.Queue(destination.options.workers)
-        self._room = asyncio.Semaphore(destination.options.workers + _WAITING)
+        self._outcomes: asyncio.Queue[Numbered | None] = asyncio.Queue(destination.options.widest)
+        self._room = asyncio.Semaphore(destination.options.widest + _WAITING)
         self._jobs: set[asyncio.Task[None]] = set()
         self._under_way: dict[str, asyncio.Task[None]] = {}
         self._stopped: set[str] = set()

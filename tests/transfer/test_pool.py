@@ -27,6 +27,7 @@ from arena_async.errors import (
     QuotaExhaustedError,
     ServerError,
     StorageError,
+    ThrottledError,
 )
 from arena_async.options import KIB, TransferOptions
 from arena_async.transfer.events import Action, Event, Settled
@@ -745,3 +746,70 @@ async def test_all_files_together_keep_to_the_rate(tmp_path: Path) -> None:
 
     assert report.failures == ()
     assert passed[0] >= 3.9
+
+
+class Rounds:
+    """Bodies that come in rounds: each time nothing moves any more, half a second is over and all that wait go on."""
+
+    def __init__(self, files: MemoryFiles) -> None:
+        self.files = files
+        self.passed = 0.0
+        self.opened: list[int] = []
+        self._waiting: list[asyncio.Future[None]] = []
+        files.before_open = self._wait
+
+    async def _wait(self, _: Asked) -> None:
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        await turn
+
+    async def go(self) -> None:
+        """Let rounds pass until it is cancelled."""
+        while True:
+            await settled(self.files)
+            waiting, self._waiting = self._waiting, []
+            if waiting:
+                self.opened.append(len(waiting))
+            self.passed += 0.5
+            for turn in waiting:
+                turn.set_result(None)
+
+
+async def in_rounds(to: Path, files: MemoryFiles, **options: Any) -> list[int]:
+    """Bring files home and say how many bodies were open in each round."""
+    rounds = Rounds(files)
+    chosen = TransferOptions(**{"chunk_size": 64 * KIB, "durability": "off", **options})
+
+    async def no_wait(_: float) -> None:
+        await asyncio.sleep(0)
+
+    going = asyncio.create_task(rounds.go())
+    async with Downloader(
+        to, options=chosen, clock=lambda: rounds.passed, sleep=no_wait, random=lambda: 0.5
+    ) as downloads:
+        await downloads.run(files)
+    going.cancel()
+    await asyncio.wait([going])
+    return rounds.opened
+
+
+async def test_bodies_become_more_while_more_of_them_bring_more(tmp_path: Path) -> None:
+    """From 3 to 12 in a few rounds; without leave to grow always 3."""
+    grown = await in_rounds(tmp_path / "a", many(90), workers=3, most_workers=12)
+    fixed = await in_rounds(tmp_path / "b", many(30), workers=3)
+
+    assert grown[0] == 3
+    assert max(grown) == 12
+    assert set(fixed) == {3}
+
+
+async def test_a_service_that_refuses_is_asked_by_fewer_at_a_time(tmp_path: Path) -> None:
+    """Forty answers of 429 narrow eight bodies down to one, although nothing comes meanwhile."""
+    files = many(40)
+    for source in files.sources.values():
+        source.faults = [ThrottledError("slower", status=429, retry_after=0)]
+
+    opened = await in_rounds(tmp_path, files, workers=8, most_workers=8)
+
+    assert opened[0] == 8
+    assert min(opened[:20]) == 1

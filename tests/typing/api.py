@@ -411,6 +411,7 @@ async def downloads(files: FileSet) -> None:
     """A run and a stream of outcomes."""
     options = TransferOptions(
         workers=8,
+        most_workers=32,
         chunk_size=1 << 20,
         attempts=5,
         durability="group",
