@@ -8,7 +8,7 @@ A folder that files are brought to, open for work: everything its jobs share.
     ├── ledger       what is known about its files
     ├── committer    gives verified files their names
     ├── slots        lanes, each one thread and two buffers, shared by the sets under way
-    ├── width        how many of them are open, where that adapts
+    ├── width        how many of them are out, where that adapts
     ├── desk         one thread for everything that belongs to no slot
     ├── announcer    tells the observer
     ├── rate         how fast all bodies together may be read
@@ -20,7 +20,6 @@ from __future__ import annotations
 import asyncio
 import os
 import warnings
-from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -35,11 +34,12 @@ from arena_async.transfer.events import Announcer, Observer
 from arena_async.transfer.ledger import Ledger, MemoryLedger, SqliteLedger
 from arena_async.transfer.pacing import INTERVAL, Interval, RateLimit, Width
 from arena_async.transfer.planning import RetryBudget, is_too_much, layout_problem
+from arena_async.transfer.slots import Slots
 from arena_async.transfer.storage import Storage
 from arena_async.transfer.threads import Lane, Threads, wait_to_end
 from arena_async.wire.messages import printable
 
-__all__ = ["Destination", "Slots", "Timing", "end_tasks"]
+__all__ = ["Destination", "Timing", "end_tasks"]
 
 
 def _now() -> datetime:
@@ -70,100 +70,6 @@ async def end_tasks(*tasks: asyncio.Task[object] | asyncio.Task[None]) -> None:
         task.cancel()
     if tasks:
         await wait_to_end(asyncio.gather(*tasks, return_exceptions=True))
-
-
-class Slots:
-    """
-    The lanes of a folder, shared by the sets that are brought there at the same time.
-
-    Each set that has begun keeps at least one lane within reach, so that a set whose host stalls cannot take the last
-    one from the others; beyond that, who asks first is served first.
-
-    Args:
-        make: Makes a lane; one is made only when all that there are are taken.
-        width: Lanes that are out at a time, at the most.
-    """
-
-    def __init__(self, make: Callable[[], Lane], *, width: int) -> None:
-        #: Every lane there is.
-        self.lanes: list[Lane] = []
-        self._make = make
-        self._width = width
-        self._out = 0
-        self._free: list[Lane] = []
-        self._held: dict[int, int] = {}
-        self._waiting: deque[tuple[int, asyncio.Future[Lane]]] = deque()
-
-    @property
-    def free(self) -> int:
-        """Lanes that nobody has now and somebody may have."""
-        return max(0, self._width - self._out)
-
-    @property
-    def wanted(self) -> bool:
-        """Whether somebody waits for a lane."""
-        return any(not turn.done() for _, turn in self._waiting)
-
-    def set_width(self, width: int) -> None:
-        """Let so many lanes be out at a time; those that are out beyond that come back when their files are done."""
-        self._width = width
-        self._hand_out()
-
-    def join(self, files: object) -> None:
-        """Say that a set begins."""
-        self._held.setdefault(id(files), 0)
-
-    def leave(self, files: object) -> None:
-        """Say that a set has ended and holds nothing any more."""
-        self._held.pop(id(files), None)
-        self._hand_out()
-
-    async def take(self, files: object) -> Lane:
-        """Wait for a lane."""
-        turn: asyncio.Future[Lane] = asyncio.get_running_loop().create_future()
-        self._waiting.append((id(files), turn))
-        self._hand_out()
-        try:
-            return await turn
-        except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
-                self.give(files, turn.result())
-            raise
-
-    def give(self, files: object, lane: Lane) -> None:
-        """Put a lane back."""
-        # The one used last is taken next: its buffers are still in the cache.
-        self._free.append(lane)
-        self._out -= 1
-        if id(files) in self._held:
-            self._held[id(files)] -= 1
-        self._hand_out()
-
-    def _hand_out(self) -> None:
-        """Give free lanes to those who wait, as long as nobody else's last one would go."""
-        passed: deque[tuple[int, asyncio.Future[Lane]]] = deque()
-        while self._waiting and self.free:
-            key, turn = self._waiting.popleft()
-            if turn.done():
-                continue
-            if not self._within_share(key):
-                passed.append((key, turn))
-                continue
-            if key in self._held:
-                self._held[key] += 1
-            self._out += 1
-            turn.set_result(self._free.pop() if self._free else self._new())
-        self._waiting.extendleft(reversed(passed))
-
-    def _new(self) -> Lane:
-        """Make another lane."""
-        self.lanes.append(self._make())
-        return self.lanes[-1]
-
-    def _within_share(self, key: int) -> bool:
-        """Say whether enough is left for each other set that holds nothing."""
-        without = sum(held == 0 for other, held in self._held.items() if other != key)
-        return self.free > without or self._held.get(key, 0) == 0
 
 
 class _Seen:

@@ -10,7 +10,7 @@ import anyio
 import pytest
 from sabotage import protection
 
-from arena_async.transfer import committing, destination, events, fetching, pool, threads
+from arena_async.transfer import committing, destination, events, fetching, pool, slots, threads
 
 
 async def _left_behind(work: asyncio.Future[Any]) -> None:
@@ -92,7 +92,7 @@ def _(patch: pytest.MonkeyPatch) -> None:
 
 @protection("each set keeps a lane within reach")
 def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(destination.Slots, "_within_share", lambda self, key: True)
+    patch.setattr(slots.Slots, "_within_share", lambda self, key: True)
 
 
 @protection("content is looked at on the thread of its slot")

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from arena_async.options import KIB
-from arena_async.transfer.destination import Slots
+from arena_async.transfer.slots import Slots
 from arena_async.transfer.threads import Lane
 
 
