@@ -93,7 +93,7 @@ class Reply:
         times: Send the body so many times over, so that it may be larger than memory.
         cut: Stop after so many bytes of the body and end the connection.
         reset: End it with RST where it is cut or closed, and not with FIN.
-        stall: After the body, or the part up to ``cut``, keep the connection open for ever and send nothing more.
+        stall: After the body, or the part up to ``cut``, send nothing more until the client ends the connection.
         mute: Read the request and close without a byte.
         close: Close after the answer and say so.
         before: Wait for this before the head.
@@ -299,6 +299,9 @@ class RawServer:
             answer = answer(seen)
             answer = await answer if inspect.isawaitable(answer) else answer
         await _play(answer, seen, writer)
+        if answer.stall:
+            await reader.read()
+            return False
         return not answer.ends_connection and (seen.header("Connection") or "").lower() != "close"
 
 
@@ -337,9 +340,7 @@ async def _play(answer: Reply, seen: Seen, writer: asyncio.StreamWriter) -> None
             await writer.drain()
             if answer.between:
                 await answer.between()
-    if answer.stall:
-        await asyncio.get_running_loop().create_future()
-    if answer.ends_connection:
+    if answer.ends_connection and not answer.stall:
         _end(answer, writer)
 
 
