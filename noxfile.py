@@ -132,7 +132,12 @@ def real(session: nox.Session) -> None:
 
 @nox.session
 def matrix(session: nox.Session) -> None:
-    """The fault matrix as a table; ``-- --sabotage`` takes each protection away and expects its rows to fail."""
+    """
+    The fault matrix as a table.
+
+    ``-- --sabotage`` takes each protection away and expects its rows to fail; ``-- --road reader``, ``handover`` or
+    ``both`` lets the bodies come by one road or runs every row on both, instead of by the ordinary choice.
+    """
     install_with_tools(session)
     run_installed(session, "--matrix-table", "-q", where="tests/matrix")
 

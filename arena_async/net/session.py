@@ -53,7 +53,8 @@ from arena_async.errors import (
     TransportError,
     UnsafeUrlError,
 )
-from arena_async.net.bodies import WIRE_ERRORS, Form, WireFailureError, explain, open_body
+from arena_async.net.bodies import Form, open_body
+from arena_async.net.failures import WIRE_ERRORS, WireFailureError, explain
 from arena_async.net.login import Held, SharedLogin, check_credential
 from arena_async.net.sharing import CredentialStore
 from arena_async.options import MIB, RetryPolicy, Timeouts

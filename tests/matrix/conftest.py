@@ -1,4 +1,8 @@
-"""Runs the invariants after every row of the fault matrix, prints the table, and takes protections away on demand."""
+"""
+Runs the invariants after every row of the fault matrix, and prints the table.
+
+On demand it takes protections away, and lets the bodies come by one road or by both.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ from pathlib import Path
 
 import attrs
 import pytest
+import roads
 import sabotage
 from matrix import ROWS, World
 
@@ -33,10 +38,11 @@ class Table:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the two ways to run the matrix."""
+    """Add the ways to run the matrix."""
     group = parser.getgroup("fault matrix")
     group.addoption("--matrix-table", action="store_true", help="print the rows; a row without a test is a failure")
     group.addoption("--sabotage", action="store_true", help="remove each protection; a row that passes is a failure")
+    group.addoption("--road", choices=(*roads.ROADS, "both"), help="let every body come by one road, or run on both")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -44,9 +50,25 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[TABLE] = Table(sabotaged=bool(config.getoption("--sabotage", default=False)))
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run the rows on the roads that are asked for."""
+    asked = metafunc.config.getoption("--road", default=None)
+    if asked is not None:
+        metafunc.parametrize("road", roads.ROADS if asked == "both" else (asked,), indirect=True)
+
+
 def _row_of(item: pytest.Item) -> tuple[str, str] | None:
     mark = item.get_closest_marker("row")
     return None if mark is None else (str(mark.args[0]), str(mark.args[1]))
+
+
+@pytest.fixture(autouse=True)
+def road(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the bodies of a row, and those of its child processes, come by the road that is asked for."""
+    asked: str | None = getattr(request, "param", None)
+    if asked is not None:
+        monkeypatch.setenv(roads.VARIABLE, asked)
+        roads.narrow(asked, monkeypatch)
 
 
 @pytest.fixture

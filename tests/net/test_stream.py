@@ -1,4 +1,8 @@
-"""Bodies: one attempt, read into the caller's memory, with nothing lost and nothing given to the wrong host."""
+"""
+Bodies: one attempt, read into the caller's memory, with nothing lost and nothing given to the wrong host.
+
+All of it on both roads: whoever reads a body cannot tell them apart.
+"""
 
 from __future__ import annotations
 
@@ -25,11 +29,13 @@ from arena_async.errors import (
     TransportError,
     UnsafeUrlError,
 )
-from arena_async.net import bodies
+from arena_async.net import receiving
 from arena_async.net.session import Session
 from arena_async.options import Timeouts
 from arena_async.wire.contracts import BodyHead, ByteStream
 from arena_async.wire.messages import Request, Response
+
+pytestmark = pytest.mark.usefixtures("road")
 
 FILE = Request(method="GET", path="/file", scope=None)
 DATA = hashlib.sha512(b"x").digest() * 16_384  # 1 MiB
@@ -200,7 +206,7 @@ class TestBreaking:
     async def test_a_body_that_stops_is_stalled(self, server: RawServer, monkeypatch: pytest.MonkeyPatch) -> None:
         """TR37: what came is delivered, then the limit counts."""
         # So that no machine is slow enough to be taken for a wait for this.
-        monkeypatch.setattr(bodies, "_FILL_SECONDS", 60.0)
+        monkeypatch.setattr(receiving, "_FILL_SECONDS", 60.0)
         server.on("GET", "/file", reply(body=DATA, cut=1024, stall=True))
         session = new_session(server.base_url, timeouts=Timeouts(read=0.05))
         began = asyncio.get_running_loop().time()

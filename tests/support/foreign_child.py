@@ -13,7 +13,7 @@ import sys
 import time
 from typing import Any
 
-import sabotage
+from inherited import take_over
 
 from arena_async.providers.arena import ArenaClient, ArenaCredentials
 from arena_async.wire.messages import Request
@@ -95,5 +95,5 @@ def main(settings: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    sabotage.apply_from_environment()
+    take_over()
     main(json.loads(sys.argv[1]))

@@ -16,9 +16,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import sys
 from typing import Any
+
+from inherited import take_over
 
 from arena_async import ArenaClient, Downloader, Mirror
 
@@ -53,9 +54,6 @@ async def _forget(settings: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    if os.environ.get("MATRIX_SABOTAGE"):
-        import sabotage  # it needs pytest, which takes its time
-
-        sabotage.apply_from_environment()
+    take_over()
     asyncio.run(_forget(json.loads(sys.argv[1])))
     sys.stdout.write("over\n")

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import attrs
+from inherited import take_over
 
 __all__ = ["Life", "Lives"]
 
@@ -118,10 +119,7 @@ def _fork(live: Callable[[dict[str, Any]], Coroutine[Any, Any, None]], settings:
 
 if __name__ == "__main__":
     lived = importlib.import_module(sys.argv[1])
-    if os.environ.get("MATRIX_SABOTAGE"):
-        import sabotage
-
-        sabotage.apply_from_environment()
+    take_over()
     gc.freeze()
     for line in sys.stdin:
         sys.stdout.write(json.dumps(_fork(lived.live, json.loads(line))) + "\n")

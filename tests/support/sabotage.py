@@ -7,7 +7,7 @@ A module ``sabotage_<group>.py`` beside this one registers them::
     def _(patch: pytest.MonkeyPatch) -> None:
         patch.setattr(ranges, "judge_head", believing)
 
-A row that starts a child process calls :func:`apply_from_environment` in it first.
+A row that starts a child process calls :func:`inherited.take_over` in it first.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import ssl
 from collections.abc import Callable
@@ -13,7 +14,7 @@ import pytest
 from sabotage import protection
 
 from arena_async.errors import ApiError, TransportError
-from arena_async.net import bodies, session
+from arena_async.net import receiving, session
 from arena_async.providers.arena import files as arena_files
 from arena_async.providers.arena import models as arena_models
 from arena_async.providers.arena.dialect import ArenaDialect
@@ -65,15 +66,15 @@ def _(patch: pytest.MonkeyPatch) -> None:
 
 @protection("a body that breaks is told from one that ends")
 def _(patch: pytest.MonkeyPatch) -> None:
-    read = bodies._ReaderBody.readinto
+    read = receiving.IncomingBody.readinto
 
-    async def readinto(self: bodies._ReaderBody, buffer: memoryview) -> int:
+    async def readinto(self: receiving.IncomingBody, buffer: memoryview) -> int:
         try:
             return await read(self, buffer)
         except TransportError:
             return 0
 
-    patch.setattr(bodies._ReaderBody, "readinto", readinto)
+    patch.setattr(receiving.IncomingBody, "readinto", readinto)
 
 
 @protection("an announced length that contradicts the listing is not believed")
@@ -292,23 +293,23 @@ def _(patch: pytest.MonkeyPatch) -> None:
 
 @protection("silence has a limit")
 def _(patch: pytest.MonkeyPatch) -> None:
-    receive, send = bodies._ReaderBody._receive, session._Wire._request
+    receive, send = receiving.IncomingBody._receive, session._Wire._request
 
-    async def receive_patiently(self: bodies._ReaderBody, left: float | None) -> None:
+    async def receive_patiently(self: receiving.IncomingBody, buffer: memoryview, left: float | None) -> int:
         self._timeouts = attrs.evolve(self._timeouts, read=3600.0)
-        await receive(self, left)
+        return await receive(self, buffer, left)
 
     async def request_patiently(self: session._Wire, outgoing: session._Outgoing) -> Any:
         self._timeouts = attrs.evolve(self._timeouts, read=3600.0)
         return await send(self, outgoing)
 
-    patch.setattr(bodies._ReaderBody, "_receive", receive_patiently)
+    patch.setattr(receiving.IncomingBody, "_receive", receive_patiently)
     patch.setattr(session._Wire, "_request", request_patiently)
 
 
 @protection("a trickle is no download")
 def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(bodies._ReaderBody, "_measure", _always(None))
+    patch.setattr(receiving.IncomingBody, "_measure", _always(None))
 
 
 @protection("no limit on the whole of a body")
@@ -321,19 +322,30 @@ def _(patch: pytest.MonkeyPatch) -> None:
         return made
 
     patch.setattr(session._Wire, "_new_session", new_session)
+    receive, begun = receiving.IncomingBody._receive, dict[int, float]()
+
+    async def receive_for_a_while(self: receiving.IncomingBody, buffer: memoryview, left: float | None) -> int:
+        now = asyncio.get_running_loop().time()
+        if now - begun.setdefault(id(self), now) > 300:
+            self._stall("it took too long")
+            return 0
+        return await receive(self, buffer, left)
+
+    # The limit of the HTTP client does not reach a connection that was handed over.
+    patch.setattr(receiving.IncomingBody, "_receive", receive_for_a_while)
 
 
 @protection("time in which our disk is slow is not the body's fault")
 def _(patch: pytest.MonkeyPatch) -> None:
-    read, left_at = bodies._ReaderBody.readinto, dict[int, float]()
+    read, left_at = receiving.IncomingBody.readinto, dict[int, float]()
 
-    async def readinto(self: bodies._ReaderBody, buffer: memoryview) -> int:
+    async def readinto(self: receiving.IncomingBody, buffer: memoryview) -> int:
         self._measure(self._clock() - left_at.get(id(self), self._clock()), 0)
         count = await read(self, buffer)
         left_at[id(self)] = self._clock()
         return count
 
-    patch.setattr(bodies._ReaderBody, "readinto", readinto)
+    patch.setattr(receiving.IncomingBody, "readinto", readinto)
 
 
 @protection("certificates are checked")

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Any
 
 from disks import FaultyDisk
 from filesets import SocketFiles, remote
+from inherited import take_over
 
 from arena_async.options import KIB, TransferOptions
 from arena_async.transfer.events import Report
@@ -53,8 +53,5 @@ async def _main(settings: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    if os.environ.get("MATRIX_SABOTAGE"):
-        import sabotage  # it needs pytest, which takes its time
-
-        sabotage.apply_from_environment()
+    take_over()
     asyncio.run(_main(json.loads(sys.argv[1])))

@@ -38,6 +38,7 @@ from typing import Any
 import filesets
 from disks import Call, FaultyDisk
 from filesets import MemoryFiles, SocketFiles, Source, content, remote
+from inherited import take_over
 
 from arena_async.options import KIB, TransferOptions
 from arena_async.transfer import ledger
@@ -182,8 +183,5 @@ async def live(settings: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    if os.environ.get("MATRIX_SABOTAGE"):
-        import sabotage  # it needs pytest, which takes its time
-
-        sabotage.apply_from_environment()
+    take_over()
     asyncio.run(live(json.loads(sys.argv[1])))

@@ -1,0 +1,301 @@
+"""
+The fast road for bodies: the connection is handed over, and writes into the caller's memory itself.
+
+::
+
+    HTTP client ──▶ head ──▶ pause, take what it has buffered ──▶ our protocol on the transport ──▶ last byte ──▶ back
+                                                    readinto: resume ──▶ caller's memory ──▶ pause
+
+The HTTP client would copy every byte three times and wake its reader for each piece. Here a piece is received where it
+is to be, and the reader wakes once for a full buffer. Everything is public in the HTTP client, but not promised to work
+together; so only releases that were looked at are trusted, and only answers and transports of the ordinary shape.
+Anything else goes through the HTTP client's own reader.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Self
+
+import aiohttp
+
+from arena_async.net.failures import explain
+from arena_async.net.receiving import IncomingBody
+from arena_async.options import KIB, Timeouts
+
+if TYPE_CHECKING:
+    from aiohttp.client_proto import ResponseHandler
+
+__all__ = ["LEAST", "HandedOverBody"]
+
+#: Bytes that a body has at least where the handover pays.
+LEAST = 256 * KIB
+
+#: Releases of the HTTP client whose inside is known.
+_KNOWN_RELEASES = frozenset({"3.14"})
+#: The connection of those releases.
+_KNOWN_PROTOCOL = ("aiohttp.client_proto", "ResponseHandler")
+#: Where the transports come from whose behaviour is known.
+_KNOWN_TRANSPORTS = frozenset({"asyncio.selector_events", "asyncio.sslproto", "uvloop.loop"})
+#: Bytes of one TLS record, at the most: what may wait inside the TLS library besides what it says.
+_RECORD = 16 * KIB
+
+
+class HandedOverBody(IncomingBody):
+    """
+    A body that the connection writes into the caller's memory, as many bytes as were announced.
+
+    Made by :meth:`open`.
+    """
+
+    def __init__(
+        self,
+        response: aiohttp.ClientResponse,
+        protocol: ResponseHandler,
+        transport: asyncio.Transport,
+        *,
+        announced: int,
+        request: str,
+        timeouts: Timeouts,
+        clock: Callable[[], float],
+    ) -> None:
+        super().__init__(announced=announced, request=request, timeouts=timeouts, clock=clock)
+        self._response = response
+        self._intake = _Intake(protocol, transport, clock)
+        self._all = announced
+        self._received = self._got_while_waiting = self._take_over()
+
+    @classmethod
+    def open(
+        cls, response: aiohttp.ClientResponse, *, request: str, timeouts: Timeouts, clock: Callable[[], float]
+    ) -> Self | None:
+        """Take the connection over, or give None and change nothing where anything about the answer is unusual."""
+        connection, announced = response.connection, response.content_length
+        protocol = connection.protocol if connection is not None else None
+        transport = protocol.transport if protocol is not None else None
+        if protocol is None or transport is None or announced is None or announced < max(LEAST, 1):
+            return None
+        if not (_is_plain(response) and _is_known(protocol, transport)):
+            return None
+        return cls(response, protocol, transport, announced=announced, request=request, timeouts=timeouts, clock=clock)
+
+    def _take_over(self) -> int:
+        """Take what is buffered, and the connection unless that was all. Gives the number of bytes."""
+        content, intake = self._response.content, self._intake
+        pieces = []
+        while piece := content.read_nowait():
+            # With room in its buffer, the reader goes on with what was left for the parser.
+            pieces.append(piece)
+        buffered = b"".join(pieces)
+        self._rest = memoryview(buffered)
+        self._ended = content.is_eof()
+        if not self._ended:
+            intake.begin(self._all - len(buffered))
+        return len(buffered)
+
+    async def _wait(self, buffer: memoryview, limit: float, *, eager: bool) -> tuple[int, bool]:
+        """Let the connection fill the buffer."""
+        intake, loop = self._intake, asyncio.get_running_loop()
+        woken = intake.offer(buffer, until=self._clock() + (0.0 if eager else limit))
+        timer = loop.call_later(limit, intake.run_out)
+        try:
+            late = await woken
+        finally:
+            timer.cancel()
+            filled, self._rest = intake.withdraw()
+        filled += self._pour(buffer[filled:])
+        self._received = self._all - intake.owed
+        self._came_at = intake.came_at
+        if not intake.owed:
+            self._ended = True
+            intake.end()
+            # Its reader has seen nothing of this: now it learns that it is over, and the connection is free.
+            self._response.content.feed_eof()
+        elif intake.lost:
+            self._error = explain(aiohttp.ClientPayloadError(), request=self._line, body=True)
+        return filled, late
+
+    def _give_back(self) -> None:
+        self._response.release()
+
+    def _break_off(self) -> None:
+        self._intake.abort()
+        self._response.close()
+
+
+class _Intake(asyncio.BufferedProtocol):
+    """
+    Receives for one reader at a time, and only while it waits.
+
+    Attributes:
+        owed: Bytes of the body that did not come yet.
+        came_at: When the last ones came, by the clock of the event loop.
+        lost: Whether the connection has ended.
+    """
+
+    def __init__(self, protocol: ResponseHandler, transport: asyncio.Transport, clock: Callable[[], float]) -> None:
+        self.owed = 0
+        self.came_at = 0.0
+        self.lost = False
+        self._protocol = protocol
+        self._transport = transport
+        self._clock = clock
+        self._encrypted = transport.get_extra_info("ssl_object") is not None
+        self._loop = asyncio.get_running_loop()
+        self._view = memoryview(b"")
+        self._filled = 0
+        self._own: memoryview | None = None
+        self._kept: list[memoryview] = []
+        self._surplus = False
+        self._until = 0.0
+        self._ours = False
+        self._woken: asyncio.Future[bool] | None = None
+
+    # For the reader
+
+    def begin(self, owed: int) -> None:
+        """Take the transport, and leave it paused."""
+        self.owed, self._ours = owed, True
+        self._pause()
+        self._transport.set_protocol(self)
+
+    def offer(self, buffer: memoryview, *, until: float) -> asyncio.Future[bool]:
+        """
+        Receive into ``buffer`` from now on.
+
+        The future is done when it is full, or holds something at the time ``until`` or later; at the end of the body or
+        of the connection; or after :meth:`run_out`, which is its result then.
+        """
+        self._view, self._filled, self._until = buffer, 0, until
+        self._woken = self._loop.create_future()
+        if self.lost or self._kept:
+            self._wake()
+        else:
+            with contextlib.suppress(RuntimeError):
+                self._transport.resume_reading()
+        return self._woken
+
+    def withdraw(self) -> tuple[int, memoryview]:
+        """Receive no more; give the number of bytes in the buffer, and what had no room there."""
+        self._pause()
+        filled, kept = self._filled, b"".join(self._kept)
+        self._view, self._filled, self._woken = memoryview(b""), 0, None
+        self._kept.clear()
+        return filled, memoryview(kept)
+
+    def run_out(self) -> None:
+        """Wake the reader: its time has run out."""
+        self._wake(late=True)
+
+    def _wake(self, *, late: bool = False) -> None:
+        if self._woken is not None and not self._woken.done():
+            self._woken.set_result(late)
+
+    def end(self) -> None:
+        """Give the transport back to the HTTP client, which may send another request over it."""
+        ours, self._ours = self._ours, False
+        if self.lost or not ours:
+            return
+        self._transport.set_protocol(self._protocol)
+        # The parser waits for the rest of a body that it will never see. A new one takes anything that comes before the
+        # next request for what it is: an offence that ends the connection.
+        self._protocol.set_response_params()
+        if self._surplus:
+            self._protocol.force_close()
+
+    def abort(self) -> None:
+        """End the connection at once."""
+        ours, self._ours = self._ours, False
+        if ours and not self.lost:
+            self._pause()
+            self._transport.set_protocol(self._protocol)
+            self._transport.abort()
+
+    def _pause(self) -> None:
+        # A transport that is closing may refuse: nothing comes from it either.
+        with contextlib.suppress(RuntimeError):
+            self._transport.pause_reading()
+
+    # For the transport
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Give the rest of the caller's memory, or our own where that would not do."""
+        # One byte more than is owed shows whether more comes: such a connection must not be used again.
+        room = self._view[self._filled : self._filled + self.owed + 1] if not self._kept else self._view[:0]
+        if len(room) <= self.owed <= len(self._view) - self._filled:
+            room = room[:-1]
+        # A TLS transport whose other end is gone asks once and forgets what has no room.
+        least = max(sizehint, 0) + _RECORD if self._encrypted else 1
+        if len(room) >= least:
+            self._own = None
+            return room
+        self._own = memoryview(bytearray(max(least, _RECORD)))
+        return self._own
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Note what came."""
+        count = min(nbytes, self.owed)
+        self._surplus = self._surplus or nbytes > count
+        self.owed -= count
+        self.came_at = self._loop.time()
+        if self._own is None:
+            self._filled += count
+        else:
+            self._keep(self._own[:count])
+        if not self.owed or self._filled == len(self._view) or self._clock() >= self._until:
+            self._pause()
+            self._wake()
+
+    def _keep(self, piece: memoryview) -> None:
+        """Move what came into our memory to the caller's, as far as there is room."""
+        fits = min(len(piece), len(self._view) - self._filled) if not self._kept else 0
+        if fits:
+            self._view[self._filled : self._filled + fits] = piece[:fits]
+            self._filled += fits
+        if fits < len(piece):
+            self._kept.append(piece[fits:])
+
+    def eof_received(self) -> None:
+        """Pass it on; the transport closes itself then."""
+        self._protocol.eof_received()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wake the reader, and let the HTTP client forget the connection."""
+        self.lost = True
+        self._wake()
+        self._protocol.connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Pass it on."""
+        self._protocol.pause_writing()
+
+    def resume_writing(self) -> None:
+        """Pass it on."""
+        self._protocol.resume_writing()
+
+
+def _is_plain(response: aiohttp.ClientResponse) -> bool:
+    """Say whether the bytes on the wire are the body, and end where its length says."""
+    headers, content = response.headers, response.content
+    return (
+        response.status in (200, 206)
+        and response.method == "GET"
+        and "Transfer-Encoding" not in headers
+        and "Content-Encoding" not in headers
+        and not response.history
+        and type(content) is aiohttp.StreamReader
+        and content.exception() is None
+        and not content.is_eof()
+    )
+
+
+def _is_known(protocol: ResponseHandler, transport: asyncio.Transport) -> bool:
+    """Say whether the HTTP client and the transport are ones that this was written for."""
+    return (
+        aiohttp.__version__.rpartition(".")[0] in _KNOWN_RELEASES
+        and (type(protocol).__module__, type(protocol).__name__) == _KNOWN_PROTOCOL
+        and type(transport).__module__ in _KNOWN_TRANSPORTS
+        and not transport.is_closing()
+    )

@@ -1,0 +1,37 @@
+"""
+The roads that bodies come by, and how a test takes one of them away.
+
+A test that takes the fixture ``road`` runs once on each. ``nox -s matrix -- --road reader|handover|both`` runs the rows
+of the fault matrix on one road or on both; without it they run on the ordinary one. A row that starts a child process
+calls :func:`inherited.take_over` in it first.
+"""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from arena_async.net import bodies, handover
+
+__all__ = ["ROADS", "VARIABLE", "apply_from_environment", "narrow"]
+
+#: Names the road that child processes have to take.
+VARIABLE = "MATRIX_ROAD"
+#: The plain reader for every body; and the handover for every body that it can be open for, however small.
+ROADS = ("reader", "handover")
+
+
+def narrow(road: str, patch: pytest.MonkeyPatch) -> None:
+    """Let every body come by one road, for as long as ``patch`` lasts."""
+    if road == "reader":
+        patch.setattr(bodies, "ROADS", (bodies.ReaderBody,))
+    else:
+        patch.setattr(handover, "LEAST", 0)
+
+
+def apply_from_environment() -> None:
+    """Take in this child process the road that the parent took, for the life of the process."""
+    road = os.environ.get(VARIABLE)
+    if road:
+        narrow(road, pytest.MonkeyPatch())
