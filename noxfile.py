@@ -144,8 +144,12 @@ def matrix(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """The benchmarks: one table; ``-- --json`` for one object a line."""
-    session.install(".[cli,fast]")
+    """
+    The benchmarks, beside what is installed; ``-- --environment DIR`` brings the libraries, apt the programs.
+
+    nginx has to be installed; where it is not, nothing is compared.
+    """
+    session.install(".[cli,fast]", str(declared("dev")["trustme"]))
     session.run("python", "-m", "benchmarks", *session.posargs)
 
 

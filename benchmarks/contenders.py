@@ -9,25 +9,30 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import resource
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import attrs
 
 if TYPE_CHECKING:
     from arena_async import ByteStream, FileSet, OpenedFile, Price, RemoteFile
 
-__all__ = ["CONTENDERS", "WORKERS"]
+__all__ = ["ARENA_PAGE", "CONTENDERS", "WORKERS"]
 
 #: Bodies open at a time, at the most, for everybody.
 WORKERS = 8
 
 #: A page of each service, at the most.
 ARENA_PAGE, CENTREPOINT_PAGE = 400, 100
+
+#: Names that one file may have at the most on common file systems, and entries written in one go.
+_LINKS, _SEEDED = 32_000, 4000
 
 Facts = dict[str, Any]
 
@@ -170,7 +175,8 @@ async def list_runs(facts: Facts, folder: str) -> Facts:
 
     del folder
     async with ArenaClient.from_env(environ=facts["environment"]) as arena:
-        return {"rows": len(await arena.extracts.runs(facts["extract"]).collect())}
+        rows = len(await arena.extracts.runs(facts["extract"]).collect())
+        return {"rows": rows, "pages": -(-rows // ARENA_PAGE)}
 
 
 async def loop_runs(facts: Facts, folder: str) -> Facts:
@@ -199,19 +205,250 @@ async def loop_runs(facts: Facts, folder: str) -> Facts:
             if not page:
                 break
         async with session.put(f"{base}/logout", headers=credential):
-            return {"rows": rows}
+            return {"rows": rows, "pages": -(-rows // ARENA_PAGE)}
+
+
+def _wanted(facts: Facts) -> list[str]:
+    """Read the addresses an errand is about."""
+    return Path(facts["list"]).read_text().split()
+
+
+async def mirror_links(facts: Facts, folder: str) -> Facts:
+    """Bring dataset files home with Mirror through their signed links, which another server answers."""
+    from arena_async import CentrePointClient, Mirror, TransferOptions
+
+    options = TransferOptions(workers=facts["connections"], **facts.get("options", {}))
+    async with (
+        CentrePointClient.from_env(environ=facts["environment"], rate_limit=1_000_000) as centrepoint,
+        Mirror(folder, options=options) as mirror,
+    ):
+        report = await mirror.sync(centrepoint.datasets.files(facts["study"]))
+        report.raise_for_failures()
+        return {"files": len(report.outcomes), "bytes": report.bytes_written, "requests": report.requests}
+
+
+async def mirror_urls(facts: Facts, folder: str) -> Facts:
+    """Bring a plain list of addresses home with Mirror: verified by length, hashed, durable, remembered."""
+    from arena_async import Mirror, TransferOptions
+    from benchmarks.rivals.links import listed
+
+    options = TransferOptions(workers=facts["connections"], **facts.get("options", {}))
+    wanted = [{"url": url, "name": None} for url in _wanted(facts)]
+    async with listed(wanted) as files, Mirror(folder, options=options) as mirror:
+        report = await mirror.sync(files)
+        report.raise_for_failures()
+        return {"files": len(report.outcomes), "bytes": report.bytes_written, "requests": report.requests}
+
+
+async def download_urls(facts: Facts, folder: str) -> Facts:
+    """Bring a plain list of addresses home with Downloader."""
+    from arena_async import Downloader, TransferOptions
+    from benchmarks.rivals.links import listed
+
+    options = TransferOptions(workers=facts["connections"], **facts.get("options", {}))
+    wanted = [{"url": url, "name": None} for url in _wanted(facts)]
+    async with listed(wanted) as files, Downloader(folder, options=options) as downloader:
+        report = await downloader.run(files)
+        report.raise_for_failures()
+        return {"files": len(report.outcomes), "bytes": report.bytes_written, "requests": report.requests}
+
+
+async def ledger_rows(facts: Facts, folder: str) -> Facts:
+    """Write files down as a sync does it, a group in a transaction, and look them all up in pages."""
+    from arena_async.transfer.ledger import PAGE, Entry, Sighting, SqliteLedger
+
+    keys = [f"centrepoint/bench/dataset-file/{number:07d}" for number in range(facts["files"])]
+    digest, began = "0" * 64, time.perf_counter()
+    ledger = await SqliteLedger.open(Path(folder, "ledger.sqlite"))
+    for start in range(0, len(keys), facts["group"]):
+        group = keys[start : start + facts["group"]]
+        entries = [
+            Entry(key=key, path=f"{key}.csv.gz", size=20_000, mtime_ns=1, change="1", sha256=digest, state="committing")
+            for key in group
+        ]
+        await ledger.write(entries)
+        await ledger.write((), completed=group)
+    written = time.perf_counter()
+    generation, known = await ledger.begin_listing("bench"), 0
+    for start in range(0, len(keys), PAGE):
+        rows = [Sighting(key=key, change="1", path=f"{key}.csv.gz") for key in keys[start : start + PAGE]]
+        known += sum(row.entry is not None for row in await ledger.see("bench", generation, rows))
+    assert known == len(keys)
+    looked_up = time.perf_counter()
+    await ledger.aclose()
+    return {"write": written - began, "look_up": looked_up - written}
+
+
+async def seed_mirror(facts: Facts, folder: str) -> Facts:
+    """
+    Make the folder of a mirror that has brought nearly everything home before: every file but each so-many-th.
+
+    The files are names of a few empty ones, since a million real ones would only take longer.
+    """
+    from arena_async import CentrePointClient
+    from arena_async.transfer.ledger import Entry, SqliteLedger
+    from arena_async.transfer.planning import place
+
+    root, made, kept = Path(folder), 0, Path(folder)
+    state = root / ".arena-async"
+    state.mkdir(mode=0o700)
+    ledger = await SqliteLedger.open(state / "ledger.sqlite")
+    async with CentrePointClient.from_env(environ=facts["environment"], rate_limit=1_000_000) as centrepoint:
+        entries: list[Entry] = []
+        folders: set[Path] = set()
+        number = 0
+        async for file in centrepoint.datasets.files(facts["study"]):
+            number += 1
+            if number % facts["every"] == 0:
+                continue
+            path = place(file)
+            target = root / path
+            if target.parent not in folders:
+                target.parent.mkdir(parents=True)
+                folders.add(target.parent)
+            if made % _LINKS == 0:
+                target.touch()
+                kept, status = target, target.stat()
+            else:
+                os.link(kept, target)
+            made += 1
+            entries.append(
+                Entry(key=file.key, path=str(path), mtime_ns=status.st_mtime_ns, change=file.change, name=file.name)
+            )
+            if len(entries) == _SEEDED:
+                await ledger.write(entries)
+                entries.clear()
+        await ledger.write(entries)
+    await ledger.aclose()
+    return {"files": number, "known": made}
+
+
+async def mirror_million(facts: Facts, folder: str) -> Facts:
+    """Plan and then sync a listing of which nearly everything is here."""
+    from arena_async import CentrePointClient, Mirror, TransferOptions
+
+    began = time.perf_counter()
+    async with (
+        CentrePointClient.from_env(environ=facts["environment"], rate_limit=1_000_000) as centrepoint,
+        Mirror(folder, options=TransferOptions(workers=WORKERS)) as mirror,
+    ):
+        files = centrepoint.datasets.files(facts["study"])
+        plan = await mirror.plan(files)
+        planned = time.perf_counter()
+        report = await mirror.sync(files)
+        report.raise_for_failures()
+        counts = {action.name: count for action, count in report.counts.items() if count}
+        return {
+            "planned": len(plan.to_fetch),
+            "counts": counts,
+            "plan_seconds": planned - began,
+            "sync_seconds": time.perf_counter() - planned,
+        }
+
+
+async def loop_urls(facts: Facts, folder: str) -> Facts:
+    """Do what the tutorials do with a list of addresses: a session, a semaphore, gather, pieces of 64 KB."""
+    import aiofiles
+    import aiohttp
+
+    slots = asyncio.Semaphore(facts["connections"])
+    target = Path(folder)
+
+    async def fetch(session: aiohttp.ClientSession, url: str) -> None:
+        async with (
+            slots,
+            session.get(url) as answer,
+            aiofiles.open(target / url.rpartition("/")[2], "wb") as file,
+        ):
+            answer.raise_for_status()
+            async for piece in answer.content.iter_chunked(65_536):
+                await file.write(piece)
+
+    wanted = _wanted(facts)
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=facts["connections"])) as session:
+        await asyncio.gather(*(fetch(session, url) for url in wanted))
+    return {"files": len(wanted)}
+
+
+def open_new(path: Path) -> BinaryIO:
+    """Open a file in the loop's own thread: that is what the examples of obstore do."""
+    return path.open("wb")
+
+
+async def obstore_urls(facts: Facts, folder: str) -> Facts:
+    """Stream every file out of an HTTPStore, in pieces of a megabyte."""
+    import obstore
+    from obstore.store import HTTPStore
+
+    slots = asyncio.Semaphore(facts["connections"])
+    wanted = _wanted(facts)
+    base = wanted[0].rpartition("/")[0]
+    store = HTTPStore.from_url(base, client_options={"allow_http": True})
+
+    async def fetch(name: str) -> None:
+        async with slots:
+            answer = await obstore.get_async(store, name)
+            with open_new(Path(folder, name)) as file:
+                async for piece in answer.stream(min_chunk_size=1 << 20):
+                    file.write(piece)
+
+    await asyncio.gather(*(fetch(url.rpartition("/")[2]) for url in wanted))
+    return {"files": len(wanted)}
+
+
+def parfive_urls(facts: Facts, folder: str) -> Facts:
+    """Enqueue every file at a Downloader."""
+    import parfive
+
+    downloader = parfive.Downloader(
+        max_conn=facts["connections"], max_splits=facts["splits"], progress=False, overwrite=True
+    )
+    for url in _wanted(facts):
+        downloader.enqueue_file(url, path=folder, filename=url.rpartition("/")[2])
+    results = downloader.download()
+    if results.errors:
+        raise SystemExit(str(results.errors)[:2000])
+    return {"files": len(results)}
+
+
+def pypdl_urls(facts: Facts, folder: str) -> Facts:
+    """Give every file to a Pypdl as a task."""
+    from pypdl import Pypdl
+
+    tasks = [{"url": url, "file_path": str(Path(folder, url.rpartition("/")[2]))} for url in _wanted(facts)]
+    found = Pypdl(max_concurrent=facts["connections"]).start(
+        tasks=tasks, multisegment=facts["splits"] > 1, segments=facts["splits"], display=False
+    )
+    return {"files": len(found or ())}
 
 
 #: Everything that can be measured: what is handed in are the facts of the service and an empty folder.
-CONTENDERS: dict[str, Callable[[Facts, str], Coroutine[Any, Any, Facts]]] = {
-    function.__name__: function for function in (mirror_datasets, loop_datasets, list_runs, loop_runs)
+CONTENDERS: dict[str, Callable[[Facts, str], Facts | Coroutine[Any, Any, Facts]]] = {
+    function.__name__: function
+    for function in (
+        mirror_datasets,
+        loop_datasets,
+        list_runs,
+        loop_runs,
+        mirror_links,
+        mirror_urls,
+        download_urls,
+        ledger_rows,
+        seed_mirror,
+        mirror_million,
+        loop_urls,
+        obstore_urls,
+        parfive_urls,
+        pypdl_urls,
+    )
 }
 
 
 def main() -> None:
     """Do the work that is named on the command line."""
     given = json.loads(sys.argv[2])
-    done = asyncio.run(CONTENDERS[sys.argv[1]](given["facts"], given["folder"]))
+    work = CONTENDERS[sys.argv[1]](given["facts"], given["folder"])
+    done = asyncio.run(work) if asyncio.iscoroutine(work) else work
     used = resource.getrusage(resource.RUSAGE_SELF)
     peak = used.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     print(json.dumps({**done, "peak_memory": peak, "cpu_seconds": used.ru_utime + used.ru_stime}))

@@ -8,12 +8,14 @@ serves until standard input ends, and then prints one more with what it has seen
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any
 
 __all__ = ["Service", "serving"]
@@ -48,11 +50,35 @@ def serving(kind: str, **settings: Any) -> Iterator[Service]:
             service.seen = json.loads(process.stdout.readline() or "{}")
 
 
+class _Elsewhere:
+    """
+    Signs links to files that another server has, one after the other.
+
+    Args:
+        base: The address of their folder.
+        suffix: What follows the number in the name of each, which is its place in the listing.
+    """
+
+    def __init__(self, base: str, suffix: str) -> None:
+        self._base, self._suffix = base, suffix
+        self._given: dict[str, str] = {}
+
+    def link(self, origin: str, path: str, *, now: datetime, ends: datetime) -> str:
+        """Sign a link; the same path has the same file behind it every time."""
+        del origin
+        name = self._given.setdefault(path, f"{len(self._given):06d}{self._suffix}")
+        signature = hashlib.sha256(path.encode()).hexdigest()
+        return f"{self._base}/{name}?se={ends:%Y-%m-%dT%H:%M:%SZ}&sp=r&st={now:%Y-%m-%dT%H:%M:%SZ}&sig={signature}"
+
+
 async def serve(kind: str, settings: dict[str, Any]) -> None:
     """Serve until standard input ends."""
     from arena_async.testing import ArenaSimulator, CentrePointSimulator
 
+    elsewhere = settings.pop("content", None)
     simulator = {"arena": ArenaSimulator, "centrepoint": CentrePointSimulator}[kind](**settings)
+    if elsewhere is not None:
+        simulator.storage = _Elsewhere(**elsewhere)
     async with simulator:
         facts = simulator.describe()
         if kind == "arena":

@@ -6,7 +6,8 @@ There is no login and no listing to pay for: a link is given, and so is the sess
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any, Never
 
@@ -21,7 +22,7 @@ from arena_async.wire.names import file_name_from_url
 from arena_async.wire.quota import SlidingWindow
 from arena_async.wire.urls import origin
 
-__all__ = ["Links", "bring"]
+__all__ = ["Links", "bring", "listed"]
 
 _TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
 
@@ -124,10 +125,11 @@ def _row(number: int, file: Mapping[str, Any], tenant: str) -> RemoteFile:
     )
 
 
-async def bring(job: Mapping[str, Any]) -> set[int]:
-    """Bring all files of a job home with Mirror, print the errors, and give the numbers of those that are here."""
-    base = origin(job["files"][0]["url"])
-    secrets = tuple((name, Secret(value)) for name, value in job["headers"].items())
+@asynccontextmanager
+async def listed(files: Sequence[Mapping[str, Any]], headers: Mapping[str, str] | None = None) -> AsyncIterator[Links]:
+    """Give links as a set of files while the block runs: objects with ``url`` and ``name`` (or null)."""
+    base = origin(files[0]["url"])
+    secrets = tuple((name, Secret(value)) for name, value in (headers or {}).items())
     session = Session(
         _NoLogin(),
         _PlainStatuses(),
@@ -136,14 +138,21 @@ async def bring(job: Mapping[str, Any]) -> set[int]:
         given=Credential(headers=secrets) if secrets else None,
         renewable=False,
     )
-    rows = [_row(number, file, base) for number, file in enumerate(job["files"])]
-    numbers = {row.key: number for number, row in enumerate(rows)}
-    files = Links(session, rows, credential="" if secrets else None)
+    rows = [_row(number, file, base) for number, file in enumerate(files)]
     try:
-        async with Mirror(job["to"], options=TransferOptions(workers=4)) as mirror:
-            report = await mirror.sync(files)
+        yield Links(session, rows, credential="" if secrets else None)
     finally:
         await session.aclose()
+
+
+async def bring(job: Mapping[str, Any]) -> set[int]:
+    """Bring all files of a job home with Mirror, print the errors, and give the numbers of those that are here."""
+    async with (
+        listed(job["files"], job["headers"]) as files,
+        Mirror(job["to"], options=TransferOptions(workers=4)) as mirror,
+    ):
+        numbers = {row.key: number for number, row in enumerate(files.rows)}
+        report = await mirror.sync(files)
     for outcome in report.failures:
         print(f"file {numbers[outcome.file.key]}: {outcome.error}")
     if report.error is not None:  # It stopped, and files that were kept have no outcome of their own.

@@ -1,0 +1,160 @@
+"""What we take for things that nobody else does, or that are over before a race begins: one figure after the other."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import attrs
+
+from benchmarks.loads import MB, Load
+from benchmarks.measuring import run
+from benchmarks.origin import file_name, folder_name, serving_files
+from benchmarks.peers import ROOT
+from benchmarks.proxy import farther
+from benchmarks.service import serving
+
+__all__ = ["COSTS", "Cost"]
+
+#: Files that one transaction of the ledger tells of, at the most.
+_GROUP = 64
+#: Bytes a second while a download is cut: slow enough to stop it in the middle.
+_SLOW = 100 * MB
+
+_EMPTY = """
+import cyclopts
+app = cyclopts.App(name="empty")
+@app.default
+def nothing() -> None:
+    "Do nothing."
+app(["--help"])
+"""
+
+
+@attrs.frozen(kw_only=True)
+class Cost:
+    """
+    One figure.
+
+    Args:
+        benchmark: What it belongs to.
+        what: What it is.
+        value: The figure.
+        unit: Its unit.
+    """
+
+    benchmark: str
+    what: str
+    value: float
+    unit: str
+
+    def __str__(self) -> str:
+        return f"{self.benchmark:<12} {self.what:<64} {self.value:>12.3f} {self.unit}"
+
+
+def _ours(contender: str, facts: Mapping[str, Any], folder: Path) -> list[str]:
+    """Give the command of one of our contenders."""
+    folder.mkdir(parents=True, exist_ok=True)
+    arguments = json.dumps({"facts": facts, "folder": str(folder)})
+    return [sys.executable, "-m", "benchmarks.contenders", contender, arguments]
+
+
+def start_up(folder: Path, scale: float, rounds: int) -> Iterator[Cost]:
+    """Take the time of an import and of a help page, beside Python's own and an empty command line."""
+    del scale
+    folder.mkdir()
+    empty = folder / "empty.py"
+    empty.write_text(_EMPTY)
+    program = Path(sys.executable).with_name("arena-async")
+    commands: dict[str, list[str | Path]] = {
+        "python -c pass": [sys.executable, "-c", "pass"],
+        "import arena_async": [sys.executable, "-c", "import arena_async"],
+        "import aiohttp": [sys.executable, "-c", "import aiohttp"],
+        "an empty cyclopts program, --help": [sys.executable, empty],
+        "arena-async --help": [program, "--help"],
+    }
+    took: dict[str, list[float]] = {name: [] for name in commands}
+    # A first round is for the caches.
+    for number in range(1 + 3 * rounds):
+        for name, command in commands.items():
+            seconds = run(command, cwd=folder).seconds
+            if number:
+                took[name].append(seconds)
+    for name, values in took.items():
+        yield Cost(benchmark="start-up", what=name, value=1000 * median(values), unit="ms")
+    pairs = zip(took["arena-async --help"], took["an empty cyclopts program, --help"], strict=True)
+    yield Cost(
+        benchmark="start-up",
+        what="arena-async --help against the empty program",
+        value=median(ours / theirs for ours, theirs in pairs),
+        unit="x",
+    )
+
+
+def resume(folder: Path, scale: float, rounds: int) -> Iterator[Cost]:
+    """Kill a download at its half, and take what it costs to go on."""
+    load = Load(name="resume", what="1 file", files=1, size=max(4 * MB, round(400 * MB * scale)))
+    with serving_files(folder / "nginx", [load]) as origin:
+        again, seconds, whole = [], [], []
+        for number in range(rounds):
+            with farther(origin.plain, cap=_SLOW, stall=load.size // 2) as proxy:
+                desk = folder / f"{number}"
+                desk.mkdir()
+                urls = desk / "urls.txt"
+                urls.write_text(f"http://127.0.0.1:{proxy.port}/{folder_name(load)}/{file_name(load, 0)}\n")
+                facts = {"list": str(urls), "connections": 8}
+                command = _ours("mirror_urls", facts, desk / "to")
+                with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL) as child:
+                    proxy.wait_for_silence()
+                    # What has come is about to be written; the rest of this second nothing more comes.
+                    time.sleep(1.0)
+                    child.kill()
+                took = run(command, cwd=ROOT)
+                again.append(json.loads(took.output)["bytes"] - (load.size - load.size // 2))
+                seconds.append(took.seconds)
+                whole.append(run(_ours("mirror_urls", facts, desk / "whole"), cwd=ROOT).seconds)
+    half = f"1 file of {load.size // MB} MB killed at its half (100 MB/s a connection)"
+    yield Cost(benchmark="resume", what=f"{half}: fetched twice", value=median(again) / MB, unit="MB")
+    yield Cost(benchmark="resume", what="to go on, start of Python included", value=median(seconds), unit="s")
+    yield Cost(benchmark="resume", what="the whole file undisturbed", value=median(whole), unit="s")
+
+
+def ledger(folder: Path, scale: float, rounds: int) -> Iterator[Cost]:
+    """Take what remembering takes."""
+    facts = {"files": max(_GROUP, round(100_000 * scale)), "group": _GROUP}
+    runs = [json.loads(run(_ours("ledger_rows", facts, folder / f"{n}"), cwd=ROOT).output) for n in range(rounds)]
+    for what, field in (("to write down, 64 in a transaction", "write"), ("to look up, in pages", "look_up")):
+        value = median(done[field] for done in runs)
+        yield Cost(benchmark="ledger", what=f"{facts['files']} files {what}", value=value, unit="s")
+
+
+def million(folder: Path, scale: float, rounds: int) -> Iterator[Cost]:
+    """Take the memory of a listing that is nearly all here."""
+    del rounds
+    files = max(1000, round(1_000_000 * scale))
+    settings = {"files": files, "file_size": 200, "rate_limit": None, "programs": 10, "data_sets": 100}
+    with serving("centrepoint", **settings) as service:
+        facts = {**service.facts, "every": 1000}
+        run(_ours("seed_mirror", facts, folder / "to"), cwd=ROOT, limit=1800)
+        took = run(_ours("mirror_million", facts, folder / "to"), cwd=ROOT, limit=1800)
+    done = json.loads(took.output)
+    assert done["counts"].get("FETCH") == done["planned"] == files // 1000, done
+    listed = f"{files} listed files, {files // 1000} of them new"
+    yield Cost(benchmark="million", what=f"{listed}: peak memory", value=took.peak_memory / MB, unit="MB")
+    yield Cost(benchmark="million", what="to plan", value=done["plan_seconds"], unit="s")
+    yield Cost(benchmark="million", what="to sync", value=done["sync_seconds"], unit="s")
+
+
+#: By name: what takes the figures, given an empty folder, a scale and a number of rounds.
+COSTS: Mapping[str, Callable[[Path, float, int], Iterator[Cost]]] = {
+    "start-up": start_up,
+    "resume": resume,
+    "ledger": ledger,
+    "million": million,
+}

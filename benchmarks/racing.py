@@ -1,0 +1,254 @@
+"""How a load is run: everybody in each round, in any order, each in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from benchmarks.comparing import Spread, ratios, ratios_to_fastest
+from benchmarks.loads import Load
+from benchmarks.measuring import Took, run
+from benchmarks.origin import MARK, VOUCHED, Origin, file_name, folder_name
+from benchmarks.peers import ROOT, Errand, Peer, library
+from benchmarks.proxy import farther
+from benchmarks.service import serving
+
+__all__ = ["OURS", "Lap", "Table", "race"]
+
+#: Ours, by name: the contender, and the options it is given.
+OURS: Mapping[str, tuple[str, dict[str, Any]]] = {
+    "mirror": ("mirror_urls", {}),
+    "mirror-no-digest": ("mirror_urls", {"digest": None}),
+    "mirror-not-durable": ("mirror_urls", {"durability": "off"}),
+    "mirror-centrepoint": ("mirror_links", {}),
+    "downloader": ("download_urls", {}),
+}
+
+#: Who is the yardstick, where it takes part.
+YARDSTICK = "curl"
+
+#: Output that is cut to nothing before it is put aside: what is larger would fill the disk and be written out beside
+#: the next run.
+_LARGE = 1_000_000
+
+
+@attrs.frozen(kw_only=True)
+class Lap:
+    """
+    One run of one contender.
+
+    Args:
+        load: The load.
+        contender: Who ran.
+        round: In which round.
+        seconds: Wall time of the process.
+        cpu_seconds: Its processor time.
+        peak_memory: Its peak, in bytes.
+        requests: What the web server answered meanwhile.
+        files: How many files there were to bring.
+        bytes: Bytes in all.
+    """
+
+    load: str
+    contender: str
+    round: int
+    seconds: float
+    cpu_seconds: float
+    peak_memory: int
+    requests: int
+    files: int
+    bytes: int
+
+
+@attrs.frozen(kw_only=True)
+class Table:
+    """The laps of one load."""
+
+    laps: tuple[Lap, ...]
+
+    @property
+    def contenders(self) -> list[str]:
+        """Everybody, the fastest first."""
+        names = dict.fromkeys(lap.contender for lap in self.laps)
+        return sorted(names, key=lambda name: self.spread(name, "seconds").middle)
+
+    def column(self, contender: str, field: str) -> list[float]:
+        """Give a value of a contender for each round."""
+        return [
+            getattr(lap, field) for lap in sorted(self.laps, key=lambda lap: lap.round) if lap.contender == contender
+        ]
+
+    def spread(self, contender: str, field: str) -> Spread:
+        """Give median and range of a value of a contender."""
+        return Spread.of(self.column(contender, field))
+
+    def against(self, contender: str, other: str, field: str = "seconds") -> Spread | None:
+        """Give the ratios of a contender to another within each round, or None where one did not take part."""
+        both = self.column(contender, field), self.column(other, field)
+        return ratios(*both) if all(both) else None
+
+    def against_fastest(self, contender: str) -> tuple[str, Spread] | None:
+        """Give the fastest peer and the ratios to it, or None without peers."""
+        peers = {name: self.column(name, "seconds") for name in self.contenders if name not in OURS}
+        return ratios_to_fastest(self.column(contender, "seconds"), peers) if peers else None
+
+    def show(self) -> Iterator[str]:
+        """Write the lines of a table for a terminal."""
+        yield (
+            f"{'':<9}{'':<21}{'wall s':>8} {'range':>13} {'CPU s':>7} {'peak MB':>8} {'x curl':>20} {'CPU x curl':>10} "
+            f"{'x loop':>7} {'requests/file':>13}"
+        )
+        for name in self.contenders:
+            wall, lap = self.spread(name, "seconds"), self.laps[0]
+            to_curl, to_loop = self.against(name, YARDSTICK), self.against(name, "loop")
+            cpu = self.against(name, YARDSTICK, "cpu_seconds")
+            yield (
+                f"{lap.load:<9}{name:<21}{wall.middle:>8.2f} {f'{wall.least:.2f}-{wall.most:.2f}':>13} "
+                f"{self.spread(name, 'cpu_seconds').middle:>7.2f} {self.spread(name, 'peak_memory').most / 1e6:>8.0f} "
+                f"{to_curl or '-'!s:>20} {f'{cpu.middle:.2f}' if cpu else '-':>10} "
+                f"{f'{to_loop.middle:.2f}' if to_loop else '-':>7} "
+                f"{self.spread(name, 'requests').middle / lap.files:>13.3f}"
+            )
+
+
+def race(
+    load: Load,
+    *,
+    peers: Sequence[Peer],
+    ours: Sequence[str],
+    rounds: int,
+    connections: int,
+    origin: Origin,
+    folder: Path,
+    shuffle: random.Random,
+    told: Callable[[Lap], object],
+) -> Table:
+    """
+    Let everybody bring a load home once in each round.
+
+    Args:
+        load: What.
+        peers: Who, beside us.
+        ours: Which of :data:`OURS`.
+        rounds: How often.
+        connections: At the most, for each.
+        origin: Where the files are.
+        folder: An empty folder for the output. What is brought is put aside in it, not deleted: a file system that is
+            just deleting thousands of files makes new ones slowly.
+        shuffle: Decides the order.
+        told: Is told every lap.
+
+    Raises:
+        SystemExit: Somebody failed, or brought other bytes than there are.
+    """
+    folder.mkdir(parents=True)
+    place = folder_name(load)
+    names = [file_name(load, number) for number in range(load.files)]
+    wanted = _marks(origin.data / place)
+    laps = []
+    with _reaching(origin, load) as base:
+        for number in range(rounds):
+            everybody: list[Peer | str] = [*peers, *ours]
+            for one in shuffle.sample(everybody, len(everybody)):
+                desk = (
+                    folder
+                    / f"{number}-{(one if isinstance(one, str) else one.name).replace(', ', '-').replace(' ', '-')}"
+                )
+                (desk / "to").mkdir(parents=True)
+                errand = Errand(
+                    base=f"{base}/{place}",
+                    names=names,
+                    to=desk / "to",
+                    desk=desk,
+                    connections=connections,
+                    authority=origin.authority if load.tls else None,
+                )
+                took, requests = _run_one(one, errand, load, origin)
+                _look_after(wanted, errand.to, one)
+                lap = Lap(
+                    load=load.name,
+                    contender=one if isinstance(one, str) else one.name,
+                    round=number,
+                    seconds=took.seconds,
+                    cpu_seconds=took.cpu_seconds,
+                    peak_memory=took.peak_memory,
+                    requests=requests,
+                    files=load.files,
+                    bytes=sum(size for _, _, size in wanted),
+                )
+                told(lap)
+                laps.append(lap)
+    return Table(laps=tuple(laps))
+
+
+@contextmanager
+def _reaching(origin: Origin, load: Load) -> Iterator[str]:
+    """Give the address of the server, from as far away as the load is."""
+    port = origin.tls if load.tls else origin.plain
+    with ExitStack() as stack:
+        if load.proxied:
+            port = stack.enter_context(farther(port, rtt=load.rtt, cap=load.cap)).port
+        yield f"{'https' if load.tls else 'http'}://127.0.0.1:{port}"
+
+
+def _run_one(one: Peer | str, errand: Errand, load: Load, origin: Origin) -> tuple[Took, int]:
+    """Run one contender, and count the requests the web server answers meanwhile."""
+    # The libraries and rclone trust whom OpenSSL is told to trust.
+    env = {"SSL_CERT_FILE": str(errand.authority)} if errand.authority else {}
+    with ExitStack() as stack:
+        if isinstance(one, Peer):
+            command = one.command(errand)
+        else:
+            contender, options = OURS[one]
+            facts: dict[str, Any] = {"options": options}
+            if contender == "mirror_links":
+                suffix = ".csv.gz" if load.gzip else ".bin"
+                base = errand.base.replace(folder_name(load), f"{VOUCHED[1:]}/{folder_name(load)}")
+                content = {"base": base, "suffix": suffix}
+                service = serving("centrepoint", files=load.files, rate_limit=None, content=content)
+                facts |= stack.enter_context(service).facts
+            command = library(contender, sys.executable)(attrs.evolve(errand, facts=facts))
+        # What others left to be written is not for this one to wait for.
+        os.sync()
+        before = origin.requests()
+        took = run(command, cwd=ROOT, env=env)
+        return took, origin.requests() - before - 1
+
+
+Marks = set[tuple[bytes, bytes, int]]
+
+
+def _marks(folder: Path) -> Marks:
+    """Give both ends and the size of every file below a folder, our own state apart."""
+    found = set()
+    for parent, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if name != ".arena-async"]
+        for name in names:
+            path = Path(parent, name)
+            with path.open("rb") as file:
+                size = path.stat().st_size
+                first = file.read(4 * MARK)
+                file.seek(max(0, size - MARK))
+                found.add((first, file.read(), size))
+    return found
+
+
+def _look_after(wanted: Marks, to: Path, one: Peer | str) -> None:
+    """See that what was wanted is there and nothing else, and put it out of the way."""
+    brought = _marks(to)
+    if brought != wanted:
+        name = one if isinstance(one, str) else one.name
+        raise SystemExit(
+            f"{name} brought {len(brought & wanted)} of {len(wanted)} files, and {len(brought - wanted)} others."
+        )
+    for path in to.rglob("*"):
+        if path.is_file() and path.stat().st_size > _LARGE:
+            os.truncate(path, 0)
+    to.rename(to.with_name("parked"))

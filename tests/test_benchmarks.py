@@ -1,0 +1,186 @@
+"""The benchmarks: what is made of their figures, and that the suite runs at a tiny scale."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+OURS = {"mirror", "mirror-no-digest", "mirror-not-durable", "mirror-centrepoint", "downloader"}
+LOADS = {"S", "M", "L", "S15", "S-tls", "M-tls", "L-tls", "L-gzip", "S-far", "M-far", "one-far"}
+
+
+@pytest.fixture
+def module(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Give a module of the benchmarks, which stand beside the package."""
+    monkeypatch.syspath_prepend(ROOT)
+    return lambda name: importlib.import_module(f"benchmarks.{name}")
+
+
+@pytest.mark.parametrize(
+    ("values", "others", "expected"),
+    [
+        ([2.0], [1.0], (2.0, 2.0, 2.0)),
+        ([1.0, 2.0, 6.0], [1.0, 4.0, 2.0], (1.0, 0.5, 3.0)),
+        ([1.0, 3.0], [1.0, 1.0], (2.0, 1.0, 3.0)),
+        # A slow round is slow for both: the ratio does not see it.
+        ([1.0, 10.0, 1.0], [2.0, 20.0, 2.0], (0.5, 0.5, 0.5)),
+    ],
+)
+def test_ratios_are_made_within_a_round(
+    module: Any, values: list[float], others: list[float], expected: tuple[float, float, float]
+) -> None:
+    """Median, least and most of the ratios of each round."""
+    found = module("comparing").ratios(values, others)
+
+    assert (found.middle, found.least, found.most) == expected
+
+
+@pytest.mark.parametrize(("values", "others"), [([], []), ([1.0], []), ([1.0, 2.0], [1.0])])
+def test_what_did_not_run_in_the_same_rounds_is_not_compared(
+    module: Any, values: list[float], others: list[float]
+) -> None:
+    """Nothing, or another number of rounds, is an error and no figure."""
+    with pytest.raises(ValueError, match=r"median of nothing|zip\(\) argument"):
+        module("comparing").ratios(values, others)
+
+
+def test_the_fastest_peer_is_one_peer_for_all_rounds(module: Any) -> None:
+    """It is the one with the least median, and not the fastest of each round."""
+    peers = {"one": [1.0, 9.0, 2.0], "other": [3.0, 3.0, 1.5], "slow": [5.0, 5.0, 5.0]}
+
+    name, spread = module("comparing").ratios_to_fastest([4.0, 9.0, 2.0], peers)
+
+    assert name == "one"
+    assert (spread.middle, spread.least, spread.most) == (1.0, 1.0, 4.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "scale", "files", "size"),
+    [
+        ("S", 1.0, 3000, 20_000),
+        ("S", 0.01, 30, 20_000),
+        ("L", 0.5, 3, 400_000_000),
+        ("L", 0.02, 1, 48_000_000),
+        ("one-far", 0.01, 1, 4_000_000),
+        ("S15", 0.000001, 1, 1000),
+    ],
+)
+def test_a_part_of_a_load_has_fewer_files_and_then_a_smaller_one(
+    module: Any, name: str, scale: float, files: int, size: int
+) -> None:
+    """The bytes in all go down with the scale."""
+    (load,) = (load for load in module("loads").LOADS if load.name == name)
+
+    part = load.scaled(scale)
+
+    assert (part.files, part.size) == (files, size)
+
+
+def laps(module: Any, **seconds: list[float]) -> Any:
+    """Make a table of some runs."""
+    racing = module("racing")
+    return racing.Table(
+        laps=tuple(
+            racing.Lap(
+                load="S",
+                contender=name.replace("_", "-"),
+                round=number,
+                seconds=value,
+                cpu_seconds=value / 2,
+                peak_memory=50_000_000,
+                requests=3000,
+                files=3000,
+                bytes=60_000_000,
+            )
+            for name, values in seconds.items()
+            for number, value in enumerate(values)
+        )
+    )
+
+
+def test_the_page_says_who_is_faster(module: Any) -> None:
+    """Everybody who is faster than the mirror is named, with the ratio within the rounds."""
+    report = module("report")
+
+    behind = laps(module, curl=[1.0, 2.0, 1.0], loop=[8.0, 8.0, 8.0], mirror=[2.0, 4.0, 3.0])
+    ahead = laps(module, curl=[4.0], mirror=[2.0])
+
+    assert report.slower([behind]) == [
+        "S: 3,000 files of 20 KB: faster than `mirror` is curl (we take 2.00 of its time)."
+    ]
+    assert report.slower([ahead]) == ["S: 3,000 files of 20 KB: nobody here is faster than `mirror`."]
+
+
+def test_the_page_and_the_picture_are_made_of_the_laps(module: Any) -> None:
+    """A row for everybody with ratios to curl; the picture is well-formed and the same every time."""
+    report, costs = module("report"), module("costs")
+    table = laps(module, curl=[1.0, 2.0, 1.0], mirror=[2.0, 4.0, 3.0], mirror_no_digest=[1.5, 3.0, 1.5])
+    at = report.Surroundings(date="2026-01-02", system="a machine", versions={"curl": "8.0"}, connections=32)
+    cost = costs.Cost(benchmark="ledger", what="1 & 2 files", value=1.5, unit="s")
+
+    page = report.as_page([table], [cost], [], at)
+    picture = report.as_picture([table])
+
+    assert "Measured on 2026-01-02 (UTC): a machine, curl 8.0, 3 rounds." in page
+    assert "| curl | 1.00 | 1.00-2.00 | 60 | 0.50 | 50 | 1.00 (1.00-1.00) | 1.00 | - | 1.00 |" in page
+    assert "| **mirror** | 3.00 | 2.00-4.00 | 20 | 1.50 | 50 | 2.00 (2.00-3.00) | 2.00 | - | 1.00 |" in page
+    assert "The fastest of the others is curl; `mirror` takes 2.00 (2.00-3.00) of its time." in page
+    assert "| ledger | 1 & 2 files | 1.5 s |" in page
+    drawn = ET.fromstring(picture)  # noqa: S314 - it was drawn here
+    assert [
+        text.text for text in drawn.iter("{http://www.w3.org/2000/svg}text") if text.get("text-anchor") == "end"
+    ] == [
+        "curl",
+        "mirror-no-digest",
+        "mirror",
+    ]
+    assert picture == report.as_picture([table])
+
+
+def run_suite(*arguments: str) -> list[dict[str, Any]]:
+    """Run the suite once at a tiny scale, and give its lines."""
+    command = [sys.executable, "-m", "benchmarks", *arguments, "--scale", "0.001", "--rounds", "1", "--json"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=110)
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def raced(lines: list[dict[str, Any]]) -> dict[str, set[str]]:
+    """Give who ran with each load."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for line in lines:
+        if line["kind"] == "lap":
+            found[line["load"]].add(line["contender"])
+            # Nobody of ours asks for a file twice.
+            assert line["requests"] == line["files"] > 0
+            assert line["seconds"] > 0
+            assert line["peak_memory"] > 1_000_000
+    return found
+
+
+@pytest.mark.process
+def test_every_load_and_every_figure_is_measured_at_a_tiny_scale() -> None:
+    """One line of JSON for each contender of each load, and lines for every figure."""
+    lines = run_suite("--ours", "mirror", "--peers", "loop")
+
+    assert raced(lines) == {load: {"loop", "mirror"} for load in LOADS}
+    figures = {line["benchmark"] for line in lines if line["kind"] in ("cost", "row")}
+    assert figures == {"small_files", "listing", "start-up", "resume", "ledger", "million"}
+
+
+@pytest.mark.process
+def test_all_of_ours_bring_a_load_home_from_afar() -> None:
+    """Over TLS and through the proxy too."""
+    lines = run_suite("S", "--peers", "loop", "--tls", "--rtt", "5", "--cap", "1000000")
+
+    assert raced(lines) == {"S": {"loop", *OURS}}
