@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     )
     from arena_async.providers.arena import ArenaClient, ArenaCredentials, ArenaMachineCredentials, SessionStore
     from arena_async.providers.centrepoint import CentrePointClient, CentrePointCredentials
+    from arena_async.providers.urls import Link, UrlSet
     from arena_async.transfer.events import (
         Action,
         Advanced,
@@ -107,6 +108,7 @@ __all__ = [
     "Event",
     "FileSet",
     "IntegrityError",
+    "Link",
     "LinkExpiredError",
     "ListingError",
     "Mirror",
@@ -147,6 +149,7 @@ __all__ = [
     "TransportError",
     "UnsafeNameError",
     "UnsafeUrlError",
+    "UrlSet",
     "Verification",
     "Verified",
     "union",
@@ -178,6 +181,7 @@ _HOMES = {
     "Event": "arena_async.transfer.events",
     "FileSet": "arena_async.wire.contracts",
     "IntegrityError": "arena_async.errors",
+    "Link": "arena_async.providers.urls",
     "LinkExpiredError": "arena_async.errors",
     "ListingError": "arena_async.errors",
     "Mirror": "arena_async.transfer.mirror",
@@ -218,6 +222,7 @@ _HOMES = {
     "TransportError": "arena_async.errors",
     "UnsafeNameError": "arena_async.errors",
     "UnsafeUrlError": "arena_async.errors",
+    "UrlSet": "arena_async.providers.urls",
     "Verification": "arena_async.transfer.mirror",
     "Verified": "arena_async.transfer.mirror",
     "union": "arena_async.transfer.union",

@@ -8,25 +8,22 @@ as fast as the parser itself can.
 from __future__ import annotations
 
 import inspect
-import os
 import shlex
-from collections import ChainMap
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import attrs
-from cyclopts import App, CycloptsError, Group, Parameter
+from cyclopts import App, CycloptsError, Parameter
 from rich.console import Console
 
+from arena_async.cli.choices import Compare, Get, Online, Talk, Transfer, Wait, flag
 from arena_async.cli.exits import Exit
 from arena_async.providers.registry import PROVIDERS, Provider, Source, Word
 
 if TYPE_CHECKING:
     from arena_async.cli.output import Output
-    from arena_async.options import PollPolicy, TransferOptions
 
 __all__ = ["CommandLine", "run"]
 
@@ -39,97 +36,8 @@ Exit codes: 0 ok, 1 failed, 2 usage or settings, 3 some files failed, 4 authenti
 130 interrupted.
 """
 
-_TALK = Group("Output", sort_key=9)
-_flag = partial(Parameter, negative="", show_default=False)
-
-#: Files open at a time, at the most, where nobody says how many.
-_MOST_WORKERS = 32
-
 #: What a command does once it is parsed.
 _Job = Callable[["Output"], Awaitable[int]]
-
-
-@Parameter(name="*")
-@attrs.frozen(kw_only=True)
-class Talk:
-    """How a command talks."""
-
-    json: Annotated[bool, _flag(group=_TALK, help="Write data as one JSON object a line.")] = False
-    quiet: Annotated[bool, _flag(group=_TALK, help="Show nothing but errors (and JSON, if asked for).")] = False
-
-
-@Parameter(name="*")
-@attrs.frozen(kw_only=True)
-class Online(Talk):
-    """How a command that talks to a service does so."""
-
-    env: Annotated[Path | None, Parameter(help="Read settings from a file of NAME=value lines.")] = None
-
-    def connect(self, provider: Provider) -> Any:
-        """
-        Make the client of a service from the environment and the file.
-
-        Raises:
-            ConfigurationError: A setting is missing or malformed.
-        """
-        from arena_async.cli.settings import read_settings
-
-        environ = None if self.env is None else ChainMap(read_settings(self.env), os.environ)
-        return provider.load_client().from_env(environ=environ)
-
-
-@Parameter(name="*")
-@attrs.frozen(kw_only=True)
-class Compare(Online):
-    """The folder that is compared with the service."""
-
-    to: Annotated[Path, Parameter(help="The folder that holds the files, or will.")]
-
-
-@Parameter(name="*")
-@attrs.frozen(kw_only=True)
-class Transfer(Compare):
-    """How files come into a folder."""
-
-    workers: Annotated[
-        int | None, Parameter(help="Files open at a time, 1 to 256; without it 8, and up to 32 while that brings more.")
-    ] = None
-    max_rate: Annotated[str | None, Parameter(help="Bytes a second in all, for instance 500K or 10M.")] = None
-
-    def options(self) -> TransferOptions:
-        """
-        Make the options.
-
-        Raises:
-            ConfigurationError: One of them cannot be meant.
-        """
-        from arena_async.cli.settings import read_size
-        from arena_async.options import TransferOptions
-
-        rate = None if self.max_rate is None else read_size(self.max_rate, option="--max-rate")
-        if self.workers is None:
-            return TransferOptions(most_workers=_MOST_WORKERS, max_rate=rate)
-        return TransferOptions(workers=self.workers, max_rate=rate)
-
-
-@Parameter(name="*")
-@attrs.frozen(kw_only=True)
-class Wait:
-    """How long a run is waited for."""
-
-    timeout: Annotated[float, Parameter(help="Seconds to wait for the run.")] = 21_600.0
-    every: Annotated[float, Parameter(help="Seconds to the first question; each costs a request.")] = 5.0
-
-    def poll(self) -> PollPolicy:
-        """
-        Make the policy.
-
-        Raises:
-            ConfigurationError: One of the two cannot be meant.
-        """
-        from arena_async.options import PollPolicy
-
-        return PollPolicy(timeout=self.timeout, every=self.every, slowest=max(300.0, self.every))
 
 
 _TALKING, _ONLINE, _WAIT = Talk(), Online(), Wait()
@@ -177,6 +85,7 @@ class CommandLine:
         imports = App(name="import", help="Let Arena import a spreadsheet: check first, then commit.")
         imports.command(self.import_check, name="check")
         imports.command(self.import_commit, name="commit")
+        app.command(self.get)
         for command in (exports, imports, self.verify, self.quota, self.simulate, self.demo):
             app.command(command)
         return app
@@ -188,7 +97,7 @@ class CommandLine:
         *,
         chosen: Transfer,
         wait: Wait = _WAIT,
-        fresh: Annotated[bool, _flag(help="Start a run even if one is under way.")] = False,
+        fresh: Annotated[bool, flag(help="Start a run even if one is under way.")] = False,
     ) -> int:
         """Start a run of an export, wait for it, and bring its files home. A run that was interrupted is taken up."""
         from arena_async.cli import runs
@@ -229,7 +138,7 @@ class CommandLine:
         *,
         online: Online = _ONLINE,
         wait: Wait = _WAIT,
-        despite_errors: Annotated[bool, _flag(help="Import the other rows where some failed.")] = False,
+        despite_errors: Annotated[bool, flag(help="Import the other rows where some failed.")] = False,
     ) -> int:
         """Import what was checked. There is no way back. A run that is committed already is only shown."""
         from arena_async.cli import runs
@@ -237,6 +146,20 @@ class CommandLine:
         connect = partial(online.connect, _ARENA)
         job = partial(runs.import_commit, connect, definition, run, despite_errors=despite_errors, poll=wait.poll)
         return self._run(job, online, hint=f"Stopped. What was sent goes on at the service. {self._again}")
+
+    def get(self, *urls: Annotated[str, Parameter(help="Addresses, as a browser copies them.")], chosen: Get) -> int:
+        """
+        Bring the files at any addresses home: each whole and verified, the next time only what is missing.
+
+        A file is called as the last part of its address, or as its name in the list says.
+        """
+        from arena_async.cli import getting
+
+        settings = {name: getattr(chosen, name) for name in ("folders", "allow_http", "allow_private")}
+        listed = partial(getting.listed, urls, chosen.input, **settings)
+        job = partial(getting.get, listed, to=chosen.to, options=chosen.options, dry_run=chosen.dry_run)
+        # Not as it was typed: addresses may bear signatures.
+        return self._run(job, chosen, hint="Stopped. What has arrived is kept. Run the same command again to go on.")
 
     def verify(
         self, folder: Annotated[Path, Parameter(help="The folder that sync filled.")], /, *, talk: Talk = _TALKING
@@ -249,7 +172,7 @@ class CommandLine:
     def quota(
         self,
         *,
-        who: Annotated[bool, _flag(help="Say as well who spent them: by day, user and endpoint.")] = False,
+        who: Annotated[bool, flag(help="Say as well who spent them: by day, user and endpoint.")] = False,
         online: Online = _ONLINE,
     ) -> int:
         """Say how many requests of the day are left. Costs one request."""
@@ -362,7 +285,7 @@ def _shaped(command: Callable[..., int], words: Sequence[Word], options: type, d
 def _parameter(word: Word) -> inspect.Parameter:
     is_flag = word.kind is bool
     called = None if word.option is None else f"--{word.option}"
-    parameter = (_flag if is_flag else Parameter)(name=called, help=word.help, show_default=False)
+    parameter = (flag if is_flag else Parameter)(name=called, help=word.help, show_default=False)
     kind = word.kind if word.required or is_flag else word.kind | None
     return inspect.Parameter(
         word.name,

@@ -17,10 +17,24 @@ from arena_async.options import TransferOptions
 from arena_async.providers.registry import PROVIDERS, Provider, Source
 from arena_async.transfer.events import Action, Advanced, Event, Outcome, Report, Retrying, Settled, Started
 from arena_async.transfer.mirror import Mirror, Verification
+from arena_async.transfer.planning import Plan
 from arena_async.wire.contracts import FileSet, Remark, RemoteFile
 from arena_async.wire.messages import printable
 
-__all__ = ["Teller", "code_of", "conclude", "findings", "plan", "quota", "show", "summarize", "sync", "verify"]
+__all__ = [
+    "Teller",
+    "bring",
+    "code_of",
+    "conclude",
+    "findings",
+    "plan",
+    "quota",
+    "show",
+    "summarize",
+    "sync",
+    "tell_plan",
+    "verify",
+]
 
 _DONE = {
     Action.FETCH: "fetched",
@@ -49,14 +63,19 @@ async def sync(
     async with connect() as client, View(output) as view:
         files = source.make(client)(**words)
         teller = Teller(output, view, to)
-        async with Mirror(to, options=chosen, observer=teller) as mirror:
-            report = await mirror.sync(files)
-            here = await count_files(mirror)
+        report, here = await bring(files, teller, to=to, options=chosen)
         remarks = await _remarks(files, source, report)
     teller.say_rest()
     for remark in remarks:
         _tell_remark(remark, output)
     return conclude(report, output, here=here, to=to, told=teller.told)
+
+
+async def bring(files: FileSet, teller: Teller, *, to: Path, options: TransferOptions) -> tuple[Report, int]:
+    """Sync a set into a folder, and say how many complete files are there then."""
+    async with Mirror(to, options=options, observer=teller) as mirror:
+        report = await mirror.sync(files)
+        return report, await count_files(mirror)
 
 
 async def _remarks(files: FileSet, source: Source, report: Report) -> Sequence[Remark]:
@@ -234,7 +253,12 @@ async def plan(connect: Connect, source: Source, words: Mapping[str, Any], outpu
         files = source.make(client)(**words)
         async with Mirror(to) as mirror:
             planned = await mirror.plan(files)
-        bill = Bill.of(planned)
+    return tell_plan(planned, output)
+
+
+def tell_plan(planned: Plan, output: Output) -> int:
+    """Write what a sync would do, and what it costs."""
+    bill = Bill.of(planned)
     if output.json:
         for file in planned.files:
             output.record({"type": "file", **shown(file)})

@@ -237,6 +237,7 @@ class Session:
         self._pid = os.getpid()
         self._closed = False
         self._requests_sent = 0
+        self._unmetered_sent = 0
         self._skew = timedelta()
 
     @property
@@ -248,6 +249,11 @@ class Session:
     def requests_sent(self) -> int:
         """Metered requests that left this session so far, repeated ones included."""
         return self._requests_sent
+
+    @property
+    def unmetered_sent(self) -> int:
+        """Requests that left it and count against no allowance: logins, and those to other hosts than the API."""
+        return self._unmetered_sent
 
     async def send(self, request: Request) -> Response:
         """
@@ -287,8 +293,9 @@ class Session:
         """
         Ask for a body once and give it as it comes. Nothing is tried again here.
 
-        Redirects are followed, five at the most, without credentials to anybody but the API. ``Range`` and ``If-Match``
-        are sent only for an offset above 0 with a strong validator; the head says what the answer is.
+        Redirects are followed, five at the most, without credentials to anybody but the API and without the headers of
+        the request itself to another origin than its own. ``Range`` and ``If-Match`` are sent only for an offset above
+        0 with a strong validator; the head says what the answer is.
 
         Args:
             request: The request; an absolute ``path`` is sent byte for byte.
@@ -303,7 +310,9 @@ class Session:
             UnsafeUrlError: The address, or one it redirects to, must not be contacted.
         """
         self._check_usable()
-        extra = {"Accept": "*/*", "Accept-Encoding": "identity"}
+        extra = {"Accept-Encoding": "identity"}
+        if not any(name.lower() == "accept" for name, _ in request.headers):
+            extra["Accept"] = "*/*"
         if offset > 0 and (etag := strong_etag(validator)) is not None:
             extra |= {"Range": f"bytes={offset}-", "If-Match": etag}
         parking = _Parking(self._gate)
@@ -449,12 +458,14 @@ class Session:
         self, request: Request, extra: Mapping[str, str], trial: _Trial, read_error: _ReadError
     ) -> OpenedFile:
         """Send once, follow redirects, and give the first answer that holds the body."""
-        url, hops, strayed = self._url(request), 0, False
+        url, hops, strayed, away = self._url(request), 0, False, False
+        start = origin(url)
         while True:
             ours = origin(url) == self._origin and not strayed
+            away = away or origin(url) != start
             if hops or not ours:
                 trial = _Trial(request.line, metered=request.metered and ours)
-            response = await self._open(request, url, trial, extra=extra, ours=ours, first=not hops)
+            response = await self._open(request, url, trial, extra=extra, ours=ours, away=away)
             if response.status in _CONTENT:
                 self._settle(trial, Headers(response.headers.items()))
                 self._accepted(trial)
@@ -483,7 +494,7 @@ class Session:
         *,
         extra: Mapping[str, str],
         ours: bool,
-        first: bool = True,
+        away: bool = False,
         seconds: float | None = None,
     ) -> aiohttp.ClientResponse:
         """Book, take the credential, and send up to the head of the answer."""
@@ -492,7 +503,7 @@ class Session:
         try:
             if ours and request.scope is not None:
                 await self._hold_credential(request.scope, trial)
-            headers = self._outgoing_headers(request, trial, extra, ours=ours, first=first)
+            headers = self._outgoing_headers(request, trial, extra, ours=ours, away=away)
             body = _body(request, headers)
             decode = headers["Accept-Encoding"] != "identity"
             response = await self._wire.open(_Outgoing(request.method, url, headers, body, trial, decode), seconds)
@@ -604,6 +615,8 @@ class Session:
         """Count a request at the moment its head is written."""
         if trial.metered:
             self._requests_sent += 1
+        else:
+            self._unmetered_sent += 1
         if trial.ticket is not None:
             self._gate.sent(trial.ticket, self._moment())
         if trial.login is not None and trial.held is not None:
@@ -698,13 +711,13 @@ class Session:
         return target.partition("#")[0]
 
     def _outgoing_headers(
-        self, request: Request, trial: _Trial, extra: Mapping[str, str], *, ours: bool, first: bool
+        self, request: Request, trial: _Trial, extra: Mapping[str, str], *, ours: bool, away: bool = False
     ) -> _Sent:
-        """Put the headers together: those of the API for the API only, the request's own not beyond its own address."""
+        """Put the headers together: those of the API for the API only, the request's own not beyond its own origin."""
         headers = _Sent(self._user_agent)
         if ours:
             headers.update(self._headers)
-        if ours or first:
+        if not away:
             headers.update(_checked(dict(request.headers)))
         headers.update(extra)
         if trial.held is not None:
@@ -779,7 +792,7 @@ class Session:
             return
         trial = _Trial(request.line, metered=request.metered)
         trial.held = Held(credential, generation=0, since=0.0, touched=0.0)
-        headers = self._outgoing_headers(request, trial, {"Accept-Encoding": "gzip"}, ours=True, first=True)
+        headers = self._outgoing_headers(request, trial, {"Accept-Encoding": "gzip"}, ours=True)
         outgoing = _Outgoing(request.method, self._url(request), headers, _body(request, headers), trial, decode=True)
         told: Headers | None = None
         try:

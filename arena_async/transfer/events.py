@@ -80,7 +80,7 @@ class Outcome:
         file: The file, without its link.
         action: What was done, or was to be done when ``error`` is set.
         path: Where it lies, or would lie; None where there is no such place.
-        verified_by: ``"md5"``, ``"crc"``, ``"length"``, or ``"none"``, which is not verified.
+        verified_by: ``"sha256"``, ``"md5"``, ``"crc"``, ``"length"``, or ``"none"``, which is not verified.
         attempts: How often its content was asked for, in requests.
         bytes_written: Bytes written to the disk for it in this run.
         error: Why it is not here, or None.

@@ -130,7 +130,7 @@ class _Journey:
         self.destination = destination
         self.options = destination.options
         self.shown = attrs.evolve(job.file, link=None)
-        self.service = f"{job.file.service} {job.file.tenant}"
+        self.service = f"{job.file.service} {job.file.host or job.file.tenant}"
         self.tries = Tries()
         self.action = job.action
         self.written = 0
@@ -450,6 +450,8 @@ class _Journey:
             extension=self.file.extension,
             length=total,
             md5=head.md5,
+            listed_md5=self.file.md5,
+            listed_sha256=self.file.sha256,
             digest=self.options.digest,
             max_length=self.options.max_file_size,
             encoded=is_encoded(head),

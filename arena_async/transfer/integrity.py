@@ -2,7 +2,8 @@
 Whether the content that came is whole and right, by the strongest proof there is, in constant memory.
 
 ==========  =================================================================================================
-``md5``     the server gave the MD5 of the file, and it is that of what came
+``sha256``  the list gave the SHA-256 of the file, and it is that of what came
+``md5``     the server or the list gave the MD5 of the file, and it is that of what came
 ``crc``     the content is gzip or zip, whole to its last byte, and every check sum in it holds
 ``length``  as many bytes came as were announced or listed; or a zip is whole, and its members are encrypted
 ``none``    nothing is known; the content may be half a file
@@ -34,7 +35,7 @@ from arena_async.options import KIB, MIB
 __all__ = ["Caps", "Inspector", "Proof", "Verdict", "choose_proof"]
 
 #: How content was verified, the strongest first. ``"none"`` is not verified.
-Proof = Literal["md5", "crc", "length", "none"]
+Proof = Literal["sha256", "md5", "crc", "length", "none"]
 Kind = Literal["gzip", "zip", "avro", "empty", "other"]
 
 
@@ -90,25 +91,30 @@ class Verdict:
     remark: str = ""
 
 
-def choose_proof(*, kind: Kind, md5: str | None, length: int | None, structure: bool = True) -> Proof:
+def choose_proof(
+    *, kind: Kind, md5: str | None, length: int | None, sha256: str | None = None, structure: bool = True
+) -> Proof:
     """
-    Choose the strongest proof there is: the server's MD5, else the CRC of gzip and zip content, else a known length.
+    Choose the strongest proof there is: SHA-256, else MD5, else the CRC of gzip and zip content, else a known length.
 
     Args:
         kind: What the first bytes say.
-        md5: What the server vouches for; anything but 32 hexadecimal digits is no proof.
+        md5: What the server or the list vouches for; anything but 32 hexadecimal digits is no proof.
+        sha256: What the list vouches for; anything but 64 hexadecimal digits is no proof.
         length: The whole length, announced or listed, or None.
         structure: Whether the CRCs of this content can be computed (an encrypted zip has none to offer).
     """
-    if _is_md5(md5):
+    if _is_digest(sha256, digits=64):
+        return "sha256"
+    if _is_digest(md5, digits=32):
         return "md5"
     if kind in ("gzip", "zip") and structure:
         return "crc"
     return "none" if length is None else "length"
 
 
-def _is_md5(text: str | None) -> bool:
-    return text is not None and re.fullmatch(r"[0-9a-fA-F]{32}", text) is not None
+def _is_digest(text: str | None, *, digits: int) -> bool:
+    return text is not None and len(text) == digits and re.fullmatch(r"[0-9a-fA-F]+", text) is not None
 
 
 # -------------------------------------------------------------------------------------------------------- what it costs
@@ -521,6 +527,15 @@ _ERROR_WORDS = frozenset(
 )
 
 
+@attrs.frozen
+class _Vouched:
+    """A digest of the whole content that somebody else gives."""
+
+    whose: str
+    name: str
+    text: str
+
+
 class Inspector:
     """
     Looks at the content of one file as it comes, block by block, and says in the end whether it is whole.
@@ -530,6 +545,8 @@ class Inspector:
         extension: The extension of the documented layout: what content is expected; it never chooses the check.
         length: Bytes of the whole file, announced or listed, or None.
         md5: Its MD5 in hexadecimal as the server gives it, or None.
+        listed_md5: Its MD5 in hexadecimal as the list gives it, or None.
+        listed_sha256: Its SHA-256 in hexadecimal as the list gives it, or None.
         digest: ``"sha256"`` to compute it for the ledger, or None.
         max_length: Bytes the file may have, at the most, or None.
         encoded: Whether the answer says that its body is encoded, so that it may be more than what is stored.
@@ -544,6 +561,8 @@ class Inspector:
         extension: str = "",
         length: int | None = None,
         md5: str | None = None,
+        listed_md5: str | None = None,
+        listed_sha256: str | None = None,
         digest: Literal["sha256"] | None = "sha256",
         max_length: int | None = None,
         encoded: bool = False,
@@ -555,9 +574,19 @@ class Inspector:
         self._promise = next((kind for end, kind in _PROMISES if extension.lower().endswith(end)), None)
         self._expected = length
         self._most = max_length
-        self._expected_md5 = md5.lower() if md5 is not None and _is_md5(md5) else None
-        self._sha256 = hashlib.sha256() if digest == "sha256" else None
-        self._md5 = hashlib.md5(usedforsecurity=False) if self._expected_md5 else None
+        #: What others say it is, by whose word and which digest.
+        self._vouched = [
+            _Vouched(whose, name, text.lower())
+            for whose, name, text, digits in (
+                ("list", "SHA-256", listed_sha256, 64),
+                ("list", "MD5", listed_md5, 32),
+                ("server", "MD5", md5, 32),
+            )
+            if text is not None and _is_digest(text, digits=digits)
+        ]
+        wanted = {vouched.name for vouched in self._vouched}
+        self._sha256 = hashlib.sha256() if digest == "sha256" or "SHA-256" in wanted else None
+        self._md5 = hashlib.md5(usedforsecurity=False) if "MD5" in wanted else None
         self._meter = _Meter(caps, clock or time.monotonic)
         self._length = 0
         self._head = b""
@@ -617,7 +646,7 @@ class Inspector:
         )
         if self._kind == "other" and self._promise is not None and _PAGE.match(self._head):
             self._problem = self._foreign("a web page")
-        if self._kind == "gzip" and self._md5 is None:
+        if self._kind == "gzip" and not self._vouched:
             self._gzip = _GzipCheck(self._meter, encoded=self._encoded)
 
     def _follow(self, view: memoryview) -> None:
@@ -655,8 +684,8 @@ class Inspector:
             self._follow(memoryview(self._head))
         checked = False
         if self._problem is None:
-            self._problem = self._wrong_length() or self._wrong_md5() or self._wrong_kind(read)
-        if self._problem is None and self._md5 is None:
+            self._problem = self._wrong_length() or self._wrong_digest() or self._wrong_kind(read)
+        if self._problem is None and not self._vouched:
             checked = self._check_structure(read)
         return self._verdict(checked=checked)
 
@@ -683,19 +712,23 @@ class Inspector:
             actual=self._length,
         )
 
-    def _wrong_md5(self) -> TransferError | None:
-        if self._md5 is None or self._md5.hexdigest() == self._expected_md5:
-            return None
-        return IntegrityError(
-            f"{self._name}: its MD5 is {self._md5.hexdigest()} and the server says {self._expected_md5}; it was "
-            "discarded. Run again; if it stays so, ask the service about this file.",
-            expected=self._expected_md5,
-            actual=self._md5.hexdigest(),
-        )
+    def _wrong_digest(self) -> TransferError | None:
+        for vouched in self._vouched:
+            seen = self._sha256 if vouched.name == "SHA-256" else self._md5
+            actual = "" if seen is None else seen.hexdigest()
+            if actual != vouched.text:
+                doubt = "the list" if vouched.whose == "list" else "the service"
+                return IntegrityError(
+                    f"{self._name}: its {vouched.name} is {actual} and the {vouched.whose} says {vouched.text}; it was "
+                    f"discarded. Run again; if it stays so, ask whoever keeps {doubt} about this file.",
+                    expected=vouched.text,
+                    actual=actual,
+                )
+        return None
 
     def _wrong_kind(self, read: Read) -> TransferError | None:
         """Notice content that cannot be what the name promises."""
-        if self._promise is None or self._md5 is not None:
+        if self._promise is None or self._vouched:
             return None
         if self._kind == "empty" and self._promise != "other":
             return self._damaged("it is empty, and not even an empty one of its kind is")
@@ -726,7 +759,10 @@ class Inspector:
         proof: Proof = "none"
         if self._problem is None:
             length = self._length if self._whole else self._expected
-            proof = choose_proof(kind=kind, md5=self._expected_md5, length=length, structure=checked)
+            vouched = {vouched.name: vouched.text for vouched in self._vouched}
+            proof = choose_proof(
+                kind=kind, sha256=vouched.get("SHA-256"), md5=vouched.get("MD5"), length=length, structure=checked
+            )
         return Verdict(
             verified_by=proof,
             length=self._length,

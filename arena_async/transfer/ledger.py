@@ -23,7 +23,6 @@ import contextlib
 import logging
 import re
 import sqlite3
-import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,6 +34,7 @@ from arena_async.errors import DiskFullError, StorageError
 from arena_async.transfer.integrity import Proof
 from arena_async.transfer.storage import create_private, set_aside
 from arena_async.transfer.threads import Threads
+from arena_async.wire.names import fold
 
 __all__ = ["PAGE", "Entry", "Job", "JobState", "Known", "Ledger", "MemoryLedger", "Sighting", "SqliteLedger"]
 
@@ -348,11 +348,6 @@ def _marks(values: Sequence[object]) -> str:
     return ", ".join("?" * len(values))
 
 
-def _folded(path: str) -> str:
-    """Give the same text for all paths that some file system takes for one."""
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFD", path).casefold())
-
-
 def _dump_time(at: datetime | None) -> str | None:
     return None if at is None else at.astimezone(UTC).isoformat()
 
@@ -488,7 +483,7 @@ class _Tables:
         earlier, owners = _noted(connection, scope, generation, rows)
         fresh, answers = [], []
         for row in rows:
-            folded = _folded(row.path)
+            folded = fold(row.path)
             owner = owners.get(folded) if row.path else None
             answers.append(
                 Known(
@@ -561,7 +556,7 @@ def _noted(
             (key, Sighting(key=key, name=name, change=change, path=path))
             for key, name, change, path in (map(_as_it_was, row) for row in found)
         )
-    for page in _pages([_folded(row.path) for row in rows if row.path]):
+    for page in _pages([fold(row.path) for row in rows if row.path]):
         found = connection.execute(
             f"SELECT folded, key FROM seen WHERE scope = ? AND generation = ? AND folded IN ({_marks(page)})",
             (scope, generation, *page),
@@ -660,12 +655,12 @@ class SqliteLedger(_Tables):
         )
         connection.executemany(
             "DELETE FROM files WHERE folded = ? AND folded <> '' AND key <> ?",
-            [(_folded(entry.path), entry.key) for entry in entries if entry.path],
+            [(fold(entry.path), entry.key) for entry in entries if entry.path],
         )
         connection.executemany(
             f"INSERT OR REPLACE INTO files ({_COLUMNS}, folded) VALUES ({', '.join('?' * 14)})",
             [
-                (*attrs.astuple(attrs.evolve(entry, at=None))[:-1], _dump_time(entry.at), _folded(entry.path))
+                (*attrs.astuple(attrs.evolve(entry, at=None))[:-1], _dump_time(entry.at), fold(entry.path))
                 for entry in entries
             ],
         )

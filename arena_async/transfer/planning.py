@@ -51,7 +51,7 @@ from arena_async.transfer.ledger import Entry
 from arena_async.transfer.storage import FileState
 from arena_async.wire.contracts import FileSet, Price, RemoteFile
 from arena_async.wire.messages import printable
-from arena_async.wire.names import safe_path, suffix_for_twin
+from arena_async.wire.names import safe_name, safe_path, suffix_for_twin
 from arena_async.wire.retrying import backoff
 
 __all__ = [
@@ -212,6 +212,8 @@ def place(file: RemoteFile, layout: str | None = None) -> PurePosixPath:
         ConfigurationError: The template is wrong, or names a field that this file does not have.
         UnsafeNameError: No safe path can be made.
     """
+    if layout is None and file.as_named:
+        return PurePosixPath(*map(safe_name, file.parts), safe_name(file.stem + file.extension))
     if layout is None:
         return safe_path(file.parts, file.stem, file.extension)
     problem = layout_problem(layout)

@@ -185,10 +185,16 @@ class RemoteFile:
         name: The vendor's own file name. It is remembered, never used as a path.
         size: Bytes as listed, or None.
         change: The raw text by which the service shows that the content changed; "" when it shows nothing.
+        sha256: The SHA-256 of its content in hexadecimal, as listed, or None.
+        md5: The MD5 of its content in hexadecimal, as listed, or None.
         changed_at: When it last changed (aware), for watermarks, or None.
         fields: The identifying fields by name, for layout templates.
         skip: Why the service will never give content for it, or None.
         link: The signed link, where the content has one. Never shown, never stored, lost in a pickle.
+        host: Who gives the content, where that is not one and the same for the whole service: files of one host share
+            what can be spent on trying again.
+        as_named: Whether ``parts`` and the name are what people call them and differ in more than case, so that they
+            stay as they are wherever that is safe.
     """
 
     key: str
@@ -200,10 +206,14 @@ class RemoteFile:
     name: str = ""
     size: int | None = None
     change: str = ""
+    sha256: str | None = None
+    md5: str | None = None
     changed_at: datetime | None = None
     fields: Mapping[str, str] = attrs.field(factory=dict, converter=_copied, eq=False)
     skip: str | None = None
     link: Secret | None = attrs.field(default=None, repr=False, eq=False)
+    host: str = ""
+    as_named: bool = False
 
 
 @attrs.frozen(kw_only=True)

@@ -28,7 +28,16 @@ from urllib.parse import unquote, urlsplit
 
 from arena_async.errors import UnsafeNameError
 
-__all__ = ["file_name_from_url", "is_plain", "safe_component", "safe_path", "suffix_for_twin"]
+__all__ = [
+    "file_name_from_url",
+    "fold",
+    "is_plain",
+    "safe_component",
+    "safe_name",
+    "safe_path",
+    "split_extension",
+    "suffix_for_twin",
+]
 
 #: Bytes of a component with its mark. Every file system in use takes 255; a twin's mark of 9 bytes must still fit.
 _MOST = 240
@@ -59,8 +68,26 @@ def safe_component(text: str, *, fallback: str = "unnamed") -> str:
     """
     if is_plain(text):
         return text
-    base, extension = _split(_clean(text))
+    base, extension = split_extension(_clean(text))
     return _marked(base, extension, text, fallback)
+
+
+def safe_name(text: str, *, fallback: str = "unnamed") -> str:
+    """
+    Make one path component that stays what it is called wherever that is safe, capital letters included.
+
+    Two of them may differ in case only, unlike those of :func:`safe_component`: whoever uses it compares what
+    :func:`fold` gives.
+    """
+    if 0 < len(text.encode("utf-8", "surrogatepass")) <= _MOST and _clean(text) == text and not _MARK.search(text):
+        return text
+    base, extension = split_extension(_clean(text))
+    return _marked(base, extension, text, fallback)
+
+
+def fold(path: str) -> str:
+    """Give the same text for all paths that some file system takes for one."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFD", path).casefold())
 
 
 def safe_path(parts: Sequence[str], stem: str, extension: str = "", *, fallback: str = "unnamed") -> PurePosixPath:
@@ -126,7 +153,7 @@ def _leaf(stem: str, extension: str, fallback: str) -> str:
     base = _clean(stem)
     end = extension if plain_extension else _clean_extension(extension)
     if not extension:
-        base, end = _split(base)
+        base, end = split_extension(base)
     return _marked(base, end, f"{stem}\0{extension}", fallback)
 
 
@@ -146,8 +173,8 @@ def _marked(base: str, extension: str, text: str, fallback: str) -> str:
     return f"{cut}{mark}{extension}"
 
 
-def _split(name: str) -> tuple[str, str]:
-    """Split a cleaned name before its extension; a name that is nothing but an extension has none."""
+def split_extension(name: str) -> tuple[str, str]:
+    """Split a name before its extension, which may be double; a name that is nothing but an extension has none."""
     end = _EXTENSION.search(name)
     if end is None or not name[: end.start()].strip("_ ."):
         return name, ""

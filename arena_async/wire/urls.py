@@ -72,12 +72,14 @@ class UrlPolicy:
 
     Args:
         allow_http: Plain ``http`` is allowed everywhere.
+        allow_ports: Any port is allowed, and not only the usual one.
         allow_private: Loopback, link-local, private and reserved addresses and any port are allowed.
         allow_loopback: This machine is allowed, on any port and with plain ``http``.
         origins: Origins as :func:`origin` writes them.
     """
 
     allow_http: bool = False
+    allow_ports: bool = False
     allow_private: bool = False
     allow_loopback: bool = False
     origins: frozenset[str] = frozenset()
@@ -140,7 +142,7 @@ class UrlPolicy:
         loopback = self.allow_loopback and _is_loopback(parts.host)
         if parts.scheme == "http" and not (self.allow_http or loopback):
             raise UnsafeUrlError(f"{show_url(url)} is plain http; only https is contacted.")
-        if parts.port != _DEFAULT_PORTS[parts.scheme] and not (self.allow_private or loopback):
+        if parts.port != _DEFAULT_PORTS[parts.scheme] and not (self.allow_ports or self.allow_private or loopback):
             raise UnsafeUrlError(f"{show_url(url)} names an unusual port; only the usual one is contacted.")
         address = _address(parts.host)
         if address is not None or parts.host in _LOOPBACK_NAMES:

@@ -52,7 +52,11 @@ def environment(*simulators: Any, **changed: str) -> dict[str, str]:
 
 
 async def start(
-    *arguments: str, env: Mapping[str, str], cwd: Path | None = None, command: Sequence[str] = COMMAND
+    *arguments: str,
+    env: Mapping[str, str],
+    cwd: Path | None = None,
+    command: Sequence[str] = COMMAND,
+    stdin: int = asyncio.subprocess.DEVNULL,
 ) -> asyncio.subprocess.Process:
     """Start the command line with pipes for its streams."""
     return await asyncio.create_subprocess_exec(
@@ -60,16 +64,19 @@ async def start(
         *arguments,
         env=dict(env),
         cwd=cwd,
-        stdin=asyncio.subprocess.DEVNULL,
+        stdin=stdin,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
 
 
-async def run(*arguments: str, env: Mapping[str, str], cwd: Path | None = None, seconds: float = 30.0) -> Done:
-    """Run the command line to its end."""
-    child = await start(*arguments, env=env, cwd=cwd)
+async def run(
+    *arguments: str, env: Mapping[str, str], cwd: Path | None = None, seconds: float = 30.0, typed: bytes | None = None
+) -> Done:
+    """Run the command line to its end; what is ``typed`` comes over stdin."""
+    stdin = asyncio.subprocess.DEVNULL if typed is None else asyncio.subprocess.PIPE
+    child = await start(*arguments, env=env, cwd=cwd, stdin=stdin)
     async with asyncio.timeout(seconds):
-        out, err = await child.communicate()
+        out, err = await child.communicate(typed)
     assert child.returncode is not None
     return Done(child.returncode, out.decode(), err.decode())

@@ -137,7 +137,7 @@ def _(patch: pytest.MonkeyPatch) -> None:
 
 @protection("the check sum of the server is compared")
 def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(integrity.Inspector, "_wrong_md5", _always(None))
+    patch.setattr(integrity.Inspector, "_wrong_digest", _always(None))
 
 
 @protection("a check sum of a range is not taken for one of the file")
@@ -153,7 +153,7 @@ def _(patch: pytest.MonkeyPatch) -> None:
 @protection("a check sum that is none is not believed")
 def _(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(session, "_hexadecimal", lambda text: text)
-    patch.setattr(integrity, "_is_md5", lambda text: text is not None)
+    patch.setattr(integrity, "_is_digest", lambda text, **_: text is not None)
 
 
 @protection("an answer that is no file is told by its first bytes")
