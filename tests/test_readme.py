@@ -15,6 +15,7 @@ from typing import Any
 import attrs
 import pytest
 from command_line import environment
+from scripted import RawServer, reply
 
 from arena_async import errors, options
 from arena_async.simulator.server import Call, Refusal, Reply, Route, SimulatedService
@@ -170,6 +171,20 @@ async def test_the_script_about_days_and_requests_brings_both_home(services: dic
     printed = await run_script(script, env=services, cwd=tmp_path)
 
     assert printed.startswith("2 days\n3 files, ")
+
+
+async def test_the_script_about_addresses_brings_them_home(services: dict[str, str], tmp_path: Path) -> None:
+    """As it stands, but for the leave to go to this machine."""
+    (script,) = blocks(PAGES["urls.md"], "python")
+    settings = "allow_http=True, allow_private=True"
+    async with RawServer() as server:
+        server.on("GET", "/*", reply(body=b"day,steps\n"))
+        (tmp_path / "list.txt").write_text(f"# mine\n{server.base_url}/day-1.csv\n", encoding="utf-8")
+        code = script.replace("UrlSet.read(list_of_addresses)", f"UrlSet.read(list_of_addresses, {settings})")
+        printed = await run_script(code, "list.txt", env=services, cwd=tmp_path)
+
+    assert code != script
+    assert printed.endswith("day-1.csv: verified by length\n['a.zip', 'b.zip']\n")
 
 
 async def test_scripts_of_the_pages_run(services: dict[str, str], tmp_path: Path) -> None:

@@ -2,7 +2,8 @@
 Which services there are, for the command line and for tests that run over all of them.
 
 One row per service, plain values only: reading this module loads no client. A new service is one folder beside this
-module and one row here.
+module and one row here. Files at any addresses (``urls``) have no account and no lists, so that they are no service of
+this table but a command of their own.
 """
 
 from __future__ import annotations

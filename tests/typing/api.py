@@ -23,6 +23,7 @@ from arena_async import (
     Event,
     FileSet,
     IntegrityError,
+    Link,
     Mirror,
     OpenedFile,
     Outcome,
@@ -47,6 +48,7 @@ from arena_async import (
     TransferError,
     TransferOptions,
     TransfersFailedError,
+    UrlSet,
     Verification,
     union,
 )
@@ -469,6 +471,19 @@ async def errors(files: FileSet, mirror: Mirror) -> None:
         assert_type((error.expected, error.actual), tuple[str | int | None, str | int | None])
     except TransferError as error:
         assert_type((error.file, error.attempts), tuple[str | None, int])
+
+
+async def addresses(downloads: Downloader) -> None:
+    """Any addresses are a set of files."""
+    rows: list[str | Link] = ["https://a.example/x", Link("https://a.example/y", size=3, headers={"X-Key": "k"})]
+    async with UrlSet(rows, folders=True) as files:
+        assert_type(files, UrlSet)
+        assert_type(await downloads.run(files), Report)
+    async with UrlSet.read("list.txt", allow_http=True) as listed:
+        assert_type(listed, UrlSet)
+        await listed.check()
+    of_files: FileSet = UrlSet.parse("https://a.example/x\n")
+    assert_type([file.sha256 async for file in of_files], list[str | None])
 
 
 async def simulators() -> AsyncIterator[FileSet]:
