@@ -40,9 +40,6 @@ AUTH_URL = "https://auth.actigraphcorp.com/connect/token"
 #: Requests in any 60 seconds. The service allows 500 for an IP address, which other programs may share.
 RATE_LIMIT = 400
 
-_RETRY = RetryPolicy()
-_TIMEOUTS = Timeouts()
-
 
 class CentrePointClient:
     """
@@ -62,8 +59,8 @@ class CentrePointClient:
         auth_url: The whole address of the token endpoint.
         rate_limit: Requests that may leave in any 60 seconds.
         legacy: Ask for dataset files in the form of the first published page, unless a call says otherwise.
-        retry: How often and how patiently a request is tried again.
-        timeouts: How long the network may keep us waiting.
+        retry: How often and how patiently a request is tried again; None for the defaults.
+        timeouts: How long the network may keep us waiting; None for the defaults.
         ssl: A TLS context, for instance for a company's own authority; None for the system's.
         proxy: The address of an HTTP proxy, or None for none; the environment is not looked at.
         user_agent: What goes before the library's own name in ``User-Agent``.
@@ -82,8 +79,8 @@ class CentrePointClient:
         auth_url: str = AUTH_URL,
         rate_limit: int = RATE_LIMIT,
         legacy: bool = False,
-        retry: RetryPolicy = _RETRY,
-        timeouts: Timeouts = _TIMEOUTS,
+        retry: RetryPolicy | None = None,
+        timeouts: Timeouts | None = None,
         ssl: tls.SSLContext | None = None,
         proxy: str | None = None,
         user_agent: str | None = None,
@@ -137,8 +134,8 @@ class CentrePointClient:
         environ: Mapping[str, str] | None = None,
         rate_limit: int = RATE_LIMIT,
         legacy: bool = False,
-        retry: RetryPolicy = _RETRY,
-        timeouts: Timeouts = _TIMEOUTS,
+        retry: RetryPolicy | None = None,
+        timeouts: Timeouts | None = None,
         ssl: tls.SSLContext | None = None,
         proxy: str | None = None,
         user_agent: str | None = None,
