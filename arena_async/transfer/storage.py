@@ -756,7 +756,13 @@ class Storage:
         while not os.path.lexists(place) and place != os.path.dirname(place):
             missing.append(place)
             place = os.path.dirname(place)
-        _again(self.files.make_root, str(self.root))
+        refused = None
+        try:
+            _again(self.files.make_root, str(self.root))
+        except (FileExistsError, NotADirectoryError, FileNotFoundError) as error:
+            refused = error
+        if refused is not None:
+            raise self._no_folder(place, refused) from refused
         for path in missing:
             # The folder above may belong to somebody else, who lets us make folders in it and no more.
             with contextlib.suppress(OSError):
@@ -765,6 +771,18 @@ class Storage:
                     self._sync_folder(above)
                 finally:
                     self.files.close_folder(above)
+
+    def _no_folder(self, there: str, error: OSError) -> StorageError:
+        """Make the error of a folder that cannot be, by the last thing on the way to it that is there."""
+        shown, what = printable(str(self.root)), printable(there)
+        if os.path.isdir(there):
+            return StorageError(
+                f"{shown}: no folder can be made in {what} ({error.strerror}). Nothing was sent; choose another folder."
+            )
+        it = "it" if there == os.path.abspath(self.root) else what
+        return StorageError(
+            f"{shown}: {it} is no folder, so that no files can go there. Nothing was sent; choose another folder."
+        )
 
     def close(self) -> None:
         """Close the folders. Safe twice."""
@@ -909,13 +927,13 @@ class Storage:
         Check that ``size`` more bytes fit.
 
         Raises:
-            DiskFullError: They do not; nothing was asked from the service for it.
+            DiskFullError: They do not.
         """
         free = self.free_bytes()
         if free is not None and size > free:
             raise DiskFullError(
                 f"{path or self.root}: {size} bytes are needed and {free} are free on the disk of {self.root}; "
-                "the content was not asked for. Free some space and run again."
+                "nothing of it was written. Free some space and run again."
             )
 
     # ------------------------------------------------------------------------------------------------------ final names

@@ -129,8 +129,19 @@ def test_a_root_that_is_a_file_is_refused(root: Path) -> None:
     """A typing error in the folder gives a sentence and not a traceback of the system."""
     root.write_bytes(b"x")
 
-    with pytest.raises(StorageError, match="out: could not be opened"):
+    with pytest.raises(StorageError, match=r"out: it is no folder, so that no files can go there\."):
         storage_on(root)
+    with pytest.raises(StorageError, match=r"out/a/b: .*out is no folder, so that no files can go there\."):
+        storage_on(root / "a" / "b")
+
+
+@pytest.mark.skipif(
+    not Path("/proc/self").exists(), reason="only Linux has a file system in which nobody makes folders"
+)
+def test_a_root_where_nobody_can_make_a_folder_is_refused() -> None:
+    """The sentence says where, and does not speak of something that vanished."""
+    with pytest.raises(StorageError, match=r"^/proc/none/out: no folder can be made in /proc \(No such file or dir"):
+        storage_on(Path("/proc/none/out"))
 
 
 def test_a_folder_belongs_to_one_tenant_of_each_service(root: Path, storage: Storage) -> None:
@@ -160,7 +171,7 @@ def test_a_damaged_tenant_record_is_not_taken_for_none(root: Path, storage: Stor
 
 
 def test_too_little_room_is_noticed_before_anything_is_made(root: Path) -> None:
-    """ST02: the content is not asked for."""
+    """ST02: nothing of the content is written."""
     disk = FaultyDisk()
     disk.replace("free", lambda real, folder: 1000)
     storage = storage_on(root, disk)
