@@ -275,12 +275,12 @@ ON CONFLICT (scope, key) DO UPDATE SET generation = excluded.generation, name = 
 _GONE = f"""
 SELECT {", ".join(f"f.{column}" for column in _COLUMNS.split(", "))}
 FROM seen s JOIN files f ON f.key = s.key
-WHERE s.scope = :scope AND s.generation < :generation AND f.state <> 'skipped' AND f.key > :after
+WHERE s.scope = :scope AND s.key > :after AND s.generation < :generation AND f.state <> 'skipped'
     AND NOT EXISTS (
         SELECT 1 FROM seen o JOIN scopes c ON c.scope = o.scope
         WHERE o.key = s.key AND o.scope <> s.scope AND o.generation >= c.ended
     )
-ORDER BY f.key LIMIT :limit
+ORDER BY s.key LIMIT :limit
 """
 
 # https://www.sqlite.org/rescode.html

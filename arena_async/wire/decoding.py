@@ -366,9 +366,11 @@ class _Field:
     textless: bool
     zone: tzinfo | None
     size: bool
+    #: What reads a value of it, found once and not for each row.
+    read: Callable[[Any, Any], Any]
 
 
-def _field(attribute: attrs.Attribute[Any]) -> _Field:
+def _field(attribute: attrs.Attribute[Any], converter: cattrs.Converter) -> _Field:
     """Learn what the wire may call a field and what may come for it."""
     head, *rest = attribute.name.split("_")
     names = attribute.metadata.get("wire", head + "".join(part.capitalize() for part in rest))
@@ -385,7 +387,17 @@ def _field(attribute: attrs.Attribute[Any]) -> _Field:
         textless=bool({int, float} & set(kinds)) and str not in kinds,
         zone=attribute.metadata.get("zone"),
         size=attribute.metadata.get("size", False),
+        read=_reader(kind, converter),
     )
+
+
+def _reader(kind: Any, converter: cattrs.Converter) -> Callable[[Any, Any], Any]:
+    """Find what reads a value that is there; of ``A | None``, what reads an ``A``."""
+    kinds = [each for each in get_args(kind) if each is not type(None)] if _is_union(kind) else [kind]
+    if len(kinds) == 1 and kinds[0] in (int, float, str, bool, datetime, Secret):
+        return converter.get_structure_hook(kinds[0])
+    # Others may lead back to the model that is being learned right now.
+    return lambda value, _: converter.structure(value, kind)
 
 
 def _is_union(kind: Any) -> bool:
@@ -397,7 +409,7 @@ def _is_union(kind: Any) -> bool:
 def _model_reader(model: type[Any], converter: cattrs.Converter) -> Callable[[Any, Any], Any]:
     """Build the reader of a model."""
     attributes = [attribute for attribute in attrs.fields(attrs.resolve_types(model)) if attribute.init]
-    fields = tuple(_field(attribute) for attribute in attributes if attribute.name != "unknown")
+    fields = tuple(_field(attribute, converter) for attribute in attributes if attribute.name != "unknown")
     keeps_unknown = len(fields) < len(attributes)
 
     def read(value: Any, _: Any) -> Any:
@@ -408,7 +420,7 @@ def _model_reader(model: type[Any], converter: cattrs.Converter) -> Callable[[An
         places: list[tuple[str, str]] = []
         for field in fields:
             try:
-                _read_field(field, value, values, unknown, converter)
+                _read_field(field, value, values, unknown)
             except _WrongError as wrong:
                 places += wrong.below(f".{next((name for name in field.names if name in value), field.names[0])}")
         if places:
@@ -420,40 +432,49 @@ def _model_reader(model: type[Any], converter: cattrs.Converter) -> Callable[[An
     return read
 
 
-def _read_field(
-    field: _Field, source: dict[str, Any], values: dict[str, Any], unknown: dict[str, Any], converter: cattrs.Converter
-) -> None:
+def _read_field(field: _Field, source: dict[str, Any], values: dict[str, Any], unknown: dict[str, Any]) -> None:
     """Take the value of one field out of ``source`` into ``values``, and its key out of ``unknown``."""
-    found = next((name for name in field.names if source.get(name) is not None), None)
-    empty = found is not None and field.textless and not field.required and source[found] == ""
-    if found is None or empty:
-        if field.required:
-            raise _WrongError(("$", "missing or null, and it is required"))
-        if field.optional:
-            values[field.name] = None
-        for name in field.names:
-            unknown.pop(name, None)
+    found, value = "", None
+    for name in field.names:
+        value = source.get(name)
+        if value is not None:
+            found = name
+            break
+    if value is None or (value == "" and field.textless and not field.required):
+        _leave_out(field, values, unknown)
         return
-    if field.dated and not field.required and not _readable(source[found]):
-        values[field.name] = None
-        if _means_never(source[found]):
-            unknown.pop(found)
-        return
-    if field.size and not _is_size(source[found]):
-        values[field.name] = None
-        return
-    result = converter.structure(source[found], field.kind)
-    if isinstance(result, datetime) and result.tzinfo is None and field.zone is not None:
-        result = result.replace(tzinfo=field.zone)
+    if field.dated:
+        result = _read_moment(field, value)
+    elif field.size and not _is_size(value):
+        result = None
+    else:
+        result = field.read(value, None)
     values[field.name] = result
+    if result is None and not (field.dated and _means_never(value)):
+        return  # what cannot be read stays among the unknown
     for name in field.names:
         if name == found or source.get(name) is None:
             unknown.pop(name, None)
 
 
-def _readable(value: Any) -> bool:
-    """Say whether a value is a date-time that can be read."""
-    return isinstance(value, str) and read_datetime(value) is not None
+def _leave_out(field: _Field, values: dict[str, Any], unknown: dict[str, Any]) -> None:
+    """Note that nothing came for a field."""
+    if field.required:
+        raise _WrongError(("$", "missing or null, and it is required"))
+    if field.optional:
+        values[field.name] = None
+    for name in field.names:
+        unknown.pop(name, None)
+
+
+def _read_moment(field: _Field, value: Any) -> datetime | None:
+    """Read a date-time; None where it is none and need not be one."""
+    moment = read_datetime(value) if isinstance(value, str) else None
+    if moment is None and field.required:
+        raise _wrong(value, "a date-time")
+    if moment is not None and moment.tzinfo is None and field.zone is not None:
+        return moment.replace(tzinfo=field.zone)
+    return moment
 
 
 def _is_size(value: Any) -> bool:

@@ -12,6 +12,8 @@ its :class:`ListShape`:
 
 from __future__ import annotations
 
+from array import array
+from bisect import bisect_left
 from collections.abc import Mapping
 from typing import Any
 
@@ -99,6 +101,35 @@ class Step:
     missing: int = 0
 
 
+class _Marks:
+    """
+    The marks of keys that came: 64 bits of each, side by side, since a long list would fill the memory with its keys.
+
+    They are kept sorted in many short rows, so that a mark is found and put in without moving much.
+    """
+
+    _ROWS = 4096
+
+    def __init__(self) -> None:
+        self._rows: dict[int, array[int]] = {}
+
+    def __contains__(self, key: object) -> bool:
+        mark = hash(key)
+        row = self._rows.get(mark % self._ROWS)
+        if row is None:
+            return False
+        at = bisect_left(row, mark)
+        return at < len(row) and row[at] == mark
+
+    def add(self, key: object) -> None:
+        """Put the mark of a key in."""
+        mark = hash(key)
+        row = self._rows.setdefault(mark % self._ROWS, array("q"))
+        at = bisect_left(row, mark)
+        if at == len(row) or row[at] != mark:
+            row.insert(at, mark)
+
+
 class Walk:
     """
     One pass over a listing: give it each page that came, and it says which rows are new and what to ask for next.
@@ -132,10 +163,9 @@ class Walk:
         self._asked_again = False
         self._total: int | None = None
         self._stride = wanted
-        # Hashes, and not the keys themselves: a long list would be held in memory by its keys. Two of 64 bits that are
-        # equal by chance drop a row, which the total betrays at the end.
-        self._keys: set[int] = set()
-        self._first_keys: set[Any] = set()
+        # Two marks that are equal by chance drop a row, which the total betrays at the end.
+        self._keys = _Marks()
+        self._first_keys = _Marks()
         self._last_items: tuple[Any, ...] = ()
         self._delivered = 0
         self._dropped = 0
@@ -220,7 +250,7 @@ class Walk:
             return
         if keys[0] in self._first_keys:
             raise self._error("begins with the same row as a page before")
-        if len(keys) == len(page.items) and self._keys.issuperset(map(hash, keys)):
+        if len(keys) == len(page.items) and all(key in self._keys for key in keys):
             raise self._error("holds only rows that came before")
         self._first_keys.add(keys[0])
 
@@ -230,9 +260,11 @@ class Walk:
         for at, row in enumerate(page.items):
             key = self._key(row)
             latest[("", at) if key is None else key] = row
-        rows = tuple(row for key, row in latest.items() if isinstance(key, tuple) or hash(key) not in self._keys)
+        rows = tuple(row for key, row in latest.items() if isinstance(key, tuple) or key not in self._keys)
         if self._shape.key is not None:
-            self._keys.update(hash(key) for key in latest if not isinstance(key, tuple))
+            for key in latest:
+                if not isinstance(key, tuple):
+                    self._keys.add(key)
         self._delivered += len(rows)
         self._dropped += len(page.items) - len(rows)
         return rows

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arena_async.errors import ConfigurationError, ListingError
-from arena_async.wire.paging import ListShape, Page, PageRequest, Walk
+from arena_async.wire.paging import ListShape, Page, PageRequest, Walk, _Marks
 
 ARENA = ListShape(largest=400, default=20)
 CENTREPOINT = ListShape(largest=100, total=True, key="id")
@@ -436,12 +437,29 @@ def test_a_page_that_is_asked_for_again_is_ahead_again() -> None:
     assert asked_ahead(one) == [100, 200]
 
 
-def test_the_keys_of_a_long_walk_are_held_as_numbers() -> None:
-    """Long keys are not kept, and a row that comes again is still noticed."""
-    shape = ListShape(largest=2, total=True, key=("a", "b"))
+def test_a_long_walk_costs_little_memory() -> None:
+    """Eight bytes and a little for each key, however long it is; and a row that comes again is still noticed."""
+    shape, count = ListShape(largest=400, total=True, key=("a", "b")), 40_000
     one = Walk(shape)
-    first = tuple({"a": "x" * 1000, "b": number} for number in range(2))
-    one.take(Page(items=first, offset=0, limit=2, total=4))
-    assert all(isinstance(key, int) for key in one._keys)
+    pages = [tuple({"a": "x" * 100, "b": at + number} for number in range(400)) for at in range(0, count, 400)]
+    tracemalloc.start()
+    try:
+        for at, items in zip(range(0, count, 400), pages, strict=True):
+            one.take(Page(items=items, offset=at, limit=400, total=count + 400))
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 40 * count
     with pytest.raises(ListingError, match="same row"):
-        one.take(Page(items=first, offset=2, limit=2, total=4))
+        one.take(Page(items=pages[7], offset=count, limit=400, total=count + 400))
+
+
+@given(st.lists(st.one_of(st.integers(), st.text(max_size=2)), max_size=60), st.lists(st.integers(), max_size=20))
+def test_marks_of_keys_are_a_set_of_them(put_in: list[Any], asked: list[int]) -> None:
+    """What was put in is found, however often, and nothing else is."""
+    marks = _Marks()
+    for key in put_in:
+        marks.add(key)
+    assert all(key in marks for key in put_in)
+    known = {hash(key) for key in put_in}
+    assert [key in marks for key in asked] == [hash(key) in known for key in asked]

@@ -74,7 +74,12 @@ def named_subject(value: Any) -> int | str:
 
 def join_key(tenant: str, kind: str, *fields: str) -> str:
     """Give the key of a file: service, tenant, what kind of file it is, and the fields that identify it."""
-    return "/".join((SERVICE, quote(tenant, safe=""), kind, *(quote(field, safe="") for field in fields)))
+    return "/".join((SERVICE, quote(tenant, safe=""), kind, *map(_quoted, fields)))
+
+
+def _quoted(field: str) -> str:
+    """Quote a field; most are plain, and a list has a million of them."""
+    return field if field.isascii() and field.isalnum() else quote(field, safe="")
 
 
 def split_key(key: str, tenant: str, kind: str) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import (
     Awaitable,
@@ -123,6 +124,10 @@ class DatasetQuery:
         path = join_path("/dataaccess/v3/studies/{study}/datasetfiles", study=self.study)
         return Request(method="GET", path=path, params=self.filters, scope=DATA_ACCESS)
 
+    @functools.cached_property
+    def _line(self) -> str:
+        return self.request().line
+
     def matches(self, row: DatasetFile) -> bool:
         """Say whether a row is one of those asked for. The service does not tell cases apart, so neither does this."""
         return (
@@ -140,16 +145,16 @@ class DatasetQuery:
             DecodeError: It is no dataset file.
             ListingError: It is of another study, subject, program or data set: the filters were ignored.
         """
-        row = decode(item, DatasetFile, request=self.request().line)
+        row = decode(item, DatasetFile, request=self._line)
         if self.matches(row):
             return row
         came = f"study {row.study_id}, subject {row.subject_id}, program {row.study_program_id}, {row.data_set_name}"
         asked = ", ".join(f"{name} {value}" for name, value in (("study", self.study), *self.filters.items()))
         raise ListingError(
-            f"{self.request().line}: asked for {printable(asked)}, got a file of {printable(came)}. The service "
+            f"{self._line}: asked for {printable(asked)}, got a file of {printable(came)}. The service "
             "ignores the filters, and its answer was not used. List without filters, or try the other form of the "
             "request (legacy).",
-            request=self.request().line,
+            request=self._line,
         )
 
     def pager(
