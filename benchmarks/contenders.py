@@ -23,7 +23,7 @@ import attrs
 if TYPE_CHECKING:
     from arena_async import ByteStream, FileSet, OpenedFile, Price, RemoteFile
 
-__all__ = ["ARENA_PAGE", "CONTENDERS", "WORKERS", "peak_use"]
+__all__ = ["ARENA_PAGE", "CONTENDERS", "WORKERS"]
 
 #: Bodies open at a time, at the most, for everybody.
 WORKERS = 8
@@ -444,19 +444,14 @@ CONTENDERS: dict[str, Callable[[Facts, str], Facts | Coroutine[Any, Any, Facts]]
 }
 
 
-def peak_use() -> Facts:
-    """Give what this process has needed so far: the peak of its memory in bytes, and processor time in seconds."""
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    peak = used.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    return {"peak_memory": peak, "cpu_seconds": used.ru_utime + used.ru_stime}
-
-
 def main() -> None:
     """Do the work that is named on the command line."""
     given = json.loads(sys.argv[2])
     work = CONTENDERS[sys.argv[1]](given["facts"], given["folder"])
     done = asyncio.run(work) if asyncio.iscoroutine(work) else work
-    print(json.dumps({**done, **peak_use()}))
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    peak = used.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    print(json.dumps({**done, "peak_memory": peak, "cpu_seconds": used.ru_utime + used.ru_stime}))
 
 
 if __name__ == "__main__":
