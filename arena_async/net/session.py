@@ -274,7 +274,8 @@ class Session:
         self._check_usable()
 
         async def once(trial: _Trial, seconds: float) -> Response:
-            response = await self._call(request, self._url(request), trial, seconds=seconds)
+            url, ours = self._url(request)
+            response = await self._call(request, url, trial, ours=ours, seconds=seconds)
             if response.status >= 300:
                 raise self._refusal(request, response, trial, self.dialect.read_error)
             self._accepted(trial)
@@ -458,16 +459,17 @@ class Session:
         self, request: Request, extra: Mapping[str, str], trial: _Trial, read_error: _ReadError
     ) -> OpenedFile:
         """Send once, follow redirects, and give the first answer that holds the body."""
-        url, hops, strayed, away = self._url(request), 0, False, False
-        start = origin(url)
+        (url, at_api), hops, strayed, away = self._url(request), 0, False, False
+        start = url
         while True:
-            ours = origin(url) == self._origin and not strayed
-            away = away or origin(url) != start
+            ours = at_api and not strayed
+            away = away or (hops > 0 and origin(url) != origin(start))
             if hops or not ours:
                 trial = _Trial(request.line, metered=request.metered and ours)
             response = await self._open(request, url, trial, extra=extra, ours=ours, away=away)
             if response.status in _CONTENT:
-                self._settle(trial, Headers(response.headers.items()))
+                if trial.ticket is not None:
+                    self._settle(trial, Headers(response.headers.items()))
                 self._accepted(trial)
                 body = open_body(response, request=request.line, timeouts=self._timeouts, clock=self._clock)
                 return OpenedFile(head=_read_head(response), stream=body)
@@ -475,13 +477,12 @@ class Session:
             if answer.status not in _REDIRECTS:
                 raise self._refusal(request, answer, trial, read_error)
             # Whoever was sent away from the API comes back as a stranger.
-            url, hops, strayed = self._redirected(request, url, answer, hops), hops + 1, not ours
+            (url, at_api), hops, strayed = self._redirected(request, url, answer, hops), hops + 1, not ours
 
-    async def _call(self, request: Request, url: str, trial: _Trial, *, seconds: float) -> Response:
+    async def _call(self, request: Request, url: str, trial: _Trial, *, ours: bool, seconds: float) -> Response:
         """Send once and read the whole answer."""
         extra = {"Accept-Encoding": "gzip"}
         limit = None if request.upload is not None else seconds
-        ours = origin(url) == self._origin
         response = await self._open(request, url, trial, extra=extra, ours=ours, seconds=limit)
         largest = _LARGEST_PAGE if response.status < 300 else _LARGEST_REFUSAL
         return await self._finish(response, request, trial, largest=largest)
@@ -678,8 +679,8 @@ class Session:
 
     # Addresses and headers
 
-    def _url(self, request: Request) -> str:
-        """Write the whole URL; an absolute one stays byte for byte what it is, and is checked before it is used."""
+    def _url(self, request: Request) -> tuple[str, bool]:
+        """Write the whole URL, and say whether it is the API's; an absolute one stays byte for byte, and is checked."""
         url = request.path if request.absolute else f"{self.base_url}{request.path}"
         if request.params:
             try:
@@ -689,15 +690,17 @@ class Session:
             if query is None:
                 raise ConfigurationError(f"{request.line}: a parameter has characters that are not valid text.")
             url = f"{url}{'&' if '?' in url else '?'}{query}"
-        self._check(url)
-        return url
+        return url, self._check(url)
 
-    def _check(self, url: str) -> None:
-        if origin(url) != self._origin:
-            self._urls.check(url)
+    def _check(self, url: str) -> bool:
+        """Say whether a URL is at the origin of the API; any other has to be one that may be contacted."""
+        if origin(url) == self._origin:
+            return True
+        self._urls.check(url)
+        return False
 
-    def _redirected(self, request: Request, url: str, response: Response, seen: int) -> str:
-        """Say where a redirect of a body leads, if it may be followed."""
+    def _redirected(self, request: Request, url: str, response: Response, seen: int) -> tuple[str, bool]:
+        """Say where a redirect of a body leads, if it may be followed, and whether that is the API's origin."""
         location = response.headers.get("Location")
         if not location:
             raise UnsafeUrlError(f"{request.line}: the answer is a redirect that does not say where to.")
@@ -707,8 +710,8 @@ class Session:
             target = urljoin(url, location)
         except ValueError:
             target = ""
-        self._check(target)
-        return target.partition("#")[0]
+        at_api = self._check(target)
+        return target.partition("#")[0], at_api
 
     def _outgoing_headers(
         self, request: Request, trial: _Trial, extra: Mapping[str, str], *, ours: bool, away: bool = False
@@ -752,13 +755,14 @@ class Session:
         # The address of a login is the caller's own setting, never something a server said.
         UrlPolicy.for_base(url, allow_http=self._urls.allow_http)
         self._wire.own_hosts.add(host_of(url))
+        ours = origin(url) == self._origin
 
         broken = 0
 
         async def once(trial: _Trial, seconds: float) -> Credential:
             nonlocal broken
             try:
-                response = await self._call(request, url, trial, seconds=seconds)
+                response = await self._call(request, url, trial, ours=ours, seconds=seconds)
             except (TransportError, DeadlineError):
                 # The service may have made a session that nobody knows: once more is enough.
                 broken += trial.sent
@@ -793,7 +797,8 @@ class Session:
         trial = _Trial(request.line, metered=request.metered)
         trial.held = Held(credential, generation=0, since=0.0, touched=0.0)
         headers = self._outgoing_headers(request, trial, {"Accept-Encoding": "gzip"}, ours=True)
-        outgoing = _Outgoing(request.method, self._url(request), headers, _body(request, headers), trial, decode=True)
+        url, _ = self._url(request)
+        outgoing = _Outgoing(request.method, url, headers, _body(request, headers), trial, decode=True)
         told: Headers | None = None
         try:
             if trial.metered:
@@ -1105,8 +1110,10 @@ def _read_head(response: aiohttp.ClientResponse) -> BodyHead:
 
 def _hexadecimal(text: str | None) -> str | None:
     """Turn the base64 of an MD5 into hexadecimal digits; None for anything that is not one."""
+    if not text:
+        return None
     try:
-        digest = base64.b64decode(text or "", validate=True)
+        digest = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
         return None
     return digest.hex() if len(digest) == 16 else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from functools import cached_property
 from hmac import compare_digest
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -190,7 +191,7 @@ class Request:
     metered: bool = True
     shown_as: str | None = None
 
-    @property
+    @cached_property
     def line(self) -> str:
         """Method and address without the query: the form that may be shown and logged."""
         return f"{self.method} {self.shown_as or show_url(self.path)}"
@@ -265,9 +266,11 @@ def show_url(url: str) -> str:
         host, port = parts.hostname or "", parts.port
     except ValueError:
         return "<not a URL>"
-    shown = f"[{host}]" if ":" in host else host
-    place = f"{parts.scheme}://{shown}{f':{port}' if port else ''}" if parts.scheme or host else ""
-    return printable(_mask(f"{place}{parts.path}"), most=300)
+    named = f"[{host}]" if ":" in host else host
+    place = f"{parts.scheme}://{named}{f':{port}' if port else ''}" if parts.scheme or host else ""
+    shown = f"{place}{parts.path}"
+    suspicious = _SUSPICIOUS.search(host) or _SUSPICIOUS.search(parts.path)
+    return printable(_mask(shown) if suspicious else shown, most=300)
 
 
 def printable(text: str, *, most: int = 200) -> str:
@@ -296,6 +299,8 @@ _SECRET = re.compile(
 )
 _BEARER = re.compile(r"(?i)\b(bearer +)[\w.~+/=-]{8,}")
 _COOKIE = re.compile(r"""(?i)(cookie["']?\s*[:=,]\s*)[^\r\n]+""")
+#: Without any of these there is nothing that the patterns could find; most paths have none, and they are all looked at.
+_SUSPICIOUS = re.compile(r"""[^\w./~-]""", re.ASCII)
 _USER = re.compile(r"(//)[^/\s@\"'<>]+(?=@)")
 
 
