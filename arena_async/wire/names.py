@@ -52,6 +52,9 @@ _RESERVED = re.compile(
 #: Characters that are letters or marks by class and show nothing: fillers, joiners, variation selectors.
 _UNSEEN = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]")
 
+#: What needs no closer look, but for the reserved names: a list may have a million of them.
+_EVERYDAY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*(?:\.[A-Za-z0-9_-]+)*")
+
 _MARK = re.compile(r"~[0-9a-f]{8}(?=\.|\Z)", re.IGNORECASE)
 _EXTENSION = re.compile(r"(?:\.[A-Za-z0-9]{1,8}){1,2}\Z")
 _PLAIN_EXTENSION = re.compile(r"(?:\.[a-z0-9][a-z0-9_-]{0,15}){0,3}")
@@ -79,7 +82,10 @@ def safe_name(text: str, *, fallback: str = "unnamed") -> str:
     Two of them may differ in case only, unlike those of :func:`safe_component`: whoever uses it compares what
     :func:`fold` gives.
     """
-    if 0 < len(text.encode("utf-8", "surrogatepass")) <= _MOST and _clean(text) == text and not _MARK.search(text):
+    everyday = len(text) <= _MOST and _EVERYDAY.fullmatch(text) and not _RESERVED.fullmatch(text.partition(".")[0])
+    if everyday or (
+        0 < len(text.encode("utf-8", "surrogatepass")) <= _MOST and _clean(text) == text and not _MARK.search(text)
+    ):
         return text
     base, extension = split_extension(_clean(text))
     return _marked(base, extension, text, fallback)

@@ -32,6 +32,8 @@ from arena_async.wire.urls import UrlPolicy, origin
 __all__ = ["SERVICE", "Address", "Entries", "Names", "called", "mark_of"]
 
 SERVICE = "urls"
+#: Origins that are remembered while a list is walked.
+_MOST_SEEN = 4096
 #: A folder may hold what anybody's lists name.
 _TENANT = "any"
 
@@ -58,6 +60,7 @@ class Entries:
 
     policy: UrlPolicy
     folders: bool
+    _seen: dict[str, tuple[str, str | None]] = attrs.field(factory=dict, init=False)
 
     def of(self, page: Iterable[Placed]) -> list[RemoteFile]:
         """
@@ -70,19 +73,20 @@ class Entries:
 
     def _entry(self, where: str, link: Link) -> RemoteFile:
         url = link.url.reveal()
-        problem = self._refusal(url)
+        place, path, query = _parts(url)
+        host, problem = self._look(place)
         if problem is not None:
-            raise ConfigurationError(f"{where}: {problem}")
-        host, (*folders, name) = origin(url), link.path
+            raise ConfigurationError(f"{where}: {problem.replace(place, show_url(url))}")
+        *folders, name = link.path
         if self.folders and link.name is None:
-            folders = _folders_of(url)
+            folders = _folders_of(place, path)
             if bears_secret("/".join(folders)):
                 raise ConfigurationError(
                     f"{where}: a folder of {show_url(url)} looks like a secret. Say what to call the file: name."
                 )
         stem, extension = split_extension(name)
         return RemoteFile(
-            key=_key(url, host, link.name),
+            key=_key(host, path, query, link.name),
             service=SERVICE,
             tenant=_TENANT,
             parts=tuple(folders),
@@ -99,12 +103,19 @@ class Entries:
             as_named=True,
         )
 
-    def _refusal(self, url: str) -> str | None:
-        """Say why an address must not be contacted, or None."""
+    def _look(self, place: str) -> tuple[str, str | None]:
+        """Give the origin of an address, and why it must not be contacted or None; lists have many of the same one."""
+        if place not in self._seen:
+            if len(self._seen) >= _MOST_SEEN:
+                self._seen.clear()
+            self._seen[place] = (origin(place), self._refusal(place))
+        return self._seen[place]
+
+    def _refusal(self, place: str) -> str | None:
         try:
-            self.policy.check(url)
+            self.policy.check(place)
         except UnsafeUrlError as error:
-            plain = url[:5].lower() == "http:" and not self.policy.allow_http
+            plain = place[:5].lower() == "http:" and not self.policy.allow_http
             allow = "allow_http (--allow-http)" if plain else "allow_private (--allow-private)"
             return f"{error} If that is meant, allow it with {allow}."
         return None
@@ -141,14 +152,21 @@ def mark_of(name: str) -> int:
     return int.from_bytes(hashlib.blake2b(fold(name).encode(), digest_size=8).digest(), "big")
 
 
-def _key(url: str, host: str, name: str | None) -> str:
+def _parts(url: str) -> tuple[str, str, str]:
+    """Give scheme and host as they are written, the path, and the query."""
+    before, _, query = url.partition("?")
+    scheme, _, rest = before.partition("://")
+    host, slash, path = rest.partition("/")
+    return f"{scheme}://{host}", slash + path, query
+
+
+def _key(host: str, path: str, query: str, name: str | None) -> str:
     """Give what names a row for ever, without any secret."""
-    parts = urlsplit(url)
-    path = scrub(parts.path, most=1 << 20) or "/"
+    shown = scrub(path, most=1 << 20) if bears_secret(path) else path
     asked = ""
-    if parts.query and not bears_secret(parts.query):
-        asked = f"?~{hashlib.sha256(parts.query.encode()).hexdigest()[:16]}"
-    return f"{SERVICE} {host}{path}{asked}{f' {name}' if name is not None else ''}"
+    if query and not bears_secret(query):
+        asked = f"?~{hashlib.sha256(query.encode()).hexdigest()[:16]}"
+    return f"{SERVICE} {host}{shown or '/'}{asked}{f' {name}' if name is not None else ''}"
 
 
 def _change(link: Link) -> str:
@@ -160,8 +178,8 @@ def _change(link: Link) -> str:
     return "" if link.size is None else f"size:{link.size}"
 
 
-def _folders_of(url: str) -> list[str]:
+def _folders_of(place: str, path: str) -> list[str]:
     """Give host and folders of an address."""
-    parts = urlsplit(url)
+    parts = urlsplit(place)
     host = (parts.hostname or "") + (f"_{parts.port}" if parts.port else "")
-    return [host, *(unquote(part, errors="replace") for part in parts.path.split("/")[:-1] if part)]
+    return [host, *(unquote(part, errors="replace") for part in path.split("/")[:-1] if part)]

@@ -37,13 +37,15 @@ _OURS = frozenset(
 _SPELT = {"user-agent": "User-Agent", "accept": "Accept"}
 # https://www.rfc-editor.org/rfc/rfc9110#section-5.6.2
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,256}")
+#: What has no sign that could stand between a name and its secret.
+_PLAIN = re.compile(r"[A-Za-z0-9/._~-]*")
 _MOST_HEADERS = 64
 _MOST_SIZE = 2**63 - 1
 
 
 def bears_secret(text: str) -> bool:
     """Say whether something in an address looks like a signature, a token or a password."""
-    return scrub(text, most=1 << 20) != printable(text, most=1 << 20)
+    return not _PLAIN.fullmatch(text) and scrub(text, most=1 << 20) != printable(text, most=1 << 20)
 
 
 def _secret(value: object) -> Secret:
@@ -158,14 +160,14 @@ class Link:
         return tuple(self.name.split("/")) if self.name is not None else (file_name_from_url(self.url.reveal()),)
 
     def _name_problem(self) -> str | None:
-        shown = show_url(self.url.reveal())
         if self.name is None:
-            derived = self.path[0]
+            derived, problem = self.path[0], None
             if not derived.strip(". "):
-                return f"{shown} ends in no file name. Say what to call the file: name."
-            if bears_secret(derived):
-                return f"{shown} ends in something that looks like a secret. Say what to call the file: name."
-            return None
+                problem = "no file name"
+            elif bears_secret(derived):
+                problem = "something that looks like a secret"
+            shown = show_url(self.url.reveal()) if problem else ""
+            return f"{shown} ends in {problem}. Say what to call the file: name." if problem else None
         quoted = repr(printable(self.name))
         if not self.name.isprintable() or "\\" in self.name:
             return f"The name {quoted} has characters that no file name has; folders are written with /."
