@@ -133,7 +133,8 @@ class Report:
     Args:
         outcomes: One for each file with anything to tell, in the order of the listing; files that were kept are only
             counted.
-        counts: How many files ended well, by action. Every action is a key.
+        counts: How many files ended well, by action. Every action is a key. ``KEEP`` counts what was listed and is
+            here: where only changes were listed, that is fewer than are here.
         not_started: Files that were listed and have no outcome, because the run stopped before.
         requests: Metered requests that were sent, the listing included.
         error: Why the run stopped before its end, or None. Not the failure of a single file.

@@ -229,6 +229,19 @@ async def test_a_missing_scope_is_named_and_the_others_go_on() -> None:
         assert len(simulator.seen("POST *")) == 2
 
 
+async def test_none_stands_for_the_default_settings_of_the_network() -> None:
+    """As for the other client, so that a caller may hand on what it was given."""
+    async with CentrePointSimulator() as simulator:
+        credentials = CentrePointCredentials(simulator.client_id, simulator.client_secret)
+        urls = {"base_url": simulator.base_url, "auth_url": simulator.auth_url}
+        async with CentrePointClient(credentials, **urls, retry=None, timeouts=None) as client:
+            assert await client.datasets.search(234).first() is not None
+        async with CentrePointClient.from_env(
+            environ=simulator.describe()["environment"], retry=None, timeouts=None
+        ) as client:
+            assert await client.datasets.search(234).first() is not None
+
+
 async def test_a_wrong_secret_is_sent_once() -> None:
     """And shows nowhere."""
     async with CentrePointSimulator() as simulator:
