@@ -229,12 +229,13 @@ async def mirror_links(facts: Facts, folder: str) -> Facts:
 
 async def mirror_urls(facts: Facts, folder: str) -> Facts:
     """Bring a plain list of addresses home with Mirror: verified by length, hashed, durable, remembered."""
-    from arena_async import Mirror, TransferOptions
-    from benchmarks.rivals.links import listed
+    from arena_async import Mirror, TransferOptions, UrlSet
 
     options = TransferOptions(workers=facts["connections"], **facts.get("options", {}))
-    wanted = [{"url": url, "name": None} for url in _wanted(facts)]
-    async with listed(wanted) as files, Mirror(folder, options=options) as mirror:
+    async with (
+        UrlSet(_wanted(facts), allow_http=True, allow_private=True) as files,
+        Mirror(folder, options=options) as mirror,
+    ):
         report = await mirror.sync(files)
         report.raise_for_failures()
         return {"files": len(report.outcomes), "bytes": report.bytes_written, "requests": report.requests}
@@ -242,12 +243,13 @@ async def mirror_urls(facts: Facts, folder: str) -> Facts:
 
 async def download_urls(facts: Facts, folder: str) -> Facts:
     """Bring a plain list of addresses home with Downloader."""
-    from arena_async import Downloader, TransferOptions
-    from benchmarks.rivals.links import listed
+    from arena_async import Downloader, TransferOptions, UrlSet
 
     options = TransferOptions(workers=facts["connections"], **facts.get("options", {}))
-    wanted = [{"url": url, "name": None} for url in _wanted(facts)]
-    async with listed(wanted) as files, Downloader(folder, options=options) as downloader:
+    async with (
+        UrlSet(_wanted(facts), allow_http=True, allow_private=True) as files,
+        Downloader(folder, options=options) as downloader,
+    ):
         report = await downloader.run(files)
         report.raise_for_failures()
         return {"files": len(report.outcomes), "bytes": report.bytes_written, "requests": report.requests}

@@ -40,6 +40,7 @@ class Errand:
         desk: A folder for lists and settings.
         connections: At the most, at a time.
         authority: The certificate of who vouches for the server, or None for plain HTTP.
+        large: Whether the files are so large that it pays to ask for their size first.
         facts: What a contender needs to know beside that.
     """
 
@@ -49,6 +50,7 @@ class Errand:
     desk: Path
     connections: int
     authority: Path | None = None
+    large: bool = False
     facts: Mapping[str, object] = attrs.field(factory=dict)
 
     @property
@@ -135,24 +137,13 @@ def _aria2(errand: Errand) -> list[str | Path]:
 
 
 def _rclone(errand: Errand) -> list[str | Path]:
-    base, _, folder = errand.base.rpartition("/")
     trust: list[str | Path] = ["--ca-cert", errand.authority] if errand.authority else []
     listed: list[str | Path] = ["--files-from-raw", errand.write("rclone.txt", list(errand.names)), "--no-traverse"]
-    many = ["--transfers", str(errand.connections), "--checkers", str(errand.connections), "--http-no-head"]
-    return [
-        "rclone",
-        "copy",
-        "--config",
-        "",
-        "--quiet",
-        *trust,
-        *listed,
-        *many,
-        "--http-url",
-        f"{base}/{folder}/",
-        ":http:",
-        errand.to,
-    ]
+    many = ["--transfers", str(errand.connections), "--checkers", str(errand.connections)]
+    # Without a size it holds whole files in memory, which makes large ones slow and small ones fast.
+    blind = [] if errand.large else ["--http-no-head"]
+    where: list[str | Path] = ["--http-url", f"{errand.base}/", ":http:", errand.to]
+    return ["rclone", "copy", "--config", "", "--quiet", *trust, *listed, *many, *blind, *where]
 
 
 def library(name: str, python: str | Path) -> Callable[[Errand], list[str | Path]]:

@@ -169,6 +169,7 @@ def race(
                     desk=desk,
                     connections=connections,
                     authority=origin.authority if load.tls else None,
+                    large=load.size > _LARGE,
                 )
                 took, requests = _run_one(one, errand, load, origin)
                 _look_after(wanted, errand.to, one)

@@ -441,7 +441,8 @@ class CentrePointSimulator(SimulatedService):
 
     def runs_of(self, program: str, subject: int) -> int:
         """Say how often a program ran again for a subject."""
-        return max((self._versions.get(FileKey(self.study, program, d, subject), 0) for d in self.data_sets), default=0)
+        changed = self._versions.items()
+        return max((runs for key, runs in changed if key.program == program and key.subject == subject), default=0)
 
     def _content(self, key: FileKey) -> CsvGz:
         return CsvGz(f"{key}/{self._versions.get(key, 0)}", self.file_size)
