@@ -517,6 +517,17 @@ def bring_or_drop(storage: Storage) -> None:
         staged.close()
 
 
+def test_a_partial_file_is_found_while_another_thread_is_half_way_through_the_names(storage: Storage) -> None:
+    """All threads look through one handle of the folder, and each has a place of its own in it."""
+    name = leave(storage)
+    with os.scandir(storage.partials) as others:
+        next(others)
+        found = storage.find_partial("k")
+
+    assert found is not None
+    assert found.name == name
+
+
 def test_a_disk_that_fills_up_keeps_what_was_recorded(root: Path) -> None:
     """ST01: the next run goes on from there."""
     disk = FaultyDisk()
