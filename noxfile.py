@@ -143,6 +143,14 @@ def matrix(session: nox.Session) -> None:
 
 
 @nox.session
+def torture(session: nox.Session) -> None:
+    """Schedules of anything, kills at every step, a soak: ``-- --minutes 60``, and ``--seed`` for the same again."""
+    install_with_tools(session)
+    minutes = [] if any(word.startswith("--minutes") for word in session.posargs) else ["--minutes", "5"]
+    run_installed(session, "-q", *minutes, where="tests/torture")
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """
     The benchmarks, beside what is installed; ``-- --environment DIR`` brings the libraries, apt the programs.

@@ -1,0 +1,197 @@
+"""
+Thousands of small files from a service whose every twentieth answer goes wrong, half of them and then the other half.
+
+What has to hold at the end: every file is there and right, the requests are fewer than 1.2 for a file, a run more asks
+for nothing, and the second half holds no more memory, descriptors, threads or tasks than the first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import hashlib
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import attrs
+from holding import Held, Sampler
+from unlucky_service import UnluckyService
+
+from arena_async.options import KIB, MIB, RetryPolicy, Timeouts, TransferOptions
+from arena_async.providers.centrepoint import CentrePointClient, CentrePointCredentials
+from arena_async.transfer.mirror import Mirror
+
+__all__ = ["Soaked", "soak"]
+
+#: Bytes that the second half may hold on top of what the first one held.
+GROWTH = 8 * MIB
+#: Seconds of work at one stretch on the event loop, as promised.
+LONGEST_HOLD = 0.1
+WORKERS = 8
+SIZE = 2000
+
+
+@attrs.define(kw_only=True)
+class Soaked:
+    """
+    What a soak has shown.
+
+    Attributes:
+        files: Files that were brought home.
+        passes: How often all of them were.
+        requests: Requests that all this cost.
+        faults: Answers that went wrong.
+        failures: Outcomes that failed, by their error; the next run brought these files.
+        seconds: How long it took.
+        rests: What was held after each half, at rest.
+        most: The most that was held.
+        longest_hold: The longest stretch of work on the event loop, in seconds.
+        wrong: What did not hold, in words.
+    """
+
+    files: int = 0
+    passes: int = 0
+    requests: int = 0
+    faults: int = 0
+    failures: Counter[str] = attrs.field(factory=Counter)
+    seconds: float = 0.0
+    rests: list[Held] = attrs.field(factory=list)
+    most: Held = attrs.field(factory=Held)
+    longest_hold: float = 0.0
+    wrong: list[str] = attrs.field(factory=list)
+
+    def lines(self) -> Iterator[str]:
+        """Say it in a few lines."""
+        first, last = self.rests[0], self.rests[-1]
+        yield (
+            f"{self.files:,} files in {self.passes} passes, {self.seconds:.0f} s: {self.requests:,} requests"
+            f" ({self.requests / max(1, self.files):.3f} for a file), {self.faults:,} answers went wrong,"
+            f" {sum(self.failures.values())} failures left to the next run {dict(self.failures) or ''}".rstrip()
+        )
+        yield (
+            f"memory {first.memory / MIB:.1f} MiB after the first half, {last.memory / MIB:.1f} MiB at the end,"
+            f" {self.most.memory / MIB:.1f} MiB at the most; descriptors {first.descriptors}, {last.descriptors},"
+            f" {self.most.descriptors}; threads {first.threads}, {last.threads}, {self.most.threads};"
+            f" tasks {first.tasks}, {last.tasks}, {self.most.tasks}; the loop was held for"
+            f" {self.longest_hold * 1000:.0f} ms"
+        )
+
+
+async def soak(folder: Path, *, files: int, seed: int, seconds: float) -> Soaked:
+    """
+    Bring all files home, again and again for as long as there is time, and once at the least.
+
+    Args:
+        folder: Where to.
+        files: How many.
+        seed: What the chance of the service is made from.
+        seconds: No pass is begun after so many.
+    """
+    found, began = Soaked(), time.monotonic()
+    async with UnluckyService(files=files, file_size=SIZE, share=0.05, seed=seed) as service:
+        facts = service.facts
+        client = CentrePointClient(
+            CentrePointCredentials(facts["client_id"], facts["client_secret"]),
+            base_url=facts["base_url"],
+            auth_url=facts["auth_url"],
+            rate_limit=1_000_000,
+            retry=RetryPolicy(wait_initial=0.01, wait_max=0.1, wait_jitter=0.01),
+            timeouts=Timeouts(read=1.0),
+        )
+        async with client:
+            while not found.passes or time.monotonic() - began < seconds:
+                if found.passes:
+                    await service.ask("turn")
+                await _pass(found, service, client, folder)
+                found.seconds = time.monotonic() - began
+    _compare(found)
+    return found
+
+
+def _mirror(folder: Path) -> Mirror:
+    async def short(seconds: float) -> None:
+        await asyncio.sleep(min(seconds, 0.02))
+
+    return Mirror(folder, options=TransferOptions(workers=WORKERS, chunk_size=64 * KIB), sleep=short)
+
+
+async def _pass(found: Soaked, service: UnluckyService, client: CentrePointClient, folder: Path) -> None:
+    """Bring all files home in two halves, and look at everything."""
+    await service.ask("unlucky")
+    await service.ask("figures")
+    before, missing = client.session.requests_sent, 0
+    for program in service.facts["programs"]:
+        async with Sampler() as sampler, _mirror(folder) as mirror:
+            report = await mirror.sync(client.datasets.files(service.facts["study"], program=program))
+        found.longest_hold = max(found.longest_hold, sampler.longest_hold)
+        found.most = found.most.or_more(sampler.most)
+        found.failures.update(type(outcome.error).__name__ for outcome in report.failures)
+        missing += len(report.failures)
+        found.files += sum(1 for outcome in report.outcomes if outcome.error is None)
+        if report.error is not None:
+            found.wrong.append(f"a half ended with {report.error!r}")
+        del report, mirror
+        gc.collect()
+        found.rests.append(Held.now())
+    await service.ask("calm")
+    figures = await service.ask("figures")
+    found.requests += figures["api"] + figures["files"]
+    found.faults += figures["faults"]
+    booked = client.session.requests_sent - before
+    if booked != figures["api"]:
+        found.wrong.append(f"{booked} requests were booked, the service saw {figures['api']}")
+    if figures["breaches"]:
+        found.wrong.append(f"credentials came to the file host: {figures['breaches'][:3]}")
+    await _look_at_all(found, service, client, folder, missing=missing)
+    found.passes += 1
+
+
+async def _look_at_all(
+    found: Soaked, service: UnluckyService, client: CentrePointClient, folder: Path, *, missing: int
+) -> None:
+    """Sync once more while nothing goes wrong, and compare every file."""
+    async with _mirror(folder) as mirror:
+        report = await mirror.sync(client.datasets.files(service.facts["study"]))
+        verified = await mirror.verify()
+    figures = await service.ask("figures")
+    if report.failures or report.error or figures["files"] != missing:
+        found.wrong.append(
+            f"{missing} files were missing, {figures['files']} were asked for, {len(report.failures)} failed:"
+            f" {report.error!r}"
+        )
+    found.files += missing
+    expected: dict[str, str] = await service.ask("digests")
+    there = await asyncio.to_thread(_digests, folder)
+    if there != expected:
+        wrong = sorted(path for path in there.keys() | expected.keys() if there.get(path) != expected.get(path))
+        found.wrong.append(f"{len(wrong)} files are not what they should be: {wrong[:3]}")
+    if verified.ok != len(expected) or verified.bad or verified.unknown:
+        found.wrong.append(f"of {len(expected)} files {verified.ok} are verified")
+    left = sorted(path.name for path in (folder / ".arena-async" / "partial").iterdir())
+    if left:
+        found.wrong.append(f"{left[:3]} were left behind")
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    """Digest everything in a folder that is not our own, by its path."""
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in (folder / "centrepoint").rglob("*")
+        if path.is_file()
+    }
+
+
+def _compare(found: Soaked) -> None:
+    """Hold the figures of all passes to their bounds."""
+    first, last = found.rests[0], found.rests[-1]
+    if found.requests >= 1.2 * found.files:
+        found.wrong.append(f"{found.requests} requests were sent for {found.files} files")
+    if last.memory > first.memory + GROWTH:
+        found.wrong.append(f"memory grew from {first.memory:,} to {last.memory:,} bytes")
+    for name in ("descriptors", "threads", "tasks"):
+        if getattr(last, name) > getattr(first, name):
+            found.wrong.append(f"{name} grew from {getattr(first, name)} to {getattr(last, name)}")
+    if found.longest_hold > LONGEST_HOLD:
+        found.wrong.append(f"the event loop was held for {found.longest_hold:.2f} s")

@@ -1,0 +1,90 @@
+"""The long part of the tests: schedules, kills at every step, and a soak, for as many minutes as there are."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from restless_machine import SCENARIOS, play, play_to_a_step, playground
+from soak import soak
+from torturing import Torture
+
+pytestmark = pytest.mark.process
+
+#: What each part gets of the time.
+SCHEDULES, STEPS, SOAK = 0.4, 0.3, 0.3
+#: Schedules that are played from one seed, and the most of all of them.
+BATCH, MOST = 25, 10_000
+#: Files of the soak, for each minute of the whole and at the most.
+FILES_A_MINUTE, MOST_FILES = 2_000, 10_000
+
+
+def test_the_promises_hold_in_many_schedules(torture: Torture, tmp_path: Path) -> None:
+    """A service and a client do anything in any order; one seed gives a batch of schedules, the next one another."""
+    ends = time.monotonic() + torture.minutes * 60 * SCHEDULES
+    with playground(tmp_path) as ground:
+        for number in itertools.count(torture.seed):
+            try:
+                play(ground, number, schedules=BATCH, shrink=torture.replayed)
+            except BaseException:
+                torture.say(f"schedules: seed {number} BREAKS A PROMISE, see above")
+                raise
+            if torture.replayed or ground.schedules >= MOST or time.monotonic() >= ends:
+                break
+        lived = ", ".join(f"{end} {count}" for end, count in ground.ends.most_common())
+        torture.say(
+            f"schedules: {ground.schedules:,} from the seeds {torture.seed} to {number}; lives that ended {lived}"
+        )
+
+
+def test_a_stop_before_any_step_loses_nothing(torture: Torture, tmp_path: Path) -> None:
+    """
+    SIGKILL before every step of a small sync, then in a folder that is begun and one that changes, then cancellations.
+
+    The first is played to its end however long it takes; of the others as much as there is time for, in an order of
+    chance.
+    """
+    ends = time.monotonic() + torture.minutes * 60 * STEPS
+    played: Counter[str] = Counter()
+    chance = random.Random(torture.seed)
+    with playground(tmp_path) as ground:
+
+        def stop(scenario: str, how: str, step: int) -> bool:
+            try:
+                came = play_to_a_step(ground, scenario, how, step)
+            except BaseException:
+                torture.say(f"steps: {scenario}, {how} {step} BREAKS A PROMISE, see above")
+                raise
+            played[f"{scenario} {how.removesuffix('_at')}"] += came
+            return came
+
+        # Files that are ready at the same moment share a group, so that one life takes some steps fewer than another.
+        step = missed = 0
+        while missed < 3:
+            step += 1
+            missed = 0 if stop("fresh", "kill_at", step) else missed + 1
+        others = [
+            (scenario, how, step)
+            for scenario, how in itertools.product(SCENARIOS, ("kill_at", "cancel_at"))
+            for step in range(1, step)
+            if (scenario, how) != ("fresh", "kill_at")
+        ]
+        chance.shuffle(others)
+        for one in others:
+            if time.monotonic() >= ends:
+                break
+            stop(*one)
+    torture.say("steps: " + ", ".join(f"{name} {count}" for name, count in played.items()))
+
+
+async def test_thousands_of_files_from_an_unlucky_service_are_all_right(torture: Torture, tmp_path: Path) -> None:
+    """Every twentieth answer goes wrong: the folder is right, the price is low, and nothing grows."""
+    files = min(MOST_FILES, int(FILES_A_MINUTE * torture.minutes))
+    found = await soak(tmp_path, files=files, seed=torture.seed, seconds=torture.minutes * 60 * SOAK)
+    for line in found.lines():
+        torture.say(f"soak: {line}")
+    assert found.wrong == []
