@@ -63,16 +63,12 @@ def test_a_stop_before_any_step_loses_nothing(torture: Torture, tmp_path: Path) 
             return came
 
         # Files that are ready at the same moment share a group, so that one life takes some steps fewer than another.
-        step = missed = 0
+        last = missed = 0
         while missed < 3:
-            step += 1
-            missed = 0 if stop("fresh", "kill_at", step) else missed + 1
-        others = [
-            (scenario, how, step)
-            for scenario, how in itertools.product(SCENARIOS, ("kill_at", "cancel_at"))
-            for step in range(1, step)
-            if (scenario, how) != ("fresh", "kill_at")
-        ]
+            last += 1
+            missed = 0 if stop("fresh", "kill_at", last) else missed + 1
+        ways = [way for way in itertools.product(SCENARIOS, ("kill_at", "cancel_at")) if way != ("fresh", "kill_at")]
+        others = [(*way, step) for way in ways for step in range(1, last)]
         chance.shuffle(others)
         for one in others:
             if time.monotonic() >= ends:
