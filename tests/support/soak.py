@@ -30,7 +30,7 @@ GROWTH = 8 * MIB
 #: Seconds of work at one stretch on the event loop, as promised.
 LONGEST_HOLD = 0.1
 WORKERS = 8
-#: Connections that may be kept for later, to the file host and to the API; at rest there are some more or fewer of them.
+#: Connections that may be kept for later, to the file host and to the API: at rest there are some more or fewer.
 IDLE = 2 * WORKERS
 SIZE = 2000
 
