@@ -5,7 +5,8 @@ How verified files get their final names: many at a time, so that safety costs l
 
     commit()  commit()  commit()        files wait; the next group gathers while one is in flight, no timer
         |         |         |
-    fsync of each file, on several threads
+    small files, which come in memory: verify and write all of them, on one thread for so many bytes
+    fsync of each file: of large ones on several threads, of small ones when the system has begun with all of them
     one transaction of the ledger: partial and final name of each
     renames
     one fsync for each folder
@@ -23,11 +24,13 @@ import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 
 import attrs
 
 from arena_async.errors import ArenaAsyncError, ClosedError, StorageError
-from arena_async.options import Durability
+from arena_async.options import MIB, Durability
+from arena_async.transfer.groups import Committed, Small, Waiting, bring_share, broken_off, finish_share, shares
 from arena_async.transfer.ledger import PAGE, Entry, Ledger
 from arena_async.transfer.storage import FileState, Staged, Storage
 from arena_async.transfer.threads import Threads, wait_to_end
@@ -36,19 +39,8 @@ __all__ = ["Committed", "Committer", "Recovered"]
 
 log = logging.getLogger("arena_async")
 
-
-@attrs.frozen(kw_only=True)
-class Committed:
-    """
-    A file under its final name.
-
-    Args:
-        entry: Its row, with size and time as they are on disk.
-        durable: Whether a power loss cannot undo it.
-    """
-
-    entry: Entry
-    durable: bool
+#: Bytes of small files that may wait in memory before :meth:`Committer.room` makes others wait.
+_MOST_BYTES = 4 * MIB
 
 
 @attrs.frozen(kw_only=True)
@@ -71,18 +63,6 @@ class Recovered:
     in_use: int = 0
     waiting: int = 0
     partials: frozenset[str] = frozenset()
-
-
-@attrs.define(eq=False)
-class _Waiting:
-    """One file of a group, and the task that waits for it."""
-
-    staged: Staged
-    entry: Entry
-    done: asyncio.Future[Committed]
-    on_disk: bool = False
-    has_row: bool = False
-    answer: Committed | Exception | None = None
 
 
 class Committer:
@@ -116,11 +96,12 @@ class Committer:
         self._now = now
         self._share = threads
         self._threads = Threads(threads, name="arena_async-commit")
-        self._waiting: deque[_Waiting] = deque()
+        self._waiting: deque[Waiting] = deque()
         self._task: asyncio.Task[None] | None = None
         self._room = asyncio.Event()
         self._room.set()
         self._unsettled: list[str] = []
+        self._small_bytes = 0
         self._closed = False
 
     async def recover(self) -> Recovered:
@@ -189,7 +170,25 @@ class Committer:
         if self._closed:
             staged.drop()
             raise ClosedError(f"{staged.path}: the folder was closed while the file was on its way; it was dropped.")
-        waiting = _Waiting(staged, entry, asyncio.get_running_loop().create_future())
+        done = asyncio.get_running_loop().create_future()
+        return await self._join(Waiting(staged.path, done, staged=staged, entry=entry))
+
+    async def commit_small(self, small: Small) -> Committed:
+        """
+        Verify and write a small file, and give it its final name and its row, all of it with the next group.
+
+        Raises:
+            ArenaAsyncError: It is not right; nothing of it was written, or as for :meth:`commit`.
+            ClosedError: The committer was closed before; the file was dropped.
+        """
+        if self._closed:
+            raise ClosedError(f"{small.path}: the folder was closed while the file was on its way; it was dropped.")
+        done = asyncio.get_running_loop().create_future()
+        self._small_bytes += small.size
+        return await self._join(Waiting(small.path, done, small=small, size=small.size))
+
+    async def _join(self, waiting: Waiting) -> Committed:
+        """Put a file into the next group and wait for its end."""
         self._waiting.append(waiting)
         self._note_room()
         if self._task is None:
@@ -197,13 +196,22 @@ class Committer:
         await wait_to_end(waiting.done)
         return waiting.done.result()
 
+    def _next_group(self) -> list[Waiting]:
+        """Take files that wait, so many that they cost little time and memory together."""
+        group: list[Waiting] = []
+        while self._waiting and len(group) < self._group_size:
+            waiting = self._waiting.popleft()
+            self._small_bytes -= waiting.size
+            group.append(waiting)
+        self._note_room()
+        return group
+
     async def _run(self) -> None:
         """Commit group after group until nothing waits."""
-        group: list[_Waiting] = []
+        group: list[Waiting] = []
         try:
             while self._waiting:
-                group = [self._waiting.popleft() for _ in range(min(len(self._waiting), self._group_size))]
-                self._note_room()
+                group = self._next_group()
                 await self._commit_group(group)
         finally:
             self._task = None
@@ -211,19 +219,20 @@ class Committer:
             # be left waiting. What has a row keeps its partial file for the next start.
             left = [waiting for waiting in (*group, *self._waiting) if not waiting.done.done()]
             self._waiting.clear()
+            self._small_bytes = 0
             self._note_room()
             for waiting in left:
-                _answer(waiting, _broken_off(waiting.staged))
+                _answer(waiting, broken_off(waiting))
             # The tasks go on at the next turn of the loop, when all is closed.
             _close_all(left)
 
     def _note_room(self) -> None:
-        if len(self._waiting) < self._most:
+        if len(self._waiting) < self._most and self._small_bytes < _MOST_BYTES:
             self._room.set()
         else:
             self._room.clear()
 
-    async def _commit_group(self, group: Sequence[_Waiting]) -> None:
+    async def _commit_group(self, group: Sequence[Waiting]) -> None:
         """Commit one group; every file of it has its answer in the end."""
         try:
             await self._finish(group)
@@ -233,16 +242,22 @@ class Committer:
         except Exception as error:  # noqa: BLE001 - whatever it is, it is the answer to those who wait
             for waiting in group:
                 waiting.answer = waiting.answer or error
-        left = [waiting for waiting in group if not waiting.staged.closed]
+        left = [waiting for waiting in group if waiting.staged is not None and not waiting.staged.closed]
         if left:
             await self._threads.run(_close_all, left)
         for waiting in group:
-            _answer(waiting, waiting.answer or _broken_off(waiting.staged))
+            _answer(waiting, waiting.answer or broken_off(waiting))
 
-    async def _finish(self, group: Sequence[_Waiting]) -> None:
+    async def _finish(self, group: Sequence[Waiting]) -> None:
         """Force the content of each file to the disk, on several threads, each with its share."""
-        shares = [group[start :: self._share] for start in range(min(self._share, len(group)))]
-        works = [self._threads.start(self._finish_share, share) for share in shares]
+        small = [waiting for waiting in group if waiting.small is not None]
+        large = [waiting for waiting in group if waiting.small is None]
+        bring = partial(bring_share, storage=self._storage, durable=self._durable, now=self._now)
+        finish = partial(finish_share, durable=self._durable, now=self._now)
+        count = shares([waiting.size for waiting in small], self._share)
+        works = [self._threads.start(bring, small[start::count]) for start in range(count)]
+        count = min(self._share, len(large))
+        works += [self._threads.start(finish, large[start::count]) for start in range(count)]
         cancelled: asyncio.CancelledError | None = None
         for work in works:
             try:
@@ -254,31 +269,14 @@ class Committer:
         for work in works:
             work.result()
 
-    def _finish_share(self, share: Sequence[_Waiting]) -> None:
-        """Make some files ready for their names, one after the other."""
-        for waiting in share:
-            try:
-                state, waiting.on_disk = waiting.staged.finish(durable=self._durable)
-            except Exception as error:  # noqa: BLE001 - whatever it is, it is the answer to whoever waits for this file
-                waiting.answer = error
-                continue
-            waiting.entry = attrs.evolve(
-                waiting.entry,
-                state="committing",
-                path=str(waiting.staged.path),
-                size=state.size,
-                mtime_ns=state.mtime_ns,
-                partial=waiting.staged.name,
-                at=waiting.entry.at or self._now(),
-            )
-
-    async def _write_rows(self, ready: Sequence[_Waiting]) -> bool:
+    async def _write_rows(self, ready: Sequence[Waiting]) -> bool:
         """Write the rows, and settle those of the group before, in one transaction; False when the ledger refused."""
         settled, self._unsettled = self._unsettled, []
         for waiting in ready:
             waiting.has_row = True
         try:
-            await self._ledger.write([waiting.entry for waiting in ready], completed=settled)
+            entries = [waiting.entry for waiting in ready if waiting.entry is not None]
+            await self._ledger.write(entries, completed=settled)
         except ArenaAsyncError as error:
             self._unsettled = settled
             for waiting in ready:
@@ -288,18 +286,17 @@ class Committer:
             return False
         return True
 
-    async def _publish(self, ready: Sequence[_Waiting]) -> None:
+    async def _publish(self, ready: Sequence[Waiting]) -> None:
         """Give the files their names."""
-        results = await self._threads.run(
-            self._storage.publish, [waiting.staged for waiting in ready], durable=self._durable
-        )
+        files = [waiting.staged for waiting in ready if waiting.staged is not None]
+        results = await self._threads.run(self._storage.publish, files, durable=self._durable)
         for waiting, result in zip(ready, results, strict=True):
             if isinstance(result, StorageError):
                 waiting.answer = result
-                continue
-            self._unsettled.append(waiting.entry.key)
-            entry = attrs.evolve(waiting.entry, state="complete", partial="")
-            waiting.answer = Committed(entry=entry, durable=waiting.on_disk and result)
+            elif waiting.entry is not None:
+                self._unsettled.append(waiting.entry.key)
+                entry = attrs.evolve(waiting.entry, state="complete", partial="")
+                waiting.answer = Committed(entry=entry, durable=waiting.on_disk and result)
 
     async def aclose(self) -> None:
         """
@@ -319,7 +316,7 @@ class Committer:
             await self._threads.aclose()
 
 
-def _answer(waiting: _Waiting, answer: Committed | Exception) -> None:
+def _answer(waiting: Waiting, answer: Committed | Exception) -> None:
     """Let the task that waits go on."""
     if waiting.done.done():
         return
@@ -329,13 +326,15 @@ def _answer(waiting: _Waiting, answer: Committed | Exception) -> None:
         waiting.done.set_exception(answer)
 
 
-def _close(waiting: _Waiting) -> None:
+def _close(waiting: Waiting) -> None:
     """
     Close a file that has no final name.
 
     One that is written down as verified keeps its partial name, and the next start tries again. Of the others only what
     can be continued stays.
     """
+    if waiting.staged is None:
+        return
     if not waiting.has_row:
         waiting.staged.close()
         return
@@ -343,12 +342,6 @@ def _close(waiting: _Waiting) -> None:
         waiting.staged.release()
 
 
-def _close_all(files: Sequence[_Waiting]) -> None:
+def _close_all(files: Sequence[Waiting]) -> None:
     for waiting in files:
         _close(waiting)
-
-
-def _broken_off(staged: Staged) -> StorageError:
-    return StorageError(
-        f"{staged.path}: its commit was broken off. Run again: what was verified is not fetched again.", file=staged.key
-    )

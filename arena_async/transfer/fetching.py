@@ -3,14 +3,16 @@ One file on its way home.
 
 ::
 
-    take a slot ── open ── stage ── while readinto: take ── verify ── leave the slot ── commit
-         ▲                                │
+    take a slot ── open ─┬─ stage ── while readinto: take ── verify ── leave the slot ── commit
+         ▲               └─ gather, if it is small ─────────────────── leave the slot ── verify, commit
+         │                                │
          └──── wait, renew the link, ─────┘  each request that fails is judged by `planning.judge_failure`
                or begin anew
 
-While the thread of the slot writes and hashes one buffer, the other one is filled. What came before a break is kept and
-continued, within the run from where it ends, in a later run from where it is known to be on the disk. This loop and the
-one over API requests in the session are the only two that try again, and neither runs inside the other.
+A small file is gathered in memory and never meets the thread of the slot (see `small`). Else, while that thread writes
+and hashes one buffer, the other one is filled. What came before a break is kept and continued, within the run from
+where it ends, in a later run from where it is known to be on the disk. This loop and the one over API requests in the
+session are the only two that try again, and neither runs inside the other.
 """
 
 from __future__ import annotations
@@ -32,6 +34,8 @@ from arena_async.errors import (
     SourceChangedError,
     StorageError,
 )
+from arena_async.transfer import small
+from arena_async.transfer.committing import Committed
 from arena_async.transfer.destination import Destination
 from arena_async.transfer.events import Action, Advanced, Outcome, Retrying, Started, as_error
 from arena_async.transfer.integrity import Inspector, Proof, Verdict
@@ -44,6 +48,7 @@ from arena_async.transfer.planning import (
     judge_failure,
     worth_remembering,
 )
+from arena_async.transfer.small import SmallFile, goes_short
 from arena_async.transfer.storage import Staged
 from arena_async.transfer.threads import Lane
 from arena_async.wire.contracts import BodyHead, FileSet, OpenedFile, RemoteFile
@@ -69,6 +74,7 @@ class Job:
         key: The key under which it is remembered; that of the file but for rows whose key a newer row has.
         path: Where it goes, below the folder.
         action: Fetch it, or refresh what is there.
+        clear: Whether somebody has looked: no part of it is here, a file can go there, and it fits on the disk.
     """
 
     number: int
@@ -76,6 +82,7 @@ class Job:
     key: str
     path: PurePosixPath
     action: Action
+    clear: bool = False
 
 
 @attrs.frozen(kw_only=True)
@@ -135,8 +142,9 @@ class _Journey:
         self.action = job.action
         self.written = 0
         # Of the partial file
-        self.looked = False
+        self.looked = job.clear
         self.staged: Staged | None = None
+        self.small: SmallFile | None = None
         self.inspector: Inspector | None = None
         self.validator: str | None = None
         self.total: int | None = None
@@ -144,6 +152,8 @@ class _Journey:
         self.furthest = 0
         # Of the request under way
         self.came = 0
+        self.in_hand = 0
+        self.begun: BodyHead | None = None
         self.asked_whole = True
         self.missing = False
         self.tell_at = 0.0
@@ -153,11 +163,9 @@ class _Journey:
     async def go(self, may_start: Callable[[], bool]) -> Fetched | None:
         """Fetch it, try again as long as that may help, commit it, and say what became of it."""
         try:
-            verdict = await self.fetch(may_start)
-            staged, self.staged = self.staged, None  # It belongs to the committer now.
-            if staged is None:
-                raise StorageError(f"{self.name}: its partial file is gone.")
-            committed = await self.destination.committer.commit(staged, self.entry(verdict))
+            verdict, committed = await self.fetch(may_start)
+            if committed is None:
+                committed = await self.commit(verdict)
         except _NotStartedError:
             return None
         except Exception as error:  # noqa: BLE001 - whatever it is, it is the outcome of this file alone
@@ -169,10 +177,10 @@ class _Journey:
         )
         return Fetched(outcome=outcome, bytes_done=verdict.length)
 
-    async def fetch(self, may_start: Callable[[], bool]) -> Verdict:
+    async def fetch(self, may_start: Callable[[], bool]) -> tuple[Verdict, Committed | None]:
         """Ask for the content until it is here, whole and verified, or no further request may help."""
         while True:
-            self.came, self.missing = 0, False
+            self.came, self.missing, self.begun = 0, False, None
             asked_before = self.tries.asked
             try:
                 async with self.destination.lane(self.files) as lane:
@@ -180,7 +188,7 @@ class _Journey:
                         raise _NotStartedError
                     verdict = await self.attempt_or_stop(lane)
                     await self.destination.committer.room()
-                    return verdict
+                return (verdict, None) if verdict is not None else await self.commit_small()
             except _NotStartedError:
                 raise
             except Exception as error:  # noqa: BLE001 - judged below, outside, so that nothing is chained to it
@@ -190,7 +198,41 @@ class _Journey:
                 progress = max(0, self.end - self.furthest)
                 self.furthest += progress
                 self.tries = self.tries.after(came=self.came, progress=progress, total=self.total)
+            self.in_hand = 0
             await self.recover(failure)
+
+    async def commit(self, verdict: Verdict) -> Committed:
+        """
+        Give the partial file its final name, with its group.
+
+        Raises:
+            StorageError: The disk or the ledger refused.
+        """
+        staged, self.staged = self.staged, None  # It belongs to the committer now.
+        if staged is None:
+            raise StorageError(f"{self.name}: its partial file is gone.")
+        return await self.destination.committer.commit(staged, self.entry(verdict))
+
+    async def commit_small(self) -> tuple[Verdict, Committed]:
+        """
+        Let a small file be verified and written, with its group.
+
+        Raises:
+            IntegrityError: It is not right.
+            ContentError: It is something else.
+            StorageError: The disk or the ledger refused.
+        """
+        small, self.small = self.small, None
+        if small is None:
+            raise StorageError(f"{self.name}: what came is gone.")
+        try:
+            committed = await self.destination.committer.commit_small(small)
+        except StorageError as error:
+            self.tell_others(error)
+            raise
+        finally:
+            self.written += small.written
+        return small.verdict or Verdict(verified_by="none", length=small.size), committed
 
     async def recover(self, failure: Exception) -> None:
         """
@@ -277,25 +319,30 @@ class _Journey:
 
     # ----------------------------------------------------------------------------------------------------- one request
 
-    async def attempt_or_stop(self, lane: Lane) -> Verdict:
+    async def attempt_or_stop(self, lane: Lane) -> Verdict | None:
         """Ask once; what stops the others is told before the next of them gets the slot and sends a request in vain."""
         try:
             return await self.attempt(lane)
         except (ApiError, StorageError) as error:
-            stop = self.judge(error).stop
-            if stop is not None:
-                self.on_stop(stop)
+            self.tell_others(error)
             raise
 
-    async def attempt(self, lane: Lane) -> Verdict:
+    def tell_others(self, error: Exception) -> None:
+        """Say that others need not be begun, if that follows from how this one failed."""
+        stop = self.judge(error).stop
+        if stop is not None:
+            self.on_stop(stop)
+
+    async def attempt(self, lane: Lane) -> Verdict | None:
         """
-        Ask for the content once and take what comes.
+        Ask for the content once and take what comes. None comes back for a small file, which is verified later.
 
         Raises:
             ArenaAsyncError: It did not come, or not whole, or not right.
         """
         self.check_size(self.file.size)
-        await lane.run(self.pick_up)
+        if self.tries.asked or not self.job.clear:
+            await lane.run(self.pick_up)
         held = self.held()
         self.asked_whole = held.offset == 0
         if self.tries.asked == 0:
@@ -308,7 +355,7 @@ class _Journey:
             if not complete:
                 await self.copy(opened, lane)
         self.check_length()
-        return await self.verify(lane)
+        return None if self.small is not None else await self.verify(lane)
 
     def held(self) -> Held:
         """Say what is here and may be continued."""
@@ -339,7 +386,10 @@ class _Journey:
         total = head.total if head.total is not None else self.file.size
         self.check_size(total)
         if verdict.step is Step.RESTART_HERE or held.offset == 0:
-            await lane.run(self.begin, head, total)
+            self.total, self.begun = total, head
+            most = min(small.MOST, self.options.chunk_size - 1)
+            if not goes_short(offset=0, has_part=self.staged is not None, total=total, most=most):
+                await self.begin_long(lane)
         else:
             await lane.run(self.go_on, head, total, held.offset)
         return verdict.step is Step.COMPLETE
@@ -354,10 +404,12 @@ class _Journey:
             StalledError: It stopped; what came before is written.
             StorageError: The disk refused.
         """
-        end = self.end
         limits = [limit for limit in (self.total, self.options.max_file_size) if limit is not None]
         most = min(limits, default=None)
-        piece = self.destination.rate.piece if self.destination.rate is not None else self.options.chunk_size
+        if self.begun is not None and await self.gather(opened, lane, most):
+            return
+        end = self.end
+        piece = self.piece
         try:
             while True:
                 # One byte more than there may be is enough to see that there is more.
@@ -379,6 +431,62 @@ class _Journey:
             await lane.settle()  # What was received is written first, and a disk that refused it is the worse news.
             raise
         await lane.settle()
+
+    async def gather(self, opened: OpenedFile, lane: Lane, most: int | None) -> bool:
+        """
+        Take a small body into the buffer of the slot; False when it is not small after all: what came is written then.
+
+        Raises:
+            ContentError: More comes than the file has, or than is allowed.
+            TransportError: The connection broke; what came before is written.
+            StalledError: It stopped; what came before is written.
+            StorageError: The disk refused.
+        """
+        # One byte of the buffer more than may come is enough to see that there is more.
+        buffer = lane.buffer()
+        room = min(small.MOST, len(buffer) - 1) if most is None else min(small.MOST, len(buffer) - 1, most)
+        end, failure = 0, None
+        try:
+            while end <= room:
+                count = await opened.stream.readinto(buffer[end : min(end + self.piece, room + 1)])
+                if not count:
+                    break
+                end += count
+                self.came = end
+                self.announce_advance(end)
+                await self.destination.keep_to_rate(count)
+        except ArenaAsyncError as error:
+            failure = error
+        if most is not None and end > most:
+            raise self.too_much(most)
+        if failure is None and end <= room:
+            self.in_hand, self.small = end, self.new_small(bytes(buffer[:end]))
+            return True
+        if end or failure is None:
+            await self.begin_long(lane)
+            await lane.put(self.take, end)
+            self.written += end
+            await lane.settle()
+        if failure is not None:
+            raise failure
+        return False
+
+    @property
+    def piece(self) -> int:
+        """Bytes to take at a time."""
+        return self.destination.rate.piece if self.destination.rate is not None else self.options.chunk_size
+
+    def new_small(self, content: bytes) -> SmallFile:
+        """Make what is handed to the committer."""
+        head = self.begun or BodyHead(status=200)
+        inspector = self.new_inspector(head, self.total)
+        return SmallFile(self.job.key, self.job.path, content, inspector=inspector, entry=self.entry)
+
+    async def begin_long(self, lane: Lane) -> None:
+        """Begin the partial file, on the long way."""
+        head, self.begun = self.begun, None
+        if head is not None:
+            await lane.run(self.begin, head, self.total)
 
     async def verify(self, lane: Lane) -> Verdict:
         """
@@ -475,7 +583,7 @@ class _Journey:
     @property
     def end(self) -> int:
         """Bytes that are here."""
-        return self.staged.end if self.staged is not None else 0
+        return self.staged.end if self.staged is not None else self.in_hand
 
     def check_size(self, size: int | None) -> None:
         """Refuse a file that is known to be larger than allowed."""

@@ -22,7 +22,7 @@ import asyncio
 import os
 import random as chance
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import PurePosixPath
 from types import TracebackType
@@ -37,7 +37,7 @@ from arena_async.transfer.events import Action, Observer, Outcome, Report, Settl
 from arena_async.transfer.fetching import Job, fetch_one
 from arena_async.transfer.ledger import PAGE, Entry, Known, Sighting
 from arena_async.transfer.planning import Decision, decide, is_newer, place, twin_key, twin_path
-from arena_async.transfer.storage import FileState
+from arena_async.transfer.storage import FileState, Storage
 from arena_async.transfer.threads import wait_to_end
 from arena_async.wire.contracts import FileSet, RemoteFile
 from arena_async.wire.messages import printable
@@ -88,6 +88,25 @@ class _Row:
     def rank(self) -> tuple[str, str]:
         """What tells the newer of two rows."""
         return self.file.change, self.file.name
+
+
+@attrs.frozen(kw_only=True)
+class _Scouted:
+    """
+    What was seen on the disk for a page of rows.
+
+    Args:
+        states: What lies where they go, by path.
+        free: Bytes that the disk still takes, or None where nobody knows.
+    """
+
+    states: Mapping[str, FileState | Exception | None] = attrs.field(factory=dict)
+    free: int | None = None
+
+
+def _scout(storage: Storage, paths: Sequence[PurePosixPath]) -> _Scouted:
+    """Look at the disk for a page of rows, on a thread."""
+    return _Scouted(states=storage.look_all(paths), free=storage.free_bytes())
 
 
 class OutcomeStream:
@@ -381,21 +400,32 @@ class OutcomeStream:
 
     async def _act_on(self, rows: Sequence[_Row]) -> None:
         """Decide on the rows of a page, remember what will never come, and give out the jobs."""
-        states = await self._look_at([row for row in rows if row.entry is not None])
-        decided = [self._decide(row, states.get(str(row.path))) for row in rows]
+        scouted = await self._look_at(
+            [row for row in rows if row.entry is not None or not (self._dry or row.file.skip)]
+        )
+        decided = [self._decide(row, scouted.states.get(str(row.path))) for row in rows]
         await self._remember_skips(decided)
         for row, decision in decided:
-            await self._act(row, decision)
+            await self._act(row, decision, clear=self._is_clear(row, scouted))
             if "disk" in self._stopped:
                 return
 
+    def _is_clear(self, row: _Row, scouted: _Scouted) -> bool:
+        """Say whether nothing has to be looked at before the content of a row is asked for."""
+        path = str(row.path)
+        seen = path in scouted.states and not isinstance(scouted.states[path], Exception)
+        # All files of a page may come before anybody looks again.
+        fits = row.file.size is None or (scouted.free is not None and row.file.size * PAGE <= scouted.free)
+        return seen and fits and not self._destination.storage.may_resume(row.key)
+
     def _decide(self, row: _Row, state: FileState | Exception | None) -> tuple[_Row, Decision]:
         """Decide on one row; what lies where it goes may be a reason to refuse it."""
-        if isinstance(state, Exception):
+        if isinstance(state, Exception) and row.entry is not None:
             row, state = attrs.evolve(row, refused=as_error(state, file=row.key)), None
         if row.refused is not None:
             return row, Decision(action=Action.FETCH)
-        return row, decide(row.file, row.entry, state, path=str(row.path), ask_again=self._ask_again)
+        known = state if row.entry is not None and not isinstance(state, Exception) else None
+        return row, decide(row.file, row.entry, known, path=str(row.path), ask_again=self._ask_again)
 
     async def _remember_skips(self, decided: Sequence[tuple[_Row, Decision]]) -> None:
         """Write down what the listing itself says will never come, in one transaction."""
@@ -415,12 +445,12 @@ class OutcomeStream:
         if entries and not self._dry:
             await self._destination.ledger.write(entries)
 
-    async def _look_at(self, rows: Sequence[_Row]) -> dict[str, FileState | Exception | None]:
+    async def _look_at(self, rows: Sequence[_Row]) -> _Scouted:
         """See what lies where, in one go."""
         paths = [row.path for row in rows if row.refused is None]
-        return await self._destination.desk.run(self._destination.storage.look_all, paths) if paths else {}
+        return await self._destination.desk.run(_scout, self._destination.storage, paths) if paths else _Scouted()
 
-    async def _act(self, row: _Row, decision: Decision) -> None:
+    async def _act(self, row: _Row, decision: Decision, *, clear: bool) -> None:
         """Do what is decided about one row."""
         if row.refused is not None:
             await self._tell(row, action=Action.FETCH, error=row.refused)
@@ -431,7 +461,7 @@ class OutcomeStream:
         elif self._dry:
             await self._tell(row, action=await self._or_resume(row, decision.action))
         else:
-            await self._give_out(row, decision.action)
+            await self._give_out(row, decision.action, clear=clear)
 
     async def _or_resume(self, row: _Row, action: Action) -> Action:
         """Say that a fetch would go on with a part that is here."""
@@ -440,9 +470,9 @@ class OutcomeStream:
         partial = await self._destination.desk.run(self._destination.storage.find_partial, row.key)
         return action if partial is None else Action.RESUME
 
-    async def _give_out(self, row: _Row, action: Action) -> None:
+    async def _give_out(self, row: _Row, action: Action, *, clear: bool) -> None:
         """Start the job of one file as soon as there is room; not while another one works on the same path."""
-        job = Job(number=row.number, file=row.file, key=row.key, path=row.path, action=action)
+        job = Job(number=row.number, file=row.file, key=row.key, path=row.path, action=action, clear=clear)
         before = self._under_way.get(str(row.path))
         if before is not None:
             await asyncio.wait([before])

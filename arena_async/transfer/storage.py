@@ -30,6 +30,7 @@ import os
 import secrets
 import shutil
 import stat
+import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -50,6 +51,7 @@ __all__ = [
     "FileState",
     "FileSystem",
     "Folder",
+    "Near",
     "Partial",
     "PrivateFile",
     "Source",
@@ -214,6 +216,14 @@ class FileSystem:
         """Cut a file, or make it longer."""
         os.ftruncate(file, size)
 
+    def begin_sync(self, file: int) -> None:
+        """Let the system begin to write a file to the disk, without waiting for it. It proves nothing."""
+        # Pages that are still to be written are not dropped from the cache by this, only sent on their way; that is
+        # what makes it the portable form of sync_file_range(SYNC_FILE_RANGE_WRITE).
+        # https://man7.org/linux/man-pages/man2/posix_fadvise.2.html
+        if sys.platform == "linux":
+            os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
+
     def sync(self, file: int) -> None:
         """Force a file to the disk with everything that is known about it."""
         _force(file)
@@ -309,6 +319,20 @@ class Partial:
     total: int | None = None
 
 
+@attrs.define
+class Near:
+    """
+    The folder that was looked into last.
+
+    Args:
+        path: Below the root.
+        folder: It, open, or None where there is none.
+    """
+
+    path: PurePosixPath | None = None
+    folder: Folder | None = None
+
+
 # ------------------------------------------------------------------------------------------------- what the system said
 
 _FULL = frozenset({errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)})
@@ -365,6 +389,11 @@ def _again(call: Callable[..., T], *args: Any, **kwargs: Any) -> T:
 def _key_hash(key: str) -> str:
     """Give what stands for a key in names and records."""
     return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _name_of(key: str) -> str:
+    """Give what the names of the partial files of a key begin with."""
+    return _key_hash(key)[:32]
 
 
 def create_private(path: Path) -> bool:
@@ -487,6 +516,11 @@ class Staged:
         """Whether it was closed, dropped or committed."""
         return self._file is None
 
+    @property
+    def recorded(self) -> bool:
+        """Whether it has, or may have, a control record."""
+        return self._recorded
+
     def describe(self, *, validator: str | None, total: int | None) -> None:
         """
         Say what the content is, before its first byte is written.
@@ -549,6 +583,7 @@ class Staged:
             self._storage.replace_private(self._storage.partials, _control(self.name), record.dump(self.key))
         self._recorded = True
         self.durable_offset = self.end
+        self._storage.note_partial(self.name)
 
     def _force(self, sync: Callable[[int], None]) -> bool:
         """Call one of the syncs; False where the file system has none. Data that failed to sync is dropped."""
@@ -621,22 +656,45 @@ class Staged:
         Make it ready for its final name: its length, who may read it, and, if ``durable``, all of it on the disk.
 
         Returns:
-            What it will be under its final name, and whether a power loss can still take its content.
+            What it will be under its final name, and whether its content survives a power loss.
 
         Raises:
             DestinationBusyError: The final name is taken by something that is no file.
             DiskFullError: No room is left; the file is dropped.
             StorageError: The disk refused; the file is dropped if its data could not be forced to the disk.
         """
+        self.complete(self._storage.mode_for(self.path))
+        return self.secure(durable=durable)
+
+    def complete(self, mode: int) -> None:
+        """
+        Give it its length and say who may read and write it: the first half of :meth:`finish`.
+
+        Raises:
+            StorageError: The disk refused.
+        """
         file = self._open()
-        mode = self._storage.mode_for(self.path)
         with _explaining(self.path, "completed", file=self.key):
             if _again(self._files.look_open, file).st_size != self.end:
                 _again(self._files.truncate, file, self.end)
             _again(self._files.chmod, file, mode)
+
+    def begin_sync(self) -> None:
+        """Let the system begin to write it to the disk, so that :meth:`secure` has less to wait for. Never raises."""
+        with contextlib.suppress(OSError):
+            self._files.begin_sync(self._open())
+
+    def secure(self, *, durable: bool = True) -> tuple[FileState, bool]:
+        """
+        Force it to the disk if ``durable``, and look at it: the second half of :meth:`finish`.
+
+        Raises:
+            DiskFullError: No room is left; the file is dropped.
+            StorageError: The disk refused; the file is dropped if its data could not be forced to the disk.
+        """
         on_disk = self._force(self._files.sync) if durable else False
         with _explaining(self.path, "completed", file=self.key):
-            seen = _again(self._files.look_open, file)
+            seen = _again(self._files.look_open, self._open())
         self._identity = (seen.st_dev, seen.st_ino)
         return FileState(size=seen.st_size, mtime_ns=seen.st_mtime_ns), on_disk
 
@@ -686,6 +744,11 @@ class Staged:
         return self._file
 
 
+def _owner(name: str) -> str:
+    """Give what stands for the key in the name of a partial file."""
+    return name.partition("-")[0]
+
+
 def _control(name: str) -> str:
     """Give the name of the control record of a partial file."""
     return f"{name.removesuffix('.part')}.json"
@@ -729,6 +792,8 @@ class Storage:
         self._mode = 0o600
         self._locks_work = False
         self._warned = False
+        #: Whose partial files lay here when it was opened, or were recorded since: the beginnings of their names.
+        self._left: set[str] = set()
 
     def __repr__(self) -> str:
         return f"<Storage {self.root}>"
@@ -753,6 +818,7 @@ class Storage:
                 self._mode = self._usual_mode(self._state)
                 self._locks_work = self._try_locks(self._state)
                 self._partials = self._private_folder(self._state, "partial")
+                self._left.update(map(_owner, _again(self.files.names, self._partials)))
         except BaseException:
             self.close()
             raise
@@ -960,14 +1026,26 @@ class Storage:
     def look_all(self, paths: Collection[PurePosixPath | str]) -> dict[str, FileState | Exception | None]:
         """Do :meth:`look` for a page of paths in one go; errors are values, so that one file fails alone."""
         found: dict[str, FileState | Exception | None] = {}
-        for path in paths:
-            try:
-                found[str(path)] = self.look(path)
-            except StorageError as error:
-                found[str(path)] = error
+        with self.nearby() as near:
+            for path in paths:
+                try:
+                    seen = self._look(self._checked(path), near)
+                    found[str(path)] = None if seen is None else FileState(size=seen.st_size, mtime_ns=seen.st_mtime_ns)
+                except StorageError as error:
+                    found[str(path)] = error
         return found
 
-    def mode_for(self, path: PurePosixPath) -> int:
+    @contextlib.contextmanager
+    def nearby(self) -> Iterator[Near]:
+        """Keep the folder that was looked into last open, for many files that lie beside each other."""
+        near = Near()
+        try:
+            yield near
+        finally:
+            if near.folder is not None:
+                self.files.close_folder(near.folder)
+
+    def mode_for(self, path: PurePosixPath, near: Near | None = None) -> int:
         """
         Say who may read and write the file that goes there: as the one it replaces, else as the umask says.
 
@@ -975,13 +1053,20 @@ class Storage:
             DestinationBusyError: The name is taken by something that is no file.
             StorageError: The disk refused.
         """
-        seen = self._look(path)
+        seen = self._look(path, near)
         return self._mode if seen is None else _harmless(seen.st_mode)
 
-    def _look(self, path: PurePosixPath) -> os.stat_result | None:
+    def _look(self, path: PurePosixPath, near: Near | None = None) -> os.stat_result | None:
         """Look at a final name."""
-        with self._parent(path) as parent:
-            return None if parent is None else self._look_in(parent, path)
+        if near is None:
+            with self._parent(path) as parent:
+                return None if parent is None else self._look_in(parent, path)
+        if near.folder is None or near.path != path.parent:
+            last, near.folder = near.folder, None
+            if last is not None:
+                self.files.close_folder(last)
+            near.path, near.folder = path.parent, self._walk(path.parent, make=False)
+        return None if near.folder is None else self._look_in(near.folder, path)
 
     def _look_in(self, parent: Folder, path: PurePosixPath) -> os.stat_result | None:
         """Look at a final name in its folder; None for nothing and for a link."""
@@ -1129,9 +1214,34 @@ class Storage:
         self._look(pure)
         if size:
             self.check_space(size, path=pure)
+        return self._stage(key, pure)
+
+    def take_in(self, key: str, path: PurePosixPath | str, content: bytes, *, near: Near) -> Staged:
+        """
+        Write a small file that is here as a whole: only :meth:`Staged.secure` is left to do before its final name.
+
+        Raises:
+            DestinationBusyError: The final name is taken by something that is no file; nothing was made.
+            DiskFullError: No room is left; nothing stays of it.
+            StorageError: The disk refused; nothing stays of it.
+            UnsafeNameError: The path does not lie inside the folder.
+        """
+        pure = self._checked(path)
+        mode = self.mode_for(pure, near)
+        staged = self._stage(key, pure)
+        try:
+            staged.write(content, 0)
+            staged.complete(mode)
+        except BaseException:
+            staged.drop()
+            raise
+        return staged
+
+    def _stage(self, key: str, pure: PurePosixPath) -> Staged:
+        """Open a new, empty partial file under a name that nobody else has."""
         with _explaining(pure, "staged", file=key):
             for _ in range(_TRIES):
-                name = f"{_key_hash(key)[:32]}-{self._draw_name()}.part"
+                name = f"{_name_of(key)}-{self._draw_name()}.part"
                 file = self._create_locked(name)
                 if file is not None:
                     return Staged(self, file, key=key, path=pure, name=name)
@@ -1163,6 +1273,18 @@ class Storage:
             return False
         return (opened.st_dev, opened.st_ino) == (named.st_dev, named.st_ino)
 
+    def note_partial(self, name: str) -> None:
+        """Note that a partial file may be gone on with."""
+        self._left.add(_owner(name))
+
+    def may_resume(self, key: str) -> bool:
+        """
+        Say whether it is worth looking for a partial file of a key: False costs nothing and is nearly always right.
+
+        What another process leaves while this one has the folder open is seen at the next start.
+        """
+        return _name_of(key) in self._left
+
     def find_partial(self, key: str) -> Partial | None:
         """
         Find the best partial file of a key that can be trusted.
@@ -1172,7 +1294,7 @@ class Storage:
         Raises:
             StorageError: The folder of partial files cannot be read.
         """
-        start, best = f"{_key_hash(key)[:32]}-", None
+        start, best = f"{_name_of(key)}-", None
         for name in self._partial_names(start):
             record = self._usable(name, _key_hash(key))
             if record == "in use":
@@ -1400,7 +1522,9 @@ class Storage:
             raise _explained(error, staged.path, "given its name", file=staged.key) from error
         with contextlib.suppress(StorageError):
             staged.release()
-        self._clear(self.partials, _control(staged.name))
+        if staged.recorded:
+            self._clear(self.partials, _control(staged.name))
+            self._left.discard(_owner(staged.name))
 
     def _move(
         self, name: str, path: PurePosixPath, folders: dict[PurePosixPath, Folder], identity: tuple[int, int] | None

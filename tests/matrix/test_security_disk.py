@@ -94,6 +94,7 @@ async def test_a_trap_under_the_name_of_a_partial_file_catches_nobody(
             engine._destination.storage._draw_name = draw
         else:
             trap(place, world.outside)
+            engine._destination.storage.note_partial(place.name)  # As if it had been there all along.
 
     outcome = await _bring_one(world, prepare=lay)
 

@@ -32,6 +32,7 @@ from arena_async.errors import (
 from arena_async.options import KIB, TransferOptions
 from arena_async.transfer.events import Action, Event, Settled
 from arena_async.transfer.pool import Downloader
+from arena_async.transfer.small import MOST
 from arena_async.wire.contracts import RemoteFile
 
 BODY = content(20_000)
@@ -363,6 +364,7 @@ async def test_memory_does_not_grow_with_the_listing(tmp_path: Path) -> None:
         finally:
             tracemalloc.stop()
 
+    await anyio.lowlevel.checkpoint()  # It imports a module when it is first used.
     await held(500)
     (small, small_peak), (large, large_peak) = await held(1000), await held(4000)
 
@@ -471,8 +473,10 @@ async def test_a_full_disk_stops_the_feeding(tmp_path: Path) -> None:
 
 
 async def test_a_full_disk_is_known_before_the_slot_goes_to_the_next_file(tmp_path: Path) -> None:
-    """ST01: with one slot, exactly one request is spent."""
+    """ST01: with one slot, exactly one request is spent on large files, which are written while they come."""
     files, disk = many(50), FaultyDisk()
+    for source in files.sources.values():
+        source.body = content(MOST + 1)
     disk.fail("write", errno.ENOSPC, name="*.part")
     async with downloader(tmp_path, workers=1) as downloads:
         downloads._destination.storage.files = disk
@@ -480,6 +484,20 @@ async def test_a_full_disk_is_known_before_the_slot_goes_to_the_next_file(tmp_pa
 
     assert isinstance(report.error, DiskFullError)
     assert (len(report.outcomes), report.not_started, len(files.asked)) == (1, 49, 1)
+
+
+async def test_a_full_disk_is_known_before_many_more_small_files_come(tmp_path: Path) -> None:
+    """ST01: small files are written with their group, so that only those come in vain that may wait for one."""
+    files, disk = many(500), FaultyDisk()
+    disk.fail("write", errno.ENOSPC, name="*.part", times=500)
+    async with downloader(tmp_path, workers=1) as downloads:
+        downloads._destination.storage.files = disk
+        report = await downloads.run(files)
+
+    assert isinstance(report.error, DiskFullError)
+    assert 1 <= len(files.asked) == len(report.outcomes) <= 1 + 64
+    assert report.not_started == 500 - len(report.outcomes)
+    assert all(isinstance(outcome.error, DiskFullError) and outcome.attempts == 1 for outcome in report.outcomes)
 
 
 async def test_a_service_that_is_away_is_not_asked_five_times_a_file(tmp_path: Path) -> None:
