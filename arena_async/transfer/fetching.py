@@ -454,7 +454,7 @@ class _Journey:
                 end += count
                 self.came = end
                 self.announce_advance(end)
-                await self.destination.keep_to_rate(count)
+                await self.destination.take_in(count)
         except ArenaAsyncError as error:
             failure = error
         if most is not None and end > most:
