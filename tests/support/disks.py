@@ -18,8 +18,8 @@ __all__ = ["CALLS", "Call", "DyingDisk", "FaultyDisk", "Killed", "RecordingDisk"
 
 CALLS = (
     "make_root", "open_root", "open_folder", "make_folder", "remove_folder", "names", "sync_folder", "close_folder",
-    "free", "create", "open_file", "write", "read", "allocate", "truncate", "begin_sync", "sync", "sync_data", "close", "chmod",
-    "look",
+    "free", "create", "open_file", "write", "read", "allocate", "truncate", "begin_sync", "sync", "sync_data",
+    "close", "chmod", "look",
     "look_open", "rename", "unlink", "lock",
 )  # fmt: skip
 
