@@ -280,8 +280,7 @@ class RawServer:
             task = asyncio.current_task()
             assert task is not None
             del self._tasks[task]
-            # A peer that does not answer the end of a TLS stream must not keep us.
-            asyncio.get_running_loop().call_later(0.05, writer.transport.abort)
+            _abort_when_empty(writer.transport)
             with contextlib.suppress(OSError, asyncio.CancelledError):
                 await asyncio.wait_for(writer.wait_closed(), 1)
             async with self._changed:
@@ -303,6 +302,16 @@ class RawServer:
             await reader.read()
             return False
         return not answer.ends_connection and (seen.header("Connection") or "").lower() != "close"
+
+
+def _abort_when_empty(transport: asyncio.WriteTransport, tries: int = 20) -> None:
+    """End a connection that was closed: a peer that does not answer the end of a TLS stream must not keep us."""
+    loop = asyncio.get_running_loop()
+    if tries and transport.get_write_buffer_size():
+        # A slow reader still gets what it was sent.
+        loop.call_later(0.05, _abort_when_empty, transport, tries - 1)
+    else:
+        loop.call_later(0.05, transport.abort)
 
 
 async def _read_request(reader: asyncio.StreamReader, number: int) -> Seen:
