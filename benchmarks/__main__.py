@@ -189,7 +189,7 @@ class Run:
                 case "surroundings":
                     at = report.Surroundings(**values)
         for name in dict.fromkeys(lap.load for lap in laps):
-            self.tables.append(Table(laps=tuple(lap for lap in laps if lap.load == name)))
+            self.tables.append(Table.of_whole_rounds([lap for lap in laps if lap.load == name]))
         return at
 
 

@@ -79,6 +79,16 @@ class Table:
         names = dict.fromkeys(lap.contender for lap in self.laps)
         return sorted(names, key=lambda name: self.spread(name, "seconds").middle)
 
+    @classmethod
+    def of_whole_rounds(cls, laps: Sequence[Lap]) -> Table:
+        """Give the table of some laps without a last round that was cut short, if another is left."""
+        rounds: dict[int, set[str]] = {}
+        for lap in laps:
+            rounds.setdefault(lap.round, set()).add(lap.contender)
+        everybody = set().union(*rounds.values())
+        whole = {number for number, names in rounds.items() if names == everybody} or set(rounds)
+        return cls(laps=tuple(lap for lap in laps if lap.round in whole))
+
     def column(self, contender: str, field: str) -> list[float]:
         """Give a value of a contender for each round."""
         return [

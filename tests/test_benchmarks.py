@@ -195,3 +195,14 @@ def test_all_of_ours_bring_a_load_home_from_afar() -> None:
     lines = run_suite("S", "--peers", "loop", "--tls", "--rtt", "5", "--cap", "1000000")
 
     assert raced(lines) == {"S": {"loop", *OURS}}
+
+
+def test_a_round_that_was_cut_short_is_left_out(module: Any) -> None:
+    """Whoever is missing in a round takes it away from everybody; a single broken round is kept for what it tells."""
+    racing = module("racing")
+    whole = laps(module, curl=[1.0, 2.0], mirror=[2.0, 4.0]).laps
+    cut = laps(module, curl=[1.0, 2.0, 9.0], mirror=[2.0, 4.0]).laps
+
+    assert racing.Table.of_whole_rounds(cut) == racing.Table.of_whole_rounds(whole)
+    assert racing.Table.of_whole_rounds(cut).column("curl", "seconds") == [1.0, 2.0]
+    assert len(racing.Table.of_whole_rounds(laps(module, curl=[1.0]).laps).laps) == 1
