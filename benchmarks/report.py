@@ -28,7 +28,7 @@ _HEAD = """\
 # Performance
 
 How long this library takes to bring files home, beside programs and libraries that only bring files. `python -m
-benchmarks --write` writes this page and its picture. Measured on {date} (UTC): {system}, {versions}, {rounds} rounds.
+benchmarks --write` writes this page and its picture. Measured on {date} (UTC): {system}, {versions}.
 
 ![Wall time of everybody](performance.svg)
 
@@ -36,14 +36,15 @@ nginx with one worker on loopback is the web server. Everybody is a process of i
 interpreter and its imports count. The order within a round is shuffled; ratios (`x`) are made within a round, and shown
 as their median and range. Everybody may have {connections} connections. Times differ by a factor of two between
 machines and days; only the ratios mean something, and on loopback they show what the processor has to do: over a real
-line everybody waits for the line.
+line everybody waits for the line. Loads called *far* come through a proxy that adds the way and caps each connection.
 
 **We do more than the others.** `mirror` verifies every file, hashes it with SHA-256, forces it to the disk in groups
 before it gets its name, and remembers it in a ledger; `mirror-no-digest` leaves the hash out, `mirror-not-durable` does
 not force anything to the disk, `downloader` remembers nothing. `mirror-centrepoint` also lists the files from a
 simulated CentrePoint, brings them through its signed links, and verifies the MD5 of each; the others are given a list
 of addresses. None of the others forces anything to the disk or verifies more than a length. `loop` is what tutorials
-show: aiohttp, aiofiles, a semaphore and `gather`.
+show: aiohttp, aiofiles, a semaphore and `gather`. What the time buys is in [Guarantees](guarantees.md), and what the
+others do where something goes wrong in [Rivals](rivals.md).
 
 ## What is slower
 """
@@ -76,12 +77,10 @@ class Surroundings:
 
 def as_page(tables: Sequence[Table], costs: Sequence[Cost], rows: Sequence[Mapping[str, Any]], at: Surroundings) -> str:
     """Give the page."""
-    rounds = max((lap.round + 1 for table in tables for lap in table.laps), default=0)
     head = _HEAD.format(
         date=at.date,
         system=at.system,
         versions=", ".join(f"{name} {version}" for name, version in at.versions.items()),
-        rounds=rounds,
         connections=at.connections,
     )
     parts = [head, *(f"* {line}" for line in slower(tables)), "\n## Everybody\n"]
@@ -111,14 +110,14 @@ def slower(tables: Sequence[Table]) -> list[str]:
         name = _title(table.laps[0])
         if faster:
             named = ", ".join(f"{one} ({_times(table.against(_FIRST, one))})" for one in faster)
-            lines.append(f"{name}: faster than `{_FIRST}` {'is' if len(faster) == 1 else 'are'} {named}.")
+            lines.append(f"{name}: `{_FIRST}` takes so many times as long as {named}.")
         else:
             lines.append(f"{name}: nobody here is faster than `{_FIRST}`.")
     return lines
 
 
 def _times(spread: Spread | None) -> str:
-    return f"we take {spread.middle:.2f} of its time" if spread else "not in the same rounds"
+    return f"{spread.middle:.2f}" if spread else "-"
 
 
 def _title(lap: Lap) -> str:
@@ -132,7 +131,9 @@ def _title(lap: Lap) -> str:
 def _section(table: Table) -> Iterator[str]:
     """Write the table of a load."""
     first = table.laps[0]
+    rounds = len({lap.round for lap in table.laps})
     yield f"### {_title(first)}\n"
+    yield f"{rounds} round{'' if rounds == 1 else 's'}.\n"
     times = f"x {YARDSTICK} | CPU x {YARDSTICK} | x loop"
     yield f"| | wall s | range | MB/s | CPU s | peak MB | {times} | requests a file |"
     yield "|---|---|---|---|---|---|---|---|---|---|"
