@@ -23,6 +23,7 @@ import socket
 import ssl
 import struct
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from functools import partial
 from typing import Any, Final, Literal, Self
 
 import attrs
@@ -280,7 +281,8 @@ class RawServer:
             task = asyncio.current_task()
             assert task is not None
             del self._tasks[task]
-            _abort_when_empty(writer.transport)
+            # Over TLS, a peer that does not answer the end of the stream must not keep us.
+            _abort(writer.transport, tries=0 if self._ssl else 20)
             with contextlib.suppress(OSError, asyncio.CancelledError):
                 await asyncio.wait_for(writer.wait_closed(), 1)
             async with self._changed:
@@ -304,12 +306,11 @@ class RawServer:
         return not answer.ends_connection and (seen.header("Connection") or "").lower() != "close"
 
 
-def _abort_when_empty(transport: asyncio.WriteTransport, tries: int = 20) -> None:
-    """End a connection that was closed: a peer that does not answer the end of a TLS stream must not keep us."""
+def _abort(transport: asyncio.WriteTransport, *, tries: int) -> None:
+    """End a connection that was closed, as soon as a slow reader has what it was sent."""
     loop = asyncio.get_running_loop()
     if tries and transport.get_write_buffer_size():
-        # A slow reader still gets what it was sent.
-        loop.call_later(0.05, _abort_when_empty, transport, tries - 1)
+        loop.call_later(0.05, partial(_abort, transport, tries=tries - 1))
     else:
         loop.call_later(0.05, transport.abort)
 
