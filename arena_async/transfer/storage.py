@@ -90,6 +90,8 @@ _RECENT = 3600.0
 _LOCK_TRIES, _LOCK_PAUSE = 200, 0.025
 #: A partial file that nobody came back for (seconds).
 _STALE = 30 * 86400.0
+#: After so long (seconds), what was to take the place of a small file counts as left, whatever its lock says.
+_OVER = 60.0
 
 
 def _force(file: int) -> None:
@@ -1256,7 +1258,7 @@ class Storage:
         except FileExistsError:
             return None
         try:
-            if _again(self.files.lock, file) and self._is_named(file, name):
+            if _again(self.files.lock, file) and self._is_named(file, self.partials, name):
                 return file
         except BaseException:
             self.files.close(file)
@@ -1264,11 +1266,11 @@ class Storage:
         self.files.close(file)
         return None
 
-    def _is_named(self, file: int, name: str) -> bool:
-        """Say whether a partial file still has the name it was opened under."""
+    def _is_named(self, file: int, folder: Folder, name: str) -> bool:
+        """Say whether a file of ours still has the name it was opened under."""
         opened = _again(self.files.look_open, file)
         try:
-            named = _again(self.files.look, self.partials, name)
+            named = _again(self.files.look, folder, name)
         except FileNotFoundError:
             return False
         return (opened.st_dev, opened.st_ino) == (named.st_dev, named.st_ino)
@@ -1325,21 +1327,22 @@ class Storage:
             return None
 
     @contextlib.contextmanager
-    def _taken(self, name: str) -> Iterator[int | Literal["in use"] | None]:
+    def _taken(self, name: str, *, within: Folder | None = None) -> Iterator[int | Literal["in use"] | None]:
         """Open a partial file that nobody uses; None when it is not one of ours (a link, a FIFO, somebody else's)."""
+        folder = self.partials if within is None else within
         file: int | None = None
         found: int | Literal["in use"] | None = None
         try:
             with contextlib.suppress(OSError):
-                file = _again(self.files.open_file, self.partials, name, writable=True)
-                found = self._judge(file, name)
+                file = _again(self.files.open_file, folder, name, writable=True)
+                found = self._judge(file, folder, name)
             yield found
         finally:
             if file is not None:
                 with contextlib.suppress(OSError):
                     self.files.close(file)
 
-    def _judge(self, file: int, name: str) -> int | Literal["in use"] | None:
+    def _judge(self, file: int, folder: Folder, name: str) -> int | Literal["in use"] | None:
         """Say whether an open partial file is ours and free. Raises ``OSError``."""
         seen = _again(self.files.look_open, file)
         ours = stat.S_ISREG(seen.st_mode) and seen.st_nlink == 1
@@ -1347,7 +1350,7 @@ class Storage:
             return None
         if not _again(self.files.lock, file) or self._is_recent(seen):
             return "in use"
-        return file if self._is_named(file, name) else None
+        return file if self._is_named(file, folder, name) else None
 
     def _is_recent(self, seen: os.stat_result) -> bool:
         """Say whether somebody may still be writing, where locks do not tell."""
@@ -1392,7 +1395,7 @@ class Storage:
         except FileNotFoundError:
             return None
         try:
-            mine = _again(self.files.lock, file) and self._is_named(file, partial.name)
+            mine = _again(self.files.lock, file) and self._is_named(file, self.partials, partial.name)
             if mine:
                 _again(self.files.truncate, file, partial.offset)
         except BaseException:
@@ -1461,10 +1464,18 @@ class Storage:
         for folder in (self.partials, self._opened(self._state)):
             with contextlib.suppress(OSError):
                 for name in _again(self.files.names, folder):
-                    over = (
-                        name.startswith(("new-", "mode-")) and self._now() - self.files.look(folder, name).st_mtime > 60
-                    )
-                    if over:
+                    if name.startswith(("new-", "mode-")):
+                        self._clear_if_over(folder, name)
+
+    def _clear_if_over(self, folder: Folder, name: str) -> None:
+        """Remove one of them, unless somebody may be writing it."""
+        with contextlib.suppress(FileNotFoundError):
+            if self._now() - _again(self.files.look, folder, name).st_mtime > _OVER:
+                self._clear(folder, name)
+            elif name.startswith("new-"):
+                # Locked while it is written: a lock that is free says that its writer is dead.
+                with self._taken(name, within=folder) as file:
+                    if isinstance(file, int):
                         self._clear(folder, name)
 
     def drop(self, name: str) -> None:
@@ -1617,23 +1628,35 @@ class Storage:
 
     def replace_private(self, folder: Folder, name: str, content: bytes) -> None:
         """Write a small file of ours in one step, forced to the disk before it gets its name. Raises ``OSError``."""
-        new = f"new-{self._draw_name()}"
-        file = _again(self.files.create, folder, new, 0o600)
-        try:
+        for _ in range(_TRIES):
+            new = f"new-{self._draw_name()}"
+            file = _again(self.files.create, folder, new, 0o600)
             try:
-                written = 0
-                while written < len(content):
-                    written += _again(self.files.write, file, content[written:], written)
-                with contextlib.suppress(_Unsupported):
-                    self._sync(file)
-            finally:
-                self.files.close(file)
-            if stat.S_ISDIR(self._mode_of(folder, name)):
-                self._clear(folder, name)
-            _again(self.files.rename, folder, new, folder, name)
-        except BaseException:
-            self._clear(folder, new)
-            raise
+                self._fill(file, content)
+                if stat.S_ISDIR(self._mode_of(folder, name)):
+                    self._clear(folder, name)
+                _again(self.files.rename, folder, new, folder, name)
+            except BaseException as error:
+                if isinstance(error, FileNotFoundError) and not self._exists(folder, new):
+                    # Another process swept it away, in the moment before it had its lock or after it gave it back.
+                    continue
+                self._clear(folder, new)
+                raise
+            return
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
+
+    def _fill(self, file: int, content: bytes) -> None:
+        """Write a new small file, force it to the disk and close it; its lock tells others that somebody does so."""
+        try:
+            with contextlib.suppress(OSError):
+                _again(self.files.lock, file)
+            written = 0
+            while written < len(content):
+                written += _again(self.files.write, file, content[written:], written)
+            with contextlib.suppress(_Unsupported):
+                self._sync(file)
+        finally:
+            self.files.close(file)
 
     def _sync(self, file: int) -> None:
         try:

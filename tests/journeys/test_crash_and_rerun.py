@@ -50,8 +50,8 @@ def recorded(root: Path) -> list[Path]:
 
 
 def partials(root: Path) -> list[str]:
-    """Name what is left of files on their way; what a kill left of a replaced small file goes a minute later."""
-    return [path.name for path in (root / ".arena-async" / "partial").iterdir() if not path.name.startswith("new-")]
+    """Name what is left of files on their way."""
+    return [path.name for path in (root / ".arena-async" / "partial").iterdir()]
 
 
 def ranged(body: bytes, *, stall_after: int | None = None) -> Any:

@@ -103,7 +103,6 @@ async def test_a_chain_of_200_kills_at_random_bytes_ends_well(world: World, live
             killed = await lives.live(**settings, kill_after=chance.randrange(1, unit * 6 // 5))
             assert killed.code == -signal.SIGKILL, killed
             received += next(int(line.split()[1]) for line in killed.lines if line.startswith("received"))
-        age(world.root)
         last = await lives.live(**settings)
 
     assert last.report["failures"] == 0
@@ -146,7 +145,6 @@ async def test_a_kill_while_a_record_is_replaced_leaves_the_one_before(world: Wo
         settings = {"to": str(world.root), "base_url": server.base_url, "files": {"a": len(BODY)}}
         # The first small file is tenant.json, the second is the first record.
         killed = await lives.live(**settings, die=[verb, "new-*", 3])
-        age(world.root)
         again = await lives.live(**settings)
 
     assert killed.code == -signal.SIGKILL

@@ -8,11 +8,11 @@ import logging
 import os
 import socket
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 
 import pytest
-from disks import FaultyDisk, RecordingDisk
+from disks import Call, FaultyDisk, RecordingDisk
 
 from arena_async.errors import DestinationBusyError, DiskFullError, StorageError, UnsafeNameError
 from arena_async.transfer.storage import FileState, FileSystem, Partial, Staged, Storage, create_private, set_aside
@@ -1060,6 +1060,95 @@ def test_sweeping_removes_what_nobody_can_use(root: Path) -> None:
     clock[0] += 31 * 86400
     assert storage.sweep(keep=[kept]) == 1
     assert partials(root) == [kept]
+    storage.close()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="locks are not looked at on Windows")
+@pytest.mark.parametrize("place", [".arena-async", ".arena-async/partial"])
+def test_what_a_killed_replacement_left_is_swept_at_once_and_what_is_being_written_is_not(
+    root: Path, place: str
+) -> None:
+    """CR06: its lock ended with its owner, so that the next run need not wait for a minute; a held one is in use."""
+    seen: list[list[str]] = []
+    other = storage_on(root)
+
+    def sweep_meanwhile(call: Call) -> None:
+        if call.name.startswith("new-") and call.verb in ("write", "sync"):
+            other.sweep()
+            seen.append([name for name in listed(root / place) if name.startswith("new-")])
+
+    storage = storage_on(root, RecordingDisk(sweep_meanwhile))
+    (root / place / "new-00").write_bytes(b"half of a rec")
+    folder = storage.partials if place.endswith("partial") else os.open(root / place, os.O_RDONLY)
+
+    storage.replace_private(folder, "small.json", b"{}")
+
+    assert [len(names) for names in seen] == [1, 1], "the one that is being written"
+    assert "new-00" not in seen[0]
+    assert (root / place / "small.json").read_bytes() == b"{}"
+    assert [name for name in listed(root / place) if name.startswith("new-")] == []
+    if folder != storage.partials:
+        os.close(folder)
+    storage.close()
+    other.close()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="locks are not looked at on Windows")
+@pytest.mark.parametrize("verb", ["lock", "rename"])
+def test_a_small_file_that_is_swept_away_in_between_is_written_again(root: Path, verb: str) -> None:
+    """CR06: another process may come before it is locked, or after: it takes the name away, and nothing else."""
+    other = storage_on(root)
+    moments = []
+
+    def sweep_once(call: Call) -> None:
+        if call.verb == verb and call.name.startswith("new-") and not moments:
+            moments.append(call.name)
+            other.sweep()
+            assert call.name not in partials(root)
+
+    storage = storage_on(root, RecordingDisk(sweep_once))
+
+    storage.replace_private(storage.partials, "small.json", b"{}")
+
+    assert len(moments) == 1
+    assert partials(root) == ["small.json"]
+    storage.close()
+    other.close()
+
+
+def _closed_with(code: int) -> Callable[..., None]:
+    """Close a file and say that it went wrong, as network file systems do."""
+
+    def close(real: Callable[..., None], file: int) -> None:
+        real(file)
+        raise OSError(code, os.strerror(code))
+
+    return close
+
+
+@pytest.mark.parametrize("verb", ["write", "sync", "close", "rename"])
+@pytest.mark.parametrize("code", [errno.EIO, errno.ENOENT, errno.ENOSPC])
+def test_a_small_file_that_cannot_be_replaced_leaves_the_old_one_and_nothing_else(
+    root: Path, verb: str, code: int
+) -> None:
+    """ST11: whatever the disk refuses, and wherever: no half of a record, and no second name for it."""
+    disk = FaultyDisk()
+    storage = storage_on(root, disk)
+    storage.replace_private(storage.partials, "small.json", b"old")
+    disk.calls.clear()
+    if verb == "close":
+        disk.replace("close", _closed_with(code), name="new-*")
+    else:
+        disk.fail(verb, code, name="new-*")
+
+    with pytest.raises(OSError, match=os.strerror(code)):
+        storage.replace_private(storage.partials, "small.json", b"new")
+
+    assert listed(root / ".arena-async/partial") == ["small.json"]
+    assert (root / ".arena-async/partial/small.json").read_bytes() == b"old"
+    assert [call.name for call in disk.calls if call.verb == "create"] == [
+        call.name for call in disk.calls if call.verb == "unlink"
+    ], "one attempt, which is taken back"
     storage.close()
 
 
