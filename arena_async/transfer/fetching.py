@@ -34,6 +34,7 @@ from arena_async.errors import (
     SourceChangedError,
     StorageError,
 )
+from arena_async.options import KIB
 from arena_async.transfer import small
 from arena_async.transfer.committing import Committed
 from arena_async.transfer.destination import Destination
@@ -61,6 +62,9 @@ _log = logging.getLogger("arena_async")
 
 #: Seconds between two `Advanced` events of one file, at the least.
 _EVENTS_EVERY = 0.1
+#: Bytes that are hashed and written before the next ones are looked at: they come from the cache of another core, and
+#: stay in that of the thread's own between the two.
+_PIECE = 128 * KIB
 
 
 @attrs.frozen(kw_only=True)
@@ -567,11 +571,13 @@ class _Journey:
         )
 
     def take(self, data: memoryview) -> None:
-        """Write a block, then look at it."""
+        """Look at a block and write it, piece by piece."""
         if self.staged is None or self.inspector is None:
             raise StorageError(f"{self.name}: its partial file is gone.")
-        self.staged.write(data, self.staged.end)
-        self.inspector.feed(data)
+        for at in range(0, len(data), _PIECE):
+            piece = data[at : at + _PIECE]
+            self.inspector.feed(piece)
+            self.staged.write(piece, self.staged.end)
 
     # ---------------------------------------------------------------------------------------------------------- checks
 
