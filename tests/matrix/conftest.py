@@ -48,6 +48,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Prepare the table."""
     config.stash[TABLE] = Table(sabotaged=bool(config.getoption("--sabotage", default=False)))
+    if config.stash[TABLE].sabotaged:
+        # Every row is to fail; nobody reads how, and to read the sources for each takes longer than to run it.
+        config.option.tbstyle = "native"
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -26,6 +26,7 @@ from arena_async.transfer.destination import Destination, Timing
 from arena_async.transfer.events import Action, Advanced, Event, Report, Retrying
 from arena_async.transfer.fetching import Job, fetch_one
 from arena_async.transfer.pool import Downloader
+from arena_async.transfer.storage import FileSystem
 from arena_async.wire.contracts import RemoteFile
 
 BODY = content(300_000)
@@ -312,7 +313,16 @@ async def test_a_host_that_stalls_leaves_the_others_their_share(world: World) ->
 
 @row("CC15", protection="content is looked at on the thread of its slot")
 async def test_the_loop_stays_free_while_much_is_hashed_and_inflated(world: World) -> None:
-    """CC15: 300 MB inflated and hashed out of 3 MB; the invariants watch the loop."""
+    """CC15: 300 MB inflated and hashed out of 3 MB; the invariants watch the loop, and the disk who comes to it."""
+    writers: set[int] = set()
+
+    class Noting(FileSystem):
+        """Notes the threads that write; each piece is looked at where it is written, in the same call."""
+
+        def write(self, file: int, data: memoryview | bytes, offset: int) -> int:
+            writers.add(threading.get_ident())
+            return super().write(file, data, offset)
+
     packed = io.BytesIO()
     with gzip.GzipFile(fileobj=packed, mode="wb", compresslevel=1, mtime=0) as pour:
         for number in range(300):
@@ -321,8 +331,10 @@ async def test_the_loop_stays_free_while_much_is_hashed_and_inflated(world: Worl
     world.allow("files/a.csv.gz", body)
     async with RawServer() as server, session_files(world, server, remote("a", extension=".csv.gz")) as files:
         server.on("GET", "/a", ranged(body))
-        report = await bring(world, files, chunk_size=4 * 1024 * KIB)
+        report = await bring(world, files, disk=Noting(), chunk_size=4 * 1024 * KIB)
     assert [outcome.verified_by for outcome in report.outcomes] == ["crc"]
+    assert writers
+    assert threading.get_ident() not in writers
 
 
 @row("CC16", protection="a wait between two tries can be cancelled")
