@@ -12,6 +12,7 @@ import contextlib
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial
+from mmap import mmap
 from typing import Any, ParamSpec, TypeVar
 
 import anyio
@@ -159,8 +160,9 @@ class Lane:
     def buffer(self) -> memoryview:
         """Give the whole buffer that the thread is not using. The same one until :meth:`put` was called."""
         if not self._buffers:
-            # Pages of a fresh bytearray cost nothing until they are written to, so small files stay small.
-            self._buffers = [memoryview(bytearray(self._chunk_size)) for _ in range(2)]
+            # Pages of a fresh mapping cost nothing until they are written to, so that small files take little memory;
+            # a bytearray is written to from end to end when it is made.
+            self._buffers = [memoryview(mmap(-1, self._chunk_size)) for _ in range(2)]
         return self._buffers[self._turn]
 
     async def put(self, call: Callable[[memoryview], object], count: int) -> None:
