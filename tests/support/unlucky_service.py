@@ -20,8 +20,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import random
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
@@ -36,6 +38,9 @@ __all__ = ["UnluckyService"]
 
 #: After so many answers all links that were given out are over at once.
 EXPIRY = 4000
+#: Seconds between two ends of the session, at the least: a client gives up at the third within five minutes, lest it
+#: and another one log each other out for ever.
+SESSION = 160.0
 _OVER = storage_error(403, "AuthenticationFailed", "Signature not valid in the specified time frame.")
 
 
@@ -55,6 +60,7 @@ class _Unlucky(CentrePointSimulator):
         self.met = 0
         self._chance = random.Random(seed)
         self._answers = 0
+        self._ended_at = -math.inf
 
     def _next_fault(self, seen: Seen) -> Fault | None:
         """Let chance choose."""
@@ -68,7 +74,7 @@ class _Unlucky(CentrePointSimulator):
             return None
         self.met += 1
         at = self._chance.randrange(self.file_size)
-        kinds: list[Callable[[], Fault]] = [lambda: faults.status(503), faults.mute, faults.expire_session]
+        kinds: list[Callable[[], Fault]] = [lambda: faults.status(503), faults.mute, self._end_session]
         if seen.listener == "files":
             kinds = [
                 lambda: faults.drop(after_bytes=at),
@@ -87,6 +93,14 @@ class _Unlucky(CentrePointSimulator):
                 _over,
             ]
         return self._chance.choice(kinds)()
+
+    def _end_session(self) -> Fault:
+        """End the session, or refuse this once where one ended a short while ago."""
+        now = time.monotonic()
+        if now - self._ended_at < SESSION:
+            return faults.status(503)
+        self._ended_at = now
+        return faults.expire_session()
 
     def carry_out(self, what: str) -> Any:
         """Do what a line says, and give what is answered."""
