@@ -156,7 +156,8 @@ class PollPolicy:
         while passed < end and asked <= self._steps:
             passed += self.pause(asked)
             asked += 1
-        return asked + max(0, math.ceil((end - passed) / self.slowest))
+        # A rest that is too short to be divided is a question all the same.
+        return asked + max(int(passed < end), math.ceil((end - passed) / self.slowest))
 
     @property
     def _steps(self) -> int:

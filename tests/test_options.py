@@ -6,7 +6,7 @@ from typing import Any
 
 import attrs
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis.strategies import floats, none
 
 from arena_async.errors import ConfigurationError
@@ -127,6 +127,7 @@ def test_what_a_wait_costs_at_most_is_known_beforehand(
     expected=none() | floats(0, 50_000),
     passed=floats(0, 50_000),
 )
+@example(every=2.0, slowest=1.0, timeout=1.0, finished=5e-324, expected=None, passed=0.0)
 def test_no_wait_costs_more_than_was_said(
     every: float, slowest: float, timeout: float, finished: float, expected: float | None, passed: float
 ) -> None:
