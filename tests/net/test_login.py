@@ -375,6 +375,7 @@ async def test_a_logout_that_hangs_is_given_up(service: Service, monkeypatch: py
     await session.send(THINGS)
     async with asyncio.timeout(20):
         await session.aclose()
+    assert service.server.lines("PUT *") == ["PUT /logout"]
 
 
 class CountedLogout(PlainAuth):

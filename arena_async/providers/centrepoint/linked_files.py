@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Hashable
 from contextlib import aclosing
 from datetime import datetime, timedelta
@@ -40,7 +41,7 @@ Q = TypeVar("Q", bound=LinkedQuery)
 R = TypeVar("R")
 
 
-class LinkedFileSet(Generic[Q, R]):
+class LinkedFileSet(ABC, Generic[Q, R]):
     """
     Files behind signed links that a list gives.
 
@@ -120,13 +121,13 @@ class LinkedFileSet(Generic[Q, R]):
         """Say what it costs: the pages of the list. Content comes from another host and does not count."""
         return Price(listing=self._pages(), per_file=0, exact=self._total is not None)
 
+    @abstractmethod
     def _pager(self, query: Q, *, any_row: bool, start: int = 0, ahead: int = AHEAD) -> Pager[R]:
         """Give the list of a query; ``any_row`` takes rows that were not asked for too."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _entry(self, row: R, came: datetime, listed: Listed) -> RemoteFile:
         """Give the entry of a row that came at some time."""
-        raise NotImplementedError
 
     def _pages(self) -> int:
         """Give the pages of the list as it was last seen, else the least there can be."""
