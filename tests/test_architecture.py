@@ -36,7 +36,7 @@ LONG_MODULES = {
     "transfer/mirror.py": "Four verbs over one folder.",
     "transfer/planning.py": "Every decision about a file, and the plan as a value that can be written down.",
     "transfer/pool.py": "Feeder, slots and stream of one run share its bookkeeping.",
-    "transfer/storage.py": "The only door to the disk: the order of its system calls is the promise.",
+    "transfer/storage.py": "One folder: the order in which a file comes into it is the promise.",
     "wire/decoding.py": "The only door to cattrs: every rule of the wire stands here.",
 }
 
@@ -54,7 +54,8 @@ ENVIRONMENT = {
 
 #: Who may touch the file system besides the storage of the transfer room, and for what.
 FILES = {
-    "transfer/storage.py": "The door.",
+    "transfer/filesystem.py": "The door.",
+    "transfer/local_files.py": "What is no download: a file of the user's that is sent, and small private ones.",
     "cli/output.py": "Standard output is pointed at nothing when its reader has gone.",
     "cli/demo.py": "Without a folder of the user's, the show gets one of its own.",
     "cli/settings.py": "The settings file that the user names.",

@@ -22,23 +22,18 @@ import json
 import logging
 import os
 import random as _random
-import socket
 import ssl as _ssl
 import time
 import warnings
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from datetime import UTC, datetime, timedelta
 from importlib import metadata
-from types import SimpleNamespace
 from typing import Any, TypeVar
 from urllib.parse import quote, urlencode, urljoin
 
 import aiohttp
 import anyio
 import attrs
-from aiohttp.abc import AbstractResolver, ResolveResult
-from aiohttp.connector import Connection
-from yarl import URL
 
 from arena_async.errors import (
     ApiError,
@@ -54,7 +49,7 @@ from arena_async.errors import (
     UnsafeUrlError,
 )
 from arena_async.net.bodies import Form, open_body
-from arena_async.net.failures import WIRE_ERRORS, WireFailureError, explain
+from arena_async.net.connections import LARGEST_REFUSAL, Connections, Outgoing, SentHeaders, Trial, without_user
 from arena_async.net.login import Held, SharedLogin, check_credential
 from arena_async.net.sharing import CredentialStore
 from arena_async.options import MIB, RetryPolicy, Timeouts
@@ -71,8 +66,8 @@ _LOG = logging.getLogger("arena_async")
 
 #: The problem that a :class:`DecodeError` names where an answer was not read to its end.
 TOO_LARGE = "too large"
-#: Bytes of a page and of a refusal, counted after decoding. A page beyond that is refused, a refusal is cut.
-_LARGEST_PAGE, _LARGEST_REFUSAL = 16 * MIB, 64 * 1024
+#: Bytes of a page, counted after decoding; a larger one is refused.
+_LARGEST_PAGE = 16 * MIB
 #: Redirects of one body, at the most.
 _MOST_HOPS = 5
 #: Replays of one request with newer credentials, at the most.
@@ -81,8 +76,6 @@ _MOST_REPLAYS = 3
 _LOGIN_ATTEMPTS = 2
 #: Seconds that closing may take for the sake of the service.
 _CLOSING_SECONDS = 5.0
-#: More connections than any pool of workers has, and fewer than a process may have files open.
-_MOST_CONNECTIONS = 320
 #: Seconds of one nap while the allowance is used up: a machine that slept, or a clock that was set, is noticed then.
 _LONGEST_NAP = 600.0
 _REDIRECTS = (301, 302, 303, 307, 308)
@@ -91,32 +84,6 @@ _CONTENT = (200, 206, 412, 416)
 T = TypeVar("T")
 
 _ReadError = Callable[[Request, Response], Exception]
-
-
-class _Sent(dict[str, str]):
-    """Headers on their way out; what they hold is not shown."""
-
-    def __repr__(self) -> str:
-        return f"<headers {', '.join(self)}>"
-
-
-@attrs.define(eq=False, repr=False)
-class _Trial:
-    """One request on its way: what the hooks of the HTTP client note about it."""
-
-    line: str
-    metered: bool = False
-    ticket: Ticket | None = None
-    held: Held | None = None
-    login: SharedLogin | None = None
-    patience: asyncio.Timeout | None = None
-    end: float | None = None
-    sent: bool = False
-    reused: bool = False
-    final: bool = False
-    may_log_in: bool = False
-    held_back: float = 0.0
-    parked: bool = False
 
 
 class _Parking:
@@ -131,27 +98,12 @@ class _Parking:
         self._gate = gate
         self._refused = False
 
-    def goes_on(self, error: ArenaAsyncError, trial: _Trial) -> bool:
+    def goes_on(self, error: ArenaAsyncError, trial: Trial) -> bool:
         """Say whether the request is sent again when there is an allowance."""
         if not (isinstance(error, QuotaExhaustedError) and self._gate.waits and trial.metered and trial.sent):
             return False
         before, self._refused = self._refused, True
         return not before or trial.parked
-
-
-@attrs.frozen(repr=False)
-class _Outgoing:
-    """What goes onto the wire, with its secrets; shown without them."""
-
-    method: str
-    url: str
-    headers: _Sent
-    body: bytes | Form | None
-    trial: _Trial
-    decode: bool
-
-    def __repr__(self) -> str:
-        return f"<{self.trial.line}>"
 
 
 class Session:
@@ -221,7 +173,7 @@ class Session:
         self._headers = _checked(dict(headers or {}))
         self._user_agent = _checked({"User-Agent": _user_agent(user_agent)})
         self._clock, self._sleep, self._random, self._now = clock, sleep, random, now
-        self._wire = _Wire(
+        self._wire = Connections(
             timeouts=self._timeouts,
             urls=self._urls,
             own_hosts={host_of(base_url), *map(host_of, self._urls.origins)},
@@ -273,7 +225,7 @@ class Session:
         """
         self._check_usable()
 
-        async def once(trial: _Trial, seconds: float) -> Response:
+        async def once(trial: Trial, seconds: float) -> Response:
             url, ours = self._url(request)
             response = await self._call(request, url, trial, ours=ours, seconds=seconds)
             if response.status >= 300:
@@ -319,7 +271,7 @@ class Session:
         parking = _Parking(self._gate)
         failure: ArenaAsyncError
         while True:
-            trial = _Trial(request.line, metered=request.metered)
+            trial = Trial(request.line, metered=request.metered)
             try:
                 return await self._follow(request, extra, trial, read_error or self.dialect.read_error)
             except ArenaAsyncError as error:
@@ -414,7 +366,7 @@ class Session:
     async def _persist(
         self,
         request: Request,
-        once: Callable[[_Trial, float], Awaitable[T]],
+        once: Callable[[Trial, float], Awaitable[T]],
         *,
         policy: RetryPolicy,
         repeatable: bool,
@@ -423,7 +375,7 @@ class Session:
         began, number, replays, held_back = self._clock(), 1, 0, 0.0
         parking = _Parking(self._gate)
         while True:
-            trial = _Trial(request.line, metered=request.metered)
+            trial = Trial(request.line, metered=request.metered)
             error: ArenaAsyncError
             try:
                 return await once(trial, policy.timeout - (self._clock() - began - held_back))
@@ -456,7 +408,7 @@ class Session:
                 raise self._closed_error(request.line)
 
     async def _follow(
-        self, request: Request, extra: Mapping[str, str], trial: _Trial, read_error: _ReadError
+        self, request: Request, extra: Mapping[str, str], trial: Trial, read_error: _ReadError
     ) -> OpenedFile:
         """Send once, follow redirects, and give the first answer that holds the body."""
         (url, at_api), hops, strayed, away = self._url(request), 0, False, False
@@ -465,7 +417,7 @@ class Session:
             ours = at_api and not strayed
             away = away or (hops > 0 and origin(url) != origin(start))
             if hops or not ours:
-                trial = _Trial(request.line, metered=request.metered and ours)
+                trial = Trial(request.line, metered=request.metered and ours)
             response = await self._open(request, url, trial, extra=extra, ours=ours, away=away)
             if response.status in _CONTENT:
                 if trial.ticket is not None:
@@ -473,25 +425,25 @@ class Session:
                 self._accepted(trial)
                 body = open_body(response, request=request.line, timeouts=self._timeouts, clock=self._clock)
                 return OpenedFile(head=_read_head(response), stream=body)
-            answer = await self._finish(response, request, trial, largest=_LARGEST_REFUSAL)
+            answer = await self._finish(response, request, trial, largest=LARGEST_REFUSAL)
             if answer.status not in _REDIRECTS:
                 raise self._refusal(request, answer, trial, read_error)
             # Whoever was sent away from the API comes back as a stranger.
             (url, at_api), hops, strayed = self._redirected(request, url, answer, hops), hops + 1, not ours
 
-    async def _call(self, request: Request, url: str, trial: _Trial, *, ours: bool, seconds: float) -> Response:
+    async def _call(self, request: Request, url: str, trial: Trial, *, ours: bool, seconds: float) -> Response:
         """Send once and read the whole answer."""
         extra = {"Accept-Encoding": "gzip"}
         limit = None if request.upload is not None else seconds
         response = await self._open(request, url, trial, extra=extra, ours=ours, seconds=limit)
-        largest = _LARGEST_PAGE if response.status < 300 else _LARGEST_REFUSAL
+        largest = _LARGEST_PAGE if response.status < 300 else LARGEST_REFUSAL
         return await self._finish(response, request, trial, largest=largest)
 
     async def _open(
         self,
         request: Request,
         url: str,
-        trial: _Trial,
+        trial: Trial,
         *,
         extra: Mapping[str, str],
         ours: bool,
@@ -507,7 +459,7 @@ class Session:
             headers = self._outgoing_headers(request, trial, extra, ours=ours, away=away)
             body = _body(request, headers)
             decode = headers["Accept-Encoding"] != "identity"
-            response = await self._wire.open(_Outgoing(request.method, url, headers, body, trial, decode), seconds)
+            response = await self._wire.open(Outgoing(request.method, url, headers, body, trial, decode), seconds)
         except BaseException:
             self._settle(trial, None)
             raise
@@ -521,7 +473,7 @@ class Session:
         if theirs is not None:
             self._skew = theirs - self._now()
 
-    async def _hold_credential(self, scope: str, trial: _Trial) -> None:
+    async def _hold_credential(self, scope: str, trial: Trial) -> None:
         """Take the credential; a login that failed has had its own tries and is not begun anew for this request."""
         trial.login = self._login(scope)
         trial.final = True
@@ -529,7 +481,7 @@ class Session:
         trial.final = False
 
     async def _finish(
-        self, response: aiohttp.ClientResponse, request: Request, trial: _Trial, *, largest: int
+        self, response: aiohttp.ClientResponse, request: Request, trial: Trial, *, largest: int
     ) -> Response:
         """Read the body of a small answer, and note what its head says about the allowance."""
         headers = Headers(response.headers.items())
@@ -551,7 +503,7 @@ class Session:
 
     # Allowance
 
-    async def _admit(self, trial: _Trial) -> Ticket:
+    async def _admit(self, trial: Trial) -> Ticket:
         """Wait until the gate lets one more request out."""
         began = self._clock()
         while True:
@@ -563,7 +515,7 @@ class Session:
                 return answer
             await self._hold(answer, trial)
 
-    async def _hold(self, hold: Hold, trial: _Trial) -> None:
+    async def _hold(self, hold: Hold, trial: Trial) -> None:
         if hold.seconds is None:
             change = asyncio.get_running_loop().create_future()
             self._waiting.append(change)
@@ -600,7 +552,7 @@ class Session:
                 with anyio.CancelScope(shield=True):
                     await asyncio.wait([sleeping])
 
-    def _settle(self, trial: _Trial, headers: Headers | None) -> None:
+    def _settle(self, trial: Trial, headers: Headers | None) -> None:
         """Close the booking of a request, or take it back if nothing was written."""
         ticket, trial.ticket = trial.ticket, None
         if ticket is None:
@@ -612,7 +564,7 @@ class Session:
             self._gate.refund(ticket)
         self._wake_waiting()
 
-    def _on_sent(self, trial: _Trial) -> None:
+    def _on_sent(self, trial: Trial) -> None:
         """Count a request at the moment its head is written."""
         if trial.metered:
             self._requests_sent += 1
@@ -634,7 +586,7 @@ class Session:
 
     # Refusals
 
-    def _refusal(self, request: Request, response: Response, trial: _Trial, read_error: _ReadError) -> Exception:
+    def _refusal(self, request: Request, response: Response, trial: Trial, read_error: _ReadError) -> Exception:
         """Make the error of an answer that is not what was asked for, and draw the consequences for everybody else."""
         if response.status in _REDIRECTS:
             return UnsafeUrlError(
@@ -673,7 +625,7 @@ class Session:
             self._gate.close_until(self._clock() + error.retry_after)
 
     @staticmethod
-    def _accepted(trial: _Trial) -> None:
+    def _accepted(trial: Trial) -> None:
         if trial.held is not None:
             trial.held.accepted = True
 
@@ -714,10 +666,10 @@ class Session:
         return target.partition("#")[0], at_api
 
     def _outgoing_headers(
-        self, request: Request, trial: _Trial, extra: Mapping[str, str], *, ours: bool, away: bool = False
-    ) -> _Sent:
+        self, request: Request, trial: Trial, extra: Mapping[str, str], *, ours: bool, away: bool = False
+    ) -> SentHeaders:
         """Put the headers together: those of the API for the API only, the request's own not beyond its own origin."""
-        headers = _Sent(self._user_agent)
+        headers = SentHeaders(self._user_agent)
         if ours:
             headers.update(self._headers)
         if not away:
@@ -759,7 +711,7 @@ class Session:
 
         broken = 0
 
-        async def once(trial: _Trial, seconds: float) -> Credential:
+        async def once(trial: Trial, seconds: float) -> Credential:
             nonlocal broken
             try:
                 response = await self._call(request, url, trial, ours=ours, seconds=seconds)
@@ -794,11 +746,11 @@ class Session:
         request = self._auth.logout(credential)
         if request is None:
             return
-        trial = _Trial(request.line, metered=request.metered)
+        trial = Trial(request.line, metered=request.metered)
         trial.held = Held(credential, generation=0, since=0.0, touched=0.0)
         headers = self._outgoing_headers(request, trial, {"Accept-Encoding": "gzip"}, ours=True)
         url, _ = self._url(request)
-        outgoing = _Outgoing(request.method, url, headers, _body(request, headers), trial, decode=True)
+        outgoing = Outgoing(request.method, url, headers, _body(request, headers), trial, decode=True)
         told: Headers | None = None
         try:
             if trial.metered:
@@ -808,7 +760,7 @@ class Session:
                 trial.ticket = answer if isinstance(answer, Ticket) else None
             response = await self._wire.open(outgoing, _CLOSING_SECONDS)
             told = Headers(response.headers.items())
-            await self._wire.read(response, largest=_LARGEST_REFUSAL, line=request.line)
+            await self._wire.read(response, largest=LARGEST_REFUSAL, line=request.line)
         except ArenaAsyncError as error:
             _LOG.info("%s The session ends by itself later.", error)
         finally:
@@ -834,252 +786,6 @@ class Session:
     @staticmethod
     def _closed_error(line: str) -> ClosedError:
         return ClosedError(f"{line}: the client is closed; make a new one.")
-
-
-class _Wire:
-    """The connections: everything about the HTTP client that the rest need not know."""
-
-    def __init__(
-        self,
-        *,
-        timeouts: Timeouts,
-        urls: UrlPolicy,
-        own_hosts: set[str],
-        ssl: _ssl.SSLContext | None,
-        proxy: str | None,
-        connector: aiohttp.BaseConnector | None,
-        on_sent: Callable[[_Trial], None],
-    ) -> None:
-        #: Hosts that the caller named, at whatever address they are.
-        self.own_hosts = own_hosts
-        self._timeouts = timeouts
-        self._urls = urls
-        self._ssl = ssl
-        self._proxy = proxy
-        self._borrowed = connector
-        self._on_sent = on_sent
-        self._pooled: aiohttp.ClientSession | None = None
-        self._fresh: aiohttp.ClientSession | None = None
-        self._ending: AsyncGenerator[None, None] | None = None
-        if proxy is not None:
-            own_hosts.add(host_of(_without_user(proxy)))
-
-    async def open(self, outgoing: _Outgoing, seconds: float | None) -> aiohttp.ClientResponse:
-        """
-        Send one request, once, and give the answer as soon as its head is there.
-
-        Args:
-            outgoing: What to send.
-            seconds: Seconds after which to give up in any case, or None.
-        """
-        trial, failure = outgoing.trial, None
-        loop = asyncio.get_running_loop()
-        trial.end = None if seconds is None else loop.time() + seconds
-        form = outgoing.body if isinstance(outgoing.body, Form) else None
-        if form is not None:
-            form.moved = lambda: self._expect_answer(trial)
-        try:
-            async with asyncio.timeout_at(trial.end) as trial.patience:
-                return await self._request(outgoing)
-        except (*WIRE_ERRORS, WireFailureError, UnsafeUrlError) as error:
-            failure = error
-        finally:
-            trial.patience = None
-        if form is not None and form.failure is not None:
-            raise form.failure
-        limit = self._timeouts.read if trial.sent else None
-        raise explain(failure, request=trial.line, reused=trial.reused and trial.sent, limit=limit)
-
-    async def read(self, response: aiohttp.ClientResponse, *, largest: int, line: str) -> tuple[bytes, bool]:
-        """
-        Read a small body up to ``largest`` bytes after decoding, and say whether that was all of it.
-
-        Of a page that is too large nothing is given, since nobody may use it and it would be in memory twice.
-        """
-        pieces: list[bytes] = []
-        size = 0
-        failure: Exception | None = None
-        try:
-            while size <= largest:
-                async with asyncio.timeout(self._timeouts.read):
-                    piece = await response.content.readany()
-                if not piece:
-                    return b"".join(pieces), True
-                pieces.append(piece)
-                size += len(piece)
-        except WIRE_ERRORS as error:
-            failure = error
-        finally:
-            response.close()
-        if failure is not None:
-            raise explain(failure, request=line, limit=self._timeouts.read, body=True)
-        return b"" if largest > _LARGEST_REFUSAL else b"".join(pieces)[:largest], False
-
-    async def aclose(self) -> None:
-        """Close the connections that are ours."""
-        if self._ending is not None:
-            await self._ending.aclose()
-
-    async def _close_at_the_end(self) -> AsyncGenerator[None, None]:
-        """
-        Wait to be closed, and close the connections then.
-
-        Event loops end the generators that were begun on them, so that a client that nobody closes leaves no connection
-        open that would complain when it is collected.
-        """
-        try:
-            yield
-        finally:
-            try:
-                if self._pooled is not None:
-                    await self._pooled.close()
-            finally:
-                if self._fresh is not None:
-                    await self._fresh.close()
-
-    async def _request(self, outgoing: _Outgoing) -> aiohttp.ClientResponse:
-        """Choose the road: a GET may take an idle connection, anything else gets one of its own and closes it."""
-        if self._ending is None:
-            self._ending = self._close_at_the_end()
-            await anext(self._ending)
-        url = URL(outgoing.url, encoded=True)
-        repeatable = outgoing.method in ("GET", "HEAD")
-        headers = outgoing.headers
-        lane: str | None = None
-        if not repeatable and self._borrowed is not None:
-            # Naming the host once more changes nothing but the key in the pool of the caller's connector, so that no
-            # idle connection is found; and none is put back there.
-            headers, lane = _Sent(headers, Connection="close"), url.host
-        return await self._session(fresh=not repeatable).request(
-            outgoing.method,
-            url,
-            headers=headers,
-            data=outgoing.body,
-            allow_redirects=False,
-            auto_decompress=outgoing.decode,
-            proxy=self._proxy,
-            ssl=self._ssl or True,
-            server_hostname=lane,
-            trace_request_ctx=outgoing.trial,
-        )
-
-    def _session(self, *, fresh: bool) -> aiohttp.ClientSession:
-        """Open the client at its first use, on the loop that runs then."""
-        session = self._fresh if fresh else self._pooled
-        if session is None:
-            session = self._new_session(self._borrowed or self._new_connector(force_close=fresh), fresh=fresh)
-            if fresh:
-                self._fresh = session
-            else:
-                self._pooled = session
-        return session
-
-    def _new_connector(self, *, force_close: bool) -> aiohttp.TCPConnector:
-        resolver = _CheckedResolver(self._urls, self.own_hosts)
-        return aiohttp.TCPConnector(resolver=resolver, force_close=force_close, limit=_MOST_CONNECTIONS)
-
-    def _new_session(self, connector: aiohttp.BaseConnector, *, fresh: bool) -> aiohttp.ClientSession:
-        limits = self._timeouts
-        return aiohttp.ClientSession(
-            connector=connector,
-            connector_owner=self._borrowed is None,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            trust_env=False,
-            response_class=_LastResponse if fresh else aiohttp.ClientResponse,
-            middlewares=(_never_twice,),
-            trace_configs=[self._trace()],
-            # Seconds for whole bodies are nobody's business here; those between two pieces are measured by the reader.
-            timeout=aiohttp.ClientTimeout(
-                total=None, connect=limits.pool + limits.connect, sock_connect=limits.connect, sock_read=None
-            ),
-        )
-
-    def _trace(self) -> aiohttp.TraceConfig:
-        trace = aiohttp.TraceConfig()
-        trace.on_connection_reuseconn.append(_note_reuse)
-        trace.on_connection_create_start.append(_note_creation)
-        trace.on_request_headers_sent.append(self._note_sent)
-        return trace
-
-    async def _note_sent(self, _: aiohttp.ClientSession, context: SimpleNamespace, __: object) -> None:
-        """Count, and start the clock of the answer: until now it was about getting a connection."""
-        trial: _Trial = context.trace_request_ctx
-        trial.sent = True
-        self._on_sent(trial)
-        self._expect_answer(trial)
-
-    def _expect_answer(self, trial: _Trial) -> None:
-        """Start the clock of the answer, anew where a long body is on its way."""
-        if trial.patience is not None:
-            answer_by = asyncio.get_running_loop().time() + self._timeouts.read
-            trial.patience.reschedule(answer_by if trial.end is None else min(trial.end, answer_by))
-
-
-class _CheckedResolver(AbstractResolver):
-    """
-    Resolves names, and gives the connector only addresses that may be contacted.
-
-    What it gives is what the connector connects to, so that a name cannot point elsewhere a moment later.
-    """
-
-    def __init__(self, urls: UrlPolicy, own_hosts: set[str]) -> None:
-        self._inner = aiohttp.DefaultResolver()
-        self._urls = urls
-        self._own_hosts = own_hosts
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        """Give the addresses of a host that may be contacted."""
-        found = await self._inner.resolve(host, port, family)
-        if host.lower() in self._own_hosts:
-            return found
-        allowed, refusal = [], None
-        for address in found:
-            try:
-                self._urls.check_address(address["host"])
-            except UnsafeUrlError as error:
-                refusal = error
-            else:
-                allowed.append(address)
-        if refusal is not None and not allowed:
-            raise UnsafeUrlError(f"The host {host} is not contacted: {refusal}")
-        return allowed
-
-    async def close(self) -> None:
-        """Close the resolver below."""
-        await self._inner.close()
-
-
-class _LastResponse(aiohttp.ClientResponse):
-    """An answer after which its connection is closed, whatever the server says about it."""
-
-    async def start(self, connection: Connection) -> aiohttp.ClientResponse:
-        if connection.protocol is not None:
-            connection.protocol.force_close()
-        return await super().start(connection)
-
-
-async def _never_twice(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
-    """
-    Hide a broken connection from the HTTP client.
-
-    It would send every idempotent request a second time, unasked and uncounted, and there is no public switch for that.
-    """
-    failure: BaseException
-    try:
-        return await handler(request)
-    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
-        failure = error
-    raise WireFailureError(failure)
-
-
-async def _note_reuse(_: aiohttp.ClientSession, context: SimpleNamespace, __: object) -> None:
-    context.trace_request_ctx.reused = True
-
-
-async def _note_creation(_: aiohttp.ClientSession, context: SimpleNamespace, __: object) -> None:
-    context.trace_request_ctx.reused = False
 
 
 def _read_head(response: aiohttp.ClientResponse) -> BodyHead:
@@ -1119,7 +825,7 @@ def _hexadecimal(text: str | None) -> str | None:
     return digest.hex() if len(digest) == 16 else None
 
 
-def _body(request: Request, headers: _Sent) -> bytes | Form | None:
+def _body(request: Request, headers: SentHeaders) -> bytes | Form | None:
     """Write the body of a request and name its type in the headers."""
     problem = None
     try:
@@ -1159,19 +865,12 @@ def _checked_proxy(proxy: str | None) -> str | None:
     if proxy is None:
         return None
     try:
-        origin(_without_user(proxy))
+        origin(without_user(proxy))
     except UnsafeUrlError as error:
         problem = str(error)
     else:
         return proxy
     raise ConfigurationError(f"The proxy cannot be used. {problem}")
-
-
-def _without_user(url: str) -> str:
-    """Drop the user information of a URL."""
-    scheme, mark, rest = url.partition("://")
-    place, slash, path = rest.partition("/")
-    return f"{scheme}{mark}{place.rpartition('@')[2]}{slash}{path}"
 
 
 def _user_agent(prefix: str | None) -> str:

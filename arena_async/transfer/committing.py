@@ -30,9 +30,10 @@ import attrs
 
 from arena_async.errors import ArenaAsyncError, ClosedError, StorageError
 from arena_async.options import MIB, Durability
+from arena_async.transfer.filesystem import FileState
 from arena_async.transfer.groups import Committed, Small, Waiting, bring_share, broken_off, finish_share, shares
 from arena_async.transfer.ledger import PAGE, Entry, Ledger
-from arena_async.transfer.storage import FileState, Staged, Storage
+from arena_async.transfer.storage import Staged, Storage
 from arena_async.transfer.threads import Threads, wait_to_end
 
 __all__ = ["Committed", "Committer", "Recovered"]

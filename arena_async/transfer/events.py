@@ -26,7 +26,7 @@ import attrs
 
 from arena_async.errors import ArenaAsyncError, ConfigurationError, TransferError, TransfersFailedError
 from arena_async.transfer.integrity import Proof
-from arena_async.transfer.storage import AsyncBufferedReader, open_for_reading
+from arena_async.transfer.local_files import AsyncBufferedReader, open_for_reading
 from arena_async.transfer.threads import Threads, wait_to_end
 from arena_async.wire.contracts import RemoteFile
 from arena_async.wire.messages import printable, scrub

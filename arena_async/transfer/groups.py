@@ -17,8 +17,9 @@ import attrs
 
 from arena_async.errors import StorageError
 from arena_async.options import KIB
+from arena_async.transfer.filesystem import FileState
 from arena_async.transfer.ledger import Entry
-from arena_async.transfer.storage import FileState, Near, Staged, Storage
+from arena_async.transfer.storage import Near, Staged, Storage
 
 __all__ = ["Committed", "Small", "Waiting", "bring_share", "broken_off", "finish_share", "shares"]
 

@@ -32,7 +32,7 @@ import attrs
 
 from arena_async.errors import DiskFullError, StorageError
 from arena_async.transfer.integrity import Proof
-from arena_async.transfer.storage import create_private, set_aside
+from arena_async.transfer.local_files import create_private, set_aside
 from arena_async.transfer.threads import Threads
 from arena_async.wire.names import fold
 

@@ -47,8 +47,8 @@ from arena_async.errors import (
 )
 from arena_async.options import KIB, RetryPolicy
 from arena_async.transfer.events import Action
+from arena_async.transfer.filesystem import FileState
 from arena_async.transfer.ledger import Entry
-from arena_async.transfer.storage import FileState
 from arena_async.wire.contracts import FileSet, Price, RemoteFile
 from arena_async.wire.messages import printable
 from arena_async.wire.names import safe_name, safe_path, suffix_for_twin

@@ -35,9 +35,10 @@ from arena_async.options import TransferOptions
 from arena_async.transfer.destination import Destination, Timing, end_tasks
 from arena_async.transfer.events import Action, Observer, Outcome, Report, Settled, as_error
 from arena_async.transfer.fetching import Job, fetch_one
+from arena_async.transfer.filesystem import FileState
 from arena_async.transfer.ledger import PAGE, Entry, Known, Sighting
 from arena_async.transfer.planning import Decision, decide, is_newer, place, twin_key, twin_path
-from arena_async.transfer.storage import FileState, Storage
+from arena_async.transfer.storage import Storage
 from arena_async.transfer.threads import wait_to_end
 from arena_async.wire.contracts import FileSet, RemoteFile
 from arena_async.wire.messages import printable

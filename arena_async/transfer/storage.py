@@ -13,7 +13,8 @@ Everything that touches the disk: partial files, their control records, and how 
             ├── <key hash>-<random>.part      a file on its way; no two ever get the same name
             └── <key hash>-<random>.json      its control record: how far it is known to be on the disk
 
-All functions are synchronous and meant for a thread. Every call to the system goes through :class:`FileSystem`. Below
+All functions are synchronous and meant for a thread. Every call to the system goes through the port in
+``transfer.filesystem``. Below
 the root no symlink is ever followed: folders are opened one inside the other, so that nobody can turn a path around
 between a check and a rename. The locks on partial files only save work; what keeps two writers apart is that names are
 unique.
@@ -28,39 +29,30 @@ import json
 import logging
 import os
 import secrets
-import shutil
 import stat
-import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal, TypeGuard, TypeVar
+from typing import Literal, TypeGuard, TypeVar
 
-import aiofiles
 import attrs
-from aiofiles.threadpool.binary import AsyncBufferedReader
 
-from arena_async.errors import ConfigurationError, DestinationBusyError, DiskFullError, StorageError, UnsafeNameError
+from arena_async.errors import DestinationBusyError, DiskFullError, StorageError, UnsafeNameError
 from arena_async.options import KIB, MIB
+from arena_async.transfer.filesystem import (
+    NO_FOLDER,
+    UNSUPPORTED,
+    FileState,
+    FileSystem,
+    Folder,
+    again,
+    explained,
+    explaining,
+    kind_of,
+)
 from arena_async.wire.messages import printable
 
-__all__ = [
-    "STATE_FOLDER",
-    "AsyncBufferedReader",
-    "FileState",
-    "FileSystem",
-    "Folder",
-    "Near",
-    "Partial",
-    "PrivateFile",
-    "Source",
-    "Staged",
-    "Storage",
-    "create_private",
-    "open_for_reading",
-    "set_aside",
-]
+__all__ = ["STATE_FOLDER", "Near", "Partial", "Staged", "Storage"]
 
 T = TypeVar("T")
 
@@ -68,15 +60,6 @@ log = logging.getLogger("arena_async")
 
 #: The name of our own folder below a root.
 STATE_FOLDER = ".arena-async"
-
-#: A directory that is held open, or its path where the system has no such handles.
-Folder = int | str
-
-_HANDLES = os.open in os.supports_dir_fd and hasattr(os, "O_DIRECTORY")
-_PLAIN_FLAGS = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOINHERIT", 0)
-_NO_FOLLOW = _PLAIN_FLAGS | getattr(os, "O_NOFOLLOW", 0)
-#: A FIFO must not make us wait for a writer.
-_NO_WAIT = _NO_FOLLOW | getattr(os, "O_NONBLOCK", 0)
 
 _VERSION = 1
 _TAIL = 64 * KIB
@@ -86,219 +69,13 @@ _TRIES = 100
 
 #: Without locks that work, a partial file that was written to this recently (seconds) counts as somebody's.
 _RECENT = 3600.0
-#: How long a lock of a private file is waited for: it is held for milliseconds.
-_LOCK_TRIES, _LOCK_PAUSE = 200, 0.025
 #: A partial file that nobody came back for (seconds).
 _STALE = 30 * 86400.0
 #: After so long (seconds), what was to take the place of a small file counts as left, whatever its lock says.
 _OVER = 60.0
-
-
-def _force(file: int) -> None:
-    """Force an open file or folder to the disk."""
-    # fsync of macOS stops at the cache of the drive.
-    # https://developer.apple.com/documentation/xcode/reducing-disk-writes
-    with contextlib.suppress(ImportError):
-        import fcntl  # noqa: PLC0415 - not on Windows
-
-        if hasattr(fcntl, "F_FULLFSYNC"):
-            fcntl.fcntl(file, fcntl.F_FULLFSYNC)
-            return
-    os.fsync(file)
-
-
-class FileSystem:
-    """
-    The calls to the system, one method each, without any policy. Tests put recorders and faults here.
-
-    Every method raises ``OSError`` as the system does. A folder is what :meth:`open_root` and :meth:`open_folder` give.
-    """
-
-    #: Whether a file may be renamed or removed while it is open.
-    renames_open_files: bool = os.name == "posix"
-
-    def make_root(self, path: str) -> None:
-        """Make a folder and those above it, if they are missing."""
-        os.makedirs(path, exist_ok=True)
-
-    def open_root(self, path: str) -> Folder:
-        """Open the folder that the user named; links on the way to it are the user's own."""
-        if not _HANDLES:
-            if not os.path.isdir(path):
-                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
-            return os.path.abspath(path)
-        return os.open(path, os.O_RDONLY | os.O_DIRECTORY | _PLAIN_FLAGS)
-
-    def open_folder(self, parent: Folder, name: str) -> Folder:
-        """Open a folder inside another, and no link to one."""
-        if isinstance(parent, str):
-            path = os.path.join(parent, name)
-            if not stat.S_ISDIR(os.lstat(path).st_mode):
-                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
-            return path
-        return os.open(name, os.O_RDONLY | os.O_DIRECTORY | _NO_FOLLOW, dir_fd=parent)
-
-    def make_folder(self, parent: Folder, name: str, mode: int) -> None:
-        """Make one folder."""
-        if isinstance(parent, str):
-            os.mkdir(os.path.join(parent, name), mode)
-        else:
-            os.mkdir(name, mode, dir_fd=parent)
-
-    def remove_folder(self, parent: Folder, name: str) -> None:
-        """Remove an empty folder."""
-        if isinstance(parent, str):
-            os.rmdir(os.path.join(parent, name))
-        else:
-            os.rmdir(name, dir_fd=parent)
-
-    def names(self, folder: Folder) -> list[str]:
-        """List the names in a folder, in no order. Any number of threads may do so at once."""
-        if isinstance(folder, str):
-            return os.listdir(folder)
-        # All who hold one handle share its place in the folder, and would each get a part of the names.
-        own = os.open(".", os.O_RDONLY | os.O_DIRECTORY | _NO_FOLLOW, dir_fd=folder)
-        try:
-            return os.listdir(own)
-        finally:
-            os.close(own)
-
-    def sync_folder(self, folder: Folder) -> None:
-        """Force the names in a folder to the disk. Windows has no such call and does it by itself."""
-        if not isinstance(folder, str):
-            _force(folder)
-
-    def close_folder(self, folder: Folder) -> None:
-        """Give a folder back."""
-        if not isinstance(folder, str):
-            os.close(folder)
-
-    def free(self, folder: Folder) -> int | None:
-        """Say how many bytes an ordinary user may still write, or None."""
-        if hasattr(os, "statvfs"):
-            numbers = os.statvfs(folder)
-            return numbers.f_bavail * numbers.f_frsize
-        return shutil.disk_usage(folder).free
-
-    def create(self, folder: Folder, name: str, mode: int) -> int:
-        """Make a new file, never one that exists, and open it for reading and writing."""
-        return self._open(folder, name, os.O_RDWR | os.O_CREAT | os.O_EXCL | _NO_FOLLOW, mode)
-
-    def open_file(self, folder: Folder, name: str, *, writable: bool = False) -> int:
-        """Open what is there, and no link to it, without waiting for anybody."""
-        return self._open(folder, name, (os.O_RDWR if writable else os.O_RDONLY) | _NO_WAIT, 0)
-
-    @staticmethod
-    def _open(folder: Folder, name: str, flags: int, mode: int) -> int:
-        if isinstance(folder, str):
-            return os.open(os.path.join(folder, name), flags, mode)
-        return os.open(name, flags, mode, dir_fd=folder)
-
-    def write(self, file: int, data: memoryview | bytes, offset: int) -> int:
-        """Write at an offset and say how many bytes were taken."""
-        if hasattr(os, "pwrite"):
-            return os.pwrite(file, data, offset)
-        os.lseek(file, offset, os.SEEK_SET)
-        return os.write(file, data)
-
-    def read(self, file: int, size: int, offset: int) -> bytes:
-        """Read at an offset."""
-        if hasattr(os, "pread"):
-            return os.pread(file, size, offset)
-        os.lseek(file, offset, os.SEEK_SET)
-        return os.read(file, size)
-
-    def allocate(self, file: int, size: int) -> None:
-        """Reserve room, and make the file as long."""
-        if not hasattr(os, "posix_fallocate"):
-            raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
-        os.posix_fallocate(file, 0, size)
-
-    def truncate(self, file: int, size: int) -> None:
-        """Cut a file, or make it longer."""
-        os.ftruncate(file, size)
-
-    def begin_sync(self, file: int) -> None:
-        """Let the system begin to write a file to the disk, without waiting for it. It proves nothing."""
-        # Pages that are still to be written are not dropped from the cache by this, only sent on their way; that is
-        # what makes it the portable form of sync_file_range(SYNC_FILE_RANGE_WRITE).
-        # https://man7.org/linux/man-pages/man2/posix_fadvise.2.html
-        if sys.platform == "linux":
-            os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
-
-    def sync(self, file: int) -> None:
-        """Force a file to the disk with everything that is known about it."""
-        _force(file)
-
-    def sync_data(self, file: int) -> None:
-        """Force the content of a file to the disk, and its length, but not its times."""
-        if hasattr(os, "fdatasync"):
-            os.fdatasync(file)
-        else:
-            _force(file)
-
-    def close(self, file: int) -> None:
-        """Close a file."""
-        os.close(file)
-
-    def chmod(self, file: int, mode: int) -> None:
-        """Set who may do what with an open file or folder."""
-        if hasattr(os, "fchmod"):
-            os.fchmod(file, mode)
-
-    def look(self, folder: Folder, name: str) -> os.stat_result:
-        """Look at a name, and at a link itself."""
-        if isinstance(folder, str):
-            return os.lstat(os.path.join(folder, name))
-        return os.stat(name, dir_fd=folder, follow_symlinks=False)
-
-    def look_open(self, file: int) -> os.stat_result:
-        """Look at an open file."""
-        return os.fstat(file)
-
-    def rename(self, folder: Folder, name: str, to: Folder, new: str) -> None:
-        """Give a file a new name in one step, in place of what has that name."""
-        if isinstance(folder, str) or isinstance(to, str):
-            os.replace(os.path.join(str(folder), name), os.path.join(str(to), new))
-        else:
-            os.replace(name, new, src_dir_fd=folder, dst_dir_fd=to)
-
-    def unlink(self, folder: Folder, name: str) -> None:
-        """Take a name away."""
-        if isinstance(folder, str):
-            os.unlink(os.path.join(folder, name))
-        else:
-            os.unlink(name, dir_fd=folder)
-
-    def lock(self, file: int) -> bool:
-        """Lock an open file until it is closed, without waiting; False when somebody else has it locked."""
-        try:
-            import fcntl  # noqa: PLC0415 - not on Windows
-        except ImportError:
-            return True
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError):
-            return False
-        except OSError as error:
-            if error.errno in _UNSUPPORTED:
-                return True
-            raise
-        return True
-
-
-@attrs.frozen(kw_only=True)
-class FileState:
-    """
-    What lies under a final name.
-
-    Args:
-        size: Bytes.
-        mtime_ns: When it was last written, nanoseconds since 1970.
-    """
-
-    size: int
-    mtime_ns: int
+#: ERROR_ACCESS_DENIED, ERROR_SHARING_VIOLATION, ERROR_LOCK_VIOLATION: a virus scanner or an editor has it open.
+# https://learn.microsoft.com/windows/win32/debug/system-error-codes--0-499-
+_SHARING = frozenset({5, 32, 33})
 
 
 @attrs.frozen(kw_only=True)
@@ -335,59 +112,6 @@ class Near:
     folder: Folder | None = None
 
 
-# ------------------------------------------------------------------------------------------------- what the system said
-
-_FULL = frozenset({errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)})
-_UNSUPPORTED = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP})
-_NO_FOLDER = frozenset({errno.ELOOP, errno.ENOTDIR, getattr(errno, "EMLINK", errno.ELOOP)})
-#: ERROR_ACCESS_DENIED, ERROR_SHARING_VIOLATION, ERROR_LOCK_VIOLATION: a virus scanner or an editor has it open.
-# https://learn.microsoft.com/windows/win32/debug/system-error-codes--0-499-
-_SHARING = frozenset({5, 32, 33})
-
-_ADVICE = {
-    errno.ENOSPC: "no room is left on the disk. Free some space and run again; what was recorded is continued",
-    getattr(errno, "EDQUOT", -1): "the disk quota of this user is used up. Free some space and run again",
-    errno.EFBIG: "the file is larger than the file system, or a limit of this process, allows. Choose another folder",
-    errno.EROFS: "the file system is read-only. Choose another folder, or mount it for writing",
-    errno.EACCES: "this user is not allowed to. Check who owns the folder and its permissions",
-    errno.EPERM: "this user is not allowed to. Check who owns the folder and its permissions",
-    errno.EIO: "the disk reports a fault. Check the disk before running again",
-    errno.ENOENT: "a folder or file vanished meanwhile. Leave the folder alone during a run, and run again",
-    errno.EXDEV: "it lies on another file system than the rest of the folder. Let the whole folder be on one",
-    errno.EMFILE: "too many files are open. Use fewer workers, or raise the limit of open files",
-    errno.ENAMETOOLONG: "the path is too long for this file system. Choose a shorter folder or layout",
-    errno.ELOOP: "there is a symbolic link on the way, which is never followed below the folder",
-    errno.ENOTDIR: "something on the way is not a folder",
-}
-
-
-def _explained(error: OSError, place: object, doing: str, *, file: str | None = None) -> StorageError:
-    """Make the typed error of what the system said, with a sentence that says what to do."""
-    said = error.strerror or type(error).__name__
-    advice = _ADVICE.get(error.errno or 0, "see what the system says, mend it, and run again")
-    kind = DiskFullError if error.errno in _FULL else StorageError
-    return kind(f"{printable(str(place))}: could not be {doing} ({said}): {advice}.", file=file)
-
-
-@contextlib.contextmanager
-def _explaining(place: object, doing: str, *, file: str | None = None) -> Iterator[None]:
-    """Turn what the system raises into the typed error."""
-    try:
-        yield
-    except OSError as error:
-        raise _explained(error, place, doing, file=file) from error
-
-
-def _again(call: Callable[..., T], *args: Any, **kwargs: Any) -> T:
-    """Repeat a call that was interrupted or asked for another try: that is no fault of the disk."""
-    for _ in range(_TRIES):
-        try:
-            return call(*args, **kwargs)
-        except (InterruptedError, BlockingIOError):
-            continue
-    return call(*args, **kwargs)
-
-
 def _key_hash(key: str) -> str:
     """Give what stands for a key in names and records."""
     return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
@@ -396,46 +120,6 @@ def _key_hash(key: str) -> str:
 def _name_of(key: str) -> str:
     """Give what the names of the partial files of a key begin with."""
     return _key_hash(key)[:32]
-
-
-def create_private(path: Path) -> bool:
-    """
-    Make an empty file that only its owner may read, unless there is one; say whether it was made.
-
-    Raises:
-        DestinationBusyError: There is something that is no file, a link for instance.
-        DiskFullError: No room is left.
-        StorageError: The disk refused.
-    """
-    with _explaining(path, "made"):
-        try:
-            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_FOLLOW, 0o600))
-        except FileExistsError:
-            seen = os.lstat(path)
-        else:
-            return True
-        if not stat.S_ISREG(seen.st_mode):
-            raise DestinationBusyError(f"{path}: it is {_kind(seen.st_mode)} and no file. Move it away and run again.")
-        if os.name == "posix" and stat.S_IMODE(seen.st_mode) != 0o600:
-            os.chmod(path, 0o600)
-    return False
-
-
-def set_aside(path: Path, suffix: str) -> Path:
-    """
-    Rename a damaged file out of the way, to a name that is still free, and give that name.
-
-    Raises:
-        StorageError: The disk refused.
-    """
-    with _explaining(path, "set aside"):
-        aside = next(
-            name
-            for number in range(1, 10_000)
-            if not os.path.lexists(name := path.with_name(f"{path.name}{suffix}{'' if number == 1 else f'-{number}'}"))
-        )
-        os.replace(path, aside)
-    return aside
 
 
 # ---------------------------------------------------------------------------------------------------- a file on its way
@@ -539,10 +223,10 @@ class Staged:
         if total is None or total <= MIB:
             return
         try:
-            _again(self._files.allocate, self._open(), total)
+            again(self._files.allocate, self._open(), total)
         except OSError as error:
-            if error.errno not in _UNSUPPORTED:
-                raise _explained(error, self.path, "given room for", file=self.key) from error
+            if error.errno not in UNSUPPORTED:
+                raise explained(error, self.path, "given room for", file=self.key) from error
 
     def write(self, data: memoryview | bytes, offset: int) -> None:
         """
@@ -557,9 +241,9 @@ class Staged:
             raise StorageError(
                 f"{self.path}: bytes from {offset} on came before those from {self.end} on.", file=self.key
             )
-        with _explaining(self.path, "written", file=self.key):
+        with explaining(self.path, "written", file=self.key):
             while rest:
-                taken = _again(self._files.write, file, rest, at)
+                taken = again(self._files.write, file, rest, at)
                 if taken <= 0:
                     raise OSError(errno.EIO, "the system took no bytes")
                 rest, at = rest[taken:], at + taken
@@ -579,7 +263,7 @@ class Staged:
         if self._validator is None or self.end == 0:
             return
         start = max(0, self.end - _TAIL)
-        with _explaining(self.path, "recorded", file=self.key):
+        with explaining(self.path, "recorded", file=self.key):
             tail = hashlib.sha256(self._read(start, self.end - start)).hexdigest()
             record = _Record(validator=self._validator, offset=self.end, total=self._total, tail=tail)
             self._storage.replace_private(self._storage.partials, _control(self.name), record.dump(self.key))
@@ -590,15 +274,15 @@ class Staged:
     def _force(self, sync: Callable[[int], None]) -> bool:
         """Call one of the syncs; False where the file system has none. Data that failed to sync is dropped."""
         try:
-            _again(sync, self._open())
+            again(sync, self._open())
         except OSError as error:
-            if error.errno in _UNSUPPORTED:
+            if error.errno in UNSUPPORTED:
                 self._storage.warn_not_durable()
                 return False
             # After a failed fsync the system forgets which pages were lost: a second one succeeds and proves nothing.
             # https://www.postgresql.org/docs/current/runtime-config-error-handling.html (data_sync_retry)
             self.drop()
-            raise _explained(error, self.path, "forced to the disk", file=self.key) from error
+            raise explained(error, self.path, "forced to the disk", file=self.key) from error
         return True
 
     def restart(self) -> None:
@@ -608,10 +292,10 @@ class Staged:
         Raises:
             StorageError: The disk refused.
         """
-        with _explaining(self.path, "emptied", file=self.key):
+        with explaining(self.path, "emptied", file=self.key):
             # The record goes first: it must never speak of bytes that are no longer there.
             self._storage.remove(self._storage.partials, _control(self.name))
-            _again(self._files.truncate, self._open(), 0)
+            again(self._files.truncate, self._open(), 0)
         self.end = self.durable_offset = 0
         self._recorded = False
 
@@ -622,14 +306,14 @@ class Staged:
         Raises:
             StorageError: The disk refused.
         """
-        with _explaining(self.path, "read back", file=self.key):
+        with explaining(self.path, "read back", file=self.key):
             return self._read(offset, size)
 
     def _read(self, offset: int, size: int) -> bytes:
         """Read what was written and not what is merely reserved behind it."""
         parts, wanted = [], max(0, min(size, self.end - offset))
         while wanted:
-            part = _again(self._files.read, self._open(), wanted, offset)
+            part = again(self._files.read, self._open(), wanted, offset)
             if not part:
                 break
             parts.append(part)
@@ -676,10 +360,10 @@ class Staged:
             StorageError: The disk refused.
         """
         file = self._open()
-        with _explaining(self.path, "completed", file=self.key):
-            if _again(self._files.look_open, file).st_size != self.end:
-                _again(self._files.truncate, file, self.end)
-            _again(self._files.chmod, file, mode)
+        with explaining(self.path, "completed", file=self.key):
+            if again(self._files.look_open, file).st_size != self.end:
+                again(self._files.truncate, file, self.end)
+            again(self._files.chmod, file, mode)
 
     def begin_sync(self) -> None:
         """Let the system begin to write it to the disk, so that :meth:`secure` has less to wait for. Never raises."""
@@ -695,8 +379,8 @@ class Staged:
             StorageError: The disk refused; the file is dropped if its data could not be forced to the disk.
         """
         on_disk = self._force(self._files.sync) if durable else False
-        with _explaining(self.path, "completed", file=self.key):
-            seen = _again(self._files.look_open, self._open())
+        with explaining(self.path, "completed", file=self.key):
+            seen = again(self._files.look_open, self._open())
         self._identity = (seen.st_dev, seen.st_ino)
         return FileState(size=seen.st_size, mtime_ns=seen.st_mtime_ns), on_disk
 
@@ -715,7 +399,7 @@ class Staged:
         """
         file, self._file = self._file, None
         if file is not None:
-            with _explaining(self.path, "closed", file=self.key):
+            with explaining(self.path, "closed", file=self.key):
                 self._files.close(file)
 
     def close(self) -> None:
@@ -813,14 +497,14 @@ class Storage:
         if self._partials is not None:
             return
         try:
-            with _explaining(self.root, "opened"):
+            with explaining(self.root, "opened"):
                 self._make_root()
-                self._root = _again(self.files.open_root, str(self.root))
+                self._root = again(self.files.open_root, str(self.root))
                 self._state = self._private_folder(self._root, STATE_FOLDER)
                 self._mode = self._usual_mode(self._state)
                 self._locks_work = self._try_locks(self._state)
                 self._partials = self._private_folder(self._state, "partial")
-                self._left.update(map(_owner, _again(self.files.names, self._partials)))
+                self._left.update(map(_owner, again(self.files.names, self._partials)))
         except BaseException:
             self.close()
             raise
@@ -833,7 +517,7 @@ class Storage:
             place = os.path.dirname(place)
         refused = None
         try:
-            _again(self.files.make_root, str(self.root))
+            again(self.files.make_root, str(self.root))
         except (FileExistsError, NotADirectoryError, FileNotFoundError) as error:
             refused = error
         if refused is not None:
@@ -841,7 +525,7 @@ class Storage:
         for path in missing:
             # The folder above may belong to somebody else, who lets us make folders in it and no more.
             with contextlib.suppress(OSError):
-                above = _again(self.files.open_root, os.path.dirname(path))
+                above = again(self.files.open_root, os.path.dirname(path))
                 try:
                     self._sync_folder(above)
                 finally:
@@ -885,13 +569,13 @@ class Storage:
     def _private_folder(self, parent: Folder, name: str) -> Folder:
         """Open one of our own folders, which nobody else may look into."""
         with contextlib.suppress(FileExistsError):
-            _again(self.files.make_folder, parent, name, 0o700)
+            again(self.files.make_folder, parent, name, 0o700)
             self._sync_folder(parent)
-        folder = _again(self.files.open_folder, parent, name)
+        folder = again(self.files.open_folder, parent, name)
         if isinstance(folder, int):
             with contextlib.suppress(PermissionError):
-                if stat.S_IMODE(_again(self.files.look_open, folder).st_mode) != 0o700:
-                    _again(self.files.chmod, folder, 0o700)
+                if stat.S_IMODE(again(self.files.look_open, folder).st_mode) != 0o700:
+                    again(self.files.chmod, folder, 0o700)
         return folder
 
     def _usual_mode(self, folder: Folder) -> int:
@@ -901,9 +585,9 @@ class Storage:
         Only making one tells: reading the umask means to change it for every thread, and access lists have a say too.
         """
         name = f"mode-{self._draw_name()}"
-        file = _again(self.files.create, folder, name, 0o666)
+        file = again(self.files.create, folder, name, 0o666)
         try:
-            return _harmless(_again(self.files.look_open, file).st_mode)
+            return _harmless(again(self.files.look_open, file).st_mode)
         finally:
             self.files.close(file)
             self.remove(folder, name)
@@ -913,11 +597,11 @@ class Storage:
         opened: list[int] = []
         try:
             with contextlib.suppress(FileExistsError):
-                opened.append(_again(self.files.create, folder, "lock", 0o600))
+                opened.append(again(self.files.create, folder, "lock", 0o600))
             while len(opened) < 2:
-                opened.append(_again(self.files.open_file, folder, "lock", writable=True))
+                opened.append(again(self.files.open_file, folder, "lock", writable=True))
             # Another process that tries at this moment makes the first one fail, which shows the same.
-            return not (_again(self.files.lock, opened[0]) and _again(self.files.lock, opened[1]))
+            return not (again(self.files.lock, opened[0]) and again(self.files.lock, opened[1]))
         finally:
             for file in opened:
                 self.files.close(file)
@@ -953,14 +637,14 @@ class Storage:
                     f"{printable(tenant)} were to go there; nothing was written. Choose a folder for each."
                 )
             text = json.dumps({**tenants, service: tenant}, sort_keys=True).encode()
-            with _explaining(self.root / STATE_FOLDER / "tenant.json", "written"):
+            with explaining(self.root / STATE_FOLDER / "tenant.json", "written"):
                 self.replace_private(state, "tenant.json", text)
                 self._sync_folder(state)
 
     def _read_tenants(self, state: Folder) -> dict[str, str]:
         """Read which tenant of each service the folder belongs to."""
         place = self.root / STATE_FOLDER / "tenant.json"
-        with _explaining(place, "read"):
+        with explaining(place, "read"):
             text = self._read_small(state, "tenant.json")
             if text is None and self._exists(state, "tenant.json"):
                 text = b""
@@ -978,12 +662,12 @@ class Storage:
     @contextlib.contextmanager
     def _locked(self, state: Folder) -> Iterator[None]:
         """Hold the lock of the folder for a moment, if it comes within five seconds; it only saves work."""
-        with _explaining(self.root / STATE_FOLDER / "lock", "opened"):
-            file = _again(self.files.open_file, state, "lock", writable=True)
+        with explaining(self.root / STATE_FOLDER / "lock", "opened"):
+            file = again(self.files.open_file, state, "lock", writable=True)
         try:
             for _ in range(100):
-                with _explaining(self.root / STATE_FOLDER / "lock", "locked"):
-                    if _again(self.files.lock, file):
+                with explaining(self.root / STATE_FOLDER / "lock", "locked"):
+                    if again(self.files.lock, file):
                         break
                 self._sleep(0.05)
             yield
@@ -993,7 +677,7 @@ class Storage:
     def free_bytes(self) -> int | None:
         """Say how many bytes the disk still takes, or None where the system does not tell."""
         try:
-            return _again(self.files.free, self._opened(self._root))
+            return again(self.files.free, self._opened(self._root))
         except OSError:
             return None
 
@@ -1072,16 +756,16 @@ class Storage:
 
     def _look_in(self, parent: Folder, path: PurePosixPath) -> os.stat_result | None:
         """Look at a final name in its folder; None for nothing and for a link."""
-        with _explaining(path, "looked at"):
+        with explaining(path, "looked at"):
             try:
-                seen = _again(self.files.look, parent, path.name)
+                seen = again(self.files.look, parent, path.name)
             except FileNotFoundError:
                 return None
         if stat.S_ISLNK(seen.st_mode):
             return None
         if not stat.S_ISREG(seen.st_mode):
             raise DestinationBusyError(
-                f"{path}: the name is taken by {_kind(seen.st_mode)}, so no file can go there; nothing was written. "
+                f"{path}: the name is taken by {kind_of(seen.st_mode)}, so no file can go there; nothing was written. "
                 "Move it away and run again."
             )
         return seen
@@ -1117,30 +801,30 @@ class Storage:
         except FileNotFoundError as error:
             self._close_all(opened)
             if make:
-                raise _explained(error, folders, "made") from error
+                raise explained(error, folders, "made") from error
             return None
         except OSError as error:
             self._close_all(opened)
-            if error.errno in _NO_FOLDER:
+            if error.errno in NO_FOLDER:
                 raise DestinationBusyError(
                     f"{folders}: a part of this path is a file or a symbolic link, which is never followed; nothing "
                     "was written. Move it away, or let the folder itself be the link."
                 ) from error
-            raise _explained(error, folders, "opened") from error
+            raise explained(error, folders, "opened") from error
         self._close_all(opened[:-1])
         return current
 
     def _step(self, parent: Folder, name: str, *, make: bool) -> Folder:
         """Open one folder in another, and make it before if asked to."""
         try:
-            return _again(self.files.open_folder, parent, name)
+            return again(self.files.open_folder, parent, name)
         except FileNotFoundError:
             if not make:
                 raise
         with contextlib.suppress(FileExistsError):
-            _again(self.files.make_folder, parent, name, 0o775)
+            again(self.files.make_folder, parent, name, 0o775)
             self._sync_folder(parent)
-        return _again(self.files.open_folder, parent, name)
+        return again(self.files.open_folder, parent, name)
 
     def _close_all(self, folders: Sequence[Folder]) -> None:
         for folder in folders:
@@ -1158,13 +842,13 @@ class Storage:
         with self._parent(pure) as parent:
             if parent is None or self._look_in(parent, pure) is None:
                 return None
-            with _explaining(pure, "read"):
+            with explaining(pure, "read"):
                 try:
-                    file = _again(self.files.open_file, parent, pure.name)
+                    file = again(self.files.open_file, parent, pure.name)
                 except FileNotFoundError:
                     return None
                 try:
-                    seen = _again(self.files.look_open, file)
+                    seen = again(self.files.look_open, file)
                     return self._hash(file), FileState(size=seen.st_size, mtime_ns=seen.st_mtime_ns)
                 finally:
                     self.files.close(file)
@@ -1172,7 +856,7 @@ class Storage:
     def _hash(self, file: int) -> str:
         """Give the SHA-256 of an open file."""
         digest, offset = hashlib.sha256(), 0
-        while block := _again(self.files.read, file, _BLOCK, offset):
+        while block := again(self.files.read, file, _BLOCK, offset):
             digest.update(block)
             offset += len(block)
         return digest.hexdigest()
@@ -1189,13 +873,13 @@ class Storage:
         with self._parent(pure) as parent:
             if parent is None or self._look_in(parent, pure) is None:
                 return False
-            with _explaining(pure, "removed"):
+            with explaining(pure, "removed"):
                 removed = self.remove(parent, pure.name)
         for folder in list(pure.parents)[:-1]:
             with self._parent(folder) as above:
                 try:
                     if above is not None:
-                        _again(self.files.remove_folder, above, folder.name)
+                        again(self.files.remove_folder, above, folder.name)
                 except OSError:
                     break
         return removed
@@ -1241,7 +925,7 @@ class Storage:
 
     def _stage(self, key: str, pure: PurePosixPath) -> Staged:
         """Open a new, empty partial file under a name that nobody else has."""
-        with _explaining(pure, "staged", file=key):
+        with explaining(pure, "staged", file=key):
             for _ in range(_TRIES):
                 name = f"{_name_of(key)}-{self._draw_name()}.part"
                 file = self._create_locked(name)
@@ -1254,11 +938,11 @@ class Storage:
     def _create_locked(self, name: str) -> int | None:
         """Make a partial file and lock it; None when the name is taken, or somebody cleaned up in between."""
         try:
-            file = _again(self.files.create, self.partials, name, 0o600)
+            file = again(self.files.create, self.partials, name, 0o600)
         except FileExistsError:
             return None
         try:
-            if _again(self.files.lock, file) and self._is_named(file, self.partials, name):
+            if again(self.files.lock, file) and self._is_named(file, self.partials, name):
                 return file
         except BaseException:
             self.files.close(file)
@@ -1268,9 +952,9 @@ class Storage:
 
     def _is_named(self, file: int, folder: Folder, name: str) -> bool:
         """Say whether a file of ours still has the name it was opened under."""
-        opened = _again(self.files.look_open, file)
+        opened = again(self.files.look_open, file)
         try:
-            named = _again(self.files.look, folder, name)
+            named = again(self.files.look, folder, name)
         except FileNotFoundError:
             return False
         return (opened.st_dev, opened.st_ino) == (named.st_dev, named.st_ino)
@@ -1311,8 +995,8 @@ class Storage:
 
     def _partial_names(self, start: str = "") -> list[str]:
         """List partial files, those too of which only the control record is left."""
-        with _explaining(self.root / STATE_FOLDER / "partial", "listed"):
-            found = {name for name in _again(self.files.names, self.partials) if name.startswith(start)}
+        with explaining(self.root / STATE_FOLDER / "partial", "listed"):
+            found = {name for name in again(self.files.names, self.partials) if name.startswith(start)}
         stems = {name.rsplit(".", 1)[0] for name in found if name.endswith((".part", ".json"))}
         return sorted(f"{stem}.part" for stem in stems)
 
@@ -1334,7 +1018,7 @@ class Storage:
         found: int | Literal["in use"] | None = None
         try:
             with contextlib.suppress(OSError):
-                file = _again(self.files.open_file, folder, name, writable=True)
+                file = again(self.files.open_file, folder, name, writable=True)
                 found = self._judge(file, folder, name)
             yield found
         finally:
@@ -1344,11 +1028,11 @@ class Storage:
 
     def _judge(self, file: int, folder: Folder, name: str) -> int | Literal["in use"] | None:
         """Say whether an open partial file is ours and free. Raises ``OSError``."""
-        seen = _again(self.files.look_open, file)
+        seen = again(self.files.look_open, file)
         ours = stat.S_ISREG(seen.st_mode) and seen.st_nlink == 1
         if not ours or (hasattr(os, "geteuid") and seen.st_uid != os.geteuid()):
             return None
-        if not _again(self.files.lock, file) or self._is_recent(seen):
+        if not again(self.files.lock, file) or self._is_recent(seen):
             return "in use"
         return file if self._is_named(file, folder, name) else None
 
@@ -1366,7 +1050,7 @@ class Storage:
         start = max(0, record.offset - _TAIL)
         tail = b""
         while len(tail) < record.offset - start:
-            part = _again(self.files.read, file, record.offset - start - len(tail), start + len(tail))
+            part = again(self.files.read, file, record.offset - start - len(tail), start + len(tail))
             if not part:
                 return False
             tail += part
@@ -1385,19 +1069,19 @@ class Storage:
         """
         pure = self._checked(path)
         self._look(pure)
-        with _explaining(pure, "opened again", file=partial.key):
+        with explaining(pure, "opened again", file=partial.key):
             return self._reopen(partial, pure) if self._locks_work else self._copy(partial, pure)
 
     def _reopen(self, partial: Partial, path: PurePosixPath) -> Staged | None:
         """Take over a partial file under its lock."""
         try:
-            file = _again(self.files.open_file, self.partials, partial.name, writable=True)
+            file = again(self.files.open_file, self.partials, partial.name, writable=True)
         except FileNotFoundError:
             return None
         try:
-            mine = _again(self.files.lock, file) and self._is_named(file, self.partials, partial.name)
+            mine = again(self.files.lock, file) and self._is_named(file, self.partials, partial.name)
             if mine:
-                _again(self.files.truncate, file, partial.offset)
+                again(self.files.truncate, file, partial.offset)
         except BaseException:
             self.files.close(file)
             raise
@@ -1413,7 +1097,7 @@ class Storage:
             staged.describe(validator=partial.validator, total=partial.total)
             with self._taken(partial.name) as file:
                 while isinstance(file, int) and staged.end < partial.offset:
-                    block = _again(self.files.read, file, min(_BLOCK, partial.offset - staged.end), staged.end)
+                    block = again(self.files.read, file, min(_BLOCK, partial.offset - staged.end), staged.end)
                     if not block:
                         break
                     staged.write(block, staged.end)
@@ -1455,7 +1139,7 @@ class Storage:
     def _is_stale(self, name: str) -> bool:
         """Say whether nobody came back for a partial file for a long time."""
         try:
-            return self._now() - _again(self.files.look, self.partials, name).st_mtime > _STALE
+            return self._now() - again(self.files.look, self.partials, name).st_mtime > _STALE
         except OSError:
             return False
 
@@ -1463,14 +1147,14 @@ class Storage:
         """Remove what an interrupted replacement of a small file has left, once it is certainly over."""
         for folder in (self.partials, self._opened(self._state)):
             with contextlib.suppress(OSError):
-                for name in _again(self.files.names, folder):
+                for name in again(self.files.names, folder):
                     if name.startswith(("new-", "mode-")):
                         self._clear_if_over(folder, name)
 
     def _clear_if_over(self, folder: Folder, name: str) -> None:
         """Remove one of them, unless somebody may be writing it."""
         with contextlib.suppress(FileNotFoundError):
-            if self._now() - _again(self.files.look, folder, name).st_mtime > _OVER:
+            if self._now() - again(self.files.look, folder, name).st_mtime > _OVER:
                 self._clear(folder, name)
             elif name.startswith("new-"):
                 # Locked while it is written: a lock that is free says that its writer is dead.
@@ -1489,7 +1173,7 @@ class Storage:
             self.remove(folder, name)
         except OSError:
             with contextlib.suppress(OSError):
-                _again(self.files.remove_folder, folder, name)
+                again(self.files.remove_folder, folder, name)
 
     # ------------------------------------------------------------------------------------------------------- publishing
 
@@ -1530,7 +1214,7 @@ class Storage:
         try:
             self._move(staged.name, staged.path, folders, staged.identity)
         except OSError as error:
-            raise _explained(error, staged.path, "given its name", file=staged.key) from error
+            raise explained(error, staged.path, "given its name", file=staged.key) from error
         with contextlib.suppress(StorageError):
             staged.release()
         if staged.recorded:
@@ -1567,7 +1251,7 @@ class Storage:
         """Rename; a program that has the old file open for a moment (on Windows) is waited for, half a second long."""
         for wait in (0.02, 0.04, 0.06, 0.08, 0.1, 0.1, 0.1, None):
             try:
-                _again(self.files.rename, self.partials, name, parent, path.name)
+                again(self.files.rename, self.partials, name, parent, path.name)
             except OSError as error:
                 if wait is None or getattr(error, "winerror", None) not in _SHARING:
                     raise
@@ -1578,7 +1262,7 @@ class Storage:
     def _has_identity(self, parent: Folder, path: PurePosixPath, identity: tuple[int, int] | None) -> bool:
         """Say whether a final name is this very file."""
         try:
-            seen = _again(self.files.look, parent, path.name)
+            seen = again(self.files.look, parent, path.name)
         except OSError:
             return False
         return identity == (seen.st_dev, seen.st_ino)
@@ -1600,7 +1284,7 @@ class Storage:
             StorageError: The disk refused.
         """
         pure = self._checked(path)
-        with _explaining(pure, "checked again"), self._taken(name) as file:
+        with explaining(pure, "checked again"), self._taken(name) as file:
             if file == "in use":
                 return "in use"
             seen = self.files.look_open(file) if isinstance(file, int) and self._is_whole(file, state, sha256) else None
@@ -1608,7 +1292,7 @@ class Storage:
             return "complete" if self.look(pure) == state else "gone"
         folders: dict[PurePosixPath, Folder] = {}
         try:
-            with _explaining(pure, "given its name"):
+            with explaining(pure, "given its name"):
                 self._move(name, pure, folders, (seen.st_dev, seen.st_ino))
                 self._clear(self.partials, _control(name))
             if durable:
@@ -1619,7 +1303,7 @@ class Storage:
 
     def _is_whole(self, file: int, state: FileState, sha256: str | None) -> bool:
         """Say whether a partial file is what the ledger says; without fsync, its content may be lost with the power."""
-        seen = _again(self.files.look_open, file)
+        seen = again(self.files.look_open, file)
         if (seen.st_size, seen.st_mtime_ns) != (state.size, state.mtime_ns):
             return False
         return sha256 is None or self._hash(file) == sha256
@@ -1630,12 +1314,12 @@ class Storage:
         """Write a small file of ours in one step, forced to the disk before it gets its name. Raises ``OSError``."""
         for _ in range(_TRIES):
             new = f"new-{self._draw_name()}"
-            file = _again(self.files.create, folder, new, 0o600)
+            file = again(self.files.create, folder, new, 0o600)
             try:
                 self._fill(file, content)
                 if stat.S_ISDIR(self._mode_of(folder, name)):
                     self._clear(folder, name)
-                _again(self.files.rename, folder, new, folder, name)
+                again(self.files.rename, folder, new, folder, name)
             except BaseException as error:
                 if isinstance(error, FileNotFoundError) and not self._exists(folder, new):
                     # Another process swept it away, in the moment before it had its lock or after it gave it back.
@@ -1649,10 +1333,10 @@ class Storage:
         """Write a new small file, force it to the disk and close it; its lock tells others that somebody does so."""
         try:
             with contextlib.suppress(OSError):
-                _again(self.files.lock, file)
+                again(self.files.lock, file)
             written = 0
             while written < len(content):
-                written += _again(self.files.write, file, content[written:], written)
+                written += again(self.files.write, file, content[written:], written)
             with contextlib.suppress(_Unsupported):
                 self._sync(file)
         finally:
@@ -1660,9 +1344,9 @@ class Storage:
 
     def _sync(self, file: int) -> None:
         try:
-            _again(self.files.sync, file)
+            again(self.files.sync, file)
         except OSError as error:
-            if error.errno not in _UNSUPPORTED:
+            if error.errno not in UNSUPPORTED:
                 raise
             self.warn_not_durable()
             raise _Unsupported from error
@@ -1670,9 +1354,9 @@ class Storage:
     def _sync_folder(self, folder: Folder) -> bool:
         """Force the names in a folder to the disk; False where the file system cannot. Raises ``OSError``."""
         try:
-            _again(self.files.sync_folder, folder)
+            again(self.files.sync_folder, folder)
         except OSError as error:
-            if error.errno not in _UNSUPPORTED:
+            if error.errno not in UNSUPPORTED:
                 raise
             self.warn_not_durable()
             return False
@@ -1693,7 +1377,7 @@ class Storage:
     def _mode_of(self, folder: Folder, name: str) -> int:
         """Give the mode of what has a name, or 0."""
         try:
-            return _again(self.files.look, folder, name).st_mode
+            return again(self.files.look, folder, name).st_mode
         except OSError:
             return 0
 
@@ -1703,7 +1387,7 @@ class Storage:
     def remove(self, folder: Folder, name: str) -> bool:
         """Take a name away; False when it was not there. Raises ``OSError``."""
         try:
-            _again(self.files.unlink, folder, name)
+            again(self.files.unlink, folder, name)
         except FileNotFoundError:
             return False
         return True
@@ -1711,224 +1395,18 @@ class Storage:
     def _read_small(self, folder: Folder, name: str) -> bytes | None:
         """Read a small file of ours; None when it is not there, is no file, or is larger than any of ours."""
         try:
-            file = _again(self.files.open_file, folder, name)
+            file = again(self.files.open_file, folder, name)
         except OSError:
             return None
         try:
-            seen = _again(self.files.look_open, file)
+            seen = again(self.files.look_open, file)
             if not stat.S_ISREG(seen.st_mode) or seen.st_size > _LARGEST_RECORD:
                 return None
-            return _again(self.files.read, file, _LARGEST_RECORD, 0)
+            return again(self.files.read, file, _LARGEST_RECORD, 0)
         except OSError:
             return None
         finally:
             self.files.close(file)
-
-
-def open_for_reading(path: Path) -> AbstractAsyncContextManager[AsyncBufferedReader]:
-    """
-    Open a finished file for a task of the caller.
-
-    Its calls run on the threads of the event loop. A cancelled task may leave one behind: it only reads.
-    """
-    return aiofiles.open(path, "rb")
-
-
-class Source:
-    """
-    A file of this machine that is read in order to be sent.
-
-    It is opened once, so that nobody can put another in its place, and its state tells a change while it is read.
-
-    Args:
-        path: Where it lies; links are followed, since the user named it.
-        files: The calls to the system.
-    """
-
-    def __init__(self, path: str | os.PathLike[str], *, files: FileSystem | None = None) -> None:
-        self.path = Path(path)
-        self._files = files or FileSystem()
-        self._file: int | None = None
-
-    def open(self) -> FileState:
-        """
-        Open it and say how large it is.
-
-        Raises:
-            ConfigurationError: There is no file of that name.
-            StorageError: The system does not let us read it.
-        """
-        shown = printable(str(self.path))
-        try:
-            file = _again(os.open, self.path, os.O_RDONLY | _PLAIN_FLAGS | getattr(os, "O_NONBLOCK", 0))
-        except (FileNotFoundError, ValueError):
-            # A path with a zero byte in it names nothing either.
-            raise ConfigurationError(f"{shown}: there is no such file; nothing was sent. Check the path.") from None
-        except OSError as error:
-            raise _explained(error, self.path, "read") from error
-        seen = self._files.look_open(file)
-        if not stat.S_ISREG(seen.st_mode):
-            self._files.close(file)
-            raise ConfigurationError(f"{shown}: it is {_kind(seen.st_mode)} and no file; nothing was sent.")
-        self._file = file
-        return FileState(size=seen.st_size, mtime_ns=seen.st_mtime_ns)
-
-    def state(self) -> FileState:
-        """Say how large it is now."""
-        seen = self._files.look_open(self._opened())
-        return FileState(size=seen.st_size, mtime_ns=seen.st_mtime_ns)
-
-    def read(self, offset: int, size: int) -> bytes:
-        """
-        Give some bytes; none at the end.
-
-        Raises:
-            StorageError: The disk refused.
-        """
-        with _explaining(self.path, "read"):
-            return _again(self._files.read, self._opened(), size, offset)
-
-    def close(self) -> None:
-        """Close it. Safe to call twice."""
-        file, self._file = self._file, None
-        if file is not None:
-            self._files.close(file)
-
-    def _opened(self) -> int:
-        """Give the handle."""
-        if self._file is None:
-            raise StorageError(f"{printable(str(self.path))}: it is not open.")
-        return self._file
-
-
-class PrivateFile:
-    """
-    A small file that only its owner may read, and that several processes change in turn.
-
-    It is locked only while it is read and written, and replaced in one step: whoever looks at it sees the whole content
-    of before or the whole content of after. For a thread.
-
-    Args:
-        path: Where it lies. The folder is made when it is missing, and must be closed to everybody else: nobody else
-            may be able to read its names or to put another file in the place of this one.
-        files: The calls to the system.
-        sleep: Waits for so many seconds.
-    """
-
-    def __init__(
-        self, path: Path, *, files: FileSystem | None = None, sleep: Callable[[float], object] = time.sleep
-    ) -> None:
-        self.path = path
-        self._files = files or FileSystem()
-        self._sleep = sleep
-
-    def __repr__(self) -> str:
-        return f"<PrivateFile {self.path}>"
-
-    def change(self, make: Callable[[bytes | None], tuple[bytes | None, T]]) -> T:
-        """
-        Read the content, let it be changed, and write it, while nobody else does.
-
-        Args:
-            make: Given the content, or None where there is none that can be trusted, it says what to write, or None to
-                leave things as they are, and what to give back. It must be quick.
-
-        Raises:
-            ConfigurationError: The folder is open to others.
-            DiskFullError: No room is left.
-            StorageError: The disk refused, or somebody holds the lock for too long.
-        """
-        folder = self._folder()
-        try:
-            with self._locked(folder):
-                content, result = make(self._read(folder))
-                if content is not None:
-                    with _explaining(self.path, "written"):
-                        self._replace(folder, content)
-            return result
-        finally:
-            self._files.close_folder(folder)
-
-    def _folder(self) -> Folder:
-        """Open the folder it lies in, made for its owner alone."""
-        place = self.path.parent
-        with _explaining(place, "opened"):
-            if not os.path.lexists(place):
-                _again(self._files.make_root, str(place.parent))
-                with contextlib.suppress(FileExistsError):
-                    os.mkdir(place, 0o700)
-            folder = _again(self._files.open_root, str(place))
-        if isinstance(folder, int):
-            seen = self._files.look_open(folder)
-            if seen.st_uid != os.geteuid() or stat.S_IMODE(seen.st_mode) & 0o027:
-                self._files.close_folder(folder)
-                raise ConfigurationError(
-                    f"{printable(str(place))}: others may read or change what lies in this folder, so nothing private "
-                    "is kept there; nothing was read or written. Name a folder of its own, which is made for you "
-                    "alone, or take the permissions of everybody else away (chmod 700)."
-                )
-        return folder
-
-    @contextlib.contextmanager
-    def _locked(self, folder: Folder) -> Iterator[None]:
-        """Hold the lock, which is a file of its own: the other one is replaced while it is held."""
-        name = f"{self.path.name}.lock"
-        with _explaining(self.path, "locked"):
-            with contextlib.suppress(FileExistsError):
-                self._files.close(_again(self._files.create, folder, name, 0o600))
-            file = _again(self._files.open_file, folder, name, writable=True)
-        try:
-            with _explaining(self.path, "locked"):
-                granted = _again(self._files.lock, file)
-                for _ in range(_LOCK_TRIES):
-                    if granted:
-                        break
-                    self._sleep(_LOCK_PAUSE)
-                    granted = _again(self._files.lock, file)
-            if not granted:
-                raise StorageError(
-                    f"{printable(str(self.path))}: another process holds its lock for too long. Let it go on, or end "
-                    "it, and run again."
-                )
-            yield
-        finally:
-            self._files.close(file)
-
-    def _read(self, folder: Folder) -> bytes | None:
-        """Read it, if nobody else can have written or read it."""
-        with _explaining(self.path, "read"):
-            try:
-                file = _again(self._files.open_file, folder, self.path.name)
-            except FileNotFoundError:
-                return None
-            try:
-                seen = self._files.look_open(file)
-                trusted = stat.S_ISREG(seen.st_mode) and seen.st_size <= _LARGEST_RECORD
-                if os.name == "posix":
-                    trusted = trusted and seen.st_uid == os.geteuid() and not stat.S_IMODE(seen.st_mode) & 0o077
-                if trusted:
-                    return _again(self._files.read, file, _LARGEST_RECORD, 0)
-            finally:
-                self._files.close(file)
-        log.warning("%s: it is no private file of ours; what it says is not believed.", self.path)
-        return None
-
-    def _replace(self, folder: Folder, content: bytes) -> None:
-        """Write a new file and give it the name. Raises ``OSError``."""
-        new = f"{self.path.name}.{secrets.token_hex(8)}"
-        file = _again(self._files.create, folder, new, 0o600)
-        try:
-            try:
-                written = 0
-                while written < len(content):
-                    written += _again(self._files.write, file, content[written:], written)
-            finally:
-                self._files.close(file)
-            _again(self._files.rename, folder, new, folder, self.path.name)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                self._files.unlink(folder, new)
-            raise
 
 
 class _Unsupported(Exception):  # noqa: N818 - it never leaves this module
@@ -1938,16 +1416,3 @@ class _Unsupported(Exception):  # noqa: N818 - it never leaves this module
 def _harmless(mode: int) -> int:
     """Give the permissions of a mode, without those that nobody should have on a downloaded file."""
     return stat.S_IMODE(mode) & 0o775
-
-
-def _kind(mode: int) -> str:
-    """Say what something is that is no file."""
-    kinds = (
-        (stat.S_ISDIR, "a folder"),
-        (stat.S_ISLNK, "a symbolic link"),
-        (stat.S_ISFIFO, "a FIFO"),
-        (stat.S_ISSOCK, "a socket"),
-        (stat.S_ISCHR, "a device"),
-        (stat.S_ISBLK, "a device"),
-    )
-    return next((name for check, name in kinds if check(mode)), "something that is no file")

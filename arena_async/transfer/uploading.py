@@ -10,7 +10,8 @@ from typing import Self
 
 from arena_async.errors import SourceChangedError
 from arena_async.options import MIB
-from arena_async.transfer.storage import FileState, Source
+from arena_async.transfer.filesystem import FileState
+from arena_async.transfer.local_files import Source
 from arena_async.transfer.threads import Threads
 from arena_async.wire.messages import printable
 

@@ -25,8 +25,8 @@ from arena_async.options import KIB, TransferOptions
 from arena_async.transfer.destination import Destination, Timing
 from arena_async.transfer.events import Action, Advanced, Event, Report, Retrying
 from arena_async.transfer.fetching import Job, fetch_one
+from arena_async.transfer.filesystem import FileSystem
 from arena_async.transfer.pool import Downloader
-from arena_async.transfer.storage import FileSystem
 from arena_async.wire.contracts import RemoteFile
 
 BODY = content(300_000)

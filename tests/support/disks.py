@@ -12,7 +12,7 @@ from typing import Any
 
 import attrs
 
-from arena_async.transfer.storage import FileSystem
+from arena_async.transfer.filesystem import FileSystem
 
 __all__ = ["CALLS", "Call", "DyingDisk", "FaultyDisk", "Killed", "RecordingDisk"]
 

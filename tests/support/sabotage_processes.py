@@ -16,7 +16,7 @@ from arena_async.cli import running
 from arena_async.net.session import Session
 from arena_async.transfer import storage
 from arena_async.transfer.destination import Destination
-from arena_async.transfer.storage import FileSystem
+from arena_async.transfer.filesystem import FileSystem
 
 
 @protection("a signal cancels the command and lets it close what is open")

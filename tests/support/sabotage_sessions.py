@@ -16,8 +16,8 @@ import pytest
 from sabotage import protection
 
 from arena_async.errors import DecodeError, QuotaExhaustedError, TransportError
+from arena_async.net import connections, pager
 from arena_async.net import login as logins
-from arena_async.net import pager
 from arena_async.net import session as sessions
 from arena_async.net.login import SharedLogin
 from arena_async.net.session import Session
@@ -128,7 +128,7 @@ def _(patch: pytest.MonkeyPatch) -> None:
     class NeverRaisedError(Exception):
         pass
 
-    given, read = Session._log_out, sessions._Wire.read
+    given, read = Session._log_out, connections.Connections.read
 
     async def judging(self: Any, response: Any, **kwargs: Any) -> Any:
         body, whole = await read(self, response, **kwargs)
@@ -139,7 +139,7 @@ def _(patch: pytest.MonkeyPatch) -> None:
     async def loud(self: Session, credential: Credential) -> None:
         with pytest.MonkeyPatch.context() as within:
             within.setattr(sessions, "ArenaAsyncError", NeverRaisedError)
-            within.setattr(sessions._Wire, "read", judging)
+            within.setattr(connections.Connections, "read", judging)
             await given(self, credential)
 
     patch.setattr(Session, "_log_out", loud)

@@ -19,9 +19,10 @@ from sabotage import protection
 from arena_async.errors import ArenaAsyncError, StorageError
 from arena_async.transfer import committing, fetching, ledger, mirror, planning, pool, storage
 from arena_async.transfer.events import Action
+from arena_async.transfer.filesystem import FileSystem, explained
 from arena_async.transfer.planning import Decision, Move, Recovery, Tries
 from arena_async.transfer.pool import OutcomeStream
-from arena_async.transfer.storage import FileSystem, Staged, Storage
+from arena_async.transfer.storage import Staged, Storage
 from arena_async.transfer.threads import Threads
 from arena_async.wire import names
 from arena_async.wire.contracts import RemoteFile
@@ -61,7 +62,7 @@ def _(patch: pytest.MonkeyPatch) -> None:
         try:
             sync(self._open())
         except OSError as error:
-            raise storage._explained(error, self.path, "forced to the disk", file=self.key) from error
+            raise explained(error, self.path, "forced to the disk", file=self.key) from error
         return True
 
     patch.setattr(Staged, "_force", keep)

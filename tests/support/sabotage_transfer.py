@@ -14,7 +14,7 @@ import pytest
 from sabotage import protection
 
 from arena_async.errors import ApiError, TransportError
-from arena_async.net import receiving, session
+from arena_async.net import connections, receiving, session
 from arena_async.providers.arena import files as arena_files
 from arena_async.providers.arena import models as arena_models
 from arena_async.providers.arena.dialect import ArenaDialect
@@ -106,12 +106,12 @@ def _(patch: pytest.MonkeyPatch) -> None:
 
 @protection("bodies are stored as they were sent")
 def _(patch: pytest.MonkeyPatch) -> None:
-    request = session._Wire._request
+    request = connections.Connections._request
 
-    async def decoding_request(self: session._Wire, outgoing: session._Outgoing) -> Any:
+    async def decoding_request(self: connections.Connections, outgoing: connections.Outgoing) -> Any:
         return await request(self, attrs.evolve(outgoing, decode=True))
 
-    patch.setattr(session._Wire, "_request", decoding_request)
+    patch.setattr(connections.Connections, "_request", decoding_request)
 
 
 @protection("an encoding that nobody asked for is refused")
@@ -293,18 +293,18 @@ def _(patch: pytest.MonkeyPatch) -> None:
 
 @protection("silence has a limit")
 def _(patch: pytest.MonkeyPatch) -> None:
-    receive, send = receiving.IncomingBody._receive, session._Wire._request
+    receive, send = receiving.IncomingBody._receive, connections.Connections._request
 
     async def receive_patiently(self: receiving.IncomingBody, buffer: memoryview, left: float | None) -> int:
         self._timeouts = attrs.evolve(self._timeouts, read=3600.0)
         return await receive(self, buffer, left)
 
-    async def request_patiently(self: session._Wire, outgoing: session._Outgoing) -> Any:
+    async def request_patiently(self: connections.Connections, outgoing: connections.Outgoing) -> Any:
         self._timeouts = attrs.evolve(self._timeouts, read=3600.0)
         return await send(self, outgoing)
 
     patch.setattr(receiving.IncomingBody, "_receive", receive_patiently)
-    patch.setattr(session._Wire, "_request", request_patiently)
+    patch.setattr(connections.Connections, "_request", request_patiently)
 
 
 @protection("a trickle is no download")
@@ -314,14 +314,14 @@ def _(patch: pytest.MonkeyPatch) -> None:
 
 @protection("no limit on the whole of a body")
 def _(patch: pytest.MonkeyPatch) -> None:
-    make = session._Wire._new_session
+    make = connections.Connections._new_session
 
-    def new_session(self: session._Wire, *arguments: Any, **options: Any) -> aiohttp.ClientSession:
+    def new_session(self: connections.Connections, *arguments: Any, **options: Any) -> aiohttp.ClientSession:
         made = make(self, *arguments, **options)
         made._timeout = aiohttp.ClientTimeout(total=300)
         return made
 
-    patch.setattr(session._Wire, "_new_session", new_session)
+    patch.setattr(connections.Connections, "_new_session", new_session)
     receive, begun = receiving.IncomingBody._receive, dict[int, float]()
 
     async def receive_for_a_while(self: receiving.IncomingBody, buffer: memoryview, left: float | None) -> int:
@@ -350,14 +350,14 @@ def _(patch: pytest.MonkeyPatch) -> None:
 
 @protection("certificates are checked")
 def _(patch: pytest.MonkeyPatch) -> None:
-    send = session._Wire._request
+    send = connections.Connections._request
 
-    async def request_unchecked(self: session._Wire, outgoing: session._Outgoing) -> Any:
+    async def request_unchecked(self: connections.Connections, outgoing: connections.Outgoing) -> Any:
         self._ssl = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         self._ssl.check_hostname, self._ssl.verify_mode = False, ssl.CERT_NONE
         return await send(self, outgoing)
 
-    patch.setattr(session._Wire, "_request", request_unchecked)
+    patch.setattr(connections.Connections, "_request", request_unchecked)
 
 
 @protection("a range behind the last byte is the end")
@@ -375,7 +375,7 @@ def _(patch: pytest.MonkeyPatch) -> None:
     async def as_it_likes(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
         return await handler(request)
 
-    patch.setattr(session, "_never_twice", as_it_likes)
+    patch.setattr(connections, "_never_twice", as_it_likes)
 
 
 @protection("credentials go to the origin of the API only")

@@ -18,8 +18,9 @@ from inherited import take_over
 
 from arena_async.options import KIB, TransferOptions
 from arena_async.transfer.events import Report
+from arena_async.transfer.filesystem import FileSystem
 from arena_async.transfer.mirror import Mirror
-from arena_async.transfer.storage import FileSystem, Storage
+from arena_async.transfer.storage import Storage
 
 #: Bytes that somebody else has put on the disk.
 BALLAST = 400_000

@@ -19,8 +19,9 @@ from disks import Call, DyingDisk, FaultyDisk, Killed, RecordingDisk
 from arena_async.errors import ClosedError, DestinationBusyError, DiskFullError, StorageError
 from arena_async.options import Durability
 from arena_async.transfer.committing import Committed, Committer, Recovered
+from arena_async.transfer.filesystem import FileSystem
 from arena_async.transfer.ledger import Entry, Ledger, MemoryLedger, SqliteLedger
-from arena_async.transfer.storage import FileSystem, Staged, Storage
+from arena_async.transfer.storage import Staged, Storage
 from arena_async.transfer.threads import wait_to_end
 
 

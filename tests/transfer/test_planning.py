@@ -39,6 +39,7 @@ from arena_async.errors import (
     UnsafeUrlError,
 )
 from arena_async.transfer.events import Action
+from arena_async.transfer.filesystem import FileState
 from arena_async.transfer.ledger import Entry
 from arena_async.transfer.planning import (
     Move,
@@ -56,7 +57,6 @@ from arena_async.transfer.planning import (
     twin_path,
     worth_remembering,
 )
-from arena_async.transfer.storage import FileState
 from arena_async.wire.contracts import Price, RemoteFile
 from arena_async.wire.messages import Secret
 

@@ -15,7 +15,9 @@ import pytest
 from disks import Call, FaultyDisk, RecordingDisk
 
 from arena_async.errors import DestinationBusyError, DiskFullError, StorageError, UnsafeNameError
-from arena_async.transfer.storage import FileState, FileSystem, Partial, Staged, Storage, create_private, set_aside
+from arena_async.transfer.filesystem import FileState, FileSystem
+from arena_async.transfer.local_files import create_private, set_aside
+from arena_async.transfer.storage import Partial, Staged, Storage
 
 UNIT = 1000
 ETAG = '"v1"'

@@ -32,7 +32,7 @@ import attrs
 from arena_async.errors import AccountLockedError, ApiError, AuthenticationError, DecodeError, SessionDisplacedError
 from arena_async.net.login import TAKE_BACK_SECONDS, check_credential
 from arena_async.net.sharing import Shared, Turn, Wait
-from arena_async.transfer.storage import PrivateFile
+from arena_async.transfer.local_files import PrivateFile
 from arena_async.transfer.threads import Threads
 from arena_async.wire.contracts import Credential
 from arena_async.wire.messages import Secret

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 from arena_async.errors import ConfigurationError, SourceChangedError
 from arena_async.options import KIB
 from arena_async.providers.urls.links import Link
-from arena_async.transfer.storage import Source
+from arena_async.transfer.local_files import Source
 from arena_async.transfer.threads import Threads
 from arena_async.wire.messages import Secret, printable
 

@@ -1,0 +1,318 @@
+"""
+The calls to the system, one method each, and the sentences that are said where one was refused.
+
+Nothing here decides anything: the order of the calls is in ``transfer.storage``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+import stat
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import attrs
+
+from arena_async.errors import DiskFullError, StorageError
+from arena_async.wire.messages import printable
+
+__all__ = [
+    "NO_FOLDER",
+    "NO_FOLLOW",
+    "PLAIN_FLAGS",
+    "UNSUPPORTED",
+    "FileState",
+    "FileSystem",
+    "Folder",
+    "again",
+    "explained",
+    "explaining",
+    "kind_of",
+]
+
+T = TypeVar("T")
+
+#: A directory that is held open, or its path where the system has no such handles.
+Folder = int | str
+
+_HANDLES = os.open in os.supports_dir_fd and hasattr(os, "O_DIRECTORY")
+#: Flags with which every file is opened: children do not inherit it, and no line ends are changed.
+PLAIN_FLAGS = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOINHERIT", 0)
+#: And through no link.
+NO_FOLLOW = PLAIN_FLAGS | getattr(os, "O_NOFOLLOW", 0)
+#: A FIFO must not make us wait for a writer.
+_NO_WAIT = NO_FOLLOW | getattr(os, "O_NONBLOCK", 0)
+
+#: Calls that are interrupted again and again are given up after so many tries.
+_TRIES = 100
+
+_FULL = frozenset({errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)})
+UNSUPPORTED = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP})
+NO_FOLDER = frozenset({errno.ELOOP, errno.ENOTDIR, getattr(errno, "EMLINK", errno.ELOOP)})
+
+_ADVICE = {
+    errno.ENOSPC: "no room is left on the disk. Free some space and run again; what was recorded is continued",
+    getattr(errno, "EDQUOT", -1): "the disk quota of this user is used up. Free some space and run again",
+    errno.EFBIG: "the file is larger than the file system, or a limit of this process, allows. Choose another folder",
+    errno.EROFS: "the file system is read-only. Choose another folder, or mount it for writing",
+    errno.EACCES: "this user is not allowed to. Check who owns the folder and its permissions",
+    errno.EPERM: "this user is not allowed to. Check who owns the folder and its permissions",
+    errno.EIO: "the disk reports a fault. Check the disk before running again",
+    errno.ENOENT: "a folder or file vanished meanwhile. Leave the folder alone during a run, and run again",
+    errno.EXDEV: "it lies on another file system than the rest of the folder. Let the whole folder be on one",
+    errno.EMFILE: "too many files are open. Use fewer workers, or raise the limit of open files",
+    errno.ENAMETOOLONG: "the path is too long for this file system. Choose a shorter folder or layout",
+    errno.ELOOP: "there is a symbolic link on the way, which is never followed below the folder",
+    errno.ENOTDIR: "something on the way is not a folder",
+}
+
+
+def _force(file: int) -> None:
+    """Force an open file or folder to the disk."""
+    # fsync of macOS stops at the cache of the drive.
+    # https://developer.apple.com/documentation/xcode/reducing-disk-writes
+    with contextlib.suppress(ImportError):
+        import fcntl  # noqa: PLC0415 - not on Windows
+
+        if hasattr(fcntl, "F_FULLFSYNC"):
+            fcntl.fcntl(file, fcntl.F_FULLFSYNC)
+            return
+    os.fsync(file)
+
+
+class FileSystem:
+    """
+    The calls to the system, one method each, without any policy. Tests put recorders and faults here.
+
+    Every method raises ``OSError`` as the system does. A folder is what :meth:`open_root` and :meth:`open_folder` give.
+    """
+
+    #: Whether a file may be renamed or removed while it is open.
+    renames_open_files: bool = os.name == "posix"
+
+    def make_root(self, path: str) -> None:
+        """Make a folder and those above it, if they are missing."""
+        os.makedirs(path, exist_ok=True)
+
+    def open_root(self, path: str) -> Folder:
+        """Open the folder that the user named; links on the way to it are the user's own."""
+        if not _HANDLES:
+            if not os.path.isdir(path):
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
+            return os.path.abspath(path)
+        return os.open(path, os.O_RDONLY | os.O_DIRECTORY | PLAIN_FLAGS)
+
+    def open_folder(self, parent: Folder, name: str) -> Folder:
+        """Open a folder inside another, and no link to one."""
+        if isinstance(parent, str):
+            path = os.path.join(parent, name)
+            if not stat.S_ISDIR(os.lstat(path).st_mode):
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
+            return path
+        return os.open(name, os.O_RDONLY | os.O_DIRECTORY | NO_FOLLOW, dir_fd=parent)
+
+    def make_folder(self, parent: Folder, name: str, mode: int) -> None:
+        """Make one folder."""
+        if isinstance(parent, str):
+            os.mkdir(os.path.join(parent, name), mode)
+        else:
+            os.mkdir(name, mode, dir_fd=parent)
+
+    def remove_folder(self, parent: Folder, name: str) -> None:
+        """Remove an empty folder."""
+        if isinstance(parent, str):
+            os.rmdir(os.path.join(parent, name))
+        else:
+            os.rmdir(name, dir_fd=parent)
+
+    def names(self, folder: Folder) -> list[str]:
+        """List the names in a folder, in no order. Any number of threads may do so at once."""
+        if isinstance(folder, str):
+            return os.listdir(folder)
+        # All who hold one handle share its place in the folder, and would each get a part of the names.
+        own = os.open(".", os.O_RDONLY | os.O_DIRECTORY | NO_FOLLOW, dir_fd=folder)
+        try:
+            return os.listdir(own)
+        finally:
+            os.close(own)
+
+    def sync_folder(self, folder: Folder) -> None:
+        """Force the names in a folder to the disk. Windows has no such call and does it by itself."""
+        if not isinstance(folder, str):
+            _force(folder)
+
+    def close_folder(self, folder: Folder) -> None:
+        """Give a folder back."""
+        if not isinstance(folder, str):
+            os.close(folder)
+
+    def free(self, folder: Folder) -> int | None:
+        """Say how many bytes an ordinary user may still write, or None."""
+        if hasattr(os, "statvfs"):
+            numbers = os.statvfs(folder)
+            return numbers.f_bavail * numbers.f_frsize
+        return shutil.disk_usage(folder).free
+
+    def create(self, folder: Folder, name: str, mode: int) -> int:
+        """Make a new file, never one that exists, and open it for reading and writing."""
+        return self._open(folder, name, os.O_RDWR | os.O_CREAT | os.O_EXCL | NO_FOLLOW, mode)
+
+    def open_file(self, folder: Folder, name: str, *, writable: bool = False) -> int:
+        """Open what is there, and no link to it, without waiting for anybody."""
+        return self._open(folder, name, (os.O_RDWR if writable else os.O_RDONLY) | _NO_WAIT, 0)
+
+    @staticmethod
+    def _open(folder: Folder, name: str, flags: int, mode: int) -> int:
+        if isinstance(folder, str):
+            return os.open(os.path.join(folder, name), flags, mode)
+        return os.open(name, flags, mode, dir_fd=folder)
+
+    def write(self, file: int, data: memoryview | bytes, offset: int) -> int:
+        """Write at an offset and say how many bytes were taken."""
+        if hasattr(os, "pwrite"):
+            return os.pwrite(file, data, offset)
+        os.lseek(file, offset, os.SEEK_SET)
+        return os.write(file, data)
+
+    def read(self, file: int, size: int, offset: int) -> bytes:
+        """Read at an offset."""
+        if hasattr(os, "pread"):
+            return os.pread(file, size, offset)
+        os.lseek(file, offset, os.SEEK_SET)
+        return os.read(file, size)
+
+    def allocate(self, file: int, size: int) -> None:
+        """Reserve room, and make the file as long."""
+        if not hasattr(os, "posix_fallocate"):
+            raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
+        os.posix_fallocate(file, 0, size)
+
+    def truncate(self, file: int, size: int) -> None:
+        """Cut a file, or make it longer."""
+        os.ftruncate(file, size)
+
+    def begin_sync(self, file: int) -> None:
+        """Let the system begin to write a file to the disk, without waiting for it. It proves nothing."""
+        # Pages that are still to be written are not dropped from the cache by this, only sent on their way; that is
+        # what makes it the portable form of sync_file_range(SYNC_FILE_RANGE_WRITE).
+        # https://man7.org/linux/man-pages/man2/posix_fadvise.2.html
+        if sys.platform == "linux":
+            os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
+
+    def sync(self, file: int) -> None:
+        """Force a file to the disk with everything that is known about it."""
+        _force(file)
+
+    def sync_data(self, file: int) -> None:
+        """Force the content of a file to the disk, and its length, but not its times."""
+        if hasattr(os, "fdatasync"):
+            os.fdatasync(file)
+        else:
+            _force(file)
+
+    def close(self, file: int) -> None:
+        """Close a file."""
+        os.close(file)
+
+    def chmod(self, file: int, mode: int) -> None:
+        """Set who may do what with an open file or folder."""
+        if hasattr(os, "fchmod"):
+            os.fchmod(file, mode)
+
+    def look(self, folder: Folder, name: str) -> os.stat_result:
+        """Look at a name, and at a link itself."""
+        if isinstance(folder, str):
+            return os.lstat(os.path.join(folder, name))
+        return os.stat(name, dir_fd=folder, follow_symlinks=False)
+
+    def look_open(self, file: int) -> os.stat_result:
+        """Look at an open file."""
+        return os.fstat(file)
+
+    def rename(self, folder: Folder, name: str, to: Folder, new: str) -> None:
+        """Give a file a new name in one step, in place of what has that name."""
+        if isinstance(folder, str) or isinstance(to, str):
+            os.replace(os.path.join(str(folder), name), os.path.join(str(to), new))
+        else:
+            os.replace(name, new, src_dir_fd=folder, dst_dir_fd=to)
+
+    def unlink(self, folder: Folder, name: str) -> None:
+        """Take a name away."""
+        if isinstance(folder, str):
+            os.unlink(os.path.join(folder, name))
+        else:
+            os.unlink(name, dir_fd=folder)
+
+    def lock(self, file: int) -> bool:
+        """Lock an open file until it is closed, without waiting; False when somebody else has it locked."""
+        try:
+            import fcntl  # noqa: PLC0415 - not on Windows
+        except ImportError:
+            return True
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            return False
+        except OSError as error:
+            if error.errno in UNSUPPORTED:
+                return True
+            raise
+        return True
+
+
+@attrs.frozen(kw_only=True)
+class FileState:
+    """
+    What lies under a final name.
+
+    Args:
+        size: Bytes.
+        mtime_ns: When it was last written, nanoseconds since 1970.
+    """
+
+    size: int
+    mtime_ns: int
+
+
+def explained(error: OSError, place: object, doing: str, *, file: str | None = None) -> StorageError:
+    """Make the typed error of what the system said, with a sentence that says what to do."""
+    said = error.strerror or type(error).__name__
+    advice = _ADVICE.get(error.errno or 0, "see what the system says, mend it, and run again")
+    kind = DiskFullError if error.errno in _FULL else StorageError
+    return kind(f"{printable(str(place))}: could not be {doing} ({said}): {advice}.", file=file)
+
+
+@contextlib.contextmanager
+def explaining(place: object, doing: str, *, file: str | None = None) -> Iterator[None]:
+    """Turn what the system raises into the typed error."""
+    try:
+        yield
+    except OSError as error:
+        raise explained(error, place, doing, file=file) from error
+
+
+def again(call: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+    """Repeat a call that was interrupted or asked for another try: that is no fault of the disk."""
+    for _ in range(_TRIES):
+        try:
+            return call(*args, **kwargs)
+        except (InterruptedError, BlockingIOError):
+            continue
+    return call(*args, **kwargs)
+
+
+def kind_of(mode: int) -> str:
+    """Say what something is that is no file."""
+    kinds = (
+        (stat.S_ISDIR, "a folder"),
+        (stat.S_ISLNK, "a symbolic link"),
+        (stat.S_ISFIFO, "a FIFO"),
+        (stat.S_ISSOCK, "a socket"),
+        (stat.S_ISCHR, "a device"),
+        (stat.S_ISBLK, "a device"),
+    )
+    return next((name for check, name in kinds if check(mode)), "something that is no file")

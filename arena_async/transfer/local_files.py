@@ -1,0 +1,296 @@
+"""
+Files of this machine that are no downloads on their way: those that are read to be sent, and small private ones.
+
+All functions are synchronous and meant for a thread, but for :func:`open_for_reading`. Every call to the system goes
+through :class:`~arena_async.transfer.filesystem.FileSystem` where somebody else may be at work on the same file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import secrets
+import stat
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import TypeVar
+
+import aiofiles
+from aiofiles.threadpool.binary import AsyncBufferedReader
+
+from arena_async.errors import ConfigurationError, DestinationBusyError, StorageError
+from arena_async.options import KIB
+from arena_async.transfer.filesystem import (
+    NO_FOLLOW,
+    PLAIN_FLAGS,
+    FileState,
+    FileSystem,
+    Folder,
+    again,
+    explained,
+    explaining,
+    kind_of,
+)
+from arena_async.wire.messages import printable
+
+__all__ = ["AsyncBufferedReader", "PrivateFile", "Source", "create_private", "open_for_reading", "set_aside"]
+
+T = TypeVar("T")
+
+log = logging.getLogger("arena_async")
+
+#: Bytes of a private file, at the most.
+_LARGEST = 64 * KIB
+#: How long its lock is waited for: it is held for milliseconds.
+_LOCK_TRIES, _LOCK_PAUSE = 200, 0.025
+
+
+def create_private(path: Path) -> bool:
+    """
+    Make an empty file that only its owner may read, unless there is one; say whether it was made.
+
+    Raises:
+        DestinationBusyError: There is something that is no file, a link for instance.
+        DiskFullError: No room is left.
+        StorageError: The disk refused.
+    """
+    with explaining(path, "made"):
+        try:
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | NO_FOLLOW, 0o600))
+        except FileExistsError:
+            seen = os.lstat(path)
+        else:
+            return True
+        if not stat.S_ISREG(seen.st_mode):
+            raise DestinationBusyError(
+                f"{path}: it is {kind_of(seen.st_mode)} and no file. Move it away and run again."
+            )
+        if os.name == "posix" and stat.S_IMODE(seen.st_mode) != 0o600:
+            os.chmod(path, 0o600)
+    return False
+
+
+def set_aside(path: Path, suffix: str) -> Path:
+    """
+    Rename a damaged file out of the way, to a name that is still free, and give that name.
+
+    Raises:
+        StorageError: The disk refused.
+    """
+    with explaining(path, "set aside"):
+        aside = next(
+            name
+            for number in range(1, 10_000)
+            if not os.path.lexists(name := path.with_name(f"{path.name}{suffix}{'' if number == 1 else f'-{number}'}"))
+        )
+        os.replace(path, aside)
+    return aside
+
+
+def open_for_reading(path: Path) -> AbstractAsyncContextManager[AsyncBufferedReader]:
+    """
+    Open a finished file for a task of the caller.
+
+    Its calls run on the threads of the event loop. A cancelled task may leave one behind: it only reads.
+    """
+    return aiofiles.open(path, "rb")
+
+
+class Source:
+    """
+    A file of this machine that is read in order to be sent.
+
+    It is opened once, so that nobody can put another in its place, and its state tells a change while it is read.
+
+    Args:
+        path: Where it lies; links are followed, since the user named it.
+        files: The calls to the system.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, files: FileSystem | None = None) -> None:
+        self.path = Path(path)
+        self._files = files or FileSystem()
+        self._file: int | None = None
+
+    def open(self) -> FileState:
+        """
+        Open it and say how large it is.
+
+        Raises:
+            ConfigurationError: There is no file of that name.
+            StorageError: The system does not let us read it.
+        """
+        shown = printable(str(self.path))
+        try:
+            file = again(os.open, self.path, os.O_RDONLY | PLAIN_FLAGS | getattr(os, "O_NONBLOCK", 0))
+        except (FileNotFoundError, ValueError):
+            # A path with a zero byte in it names nothing either.
+            raise ConfigurationError(f"{shown}: there is no such file; nothing was sent. Check the path.") from None
+        except OSError as error:
+            raise explained(error, self.path, "read") from error
+        seen = self._files.look_open(file)
+        if not stat.S_ISREG(seen.st_mode):
+            self._files.close(file)
+            raise ConfigurationError(f"{shown}: it is {kind_of(seen.st_mode)} and no file; nothing was sent.")
+        self._file = file
+        return FileState(size=seen.st_size, mtime_ns=seen.st_mtime_ns)
+
+    def state(self) -> FileState:
+        """Say how large it is now."""
+        seen = self._files.look_open(self._opened())
+        return FileState(size=seen.st_size, mtime_ns=seen.st_mtime_ns)
+
+    def read(self, offset: int, size: int) -> bytes:
+        """
+        Give some bytes; none at the end.
+
+        Raises:
+            StorageError: The disk refused.
+        """
+        with explaining(self.path, "read"):
+            return again(self._files.read, self._opened(), size, offset)
+
+    def close(self) -> None:
+        """Close it. Safe to call twice."""
+        file, self._file = self._file, None
+        if file is not None:
+            self._files.close(file)
+
+    def _opened(self) -> int:
+        """Give the handle."""
+        if self._file is None:
+            raise StorageError(f"{printable(str(self.path))}: it is not open.")
+        return self._file
+
+
+class PrivateFile:
+    """
+    A small file that only its owner may read, and that several processes change in turn.
+
+    It is locked only while it is read and written, and replaced in one step: whoever looks at it sees the whole content
+    of before or the whole content of after. For a thread.
+
+    Args:
+        path: Where it lies. The folder is made when it is missing, and must be closed to everybody else: nobody else
+            may be able to read its names or to put another file in the place of this one.
+        files: The calls to the system.
+        sleep: Waits for so many seconds.
+    """
+
+    def __init__(
+        self, path: Path, *, files: FileSystem | None = None, sleep: Callable[[float], object] = time.sleep
+    ) -> None:
+        self.path = path
+        self._files = files or FileSystem()
+        self._sleep = sleep
+
+    def __repr__(self) -> str:
+        return f"<PrivateFile {self.path}>"
+
+    def change(self, make: Callable[[bytes | None], tuple[bytes | None, T]]) -> T:
+        """
+        Read the content, let it be changed, and write it, while nobody else does.
+
+        Args:
+            make: Given the content, or None where there is none that can be trusted, it says what to write, or None to
+                leave things as they are, and what to give back. It must be quick.
+
+        Raises:
+            ConfigurationError: The folder is open to others.
+            DiskFullError: No room is left.
+            StorageError: The disk refused, or somebody holds the lock for too long.
+        """
+        folder = self._folder()
+        try:
+            with self._locked(folder):
+                content, result = make(self._read(folder))
+                if content is not None:
+                    with explaining(self.path, "written"):
+                        self._replace(folder, content)
+            return result
+        finally:
+            self._files.close_folder(folder)
+
+    def _folder(self) -> Folder:
+        """Open the folder it lies in, made for its owner alone."""
+        place = self.path.parent
+        with explaining(place, "opened"):
+            if not os.path.lexists(place):
+                again(self._files.make_root, str(place.parent))
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(place, 0o700)
+            folder = again(self._files.open_root, str(place))
+        if isinstance(folder, int):
+            seen = self._files.look_open(folder)
+            if seen.st_uid != os.geteuid() or stat.S_IMODE(seen.st_mode) & 0o027:
+                self._files.close_folder(folder)
+                raise ConfigurationError(
+                    f"{printable(str(place))}: others may read or change what lies in this folder, so nothing private "
+                    "is kept there; nothing was read or written. Name a folder of its own, which is made for you "
+                    "alone, or take the permissions of everybody else away (chmod 700)."
+                )
+        return folder
+
+    @contextlib.contextmanager
+    def _locked(self, folder: Folder) -> Iterator[None]:
+        """Hold the lock, which is a file of its own: the other one is replaced while it is held."""
+        name = f"{self.path.name}.lock"
+        with explaining(self.path, "locked"):
+            with contextlib.suppress(FileExistsError):
+                self._files.close(again(self._files.create, folder, name, 0o600))
+            file = again(self._files.open_file, folder, name, writable=True)
+        try:
+            with explaining(self.path, "locked"):
+                granted = again(self._files.lock, file)
+                for _ in range(_LOCK_TRIES):
+                    if granted:
+                        break
+                    self._sleep(_LOCK_PAUSE)
+                    granted = again(self._files.lock, file)
+            if not granted:
+                raise StorageError(
+                    f"{printable(str(self.path))}: another process holds its lock for too long. Let it go on, or end "
+                    "it, and run again."
+                )
+            yield
+        finally:
+            self._files.close(file)
+
+    def _read(self, folder: Folder) -> bytes | None:
+        """Read it, if nobody else can have written or read it."""
+        with explaining(self.path, "read"):
+            try:
+                file = again(self._files.open_file, folder, self.path.name)
+            except FileNotFoundError:
+                return None
+            try:
+                seen = self._files.look_open(file)
+                trusted = stat.S_ISREG(seen.st_mode) and seen.st_size <= _LARGEST
+                if os.name == "posix":
+                    trusted = trusted and seen.st_uid == os.geteuid() and not stat.S_IMODE(seen.st_mode) & 0o077
+                if trusted:
+                    return again(self._files.read, file, _LARGEST, 0)
+            finally:
+                self._files.close(file)
+        log.warning("%s: it is no private file of ours; what it says is not believed.", self.path)
+        return None
+
+    def _replace(self, folder: Folder, content: bytes) -> None:
+        """Write a new file and give it the name. Raises ``OSError``."""
+        new = f"{self.path.name}.{secrets.token_hex(8)}"
+        file = again(self._files.create, folder, new, 0o600)
+        try:
+            try:
+                written = 0
+                while written < len(content):
+                    written += again(self._files.write, file, content[written:], written)
+            finally:
+                self._files.close(file)
+            again(self._files.rename, folder, new, folder, self.path.name)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                self._files.unlink(folder, new)
+            raise
