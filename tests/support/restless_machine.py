@@ -22,6 +22,7 @@ import shutil
 import signal
 import tempfile
 import threading
+import traceback
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from hashlib import sha256
@@ -65,6 +66,8 @@ class Playground:
     Attributes:
         schedules: Schedules that were begun.
         ends: Lives that were lived, by how they ended.
+        broken: What was seen where a promise did not hold, the first time first. Hypothesis plays such a schedule once
+            more, and where it goes well then, tells nothing but that.
     """
 
     def __init__(self, folder: Path, loop: asyncio.AbstractEventLoop, service: Service, lives: Lives) -> None:
@@ -72,6 +75,7 @@ class Playground:
         self.service = service
         self.schedules = 0
         self.ends: Counter[str] = Counter()
+        self.broken: list[str] = []
         self._loop = loop
         self._lives = lives
 
@@ -88,6 +92,15 @@ class Playground:
             return life
 
         return self.run(live())
+
+    @contextlib.contextmanager
+    def witnessed(self) -> Iterator[None]:
+        """Keep what is raised."""
+        try:
+            yield
+        except Exception as error:
+            self.broken.append("".join(traceback.format_exception(error)))
+            raise
 
 
 @contextlib.contextmanager
@@ -219,6 +232,10 @@ class RestlessMachine(RuleBasedStateMachine):
 
     def live(self, **settings: Any) -> Life:
         """Let the client live once, and check what it did."""
+        with self.ground.witnessed():
+            return self._live(settings)
+
+    def _live(self, settings: dict[str, Any]) -> Life:
         service = self.service
         age(self.root)
         service.new_life()
@@ -291,21 +308,29 @@ class RestlessMachine(RuleBasedStateMachine):
     @invariant()
     def final_names_are_whole(self) -> None:
         self.service.look()
-        assert self.service.wrong == []
+        with self.ground.witnessed():
+            assert self.service.wrong == []
 
     @invariant()
     def nothing_secret_is_kept(self) -> None:
-        for name, content in state_files(self.root).items():
-            assert CANARY.encode() not in content, name
+        with self.ground.witnessed():
+            for name, content in state_files(self.root).items():
+                assert CANARY.encode() not in content, name
 
     @invariant()
     def each_file_has_one_partial_file_at_the_most(self) -> None:
         names = [path.name for path in (self.root / ".arena-async" / "partial").glob("*-*.*")]
         kinds = Counter((name.partition("-")[0], name.rpartition(".")[2]) for name in names)
-        assert all(count == 1 for count in kinds.values()), names
+        with self.ground.witnessed():
+            assert all(count == 1 for count in kinds.values()), names
 
     def teardown(self) -> None:
         """Let everything be well again: two lives more, and the folder is what the service lists."""
+        with self.ground.witnessed():
+            self._recover()
+        shutil.rmtree(self.root)
+
+    def _recover(self) -> None:
         service = self.service
         service.troubles.clear()
         service.page_troubles.clear()
@@ -323,7 +348,6 @@ class RestlessMachine(RuleBasedStateMachine):
         assert {name: found.get(name) for name in expected} == expected
         assert found.keys() <= service.offers.keys()
         assert self._begun().isdisjoint(expected)
-        shutil.rmtree(self.root)
 
 
 def _end(life: Life) -> str:

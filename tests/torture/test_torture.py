@@ -31,7 +31,8 @@ def test_the_promises_hold_in_many_schedules(torture: Torture, tmp_path: Path) -
             try:
                 play(ground, number, schedules=BATCH, shrink=torture.replayed)
             except BaseException:
-                torture.say(f"schedules: seed {number} BREAKS A PROMISE, see above")
+                torture.say(f"schedules: seed {number} BREAKS A PROMISE, see above; first of all:")
+                torture.say(ground.broken[0] if ground.broken else "nothing was seen")
                 raise
             if torture.replayed or ground.schedules >= MOST or time.monotonic() >= ends:
                 break
