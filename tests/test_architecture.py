@@ -24,7 +24,7 @@ LONG_MODULES = {
     "providers/arena/files.py": "Three sets of one shape: what they share and where they differ is seen side by side.",
     "providers/arena/models.py": "A list of documented values, mostly fields.",
     "providers/arena/simulated.py": "A list of the things a workspace holds, mostly fields and samples.",
-    "providers/arena/simulator.py": "One service: its endpoints follow each other like the vendor's pages.",
+    "providers/arena/simulated_workspace.py": "Everything that a test may put into the workspace, and do to it.",
     "providers/centrepoint/data_requests.py": "One conversation: ask, wait, fetch; its steps are read together.",
     "providers/centrepoint/models.py": "A list of documented values, mostly fields.",
     "providers/centrepoint/files.py": "One set: listing it, finding in it and renewing its links rest on one row.",

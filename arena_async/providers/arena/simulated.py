@@ -17,6 +17,8 @@ import attrs
 from arena_async.simulator.payloads import Payload, payload
 
 __all__ = [
+    "GOOD_EXPORT",
+    "OPEN",
     "Association",
     "Blob",
     "EventIntegration",
@@ -37,6 +39,10 @@ __all__ = [
     "write_reset",
     "write_time",
 ]
+
+#: States of a run that goes on, and those of an export run that has files.
+OPEN = ("InProcess", "CREATED", "RUNNING")
+GOOD_EXPORT = ("COMPLETE", "DOWNLOADED")
 
 _ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _STORAGE = {"FILE": 0, "PLACE_HOLDER": 1, "FTP": 2, "WEB": 3}
