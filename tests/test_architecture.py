@@ -31,7 +31,6 @@ LONG_MODULES = {
     "providers/centrepoint/simulator.py": "One service: its endpoints follow each other like the vendor's pages.",
     "simulator/server.py": "The one HTTP service below both simulators; a fault may strike at any of its steps.",
     "transfer/fetching.py": "The loop over one body: its states refer to each other.",
-    "transfer/integrity.py": "Readers of gzip and zip, kept from each other's sight by their names.",
     "transfer/ledger.py": "Two ledgers with the same verbs, and the statements of one schema.",
     "transfer/mirror.py": "Four verbs over one folder.",
     "transfer/planning.py": "Every decision about a file, and the plan as a value that can be written down.",

@@ -15,56 +15,30 @@ HTML where a zip is expected is somebody else's answer.
 
 from __future__ import annotations
 
-import bz2
 import hashlib
-import itertools
 import json
 import re
-import struct
 import time
-import zlib
-from array import array
-from collections.abc import Callable, Iterator
-from typing import Literal, Protocol
+from collections.abc import Callable
+from typing import Literal
 
 import attrs
 
 from arena_async.errors import ContentError, IntegrityError, TransferError
-from arena_async.options import KIB, MIB
+from arena_async.options import KIB
+from arena_async.transfer.checking import Caps, ForeignContent, Meter, Read, TooCostly, WrongContent
+from arena_async.transfer.gzip_content import GzipCheck
+from arena_async.transfer.zip_content import ZipCheck
 
-__all__ = ["Caps", "Inspector", "Proof", "Verdict", "choose_proof"]
+__all__ = ["Inspector", "Proof", "Verdict", "choose_proof"]
 
 #: How content was verified, the strongest first. ``"none"`` is not verified.
 Proof = Literal["sha256", "md5", "crc", "length", "none"]
 Kind = Literal["gzip", "zip", "avro", "empty", "other"]
 
 
-_BLOCK = 256 * KIB
 _HEAD = 512
 _LARGEST_MESSAGE = 64 * KIB
-
-Read = Callable[[int, int], bytes]
-
-
-@attrs.frozen(kw_only=True)
-class Caps:
-    """
-    What checking compressed content may cost.
-
-    Content that costs more is not refused, since nothing is unpacked to the disk: its check sums are left unchecked,
-    and the next weaker proof counts.
-
-    Args:
-        ratio: Bytes produced for each byte of content, at the most, once ``floor`` bytes were produced.
-        floor: Bytes that may be produced whatever the ratio.
-        members: Members of a gzip or zip file, at the most.
-        seconds: Seconds of checking, at the most.
-    """
-
-    ratio: float = 300.0
-    floor: int = 64 * MIB
-    members: int = 100_000
-    seconds: float = 600.0
 
 
 @attrs.frozen(kw_only=True)
@@ -117,395 +91,6 @@ def _is_digest(text: str | None, *, digits: int) -> bool:
     return text is not None and len(text) == digits and re.fullmatch(r"[0-9a-fA-F]+", text) is not None
 
 
-# -------------------------------------------------------------------------------------------------------- what it costs
-
-
-class _Wrong(Exception):  # noqa: N818 - it never leaves this module
-    """The content contradicts itself; the sentence says how."""
-
-
-class _Foreign(Exception):  # noqa: N818 - it never leaves this module
-    """The content is not what is stored; the words say what it is."""
-
-
-class _TooCostly(Exception):  # noqa: N818 - it never leaves this module
-    """A cap was reached; the sentence says which."""
-
-
-class _Meter:
-    """Counts what a check produces and takes, and stops it at the caps."""
-
-    def __init__(self, caps: Caps, clock: Callable[[], float]) -> None:
-        self._caps = caps
-        self._clock = clock
-        self._spent = 0.0
-        self._since: float | None = None
-        self._members = 0
-        self._produced = 0
-
-    def start(self) -> None:
-        """Count time from here on: only that of the check, not that of the network."""
-        self._since = self._clock()
-
-    def stop(self) -> None:
-        """Stop counting time."""
-        if self._since is not None:
-            self._spent += self._clock() - self._since
-            self._since = None
-
-    def member(self) -> None:
-        """Count a member."""
-        self._members += 1
-        if self._members > self._caps.members:
-            raise _TooCostly(f"it has more than {self._caps.members} members")
-
-    def produced(self, count: int, *, taken: int) -> None:
-        """Count bytes produced out of all that was ``taken`` so far."""
-        self._produced += count
-        if self._produced > max(self._caps.floor, self._caps.ratio * taken):
-            raise _TooCostly(f"it holds more than {self._caps.ratio:g} times its size")
-        running = self._clock() - self._since if self._since is not None else 0.0
-        if self._spent + running > self._caps.seconds:
-            raise _TooCostly(f"checking it takes more than {self._caps.seconds:g} s")
-
-
-# ----------------------------------------------------------------------------------------------------------------- gzip
-
-
-class _GzipCheck:
-    """
-    Follows gzip content member by member (RFC 1952); the decompressor compares CRC-32 and length of each.
-
-    Behind a member there may be another, or zeros up to the end, as tapes and some writers leave them.
-
-    Args:
-        meter: Stops what costs too much.
-        encoded: Whether the answer called itself gzip-encoded. Then gzip inside is a stored gzip file that somebody on
-            the way has packed once more.
-    """
-
-    def __init__(self, meter: _Meter, *, encoded: bool) -> None:
-        self._meter = meter
-        self._encoded = encoded
-        self._inside = b""
-        self._taken = 0
-        self._member: zlib._Decompress | None = None
-        self._start = b""
-        self._members = 0
-
-    def feed(self, data: memoryview) -> None:
-        """Look at the next bytes."""
-        for start in range(0, len(data), _BLOCK):
-            block = data[start : start + _BLOCK]
-            self._taken += len(block)
-            self._take(bytes(block))
-
-    def _take(self, block: bytes) -> None:
-        rest = block
-        while rest:
-            if self._member is None:
-                rest = self._begin(rest)
-                continue
-            rest = self._inflate(self._member, rest)
-
-    def _begin(self, block: bytes) -> bytes:
-        """Skip zeros behind a member, and begin the next one."""
-        rest = self._start + (block.lstrip(b"\0") if self._members and not self._start else block)
-        self._start = b""
-        if not rest:
-            return b""
-        if rest == b"\x1f":
-            self._start = rest
-            return b""
-        if not rest.startswith(b"\x1f\x8b"):
-            raise _Wrong(f"there is something else behind its member {self._members}")
-        self._meter.member()
-        self._members += 1
-        self._member = zlib.decompressobj(wbits=31)
-        return rest
-
-    def _inflate(self, member: zlib._Decompress, block: bytes) -> bytes:
-        """Inflate a piece, never more than so much at a time, and give what belongs to the next member."""
-        rest = block
-        while rest and not member.eof:
-            try:
-                made = member.decompress(rest, _BLOCK)
-            except zlib.error as error:
-                raise _Wrong(f"its member {self._members} is damaged ({error})") from None
-            self._meter.produced(len(made), taken=self._taken)
-            self._look_inside(made)
-            rest = member.unconsumed_tail
-        while not member.eof:
-            # What is held back inside comes out without any more input.
-            made = member.decompress(b"", _BLOCK)
-            self._meter.produced(len(made), taken=self._taken)
-            if not made:
-                return b""
-        self._member = None
-        return member.unused_data
-
-    def _look_inside(self, made: bytes) -> None:
-        """Notice a file that was packed on the way although it was packed already."""
-        if not self._encoded or len(self._inside) >= 2:
-            return
-        self._inside += made[:2]
-        if self._inside.startswith(b"\x1f\x8b"):
-            raise _Foreign("gzip content that was packed once more on its way")
-
-    def finish(self) -> None:
-        """Check that the content ends where a member ends."""
-        if self._member is not None or self._start:
-            raise _Wrong(f"it ends in the middle of its member {self._members}")
-
-
-# ------------------------------------------------------------------------------------------------------------------ zip
-
-# https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT sections 4.3.7, 4.3.12, 4.3.14, 4.3.15, 4.3.16
-_LOCAL = struct.Struct("<4sHHHHHIIIHH")
-_CENTRAL = struct.Struct("<4sHHHHHHIIIHHHHHII")
-_END64 = struct.Struct("<4sQHHIIQQQQ")
-_LOCATOR64 = struct.Struct("<4sIQI")
-_END = struct.Struct("<4sHHHHIIH")
-_NO_32, _NO_16 = 0xFFFFFFFF, 0xFFFF
-_ENCRYPTED = 0x0001 | 0x0040 | 0x2000
-_SIZES_BEHIND = 0x0008
-
-
-@attrs.frozen
-class _Directory:
-    """Where the central directory of a zip lies, and how many entries it has."""
-
-    start: int
-    size: int
-    entries: int
-
-
-@attrs.frozen
-class _Member:
-    """One entry of the central directory."""
-
-    name: bytes
-    flags: int
-    method: int
-    crc: int
-    packed: int
-    size: int
-    offset: int
-
-    @property
-    def shown(self) -> str:
-        """Its name, for a sentence."""
-        return ascii(self.name.decode("utf-8", "replace"))[:100]
-
-
-class _Inflater(Protocol):
-    """What decompressors of the standard library have in common."""
-
-    @property
-    def eof(self) -> bool:
-        """Whether the stream has come to its end."""
-        ...
-
-    @property
-    def unused_data(self) -> bytes:
-        """What came behind the end."""
-        ...
-
-    def decompress(self, data: bytes, max_length: int = ...) -> bytes:
-        """Give the next piece."""
-        ...
-
-
-class _ZipCheck:
-    """
-    Reads a zip back from the disk: end record, directory, local headers, and the CRC-32 of every member.
-
-    Args:
-        read: Gives bytes of the file.
-        length: Bytes of the file.
-        meter: Stops what costs too much.
-    """
-
-    def __init__(self, read: Read, length: int, meter: _Meter) -> None:
-        self._read = read
-        self._length = length
-        self._meter = meter
-
-    def check(self) -> bool:
-        """
-        Check all of it; False when some members cannot be checked (encrypted, or packed in an uncommon way).
-
-        Raises:
-            _Wrong: It is not whole.
-            _TooCostly: A cap was reached.
-        """
-        directory = self._directory()
-        starts, ends, all_checked = array("Q"), array("Q"), True
-        for member in self._members(directory):
-            self._meter.member()
-            data_at = self._open(member)
-            if data_at + member.packed > directory.start:
-                raise _Wrong(f"its member {member.shown} reaches into the directory")
-            starts.append(member.offset)
-            ends.append(data_at + member.packed)
-            all_checked &= self._content(member, data_at)
-        self._no_overlap(starts, ends)
-        if (min(starts) if starts else directory.start) != 0:
-            raise _Wrong("something else stands before its first member")
-        return all_checked
-
-    @staticmethod
-    def _no_overlap(starts: array[int], ends: array[int]) -> None:
-        """Check that no two members share bytes."""
-        order = range(len(starts))
-        if any(starts[number] < starts[number - 1] for number in order[1:]):
-            order = sorted(order, key=starts.__getitem__)  # type: ignore[assignment]
-        for before, number in itertools.pairwise(order):
-            if starts[number] < ends[before]:
-                raise _Wrong("its members overlap")
-
-    def _bytes(self, offset: int, size: int, what: str) -> bytes:
-        data = self._read(offset, size) if 0 <= offset <= self._length else b""
-        if len(data) < size:
-            raise _Wrong(f"it ends in the middle of {what}")
-        return data
-
-    def _directory(self) -> _Directory:
-        """Find the end record, which must be the very last thing, and what it says about the directory."""
-        at, record = self._end_record()
-        _, disk, first_disk, here, entries, size, start, _ = record
-        located = self._bytes(at - _LOCATOR64.size, _LOCATOR64.size, "its end") if at >= _LOCATOR64.size else b""
-        if located.startswith(b"PK\x06\x07"):
-            at = _LOCATOR64.unpack(located)[2]
-            record64 = self._bytes(at, _END64.size, "its end record")
-            mark, rest, _, _, disk, first_disk, here, entries, size, start = _END64.unpack(record64)
-            if mark != b"PK\x06\x06" or at + 12 + rest + _LOCATOR64.size + _END.size > self._length:
-                raise _Wrong("its end record is damaged")
-        if disk != 0 or first_disk != 0 or here != entries:
-            raise _Wrong("it is one part of several")
-        if start + size != at:
-            raise _Wrong("its directory is not where its end record says, so something was put before it or cut out")
-        return _Directory(start, size, entries)
-
-    def _end_record(self) -> tuple[int, tuple[bytes, int, int, int, int, int, int, int]]:
-        """Find the end record: the comment it announces must end exactly where the file ends."""
-        start = max(0, self._length - _END.size - 0xFFFF)
-        tail = self._read(start, self._length - start)
-        at = tail.rfind(b"PK\x05\x06")
-        while at >= 0:
-            if at + _END.size <= len(tail):
-                record = _END.unpack_from(tail, at)
-                if at + _END.size + record[7] == len(tail):
-                    return start + at, record
-            at = tail.rfind(b"PK\x05\x06", 0, at + 3)
-        raise _Wrong("it has no end record, or something else behind it: it is cut off, or was added to")
-
-    def _members(self, directory: _Directory) -> Iterator[_Member]:
-        """Walk the central directory, a block at a time."""
-        at, end, block, block_at = directory.start, directory.start + directory.size, b"", directory.start
-        for _ in range(directory.entries):
-            # No entry is longer than its fixed part and three texts of 64 KiB.
-            if block_at + len(block) < min(end, at + _CENTRAL.size + 3 * 0xFFFF):
-                block, block_at = self._read(at, min(_BLOCK, end - at)), at
-            here = at - block_at
-            if len(block) < here + _CENTRAL.size or block[here : here + 4] != b"PK\x01\x02":
-                raise _Wrong("its directory is damaged")
-            _, _, _, flags, method, _, _, crc, packed, size, names, extras, comments, _, _, _, offset = (
-                _CENTRAL.unpack_from(block, here)
-            )
-            name_at = here + _CENTRAL.size
-            extra = block[name_at + names : name_at + names + extras]
-            size, packed, offset = _wide(extra, size, packed, offset)
-            at += _CENTRAL.size + names + extras + comments
-            if at > end:
-                raise _Wrong("its directory is damaged")
-            yield _Member(block[name_at : name_at + names], flags, method, crc, packed, size, offset)
-        if at != end:
-            raise _Wrong("its directory has more in it than its end record says")
-
-    def _open(self, member: _Member) -> int:
-        """Compare the local header of a member with the directory, and give where its data begin."""
-        header = self._bytes(member.offset, _LOCAL.size, f"the header of its member {member.shown}")
-        mark, _, flags, method, _, _, crc, packed, size, name_length, extra_length = _LOCAL.unpack(header)
-        if mark != b"PK\x03\x04":
-            raise _Wrong(f"its member {member.shown} is not where the directory says")
-        texts = self._bytes(member.offset + _LOCAL.size, name_length + extra_length, "a header")
-        size, packed, _ = _wide(texts[name_length:], size, packed, 0)
-        if texts[:name_length] != member.name or method != member.method:
-            raise _Wrong(f"its member {member.shown} has another name or method in its own header")
-        known = not flags & _SIZES_BEHIND and not flags & _ENCRYPTED
-        if known and (crc, packed, size) != (member.crc, member.packed, member.size):
-            raise _Wrong(f"its member {member.shown} has another size or check sum in its own header")
-        return int(member.offset + _LOCAL.size + name_length + extra_length)
-
-    def _content(self, member: _Member, at: int) -> bool:
-        """Compare the CRC-32 and the length of a member; False when it cannot be read."""
-        if member.flags & _ENCRYPTED or member.method not in (0, 8, 12):
-            return False
-        if member.method == 0 or (member.packed == 0 and member.size == 0):
-            pieces = self._blocks(at, member.packed, member)
-        else:
-            inflater: _Inflater = zlib.decompressobj(wbits=-15) if member.method == 8 else bz2.BZ2Decompressor()
-            pieces = self._inflated(inflater, at, member)
-        crc, size = 0, 0
-        for piece in pieces:
-            crc, size = zlib.crc32(piece, crc), size + len(piece)
-            self._meter.produced(len(piece), taken=self._length)
-            if size > member.size:
-                break
-        if size != member.size:
-            raise _Wrong(f"its member {member.shown} is not {member.size} bytes long, as it says")
-        if crc != member.crc:
-            raise _Wrong(f"its member {member.shown} has the check sum {crc:08x} and says {member.crc:08x}")
-        return True
-
-    def _blocks(self, at: int, size: int, member: _Member) -> Iterator[bytes]:
-        """Read the data of a member as they are."""
-        while size:
-            block = self._bytes(at, min(_BLOCK, size), f"its member {member.shown}")
-            yield block
-            at, size = at + len(block), size - len(block)
-
-    def _inflated(self, inflater: _Inflater, at: int, member: _Member) -> Iterator[bytes]:
-        """Read the data of a member as they were before packing; they must end where the stream ends."""
-        try:
-            for block in self._blocks(at, member.packed, member):
-                yield from _pieces(inflater, block)
-        except (zlib.error, OSError, EOFError) as error:
-            raise _Wrong(f"its member {member.shown} is damaged ({error})") from None
-        if not inflater.eof or inflater.unused_data:
-            raise _Wrong(f"its member {member.shown} does not end where it says")
-
-
-def _pieces(inflater: _Inflater, block: bytes) -> Iterator[bytes]:
-    """Unpack a block, never more than so much at a time."""
-    rest = block
-    while not inflater.eof:
-        piece = inflater.decompress(rest, _BLOCK)
-        rest = getattr(inflater, "unconsumed_tail", b"")
-        if not piece and not rest:
-            return
-        yield piece
-    if rest and not inflater.unused_data:
-        raise zlib.error("data behind the end")
-
-
-def _wide(extra: bytes, size: int, packed: int, offset: int) -> tuple[int, int, int]:
-    """Give the 64-bit values (section 4.5.3) for those that did not fit into 32 bits."""
-    at = 0
-    while at + 4 <= len(extra):
-        tag, length = struct.unpack_from("<HH", extra, at)
-        if tag == 0x0001:
-            count = min(length, len(extra) - at - 4) // 8
-            numbers = iter(struct.unpack_from(f"<{count}Q", extra, at + 4))
-            size = next(numbers, size) if size == _NO_32 else size
-            packed = next(numbers, packed) if packed == _NO_32 else packed
-            offset = next(numbers, offset) if offset == _NO_32 else offset
-            break
-        at += 4 + length
-    return size, packed, offset
-
-
 # ------------------------------------------------------------------------------------------------------------ the whole
 
 _MAGIC: tuple[tuple[bytes, Kind], ...] = (
@@ -550,7 +135,7 @@ class Inspector:
         digest: ``"sha256"`` to compute it for the ledger, or None.
         max_length: Bytes the file may have, at the most, or None.
         encoded: Whether the answer says that its body is encoded, so that it may be more than what is stored.
-        caps: What the check may cost.
+        caps: What the check may cost; None for the usual caps.
         clock: Seconds that only ever grow.
     """
 
@@ -566,7 +151,7 @@ class Inspector:
         digest: Literal["sha256"] | None = "sha256",
         max_length: int | None = None,
         encoded: bool = False,
-        caps: Caps = Caps(),
+        caps: Caps | None = None,
         clock: Callable[[], float] | None = None,
     ) -> None:
         self._name = name
@@ -587,11 +172,11 @@ class Inspector:
         wanted = {vouched.name for vouched in self._vouched}
         self._sha256 = hashlib.sha256() if digest == "sha256" or "SHA-256" in wanted else None
         self._md5 = hashlib.md5(usedforsecurity=False) if "MD5" in wanted else None
-        self._meter = _Meter(caps, clock or time.monotonic)
+        self._meter = Meter(caps or Caps(), clock or time.monotonic)
         self._length = 0
         self._head = b""
         self._kind: Kind | None = None
-        self._gzip: _GzipCheck | None = None
+        self._gzip: GzipCheck | None = None
         self._problem: TransferError | None = None
         self._left_unchecked = ""
         #: Whether a directory in the content vouches for its length.
@@ -647,7 +232,7 @@ class Inspector:
         if self._kind == "other" and self._promise is not None and _PAGE.match(self._head):
             self._problem = self._foreign("a web page")
         if self._kind == "gzip" and not self._vouched:
-            self._gzip = _GzipCheck(self._meter, encoded=self._encoded)
+            self._gzip = GzipCheck(self._meter, encoded=self._encoded)
 
     def _follow(self, view: memoryview) -> None:
         """Let the check of a compressed stream see the next bytes."""
@@ -660,11 +245,11 @@ class Inspector:
         self._meter.start()
         try:
             return check(*args)
-        except _Wrong as reason:
+        except WrongContent as reason:
             self._problem = self._problem or self._damaged(str(reason))
-        except _Foreign as what:
+        except ForeignContent as what:
             self._problem = self._problem or self._foreign(str(what))
-        except _TooCostly as reason:
+        except TooCostly as reason:
             self._gzip = None
             self._left_unchecked = str(reason)
         finally:
@@ -696,7 +281,7 @@ class Inspector:
             return True
         if self._kind != "zip":
             return False
-        whole = self._guarded(_ZipCheck(read, self._length, self._meter).check) is True
+        whole = self._guarded(ZipCheck(read, self._length, self._meter).check) is True
         if not whole and self._problem is None and not self._left_unchecked:
             self._left_unchecked = "some of its members are encrypted or packed in an uncommon way"
             self._whole = True

@@ -20,8 +20,9 @@ from session_files import bring, ranged, remote, session_files
 
 from arena_async import ArenaClient, ArenaCredentials
 from arena_async.errors import DestinationBusyError, IntegrityError
+from arena_async.transfer.checking import Caps
 from arena_async.transfer.events import Outcome
-from arena_async.transfer.integrity import Caps, Inspector
+from arena_async.transfer.integrity import Inspector
 from arena_async.transfer.mirror import Mirror
 from arena_async.transfer.pool import Downloader
 from arena_async.transfer.storage import Storage

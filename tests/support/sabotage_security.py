@@ -15,7 +15,7 @@ from sabotage import protection
 
 from arena_async.net import session
 from arena_async.providers.arena import dialect
-from arena_async.transfer import integrity, storage
+from arena_async.transfer import checking, integrity, storage
 from arena_async.wire import messages, urls
 
 
@@ -158,8 +158,8 @@ def _(patch: pytest.MonkeyPatch) -> None:
 
 @protection("what a check may produce is bounded")
 def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(integrity._Meter, "member", lambda self: None)
-    patch.setattr(integrity._Meter, "produced", lambda self, count, *, taken: None)
+    patch.setattr(checking.Meter, "member", lambda self: None)
+    patch.setattr(checking.Meter, "produced", lambda self, count, *, taken: None)
 
 
 @protection("a member is as long as it says")

@@ -19,7 +19,7 @@ from arena_async.providers.arena import files as arena_files
 from arena_async.providers.arena import models as arena_models
 from arena_async.providers.arena.dialect import ArenaDialect
 from arena_async.providers.centrepoint import links
-from arena_async.transfer import fetching, integrity, planning
+from arena_async.transfer import fetching, gzip_content, integrity, planning, zip_content
 from arena_async.wire import decoding, ranges
 from arena_async.wire.contracts import BodyHead, RemoteFile
 from arena_async.wire.messages import Request, Response
@@ -121,18 +121,18 @@ def _(patch: pytest.MonkeyPatch) -> None:
 
 @protection("a gzip file that was packed once more is refused")
 def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(integrity._GzipCheck, "_look_inside", _always(None))
+    patch.setattr(gzip_content.GzipCheck, "_look_inside", _always(None))
 
 
 @protection("gzip content is followed to its last member")
 def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(integrity._GzipCheck, "feed", _always(None))
-    patch.setattr(integrity._GzipCheck, "finish", _always(None))
+    patch.setattr(gzip_content.GzipCheck, "feed", _always(None))
+    patch.setattr(gzip_content.GzipCheck, "finish", _always(None))
 
 
 @protection("every member of a zip is read back")
 def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(integrity._ZipCheck, "check", _always(True))
+    patch.setattr(zip_content.ZipCheck, "check", _always(True))
 
 
 @protection("the check sum of the server is compared")
