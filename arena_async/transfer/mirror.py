@@ -178,7 +178,8 @@ class Mirror:
                 rows.append(self._planned(outcome))  # noqa: PERF401 - a comprehension cannot say what is caught
             whole = stream.whole and not files.narrowed
             if whole and stream.listed:
-                rows += [self._planned_gone(entry) async for entry in self._gone(files.scope, stream.generation)]
+                async for page in self._gone(files.scope, stream.generation):
+                    rows += map(self._planned_gone, page)
         rows.sort(key=lambda row: (row.path, row.key))
         return Plan(
             scope=files.scope,
@@ -281,8 +282,7 @@ class Mirror:
                     "removed; remove the folder by hand if that is meant."
                 )
             if stream.listed:
-                gone = [entry async for entry in self._gone(files.scope, stream.generation)]
-                report = await self._with_gone(report, gone, prune=prune)
+                report = await self._with_gone(report, self._gone(files.scope, stream.generation), prune=prune)
         clean = stream.whole and report.error is None and not report.failures and not report.not_started
         if clean and stream.newest is not None and listed.since(started) is not listed:
             newest = min(stream.newest, started)
@@ -300,12 +300,20 @@ class Mirror:
         report = attrs.evolve(report, outcomes=(*report.outcomes, *lost))
         if report.error is None:
             keys = [file.key for file in plan.files if file.action in (Action.GONE, Action.PRUNE)]
-            known = [await self._destination.ledger.look_up(keys[at : at + PAGE]) for at in range(0, len(keys), PAGE)]
-            gone = [entry for page in known for entry in page.values() if entry.state != "skipped"]
-            if prune:
-                gone = await self._still_gone(files, gone)
+            gone = self._gone_of_plan(files, keys, prune=prune)
             report = await self._with_gone(report, gone, prune=prune)
         return attrs.evolve(report, requests=files.requests_sent - before)
+
+    async def _gone_of_plan(
+        self, files: FileSet, keys: Sequence[str], *, prune: bool
+    ) -> AsyncIterator[Sequence[Entry]]:
+        """Give what a plan calls gone and is known here, page by page; what is to be removed is looked up again."""
+        for at in range(0, len(keys), PAGE):
+            known = await self._destination.ledger.look_up(keys[at : at + PAGE])
+            gone = [entry for entry in known.values() if entry.state != "skipped"]
+            gone = await self._still_gone(files, gone) if prune else gone
+            if gone:
+                yield gone
 
     @staticmethod
     async def _still_gone(files: FileSet, gone: Sequence[Entry]) -> list[Entry]:
@@ -347,37 +355,54 @@ class Mirror:
 
     # ------------------------------------------------------------------------------------------------------------ gone
 
-    async def _gone(self, scope: str, generation: int) -> AsyncIterator[Entry]:
-        """Give what is known here and was not in a listing."""
+    async def _gone(self, scope: str, generation: int) -> AsyncIterator[Sequence[Entry]]:
+        """Give what is known here and was not in a listing, page by page."""
         after = ""
         while page := await self._destination.ledger.gone(scope, generation, after=after, limit=PAGE):
-            for entry in page:
-                yield entry
+            yield page
             after = page[-1].key
 
-    async def _with_gone(self, report: Report, gone: Sequence[Entry], *, prune: bool) -> Report:
-        """Add what is gone to a report, and remove it where that was asked for."""
-        outcomes = [await self._prune(entry) if prune else self._gone_outcome(entry) for entry in gone]
-        for outcome in outcomes:
-            self._destination.announcer.announce(Settled(outcome=outcome))
+    async def _with_gone(self, report: Report, gone: AsyncIterator[Sequence[Entry]], *, prune: bool) -> Report:
+        """Add what is gone to a report, and remove it where that was asked for, page by page."""
+        outcomes = list(report.outcomes)
         counts = dict(report.counts)
-        for outcome in outcomes:
-            counts[outcome.action] += outcome.error is None
-        return attrs.evolve(report, outcomes=(*report.outcomes, *outcomes), counts=counts)
+        async for page in gone:
+            for outcome in await self._prune(page) if prune else map(self._gone_outcome, page):
+                self._destination.announcer.announce(Settled(outcome=outcome))
+                counts[outcome.action] += outcome.error is None
+                outcomes.append(outcome)
+        return attrs.evolve(report, outcomes=tuple(outcomes), counts=counts)
 
-    async def _prune(self, entry: Entry) -> Outcome:
-        """Remove a file that is gone, if what lies there is what was brought."""
-        path = PurePosixPath(entry.path)
+    async def _prune(self, page: Sequence[Entry]) -> list[Outcome]:
+        """Remove files that are gone, each if what lies there is what was brought, and forget them in one go."""
+        removed = await self._destination.desk.run(self._discard_all, page)
+        forgotten: ArenaAsyncError | None = None
         try:
-            removed = await self._destination.desk.run(self._discard, entry, path)
-            if not removed:
-                return self._gone_outcome(
-                    entry, reason="it is no longer listed; what lies here is not what was brought"
-                )
-            await self._destination.ledger.forget([entry.key])
+            keys = [entry.key for entry, what in zip(page, removed, strict=True) if what is True]
+            await self._destination.ledger.forget(keys)
         except ArenaAsyncError as error:
-            return attrs.evolve(self._gone_outcome(entry), action=Action.PRUNE, error=as_error(error, file=entry.key))
-        return attrs.evolve(self._gone_outcome(entry), action=Action.PRUNE)
+            forgotten = error
+        return [
+            self._pruned(entry, forgotten if what is True and forgotten is not None else what)
+            for entry, what in zip(page, removed, strict=True)
+        ]
+
+    def _pruned(self, entry: Entry, what: bool | ArenaAsyncError) -> Outcome:  # noqa: FBT001 - what became of it
+        """Make the outcome of a file that was to be removed."""
+        if what is False:
+            return self._gone_outcome(entry, reason="it is no longer listed; what lies here is not what was brought")
+        error = None if what is True else as_error(what, file=entry.key)
+        return attrs.evolve(self._gone_outcome(entry), action=Action.PRUNE, error=error)
+
+    def _discard_all(self, entries: Sequence[Entry]) -> list[bool | ArenaAsyncError]:
+        """Remove files; errors are values, so that one file fails alone. For a thread."""
+        found: list[bool | ArenaAsyncError] = []
+        for entry in entries:
+            try:
+                found.append(self._discard(entry, PurePosixPath(entry.path)))
+            except ArenaAsyncError as error:
+                found.append(error)
+        return found
 
     def _discard(self, entry: Entry, path: PurePosixPath) -> bool:
         """Remove a file unless somebody has changed it. For a thread."""
