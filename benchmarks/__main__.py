@@ -2,7 +2,8 @@
 The door: ``python -m benchmarks [name ...] [--rounds N] [--scale X] [--peers NAMES] [--json] [--write] ...``.
 
 ``--json`` prints one object a line; ``--write --from FILE`` makes the page of the documentation of such lines, so that
-a long comparison can be measured in parts.
+a long comparison can be measured in parts. ``--goals`` measures only what the goals need, and judges them; with
+``--lines FILE`` it adds to what is in a file, so that it can be stopped at any time and taken up again.
 """
 
 from __future__ import annotations
@@ -20,12 +21,12 @@ from typing import Any
 
 import attrs
 
-from benchmarks import report
+from benchmarks import goals, report
 from benchmarks.contenders import ARENA_PAGE, WORKERS
 from benchmarks.costs import COSTS, Cost
 from benchmarks.loads import LOADS, Load
-from benchmarks.origin import find_nginx, serving_files
-from benchmarks.peers import PEERS, ROOT, find, install, versions
+from benchmarks.origin import Origin, find_nginx, serving_files
+from benchmarks.peers import PEERS, ROOT, Peer, find, install, versions
 from benchmarks.racing import OURS, Lap, Table, race
 from benchmarks.runner import Benchmark, Bound, Measured, Row, measure
 
@@ -97,13 +98,28 @@ class Run:
     given: argparse.Namespace
     folder: Path
     tables: list[Table] = attrs.field(factory=list)
+    laps: list[Lap] = attrs.field(factory=list)
     costs: list[Cost] = attrs.field(factory=list)
     rows: list[Mapping[str, Any]] = attrs.field(factory=list)
     broken: list[str] = attrs.field(factory=list)
 
+    def begin(self) -> report.Surroundings:
+        """Say where it is measured, and take what there is already."""
+        lines = self.given.lines
+        at = self.read(lines) if lines and lines.exists() else None
+        self.tables.clear()
+        if at is None:
+            peers = find(self.given.environment, only=self.given.peers)
+            at = report.Surroundings.here(versions(peers), self.given.connections)
+            self._tell("surroundings", attrs.asdict(at), None)
+        return at
+
     def go(self) -> None:
         """Measure everything that is asked for."""
-        loads = [self._changed(load.scaled(self.given.scale)) for load in LOADS if self._is_asked(load.name)]
+        wanted = [load for load in LOADS if self._is_asked(load.name)]
+        if self.given.goals:
+            wanted.sort(key=lambda load: list(goals.NEEDED).index(load.name))
+        loads = [self._changed(load.scaled(self.given.scale)) for load in wanted]
         if loads and find_nginx() is None:
             if self.given.name:
                 raise SystemExit("nginx is not installed; `apt install nginx-light` or `brew install nginx` brings it.")
@@ -115,12 +131,15 @@ class Run:
             if self._is_asked(benchmark.name):
                 self._measure(benchmark)
         for name, take in COSTS.items():
-            if self._is_asked(name):
-                for cost in take(self.folder / name, self.given.scale, self.given.rounds):
+            if self._is_asked(name) and all(cost.benchmark != name for cost in self.costs):
+                # Written down when all of it is there, so that a part is never taken for the whole.
+                for cost in list(take(self.folder / name, self.given.scale, self.given.rounds)):
                     self.costs.append(cost)
                     self._tell("cost", attrs.asdict(cost), str(cost))
 
     def _is_asked(self, name: str) -> bool:
+        if self.given.goals and name not in (*goals.NEEDED, *goals.FIGURES):
+            return False
         return not self.given.name or name in self.given.name
 
     def _changed(self, load: Load) -> Load:
@@ -137,20 +156,39 @@ class Run:
         peers = find(self.given.environment, only=self.given.peers)
         with serving_files(self.folder / "nginx", loads, data=self.given.data) as origin:
             for load in loads:
-                table = race(
-                    load,
-                    peers=peers,
-                    ours=self.given.ours or list(OURS),
-                    rounds=self.given.rounds,
-                    connections=self.given.connections,
-                    origin=origin,
-                    folder=self.folder / load.name,
-                    shuffle=random.Random(self.given.seed),
-                    told=lambda lap: self._tell("lap", attrs.asdict(lap), None),
-                )
+                table = self._race_one(load, peers, origin)
                 self.tables.append(table)
                 if not self.given.json:
                     print("\n".join(table.show()), flush=True)
+
+    def _race_one(self, load: Load, peers: Sequence[Peer], origin: Origin) -> Table:
+        """Let everybody run as often as is left to run, and give all laps."""
+        others, ours = goals.needs(load.name) if self.given.goals else ([], list(OURS))
+        peers = [peer for peer in peers if not others or peer.name in others]
+        ours = self.given.ours or ours
+        earlier = self._take_earlier(load, {*(peer.name for peer in peers), *ours})
+        table = race(
+            load,
+            peers=peers,
+            ours=ours,
+            rounds=self.given.rounds - len(earlier.rounds),
+            connections=self.given.connections,
+            origin=origin,
+            folder=self.folder / load.name,
+            shuffle=random.Random(f"{self.given.seed} {len(earlier.rounds)}"),
+            told=lambda lap: self._tell("lap", attrs.asdict(lap), None),
+            first=max((lap.round for lap in self.laps if lap.load == load.name), default=-1) + 1,
+        )
+        return Table(laps=earlier.laps + table.laps)
+
+    def _take_earlier(self, load: Load, everybody: set[str]) -> Table:
+        """Give the laps of this load that were run before, as far as everybody ran then."""
+        laps = [
+            lap
+            for lap in self.laps
+            if (lap.load, lap.files, lap.contender in everybody) == (load.name, load.files, True)
+        ]
+        return Table.of_whole_rounds(laps, everybody=everybody)
 
     def _measure(self, benchmark: Benchmark) -> None:
         """Run one of the benchmarks that need a simulator only."""
@@ -168,36 +206,62 @@ class Run:
             self.broken.extend(row.broken)
 
     def _tell(self, kind: str, values: Mapping[str, Any], line: str | None) -> None:
-        """Print what was measured."""
+        """Print what was measured, and add it to the file that keeps it."""
+        if self.given.lines:
+            with self.given.lines.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"kind": kind, **values}) + "\n")
         if self.given.json:
             print(json.dumps({"kind": kind, **values}), flush=True)
         elif line is not None:
             print(line, flush=True)
 
     def read(self, path: Path) -> report.Surroundings | None:
-        """Take what an earlier run printed with ``--json``, and give where that was."""
-        at, laps = None, []
+        """Take what an earlier run printed with ``--json``, and give where that was. It replaces earlier figures."""
+        at = None
+        laps: list[Lap] = []
+        costs: list[Cost] = []
+        rows: list[Mapping[str, Any]] = []
         for line in path.read_text(encoding="utf-8").splitlines():
             values = json.loads(line)
             match values.pop("kind"):
                 case "lap":
                     laps.append(Lap(**values))
                 case "cost":
-                    self.costs.append(Cost(**values))
+                    costs.append(Cost(**values))
                 case "row":
-                    self.rows.append(values)
+                    rows.append(values)
                 case "surroundings":
                     at = report.Surroundings(**values)
+        self.laps.extend(laps)
+        again = {cost.benchmark for cost in costs}, {row["benchmark"] for row in rows}
+        self.costs[:] = [cost for cost in self.costs if cost.benchmark not in again[0]] + costs
+        self.rows[:] = [row for row in self.rows if row["benchmark"] not in again[1]] + rows
         for name in dict.fromkeys(lap.load for lap in laps):
             self.tables.append(Table.of_whole_rounds([lap for lap in laps if lap.load == name]))
         return at
+
+    def judged(self) -> list[goals.Line]:
+        """Give what became of the goals: of each load the run with the most rounds counts."""
+        tables = {table.load: table for table in sorted(self.tables, key=lambda table: len(table.rounds))}
+        return goals.judged(goals.Figures(tables, self.costs))
+
+    def shown(self) -> list[Table]:
+        """Give the tables to show: of each load the run with the most contenders."""
+        tables = {table.load: table for table in sorted(self.tables, key=lambda table: len(table.contenders))}
+        return [tables[load.name] for load in LOADS if load.name in tables]
 
 
 def parser_of(names: Sequence[str]) -> argparse.ArgumentParser:
     """Give what reads the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("name", nargs="*", help=f"one of {', '.join(names)}; all when none is named")
-    parser.add_argument("--rounds", type=int, default=3, help="how often each contender runs (3)")
+    parser.add_argument(
+        "--rounds", type=int, help=f"how often each contender runs (3, or {goals.ROUNDS} for the goals)"
+    )
+    parser.add_argument("--goals", action="store_true", help="only what the goals need, and whether they are reached")
+    parser.add_argument(
+        "--lines", type=Path, metavar="FILE", help="add each lap to FILE, and measure only what it lacks"
+    )
     parser.add_argument("--scale", type=float, default=1.0, help="a part of the work, for a first look (1.0)")
     parser.add_argument("--seed", type=int, default=0, help="of the order within the rounds (0)")
     parser.add_argument("--connections", type=int, default=32, help="that everybody may have at a time (32)")
@@ -247,6 +311,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     names = [*(one.name for one in LOADS), *(one.name for one in BENCHMARKS), *COSTS]
     parser = parser_of(names)
     given = parser.parse_args(arguments)
+    given.rounds = given.rounds or (goals.ROUNDS if given.goals else 3)
     if unknown := set(given.name) - set(names):
         parser.error(f"there is no benchmark called {', '.join(sorted(unknown))}")
     if given.environment and not given.read:
@@ -258,15 +323,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for path in given.read:
             at = run.read(path) or at
         if not given.read:
-            at = report.Surroundings.here(versions(find(given.environment, only=given.peers)), given.connections)
-            if given.json:
-                print(json.dumps({"kind": "surroundings", **attrs.asdict(at)}), flush=True)
+            at = run.begin()
             run.go()
+        if given.goals and not given.json:
+            print("\n".join(goals.show(run.judged())))
         if given.write:
             if at is None:
                 parser.error("these lines do not say where they were measured")
-            (ROOT / report.PAGE).write_text(report.as_page(run.tables, run.costs, run.rows, at), encoding="utf-8")
-            (ROOT / report.PICTURE).write_text(report.as_picture(run.tables), encoding="utf-8")
+            page = report.as_page(run.shown(), run.costs, run.rows, at, goals=run.judged())
+            (ROOT / report.PAGE).write_text(page, encoding="utf-8")
+            (ROOT / report.PICTURE).write_text(report.as_picture(run.shown()), encoding="utf-8")
     for line in run.broken:
         print(line, file=sys.stderr)
     return 1 if run.broken else 0

@@ -22,6 +22,7 @@ import attrs
 
 if TYPE_CHECKING:
     from arena_async import ByteStream, FileSet, OpenedFile, Price, RemoteFile
+    from arena_async.transfer.ledger import Entry
 
 __all__ = ["ARENA_PAGE", "CONTENDERS", "WORKERS"]
 
@@ -326,26 +327,48 @@ async def seed_mirror(facts: Facts, folder: str) -> Facts:
 
 
 async def mirror_million(facts: Facts, folder: str) -> Facts:
-    """Plan and then sync a listing of which nearly everything is here."""
+    """Plan, sync or prune with a listing of which nearly everything is here."""
     from arena_async import CentrePointClient, Mirror, TransferOptions
 
-    began = time.perf_counter()
+    if facts["verb"] == "prune":
+        await _know_more(facts, Path(folder))
     async with (
         CentrePointClient.from_env(environ=facts["environment"], rate_limit=1_000_000) as centrepoint,
         Mirror(folder, options=TransferOptions(workers=WORKERS)) as mirror,
     ):
         files = centrepoint.datasets.files(facts["study"])
-        plan = await mirror.plan(files)
-        planned = time.perf_counter()
-        report = await mirror.sync(files)
-        report.raise_for_failures()
-        counts = {action.name: count for action, count in report.counts.items() if count}
-        return {
-            "planned": len(plan.to_fetch),
-            "counts": counts,
-            "plan_seconds": planned - began,
-            "sync_seconds": time.perf_counter() - planned,
-        }
+        if facts["verb"] == "plan":
+            counts = (await mirror.plan(files)).counts
+        else:
+            report = await mirror.sync(files, prune=facts["verb"] == "prune")
+            report.raise_for_failures()
+            counts = report.counts
+        return {"counts": {action.name: count for action, count in counts.items() if count}}
+
+
+async def _know_more(facts: Facts, root: Path) -> None:
+    """Let a mirror remember files that are not listed any more, as many as would have been new."""
+    from arena_async import CentrePointClient
+    from arena_async.transfer.ledger import Sighting, SqliteLedger
+
+    async with CentrePointClient.from_env(environ=facts["environment"]) as centrepoint:
+        scope = centrepoint.datasets.files(facts["study"]).scope
+    ledger = await SqliteLedger.open(root / ".arena-async" / "ledger.sqlite")
+    generation, few = await ledger.begin_listing(scope), facts["files"] // facts["every"]
+    (root / "gone").mkdir()
+    for start in range(0, few, _SEEDED):
+        entries = [_put_down(root, f"gone/{number}.csv.gz") for number in range(start, min(few, start + _SEEDED))]
+        await ledger.write(entries)
+        await ledger.see(scope, generation, [Sighting(key=entry.key, path=entry.path) for entry in entries])
+    await ledger.aclose()
+
+
+def _put_down(root: Path, path: str) -> Entry:
+    """Make an empty file that was brought here once."""
+    from arena_async.transfer.ledger import Entry
+
+    (root / path).touch()
+    return Entry(key=path, path=path, mtime_ns=(root / path).stat().st_mtime_ns)
 
 
 async def loop_urls(facts: Facts, folder: str) -> Facts:

@@ -15,7 +15,7 @@ import attrs
 
 from benchmarks.loads import MB, Load
 from benchmarks.measuring import run
-from benchmarks.origin import file_name, folder_name, serving_files
+from benchmarks.origin import file_name, folder_name, serving_files, write_gzip
 from benchmarks.peers import ROOT
 from benchmarks.proxy import farther
 from benchmarks.service import serving
@@ -34,6 +34,36 @@ app = cyclopts.App(name="empty")
 def nothing() -> None:
     "Do nothing."
 app(["--help"])
+"""
+
+_LOADED = """
+import sys
+import arena_async
+print(sum(name.partition(".")[0] in ("aiohttp", "cattrs") for name in sys.modules))
+"""
+
+_DIGESTS = """
+import hashlib, sys, time, zlib
+block, path = bytearray(1 << 20), sys.argv[1]
+noise = memoryview(block)
+began = time.process_time()
+digest = hashlib.sha256()
+for _ in range(512):
+    digest.update(noise)
+hashing = (time.process_time() - began) / (512 * len(block) / 1e9)
+size, spent = 0, 0.0
+with open(path, "rb") as file:
+    member = zlib.decompressobj(wbits=31)
+    while rest := file.read(1 << 20):
+        size += len(rest)
+        began = time.process_time()
+        while rest:
+            member.decompress(rest)
+            rest = member.unused_data
+            if member.eof:
+                member = zlib.decompressobj(wbits=31)
+        spent += time.process_time() - began
+print(hashing, spent / (size / 1e9))
 """
 
 
@@ -95,6 +125,13 @@ def start_up(folder: Path, scale: float, rounds: int) -> Iterator[Cost]:
         value=median(ours / theirs for ours, theirs in pairs),
         unit="x",
     )
+    loaded = run([sys.executable, "-c", _LOADED], cwd=folder).output
+    yield Cost(
+        benchmark="start-up",
+        what="import arena_async: modules of aiohttp and cattrs",
+        value=float(loaded),
+        unit="modules",
+    )
 
 
 def resume(folder: Path, scale: float, rounds: int) -> Iterator[Cost]:
@@ -134,21 +171,39 @@ def ledger(folder: Path, scale: float, rounds: int) -> Iterator[Cost]:
         yield Cost(benchmark="ledger", what=f"{facts['files']} files {what}", value=value, unit="s")
 
 
+def digests(folder: Path, scale: float, rounds: int) -> Iterator[Cost]:
+    """Take what hashing and inflating take without anything else, as processor time."""
+    folder.mkdir()
+    path = folder / "some.gz"
+    write_gzip(path, b"some", max(MB, round(100 * MB * scale)))
+    runs = [run([sys.executable, "-c", _DIGESTS, path], cwd=folder).output.split() for _ in range(rounds)]
+    hashing, inflating = (median(float(said[column]) for said in runs) for column in (0, 1))
+    yield Cost(benchmark="digests", what="1 GB through SHA-256", value=hashing, unit="s")
+    yield Cost(benchmark="digests", what="1 GB of gzip inflated by zlib alone", value=inflating, unit="s")
+
+
 def million(folder: Path, scale: float, rounds: int) -> Iterator[Cost]:
-    """Take the memory of a listing that is nearly all here."""
+    """Take the memory of a plan, a sync and a prune, each in a process of its own, where nearly everything is here."""
     del rounds
     files = max(1000, round(1_000_000 * scale))
     settings = {"files": files, "file_size": 200, "rate_limit": None, "programs": 10, "data_sets": 100}
     with serving("centrepoint", **settings) as service:
-        facts = {**service.facts, "every": 1000}
+        facts = {**service.facts, "every": 1000, "files": files}
         run(_ours("seed_mirror", facts, folder / "to"), cwd=ROOT, limit=1800)
-        took = run(_ours("mirror_million", facts, folder / "to"), cwd=ROOT, limit=1800)
-    done = json.loads(took.output)
-    assert done["counts"].get("FETCH") == done["planned"] == files // 1000, done
-    listed = f"{files} listed files, {files // 1000} of them new"
-    yield Cost(benchmark="million", what=f"{listed}: peak memory", value=took.peak_memory / MB, unit="MB")
-    yield Cost(benchmark="million", what="to plan", value=done["plan_seconds"], unit="s")
-    yield Cost(benchmark="million", what="to sync", value=done["sync_seconds"], unit="s")
+        yield from _of_long_listing(folder / "to", facts, files)
+
+
+def _of_long_listing(folder: Path, facts: Mapping[str, Any], files: int) -> Iterator[Cost]:
+    """Take the figures of a plan, a sync and a prune, each for as many files that are new, new, gone."""
+    few = files // 1000
+    expected = {"plan": {"FETCH": few}, "sync": {"FETCH": few}, "prune": {"PRUNE": few}}
+    for verb, counts in expected.items():
+        took = run(_ours("mirror_million", {**facts, "verb": verb}, folder), cwd=ROOT, limit=1800)
+        done = json.loads(took.output)["counts"]
+        assert {name: done.get(name) for name in counts} == counts, (verb, done)
+        what = f"{files} listed files, {few} of them {'gone' if verb == 'prune' else 'new'}"
+        yield Cost(benchmark="million", what=f"{what}: peak memory of a {verb}", value=took.peak_memory / MB, unit="MB")
+        yield Cost(benchmark="million", what=f"{what}: to {verb}", value=took.seconds, unit="s")
 
 
 #: By name: what takes the figures, given an empty folder, a scale and a number of rounds.
@@ -156,5 +211,6 @@ COSTS: Mapping[str, Callable[[Path, float, int], Iterator[Cost]]] = {
     "start-up": start_up,
     "resume": resume,
     "ledger": ledger,
+    "digests": digests,
     "million": million,
 }

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import attrs
 
-__all__ = ["LOADS", "Load"]
+__all__ = ["GB", "LOADS", "MB", "Load"]
 
-KB, MB = 1000, 1_000_000
+KB, MB, GB = 1000, 1_000_000, 1_000_000_000
 
 
 @attrs.frozen(kw_only=True)

@@ -25,7 +25,7 @@ import attrs
 
 from benchmarks.loads import Load
 
-__all__ = ["MARK", "VOUCHED", "Origin", "file_name", "find_nginx", "folder_name", "mark", "serving_files"]
+__all__ = ["MARK", "VOUCHED", "Origin", "file_name", "find_nginx", "folder_name", "mark", "serving_files", "write_gzip"]
 
 #: Bytes of the mark at both ends of a file.
 MARK = 16
@@ -103,7 +103,7 @@ def _make(data: Path, load: Load) -> None:
     shutil.rmtree(building, ignore_errors=True)
     shutil.rmtree(data / name, ignore_errors=True)
     building.mkdir()
-    write = _write_gzip if load.gzip else _write_noise
+    write = write_gzip if load.gzip else _write_noise
     for number in range(load.files):
         path = building / file_name(load, number)
         write(path, mark(number), load.size)
@@ -140,7 +140,7 @@ def _write_noise(path: Path, name: bytes, size: int) -> None:
         file.write(name)
 
 
-def _write_gzip(path: Path, name: bytes, size: int) -> None:
+def write_gzip(path: Path, name: bytes, size: int) -> None:
     """Write a gzip file of many members, with a mark in its first comment and in its last."""
     source = random.Random(size)
     lines = "".join(f"{source.random():.6f},{source.random():.4f},{source.randrange(999)}\n" for _ in range(70_000))

@@ -6,6 +6,7 @@ import os
 import random
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -79,14 +80,31 @@ class Table:
         names = dict.fromkeys(lap.contender for lap in self.laps)
         return sorted(names, key=lambda name: self.spread(name, "seconds").middle)
 
+    @property
+    def load(self) -> str:
+        """The name of the load."""
+        return self.laps[0].load
+
+    @property
+    def rounds(self) -> list[int]:
+        """The numbers of the rounds."""
+        return sorted({lap.round for lap in self.laps})
+
     @classmethod
-    def of_whole_rounds(cls, laps: Sequence[Lap]) -> Table:
-        """Give the table of some laps without a last round that was cut short, if another is left."""
+    def of_whole_rounds(cls, laps: Sequence[Lap], *, everybody: AbstractSet[str] = frozenset()) -> Table:
+        """
+        Give the table of some laps without rounds that were cut short.
+
+        Args:
+            laps: The laps, of one load.
+            everybody: Who ran in a whole round; else whoever ran at all, and then a single broken round is kept.
+        """
         rounds: dict[int, set[str]] = {}
         for lap in laps:
             rounds.setdefault(lap.round, set()).add(lap.contender)
-        everybody = set().union(*rounds.values())
-        whole = {number for number, names in rounds.items() if names == everybody} or set(rounds)
+        wanted = everybody or set().union(*rounds.values())
+        whole = {number for number, names in rounds.items() if names == wanted}
+        whole = whole or (set() if everybody else set(rounds))
         return cls(laps=tuple(lap for lap in laps if lap.round in whole))
 
     def column(self, contender: str, field: str) -> list[float]:
@@ -139,6 +157,7 @@ def race(
     folder: Path,
     shuffle: random.Random,
     told: Callable[[Lap], object],
+    first: int = 0,
 ) -> Table:
     """
     Let everybody bring a load home once in each round.
@@ -154,6 +173,7 @@ def race(
             just deleting thousands of files makes new ones slowly.
         shuffle: Decides the order.
         told: Is told every lap.
+        first: The number of the first round.
 
     Raises:
         SystemExit: Somebody failed, or brought other bytes than there are.
@@ -164,7 +184,7 @@ def race(
     wanted = _marks(origin.data / place)
     laps = []
     with _reaching(origin, load) as base:
-        for number in range(rounds):
+        for number in range(first, first + rounds):
             everybody: list[Peer | str] = [*peers, *ours]
             for one in shuffle.sample(everybody, len(everybody)):
                 desk = (

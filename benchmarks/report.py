@@ -13,6 +13,7 @@ import attrs
 from benchmarks.comparing import Spread
 from benchmarks.costs import Cost
 from benchmarks.drawing import draw
+from benchmarks.goals import Line
 from benchmarks.loads import LOADS
 from benchmarks.racing import OURS, YARDSTICK, Lap, Table
 
@@ -45,8 +46,6 @@ simulated CentrePoint, brings them through its signed links, and verifies the MD
 of addresses. None of the others forces anything to the disk or verifies more than a length. `loop` is what tutorials
 show: aiohttp, aiofiles, a semaphore and `gather`. What the time buys is in [Guarantees](guarantees.md), and what the
 others do where something goes wrong in [Rivals](rivals.md).
-
-## What is slower
 """
 
 
@@ -75,7 +74,14 @@ class Surroundings:
         return cls(date=datetime.now(UTC).date().isoformat(), system=system, versions=versions, connections=connections)
 
 
-def as_page(tables: Sequence[Table], costs: Sequence[Cost], rows: Sequence[Mapping[str, Any]], at: Surroundings) -> str:
+def as_page(
+    tables: Sequence[Table],
+    costs: Sequence[Cost],
+    rows: Sequence[Mapping[str, Any]],
+    at: Surroundings,
+    *,
+    goals: Sequence[Line] = (),
+) -> str:
     """Give the page."""
     head = _HEAD.format(
         date=at.date,
@@ -83,11 +89,33 @@ def as_page(tables: Sequence[Table], costs: Sequence[Cost], rows: Sequence[Mappi
         versions=", ".join(f"{name} {version}" for name, version in at.versions.items()),
         connections=at.connections,
     )
-    parts = [head, *(f"* {line}" for line in slower(tables)), "\n## Everybody\n"]
+    parts = [head, *_goals(goals), "## What is slower\n", *(f"* {line}" for line in slower(tables)), "\n## Everybody\n"]
     for table in tables:
         parts += _section(table)
     parts += _costs(costs, rows)
     return "\n".join(parts).rstrip() + "\n"
+
+
+_GOALS = """\
+## What we want, and what is reached
+
+`python -m benchmarks --goals` measures these lines and judges them by their medians; ratios are within a round, with
+the range of all rounds behind them. They count everything that `mirror` does more than the others.
+"""
+
+
+def _goals(lines: Sequence[Line]) -> Iterator[str]:
+    """Write what we want, and what became of it; nothing where none of it was measured."""
+    if all(line.found is None for line in lines):
+        return
+    yield _GOALS
+    yield "| | goal | measured | |"
+    yield "|---|---|---|---|"
+    for line in lines:
+        note = f" ({line.note})" if line.note else ""
+        word = f"**{line.verdict}**" if line.verdict == "missed" else line.verdict
+        yield f"| {line.goal.what}{note} | {line.allowed} | {line.measured} | {word} |"
+    yield ""
 
 
 def as_picture(tables: Sequence[Table]) -> str:

@@ -11,6 +11,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -146,6 +147,77 @@ def test_the_page_and_the_picture_are_made_of_the_laps(module: Any) -> None:
     assert picture == report.as_picture([table])
 
 
+def test_goals_are_judged_by_the_medians_of_ratios(module: Any) -> None:
+    """At the goal is reached, above it is missed, and what was not measured is said to be so."""
+    goals, costs = module("goals"), module("costs")
+    table = laps(module, curl=[1.0, 2.0, 1.0], loop=[8.0, 8.0, 4.0], mirror=[2.5, 5.0, 9.0])
+    peak = costs.Cost(benchmark="million", what="9 listed files: peak memory of a sync", value=130.0, unit="MB")
+
+    lines = {line.goal.what: line for line in goals.judged(goals.Figures({"S": table}, [peak]))}
+
+    by_curl, by_loop = lines["S: wall, against curl"], lines["S: wall, against the loop of the tutorials"]
+    assert (by_curl.allowed, by_curl.measured, by_curl.verdict) == ("<= 2.5 x", "2.50 x (2.50-9.00)", "reached")
+    assert (by_loop.allowed, by_loop.measured, by_loop.verdict) == ("<= 0.35 x", "0.62 x (0.31-2.25)", "missed")
+    assert lines["S: peak memory"].measured == "50 MB"
+    assert lines["a long listing, to sync: peak memory"].verdict == "missed"
+    assert lines["M: wall, against curl"].verdict == "not measured"
+    assert "not measured" in list(goals.show(lines.values()))[6]
+
+
+def test_processor_time_on_large_files_is_judged_beside_curl_and_the_hash(module: Any) -> None:
+    """What the hash takes alone is put on curl's side; what zlib takes alone is only shown."""
+    goals, costs, racing = module("goals"), module("costs"), module("racing")
+    lap = laps(module, curl=[2.0], mirror=[6.0]).laps
+    gigabyte = [attrs.evolve(one, load=name, bytes=10**9) for name in ("L", "L-gzip") for one in lap]
+    tables = {name: racing.Table(laps=tuple(one for one in gigabyte if one.load == name)) for name in ("L", "L-gzip")}
+    figures = [
+        costs.Cost(benchmark="digests", what="1 GB through SHA-256", value=0.5, unit="s"),
+        costs.Cost(benchmark="digests", what="1 GB of gzip inflated by zlib alone", value=4.0, unit="s"),
+    ]
+
+    lines = {line.goal.what: line for line in goals.judged(goals.Figures(tables, figures))}
+
+    assert lines["L: processor time, against curl's and the hash"].measured == "2.00 x"
+    shown = lines["gzip: processor seconds for the checksum of 1 GB"]
+    assert (shown.allowed, shown.measured, shown.verdict, shown.note) == ("-", "1.50 s", "shown", "zlib alone: 4.00")
+
+
+def test_the_page_shows_the_goals_above_the_tables(module: Any) -> None:
+    """Missed ones stand out; without any figure there is no such section."""
+    report, goals = module("report"), module("goals")
+    table = laps(module, curl=[1.0], mirror=[3.0])
+    at = report.Surroundings(date="2026-01-02", system="a machine", versions={"curl": "8.0"}, connections=32)
+
+    page = report.as_page([table], [], [], at, goals=goals.judged(goals.Figures({"S": table}, [])))
+    without = report.as_page([table], [], [], at, goals=goals.judged(goals.Figures({}, [])))
+
+    assert "| S: wall, against curl | <= 2.5 x | 3.00 x | **missed** |" in page
+    assert "| M: wall, against curl | <= 0.9 x | - | not measured |" in page
+    assert page.index("## What we want") < page.index("## What is slower") < page.index("## Everybody")
+    assert "## What we want" not in without
+    assert "## What is slower" in without
+
+
+def test_every_goal_has_what_it_needs(module: Any) -> None:
+    """Each load that the goals look at is run by name, and everybody of them is known."""
+    goals, racing = module("goals"), module("racing")
+    everybody = {*module("peers").PEERS, *racing.OURS}
+
+    assert set(goals.NEEDED) == LOADS
+    assert all(set(names) <= everybody for names in goals.NEEDED.values())
+    assert set(goals.FIGURES) <= set(module("costs").COSTS)
+    assert goals.needs("one-far") == (["aria2"], ["mirror"])
+
+
+def test_a_round_counts_only_if_everybody_ran(module: Any) -> None:
+    """What was stopped in the middle of a round is run again, and nothing is left of a single broken one."""
+    racing = module("racing")
+    cut = laps(module, curl=[1.0, 2.0], mirror=[2.0]).laps
+
+    assert racing.Table.of_whole_rounds(cut, everybody={"curl", "mirror"}).rounds == [0]
+    assert racing.Table.of_whole_rounds(cut, everybody={"curl", "mirror", "loop"}).rounds == []
+
+
 def run_suite(*arguments: str) -> list[dict[str, Any]]:
     """Run the suite once at a tiny scale, and give its lines."""
     command = [sys.executable, "-m", "benchmarks", *arguments, "--scale", "0.001", "--rounds", "1", "--json"]
@@ -180,12 +252,46 @@ def test_every_load_is_brought_home_at_a_tiny_scale(module: Any) -> None:
 @pytest.mark.process
 def test_every_figure_is_taken_at_a_tiny_scale(module: Any) -> None:
     """Lines for each benchmark that compares nothing or needs a simulator only."""
-    names = {"small_files", "listing", "start-up", "resume", "ledger", "million"}
+    names = {"small_files", "listing", "start-up", "resume", "ledger", "digests", "million"}
     assert {"small_files", "listing", *module("costs").COSTS} == names
 
     lines = run_suite(*names)
 
     assert {line["benchmark"] for line in lines if line["kind"] in ("cost", "row")} == names
+
+
+@pytest.mark.process
+def test_goals_are_measured_in_parts(tmp_path: Path) -> None:
+    """What stands in the file is not run again; a cut round is, and everything is judged together."""
+    lines = tmp_path / "lines.jsonl"
+    suite = [
+        sys.executable,
+        "-m",
+        "benchmarks",
+        "--goals",
+        "--scale",
+        "0.001",
+        "--lines",
+        str(lines),
+        "--peers",
+        "loop",
+    ]
+
+    def measured(*arguments: str) -> tuple[str, list[dict[str, Any]]]:
+        done = subprocess.run([*suite, *arguments], cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
+        assert done.returncode == 0, done.stderr
+        return done.stdout, [json.loads(line) for line in lines.read_text().splitlines()]
+
+    _, first = measured("S", "--rounds", "1")
+    lines.write_text("".join(f"{json.dumps(line)}\n" for line in first[:-1]))
+    said, second = measured("S", "digests", "--rounds", "1")
+    _, third = measured("S", "digests", "--rounds", "1")
+
+    assert [line["kind"] for line in first] == ["surroundings", "lap", "lap", "lap"]
+    assert [line.get("round") for line in second[:-2]] == [None, 0, 0, 1, 1, 1]
+    assert [line["kind"] for line in second[-2:]] == ["cost", "cost"]
+    assert third == second
+    assert "S: wall, against the loop of the tutorials" in said
 
 
 @pytest.mark.process
