@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from email.utils import format_datetime
@@ -141,6 +142,31 @@ async def test_a_link_that_is_refused_for_another_reason_is_renewed_once(world: 
 
     assert isinstance(report.outcomes[0].error, PermissionDeniedError)
     assert links.asked() == [("n=1", None), ("n=2", None)]
+    assert len(api.lines(LISTING)) == 2
+
+
+@row("TR28", protection="the files of a page go by its newest links")
+async def test_links_that_are_withdrawn_before_their_end_are_not_tried_one_after_the_other(world: World) -> None:
+    """TR28: each worker meets one at the most; the page is listed again once, and the new links serve all its files."""
+    subjects = range(1, 41)
+    for subject in subjects:
+        world.allow(PLACE.replace("10821", str(subject)), BODY)
+    async with RawServer() as api, RawServer() as host:
+        links = Links(world, host)
+        service = CentrePointScript(world, api)
+        page = lambda: [links.row(subjectId=subject) for subject in subjects]  # noqa: E731
+        script_rows(service, *page(), then=[page])
+        withdrawn, good = refusal("AuthorizationServiceMismatch"), ranged(BODY)
+        number = re.compile(r"n=(\d+)")
+        host.on(
+            "GET", "/blob.csv.gz", lambda seen: withdrawn if int(number.findall(seen.query)[0]) <= 40 else good(seen)
+        )
+        async with service.client() as client:
+            report = await bring(world, client.datasets.files(234))
+
+    assert report.failures == ()
+    asked = links.asked()
+    assert len(asked) == len(set(asked)) <= 40 + 2
     assert len(api.lines(LISTING)) == 2
 
 

@@ -18,7 +18,7 @@ from arena_async.net import connections, receiving, session
 from arena_async.providers.arena import files as arena_files
 from arena_async.providers.arena import models as arena_models
 from arena_async.providers.arena.dialect import ArenaDialect
-from arena_async.providers.centrepoint import links
+from arena_async.providers.centrepoint import links, renewing
 from arena_async.transfer import fetching, gzip_content, integrity, planning, zip_content
 from arena_async.wire import decoding, ranges
 from arena_async.wire.contracts import BodyHead, RemoteFile
@@ -259,6 +259,14 @@ def _(patch: pytest.MonkeyPatch) -> None:
         self.tries = attrs.evolve(self.tries, renewals=0)
 
     patch.setattr(fetching._Journey, "make_ready", make_ready_and_forget)
+
+
+@protection("the files of a page go by its newest links")
+def _(patch: pytest.MonkeyPatch) -> None:
+    async def none_newer(*_: object) -> None:
+        return None
+
+    patch.setattr(renewing.FreshLinks, "_newest", none_newer)
 
 
 @protection("a fresh entry of another content begins anew")

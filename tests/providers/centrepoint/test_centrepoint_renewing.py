@@ -17,6 +17,7 @@ from arena_async.errors import ClosedError, LinkExpiredError, ListingError, Perm
 from arena_async.options import RetryPolicy, TransferOptions
 from arena_async.providers.centrepoint import CentrePointClient
 from arena_async.providers.centrepoint.asking import Asking
+from arena_async.providers.centrepoint.renewing import worth_listing
 from arena_async.providers.centrepoint.study_files import StudyFileSet
 from arena_async.simulator import faults
 from arena_async.simulator.server import Call
@@ -135,10 +136,10 @@ async def test_a_clock_of_ours_that_is_late_costs_each_worker_one_dead_link(
     assert 0 < len(dead) <= 8 * 4
 
 
-async def test_links_that_are_revoked_are_each_tried_once(
+async def test_links_that_are_revoked_cost_each_worker_one_dead_link_a_page(
     client: CentrePointClient, simulator: SlowService, clock: Clock, tmp_path: Path
 ) -> None:
-    """They are not over, so that every one might still be good; its page has the new one for all."""
+    """They are not over by their date, so that nothing says it but a refusal; then the page has the new one for all."""
     simulator.inject(faults.expire_links(), on=BLOBS, after=40)
 
     async with Mirror(tmp_path, options=TransferOptions(workers=8)) as mirror:
@@ -148,7 +149,90 @@ async def test_links_that_are_revoked_are_each_tried_once(
     assert is_whole(simulator, tmp_path)
     dead = refused(simulator)
     assert set(dead.values()) == {1}
+    assert len(dead) <= 8 * 3
     assert len(simulator.seen(LISTS)) <= 3 + 3
+
+
+async def test_links_may_be_revoked_twice(client: CentrePointClient, simulator: SlowService, clock: Clock) -> None:
+    """New links that were good before they were refused are renewed too; each time one file of the page meets it."""
+    files = files_of(client, clock.now)
+    listed = [file async for file in files]
+    simulator.clear()
+    for at in (0, 10):
+        simulator.expire_links()
+        with pytest.raises(PermissionDeniedError):
+            await files.open(listed[at])
+        (fresh,) = await files.find([listed[at].key])
+        for file in (fresh, *listed[at + 1 : at + 10]):
+            await whole(await files.open(file))
+
+    assert [seen.status for seen in simulator.seen(BLOBS)] == [403, *[200] * 10] * 2
+    assert len(simulator.seen(LISTS)) == 2
+
+
+async def test_a_link_is_not_tried_while_its_page_is_listed_for_another(
+    client: CentrePointClient, simulator: SlowService, clock: Clock
+) -> None:
+    """It waits for the new one; where the list fails, its own is tried after all."""
+    files = files_of(client, clock.now)
+    first, second, third = [file async for file in files][:3]
+    simulator.expire_links()
+    with pytest.raises(PermissionDeniedError):
+        await files.open(first)
+    gate = asyncio.Event()
+    simulator.clear()
+    simulator.inject(faults.delay(gate), on=LISTS)
+    finding = asyncio.ensure_future(files.find([first.key]))
+    await simulator.until(lambda: simulator.seen(LISTS))
+    opening = asyncio.ensure_future(files.open(second))
+    await asyncio.wait([opening], timeout=0.05)
+    assert simulator.seen(BLOBS) == []
+    gate.set()
+    await whole(await opening)
+    assert len(await finding) == 1
+
+    simulator.expire_links()
+    with pytest.raises(PermissionDeniedError):
+        await files.open(third)
+    simulator.clear()
+    simulator.inject(faults.status(503), on=LISTS, times=QUICK.attempts)
+    finding = asyncio.ensure_future(files.find([third.key]))
+    await simulator.until(lambda: simulator.seen(LISTS))
+    opening = asyncio.ensure_future(files.open(second))
+    with pytest.raises(PermissionDeniedError):
+        await opening
+    with pytest.raises(ServerError):
+        await finding
+
+
+async def test_files_that_are_refused_one_by_one_cost_few_lists(
+    client: CentrePointClient, simulator: SlowService, clock: Clock, tmp_path: Path
+) -> None:
+    """Every second file of each page is refused, whatever its link: that is said of them, and all others come."""
+    kept = {key.data_set for key in simulator.files[:1]}
+    barred = [key for key in simulator.files if key.data_set not in kept]
+    assert len(barred) == 120
+    body = "<Error><Code>AuthorizationPermissionMismatch</Code></Error>"
+    for name in {key.data_set for key in barred}:
+        simulator.inject(faults.status(403, body=body), on=f"GET *datasetexports*/{name.casefold()}/*", times=None)
+
+    async with Mirror(tmp_path) as mirror:
+        report = await mirror.sync(files_of(client, clock.now))
+
+    assert report.counts[Action.FETCH] == 120
+    assert len(report.failures) == 120
+    assert {type(outcome.error) for outcome in report.failures} == {PermissionDeniedError}
+    assert set(refused(simulator).values()) == {1}
+    assert len(simulator.seen(LISTS)) <= 3 + 3 * 3
+
+
+@pytest.mark.parametrize(
+    ("worked", "in_vain", "worth"),
+    [(False, 0, False), (True, 0, True), (True, 1, True), (True, 2, False)],
+)
+def test_when_a_page_is_worth_listing_again(worked: bool, in_vain: int, worth: bool) -> None:
+    """A refusal that a new link does not change is none of the link's age."""
+    assert worth_listing(worked=worked, in_vain=in_vain) is worth
 
 
 @pytest.mark.parametrize("each", [0.0, 1.0])
