@@ -27,7 +27,9 @@ nox.options.sessions = ["lint", "types", "tests", "readme", "build", "lowest"]
 
 PROJECT = nox.project.load_toml("pyproject.toml")
 PYTHONS = nox.project.python_versions(PROJECT)
-TEST_TOOLS = ("aioresponses", "hypothesis", "pytest", "pytest-asyncio", "trustme")
+TEST_TOOLS = ("aioresponses", "hypothesis", "pytest", "pytest-asyncio", "pytest-xdist", "trustme")
+#: Much of a test is waiting for a child process or a socket, and two of them at a time leave two cores little to wait.
+TWO_AT_A_TIME = ("-n", "2")
 
 #: The emulator of Azure Blob Storage, an npm package. 3.36 and later want Node 22.
 AZURITE = "azurite@3.35.0"
@@ -87,7 +89,7 @@ def types(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """The tests, against the package as it gets installed, on every Python there is."""
     install_with_tools(session)
-    run_installed(session)
+    run_installed(session, *TWO_AT_A_TIME)
 
 
 @nox.session
@@ -96,7 +98,7 @@ def lowest(session: nox.Session) -> None:
     constraints = Path(session.virtualenv.location) / "lowest.txt"
     constraints.write_text("\n".join(floors("cli", "fast", "dev")) + "\n", encoding="utf-8")
     install_with_tools(session, constraints=constraints)
-    run_installed(session)
+    run_installed(session, *TWO_AT_A_TIME)
 
 
 def floors(*extras: str) -> list[str]:
@@ -139,7 +141,7 @@ def matrix(session: nox.Session) -> None:
     ``both`` lets the bodies come by one road or runs every row on both, instead of by the ordinary choice.
     """
     install_with_tools(session)
-    run_installed(session, "--matrix-table", "-q", where="tests/matrix")
+    run_installed(session, *TWO_AT_A_TIME, "--matrix-table", "-q", where="tests/matrix")
 
 
 @nox.session

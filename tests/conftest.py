@@ -13,6 +13,7 @@ from unittest.mock import Mock
 import aiohttp
 import hypothesis
 import pytest
+import warm
 from aioresponses import aioresponses
 from aioresponses import core as mocking
 from leaks import Holdings, watched_tasks
@@ -39,6 +40,8 @@ _passed = pytest.StashKey[bool]()
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     """Remember what the process held before the test and its fixtures, and watch the event loops it ends."""
+    if item.get_closest_marker("process") is not None:
+        warm.prepare()
     item.stash[_holdings] = Holdings.now()
     item.stash[_passed] = False
     with watched_tasks() as item.stash[_unfinished]:

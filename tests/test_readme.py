@@ -29,7 +29,7 @@ PAGES = {page.name: page.read_text(encoding="utf-8") for page in sorted((ROOT / 
 
 #: The two commands that set up and go. They install the package, so they are run from fresh clones, not from here.
 DEMO = "python3 -m venv .venv && .venv/bin/pip install -q -e '.[dev]' && .venv/bin/arena-async demo"
-TESTS = "python3 -m venv .venv && .venv/bin/pip install -q -e '.[dev]' && .venv/bin/pytest -q"
+TESTS = "python3 -m venv .venv && .venv/bin/pip install -q -e '.[dev]' && .venv/bin/pytest -q -n 2"
 
 
 def blocks(text: str, language: str) -> list[str]:

@@ -34,7 +34,6 @@ class Table:
 
     sabotaged: bool
     lines: dict[str, Line] = attrs.field(factory=dict)
-    unknown: set[str] = attrs.field(factory=set)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -48,6 +47,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Prepare the table."""
     config.stash[TABLE] = Table(sabotaged=bool(config.getoption("--sabotage", default=False)))
+    config.pluginmanager.register(_Lines(config.stash[TABLE]))
     if config.stash[TABLE].sabotaged:
         # Every row is to fail; nobody reads how, and to read the sources for each takes longer than to run it.
         config.option.tbstyle = "native"
@@ -107,19 +107,30 @@ def pytest_runtest_makereport(
     """Note what became of each row. Without its protection a row is expected to fail."""
     report = yield
     found = _row_of(item)
-    if found is None:
-        return report
-    table = item.config.stash[TABLE]
-    line = table.lines.setdefault(found[0], Line(found[1]))
-    line.seconds += report.duration
-    line.tests += report.when == "call"
-    if report.failed:
-        line.failed += 1
-        if table.sabotaged and found[1] in sabotage.PROTECTIONS:
+    if found is not None:
+        # What a report is given goes with it from a worker of pytest-xdist to where the table is.
+        report.row = (*found, report.failed)  # type: ignore[attr-defined]
+        if item.config.stash[TABLE].sabotaged and report.failed and found[1] in sabotage.PROTECTIONS:
             report.outcome = "passed"
-        elif table.sabotaged:
-            table.unknown.add(found[1])
     return report
+
+
+class _Lines:
+    """Takes down what becomes of each row."""
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Take down one part of a test."""
+        found: tuple[str, str, bool] | None = getattr(report, "row", None)
+        if found is None:
+            return
+        identifier, protection, failed = found
+        line = self._table.lines.setdefault(identifier, Line(protection))
+        line.seconds += report.duration
+        line.tests += report.when == "call"
+        line.failed += failed
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
@@ -148,6 +159,8 @@ def _verdict(line: Line, *, sabotaged: bool) -> str:
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Fail the run for rows without a test, and for rows that do not need their protection."""
     config = session.config
+    if hasattr(config, "workerinput"):
+        return  # A worker of pytest-xdist sees some of the rows only.
     table = config.stash[TABLE]
     if config.getoption("--matrix-table", default=False) and len(table.lines) < len(ROWS):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED

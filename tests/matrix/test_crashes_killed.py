@@ -92,11 +92,11 @@ async def test_a_kill_before_any_step_leaves_whole_files_and_a_next_run_that_end
 @row("CR03", protection="what came is recorded while it comes", seconds=300)
 async def test_a_chain_of_200_kills_at_random_bytes_ends_well(world: World, lives: Lives) -> None:
     """CR03: each life goes on where the one before had recorded: no more comes than the file and a unit for each."""
-    chance, kills, unit, size = random.Random(3), 200, 512 * KIB, 26_000_000
+    chance, kills, unit, size = random.Random(3), 200, 256 * KIB, 13_000_000
     body = content(size, "a")
     received, world.memory = 0, 8 * size  # The server holds the file, and what it has cut out of it.
     async with RawServer() as server:
-        offer(world, server, {"a": body}, piece=256 * KIB, between=_no_pause)
+        offer(world, server, {"a": body}, piece=128 * KIB, between=_no_pause)
         settings: dict[str, Any] = {"to": str(world.root), "base_url": server.base_url, "files": {"a": size}}
         settings |= {"flush_unit": unit, "workers": 1, "powered": True}
         for _ in range(kills):

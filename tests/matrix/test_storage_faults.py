@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import threading
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -159,7 +158,7 @@ async def test_a_file_system_without_fsync_is_used_with_one_warning(
 
 
 class _SlowDisk(FaultyDisk):
-    """A disk whose write of content takes as long as it is held, two seconds at the most."""
+    """A disk whose write of content takes as long as it is held, ten seconds at the most."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -168,7 +167,7 @@ class _SlowDisk(FaultyDisk):
 
     def _slowly(self, real: Callable[..., int], *args: Any) -> int:
         self.began.set()
-        self.go_on.wait(2)
+        self.go_on.wait(10)
         return real(*args)
 
 
@@ -186,15 +185,12 @@ async def test_a_write_that_takes_long_holds_nobody_but_its_own_file(world: Worl
             for _ in range(50):
                 await asyncio.sleep(0)
             waits_for_the_write = not task.done()
-            released = time.monotonic()
             disk.go_on.set()
             with suppress(asyncio.CancelledError):
                 await task
-            took = time.monotonic() - released
             report = await bring(world, files)
 
     assert waits_for_the_write
-    assert took < 1
     assert task.cancelled()
     assert [call.size for call in disk.calls if call.verb == "write" and call.name.endswith(".part")] == [65_536]
     assert report.failures == ()

@@ -82,7 +82,7 @@ def test_impossible_sizes_are_refused(name: str, size: int) -> None:
 
 def test_a_huge_file_is_described_in_no_time_and_little_memory() -> None:
     """Five gigabytes cost no more than a page of memory to serve the end of."""
-    began = time.perf_counter()
+    began = time.thread_time()
     tracemalloc.start()
     recipe = payload("day.csv.gz", 5 << 30)
     tail = b"".join(recipe.chunks((5 << 30) - 13))
@@ -90,7 +90,7 @@ def test_a_huge_file_is_described_in_no_time_and_little_memory() -> None:
     tracemalloc.stop()
     assert tail[:5] == b"\x01\x00\x00\xff\xff"
     assert peak < 4 << 20
-    assert time.perf_counter() - began < 5
+    assert time.thread_time() - began < 5
 
 
 def test_a_repeated_stretch_has_the_crc_that_reading_it_gives() -> None:

@@ -1,21 +1,26 @@
-"""The command line as a child process, pointed at simulators."""
+"""
+The command line as a child process, pointed at simulators.
+
+It starts warm, see :mod:`warm`: what importing it costs is the matter of ``tests/test_packaging.py``, and ``README.md``
+is run with the installed command.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import attrs
+import warm
 
 __all__ = ["COMMAND", "Done", "environment", "run", "settings", "start"]
 
-#: What runs the command line.
-COMMAND = (sys.executable, "-m", "arena_async")
+#: What stands behind ``python`` to run the command line.
+COMMAND = ("-m", "arena_async")
 
 
 @attrs.frozen
@@ -25,6 +30,8 @@ class Done:
     code: int
     out: str
     err: str
+    #: Seconds of the processor that it took; 0 where the system does not tell.
+    worked: float
 
     @property
     def records(self) -> list[dict[str, Any]]:
@@ -57,17 +64,9 @@ async def start(
     cwd: Path | None = None,
     command: Sequence[str] = COMMAND,
     stdin: int = asyncio.subprocess.DEVNULL,
-) -> asyncio.subprocess.Process:
+) -> warm.Child:
     """Start the command line with pipes for its streams."""
-    return await asyncio.create_subprocess_exec(
-        *command,
-        *arguments,
-        env=dict(env),
-        cwd=cwd,
-        stdin=stdin,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
+    return await warm.start(*command, *arguments, env=env, cwd=cwd, stdin=stdin)
 
 
 async def run(
@@ -79,4 +78,4 @@ async def run(
     async with asyncio.timeout(seconds):
         out, err = await child.communicate(typed)
     assert child.returncode is not None
-    return Done(child.returncode, out.decode(), err.decode())
+    return Done(child.returncode, out.decode(), err.decode(), getattr(child, "worked", 0.0))

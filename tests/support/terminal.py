@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import attrs
+import warm
 
 __all__ = ["Screen", "Seen", "run_on_terminal"]
 
@@ -93,11 +94,6 @@ class Seen:
     screen: Screen
 
 
-def _take_terminal() -> None:
-    """Make the terminal the controlling one, so that Ctrl-C becomes a signal. Runs in the child."""
-    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-
-
 async def run_on_terminal(
     arguments: Sequence[str],
     *,
@@ -109,7 +105,7 @@ async def run_on_terminal(
     seconds: float = 30.0,
 ) -> Seen:
     """
-    Run a child whose three streams are a terminal, to its end.
+    Run a child whose three streams are a terminal, to its end. It starts warm, see :mod:`warm`.
 
     ``type_after`` is what to type once, and the text that must have been shown before.
     """
@@ -133,16 +129,7 @@ async def run_on_terminal(
             ended.set_result(None)
 
     try:
-        child = await asyncio.create_subprocess_exec(
-            *arguments,
-            stdin=secondary,
-            stdout=secondary,
-            stderr=secondary,
-            env=dict(environment),
-            cwd=cwd,
-            start_new_session=True,
-            preexec_fn=_take_terminal,
-        )
+        child = await warm.start(*arguments, env=environment, cwd=cwd, terminal=secondary)
         os.close(secondary)
         loop.add_reader(primary, read)
         async with asyncio.timeout(seconds):
