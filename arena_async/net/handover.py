@@ -88,7 +88,7 @@ class HandedOverBody(IncomingBody):
         while piece := content.read_nowait():
             # With room in its buffer, the reader goes on with what was left for the parser.
             pieces.append(piece)
-        buffered = b"".join(pieces)
+        buffered = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         self._rest = memoryview(buffered)
         self._ended = content.is_eof()
         if not self._ended:

@@ -114,7 +114,8 @@ class IncomingBody(ABC):
         """Move what was received already into ``buffer``."""
         count = min(len(buffer), len(self._rest))
         buffer[:count] = self._rest[:count]
-        self._rest = self._rest[count:]
+        # An empty view would hold all of the memory that it is a view of.
+        self._rest = self._rest[count:] if count < len(self._rest) else memoryview(b"")
         return count
 
     async def _receive(self, buffer: memoryview, left: float | None) -> int:

@@ -34,7 +34,6 @@ from arena_async.errors import (
     SourceChangedError,
     StorageError,
 )
-from arena_async.options import KIB
 from arena_async.transfer import small
 from arena_async.transfer.committing import Committed
 from arena_async.transfer.destination import Destination
@@ -62,9 +61,6 @@ _log = logging.getLogger("arena_async")
 
 #: Seconds between two `Advanced` events of one file, at the least.
 _EVENTS_EVERY = 0.1
-#: Bytes that are hashed and written before the next ones are looked at: they come from the cache of another core, and
-#: stay in that of the thread's own between the two.
-_PIECE = 128 * KIB
 
 
 @attrs.frozen(kw_only=True)
@@ -503,7 +499,7 @@ class _Journey:
         inspector, staged = self.inspector, self.staged
         if inspector is None or staged is None:
             raise StorageError(f"{self.name}: its partial file is gone.")
-        verdict = await lane.run(inspector.finish, staged.read)
+        verdict = await lane.run(self.look_over, inspector, staged)
         if verdict.problem is not None:
             raise verdict.problem
         return verdict
@@ -571,13 +567,18 @@ class _Journey:
         )
 
     def take(self, data: memoryview) -> None:
-        """Look at a block and write it, piece by piece."""
+        """Look at a block and write it."""
         if self.staged is None or self.inspector is None:
             raise StorageError(f"{self.name}: its partial file is gone.")
-        for at in range(0, len(data), _PIECE):
-            piece = data[at : at + _PIECE]
-            self.inspector.feed(piece)
-            self.staged.write(piece, self.staged.end)
+        # In one piece: between two calls the thread would queue for the interpreter behind all others.
+        self.inspector.feed(data)
+        self.staged.write(data, self.staged.end)
+
+    def look_over(self, inspector: Inspector, staged: Staged) -> Verdict:
+        """Say what the whole content is worth; meanwhile, and while it waits for its group, the disk begins with it."""
+        if self.options.durability != "off":
+            staged.begin_sync()
+        return inspector.finish(staged.read)
 
     # ---------------------------------------------------------------------------------------------------------- checks
 

@@ -195,13 +195,13 @@ class FileSystem:
         """Cut a file, or make it longer."""
         os.ftruncate(file, size)
 
-    def begin_sync(self, file: int) -> None:
-        """Let the system begin to write a file to the disk, without waiting for it. It proves nothing."""
+    def begin_sync(self, file: int, offset: int) -> None:
+        """Let the system begin to write a file to the disk, from an offset on, without waiting. It proves nothing."""
         # Pages that are still to be written are not dropped from the cache by this, only sent on their way; that is
         # what makes it the portable form of sync_file_range(SYNC_FILE_RANGE_WRITE).
         # https://man7.org/linux/man-pages/man2/posix_fadvise.2.html
         if sys.platform == "linux":
-            os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
+            os.posix_fadvise(file, offset, 0, os.POSIX_FADV_DONTNEED)
 
     def sync(self, file: int) -> None:
         """Force a file to the disk with everything that is known about it."""

@@ -203,11 +203,14 @@ class Inspector:
         if self._too_long():
             return
         if self._kind is None:
-            self._head += bytes(view)
+            # No more of it than it takes: this is kept, for each file that is open.
+            missing = _HEAD - len(self._head)
+            self._head += bytes(view[:missing])
             if len(self._head) < _HEAD:
                 return
             self._recognize()
-            view = memoryview(self._head)
+            self._follow(memoryview(self._head))
+            view = view[missing:]
         self._follow(view)
 
     def _too_long(self) -> bool:

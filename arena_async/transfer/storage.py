@@ -64,6 +64,8 @@ STATE_FOLDER = ".arena-async"
 _VERSION = 1
 _TAIL = 64 * KIB
 _BLOCK = MIB
+#: Bytes after which a file that can be continued is recorded if the last record is older than so many seconds.
+_LEAST_UNIT, _UNIT_SECONDS = 8 * MIB, 1.0
 _LARGEST_RECORD = 64 * KIB
 _TRIES = 100
 
@@ -191,6 +193,7 @@ class Staged:
         self._validator: str | None = None
         self._total: int | None = None
         self._recorded = offset > 0
+        self._forced_at = storage.clock()
         self._spoilt = False
         self._identity: tuple[int, int] | None = None
 
@@ -220,6 +223,7 @@ class Staged:
         """
         self._validator = validator if validator and validator.startswith('"') else None
         self._total = total
+        self._forced_at = self._storage.clock()
         if total is None or total <= MIB:
             return
         try:
@@ -230,7 +234,7 @@ class Staged:
 
     def write(self, data: memoryview | bytes, offset: int) -> None:
         """
-        Write all of ``data`` at ``offset``; every flush unit of bytes ends in a :meth:`checkpoint`.
+        Write all of ``data`` at ``offset``; when a :meth:`checkpoint` is due, it ends in one.
 
         Raises:
             DiskFullError: No room is left; what is recorded so far stays for the next run.
@@ -248,7 +252,7 @@ class Staged:
                     raise OSError(errno.EIO, "the system took no bytes")
                 rest, at = rest[taken:], at + taken
         self.end = max(self.end, at)
-        if self._validator is not None and self.end - self.durable_offset >= self._storage.flush_unit:
+        if self._validator is not None and self._storage.is_due(self.end - self.durable_offset, since=self._forced_at):
             self.checkpoint()
 
     def checkpoint(self) -> None:
@@ -269,6 +273,7 @@ class Staged:
             self._storage.replace_private(self._storage.partials, _control(self.name), record.dump(self.key))
         self._recorded = True
         self.durable_offset = self.end
+        self._forced_at = self._storage.clock()
         self._storage.note_partial(self.name)
 
     def _force(self, sync: Callable[[int], None]) -> bool:
@@ -366,9 +371,13 @@ class Staged:
             again(self._files.chmod, file, mode)
 
     def begin_sync(self) -> None:
-        """Let the system begin to write it to the disk, so that :meth:`secure` has less to wait for. Never raises."""
+        """
+        Let the system begin to write it to the disk, so that :meth:`secure` has less to wait for. Never raises.
+
+        What is recorded is there already, and stays in memory for whoever reads it next.
+        """
         with contextlib.suppress(OSError):
-            self._files.begin_sync(self._open())
+            self._files.begin_sync(self._open(), self.durable_offset)
 
     def secure(self, *, durable: bool = True) -> tuple[FileState, bool]:
         """
@@ -450,9 +459,11 @@ class Storage:
     Args:
         root: The folder; it is made when it is missing.
         files: The calls to the system.
-        flush_unit: Bytes after which a file that can be continued is forced to the disk and recorded.
+        flush_unit: Bytes after which a file that can be continued is forced to the disk and recorded, whatever the
+            time; where they come slowly, each second is enough for 8 MiB.
         draw_name: Gives the random part of a name.
         sleep: Waits so many seconds before a rename that another program disturbed is tried again.
+        clock: Seconds that only ever grow.
         now: Gives the seconds since 1970, as the times of files do.
     """
 
@@ -461,14 +472,16 @@ class Storage:
         root: str | os.PathLike[str],
         *,
         files: FileSystem | None = None,
-        flush_unit: int = 8 * MIB,
+        flush_unit: int = 32 * MIB,
         draw_name: Callable[[], str] = lambda: secrets.token_hex(8),
         sleep: Callable[[float], object] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
     ) -> None:
         self.root = Path(root)
         self.files = files or FileSystem()
         self.flush_unit = flush_unit
+        self.clock = clock
         self._draw_name = draw_name
         self._sleep = sleep
         self._now = now
@@ -485,6 +498,11 @@ class Storage:
         return f"<Storage {self.root}>"
 
     # --------------------------------------------------------------------------------------------------- open and close
+
+    def is_due(self, count: int, *, since: float) -> bool:
+        """Say whether so many bytes that came ``since`` are to be recorded: often enough for a kill to cost little."""
+        # Each record waits for the disk, on the thread that takes what comes: at full speed, 8 MiB are too few for it.
+        return count >= self.flush_unit or (count >= _LEAST_UNIT and self.clock() - since >= _UNIT_SECONDS)
 
     def prepare(self) -> None:
         """

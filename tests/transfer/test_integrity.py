@@ -117,6 +117,23 @@ def test_digest_and_length_are_those_of_the_content() -> None:
     assert inspector.finish(lambda offset, size: b"").sha256 is None
 
 
+def test_of_a_large_block_only_the_first_bytes_are_kept() -> None:
+    """What tells the kind is kept for each file that is open: half a KiB, not the block that it came in."""
+    content = random.Random(0).randbytes(1 << 20)
+    inspector = Inspector(name="x", length=len(content))
+    tracemalloc.start()
+    try:
+        inspector.feed(memoryview(content))
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    verdict = inspector.finish(lambda offset, size: content[offset : offset + size])
+
+    assert kept < 64 * 1024
+    assert (verdict.verified_by, verdict.sha256) == ("length", hashlib.sha256(content).hexdigest())
+
+
 def test_the_md5_of_the_server_is_the_strongest_proof() -> None:
     """TR14: right or wrong, nothing else is looked at."""
     right = inspect(GZ[:-4], extension=".csv.gz", md5=hashlib.md5(GZ[:-4], usedforsecurity=False).hexdigest().upper())

@@ -15,6 +15,7 @@ import pytest
 from disks import Call, FaultyDisk, RecordingDisk
 
 from arena_async.errors import DestinationBusyError, DiskFullError, StorageError, UnsafeNameError
+from arena_async.options import MIB
 from arena_async.transfer.filesystem import FileState, FileSystem
 from arena_async.transfer.local_files import create_private, set_aside
 from arena_async.transfer.storage import Partial, Staged, Storage
@@ -410,6 +411,66 @@ def test_a_control_record_is_never_ahead_of_the_content(root: Path) -> None:
         f"sync {new}",
         f"rename {new} -> {record}",
     ]
+    staged.drop()
+    storage.close()
+
+
+@pytest.mark.parametrize(
+    ("count", "seconds", "is_due"),
+    [
+        (32 * MIB, 0.0, True),
+        (32 * MIB - 1, 0.9, False),
+        (32 * MIB - 1, 1.0, True),
+        (8 * MIB, 1.0, True),
+        (8 * MIB - 1, 3600.0, False),
+    ],
+)
+def test_a_record_is_due_after_32_mib_or_after_a_second_with_8_mib(
+    root: Path, count: int, seconds: float, is_due: bool
+) -> None:
+    """A kill costs no more than that, and a body at full speed waits for the disk only now and then."""
+    storage = Storage(root, clock=lambda: 100.0 + seconds)
+
+    assert storage.is_due(count, since=100.0) is is_due
+
+
+def test_time_for_the_next_record_runs_from_the_last_one(root: Path) -> None:
+    """8 MiB in each second: a record each second, and none for the 8 MiB that came at once."""
+    time = [0.0]
+    storage = Storage(root, clock=lambda: time[0])
+    storage.prepare()
+    staged, block = storage.stage("k", "a/b.bin"), bytes(4 * MIB)
+    staged.describe(validator=ETAG, total=None)
+    recorded = []
+
+    for at in range(6):
+        time[0] = [0.5, 1.0, 1.5, 1.9, 2.0, 2.1][at]
+        staged.write(block, at * 4 * MIB)
+        recorded.append(staged.durable_offset // MIB)
+
+    assert recorded == [0, 8, 8, 8, 20, 20]
+    staged.drop()
+    storage.close()
+
+
+def test_the_disk_begins_with_what_is_not_recorded_yet(root: Path) -> None:
+    """What is recorded is on the disk, and is not to leave the memory of whoever reads it next."""
+    begun: list[int] = []
+
+    class Beginning(FileSystem):
+        def begin_sync(self, file: int, offset: int) -> None:
+            super().begin_sync(file, offset)
+            begun.append(offset)
+
+    storage = storage_on(root, Beginning())
+    staged = storage.stage("k", "a/b.bin")
+    staged.describe(validator=ETAG, total=None)
+    staged.write(BODY[:1500], 0)
+    staged.write(BODY[1500:2000], 1500)
+
+    staged.begin_sync()
+
+    assert begun == [1500]
     staged.drop()
     storage.close()
 
