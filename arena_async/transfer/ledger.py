@@ -399,13 +399,17 @@ class _Tables:
 
     async def _run(self, call: Callable[..., T], *args: Any) -> T:
         """Do something in one transaction, on the thread."""
-        return await self._threads.run(self._guarded, call, *args)
+        return await self._threads.run(self._guarded, self._transact, call, *args)
 
-    def _guarded(self, call: Callable[..., T], *args: Any) -> T:
+    async def _run_lightly(self, call: Callable[..., T], *args: Any) -> T:
+        """Do something in one transaction whose loss by a power cut costs nothing: the next forced one forces it."""
+        return await self._threads.run(self._guarded, self._transact_lightly, call, *args)
+
+    def _guarded(self, transact: Callable[..., T], call: Callable[..., T], *args: Any) -> T:
         """Give the typed error for what SQLite says; a damaged ledger is replaced, and asked once more."""
         for remedy in (self._disconnect, self._put_aside, None):
             try:
-                return self._transact(call, *args)
+                return transact(call, *args)
             except sqlite3.DatabaseError as error:
                 if remedy is None or not self._replaceable or not _is_damage(error):
                     raise self._explained(error) from error
@@ -428,6 +432,21 @@ class _Tables:
                 connection.execute("ROLLBACK")
             raise
         return result
+
+    def _transact_lightly(self, call: Callable[..., T], *args: Any) -> T:
+        """Do it without waiting for the disk, where the journal keeps the file whole all the same."""
+        if self._connection is None:
+            self._connection = self._connect()
+        connection = self._connection
+        # https://www.sqlite.org/pragma.html#pragma_synchronous
+        (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
+        if mode != "wal":
+            return self._transact(call, *args)
+        connection.execute("PRAGMA synchronous = NORMAL")
+        try:
+            return self._transact(call, *args)
+        finally:
+            connection.execute("PRAGMA synchronous = FULL")
 
     def _put_aside(self) -> None:
         """Put a damaged ledger out of the way; a new one is made at the next use."""
@@ -474,7 +493,8 @@ class _Tables:
 
     async def see(self, scope: str, generation: int, rows: Sequence[Sighting]) -> list[Known]:
         """Note a page of a listing and give what is known about each row, in order, in one transaction."""
-        return await self._run(self._see, scope, generation, list(rows))
+        # A listing that a power cut ends is walked anew, and its end is forced to the disk with all that came before.
+        return await self._run_lightly(self._see, scope, generation, list(rows))
 
     def _see(
         self, connection: sqlite3.Connection, scope: str, generation: int, rows: Sequence[Sighting]

@@ -257,17 +257,23 @@ class OutcomeStream:
             self._failure = error
         await self._page.put(None)
 
-    async def _next_page(self) -> list[RemoteFile]:
-        """Give what was listed since, up to a page; empty at the end."""
+    async def _next_page(self, *, whole: bool) -> list[RemoteFile]:
+        """
+        Give what was listed since, up to a page; empty at the end.
+
+        Args:
+            whole: Wait for a whole page: where the one before brought nothing to do, this one will not either, and
+                looking things up is cheaper for many rows at a time.
+        """
         page: list[RemoteFile] = []
         while len(page) < PAGE:
-            file = self._page.get_nowait() if page else await self._page.get()
+            file = await self._page.get() if whole or not page else self._page.get_nowait()
             if file is None:
                 if page:
                     self._page.put_nowait(None)
                 break
             page.append(file)
-            if self._page.empty():
+            if self._page.empty() and not whole:
                 break
         return page
 
@@ -278,10 +284,12 @@ class OutcomeStream:
             await self._destination.open()
             self.generation = await self._destination.ledger.begin_listing(self._scope)
             self._reader = asyncio.create_task(self._read(), name="arena_async reader")
-            number = 0
-            while "disk" not in self._stopped and (page := await self._next_page()):
+            number, idle = 0, False
+            while "disk" not in self._stopped and (page := await self._next_page(whole=idle)):
+                kept = self.kept
                 await self._act_on(await self._settle_places(page, number))
                 number += len(page)
+                idle = self.kept - kept == len(page)
             await end_tasks(self._reader)
             if self.whole and self._evicted and "disk" not in self._stopped:
                 await self._act_on(await self._settle_places(await self._find_evicted(), number, twins=True))

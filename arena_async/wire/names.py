@@ -59,6 +59,8 @@ _MARK = re.compile(r"~[0-9a-f]{8}(?=\.|\Z)", re.IGNORECASE)
 _EXTENSION = re.compile(r"(?:\.[A-Za-z0-9]{1,8}){1,2}\Z")
 _PLAIN_EXTENSION = re.compile(r"(?:\.[a-z0-9][a-z0-9_-]{0,15}){0,3}")
 _WORD = re.compile(r"[A-Za-z0-9]+")
+#: A capital, or a word that may be an identifier of capitals written small: what has neither has its usual case.
+_UNUSUAL = re.compile(r"[A-Z]|(?<![a-z0-9])(?=[a-z0-9]{8})[0-9a-f]*[g-z]")
 
 
 def safe_component(text: str, *, fallback: str = "unnamed") -> str:
@@ -82,8 +84,7 @@ def safe_name(text: str, *, fallback: str = "unnamed") -> str:
     Two of them may differ in case only, unlike those of :func:`safe_component`: whoever uses it compares what
     :func:`fold` gives.
     """
-    everyday = len(text) <= _MOST and _EVERYDAY.fullmatch(text) and not _RESERVED.fullmatch(text.partition(".")[0])
-    if everyday or (
+    if _is_everyday(text) or (
         0 < len(text.encode("utf-8", "surrogatepass")) <= _MOST and _clean(text) == text and not _MARK.search(text)
     ):
         return text
@@ -119,12 +120,21 @@ def safe_path(parts: Sequence[str], stem: str, extension: str = "", *, fallback:
 
 def is_plain(text: str) -> bool:
     """Say whether a component is used as it is: safe everywhere, and the only plain one of those that look alike."""
+    if _is_everyday(text):
+        return not _UNUSUAL.search(text) or _WORD.sub(_usual_case, text) == text
     return (
         0 < len(text.encode("utf-8", "surrogatepass")) <= _MOST
         and _clean(text) == text
         and not _MARK.search(text)
         and _WORD.sub(_usual_case, text) == text
         and all(letter.isascii() or _one_case(letter) for letter in text)
+    )
+
+
+def _is_everyday(text: str) -> bool:
+    """Say whether a text is seen at a glance to be a name that nothing has to be done to, letters' case aside."""
+    return (
+        len(text) <= _MOST and _EVERYDAY.fullmatch(text) is not None and not _RESERVED.fullmatch(text.partition(".")[0])
     )
 
 

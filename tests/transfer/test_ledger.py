@@ -339,6 +339,20 @@ async def test_writing_is_as_safe_as_sqlite_can_make_it(tmp_path: Path, ledger: 
     assert (journal, synchronous) == ("wal", 2)
 
 
+async def test_only_what_a_listing_notes_of_itself_is_not_forced_to_the_disk(ledger: SqliteLedger) -> None:
+    """A listing that a power cut ends is walked anew; what comes after its notes forces them too."""
+
+    def asked(connection: sqlite3.Connection) -> int:
+        (synchronous,) = connection.execute("PRAGMA synchronous").fetchone()
+        return int(synchronous)
+
+    lightly = await ledger._run_lightly(asked)
+    with pytest.raises(StorageError):
+        await ledger._run_lightly(lambda connection: connection.execute("SELECT wrong"))
+
+    assert (lightly, await ledger._run(asked)) == (1, 2)
+
+
 def test_where_memory_is_not_shared_the_plain_journal_is_used(tmp_path: Path) -> None:
     """Some file systems refuse what WAL needs."""
     connection = sqlite3.connect(f"file:{tmp_path / 'l.sqlite'}?vfs=unix-dotfile", uri=True, isolation_level=None)

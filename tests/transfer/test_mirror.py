@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import hashlib
 import os
-from collections.abc import AsyncIterator
+import tracemalloc
+import weakref
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -25,8 +28,9 @@ from arena_async.errors import (
 )
 from arena_async.options import KIB, TransferOptions
 from arena_async.transfer.events import Action, Report
+from arena_async.transfer.ledger import PAGE, Entry, Known, Sighting, SqliteLedger
 from arena_async.transfer.mirror import Mirror
-from arena_async.transfer.planning import Plan
+from arena_async.transfer.planning import Plan, place
 from arena_async.wire.contracts import RemoteFile
 from arena_async.wire.messages import Secret
 
@@ -152,6 +156,103 @@ async def test_what_is_no_longer_listed_is_reported_and_stays(tmp_path: Path) ->
     assert (tmp_path / "files" / "f1.bin").exists()
 
 
+class Growing(MemoryFiles):
+    """Files that are listed one by one, made when their turn comes; what was listed once is remembered by nobody."""
+
+    def __init__(self, count: int) -> None:
+        async def listing() -> AsyncIterator[RemoteFile]:
+            for number in range(count):
+                # Only the reader and the feeder of a stream take turns here.
+                await asyncio.sleep(0)
+                yield self.row(number)
+
+        super().__init__(listing, {})
+        self.living: weakref.WeakSet[RemoteFile] = weakref.WeakSet()
+        self.most = 0
+
+    def row(self, number: int) -> RemoteFile:
+        """Make a row, and count those that are alive."""
+        row = remote(f"f{number}", change="1", size=0)
+        self.living.add(row)
+        self.most = max(self.most, len(self.living))
+        return row
+
+
+async def remember(to: Path, numbers: range) -> None:
+    """Let a folder have some empty files, as a sync has brought them."""
+    (to / "files").mkdir(parents=True)
+    state = to / ".arena-async"
+    state.mkdir(mode=0o700)
+    ledger = await SqliteLedger.open(state / "ledger.sqlite")
+    generation = await ledger.begin_listing("test/files")
+    rows = [remote(f"f{number}", change="1", size=0) for number in numbers]
+    paths = [str(place(row)) for row in rows]
+    for path in paths:
+        (to / path).touch()
+        os.utime(to / path, ns=(1, 1))
+    await ledger.write(
+        [Entry(key=row.key, path=path, mtime_ns=1, change="1") for row, path in zip(rows, paths, strict=True)]
+    )
+    await ledger.see("test/files", generation, [Sighting(key=row.key, change="1") for row in rows])
+    await ledger.aclose()
+
+
+@pytest.mark.parametrize("verb", ["plan", "sync", "prune"])
+async def test_memory_does_not_grow_with_what_is_here_already(tmp_path: Path, verb: str) -> None:
+    """However long a listing is, a few pages of it are held, and nothing of those that were kept."""
+
+    async def held(to: Path, count: int) -> tuple[int, int]:
+        """Give the rows that were alive at once, and the bytes beyond them that were held in the end."""
+        await remember(to, range(count + 20))
+        files = Growing(count)
+        gc.collect()
+        tracemalloc.start()
+        try:
+            async with mirror(to) as home:
+                if verb == "plan":
+                    plan = await home.plan(files)
+                    assert (plan.kept, len(plan.files)) == (count, 20)
+                else:
+                    report = await home.sync(files, prune=verb == "prune")
+                    assert counted(report) == {"keep": count, "prune" if verb == "prune" else "gone": 20}
+                gc.collect()
+                return files.most, tracemalloc.get_traced_memory()[0]
+        finally:
+            tracemalloc.stop()
+
+    await held(tmp_path / "first", 100)
+    (_, few), (most, many) = await held(tmp_path / "few", 1000), await held(tmp_path / "many", 3000)
+
+    # A page waits, a page is decided on, and the reader holds a row.
+    assert most <= 2 * PAGE + 10
+    # 2000 rows that are held anywhere are a million bytes.
+    assert many < few + 200_000
+
+
+async def test_what_is_here_already_is_looked_up_in_whole_pages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows that trickle in are waited for while there is nothing to do, and decided on at once while there is."""
+    await remember(tmp_path, range(3, 1003))
+    files, pages = Growing(1003), []
+    for number in (0, 1, 2):
+        files.sources[f"test/f{number}"] = Source(body=b"")
+    see = SqliteLedger.see
+
+    async def counted_see(ledger: SqliteLedger, scope: str, generation: int, rows: Sequence[Sighting]) -> list[Known]:
+        pages.append(len(rows))
+        return await see(ledger, scope, generation, rows)
+
+    monkeypatch.setattr(SqliteLedger, "see", counted_see)
+    report = await sync(tmp_path, files)
+
+    assert counted(report) == {"fetch": 3, "keep": 1000}
+    assert sum(pages) == 1003
+    assert pages[0] < PAGE
+    assert pages.count(PAGE) >= 1
+    assert len(pages) <= 10
+
+
 async def test_what_is_gone_is_removed_on_request(tmp_path: Path) -> None:
     """PRUNE: from the disk and from the ledger, so that it is not reported again."""
     files = many(3)
@@ -165,6 +266,26 @@ async def test_what_is_gone_is_removed_on_request(tmp_path: Path) -> None:
     assert counted(report) == {"keep": 2, "prune": 1}
     assert sorted(path.name for path in (tmp_path / "files").iterdir()) == ["f0.bin", "f2.bin"]
     assert counted(again) == {"keep": 2}
+
+
+async def test_more_than_a_page_is_removed_and_forgotten(tmp_path: Path) -> None:
+    """Each is told, those that somebody touched stay, and the rest is not reported again."""
+    files = many(450)
+    await sync(tmp_path, files)
+    (tmp_path / "files" / "f7.bin").write_bytes(b"touched by somebody")
+    (tmp_path / "files" / "f8.bin").unlink()
+    assert isinstance(files.rows, list)
+    del files.rows[:449]
+
+    report = await sync(tmp_path, files, prune=True)
+    again = await sync(tmp_path, files)
+
+    assert counted(report) == {"keep": 1, "prune": 448, "gone": 1}
+    assert sorted(path.name for path in (tmp_path / "files").iterdir()) == ["f449.bin", "f7.bin"]
+    assert [(row.file.key, row.reason) for row in report.outcomes if row.action is Action.GONE] == [
+        ("test/f7", "it is no longer listed; what lies here is not what was brought")
+    ]
+    assert counted(again) == {"keep": 1, "gone": 1}
 
 
 async def test_pruning_never_removes_what_somebody_else_put_there(tmp_path: Path) -> None:

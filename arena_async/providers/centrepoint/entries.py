@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any
@@ -74,7 +75,13 @@ def named_subject(value: Any) -> int | str:
 
 def join_key(tenant: str, kind: str, *fields: str) -> str:
     """Give the key of a file: service, tenant, what kind of file it is, and the fields that identify it."""
-    return "/".join((SERVICE, quote(tenant, safe=""), kind, *map(_quoted, fields)))
+    return "/".join((SERVICE, _quoted_tenant(tenant), kind, *map(_quoted, fields)))
+
+
+# It is in the key of each row.
+@functools.lru_cache(maxsize=8)
+def _quoted_tenant(tenant: str) -> str:
+    return quote(tenant, safe="")
 
 
 def _quoted(field: str) -> str:

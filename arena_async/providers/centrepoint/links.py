@@ -12,7 +12,7 @@ import functools
 import re
 from collections.abc import Callable, Hashable
 from datetime import UTC, datetime, timedelta
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 import attrs
 
@@ -40,6 +40,9 @@ __all__ = ["LinkOnDemand", "Listed", "SignedLink", "link_end", "open_link", "ove
 _MARGIN = timedelta(seconds=60)
 #: How far our clock may be off where the file host does not say what time it is.
 _SKEW = timedelta(minutes=15)
+
+#: Characters of a date in a link, quoted; what is longer is none.
+_LONGEST = 100
 
 _CODE = re.compile(rb"<Code>\s*([A-Za-z0-9]{1,64})\s*</Code>")
 # Real storage says AuthenticationFailed for a link that is over; its emulator says AuthorizationFailure.
@@ -105,12 +108,15 @@ class LinkOnDemand(Secret):
 
 def link_end(url: str) -> datetime | None:
     """Give the end that the link itself states: the earlier of ``se`` and of the end of its key, ``ske``."""
-    try:
-        query = urlsplit(url).query
-    except ValueError:
-        return None
+    query = url.partition("#")[0].partition("?")[2]
     pairs = (pair.partition("=") for pair in query.split("&"))
-    return _earliest(*(read_datetime(unquote(value)) for name, _, value in pairs if name in ("se", "ske")))
+    return _earliest(*(_instant(value) for name, _, value in pairs if name in ("se", "ske") and len(value) < _LONGEST))
+
+
+# All links of a page end at the same time.
+@functools.lru_cache(maxsize=8)
+def _instant(value: str) -> datetime | None:
+    return read_datetime(unquote(value))
 
 
 def sign(
