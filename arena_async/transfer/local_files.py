@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import secrets
 import stat
 import time
@@ -46,6 +47,8 @@ log = logging.getLogger("arena_async")
 _LARGEST = 64 * KIB
 #: How long its lock is waited for: it is held for milliseconds.
 _LOCK_TRIES, _LOCK_PAUSE = 200, 0.025
+#: Seconds after which nobody can be writing a new one any more.
+_OVER = 60.0
 
 
 def create_private(path: Path) -> bool:
@@ -287,6 +290,7 @@ class PrivateFile:
                 written = 0
                 while written < len(content):
                     written += again(self._files.write, file, content[written:], written)
+                now = self._files.look_open(file).st_mtime
             finally:
                 self._files.close(file)
             again(self._files.rename, folder, new, folder, self.path.name)
@@ -294,3 +298,13 @@ class PrivateFile:
             with contextlib.suppress(OSError):
                 self._files.unlink(folder, new)
             raise
+        self._sweep(folder, now)
+
+    def _sweep(self, folder: Folder, now: float) -> None:
+        """Remove what writers that were killed have left. Whoever writes holds the lock, and this one has it."""
+        left = re.compile(re.escape(self.path.name) + r"\.[0-9a-f]{16}")
+        with contextlib.suppress(OSError):
+            for name in again(self._files.names, folder):
+                # The disk's clock is compared with itself. Not every disk can lock, so that a new one may be in use.
+                if left.fullmatch(name) and now - self._files.look(folder, name).st_mtime > _OVER:
+                    self._files.unlink(folder, name)

@@ -53,6 +53,24 @@ def test_what_is_written_is_what_the_next_one_reads(place: Path) -> None:
     assert names(place.parent) == ["sessions.json", "sessions.json.lock"]
 
 
+def test_what_a_killed_writer_left_is_removed_by_the_next_one(place: Path) -> None:
+    """Once it is a minute old; what is new, or has another name, is not touched, and reading removes nothing."""
+    old, new = place.with_name(f"sessions.json.{'a' * 16}"), place.with_name(f"sessions.json.{'b' * 16}")
+    others = ["sessions.json.backup", f"other.json.{'a' * 16}", f"sessions.json.{'a' * 17}"]
+    put(PrivateFile(place), b"one")
+    for path in (old, new, *map(place.with_name, others)):
+        path.write_bytes(b"half")
+        if path != new:
+            os.utime(path, (1, 1))
+
+    read(PrivateFile(place))
+    assert old.exists()
+    put(PrivateFile(place), b"two")
+
+    assert names(place.parent) == sorted([new.name, *others, "sessions.json", "sessions.json.lock"])
+    assert read(PrivateFile(place)) == b"two"
+
+
 @posix
 def test_only_the_owner_may_read_it_and_its_folder(tmp_path: Path) -> None:
     """A folder that is missing is made for the owner alone, whatever the umask says."""
