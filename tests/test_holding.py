@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
+import gc
 import mmap
 import sys
+import time
 
 import attrs
 import pytest
-from holding import Held, bytes_in_use
+from holding import Held, Sampler, bytes_in_use
 from soak import Soaked, broken_bounds
 
 from arena_async.options import MIB
@@ -117,3 +120,26 @@ def test_a_soak_sees_what_costs_too_much_and_what_holds_the_loop() -> None:
         "36000 requests were sent for 30000 files",
         "the event loop was held for 0.11 s",
     ]
+
+
+def _work(seconds: float) -> None:
+    ends = time.thread_time() + seconds
+    while time.thread_time() < ends:
+        pass
+
+
+async def test_work_on_the_event_loop_is_seen_and_a_collection_is_not_taken_for_it() -> None:
+    """A tenth of a second of work counts, and just as much of collecting garbage does not."""
+    async with Sampler() as sampler:
+        await asyncio.sleep(0.01)
+        _work(0.1)
+        await asyncio.sleep(0.01)
+    assert sampler.longest_hold >= 0.09
+
+    kept = [[number] for number in range(300_000)]
+    async with Sampler() as sampler:
+        await asyncio.sleep(0.01)
+        gc.collect()
+        await asyncio.sleep(0.01)
+    assert len(kept) == 300_000
+    assert sampler.longest_collection > sampler.longest_hold

@@ -21,6 +21,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Self
@@ -144,10 +145,15 @@ class Hold:
     """
     How long the thread of an event loop is held, and why: measured between two looks at it.
 
-    The time in which it was ready and had no processor is nobody's doing but the machine's.
+    The time in which it was ready and had no processor is nobody's doing but the machine's. That of a collection of all
+    garbage is left out too: it grows with everything that the process has, whoever made it.
+
+    Args:
+        collecting: Seconds that such collections have taken on this thread so far.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, collecting: Callable[[], float] = lambda: 0.0) -> None:
+        self._collecting, self._collected = collecting, collecting()
         self._began, self._worked, self._queued = time.monotonic(), time.thread_time(), _queued()
 
     def look(self, *, slept: float) -> tuple[float, float]:
@@ -160,11 +166,38 @@ class Hold:
         Returns:
             Seconds that the thread was held without waiting for a processor, and seconds in which it worked.
         """
-        now, worked, queued = time.monotonic(), time.thread_time(), _queued()
-        held = now - self._began - slept - (queued - self._queued)
-        busy = worked - self._worked
-        self._began, self._worked, self._queued = now, worked, queued
-        return max(0.0, held), busy
+        now, worked, queued, collected = time.monotonic(), time.thread_time(), _queued(), self._collecting()
+        left_out = collected - self._collected
+        held = now - self._began - slept - (queued - self._queued) - left_out
+        busy = worked - self._worked - left_out
+        self._began, self._worked, self._queued, self._collected = now, worked, queued, collected
+        return max(0.0, held), max(0.0, busy)
+
+
+class _Collections:
+    """
+    Counts the seconds of work that collections of all garbage take on the thread that made this.
+
+    Attributes:
+        seconds: So far.
+        longest: The longest of them.
+    """
+
+    def __init__(self) -> None:
+        self.seconds = self.longest = 0.0
+        self._thread = threading.get_ident()
+        self._began = 0.0
+
+    def __call__(self, phase: str, info: dict[str, int]) -> None:
+        """Be told by the collector."""
+        if info["generation"] < 2 or threading.get_ident() != self._thread:
+            return
+        if phase == "start":
+            self._began = time.thread_time()
+        else:
+            took = time.thread_time() - self._began
+            self.seconds += took
+            self.longest = max(self.longest, took)
 
 
 def _queued() -> float:
@@ -181,7 +214,8 @@ class Sampler:
 
     Attributes:
         most: The most that was held at any look.
-        longest_hold: Seconds that the event loop was held at the most, and worked for all that time.
+        longest_hold: Seconds that the event loop was held at the most, and worked for all that time, collections of
+            all garbage left out.
         looks: How often it looked.
     """
 
@@ -191,8 +225,15 @@ class Sampler:
         self.looks = 0
         self._every = every
         self._task: asyncio.Task[None] | None = None
+        self._collections = _Collections()
+
+    @property
+    def longest_collection(self) -> float:
+        """Seconds that a collection of all garbage took at the most."""
+        return self._collections.longest
 
     async def __aenter__(self) -> Self:
+        gc.callbacks.append(self._collections)
         self._task = asyncio.create_task(self._look_on(), name="sampler")
         return self
 
@@ -201,14 +242,15 @@ class Sampler:
         self._task.cancel()
         with suppress(asyncio.CancelledError):
             await self._task
+        gc.callbacks.remove(self._collections)
 
     async def _look_on(self) -> None:
-        hold = Hold()
+        hold = Hold(lambda: self._collections.seconds)
         while True:
             await asyncio.sleep(self._every)
             held, busy = hold.look(slept=self._every)
             self.longest_hold = max(self.longest_hold, min(held, busy))
             if self.looks % 20 == 0:
                 self.most = self.most.or_more(Held.now())
-                hold = Hold()
+                hold = Hold(lambda: self._collections.seconds)
             self.looks += 1

@@ -61,7 +61,8 @@ class Soaked:
         seconds: How long it took.
         rests: What was held after each pass, at rest.
         most: The most that was held.
-        longest_hold: The longest stretch of work on the event loop, in seconds.
+        longest_hold: The longest stretch of work on the event loop, in seconds, collections of all garbage left out.
+        longest_collection: The longest of those, in seconds.
         wrong: What did not hold, in words.
     """
 
@@ -74,6 +75,7 @@ class Soaked:
     rests: list[Held] = attrs.field(factory=list)
     most: Held = attrs.field(factory=Held)
     longest_hold: float = 0.0
+    longest_collection: float = 0.0
     wrong: list[str] = attrs.field(factory=list)
 
     @property
@@ -96,7 +98,7 @@ class Soaked:
             f" descriptors {first.descriptors}, {last.descriptors},"
             f" {self.most.descriptors}; threads {first.threads}, {last.threads}, {self.most.threads};"
             f" tasks {first.tasks}, {last.tasks}, {self.most.tasks}; the loop was held for"
-            f" {self.longest_hold * 1000:.0f} ms"
+            f" {self.longest_hold * 1000:.0f} ms, by a collection for {self.longest_collection * 1000:.0f} ms"
         )
 
 
@@ -147,6 +149,7 @@ async def _pass(found: Soaked, service: UnluckyService, client: CentrePointClien
         async with Sampler() as sampler, _mirror(folder) as mirror:
             report = await mirror.sync(client.datasets.files(service.facts["study"], program=program))
         found.longest_hold = max(found.longest_hold, sampler.longest_hold)
+        found.longest_collection = max(found.longest_collection, sampler.longest_collection)
         found.most = found.most.or_more(sampler.most)
         found.failures.update(type(outcome.error).__name__ for outcome in report.failures)
         missing += len(report.failures)
