@@ -173,14 +173,15 @@ class TransferOptions:
     """
     How files are brought home.
 
-    Peak memory is about ``workers * chunk_size * 2`` plus 40 MB, whatever the size or number of the files; with
-    ``most_workers``, that many.
+    Peak memory is at the most about ``workers * chunk_size * 2`` plus 60 MB, whatever the size or number of the files;
+    with ``most_workers``, that many. Beyond the eighth open body it is a quarter of that for each.
 
     Args:
         workers: Open bodies at the most, 1 to 256.
         most_workers: Open bodies at the most when their number adapts, ``workers`` to 256: it starts at ``workers``,
             grows as long as more of them bring more, and shrinks when the service refuses or stalls. None: it does not.
-        chunk_size: Bytes gathered before they go to the disk, 64 KiB to 64 MiB.
+        chunk_size: Bytes gathered before they go to the disk, 64 KiB to 64 MiB; beyond the eighth open body a quarter
+            of it, but 256 KiB at the least.
         attempts: How often the content of one file is asked for without any progress before it counts as failed.
         durability: When data is forced to the disk: ``"group"`` (many files at a time, before any of them gets its
             final name), ``"each"`` (one by one), ``"off"`` (left to the system: a power loss may cost recent files).

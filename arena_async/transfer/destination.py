@@ -34,7 +34,7 @@ from arena_async.transfer.events import Announcer, Observer
 from arena_async.transfer.ledger import Ledger, MemoryLedger, SqliteLedger
 from arena_async.transfer.pacing import INTERVAL, Interval, RateLimit, Width
 from arena_async.transfer.planning import RetryBudget, is_too_much, layout_problem
-from arena_async.transfer.slots import Slots
+from arena_async.transfer.slots import Slots, buffer_size
 from arena_async.transfer.storage import Storage
 from arena_async.transfer.threads import Lane, Threads, wait_to_end
 from arena_async.wire.messages import printable
@@ -139,7 +139,7 @@ class Destination:
         self._remember = remember
         self._owner = owner
         self._desk: Threads | None = None
-        self.slots = Slots(lambda: Lane(chunk_size=options.chunk_size), width=workers)
+        self.slots = Slots(self._new_lane, width=workers)
         self._claimed: set[tuple[str, str]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._process = os.getpid()
@@ -269,6 +269,10 @@ class Destination:
         if self._desk is None:
             raise ClosedError(f"This {self._owner} was closed before; make a new one.")
         return self._desk
+
+    def _new_lane(self) -> Lane:
+        """Make another lane."""
+        return Lane(chunk_size=buffer_size(len(self.slots.lanes), chunk_size=self.options.chunk_size))
 
     @asynccontextmanager
     async def lane(self, files: object) -> AsyncIterator[Lane]:

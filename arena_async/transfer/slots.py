@@ -6,9 +6,26 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
+from arena_async.options import KIB
 from arena_async.transfer.threads import Lane
 
-__all__ = ["Slots"]
+__all__ = ["Slots", "buffer_size"]
+
+#: Lanes whose buffers are whole. With more of them at work, one takes while others write, and memory counts.
+_WHOLE = 8
+#: What the others have: a part of that, and not less than so many bytes.
+_PART, _LEAST = 4, 256 * KIB
+
+
+def buffer_size(number: int, *, chunk_size: int) -> int:
+    """
+    Say how large each buffer of a lane is.
+
+    Args:
+        number: Lanes that there were before it.
+        chunk_size: What was asked for, in bytes.
+    """
+    return chunk_size if number < _WHOLE else min(chunk_size, max(_LEAST, chunk_size // _PART))
 
 
 class Slots:

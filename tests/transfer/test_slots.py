@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from arena_async.options import KIB
-from arena_async.transfer.slots import Slots
+from arena_async.transfer.slots import Slots, buffer_size
 from arena_async.transfer.threads import Lane
 
 
@@ -94,3 +94,19 @@ async def test_a_lane_that_was_given_to_a_cancelled_task_comes_back(slots: Slots
     slots.give("a", other)
 
     assert slots.free == 2
+
+
+@pytest.mark.parametrize(
+    ("number", "chunk_size", "size"),
+    [
+        (0, 1024 * KIB, 1024 * KIB),
+        (7, 1024 * KIB, 1024 * KIB),
+        (8, 1024 * KIB, 256 * KIB),
+        (255, 64 * 1024 * KIB, 16 * 1024 * KIB),
+        (8, 512 * KIB, 256 * KIB),
+        (8, 64 * KIB, 64 * KIB),
+    ],
+)
+def test_beyond_the_eighth_lane_buffers_are_a_quarter(number: int, chunk_size: int, size: int) -> None:
+    """Many lanes at work need no large buffers each; never more than asked for, and 256 KiB where that is less."""
+    assert buffer_size(number, chunk_size=chunk_size) == size
