@@ -59,7 +59,7 @@ async def run(*command: str, env: Mapping[str, str], cwd: Path, talkative: bool 
     child = await asyncio.create_subprocess_exec(
         *command, env=dict(env), cwd=cwd, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(100):
         out, err = await child.communicate()
     assert child.returncode == 0, f"{command}\n{out.decode()}\n{err.decode()}"
     assert talkative or err == b"", err.decode()

@@ -32,7 +32,7 @@ def offered(arena: ArenaSimulator) -> set[bytes]:
 async def read_lines(child: asyncio.subprocess.Process, count: int) -> None:
     """Wait until a child has written some lines of data."""
     assert child.stdout is not None
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(100):
         for _ in range(count):
             await child.stdout.readline()
 

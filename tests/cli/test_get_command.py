@@ -123,7 +123,7 @@ async def test_what_was_stopped_is_taken_up_and_no_address_is_shown(tmp_path: Pa
         child = await start(*words, env=environment())
         await server.arrived(1)
         child.send_signal(signal.SIGINT)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(100):
             _, err = await child.communicate()
 
     assert child.returncode == 130

@@ -68,7 +68,7 @@ async def test_an_interrupted_export_is_taken_up_by_the_same_command(tmp_path: P
         command = ("export", "run", arena.export, "--to", str(tmp_path / "out"), "--every", "60")
         child = await start(*command, env=environment(arena))
         assert child.stderr is not None
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(100):
             assert b"was started" in await child.stderr.readline()
         child.send_signal(signal.SIGINT)
         _, err = await child.communicate()

@@ -70,7 +70,7 @@ async def start(
 
 
 async def run(
-    *arguments: str, env: Mapping[str, str], cwd: Path | None = None, seconds: float = 30.0, typed: bytes | None = None
+    *arguments: str, env: Mapping[str, str], cwd: Path | None = None, seconds: float = 100.0, typed: bytes | None = None
 ) -> Done:
     """Run the command line to its end; what is ``typed`` comes over stdin."""
     stdin = asyncio.subprocess.DEVNULL if typed is None else asyncio.subprocess.PIPE

@@ -102,7 +102,7 @@ async def run_on_terminal(
     rows: int,
     cwd: Path,
     type_after: tuple[bytes, str] | None = None,
-    seconds: float = 30.0,
+    seconds: float = 100.0,
 ) -> Seen:
     """
     Run a child whose three streams are a terminal, to its end. It starts warm, see :mod:`warm`.
