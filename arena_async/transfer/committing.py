@@ -7,6 +7,7 @@ How verified files get their final names: many at a time, so that safety costs l
         |         |         |
     small files, which come in memory: verify and write all of them, on one thread for so many bytes
     fsync of each file: of large ones on several threads, of small ones when the system has begun with all of them
+        |         |         |           from here on the next group is made ready beside it
     one transaction of the ledger: partial and final name of each
     renames
     one fsync for each folder
@@ -96,9 +97,11 @@ class Committer:
         self._group_size = 1 if durability == "each" else most
         self._now = now
         self._share = threads
-        self._threads = Threads(threads, name="arena_async-commit")
+        # One more than bring content to the disk: names are given to one group while the next one is made ready.
+        self._threads = Threads(threads + 1, name="arena_async-commit")
         self._waiting: deque[Waiting] = deque()
         self._task: asyncio.Task[None] | None = None
+        self._naming: asyncio.Task[None] | None = None
         self._room = asyncio.Event()
         self._room.set()
         self._unsettled: list[str] = []
@@ -208,24 +211,25 @@ class Committer:
         return group
 
     async def _run(self) -> None:
-        """Commit group after group until nothing waits."""
+        """Make group after group ready until nothing waits; each gets its names when the one before has them."""
         group: list[Waiting] = []
         try:
             while self._waiting:
                 group = self._next_group()
-                await self._commit_group(group)
+                await self._make_ready(group)
+                if self._naming is not None:
+                    await wait_to_end(self._naming)
+                self._naming = asyncio.create_task(self._name(group), name="arena_async-naming")
+                self._naming.add_done_callback(partial(self._note_named, group))
+                group = []
         finally:
             self._task = None
-            # Only when somebody who does not own this task cancelled it, as the end of an event loop does: nobody may
-            # be left waiting. What has a row keeps its partial file for the next start.
-            left = [waiting for waiting in (*group, *self._waiting) if not waiting.done.done()]
+            # Only when somebody who does not own this task cancelled it, as the end of an event loop does.
+            left = [*group, *self._waiting]
             self._waiting.clear()
             self._small_bytes = 0
             self._note_room()
-            for waiting in left:
-                _answer(waiting, broken_off(waiting))
-            # The tasks go on at the next turn of the loop, when all is closed.
-            _close_all(left)
+            _break_off(left)
 
     def _note_room(self) -> None:
         if len(self._waiting) < self._most and self._small_bytes < _MOST_BYTES:
@@ -233,21 +237,43 @@ class Committer:
         else:
             self._room.clear()
 
-    async def _commit_group(self, group: Sequence[Waiting]) -> None:
-        """Commit one group; every file of it has its answer in the end."""
+    async def _make_ready(self, group: Sequence[Waiting]) -> None:
+        """Bring the content of a group to the disk."""
         try:
             await self._finish(group)
-            ready = [waiting for waiting in group if waiting.answer is None]
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is the answer to those who wait
+            for waiting in group:
+                waiting.answer = waiting.answer or error
+
+    async def _name(self, group: Sequence[Waiting]) -> None:
+        """Write the rows of a group and give its files their names; every file of it has its answer in the end."""
+        try:
+            await self._write_and_publish(group)
+            left = [waiting for waiting in group if waiting.staged is not None and not waiting.staged.closed]
+            if left:
+                await self._threads.run(_close_all, left)
+            for waiting in group:
+                _answer(waiting, waiting.answer or broken_off(waiting))
+        finally:
+            # Only when somebody who does not own this task cancelled it, as the end of an event loop does.
+            _break_off(group)
+
+    def _note_named(self, group: Sequence[Waiting], task: asyncio.Task[None]) -> None:
+        """Forget the task; one that was cancelled before its first step did nothing at all, not even tidy up."""
+        if self._naming is task:
+            self._naming = None
+        _break_off(group)
+        if not task.cancelled():
+            task.exception()
+
+    async def _write_and_publish(self, group: Sequence[Waiting]) -> None:
+        ready = [waiting for waiting in group if waiting.answer is None]
+        try:
             if ready and await self._write_rows(ready):
                 await self._publish(ready)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is the answer to those who wait
             for waiting in group:
                 waiting.answer = waiting.answer or error
-        left = [waiting for waiting in group if waiting.staged is not None and not waiting.staged.closed]
-        if left:
-            await self._threads.run(_close_all, left)
-        for waiting in group:
-            _answer(waiting, waiting.answer or broken_off(waiting))
 
     async def _finish(self, group: Sequence[Waiting]) -> None:
         """Force the content of each file to the disk, on several threads, each with its share."""
@@ -308,8 +334,10 @@ class Committer:
         """
         self._closed = True
         try:
-            while self._task is not None:
+            if self._task is not None:
                 await wait_to_end(self._task)
+            if self._naming is not None:
+                await wait_to_end(self._naming)
             settled, self._unsettled = self._unsettled, []
             if settled:
                 await self._ledger.write((), completed=settled)
@@ -325,6 +353,15 @@ def _answer(waiting: Waiting, answer: Committed | Exception) -> None:
         waiting.done.set_result(answer)
     else:
         waiting.done.set_exception(answer)
+
+
+def _break_off(files: Sequence[Waiting]) -> None:
+    """Leave nobody waiting. What has a row keeps its partial file for the next start."""
+    left = [waiting for waiting in files if not waiting.done.done()]
+    for waiting in left:
+        _answer(waiting, broken_off(waiting))
+    # The tasks go on at the next turn of the loop, when all is closed.
+    _close_all(left)
 
 
 def _close(waiting: Waiting) -> None:

@@ -327,7 +327,8 @@ class OutcomeStream:
         settled: dict[str, _Row] = {}
         aside: list[_Row] = []
         for row, facts in zip(rows, known, strict=True):
-            await self._settle(attrs.evolve(row, entry=facts.entry), facts, settled, aside)
+            known_row = row if facts.entry is None else attrs.evolve(row, entry=facts.entry)
+            await self._settle(known_row, facts, settled, aside)
         for row, facts in zip(aside, await self._see(aside), strict=True):
             if facts.earlier is not None:
                 self._repeated += 1

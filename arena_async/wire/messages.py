@@ -259,8 +259,18 @@ def join_path(template: str, **parts: object) -> str:
     return template.format(**{name: segment(value, what=name.replace("_", " ")) for name, value in parts.items()})
 
 
+#: Characters of an address that are shown.
+_MOST_SHOWN = 300
+#: Most addresses are of this kind: there is nothing in them to hide before the query, and nothing to escape.
+_PLAIN_URL = re.compile(r"https?://[a-z0-9.-]+(?::(?:[1-9][0-9]{0,3}|[1-5][0-9]{4}))?/[\w./~-]*", re.ASCII)
+_ENDS = ("", "?", "#")
+
+
 def show_url(url: str) -> str:
     """Show an address without user, query and fragment: host and path for a whole URL, the path for a relative one."""
+    plain = _PLAIN_URL.match(url)
+    if plain is not None and plain.end() <= _MOST_SHOWN and url[plain.end() : plain.end() + 1] in _ENDS:
+        return plain[0]
     try:
         parts = urlsplit(url)
         host, port = parts.hostname or "", parts.port
@@ -270,7 +280,7 @@ def show_url(url: str) -> str:
     place = f"{parts.scheme}://{named}{f':{port}' if port else ''}" if parts.scheme or host else ""
     shown = f"{place}{parts.path}"
     suspicious = _SUSPICIOUS.search(host) or _SUSPICIOUS.search(parts.path)
-    return printable(_mask(shown) if suspicious else shown, most=300)
+    return printable(_mask(shown) if suspicious else shown, most=_MOST_SHOWN)
 
 
 def printable(text: str, *, most: int = 200) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 import attrs
@@ -24,6 +25,13 @@ _HOST = re.compile(r"(?=.{1,253}\.?\Z)[a-z0-9_](?:[a-z0-9_-]{0,62})(?:\.[a-z0-9_
 #: What the system's resolver reads as an IPv4 address in another notation: ``127.1``, ``0x7f000001``, ``2130706433``.
 _NUMBERS = re.compile(r"(?:0x[0-9a-f]*|[0-9]+)(?:\.(?:0x[0-9a-f]*|[0-9]+))*\.?", re.ASCII)
 _LOOPBACK_NAMES = ("localhost", "localhost.")
+#: Scheme and place of a URL: all that is looked at here but its characters.
+_PLACE = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#]*", re.ASCII | re.IGNORECASE)
+#: Places that are remembered: listings have thousands of links to the same one.
+_MOST_PLACES = 1024
+#: Characters of a place that is remembered; names of hosts have 253 at the most.
+_LONGEST_PLACE = 300
+_UNREADABLE = "is not a URL that can be read"
 #: RFC 6052: IPv4 addresses behind an IPv6-only network.
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
@@ -171,25 +179,41 @@ def _split(url: str) -> _Parts:
     """Take a URL apart, and refuse every shape that two programs might read differently."""
     if not (url.isascii() and url.isprintable()) or " " in url or "\\" in url:
         raise UnsafeUrlError(f"{show_url(url)} has characters that no URL has; it is not contacted.")
+    place = _PLACE.match(url)
+    # A password has no business in memory for longer than it takes to refuse it.
+    plain = place is not None and "@" not in place[0] and len(place[0]) <= _LONGEST_PLACE
+    parts = _known_place(place[0]) if place is not None and plain else _read_place(url)
+    if isinstance(parts, str):
+        what = "An address" if parts == _UNREADABLE else show_url(url)
+        raise UnsafeUrlError(f"{what} {parts}; it is not contacted.")
+    return parts
+
+
+def _read_place(url: str) -> _Parts | str:
+    """Read scheme, host and port of a URL, or say what is wrong with them."""
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
     except ValueError:
-        parts, host, port = None, None, None
-    if parts is None:
-        raise UnsafeUrlError("An address is not a URL that can be read; it is not contacted.")
-    scheme = parts.scheme
-    if scheme not in _DEFAULT_PORTS:
-        raise UnsafeUrlError(f"{show_url(url)} is not an absolute http or https URL; it is not contacted.")
+        return _UNREADABLE
+    if parts.scheme not in _DEFAULT_PORTS:
+        return "is not an absolute http or https URL"
     if "@" in parts.netloc:
-        raise UnsafeUrlError(f"{show_url(url)} carries user information; it is not contacted.")
+        return "carries user information"
     if not host or port == 0 or parts.netloc.endswith(":"):
-        raise UnsafeUrlError(f"{show_url(url)} names no host or no port; it is not contacted.")
-    if _address(host) is None and (_NUMBERS.fullmatch(host) or not _HOST.fullmatch(host)):
-        raise UnsafeUrlError(f"{show_url(url)} names a host of an odd shape; it is not contacted.")
-    return _Parts(scheme, host, port or _DEFAULT_PORTS[scheme])
+        return "names no host or no port"
+    if len(host) > _LONGEST_PLACE or (
+        _address(host) is None and (_NUMBERS.fullmatch(host) or not _HOST.fullmatch(host))
+    ):
+        return "names a host of an odd shape"
+    return _Parts(parts.scheme, host, port or _DEFAULT_PORTS[parts.scheme])
 
 
+#: The same, remembered.
+_known_place = lru_cache(_MOST_PLACES)(_read_place)
+
+
+@lru_cache(_MOST_PLACES)
 def _address(text: str) -> _Address | None:
     """Read a literal address; one that carries an IPv4 address inside is judged by that."""
     try:

@@ -151,6 +151,67 @@ async def test_files_that_wait_together_are_committed_together(tmp_path: Path) -
     await home.close()
 
 
+async def test_a_group_is_made_ready_while_the_one_before_gets_its_names(tmp_path: Path) -> None:
+    """The names wait for the ledger, and the disk need not idle meanwhile; they are still given in order."""
+    synced, asked, go_on = threading.Event(), asyncio.Event(), asyncio.Event()
+    disk = RecordingDisk(before=lambda call: synced.set() if call.verb == "sync" and asked.is_set() else None)
+    home = await home_at(tmp_path / "out", disk)
+    real, rows = home.ledger.write, list[str]()
+
+    async def hold(entries: Any, *, completed: Any = ()) -> None:
+        rows.extend(entry.key for entry in entries)
+        asked.set()
+        await go_on.wait()
+        await real(entries, completed=completed)
+
+    home.ledger.write = hold  # type: ignore[method-assign]
+    first = asyncio.create_task(home.bring("first"))
+    await asked.wait()
+    second = asyncio.create_task(home.bring("second"))
+
+    assert await asyncio.to_thread(synced.wait, 10)
+    assert rows == ["first"]
+    assert tree(home.root) == {}
+    go_on.set()
+    await asyncio.gather(first, second)
+    assert rows[:2] == ["first", "second"]
+    assert sorted(tree(home.root)) == ["d/first", "d/second"]
+    await home.close()
+
+
+async def test_cancelled_between_two_groups_nobody_is_left_waiting(tmp_path: Path) -> None:
+    """The end of a loop: one group waits for the ledger and the next one for the disk."""
+    go_on, asked, flying = threading.Event(), asyncio.Event(), threading.Event()
+
+    def hold(call: Call) -> None:
+        if call.verb == "sync" and asked.is_set():
+            flying.set()
+            go_on.wait(10)
+
+    home = await home_at(tmp_path / "out", RecordingDisk(before=hold))
+    real, never = home.ledger.write, asyncio.Event()
+
+    async def stop(entries: Any, *, completed: Any = ()) -> None:
+        asked.set()
+        await never.wait()
+
+    home.ledger.write = stop  # type: ignore[method-assign]
+    tasks = [asyncio.create_task(home.bring("k0"))]
+    await asked.wait()
+    tasks.append(asyncio.create_task(home.bring("k1")))
+    assert await asyncio.to_thread(flying.wait, 10)
+    for task in asyncio.all_tasks() - {asyncio.current_task()}:
+        task.cancel()
+    go_on.set()
+    await asyncio.wait(tasks)
+
+    home.ledger.write = real  # type: ignore[method-assign]
+    assert all(task.cancelled() for task in tasks)
+    assert tree(home.root) == {}
+    await home.close()
+    assert not [thread for thread in threading.enumerate() if "arena_async-commit" in thread.name]
+
+
 async def test_one_by_one_each_file_is_a_group(tmp_path: Path) -> None:
     """``durability="each"``."""
     disk = RecordingDisk()

@@ -111,6 +111,17 @@ def test_anything_else_is_not(url: str) -> None:
         STRICT.check(url)
 
 
+def test_a_place_that_was_allowed_does_not_vouch_for_the_rest_of_an_address() -> None:
+    """What is remembered is the place alone: each address is looked at for characters that no URL has."""
+    origin("https://files.example/a")
+
+    for url in ("https://files.example/a b", "https://files.example\\@evil.example/", "https://files.example/\u00e9"):
+        with pytest.raises(UnsafeUrlError):
+            origin(url)
+    with pytest.raises(UnsafeUrlError, match="odd shape"):
+        origin(f"https://{'a' * 400}.example/")
+
+
 @pytest.mark.parametrize("url", ["https://u:pw-canary@h.example/x?sig=sig-canary", "file:///x?sig=sig-canary"])
 def test_a_refusal_shows_no_secret(url: str) -> None:
     """SE02: host and path only."""
