@@ -64,9 +64,11 @@ class CountedBodies:
     def __aiter__(self) -> AsyncIterator[RemoteFile]:
         return aiter(self.files)
 
-    async def open(self, file: RemoteFile, *, offset: int = 0, validator: str | None = None) -> OpenedFile:
+    async def open(
+        self, file: RemoteFile, *, offset: int = 0, validator: str | None = None, until: int | None = None
+    ) -> OpenedFile:
         """Open it and count it until its last byte."""
-        opened = await self.files.open(file, offset=offset, validator=validator)
+        opened = await self.files.open(file, offset=offset, validator=validator, until=until)
         self.open_now += 1
         self.most_open = max(self.most_open, self.open_now)
         return attrs.evolve(opened, stream=CountedBody(opened.stream, self))

@@ -241,6 +241,7 @@ class Session:
         *,
         offset: int = 0,
         validator: str | None = None,
+        until: int | None = None,
         read_error: _ReadError | None = None,
     ) -> OpenedFile:
         """
@@ -254,6 +255,7 @@ class Session:
             request: The request; an absolute ``path`` is sent byte for byte.
             offset: The byte to begin at, counted from 0.
             validator: The ETag that the earlier bytes came with.
+            until: The byte to end before, for a part in the middle; None for all that follows.
             read_error: Makes the error of a refusal, where the body lies with somebody else than the API.
 
         Raises:
@@ -267,7 +269,7 @@ class Session:
         if not any(name.lower() == "accept" for name, _ in request.headers):
             extra["Accept"] = "*/*"
         if offset > 0 and (etag := strong_etag(validator)) is not None:
-            extra |= {"Range": f"bytes={offset}-", "If-Match": etag}
+            extra |= {"Range": f"bytes={offset}-{'' if until is None else until - 1}", "If-Match": etag}
         parking = _Parking(self._gate)
         failure: ArenaAsyncError
         while True:
@@ -811,6 +813,7 @@ def _read_head(response: aiohttp.ClientResponse) -> BodyHead:
         md5=found or (_hexadecimal(given.get("Content-MD5")) if whole else None),
         encoding=given.get("Content-Encoding"),
         content_type=given.get("Content-Type"),
+        ranges=response.status == 206 or given.get("Accept-Ranges", "").strip().lower() == "bytes",
     )
 
 

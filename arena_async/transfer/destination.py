@@ -32,7 +32,7 @@ from arena_async.options import TransferOptions
 from arena_async.transfer.committing import Committer
 from arena_async.transfer.events import Announcer, Observer
 from arena_async.transfer.ledger import Ledger, MemoryLedger, SqliteLedger
-from arena_async.transfer.pacing import INTERVAL, Interval, RateLimit, Width
+from arena_async.transfer.pacing import INTERVAL, Interval, RateLimit, Splitting, Width
 from arena_async.transfer.planning import RetryBudget, is_too_much, layout_problem
 from arena_async.transfer.slots import Slots, buffer_size
 from arena_async.transfer.storage import Storage
@@ -131,8 +131,11 @@ class Destination:
         rate, workers, most = options.max_rate, options.workers, options.most_workers
         self.rate = RateLimit(rate, readers=options.widest) if rate is not None else None
         self._seen = _Seen(Width(start=workers, most=most), timing.clock) if most is not None else None
+        self.splitting = Splitting()
         #: Services of which a range was asked and that showed that they do not know how.
         self.rangeless: set[str] = set()
+        #: Services that gave something else than the part of a file that was asked for.
+        self.unsplit: set[str] = set()
         self.storage = Storage(to)
         self.ledger: Ledger
         self.committer: Committer
@@ -303,7 +306,7 @@ class Destination:
 
     def _adapt(self, seen: _Seen) -> None:
         """Open more bodies or fewer, by what was seen."""
-        width = seen.judge(wanted=self.slots.wanted)
+        width = seen.judge(wanted=self.slots.wished)
         if width is not None:
             self.slots.set_width(width)
 

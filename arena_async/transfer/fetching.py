@@ -48,6 +48,7 @@ from arena_async.transfer.planning import (
     judge_failure,
     worth_remembering,
 )
+from arena_async.transfer.segments import Segments
 from arena_async.transfer.small import SmallFile, goes_short
 from arena_async.transfer.storage import Staged
 from arena_async.transfer.threads import Lane
@@ -149,6 +150,7 @@ class _Journey:
         self.validator: str | None = None
         self.total: int | None = None
         self.recovered = False
+        self.split_from = 0
         self.furthest = 0
         # Of the request under way
         self.came = 0
@@ -195,7 +197,7 @@ class _Journey:
                 failure = error
             self.destination.note_failure(failure)
             if self.tries.asked > asked_before:
-                progress = max(0, self.end - self.furthest)
+                progress = max(0, self.held_bytes - self.furthest)
                 self.furthest += progress
                 self.tries = self.tries.after(came=self.came, progress=progress, total=self.total)
             self.in_hand = 0
@@ -343,19 +345,26 @@ class _Journey:
         self.check_size(self.file.size)
         if self.tries.asked or not self.job.clear:
             await lane.run(self.pick_up)
-        held = self.held()
-        self.asked_whole = held.offset == 0
         if self.tries.asked == 0:
             self.destination.budget.begin(self.service)
-            self.announce_start(held)
+            self.announce_start(self.held())
+        while await self.ask(lane):
+            pass
+        self.check_length()
+        return None if self.small is not None else await self.verify(lane)
+
+    async def ask(self, lane: Lane) -> bool:
+        """Send one request and take what comes; True when it ended before a part that is here, and more is missing."""
+        held = self.held()
+        self.asked_whole = held.offset == 0
         self.tries = self.tries.asking()
         validator = held.validator if held.offset else None
         async with await self.files.open(self.file, offset=held.offset, validator=validator) as opened:
             complete = await self.heed(opened.head, held, lane)
+            begin, ahead = self.end, None if complete else self.split(opened.head)
             if not complete:
-                await self.copy(opened, lane)
-        self.check_length()
-        return None if self.small is not None else await self.verify(lane)
+                await self.copy(opened, lane, ahead)
+        return ahead is not None and ahead.stopped and begin < self.end < (self.total or 0) and self.is_sound
 
     def held(self) -> Held:
         """Say what is here and may be continued."""
@@ -394,7 +403,12 @@ class _Journey:
             await lane.run(self.go_on, head, total, held.offset)
         return verdict.step is Step.COMPLETE
 
-    async def copy(self, opened: OpenedFile, lane: Lane) -> None:
+    @property
+    def is_sound(self) -> bool:
+        """Whether nothing is wrong with what came so far."""
+        return self.inspector is None or self.inspector.problem is None
+
+    async def copy(self, opened: OpenedFile, lane: Lane, ahead: Segments | None) -> None:
         """
         Take the body: one buffer is filled while the thread writes and hashes the other.
 
@@ -414,6 +428,12 @@ class _Journey:
             while True:
                 # One byte more than there may be is enough to see that there is more.
                 room = piece if most is None else min(piece, most - end + 1)
+                room = room if ahead is None else min(room, ahead.room(end))
+                if ahead is not None and not room:
+                    await lane.settle()
+                    await opened.stream.aclose()
+                    await self.follow(ahead, lane)
+                    break
                 count = await opened.stream.readinto(lane.buffer()[:room])
                 if not count:
                     break
@@ -425,11 +445,18 @@ class _Journey:
                 self.written += count
                 self.announce_advance(end)
                 await self.destination.take_in(count)
-                if self.inspector is not None and self.inspector.problem is not None:
+                if ahead is not None:
+                    ahead.came(count, end=end)
+                if not self.is_sound:
                     break
         except ArenaAsyncError:
             await lane.settle()  # What was received is written first, and a disk that refused it is the worse news.
             raise
+        finally:
+            if ahead is not None:
+                await ahead.aclose()
+                self.came += ahead.count
+                self.written += ahead.count
         await lane.settle()
 
     async def gather(self, opened: OpenedFile, lane: Lane, most: int | None) -> bool:
@@ -488,6 +515,43 @@ class _Journey:
         if head is not None:
             await lane.run(self.begin, head, self.total)
 
+    def split(self, head: BodyHead) -> Segments | None:
+        """Let free lanes fetch what is far ahead of a large file, where ranges of it may be asked for at no price."""
+        staged, total, validator = self.staged, self.total, self.validator
+        if staged is None:
+            return None
+        if total is None or validator is None or not self.may_split(head):
+            staged.watch(tuple)  # One request for all the rest, over parts that are here too.
+            return None
+        least = self.destination.splitting.least_size
+        if not staged.ahead and (total - self.end < least or self.end < self.split_from):
+            return None
+        # Whatever ended the connections ahead, the front brings as much again before they are tried anew.
+        self.split_from = self.end + least
+        return Segments(
+            self.file, self.files, self.destination, staged, validator=validator, total=total, service=self.service
+        )
+
+    def may_split(self, head: BodyHead) -> bool:
+        """Say whether more than one request may be sent for the content, each for a part of it."""
+        price, storage = self.files.price(), self.destination.storage
+        return (
+            head.ranges
+            and not (price.per_file and price.metered)
+            and self.options.max_rate is None
+            and storage.files.writes_anywhere
+            and not self.tries.spoiled
+            and self.service not in self.destination.rangeless | self.destination.unsplit
+        )
+
+    async def follow(self, ahead: Segments, lane: Lane) -> None:
+        """Take over what others wrote behind the end, in order, until nothing is missing or nobody is ahead."""
+        end = self.end
+        while self.is_sound and (reached := await ahead.reach(end)) is not None:
+            await lane.run(self.catch_up, end, reached)
+            end = reached
+            self.announce_advance(end)
+
     async def verify(self, lane: Lane) -> Verdict:
         """
         Say what the content is worth.
@@ -525,7 +589,7 @@ class _Journey:
             self.action = Action.RESUME if self.action is Action.FETCH else self.action
         storage.look(self.job.path)
         if self.file.size is not None:
-            storage.check_space(max(0, self.file.size - self.end), path=self.job.path)
+            storage.check_space(max(0, self.file.size - self.held_bytes), path=self.job.path)
 
     def begin(self, head: BodyHead, total: int | None) -> None:
         """Open an empty partial file, or empty the one that is there."""
@@ -580,6 +644,13 @@ class _Journey:
             staged.begin_sync()
         return inspector.finish(staged.read)
 
+    def catch_up(self, end: int, reached: int) -> None:
+        """Look at what others wrote from ``end`` on."""
+        if self.staged is None or self.inspector is None:
+            raise StorageError(f"{self.name}: its partial file is gone.")
+        self.staged.reach(reached)
+        self.staged.replay(self.inspector.feed, start=end, end=reached)
+
     # ---------------------------------------------------------------------------------------------------------- checks
 
     @property
@@ -591,6 +662,11 @@ class _Journey:
     def end(self) -> int:
         """Bytes that are here."""
         return self.staged.end if self.staged is not None else self.in_hand
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes that are here, wherever they belong."""
+        return self.staged.held if self.staged is not None else self.in_hand
 
     def check_size(self, size: int | None) -> None:
         """Refuse a file that is known to be larger than allowed."""

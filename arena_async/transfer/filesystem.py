@@ -93,6 +93,8 @@ class FileSystem:
 
     #: Whether a file may be renamed or removed while it is open.
     renames_open_files: bool = os.name == "posix"
+    #: Whether several threads may write to one file at a time, each at its own offset.
+    writes_anywhere: bool = hasattr(os, "pwrite") and os.name == "posix"
 
     def make_root(self, path: str) -> None:
         """Make a folder and those above it, if they are missing."""

@@ -586,9 +586,11 @@ class _Planned:
         missing = [key for key in dict.fromkeys(row.key for row in rows) if key not in there]
         return found + (await self._files.find(missing) if missing else [])
 
-    async def open(self, file: RemoteFile, *, offset: int = 0, validator: str | None = None) -> OpenedFile:
+    async def open(
+        self, file: RemoteFile, *, offset: int = 0, validator: str | None = None, until: int | None = None
+    ) -> OpenedFile:
         """Ask for the content once."""
-        return await self._files.open(file, offset=offset, validator=validator)
+        return await self._files.open(file, offset=offset, validator=validator, until=until)
 
     async def find(self, keys: Collection[str]) -> list[RemoteFile]:
         """Look some files up again."""

@@ -5,15 +5,16 @@ How fast files come, decided over plain values.
 
     RateLimit      the bytes a second that the caller allows to all files together
     Width          how many bodies are open at a time, by what more of them bring
+    Splitting      from when on, and into what, one file is split
 """
 
 from __future__ import annotations
 
 import attrs
 
-from arena_async.options import KIB
+from arena_async.options import KIB, MIB
 
-__all__ = ["INTERVAL", "Interval", "RateLimit", "Width"]
+__all__ = ["INTERVAL", "STRIDE", "WORTH", "Interval", "RateLimit", "Splitting", "Width"]
 
 #: Seconds of which one :class:`Interval` tells, at the least.
 INTERVAL = 0.5
@@ -26,7 +27,9 @@ _BREATH = 0.1
 _LEAST_PIECE = 4 * KIB
 
 #: What more open bodies must bring, as a part of what they would bring if nothing but their number held them up.
-_WORTH = 0.3
+WORTH = 0.3
+#: How many times as many connections of one file are tried next.
+STRIDE = 8
 #: Intervals without growth after more bodies were tried in vain, or refused; each time in vain it is twice as long.
 _REST, _LONGEST_REST = 10, 1200
 #: Seconds; in an interval that is longer, nothing was fetched for a while, and its rate tells nothing.
@@ -126,7 +129,7 @@ class Width:
 
     def _was_in_vain(self, slots: int, before: float, rate: float) -> bool:
         """Whether growing from so many slots brought too little."""
-        return rate < before * (1 + _WORTH * (self.slots / slots - 1))
+        return rate < before * (1 + WORTH * (self.slots / slots - 1))
 
     def _go_on(self, rate: float) -> None:
         """Grow, unless it rests or may not."""
@@ -145,3 +148,25 @@ class Width:
         if in_vain:
             self._careful = True
             self._rest, self._next_rest = self._next_rest, min(2 * self._next_rest, _LONGEST_REST)
+
+
+@attrs.frozen(kw_only=True)
+class Splitting:
+    """
+    When and how one file is fetched over several connections.
+
+    Args:
+        least_size: Bytes that have to be missing of it.
+        least_piece: Bytes of a piece, at the least.
+        largest_piece: Bytes of a piece, at the most.
+        interval: Seconds over which connections are measured.
+        head_start: Seconds of its own rate for which the front goes on while the first pieces are asked for.
+        fast: Bytes a second; a connection that brings as much is not what holds a file up.
+    """
+
+    least_size: int = 64 * MIB
+    least_piece: int = 2 * MIB
+    largest_piece: int = 64 * MIB
+    interval: float = 0.1
+    head_start: float = 0.4
+    fast: float = 150.0 * MIB

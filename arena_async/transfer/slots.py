@@ -48,6 +48,7 @@ class Slots:
         self._out = 0
         self._free: list[Lane] = []
         self._held: dict[int, int] = {}
+        self._wishes: set[int] = set()
         self._waiting: deque[tuple[int, asyncio.Future[Lane]]] = deque()
 
     @property
@@ -59,6 +60,18 @@ class Slots:
     def wanted(self) -> bool:
         """Whether somebody waits for a lane."""
         return any(not turn.done() for _, turn in self._waiting)
+
+    @property
+    def wished(self) -> bool:
+        """Whether somebody waits for a lane, or would take more of them for one file."""
+        return self.wanted or bool(self._wishes)
+
+    def wish(self, who: object, *, more: bool) -> None:
+        """Say whether somebody would take more lanes if there were any, without waiting for them."""
+        if more:
+            self._wishes.add(id(who))
+        else:
+            self._wishes.discard(id(who))
 
     def set_width(self, width: int) -> None:
         """Let so many lanes be out at a time; those that are out beyond that come back when their files are done."""
@@ -86,6 +99,15 @@ class Slots:
                 self.give(files, turn.result())
             raise
 
+    def spare(self, files: object) -> int:
+        """Say how many lanes a set may have beyond its files: those that nobody waits for and no other set may need."""
+        without = sum(held == 0 for other, held in self._held.items() if other != id(files))
+        return 0 if self.wanted else max(0, self.free - without)
+
+    def take_spare(self, files: object) -> Lane | None:
+        """Give a spare lane without waiting, or None."""
+        return self._hand(id(files)) if self.spare(files) else None
+
     def give(self, files: object, lane: Lane) -> None:
         """Put a lane back."""
         # The one used last is taken next: its buffers are still in the cache.
@@ -105,16 +127,18 @@ class Slots:
             if not self._within_share(key):
                 passed.append((key, turn))
                 continue
-            if key in self._held:
-                self._held[key] += 1
-            self._out += 1
-            turn.set_result(self._free.pop() if self._free else self._new())
+            turn.set_result(self._hand(key))
         self._waiting.extendleft(reversed(passed))
 
-    def _new(self) -> Lane:
-        """Make another lane."""
-        self.lanes.append(self._make())
-        return self.lanes[-1]
+    def _hand(self, key: int) -> Lane:
+        """Give a free lane out, or a new one."""
+        if key in self._held:
+            self._held[key] += 1
+        self._out += 1
+        if not self._free:
+            self.lanes.append(self._make())
+            return self.lanes[-1]
+        return self._free.pop()
 
     def _within_share(self, key: int) -> bool:
         """Say whether enough is left for each other set that holds nothing."""

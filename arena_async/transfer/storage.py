@@ -31,7 +31,7 @@ import os
 import secrets
 import stat
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Literal, TypeGuard, TypeVar
 
@@ -50,9 +50,10 @@ from arena_async.transfer.filesystem import (
     explaining,
     kind_of,
 )
+from arena_async.transfer.pieces import Span, joined, length_of
 from arena_async.wire.messages import printable
 
-__all__ = ["STATE_FOLDER", "Near", "Partial", "Staged", "Storage"]
+__all__ = ["STATE_FOLDER", "Ahead", "Near", "Partial", "Staged", "Storage"]
 
 T = TypeVar("T")
 
@@ -63,10 +64,12 @@ STATE_FOLDER = ".arena-async"
 
 _VERSION = 1
 _TAIL = 64 * KIB
-_BLOCK = MIB
+_BLOCK = 256 * KIB
 #: Bytes after which a file that can be continued is recorded if the last record is older than so many seconds.
 _LEAST_UNIT, _UNIT_SECONDS = 8 * MIB, 1.0
 _LARGEST_RECORD = 64 * KIB
+#: Parts ahead of the others that a control record speaks of, at the most; with as many it stays far below its limit.
+_MOST_PARTS = 200
 _TRIES = 100
 
 #: Without locks that work, a partial file that was written to this recently (seconds) counts as somebody's.
@@ -91,6 +94,7 @@ class Partial:
         validator: The strong ETag of the content.
         offset: Bytes that are known to be on the disk, and were found there.
         total: Bytes of the whole file, or None.
+        ahead: Parts behind ``offset`` of which the same is known.
     """
 
     key: str
@@ -98,6 +102,12 @@ class Partial:
     validator: str
     offset: int
     total: int | None = None
+    ahead: tuple[Span, ...] = ()
+
+    @property
+    def held(self) -> int:
+        """Bytes that are known to be on the disk, wherever they are."""
+        return self.offset + length_of(self.ahead)
 
 
 @attrs.define
@@ -129,12 +139,13 @@ def _name_of(key: str) -> str:
 
 @attrs.frozen(kw_only=True)
 class _Record:
-    """A control record: what is known to be on the disk of a partial file."""
+    """A control record: what is known to be on the disk of a partial file, each part with a digest of its end."""
 
     validator: str
     offset: int
     total: int | None
     tail: str
+    ahead: tuple[tuple[int, int, str], ...] = ()
 
     def dump(self, key: str) -> bytes:
         """Write it down."""
@@ -157,7 +168,36 @@ class _Record:
             return None
         if not _is_count(offset) or offset == 0 or (total is not None and (not _is_count(total) or total < offset)):
             return None
-        return cls(validator=validator, offset=offset, total=total, tail=tail)
+        ahead = _read_parts(fields.get("ahead", []), offset, total)
+        if ahead is None:
+            return None
+        return cls(validator=validator, offset=offset, total=total, tail=tail, ahead=ahead)
+
+
+def _partial_of(record: _Record, *, key: str, name: str) -> Partial:
+    """Give what can be continued according to a record; parts that begin where the others end belong to those."""
+    offset, ahead = record.offset, joined([(start, until) for start, until, _ in record.ahead], begin=0)
+    if ahead and ahead[0][0] == offset:
+        offset, ahead = ahead[0][1], ahead[1:]
+    return Partial(key=key, name=name, validator=record.validator, offset=offset, total=record.total, ahead=ahead)
+
+
+def _read_parts(found: object, offset: int, total: int | None) -> tuple[tuple[int, int, str], ...] | None:
+    """Read what a record says of parts behind its offset; None for anything but parts in order, inside the file."""
+    if not isinstance(found, list) or len(found) > _MOST_PARTS:
+        return None
+    parts, end = [], offset
+    for part in found:
+        if not isinstance(part, list) or len(part) != 3:
+            return None
+        start, until, tail = part
+        if not (_is_count(start) and _is_count(until) and isinstance(tail, str)):
+            return None
+        if total is None or not end <= start < until <= total:
+            return None
+        parts.append((start, until, tail))
+        end = until
+    return tuple(parts)
 
 
 def _is_count(value: object) -> TypeGuard[int]:
@@ -176,11 +216,19 @@ class Staged:
         path: Where it will go, below the root.
         name: Its name in the folder of partial files.
         end: Bytes written so far without a gap.
-        durable_offset: Bytes that the control record vouches for.
+        durable_offset: Bytes without a gap that the control record vouches for.
     """
 
     def __init__(
-        self, storage: Storage, file: int, *, key: str, path: PurePosixPath, name: str, offset: int = 0
+        self,
+        storage: Storage,
+        file: int,
+        *,
+        key: str,
+        path: PurePosixPath,
+        name: str,
+        offset: int = 0,
+        ahead: Sequence[Span] = (),
     ) -> None:
         self.key = key
         self.path = path
@@ -194,6 +242,8 @@ class Staged:
         self._total: int | None = None
         self._recorded = offset > 0
         self._forced_at = storage.clock()
+        self._others: Callable[[], Iterable[Span]] = lambda: ahead
+        self._durable = offset + length_of(ahead)
         self._spoilt = False
         self._identity: tuple[int, int] | None = None
 
@@ -204,6 +254,32 @@ class Staged:
     def closed(self) -> bool:
         """Whether it was closed, dropped or committed."""
         return self._file is None
+
+    @property
+    def ahead(self) -> tuple[Span, ...]:
+        """Parts behind :attr:`end` that are written, in order."""
+        return joined(self._others(), begin=self.end)
+
+    @property
+    def held(self) -> int:
+        """Bytes written so far, wherever they are."""
+        return self.end + length_of(self.ahead)
+
+    @property
+    def due(self) -> bool:
+        """Whether so much was written since the last :meth:`checkpoint` that it is time for another."""
+        if self._validator is None:
+            return False
+        return self._storage.is_due(self.held - self._durable, since=self._forced_at)
+
+    def watch(self, others: Callable[[], Iterable[Span]]) -> None:
+        """
+        Say who knows which parts others have written, ahead of :attr:`end` or behind it.
+
+        Args:
+            others: Asked on the thread that writes; of the parts that it gives, every byte is written.
+        """
+        self._others = others
 
     @property
     def recorded(self) -> bool:
@@ -240,41 +316,73 @@ class Staged:
             DiskFullError: No room is left; what is recorded so far stays for the next run.
             StorageError: The disk refused.
         """
-        file, rest, at = self._open(), memoryview(data).cast("B"), offset
+        file = self._open()
         if offset > self.end:
             raise StorageError(
                 f"{self.path}: bytes from {offset} on came before those from {self.end} on.", file=self.key
             )
         with explaining(self.path, "written", file=self.key):
-            while rest:
-                taken = again(self._files.write, file, rest, at)
-                if taken <= 0:
-                    raise OSError(errno.EIO, "the system took no bytes")
-                rest, at = rest[taken:], at + taken
-        self.end = max(self.end, at)
-        if self._validator is not None and self._storage.is_due(self.end - self.durable_offset, since=self._forced_at):
+            at = _write_all(self._files, file, data, offset)
+        self.reach(at)
+
+    def branch(self) -> Ahead:
+        """
+        Open it once more, to write ahead of :attr:`end` on another thread.
+
+        Raises:
+            StorageError: It is not there any more, or the disk refused.
+        """
+        storage = self._storage
+        with explaining(self.path, "opened again", file=self.key):
+            file = again(self._files.open_file, storage.partials, self.name, writable=True)
+            try:
+                theirs, ours = again(self._files.look_open, file), again(self._files.look_open, self._open())
+                if (theirs.st_dev, theirs.st_ino) != (ours.st_dev, ours.st_ino):
+                    raise StorageError(f"{self.path}: its partial file is another one now. Run again.", file=self.key)
+            except BaseException:
+                self._files.close(file)
+                raise
+        return Ahead(self._files, file, key=self.key, path=self.path)
+
+    def reach(self, end: int) -> None:
+        """
+        Say that all bytes before ``end`` were written, by branches; they are recorded as those of :meth:`write`.
+
+        Raises:
+            DiskFullError: No room is left; what is recorded so far stays for the next run.
+            StorageError: The disk refused.
+        """
+        self.end = max(self.end, end)
+        if self.due:
             self.checkpoint()
 
     def checkpoint(self) -> None:
         """
-        Force the data to the disk and then, if it can be continued, write down how far it goes.
+        Force the data to the disk and then, if it can be continued, write down how far it goes, and what lies ahead.
 
         Raises:
             DiskFullError: No room is left. Data that could not be forced to the disk is not trusted: it is dropped.
             StorageError: The disk refused, with the same consequence.
         """
+        # What is written from here on is not vouched for: nobody knows whether the sync still sees it.
+        ahead = self.ahead
         self._force(self._files.sync_data)
         if self._validator is None or self.end == 0:
             return
-        start = max(0, self.end - _TAIL)
         with explaining(self.path, "recorded", file=self.key):
-            tail = hashlib.sha256(self._read(start, self.end - start)).hexdigest()
-            record = _Record(validator=self._validator, offset=self.end, total=self._total, tail=tail)
+            tail = self._tail(0, self.end)
+            parts = tuple((start, until, self._tail(start, until)) for start, until in ahead[:_MOST_PARTS])
+            record = _Record(validator=self._validator, offset=self.end, total=self._total, tail=tail, ahead=parts)
             self._storage.replace_private(self._storage.partials, _control(self.name), record.dump(self.key))
         self._recorded = True
         self.durable_offset = self.end
         self._forced_at = self._storage.clock()
+        self._durable = self.end + length_of(ahead)
         self._storage.note_partial(self.name)
+
+    def _tail(self, start: int, until: int) -> str:
+        """Give the digest of the end of a part. Raises ``OSError``."""
+        return _digest_of_tail(self._files, self._open(), start, until)
 
     def _force(self, sync: Callable[[int], None]) -> bool:
         """Call one of the syncs; False where the file system has none. Data that failed to sync is dropped."""
@@ -301,7 +409,8 @@ class Staged:
             # The record goes first: it must never speak of bytes that are no longer there.
             self._storage.remove(self._storage.partials, _control(self.name))
             again(self._files.truncate, self._open(), 0)
-        self.end = self.durable_offset = 0
+        self.end = self.durable_offset = self._durable = 0
+        self.watch(tuple)
         self._recorded = False
 
     def read(self, offset: int, size: int) -> bytes:
@@ -325,14 +434,14 @@ class Staged:
             offset, wanted = offset + len(part), wanted - len(part)
         return b"".join(parts)
 
-    def replay(self, feed: Callable[[memoryview], object], *, end: int) -> None:
+    def replay(self, feed: Callable[[memoryview], object], *, end: int, start: int = 0) -> None:
         """
-        Hand the first ``end`` bytes to ``feed``, block by block, for instance to hash a file that is continued.
+        Hand the bytes from ``start`` to ``end`` to ``feed``, block by block, for instance to hash a file that goes on.
 
         Raises:
             StorageError: The disk refused, or there are fewer bytes.
         """
-        offset = 0
+        offset = start
         while offset < end:
             block = self.read(offset, min(_BLOCK, end - offset))
             if not block:
@@ -442,6 +551,60 @@ class Staged:
 def _owner(name: str) -> str:
     """Give what stands for the key in the name of a partial file."""
     return name.partition("-")[0]
+
+
+class Ahead:
+    """
+    A partial file that is open a second time, so that a thread of its own writes to it ahead of what is there.
+
+    It has an open file of its own: whatever becomes of the first one, no byte can go into a file of another name.
+    """
+
+    def __init__(self, files: FileSystem, file: int, *, key: str, path: PurePosixPath) -> None:
+        self._files = files
+        self._file: int | None = file
+        self._key = key
+        self._path = path
+
+    def write(self, data: memoryview | bytes, offset: int) -> None:
+        """
+        Write all of ``data`` at ``offset``.
+
+        Raises:
+            DiskFullError: No room is left.
+            StorageError: The disk refused, or it was closed before.
+        """
+        if self._file is None:
+            raise StorageError(f"{self._path}: its partial file was closed before.", file=self._key)
+        with explaining(self._path, "written", file=self._key):
+            _write_all(self._files, self._file, data, offset)
+
+    def close(self) -> None:
+        """Close it. Safe twice; what was written is judged by the sync of the first one."""
+        file, self._file = self._file, None
+        if file is not None:
+            with contextlib.suppress(OSError):
+                self._files.close(file)
+
+
+def _digest_of_tail(files: FileSystem, file: int, start: int, until: int) -> str:
+    """Give the digest of the last bytes of a part of a file; of fewer, if fewer are there. Raises ``OSError``."""
+    at, digest = max(start, until - _TAIL), hashlib.sha256()
+    while at < until and (block := again(files.read, file, until - at, at)):
+        digest.update(block)
+        at += len(block)
+    return digest.hexdigest()
+
+
+def _write_all(files: FileSystem, file: int, data: memoryview | bytes, offset: int) -> int:
+    """Write at an offset until everything is written, and say where that ends. Raises ``OSError``."""
+    rest, at = memoryview(data).cast("B"), offset
+    while rest:
+        taken = again(files.write, file, rest, at)
+        if taken <= 0:
+            raise OSError(errno.EIO, "the system took no bytes")
+        rest, at = rest[taken:], at + taken
+    return at
 
 
 def _control(name: str) -> str:
@@ -1003,12 +1166,13 @@ class Storage:
             record = self._usable(name, _key_hash(key))
             if record == "in use":
                 continue
-            if record is None or (best is not None and best.offset >= record.offset):
+            found = _partial_of(record, key=key, name=name) if record is not None else None
+            if found is None or (best is not None and best.held >= found.held):
                 self.drop(name)
                 continue
             if best is not None:
                 self.drop(best.name)
-            best = Partial(key=key, name=name, validator=record.validator, offset=record.offset, total=record.total)
+            best = found
         return best
 
     def _partial_names(self, start: str = "") -> list[str]:
@@ -1025,7 +1189,8 @@ class Storage:
                 return file
             record = self._read_record(name, key_hash)
             with contextlib.suppress(OSError):
-                return record if record is not None and self._tail_holds(file, record) else None
+                if record is not None and self._holds(file, 0, record.offset, record.tail):
+                    return attrs.evolve(record, ahead=tuple(part for part in record.ahead if self._holds(file, *part)))
             return None
 
     @contextlib.contextmanager
@@ -1063,16 +1228,9 @@ class Storage:
         text = self._read_small(self.partials, _control(name))
         return None if text is None else _Record.load(text, key_hash)
 
-    def _tail_holds(self, file: int, record: _Record) -> bool:
-        """Say whether the last bytes that the record vouches for are there, and not lost with the power."""
-        start = max(0, record.offset - _TAIL)
-        tail = b""
-        while len(tail) < record.offset - start:
-            part = again(self.files.read, file, record.offset - start - len(tail), start + len(tail))
-            if not part:
-                return False
-            tail += part
-        return hashlib.sha256(tail).hexdigest() == record.tail
+    def _holds(self, file: int, start: int, until: int, tail: str) -> bool:
+        """Say whether the last bytes of a part that a record vouches for are there, and not lost with the power."""
+        return _digest_of_tail(self.files, file, start, until) == tail
 
     def resume(self, partial: Partial, path: PurePosixPath | str) -> Staged | None:
         """
@@ -1099,14 +1257,15 @@ class Storage:
         try:
             mine = again(self.files.lock, file) and self._is_named(file, self.partials, partial.name)
             if mine:
-                again(self.files.truncate, file, partial.offset)
+                again(self.files.truncate, file, partial.ahead[-1][1] if partial.ahead else partial.offset)
         except BaseException:
             self.files.close(file)
             raise
         if not mine:
             self.files.close(file)
             return None
-        return Staged(self, file, key=partial.key, path=path, name=partial.name, offset=partial.offset)
+        offset, ahead = partial.offset, partial.ahead
+        return Staged(self, file, key=partial.key, path=path, name=partial.name, offset=offset, ahead=ahead)
 
     def _copy(self, partial: Partial, path: PurePosixPath) -> Staged | None:
         """Go on in a new file with the bytes of an old one."""

@@ -85,11 +85,13 @@ class _Union:
                 failures[0].add_note(f"Another set failed too: {other}")
             raise failures[0]
 
-    async def open(self, file: RemoteFile, *, offset: int = 0, validator: str | None = None) -> OpenedFile:
+    async def open(
+        self, file: RemoteFile, *, offset: int = 0, validator: str | None = None, until: int | None = None
+    ) -> OpenedFile:
         """Ask the set the file came from for its content, once."""
         if not isinstance(file, _Member):
             raise ConfigurationError(f"{file.key} did not come from this union; open it with the set that listed it.")
-        return await self._members[file.member].open(file.original, offset=offset, validator=validator)
+        return await self._members[file.member].open(file.original, offset=offset, validator=validator, until=until)
 
     async def find(self, keys: Collection[str]) -> list[RemoteFile]:
         """Give fresh entries for some keys, asking the sets they came from first."""
@@ -135,6 +137,7 @@ class _Union:
         return Price(
             listing=sum(price.listing for price in prices),
             per_file=max(per_file),
+            metered=any(price.metered and price.per_file > 0 for price in prices),
             exact=len(per_file) == 1 and all(price.exact for price in prices),
             remaining=min(known, default=None),
             reserve=max(price.reserve for price in prices),

@@ -117,6 +117,7 @@ class BodyHead:
         encoding: The ``Content-Encoding``, or None. Bytes are stored as sent, so anything but None or ``identity`` is a
             reason to look twice.
         content_type: The ``Content-Type``, or None.
+        ranges: Whether the answer shows that ranges of this file may be asked for (``Accept-Ranges: bytes``, or a 206).
     """
 
     status: int
@@ -127,6 +128,7 @@ class BodyHead:
     md5: str | None = None
     encoding: str | None = None
     content_type: str | None = None
+    ranges: bool = False
 
 
 @runtime_checkable
@@ -225,6 +227,8 @@ class Price:
         listing: Requests for one listing, at the least.
         per_file: Metered requests for the content of one file; 0 where downloads do not count.
         exact: Whether ``listing`` is the number, and not just the least.
+        metered: Whether an allowance counts what ``per_file`` says. Where none does, a large file may be asked for in
+            several parts.
         remaining: Requests the service last said are left, or None while that is not known or not counted.
         reserve: Requests the caller wants left untouched.
         resets_at: When the allowance starts anew (aware), or None.
@@ -233,6 +237,7 @@ class Price:
     listing: int
     per_file: int
     exact: bool = False
+    metered: bool = True
     remaining: int | None = None
     reserve: int = 0
     resets_at: datetime | None = None
@@ -301,10 +306,14 @@ class FileSet(Protocol):
         """List the files, page by page as they are asked for."""
         ...
 
-    async def open(self, file: RemoteFile, *, offset: int = 0, validator: str | None = None) -> OpenedFile:
+    async def open(
+        self, file: RemoteFile, *, offset: int = 0, validator: str | None = None, until: int | None = None
+    ) -> OpenedFile:
         """
         Ask for the content once, from ``offset`` on if the file still matches ``validator``. Never retries.
 
+        With ``until``, only the bytes before that one are asked for. It is given only where content costs no metered
+        request.
         Answers 200, 206, 412 and 416 are returned; everything else is raised as the typed error.
         """
         ...

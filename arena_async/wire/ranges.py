@@ -40,6 +40,7 @@ __all__ = [
     "Held",
     "Step",
     "is_encoded",
+    "is_piece",
     "judge_head",
     "read_content_range",
     "strong_etag",
@@ -180,6 +181,20 @@ def judge_head(
     if is_encoded(head) and not (gzipped and (head.encoding or "").strip().lower() in ("gzip", "x-gzip")):
         return _refuse("it is encoded although the bytes as stored were asked for")
     return _judge_range(head, held, expected) if held.offset else _judge_whole(head, expected)
+
+
+def is_piece(head: BodyHead, held: Held, *, until: int) -> bool:
+    """
+    Say whether an answer is exactly the piece that was asked for, of the file that ``held`` is known of.
+
+    Args:
+        head: What the answer says.
+        held: From where on it was asked for, and of which file.
+        until: The byte before which the piece ends.
+    """
+    if not held.resumable or head.status != 206 or head.length != until - held.offset:
+        return False
+    return judge_head(head, held, expected=held.total).step is Step.APPEND
 
 
 def _judge_whole(head: BodyHead, expected: int | None) -> HeadVerdict:

@@ -305,6 +305,14 @@ class TestHeads:
         head, _, _ = await fetch(session, Request(method="GET", path="/part", scope=None))
         assert head.md5 is None
 
+    async def test_a_part_with_an_end(self, server: RawServer, session: Session) -> None:
+        """The last byte is named, and the answer shows that ranges are known."""
+        headers = {"Content-Range": "bytes 100-199/1000", "ETag": '"a"'}
+        server.on("GET", "/file", reply(206, body=b"x" * 100, headers=headers))
+        head, _, _ = await fetch(session, offset=100, validator='"a"', until=200)
+        assert (head.offset, head.length, head.total, head.ranges) == (100, 100, 1000, True)
+        assert server.requests[0].header("Range") == "bytes=100-199"
+
     @pytest.mark.parametrize(("offset", "validator"), [(0, '"a"'), (10, None), (10, 'W/"a"'), (10, "a"), (10, "*")])
     async def test_no_range_without_an_offset_and_a_strong_validator(
         self, server: RawServer, session: Session, offset: int, validator: str | None

@@ -65,6 +65,7 @@ class Asked:
     key: str
     offset: int
     validator: str | None
+    until: int | None = None
 
 
 Opening = Callable[[Asked], Awaitable[None]]
@@ -154,6 +155,7 @@ class MemoryFiles:
         self.filters = False
         self.before_open: Callable[[Asked], Awaitable[object]] | None = None
         self.fresh: dict[str, RemoteFile] = {}
+        self.per_file = 1
 
     @property
     def requests_sent(self) -> int:
@@ -179,8 +181,10 @@ class MemoryFiles:
         finally:
             self.listings_closed += 1
 
-    async def open(self, file: RemoteFile, *, offset: int = 0, validator: str | None = None) -> OpenedFile:
-        asked = Asked(key=file.key, offset=offset, validator=validator)
+    async def open(
+        self, file: RemoteFile, *, offset: int = 0, validator: str | None = None, until: int | None = None
+    ) -> OpenedFile:
+        asked = Asked(key=file.key, offset=offset, validator=validator, until=until)
         self.asked.append(asked)
         await asyncio.sleep(0)
         if self.before_open is not None:
@@ -189,20 +193,24 @@ class MemoryFiles:
         fault = source.faults.pop(0) if source.faults else None
         if isinstance(fault, Exception):
             raise fault
-        return self._answer(source, offset, validator, fault)
+        return self._answer(source, offset, validator, fault, until)
 
-    def _answer(self, source: Source, offset: int, validator: str | None, breaks_after: int | None) -> OpenedFile:
+    def _answer(
+        self, source: Source, offset: int, validator: str | None, breaks_after: int | None, until: int | None = None
+    ) -> OpenedFile:
         total = len(source.body)
         if offset and source.ranges:
             if validator != source.etag:
                 return self._opened(BodyHead(status=412, etag=source.etag), b"")
             if offset >= total:
                 return self._opened(BodyHead(status=416, offset=None, total=total, etag=source.etag), b"")
-            rest = source.body[offset:]
-            head = BodyHead(status=206, offset=offset, length=len(rest), total=total, etag=source.etag, md5=source.md5)
+            rest = source.body[offset:until]
+            head = BodyHead(
+                status=206, offset=offset, length=len(rest), total=total, etag=source.etag, md5=source.md5, ranges=True
+            )
             return self._opened(head, rest, breaks_after)
         length = total if source.announced else None
-        head = BodyHead(status=200, length=length, total=length, etag=source.etag, md5=source.md5)
+        head = BodyHead(status=200, length=length, total=length, etag=source.etag, md5=source.md5, ranges=source.ranges)
         return self._opened(head, source.body, breaks_after)
 
     def _opened(self, head: BodyHead, body: bytes, breaks_after: int | None = None) -> OpenedFile:
@@ -227,7 +235,7 @@ class MemoryFiles:
         return later
 
     def price(self) -> Price:
-        return Price(listing=1, per_file=1, exact=True)
+        return Price(listing=1, per_file=self.per_file, exact=True)
 
 
 class _SocketStream:

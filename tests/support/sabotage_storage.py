@@ -17,7 +17,7 @@ import pytest
 from sabotage import protection
 
 from arena_async.errors import ArenaAsyncError, StorageError
-from arena_async.transfer import committing, fetching, ledger, mirror, planning, pool, storage
+from arena_async.transfer import committing, fetching, ledger, mirror, planning, pool, segments, storage
 from arena_async.transfer.events import Action
 from arena_async.transfer.filesystem import FileSystem, explained
 from arena_async.transfer.planning import Decision, Move, Recovery, Tries
@@ -48,7 +48,7 @@ def _(patch: pytest.MonkeyPatch) -> None:
     def as_it_came(*_: object, **__: object) -> Iterator[None]:
         yield
 
-    patch.setattr(storage, "_explaining", as_it_came)
+    patch.setattr(storage, "explaining", as_it_came)
 
 
 @protection("a size that does not fit is seen before it is asked for")
@@ -73,7 +73,7 @@ def _(patch: pytest.MonkeyPatch) -> None:
 
 @protection("an interrupted call is made again")
 def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(storage, "_again", lambda call, *args, **kwargs: call(*args, **kwargs))
+    patch.setattr(storage, "again", lambda call, *args, **kwargs: call(*args, **kwargs))
 
 
 @protection("a program that has the file open for a moment is waited for")
@@ -178,7 +178,7 @@ def _(patch: pytest.MonkeyPatch) -> None:
 
 @protection("the tail of a partial file is read back before it is gone on with")
 def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Storage, "_tail_holds", lambda *_: True)
+    patch.setattr(Storage, "_holds", lambda *_: True)
 
 
 @protection("only a partial file that is ours alone is gone on with")
@@ -304,6 +304,34 @@ def _(patch: pytest.MonkeyPatch) -> None:
 @protection("what came is recorded while it comes")
 def _(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Staged, "checkpoint", lambda _: None)
+
+
+@protection("what is written ahead is recorded too")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Staged, "ahead", property(lambda _: ()))
+
+
+@protection("what is written ahead is on the disk before it is recorded")
+def _(patch: pytest.MonkeyPatch) -> None:
+    force = Staged._force
+
+    def only_at_the_end(self: Staged, sync: Callable[[int], None]) -> bool:
+        return True if sync == self._files.sync_data else force(self, sync)
+
+    patch.setattr(Staged, "_force", only_at_the_end)
+
+
+@protection("each part of a file has to be the one that was asked for, of the same file")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(segments, "is_piece", lambda *_, **__: True)
+
+
+@protection("what others write ahead ends before its file is touched")
+def _(patch: pytest.MonkeyPatch) -> None:
+    async def leave(self: segments.Segments) -> None:
+        self._over = True
+
+    patch.setattr(segments.Segments, "aclose", leave)
 
 
 @protection("a record without its file is swept away")

@@ -223,9 +223,11 @@ class ServedFiles:
             name=name,
         )
 
-    async def open(self, file: RemoteFile, *, offset: int = 0, validator: str | None = None) -> OpenedFile:
+    async def open(
+        self, file: RemoteFile, *, offset: int = 0, validator: str | None = None, until: int | None = None
+    ) -> OpenedFile:
         request = Request(method="GET", path=f"/{file.name}", scope=None)
-        return await self._session.stream(request, offset=offset, validator=validator)
+        return await self._session.stream(request, offset=offset, validator=validator, until=until)
 
     async def find(self, keys: Collection[str]) -> list[RemoteFile]:
         return [self._entry(name) for name in self._names if f"served/{name}" in keys]

@@ -93,11 +93,13 @@ def ranged(
             return reply(412, headers=given)
         if asked is None:
             return reply(body=body, headers=given, **how)
-        first = int(asked.removeprefix("bytes=").rstrip("-"))
+        start, _, end = asked.removeprefix("bytes=").partition("-")
+        first = int(start)
         if first >= len(body):
             return reply(416, headers={**given, "Content-Range": f"bytes */{len(body)}"})
-        given["Content-Range"] = f"bytes {first}-{len(body) - 1}/{len(body)}"
-        return reply(206, body=body[first:], headers=given, **how)
+        part = body[first : int(end) + 1] if end else body[first:]
+        given["Content-Range"] = f"bytes {first}-{first + len(part) - 1}/{len(body)}"
+        return reply(206, body=part, headers=given, **how)
 
     return answer
 
@@ -128,6 +130,7 @@ class SessionFiles:
     ) -> None:
         self.session = session
         self.rows = list(rows)
+        self.metered = True
         self.fresh: dict[str, RemoteFile | None] = {}
         self.looked_up: list[tuple[str, ...]] = []
         self.listings = 0
@@ -158,20 +161,22 @@ class SessionFiles:
         found = [self.fresh.get(row.key, row) for row in self.rows if row.key in keys]
         return [self.entry(row) for row in found if row is not None]
 
-    async def open(self, file: RemoteFile, *, offset: int = 0, validator: str | None = None) -> OpenedFile:
+    async def open(
+        self, file: RemoteFile, *, offset: int = 0, validator: str | None = None, until: int | None = None
+    ) -> OpenedFile:
         if file.link is None:
             request = Request(method="GET", path=self._link(file, len(self.looked_up)), scope=None)
-            return await self.session.stream(request, offset=offset, validator=validator)
+            return await self.session.stream(request, offset=offset, validator=validator, until=until)
         request = Request(method="GET", path=file.link.reveal(), scope=None)
         refusal = partial(read_refusal, file=file, now=datetime.now(UTC))
-        return await self.session.stream(request, offset=offset, validator=validator, read_error=refusal)
+        return await self.session.stream(request, offset=offset, validator=validator, until=until, read_error=refusal)
 
     def since(self, watermark: datetime | None) -> SessionFiles:
         del watermark
         return self
 
     def price(self) -> Price:
-        return Price(listing=0, per_file=1, exact=True)
+        return Price(listing=0, per_file=1, exact=True, metered=self.metered)
 
 
 @asynccontextmanager

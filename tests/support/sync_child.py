@@ -18,6 +18,7 @@ the counts of the report at the end. What else may be said:
 ``powered``    the power stays on: what forces data to the disk is only counted, and costs no time
 ``durability`` as in the options
 ``flush_unit`` bytes after which what came is forced to the disk and recorded
+``split``      fetch each file over all lanes, in pieces of 64 KiB, whatever its size
 =============  =======================================================================================================
 """
 
@@ -39,6 +40,7 @@ import filesets
 from disks import Call, FaultyDisk
 from filesets import MemoryFiles, SocketFiles, Source, content, remote
 from inherited import take_over
+from splitting import EAGER
 
 from arena_async.options import KIB, TransferOptions
 from arena_async.transfer import ledger
@@ -174,8 +176,12 @@ async def live(settings: dict[str, Any]) -> None:
     mirror._destination.storage = Storage(
         settings["to"], files=life.disk(), flush_unit=settings.get("flush_unit", 64 * KIB)
     )
+    files = fileset(settings["files"], settings.get("base_url"))
+    if settings.get("split"):
+        assert isinstance(files, MemoryFiles)
+        files.per_file, mirror._destination.splitting = 0, EAGER
     async with mirror:
-        report = await mirror.sync(fileset(settings["files"], settings.get("base_url")))  # type: ignore[arg-type]
+        report = await mirror.sync(files)  # type: ignore[arg-type]
     counts = {action.value: count for action, count in report.counts.items() if count}
     _print(
         json.dumps({"counts": counts, "failures": len(report.failures), "steps": life.steps, "received": life.received})

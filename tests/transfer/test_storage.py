@@ -864,7 +864,15 @@ def test_the_record_says_nothing_about_the_file_but_hashes(root: Path, storage: 
 
     (record,) = (root / ".arena-async/partial").glob("*.json")
 
-    assert sorted(json.loads(record.read_bytes())) == ["key", "offset", "tail", "total", "validator", "version"]
+    assert sorted(json.loads(record.read_bytes())) == [
+        "ahead",
+        "key",
+        "offset",
+        "tail",
+        "total",
+        "validator",
+        "version",
+    ]
     assert b"secret" not in record.read_bytes()
     assert stat.S_IMODE(record.stat().st_mode) == 0o600
 

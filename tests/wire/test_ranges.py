@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,6 +15,7 @@ from arena_async.wire.ranges import (
     HeadVerdict,
     Held,
     Step,
+    is_piece,
     judge_head,
     read_content_range,
     strong_etag,
@@ -263,3 +267,38 @@ def test_a_whole_answer_is_written_only_from_its_first_byte(
     if verdict.step is Step.APPEND:
         assert (answer.status, answer.offset) == (200, 0)
         assert answer.length is None or answer.total is None or answer.length >= answer.total
+
+
+PIECE = BodyHead(status=206, offset=40, length=20, total=100, etag=ETAG)
+
+
+@pytest.mark.parametrize(
+    ("change", "right"),
+    [
+        ({}, True),
+        ({"length": 60}, False),
+        ({"length": 19}, False),
+        ({"length": None}, False),
+        ({"status": 200}, False),
+        ({"status": 412}, False),
+        ({"status": 416}, False),
+        ({"offset": 41}, False),
+        ({"offset": None}, False),
+        ({"total": 101}, False),
+        ({"total": None}, False),
+        ({"etag": '"other"'}, False),
+        ({"etag": 'W/"0x8DA"'}, False),
+        ({"etag": None}, False),
+        ({"encoding": "gzip"}, False),
+        ({"content_type": "multipart/byteranges; boundary=b"}, False),
+    ],
+)
+def test_only_exactly_the_piece_that_was_asked_for_is_one(change: dict[str, Any], right: bool) -> None:
+    """Bytes 40 to 59 of 100."""
+    assert is_piece(attrs.evolve(PIECE, **change), PARTIAL, until=60) is right
+
+
+def test_nothing_is_a_piece_of_a_file_without_a_strong_validator() -> None:
+    """Equal weak tags prove nothing."""
+    weak = 'W/"0x8DA"'
+    assert not is_piece(attrs.evolve(PIECE, etag=weak), attrs.evolve(PARTIAL, validator=weak), until=60)

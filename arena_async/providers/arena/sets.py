@@ -142,7 +142,9 @@ class ArenaFiles(ABC):
     def __aiter__(self) -> AsyncIterator[RemoteFile]:
         """List the files, as they are asked for."""
 
-    async def open(self, file: RemoteFile, *, offset: int = 0, validator: str | None = None) -> OpenedFile:
+    async def open(
+        self, file: RemoteFile, *, offset: int = 0, validator: str | None = None, until: int | None = None
+    ) -> OpenedFile:
         """
         Ask for the content once. Every attempt costs one request.
 
@@ -150,6 +152,7 @@ class ArenaFiles(ABC):
             file: One of this set.
             offset: The first byte to ask for.
             validator: A strong ETag that the file must still have, when ``offset`` is not 0.
+            until: The byte to end before, or None.
 
         Raises:
             ApiError: The service refused; statuses 200, 206, 412 and 416 are returned instead.
@@ -158,7 +161,7 @@ class ArenaFiles(ABC):
         key = Key.parse(file.key)
         if key is None or key.kind != self.kind:
             raise ConfigurationError(f"{file.key} is no file of {self.kind}; open it with the set that listed it.")
-        return await self._session.stream(self._content(key), offset=offset, validator=validator)
+        return await self._session.stream(self._content(key), offset=offset, validator=validator, until=until)
 
     @abstractmethod
     async def find(self, keys: Collection[str]) -> list[RemoteFile]:

@@ -130,7 +130,9 @@ class DataFileSet:
         """
         return Entries(self._listing().pages())
 
-    async def open(self, file: RemoteFile, *, offset: int = 0, validator: str | None = None) -> OpenedFile:
+    async def open(
+        self, file: RemoteFile, *, offset: int = 0, validator: str | None = None, until: int | None = None
+    ) -> OpenedFile:
         """
         Ask for a fresh link once, and with it for the content once.
 
@@ -144,7 +146,7 @@ class DataFileSet:
             TransportError: No usable answer came.
         """
         linked = attrs.evolve(file, link=await self._link_to(file))
-        return await open_link(self._session, linked, offset=offset, validator=validator, now=self._now)
+        return await open_link(self._session, linked, offset=offset, validator=validator, until=until, now=self._now)
 
     async def find(self, keys: Collection[str]) -> list[RemoteFile]:
         """List again, for one request, and give the entries of some keys; a key that is gone is missing."""

@@ -100,7 +100,9 @@ class LinkedFileSet(ABC, Generic[Q, R]):
         """
         return Entries(self._pages_of(self._query), self._note)
 
-    async def open(self, file: RemoteFile, *, offset: int = 0, validator: str | None = None) -> OpenedFile:
+    async def open(
+        self, file: RemoteFile, *, offset: int = 0, validator: str | None = None, until: int | None = None
+    ) -> OpenedFile:
         """
         Ask the file host for the content once, from ``offset`` on if it still matches ``validator``.
 
@@ -115,7 +117,7 @@ class LinkedFileSet(ABC, Generic[Q, R]):
             ApiError: Another refusal; ``transient`` says whether it may work later.
             TransportError: No usable answer came.
         """
-        return await self._links.open(file, offset=offset, validator=validator)
+        return await self._links.open(file, offset=offset, validator=validator, until=until)
 
     def price(self) -> Price:
         """Say what it costs: the pages of the list. Content comes from another host and does not count."""

@@ -145,6 +145,7 @@ async def open_link(
     *,
     offset: int,
     validator: str | None,
+    until: int | None = None,
     now: Callable[[], datetime],
     fresh: bool = False,
 ) -> OpenedFile:
@@ -156,6 +157,7 @@ async def open_link(
         file: The file, with its link.
         offset: The byte to begin at.
         validator: The ETag that the earlier bytes came with.
+        until: The byte to end before, or None.
         now: Gives the time (aware).
         fresh: The link was looked at already, or was just listed, so that no date keeps it from being tried.
 
@@ -181,7 +183,7 @@ async def open_link(
             f"{shown(file)}: its link names no host, so it is not followed. The service has to give one."
         )
     refusal = functools.partial(read_refusal, file=file, now=now())
-    return await session.stream(request, offset=offset, validator=validator, read_error=refusal)
+    return await session.stream(request, offset=offset, validator=validator, until=until, read_error=refusal)
 
 
 def over(file: RemoteFile, link: SignedLink) -> LinkExpiredError:

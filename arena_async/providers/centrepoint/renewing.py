@@ -120,7 +120,9 @@ class FreshLinks:
         self._minted += 1
         return self._minted
 
-    async def open(self, file: RemoteFile, *, offset: int = 0, validator: str | None = None) -> OpenedFile:
+    async def open(
+        self, file: RemoteFile, *, offset: int = 0, validator: str | None = None, until: int | None = None
+    ) -> OpenedFile:
         """
         Ask the file host for the content once, with the link of the file, or with a new one where that is over.
 
@@ -135,7 +137,13 @@ class FreshLinks:
         linked, looked_at = await self._linked(file)
         try:
             opened = await open_link(
-                self._session, linked, offset=offset, validator=validator, now=self._now, fresh=looked_at
+                self._session,
+                linked,
+                offset=offset,
+                validator=validator,
+                until=until,
+                now=self._now,
+                fresh=looked_at,
             )
         except LinkExpiredError:
             self._refuse(linked, known=file.link, over=True)

@@ -188,9 +188,11 @@ class UrlSet:
                 for file in self._entries.of(page):
                     yield file
 
-    async def open(self, file: RemoteFile, *, offset: int = 0, validator: str | None = None) -> OpenedFile:
+    async def open(
+        self, file: RemoteFile, *, offset: int = 0, validator: str | None = None, until: int | None = None
+    ) -> OpenedFile:
         """
-        Ask for the content once, from ``offset`` on if it still matches ``validator``.
+        Ask for the content once, from ``offset`` on if it still matches ``validator``, and not from ``until`` on.
 
         Redirects are followed; the headers of a row do not go along to another origin.
 
@@ -214,7 +216,7 @@ class UrlSet:
             self._recent.popitem(last=False)
         headers = [(name, value.reveal()) for name, value in link.headers]
         request = Request(method="GET", path=link.reveal(), headers=headers, scope=None, metered=False)
-        return await self._session.stream(request, offset=offset, validator=validator)
+        return await self._session.stream(request, offset=offset, validator=validator, until=until)
 
     async def find(self, keys: Collection[str]) -> list[RemoteFile]:
         """Give the entries of some keys: of files that were opened lately as they were, of others from the list."""
@@ -241,7 +243,7 @@ class UrlSet:
 
     def price(self) -> Price:
         """Say what it costs: a request for each file, which no allowance counts."""
-        return Price(listing=0, per_file=1, exact=True)
+        return Price(listing=0, per_file=1, exact=True, metered=False)
 
     async def aclose(self) -> None:
         """End every request and connection of this set. Safe to call twice."""
