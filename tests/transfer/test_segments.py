@@ -452,7 +452,7 @@ async def test_a_disk_that_is_full_under_a_piece_fails_the_file_at_once(tmp_path
 async def test_a_disk_that_loses_data_at_a_sync_is_not_trusted_for_what_others_wrote(tmp_path: Path) -> None:
     """ST03: the partial file goes while connections are ahead; none of their bytes lands anywhere else."""
     disk = FaultyDisk()
-    disk.fail("sync_data", errno.EIO, skip=6)
+    disk.fail("sync_data", errno.EIO, skip=3)
     bench = Bench(tmp_path, HeldBack(), disk=disk)
 
     fetched = await bench.fetch()
