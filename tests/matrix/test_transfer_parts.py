@@ -1,4 +1,4 @@
-"""Rows TR17 to TR19, ST01, CR03 and CR04 again: one file over several connections, and what goes wrong with a part."""
+"""Rows TR17 to TR19, TR41, ST01, CC01, CR03 and CR04 again: one file over several connections, and what breaks one."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ import random
 import shutil
 import signal
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
+from cancelling import HOW, How, cancel_at_every_await
 from disks import FaultyDisk
 from filesets import MemoryFiles, Source, content, remote
 from lives import Lives
@@ -25,7 +26,9 @@ from splitting import EAGER, Ticking
 
 from arena_async.errors import DiskFullError
 from arena_async.options import KIB, TransferOptions
+from arena_async.transfer.destination import Destination, Timing
 from arena_async.transfer.events import Action, Report
+from arena_async.transfer.fetching import Job, fetch_one
 from arena_async.transfer.filesystem import FileSystem
 from arena_async.transfer.mirror import Mirror
 
@@ -185,6 +188,45 @@ async def test_a_disk_that_is_full_under_a_part_fails_the_file_and_keeps_what_is
     assert second.failures == ()
     assert again > 0
     assert bodies_at_home(world) == {"files/a.bin": BODY}
+
+
+@row("CC01", protection="what others write ahead ends before its file is touched", seconds=120)
+@pytest.mark.parametrize("how", HOW)
+async def test_cancelled_at_any_await_no_connection_of_a_split_file_runs_on(world: World, how: How) -> None:
+    """CC01: all lanes are back and no partial file is open when the task is done; a rerun brings what is missing."""
+    body, hours = content(400_000, "a"), Ticking()
+    timing = Timing(clock=hours.clock, sleep=hours.sleep, random=lambda: 0.5)
+    options = TransferOptions(workers=4, chunk_size=64 * KIB)
+    rows = [remote(f"f{at}", size=len(body)) for at in range(400)]
+    for listed in rows:
+        world.allow(f"files/{listed.stem}.bin", body)
+    async with RawServer() as server, session_files(world, server, *rows) as files:
+        files.metered = False
+        server.on("GET", "/f*", ranged(body, headers=RANGES))
+        place = Destination(world.root, options=options, observer=None, remember=True, timing=timing, owner="Row")
+        place.splitting = EAGER
+        await place.open()
+
+        def start(at: int) -> Any:
+            path = PurePosixPath(f"files/f{at}.bin")
+            file = files.entry(rows[at])
+            return fetch_one(Job(number=at, file=file, key=file.key, path=path, action=Action.FETCH), files, place)
+
+        cancelled, last = 0, 0
+        try:
+            async for stopped in cancel_at_every_await(start, how=how, most=390):
+                assert stopped.cancelled or stopped.result.outcome.error is None
+                assert place.slots.free == 4
+                assert not [task for task in asyncio.all_tasks() if task.get_name() == "arena_async segment"]
+                cancelled, last = cancelled + stopped.cancelled, stopped.at
+        finally:
+            await place.aclose()
+        assert parts(server)
+        files.rows = rows[1 : last + 1]
+        report = await bring(world, files, remember=True)
+    assert cancelled > 10
+    assert report.failures == ()
+    assert all((world.root / f"files/f{at}.bin").read_bytes() == body for at in range(1, last + 1))
 
 
 @pytest.mark.process
