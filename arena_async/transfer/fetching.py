@@ -692,18 +692,18 @@ class _Journey:
 
     # --------------------------------------------------------------------------------------------------- the end of it
 
-    async def put_down(self, *, drop: bool) -> None:
-        """Close the partial file, or remove it; safe when there is none."""
+    async def put_down(self, *, drop: bool, keep: bool = False) -> None:
+        """Close the partial file, remove it, or see first that as much as possible of it is kept; safe without one."""
         staged, self.staged, self.inspector = self.staged, None, None
         if staged is not None:
             self.validator, self.total, self.recovered = None, None, False
-            await self.destination.desk.run(staged.drop if drop else staged.close)
+            await self.destination.desk.run(staged.drop if drop else staged.keep if keep else staged.close)
 
     async def fail(self, error: Exception) -> Fetched:
         """Make the outcome of a failure; a refusal that is for ever is remembered."""
         recovery = self.judge(error)
         done = self.end
-        await _quietly(self.put_down(drop=recovery.drop))
+        await _quietly(self.put_down(drop=recovery.drop, keep=True))
         known = as_error(error, file=self.job.key, attempts=self.tries.asked)
         action = self.action
         if worth_remembering(error, self.file):

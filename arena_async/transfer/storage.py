@@ -244,7 +244,6 @@ class Staged:
         self._forced_at = storage.clock()
         self._others: Callable[[], Iterable[Span]] = lambda: ahead
         self._durable = offset + length_of(ahead)
-        self._spoilt = False
         self._identity: tuple[int, int] | None = None
 
     def __repr__(self) -> str:
@@ -530,6 +529,15 @@ class Staged:
         # What is recorded was forced to the disk before; whatever closing says is about bytes that are not.
         with contextlib.suppress(StorageError):
             self.release()
+
+    def keep(self) -> None:
+        """Record what came since the last record, where that is worth a wait for the disk, and close it. Safe twice."""
+        worth = self._validator is not None and self.held - self._durable >= _LEAST_UNIT
+        if self._file is not None and worth:
+            # Where the disk refuses, that much is fetched again.
+            with contextlib.suppress(StorageError):
+                self.checkpoint()
+        self.close()
 
     def drop(self) -> None:
         """Close and remove it with its control record. Safe twice, never raises for what is gone already."""

@@ -453,6 +453,43 @@ def test_time_for_the_next_record_runs_from_the_last_one(root: Path) -> None:
     storage.close()
 
 
+@pytest.mark.parametrize(("came", "kept"), [(9 * MIB, 9 * MIB), (8 * MIB, 8 * MIB), (8 * MIB - 1, None)])
+def test_a_file_that_is_kept_is_recorded_up_to_its_end_where_that_is_worth_it(
+    root: Path, came: int, kept: int | None
+) -> None:
+    """A file that failed goes on where it was, and a little of it is not worth waiting for the disk."""
+    storage = Storage(root, clock=lambda: 0.0)
+    storage.prepare()
+    staged = storage.stage("k", "a/b.bin")
+    staged.describe(validator=ETAG, total=None)
+    staged.write(bytes(came), 0)
+
+    staged.keep()
+    staged.keep()
+    found = storage.find_partial("k")
+
+    assert staged.closed
+    assert (found.offset if found is not None else None) == kept
+    storage.close()
+
+
+def test_a_file_that_cannot_be_forced_to_the_disk_is_not_kept(root: Path) -> None:
+    """The disk refuses the last of it: that is no news for whoever tells why the file failed; nothing is trusted."""
+    disk = FaultyDisk()
+    disk.fail("sync_data", errno.EIO, name="*.part")
+    storage = storage_on(root, disk)
+    staged = storage.stage("k", "a/b.bin")
+    staged.describe(validator=ETAG, total=None)
+    storage.flush_unit = 32 * MIB
+    staged.write(bytes(9 * MIB), 0)
+
+    staged.keep()
+
+    assert storage.find_partial("k") is None
+    assert list((root / ".arena-async" / "partial").iterdir()) == []
+    storage.close()
+
+
 def test_the_disk_begins_with_what_is_not_recorded_yet(root: Path) -> None:
     """What is recorded is on the disk, and is not to leave the memory of whoever reads it next."""
     begun: list[int] = []
