@@ -30,11 +30,23 @@ hypothesis.settings.register_profile("dev", deadline=None)
 hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, database=None, print_blob=True)
 hypothesis.settings.load_profile("ci" if IN_CI else "dev")
 
+#: Bytes of a parameter that are shown in the name of a test, at the most.
+_LONGEST_NAME = 40
+
 Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 
 _holdings = pytest.StashKey[Holdings]()
 _unfinished = pytest.StashKey[list[str]]()
 _passed = pytest.StashKey[bool]()
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """
+    Call long bytes by the name of their parameter: nobody reads them in the name of a test.
+
+    Some have the time of day in them, so that processes that share the tests out would not agree on their names.
+    """
+    return argname if isinstance(val, bytes) and len(val) > _LONGEST_NAME else None
 
 
 @pytest.hookimpl(wrapper=True)
