@@ -149,7 +149,8 @@ def torture(session: nox.Session) -> None:
     """Schedules of anything, kills at every step, a soak: ``-- --minutes 60``, and ``--seed`` for the same again."""
     install_with_tools(session)
     minutes = [] if any(word.startswith("--minutes") for word in session.posargs) else ["--minutes", "5"]
-    run_installed(session, "-q", *minutes, where="tests/torture")
+    # One test of it takes minutes, and that is no hang.
+    run_installed(session, "-q", "-o", "faulthandler_timeout=900", *minutes, where="tests/torture")
 
 
 @nox.session
