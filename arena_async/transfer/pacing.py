@@ -169,4 +169,4 @@ class Splitting:
     largest_piece: int = 64 * MIB
     interval: float = 0.1
     head_start: float = 0.4
-    fast: float = 150.0 * MIB
+    fast: float = 50.0 * MIB
