@@ -356,7 +356,7 @@ async def test_a_wait_of_a_minute_is_cancelled_at_once(world: World) -> None:
             await asyncio.wait([task])
             took = time.monotonic() - began
     assert task.cancelled()
-    assert took < 30
+    assert took < 20
 
 
 @row("CC17", protection="a slot comes back whatever happens", seconds=20)

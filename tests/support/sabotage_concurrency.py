@@ -117,7 +117,7 @@ def _(patch: pytest.MonkeyPatch) -> None:
             work = asyncio.ensure_future(real(self, failure))
             while not work.done():
                 try:
-                    await asyncio.wait([work], timeout=6)
+                    await asyncio.wait([work], timeout=25)
                     work.cancel()
                 except asyncio.CancelledError:
                     continue
