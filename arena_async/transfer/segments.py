@@ -213,8 +213,10 @@ class Segments:
         return self._front + len(self._running) + more > self._spread.connections
 
     def _note_end(self, task: asyncio.Task[None]) -> None:
-        """Forget a connection that ended."""
-        del self._running[task]
+        """Forget a connection that ended; one that was cancelled before its first step could not give its lane back."""
+        connection = self._running.pop(task)
+        if not connection.entered:
+            self.leave(connection.lane, None)
         if not task.cancelled() and task.exception() is not None:
             _log.debug("A connection of %s ended: %s", self._file.key, type(task.exception()).__name__)
         self._moved.set()
@@ -318,12 +320,14 @@ class _Connection:
 
     def __init__(self, owner: Segments, lane: Lane) -> None:
         self.lane = lane
+        self.entered = False
         self.begun = False
         self._owner = owner
         self._ahead: Ahead | None = None
 
     async def run(self) -> None:
         """Fetch piece after piece."""
+        self.entered = True
         piece: Piece | None = None
         begin = 0
         try:

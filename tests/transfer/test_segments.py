@@ -38,6 +38,7 @@ from arena_async.transfer.fetching import Fetched, Job, fetch_one
 from arena_async.transfer.filesystem import FileSystem
 from arena_async.transfer.pacing import Splitting
 from arena_async.transfer.pieces import Pieces, Spread
+from arena_async.transfer.segments import Segments
 from arena_async.transfer.storage import Storage
 from arena_async.wire.contracts import BodyHead, OpenedFile
 
@@ -461,6 +462,33 @@ async def test_a_disk_that_loses_data_at_a_sync_is_not_trusted_for_what_others_w
     assert len(bench.files.pieces) > 1
     assert not bench.final.exists()
     assert bench.partials() == []
+
+
+async def test_a_connection_that_is_cancelled_before_its_first_step_gives_its_lane_back(tmp_path: Path) -> None:
+    """The front fails in the very moment in which more connections were asked for; no lane is lost."""
+    bench = Bench(tmp_path, HeldBack(), workers=4)
+    await bench.destination.open()
+    staged = await bench.destination.desk.run(bench.destination.storage.stage, "test/f", "files/f.bin")
+    ahead = Segments(
+        remote("f", size=len(BODY)),
+        bench.files,
+        bench.destination,
+        staged,
+        validator='"v1"',
+        total=len(BODY),
+        service="t",
+    )
+    ahead._begin(0)
+    ahead._spread.connections = 4
+    ahead._widen()
+    taken = 4 - bench.destination.slots.free
+
+    await ahead.aclose()
+
+    assert taken == 3
+    assert bench.destination.slots.free == 4
+    await bench.destination.desk.run(staged.drop)
+    await bench.destination.aclose()
 
 
 @pytest.mark.parametrize("how", HOW)
