@@ -1,0 +1,175 @@
+"""
+A directory, and engines on it whose waits take no time and are written down.
+
+::
+
+    bench = Bench(tmp_path / "out", disk=FaultyDisk())
+    outcome = await bench.fetch(one(Source(body=BODY)))
+    assert bench.finals() == {"files/a.bin": BODY}
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from filesets import Asked, MemoryFiles, Source, remote
+from seams import rig
+
+from arena_async import Downloader, Event, Mirror, Outcome, Report, TransferOptions
+from arena_async.options import KIB
+from arena_async.transfer.filesystem import FileSystem
+from arena_async.transfer.pacing import Splitting
+
+__all__ = ["Bench", "all_workers_work", "many", "one"]
+
+
+def one(source: Source, **fields: Any) -> MemoryFiles:
+    """Return a set of one file."""
+    return MemoryFiles([remote("a", **fields)], {"test/a": source})
+
+
+def many(*names: str, body: bytes = b"whole", parts: tuple[str, ...] = ("d",), **fields: Any) -> MemoryFiles:
+    """Return a set of files with the same content."""
+    rows = [remote(name, parts=parts, extension="", **fields) for name in names]
+    return MemoryFiles(rows, {row.key: Source(body=body) for row in rows})
+
+
+class Bench:
+    """
+    A directory with a clock that stands still.
+
+    Args:
+        root: The directory.
+        disk: The calls to the system.
+        record_every: Bytes after which a partial file is recorded.
+        splitting: When and how one file is fetched over several connections.
+        clock: Seconds that only ever grow.
+        disk_clock: Seconds by which records become due.
+        options: Fields of the transfer options.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        disk: FileSystem | None = None,
+        record_every: int = 64 * KIB,
+        splitting: Splitting | None = None,
+        clock: Callable[[], float] = lambda: 0.0,
+        disk_clock: Callable[[], float] | None = None,
+        **options: Any,
+    ) -> None:
+        self.root = root
+        self.waits: list[float] = []
+        self.disk_waits: list[float] = []
+        self.events: list[Event] = []
+        self.disk = disk
+        self.record_every = record_every
+        self.splitting = splitting
+        self.clock = clock
+        self.disk_clock = disk_clock
+        self.draw_name: Callable[[], str] | None = None
+        self.options = {"chunk_size": 64 * KIB, **options}
+
+    async def sleep(self, seconds: float) -> None:
+        """Write the wait down."""
+        self.waits.append(seconds)
+        await asyncio.sleep(0)
+
+    def _arguments(self, options: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "options": TransferOptions(**{**self.options, **options}),
+            "observer": self.events.append,
+            "clock": self.clock,
+            "sleep": self.sleep,
+            "random": lambda: 0.5,
+        }
+
+    def _rig(self, engine: Any) -> Any:
+        return rig(
+            engine,
+            disk=self.disk,
+            record_every=self.record_every,
+            splitting=self.splitting,
+            draw_name=self.draw_name,
+            disk_clock=self.disk_clock,
+            disk_sleep=self.disk_waits.append,
+        )
+
+    def mirror(self, **options: Any) -> Mirror:
+        """Return a mirror of the directory."""
+        made: Mirror = self._rig(Mirror(self.root, **self._arguments(options)))
+        return made
+
+    def downloader(self, **options: Any) -> Downloader:
+        """Return a downloader into the directory."""
+        made: Downloader = self._rig(Downloader(self.root, **self._arguments(options)))
+        return made
+
+    async def sync(self, files: Any, **options: Any) -> Report:
+        """Sync once, with a mirror of its own."""
+        async with self.mirror(**options) as mirror:
+            return await mirror.sync(files)
+
+    async def run(self, files: Any, **options: Any) -> Report:
+        """Download once, with a downloader of its own."""
+        async with self.downloader(**options) as downloads:
+            return await downloads.run(files)
+
+    async def fetch(self, files: Any, **options: Any) -> Outcome:
+        """Sync once and return the only outcome."""
+        (outcome,) = (await self.sync(files, **options)).outcomes
+        return outcome
+
+    @property
+    def partial(self) -> Path:
+        """The directory of partial files."""
+        return self.root / ".arena-async" / "partial"
+
+    def partials(self, pattern: str = "*") -> list[str]:
+        """Return the names of what lies among the partial files."""
+        return sorted(path.name for path in self.partial.glob(pattern))
+
+    def finals(self) -> dict[str, bytes]:
+        """Return the final files with their content, by path."""
+        return {
+            path.relative_to(self.root).as_posix(): path.read_bytes()
+            for path in self.root.rglob("*")
+            if path.is_file() and ".arena-async" not in path.relative_to(self.root).parts
+        }
+
+    def rows(self, *columns: str, table: str = "files") -> list[tuple[Any, ...]]:
+        """Return columns of the rows of the ledger, by key."""
+        with contextlib.closing(sqlite3.connect(self.root / ".arena-async" / "ledger.sqlite")) as ledger:
+            return ledger.execute(f"SELECT {', '.join(columns)} FROM {table} ORDER BY key").fetchall()  # noqa: S608
+
+    def change_ledger(self, statement: str, *values: Any) -> None:
+        """Change the ledger as another program would."""
+        with contextlib.closing(sqlite3.connect(self.root / ".arena-async" / "ledger.sqlite")) as ledger:
+            ledger.execute(statement, values)
+            ledger.commit()
+
+
+async def all_workers_work(engine: Downloader | Mirror, workers: int, *, body: bytes = b"x") -> None:
+    """Check that as many bodies as workers can be open at once: none of them was lost on the way."""
+    rows = [remote(f"worker{number}") for number in range(workers)]
+    files = MemoryFiles(rows, {row.key: Source(body=body) for row in rows})
+    here, all_here = 0, asyncio.Event()
+
+    async def meet(_: Asked) -> None:
+        nonlocal here
+        here += 1
+        if here == workers:
+            all_here.set()
+        await all_here.wait()
+
+    files.before_open = meet
+    async with asyncio.timeout(20):
+        report = await (engine.sync(files) if isinstance(engine, Mirror) else engine.run(files))
+    assert report.failures == ()
+    assert len(report.outcomes) == workers
