@@ -12,8 +12,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
+import json
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +28,7 @@ from arena_async.options import KIB
 from arena_async.transfer.filesystem import FileSystem
 from arena_async.transfer.pacing import Splitting
 
-__all__ = ["Bench", "all_workers_work", "many", "one"]
+__all__ = ["Bench", "all_workers_work", "many", "one", "tail"]
 
 
 def one(source: Source, **fields: Any) -> MemoryFiles:
@@ -37,6 +40,14 @@ def many(*names: str, body: bytes = b"whole", parts: tuple[str, ...] = ("d",), *
     """Return a set of files with the same content."""
     rows = [remote(name, parts=parts, extension="", **fields) for name in names]
     return MemoryFiles(rows, {row.key: Source(body=body) for row in rows})
+
+
+def tail(body: bytes, start: int, until: int) -> str:
+    """Return the digest of the end of a part, as a control record holds it."""
+    return hashlib.sha256(body[max(start, until - 64 * KIB) : until]).hexdigest()
+
+
+_calls = count()
 
 
 class Bench:
@@ -126,6 +137,52 @@ class Bench:
         (outcome,) = (await self.sync(files, **options)).outcomes
         return outcome
 
+    def leave_partial(
+        self,
+        key: str = "test/a",
+        *,
+        body: bytes,
+        offset: int,
+        ahead: Iterable[tuple[int, int]] = (),
+        total: int | None = None,
+        validator: object = '"v1"',
+        name: str = "00112233aabbccdd",
+        **fields: object,
+    ) -> Path:
+        """
+        Write a partial file and its control record as an interrupted run leaves them, and return the record's path.
+
+        Args:
+            key: Whose content it is.
+            body: What is in the partial file.
+            offset: Bytes that the record speaks of.
+            ahead: Parts behind them that it speaks of.
+            total: Bytes of the whole file.
+            validator: The ETag in the record.
+            name: The random part of the name.
+            fields: What else the record says, or instead.
+        """
+        self.partial.mkdir(parents=True, exist_ok=True)
+        for folder in (self.partial.parent, self.partial):
+            folder.chmod(0o700)
+        digest = hashlib.sha256(key.encode()).hexdigest()
+        record: dict[str, object] = {
+            "version": 1,
+            "key": digest,
+            "validator": validator,
+            "offset": offset,
+            "total": total,
+            "tail": tail(body, 0, offset),
+            "ahead": [[start, until, tail(body, start, until)] for start, until in ahead],
+            **fields,
+        }
+        path = self.partial / f"{digest[:32]}-{name}.json"
+        path.with_suffix(".part").write_bytes(body)
+        path.write_text(json.dumps(record))
+        for each in (path, path.with_suffix(".part")):
+            each.chmod(0o600)
+        return path
+
     @property
     def partial(self) -> Path:
         """The directory of partial files."""
@@ -157,8 +214,8 @@ class Bench:
 
 async def all_workers_work(engine: Downloader | Mirror, workers: int, *, body: bytes = b"x") -> None:
     """Check that as many bodies as workers can be open at once: none of them was lost on the way."""
-    rows = [remote(f"worker{number}") for number in range(workers)]
-    files = MemoryFiles(rows, {row.key: Source(body=body) for row in rows})
+    rows = [remote(f"worker{number}", change=str(next(_calls))) for number in range(workers)]
+    files = MemoryFiles(rows, {row.key: Source(body=body) for row in rows}, scope="test/workers")
     here, all_here = 0, asyncio.Event()
 
     async def meet(_: Asked) -> None:

@@ -8,151 +8,51 @@ import errno
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from itertools import pairwise
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import attrs
 import pytest
+from bench import Bench, all_workers_work
 from cancelling import HOW, How, cancel_at_every_await
 from disks import CHANGES, Call, FaultyDisk, RecordingDisk
 from filesets import Asked, MemoryFiles, Source, content, remote
-from hypothesis import given
-from hypothesis import strategies as st
 
+from arena_async import Action, Advanced, Outcome, Report, Settled
 from arena_async.errors import (
     ApiError,
     DiskFullError,
     LinkExpiredError,
     NotFoundError,
     PermissionDeniedError,
+    ServerError,
     StalledError,
+    StorageError,
     ThrottledError,
     TransportError,
 )
-from arena_async.options import KIB, MIB, TransferOptions
-from arena_async.transfer.destination import Destination, Timing
-from arena_async.transfer.events import Action, Advanced, Event
-from arena_async.transfer.fetching import Fetched, Job, fetch_one
-from arena_async.transfer.filesystem import FileSystem
+from arena_async.options import KIB, MIB
 from arena_async.transfer.pacing import Splitting
-from arena_async.transfer.pieces import Pieces, Spread
-from arena_async.transfer.segments import Segments
-from arena_async.transfer.storage import Storage
 from arena_async.wire.contracts import BodyHead, OpenedFile
 
 BODY = content(4 * MIB + 12_345)
 SMALL = Splitting(
     least_size=MIB, least_piece=64 * KIB, largest_piece=512 * KIB, interval=0.1, head_start=0.2, fast=100 * MIB
 )
-
-
-# ------------------------------------------------------------------------------------------------------ the decisions
-
-
-@given(
-    begin=st.integers(0, 5000),
-    more=st.integers(0, 50_000),
-    steps=st.lists(st.tuples(st.integers(0, 5), st.integers(0, 4000), st.booleans()), max_size=150),
-    connections=st.integers(1, 40),
-)
-def test_every_byte_has_one_owner_at_a_time_and_only_what_is_written_without_a_gap_is_reached(
-    begin: int, more: int, steps: list[tuple[int, int, bool]], connections: int
-) -> None:
-    """Whoever takes, writes and gives back in whatever order."""
-    pieces = Pieces(begin=begin, total=begin + more, least=100, largest=5000)
-    held: dict[int, Any] = {}
-    written: set[tuple[int, int]] = set()
-    reached = begin
-    for who, count, gives_back in steps:
-        if who not in held:
-            taken = pieces.take(connections)
-            if taken is not None:
-                held[who] = taken[0]
-            continue
-        piece = held[who]
-        at = min(piece.until, piece.at + count)
-        written.add((piece.at, at))
-        piece.at = at
-        if gives_back or at == piece.until:
-            pieces.give_back(held.pop(who))
-        whole, end = sorted(written), begin
-        for first, last in whole:
-            end = max(end, last) if first <= end else end
-        now = pieces.reach(reached)
-        assert now == end >= reached
-        reached = now
-        spans = sorted((piece.at, piece.until) for piece in held.values())
-        assert all(one[1] <= other[0] for one, other in pairwise(spans))
-    while (taken := pieces.take(connections)) is not None:
-        taken[0].at = taken[0].until
-    for piece in held.values():
-        piece.at = piece.until
-    assert pieces.reach(reached) == begin + more
-    assert not pieces.left
-
-
-def test_pieces_become_smaller_towards_the_end() -> None:
-    """So that all connections have work until then."""
-    pieces = Pieces(begin=0, total=10_000, least=500, largest=4000)
-    sizes = []
-    while (taken := pieces.take(2)) is not None:
-        sizes.append(taken[0].until - taken[0].start)
-
-    assert sizes == [3750, 2343, 1465, 915, 572, 500, 455]
-
-
-def test_what_was_given_back_is_asked_for_first_and_known_as_asked_before() -> None:
-    """The first gap is what everybody waits for."""
-    pieces = Pieces(begin=0, total=3000, least=1000, largest=1000)
-    first, second = pieces.take(1), pieces.take(1)
-    assert first is not None
-    assert second is not None
-    first[0].at, second[0].at = 400, 1500
-    pieces.give_back(second[0])
-    pieces.give_back(first[0])
-
-    assert pieces.reach(0) == 400
-    assert [pieces.take(1), pieces.take(1)] == [(first[0], True), (second[0], True)]
-    fresh = pieces.take(1)
-    assert fresh is not None
-    assert (fresh[0].start, fresh[1]) == (2000, False)
-
-
-def spread_over(rate: Callable[[int], float], *, most: int, fast: float = 1000) -> list[int]:
-    """Say how many connections there are after each judgement."""
-    spread = Spread(fast=fast)
-    return [spread.judge(rate(spread.connections), most=most) for _ in range(7)]
-
-
-@pytest.mark.parametrize(
-    ("rate", "most", "connections"),
-    [
-        (lambda n: 20.0 * n, 31, [8, 31, 31, 31, 31, 31, 31]),
-        (lambda n: 20.0 * n, 1, [1] * 7),
-        (lambda _: 100.0, 31, [8, 1, 1, 1, 1, 1, 8]),
-        (lambda n: min(20.0 * n, 120.0), 31, [8, 31, 8, 8, 8, 8, 8]),
-        (lambda n: 2000.0 * n, 31, [1] * 7),
-        (lambda _: 0.0, 31, [8, 31, 31, 31, 31, 31, 31]),
-    ],
-)
-def test_connections_become_more_as_long_as_they_bring_clearly_more(
-    rate: Callable[[int], float], most: int, connections: list[int]
-) -> None:
-    """A cap of each, no lane, a cap of all, both, a connection that needs no help, and nothing at all."""
-    assert spread_over(rate, most=most) == connections
-
-
-# -------------------------------------------------------------------------------------------------------- the journey
+WORKERS = 9
 
 
 class HeldBack(MemoryFiles):
     """
     A file whose bytes cost no request, from a host that gives each connection a megabyte a second.
 
-    ``spoil`` makes another answer of those for pieces.
+    ``spoil`` makes another answer of those for pieces; ``shared`` is the megabytes a second of all connections
+    together, where they have a limit.
     """
+
+    shared: float | None = None
 
     def __init__(self, body: bytes = BODY, *, name: str = "a", **source: Any) -> None:
         super().__init__([remote(name, size=len(body))], {f"test/{name}": Source(body=body, **source)})
@@ -169,7 +69,7 @@ class HeldBack(MemoryFiles):
 
         async def slowly(buffer: memoryview) -> int:
             count = await readinto(buffer)
-            self.passed += count / MIB / max(1, self.open_bodies)
+            self.passed += count / MIB / min(max(1, self.open_bodies), self.shared or 1000)
             self.brought += count
             return count
 
@@ -182,70 +82,47 @@ class HeldBack(MemoryFiles):
         return [asked for asked in self.asked if asked.until is not None]
 
 
-class Bench:
-    """A folder in which files of a megabyte are large."""
+def bench_on(root: Path, files: HeldBack, **how: Any) -> Bench:
+    """Return a directory in which files of a megabyte are large, and whose time is that of the host."""
+    bench = Bench(root, **{"splitting": SMALL, "clock": lambda: files.passed, "workers": WORKERS, **how})
 
-    def __init__(self, root: Path, files: HeldBack, *, disk: FileSystem | None = None, **options: Any) -> None:
-        self.root = root
-        self.files = files
-        self.events: list[Event] = []
-        self.final = root / "files" / "a.bin"
-        timing = Timing(clock=lambda: self.files.passed, sleep=self.sleep, random=lambda: 0.5)
-        self.destination = Destination(
-            root,
-            options=TransferOptions(**{"chunk_size": 64 * KIB, "workers": 9, **options}),
-            observer=self.events.append,
-            remember=True,
-            timing=timing,
-            owner="Bench",
-        )
-        self.destination.storage = Storage(root, flush_unit=64 * KIB, files=disk)
-        self.destination.splitting = SMALL
-
-    async def sleep(self, seconds: float) -> None:
-        """Let time pass."""
-        self.files.passed += seconds
+    async def sleep(seconds: float) -> None:
+        files.passed += seconds
         await asyncio.sleep(0)
 
-    def journey(self, files: HeldBack | None = None) -> Coroutine[Any, Any, Fetched | None]:
-        """Bring the file home, or that of another set."""
-        files = files or self.files
-        assert isinstance(files.rows, list)
-        file = files.rows[0]
-        path = PurePosixPath(f"files/{file.stem}.bin")
-        job = Job(number=0, file=file, key=file.key, path=path, action=Action.FETCH)
-        return fetch_one(job, files, self.destination)
+    bench.sleep = sleep  # type: ignore[method-assign]
+    return bench
 
-    async def fetch(self) -> Fetched:
-        """Bring the file home and close the folder."""
-        await self.destination.open()
-        try:
-            fetched = await self.journey()
-        finally:
-            await self.destination.announcer.drain()
-            free = self.destination.slots.free
-            await self.destination.aclose()
-        assert fetched is not None
-        assert free == self.destination.options.workers
-        assert self.files.open_bodies == 0
-        return fetched
 
-    def partials(self) -> list[str]:
-        """Name what lies among the partial files."""
-        return sorted(path.name for path in (self.root / ".arena-async" / "partial").iterdir())
+async def report_on(bench: Bench, files: HeldBack) -> Report:
+    """Sync; no body stays open, and all workers can be used afterwards."""
+    async with bench.mirror() as mirror:
+        report = await mirror.sync(files)
+        assert files.open_bodies == 0
+        if not any(isinstance(outcome.error, StorageError) for outcome in report.outcomes):
+            await all_workers_work(mirror, bench.options["workers"])
+    return report
+
+
+async def fetch(bench: Bench, files: HeldBack) -> Outcome:
+    """Sync and return the only outcome."""
+    (outcome,) = (await report_on(bench, files)).outcomes
+    return outcome
 
 
 async def test_a_file_of_a_host_that_holds_each_connection_back_comes_over_all_free_lanes(tmp_path: Path) -> None:
     """Whole, verified, with every byte asked for and counted once, and told in order."""
-    bench = Bench(tmp_path, HeldBack())
+    files = HeldBack()
+    bench = bench_on(tmp_path, files)
 
-    fetched = await bench.fetch()
+    outcome = await fetch(bench, files)
 
-    outcome, files = fetched.outcome, bench.files
     assert outcome.error is None
     assert (outcome.sha256, outcome.verified_by) == (hashlib.sha256(BODY).hexdigest(), "length")
-    assert (outcome.attempts, outcome.bytes_written, fetched.bytes_done) == (1, len(BODY), len(BODY))
-    assert bench.final.read_bytes() == BODY
+    assert (outcome.attempts, outcome.bytes_written) == (1, len(BODY))
+    told = [event for event in bench.events if isinstance(event, Settled) and event.outcome.file.key == "test/a"]
+    assert [event.bytes_done for event in told] == [len(BODY)]
+    assert bench.finals()["files/a.bin"] == BODY
     assert files.asked[0] == Asked(key="test/a", offset=0, validator=None)
     assert {asked.validator for asked in files.pieces} == {'"v1"'}
     assert len(files.asked) == 1 + len(files.pieces)
@@ -254,9 +131,22 @@ async def test_a_file_of_a_host_that_holds_each_connection_back_comes_over_all_f
     assert [one[1] for one in spans[:-1]] == [other[0] for other in spans[1:]]
     assert files.most_open >= 8
     assert files.passed < 1.5
-    done = [event.bytes_done for event in bench.events if isinstance(event, Advanced)]
+    done = [event.bytes_done for event in bench.events if isinstance(event, Advanced) and event.file.key == "test/a"]
     assert done == sorted(done)
     assert bench.partials() == []
+
+
+async def test_pieces_become_smaller_towards_the_end(tmp_path: Path) -> None:
+    """So that all connections have work until then; none is larger or smaller than it may be."""
+    files = HeldBack()
+
+    await fetch(bench_on(tmp_path, files), files)
+
+    sizes = [asked.until - asked.offset for asked in files.pieces if asked.until is not None]
+    assert all(one >= other for one, other in pairwise(sizes[:-1]))
+    assert max(sizes) <= SMALL.largest_piece
+    assert min(sizes[:-1]) >= SMALL.least_piece
+    assert sizes[0] > 2 * sizes[-2]
 
 
 @pytest.mark.parametrize(
@@ -280,23 +170,40 @@ async def test_a_file_is_not_split_where_that_costs_or_proves_or_helps_nothing(
     files.per_file = per_file
     if not source.get("announced", True):
         files.rows = [remote("a")]
-    bench = Bench(tmp_path, files, **options)
+    bench = bench_on(tmp_path, files, **options)
 
-    fetched = await bench.fetch()
+    outcome = await fetch(bench, files)
 
-    assert fetched.outcome.error is None
+    assert outcome.error is None
     assert len(files.asked) == 1
-    assert bench.final.read_bytes() == BODY[:size]
+    assert bench.finals()["files/a.bin"] == BODY[:size]
 
 
 async def test_a_connection_that_needs_no_help_has_none(tmp_path: Path) -> None:
     """At a gigabyte a second, more connections would only cost."""
-    bench = Bench(tmp_path, HeldBack())
-    bench.destination.splitting = attrs.evolve(SMALL, fast=MIB / 2)
+    files = HeldBack()
 
-    await bench.fetch()
+    await fetch(bench_on(tmp_path, files, splitting=attrs.evolve(SMALL, fast=MIB / 2)), files)
 
-    assert len(bench.files.asked) == 1
+    assert len(files.asked) == 1
+
+
+async def test_connections_become_fewer_where_more_of_them_bring_nothing(tmp_path: Path) -> None:
+    """A line that is full with one of them: more are tried, and given back, and the rest comes over one."""
+    files = HeldBack(content(16 * MIB))
+    files.shared = 1.0
+    beside: list[int] = []
+
+    async def note(_: Asked) -> None:
+        beside.append(files.open_bodies)
+
+    files.before_open = note
+    outcome = await fetch(bench_on(tmp_path, files), files)
+
+    assert outcome.error is None
+    assert max(beside) > 2
+    assert beside[-1] == 0
+    assert sum(count <= 1 for count in beside) > len(beside) / 2
 
 
 def other_head(**fields: Any) -> Callable[[Asked, OpenedFile], OpenedFile]:
@@ -341,6 +248,21 @@ def endless(_: Asked, opened: OpenedFile) -> OpenedFile:
     return opened
 
 
+def broken(_: Asked, opened: OpenedFile) -> OpenedFile:
+    """Break after 100,000 bytes."""
+    left, readinto = [100_000], opened.stream.readinto
+
+    async def short(buffer: memoryview) -> int:
+        if not left[0]:
+            raise TransportError("GET: the connection was cut.")
+        count = await readinto(buffer[: left[0]])
+        left[0] -= count
+        return count
+
+    opened.stream.readinto = short  # type: ignore[method-assign]
+    return opened
+
+
 @pytest.mark.parametrize("times", [1, 3, 1000])
 @pytest.mark.parametrize(
     "spoil",
@@ -362,14 +284,14 @@ async def test_an_answer_that_is_not_the_piece_costs_at_most_its_connection(
         return spoil(asked, opened) if left[0] >= 0 else opened
 
     files.spoil = spoiled
-    bench = Bench(tmp_path, files)
+    bench = bench_on(tmp_path, files)
 
-    fetched = await bench.fetch()
+    outcome = await fetch(bench, files)
 
-    assert fetched.outcome.error is None
-    assert fetched.outcome.sha256 == hashlib.sha256(BODY).hexdigest()
-    assert bench.final.read_bytes() == BODY
-    assert fetched.outcome.attempts <= (2 if spoil not in (cut, endless) else 12)
+    assert outcome.error is None
+    assert outcome.sha256 == hashlib.sha256(BODY).hexdigest()
+    assert bench.finals()["files/a.bin"] == BODY
+    assert outcome.attempts <= (2 if spoil not in (cut, endless) else 12)
     assert bench.partials() == []
 
 
@@ -400,27 +322,34 @@ async def test_a_refusal_of_a_piece_is_none_of_the_file(tmp_path: Path, error: E
         return opened
 
     files.spoil = refuse
-    bench = Bench(tmp_path, files)
+    bench = bench_on(tmp_path, files)
 
-    fetched = await bench.fetch()
+    outcome = await fetch(bench, files)
 
-    assert fetched.outcome.error is None
-    assert bench.final.read_bytes() == BODY
+    assert outcome.error is None
+    assert bench.finals()["files/a.bin"] == BODY
     assert len(files.pieces) <= 1000
 
 
 async def test_retries_of_pieces_come_out_of_what_all_files_may_spend(tmp_path: Path) -> None:
-    """With nothing left to spend, what a connection lost is left to the front."""
+    """With nothing left to spend, what a connection lost is left to the first one."""
     files = HeldBack()
-    files.spoil = cut
-    bench = Bench(tmp_path, files)
-    while bench.destination.budget.spend("test here"):
-        pass
+    files.spoil = broken
+    bench = bench_on(tmp_path, files, attempts=2)
+    failing = MemoryFiles([remote(f"f{number}") for number in range(40)], {})
+    failing.sources = {
+        row.key: Source(body=b"", faults=[ServerError("503", status=503, transient=True)] * 9) for row in failing.rows
+    }  # type: ignore[union-attr]
 
-    fetched = await bench.fetch()
+    async with bench.mirror() as mirror:
+        spent = await mirror.sync(failing)
+        (outcome,) = (await mirror.sync(files)).outcomes
 
-    assert fetched.outcome.error is None
-    assert bench.final.read_bytes() == BODY
+    assert len(spent.failures) == 40
+    assert len(failing.asked) < 80
+    assert outcome.error is None
+    assert bench.finals() == {"files/a.bin": BODY}
+    assert outcome.attempts > 1
     asked = [asked.offset for asked in files.pieces]
     assert len(asked) == len(set(asked))
 
@@ -435,93 +364,101 @@ async def test_a_disk_that_is_full_under_a_piece_fails_the_file_at_once(tmp_path
         if full[0] and call.verb == "write":
             raise OSError(errno.ENOSPC, "No space left on device")
 
-    bench = Bench(tmp_path, HeldBack(), disk=RecordingDisk(before))
+    files = HeldBack()
+    report = await report_on(bench_on(tmp_path, files, disk=RecordingDisk(before)), files)
 
-    fetched = await bench.fetch()
-
-    assert isinstance(fetched.outcome.error, DiskFullError)
-    assert fetched.stop == "disk"
-    assert not bench.final.exists()
+    assert isinstance(report.error, DiskFullError)
+    assert [outcome.error for outcome in report.outcomes] == [report.error]
 
     files = HeldBack()
-    again = await Bench(tmp_path, files).fetch()
-    assert again.outcome.error is None
-    assert bench.final.read_bytes() == BODY
+    bench = bench_on(tmp_path, files)
+    assert bench.finals() == {}
+    again = await fetch(bench, files)
+    assert again.error is None
+    assert bench.finals()["files/a.bin"] == BODY
     assert bench.partials() == []
 
 
 async def test_a_disk_that_loses_data_at_a_sync_is_not_trusted_for_what_others_wrote(tmp_path: Path) -> None:
     """ST03: the partial file goes while connections are ahead; none of their bytes lands anywhere else."""
-    disk = FaultyDisk()
+    disk, files = FaultyDisk(), HeldBack()
     disk.fail("sync_data", errno.EIO, skip=3)
-    bench = Bench(tmp_path, HeldBack(), disk=disk)
+    bench = bench_on(tmp_path, files, disk=disk)
 
-    fetched = await bench.fetch()
+    outcome = await fetch(bench, files)
 
-    assert fetched.outcome.error is not None
-    assert len(bench.files.pieces) > 1
-    assert not bench.final.exists()
+    assert outcome.error is not None
+    assert len(files.pieces) > 1
+    assert bench.finals() == {}
     assert bench.partials() == []
 
 
-async def test_a_connection_that_is_cancelled_before_its_first_step_gives_its_lane_back(tmp_path: Path) -> None:
-    """The front fails in the very moment in which more connections were asked for; no lane is lost."""
-    bench = Bench(tmp_path, HeldBack(), workers=4)
-    await bench.destination.open()
-    staged = await bench.destination.desk.run(bench.destination.storage.stage, "test/f", "files/f.bin")
-    ahead = Segments(
-        remote("f", size=len(BODY)),
-        bench.files,
-        bench.destination,
-        staged,
-        validator='"v1"',
-        total=len(BODY),
-        service="t",
-    )
-    ahead._begin(0)
-    ahead._spread.connections = 4
-    ahead._widen()
-    taken = 4 - bench.destination.slots.free
+class Failing(HeldBack):
+    """A host whose first connection fails at a certain block, without another part of the program having its turn."""
 
-    await ahead.aclose()
+    def __init__(self, at: int) -> None:
+        super().__init__(name=f"f{at}")
+        self.left = at
 
-    assert taken == 3
-    assert bench.destination.slots.free == 4
-    await bench.destination.desk.run(staged.drop)
-    await bench.destination.aclose()
+    async def open(self, file: Any, **how: Any) -> OpenedFile:
+        opened = await super().open(file, **how)
+        readinto = opened.stream.readinto
+
+        async def failing(buffer: memoryview) -> int:
+            self.left -= 1
+            if self.left < 0:
+                raise ApiError("GET: 400.", status=400)
+            return await readinto(buffer)
+
+        if how.get("until") is None:
+            opened.stream.readinto = failing  # type: ignore[method-assign]
+        return opened
+
+
+async def test_a_first_connection_that_fails_while_others_begin_loses_no_worker(tmp_path: Path) -> None:
+    """At each of its blocks, also in the very moment in which more connections were asked for."""
+    now = HeldBack()
+    bench = bench_on(tmp_path, now, workers=4, clock=lambda: now.passed)
+    split = 0
+    async with bench.mirror() as mirror:
+        for at in range(1, 30):
+            now = Failing(at)
+            report = await mirror.sync(now)
+            assert now.open_bodies == 0
+            split += bool(now.pieces) and bool(report.failures)
+            await all_workers_work(mirror, 4)
+    assert split > 3
 
 
 @pytest.mark.parametrize("how", HOW)
 async def test_cancelled_at_any_await_nothing_runs_on_and_the_next_run_goes_on(tmp_path: Path, how: How) -> None:
     """CC01: with connections ahead too; what was recorded is continued, and the bytes are right."""
     body = BODY[: 2 * MIB]
-    bench = Bench(tmp_path, HeldBack(body), durability="off", workers=4)
+    now = HeldBack(body)
+    bench = bench_on(tmp_path, now, durability="off", workers=4, clock=lambda: now.passed)
     runs: dict[int, HeldBack] = {}
-    await bench.destination.open()
-
-    def start(at: int) -> Coroutine[Any, Any, Fetched | None]:
-        runs[at] = HeldBack(body, name=f"f{at}")
-        bench.files = runs[at]
-        return bench.journey()
-
     runs_split = 0
-    async for stopped in cancel_at_every_await(start, how=how):
-        final = tmp_path / "files" / f"f{stopped.at}.bin"
-        assert not final.exists() or final.read_bytes() == body
-        assert stopped.cancelled or (stopped.result is not None and stopped.result.outcome.error is None)
-        assert runs[stopped.at].open_bodies == 0
-        assert bench.destination.slots.free == 4
-        assert "arena_async segment" not in {task.get_name() for task in asyncio.all_tasks()}
-        runs_split += stopped.cancelled and bool(runs[stopped.at].pieces)
-    for at, files in runs.items():
-        bench.files = files
-        again = await bench.journey()
-        assert again is not None
-        assert again.outcome.error is None
-        assert (tmp_path / "files" / f"f{at}.bin").read_bytes() == body
+    async with bench.mirror() as mirror:
+
+        def start(at: int) -> Any:
+            nonlocal now
+            now = runs[at] = HeldBack(body, name=f"f{at}")
+            return mirror.sync(runs[at])
+
+        async for stopped in cancel_at_every_await(start, how=how, everywhere=True, every=3):
+            final = tmp_path / "files" / f"f{stopped.at}.bin"
+            assert not final.exists() or final.read_bytes() == body
+            assert stopped.cancelled or (stopped.result is not None and stopped.result.failures == ())
+            assert runs[stopped.at].open_bodies == 0
+            assert "arena_async segment" not in {task.get_name() for task in asyncio.all_tasks()}
+            runs_split += stopped.cancelled and bool(runs[stopped.at].pieces)
+        await all_workers_work(mirror, 4)
+        for at, now in runs.items():
+            report = await mirror.sync(now)
+            assert report.failures == ()
+            assert (tmp_path / "files" / f"f{at}.bin").read_bytes() == body
     assert bench.partials() == []
     assert runs_split > 5
-    await bench.destination.aclose()
 
 
 @pytest.mark.parametrize("power", [True, False], ids=["killed", "without power"])
@@ -537,22 +474,25 @@ async def test_stopped_before_any_step_the_next_run_takes_no_byte_that_was_ahead
             stops.append(tmp_path / str(len(stops)))
             _copy(root, stops[-1])
 
-    fetched = await Bench(root, files, disk=RecordingDisk(before), workers=6).fetch()
-    assert fetched.outcome.error is None
+    bench = bench_on(root, files, disk=RecordingDisk(before), workers=6)
+    async with bench.mirror() as mirror:
+        (outcome,) = (await mirror.sync(files)).outcomes
+    assert outcome.error is None
     resumed = 0
     ahead = 0
     for number, place in enumerate(stops):
         if not power:
             _scribble(place)
         known = _known(place)
-        again = Bench(place, HeldBack(body), workers=1 + number % 3)
-        fetched = await again.fetch()
-        assert again.files.brought == len(body) - sum(until - start for start, until in known)
+        files = HeldBack(body)
+        bench = bench_on(place, files, workers=1 + number % 3)
+        outcome = await fetch(bench, files)
+        assert files.brought == len(body) - sum(until - start for start, until in known)
         ahead += len(known) > 1
-        assert fetched.outcome.error is None
-        assert again.final.read_bytes() == body
-        assert not any(name.endswith((".part", ".json")) for name in again.partials())
-        resumed += fetched.outcome.action is Action.RESUME
+        assert outcome.error is None
+        assert bench.finals()["files/a.bin"] == body
+        assert not any(name.endswith((".part", ".json")) for name in bench.partials())
+        resumed += outcome.action is Action.RESUME
 
     assert len(stops) > 5
     assert resumed > 3
@@ -590,25 +530,18 @@ def _scribble(root: Path) -> None:
         part.write_bytes(spoilt)
 
 
-async def test_lanes_that_other_files_want_are_given_back(tmp_path: Path) -> None:
-    """A file that begins meanwhile waits for a piece at the most, and not for the large file."""
+async def test_workers_that_other_files_want_are_given_back(tmp_path: Path) -> None:
+    """Files that begin meanwhile wait for a piece at the most, and not for the large file."""
     files = HeldBack()
-    bench = Bench(tmp_path, files, workers=4)
-    destination = bench.destination
-    await destination.open()
-    going = asyncio.create_task(bench.journey())
-    while len(files.pieces) < 3:
-        await asyncio.to_thread(int)
-    lane = await destination.slots.take(files)
-    others = [asyncio.ensure_future(destination.slots.take(files)) for _ in range(1)]
-    lanes = [lane, *[await other for other in others]]
-    was_over = going.done()
-    for one in lanes:
-        destination.slots.give(files, one)
-    fetched = await going
-    await destination.aclose()
+    bench = bench_on(tmp_path, files, workers=4)
+    async with bench.mirror() as mirror:
+        going = asyncio.create_task(mirror.sync(files))
+        while len(files.pieces) < 3:
+            await asyncio.to_thread(int)
+        await all_workers_work(mirror, 3)
+        was_over = going.done()
+        report = await going
 
     assert not was_over
-    assert fetched is not None
-    assert fetched.outcome.error is None
-    assert bench.final.read_bytes() == BODY
+    assert report.failures == ()
+    assert bench.finals()["files/a.bin"] == BODY
