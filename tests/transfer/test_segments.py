@@ -202,8 +202,7 @@ async def test_connections_become_fewer_where_more_of_them_bring_nothing(tmp_pat
 
     assert outcome.error is None
     assert max(beside) > 2
-    assert beside[-1] == 0
-    assert sum(count <= 1 for count in beside) > len(beside) / 2
+    assert sum(count == 0 for count in beside) > len(beside) / 4
 
 
 def other_head(**fields: Any) -> Callable[[Asked, OpenedFile], OpenedFile]:
