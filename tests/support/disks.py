@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import fnmatch
 import os
+import threading
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -14,7 +16,7 @@ import attrs
 
 from arena_async.transfer.filesystem import FileSystem
 
-__all__ = ["CALLS", "Call", "DyingDisk", "FaultyDisk", "Killed", "RecordingDisk"]
+__all__ = ["CALLS", "Call", "DyingDisk", "FaultyDisk", "Gate", "Killed", "RecordingDisk"]
 
 CALLS = (
     "make_root", "open_root", "open_folder", "make_folder", "remove_folder", "names", "sync_folder", "close_folder",
@@ -211,3 +213,38 @@ class DyingDisk(RecordingDisk):
         if self.died and call.verb not in ("close", "close_folder"):
             raise Killed
         return real(*args, **kwargs)
+
+
+class Gate:
+    """
+    Holds the first call of a verb, on a name of a pattern, until it is opened: the ``before`` of a disk.
+
+    Args:
+        verb: The method of the port.
+        name: The pattern.
+        armed: Whether it holds from the start; else from :meth:`arm` on.
+    """
+
+    def __init__(self, verb: str, name: str = "*.part", *, armed: bool = True) -> None:
+        self._verb, self._pattern = verb, name
+        self._armed = armed
+        self._reached, self._open = threading.Event(), threading.Event()
+
+    def __call__(self, call: Call) -> None:
+        """Hold it, on its thread."""
+        if self._armed and call.verb == self._verb and fnmatch.fnmatch(call.name, self._pattern):
+            self._reached.set()
+            assert self._open.wait(20), f"{call} was held for too long"
+
+    def arm(self) -> None:
+        """Hold the next call."""
+        self._armed = True
+
+    def open(self) -> None:
+        """Let it go on, and all later ones."""
+        self._armed = False
+        self._open.set()
+
+    async def reached(self) -> None:
+        """Wait until a call is held."""
+        assert await asyncio.to_thread(self._reached.wait, 20)

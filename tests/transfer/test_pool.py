@@ -17,6 +17,8 @@ import pytest
 from cancelling import HOW, How, cancel_at_every_await
 from disks import FaultyDisk
 from filesets import Asked, MemoryFiles, Source, content, remote
+from rounds import in_rounds, settled
+from seams import rig
 
 from arena_async.errors import (
     ApiError,
@@ -34,7 +36,6 @@ from arena_async.errors import (
 from arena_async.options import KIB, TransferOptions
 from arena_async.transfer.events import Action, Event, Settled
 from arena_async.transfer.pool import Downloader
-from arena_async.transfer.small import MOST
 from arena_async.wire.contracts import RemoteFile
 
 BODY = content(20_000)
@@ -54,15 +55,6 @@ def many(count: int) -> MemoryFiles:
     """Make a set of files."""
     rows = [remote(f"f{number:05}") for number in range(count)]
     return MemoryFiles(rows, {row.key: Source(body=BODY) for row in rows})
-
-
-async def settled(files: MemoryFiles) -> None:
-    """Wait until no further content is asked for, however often the threads get their turn."""
-    quiet = 0
-    while quiet < 300:
-        before = len(files.asked)
-        await asyncio.to_thread(int)
-        quiet = quiet + 1 if len(files.asked) == before else 0
 
 
 def busy() -> set[str]:
@@ -493,10 +485,10 @@ async def test_a_full_disk_is_known_before_the_slot_goes_to_the_next_file(tmp_pa
     """ST01: with one slot, exactly one request is spent on large files, which are written while they come."""
     files, disk = many(50), FaultyDisk()
     for source in files.sources.values():
-        source.body = content(MOST + 1)
+        source.body = content(256 * KIB + 1)
     disk.fail("write", errno.ENOSPC, name="*.part")
     async with downloader(tmp_path, workers=1) as downloads:
-        downloads._destination.storage.files = disk
+        rig(downloads, disk=disk)
         report = await downloads.run(files)
 
     assert isinstance(report.error, DiskFullError)
@@ -508,7 +500,7 @@ async def test_a_full_disk_is_known_before_many_more_small_files_come(tmp_path: 
     files, disk = many(500), FaultyDisk()
     disk.fail("write", errno.ENOSPC, name="*.part", times=500)
     async with downloader(tmp_path, workers=1) as downloads:
-        downloads._destination.storage.files = disk
+        rig(downloads, disk=disk)
         report = await downloads.run(files)
 
     assert isinstance(report.error, DiskFullError)
@@ -748,16 +740,6 @@ def test_a_downloader_of_another_loop_says_so(tmp_path: Path) -> None:
         runner.run(downloads.aclose())
 
 
-async def test_a_downloader_that_is_never_closed_complains(tmp_path: Path) -> None:
-    """CC19: one ResourceWarning."""
-    downloads = downloader(tmp_path)
-    await downloads.run(many(1))
-
-    with pytest.warns(ResourceWarning, match="never closed"):
-        downloads._destination.__del__()
-    await downloads.aclose()
-
-
 def test_an_empty_folder_name_is_refused() -> None:
     """It would mean the current folder by accident."""
     with pytest.raises(ConfigurationError):
@@ -781,51 +763,6 @@ async def test_all_files_together_keep_to_the_rate(tmp_path: Path) -> None:
 
     assert report.failures == ()
     assert passed[0] >= 3.9
-
-
-class Rounds:
-    """Bodies that come in rounds: each time nothing moves any more, half a second is over and all that wait go on."""
-
-    def __init__(self, files: MemoryFiles) -> None:
-        self.files = files
-        self.passed = 0.0
-        self.opened: list[int] = []
-        self._waiting: list[asyncio.Future[None]] = []
-        files.before_open = self._wait
-
-    async def _wait(self, _: Asked) -> None:
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(turn)
-        await turn
-
-    async def go(self) -> None:
-        """Let rounds pass until it is cancelled."""
-        while True:
-            await settled(self.files)
-            waiting, self._waiting = self._waiting, []
-            if waiting:
-                self.opened.append(len(waiting))
-            self.passed += 0.5
-            for turn in waiting:
-                turn.set_result(None)
-
-
-async def in_rounds(to: Path, files: MemoryFiles, **options: Any) -> list[int]:
-    """Bring files home and say how many bodies were open in each round."""
-    rounds = Rounds(files)
-    chosen = TransferOptions(**{"chunk_size": 64 * KIB, "durability": "off", **options})
-
-    async def no_wait(_: float) -> None:
-        await asyncio.sleep(0)
-
-    going = asyncio.create_task(rounds.go())
-    async with Downloader(
-        to, options=chosen, clock=lambda: rounds.passed, sleep=no_wait, random=lambda: 0.5
-    ) as downloads:
-        await downloads.run(files)
-    going.cancel()
-    await asyncio.wait([going])
-    return rounds.opened
 
 
 async def test_bodies_become_more_while_more_of_them_bring_more(tmp_path: Path) -> None:

@@ -1,112 +1,118 @@
-"""The lanes of a folder, and who has them."""
+"""Whose turn it is: the workers of a directory, shared by the sets that are downloaded to it at the same time."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
 
 import pytest
+from filesets import Asked, MemoryFiles, Source, content, remote
+from rounds import settled
 
+from arena_async import Downloader, TransferOptions
 from arena_async.options import KIB
-from arena_async.transfer.slots import Slots, buffer_size
-from arena_async.transfer.threads import Lane
+
+BODY = content(300_000)
 
 
-@pytest.fixture
-async def slots() -> AsyncIterator[Slots]:
-    """Give two slots."""
-    slots = Slots(lambda: Lane(chunk_size=64 * KIB), width=2)
-    yield slots
-    for lane in slots.lanes:
-        await lane.aclose()
+class Held(MemoryFiles):
+    """Files whose requests wait until they are let go; the sizes of the buffers that are filled are noted."""
+
+    def __init__(self, name: str, count: int, body: bytes = b"x") -> None:
+        rows = [remote(f"{name}{number}") for number in range(count)]
+        super().__init__(rows, {row.key: Source(body=body) for row in rows}, scope=f"test/{name}")
+        self.before_open = self._wait
+        self.turns: list[asyncio.Event] = []
+        self.buffers: dict[str, int] = {}
+
+    async def _wait(self, _: Asked) -> None:
+        self.turns.append(asyncio.Event())
+        await self.turns[-1].wait()
+
+    def go_on(self) -> None:
+        """Let all of them go, now and later."""
+        self.before_open = None
+        for turn in self.turns:
+            turn.set()
+
+    async def open(self, file: Any, **how: Any) -> Any:
+        opened = await super().open(file, **how)
+        readinto = opened.stream.readinto
+
+        async def noted(buffer: memoryview) -> int:
+            self.buffers[file.key] = max(len(buffer), self.buffers.get(file.key, 0))
+            return await readinto(buffer)
+
+        opened.stream.readinto = noted  # type: ignore[method-assign]
+        return opened
 
 
-async def turns() -> None:
-    """Let whoever may go on do so."""
-    for _ in range(5):
-        await asyncio.sleep(0)
+def downloader(to: Path, **options: Any) -> Downloader:
+    """Return one with two workers."""
+    given = {"workers": 2, "chunk_size": 64 * KIB, "durability": "off", **options}
+    return Downloader(to, options=TransferOptions(**given))
 
 
-async def test_never_more_are_out_than_may_be_and_no_lane_is_made_in_vain(slots: Slots) -> None:
-    """The one that came back is given out again."""
-    one = await slots.take("a")
-    slots.give("a", one)
-    again, other = await slots.take("a"), await slots.take("a")
-    third = asyncio.ensure_future(slots.take("a"))
-    await turns()
+async def test_a_set_that_begins_is_served_before_the_next_file_of_one_that_has_all_workers(tmp_path: Path) -> None:
+    """CC14: one set takes all it can get, and the other still gets its first."""
+    greedy, other = Held("greedy", 10), Held("other", 3)
+    async with downloader(tmp_path) as downloads:
+        first = asyncio.create_task(downloads.run(greedy))
+        await settled(greedy)
+        second = asyncio.create_task(downloads.run(other))
+        await settled(other)
+        before = len(greedy.asked), len(other.asked)
+        greedy.turns[0].set()
+        await settled(other)
+        after = len(greedy.asked), len(other.asked)
+        greedy.go_on()
+        other.go_on()
+        reports = await asyncio.gather(first, second)
 
-    assert again is one
-    assert (third.done(), slots.free, slots.wanted) == (False, 0, True)
-
-    slots.give("a", other)
-    assert await third is other
-    assert slots.lanes == [one, other]
-    assert not slots.wanted
-
-
-async def test_a_wider_pool_serves_who_waits_and_a_narrower_one_waits_for_who_is_out(slots: Slots) -> None:
-    """From 2 to 4 to 1."""
-    out = [await slots.take("a"), await slots.take("a")]
-    waiting = [asyncio.ensure_future(slots.take("a")) for _ in range(3)]
-    slots.set_width(4)
-    await turns()
-    assert [turn.done() for turn in waiting] == [True, True, False]
-
-    slots.set_width(1)
-    out += [await waiting[0], await waiting[1]]
-    for lane in out[:3]:
-        slots.give("a", lane)
-    await turns()
-    assert (waiting[2].done(), slots.free) == (False, 0)
-
-    slots.give("a", out[3])
-    assert await waiting[2] is out[3]
-    assert len(slots.lanes) == 4
+    assert (before, after) == ((2, 0), (2, 1))
+    assert [report.failures for report in reports] == [(), ()]
 
 
-async def test_a_set_that_has_begun_keeps_a_lane_within_reach_whatever_the_width(slots: Slots) -> None:
-    """CC14: one set takes all it can get, wider and wider, and the other still gets its first."""
-    first, second = object(), object()
-    slots.join(first)
-    slots.join(second)
-    greedy = [asyncio.ensure_future(slots.take(first)) for _ in range(10)]
-    await turns()
-    assert sum(turn.done() for turn in greedy) == 1
+async def test_a_set_that_is_held_up_keeps_no_more_workers_than_there_are(tmp_path: Path) -> None:
+    """CC14: with another set about to begin, one worker stays within its reach, however many files the first has."""
+    greedy, other = Held("greedy", 10), Held("other", 3)
+    other.go_on()
+    async with downloader(tmp_path, workers=3) as downloads:
+        outcomes = downloads.stream(other)
+        assert (await anext(outcomes)).error is None
+        first = asyncio.create_task(downloads.run(greedy))
+        await settled(greedy)
+        rest = [outcome.error async for outcome in outcomes]
+        greedy.go_on()
+        report = await first
 
-    slots.set_width(6)
-    await turns()
-    assert sum(turn.done() for turn in greedy) == 5
-    assert not (await asyncio.wait_for(slots.take(second), 1)).buffer().readonly
-
-    for turn in greedy:
-        turn.cancel()
-    await turns()
-
-
-async def test_a_lane_that_was_given_to_a_cancelled_task_comes_back(slots: Slots) -> None:
-    """Nothing is lost between the giving and the taking."""
-    one, other = await slots.take("a"), await slots.take("a")
-    third = asyncio.ensure_future(slots.take("a"))
-    await turns()
-    slots.give("a", one)
-    third.cancel()
-    await turns()
-    slots.give("a", other)
-
-    assert slots.free == 2
+    assert rest == [None, None]
+    assert report.failures == ()
 
 
 @pytest.mark.parametrize(
-    ("number", "chunk_size", "size"),
+    ("workers", "chunk_size", "sizes"),
     [
-        (0, 1024 * KIB, 1024 * KIB),
-        (7, 1024 * KIB, 1024 * KIB),
-        (8, 1024 * KIB, 256 * KIB),
-        (255, 64 * 1024 * KIB, 16 * 1024 * KIB),
-        (8, 512 * KIB, 256 * KIB),
-        (8, 64 * KIB, 64 * KIB),
+        (8, 1024 * KIB, {1024 * KIB: 8}),
+        (10, 1024 * KIB, {1024 * KIB: 8, 256 * KIB: 2}),
+        (10, 2048 * KIB, {2048 * KIB: 8, 512 * KIB: 2}),
+        (10, 512 * KIB, {512 * KIB: 8, 256 * KIB: 2}),
+        (10, 64 * KIB, {64 * KIB: 10}),
     ],
 )
-def test_beyond_the_eighth_lane_buffers_are_a_quarter(number: int, chunk_size: int, size: int) -> None:
-    """Many lanes at work need no large buffers each; never more than asked for, and 256 KiB where that is less."""
-    assert buffer_size(number, chunk_size=chunk_size) == size
+async def test_beyond_the_eighth_worker_buffers_are_a_quarter(
+    tmp_path: Path, workers: int, chunk_size: int, sizes: dict[int, int]
+) -> None:
+    """Many bodies at a time need no large buffers each; never more than asked for, and 256 KiB where that is less."""
+    files = Held("f", workers, body=content(3 * 1024 * KIB))
+    async with downloader(tmp_path, workers=workers, chunk_size=chunk_size) as downloads:
+        going = asyncio.create_task(downloads.run(files))
+        while len(files.asked) < workers:
+            await asyncio.to_thread(int)
+        files.go_on()
+        report = await going
+
+    assert report.failures == ()
+    found = list(files.buffers.values())
+    assert {size: found.count(size) for size in found} == sizes
