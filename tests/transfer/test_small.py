@@ -1,124 +1,92 @@
-"""Small files take the short way, and nothing that is promised is lost on it."""
+"""Small files go through memory and are written in groups, and nothing that is promised is lost on that way."""
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 import threading
-from datetime import UTC, datetime
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import pytest
-from disks import FaultyDisk
+from bench import Bench, many
+from disks import FaultyDisk, Gate, RecordingDisk
 from filesets import MemoryFiles, Source, content, remote
+from rounds import settled
 
+from arena_async import Downloader, TransferOptions
 from arena_async.errors import IntegrityError, StorageError
-from arena_async.options import KIB, TransferOptions
-from arena_async.transfer.groups import Waiting, bring_share, shares
-from arena_async.transfer.integrity import Inspector, Verdict
-from arena_async.transfer.ledger import Entry
-from arena_async.transfer.pool import Downloader
-from arena_async.transfer.small import MOST, SmallFile, goes_short
-from arena_async.transfer.storage import Storage
+from arena_async.options import KIB
 
-
-@pytest.mark.parametrize(
-    ("offset", "has_part", "total", "short"),
-    [
-        (0, False, 0, True),
-        (0, False, 20_480, True),
-        (0, False, 262_144, True),
-        (0, False, 262_145, False),
-        (0, False, None, True),
-        (0, True, 20_480, False),
-        (0, True, None, False),
-        (10, True, 20_480, False),
-        (10, False, 20_480, False),
-    ],
-)
-def test_which_bodies_go_the_short_way(offset: int, has_part: bool, total: int | None, short: bool) -> None:
-    """Those of which nothing is here and that are small, as far as anybody knows."""
-    assert goes_short(offset=offset, has_part=has_part, total=total, most=MOST) is short
-
-
-@pytest.mark.parametrize(
-    ("sizes", "threads"),
-    [([], 0), ([1], 1), ([20_480] * 20, 1), ([20_480] * 64, 3), ([262_144] * 64, 8), ([262_144] * 3, 2)],
-)
-def test_threads_grow_with_the_bytes(sizes: list[int], threads: int) -> None:
-    """One thread for each half mebibyte, and never more than there are files or threads."""
-    assert shares(sizes, 8) == threads
-
-
-def small(body: bytes, *, expected: int | None = None, path: str = "a.bin") -> SmallFile:
-    """Make a small file that came."""
-
-    def entry(verdict: Verdict) -> Entry:
-        return Entry(key=path, verified_by=verdict.verified_by, sha256=verdict.sha256)
-
-    inspector = Inspector(name=path, length=len(body) if expected is None else expected)
-    return SmallFile(path, PurePosixPath(path), body, inspector=inspector, entry=entry)
-
-
-@pytest.fixture
-def storage(tmp_path: Path) -> Storage:
-    """Give an open folder on a disk that can be told to fail."""
-    made = Storage(tmp_path, files=FaultyDisk())
-    made.prepare()
-    return made
-
-
-def bring(storage: Storage, *files: SmallFile) -> list[Waiting]:
-    """Bring a share of small files to the disk."""
-    share = [Waiting(file.path, None, small=file, size=file.size) for file in files]  # type: ignore[arg-type]
-    bring_share(share, storage, durable=True, now=lambda: datetime(2026, 1, 1, tzinfo=UTC))
-    return share
-
-
-def test_what_is_not_right_is_never_written(storage: Storage) -> None:
-    """It is verified in memory; no partial file was ever made, and the others of its share are not harmed."""
-    wrong, right = bring(storage, small(b"abc", expected=4), small(b"abcd", path="b.bin"))
-
-    assert isinstance(wrong.answer, IntegrityError)
-    assert wrong.staged is None
-    assert right.answer is None
-    assert right.staged is not None
-    assert right.entry is not None
-    assert (right.entry.size, right.entry.state, right.on_disk) == (4, "committing", True)
-    assert len(list((storage.root / ".arena-async" / "partial").iterdir())) == 1
-    right.staged.drop()
-    storage.close()
-
-
-@pytest.mark.parametrize("verb", ["create", "write", "chmod", "sync"])
-def test_nothing_stays_of_a_small_file_that_the_disk_refused(storage: Storage, verb: str) -> None:
-    """Whichever step fails, neither a partial file nor its content is left, not even in the frames of the error."""
-    assert isinstance(storage.files, FaultyDisk)
-    storage.files.fail(verb, 5, name="*.part")
-    file = small(b"abcd")
-    (waiting,) = bring(storage, file)
-
-    assert isinstance(waiting.answer, StorageError)
-    assert list((storage.root / ".arena-async" / "partial").iterdir()) == []
-    assert file._content == b""
-    storage.close()
-
-
-def test_the_disk_begins_with_all_files_before_one_is_waited_for(storage: Storage) -> None:
-    """Three files are on their way before the first is forced to the disk."""
-    steps: list[str] = []
-    disk = storage.files
-    assert isinstance(disk, FaultyDisk)
-    disk.replace("begin_sync", lambda real, *args: steps.append("begin"))
-    disk.replace("sync", lambda real, *args: (steps.append("sync"), real(*args)))
-    for waiting in bring(storage, *(small(b"abcd", path=f"{name}.bin") for name in "abc")):
-        assert waiting.staged is not None
-        waiting.staged.drop()
-    storage.close()
-
-    assert steps == ["begin"] * 3 + ["sync"] * 3
+SMALL = 256 * KIB
 
 
 @pytest.mark.parametrize("announced", [True, False])
-@pytest.mark.parametrize("size", [0, 1, 64 * KIB - 1, 64 * KIB, MOST, MOST + 1, 2 * MOST])
+@pytest.mark.parametrize(("size", "small"), [(1, True), (20_480, True), (SMALL, True), (SMALL + 1, False)])
+async def test_a_small_file_that_is_not_right_is_never_written(
+    tmp_path: Path, size: int, small: bool, announced: bool
+) -> None:
+    """It is verified in memory, announced or not; only what is larger is written while it comes."""
+    disk = RecordingDisk()
+    wrong = Source(body=content(size), announced=announced, md5="0" * 32)
+    bench = Bench(tmp_path, disk=disk, chunk_size=1024 * KIB)
+
+    outcome = await bench.fetch(MemoryFiles([remote("a")], {"test/a": wrong}))
+
+    assert isinstance(outcome.error, IntegrityError)
+    assert (not [call for call in disk.calls if call.verb == "create" and call.name.endswith(".part")]) == small
+    assert (bench.partials(), bench.finals()) == ([], {})
+
+
+async def test_a_wrong_file_does_no_harm_to_the_others_of_its_group(tmp_path: Path) -> None:
+    """Each has its own result."""
+    files = many("a", "b", "c")
+    files.sources["test/b"].md5 = "0" * 32
+    bench = Bench(tmp_path)
+
+    report = await bench.sync(files)
+
+    assert [type(outcome.error) for outcome in report.outcomes] == [type(None), IntegrityError, type(None)]
+    assert bench.finals() == {"d/a": b"whole", "d/c": b"whole"}
+    whole = hashlib.sha256(b"whole").hexdigest()
+    assert bench.rows("key", "size", "sha256") == [("test/a", 5, whole), ("test/c", 5, whole)]
+
+
+@pytest.mark.parametrize("verb", ["create", "write", "chmod", "sync"])
+async def test_nothing_stays_of_a_small_file_that_the_disk_refused(tmp_path: Path, verb: str) -> None:
+    """Whichever step fails, no partial file is left."""
+    disk = FaultyDisk()
+    disk.fail(verb, 5, name="*.part")
+    bench = Bench(tmp_path, disk=disk)
+
+    outcome = await bench.fetch(many("a"))
+
+    assert isinstance(outcome.error, StorageError)
+    assert (bench.partials(), bench.finals()) == ([], {})
+
+
+async def test_the_disk_begins_with_all_files_of_a_group_before_one_is_waited_for(tmp_path: Path) -> None:
+    """Three files are on their way before the first is forced to the disk."""
+    gate = Gate("sync")
+    disk = RecordingDisk(gate)
+    bench, files = Bench(tmp_path, disk=disk, workers=8), many("zero", "a", "b", "c")
+    async with bench.mirror() as mirror:
+        first = asyncio.create_task(mirror.sync(many("zero")))
+        await gate.reached()
+        disk.calls.clear()
+        others = many("a", "b", "c")
+        others.scope = "test/others"
+        second = asyncio.create_task(mirror.sync(others))
+        await settled(others)
+        gate.open()
+        await asyncio.gather(first, second)
+
+    assert len(files.sources) == len(bench.finals())
+    steps = [call.verb for call in disk.calls if call.verb in ("begin_sync", "sync") and call.name.endswith(".part")]
+    assert steps == ["begin_sync"] * 3 + ["sync"] * 3
+
+
+@pytest.mark.parametrize("announced", [True, False])
+@pytest.mark.parametrize("size", [0, 1, 64 * KIB - 1, 64 * KIB, SMALL, SMALL + 1, 2 * SMALL])
 async def test_files_of_every_size_come_home_whole(tmp_path: Path, size: int, *, announced: bool) -> None:
     """Below, at and above the size of the buffer and of a small file, announced or not."""
     for chunk in (64 * KIB, 512 * KIB):
@@ -130,9 +98,17 @@ async def test_files_of_every_size_come_home_whole(tmp_path: Path, size: int, *,
         assert report.bytes_written == size
 
 
-async def test_small_files_wake_no_thread_of_their_slot(tmp_path: Path) -> None:
+async def test_small_files_wake_no_thread_of_their_worker(tmp_path: Path) -> None:
     """A hop to a thread for each of them would cost more than everything else."""
     files = MemoryFiles([remote(f"f{n}") for n in range(20)], {f"test/f{n}": Source(body=b"x") for n in range(20)})
-    async with Downloader(tmp_path, options=TransferOptions(workers=4)) as downloads:
+    callers: set[str] = set()
+    disk = RecordingDisk(lambda _: callers.add(threading.current_thread().name))
+    bench = Bench(tmp_path, disk=disk, workers=16)
+    async with bench.downloader() as downloads:
+        before = threading.active_count()
         await downloads.run(files)
-        assert not [thread for thread in threading.enumerate() if thread.name.startswith("arena_async-lane")]
+        after = threading.active_count()
+
+    # The disk is used by the threads of the directory, of which there are few, and by none of a worker's own.
+    assert after - before < 10
+    assert len(callers) < 10

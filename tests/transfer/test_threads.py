@@ -3,246 +3,164 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import threading
-import time
+from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
-from cancelling import HOW, How, cancel_at_every_await
+from bench import Bench, one
+from cancelling import HOW, Awaits, How, cancel_at_every_await, counted_tasks
+from disks import FaultyDisk, Gate, RecordingDisk
+from filesets import MemoryFiles, Source, content, remote
 
-from arena_async.errors import ClosedError
-from arena_async.transfer.threads import Lane, Threads, run_to_end
+from arena_async.errors import StorageError
+from arena_async.options import KIB
+
+#: Larger than what goes through memory, in five blocks.
+BODY = content(320 * KIB)
 
 
-async def threads_named(name: str) -> int:
-    """Count live threads of a name."""
-    return sum(thread.name.startswith(name) for thread in threading.enumerate())
-
-
-async def test_what_the_call_gives_and_raises_arrives() -> None:
-    """Results and errors of the thread are those of the await."""
-    threads = Threads(1, name="t-result")
-
-    assert await threads.run(divmod, 7, 2) == (3, 1)
-    with pytest.raises(ZeroDivisionError):
-        await threads.run(divmod, 7, 0)
-
-    await threads.aclose()
+def threads() -> list[str]:
+    """Return the names of the threads that the library has."""
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("arena_async")]
 
 
 @pytest.mark.parametrize("how", HOW)
-async def test_a_cancelled_task_waits_for_the_end_of_its_call(how: How) -> None:
-    """The thread has ended when the cancellation comes out, and not before."""
-    threads = Threads(1, name="t-wait")
-    go_on, started, ended = threading.Event(), threading.Event(), []
+async def test_a_cancelled_task_waits_for_the_end_of_its_call(tmp_path: Path, how: How) -> None:
+    """The thread has ended when the cancellation comes out, and not before; it does not spin meanwhile."""
+    gate = Gate("write")
+    disk = RecordingDisk(gate)
+    scopes: list[anyio.CancelScope] = []
+    async with Bench(tmp_path, disk=disk).downloader() as downloads:
 
-    def call() -> None:
-        started.set()
-        go_on.wait(5)
-        ended.append(time.monotonic())
+        async def job() -> None:
+            with anyio.CancelScope() as scope:
+                scopes.append(scope)
+                await downloads.run(one(Source(body=BODY)))
 
-    async def job() -> None:
-        with anyio.CancelScope() as scope:
-            scopes.append(scope)
-            await threads.run(call)
-        out.append(list(ended))
+        with counted_tasks(Awaits()) as awaits:
+            task = asyncio.create_task(job())
+            await gate.reached()
+            task.cancel() if how == "native" else scopes[0].cancel()
+            before = awaits.count
+            for _ in range(500):
+                await asyncio.sleep(0)
+            spun = awaits.count - before
+            assert not task.done()
+            gate.open()
+            await asyncio.wait([task])
+        done = len(disk.calls)
+        await asyncio.to_thread(int)
 
-    scopes, out = [], []
-    task = asyncio.create_task(job())
-    assert await asyncio.to_thread(started.wait, 5)
-    task.cancel() if how == "native" else scopes[0].cancel()
-    for _ in range(20):
-        await asyncio.sleep(0)
-    assert not task.done()
-    go_on.set()
-    await asyncio.wait([task])
-
-    assert len(ended) == 1
     assert task.cancelled() == (how == "native")
-    assert out == ([] if how == "native" else [ended])
-    await threads.aclose()
+    assert spun <= 20
+    assert "write" not in {call.verb for call in disk.calls[done:]}
+    assert threads() == []
 
 
-async def test_waiting_under_anyio_cancellation_does_not_spin() -> None:
-    """A cancelled scope around a long call wakes the task a few times, not thousands of times."""
-    threads = Threads(1, name="t-spin")
-    go_on = threading.Event()
-    wakes = []
-
-    async def job() -> None:
-        with anyio.CancelScope() as scope:
-            scopes.append(scope)
-            await threads.run(go_on.wait, 5)
-
-    scopes = []
-    real_wait = asyncio.wait
-
-    async def counted(*args: Any, **kwargs: Any) -> Any:
-        wakes.append(1)
-        return await real_wait(*args, **kwargs)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("arena_async.transfer.threads.asyncio.wait", counted)
-        task = asyncio.create_task(job())
-        await asyncio.sleep(0)
-        scopes[0].cancel()
-        for _ in range(500):
-            await asyncio.sleep(0)
-        go_on.set()
-        await real_wait([task])
-
-    assert len(wakes) <= 3
-    await threads.aclose()
-
-
-async def test_a_time_limit_around_a_call_leaves_no_cancellation_behind() -> None:
+async def test_a_time_limit_around_a_run_leaves_no_cancellation_behind(tmp_path: Path) -> None:
     """``asyncio.timeout`` still works as the standard library means it."""
-    threads = Threads(1, name="t-limit")
-
-    with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0.001):
-            await threads.run(time.sleep, 0.02)
+    gate = Gate("write")
+    async with Bench(tmp_path, disk=RecordingDisk(gate)).downloader() as downloads:
+        opener = threading.Timer(0.05, gate.open)
+        opener.start()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await downloads.run(one(Source(body=BODY)))
+    opener.join()
 
     task = asyncio.current_task()
     assert task is not None
     assert task.cancelling() == 0
-    await threads.aclose()
 
 
-@pytest.mark.parametrize("how", HOW)
-async def test_cancelled_at_every_await_no_call_is_cut_short(how: How) -> None:
-    """However it is cancelled, a call that was begun has ended when the task has."""
-    threads = Threads(1, name="t-every")
-    ended = 0
-
-    for_all = []
-    begun = []
-
-    def call() -> None:
-        begun.append(1)
-        for_all.append(1)
-
-    async def job() -> None:
-        await threads.run(call)
-        await run_to_end(threads._executor, call)
-
-    async for stopped in cancel_at_every_await(lambda _: job(), how=how):
-        ended += 1
-        assert len(begun) == len(for_all)
-        assert stopped.cancelled == stopped.reached
-
-    assert ended >= 3
-    await threads.aclose()
-
-
-async def test_after_closing_no_thread_is_left_and_no_work_is_taken() -> None:
+async def test_after_closing_no_thread_is_left(tmp_path: Path) -> None:
     """Closing waits for what runs, ends the threads, and may be repeated."""
-    threads = Threads(2, name="t-close")
-    await threads.run(time.sleep, 0)
-    assert await threads_named("t-close") == 1
+    bench = Bench(tmp_path, workers=4)
+    rows = [remote(f"f{number}") for number in range(8)]
+    files = MemoryFiles(rows, {row.key: Source(body=BODY) for row in rows})
+    mirror = bench.mirror()
 
-    await threads.aclose()
-    await threads.aclose()
+    report = await mirror.sync(files)
+    during = len(threads())
+    await mirror.aclose()
+    await mirror.aclose()
 
-    assert await threads_named("t-close") == 0
-    with pytest.raises(ClosedError):
-        await threads.run(time.sleep, 0)
-
-
-async def test_closing_in_the_very_turn_in_which_a_call_ends_does_not_spin() -> None:
-    """A call that has ended and is not yet forgotten is not waited for again and again."""
-    threads = Threads(1, name="test")
-    work = threads.start(int)
-    threads._executor.shutdown(wait=True)  # The end of the call is now the next thing the loop learns.
-
-    closing = asyncio.create_task(threads.aclose())
-    await closing
-
-    assert work.result() == 0
+    assert report.failures == ()
+    assert 0 < during < 32
+    assert threads() == []
 
 
-async def test_a_lane_fills_one_buffer_while_the_thread_empties_the_other() -> None:
-    """Two buffers of the chunk size take turns, and each call sees exactly the filled part."""
-    lane = Lane(chunk_size=8, name="t-lane")
-    taken, hold, began = [], threading.Event(), threading.Event()
+async def test_one_block_is_received_while_the_one_before_is_written(tmp_path: Path) -> None:
+    """Two buffers take turns: the second is filled meanwhile, and no third."""
+    gate, received = Gate("write"), 0
 
-    def take(view: memoryview) -> None:
-        began.set()
-        hold.wait(5)
-        taken.append(bytes(view))
+    class Noting(MemoryFiles):
+        async def open(self, file: Any, **how: Any) -> Any:
+            opened = await super().open(file, **how)
+            readinto = opened.stream.readinto
 
-    first = lane.buffer()
-    first[:3] = b"abc"
-    await lane.put(take, 3)
-    second = lane.buffer()
-    assert await asyncio.to_thread(began.wait, 5)
-    second[:8] = b"12345678"
-    hold.set()
-    await lane.put(take, 8)
-    await lane.settle()
+            async def noted(buffer: memoryview) -> int:
+                nonlocal received
+                count = await readinto(buffer)
+                received += bool(count)
+                return count
 
-    assert (len(first), len(second)) == (8, 8)
-    assert taken == [b"abc", b"12345678"]
-    assert lane.buffer().obj is first.obj
-    await lane.aclose()
+            opened.stream.readinto = noted  # type: ignore[method-assign]
+            return opened
+
+    files = Noting([remote("a", size=len(BODY))], {"test/a": Source(body=BODY)})
+    bench = Bench(tmp_path, disk=RecordingDisk(gate))
+    async with bench.downloader() as downloads:
+        going = asyncio.create_task(downloads.run(files))
+        await gate.reached()
+        for _ in range(200):
+            await asyncio.to_thread(int)
+        held = received
+        gate.open()
+        report = await going
+
+    assert held == 2
+    assert report.failures == ()
+    assert bench.finals() == {"files/a.bin": BODY}
 
 
-async def test_an_error_of_handed_over_work_comes_out_at_the_next_put_and_only_there() -> None:
-    """The next block is not handed over when the one before failed; a clean-up call still runs."""
-    lane = Lane(chunk_size=8, name="t-error")
-    taken = []
+async def test_after_a_write_that_failed_no_other_block_is_written(tmp_path: Path) -> None:
+    """The error of the thread is that of the file; what is left of it is cleaned up all the same."""
+    disk = FaultyDisk()
+    disk.fail("write", errno.EIO, name="*.part", skip=1)
+    bench = Bench(tmp_path, disk=disk, record_every=1 << 30)
 
-    def fail(view: memoryview) -> None:
-        raise OSError(28, "full")
+    outcome = await bench.fetch(one(Source(body=BODY)))
 
-    await lane.put(fail, 1)
-    assert await lane.run(lambda: "closed") == "closed"
-    with pytest.raises(OSError, match="full"):
-        await lane.put(taken.append, 1)
-    await lane.settle()
-
-    assert taken == []
-    await lane.put(fail, 1)
-    await lane.abandon()
-    await lane.settle()
-    await lane.aclose()
+    assert isinstance(outcome.error, StorageError)
+    assert len([call for call in disk.calls if call.verb == "write" and call.name.endswith(".part")]) == 2
+    assert bench.partials() == []
 
 
 @pytest.mark.parametrize("how", HOW)
-async def test_a_lane_cancelled_at_every_await_writes_nothing_after_its_file_is_closed(how: How) -> None:
-    """Work is in order on one thread, so the close comes after the last block whatever is cancelled."""
-    lane = Lane(chunk_size=8, name="t-order")
+async def test_cancelled_at_every_await_nothing_is_written_after_its_file_is_closed(tmp_path: Path, how: How) -> None:
+    """The calls for one file are in order, so that its close comes after its last block whatever is cancelled."""
+    disk = RecordingDisk()
+    bench = Bench(tmp_path, disk=disk, durability="off", workers=1)
+    async with bench.downloader() as downloads:
 
-    async for _ in cancel_at_every_await(lambda _: _write_three(lane, []), how=how):
-        pass
-    late = []
-    async for _ in cancel_at_every_await(lambda _: _write_three(lane, late), how=how):
-        assert late[-1] == "close"
+        def start(at: int) -> Any:
+            file = remote(f"f{at}")
+            return downloads.run(MemoryFiles([file], {file.key: Source(body=BODY, etag=None)}))
 
-    await lane.aclose()
-    assert await threads_named("t-order") == 0
-
-
-async def _write_three(lane: Lane, log: list[str]) -> None:
-    """Write three blocks and close, as a transfer does."""
-    try:
-        for _ in range(3):
-            await lane.put(lambda view: log.append("write"), 8)
-        await lane.settle()
-    finally:
-        with anyio.CancelScope(shield=True):
-            await lane.abandon()
-            await lane.run(log.append, "close")
-
-
-async def test_a_closed_lane_takes_no_work() -> None:
-    """Its thread is gone, so is its memory, and using it is an error of ours."""
-    lane = Lane(chunk_size=8)
-    await lane.put(lambda view: None, 1)
-
-    await lane.aclose()
-    await lane.aclose()
-
-    with pytest.raises(ClosedError):
-        await lane.run(len, "x")
+        count = 0
+        async for stopped in cancel_at_every_await(start, how=how, everywhere=True, every=2):
+            count += 1
+            assert stopped.cancelled == stopped.reached
+            calls = [call for call in disk.calls if call.name.endswith(".part")]
+            closed = [call.name for call in calls if call.verb == "close"]
+            assert {call.name for call in calls if call.verb == "write"} <= set(closed)
+            for name in set(closed):
+                verbs = [call.verb for call in calls if call.name == name]
+                assert "write" not in verbs[verbs.index("close") :]
+            disk.calls.clear()
+    assert count > 10
+    assert threads() == []
