@@ -1,69 +1,69 @@
+# ruff: noqa: ASYNC240 - a test may look at the disk; nothing else runs meanwhile.
 """Files on the disk: partial files, what may be continued, and how a final name comes about (ST, SE09-SE11, NM12)."""
 
 from __future__ import annotations
 
+import asyncio
 import errno
+import hashlib
 import json
 import logging
 import os
 import socket
 import stat
-from collections.abc import Callable, Iterator
-from pathlib import Path, PurePosixPath
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
-from disks import Call, FaultyDisk, RecordingDisk
+from bench import Bench, many, one
+from disks import Call, FaultyDisk, Gate, RecordingDisk
+from filesets import Asked, MemoryFiles, Source, content, remote
 
-from arena_async.errors import DestinationBusyError, DiskFullError, StorageError, UnsafeNameError
-from arena_async.options import MIB
-from arena_async.transfer.filesystem import FileState, FileSystem
-from arena_async.transfer.local_files import create_private, set_aside
-from arena_async.transfer.storage import Partial, Staged, Storage
+from arena_async import Action
+from arena_async.errors import DestinationBusyError, DiskFullError, QuotaExhaustedError, StorageError
+from arena_async.options import KIB, MIB
 
-UNIT = 1000
 ETAG = '"v1"'
-BODY = bytes(range(256)) * 16  # 4,096 bytes
+#: Larger than what goes through memory; recorded every 64 KiB.
+BODY = content(320_000)
+UNIT = 64 * KIB
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """Give the folder that files are brought to; what is beside it must stay as it is."""
+    """Return the directory that files are downloaded to; what is beside it must stay as it is."""
     return tmp_path / "out"
 
 
-def storage_on(root: Path, files: FileSystem | None = None) -> Storage:
-    """Open a storage with small flush units and names that count up."""
-    storage = Storage(root, files=files, flush_unit=UNIT, sleep=lambda seconds: None)
-    storage.prepare()
-    return storage
-
-
 @pytest.fixture
-def storage(root: Path) -> Iterator[Storage]:
-    """Give an open storage on the real disk."""
-    storage = storage_on(root)
-    yield storage
-    storage.close()
+def bench(root: Path) -> Bench:
+    """Return a directory on the real disk."""
+    return Bench(root)
 
 
-def leave(storage: Storage, key: str = "k", *, body: bytes = BODY[:2500], validator: str | None = ETAG) -> str:
-    """Bring some bytes and stop there, as an interrupted run does; give the name of the partial file."""
-    staged = storage.stage(key, "a/b.bin")
-    staged.describe(validator=validator, total=len(BODY))
-    for offset in range(0, len(body), 500):
-        staged.write(body[offset : offset + 500], offset)
-    staged.close()
-    return staged.name
+def large(body: bytes = BODY, **source: Any) -> MemoryFiles:
+    """Return a set of one large file."""
+    return one(Source(body=body, **source))
 
 
-def bring(storage: Storage, body: bytes = BODY, path: str = "a/b.bin", key: str = "k") -> None:
-    """Bring a whole file."""
-    staged = storage.stage(key, path)
-    staged.write(body, 0)
-    staged.finish()
-    (result,) = storage.publish([staged])
-    if isinstance(result, Exception):
-        raise result
+async def stop(bench: Bench, *, came: int = 160_000, name: str = "a", **source: Any) -> str:
+    """Receive some bytes of a file and stop there; return the name of the partial file, or "" where none is left."""
+    files = MemoryFiles([remote(name)], {f"test/{name}": Source(body=BODY, **source)})
+    files.sources[f"test/{name}"].faults = [came, QuotaExhaustedError("used up")]
+    await bench.sync(files)
+    start = hashlib.sha256(f"test/{name}".encode()).hexdigest()[:32]
+    return next(iter(bench.partials(f"{start}-*.part")), "")
+
+
+async def first_offset(bench: Bench, **source: Any) -> int:
+    """Download the file to its end; return the byte from which on it was asked for."""
+    files = large(**source)
+    outcome = await bench.fetch(files)
+    assert outcome.error is None
+    assert bench.finals()["files/a.bin"] == BODY
+    assert outcome.sha256 == hashlib.sha256(BODY).hexdigest()
+    return files.asked[0].offset
 
 
 def listed(folder: Path) -> list[str]:
@@ -71,20 +71,15 @@ def listed(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def partials(root: Path) -> list[str]:
-    """List what lies among the partial files."""
-    return listed(root / ".arena-async" / "partial")
-
-
 # ---------------------------------------------------------------------------------------------------------- the folder
 
 
-def test_a_new_folder_is_on_the_disk_with_every_folder_above_it_that_is_new(tmp_path: Path) -> None:
+async def test_a_new_folder_is_on_the_disk_with_every_folder_above_it_that_is_new(tmp_path: Path) -> None:
     """CR04: what is said to survive a power loss must not go with the name of the folder it lies in."""
     disk = RecordingDisk()
     for _ in range(2):
-        storage = storage_on(tmp_path / "new" / "out", disk)
-        storage.close()
+        async with Bench(tmp_path / "new" / "out", disk=disk).mirror():
+            pass
 
     assert disk.lines("make_root", "make_folder", "sync_folder") == [
         "make_root out",
@@ -100,61 +95,56 @@ def test_a_new_folder_is_on_the_disk_with_every_folder_above_it_that_is_new(tmp_
     ]
 
 
-def test_the_folders_of_the_state_are_private(root: Path, storage: Storage) -> None:
-    """Nobody but their owner may look into them."""
+async def test_the_folders_of_the_state_are_private(root: Path, bench: Bench) -> None:
+    """Nobody but their owner may look into them, whoever made them."""
+    (root / ".arena-async").mkdir(parents=True, mode=0o755)
+    async with bench.mirror():
+        pass
+
     for folder in (root / ".arena-async", root / ".arena-async" / "partial"):
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-    assert (listed(root / ".arena-async")) == ["lock", "partial"]
+    assert listed(root / ".arena-async") == ["ledger.sqlite", "lock", "partial"]
 
 
-def test_a_state_folder_open_to_others_is_closed_to_them(root: Path) -> None:
-    """A folder made by somebody careless becomes private."""
-    (root / ".arena-async").mkdir(parents=True, mode=0o755)
-
-    storage_on(root).close()
-
-    assert stat.S_IMODE((root / ".arena-async").stat().st_mode) == 0o700
-
-
-def test_a_state_folder_that_is_a_link_is_refused(root: Path, tmp_path: Path) -> None:
+async def test_a_state_folder_that_is_a_link_is_refused(root: Path, bench: Bench, tmp_path: Path) -> None:
     """SE11: our own folder is never somewhere else."""
     (tmp_path / "elsewhere").mkdir()
     root.mkdir()
     (root / ".arena-async").symlink_to(tmp_path / "elsewhere")
 
     with pytest.raises(StorageError, match="could not be opened"):
-        storage_on(root)
+        await bench.sync(many("a"))
 
     assert listed(tmp_path / "elsewhere") == []
 
 
-def test_a_root_that_is_a_file_is_refused(root: Path) -> None:
+async def test_a_root_that_is_a_file_is_refused(root: Path) -> None:
     """A typing error in the folder gives a sentence and not a traceback of the system."""
     root.write_bytes(b"x")
 
     with pytest.raises(StorageError, match=r"out: it is no folder, so that no files can go there\."):
-        storage_on(root)
+        await Bench(root).sync(many("a"))
     with pytest.raises(StorageError, match=r"out/a/b: .*out is no folder, so that no files can go there\."):
-        storage_on(root / "a" / "b")
+        await Bench(root / "a" / "b").sync(many("a"))
 
 
 @pytest.mark.skipif(
     not Path("/proc/self").exists(), reason="only Linux has a file system in which nobody makes folders"
 )
-def test_a_root_where_nobody_can_make_a_folder_is_refused() -> None:
+async def test_a_root_where_nobody_can_make_a_folder_is_refused() -> None:
     """The sentence says where, and does not speak of something that vanished."""
     with pytest.raises(StorageError, match=r"^/proc/none/out: no folder can be made in /proc \(No such file or dir"):
-        storage_on(Path("/proc/none/out"))
+        await Bench(Path("/proc/none/out")).sync(many("a"))
 
 
-def test_a_folder_belongs_to_one_tenant_of_each_service(root: Path, storage: Storage) -> None:
+async def test_a_folder_belongs_to_one_tenant_of_each_service(root: Path, bench: Bench) -> None:
     """The second tenant is refused, the first one and other services are not."""
-    storage.claim("arena", "https://a workspace 1")
-    storage.claim("centrepoint", "https://c client 9")
-    storage.claim("arena", "https://a workspace 1")
+    await bench.sync(many("a", service="arena", tenant="https://a workspace 1"))
+    await bench.sync(many("b", service="centrepoint", tenant="https://c client 9"))
+    await bench.sync(many("c", service="arena", tenant="https://a workspace 1"))
 
     with pytest.raises(DestinationBusyError, match="belongs to https://a workspace 1 of arena"):
-        storage.claim("arena", "https://a workspace 2")
+        await bench.sync(many("d", service="arena", tenant="https://a workspace 2"))
 
     record = root / ".arena-async" / "tenant.json"
     assert json.loads(record.read_text()) == {"arena": "https://a workspace 1", "centrepoint": "https://c client 9"}
@@ -162,69 +152,66 @@ def test_a_folder_belongs_to_one_tenant_of_each_service(root: Path, storage: Sto
 
 
 @pytest.mark.parametrize("damage", [b"", b"[1]", b'{"arena": 1}', b"{", b"[" * 50_000, b"x" * 100_000])
-def test_a_damaged_tenant_record_is_not_taken_for_none(root: Path, storage: Storage, damage: bytes) -> None:
+async def test_a_damaged_tenant_record_is_not_taken_for_none(root: Path, bench: Bench, damage: bytes) -> None:
     """Not knowing whose folder it is is no licence to write there."""
-    record = root / ".arena-async" / "tenant.json"
+    async with bench.mirror():
+        pass
+    record, files = root / ".arena-async" / "tenant.json", many("a")
     record.write_bytes(damage)
+    record.chmod(0o600)
 
     with pytest.raises(StorageError, match=r"tenant\.json: it is damaged"):
-        storage.claim("arena", "t")
+        await bench.sync(files)
 
     assert record.read_bytes() == damage
+    assert files.asked == []
 
 
-def test_too_little_room_is_noticed_before_anything_is_made(root: Path) -> None:
+@pytest.mark.parametrize(("size", "fits"), [(1000, True), (1001, False)])
+async def test_too_little_room_is_noticed_before_anything_is_made(root: Path, size: int, fits: bool) -> None:
     """ST02: nothing of the content is written."""
     disk = FaultyDisk()
     disk.replace("free", lambda real, folder: 1000)
-    storage = storage_on(root, disk)
+    bench, files = Bench(root, disk=disk), one(Source(body=content(size)), size=size)
 
-    storage.check_space(1000)
-    with pytest.raises(DiskFullError, match=r"a/b\.zip: 1001 bytes are needed and 1000 are free"):
-        storage.stage("k", "a/b.zip", size=1001)
+    outcome = await bench.fetch(files)
 
-    assert partials(root) == []
-    storage.close()
-
-
-def test_an_unopened_storage_says_so(root: Path) -> None:
-    """Nothing happens before prepare."""
-    with pytest.raises(StorageError, match="not open"):
-        Storage(root).stage("k", "a")
+    assert len(files.asked) == fits
+    assert fits or (
+        isinstance(outcome.error, DiskFullError) and "1001 bytes are needed and 1000 are free" in str(outcome.error)
+    )
+    assert bench.partials() == []
 
 
 # ---------------------------------------------------------------------------------------------------------- final names
 
 
-@pytest.mark.parametrize(
-    "path", ["/etc/x", "../x", "a/../../x", "", ".arena-async/ledger.sqlite", ".Arena-Async/x", "a\0b"]
-)
-def test_a_path_out_of_the_folder_or_into_ours_is_refused(storage: Storage, path: str) -> None:
-    """NM01, NM12: the last line of defence behind the names."""
-    with pytest.raises(UnsafeNameError):
-        storage.stage("k", path)
+@pytest.mark.parametrize("path", ["../x", "d/../../x", ".arena-async/tenant.json", ".Arena-Async/x"])
+async def test_a_path_out_of_the_folder_or_into_ours_is_refused(root: Path, bench: Bench, path: str) -> None:
+    """NM01, NM12: the last line of defence behind the names; here a ledger that somebody has edited, and pruning."""
+    await bench.sync(many("a", "b"))
+    victim = root / path
+    if not victim.exists():
+        victim.parent.mkdir(exist_ok=True)
+        victim.write_bytes(b"whole")
+    found = victim.stat()
+    bench.change_ledger(
+        "UPDATE files SET path = ?, size = ?, mtime_ns = ? WHERE key = 'test/b'", path, found.st_size, found.st_mtime_ns
+    )
 
+    async with bench.mirror() as mirror:
+        await mirror.sync(many("a"), prune=True)
 
-def test_looking_tells_size_and_time_or_nothing(root: Path, storage: Storage) -> None:
-    """What is needed to keep a file, and no more."""
-    bring(storage, b"abc")
-    os.utime(root / "a/b.bin", ns=(5, 1_700_000_000_123_456_789))
-
-    assert storage.look("a/b.bin") == FileState(size=3, mtime_ns=1_700_000_000_123_456_789)
-    assert storage.look("a/c.bin") is None
-    assert storage.look("x/y/z.bin") is None
-    assert storage.look_all(["a/b.bin", PurePosixPath("x")]) == {
-        "a/b.bin": FileState(size=3, mtime_ns=1_700_000_000_123_456_789),
-        "x": None,
-    }
+    assert victim.exists()
 
 
 @pytest.mark.parametrize("kind", ["folder", "FIFO", "socket"])
-def test_a_final_name_that_is_no_file_is_refused_before_anything_is_made(
-    root: Path, storage: Storage, kind: str
+async def test_a_final_name_that_is_no_file_is_refused_before_anything_is_made(
+    root: Path, bench: Bench, kind: str
 ) -> None:
     """ST08: it is never opened, and the sentence says what it is."""
-    taken = root / "a"
+    taken, files = root / "d" / "a", many("a")
+    taken.parent.mkdir(parents=True)
     if kind == "folder":
         taken.mkdir()
     elif kind == "FIFO":
@@ -233,142 +220,131 @@ def test_a_final_name_that_is_no_file_is_refused_before_anything_is_made(
         with socket.socket(socket.AF_UNIX) as made:
             made.bind(os.path.relpath(taken))
 
-    with pytest.raises(DestinationBusyError, match=f"the name is taken by a {kind}"):
-        storage.stage("k", "a")
+    outcome = await bench.fetch(files)
 
-    assert partials(root) == []
-    errors = storage.look_all(["a"])
-    assert isinstance(errors["a"], DestinationBusyError)
+    assert isinstance(outcome.error, DestinationBusyError)
+    assert f"the name is taken by a {kind}" in str(outcome.error)
+    assert (bench.partials(), files.asked) == ([], [])
 
 
-def test_a_name_taken_while_the_file_came_is_not_overwritten(root: Path, storage: Storage) -> None:
+def when(verb: str, act: Callable[[Call], object], name: str = "*.part") -> RecordingDisk:
+    """Return a disk that does something else first, before the first call of a verb on a partial file."""
+    done: list[Call] = []
+
+    def before(call: Call) -> None:
+        if call.verb == verb and Path(call.name).match(name) and not done:
+            done.append(call)
+            act(call)
+
+    return RecordingDisk(before)
+
+
+async def test_a_name_taken_while_the_file_came_is_not_overwritten(root: Path) -> None:
     """ST08: the check is made again right before the rename, and the file stays under its partial name."""
-    staged = storage.stage("k", "a")
-    staged.write(b"abc", 0)
-    staged.finish()
-    os.mkfifo(root / "a")
 
-    (result,) = storage.publish([staged])
-    staged.release()
+    def take(_: Call) -> None:
+        (root / "d").mkdir()
+        os.mkfifo(root / "d/a")
 
-    assert isinstance(result, DestinationBusyError)
-    assert partials(root) == [staged.name]
-    assert stat.S_ISFIFO((root / "a").lstat().st_mode)
+    bench = Bench(root, disk=when("sync", take))
+
+    outcome = await bench.fetch(many("a"))
+
+    assert isinstance(outcome.error, DestinationBusyError)
+    assert len(bench.partials()) == 1
+    assert stat.S_ISFIFO((root / "d/a").lstat().st_mode)
 
 
-def test_a_link_at_the_final_name_is_replaced_and_its_target_untouched(
-    root: Path, storage: Storage, tmp_path: Path
+async def test_a_link_at_the_final_name_is_replaced_and_its_target_untouched(
+    root: Path, bench: Bench, tmp_path: Path
 ) -> None:
     """SE09: nothing outside changes."""
     target = tmp_path / "target"
     target.write_bytes(b"outside")
-    (root / "link").symlink_to(target)
+    (root / "d").mkdir(parents=True)
+    (root / "d/a").symlink_to(target)
 
-    assert storage.look("link") is None
-    bring(storage, b"new", "link")
+    await bench.fetch(many("a"))
 
     assert target.read_bytes() == b"outside"
-    assert not (root / "link").is_symlink()
-    assert (root / "link").read_bytes() == b"new"
+    assert not (root / "d/a").is_symlink()
+    assert (root / "d/a").read_bytes() == b"whole"
 
 
-@pytest.mark.parametrize("when", ["before", "between"])
-def test_a_folder_that_is_a_link_is_never_followed(root: Path, storage: Storage, tmp_path: Path, when: str) -> None:
+@pytest.mark.parametrize("moment", ["before", "between"])
+async def test_a_folder_that_is_a_link_is_never_followed(root: Path, tmp_path: Path, moment: str) -> None:
     """SE11: not even when it is swapped between the check and the rename."""
     (tmp_path / "outside").mkdir()
-    if when == "between":
-        staged = storage.stage("k", "a/b")
-        staged.write(b"x", 0)
-        staged.finish()
-        (root / "a").symlink_to(tmp_path / "outside")
-        (result,) = storage.publish([staged])
-        staged.release()
-        assert isinstance(result, DestinationBusyError)
+    root.mkdir()
+    disk = None
+    if moment == "before":
+        (root / "d").symlink_to(tmp_path / "outside")
     else:
-        (root / "a").symlink_to(tmp_path / "outside")
-        with pytest.raises(DestinationBusyError, match="symbolic link, which is never followed"):
-            storage.stage("k", "a/b")
+        disk = when("sync", lambda _: (root / "d").symlink_to(tmp_path / "outside"))
 
+    outcome = await Bench(root, disk=disk).fetch(many("a"))
+
+    assert isinstance(outcome.error, DestinationBusyError)
+    assert moment == "between" or "symbolic link, which is never followed" in str(outcome.error)
     assert listed(tmp_path / "outside") == []
 
 
-def test_a_folder_that_is_a_file_is_an_error(root: Path, storage: Storage) -> None:
+async def test_a_folder_that_is_a_file_is_an_error(root: Path, bench: Bench) -> None:
     """The user's own file is not touched."""
-    (root / "a").write_bytes(b"mine")
+    root.mkdir()
+    (root / "d").write_bytes(b"mine")
 
-    with pytest.raises(DestinationBusyError, match="a: a part of this path"):
-        storage.stage("k", "a/b")
+    outcome = await bench.fetch(many("a"))
 
-    assert (root / "a").read_bytes() == b"mine"
+    assert isinstance(outcome.error, DestinationBusyError)
+    assert "d: a part of this path" in str(outcome.error)
+    assert (root / "d").read_bytes() == b"mine"
 
 
 @pytest.mark.parametrize(("umask", "mode"), [(0o000, 0o664), (0o022, 0o644), (0o077, 0o600)])
-def test_a_new_file_follows_the_umask_and_is_private_on_its_way(root: Path, umask: int, mode: int) -> None:
+@pytest.mark.parametrize("body", [b"x", BODY], ids=["small", "large"])
+async def test_a_new_file_follows_the_umask_and_is_private_on_its_way(
+    root: Path, umask: int, mode: int, body: bytes
+) -> None:
     """ST13: never writable for everybody."""
+    on_its_way: set[int] = set()
+
+    def look(call: Call) -> None:
+        if call.verb == "write" and call.name.endswith(".part"):
+            on_its_way.add(stat.S_IMODE((root / ".arena-async/partial" / call.name).stat().st_mode))
+
     before = os.umask(umask)
     try:
-        storage = storage_on(root)
-        staged = storage.stage("k", "a/b.bin")
-        staged.write(b"x", 0)
-        on_its_way = stat.S_IMODE((root / ".arena-async/partial" / staged.name).stat().st_mode)
-        staged.finish()
-        storage.publish([staged])
-        storage.close()
+        await Bench(root, disk=RecordingDisk(look)).fetch(large(body))
     finally:
         os.umask(before)
 
-    assert on_its_way == 0o600
-    assert stat.S_IMODE((root / "a/b.bin").stat().st_mode) == mode
-    assert not (root / "a").stat().st_mode & stat.S_IWOTH
+    assert on_its_way == {0o600}
+    assert stat.S_IMODE((root / "files/a.bin").stat().st_mode) == mode
+    assert not (root / "files").stat().st_mode & stat.S_IWOTH
 
 
-def test_a_replaced_file_keeps_its_permissions(root: Path, storage: Storage) -> None:
+async def test_a_replaced_file_keeps_its_permissions(root: Path, bench: Bench) -> None:
     """ST13: what the user allowed stays allowed."""
-    (root / "a").write_bytes(b"old")
-    (root / "a").chmod(0o640)
+    await bench.fetch(many("a", body=b"old"))
+    (root / "d/a").chmod(0o640)
 
-    bring(storage, b"new", "a")
+    await bench.fetch(many("a", body=b"new", change="2"))
 
-    assert stat.S_IMODE((root / "a").stat().st_mode) == 0o640
-    assert (root / "a").read_bytes() == b"new"
-
-
-def test_a_whole_file_leaves_nothing_else_behind(root: Path, storage: Storage) -> None:
-    """I3: no partial file and no control record, large or small."""
-    staged = storage.stage("k", "a/b.bin")
-    staged.describe(validator=ETAG, total=len(BODY))
-    staged.write(BODY, 0)
-    recorded = partials(root)
-    state, on_disk = staged.finish()
-
-    assert storage.publish([staged]) == [True]
-
-    assert len(recorded) == 2
-    assert partials(root) == []
-    assert (root / "a/b.bin").read_bytes() == BODY
-    assert (storage.look("a/b.bin"), on_disk) == (state, True)
-    assert staged.closed
+    assert stat.S_IMODE((root / "d/a").stat().st_mode) == 0o640
+    assert (root / "d/a").read_bytes() == b"new"
 
 
-def test_the_digest_of_a_final_file_is_read_from_the_disk(root: Path, storage: Storage) -> None:
-    """For an offline check: digest, size and time of the same file."""
-    bring(storage, b"abc")
-    state = storage.look("a/b.bin")
-
-    found = storage.digest("a/b.bin")
-
-    assert found == ("ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad", state)
-    assert storage.digest("a/c.bin") is None
-    assert storage.digest("z/c.bin") is None
-
-
-def test_a_pruned_file_takes_its_empty_folders_along(root: Path, storage: Storage) -> None:
+async def test_a_pruned_file_takes_its_empty_folders_along(root: Path, bench: Bench) -> None:
     """Folders with something in them stay."""
-    bring(storage, b"1", "a/b/c/one")
-    bring(storage, b"2", "a/two")
+    files = many("one", parts=("a", "b", "c"))
+    files.rows = [*files.rows, remote("two", parts=("a",), extension="")]  # type: ignore[misc]
+    files.sources["test/two"] = Source(body=b"2")
+    await bench.sync(files)
+    files.rows = files.rows[1:]
 
-    assert storage.discard("a/b/c/one") is True
-    assert storage.discard("a/b/c/one") is False
+    async with bench.mirror() as mirror:
+        await mirror.sync(files, prune=True)
 
     assert sorted(str(path.relative_to(root / "a")) for path in (root / "a").rglob("*")) == ["two"]
 
@@ -376,34 +352,39 @@ def test_a_pruned_file_takes_its_empty_folders_along(root: Path, storage: Storag
 # ---------------------------------------------------------------------------------------------------------- order
 
 
-def test_content_is_on_the_disk_before_its_name_and_the_name_before_the_end(root: Path) -> None:
-    """ST11: fsync of the content, rename, fsync of the folder, in this order and no other."""
+async def test_content_is_on_the_disk_before_its_name_and_the_name_before_the_end(root: Path) -> None:
+    """ST11: fsync of the content, rename, fsync of the folder, in this order and no other; for a large file too."""
+    await Bench(root).sync(one(Source(body=b"first"), change="0"))
     disk = RecordingDisk()
-    storage = storage_on(root, disk)
-    bring(storage, b"first", "a/zero")
-    disk.calls.clear()
 
-    bring(storage, BODY)
+    await Bench(root, disk=disk).fetch(large(etag=None))
 
-    shown = disk.lines("write", "truncate", "sync", "sync_data", "rename", "sync_folder", "make_folder")
-    (name,) = {call.name for call in disk.calls if call.verb == "write"}
-    assert shown == [f"write {name}", f"sync {name}", f"rename {name} -> b.bin", "sync_folder a"]
-    storage.close()
+    (name,) = {call.name for call in disk.calls if call.verb == "rename" and call.name.endswith(".part")}
+    shown = [
+        line for line in disk.lines("write", "sync", "sync_data", "rename", "sync_folder")
+        if name in line or line == "sync_folder files"
+    ]  # fmt: skip
+    assert [line for line in shown if not line.startswith("write")] == [
+        f"sync {name}",
+        f"rename {name} -> a.bin",
+        "sync_folder files",
+    ]
+    assert shown[-4] == f"write {name}"
 
 
-def test_a_control_record_is_never_ahead_of_the_content(root: Path) -> None:
+async def test_a_control_record_is_never_ahead_of_the_content(root: Path) -> None:
     """ST11: the content is forced to the disk first, then the record is written whole and replaces the older one."""
     disk = RecordingDisk()
-    storage = storage_on(root, disk)
-    staged = storage.stage("k", "a/b.bin")
-    staged.describe(validator=ETAG, total=None)
-    disk.calls.clear()
+    bench = Bench(root, disk=disk)
 
-    staged.write(BODY[:1000], 0)
+    name = await stop(bench, came=UNIT)
 
-    name, record = staged.name, staged.name.replace(".part", ".json")
-    (new,) = {call.name for call in disk.calls if call.name.startswith("new-")}
-    assert disk.lines("write", "sync", "sync_data", "create", "rename") == [
+    record = name.replace(".part", ".json")
+    (new,) = {call.name for call in disk.calls if call.verb == "rename" and call.new == record}
+    shown = [
+        line for line in disk.lines("write", "sync", "sync_data", "create", "rename") if name in line or new in line
+    ]
+    assert shown[1:] == [
         f"write {name}",
         f"sync_data {name}",
         f"create {new}",
@@ -411,161 +392,75 @@ def test_a_control_record_is_never_ahead_of_the_content(root: Path) -> None:
         f"sync {new}",
         f"rename {new} -> {record}",
     ]
-    staged.drop()
-    storage.close()
 
 
 @pytest.mark.parametrize(
-    ("count", "seconds", "is_due"),
-    [
-        (32 * MIB, 0.0, True),
-        (32 * MIB - 1, 0.9, False),
-        (32 * MIB - 1, 1.0, True),
-        (8 * MIB, 1.0, True),
-        (8 * MIB - 1, 3600.0, False),
-    ],
+    ("seconds_a_block", "recorded"), [(0.0, [32]), (0.5, [8, 16, 24, 32]), (1.0, [8, 16, 24, 32]), (0.1, [32])]
 )
-def test_a_record_is_due_after_32_mib_or_after_a_second_with_8_mib(
-    root: Path, count: int, seconds: float, is_due: bool
+async def test_a_record_is_due_after_32_mib_or_after_a_second_with_8_mib(
+    root: Path, seconds_a_block: float, recorded: list[int]
 ) -> None:
     """A kill costs no more than that, and a body at full speed waits for the disk only now and then."""
-    storage = Storage(root, clock=lambda: 100.0 + seconds)
+    offsets: list[int] = []
+    written = [0]
 
-    assert storage.is_due(count, since=100.0) is is_due
+    def before(call: Call) -> None:
+        written[0] += call.verb == "write" and call.name.endswith(".part")
+        if call.verb == "rename" and call.new.endswith(".json") and "tenant" not in call.new:
+            offsets.append(json.loads((root / ".arena-async/partial" / call.name).read_bytes())["offset"] // MIB)
 
+    bench = Bench(
+        root, disk=RecordingDisk(before), disk_clock=lambda: written[0] * seconds_a_block, record_every=32 * MIB,
+        chunk_size=4 * MIB, workers=1,
+    )  # fmt: skip
 
-def test_time_for_the_next_record_runs_from_the_last_one(root: Path) -> None:
-    """8 MiB in each second: a record each second, and none for the 8 MiB that came at once."""
-    time = [0.0]
-    storage = Storage(root, clock=lambda: time[0])
-    storage.prepare()
-    staged, block = storage.stage("k", "a/b.bin"), bytes(4 * MIB)
-    staged.describe(validator=ETAG, total=None)
-    recorded = []
+    outcome = await bench.fetch(large(bytes(36 * MIB)))
 
-    for at in range(6):
-        time[0] = [0.5, 1.0, 1.5, 1.9, 2.0, 2.1][at]
-        staged.write(block, at * 4 * MIB)
-        recorded.append(staged.durable_offset // MIB)
-
-    assert recorded == [0, 8, 8, 8, 20, 20]
-    staged.drop()
-    storage.close()
+    assert outcome.error is None
+    assert offsets == recorded
 
 
 @pytest.mark.parametrize(("came", "kept"), [(9 * MIB, 9 * MIB), (8 * MIB, 8 * MIB), (8 * MIB - 1, None)])
-def test_a_file_that_is_kept_is_recorded_up_to_its_end_where_that_is_worth_it(
+async def test_a_file_that_is_kept_is_recorded_up_to_its_end_where_that_is_worth_it(
     root: Path, came: int, kept: int | None
 ) -> None:
     """A file that failed goes on where it was, and a little of it is not worth waiting for the disk."""
-    storage = Storage(root, clock=lambda: 0.0)
-    storage.prepare()
-    staged = storage.stage("k", "a/b.bin")
-    staged.describe(validator=ETAG, total=None)
-    staged.write(bytes(came), 0)
+    bench = Bench(root, record_every=32 * MIB, disk_clock=lambda: 0.0, chunk_size=MIB)
+    files = large(bytes(10 * MIB), faults=[came, QuotaExhaustedError("used up")])
 
-    staged.keep()
-    staged.keep()
-    found = storage.find_partial("k")
+    await bench.sync(files)
+    await bench.sync(files)
 
-    assert staged.closed
-    assert (found.offset if found is not None else None) == kept
-    storage.close()
+    assert files.asked[-1].offset == (kept or 0)
 
 
-def test_a_file_that_cannot_be_forced_to_the_disk_is_not_kept(root: Path) -> None:
+async def test_a_file_that_cannot_be_forced_to_the_disk_is_not_kept(root: Path) -> None:
     """The disk refuses the last of it: that is no news for whoever tells why the file failed; nothing is trusted."""
     disk = FaultyDisk()
     disk.fail("sync_data", errno.EIO, name="*.part")
-    storage = storage_on(root, disk)
-    staged = storage.stage("k", "a/b.bin")
-    staged.describe(validator=ETAG, total=None)
-    storage.flush_unit = 32 * MIB
-    staged.write(bytes(9 * MIB), 0)
+    bench = Bench(root, disk=disk, record_every=32 * MIB, disk_clock=lambda: 0.0)
 
-    staged.keep()
+    report = await bench.sync(large(bytes(10 * MIB), faults=[9 * MIB, QuotaExhaustedError("used up")]))
 
-    assert storage.find_partial("k") is None
-    assert list((root / ".arena-async" / "partial").iterdir()) == []
-    storage.close()
+    assert isinstance(report.error, QuotaExhaustedError)
+    assert bench.partials() == []
 
 
-def test_the_disk_begins_with_what_is_not_recorded_yet(root: Path) -> None:
-    """What is recorded is on the disk, and is not to leave the memory of whoever reads it next."""
-    begun: list[int] = []
-
-    class Beginning(FileSystem):
-        def begin_sync(self, file: int, offset: int) -> None:
-            super().begin_sync(file, offset)
-            begun.append(offset)
-
-    storage = storage_on(root, Beginning())
-    staged = storage.stage("k", "a/b.bin")
-    staged.describe(validator=ETAG, total=None)
-    staged.write(BODY[:1500], 0)
-    staged.write(BODY[1500:2000], 1500)
-
-    staged.begin_sync()
-
-    assert begun == [1500]
-    staged.drop()
-    storage.close()
-
-
-def test_a_group_of_files_costs_one_fsync_for_each_folder(root: Path) -> None:
-    """What makes safety cheap for many small files."""
-    disk = RecordingDisk()
-    storage = storage_on(root, disk)
-    files = []
-    for number in range(6):
-        staged = storage.stage(f"k{number}", f"{'ab'[number % 2]}/{number}")
-        staged.write(b"x", 0)
-        staged.finish()
-        files.append(staged)
-    disk.calls.clear()
-
-    assert storage.publish(files) == [True] * 6
-
-    assert disk.lines("sync_folder") == ["sync_folder out", "sync_folder out", "sync_folder a", "sync_folder b"]
-    storage.close()
-
-
-def test_without_durability_nothing_is_forced_to_the_disk(root: Path) -> None:
-    """And a file is closed before it is named, since on a network closing is what tells that it is full."""
-    disk = RecordingDisk()
-    storage = storage_on(root, disk)
-    bring(storage, b"x", "a/zero")
-    disk.calls.clear()
-    staged = storage.stage("k", "a/b")
-    staged.write(b"x", 0)
-
-    _, on_disk = staged.finish(durable=False)
-
-    assert (on_disk, storage.publish([staged], durable=False)) == (False, [False])
-    assert disk.lines("sync", "sync_data", "sync_folder") == []
-    named = [call.verb for call in disk.calls if call.name == staged.name and call.verb in ("close", "rename")]
-    assert named == ["close", "rename"]
-    storage.close()
-
-
-def test_a_file_system_without_fsync_is_used_with_a_warning(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_file_system_without_fsync_is_used_with_a_warning(root: Path, caplog: pytest.LogCaptureFixture) -> None:
     """ST12: one warning, and the result does not promise what nobody can."""
     disk = FaultyDisk()
     for verb in ("sync", "sync_data", "sync_folder"):
         disk.fail(verb, errno.EINVAL)
-    storage = storage_on(root, disk)
+    bench, files = Bench(root, disk=disk), many("b")
+    files.rows = [remote("a"), *files.rows]  # type: ignore[misc]
+    files.sources["test/a"] = Source(body=BODY)
 
     with caplog.at_level(logging.WARNING, "arena_async"):
-        leave(storage, "other")
-        staged = storage.stage("k", "a/b")
-        staged.write(b"x", 0)
-        _, on_disk = staged.finish()
-        results = storage.publish([staged])
+        report = await bench.sync(files)
 
-    assert (on_disk, results) == (False, [False])
-    assert (root / "a/b").read_bytes() == b"x"
+    assert [(outcome.error, outcome.durable) for outcome in report.outcomes] == [(None, False)] * 2
+    assert bench.finals() == {"files/a.bin": BODY, "d/b": b"whole"}
     assert [record.levelname for record in caplog.records] == ["WARNING"]
-    storage.close()
 
 
 # ---------------------------------------------------------------------------------------------------------- faults
@@ -585,321 +480,230 @@ def test_a_file_system_without_fsync_is_used_with_a_warning(root: Path, caplog: 
 )
 @pytest.mark.parametrize(
     ("verb", "name"),
-    [("create", "*.part"), ("write", "*"), ("sync", "*.part"), ("rename", "*.part"), ("make_folder", "a")],
+    [("create", "*.part"), ("write", "*.part"), ("sync", "*.part"), ("rename", "*.part"), ("make_folder", "files")],
 )
-def test_what_the_disk_says_becomes_a_typed_error(
-    root: Path, number: int, kind: type[StorageError], words: str, verb: str, name: str
+@pytest.mark.parametrize("body", [b"x", BODY], ids=["small", "large"])
+async def test_what_the_disk_says_becomes_a_typed_error(
+    root: Path, number: int, kind: type[StorageError], words: str, verb: str, name: str, body: bytes
 ) -> None:
     """ST01, ST03: at every step, with a sentence, and nothing under the final name."""
     disk = FaultyDisk()
-    storage = storage_on(root, disk)
     disk.fail(verb, number, name=name)
+    bench = Bench(root, disk=disk, attempts=1)
 
-    with pytest.raises(StorageError, match=words) as caught:
-        bring_or_drop(storage)
+    outcome = await bench.fetch(large(body))
 
-    assert type(caught.value) is kind
-    assert caught.value.file == "k"
-    assert not (root / "a/b.bin").exists()
-    storage.close()
-
-
-def bring_or_drop(storage: Storage) -> None:
-    """Bring a file as a transfer does, with what it does at the end of each."""
-    staged = storage.stage("k", "a/b.bin")
-    try:
-        staged.write(BODY, 0)
-        staged.finish()
-        (result,) = storage.publish([staged])
-        if isinstance(result, Exception):
-            raise result
-    finally:
-        staged.close()
+    assert type(outcome.error) is kind
+    assert words in str(outcome.error)
+    assert outcome.error is not None
+    assert outcome.error.file == "test/a"
+    assert bench.finals() == {}
 
 
-def test_a_partial_file_is_found_while_another_thread_is_half_way_through_the_names(storage: Storage) -> None:
-    """All threads look through one handle of the folder, and each has a place of its own in it."""
-    name = leave(storage)
-    with os.scandir(storage.partials) as others:
-        next(others)
-        found = storage.find_partial("k")
-
-    assert found is not None
-    assert found.name == name
-
-
-def test_a_disk_that_fills_up_keeps_what_was_recorded(root: Path) -> None:
+async def test_a_disk_that_fills_up_keeps_what_was_recorded(root: Path) -> None:
     """ST01: the next run goes on from there."""
     disk = FaultyDisk()
-    storage = storage_on(root, disk)
-    disk.fill_up(after=3000)
-    staged = storage.stage("k", "a/b.bin")
-    staged.describe(validator=ETAG, total=len(BODY))
+    disk.replace(
+        "write",
+        lambda real, file, data, offset: _full() if offset >= 3 * UNIT else real(file, data, offset),
+        name="*.part",
+    )
 
-    staged.write(BODY[:2500], 0)
-    with pytest.raises(DiskFullError):
-        staged.write(BODY[2500:], 2500)
-    staged.close()
-    found = storage.find_partial("k")
+    outcome = await Bench(root, disk=disk).fetch(large())
 
-    assert found == Partial(key="k", name=staged.name, validator=ETAG, offset=2500, total=4096)
-    storage.close()
+    assert isinstance(outcome.error, DiskFullError)
+    assert await first_offset(Bench(root)) == 3 * UNIT
+
+
+def _full() -> int:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC])
-def test_content_that_could_not_be_forced_to_the_disk_is_never_trusted(root: Path, number: int) -> None:
+async def test_content_that_could_not_be_forced_to_the_disk_is_never_trusted(root: Path, number: int) -> None:
     """ST03: after a failed fsync the next one succeeds and proves nothing, so the file is dropped."""
     disk = FaultyDisk()
-    storage = storage_on(root, disk)
-    staged = storage.stage("k", "a/b.bin")
-    staged.describe(validator=ETAG, total=len(BODY))
-    staged.write(BODY[:1000], 0)
-    disk.fail("sync_data", number, times=1)
+    disk.fail("sync_data", number, times=1, skip=1)
+    bench = Bench(root, disk=disk, attempts=1)
 
-    with pytest.raises(StorageError):
-        staged.write(BODY[1000:2000], 1000)
+    outcome = await bench.fetch(large())
 
-    assert staged.closed
-    assert partials(root) == []
-    assert storage.find_partial("k") is None
-    storage.close()
+    assert isinstance(outcome.error, StorageError)
+    assert bench.partials() == []
+    assert await first_offset(bench) == 0
 
 
 @pytest.mark.parametrize("number", [errno.EINTR, errno.EAGAIN])
-def test_an_interrupted_call_is_repeated(root: Path, number: int) -> None:
+async def test_an_interrupted_call_is_repeated(root: Path, number: int) -> None:
     """ST05: a signal is no fault of the disk."""
     disk = FaultyDisk()
     for verb in (
-        "make_root",
-        "open_root",
-        "create",
-        "write",
-        "sync",
-        "chmod",
-        "look",
-        "look_open",
-        "rename",
+        "make_root", "open_root", "create", "write", "sync", "sync_data", "chmod", "look", "look_open", "rename",
         "open_folder",
-    ):
+    ):  # fmt: skip
         disk.fail(verb, number, times=2)
 
-    storage = storage_on(root, disk)
-    bring(storage)
-
-    assert (root / "a/b.bin").read_bytes() == BODY
-    storage.close()
+    assert await first_offset(Bench(root, disk=disk)) == 0
 
 
-def test_short_writes_are_completed(root: Path) -> None:
-    """A system that takes seven bytes at a time gets them all."""
+async def test_short_writes_are_completed(root: Path) -> None:
+    """A system that takes a few bytes at a time gets them all."""
     disk = FaultyDisk()
-    disk.shorten_writes(7)
-    storage = storage_on(root, disk)
+    disk.shorten_writes(777)
+    bench = Bench(root, disk=disk)
 
-    leave(storage)
-    bring(storage, BODY, key="other")
-
-    assert (root / "a/b.bin").read_bytes() == BODY
-    assert storage.find_partial("k") is not None
-    storage.close()
+    assert await stop(bench)
+    assert await first_offset(bench) == 2 * UNIT
+    await bench.sync(many("b"))
+    assert bench.finals()["d/b"] == b"whole"
 
 
-def test_a_disk_that_takes_nothing_does_not_hang(root: Path) -> None:
+async def test_a_disk_that_takes_nothing_does_not_hang(root: Path) -> None:
     """Zero bytes for ever are a fault, not a reason to try for ever."""
     disk = FaultyDisk()
-    storage = storage_on(root, disk)
-    disk.replace("write", lambda real, file, data, offset: 0)
+    disk.replace("write", lambda real, file, data, offset: 0, name="*.part")
 
-    with pytest.raises(StorageError, match="written"):
-        bring_or_drop(storage)
-    storage.close()
+    outcome = await Bench(root, disk=disk, attempts=1).fetch(many("a"))
+
+    assert isinstance(outcome.error, StorageError)
+    assert "written" in str(outcome.error)
 
 
 @pytest.mark.parametrize(("times", "published"), [(3, True), (50, False)])
-def test_a_file_that_another_program_has_open_is_waited_for(root: Path, times: int, published: bool) -> None:
+async def test_a_file_that_another_program_has_open_is_waited_for(root: Path, times: int, published: bool) -> None:
     """ST06: a sharing violation passes within half a second, or the file stays under its partial name."""
     disk = FaultyDisk()
-    waits: list[float] = []
-    storage = Storage(root, files=disk, sleep=waits.append)
-    storage.prepare()
     disk.fail("rename", errno.EACCES, times=times, winerror=32, name="*.part")
-    staged = storage.stage("k", "a")
-    staged.write(b"x", 0)
-    staged.finish()
+    bench = Bench(root, disk=disk)
 
-    (result,) = storage.publish([staged])
-    staged.release()
+    outcome = await bench.fetch(many("a"))
 
-    assert (result is True) == published
-    assert (root / "a").exists() == published
-    assert partials(root) == ([] if published else [staged.name])
-    assert 0 < sum(waits) <= 0.5
-    storage.close()
+    assert (outcome.error is None) == published
+    assert (root / "d/a").exists() == published
+    assert len(bench.partials()) == (0 if published else 1)
+    assert 0 < sum(bench.disk_waits) <= 0.5
 
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EXDEV])
-def test_a_refused_rename_fails_that_file_alone_and_keeps_it(root: Path, number: int) -> None:
-    """ST06: no second try, the others get their names, and nothing that was verified is thrown away."""
+async def test_a_refused_rename_is_not_tried_twice(root: Path, number: int) -> None:
+    """ST06: nothing that was verified is thrown away."""
     disk = FaultyDisk()
-    storage = storage_on(root, disk)
-    files = [storage.stage(f"k{number}", f"a/{number}") for number in range(3)]
-    for staged in files:
-        staged.write(b"x", 0)
-        staged.finish()
-    disk.fail("rename", number, name=files[1].name)
+    disk.fail("rename", number, name="*.part")
+    bench = Bench(root, disk=disk)
 
-    first, second, third = storage.publish(files)
-    files[1].release()
+    outcome = await bench.fetch(many("a"))
 
-    assert (first, third) == (True, True)
-    assert isinstance(second, StorageError)
-    assert (listed(root / "a")) == ["0", "2"]
-    assert partials(root) == [files[1].name]
-    assert len([line for line in disk.lines("rename") if files[1].name in line]) == 1
-    storage.close()
+    (name,) = bench.partials()
+    assert isinstance(outcome.error, StorageError)
+    assert len([line for line in disk.lines("rename") if name in line]) == 1
 
 
-def test_a_folder_that_vanishes_meanwhile_is_made_again(root: Path, storage: Storage) -> None:
-    """Somebody tidied up between two files of a group."""
-    first, second = storage.stage("1", "a/1"), storage.stage("2", "a/2")
-    for staged in (first, second):
-        staged.write(b"x", 0)
-        staged.finish()
+async def test_a_folder_that_vanishes_meanwhile_is_made_again(root: Path) -> None:
+    """Somebody tidied up between two files."""
+    first = Bench(root)
+    await first.sync(many("1"))
 
-    def tidy(call: object) -> None:
-        if str(call).startswith(f"rename {second.name}") and (root / "a/1").exists():
-            (root / "a/1").unlink()
-            (root / "a").rmdir()
+    def tidy(_: Call) -> None:
+        (root / "d/1").unlink()
+        (root / "d").rmdir()
 
-    storage.files = RecordingDisk(before=tidy)
-    assert storage.publish([first, second]) == [True, True]
+    report = await Bench(root, disk=when("rename", tidy)).sync(many("1", "2"))
 
-    assert listed(root / "a") == ["2"]
+    assert report.failures == ()
+    assert listed(root / "d") == ["2"]
 
 
-def test_a_partial_file_that_vanished_is_an_error_of_that_file(root: Path, storage: Storage) -> None:
+async def test_a_partial_file_that_vanished_is_an_error_of_that_file(root: Path) -> None:
     """Somebody removed it; there is nothing to give a name to."""
-    staged = storage.stage("k", "a/b")
-    staged.write(b"x", 0)
-    staged.finish()
-    (root / ".arena-async/partial" / staged.name).unlink()
+    bench = Bench(root, disk=when("rename", lambda call: (root / ".arena-async/partial" / call.name).unlink()))
 
-    (result,) = storage.publish([staged])
-    staged.release()
+    outcome = await bench.fetch(many("a"))
 
-    assert isinstance(result, StorageError)
-    assert "vanished" in str(result)
-    assert not (root / "a/b").exists()
+    assert isinstance(outcome.error, StorageError)
+    assert "vanished" in str(outcome.error)
+    assert bench.finals() == {}
 
 
-def test_a_file_that_another_process_finished_meanwhile_counts_as_published(root: Path, storage: Storage) -> None:
+async def test_a_file_that_another_process_finished_meanwhile_counts_as_published(root: Path) -> None:
     """It has its final name, and it is the very same file."""
-    staged = storage.stage("k", "a/b")
-    staged.write(b"x", 0)
-    staged.finish()
-    (root / "a").mkdir()
-    (root / ".arena-async/partial" / staged.name).rename(root / "a/b")
+    await Bench(root).sync(many("zero"))
+    disk = when("rename", lambda call: (root / ".arena-async/partial" / call.name).rename(root / "d/a"))
 
-    assert storage.publish([staged]) == [True]
+    report = await Bench(root, disk=disk).sync(many("zero", "a"))
+
+    assert report.failures == ()
+    assert (root / "d/a").read_bytes() == b"whole"
 
 
-def test_room_is_reserved_for_large_files_only(root: Path) -> None:
+async def test_room_is_reserved_for_large_files_only(root: Path) -> None:
     """Above 1 MiB, when the size is known; a system that cannot is no obstacle."""
     disk = FaultyDisk()
-    storage = storage_on(root, disk)
-    for key, total in (("small", 2**20), ("large", 2**20 + 1), ("unknown", None)):
-        staged = storage.stage(key, key)
-        staged.describe(validator=None, total=total)
-        staged.drop()
+    rows = [remote("small"), remote("large"), remote("unknown")]
+    sources = [Source(body=bytes(MIB)), Source(body=bytes(MIB + 1)), Source(body=bytes(MIB + 2), announced=False)]
+    files = MemoryFiles(rows, {row.key: source for row, source in zip(rows, sources, strict=True)})
+    await Bench(root, disk=disk).sync(files)
     disk.fail("allocate", errno.EOPNOTSUPP)
-    staged = storage.stage("k", "b")
-    staged.describe(validator=None, total=2**21)
-    staged.write(b"abc", 0)
-    staged.finish()
-    storage.publish([staged])
 
-    assert [call.size for call in disk.calls if call.verb == "allocate"] == [2**20 + 1, 2**21]
-    assert (root / "b").read_bytes() == b"abc"
-    storage.close()
+    last = await Bench(root, disk=disk).fetch(
+        MemoryFiles([remote("k")], {"test/k": Source(body=bytes(2 * MIB))}, scope="k")
+    )
+
+    assert [call.size for call in disk.calls if call.verb == "allocate"] == [MIB + 1, 2 * MIB]
+    assert last.error is None
 
 
-def test_reserved_room_that_was_not_needed_is_given_back(root: Path, storage: Storage) -> None:
-    """A file is as long as what was written, not as what was announced."""
-    staged = storage.stage("k", "b")
-    staged.describe(validator=None, total=2**21)
-    staged.write(b"abc", 0)
-    assert staged.read(0, 100) == b"abc"
-    state, _ = staged.finish()
-    storage.publish([staged])
-
-    assert state.size == 3
-    assert (root / "b").read_bytes() == b"abc"
-
-
-def test_a_full_disk_is_noticed_when_room_is_reserved(root: Path) -> None:
+async def test_a_full_disk_is_noticed_when_room_is_reserved(root: Path) -> None:
     """ST02: before the first byte is written."""
     disk = FaultyDisk()
-    storage = storage_on(root, disk)
     disk.fail("allocate", errno.ENOSPC)
-    staged = storage.stage("k", "b")
+    bench = Bench(root, disk=disk)
 
-    with pytest.raises(DiskFullError, match="given room for"):
-        staged.describe(validator=ETAG, total=2**21)
-    staged.close()
+    outcome = await bench.fetch(large(bytes(2 * MIB)))
 
-    assert partials(root) == []
-    storage.close()
+    assert isinstance(outcome.error, DiskFullError)
+    assert "given room for" in str(outcome.error)
+    assert bench.partials() == []
+    assert [call for call in disk.calls if call.verb == "write" and call.name.endswith(".part")] == []
 
 
 # ---------------------------------------------------------------------------------------------------------- going on
 
 
-def test_a_small_file_never_has_a_control_record(root: Path, storage: Storage) -> None:
-    """Below the flush unit nothing is forced to the disk and nothing is left of an interrupted file."""
+async def test_a_file_that_stopped_before_its_first_record_leaves_nothing(root: Path) -> None:
+    """Below the unit nothing is forced to the disk and nothing is left of an interrupted file."""
     disk = RecordingDisk()
-    storage.files = disk
-    leave(storage, body=BODY[:999])
+    bench = Bench(root, disk=disk)
 
-    assert disk.lines("sync", "sync_data", "rename") == []
-    assert partials(root) == []
+    assert await stop(bench, came=UNIT - 1) == ""
+
+    assert disk.lines("sync_data") == []
+    assert bench.partials() == []
 
 
-def test_an_interrupted_file_is_continued_where_it_is_known_to_be(root: Path, storage: Storage) -> None:
+async def test_an_interrupted_file_is_continued_where_it_is_known_to_be(root: Path, bench: Bench) -> None:
     """CR06, ST19: at the last recorded byte, and what was written behind it is cut off."""
-    name = leave(storage)
-    found = storage.find_partial("k")
-    assert found == Partial(key="k", name=name, validator=ETAG, offset=2000, total=4096)
-    assert (root / ".arena-async/partial" / name).stat().st_size == 2500
+    name = await stop(bench)
+    assert (bench.partial / name).stat().st_size == 160_000
+    with (bench.partial / name).open("r+b") as part:
+        part.seek(2 * UNIT)
+        part.write(b"x" * 1_000_000)  # Longer than the file, and none of it is vouched for.
 
-    staged = storage.resume(found, "a/b.bin")
-    assert staged is not None
-    assert (staged.end, staged.durable_offset) == (2000, 2000)
-    assert (root / ".arena-async/partial" / name).stat().st_size == 2000
-    replayed: list[bytes] = []
-    staged.replay(lambda view: replayed.append(bytes(view)), end=2000)
-    staged.describe(validator=ETAG, total=4096)
-    staged.write(BODY[2000:], 2000)
-    staged.finish()
-
-    assert storage.publish([staged]) == [True]
-    assert b"".join(replayed) == BODY[:2000]
-    assert (root / "a/b.bin").read_bytes() == BODY
-    assert partials(root) == []
+    assert await first_offset(bench) == 2 * UNIT
+    assert bench.partials() == []
 
 
-def test_content_without_a_strong_validator_is_not_continued(root: Path, storage: Storage) -> None:
+@pytest.mark.parametrize("validator", [None, 'W/"v1"', ""])
+async def test_content_without_a_strong_validator_is_not_continued(bench: Bench, validator: str | None) -> None:
     """Nobody could say that it is still the same content."""
-    for number, validator in enumerate((None, 'W/"v1"', "")):
-        leave(storage, f"k{number}", validator=validator)
-
-    assert partials(root) == []
+    assert await stop(bench, etag=validator) == ""
+    assert bench.partials() == []
 
 
-def test_the_record_says_nothing_about_the_file_but_hashes(root: Path, storage: Storage) -> None:
+async def test_the_record_says_nothing_about_the_file_but_hashes(bench: Bench) -> None:
     """I4: no key, no path, no link."""
-    leave(storage, "arena|https://x|secret-looking")
+    await stop(bench, name="secret-looking")
 
-    (record,) = (root / ".arena-async/partial").glob("*.json")
+    (record,) = bench.partial.glob("*.json")
 
     assert sorted(json.loads(record.read_bytes())) == [
         "ahead",
@@ -916,15 +720,15 @@ def test_the_record_says_nothing_about_the_file_but_hashes(root: Path, storage: 
 
 def damaged_records() -> dict[str, bytes]:
     """Give control records as the world may leave them (ST17)."""
-    good = {"version": 1, "key": "", "validator": ETAG, "offset": 2000, "total": 4096, "tail": ""}
+    good = {"version": 1, "key": "", "validator": ETAG, "offset": 131_072, "total": 320_000, "tail": ""}
     odd: dict[str, dict[str, object]] = {
         "version": {"version": 2},
         "no version": {"version": None},
-        "text offset": {"offset": "2000"},
+        "text offset": {"offset": "131072"},
         "true": {"offset": True},
         "negative": {"offset": -1},
         "zero": {"offset": 0},
-        "fraction": {"offset": 2000.0},
+        "fraction": {"offset": 131072.0},
         "weak": {"validator": 'W/"v1"'},
         "no validator": {"validator": None},
         "other key": {"key": "0" * 64},
@@ -949,28 +753,24 @@ def damaged_records() -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("damage", damaged_records())
-def test_a_malformed_control_record_is_ignored_and_cleaned(root: Path, storage: Storage, damage: str) -> None:
+async def test_a_malformed_control_record_is_ignored_and_cleaned(bench: Bench, damage: str) -> None:
     """ST17: the file starts anew, and nothing of the old one stays."""
-    name = leave(storage)
-    record = root / ".arena-async/partial" / name.replace(".part", ".json")
+    record = bench.partial / (await stop(bench)).replace(".part", ".json")
+    good = json.loads(record.read_bytes())
     content = damaged_records()[damage]
-    if b'"key": ""' in content:
-        content = content.replace(
-            b'"key": ""', b'"key": ' + json.dumps(json.loads(record.read_bytes())["key"]).encode()
-        )
+    for field in ("key", "tail"):
+        empty = f'"{field}": ""'.encode()
+        content = content.replace(empty, f'"{field}": {json.dumps(good[field])}'.encode())
     record.write_bytes(content)
 
-    assert storage.find_partial("k") is None
-    assert partials(root) == []
+    assert await first_offset(bench) == 0
+    assert bench.partials() == []
 
 
 @pytest.mark.parametrize("odd", ["folder", "huge", "link", "missing"])
-def test_a_control_record_that_is_none_is_ignored_and_cleaned(
-    root: Path, storage: Storage, tmp_path: Path, odd: str
-) -> None:
+async def test_a_control_record_that_is_none_is_ignored_and_cleaned(bench: Bench, tmp_path: Path, odd: str) -> None:
     """ST17, SE10: a folder, a gigabyte, a link to a good one, nothing."""
-    name = leave(storage)
-    record = root / ".arena-async/partial" / name.replace(".part", ".json")
+    record = bench.partial / (await stop(bench)).replace(".part", ".json")
     good = record.read_bytes()
     record.unlink()
     if odd == "folder":
@@ -982,65 +782,63 @@ def test_a_control_record_that_is_none_is_ignored_and_cleaned(
         (tmp_path / "good").write_bytes(good)
         record.symlink_to(tmp_path / "good")
 
-    assert storage.find_partial("k") is None
-    assert partials(root) == []
+    assert await first_offset(bench) == 0
+    assert bench.partials() == []
     assert odd != "link" or (tmp_path / "good").read_bytes() == good
 
 
 @pytest.mark.parametrize("damage", ["zeroed", "flipped", "shorter"])
-def test_content_that_is_not_what_was_recorded_is_not_trusted(root: Path, storage: Storage, damage: str) -> None:
+async def test_content_that_is_not_what_was_recorded_is_not_trusted(bench: Bench, damage: str) -> None:
     """ST20: the end of what is recorded is compared with its digest."""
-    name = leave(storage)
-    content = bytearray((root / ".arena-async/partial" / name).read_bytes())
-    content[1999] = 0 if damage == "zeroed" else content[1999] ^ 1
-    (root / ".arena-async/partial" / name).write_bytes(content[: 1990 if damage == "shorter" else None])
+    part = bench.partial / await stop(bench)
+    content = bytearray(part.read_bytes())
+    content[131_071] = 0 if damage == "zeroed" else content[131_071] ^ 1
+    part.write_bytes(content[: 131_000 if damage == "shorter" else None])
 
-    assert storage.find_partial("k") is None
-    assert partials(root) == []
+    assert await first_offset(bench) == 0
+    assert bench.partials() == []
 
 
-def test_the_best_of_several_partial_files_is_kept(root: Path, storage: Storage) -> None:
+async def test_the_best_of_several_partial_files_is_kept(bench: Bench) -> None:
     """I3: one for each file; those of other files are not touched."""
-    short = leave(storage, body=BODY[:1000])
-    best = leave(storage, body=BODY[:3000])
-    shorter = leave(storage, body=BODY[:2000])
-    other = leave(storage, "other")
+    for name, offset in (("01", 70_000), ("02", 200_000), ("03", 140_000)):
+        bench.leave_partial(body=BODY[:offset], offset=offset, total=len(BODY), name=name)
+    other = bench.leave_partial("test/other", body=BODY[:1000], offset=1000)
 
-    found = storage.find_partial("k")
-
-    assert found is not None
-    assert (found.name, found.offset) == (best, 3000)
-    assert [name for name in partials(root) if name.endswith(".part")] == sorted([best, other])
-    assert len({short, shorter, best}) == 3
+    assert await first_offset(bench) == 200_000
+    assert bench.partials() == sorted([other.name, other.with_suffix(".part").name])
 
 
-def test_a_partial_file_that_is_being_written_is_left_alone(root: Path, storage: Storage) -> None:
+async def test_a_partial_file_that_is_being_written_is_left_alone(root: Path) -> None:
     """Another process has it: it is neither continued nor removed."""
-    staged = storage.stage("k", "a/b.bin")
-    staged.describe(validator=ETAG, total=len(BODY))
-    staged.write(BODY[:1000], 0)
-    mine = Partial(key="k", name=staged.name, validator=ETAG, offset=1000)
+    gate = Gate("write", armed=False)
 
-    other = storage_on(root)
-    assert other.find_partial("k") is None
-    assert other.resume(mine, "a/b.bin") is None
-    assert other.sweep() == 0
-    other.close()
+    def before(call: Call) -> None:
+        if call.offset and call.offset >= 2 * UNIT:
+            gate(call)
 
-    staged.write(BODY[1000:], 1000)
-    staged.finish()
-    assert storage.publish([staged]) == [True]
-    assert (root / "a/b.bin").read_bytes() == BODY
+    gate.arm()
+    bench, files = Bench(root, disk=RecordingDisk(before)), large()
+    async with bench.downloader() as downloads:
+        going = asyncio.create_task(downloads.run(files))
+        await gate.reached()
+        during = bench.partials("*.part")
+        assert await first_offset(Bench(root)) == 0
+        after = bench.partials("*.part")
+        gate.open()
+        report = await going
+
+    assert (len(during), after) == (1, during)
+    assert report.failures == ()
+    assert (bench.finals(), bench.partials()) == ({"files/a.bin": BODY}, [])
 
 
 @pytest.mark.parametrize("odd", ["link", "FIFO", "hard link", "folder"])
-def test_a_partial_name_that_is_something_else_is_cleaned_and_not_touched(
-    root: Path, storage: Storage, tmp_path: Path, odd: str
+async def test_a_partial_name_that_is_something_else_is_cleaned_and_not_touched(
+    bench: Bench, tmp_path: Path, odd: str
 ) -> None:
     """SE10, ST21: what it leads to stays as it was."""
-    name = leave(storage)
-    part = root / ".arena-async/partial" / name
-    outside = tmp_path / "outside"
+    part, outside = bench.partial / await stop(bench), tmp_path / "outside"
     outside.write_bytes(part.read_bytes())
     before = outside.read_bytes()
     part.unlink()
@@ -1053,175 +851,100 @@ def test_a_partial_name_that_is_something_else_is_cleaned_and_not_touched(
     else:
         part.mkdir()
 
-    assert storage.find_partial("k") is None
-    assert partials(root) == []
+    assert await first_offset(bench) == 0
+    assert bench.partials() == []
     assert outside.read_bytes() == before
 
 
-def test_a_name_that_was_made_beforehand_is_not_used(root: Path, tmp_path: Path) -> None:
-    """SE10: exclusive creation never opens what somebody else put there."""
-    names = iter(["mode", "taken", "free"])
-    storage = Storage(root, draw_name=lambda: next(names))
-    storage.prepare()
-    outside = tmp_path / "outside"
-    key_hash = "8254c329a92850f6d539dd376f4816ee"  # the first half of the SHA-256 of "k"
-    (root / f".arena-async/partial/{key_hash}-taken.part").symlink_to(outside)
-
-    staged = storage.stage("k", "a")
-    staged.write(b"x", 0)
-
-    assert staged.name == f"{key_hash}-free.part"
-    assert not outside.exists()
-    staged.drop()
-    storage.close()
-
-
-def test_where_locks_keep_nobody_out_a_partial_file_is_copied_and_recent_ones_are_left_alone(root: Path) -> None:
+@pytest.mark.parametrize("recent", [True, False])
+async def test_where_locks_keep_nobody_out_a_partial_file_is_copied_and_recent_ones_are_left_alone(
+    root: Path, recent: bool
+) -> None:
     """ST23: two writers are never in the same file; correctness does not rest on the lock."""
     disk = FaultyDisk()
     disk.replace("lock", lambda real, file: True)
-    now = [0.0]
-    storage = Storage(root, files=disk, flush_unit=UNIT, now=lambda: now[0])
-    storage.prepare()
-    name = leave(storage)
-    written = (root / ".arena-async/partial" / name).stat().st_mtime
+    bench = Bench(root, disk=disk)
+    part = bench.partial / await stop(bench)
+    age = 3500 if recent else 3700
+    os.utime(part, (part.stat().st_atime - age, part.stat().st_mtime - age))
+    late = os.open(part, os.O_WRONLY)
+    files = large()
 
-    now[0] = written + 3599
-    assert storage.find_partial("k") is None
-    assert storage.sweep() == 0
-    now[0] = written + 3601
-    found = storage.find_partial("k")
-    assert found is not None
-    late = os.open(root / ".arena-async/partial" / name, os.O_WRONLY)
-    staged = storage.resume(found, "a/b.bin")
-    assert staged is not None
-    os.pwrite(late, b"late", 0)  # the first owner was only asleep
+    async def write_late(_: Asked) -> None:
+        os.pwrite(late, b"late", 0)  # The first owner was only asleep.
+
+    files.before_open = write_late
+    outcome = await bench.fetch(files)
     os.close(late)
-    assert staged.name != name
-    assert staged.read(0, 10_000) == BODY[:2000]
-    assert partials(root) == [staged.name.replace(".part", ".json"), staged.name]
-    assert staged.durable_offset == 2000
-    staged.drop()
-    storage.close()
+
+    assert outcome.error is None
+    assert bench.finals() == {"files/a.bin": BODY}
+    assert files.asked[0].offset == (0 if recent else 2 * UNIT)
+    assert bench.partials("*.part") == ([part.name] if recent else [])
 
 
-def test_starting_over_forgets_record_and_content(root: Path, storage: Storage) -> None:
-    """The record goes first, since it must never speak of bytes that are gone."""
-    leave(storage)
-    found = storage.find_partial("k")
-    assert found is not None
-    staged = storage.resume(found, "a/b.bin")
-    assert staged is not None
-
-    staged.restart()
-    assert partials(root) == [staged.name]
-    staged.write(b"new", 0)
-    staged.finish()
-    storage.publish([staged])
-
-    assert (root / "a/b.bin").read_bytes() == b"new"
-
-
-def test_bytes_with_a_gap_before_them_are_refused(storage: Storage) -> None:
-    """What is behind a gap was never received."""
-    staged = storage.stage("k", "a")
-    with pytest.raises(StorageError, match="bytes from 10 on came before those from 0 on"):
-        staged.write(b"x", 10)
-    staged.drop()
-
-
-def test_a_dropped_file_is_gone_and_can_be_closed_again(root: Path, storage: Storage) -> None:
-    """Ends of all kinds may be called in any order."""
-    staged = storage.stage("k", "a")
-    staged.describe(validator=ETAG, total=None)
-    staged.write(BODY, 0)
-
-    staged.drop()
-    staged.drop()
-    staged.close()
-    staged.release()
-
-    assert partials(root) == []
-    with pytest.raises(StorageError, match="closed before"):
-        staged.write(b"x", 0)
-
-
-def test_sweeping_removes_what_nobody_can_use(root: Path) -> None:
-    """Files without a record, records without a file, leftovers; not what can be continued or is named."""
-    clock = [0.0]
-    storage = Storage(root, flush_unit=UNIT, now=lambda: clock[0])
-    storage.prepare()
-    good = leave(storage, "good")
-    kept = leave(storage, "kept")
-    folder = root / ".arena-async/partial"
-    clock[0] = (folder / good).stat().st_mtime + 61
-    (folder / kept.replace(".part", ".json")).unlink()
-    (folder / "00-00.part").write_bytes(b"x")
-    (folder / "00-01.json").write_bytes(b"x")
-    (folder / "new-00").write_bytes(b"x")
+async def test_sweeping_removes_what_nobody_can_use(root: Path, bench: Bench) -> None:
+    """Files without a record, records without a file, leftovers; not what can be continued."""
+    good = bench.leave_partial("test/good", body=BODY[:1000], offset=1000)
+    stale = bench.leave_partial("test/stale", body=BODY[:1000], offset=1000)
+    lost = bench.leave_partial("test/lost", body=BODY[:1000], offset=1000)
+    lost.unlink()
+    (bench.partial / "00-00.part").write_bytes(b"x")
+    (bench.partial / "00-01.json").write_bytes(b"x")
+    (bench.partial / "new-00").write_bytes(b"x")
     (root / ".arena-async/new-01").write_bytes(b"x")
+    now = stale.stat().st_mtime
+    os.utime(stale.with_suffix(".part"), (now - 31 * 86400, now - 31 * 86400))
 
-    assert storage.sweep(keep=[kept]) == 2
-    assert partials(root) == sorted([good, good.replace(".part", ".json"), kept])
+    async with bench.mirror():
+        pass
+
+    assert bench.partials() == sorted([good.name, good.with_suffix(".part").name])
     assert "new-01" not in listed(root / ".arena-async")
-
-    clock[0] += 31 * 86400
-    assert storage.sweep(keep=[kept]) == 1
-    assert partials(root) == [kept]
-    storage.close()
 
 
 @pytest.mark.skipif(os.name == "nt", reason="locks are not looked at on Windows")
-@pytest.mark.parametrize("place", [".arena-async", ".arena-async/partial"])
-def test_what_a_killed_replacement_left_is_swept_at_once_and_what_is_being_written_is_not(
-    root: Path, place: str
-) -> None:
+async def test_what_is_being_written_is_not_swept_and_what_a_killed_writer_left_is(root: Path) -> None:
     """CR06: its lock ended with its owner, so that the next run need not wait for a minute; a held one is in use."""
     seen: list[list[str]] = []
-    other = storage_on(root)
 
-    def sweep_meanwhile(call: Call) -> None:
-        if call.name.startswith("new-") and call.verb in ("write", "sync"):
-            other.sweep()
-            seen.append([name for name in listed(root / place) if name.startswith("new-")])
+    def start_another(call: Call) -> None:
+        async def another() -> None:
+            async with Bench(root).mirror():
+                pass
 
-    storage = storage_on(root, RecordingDisk(sweep_meanwhile))
-    (root / place / "new-00").write_bytes(b"half of a rec")
-    folder = storage.partials if place.endswith("partial") else os.open(root / place, os.O_RDONLY)
+        if call.name.startswith("new-") and call.verb == "sync":
+            (root / ".arena-async/partial/new-00").write_bytes(b"half of a rec")
+            asyncio.run(another())
+            for folder in (root / ".arena-async", root / ".arena-async/partial"):
+                seen.append([name for name in listed(folder) if name.startswith("new-")])  # noqa: PERF401
 
-    storage.replace_private(folder, "small.json", b"{}")
+    await stop(Bench(root, disk=RecordingDisk(start_another)))
 
-    assert [len(names) for names in seen] == [1, 1], "the one that is being written"
-    assert "new-00" not in seen[0]
-    assert (root / place / "small.json").read_bytes() == b"{}"
-    assert [name for name in listed(root / place) if name.startswith("new-")] == []
-    if folder != storage.partials:
-        os.close(folder)
-    storage.close()
-    other.close()
+    # The record of the tenant, then those of the partial file: each was there all the time, and never the other.
+    assert len(seen) >= 4
+    assert all(len(state) + len(partial) == 1 for state, partial in zip(seen[::2], seen[1::2], strict=True))
+    assert not any("new-00" in names for names in seen)
+    assert [name for name in listed(root / ".arena-async/partial") if name.startswith("new-")] == []
 
 
 @pytest.mark.skipif(os.name == "nt", reason="locks are not looked at on Windows")
 @pytest.mark.parametrize("verb", ["lock", "rename"])
-def test_a_small_file_that_is_swept_away_in_between_is_written_again(root: Path, verb: str) -> None:
+async def test_a_small_file_that_is_swept_away_in_between_is_written_again(root: Path, verb: str) -> None:
     """CR06: another process may come before it is locked, or after: it takes the name away, and nothing else."""
-    other = storage_on(root)
-    moments = []
+    taken: list[str] = []
 
     def sweep_once(call: Call) -> None:
-        if call.verb == verb and call.name.startswith("new-") and not moments:
-            moments.append(call.name)
-            other.sweep()
-            assert call.name not in partials(root)
+        path = root / ".arena-async/partial" / call.name
+        if call.verb == verb and call.name.startswith("new-") and not taken and path.exists():
+            taken.append(call.name)
+            path.unlink()
 
-    storage = storage_on(root, RecordingDisk(sweep_once))
+    bench = Bench(root, disk=RecordingDisk(sweep_once))
+    await stop(bench, came=UNIT)
 
-    storage.replace_private(storage.partials, "small.json", b"{}")
-
-    assert len(moments) == 1
-    assert partials(root) == ["small.json"]
-    storage.close()
-    other.close()
+    assert len(taken) == 1
+    assert await first_offset(Bench(root)) == UNIT
 
 
 def _closed_with(code: int) -> Callable[..., None]:
@@ -1236,98 +959,25 @@ def _closed_with(code: int) -> Callable[..., None]:
 
 @pytest.mark.parametrize("verb", ["write", "sync", "close", "rename"])
 @pytest.mark.parametrize("code", [errno.EIO, errno.ENOENT, errno.ENOSPC])
-def test_a_small_file_that_cannot_be_replaced_leaves_the_old_one_and_nothing_else(
+async def test_a_record_that_cannot_be_replaced_leaves_the_old_one_and_nothing_else(
     root: Path, verb: str, code: int
 ) -> None:
     """ST11: whatever the disk refuses, and wherever: no half of a record, and no second name for it."""
+    await stop(Bench(root), came=UNIT)
     disk = FaultyDisk()
-    storage = storage_on(root, disk)
-    storage.replace_private(storage.partials, "small.json", b"old")
-    disk.calls.clear()
     if verb == "close":
         disk.replace("close", _closed_with(code), name="new-*")
     else:
         disk.fail(verb, code, name="new-*")
+    bench = Bench(root, disk=disk, attempts=1)
 
-    with pytest.raises(OSError, match=os.strerror(code)):
-        storage.replace_private(storage.partials, "small.json", b"new")
+    outcome = await bench.fetch(large())
 
-    assert listed(root / ".arena-async/partial") == ["small.json"]
-    assert (root / ".arena-async/partial/small.json").read_bytes() == b"old"
-    assert [call.name for call in disk.calls if call.verb == "create"] == [
-        call.name for call in disk.calls if call.verb == "unlink"
+    assert isinstance(outcome.error, StorageError)
+    assert [name for name in bench.partials() if name.startswith("new-")] == []
+    assert [call.name for call in disk.calls if call.verb == "create" and call.name.startswith("new-")] == [
+        call.name for call in disk.calls if call.verb == "unlink" and call.name.startswith("new-")
     ], "one attempt, which is taken back"
-    storage.close()
-
-
-# ---------------------------------------------------------------------------------------------------------- recovery
-
-
-def finished(storage: Storage, body: bytes = b"whole") -> tuple[str, FileState]:
-    """Leave a file that was verified and written into the ledger, and not named yet."""
-    staged = storage.stage("k", "a/b")
-    staged.write(body, 0)
-    state, _ = staged.finish()
-    staged.release()
-    return staged.name, state
-
-
-def test_a_verified_file_gets_its_name_at_the_next_start(root: Path, storage: Storage) -> None:
-    """CR05: nothing is fetched twice."""
-    name, state = finished(storage)
-
-    assert storage.adopt(name, "a/b", state=state, sha256=None) == "renamed"
-    assert storage.adopt(name, "a/b", state=state, sha256=None) == "complete"
-
-    assert (root / "a/b").read_bytes() == b"whole"
-    assert partials(root) == []
-    assert storage.look("a/b") == state
-
-
-@pytest.mark.parametrize("damage", ["cut", "other bytes", "removed"])
-def test_a_file_that_is_not_what_the_ledger_says_is_not_named(root: Path, storage: Storage, damage: str) -> None:
-    """Without fsync a power loss takes content and leaves names; then the file is fetched again."""
-    name, state = finished(storage)
-    part = root / ".arena-async/partial" / name
-    if damage == "removed":
-        part.unlink()
-    else:
-        part.write_bytes(b"who" if damage == "cut" else b"WHOLE")
-        os.utime(part, ns=(state.mtime_ns, state.mtime_ns))
-
-    assert storage.adopt(name, "a/b", state=state, sha256="0" * 64) == "gone"
-
-    assert not (root / "a/b").exists()
-
-
-def test_a_file_that_another_process_is_committing_is_left_to_it(root: Path, storage: Storage) -> None:
-    """It is locked until it has its name."""
-    staged = storage.stage("k", "a/b")
-    staged.write(b"x", 0)
-    state, _ = staged.finish()
-    other = storage_on(root)
-
-    assert other.adopt(staged.name, "a/b", state=state, sha256=None) == "in use"
-
-    other.close()
-    assert storage.publish([staged]) == [True]
-
-
-def test_private_files_are_made_once_and_set_aside_under_a_free_name(tmp_path: Path) -> None:
-    """For the ledger: 0600 from the first moment, and no damaged one is ever overwritten."""
-    path = tmp_path / "ledger.sqlite"
-
-    assert (create_private(path), create_private(path)) == (True, False)
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert set_aside(path, ".damaged").name == "ledger.sqlite.damaged"
-    create_private(path)
-    assert set_aside(path, ".damaged").name == "ledger.sqlite.damaged-2"
-    with pytest.raises(StorageError, match="set aside"):
-        set_aside(path, ".damaged")
-
-
-def test_what_is_shown_of_a_staged_file_is_its_place(storage: Storage) -> None:
-    """For logs and debuggers."""
-    staged: Staged = storage.stage("k", "a/b")
-    assert repr(staged) == "<Staged a/b 0 bytes>"
-    staged.drop()
+    files = large()
+    again = await Bench(root).fetch(files)
+    assert (again.error, again.action, files.asked[0].offset) == (None, Action.RESUME, UNIT)
