@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from filesets import SocketFiles, content, remote
 from scripted import RawServer, Reply, Seen, reply
+from seams import rig
 
 from arena_async.errors import LinkExpiredError, TransfersFailedError
 from arena_async.options import KIB, TransferOptions
@@ -97,7 +98,7 @@ async def test_a_rerun_after_an_expired_link_goes_on_with_a_fresh_one(tmp_path: 
         files = Renewing(server.base_url, [remote("a", size=len(BODY))], {})
         options = TransferOptions(chunk_size=64 * KIB)
         async with Mirror(tmp_path, options=options, random=lambda: 0.0) as mirror:
-            mirror._destination.storage.flush_unit = 64 * KIB
+            rig(mirror, record_every=64 * KIB)
             first = await mirror.sync(files)
         async with Mirror(tmp_path, options=options) as mirror:
             second = await mirror.sync(files)

@@ -8,24 +8,25 @@ import io
 import threading
 import time
 from collections.abc import AsyncIterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
+from bench import all_workers_work
 from cancelling import HOW, How, cancel_at_every_await
 from disks import FaultyDisk
 from filesets import content
 from matrix import World, row
 from scripted import RawServer, Reply, Seen, reply
+from seams import rig
 from session_files import Hours, bring, ranged, remote, session_files
 
 from arena_async.errors import NotFoundError
 from arena_async.options import KIB, TransferOptions
-from arena_async.transfer.destination import Destination, Timing
-from arena_async.transfer.events import Action, Advanced, Event, Report, Retrying
-from arena_async.transfer.fetching import Job, fetch_one
+from arena_async.transfer.events import Advanced, Event, Report, Retrying
 from arena_async.transfer.filesystem import FileSystem
+from arena_async.transfer.mirror import Mirror
 from arena_async.transfer.pool import Downloader
 from arena_async.wire.contracts import RemoteFile
 
@@ -39,29 +40,27 @@ async def test_a_download_cancelled_at_any_await_leaves_a_whole_file_or_a_resuma
 ) -> None:
     """CC01: every await of one file whose body is cut once; a rerun brings what is missing."""
     hours = Hours()
-    timing = Timing(clock=hours.clock, sleep=hours.sleep, random=lambda: 0.5)
     options = TransferOptions(workers=1, chunk_size=64 * KIB)
     rows = [remote(f"f{at}", size=len(BODY)) for at in range(400)]
     for listed in rows:
         world.allow(f"files/{listed.stem}.bin", BODY)
     async with RawServer() as server, session_files(world, server, *rows) as files:
         server.on("GET", "/f*", lambda seen: ranged(BODY, cut=None if seen.header("Range") else 200_000)(seen))
-        place = Destination(world.root, options=options, observer=None, remember=True, timing=timing, owner="Row")
-        await place.open()
+        mirror = Mirror(world.root, options=options, clock=hours.clock, sleep=hours.sleep, random=lambda: 0.5)
+        rig(mirror, record_every=64 * KIB)
 
         def start(at: int) -> Any:
-            path = PurePosixPath(f"files/f{at}.bin")
-            file = files.entry(rows[at])
-            return fetch_one(Job(number=at, file=file, key=file.key, path=path, action=Action.FETCH), files, place)
+            files.rows = [rows[at]]
+            return mirror.sync(files)
 
         cancelled, last = 0, 0
-        try:
-            async for stopped in cancel_at_every_await(start, how=how, most=390):
-                assert stopped.cancelled or stopped.result.outcome.error is None
-                assert place.slots.free == 1
+        async with mirror:
+            async for stopped in cancel_at_every_await(start, how=how, most=390, everywhere=True, every=2):
+                assert stopped.cancelled or stopped.result.failures == ()
+                assert not [name for name in open_files() if name.endswith(".part")]
                 cancelled, last = cancelled + stopped.cancelled, stopped.at
-        finally:
-            await place.aclose()
+            world.allow("files/worker0.bin", b"x")
+            await all_workers_work(mirror, 1)
         assert not [name for name in open_files() if name.endswith(".part")]
         files.rows = rows[1 : last + 1]
         report = await bring(world, files, remember=True)
@@ -182,7 +181,7 @@ async def test_fail_fast_stops_the_rest_and_keeps_what_can_be_resumed(world: Wor
                 started.set()
 
         async with Downloader(world.root, options=options, observer=see) as downloads:
-            downloads._destination.storage.flush_unit = 64 * KIB
+            rig(downloads, record_every=64 * KIB)
             report = await downloads.run(files, fail_fast=True)
         world.saw(report)
         assert len(server.lines("GET /later*")) <= 2

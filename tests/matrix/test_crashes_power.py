@@ -15,6 +15,7 @@ from matrix import World, row
 from offering import age
 from powerloss import Crash, TracingDisk
 from scripted import RawServer, reply
+from seams import rig
 from session_files import bring, ranged, session_files
 
 from arena_async.options import KIB, MIB, TransferOptions
@@ -70,14 +71,14 @@ async def record(world: World, patch: pytest.MonkeyPatch, *, before: bool) -> Tr
         server.on("GET", "/large", ranged(LARGE))
         disk = TracingDisk(world.root.parent)
         disk.watch_ledger(patch, world.root)
-
-        def note_promises(running: Any) -> None:
-            running._destination.announcer._observer = lambda event: _promise(disk, event)
+        options = TransferOptions(workers=1, chunk_size=64 * KIB)
+        mirror = Mirror(world.root, options=options, observer=lambda event: _promise(disk, event))
+        rig(mirror, record_every=128 * KIB, disk=disk)
 
         async with session_files(world, server, *listed(later=True)) as files:
-            report = await bring(
-                world, files, remember=True, disk=disk, flush_unit=128 * KIB, workers=1, prepare=note_promises
-            )
+            async with mirror:
+                report = await mirror.sync(files)
+            world.saw(report)
     assert report.failures == ()
     return disk
 
@@ -119,7 +120,7 @@ async def wrong_afterwards(root: Path, crash: Crash) -> list[str]:
     sources["test/small"].etag = sources["test/large"].etag = '"v1"'
     files = MemoryFiles(rows, sources)
     mirror = Mirror(root, options=TransferOptions(workers=1, chunk_size=64 * KIB))
-    mirror._destination.storage.flush_unit = 128 * KIB
+    rig(mirror, record_every=128 * KIB)
     async with mirror:
         report = await mirror.sync(files)
     promised = {path.partition("/")[2] for path in crash.promised}

@@ -9,13 +9,15 @@ import os
 import stat
 import zipfile
 from collections.abc import Callable
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import pytest
+from disks import Call, RecordingDisk
 from filesets import content
 from matrix import World, row
 from scripted import RawServer, json_reply, reply
+from seams import rig
 from session_files import bring, ranged, remote, session_files
 
 from arena_async import ArenaClient, ArenaCredentials
@@ -25,7 +27,6 @@ from arena_async.transfer.events import Outcome
 from arena_async.transfer.integrity import Inspector
 from arena_async.transfer.mirror import Mirror
 from arena_async.transfer.pool import Downloader
-from arena_async.transfer.storage import Storage
 
 BODY = gzip.compress(content(60_000), mtime=0)
 FINAL = "files/a.csv.gz"
@@ -92,10 +93,10 @@ async def test_a_trap_under_the_name_of_a_partial_file_catches_nobody(
     def lay(engine: Downloader | Mirror) -> None:
         """Lay it when the folder is open already, so that nothing sweeps it away first."""
         if known == "the whole name":
-            engine._destination.storage._draw_name = draw
+            rig(engine, draw_name=draw)
         else:
             trap(place, world.outside)
-            engine._destination.storage.note_partial(place.name)  # As if it had been there all along.
+            rig(engine, known_partial=place.name)  # As if it had been there all along.
 
     outcome = await _bring_one(world, prepare=lay)
 
@@ -106,29 +107,26 @@ async def test_a_trap_under_the_name_of_a_partial_file_catches_nobody(
 
 @row("SE11", protection="folders are opened one in the other, without following links")
 @pytest.mark.parametrize("when", ["before", "between check and rename"])
-def test_a_folder_that_becomes_a_link_leads_nowhere(world: World, when: str) -> None:
+async def test_a_folder_that_becomes_a_link_leads_nowhere(world: World, when: str) -> None:
     """SE11: the file does not land where the link leads."""
     world.keeps_partials = True
-    storage = Storage(world.root)
-    storage.prepare()
-    try:
-        folder = world.root / "files"
-        if when == "before":
+    folder = world.root / "files"
+
+    def swap(call: Call) -> None:
+        """Put the link there when the file has come and been verified."""
+        if when != "before" and call.verb == "sync" and call.name.endswith(".part") and folder.is_dir():
+            folder.rmdir()
             folder.symlink_to(world.outside / "folder")
-            with pytest.raises(DestinationBusyError):
-                storage.stage("k", PurePosixPath("files/a.bin"))
-            return
-        folder.mkdir()
-        staged = storage.stage("k", PurePosixPath("files/a.bin"))
-        staged.write(b"new", 0)
-        staged.finish()
-        folder.rmdir()
+
+    world.root.mkdir(exist_ok=True)
+    if when == "before":
         folder.symlink_to(world.outside / "folder")
-        (result,) = storage.publish([staged])
-        staged.release()
-        assert isinstance(result, DestinationBusyError)
-    finally:
-        storage.close()
+    else:
+        folder.mkdir()
+    outcome = await _bring_one(world, disk=RecordingDisk(swap))
+
+    assert isinstance(outcome.error, DestinationBusyError)
+    assert folder.is_symlink()
     assert sorted(path.name for path in (world.outside / "folder").iterdir()) == ["deep.bin"]
 
 

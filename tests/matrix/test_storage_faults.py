@@ -15,6 +15,7 @@ from filesets import content
 from matrix import World, row
 from offering import asked, bodies_at_home, offer, partials
 from scripted import RawServer
+from seams import rig
 from session_files import bring, session_files
 
 from arena_async.errors import StorageError
@@ -58,7 +59,7 @@ async def test_a_sharing_violation_of_300_milliseconds_is_waited_for(world: Worl
     waits: list[float] = []
 
     def note_waits(running: Any) -> None:
-        running._destination.storage._sleep = waits.append
+        rig(running, disk_sleep=waits.append)
 
     async with RawServer() as server:
         rows = offer(world, server, {"a": BODY})
@@ -98,7 +99,7 @@ async def test_a_refused_rename_keeps_what_was_verified(world: World, number: in
 
 
 def _no_waits(running: Any) -> None:
-    running._destination.storage._sleep = lambda _: None
+    rig(running, disk_sleep=lambda _: None)
 
 
 def partials_name(disk: RecordingDisk) -> str:

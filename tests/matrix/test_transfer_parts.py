@@ -9,10 +9,11 @@ import random
 import shutil
 import signal
 from collections.abc import Callable
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import pytest
+from bench import all_workers_work
 from cancelling import HOW, How, cancel_at_every_await
 from disks import FaultyDisk
 from filesets import MemoryFiles, Source, content, remote
@@ -21,14 +22,13 @@ from matrix import World, row
 from offering import age, bodies_at_home
 from powerloss import TracingDisk
 from scripted import RawServer, Reply, Seen, reply
+from seams import rig
 from session_files import bring, ranged, session_files
 from splitting import EAGER, Ticking
 
 from arena_async.errors import DiskFullError
 from arena_async.options import KIB, TransferOptions
-from arena_async.transfer.destination import Destination, Timing
 from arena_async.transfer.events import Action, Report
-from arena_async.transfer.fetching import Job, fetch_one
 from arena_async.transfer.filesystem import FileSystem
 from arena_async.transfer.mirror import Mirror
 
@@ -50,7 +50,7 @@ def parts(server: RawServer) -> list[tuple[int, int]]:
 
 def prepare(running: Any) -> None:
     """Let everything be split."""
-    running._destination.splitting = EAGER
+    rig(running, splitting=EAGER)
 
 
 async def bring_split(world: World, server: RawServer) -> Report:
@@ -195,7 +195,6 @@ async def test_a_disk_that_is_full_under_a_part_fails_the_file_and_keeps_what_is
 async def test_cancelled_at_any_await_no_connection_of_a_split_file_runs_on(world: World, how: How) -> None:
     """CC01: all lanes are back and no partial file is open when the task is done; a rerun brings what is missing."""
     body, hours = content(400_000, "a"), Ticking()
-    timing = Timing(clock=hours.clock, sleep=hours.sleep, random=lambda: 0.5)
     options = TransferOptions(workers=4, chunk_size=64 * KIB)
     rows = [remote(f"f{at}", size=len(body)) for at in range(400)]
     for listed in rows:
@@ -203,24 +202,22 @@ async def test_cancelled_at_any_await_no_connection_of_a_split_file_runs_on(worl
     async with RawServer() as server, session_files(world, server, *rows) as files:
         files.metered = False
         server.on("GET", "/f*", ranged(body, headers=RANGES))
-        place = Destination(world.root, options=options, observer=None, remember=True, timing=timing, owner="Row")
-        place.splitting = EAGER
-        await place.open()
+        mirror = Mirror(world.root, options=options, clock=hours.clock, sleep=hours.sleep, random=lambda: 0.5)
+        rig(mirror, splitting=EAGER)
 
         def start(at: int) -> Any:
-            path = PurePosixPath(f"files/f{at}.bin")
-            file = files.entry(rows[at])
-            return fetch_one(Job(number=at, file=file, key=file.key, path=path, action=Action.FETCH), files, place)
+            files.rows = [rows[at]]
+            return mirror.sync(files)
 
         cancelled, last = 0, 0
-        try:
-            async for stopped in cancel_at_every_await(start, how=how, most=390):
-                assert stopped.cancelled or stopped.result.outcome.error is None
-                assert place.slots.free == 4
+        async with mirror:
+            async for stopped in cancel_at_every_await(start, how=how, most=390, everywhere=True, every=3):
+                assert stopped.cancelled or stopped.result.failures == ()
                 assert not [task for task in asyncio.all_tasks() if task.get_name() == "arena_async segment"]
                 cancelled, last = cancelled + stopped.cancelled, stopped.at
-        finally:
-            await place.aclose()
+            for number in range(4):
+                world.allow(f"files/worker{number}.bin", b"x")
+            await all_workers_work(mirror, 4)
         assert parts(server)
         files.rows = rows[1 : last + 1]
         report = await bring(world, files, remember=True)
@@ -271,9 +268,7 @@ async def sync_split(folder: Path, files: MemoryFiles, *, disk: FileSystem | Non
     """Sync into a folder over many lanes."""
     options = TransferOptions(workers=workers, chunk_size=64 * KIB)
     mirror = Mirror(folder, options=options, clock=Ticking().clock)
-    mirror._destination.splitting = EAGER
-    mirror._destination.storage.flush_unit = 16 * KIB
-    mirror._destination.storage.files = disk or FileSystem()
+    rig(mirror, splitting=EAGER, record_every=16 * KIB, disk=disk or FileSystem())
     async with mirror:
         return await mirror.sync(files)
 

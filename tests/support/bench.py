@@ -20,6 +20,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import pytest
 from filesets import Asked, MemoryFiles, Source, remote
 from seams import rig
 
@@ -28,7 +29,7 @@ from arena_async.options import KIB
 from arena_async.transfer.filesystem import FileSystem
 from arena_async.transfer.pacing import Splitting
 
-__all__ = ["Bench", "all_workers_work", "many", "one", "tail"]
+__all__ = ["Bench", "all_workers_work", "connecting", "many", "one", "tail"]
 
 
 def one(source: Source, **fields: Any) -> MemoryFiles:
@@ -230,3 +231,22 @@ async def all_workers_work(engine: Downloader | Mirror, workers: int, *, body: b
         report = await (engine.sync(files) if isinstance(engine, Mirror) else engine.run(files))
     assert report.failures == ()
     assert len(report.outcomes) == workers
+
+
+def connecting(
+    patch: pytest.MonkeyPatch, then: Callable[[sqlite3.Connection], object] = lambda _: None, **how: Any
+) -> None:
+    """Let every connection to a database be made in another way."""
+    real = sqlite3.connect
+
+    def connect(database: Any, *args: Any, **given: Any) -> sqlite3.Connection:
+        vfs = how.get("vfs")
+        if vfs is not None and str(database).endswith("ledger.sqlite"):
+            database, given["uri"] = f"file:{database}?vfs={vfs}", True
+        if "timeout" in how:
+            given["timeout"] = how["timeout"]
+        connection = real(database, *args, **given)
+        then(connection)
+        return connection
+
+    patch.setattr(sqlite3, "connect", connect)

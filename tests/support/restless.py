@@ -28,6 +28,7 @@ import attrs
 from filesets import content, remote
 from plain_provider import new_session
 from scripted import RawServer, Reply, Seen, json_reply, reply
+from seams import rig
 from sync_child import Life
 
 from arena_async.errors import ArenaAsyncError
@@ -36,7 +37,6 @@ from arena_async.net.session import Session
 from arena_async.options import KIB, Timeouts, TransferOptions
 from arena_async.providers.centrepoint.links import read_refusal
 from arena_async.transfer.mirror import Mirror
-from arena_async.transfer.storage import Storage
 from arena_async.wire.contracts import OpenedFile, Price, RemoteFile
 from arena_async.wire.messages import Request, Secret
 from arena_async.wire.paging import ListShape
@@ -349,7 +349,7 @@ async def live(settings: dict[str, Any]) -> None:
     files = RestlessFiles(session)
     options = TransferOptions(workers=settings["workers"], chunk_size=64 * KIB)
     mirror = Mirror(settings["to"], options=options, sleep=_no_wait, random=lambda: 0.5)
-    mirror._destination.storage = Storage(settings["to"], files=life.disk(), flush_unit=64 * KIB)
+    rig(mirror, disk=life.disk(), record_every=64 * KIB)
 
     async def sync() -> dict[str, Any]:
         async with mirror:

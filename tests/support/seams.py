@@ -28,6 +28,7 @@ def rig(
     draw_name: Callable[[], str] | None = None,
     disk_clock: Callable[[], float] | None = None,
     disk_sleep: Callable[[float], object] | None = None,
+    known_partial: str | None = None,
 ) -> Engine:
     """
     Return the engine with other settings; it may be open already.
@@ -39,6 +40,7 @@ def rig(
         splitting: When and how one file is fetched over several connections.
         draw_name: Returns the random part of the name of a partial file.
         disk_clock: Seconds by which records become due.
+        known_partial: The name of a partial file that counts as found when the directory was opened.
         disk_sleep: Waits, on a thread, before a rename that another program disturbed is tried again.
     """
     place = engine._destination
@@ -55,4 +57,6 @@ def rig(
         storage.clock = disk_clock
     if disk_sleep is not None:
         storage._sleep = disk_sleep
+    if known_partial is not None:
+        storage.note_partial(known_partial)
     return engine

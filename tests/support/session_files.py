@@ -27,6 +27,7 @@ from filesets import remote
 from matrix import World
 from plain_provider import new_session
 from scripted import RawServer, Reply, Seen, reply
+from seams import rig
 
 from arena_async.net.session import Session
 from arena_async.options import KIB, TransferOptions
@@ -245,8 +246,7 @@ async def bring(
     found = TransferOptions(**{"chunk_size": 64 * KIB, "workers": 2, **options})
     observer = world.observe if shown else None
     made = engine(world.root, options=found, observer=observer, clock=time.clock, sleep=time.sleep, random=random)
-    made._destination.storage.flush_unit = flush_unit
-    made._destination.storage.files = disk or FileSystem()
+    rig(made, record_every=flush_unit, disk=disk or FileSystem())
     async with made as running:
         prepared = prepare(running)
         if prepared is not None:

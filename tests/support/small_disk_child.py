@@ -15,12 +15,12 @@ from typing import Any
 from disks import FaultyDisk
 from filesets import SocketFiles, remote
 from inherited import take_over
+from seams import rig
 
 from arena_async.options import KIB, TransferOptions
 from arena_async.transfer.events import Report
 from arena_async.transfer.filesystem import FileSystem
 from arena_async.transfer.mirror import Mirror
-from arena_async.transfer.storage import Storage
 
 #: Bytes that somebody else has put on the disk.
 BALLAST = 400_000
@@ -30,7 +30,7 @@ ROOM = 250_000
 
 async def _sync(root: Path, base_url: str, disk: FileSystem) -> Report:
     mirror = Mirror(root, options=TransferOptions(workers=1, chunk_size=64 * KIB))
-    mirror._destination.storage = Storage(root, files=disk, flush_unit=64 * KIB)
+    rig(mirror, disk=disk, record_every=64 * KIB)
     async with mirror:
         return await mirror.sync(SocketFiles(base_url, [remote("a")], {"test/a": "/a"}))
 

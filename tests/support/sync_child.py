@@ -40,13 +40,13 @@ import filesets
 from disks import Call, FaultyDisk
 from filesets import MemoryFiles, SocketFiles, Source, content, remote
 from inherited import take_over
+from seams import rig
 from splitting import EAGER
 
 from arena_async.options import KIB, TransferOptions
 from arena_async.transfer import ledger
 from arena_async.transfer.events import Advanced, Event, Settled
 from arena_async.transfer.mirror import Mirror
-from arena_async.transfer.storage import Storage
 
 __all__ = ["Life", "fileset", "live"]
 
@@ -173,13 +173,12 @@ async def live(settings: dict[str, Any]) -> None:
     # A clock that jumps lets every event through that is told now and then only.
     clock = itertools.count().__next__ if "exit_at" in settings else time.monotonic
     mirror = Mirror(settings["to"], options=options, observer=life.say, clock=clock)
-    mirror._destination.storage = Storage(
-        settings["to"], files=life.disk(), flush_unit=settings.get("flush_unit", 64 * KIB)
-    )
+    rig(mirror, disk=life.disk(), record_every=settings.get("flush_unit", 64 * KIB))
     files = fileset(settings["files"], settings.get("base_url"))
     if settings.get("split"):
         assert isinstance(files, MemoryFiles)
-        files.per_file, mirror._destination.splitting = 0, EAGER
+        files.per_file = 0
+        rig(mirror, splitting=EAGER)
     async with mirror:
         report = await mirror.sync(files)  # type: ignore[arg-type]
     counts = {action.value: count for action, count in report.counts.items() if count}

@@ -10,7 +10,6 @@ import pytest
 
 from arena_async.errors import DestinationBusyError
 from arena_async.transfer.jobs import Job
-from arena_async.transfer.ledger import MemoryLedger, SqliteLedger
 from arena_async.transfer.mirror import Mirror
 
 BEGAN = datetime(2026, 3, 1, 12, 30, 5, tzinfo=UTC)
@@ -72,29 +71,36 @@ async def test_a_row_that_makes_no_sense_is_no_job(tmp_path: Path) -> None:
         assert await mirror.jobs.find("k") is None
 
 
-async def test_a_ledger_of_the_layout_before_gets_the_new_table_and_keeps_its_rows(tmp_path: Path) -> None:
-    """Files that were brought home with an earlier version are not fetched again."""
-    path = tmp_path / "ledger.sqlite"
+def old_ledger(root: Path, *statements: str) -> Path:
+    """Leave a ledger of the layout before the first change."""
+    state = root / ".arena-async"
+    state.mkdir(parents=True, mode=0o700)
+    path = state / "ledger.sqlite"
     connection = sqlite3.connect(path)
     connection.executescript(LAYOUT_1)
-    connection.execute(
-        "INSERT INTO files VALUES "
-        "('k', 'complete', 'a/b.zip', 'a/b.zip', 7, 8, 'c', 'd', NULL, 'crc', 'n', '', '', NULL)"
-    )
+    for statement in statements:
+        connection.execute(statement)
     connection.commit()
     connection.close()
+    return path
 
-    ledger = await SqliteLedger.open(path)
-    try:
-        await ledger.note_job(Job(key="j", state="started", run="R"))
-        entry = (await ledger.look_up(["k"]))["k"]
-        job = await ledger.job("j")
-    finally:
-        await ledger.aclose()
+
+async def test_a_ledger_of_the_layout_before_gets_the_new_table_and_keeps_its_rows(tmp_path: Path) -> None:
+    """Files that were brought home with an earlier version are not fetched again."""
+    path = old_ledger(
+        tmp_path,
+        "INSERT INTO files VALUES "
+        "('k', 'complete', 'a/b.zip', 'a/b.zip', 7, 8, 'c', 'd', NULL, 'crc', 'n', '', '', NULL)",
+    )
+
+    async with Mirror(tmp_path) as mirror:
+        await mirror.jobs.note(Job(key="j", state="started", run="R"))
+        (entry,) = [entry async for entry in mirror.entries()]
+        job = await mirror.jobs.find("j")
 
     assert (entry.path, entry.size, entry.sha256) == ("a/b.zip", 7, "d")
     assert job == Job(key="j", state="started", run="R")
-    assert ledger.set_aside is None
+    assert not list(path.parent.glob("*.damaged*"))
     connection = sqlite3.connect(path)
     assert connection.execute("PRAGMA user_version").fetchone() == (3,)
     connection.close()
@@ -102,29 +108,16 @@ async def test_a_ledger_of_the_layout_before_gets_the_new_table_and_keeps_its_ro
 
 async def test_an_old_ledger_has_the_same_tables_as_a_new_one_afterwards(tmp_path: Path) -> None:
     """A migration and a fresh start must not drift apart."""
-    old, new = tmp_path / "old.sqlite", tmp_path / "new.sqlite"
-    connection = sqlite3.connect(old)
-    connection.executescript(LAYOUT_1)
-    connection.close()
+    old_ledger(tmp_path / "old")
     shapes = []
-    for path in (old, new):
-        ledger = await SqliteLedger.open(path)
-        await ledger.aclose()
-        connection = sqlite3.connect(path)
+    for root in (tmp_path / "old", tmp_path / "new"):
+        async with Mirror(root):
+            pass
+        connection = sqlite3.connect(root / ".arena-async" / "ledger.sqlite")
         shapes.append(sorted(connection.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL")))
         connection.close()
 
     assert shapes[0] == shapes[1]
-
-
-async def test_a_ledger_without_memory_remembers_no_job() -> None:
-    """It answers, and forgets."""
-    ledger = await MemoryLedger.open()
-    try:
-        await ledger.note_job(Job(key="j", state="started", run="R"))
-        assert await ledger.job("j") is None
-    finally:
-        await ledger.aclose()
 
 
 async def test_a_folder_of_another_tenant_is_refused_before_anything_is_started(tmp_path: Path) -> None:

@@ -6,16 +6,19 @@ import asyncio
 import gc
 import hashlib
 import os
+import sqlite3
 import tracemalloc
 import weakref
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import attrs
 import pytest
-from filesets import MemoryFiles, Source, content, remote
+from bench import connecting
+from filesets import Asked, MemoryFiles, Source, content, remote
+from seams import rig
 
 from arena_async.errors import (
     ClosedError,
@@ -28,12 +31,13 @@ from arena_async.errors import (
 )
 from arena_async.options import KIB, TransferOptions
 from arena_async.transfer.events import Action, Report
-from arena_async.transfer.ledger import PAGE, Entry, Known, Sighting, SqliteLedger
 from arena_async.transfer.mirror import Mirror
-from arena_async.transfer.planning import Plan, place
+from arena_async.transfer.planning import Plan
 from arena_async.wire.contracts import RemoteFile
 from arena_async.wire.messages import Secret
 
+#: Rows that are decided on in one go.
+PAGE = 400
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 
 
@@ -164,9 +168,13 @@ class Growing(MemoryFiles):
             for number in range(count):
                 # Only the reader and the feeder of a stream take turns here.
                 await asyncio.sleep(0)
+                if number == self.pause_at:
+                    await self.go_on.wait()
                 yield self.row(number)
 
         super().__init__(listing, {})
+        self.pause_at = -1
+        self.go_on = asyncio.Event()
         self.living: weakref.WeakSet[RemoteFile] = weakref.WeakSet()
         self.most = 0
 
@@ -180,21 +188,26 @@ class Growing(MemoryFiles):
 
 async def remember(to: Path, numbers: range) -> None:
     """Let a folder have some empty files, as a sync has brought them."""
+    async with mirror(to):
+        pass
     (to / "files").mkdir(parents=True)
-    state = to / ".arena-async"
-    state.mkdir(mode=0o700)
-    ledger = await SqliteLedger.open(state / "ledger.sqlite")
-    generation = await ledger.begin_listing("test/files")
-    rows = [remote(f"f{number}", change="1", size=0) for number in numbers]
-    paths = [str(place(row)) for row in rows]
-    for path in paths:
+    listed, known = [], []
+    for number in numbers:
+        key, path = f"test/f{number}", f"files/f{number}.bin"
         (to / path).touch()
         os.utime(to / path, ns=(1, 1))
-    await ledger.write(
-        [Entry(key=row.key, path=path, mtime_ns=1, change="1") for row, path in zip(rows, paths, strict=True)]
+        listed.append(("test/files", key, 1, "", "1", "", ""))
+        known.append((key, "complete", path, path, 0, 1, "1", "none", "", "", ""))
+    ledger = sqlite3.connect(to / ".arena-async" / "ledger.sqlite")
+    ledger.execute("INSERT INTO scopes (scope, generation) VALUES ('test/files', 1)")
+    ledger.executemany("INSERT INTO seen VALUES (?, ?, ?, ?, ?, ?, ?)", listed)
+    ledger.executemany(
+        "INSERT INTO files (key, state, path, folded, size, mtime_ns, change, verified_by, name, partial, reason) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        known,
     )
-    await ledger.see("test/files", generation, [Sighting(key=row.key, change="1") for row in rows])
-    await ledger.aclose()
+    ledger.commit()
+    ledger.close()
 
 
 @pytest.mark.parametrize("verb", ["plan", "sync", "prune"])
@@ -236,23 +249,25 @@ async def test_what_is_here_already_is_looked_up_in_whole_pages(
 ) -> None:
     """Rows that trickle in are waited for while there is nothing to do, and decided on at once while there is."""
     await remember(tmp_path, range(3, 1003))
-    files, pages = Growing(1003), []
+    files, transactions = Growing(1003), list[str]()
+    files.pause_at = 3
     for number in (0, 1, 2):
         files.sources[f"test/f{number}"] = Source(body=b"")
-    see = SqliteLedger.see
 
-    async def counted_see(ledger: SqliteLedger, scope: str, generation: int, rows: Sequence[Sighting]) -> list[Known]:
-        pages.append(len(rows))
-        return await see(ledger, scope, generation, rows)
+    async def note(_: Asked) -> None:
+        files.go_on.set()
 
-    monkeypatch.setattr(SqliteLedger, "see", counted_see)
-    report = await sync(tmp_path, files)
+    def trace(statement: str) -> None:
+        if statement.startswith("BEGIN"):
+            transactions.append(statement)
+
+    files.before_open = note
+    connecting(monkeypatch, lambda connection: connection.set_trace_callback(trace))
+    async with asyncio.timeout(20):
+        report = await sync(tmp_path, files)
 
     assert counted(report) == {"fetch": 3, "keep": 1000}
-    assert sum(pages) == 1003
-    assert pages[0] < PAGE
-    assert pages.count(PAGE) >= 1
-    assert len(pages) <= 10
+    assert len(transactions) <= 30
 
 
 async def test_what_is_gone_is_removed_on_request(tmp_path: Path) -> None:
@@ -552,7 +567,7 @@ async def test_a_plan_knows_of_a_part_that_is_here(tmp_path: Path) -> None:
     files = MemoryFiles([remote("a", size=200_000)], {"test/a": Source(body=content(200_000))})
     files.sources["test/a"].faults = [150_000, QuotaExhaustedError("used up")]
     async with mirror(tmp_path) as home:
-        home._destination.storage.flush_unit = 64 * KIB
+        rig(home, record_every=64 * KIB)
         await home.sync(files)
         plan = await home.plan(files)
 
