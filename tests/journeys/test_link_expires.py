@@ -9,11 +9,9 @@ from filesets import SocketFiles, content, remote
 from scripted import RawServer, Reply, Seen, reply
 from seams import rig
 
+from arena_async import Action, Downloader, Mirror
 from arena_async.errors import LinkExpiredError, TransfersFailedError
 from arena_async.options import KIB, TransferOptions
-from arena_async.transfer.events import Action
-from arena_async.transfer.mirror import Mirror
-from arena_async.transfer.pool import Downloader
 from arena_async.wire.contracts import RemoteFile
 
 BODY = content(400_000)

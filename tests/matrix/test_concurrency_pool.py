@@ -22,12 +22,10 @@ from scripted import RawServer, Reply, Seen, reply
 from seams import rig
 from session_files import Hours, bring, ranged, remote, session_files
 
+from arena_async import Advanced, Downloader, Event, Mirror, Report, Retrying
 from arena_async.errors import NotFoundError
 from arena_async.options import KIB, TransferOptions
-from arena_async.transfer.events import Advanced, Event, Report, Retrying
 from arena_async.transfer.filesystem import FileSystem
-from arena_async.transfer.mirror import Mirror
-from arena_async.transfer.pool import Downloader
 from arena_async.wire.contracts import RemoteFile
 
 BODY = content(300_000)

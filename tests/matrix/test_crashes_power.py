@@ -18,11 +18,10 @@ from scripted import RawServer, reply
 from seams import rig
 from session_files import bring, ranged, session_files
 
+from arena_async import Mirror, Settled
 from arena_async.options import KIB, MIB, TransferOptions
 from arena_async.transfer import ledger
-from arena_async.transfer.events import Settled
 from arena_async.transfer.filesystem import FileSystem
-from arena_async.transfer.mirror import Mirror
 from arena_async.wire.contracts import RemoteFile
 
 OLD = content(70_000, "old")

@@ -20,13 +20,10 @@ from scripted import RawServer, json_reply, reply
 from seams import rig
 from session_files import bring, ranged, remote, session_files
 
-from arena_async import ArenaClient, ArenaCredentials
+from arena_async import ArenaClient, ArenaCredentials, Downloader, Mirror, Outcome
 from arena_async.errors import DestinationBusyError, IntegrityError
 from arena_async.transfer.checking import Caps
-from arena_async.transfer.events import Outcome
 from arena_async.transfer.integrity import Inspector
-from arena_async.transfer.mirror import Mirror
-from arena_async.transfer.pool import Downloader
 
 BODY = gzip.compress(content(60_000), mtime=0)
 FINAL = "files/a.csv.gz"

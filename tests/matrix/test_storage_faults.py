@@ -18,8 +18,8 @@ from scripted import RawServer
 from seams import rig
 from session_files import bring, session_files
 
+from arena_async import Action
 from arena_async.errors import StorageError
-from arena_async.transfer.events import Action
 
 BODY = content(200_000, "a")
 

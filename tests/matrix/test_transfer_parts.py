@@ -26,11 +26,10 @@ from seams import rig
 from session_files import bring, ranged, session_files
 from splitting import EAGER, Ticking
 
+from arena_async import Action, Mirror, Report
 from arena_async.errors import DiskFullError
 from arena_async.options import KIB, TransferOptions
-from arena_async.transfer.events import Action, Report
 from arena_async.transfer.filesystem import FileSystem
-from arena_async.transfer.mirror import Mirror
 
 BODY = content(1_500_000, "a")
 NEW = content(1_500_000, "another version")

@@ -31,12 +31,12 @@ from scripted import RawServer, Reply, Seen, json_reply, reply
 from seams import rig
 from sync_child import Life
 
+from arena_async import Mirror
 from arena_async.errors import ArenaAsyncError
 from arena_async.net.pager import Pager
 from arena_async.net.session import Session
 from arena_async.options import KIB, Timeouts, TransferOptions
 from arena_async.providers.centrepoint.links import read_refusal
-from arena_async.transfer.mirror import Mirror
 from arena_async.wire.contracts import OpenedFile, Price, RemoteFile
 from arena_async.wire.messages import Request, Secret
 from arena_async.wire.paging import ListShape

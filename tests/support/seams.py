@@ -14,7 +14,7 @@ from arena_async import Downloader, Mirror
 from arena_async.transfer.filesystem import FileSystem
 from arena_async.transfer.pacing import Splitting
 
-__all__ = ["rig"]
+__all__ = ["Splitting", "rig"]
 
 Engine = TypeVar("Engine", Downloader, Mirror)
 

@@ -29,13 +29,11 @@ from plain_provider import new_session
 from scripted import RawServer, Reply, Seen, reply
 from seams import rig
 
+from arena_async import Downloader, Mirror, Report
 from arena_async.net.session import Session
 from arena_async.options import KIB, TransferOptions
 from arena_async.providers.centrepoint.links import read_refusal
-from arena_async.transfer.events import Report
 from arena_async.transfer.filesystem import FileSystem
-from arena_async.transfer.mirror import Mirror
-from arena_async.transfer.pool import Downloader
 from arena_async.wire.contracts import FileSet, OpenedFile, Price, RemoteFile
 from arena_async.wire.messages import Request, Secret
 from arena_async.wire.quota import SlidingWindow

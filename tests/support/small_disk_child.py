@@ -17,10 +17,9 @@ from filesets import SocketFiles, remote
 from inherited import take_over
 from seams import rig
 
+from arena_async import Mirror, Report
 from arena_async.options import KIB, TransferOptions
-from arena_async.transfer.events import Report
 from arena_async.transfer.filesystem import FileSystem
-from arena_async.transfer.mirror import Mirror
 
 #: Bytes that somebody else has put on the disk.
 BALLAST = 400_000

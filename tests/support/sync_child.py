@@ -43,10 +43,9 @@ from inherited import take_over
 from seams import rig
 from splitting import EAGER
 
+from arena_async import Advanced, Event, Mirror, Settled
 from arena_async.options import KIB, TransferOptions
 from arena_async.transfer import ledger
-from arena_async.transfer.events import Advanced, Event, Settled
-from arena_async.transfer.mirror import Mirror
 
 __all__ = ["Life", "fileset", "live"]
 

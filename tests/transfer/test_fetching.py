@@ -12,6 +12,7 @@ from cancelling import HOW, How, cancel_at_every_await
 from disks import FaultyDisk
 from filesets import Asked, MemoryFiles, Source, content, remote
 
+from arena_async import Action, Advanced, Retrying, Settled, Started
 from arena_async.errors import (
     ApiError,
     AuthenticationError,
@@ -29,7 +30,6 @@ from arena_async.errors import (
     TransportError,
 )
 from arena_async.options import KIB, MIB
-from arena_async.transfer.events import Action, Advanced, Retrying, Settled, Started
 from arena_async.wire.contracts import RemoteFile
 from arena_async.wire.messages import Secret
 

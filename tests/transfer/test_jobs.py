@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from arena_async import Mirror
 from arena_async.errors import DestinationBusyError
 from arena_async.transfer.jobs import Job
-from arena_async.transfer.mirror import Mirror
 
 BEGAN = datetime(2026, 3, 1, 12, 30, 5, tzinfo=UTC)
 

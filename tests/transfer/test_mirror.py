@@ -20,6 +20,7 @@ from bench import connecting
 from filesets import Asked, MemoryFiles, Source, content, remote
 from seams import rig
 
+from arena_async import Action, Mirror, Plan, Report
 from arena_async.errors import (
     ClosedError,
     ConfigurationError,
@@ -30,9 +31,6 @@ from arena_async.errors import (
     ServerError,
 )
 from arena_async.options import KIB, TransferOptions
-from arena_async.transfer.events import Action, Report
-from arena_async.transfer.mirror import Mirror
-from arena_async.transfer.planning import Plan
 from arena_async.wire.contracts import RemoteFile
 from arena_async.wire.messages import Secret
 

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from bench import Bench
 from filesets import MemoryFiles, Source, content, remote
+from seams import Splitting
 
 from arena_async import Action, OpenedFile, Outcome
 from arena_async.options import KIB
-from arena_async.transfer.pacing import Splitting
 
 BODY = content(600_000, "parts")
 #: What is written of it: without a gap, and ahead.

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from arena_async import Action, Plan, PlannedFile
 from arena_async.errors import (
     ApiError,
     AuthenticationError,
@@ -38,13 +39,10 @@ from arena_async.errors import (
     UnsafeNameError,
     UnsafeUrlError,
 )
-from arena_async.transfer.events import Action
 from arena_async.transfer.filesystem import FileState
 from arena_async.transfer.ledger import Entry
 from arena_async.transfer.planning import (
     Move,
-    Plan,
-    PlannedFile,
     RetryBudget,
     Tries,
     decide,

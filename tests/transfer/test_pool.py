@@ -20,6 +20,7 @@ from filesets import Asked, MemoryFiles, Source, content, remote
 from rounds import in_rounds, settled
 from seams import rig
 
+from arena_async import Action, Downloader, Event, Settled
 from arena_async.errors import (
     ApiError,
     ClosedError,
@@ -34,8 +35,6 @@ from arena_async.errors import (
     ThrottledError,
 )
 from arena_async.options import KIB, TransferOptions
-from arena_async.transfer.events import Action, Event, Settled
-from arena_async.transfer.pool import Downloader
 from arena_async.wire.contracts import RemoteFile
 
 BODY = content(20_000)

@@ -19,6 +19,7 @@ from bench import Bench, all_workers_work
 from cancelling import HOW, How, cancel_at_every_await
 from disks import CHANGES, Call, FaultyDisk, RecordingDisk
 from filesets import Asked, MemoryFiles, Source, content, remote
+from seams import Splitting
 
 from arena_async import Action, Advanced, Outcome, Report, Settled
 from arena_async.errors import (
@@ -34,7 +35,6 @@ from arena_async.errors import (
     TransportError,
 )
 from arena_async.options import KIB, MIB
-from arena_async.transfer.pacing import Splitting
 from arena_async.wire.contracts import BodyHead, OpenedFile
 
 BODY = content(4 * MIB + 12_345)

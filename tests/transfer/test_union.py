@@ -9,11 +9,9 @@ from typing import Any
 import pytest
 from filesets import MemoryFiles, Source, remote
 
+from arena_async import Action, Downloader, union
 from arena_async.errors import ConfigurationError, LinkExpiredError, ListingError
 from arena_async.options import TransferOptions
-from arena_async.transfer.events import Action
-from arena_async.transfer.pool import Downloader
-from arena_async.transfer.union import union
 from arena_async.wire.contracts import Price, RemoteFile
 from arena_async.wire.messages import Secret
 
