@@ -14,8 +14,16 @@ from arena_async.options import KIB
 __all__ = ["Rounds", "in_rounds", "settled"]
 
 
-async def settled(files: MemoryFiles) -> None:
-    """Wait until no further content is asked for, however often the threads get their turn."""
+async def settled(files: MemoryFiles, *, least: int = 0) -> None:
+    """
+    Wait until no further content is asked for, however often the threads get their turn.
+
+    Args:
+        files: The set.
+        least: Requests that are waited for in any case.
+    """
+    while len(files.asked) < least:
+        await asyncio.to_thread(int)
     quiet = 0
     while quiet < 300:
         before = len(files.asked)

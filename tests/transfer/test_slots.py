@@ -59,12 +59,12 @@ async def test_a_set_that_begins_is_served_before_the_next_file_of_one_that_has_
     greedy, other = Held("greedy", 10), Held("other", 3)
     async with downloader(tmp_path) as downloads:
         first = asyncio.create_task(downloads.run(greedy))
-        await settled(greedy)
+        await settled(greedy, least=2)
         second = asyncio.create_task(downloads.run(other))
         await settled(other)
         before = len(greedy.asked), len(other.asked)
         greedy.turns[0].set()
-        await settled(other)
+        await settled(other, least=1)
         after = len(greedy.asked), len(other.asked)
         greedy.go_on()
         other.go_on()
@@ -82,7 +82,7 @@ async def test_a_set_that_is_held_up_keeps_no_more_workers_than_there_are(tmp_pa
         outcomes = downloads.stream(other)
         assert (await anext(outcomes)).error is None
         first = asyncio.create_task(downloads.run(greedy))
-        await settled(greedy)
+        await settled(greedy, least=2)
         rest = [outcome.error async for outcome in outcomes]
         greedy.go_on()
         report = await first

@@ -76,7 +76,7 @@ async def test_the_disk_begins_with_all_files_of_a_group_before_one_is_waited_fo
         others = many("a", "b", "c")
         others.scope = "test/others"
         second = asyncio.create_task(mirror.sync(others))
-        await settled(others)
+        await settled(others, least=3)
         gate.open()
         await asyncio.gather(first, second)
 
