@@ -257,7 +257,8 @@ async def test_closing_wakes_what_is_parked(server: RawServer) -> None:
     await nap.reached(3)
     await session.aclose()
 
-    found = await asyncio.gather(*calls, return_exceptions=True)
+    async with asyncio.timeout(20):
+        found = await asyncio.gather(*calls, return_exceptions=True)
 
     assert [type(error) for error in found] == [ClosedError] * 3
 
