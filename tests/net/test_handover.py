@@ -367,9 +367,9 @@ class OtherLoop(asyncio.SelectorEventLoop):
     kind: type[_SelectorSocketTransport] = OtherTransport
 
     def _make_socket_transport(
-        self, sock: Any, protocol: Any, waiter: Any = None, *, extra: Any = None, server: Any = None
+        self, sock: Any, protocol: Any, waiter: Any = None, **how: Any
     ) -> _SelectorSocketTransport:
-        return self.kind(self, sock, protocol, waiter, extra, server)
+        return self.kind(self, sock, protocol, waiter, **how)
 
 
 class HastyTransport(_SelectorSocketTransport):

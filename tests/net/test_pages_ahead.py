@@ -15,6 +15,7 @@ from plain_provider import new_session
 from scripted import RawServer, Reply, Seen, json_reply, reply
 from walking import take
 
+from arena_async import Pager
 from arena_async.errors import (
     ApiError,
     ClosedError,
@@ -24,7 +25,7 @@ from arena_async.errors import (
     NotFoundError,
     ServerError,
 )
-from arena_async.net.pager import Pager, Question
+from arena_async.net.pager import Question
 from arena_async.net.session import Session
 from arena_async.wire.messages import Request
 from arena_async.wire.paging import ListShape

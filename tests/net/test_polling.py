@@ -60,7 +60,7 @@ class Run:
 
 @pytest.fixture
 async def server() -> AsyncIterator[RawServer]:
-    """Give a server that is not scripted yet."""
+    """Return a server that is not scripted yet."""
     async with RawServer() as running:
         yield running
 
