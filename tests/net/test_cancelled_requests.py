@@ -8,10 +8,14 @@ from typing import Any
 
 import pytest
 from cancelling import HOW, How, cancel_at_every_await
+from leaks import stray_tasks
+from leaps import Leaps
 from plain_provider import new_session
 from scripted import RawServer, json_reply, reply
 
 from arena_async.errors import ClosedError
+from arena_async.net.session import Session
+from arena_async.options import RetryPolicy, Timeouts
 from arena_async.wire.messages import Request
 from arena_async.wire.quota import DailyAllowance
 
@@ -77,31 +81,33 @@ async def test_a_cancelled_close_leaves_no_task_and_no_connection(how: How) -> N
             return closing
 
         server.on("POST", "/things", json_reply({}))
+        before = asyncio.all_tasks()
         async for _ in cancel_at_every_await(lambda _: asyncio.ensure_future(used()), how=how):
-            mine = [task for task in asyncio.all_tasks() if "arena_async" in task.get_name()]
-            assert mine == []
+            assert stray_tasks(before) == []
         await server.drained()
 
 
 @pytest.mark.parametrize("how", HOW)
-async def test_a_cancelled_close_in_the_middle_of_a_login_leaves_none_either(
-    how: How, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_cancelled_close_in_the_middle_of_a_login_leaves_none_either(how: How) -> None:
     """The login is ended with it, although its answer never comes."""
-    monkeypatch.setattr("arena_async.net.session._CLOSING_SECONDS", 0.05)
+    clock, before = Leaps(), asyncio.all_tasks()
     async with RawServer() as server:
-        calls = []
+        server.on("POST", "/login", reply(before=asyncio.Event()))
+        calls: list[asyncio.Task[Any]] = []
 
         async def used() -> Coroutine[Any, Any, None]:
-            session = prepared(server)
-            server.on("POST", "/login", reply(before=asyncio.Event()))
+            # Nothing but the limit of the closing may end it.
+            patient = {"timeouts": Timeouts(read=86_400), "retry": RetryPolicy(timeout=86_400)}
+            session = new_session(server.base_url, **patient)
             calls.append(asyncio.create_task(session.send(THINGS)))
             await server.arrived(len(calls), "POST /login")
-            closing: Coroutine[Any, Any, None] = session.aclose()
-            return closing
+            return closing(session)
+
+        async def closing(session: Session) -> None:
+            with clock.each(0.02, 6):
+                await session.aclose()
 
         async for _ in cancel_at_every_await(lambda _: asyncio.ensure_future(used()), how=how):
-            mine = [task for task in asyncio.all_tasks() if "arena_async" in task.get_name()]
-            assert mine == []
+            assert stray_tasks({*before, *calls}) == []
             with pytest.raises(ClosedError):
                 await calls[-1]

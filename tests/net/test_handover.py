@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import math
 import random
-from collections.abc import Awaitable, Callable, Iterator
+from asyncio.selector_events import _SelectorSocketTransport
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, aclosing
+from functools import partial
 from itertools import cycle
 from typing import Any
-from unittest.mock import Mock
 
 import aiohttp
 import attrs
@@ -24,13 +24,11 @@ import trustme
 import uvloop
 from aiohttp.client_proto import ResponseHandler
 from plain_provider import new_session
+from roads import road_of
 from scripted import RawServer, json_reply, reply
 from wires import Wire, serving, trusting
 
 from arena_async.errors import ArenaAsyncError, TransportError
-from arena_async.net import handover
-from arena_async.net.bodies import ReaderBody
-from arena_async.net.handover import HandedOverBody
 from arena_async.net.session import Session
 from arena_async.options import Timeouts
 from arena_async.wire.contracts import ByteStream
@@ -60,7 +58,7 @@ class Place:
     async def read(self, *sizes: int) -> bytes:
         """Read the file over the fast road, into buffers of these sizes in turn."""
         async with await self.session.stream(FILE) as opened:
-            assert type(opened.stream) is HandedOverBody
+            assert road_of(opened.stream) == "handover"
             data, error = await drain(opened.stream, *sizes)
         assert error is None
         return data
@@ -101,8 +99,8 @@ def run(request: pytest.FixtureRequest, authority: trustme.CA) -> Run:
     return run_scenario
 
 
-async def drain(stream: ByteStream, *sizes: int) -> tuple[bytes, BaseException | None]:
-    """Read a body to its end or its error, into buffers of these sizes in turn."""
+async def drain(stream: ByteStream, *sizes: int, rest: int = 0) -> tuple[bytes, BaseException | None]:
+    """Read a body to its end or its error, into buffers of these sizes in turn, and rest in between."""
     found = bytearray()
     try:
         for size in cycle(sizes):
@@ -111,6 +109,8 @@ async def drain(stream: ByteStream, *sizes: int) -> tuple[bytes, BaseException |
             if not count:
                 break
             found += buffer[:count]
+            for _ in range(rest):
+                await asyncio.sleep(0)
     except ArenaAsyncError as error:
         return bytes(found), error
     return bytes(found), None
@@ -249,7 +249,7 @@ class TestBreaking:
         async def scenario(place: Place) -> None:
             place.server.on("GET", "/file", reply(body=data, cut=700_001))
             async with await place.session.stream(FILE) as opened:
-                assert type(opened.stream) is HandedOverBody
+                assert road_of(opened.stream) == "handover"
                 found, error = await drain(opened.stream, *sizes)
             assert isinstance(error, TransportError)
             assert (error.__cause__, error.__context__) == (None, None)
@@ -283,7 +283,7 @@ class TestBreaking:
                 server.on("GET", "/file", reply(body=data))
                 made = new_session(f"https://localhost:{wire.port}", ssl=trusting(authority))
                 async with aclosing(made) as session, await session.stream(FILE) as opened:
-                    assert type(opened.stream) is HandedOverBody
+                    assert road_of(opened.stream) == "handover"
                     found, error = await drain(opened.stream, 50_000)
             assert isinstance(error, TransportError)
             assert len(found) > 500_000
@@ -306,7 +306,7 @@ class TestChoice:
         async def scenario(place: Place) -> None:
             place.server.on("GET", "/file", reply(body=content(300_000)))
             async with await place.session.stream(FILE) as opened:
-                assert type(opened.stream) is HandedOverBody, f"aiohttp {aiohttp.__version__}"
+                assert road_of(opened.stream) == "handover", f"aiohttp {aiohttp.__version__}"
 
         run(scenario)
 
@@ -325,85 +325,90 @@ class TestChoice:
         async with RawServer() as server:
             server.on("GET", "/file", reply(**{"body": content(600_000), **how}))
             async with aclosing(new_session(server.base_url)) as session, await session.stream(FILE) as opened:
-                assert type(opened.stream) is ReaderBody
+                assert road_of(opened.stream) == "reader"
                 data, _ = await drain(opened.stream, 100_000)
         assert data == how.get("body", content(600_000))
 
-    @pytest.mark.parametrize("unknown", ["_KNOWN_RELEASES", "_KNOWN_TRANSPORTS", "_KNOWN_PROTOCOL"])
-    async def test_a_client_that_is_not_known_goes_through_the_reader(
+    @pytest.mark.parametrize("unknown", ["release", "transport", "protocol"])
+    def test_a_client_that_is_not_known_goes_through_the_reader(
         self, unknown: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A later release is used as it is meant to be, and nobody notices but by the time it takes."""
-        monkeypatch.setattr(handover, unknown, frozenset())
-        async with RawServer() as server:
-            server.on("GET", "/file", reply(body=content(600_000)))
-            async with aclosing(new_session(server.base_url)) as session, await session.stream(FILE) as opened:
-                assert type(opened.stream) is ReaderBody
-                assert await drain(opened.stream, 100_000) == (content(600_000), None)
+        if unknown == "release":
+            monkeypatch.setattr(aiohttp, "__version__", "99.0.0")
+
+        async def scenario() -> None:
+            connector = aiohttp.TCPConnector()
+            if unknown == "protocol":
+                connector._factory = partial(OtherHandler, loop=asyncio.get_running_loop())
+            async with RawServer() as server, connector:
+                server.on("GET", "/file", reply(body=content(600_000)))
+                made = new_session(server.base_url, connector=connector)
+                async with aclosing(made) as session, await session.stream(FILE) as opened:
+                    assert road_of(opened.stream) == "reader"
+                    assert await drain(opened.stream, 100_000) == (content(600_000), None)
+
+        new_loop = OtherLoop if unknown == "transport" else asyncio.new_event_loop
+        with asyncio.Runner(loop_factory=new_loop) as runner:
+            runner.run(asyncio.wait_for(scenario(), 30))
 
 
-class TestIntake:
-    """The protocol behind the road, with a transport that does not do as it is told."""
+class OtherHandler(ResponseHandler):
+    """A connection of a release that nobody has looked at."""
 
-    @pytest.fixture
-    def transport(self) -> Mock:
-        """Give a transport that is not encrypted."""
-        made = Mock(spec=asyncio.Transport)
-        made.get_extra_info.return_value = None
-        return made
 
-    @pytest.fixture
-    def intake(self, transport: Mock) -> Iterator[handover._Intake]:
-        """Give one that is owed 100 bytes."""
-        loop = asyncio.new_event_loop()
+class OtherTransport(_SelectorSocketTransport):
+    """A transport that nobody has looked at."""
 
-        async def make() -> handover._Intake:
-            made = handover._Intake(Mock(spec=ResponseHandler), transport, loop.time)
-            made.begin(100)
-            return made
 
-        yield loop.run_until_complete(make())
-        loop.close()
+class OtherLoop(asyncio.SelectorEventLoop):
+    """An event loop with transports of its own."""
 
-    @staticmethod
-    def deliver(intake: handover._Intake, piece: bytes) -> int:
-        """Deliver as much of a piece as is taken at once."""
-        room = intake.get_buffer(-1)
-        taken = piece[: len(room)]
-        room[: len(taken)] = taken
-        intake.buffer_updated(len(taken))
-        return len(taken)
+    kind: type[_SelectorSocketTransport] = OtherTransport
 
-    def test_there_is_always_room(self, intake: handover._Intake) -> None:
-        """A transport that is given none would end the connection."""
-        assert len(intake.get_buffer(-1)) > 0
-        intake.offer(memoryview(bytearray(1)), until=math.inf)
-        assert len(intake.get_buffer(-1)) > 0
-        self.deliver(intake, b"a")
-        assert len(intake.get_buffer(-1)) > 0
+    def _make_socket_transport(
+        self, sock: Any, protocol: Any, waiter: Any = None, **how: Any
+    ) -> _SelectorSocketTransport:
+        return self.kind(self, sock, protocol, waiter, **how)
 
-    def test_bytes_that_come_in_spite_of_the_pause_stay_in_order(self, intake: handover._Intake) -> None:
+
+class HastyTransport(_SelectorSocketTransport):
+    """A transport that goes on when it is told to pause, as some do with what they have decrypted."""
+
+    def pause_reading(self) -> None:
+        pass
+
+    def resume_reading(self) -> None:
+        pass
+
+
+# It is taken for what it is made of.
+HastyTransport.__module__ = _SelectorSocketTransport.__module__
+
+
+class HastyLoop(OtherLoop):
+    """An event loop whose transports do not do as they are told."""
+
+    kind = HastyTransport
+
+
+class TestTransport:
+    """The road over a transport that does not do as it is told."""
+
+    @pytest.mark.parametrize("sizes", [(1000,), (50_000, 7), (300_000,)])
+    def test_bytes_that_come_in_spite_of_the_pause_stay_in_order(self, sizes: tuple[int, ...]) -> None:
         """They are kept until the next read, and before what comes then."""
-        buffer = memoryview(bytearray(4))
-        intake.offer(buffer, until=math.inf)
-        self.deliver(intake, b"abcd")
-        assert intake.withdraw() == (4, memoryview(b""))
-        self.deliver(intake, b"ef")
-        woken = intake.offer(buffer, until=math.inf)
-        self.deliver(intake, b"gh")
-        assert woken.done()
-        assert bytes(buffer) == b"abcd"
-        assert intake.withdraw() == (0, memoryview(b"efgh"))
-        assert intake.owed == 92
+        data = content(900_000)
 
-    def test_the_last_byte_is_taken_with_room_for_more(self, intake: handover._Intake, transport: Mock) -> None:
-        """So that a byte too many is seen, also where the caller has no room for it."""
-        buffer = memoryview(bytearray(100))
-        intake.offer(buffer, until=math.inf)
-        assert self.deliver(intake, b"x" * 101) == 99
-        assert self.deliver(intake, b"yz") == 2
-        assert intake.withdraw() == (100, memoryview(b""))
-        assert bytes(buffer) == b"x" * 99 + b"y"
-        intake.end()
-        intake._protocol.force_close.assert_called_once_with()  # type: ignore[attr-defined]
-        assert transport.set_protocol.call_args.args == (intake._protocol,)
+        async def scenario() -> None:
+            async with RawServer() as server:
+                server.on("GET", "/file", reply(body=data, piece=3000, between=lambda: asyncio.sleep(0)))
+                async with aclosing(new_session(server.base_url)) as session:
+                    for _ in range(2):
+                        async with await session.stream(FILE) as opened:
+                            assert road_of(opened.stream) == "handover"
+                            assert await drain(opened.stream, *sizes, rest=5) == (data, None)
+                    assert server.connections == 1
+
+        with asyncio.Runner(loop_factory=HastyLoop) as runner:
+            runner.run(asyncio.wait_for(scenario(), 30))

@@ -11,6 +11,7 @@ from plain_provider import new_session
 from scripted import RawServer, Reply, Seen, json_reply, reply
 from walking import take
 
+from arena_async import Pager
 from arena_async.errors import (
     ConfigurationError,
     DecodeError,
@@ -18,7 +19,6 @@ from arena_async.errors import (
     QuotaExhaustedError,
     ServerError,
 )
-from arena_async.net.pager import Pager
 from arena_async.net.session import Session
 from arena_async.options import MIB
 from arena_async.wire.messages import Request

@@ -10,10 +10,12 @@ from contextlib import aclosing
 from typing import Any
 
 import pytest
+from leaks import stray_tasks
 from plain_provider import new_session
 from scripted import RawServer, Reply, Seen, json_reply, reply
 from walking import take
 
+from arena_async import Pager
 from arena_async.errors import (
     ApiError,
     ClosedError,
@@ -23,7 +25,7 @@ from arena_async.errors import (
     NotFoundError,
     ServerError,
 )
-from arena_async.net.pager import Pager, Question
+from arena_async.net.pager import Question
 from arena_async.net.session import Session
 from arena_async.wire.messages import Request
 from arena_async.wire.paging import ListShape
@@ -132,32 +134,29 @@ async def test_a_slow_reader_holds_four_pages_and_no_more(server: RawServer, ses
     await rows.aclose()
 
 
-def ahead() -> list[asyncio.Task[Any]]:
-    """Give the tasks that bring pages."""
-    return [task for task in asyncio.all_tasks() if "page ahead" in task.get_name()]
-
-
-async def over() -> None:
+async def over(known: set[asyncio.Task[Any]]) -> None:
     """Wait until no page is on its way any more."""
     async with asyncio.timeout(5):
-        while running := ahead():
+        while running := stray_tasks(known):
             await asyncio.wait(running)
 
 
 async def test_a_loop_that_is_left_early_leaves_nothing_running(server: RawServer, session: Session) -> None:
     """PG24: what is on its way ends with the loop, and no request follows."""
+    before = asyncio.all_tasks()
     listing = Listing(server, 1000)
     listing.held = {offset: asyncio.Event() for offset in (20, 30, 40)}
     async for row in pager(session):
         if row == 12:
             break
     await server.arrived(5, "GET /rows*")
-    await over()
+    await over(before)
     assert len(server.requests) == 5
 
 
 async def test_pages_can_be_closed_and_are_then_at_their_end(server: RawServer, session: Session) -> None:
     """Closing waits for what is on its way; twice does no harm."""
+    before = asyncio.all_tasks()
     listing = Listing(server, 1000)
     listing.held = {20: asyncio.Event()}
     async with aclosing(pager(session).pages()) as pages:
@@ -165,7 +164,7 @@ async def test_pages_can_be_closed_and_are_then_at_their_end(server: RawServer, 
         await anext(pages)
         await server.arrived(5, "GET /rows*")
         await pages.aclose()
-        assert ahead() == []
+        assert stray_tasks(before) == []
         with pytest.raises(StopAsyncIteration):
             await anext(pages)
     assert len(server.requests) == 5
@@ -173,6 +172,7 @@ async def test_pages_can_be_closed_and_are_then_at_their_end(server: RawServer, 
 
 async def test_a_reader_that_is_cancelled_ends_what_is_on_its_way(server: RawServer, session: Session) -> None:
     """Whoever waits for a page takes the others along."""
+    before = asyncio.all_tasks()
     listing = Listing(server, 1000)
     listing.held = {10: asyncio.Event()}
     walk = asyncio.ensure_future(pager(session).collect())
@@ -180,7 +180,7 @@ async def test_a_reader_that_is_cancelled_ends_what_is_on_its_way(server: RawSer
     walk.cancel()
     with pytest.raises(asyncio.CancelledError):
         await walk
-    assert ahead() == []
+    assert stray_tasks(before) == []
 
 
 async def test_a_client_that_is_closed_ends_what_is_on_its_way(server: RawServer) -> None:
@@ -262,6 +262,7 @@ async def test_a_page_in_the_middle_that_is_short_costs_the_pages_beyond_it_once
 
 async def test_an_error_comes_in_its_turn_and_says_where_to_go_on(server: RawServer, session: Session) -> None:
     """Rows before it are given first, although it came first; what is on its way behind it ends."""
+    before = asyncio.all_tasks()
     listing = Listing(server, 100)
     listing.held = {10: asyncio.Event()}
 
@@ -278,7 +279,7 @@ async def test_an_error_comes_in_its_turn_and_says_where_to_go_on(server: RawSer
     assert isinstance(error, ApiError)
     assert error.status == 501
     assert asked.cursor == 30
-    assert ahead() == []
+    assert stray_tasks(before) == []
 
 
 @pytest.mark.parametrize(
@@ -324,13 +325,14 @@ async def test_an_allowance_a_minute_holds_for_pages_ahead(server: RawServer) ->
 
 async def test_a_page_says_how_long_it_lay_here(server: RawServer) -> None:
     """What is stamped when it is listed, a link for instance, is older than the moment it is handed out."""
+    before = asyncio.all_tasks()
     now = [100.0]
     session = new_session(server.base_url, gate=SlidingWindow(limit=100), clock=lambda: now[0])
     Listing(server, 50)
     async with aclosing(pager(session).pages()) as pages:
         first, second = await anext(pages), await anext(pages)
         await server.arrived(5, "GET /rows*")
-        await over()
+        await over(before)
         now[0] += 30
         third = await anext(pages)
     await session.aclose()

@@ -11,6 +11,7 @@ import base64
 import gzip
 import hashlib
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Any
 
 import pytest
@@ -29,7 +30,6 @@ from arena_async.errors import (
     TransportError,
     UnsafeUrlError,
 )
-from arena_async.net import receiving
 from arena_async.net.session import Session
 from arena_async.options import Timeouts
 from arena_async.wire.contracts import BodyHead, ByteStream
@@ -203,20 +203,20 @@ class TestBreaking:
             with pytest.raises(TransportError):
                 await opened.stream.readinto(memoryview(bytearray(10)))
 
-    async def test_a_body_that_stops_is_stalled(self, server: RawServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test_a_body_that_stops_is_stalled(self, server: RawServer) -> None:
         """TR37: what came is delivered, then the limit counts."""
-        # So that no machine is slow enough to be taken for a wait for this.
-        monkeypatch.setattr(receiving, "_FILL_SECONDS", 60.0)
         server.on("GET", "/file", reply(body=DATA, cut=1024, stall=True))
-        session = new_session(server.base_url, timeouts=Timeouts(read=0.05))
-        began = asyncio.get_running_loop().time()
-        _, data, error = await fetch(session)
-        took = asyncio.get_running_loop().time() - began
-        await session.aclose()
-        assert isinstance(error, StalledError)
-        assert data == DATA[:1024]
-        # Nothing is waited for the buffer that would have been filled.
-        assert took < 20
+        loop, took = asyncio.get_running_loop(), []
+        async with aclosing(new_session(server.base_url, timeouts=Timeouts(read=0.05))) as session:
+            # A machine that is busy now is not busy each time.
+            while len(took) < 5 and min(took, default=1.0) >= 0.9:
+                began = loop.time()
+                _, data, error = await fetch(session)
+                took.append(loop.time() - began)
+                assert isinstance(error, StalledError)
+                assert data == DATA[:1024]
+        # The buffer that might have been filled is not waited for: that would take a second each time.
+        assert min(took) < 0.9
 
     async def test_a_trickle_is_stalled_although_every_byte_is_in_time(self, server: RawServer) -> None:
         """TR38: a byte now and then defeats any limit on single reads, but not the slowest rate."""

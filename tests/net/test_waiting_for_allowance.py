@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from leaks import stray_tasks
 from plain_provider import new_session
 from scripted import RawServer, Reply, Seen, json_reply, reply
 
@@ -225,46 +226,58 @@ async def test_a_service_that_contradicts_itself_is_not_asked_for_ever(server: R
     assert len(server.requests) == 3
 
 
+class Nap:
+    """A sleep that never ends by itself; ``count`` says how many sleep now."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    async def __call__(self, _: float) -> None:
+        self.count += 1
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.count -= 1
+
+    async def reached(self, count: int) -> None:
+        """Wait until so many sleep."""
+        async with asyncio.timeout(20):
+            while self.count != count:
+                await asyncio.sleep(0.001)
+
+
 async def test_closing_wakes_what_is_parked(server: RawServer) -> None:
     """Nobody waits for a day on a client that is closed."""
-    day = Day()
-
-    async def for_ever(_: float) -> None:
-        await asyncio.Event().wait()
-
-    day.sleep = for_ever  # type: ignore[method-assign]
+    day, nap = Day(), Nap()
+    day.sleep = nap  # type: ignore[method-assign]
     server.on("GET", "/things", json_reply({"code": 4084}, 429, headers={"X-Remaining": "0"}))
     session = waiting(server, day)
     calls = [asyncio.create_task(session.send(THINGS)) for _ in range(3)]
     await server.arrived(1)
-    while len(session._waiting) < 3:
-        await asyncio.sleep(0.001)
+    await nap.reached(3)
     await session.aclose()
 
-    found = await asyncio.gather(*calls, return_exceptions=True)
+    async with asyncio.timeout(20):
+        found = await asyncio.gather(*calls, return_exceptions=True)
 
     assert [type(error) for error in found] == [ClosedError] * 3
 
 
 async def test_a_parked_request_can_be_cancelled(server: RawServer) -> None:
     """Its nap ends with it."""
-    day = Day()
-
-    async def for_ever(_: float) -> None:
-        await asyncio.Event().wait()
-
-    day.sleep = for_ever  # type: ignore[method-assign]
+    day, nap, before = Day(), Nap(), asyncio.all_tasks()
+    day.sleep = nap  # type: ignore[method-assign]
     server.on("GET", "/things", json_reply({"code": 4084}, 429, headers={"X-Remaining": "0"}))
     async with aclosing(waiting(server, day)) as session:
         call = asyncio.create_task(session.send(THINGS))
         await server.arrived(1)
-        while not session._waiting:
-            await asyncio.sleep(0.001)
+        await nap.reached(1)
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
             await call
 
-    assert [task for task in asyncio.all_tasks() if task is not asyncio.current_task() and "sleep" in repr(task)] == []
+    assert nap.count == 0
+    assert stray_tasks(before) == []
 
 
 async def test_without_the_wish_to_wait_nothing_waits(server: RawServer) -> None:

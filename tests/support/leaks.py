@@ -20,13 +20,14 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import attrs
 
-__all__ = ["Holdings", "watched_tasks"]
+__all__ = ["Holdings", "stray_tasks", "watched_tasks"]
 
 #: Seconds that threads and children which are on their way out get to be gone.
 PATIENCE = 2.0
@@ -116,6 +117,12 @@ def watched_tasks() -> Iterator[list[str]]:
         yield unfinished
     finally:
         asyncio.runners._cancel_all_tasks = before  # type: ignore[attr-defined]
+
+
+def stray_tasks(known: Collection[asyncio.Task[Any]]) -> list[asyncio.Task[Any]]:
+    """Return the unfinished tasks of this loop that are neither known nor part of a scripted server."""
+    found = asyncio.all_tasks() - {*known}
+    return [task for task in found if task is not asyncio.current_task() and task.get_name() != "scripted connection"]
 
 
 async def _turns(number: int) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from arena_async.net import bodies, handover
 
-__all__ = ["ROADS", "VARIABLE", "apply_from_environment", "narrow"]
+__all__ = ["ROADS", "VARIABLE", "apply_from_environment", "narrow", "road_of"]
 
 #: Names the road that child processes have to take.
 VARIABLE = "MATRIX_ROAD"
@@ -28,6 +28,12 @@ def narrow(road: str, patch: pytest.MonkeyPatch) -> None:
         patch.setattr(bodies, "ROADS", (bodies.ReaderBody,))
     else:
         patch.setattr(handover, "LEAST", 0)
+
+
+def road_of(stream: object) -> str:
+    """Return the name of the road by which a body comes."""
+    kinds = {bodies.ReaderBody: "reader", handover.HandedOverBody: "handover"}
+    return kinds[type(stream)]
 
 
 def apply_from_environment() -> None:

@@ -283,8 +283,9 @@ class RawServer:
             del self._tasks[task]
             # Over TLS, a peer that does not answer the end of the stream must not keep us.
             _abort(writer.transport, tries=0 if self._ssl else 20)
-            with contextlib.suppress(OSError, asyncio.CancelledError):
-                await asyncio.wait_for(writer.wait_closed(), 1)
+            with contextlib.suppress(OSError, asyncio.CancelledError, TimeoutError):
+                async with asyncio.timeout(1):
+                    await writer.wait_closed()
             async with self._changed:
                 self._changed.notify_all()
 
