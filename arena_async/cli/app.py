@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from cyclopts import App, CycloptsError, Parameter
 from rich.console import Console
@@ -14,7 +14,7 @@ from arena_async.cli import arena
 from arena_async.cli.commands import Verb, run_command
 from arena_async.cli.exit_codes import ExitCode
 from arena_async.cli.options import GetOptions, OutputOptions
-from arena_async.providers.registry import PROVIDERS
+from arena_async.providers.registry import PROVIDERS, Service
 
 __all__ = ["run"]
 
@@ -97,7 +97,7 @@ def verify(
 
 
 def simulate(
-    service: Annotated[Literal["arena", "centrepoint"], Parameter(help="The service.")],
+    service: Annotated[Service, Parameter(help="The service.")],
     /,
     *,
     port: Annotated[int, Parameter(help="The port; 0 takes a free one.")] = 0,

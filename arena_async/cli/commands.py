@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from arena_async.cli.exit_codes import ExitCode
 from arena_async.cli.options import OutputOptions, ServiceOptions, SyncOptions
+from arena_async.providers.registry import Service
 
 if TYPE_CHECKING:
     from arena_async.cli.output import Output
@@ -53,7 +54,7 @@ def resume_hint(stopped: str) -> str:
 
 def run_on_files(
     verb: Verb,
-    service: str,
+    service: Service,
     make_files: Callable[[Any], _Files],
     options: SyncOptions,
     notices: Callable[[_Files], Awaitable[Sequence[Remark]]] | None = None,
@@ -81,7 +82,7 @@ def run_on_files(
 
 
 def run_list(
-    service: str, rows: Callable[[Any], AsyncIterable[Any]], columns: Sequence[str], options: ServiceOptions
+    service: Service, rows: Callable[[Any], AsyncIterable[Any]], columns: Sequence[str], options: ServiceOptions
 ) -> int:
     """Run ``list`` for the rows of a client; ``columns`` are the attributes shown in a table."""
     from arena_async.cli.output import write_rows

@@ -16,7 +16,7 @@ from arena_async.cli.simulator import open_simulator
 from arena_async.errors import ConfigurationError
 from arena_async.providers.arena import ArenaClient
 from arena_async.providers.centrepoint import CentrePointClient
-from arena_async.providers.registry import PROVIDERS
+from arena_async.providers.registry import PROVIDERS, Service
 from arena_async.transfer.mirror import Mirror
 from arena_async.wire.contracts import FileSet
 
@@ -64,7 +64,7 @@ def _empty_directory(to: Path | None) -> Path:
 class _Steps:
     """The steps of one service."""
 
-    def __init__(self, service: str, simulator: Any, directory: Path, output: Output) -> None:
+    def __init__(self, service: Service, simulator: Any, directory: Path, output: Output) -> None:
         self._service = service
         self._simulator = simulator
         self._directory = directory

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import attrs
 from cyclopts import Group, Parameter
 
-from arena_async.providers.registry import PROVIDERS
+from arena_async.providers.registry import PROVIDERS, Service
 
 if TYPE_CHECKING:
     from arena_async.options import PollPolicy, TransferOptions
@@ -52,7 +52,7 @@ class ServiceOptions(OutputOptions):
 
     env: Annotated[Path | None, Parameter(help="Read settings from a file of NAME=value lines.")] = None
 
-    def connect(self, service: str) -> Any:
+    def connect(self, service: Service) -> Any:
         """
         Return a client of a service, configured from the environment and the settings file.
 

@@ -9,12 +9,12 @@ from typing import Any
 from arena_async.cli.exit_codes import ExitCode
 from arena_async.cli.output import Output
 from arena_async.errors import ConfigurationError
-from arena_async.providers.registry import PROVIDERS
+from arena_async.providers.registry import PROVIDERS, Service
 
 __all__ = ["open_simulator", "simulate"]
 
 
-async def simulate(service: str, output: Output, *, port: int, files: int, size: int) -> int:
+async def simulate(service: Service, output: Output, *, port: int, files: int, size: int) -> int:
     """Run a simulator until the command is stopped, and write the settings that a client needs."""
     if not 0 <= port <= 65_535:  # uvloop would choose another port
         raise ConfigurationError(f"Port {port} cannot be used; ports are 1 to 65535, and 0 takes a free one.")
@@ -31,7 +31,7 @@ async def simulate(service: str, output: Output, *, port: int, files: int, size:
     return ExitCode.OK
 
 
-def open_simulator(service: str, *, files: int, size: int, port: int = 0) -> Any:
+def open_simulator(service: Service, *, files: int, size: int, port: int = 0) -> Any:
     """
     Return the simulator of a service, not started yet.
 
@@ -45,7 +45,7 @@ def open_simulator(service: str, *, files: int, size: int, port: int = 0) -> Any
         raise ConfigurationError(f"The simulator cannot be started: {error}") from None
 
 
-def _write_settings(service: str, simulator: Any, output: Output) -> None:
+def _write_settings(service: Service, simulator: Any, output: Output) -> None:
     provider, description = PROVIDERS[service], simulator.describe()
     settings: dict[str, str] = description["environment"]
     if output.json:

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib import import_module
-from typing import Any
+from typing import Any, Literal
 
 import attrs
 
-__all__ = ["PROVIDERS", "Provider"]
+__all__ = ["PROVIDERS", "Provider", "Service"]
+
+#: The names of the services.
+Service = Literal["arena", "centrepoint"]
 
 
 @attrs.frozen
@@ -50,7 +53,7 @@ def _load(path: str) -> Any:
 
 
 #: Every service, by its name.
-PROVIDERS: Mapping[str, Provider] = {
+PROVIDERS: Mapping[Service, Provider] = {
     "arena": Provider(
         title="Arena PLM",
         client="arena_async.providers.arena:ArenaClient",

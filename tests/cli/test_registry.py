@@ -8,14 +8,14 @@ import sys
 import pytest
 from command_line import environment, run
 
-from arena_async.providers.registry import PROVIDERS
+from arena_async.providers.registry import PROVIDERS, Service
 from arena_async.testing import ArenaSimulator, CentrePointSimulator
 
 EVERY = pytest.mark.parametrize("service", list(PROVIDERS))
 
 
 @EVERY
-async def test_a_client_of_each_service_is_led_to_its_simulator(service: str) -> None:
+async def test_a_client_of_each_service_is_led_to_its_simulator(service: Service) -> None:
     """The settings that a simulator describes are those that the client takes, and the example is complete."""
     provider = PROVIDERS[service]
     async with provider.load_simulator()(**{provider.size_option: 1000}) as simulator:
@@ -30,7 +30,7 @@ async def test_a_client_of_each_service_is_led_to_its_simulator(service: str) ->
 @EVERY
 @pytest.mark.process
 @pytest.mark.parametrize("verb", ["sync", "plan", "list"])
-async def test_each_service_has_its_commands(verb: str, service: str) -> None:
+async def test_each_service_has_its_commands(verb: str, service: Service) -> None:
     """The module of its name in the command line has them."""
     done = await run(verb, service, "--help", env=environment())
 
