@@ -47,7 +47,7 @@ LONG_FUNCTIONS = {
 
 #: Who may look at the environment besides ``from_env``, and for what.
 ENVIRONMENT = {
-    "cli/choices.py": "A settings file stands before the environment that is handed to `from_env`.",
+    "cli/options.py": "A settings file stands before the environment that is handed to `from_env`.",
     "cli/output.py": "NO_COLOR and TERM say what the terminal can show.",
 }
 

@@ -1,26 +1,22 @@
-"""The whole job on this machine, without any account: list, plan, sync, sync again, verify."""
+"""``demo``: list, plan, sync, sync again and verify, against simulators of both services on this machine."""
 
 from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterable
 from pathlib import Path
 from typing import Any
 
-import attrs
-
-from arena_async.cli.costs import Bill, describe
-from arena_async.cli.exits import Exit
-from arena_async.cli.jobs import Teller, code_of, findings, summarize
-from arena_async.cli.output import Output, show_count, show_size
-from arena_async.cli.render import View
-from arena_async.cli.simulating import open_simulator
-from arena_async.cli.values import cells, shown
+from arena_async.cli.exit_codes import ExitCode
+from arena_async.cli.output import Output, cells, show_count, show_size
+from arena_async.cli.progress import ProgressReporter
+from arena_async.cli.reports import cost_record, describe_plan, describe_report, describe_verification, report_exit_code
+from arena_async.cli.simulator import open_simulator
 from arena_async.errors import ConfigurationError
-from arena_async.providers.registry import PROVIDERS, Provider
-from arena_async.transfer.events import Report
+from arena_async.providers.arena import ArenaClient
+from arena_async.providers.centrepoint import CentrePointClient
+from arena_async.providers.registry import PROVIDERS, Service
 from arena_async.transfer.mirror import Mirror
 from arena_async.wire.contracts import FileSet
 
@@ -30,108 +26,100 @@ _FILES = 12
 _SIZE = 400_000
 
 
-@attrs.frozen(kw_only=True)
-class _Stage:
-    """One simulated service and the files it offers."""
-
-    provider: Provider
-    simulator: Any
-    client: Any
-    words: tuple[Any, ...]
-    files: FileSet
-
-
 async def demo(to: Path | None, output: Output) -> int:
-    """Show the whole job; every line that is shown comes from doing it."""
-    folder = _folder(to)
-    code = Exit.OK
-    async with AsyncExitStack() as stack:
-        for provider in PROVIDERS.values():
-            stage = await stack.enter_async_context(_play(provider))
-            await _list(stage, output)
-            await _plan(stage, folder, output)
-            for what in ("sync", "again"):
-                report = await _sync(stage, folder, what, output)
-                code = max(code, code_of(report))
-    async with Mirror(folder) as mirror:
-        found = await mirror.verify()
-    _tell(output, "verify", findings(found))
-    _show_folder(folder, output)
-    return max(code, Exit.FAILED if found.bad else Exit.OK)
+    """Run all steps; every line that is written is the result of one."""
+    directory = _empty_directory(to)
+    codes = []
+    async with (
+        open_simulator("arena", files=_FILES, size=_SIZE) as simulator,
+        ArenaClient.from_env(environ=simulator.describe()["environment"]) as arena,
+    ):
+        steps = _Steps("arena", simulator, directory, output)
+        await steps.list("extracts", arena.extracts.search(), ("guid", "name"))
+        codes.append(await steps.download(arena.extracts.files()))
+    async with (
+        open_simulator("centrepoint", files=_FILES, size=_SIZE) as simulator,
+        CentrePointClient.from_env(environ=simulator.describe()["environment"]) as centrepoint,
+    ):
+        steps = _Steps("centrepoint", simulator, directory, output)
+        rows = centrepoint.datasets.search(simulator.study)
+        await steps.list("datasets", rows, ("subject_id", "data_set_name"))
+        codes.append(await steps.download(centrepoint.datasets.files(simulator.study)))
+    async with Mirror(directory) as mirror:
+        result = await mirror.verify()
+    _write(output, "verify", describe_verification(result))
+    _write_directory(directory, output)
+    return max(*codes, ExitCode.FAILED if result.bad else ExitCode.OK)
 
 
-def _folder(to: Path | None) -> Path:
-    """Give an empty folder; a simulator has another address each time, and no folder serves two of them."""
+def _empty_directory(to: Path | None) -> Path:
+    """Return an empty directory: each simulator has another address, and a directory belongs to one."""
     if to is None:
         return Path(tempfile.mkdtemp(prefix="arena-async-demo-"))
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
-        raise ConfigurationError(f"{to}: the demo wants a new or empty folder; name another one with --to.")
+        raise ConfigurationError(f"{to}: the demo needs a new or empty directory; name another one with --to.")
     return to
 
 
-@asynccontextmanager
-async def _play(provider: Provider) -> AsyncIterator[_Stage]:
-    """Start a simulator, and a client that knows nothing of it but the settings that lead there."""
-    async with open_simulator(provider, files=_FILES, size=_SIZE) as simulator:
-        environ = simulator.describe()["environment"]
-        async with provider.load_client().from_env(environ=environ) as client:
-            words = tuple(getattr(simulator, attribute) for attribute in provider.simulated_words)
-            files = provider.sources[0].make(client)(*words)
-            yield _Stage(provider=provider, simulator=simulator, client=client, words=words, files=files)
+class _Steps:
+    """The steps of one service."""
+
+    def __init__(self, service: Service, simulator: Any, directory: Path, output: Output) -> None:
+        self._service = service
+        self._simulator = simulator
+        self._directory = directory
+        self._output = output
+
+    async def list(self, source: str, rows: AsyncIterable[Any], columns: tuple[str, ...]) -> None:
+        found = [row async for row in rows]
+        if self._output.json:
+            self._output.record({"type": "list", "service": self._service, "rows": len(found)})
+            return
+        self._output.heading(f"{PROVIDERS[self._service].title}, simulated at {self._simulator.base_url}")
+        _write(self._output, "list", f"{source}: {len(found):,}, the first is {'  '.join(cells(found[0], columns))}")
+
+    async def download(self, files: FileSet) -> ExitCode:
+        """Plan and sync twice; return the exit code."""
+        async with Mirror(self._directory) as mirror:
+            plan = await mirror.plan(files)
+        if self._output.json:
+            self._output.record({"type": "plan", "service": self._service, **cost_record(plan)})
+        for number, line in enumerate(describe_plan(plan)):
+            _write(self._output, "" if number else "plan", line)
+        return max(await self._sync(files, "sync"), await self._sync(files, "again"))
+
+    async def _sync(self, files: FileSet, step: str) -> ExitCode:
+        """Download everything, and compare the counted requests with those that the service received."""
+        api = self._simulator.listeners[0]
+        before = len(self._simulator.seen(listener=api))
+        async with (
+            ProgressReporter(self._output, self._directory) as progress,
+            Mirror(self._directory, observer=progress) as mirror,
+        ):
+            started = time.monotonic()
+            report = await mirror.sync(files)
+            seconds = time.monotonic() - started
+        received = len(self._simulator.seen(listener=api)) - before
+        if self._output.json:
+            counts = {"requests": report.requests, "requests_seen": received}
+            self._output.record({"type": step, "service": self._service, **counts})
+        _write(self._output, step, f"{describe_report(report)}, {received:,} received by the service; {seconds:.1f} s")
+        return report_exit_code(report)
 
 
-async def _list(stage: _Stage, output: Output) -> None:
-    source = stage.provider.sources[0]
-    rows = [row async for row in source.rows(stage.client, stage.words)]
+def _write_directory(directory: Path, output: Output) -> None:
+    """Write the path of the directory and some of its files."""
     if output.json:
-        output.record({"type": "list", "service": stage.provider.name, "rows": len(rows)})
+        output.record({"type": "folder", "path": str(directory)})
         return
-    output.heading(f"{stage.provider.title}, simulated at {stage.simulator.base_url}")
-    first = "  ".join(cells(rows[0], source.listings[len(stage.words)].columns[:2]))
-    _tell(output, "list", f"{source.name}: {len(rows):,}, the first is {first}")
-
-
-async def _plan(stage: _Stage, folder: Path, output: Output) -> None:
-    async with Mirror(folder) as mirror:
-        planned = await mirror.plan(stage.files)
-    bill = Bill.of(planned)
-    if output.json:
-        output.record({"type": "plan", "service": stage.provider.name, **shown(bill)})
-        return
-    for place, line in enumerate(describe(planned, bill)):
-        _tell(output, "" if place else "plan", line)
-
-
-async def _sync(stage: _Stage, folder: Path, what: str, output: Output) -> Report:
-    """Bring everything home, and compare what was counted here with what the service saw."""
-    api = stage.simulator.listeners[0]
-    before = len(stage.simulator.seen(listener=api))
-    async with View(output) as view, Mirror(folder, observer=Teller(output, view, folder)) as mirror:
-        began = time.monotonic()
-        report = await mirror.sync(stage.files)
-        took = time.monotonic() - began
-    seen = len(stage.simulator.seen(listener=api)) - before
-    if output.json:
-        output.record(
-            {"type": what, "service": stage.provider.name, "requests": report.requests, "requests_seen": seen}
-        )
-    _tell(output, what, f"{summarize(report)}, and the service saw {seen:,}; {took:.1f} s")
-    return report
-
-
-def _show_folder(folder: Path, output: Output) -> None:
-    """Show where everything lies."""
-    if output.json:
-        output.record({"type": "folder", "path": str(folder)})
-        return
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and ".arena-async" not in path.parts)
-    _tell(output, "folder", str(folder))
+    files = sorted(path for path in directory.rglob("*") if path.is_file() and ".arena-async" not in path.parts)
+    _write(output, "folder", str(directory))
     for path in files[:: max(1, len(files) // 4)]:
-        _tell(output, "", f"{show_size(path.stat().st_size):>7}  {path.relative_to(folder).as_posix()}")
-    _tell(output, "", f"and so on, {show_count(len(files), 'file')}; what is known about them is in .arena-async")
-    output.data("Next: arena-async simulate arena (one service to play with), arena-async --help, README.md")
+        _write(output, "", f"{show_size(path.stat().st_size):>7}  {path.relative_to(directory).as_posix()}")
+    _write(output, "", f"and so on, {show_count(len(files), 'file')}; the ledger is in .arena-async")
+    output.data("Next: arena-async simulate arena (a simulator to try), arena-async --help, README.md")
 
 
-def _tell(output: Output, what: str, line: str) -> None:
+def _write(output: Output, step: str, line: str) -> None:
     if not output.json:
-        output.data(f"  {what:<7} {line}")
+        output.data(f"  {step:<7} {line}")

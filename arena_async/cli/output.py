@@ -1,27 +1,41 @@
-"""Where the words of a command go: data to stdout, everything else to stderr."""
+"""The output of a command: data to stdout, everything else to stderr; values as text and as JSON."""
 
 from __future__ import annotations
 
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterable, Callable, Mapping, Sequence
 from datetime import datetime
 from io import TextIOWrapper
 from typing import TYPE_CHECKING, Any, TextIO
 
-from arena_async.wire.messages import printable
+import attrs
+
+from arena_async.errors import ArenaAsyncError
+from arena_async.wire.messages import Secret, printable, scrub
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["Output", "show_count", "show_size", "show_when"]
+__all__ = [
+    "Output",
+    "cells",
+    "error_message",
+    "error_record",
+    "fields_of",
+    "show_count",
+    "show_size",
+    "show_when",
+    "write_rows",
+    "write_table",
+]
 
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 
 
 def show_size(size: float | None) -> str:
-    """Write a number of bytes for people, in decimal units; ``-`` when it is not known."""
+    """Return a size in decimal units, or ``-`` if it is unknown."""
     if size is None:
         return "-"
     amount, unit = float(size), 0
@@ -31,22 +45,22 @@ def show_size(size: float | None) -> str:
 
 
 def show_count(number: int, what: str) -> str:
-    """Write a number with its noun: ``1 file``, ``2 files``."""
+    """Return a number with its noun: ``1 file``, ``2 files``."""
     return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
 
 
-def show_when(moment: datetime | None) -> str:
-    """Write a moment to the minute, with its zone; ``-`` when it is not known."""
-    return "-" if moment is None else moment.strftime("%Y-%m-%d %H:%M %Z").strip()
+def show_when(time: datetime | None) -> str:
+    """Return a time to the minute with its zone, or ``-`` if it is unknown."""
+    return "-" if time is None else time.strftime("%Y-%m-%d %H:%M %Z").strip()
 
 
 class Output:
     """
-    The two streams of a command, and who is reading them.
+    The two streams of a command.
 
     Args:
         json: Whether data is written as one JSON object a line.
-        quiet: Whether notes, progress and the summary for people are left out. Errors are always shown.
+        quiet: Whether notes, progress and summaries are left out. Errors are always shown.
         stdout: The stream for data.
         stderr: The stream for everything else.
     """
@@ -57,15 +71,15 @@ class Output:
         self.json = json
         self.quiet = quiet
         self.reader_gone = False
-        #: Called once when the reader of stdout has left.
+        #: Called once when the reader of stdout has closed the pipe.
         self.on_reader_gone: Callable[[], object] = lambda: None
-        #: The console that redraws lines on stderr right now, above which notes have to go.
+        #: The console that redraws lines on stderr at present; notes are written above them.
         self.live: Console | None = None
         self._stdout = stdout or sys.stdout
         self._stderr = stderr or sys.stderr
         for stream in (self._stdout, self._stderr):
             if isinstance(stream, TextIOWrapper):
-                stream.reconfigure(errors="backslashreplace")  # whatever the locale, no name can break a line
+                stream.reconfigure(errors="backslashreplace")  # the locale may not be able to encode a name
 
     @property
     def data_is_shown(self) -> bool:
@@ -77,18 +91,18 @@ class Output:
         """Whether stderr is a terminal that can redraw lines."""
         return self._stderr.isatty() and os.environ.get("TERM", "") not in ("", "dumb", "unknown")
 
-    def console(self, *, data: bool = False) -> Console:
-        """Give a rich console for tables (``data``) or for what is drawn on stderr."""
+    def console(self) -> Console:
+        """Return a rich console for stderr."""
         from rich.console import Console
 
-        return Console(file=self._stdout if data else self._stderr, highlight=False, soft_wrap=False)
+        return Console(file=self._stderr, highlight=False, soft_wrap=False)
 
     def data(self, line: str = "") -> None:
         """Write one line of data."""
         self._write_data(f"{line}\n")
 
     def heading(self, line: str) -> None:
-        """Write one line of data that stands out on a terminal."""
+        """Write one line of data, in bold on a terminal."""
         plain = not self.data_is_shown or "NO_COLOR" in os.environ or os.environ.get("TERM") == "dumb"
         self.data(line if plain else f"\x1b[1m{line}\x1b[0m")
 
@@ -97,16 +111,16 @@ class Output:
         self._write_data(json.dumps(values, default=_plain, ensure_ascii=False) + "\n")
 
     def note(self, line: str) -> None:
-        """Tell people something that is not data; left out by ``quiet``."""
+        """Write a line that is not data, unless ``quiet``."""
         if not self.quiet:
             self._write_note(line)
 
-    def complain(self, sentence: str) -> None:
-        """Say what went wrong, always."""
-        self._write_note(f"arena-async: {sentence}")
+    def error(self, message: str) -> None:
+        """Write an error message, also when ``quiet``."""
+        self._write_note(f"arena-async: {message}")
 
     def restore(self) -> None:
-        """Leave the terminal as it was found, in the middle of a drawing too."""
+        """Show the cursor again if lines are being redrawn."""
         live, self.live = self.live, None
         if live is not None:
             live.show_cursor()
@@ -119,7 +133,7 @@ class Output:
                 self._stderr.write(f"{line}\n")
                 self._stderr.flush()
         except (OSError, ValueError, RuntimeError):
-            return  # nobody is left to tell, or a signal came in the middle of the last line
+            return  # stderr is closed, or a signal interrupted the last write
 
     def _write_data(self, text: str) -> None:
         if self.reader_gone:
@@ -128,21 +142,94 @@ class Output:
             self._stdout.write(text)
             self._stdout.flush()
         except BrokenPipeError:
-            self._leave_stdout()
+            self._close_stdout()
 
-    def _leave_stdout(self) -> None:
-        """Point stdout nowhere, so that nothing complains about it at the end of the process either."""
+    def _close_stdout(self) -> None:
+        """Redirect stdout to the null device, so that the interpreter can flush it at exit."""
         self.reader_gone = True
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, self._stdout.fileno())
-        os.close(nowhere)
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, self._stdout.fileno())
+        os.close(null)
         self.on_reader_gone()
 
 
 def _plain(value: object) -> object:
-    """Give what JSON can hold for a value that it cannot."""
+    """Return a JSON value for one that JSON does not have."""
     if isinstance(value, datetime):
         return value.isoformat()
     if isinstance(value, (set, frozenset, tuple)):
         return list(value)
     return printable(str(value), most=1000)
+
+
+def fields_of(value: Any) -> dict[str, Any]:
+    """Return the fields of a value, nested values included, without secrets and fields that its ``repr`` hides."""
+    return {
+        field.name: _jsonable(getattr(value, field.name))
+        for field in attrs.fields(type(value))
+        if field.repr and not isinstance(getattr(value, field.name), Secret)
+    }
+
+
+def _jsonable(value: Any) -> Any:
+    if attrs.has(type(value)):
+        return fields_of(value)
+    if isinstance(value, (list, tuple)):
+        return [_jsonable(item) for item in value]
+    if isinstance(value, Mapping):
+        return {str(name): _jsonable(item) for name, item in value.items()}
+    return value
+
+
+def cells(row: Any, columns: Sequence[str]) -> list[str]:
+    """Return some attributes of a row as text."""
+    return [_cell(getattr(row, column)) for column in columns]
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, datetime):
+        return value.isoformat().replace("+00:00", "Z")
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return printable(str(value))
+
+
+def write_table(columns: Sequence[str], rows: Sequence[Sequence[str]], output: Output) -> None:
+    """Write rows as aligned columns below a heading."""
+    table = [tuple(columns), *map(tuple, rows)]
+    widths = [max(len(cell) for cell in column) for column in zip(*table, strict=True)]
+    for row in table:
+        output.data("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+async def write_rows(rows: AsyncIterable[Any], columns: Sequence[str], output: Output) -> None:
+    """Write rows as JSON, as a table on a terminal, or else separated by tabs."""
+    if output.data_is_shown and not output.json:
+        table = [cells(row, columns) async for row in rows]
+        if table:
+            write_table(columns, table, output)
+        empty = not table
+    else:
+        empty = True
+        async for row in rows:
+            empty = False
+            if output.json:
+                output.record(fields_of(row))
+            else:
+                output.data("\t".join(cells(row, columns)))
+    if empty:
+        output.note("Nothing is listed.")
+
+
+def error_message(error: BaseException) -> str:
+    """Return the message of an error, without secrets."""
+    if isinstance(error, ArenaAsyncError):
+        return scrub(str(error), most=2000)
+    return f"unexpected {type(error).__name__}: {scrub(str(error))}. This is a defect of arena_async; please report it."
+
+
+def error_record(error: BaseException) -> dict[str, str]:
+    """Return an error as a JSON object."""
+    return {"error": type(error).__name__, "message": error_message(error)}

@@ -1,4 +1,4 @@
-"""How a command runs and ends: signals, errors as sentences, exit codes."""
+"""Running a command: event loop, signals, error messages and exit codes."""
 
 from __future__ import annotations
 
@@ -10,70 +10,52 @@ import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import TYPE_CHECKING
 
-from arena_async.cli.exits import Exit
-from arena_async.errors import ArenaAsyncError, AuthenticationError, ConfigurationError, QuotaExhaustedError
+from arena_async.cli.exit_codes import ExitCode, exit_code
+from arena_async.cli.output import Output, error_message, error_record
 from arena_async.wire.messages import scrub
 
-if TYPE_CHECKING:
-    from arena_async.cli.output import Output
+__all__ = ["run_job"]
 
-__all__ = ["exit_code", "run_job", "sentence"]
-
-#: Seconds that an interrupted command may spend on closing what is open.
+#: Seconds that an interrupted command may take to close connections and files.
 _PATIENCE = 1.5
 
 
-def exit_code(error: BaseException) -> Exit:
-    """Give the exit code that tells scripts about an error."""
-    match error:
-        case QuotaExhaustedError():
-            return Exit.QUOTA
-        case AuthenticationError():
-            return Exit.AUTHENTICATION
-        case ConfigurationError():
-            return Exit.USAGE
-        case _:
-            return Exit.FAILED
-
-
-def sentence(error: BaseException) -> str:
-    """Give what people are told about an error: its own sentence, or what can be said of an unexpected one."""
-    if isinstance(error, ArenaAsyncError):
-        return scrub(str(error), most=2000)
-    return f"unexpected {type(error).__name__}: {scrub(str(error))}. This is a defect of arena_async; please report it."
-
-
-def run_job(job: Callable[[], Awaitable[int]], output: Output, *, hint: str = "", stopped: Exit | None = None) -> int:
+def run_job(
+    job: Callable[[], Awaitable[int]],
+    output: Output,
+    *,
+    hint: str = "",
+    stopped: ExitCode = ExitCode.INTERRUPTED,
+) -> int:
     """
-    Run a command to its end and give its exit code.
+    Run a command and return its exit code.
 
-    SIGINT and SIGTERM cancel it; what is open then has 1.5 seconds to close before the process ends anyway, which costs
-    nothing that the next run cannot take up. A second signal ends it at once.
+    SIGINT and SIGTERM cancel it; it then has 1.5 seconds to close connections and files before the process ends. The
+    next run resumes what is lost by that. A second signal ends the process at once.
 
     Args:
         job: The command.
-        output: Where its words go.
-        hint: What to tell after an interruption.
-        stopped: The exit code of a command that is meant to be ended by a signal, instead of 130.
+        output: Its output.
+        hint: Shown after an interruption.
+        stopped: The exit code after an interruption.
     """
-    stop = _Stop(output, hint=hint, code=Exit.INTERRUPTED if stopped is None else stopped)
+    stop = _Stop(output, hint=hint, code=stopped)
     try:
-        with stop.listening(), _warnings_told(output), asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            return runner.run(stop.watch(job))
+        with stop.listening(), _warnings_shown(output), asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            return runner.run(stop.run(job))
     except asyncio.CancelledError:
         return stop.leave()
-    except Exception as error:  # noqa: BLE001  a command ends with a sentence and a code, whatever happened
+    except Exception as error:  # noqa: BLE001  every error becomes a message and an exit code
         leaf = _leaf(error)
         if output.json:
-            output.record({"type": "error", "error": type(leaf).__name__, "message": sentence(leaf)})
-        output.complain(sentence(leaf))
+            output.record({"type": "error", **error_record(leaf)})
+        output.error(error_message(leaf))
         return exit_code(leaf)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """Give what makes uvloop's event loop where that is installed (extra ``fast``), or None for the standard one."""
+    """Return the factory of uvloop if it is installed (extra ``fast``), or None for the standard event loop."""
     if sys.platform == "win32":
         return None
     try:
@@ -83,8 +65,8 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
-class _Telling(logging.Handler):
-    """Tells people what the library warns of."""
+class _WarningHandler(logging.Handler):
+    """Write the warnings of the library as notes."""
 
     def __init__(self, output: Output) -> None:
         super().__init__(logging.WARNING)
@@ -95,82 +77,82 @@ class _Telling(logging.Handler):
 
 
 @contextmanager
-def _warnings_told(output: Output) -> Iterator[None]:
-    """Show the warnings of the library on stderr while this lasts."""
-    log, telling = logging.getLogger("arena_async"), _Telling(output)
-    log.addHandler(telling)
+def _warnings_shown(output: Output) -> Iterator[None]:
+    """Write the warnings of the library to stderr while the context is open."""
+    log, handler = logging.getLogger("arena_async"), _WarningHandler(output)
+    log.addHandler(handler)
     try:
         yield
     finally:
-        log.removeHandler(telling)
+        log.removeHandler(handler)
 
 
 def _leaf(error: BaseException) -> BaseException:
-    """Give the first error inside groups of errors."""
+    """Return the first error inside groups of errors."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error
 
 
 class _Stop:
-    """The wish to stop: from a signal, or because nobody reads stdout any more."""
+    """Stop the command: on a signal, or when stdout is closed by its reader."""
 
-    def __init__(self, output: Output, *, hint: str, code: Exit) -> None:
+    def __init__(self, output: Output, *, hint: str, code: ExitCode) -> None:
         self._output = output
         self._hint = hint
         self._code = code
-        self._wanted = False
+        self._requested = False
         self._cancel: Callable[[], object] = lambda: None
-        output.on_reader_gone = self._ask
+        output.on_reader_gone = self._request_stop
 
-    async def watch(self, job: Callable[[], Awaitable[int]]) -> int:
-        """Run the job in this task, which the signals cancel."""
+    async def run(self, job: Callable[[], Awaitable[int]]) -> int:
+        """Run the job in the current task, which a signal cancels."""
         task = asyncio.current_task()
         if task is None:  # pragma: no cover  a coroutine always runs in a task
             return await job()
         loop = asyncio.get_running_loop()
         self._cancel = lambda: loop.call_soon_threadsafe(task.cancel)
-        if self._wanted:
+        if self._requested:
             raise asyncio.CancelledError
         return await job()
 
     @contextmanager
     def listening(self) -> Iterator[None]:
         """
-        Take the signals while this lasts.
+        Handle SIGINT and SIGTERM while the context is open.
 
-        Plain handlers, not the loop's: they run even while a write to a full pipe holds the loop up.
+        Plain handlers, not those of the event loop: they also run while a write to a full pipe blocks the loop.
         """
         numbers = [signal.SIGINT, signal.SIGTERM]
-        before = {number: signal.signal(number, self._take) for number in numbers}
+        before = {number: signal.signal(number, self._handle) for number in numbers}
         try:
             yield
         finally:
             if hasattr(signal, "setitimer"):
                 signal.setitimer(signal.ITIMER_REAL, 0)
-            for number, taker in before.items():
-                signal.signal(number, taker)
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     def leave(self) -> int:
-        """Say that it was interrupted, and give the exit code."""
+        """Write the hint and return the exit code."""
         self._output.restore()
         if self._output.reader_gone:
-            return Exit.FAILED
+            return ExitCode.FAILED
         if self._hint:
             self._output.note(self._hint)
         return self._code
 
-    def _ask(self) -> None:
-        self._wanted = True
+    def _request_stop(self) -> None:
+        self._requested = True
         self._cancel()
 
-    def _take(self, _number: int, _frame: FrameType | None) -> None:
-        if self._wanted:
+    def _handle(self, _number: int, _frame: FrameType | None) -> None:
+        if self._requested:
             self._end_now()
         if hasattr(signal, "setitimer"):
             signal.signal(signal.SIGALRM, lambda *_: self._end_now())
             signal.setitimer(signal.ITIMER_REAL, _PATIENCE)
-        self._ask()
+        self._request_stop()
 
     def _end_now(self) -> None:
         os._exit(self.leave())

@@ -1,118 +1,114 @@
-"""The commands that let the service work: run an export, check an import, commit it."""
+"""The commands that only Arena has: run an export, check and commit an import, show the quota."""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
-from arena_async.cli.exits import Exit
-from arena_async.cli.jobs import Connect, Options, Teller, conclude, count_files
-from arena_async.cli.output import Output, show_count
-from arena_async.cli.render import View
-from arena_async.cli.running import exit_code
-from arena_async.cli.values import shown
+from arena_async.cli.exit_codes import ExitCode, exit_code
+from arena_async.cli.jobs import count_files
+from arena_async.cli.options import ServiceOptions, SyncOptions, TargetOptions, WaitOptions
+from arena_async.cli.output import Output, cells, fields_of, show_count, show_when, write_table
+from arena_async.cli.progress import ProgressReporter
+from arena_async.cli.reports import write_report
 from arena_async.errors import QuotaExhaustedError, TransfersFailedError
-from arena_async.options import PollPolicy, TransferOptions
+from arena_async.options import TransferOptions
+from arena_async.providers.arena import ApiUsage, ArenaClient, ExportRun, Fetched, ImportRun, RunSeen
 from arena_async.transfer.mirror import Mirror
 from arena_async.wire.messages import printable
 
-__all__ = ["export_run", "import_check", "import_commit"]
+__all__ = ["export_run", "import_check", "import_commit", "quota"]
 
-#: Makes the policy by which a run is waited for; a wrong one is a complaint of the command.
-Poll = Callable[[], PollPolicy]
+_R = TypeVar("_R", ExportRun, ImportRun)
 
-#: Warnings of an import that are told one by one.
-_MOST_WARNINGS = 20
+#: Warnings of an import that are written one by one.
+_MAX_WARNINGS = 20
 
 
-async def export_run(
-    connect: Connect, definition: str, output: Output, *, to: Path, options: Options, poll: Poll, fresh: bool
-) -> int:
-    """Start an export run, wait for it, and bring its files home."""
-
-    async def fetch(client: Any, mirror: Mirror, watch: Any) -> Any:
-        return await client.exports.fetch(definition, mirror, poll=poll(), fresh=fresh, watch=watch)
-
-    code, _ = await _fetch(connect, fetch, output, to=to, options=options())
+async def export_run(definition: str, options: SyncOptions, wait: WaitOptions, output: Output, *, fresh: bool) -> int:
+    """Start an export, wait for it and download its files."""
+    poll, watch = wait.poll_policy(), _RunReporter(output)
+    code, _ = await _download_run(
+        lambda arena, mirror: arena.exports.fetch(definition, mirror, poll=poll, fresh=fresh, watch=watch),
+        options,
+        options.transfer_options(),
+        output,
+    )
     return code
 
 
 async def import_check(
-    connect: Connect, definition: str, file: Path, output: Output, *, worksheet: str | None, to: Path, poll: Poll
+    definition: str, file: Path, options: TargetOptions, wait: WaitOptions, output: Output, *, worksheet: str | None
 ) -> int:
-    """Let the service check a file without importing it, and bring what it says about each row."""
-
-    async def fetch(client: Any, mirror: Mirror, watch: Any) -> Any:
-        return await client.imports.fetch(definition, file, mirror, worksheet=worksheet, poll=poll(), watch=watch)
-
-    code, fetched = await _fetch(connect, fetch, output, to=to, options=TransferOptions(workers=2))
+    """Upload a file for a dry run and download the results."""
+    poll, watch = wait.poll_policy(), _RunReporter(output)
+    code, fetched = await _download_run(
+        lambda arena, mirror: arena.imports.fetch(
+            definition, file, mirror, worksheet=worksheet, poll=poll, watch=watch
+        ),
+        options,
+        TransferOptions(workers=2),
+        output,
+    )
     if fetched is None:
         return code
-    told = _tell_import(fetched.run, output, done="would be imported")
-    errors = [path for path in fetched.paths if path.stem == "error"]
-    if told is not Exit.OK:
+    import_code = _write_import(fetched.run, output, done="would be imported")
+    if import_code is not ExitCode.OK:
+        errors = [path for path in fetched.paths if path.stem == "error"]
         where = f" They are in {errors[0]}." if errors else ""
-        output.complain(f"Rows failed, and nothing was imported.{where} Mend the file and check it again.")
+        output.error(f"Rows failed, and nothing was imported.{where} Correct the file and check it again.")
     elif not output.json:
-        commit = shlex.join(["arena-async", "import", "commit", definition, fetched.run.guid])
-        output.note(f"Nothing was imported yet. To do it: {commit}")
-    return max(code, told)
+        command = shlex.join(["arena-async", "import", "commit", definition, fetched.run.guid])
+        output.note(f"Nothing was imported yet. To do it: {command}")
+    return max(code, import_code)
 
 
 async def import_commit(
-    connect: Connect, definition: str, run: str, output: Output, *, despite_errors: bool, poll: Poll
+    definition: str, run: str, options: ServiceOptions, wait: WaitOptions, output: Output, *, despite_errors: bool
 ) -> int:
-    """Commit a run that was checked, and wait until that is done."""
-    async with connect() as client:
-        committed = await client.imports.commit(definition, run, despite_errors=despite_errors)
-        done = await client.imports.wait(definition, committed, poll=poll(), watch=_Watcher(output))
-    told = _tell_import(done, output, done="imported")
-    if told is not Exit.OK:
-        output.complain("Rows failed; the others were imported.")
-    return told
+    """Commit a dry run and wait for it."""
+    poll = wait.poll_policy()
+    async with options.connect("arena") as arena:
+        committed = await arena.imports.commit(definition, run, despite_errors=despite_errors)
+        done = await arena.imports.wait(definition, committed, poll=poll, watch=_RunReporter(output))
+    code = _write_import(done, output, done="imported")
+    if code is not ExitCode.OK:
+        output.error("Rows failed; the others were imported.")
+    return code
 
 
-async def _fetch(
-    connect: Connect, fetch: Any, output: Output, *, to: Path, options: TransferOptions
-) -> tuple[Exit, Any]:
-    """Do a whole job, and give its exit code and what came of it, or None where files failed."""
-    fetched = None
-    async with connect() as client, View(output) as view:
-        teller = Teller(output, view, to)
-        async with Mirror(to, options=options, observer=teller) as mirror:
-            try:
-                fetched = await fetch(client, mirror, _Watcher(output))
-            except TransfersFailedError as failed:
-                code = _code_of(failed)
-            here = await count_files(mirror)
-    teller.say_rest()
-    if fetched is None:
-        output.complain("The run is done, but not all of its files are here; the same command fetches the rest.")
-        return code, None
-    return Exit(conclude(fetched.report, output, here=here, to=to, told=teller.told)), fetched
+async def _download_run(
+    fetch: Callable[[ArenaClient, Mirror], Awaitable[Fetched[_R]]],
+    options: TargetOptions,
+    transfer_options: TransferOptions,
+    output: Output,
+) -> tuple[ExitCode, Fetched[_R] | None]:
+    """Return the exit code and the downloaded run, or None if files failed."""
+    async with (
+        options.connect("arena") as arena,
+        ProgressReporter(output, options.to) as progress,
+        Mirror(options.to, options=transfer_options, observer=progress) as mirror,
+    ):
+        try:
+            fetched = await fetch(arena, mirror)
+        except TransfersFailedError as failed:
+            output.error("The run is done, but not all of its files are here; the same command fetches the rest.")
+            quota = [error for error in failed.exceptions if isinstance(error, QuotaExhaustedError)]
+            return exit_code(quota[0]) if quota else ExitCode.SOME_FAILED, None
+        present = await count_files(mirror)
+    code = write_report(fetched.report, output, present=present, to=options.to, written=progress.messages)
+    return code, fetched
 
 
-def _code_of(failed: TransfersFailedError) -> Exit:
-    """Tell how a command ends whose files did not all come."""
-    spent = [error for error in failed.exceptions if isinstance(error, QuotaExhaustedError)]
-    return exit_code(spent[0]) if spent else Exit.SOME_FAILED
-
-
-class _Watcher:
-    """
-    Tells about a run while it is waited for.
-
-    Args:
-        output: Where to.
-    """
+class _RunReporter:
+    """Writes the status of a run while it is waited for."""
 
     def __init__(self, output: Output) -> None:
         self._output = output
 
-    def __call__(self, seen: Any) -> None:
-        """Take what is seen of a run."""
+    def __call__(self, seen: RunSeen[ExportRun] | RunSeen[ImportRun]) -> None:
         run = seen.run
         if self._output.json:
             self._output.record(
@@ -125,24 +121,24 @@ class _Watcher:
                     "again_in": seen.again_in,
                 }
             )
-        again = "" if seen.again_in is None else f", next question in {seen.again_in:.0f} s"
+        again = "" if seen.again_in is None else f", next poll in {seen.again_in:.0f} s"
         if run is None:
-            self._output.note(f"Another export is in progress; this one waits in line{again}.")
+            self._output.note(f"Another export is in progress; this one waits for it{again}.")
             return
-        words = {
+        states = {
             "started": "was started",
             "found": "was started, as the list shows",
             "resumed": "was started before and is waited for",
         }
-        said = words.get(seen.how, f"is {printable(str(run.status))}{again}")
-        self._output.note(f"run {printable(run.guid)} {said}")
+        state = states.get(seen.how, f"is {printable(str(run.status))}{again}")
+        self._output.note(f"run {printable(run.guid)} {state}")
 
 
-def _tell_import(run: Any, output: Output, *, done: str) -> Exit:
-    """Write what an import run came to, and give the exit code that says whether rows failed."""
-    code = Exit.SOME_FAILED if run.has_errors else Exit.OK
+def _write_import(run: ImportRun, output: Output, *, done: str) -> ExitCode:
+    """Write the result of an import run, and return the exit code that says whether rows failed."""
+    code = ExitCode.SOME_FAILED if run.has_errors else ExitCode.OK
     if output.json:
-        output.record({"type": "import", **shown(run), "has_errors": run.has_errors, "exit_code": int(code)})
+        output.record({"type": "import", **fields_of(run), "has_errors": run.has_errors, "exit_code": int(code)})
         return code
     warnings = run.warnings.results if run.warnings else ()
     count = run.warnings.count if run.warnings and run.warnings.count is not None else len(warnings)
@@ -151,8 +147,37 @@ def _tell_import(run: Any, output: Output, *, done: str) -> Exit:
             f"{show_count(run.total_count or 0, 'row')}: {run.success_count or 0:,} {done}, "
             f"{run.error_count or 0:,} failed, {show_count(count, 'warning')}"
         )
-    for warning in warnings[:_MOST_WARNINGS]:
+    for warning in warnings[:_MAX_WARNINGS]:
         output.note(f"warning {warning.code}: {printable(warning.message or '')}")
-    if count > _MOST_WARNINGS:
-        output.note(f"and {count - _MOST_WARNINGS:,} more warnings; --json shows all that the service gave")
+    if count > _MAX_WARNINGS:
+        output.note(f"and {count - _MAX_WARNINGS:,} more warnings; --json lists all that the service returned")
     return code
+
+
+async def quota(options: ServiceOptions, output: Output, *, who: bool) -> int:
+    """Write the remaining requests of the day, and with ``who`` who used them."""
+    async with options.connect("arena") as arena:
+        usages = await arena.usages().collect() if who else []
+        if arena.quota is None or arena.quota.remaining is None:
+            await arena.extracts.search(limit=1).first()
+        left = arena.quota
+    if left is None or left.remaining is None:
+        output.note("Arena PLM: the service did not return the number of remaining requests.")
+    elif output.json:
+        output.record({"type": "quota", "service": "arena", **fields_of(left)})
+    else:
+        limit = f" of {left.limit:,}" if left.limit is not None else ""
+        output.data(f"Arena PLM: {left.remaining:,}{limit} requests left until {show_when(left.resets_at)}")
+    _write_usages(usages, output)
+    return ExitCode.OK
+
+
+def _write_usages(usages: list[ApiUsage], output: Output) -> None:
+    """Write who sent how many requests to which endpoint, the largest numbers first."""
+    rows = sorted(usages, key=lambda row: row.count or 0, reverse=True)
+    if output.json:
+        for row in rows:
+            output.record({"type": "usage", "service": "arena", **fields_of(row)})
+    elif rows and not output.quiet:
+        columns = ("count", "who", "method", "endpoint", "date")
+        write_table(columns, [cells(row, columns) for row in rows], output)

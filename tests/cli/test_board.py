@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from arena_async.cli.output import show_count, show_size
-from arena_async.cli.render import Board, fit
+from arena_async.cli.progress import Board, fit
 
 
 @pytest.mark.parametrize(

@@ -83,8 +83,8 @@ async def test_both_services_share_a_folder_and_verify_notices_what_changed(tmp_
         mended = await run("sync", "centrepoint", "datasets", str(centrepoint.study), "--to", str(out), env=env)
 
     assert synced.code == 0
-    assert (good.code, good.out, good.err) == (0, "7 files as they were brought home\n", "")
-    assert (bad.code, bad.out) == (3, f"changed  {victim}\n6 files as they were brought home, 1 changed\n")
+    assert (good.code, good.out, good.err) == (0, "7 files verified\n", "")
+    assert (bad.code, bad.out) == (3, f"changed  {victim}\n6 files verified, 1 changed\n")
     assert mended.out.startswith("1 refreshed  (")
 
 
@@ -202,6 +202,7 @@ async def test_a_listing_shows_no_signed_link() -> None:
         (("sync", "arena", "extracts", "--to", "out", "--bogus"), "--bogus"),
         (("sync", "arena", "extracts", "--to", "out", "--workers", "many"), "many"),
         (("sync", "arena", "extracts", "--to", "out", "--workers", "0"), "workers"),
+        (("plan", "arena", "extracts", "--to", "out", "--workers", "0"), "workers"),
         (("sync", "arena", "extracts", "--to", "out", "--max-rate", "fast"), "--max-rate"),
         (("sync", "arena", "extracts", "--to", "out", "--max-rate", "1"), "max_rate"),
         (("sync", "arena", "extracts", "--to", "out", "--env", "missing.env"), "missing.env"),
@@ -373,7 +374,7 @@ async def test_an_interrupted_sync_is_out_within_two_seconds_and_goes_on_later(
     assert running._PATIENCE < 2.0
     assert took < 20
     assert err.decode().splitlines()[-2:] == [
-        "Stopped. What has arrived is kept. Run it again to go on:",
+        "Stopped. Downloaded data is kept. Run it again to continue:",
         f"  arena-async sync arena extracts --to {out} --json",
     ]
     assert "Traceback" not in err.decode()
@@ -466,7 +467,7 @@ async def test_the_demo_does_the_whole_job_in_ten_seconds(tmp_path: Path) -> Non
     assert done.worked < 10
     assert done.out.count("  sync    12 fetched  (") == 2
     assert done.out.count("  again   nothing new  (0 B, ") == 2
-    assert "  verify  24 files as they were brought home\n" in done.out
+    assert "  verify  24 files verified\n" in done.out
     assert f"  folder  {out}\n" in done.out
     assert len(files_below(out)) == 24
     assert all(len(line) <= 130 for line in done.out.splitlines())

@@ -81,8 +81,8 @@ async def test_a_dry_run_says_what_would_be_done(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ((), "Give addresses, or a file with addresses after -i, and not both."),
-        (("https://a.example/x", "-i", "list.txt"), "and not both"),
+        ((), "get takes either URLs or a file of URLs after -i."),
+        (("https://a.example/x", "-i", "list.txt"), "takes either URLs or a file"),
         (("-i", "none.txt"), "none.txt: there is no such file"),
         (("-i", "-"), "The list names no address; it takes one a line."),
         (("https://a.example/x?sig=canary", "http://a.example/y?sig=canary"), "address 2: http://a.example/y is plain"),
@@ -127,5 +127,5 @@ async def test_what_was_stopped_is_taken_up_and_no_address_is_shown(tmp_path: Pa
             _, err = await child.communicate()
 
     assert child.returncode == 130
-    assert err.decode().splitlines()[-1] == "Stopped. What has arrived is kept. Run the same command again to go on."
+    assert err.decode().splitlines()[-1] == "Stopped. Downloaded data is kept. Run the same command again to continue."
     assert b"canary" not in err

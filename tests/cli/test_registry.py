@@ -1,60 +1,66 @@
-"""The table of services: whoever adds a row gets the words, and the row is right."""
+"""The services: each has its client, its simulator and its commands, and listing them costs nothing."""
 
 from __future__ import annotations
 
-import inspect
 import subprocess
 import sys
-from contextlib import AsyncExitStack
 
 import pytest
+from command_line import environment, run
 
-from arena_async.providers.registry import PROVIDERS, Provider
+from arena_async.providers.registry import PROVIDERS, Service
+from arena_async.testing import ArenaSimulator, CentrePointSimulator
 
-EVERY = pytest.mark.parametrize("provider", PROVIDERS.values(), ids=list(PROVIDERS))
-
-
-@EVERY
-async def test_the_words_of_a_source_are_the_arguments_of_its_files(provider: Provider) -> None:
-    """Each word is taken by what makes the files under its own name, and what must be given must be given."""
-    async with provider.load_simulator()() as simulator:
-        client = provider.load_client().from_env(environ=simulator.describe()["environment"])
-        try:
-            for source in provider.sources:
-                if source.maker:
-                    parameters = inspect.signature(source.make(client)).parameters
-                    assert {word.name for word in source.words} <= set(parameters)
-        finally:
-            await client.aclose()
+EVERY = pytest.mark.parametrize("service", list(PROVIDERS))
 
 
 @EVERY
-async def test_every_column_of_a_listing_is_there(provider: Provider) -> None:
+async def test_a_client_of_each_service_is_led_to_its_simulator(service: Service) -> None:
+    """The settings that a simulator describes are those that the client takes, and the example is complete."""
+    provider = PROVIDERS[service]
+    async with provider.load_simulator()(**{provider.size_option: 1000}) as simulator:
+        described = simulator.describe()
+        client = provider.load_client().from_env(environ=described["environment"])
+        await client.aclose()
+
+    assert client.session.base_url == described["base_url"]
+    assert provider.example.format(**described).startswith(f"arena-async sync {service} ")
+
+
+@EVERY
+@pytest.mark.process
+@pytest.mark.parametrize("verb", ["sync", "plan", "list"])
+async def test_each_service_has_its_commands(verb: str, service: Service) -> None:
+    """The module of its name in the command line has them."""
+    done = await run(verb, service, "--help", env=environment())
+
+    assert (done.code, done.err) == (0, "")
+    assert PROVIDERS[service].title in done.out
+
+
+@pytest.mark.process
+async def test_every_column_of_a_listing_is_there() -> None:
     """Rows of every level have the attributes that the table shows."""
-    async with AsyncExitStack() as stack:
-        simulator = await stack.enter_async_context(provider.load_simulator()())
-        environ = simulator.describe()["environment"]
-        client = await stack.enter_async_context(provider.load_client().from_env(environ=environ))
-        for source in provider.sources:
-            words = source.simulated_words or provider.simulated_words
-            path = tuple(getattr(simulator, attribute) for attribute in words)
-            for length, listing in sorted(source.listings.items()):
-                rows = [row async for row in source.rows(client, path[:length])]
-                assert rows
-                assert [column for column in listing.columns if not hasattr(rows[0], column)] == []
-                path = (*path[:length], getattr(rows[0], "guid", None))
-
-
-@EVERY
-def test_the_parts_of_a_row_agree(provider: Provider) -> None:
-    """Names are those of the command line, and as many words lead in as there are levels."""
-    assert PROVIDERS[provider.name] is provider
-    for source in provider.sources:
-        required = sum(word.required for word in source.path)
-        levels = list(range(required, len(source.path) + 1))
-        assert sorted(source.listings) == levels or (source.maker and not source.listings and not source.path)
-        assert source.maker or not source.words
-    assert len(provider.simulated_words) == sum(word.required for word in provider.sources[0].words)
+    async with ArenaSimulator() as arena, CentrePointSimulator() as centrepoint:
+        study, subject = str(centrepoint.study), str(centrepoint.subject)
+        listings: list[tuple[int, tuple[str, ...]]] = [
+            (5, ("centrepoint", "datasets", study)),
+            (4, ("centrepoint", "day-files", study, subject, centrepoint.category)),
+            (4, ("centrepoint", "studies")),
+            (4, ("centrepoint", "subjects", study)),
+            (2, ("centrepoint", "programs", study)),
+        ]
+        for source, guid in (("extracts", arena.extract), ("exports", arena.export), ("imports", arena.import_)):
+            runs = await run("list", "arena", source, guid, env=environment(arena))
+            listings += [
+                (3, ("arena", source)),
+                (3 if source == "extracts" else 4, ("arena", source, guid)),
+                (5, ("arena", source, guid, runs.out.split("\t")[0])),
+            ]
+        for columns, words in listings:
+            done = await run("list", *words, env=environment(arena, centrepoint))
+            assert (done.code, done.err) == (0, ""), words
+            assert done.out.splitlines()[0].count("\t") == columns - 1, words
 
 
 def test_reading_the_table_loads_no_client() -> None:

@@ -41,7 +41,7 @@ async def test_an_export_is_run_and_brought_home(tmp_path: Path) -> None:
     assert done.out.splitlines()[1] == f"1 file in {out}"
     notes = done.err.splitlines()
     assert notes[0] == f"run {made.guid} was started"
-    assert notes[1].startswith(f"run {made.guid} is RUNNING, next question in ")
+    assert notes[1].startswith(f"run {made.guid} is RUNNING, next poll in ")
     assert notes[-1].startswith("fetched  ")
 
 
@@ -76,7 +76,7 @@ async def test_an_interrupted_export_is_taken_up_by_the_same_command(tmp_path: P
         posts = arena.seen("POST */runs")
 
     assert child.returncode == 130
-    assert "The run goes on at the service. Run it again to go on:" in err.decode()
+    assert "A started run continues at the service. Run it again to continue:" in err.decode()
     assert f"arena-async export run {arena.export} --to" in err.decode()
     assert again.code == 0, again.err
     assert "was started before and is waited for" in again.err

@@ -14,8 +14,8 @@ import pytest
 
 from arena_async import errors
 from arena_async.cli import running
-from arena_async.cli.exits import Exit
-from arena_async.cli.running import exit_code, sentence
+from arena_async.cli.exit_codes import ExitCode, exit_code
+from arena_async.cli.output import error_message
 
 pytestmark = pytest.mark.process
 
@@ -62,7 +62,7 @@ def test_each_kind_of_error_has_its_exit_code() -> None:
 
 def test_an_unexpected_error_is_told_without_a_secret() -> None:
     """What is not ours is scrubbed before it is shown."""
-    shown = sentence(ValueError("no https://files/x?sig=s3cr3t for you\nand more"))
+    shown = error_message(ValueError("no https://files/x?sig=s3cr3t for you\nand more"))
 
     assert "s3cr3t" not in shown
     assert "\n" not in shown
@@ -250,7 +250,7 @@ def test_a_reader_that_leaves_ends_the_command_quietly(loop: str) -> None:
 
 def test_exit_codes_are_the_documented_numbers() -> None:
     """They are promises."""
-    assert {code.name: int(code) for code in Exit} == {
+    assert {code.name: int(code) for code in ExitCode} == {
         "OK": 0,
         "FAILED": 1,
         "USAGE": 2,

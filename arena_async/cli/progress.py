@@ -1,33 +1,38 @@
-"""What a running transfer looks like: a few lines on a terminal that redraw themselves, plain lines elsewhere."""
+"""The progress of a transfer: lines that are redrawn on a terminal, a line per file elsewhere, or JSON."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import attrs
 
-from arena_async.cli.output import Output, show_size
+from arena_async.cli.output import Output, error_message, show_size
+from arena_async.cli.reports import DONE, PRESENT, label_of, outcome_record
+from arena_async.transfer.events import Advanced, Event, Outcome, Retrying, Settled, Started
 from arena_async.wire.messages import printable
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
 
-__all__ = ["Board", "Row", "View", "align", "fit"]
+__all__ = ["Board", "ProgressReporter", "Row", "fit"]
 
-#: Rows of files under way that are drawn at the most, however many are open.
-_MOST_ROWS = 8
-#: Seconds over which the speed is measured, and between two drawings.
-_SPEED_OVER = 4.0
-_REDRAW_EVERY = 0.1
+#: Files in progress that are drawn.
+_MAX_ROWS = 8
+#: Failed files whose errors are written one by one.
+_MAX_ERRORS = 20
+#: Seconds over which the speed is averaged, and between two redraws.
+_SPEED_INTERVAL = 4.0
+_REDRAW_INTERVAL = 0.1
 
 
 def fit(text: str, width: int, *, keep_end: bool = False) -> str:
-    """Cut text to ``width`` cells, with an ellipsis where something is missing, at the start if ``keep_end``."""
+    """Return text in exactly ``width`` cells; an ellipsis replaces what is cut off, at the start if ``keep_end``."""
     from rich.cells import cell_len, set_cell_size
 
     if cell_len(text) <= width:
@@ -43,7 +48,7 @@ def fit(text: str, width: int, *, keep_end: bool = False) -> str:
 
 @attrs.define
 class Row:
-    """One file under way: its label, bytes here, bytes in all or None, and what holds it up."""
+    """A file in progress: its label, received bytes, total bytes or None, and why it is delayed."""
 
     label: str
     done: int = 0
@@ -54,12 +59,12 @@ class Row:
 @attrs.define
 class Board:
     """
-    What is known about a running transfer, and how it is drawn in lines. Knows no terminal and no clock.
+    The state of a running transfer, drawn as lines of text. It uses no terminal and no clock.
 
     Attributes:
-        rows: The files under way, by key, in the order they began.
-        finished: Files that arrived.
-        failed: Files that could not be brought home.
+        rows: The files in progress, by key, in the order they started.
+        finished: Files that were downloaded.
+        failed: Files that failed.
     """
 
     rows: dict[str, Row] = attrs.field(factory=dict)
@@ -69,11 +74,11 @@ class Board:
     _samples: deque[tuple[float, int]] = attrs.field(factory=deque)
 
     def started(self, key: str, label: str, *, done: int = 0, total: int | None = None) -> None:
-        """A file began, at byte ``done``."""
+        """Add a file, with ``done`` bytes present."""
         self.rows[key] = Row(printable(label), done, total)
 
     def advanced(self, key: str, done: int, *, total: int | None = None) -> None:
-        """A file has ``done`` bytes here."""
+        """Set the received bytes of a file."""
         row = self.rows.get(key)
         if row is None:
             return
@@ -81,26 +86,26 @@ class Board:
         row.done, row.total, row.trouble = done, total if total is not None else row.total, ""
 
     def retrying(self, key: str, trouble: str) -> None:
-        """A file is held up."""
+        """Mark a file as delayed."""
         if key in self.rows:
             self.rows[key].trouble = printable(trouble)
 
     def settled(self, key: str, *, failed: bool) -> None:
-        """A file arrived, or could not be brought home."""
+        """Remove a file and count it."""
         self.rows.pop(key, None)
         self.failed += failed
         self.finished += not failed
 
     def speed(self, now: float) -> float:
-        """Give the bytes a second over the last few seconds."""
+        """Return the bytes per second over the last few seconds."""
         self._samples.append((now, self._bytes))
-        while len(self._samples) > 2 and now - self._samples[0][0] > _SPEED_OVER:
+        while len(self._samples) > 2 and now - self._samples[0][0] > _SPEED_INTERVAL:
             self._samples.popleft()
         then, before = self._samples[0]
         return (self._bytes - before) / (now - then) if now > then else 0.0
 
     def lines(self, *, width: int, height: int, now: float) -> list[str]:
-        """Draw it in at most ``height`` lines of at most ``width`` cells."""
+        """Return at most ``height`` lines of at most ``width`` cells."""
         head = [
             f"{self.finished:,} done",
             f"{len(self.rows):,} open",
@@ -108,8 +113,7 @@ class Board:
             f"{show_size(self.speed(now))}/s",
             *([f"{self.failed:,} failed"] if self.failed else []),
         ]
-        room = max(0, min(_MOST_ROWS, height - 2))
-        shown = list(self.rows.values())[:room]
+        shown = list(self.rows.values())[: max(0, min(_MAX_ROWS, height - 2))]
         hidden = len(self.rows) - len(shown)
         lines = [fit("  ".join(head), width), *(_line(row, width) for row in shown)]
         if hidden and height > len(lines):
@@ -118,7 +122,7 @@ class Board:
 
 
 def _line(row: Row, width: int) -> str:
-    """Draw one file: its label, a bar where there is room, how far it is."""
+    """Return one file as a line: label, bar if it is wide enough, share or received bytes."""
     if row.trouble:
         return fit(f"  {row.label}: {row.trouble}", width) if width >= 60 else fit(f"  {row.trouble}", width)
     share = min(1.0, row.done / row.total) if row.total else None
@@ -132,44 +136,71 @@ def _bar(share: float, width: int) -> str:
     return "━" * full + "╌" * (width - full)
 
 
-class View:
+class ProgressReporter:
     """
-    The progress of a transfer on stderr: redrawn on a terminal, a line per file elsewhere, nothing when quiet.
+    Shows the events of a transfer: redrawn on a terminal, a line per file elsewhere, as JSON if requested.
 
-    An async context manager; it leaves no line of its own behind on a terminal.
+    An async context manager; on a terminal it removes the redrawn lines when it is closed. Failures are written as
+    error messages, always.
 
     Args:
-        output: Where it goes.
-        clock: Seconds on a steady clock.
+        output: The output of the command.
+        to: The target directory; paths are shown relative to it.
+        clock: Monotonic seconds.
     """
 
-    def __init__(self, output: Output, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, output: Output, to: Path, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.board = Board()
+        #: Error messages that were written.
+        self.messages: set[str] = set()
         self._output = output
+        self._to = to
         self._clock = clock
-        self._drawing: asyncio.Task[None] | None = None
-
-    @property
-    def live(self) -> bool:
-        """Whether it redraws itself."""
-        return self._output.notes_are_shown and not self._output.quiet
+        self._live = output.notes_are_shown and not output.quiet
+        self._redrawing: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        if self.live:
-            self._drawing = asyncio.create_task(self._draw())
+        if self._live:
+            self._redrawing = asyncio.create_task(self._redraw())
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self._drawing is None:
-            return
-        self._drawing.cancel()
-        with suppress(asyncio.CancelledError):
-            await self._drawing
-        self._drawing = None
+        if self._redrawing is not None:
+            self._redrawing.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._redrawing
+        if self.board.failed > _MAX_ERRORS:
+            self._output.error(f"{self.board.failed - _MAX_ERRORS:,} more files failed; --json lists them all.")
 
-    def note(self, line: str) -> None:
-        """Write a line about one file where no redrawn lines show it."""
-        if not self.live:
+    def __call__(self, event: Event) -> None:
+        """Show an event."""
+        match event:
+            case Started(file=file):
+                self.board.started(file.key, label_of(file), done=event.bytes_done, total=event.total or file.size)
+            case Advanced(file=file):
+                self.board.advanced(file.key, event.bytes_done, total=event.total)
+            case Retrying(file=file):
+                reason = f"try {event.attempt} failed, next in {event.wait:.0f} s: {error_message(event.error)}"
+                self.board.retrying(file.key, reason)
+                self._note(f"retrying  {label_of(file)}  {reason}")
+            case Settled(outcome=outcome):
+                self.board.settled(outcome.file.key, failed=outcome.error is not None)
+                self._show_outcome(outcome)
+
+    def _show_outcome(self, outcome: Outcome) -> None:
+        if self._output.json:
+            self._output.record(outcome_record(outcome, self._to))
+        if outcome.error is not None:
+            if self.board.failed <= _MAX_ERRORS:
+                message = error_message(outcome.error)
+                self.messages.add(message)
+                self._output.error(message)
+        elif outcome.action in PRESENT:
+            size = show_size(outcome.bytes_written)
+            self._note(f"{DONE[outcome.action]}  {label_of(outcome.file)}  {size}  {outcome.verified_by}")
+
+    def _note(self, line: str) -> None:
+        if not self._live:
             self._output.note(line)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
@@ -181,7 +212,7 @@ class View:
             yield Segment(text)
             yield Segment.line()
 
-    async def _draw(self) -> None:
+    async def _redraw(self) -> None:
         from rich.live import Live
 
         console = self._output.console()
@@ -193,14 +224,6 @@ class View:
             try:
                 while True:
                     live.refresh()
-                    await asyncio.sleep(_REDRAW_EVERY)
+                    await asyncio.sleep(_REDRAW_INTERVAL)
             finally:
                 self._output.live = None
-
-
-def align(head: Sequence[str], rows: Sequence[Sequence[str]], output: Output) -> None:
-    """Write rows as aligned columns under a heading."""
-    table = [tuple(head), *map(tuple, rows)]
-    widths = [max(len(cell) for cell in column) for column in zip(*table, strict=True)]
-    for row in table:
-        output.data("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

@@ -1,0 +1,207 @@
+"""Results of a command as text and JSON: the outcome of a transfer, a plan and its cost, a verification."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from arena_async.cli.exit_codes import ExitCode, exit_code
+from arena_async.cli.output import Output, error_message, error_record, fields_of, show_count, show_size, show_when
+from arena_async.transfer.events import Action, Outcome, Report
+from arena_async.transfer.mirror import Verification
+from arena_async.transfer.planning import Plan
+from arena_async.wire.contracts import RemoteFile
+from arena_async.wire.messages import printable
+
+__all__ = [
+    "DONE",
+    "PRESENT",
+    "cost_record",
+    "describe_plan",
+    "describe_report",
+    "describe_verification",
+    "label_of",
+    "outcome_record",
+    "report_exit_code",
+    "write_plan",
+    "write_report",
+    "write_verification",
+]
+
+#: What was done, by action.
+DONE = {
+    Action.FETCH: "fetched",
+    Action.RESUME: "resumed",
+    Action.REFRESH: "refreshed",
+    Action.SKIP: "skipped",
+    Action.GONE: "gone",
+    Action.PRUNE: "pruned",
+}
+#: Actions after which the file is complete on disk.
+PRESENT = (Action.FETCH, Action.RESUME, Action.REFRESH, Action.KEEP)
+
+
+def label_of(file: RemoteFile) -> str:
+    """Return the path of a file in the documented layout, without the cleaning that a real path needs."""
+    return printable(str(PurePosixPath(*file.parts, file.stem + file.extension)), most=300)
+
+
+def outcome_record(outcome: Outcome, to: Path) -> dict[str, Any]:
+    """Return an outcome as a JSON object."""
+    return {
+        "type": "file",
+        "action": outcome.action.value,
+        "key": outcome.file.key,
+        "path": None if outcome.path is None else _relative(outcome.path, to),
+        "bytes": outcome.bytes_written,
+        "verified_by": outcome.verified_by,
+        "sha256": outcome.sha256,
+        "attempts": outcome.attempts,
+        "reason": outcome.reason or None,
+        "error": None if outcome.error is None else error_record(outcome.error),
+    }
+
+
+def write_report(report: Report, output: Output, *, present: int, to: Path, written: Collection[str]) -> ExitCode:
+    """
+    Write the summary of a transfer and return the exit code.
+
+    Args:
+        report: The result of the transfer.
+        output: The output of the command.
+        present: The number of complete files in the target directory.
+        to: The target directory.
+        written: Error messages that were written already.
+    """
+    code = report_exit_code(report)
+    if output.json:
+        output.record(
+            {
+                "type": "summary",
+                "counts": {action.value: number for action, number in report.counts.items()},
+                "failed": len(report.failures),
+                "not_started": report.not_started,
+                "bytes": report.bytes_written,
+                "requests": report.requests,
+                "here": present,
+                "error": None if report.error is None else error_record(report.error),
+                "exit_code": int(code),
+            }
+        )
+    elif not output.quiet:
+        output.data(describe_report(report))
+        output.data(f"{show_count(present, 'file')} in {to}")
+    if report.error is not None and error_message(report.error) not in written:
+        output.error(error_message(report.error))
+    if report.not_started:
+        output.error(f"{show_count(report.not_started, 'file')} not started; the next run downloads them.")
+    return code
+
+
+def report_exit_code(report: Report) -> ExitCode:
+    """Return the exit code for the result of a transfer."""
+    if report.error is not None:
+        return exit_code(report.error)
+    if not report.failures:
+        return ExitCode.OK
+    if any(report.counts.get(action, 0) for action in PRESENT):
+        return ExitCode.SOME_FAILED
+    codes = {exit_code(outcome.error) for outcome in report.failures if outcome.error is not None}
+    return codes.pop() if len(codes) == 1 else ExitCode.FAILED
+
+
+def describe_report(report: Report) -> str:
+    """
+    Return the result of a transfer as one line.
+
+    Files that were kept are left out: where the service lists only changes, most of them are not listed.
+    """
+    counts = [f"{number:,} {word}" for action, word in DONE.items() if (number := report.counts.get(action, 0))]
+    if report.failures:
+        counts.append(f"{len(report.failures):,} failed")
+    size, requests = show_size(report.bytes_written), show_count(report.requests, "request")
+    return f"{', '.join(counts) or 'nothing new'}  ({size}, {requests})"
+
+
+def cost_record(plan: Plan) -> dict[str, Any]:
+    """Return the metered requests of a sync that lists once more, beside the quota, as a JSON object."""
+    requests = plan.listing + plan.content
+    return {
+        "requests": requests,
+        "listing": plan.listing,
+        "content": plan.content,
+        "remaining": plan.remaining,
+        "reserve": plan.reserve,
+        "resets_at": plan.resets_at,
+        "fits": plan.price.fits(requests),
+    }
+
+
+def describe_plan(plan: Plan) -> list[str]:
+    """Return what a sync would do, and its cost, as a few lines."""
+    counts = ", ".join(f"{action.value} {number:,}" for action, number in plan.counts.items() if number)
+    size = "size not listed" if plan.bytes_to_fetch is None else show_size(plan.bytes_to_fetch)
+    requests = plan.listing + plan.content
+    lines = [
+        f"{counts or 'no files'}  ({size})",
+        f"costs {show_count(requests, 'request')}: {plan.listing:,} to list, {plan.content:,} for content",
+    ]
+    if plan.remaining is not None:
+        fits = "fits" if plan.price.fits(requests) else "does not fit"
+        reserve = f", {plan.reserve:,} of them in reserve" if plan.reserve else ""
+        reset = f" until {show_when(plan.resets_at)}" if plan.resets_at else ""
+        lines.append(f"{fits}: {plan.remaining:,} left{reserve}{reset}")
+    return lines
+
+
+def write_plan(plan: Plan, output: Output) -> ExitCode:
+    """Write what a sync would do, and its cost; return the exit code."""
+    if output.json:
+        for file in plan.files:
+            output.record({"type": "file", **fields_of(file)})
+        counts = {action.value: number for action, number in plan.counts.items()}
+        output.record({"type": "summary", "counts": counts, "bytes": plan.bytes_to_fetch, **cost_record(plan)})
+    elif not output.quiet:
+        for file in plan.files:
+            output.data(f"{file.action.value:<8} {show_size(file.size):>7}  {printable(file.path, most=300)}")
+        for line in describe_plan(plan):
+            output.data(line)
+    return ExitCode.OK
+
+
+def write_verification(result: Verification, output: Output, directory: Path) -> ExitCode:
+    """Write the result of a verification and return the exit code."""
+    code = ExitCode.SOME_FAILED if result.bad else ExitCode.OK
+    groups = {"changed": result.changed, "missing": result.missing, "unknown": result.unknown}
+    if output.json:
+        for name, rows in groups.items():
+            for row in rows:
+                output.record(
+                    {"type": "file", "verdict": name, **fields_of(row), "path": _relative(row.path, directory)}
+                )
+        counts = {name: len(rows) for name, rows in groups.items()}
+        output.record({"type": "summary", "ok": result.ok, **counts, "exit_code": int(code)})
+        return code
+    for name in ("changed", "missing"):
+        for row in groups[name]:
+            output.data(f"{name:<8} {printable(_relative(row.path, directory), most=300)}")
+    if not output.quiet:
+        output.data(describe_verification(result))
+    if result.bad:
+        output.error("Files are missing or have other content; the next sync downloads them again.")
+    return code
+
+
+def describe_verification(result: Verification) -> str:
+    """Return the result of a verification as one line."""
+    parts = [f"{show_count(result.ok, 'file')} verified"]
+    for name, rows in (("changed", result.changed), ("missing", result.missing), ("not verifiable", result.unknown)):
+        if rows:
+            parts.append(f"{len(rows):,} {name}")
+    return ", ".join(parts)
+
+
+def _relative(path: Path, directory: Path) -> str:
+    """Return a path relative to the directory, with forward slashes."""
+    return (path.relative_to(directory) if path.is_relative_to(directory) else path).as_posix()
