@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from functools import reduce
+from functools import reduce, wraps
 from importlib import import_module
 from typing import Any
 
@@ -70,6 +70,7 @@ class Source:
         maker: What makes the set of files, as seen from the client: by default ``files`` of the collection; "" where
             there are none to bring.
         remarks: The method of the set that gives what people should hear of after a sync, or "".
+        query: Where the class of the query is (``module:name``), if the words are those of one value; or "".
     """
 
     name: str
@@ -80,6 +81,7 @@ class Source:
     simulated_words: tuple[str, ...] = ()
     maker: str = attrs.field()
     remarks: str = ""
+    query: str = ""
 
     @maker.default
     def _files_of_the_collection(self) -> str:
@@ -96,11 +98,23 @@ class Source:
 
     def make(self, client: Any) -> Any:
         """Give what makes the set of files of a client."""
-        return reduce(getattr, self.maker.split("."), client)
+        return self._with_query(reduce(getattr, self.maker.split("."), client))
 
     def rows(self, client: Any, path: tuple[Any, ...]) -> Any:
         """Give what ``list`` walks when these words of its path were given."""
-        return getattr(self.collection(client), self.listings[len(path)].verb)(*path)
+        return self._with_query(getattr(self.collection(client), self.listings[len(path)].verb))(*path)
+
+    def _with_query(self, method: Any) -> Any:
+        """Return a method that takes the words, of one that takes a query."""
+        if not self.query:
+            return method
+        query = _load(self.query)
+
+        @wraps(query)
+        def call(*words: Any, **named: Any) -> Any:
+            return method(query(*words, **named))
+
+        return call
 
 
 @attrs.frozen(kw_only=True)
@@ -248,8 +262,8 @@ _CENTREPOINT = Provider(
                 _STUDY,
                 _SUBJECT,
                 _CATEGORY,
-                Word(name="first_day", help="From this day on, such as 2026-03-01."),
-                Word(name="last_day", help="Up to this day, itself included."),
+                Word(name="day_from", help="From this day on, such as 2026-03-01.", option="first-day"),
+                Word(name="day_to", help="Up to this day, itself included.", option="last-day"),
                 Word(name="year", help="Only this year.", kind=int),
                 Word(name="month", help="Only this month of the year.", kind=int),
                 Word(name="day", help="Only this day of the month.", kind=int),
@@ -259,6 +273,7 @@ _CENTREPOINT = Provider(
             path=(_STUDY, _SUBJECT, _CATEGORY),
             listings={3: Listing(verb="search", columns=("day", "file_format", "modified_date", "file_name"))},
             simulated_words=("study", "subject", "category"),
+            query="arena_async.providers.centrepoint:DayQuery",
         ),
         Source(
             name="studies",

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from arena_async.errors import DestinationBusyError
-from arena_async.transfer.jobs import Job
-from arena_async.transfer.ledger import MemoryLedger, SqliteLedger
+from arena_async.transfer.ledger import Job, MemoryLedger, SqliteLedger
 from arena_async.transfer.mirror import Mirror
 
 BEGAN = datetime(2026, 3, 1, 12, 30, 5, tzinfo=UTC)
@@ -41,11 +40,11 @@ PRAGMA user_version = 1;
 async def test_a_job_is_remembered_by_the_next_process(tmp_path: Path) -> None:
     """Every field comes back; what is written later replaces what was there."""
     async with Mirror(tmp_path) as mirror:
-        assert await mirror.jobs.find("arena/W/exports/G") is None
-        await mirror.jobs.note(Job(key="arena/W/exports/G", state="starting", began=BEGAN))
-        await mirror.jobs.note(Job(key="arena/W/exports/G", state="started", run="R", began=BEGAN, took=61.5))
+        assert await mirror.job("arena/W/exports/G") is None
+        await mirror.note_job(Job(key="arena/W/exports/G", state="starting", began=BEGAN))
+        await mirror.note_job(Job(key="arena/W/exports/G", state="started", run="R", began=BEGAN, took=61.5))
     async with Mirror(tmp_path) as mirror:
-        found = await mirror.jobs.find("arena/W/exports/G")
+        found = await mirror.job("arena/W/exports/G")
 
     assert found == Job(key="arena/W/exports/G", state="started", run="R", began=BEGAN, took=61.5)
 
@@ -54,8 +53,8 @@ async def test_the_time_of_a_job_is_kept_whatever_its_zone(tmp_path: Path) -> No
     """A moment is a moment."""
     began = BEGAN.astimezone(timezone(timedelta(hours=5, minutes=45)))
     async with Mirror(tmp_path) as mirror:
-        await mirror.jobs.note(Job(key="k", began=began))
-        found = await mirror.jobs.find("k")
+        await mirror.note_job(Job(key="k", began=began))
+        found = await mirror.job("k")
 
     assert found is not None
     assert found.began == BEGAN
@@ -64,12 +63,12 @@ async def test_the_time_of_a_job_is_kept_whatever_its_zone(tmp_path: Path) -> No
 async def test_a_row_that_makes_no_sense_is_no_job(tmp_path: Path) -> None:
     """A state that nobody writes is not believed."""
     async with Mirror(tmp_path) as mirror:
-        await mirror.jobs.note(Job(key="k", state="started", run="R"))
+        await mirror.note_job(Job(key="k", state="started", run="R"))
     with sqlite3.connect(tmp_path / ".arena-async" / "ledger.sqlite") as connection:
         connection.execute("UPDATE jobs SET state = 'dancing'")
     connection.close()
     async with Mirror(tmp_path) as mirror:
-        assert await mirror.jobs.find("k") is None
+        assert await mirror.job("k") is None
 
 
 async def test_a_ledger_of_the_layout_before_gets_the_new_table_and_keeps_its_rows(tmp_path: Path) -> None:
@@ -130,7 +129,7 @@ async def test_a_ledger_without_memory_remembers_no_job() -> None:
 async def test_a_folder_of_another_tenant_is_refused_before_anything_is_started(tmp_path: Path) -> None:
     """One folder belongs to one tenant of each service."""
     async with Mirror(tmp_path) as mirror:
-        await mirror.jobs.claim("arena", "workspace 1")
+        await mirror.claim("arena", "workspace 1")
     async with Mirror(tmp_path) as mirror:
         with pytest.raises(DestinationBusyError):
-            await mirror.jobs.claim("arena", "workspace 2")
+            await mirror.claim("arena", "workspace 2")

@@ -1,4 +1,4 @@
-"""The door to CentrePoint: credentials and settings in, lists and files out."""
+"""The client of the CentrePoint API."""
 
 from __future__ import annotations
 
@@ -11,25 +11,35 @@ from typing import Any, Self
 from arena_async.errors import ConfigurationError
 from arena_async.net.session import Session
 from arena_async.options import RetryPolicy, Timeouts
+from arena_async.providers.centrepoint.active_requests import ActiveRequests
 from arena_async.providers.centrepoint.analytics import (
+    DAILY_STATISTICS,
+    EVENT_MARKERS,
+    SLEEP_PERIODS,
     AlgorithmSettings,
-    DailySummaries,
-    EventMarkers,
+    Computed,
     MinuteSummaries,
-    SleepPeriods,
 )
-from arena_async.providers.centrepoint.asking import Asking
+from arena_async.providers.centrepoint.api import Api
 from arena_async.providers.centrepoint.auth import CentrePointAuth, CentrePointCredentials
-from arena_async.providers.centrepoint.data_requests import EpochRequests, RawRequests
-from arena_async.providers.centrepoint.datasets import Datasets
+from arena_async.providers.centrepoint.data_requests import DataRequests, EpochQuery, RawQuery
+from arena_async.providers.centrepoint.datasets import DatasetQuery, Datasets
 from arena_async.providers.centrepoint.day_files import DayFiles
 from arena_async.providers.centrepoint.dialect import CentrePointDialect
-from arena_async.providers.centrepoint.monitors import ActivityMonitors, Assignments, Uploads
-from arena_async.providers.centrepoint.places import Places
-from arena_async.providers.centrepoint.studies import Milestones, Programs, Sites, Studies, Subjects
+from arena_async.providers.centrepoint.studies import (
+    ASSIGNMENTS,
+    MILESTONES,
+    MONITORS,
+    SITES,
+    Programs,
+    Studies,
+    StudyList,
+    StudyObjects,
+    Subjects,
+    Uploads,
+    Webhooks,
+)
 from arena_async.providers.centrepoint.study_files import StudyFileSet
-from arena_async.providers.centrepoint.subjects import Directory
-from arena_async.providers.centrepoint.webhooks import Webhooks
 from arena_async.wire.quota import SlidingWindow
 from arena_async.wire.urls import UrlPolicy, origin
 
@@ -106,26 +116,26 @@ class CentrePointClient:
         )
         tenant = f"{origin(base_url)} {credentials.client_id}"
         self._tenant, self._legacy = tenant, legacy
-        asking = self._asking = Asking(self._session, Directory(self._session).resolve)
-        self.datasets = Datasets(asking, tenant=tenant, legacy=legacy)
-        self.day_files = DayFiles(asking, tenant=tenant)
-        places = Places()
-        self.raw_requests = RawRequests(asking, tenant=tenant, places=places)
-        self.epoch_requests = EpochRequests(asking, tenant=tenant, places=places)
-        self.studies = Studies(asking)
-        self.sites = Sites(asking)
-        self.subjects = Subjects(asking)
-        self.milestones = Milestones(asking)
-        self.programs = Programs(asking)
-        self.activity_monitors = ActivityMonitors(asking)
-        self.assignments = Assignments(asking)
-        self.uploads = Uploads(asking)
-        self.minute_summaries = MinuteSummaries(asking)
-        self.daily_statistics = DailySummaries(asking)
-        self.sleep_periods = SleepPeriods(asking)
-        self.event_markers = EventMarkers(asking)
-        self.algorithm_settings = AlgorithmSettings(asking)
-        self.webhooks = Webhooks(asking)
+        api = self._api = Api(self._session)
+        self.datasets = Datasets(api, tenant=tenant, legacy=legacy)
+        self.day_files = DayFiles(api, tenant=tenant)
+        active = ActiveRequests()
+        self.raw_requests = DataRequests(api, RawQuery, tenant=tenant, active=active)
+        self.epoch_requests = DataRequests(api, EpochQuery, tenant=tenant, active=active)
+        self.studies = Studies(api)
+        self.sites = StudyObjects(api, SITES)
+        self.subjects = Subjects(api)
+        self.milestones = StudyList(api, MILESTONES)
+        self.programs = Programs(api)
+        self.activity_monitors = StudyObjects(api, MONITORS)
+        self.assignments = StudyObjects(api, ASSIGNMENTS)
+        self.uploads = Uploads(api)
+        self.webhooks = Webhooks(api)
+        self.minute_summaries = MinuteSummaries(api)
+        self.daily_statistics = Computed(api, DAILY_STATISTICS)
+        self.sleep_periods = Computed(api, SLEEP_PERIODS)
+        self.event_markers = Computed(api, EVENT_MARKERS)
+        self.algorithm_settings = AlgorithmSettings(api)
 
     @classmethod
     def from_env(
@@ -187,7 +197,7 @@ class CentrePointClient:
         Raises:
             ConfigurationError: That is no number of a study.
         """
-        return StudyFileSet(self._asking, study, tenant=self._tenant, legacy=self._legacy)
+        return StudyFileSet(self._api, DatasetQuery(study, legacy=self._legacy), tenant=self._tenant)
 
     def __repr__(self) -> str:
         return f"<CentrePointClient {self._session.base_url}>"

@@ -15,7 +15,7 @@ from arena_async.net.session import Session
 from arena_async.options import KIB
 from arena_async.providers.centrepoint.auth import DATA_RETRIEVAL
 from arena_async.providers.centrepoint.dialect import LARGEST_PAGE
-from arena_async.providers.centrepoint.entries import SERVICE, Entries, join_key
+from arena_async.providers.centrepoint.identifiers import SERVICE, join_key
 from arena_async.providers.centrepoint.links import LinkOnDemand, SignedLink, open_link, sign
 from arena_async.providers.centrepoint.models import DataFile, DataFileLink
 from arena_async.wire.contracts import ByteStream, OpenedFile, Price, RemoteFile
@@ -128,7 +128,7 @@ class DataFileSet:
         Raises:
             NotFoundError: There is no such request (any more).
         """
-        return Entries(self._listing().pages())
+        return aiter(self._listing())
 
     async def open(
         self, file: RemoteFile, *, offset: int = 0, validator: str | None = None, until: int | None = None

@@ -11,19 +11,17 @@ import asyncio
 import difflib
 import itertools
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping
 
 import attrs
 
 from arena_async.errors import ClosedError, ConfigurationError, NotFoundError
 from arena_async.net.session import Session
-from arena_async.providers.centrepoint.asking import Asking, Demand
-from arena_async.providers.centrepoint.auth import CENTREPOINT
-from arena_async.providers.centrepoint.entries import named_subject, number
+from arena_async.providers.centrepoint.identifiers import named_subject, number
 from arena_async.providers.centrepoint.models import Subject
 from arena_async.wire.messages import printable
 
-__all__ = ["Directory", "KnownSubjects", "choose_subject", "near_matches", "subjects_of"]
+__all__ = ["Directory", "KnownSubjects", "choose_subject", "near_matches"]
 
 #: Seconds after which an identifier that is not in the list is looked for in a new one: it may have been added since.
 _MISSES_AFTER = 60.0
@@ -127,19 +125,21 @@ class _Listed:
 
 class Directory:
     """
-    Turns identifiers of subjects into numbers, with one list for each study however many tasks ask.
+    The numbers of subjects by their identifiers, from one list for each study, however many tasks need it.
 
     Args:
-        session: What sends the requests.
+        session: Owns the tasks that list.
+        search: Returns the list of the subjects of a study.
     """
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, search: Callable[[int], AsyncIterable[Subject]]) -> None:
         self._session = session
+        self._search = search
         self._listed: dict[int, _Listed] = {}
 
     async def resolve(self, study: int | str, subject: int | str) -> int:
         """
-        Give the number of a subject. An ``int`` is given back, without any request.
+        Return the number of a subject. An ``int`` is returned as it is, without any request.
 
         Raises:
             ConfigurationError: It is nothing that names a subject, or it names more than one.
@@ -153,7 +153,7 @@ class Directory:
         try:
             return choose_subject(wanted, known, study=of)
         except NotFoundError:
-            # Somebody may have enrolled the subject since.
+            # The subject may have been enrolled since.
             if listed is None or self._session.clock() - listed.began < _MISSES_AFTER:
                 raise
         if self._listed.get(of) is listed:
@@ -161,7 +161,7 @@ class Directory:
         return choose_subject(wanted, await self._known(of), study=of)
 
     async def _known(self, study: int) -> KnownSubjects:
-        """Give the subjects of a study, from the list that is here, or on its way, or asked for now."""
+        """Return the subjects of a study, from the list that is known, or being read, or read now."""
         listed = self._listed.get(study)
         if listed is None or (listed.asked.done() and (listed.asked.cancelled() or listed.asked.exception())):
             task = self._session.spawn(lambda: self._list(study), name="list of subjects")
@@ -172,11 +172,4 @@ class Directory:
         return listed.asked.result()
 
     async def _list(self, study: int) -> KnownSubjects:
-        """Ask for the list."""
-        rows = Asking(self._session, self.resolve).walk(subjects_of(study))
-        return KnownSubjects.of([(row.subject_identifier, row.id) async for row in rows])
-
-
-def subjects_of(study: int | str) -> Demand[Subject]:
-    """Give what the list of the subjects of a study is asked for."""
-    return Demand(template="/centrepoint/v3/Studies/{study}/Subjects", scope=CENTREPOINT, model=Subject, study=study)
+        return KnownSubjects.of([(row.subject_identifier, row.id) async for row in self._search(study)])

@@ -15,7 +15,7 @@ from studies import is_whole
 from arena_async import Action, Mirror
 from arena_async.errors import ConfigurationError, NotFoundError
 from arena_async.providers.centrepoint import CentrePointClient
-from arena_async.providers.centrepoint.files import DatasetQuery
+from arena_async.providers.centrepoint.datasets import DatasetQuery
 from arena_async.providers.centrepoint.models import DatasetSubject, ProgramExecution
 from arena_async.providers.centrepoint.study_files import Changes, Choice, choose, pages_of
 from arena_async.simulator import faults
@@ -104,7 +104,7 @@ def test_changes_are_the_programs_that_ran_since() -> None:
         changes.take(row)
 
     assert changes.executed == 8
-    assert changes.queries(234) == [
+    assert changes.queries(DatasetQuery(234)) == [
         DatasetQuery(study=234, subject=2, program="P"),
         DatasetQuery(study=234, subject=3),
         DatasetQuery(study=234, subject=6, program="P"),
