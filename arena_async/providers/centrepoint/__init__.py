@@ -17,10 +17,26 @@ from arena_async.providers.centrepoint.analytics_models import (
 )
 from arena_async.providers.centrepoint.auth import CentrePointCredentials
 from arena_async.providers.centrepoint.client import CentrePointClient
-from arena_async.providers.centrepoint.collection_models import (
+from arena_async.providers.centrepoint.data_files import DataFileSet
+from arena_async.providers.centrepoint.data_requests import DataRequests, EpochQuery, FetchedData, RawQuery
+from arena_async.providers.centrepoint.datasets import DatasetFileSet, Datasets
+from arena_async.providers.centrepoint.day_files import CATEGORIES, DayFiles, DayFileSet, DayQuery
+from arena_async.providers.centrepoint.models import (
     ActivityMonitor,
     Assignment,
+    DataFile,
+    DataRequest,
+    DatasetFile,
+    DatasetSubject,
+    DayFile,
     Milestone,
+    ProgramExecution,
+    Site,
+    StaleDataSet,
+    Study,
+    StudyDataSet,
+    StudyProgram,
+    Subject,
     SubjectMilestone,
     TimeZoneChange,
     Upload,
@@ -29,24 +45,6 @@ from arena_async.providers.centrepoint.collection_models import (
     WebhookDelivery,
     WebhookEvent,
     WebhookMessage,
-)
-from arena_async.providers.centrepoint.data_files import DataFileSet
-from arena_async.providers.centrepoint.data_requests import DataRequests, EpochQuery, FetchedData, RawQuery
-from arena_async.providers.centrepoint.datasets import DatasetFileSet, Datasets
-from arena_async.providers.centrepoint.day_files import CATEGORIES, DayFiles, DayFileSet, DayQuery
-from arena_async.providers.centrepoint.models import (
-    DataFile,
-    DataRequest,
-    DatasetFile,
-    DatasetSubject,
-    DayFile,
-    ProgramExecution,
-    Site,
-    StaleDataSet,
-    Study,
-    StudyDataSet,
-    StudyProgram,
-    Subject,
 )
 from arena_async.providers.centrepoint.studies import (
     Programs,

@@ -9,26 +9,24 @@ from typing import Generic, TypeVar
 from arena_async.net.pager import Pager
 from arena_async.providers.centrepoint.api import SUBJECTS, Api, Endpoint
 from arena_async.providers.centrepoint.auth import CENTREPOINT, DATA_ACCESS
-from arena_async.providers.centrepoint.collection_models import (
-    ActivityMonitor,
-    Assignment,
-    Milestone,
-    SubjectMilestone,
-    TimeZoneChange,
-    Upload,
-    Webhook,
-    WebhookDelivery,
-    WebhookEvent,
-)
 from arena_async.providers.centrepoint.identifiers import number
 from arena_async.providers.centrepoint.models import (
+    ActivityMonitor,
+    Assignment,
     DatasetSubject,
+    Milestone,
     Site,
     StaleDataSet,
     Study,
     StudyDataSet,
     StudyProgram,
     Subject,
+    SubjectMilestone,
+    TimeZoneChange,
+    Upload,
+    Webhook,
+    WebhookDelivery,
+    WebhookEvent,
 )
 
 __all__ = [
