@@ -61,21 +61,21 @@ class CentrePointClient:
             async for file in centrepoint.datasets.search(234):
                 ...
 
-    Making one sends nothing; a token is asked for with the first request that needs its scope.
+    Creating one sends nothing; a token is requested before the first request that needs its scope.
 
     Args:
         credentials: What ActiGraph issued.
         base_url: The address of the API.
-        auth_url: The whole address of the token endpoint.
-        rate_limit: Requests that may leave in any 60 seconds.
-        legacy: Ask for dataset files in the form of the first published page, unless a call says otherwise.
-        retry: How often and how patiently a request is tried again; None for the defaults.
-        timeouts: How long the network may keep us waiting; None for the defaults.
+        auth_url: The complete address of the token endpoint.
+        rate_limit: Requests that may be sent in any 60 seconds.
+        legacy: List dataset files with the request of the first published page, unless a call says otherwise.
+        retry: How requests are retried; None for the defaults.
+        timeouts: Timeouts of the network; None for the defaults.
         ssl: A TLS context, for instance for a company's own authority; None for the system's.
-        proxy: The address of an HTTP proxy, or None for none; the environment is not looked at.
+        proxy: The address of an HTTP proxy, or None for none; the environment is not read.
         user_agent: What goes before the library's own name in ``User-Agent``.
-        connector: An aiohttp connector whose pool, TLS and DNS are shared; whoever made it closes it.
-        allow_http: Whether plain http is taken to other hosts than this machine.
+        connector: An aiohttp connector whose pool, TLS and DNS are shared; its owner closes it.
+        allow_http: Whether plain http is allowed to other hosts than this machine.
 
     Raises:
         ConfigurationError: A setting cannot be used.
@@ -116,8 +116,13 @@ class CentrePointClient:
         )
         tenant = f"{origin(base_url)} {credentials.client_id}"
         self._tenant, self._legacy = tenant, legacy
-        api = self._api = Api(self._session)
-        self.datasets = Datasets(api, tenant=tenant, legacy=legacy)
+        self._api = Api(self._session)
+        self._create_services()
+
+    def _create_services(self) -> None:
+        """Create the services; each knows the API of this client."""
+        api, tenant = self._api, self._tenant
+        self.datasets = Datasets(api, tenant=tenant, legacy=self._legacy)
         self.day_files = DayFiles(api, tenant=tenant)
         active = ActiveRequests()
         self.raw_requests = DataRequests(api, RawQuery, tenant=tenant, active=active)
@@ -153,10 +158,10 @@ class CentrePointClient:
         allow_http: bool = False,
     ) -> Self:
         """
-        Make a client from the environment.
+        Create a client from the environment.
 
         ``CENTREPOINT_CLIENT_ID`` and ``CENTREPOINT_CLIENT_SECRET`` must be set; ``CENTREPOINT_BASE_URL`` and
-        ``CENTREPOINT_AUTH_URL`` may be. ``environ`` is looked at instead of the environment of the process, and the
+        ``CENTREPOINT_AUTH_URL`` may be. ``environ`` is read instead of the environment of the process, and the
         other arguments are those of the class.
 
         Raises:
@@ -204,7 +209,7 @@ class CentrePointClient:
 
     @property
     def session(self) -> Session:
-        """What sends the requests; its ``send`` and ``stream`` reach what this library has no name for."""
+        """The session that sends the requests; its ``send`` and ``stream`` reach endpoints without a method here."""
         return self._session
 
     async def aclose(self) -> None:
@@ -222,7 +227,7 @@ class CentrePointClient:
 
 def _policy(base_url: str, auth_url: str, *, allow_http: bool) -> UrlPolicy:
     """
-    Give whom the session may contact, which follows from the two addresses the caller named.
+    Return the URL policy of the session, from the two addresses that the caller gives.
 
     Raises:
         ConfigurationError: One of the addresses cannot be used.
@@ -232,7 +237,7 @@ def _policy(base_url: str, auth_url: str, *, allow_http: bool) -> UrlPolicy:
 
 
 def _required(environ: Mapping[str, str], name: str) -> str:
-    """Read a variable that must be set, without the blanks and line ends that get around it."""
+    """Return a variable that must be set, without blanks and line ends around it."""
     text = environ.get(name, "").strip()
     if not text or not text.isprintable():
         state = "is not set" if not text else "has characters that cannot be sent"
@@ -241,7 +246,7 @@ def _required(environ: Mapping[str, str], name: str) -> str:
 
 
 def _address(environ: Mapping[str, str], name: str, default: str, *, allow_http: bool) -> str:
-    """Read a variable that holds an address."""
+    """Return a variable that holds an address."""
     url = environ.get(name, "").strip() or default
     problem = None
     try:

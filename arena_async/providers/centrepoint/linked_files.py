@@ -222,24 +222,24 @@ class LinkedFileSet(ABC, Generic[Q, R]):
         """Yield the pages of a list, with entries for rows."""
         async with aclosing(query.pager(self._api, any_row=any_row).pages()) as pages:
             async for page in pages:
-                yield attrs.evolve(page, items=tuple(self._entries(page, query, self._links.mint())))
+                yield attrs.evolve(page, items=tuple(self._entries(page, query, self._links.next_number())))
 
     async def _renewed(self, keys: Collection[str]) -> tuple[list[RemoteFile], set[str]]:
         """Return the entries of keys whose URL was rejected, from their pages, and the keys that are still to find."""
         files = {key: found for key in keys if (found := await self._links.find(key))}
         return [file for found in files.values() for file in found], set(keys) - set(files)
 
-    def _entries(self, page: Page, query: Q, mint: int) -> list[RemoteFile]:
+    def _entries(self, page: Page, query: Q, number: int) -> list[RemoteFile]:
         """Return the entries of the rows of a page. Its URLs date from when it was received, not from now."""
-        listed_at, listed = self._now() - timedelta(seconds=page.waited), Listed(query, page.offset, mint)
+        listed_at, listed = self._now() - timedelta(seconds=page.waited), Listed(query, page.offset, number)
         return [self._entry(row, listed_at, listed) for row in page.items]
 
-    async def _list_page(self, query: Any, offset: int, mint: int) -> list[RemoteFile]:
+    async def _list_page(self, query: Any, offset: int, number: int) -> list[RemoteFile]:
         """List one page again, for its URLs. The query is one of this set."""
         pager = query.pager(self._api, any_row=True, start=offset, prefetch=1)
         async with aclosing(pager.pages()) as pages:
             page = await anext(pages, None)
-        return self._entries(page, query, mint) if page else []
+        return self._entries(page, query, number) if page else []
 
     def _note(self, page: Page) -> None:
         """Remember how long the list is, and log what an empty one means."""

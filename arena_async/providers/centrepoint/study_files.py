@@ -212,7 +212,7 @@ class StudyFileSet(DatasetFileSet):
         named = ", ".join(map(str, subjects[:_MOST_NAMED])) + (", ..." if len(subjects) > _MOST_NAMED else "")
         text = (
             f"stale: study {self._query.study}: raw data of {len(subjects):,} subject{'s' * (len(subjects) > 1)} "
-            f"({named}) was uploaded after a study program last ran, so the data sets do not hold it yet. Ask "
+            f"({named}) came after a study program last ran, so the data sets do not hold it yet. Ask "
             "ActiGraph to process the study; the service sends no notice of it."
         )
         return [Remark(kind="stale", text=text, rows=tuple(stale))]

@@ -167,8 +167,8 @@ def test_a_link_is_given_up_a_little_before_its_end(life: float, spare: float) -
 
     assert isinstance(link, SignedLink)
     last = NOW + timedelta(seconds=life - spare)
-    assert not link.is_over(last)
-    assert link.is_over(last + timedelta(milliseconds=1))
+    assert not link.is_expired(last)
+    assert link.is_expired(last + timedelta(milliseconds=1))
 
 
 def test_a_link_without_any_end_is_used_until_it_is_refused() -> None:

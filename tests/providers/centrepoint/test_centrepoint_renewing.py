@@ -227,12 +227,12 @@ async def test_files_that_are_refused_one_by_one_cost_few_lists(
 
 
 @pytest.mark.parametrize(
-    ("worked", "in_vain", "worth"),
+    ("worked", "wasted", "worth"),
     [(False, 0, False), (True, 0, True), (True, 1, True), (True, 2, False)],
 )
-def test_when_a_page_is_worth_listing_again(worked: bool, in_vain: int, worth: bool) -> None:
+def test_when_a_page_is_worth_listing_again(worked: bool, wasted: int, worth: bool) -> None:
     """A refusal that a new link does not change is none of the link's age."""
-    assert worth_listing(worked=worked, in_vain=in_vain) is worth
+    assert worth_listing(worked=worked, wasted=wasted) is worth
 
 
 @pytest.mark.parametrize("each", [0.0, 1.0])

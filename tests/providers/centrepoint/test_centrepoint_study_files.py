@@ -202,7 +202,7 @@ async def test_links_of_changed_files_are_renewed_by_their_own_page(
     changed = client.study_files(234).since(SINCE)
     (first, *_) = [file async for file in changed]
     simulator.expire_links()
-    with pytest.raises(Exception, match="refuses"):
+    with pytest.raises(Exception, match="rejects"):
         await changed.open(first)
     simulator.clear()
     (fresh,) = await changed.find([first.key])
