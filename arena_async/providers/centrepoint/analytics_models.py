@@ -65,7 +65,7 @@ class Cutpoints(CentrePointModel):
 
 
 def _either(name: str) -> dict[str, tuple[str, ...]]:
-    """Give the two spellings of a group of keys: one begins with a capital."""
+    """Return the two names of a group of keys: one begins with a capital."""
     return {"wire": (name, name[0].upper() + name[1:])}
 
 

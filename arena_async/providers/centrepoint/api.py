@@ -56,12 +56,12 @@ class Match:
     What every row of a list must have because it was requested.
 
     Args:
-        asked: What was requested, for messages: ``"subjectId 10821"``.
+        requested: What was requested, for messages: ``"subjectId 10821"``.
         holds: Whether a row has it.
         shown: What a row has instead.
     """
 
-    asked: str
+    requested: str
     holds: Callable[[Any], bool]
     shown: Callable[[Any], object]
 
@@ -214,9 +214,10 @@ def read_rows(model: type[T], line: str, matches: Sequence[Match]) -> Callable[[
         row = decode(item, model, request=line)
         for match in matches:
             if not match.holds(row):
+                shown = printable(str(match.shown(row)))
                 raise ListingError(
-                    f"{line}: asked for {printable(match.asked)}, got a row of {printable(str(match.shown(row)))}. The "
-                    "service ignores the filters, and its response was not used. List without that filter.",
+                    f"{line}: asked for {printable(match.requested)}, got a row of {shown}. The service ignores the "
+                    "filters, and its response was not used. List without that filter.",
                     request=line,
                 )
         return row
@@ -235,14 +236,14 @@ def is_same(name: str, wanted: object, of: Callable[[Any], object]) -> Match:
         value = of(row)
         return value in (None, "") or str(value).casefold() == str(wanted).casefold()
 
-    return Match(asked=f"{name} {wanted}", holds=holds, shown=of)
+    return Match(requested=f"{name} {wanted}", holds=holds, shown=of)
 
 
 def is_one_of(name: str, wanted: Iterable[object], of: Callable[[Any], object]) -> Match:
     """Return the match of one of several identifiers."""
     known = {str(value).casefold() for value in wanted}
     return Match(
-        asked=f"{name} {', '.join(sorted(known))}", holds=lambda row: str(of(row)).casefold() in known, shown=of
+        requested=f"{name} {', '.join(sorted(known))}", holds=lambda row: str(of(row)).casefold() in known, shown=of
     )
 
 
@@ -269,8 +270,8 @@ def during(first: date | None, last: date | None, of: Callable[[Any], Sequence[d
     def shown(row: Any) -> str:
         return " to ".join(dict.fromkeys(stamp.isoformat() for stamp in of(row) if stamp is not None))
 
-    asked = f"{'the beginning' if first is None else first} to {'now' if last is None else last}"
-    return (Match(asked=asked, holds=holds, shown=shown),)
+    requested = f"{'the beginning' if first is None else first} to {'now' if last is None else last}"
+    return (Match(requested=requested, holds=holds, shown=shown),)
 
 
 def days_query(day_from: date | None, day_to: date | None) -> list[tuple[str, str]]:

@@ -194,10 +194,10 @@ class CentrePointClient:
 
     def study_files(self, study: int | str) -> StudyFileSet:
         """
-        Give all dataset files of a study, of every subject, program and data set.
+        Return all dataset files of a study, of every subject, program and data set.
 
-        A ``Mirror`` lists them whole the first time, and later only what changed where that costs less. Data sets that
-        lack the newest raw data are told by its ``stale()``.
+        A ``Mirror`` lists all of them the first time, and later only what changed where that costs less. Its
+        ``stale()`` returns the data sets that lack the newest raw data.
 
         Raises:
             ConfigurationError: That is no number of a study.

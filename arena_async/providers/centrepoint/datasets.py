@@ -86,12 +86,12 @@ class DatasetQuery(FileQuery[DatasetFile]):
 
     def reader(self, *, any_row: bool = False) -> Callable[[Any], DatasetFile]:
         """Return the reader of the rows; ``any_row`` compares nothing with the filters."""
-        asked = ", ".join(f"{name} {value}" for name, value in (("study", self.study), *self._filters.items()))
-        match = Match(asked=asked, holds=self.holds, shown=_shown)
+        requested = ", ".join(f"{name} {value}" for name, value in (("study", self.study), *self._filters.items()))
+        match = Match(requested=requested, holds=self.holds, shown=_shown)
         return read_rows(DatasetFile, self.request.line, () if any_row else (match,))
 
     def holds(self, row: DatasetFile) -> bool:
-        """Return whether a row is a requested one. Like the service, it does not tell cases apart."""
+        """Return whether a row is a requested one. Like the service, it ignores case."""
         return (
             row.study_id == self.study
             and self.subject in (None, row.subject_id)
@@ -328,7 +328,7 @@ class Datasets:
         """
         Return the paginator of when raw data of each subject was last uploaded, and when each program last ran for it.
 
-        One request for up to 100 subjects tells which of them need a :meth:`search`.
+        One request covers up to 100 subjects, and shows which of them need a :meth:`search`.
         """
         return self._api.list(DATASET_SUBJECTS, study=study)
 

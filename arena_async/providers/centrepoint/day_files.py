@@ -219,7 +219,7 @@ class DayQuery(FileQuery[DayFile]):
             is_same("dataCategory", self.category, lambda row: row.data_category),
         ]
         if not any_row:
-            matches.append(Match(asked=self.scope, holds=self._has, shown=_shown))
+            matches.append(Match(requested=self.scope, holds=self._has, shown=_shown))
         read_row = read_rows(DayFile, line, matches)
 
         def read(item: Any) -> DayFile:

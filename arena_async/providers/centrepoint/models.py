@@ -1,5 +1,5 @@
 """
-What CentrePoint tells, as frozen values with the vendor's names in snake case.
+The objects of CentrePoint, as frozen values with the vendor's names in snake case.
 
 Keys that are not known yet are kept in ``unknown``. Date-times with ``Z`` or an offset are aware; one with neither is
 in the subject's own timezone and stays naive, by the vendor's page on dates; ``0001-01-01``, "never", is None. Personal
@@ -77,7 +77,7 @@ class DatasetFile(CentrePointModel):
         file_format: ``"csv"``; the body is gzip.
         modified_date: When the data last changed.
         modified_text: The same as the service wrote it: seven digits of a second do not fit a date-time, so this is
-            what tells two versions apart.
+            what distinguishes two versions.
         last_successful_program_execution: When the program last ran without an error.
         study_version: Seen in samples only; the vendor does not say what it means.
         file_url: The signed link to the content. It is as good as a password until it expires, so it is masked.
@@ -119,7 +119,7 @@ class DayFile(CentrePointModel):
         file_name: The vendor's own file name.
         file_format: ``"csv"`` (the body is gzip) or ``"avro"``.
         modified_date: When the day was last rebuilt.
-        modified_text: The same as the service wrote it, which is what tells two versions apart.
+        modified_text: The same as the service wrote it, which distinguishes two versions.
         download_url: The signed link to the content. It is as good as a password until it expires, so it is masked.
         download_url_expires_on: When the link ends, by the service; in the vendor's sample that lies before the link
             begins to be valid.
@@ -149,7 +149,7 @@ class DayFile(CentrePointModel):
 
 
 def _day_of(text: str) -> str:
-    """Read the day off a date or date-time, or give ""."""
+    """Return the day of a date or date-time, or ""."""
     found = _DAY.match(text)
     try:
         return date.fromisoformat(found[1]).isoformat() if found else ""
@@ -172,8 +172,8 @@ class DataRequest(CentrePointModel):
         created: When it was made.
         started: When the service began to work on it, or None.
         completed: When that ended, or None.
-        begin: The first moment asked for; not every answer says it.
-        end: The last moment asked for; not every answer says it.
+        begin: The first requested time; not every response has it.
+        end: The last requested time; not every response has it.
         summary_length: Of an epoch request: seconds of one epoch.
         include_partial_epochs: Of an epoch request: whether epochs that are not full are in it.
     """
@@ -203,7 +203,7 @@ class DataRequest(CentrePointModel):
 
     @property
     def is_active(self) -> bool:
-        """Whether it holds one of the places that the service has for requests; an unknown status counts so."""
+        """Whether it counts as one of the active requests; an unknown status does."""
         return not (self.is_completed or self.is_failed)
 
 
@@ -299,17 +299,17 @@ class DatasetSubject(CentrePointModel):
         )
 
 
-def is_later(moment: datetime, than: datetime | None) -> bool:
+def is_later(time: datetime, than: datetime | None) -> bool:
     """
-    Say whether something happened after something else, or that never happened.
+    Return whether something happened after something else, or that never happened.
 
     One of two date-times may lack its zone; both are the same subject's, so the written times are compared then.
     """
     if than is None:
         return True
-    if (moment.tzinfo is None) != (than.tzinfo is None):
-        moment, than = moment.replace(tzinfo=None), than.replace(tzinfo=None)
-    return moment > than
+    if (time.tzinfo is None) != (than.tzinfo is None):
+        time, than = time.replace(tzinfo=None), than.replace(tzinfo=None)
+    return time > than
 
 
 @attrs.frozen(kw_only=True)
@@ -401,10 +401,10 @@ class Site(CentrePointModel):
         site_name: Its name.
         site_identifier: What the subject identifiers of this site start with; may be missing.
         description: Free text.
-        require_dob: Whether a birth date is asked for.
-        require_gender: Whether the gender is asked for.
-        require_weight: Whether the weight is asked for.
-        require_height: Whether the height is asked for.
+        require_dob: Whether a birth date is required.
+        require_gender: Whether the gender is required.
+        require_weight: Whether the weight is required.
+        require_height: Whether the height is required.
         require_site_identifier: Whether subject identifiers start with the site's.
         default_shipment_country_code: Where monitors are sent.
         depot: Whether it is a store of monitors.
@@ -645,7 +645,7 @@ class TimeZoneChange(CentrePointModel):
 @attrs.frozen(kw_only=True)
 class WebhookEvent(CentrePointModel):
     """
-    An event that webhooks can be told about. Its number is not the same everywhere; go by its name.
+    An event that webhooks can be sent for. Its number is not the same everywhere; use its name.
 
     Args:
         id: Its number.
@@ -667,7 +667,7 @@ class Webhook(CentrePointModel):
         url: Where events are sent. Such an address may hold a credential, so it is not part of the ``repr``.
         created_date: When it was made.
         is_disabled: Whether nothing is sent.
-        webhook_events: The events it is told about, as the service writes them: text, numbers or objects.
+        webhook_events: The events it is sent for, as the service writes them: text, numbers or objects.
     """
 
     id: str
@@ -681,7 +681,7 @@ class Webhook(CentrePointModel):
 @attrs.frozen(kw_only=True)
 class WebhookMessage(CentrePointModel):
     """
-    What was sent to a webhook, or what it answered. It holds signatures and data, so nothing of it is in the ``repr``.
+    What was sent to a webhook, or its response. It holds signatures and data, so nothing of it is in the ``repr``.
 
     Args:
         headers: The headers, as a JSON text.

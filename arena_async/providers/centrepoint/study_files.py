@@ -34,7 +34,7 @@ from arena_async.wire.paging import Page
 __all__ = ["Changes", "Choice", "StudyFileSet", "choose", "pages_of"]
 
 #: Subjects that are named in a notice.
-_MOST_NAMED = 5
+_MAX_NAMED = 5
 
 
 class Choice(enum.Enum):
@@ -56,7 +56,7 @@ def choose(*, changed: int, pages: int | None, least_pages: int) -> Choice:
 
     Args:
         changed: Subjects for which a program ran; one request for each.
-        pages: Pages of the whole list that are still to be asked for, or None when that is not known.
+        pages: Pages of the complete list that are still to be requested, or None when that is not known.
         least_pages: How many there are at the least.
     """
     if not changed:
@@ -86,8 +86,8 @@ class Changes:
     programs: dict[int, tuple[str, ...]] = attrs.field(factory=dict)
     executed: int = 0
 
-    def take(self, subject: DatasetSubject) -> None:
-        """Take one subject into account."""
+    def add(self, subject: DatasetSubject) -> None:
+        """Count one subject."""
         ran = [
             (execution.study_program_id, execution.last_successful_program_execution)
             for execution in subject.study_program_executions
@@ -209,7 +209,7 @@ class StudyFileSet(DatasetFileSet):
         if not stale:
             return []
         subjects = list(dict.fromkeys(row.subject_id for row in stale))
-        named = ", ".join(map(str, subjects[:_MOST_NAMED])) + (", ..." if len(subjects) > _MOST_NAMED else "")
+        named = ", ".join(map(str, subjects[:_MAX_NAMED])) + (", ..." if len(subjects) > _MAX_NAMED else "")
         text = (
             f"stale: study {self._query.study}: raw data of {len(subjects):,} subject{'s' * (len(subjects) > 1)} "
             f"({named}) came after a study program last ran, so the data sets do not hold it yet. Ask "
@@ -248,7 +248,7 @@ class StudyFileSet(DatasetFileSet):
         stale: list[StaleDataSet] = []
         async with aclosing(aiter(self._api.list(DATASET_SUBJECTS, study=self._query.study))) as subjects:
             async for subject in subjects:
-                changes.take(subject)
+                changes.add(subject)
                 stale += subject.stale
         self._seen.stale = stale
 

@@ -31,7 +31,7 @@ __all__ = ["UrlSet", "UrlSettings"]
 #: A session has a base for relative paths; no address of a list is one, and this name cannot exist (RFC 2606).
 _NOWHERE = "https://urls.invalid"
 #: Entries that were opened lately are remembered. More than the files a pool has under way.
-_MOST_RECENT = 1024
+_MAX_RECENT = 1024
 
 
 class UrlSettings(TypedDict, total=False):
@@ -168,7 +168,7 @@ class UrlSet:
         Raises:
             ConfigurationError: A row cannot be an address, two rows would have the same path, or there is none at all;
                 the message has the position and no secret.
-            StorageError: The disk refused.
+            StorageError: The disk failed.
         """
         async with self._checking:
             seen: list[object] = []
@@ -197,7 +197,7 @@ class UrlSet:
         Raises:
             ConfigurationError: A row cannot be an address, as for :meth:`check`.
             SourceChangedError: The list was changed while it was read.
-            StorageError: The disk refused.
+            StorageError: The disk failed.
         """
         await self.check()
         async with aclosing(walk(self._links)) as pages:
@@ -229,7 +229,7 @@ class UrlSet:
             )
         self._recent[file.key] = file
         self._recent.move_to_end(file.key)
-        if len(self._recent) > _MOST_RECENT:
+        if len(self._recent) > _MAX_RECENT:
             self._recent.popitem(last=False)
         headers = [(name, value.reveal()) for name, value in link.headers] if link.headers else ()
         request = Request(method="GET", path=link.reveal(), headers=headers, scope=None, metered=False)

@@ -132,7 +132,7 @@ async def walk(links: LinkList, is_new: Callable[[object], bool] = lambda _: Tru
 
     Raises:
         SourceChangedError: The list was changed while it was read.
-        StorageError: The disk refused.
+        StorageError: The disk failed.
     """
     threads = Threads(1, name="arena_async-list")
     opened: list[Callable[[], None]] = []

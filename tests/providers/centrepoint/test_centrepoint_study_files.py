@@ -101,7 +101,7 @@ def test_changes_are_the_programs_that_ran_since() -> None:
         subject(5, P=SINCE),
         subject(6, P=after.replace(tzinfo=None)),
     ):
-        changes.take(row)
+        changes.add(row)
 
     assert changes.executed == 8
     assert changes.queries(DatasetQuery(234)) == [
@@ -118,7 +118,7 @@ def test_a_study_of_which_nothing_is_known_to_have_run_is_listed_whole() -> None
     """The list of subjects says nothing then, so that it cannot say that nothing changed."""
     assert Changes(SINCE).choice(None) is Choice.WHOLE
     never = Changes(SINCE)
-    never.take(subject(1, P=None))
+    never.add(subject(1, P=None))
     assert never.choice(2400) is Choice.WHOLE
 
 

@@ -262,6 +262,6 @@ async def test_nothing_but_identifiers_and_numbers_is_kept(
     """Weights and genders come with the list and do not stay."""
     await client.subjects.resolve(234, "A-001")
     (listed,) = client.subjects._api.subjects._listed.values()
-    assert json.dumps(dict(listed.asked.result().by_identifier)) == json.dumps(
+    assert json.dumps(dict(listed.task.result().by_identifier)) == json.dumps(
         {f"A-00{n}": [10820 + n] for n in range(1, 6)}
     )
