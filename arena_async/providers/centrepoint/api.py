@@ -25,7 +25,7 @@ from arena_async.providers.centrepoint.auth import CENTREPOINT
 from arena_async.providers.centrepoint.dialect import list_shape
 from arena_async.providers.centrepoint.identifiers import named_subject, number
 from arena_async.providers.centrepoint.models import Subject
-from arena_async.providers.centrepoint.subjects import Directory
+from arena_async.providers.centrepoint.subjects import SubjectDirectory
 from arena_async.wire.decoding import decode
 from arena_async.wire.messages import Request, join_path, printable
 
@@ -34,6 +34,7 @@ __all__ = [
     "Api",
     "Endpoint",
     "Match",
+    "OwnerCheck",
     "days_query",
     "during",
     "is_one_of",
@@ -47,6 +48,8 @@ T = TypeVar("T")
 #: How far outside of the requested days a row may lie. The pages say neither in which timezone the days begin nor
 #: whether the last one is included completely; a service that ignores them returns weeks.
 _SLACK = timedelta(days=1)
+#: Returns, after a 404, whether the study or subject that a list belongs to exists.
+OwnerCheck = Callable[[NotFoundError], Awaitable[bool]]
 _NO_PARTS: Mapping[str, object] = MappingProxyType({})
 
 
@@ -97,7 +100,7 @@ class Api:
 
     def __init__(self, session: Session) -> None:
         self.session = session
-        self.subjects = Directory(session, lambda study: self.list(SUBJECTS, study=study))
+        self.subjects = SubjectDirectory(session, lambda study: self.list(SUBJECTS, study=study))
 
     def list(
         self,
@@ -175,9 +178,7 @@ class Api:
     async def _number(self, study: int | str | None, subject: int | str | None) -> int | None:
         return None if study is None or subject is None else await self.resolve(study, subject)
 
-    def belongs_to(
-        self, study: int | str | None, subject: int | str | None = None
-    ) -> Callable[[NotFoundError], Awaitable[bool]] | None:
+    def belongs_to(self, study: int | str | None, subject: int | str | None = None) -> OwnerCheck | None:
         """Return what checks, after a 404, whether the owner of a list exists; None for a list without an owner."""
         if study is None:
             return None

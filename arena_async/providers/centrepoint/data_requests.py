@@ -325,7 +325,7 @@ class DataRequests(Generic[Q]):
             TransfersFailedError: Not all files are here; the same call fetches the rest.
             ArenaAsyncError: As for :meth:`start`, with its other errors.
         """
-        run = _Fetch(requests=self, query=query, body=await self._body(query), poll=poll)
+        run = _DataFetch(requests=self, query=query, body=await self._body(query), poll=poll)
         done = await run.fetch(to, options=options, observer=observer)
         return FetchedData(
             run=done.run, report=done.report, paths=done.paths, requests=done.requests, resumed=done.resumed
@@ -445,7 +445,7 @@ def _unanswered(error: ArenaAsyncError, request: Request) -> ArenaAsyncError:
 
 
 @attrs.frozen(kw_only=True, eq=False)
-class _Fetch(RunFetch[DataRequest]):
+class _DataFetch(RunFetch[DataRequest]):
     """One request that a directory remembers, identified by its body."""
 
     service = SERVICE

@@ -119,7 +119,7 @@ def file_key(tenant: str, row: DatasetFile) -> str:
 
 
 @attrs.frozen
-class _Key:
+class _DatasetKey:
     """The fields of a key."""
 
     study: str
@@ -128,10 +128,10 @@ class _Key:
     subject: str
 
 
-def _read_key(key: str, tenant: str) -> _Key | None:
+def _read_key(key: str, tenant: str) -> _DatasetKey | None:
     """Return the fields of a key of :func:`file_key` of the same tenant, or None."""
     fields = split_key(key, tenant, _KIND)
-    return _Key(*fields[:4]) if len(fields) in (4, 5) else None
+    return _DatasetKey(*fields[:4]) if len(fields) in (4, 5) else None
 
 
 def remote_file(row: DatasetFile, *, tenant: str, now: datetime, listed: Listed | None = None) -> RemoteFile:
@@ -198,7 +198,7 @@ class DatasetFileSet(LinkedFileSet[DatasetQuery, DatasetFile]):
         found, missing = await self._renewed(named)
         return found + await self._find_listed(requested, {key: named[key] for key in missing})
 
-    async def _find_listed(self, requested: DatasetQuery, named: Mapping[str, _Key]) -> list[RemoteFile]:
+    async def _find_listed(self, requested: DatasetQuery, named: Mapping[str, _DatasetKey]) -> list[RemoteFile]:
         """List for some keys."""
         if not named:
             return []
@@ -226,7 +226,7 @@ class DatasetFileSet(LinkedFileSet[DatasetQuery, DatasetFile]):
                     found += [file for file in page.items if file.key in named]
         return found
 
-    def _narrowed_to(self, query: DatasetQuery, names: Iterable[_Key]) -> DatasetQuery:
+    def _narrowed_to(self, query: DatasetQuery, names: Iterable[_DatasetKey]) -> DatasetQuery:
         """Return the narrowest query that includes all of these."""
         wanted = list(names)
         subject, program, data_set = (
@@ -246,7 +246,7 @@ class DatasetFileSet(LinkedFileSet[DatasetQuery, DatasetFile]):
         return remote_file(row, tenant=self._tenant, now=listed_at, listed=listed)
 
 
-def _covers(query: DatasetQuery, name: _Key) -> bool:
+def _covers(query: DatasetQuery, name: _DatasetKey) -> bool:
     """Return whether a key can be in the set of a query."""
     return (
         name.study == str(query.study)

@@ -14,7 +14,7 @@ import attrs
 
 from arena_async.errors import ConfigurationError, DecodeError, NotFoundError
 from arena_async.net.pager import Pager
-from arena_async.providers.centrepoint.api import Api, Match, is_same, read_rows
+from arena_async.providers.centrepoint.api import Api, Match, OwnerCheck, is_same, read_rows
 from arena_async.providers.centrepoint.auth import DATA_ACCESS
 from arena_async.providers.centrepoint.dialect import LARGEST_PAGE, list_shape
 from arena_async.providers.centrepoint.identifiers import (
@@ -238,7 +238,7 @@ class DayQuery(FileQuery[DayFile]):
     def _has(self, row: DayFile) -> bool:
         return not row.day or self.holds(row.day, row.file_format)
 
-    def known_owner(self, api: Api) -> Any:
+    def known_owner(self, api: Api) -> OwnerCheck | None:
         """Return the check, after a 404, whether the subject exists; None where the category may be misspelled."""
         return super().known_owner(api) if self.category in CATEGORIES else None
 

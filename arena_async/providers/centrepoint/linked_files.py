@@ -14,7 +14,7 @@ import attrs
 
 from arena_async.net.pager import Pager, Question
 from arena_async.net.session import Session
-from arena_async.providers.centrepoint.api import Api
+from arena_async.providers.centrepoint.api import Api, OwnerCheck
 from arena_async.providers.centrepoint.dialect import LARGEST_PAGE
 from arena_async.providers.centrepoint.identifiers import named_subject, number
 from arena_async.providers.centrepoint.links import Listed
@@ -69,7 +69,7 @@ class FileQuery(ABC, Generic[R]):
             any_row: Let rows pass that the filters leave out.
         """
 
-    def known_owner(self, api: Api) -> Any:
+    def known_owner(self, api: Api) -> OwnerCheck | None:
         """Return the check, after a 404, whether the owner of the list exists."""
         return api.belongs_to(self.study, self.subject)
 

@@ -120,7 +120,7 @@ class Changes:
 
 
 @attrs.define
-class _Seen:
+class _StudyState:
     """What was last seen of a study: how many files it has, and which data sets lack data; None where not looked."""
 
     total: int | None = None
@@ -151,11 +151,11 @@ class StudyFileSet(DatasetFileSet):
         tenant: str,
         now: Callable[[], datetime] | None = None,
         watermark: datetime | None = None,
-        seen: _Seen | None = None,
+        seen: _StudyState | None = None,
     ) -> None:
         super().__init__(api, query, tenant=tenant, now=now)
         self._watermark = watermark
-        self._seen = seen or _Seen()
+        self._seen = seen or _StudyState()
 
     @property
     def scope(self) -> str:

@@ -21,7 +21,7 @@ from arena_async.providers.centrepoint.identifiers import named_subject, number
 from arena_async.providers.centrepoint.models import Subject
 from arena_async.wire.messages import printable
 
-__all__ = ["Directory", "KnownSubjects", "choose_subject", "near_matches"]
+__all__ = ["KnownSubjects", "SubjectDirectory", "choose_subject", "near_matches"]
 
 #: Seconds after which an identifier that is not in the list is looked for in a new one: it may have been added since.
 _MISSES_AFTER = 60.0
@@ -116,14 +116,14 @@ def _is_number(text: str) -> bool:
 
 
 @attrs.define
-class _Listed:
+class _SubjectList:
     """The list of one study, as it was at some time."""
 
     task: asyncio.Task[KnownSubjects]
     began: float
 
 
-class Directory:
+class SubjectDirectory:
     """
     The numbers of subjects by their identifiers, from one list for each study, however many tasks need it.
 
@@ -135,7 +135,7 @@ class Directory:
     def __init__(self, session: Session, search: Callable[[int], AsyncIterable[Subject]]) -> None:
         self._session = session
         self._search = search
-        self._listed: dict[int, _Listed] = {}
+        self._listed: dict[int, _SubjectList] = {}
 
     async def resolve(self, study: int | str, subject: int | str) -> int:
         """
@@ -165,7 +165,7 @@ class Directory:
         listed = self._listed.get(study)
         if listed is None or (listed.task.done() and (listed.task.cancelled() or listed.task.exception())):
             task = self._session.spawn(lambda: self._list(study), name="list of subjects")
-            listed = self._listed[study] = _Listed(task, self._session.clock())
+            listed = self._listed[study] = _SubjectList(task, self._session.clock())
         await asyncio.wait([listed.task])
         if listed.task.cancelled():
             raise ClosedError("The client was closed while the subjects of a study were listed.")
