@@ -80,21 +80,25 @@ class _FileCommands:
         options: SyncOptions,
     ) -> int:
         """Files of each day of a subject in one category (.csv.gz, .avro)."""
-        return self._run(
-            lambda centrepoint: centrepoint.day_files.files(
+
+        def make_files(centrepoint: CentrePointClient) -> FileSet:
+            from arena_async.providers.centrepoint import DayQuery
+
+            query = DayQuery(
                 study,
                 subject,
                 category,
-                first_day=first_day,
-                last_day=last_day,
+                day_from=first_day,
+                day_to=last_day,
                 year=year,
                 month=month,
                 day=day,
                 file_format=file_format,
                 newest_first=newest_first,
-            ),
-            options,
-        )
+            )
+            return centrepoint.day_files.files(query)
+
+        return self._run(make_files, options)
 
     def _run(self, make_files: Callable[[CentrePointClient], FileSet], options: SyncOptions) -> int:
         return run_on_files(self.verb, "centrepoint", make_files, options)
@@ -121,8 +125,13 @@ def _list_day_files(
     study: _Study, subject: _Subject, category: _Category, /, *, options: ServiceOptions = _DEFAULTS
 ) -> int:
     """Day files of a subject in one category."""
-    columns = ("day", "file_format", "modified_date", "file_name")
-    return _list(lambda centrepoint: centrepoint.day_files.search(study, subject, category), columns, options)
+
+    def rows(centrepoint: CentrePointClient) -> AsyncIterable[Any]:
+        from arena_async.providers.centrepoint import DayQuery
+
+        return centrepoint.day_files.search(DayQuery(study, subject, category))
+
+    return _list(rows, ("day", "file_format", "modified_date", "file_name"), options)
 
 
 def _list_studies(*, options: ServiceOptions = _DEFAULTS) -> int:

@@ -29,8 +29,7 @@ from arena_async.errors import ArenaAsyncError, ConfigurationError, NotFoundErro
 from arena_async.options import TransferOptions
 from arena_async.transfer.destination import Destination, Timing
 from arena_async.transfer.events import Action, Observer, Outcome, Report, Settled, as_error
-from arena_async.transfer.jobs import Jobs
-from arena_async.transfer.ledger import PAGE, Entry
+from arena_async.transfer.ledger import PAGE, Entry, Job
 from arena_async.transfer.planning import Plan, PlannedFile, Restoring, can_restore, twin_key, without_mark
 from arena_async.transfer.pool import OutcomeStream, report_on
 from arena_async.wire.contracts import FileSet, OpenedFile, Price, Recalling, RemoteFile
@@ -150,10 +149,41 @@ class Mirror:
         finally:
             await self._destination.aclose()
 
-    @property
-    def jobs(self) -> Jobs:
-        """What the folder remembers about runs that were started for it."""
-        return Jobs(self._destination)
+    # ----------------------------------------------------------------------------------------------------- started runs
+
+    async def claim(self, service: str, tenant: str) -> None:
+        """
+        Reserve the directory for a tenant of a service, before a run is started for it.
+
+        Raises:
+            DestinationBusyError: It belongs to another tenant of that service.
+            StorageError: The directory cannot be used.
+            ClosedError: It was closed before, or is used from another event loop or after a fork.
+        """
+        await self._destination.open()
+        await self._destination.claim(service, tenant)
+
+    async def job(self, key: str) -> Job | None:
+        """
+        Return the row of a started run, or None.
+
+        Raises:
+            StorageError: The ledger cannot be read.
+            ClosedError: As for :meth:`claim`.
+        """
+        await self._destination.open()
+        return await self._destination.ledger.job(key)
+
+    async def note_job(self, job: Job) -> None:
+        """
+        Write the row of a started run; it is on the disk when this returns.
+
+        Raises:
+            StorageError: The ledger cannot be written.
+            ClosedError: As for :meth:`claim`.
+        """
+        await self._destination.open()
+        await self._destination.ledger.note_job(job)
 
     # ------------------------------------------------------------------------------------------------------------ plan
 

@@ -23,7 +23,7 @@ from filesets import content
 from arena_async import Action, Mirror, Report
 from arena_async.errors import ArenaAsyncError, PermissionDeniedError, SourceChangedError
 from arena_async.options import RetryPolicy, TransferOptions
-from arena_async.providers.centrepoint import CentrePointClient, CentrePointCredentials
+from arena_async.providers.centrepoint import CentrePointClient, CentrePointCredentials, DayQuery
 from arena_async.providers.centrepoint.simulator import CentrePointSimulator, FileKey
 from arena_async.wire.contracts import FileSet
 
@@ -181,7 +181,7 @@ async def test_days_come_home_as_gzip_and_avro(make: Make, azurite: Azurite, tmp
     """By links as those of the page: signed for the account, and what a file is its bytes say."""
     world = await make(links=AzureLinks(azurite, service=True), subjects=1, days=20)
     simulator = world.simulator
-    async for row in world.client.day_files.search(simulator.study, "A-001", RAW):
+    async for row in world.client.day_files.search(DayQuery(simulator.study, "A-001", RAW)):
         (key,) = (
             key
             for key in simulator.day_files.keys(simulator.subject, RAW, row.file_format)
@@ -190,7 +190,7 @@ async def test_days_come_home_as_gzip_and_avro(make: Make, azurite: Azurite, tmp
         assert row.download_url is not None
         await azurite.put(blob_of(row.download_url.reveal()), simulator.day_files.content(key))
 
-    report = await sync(world.client.day_files.files(simulator.study, "A-001", RAW), tmp_path / "home")
+    report = await sync(world.client.day_files.files(DayQuery(simulator.study, "A-001", RAW)), tmp_path / "home")
 
     report.raise_for_failures()
     assert report.counts[Action.FETCH] == 40

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from arena_async.options import RetryPolicy
-from arena_async.providers.centrepoint import CentrePointClient, CentrePointCredentials
-from arena_async.providers.centrepoint.asking import Asking
+from arena_async.providers.centrepoint import CentrePointClient, CentrePointCredentials, DataRequests
+from arena_async.providers.centrepoint.api import Api
 from arena_async.providers.centrepoint.simulator import CentrePointSimulator
-from arena_async.providers.centrepoint.subjects import Directory
+from arena_async.transfer.destination import Timing
 
 __all__ = ["QUICK", "Clock", "SleepersClock", "client_of", "is_whole", "naive", "requests_of", "sample_rows"]
 
@@ -59,8 +59,8 @@ def client_of(simulator: CentrePointSimulator) -> CentrePointClient:
 
 def requests_of(client: CentrePointClient, clock: SleepersClock, kind: type[Any], **options: Any) -> Any:
     """Make what starts requests for data, by the clock of the test."""
-    asking = Asking(client.session, Directory(client.session).resolve)
-    return kind(asking, tenant="tenant", sleep=clock.sleep, clock=clock, now=clock.now, **options)
+    timing = Timing(clock=clock, sleep=clock.sleep, random=lambda: 0.0, now=clock.now)
+    return DataRequests(Api(client.session), kind, tenant="tenant", timing=timing, **options)
 
 
 def naive(*parts: int) -> datetime:

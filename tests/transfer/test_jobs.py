@@ -10,7 +10,7 @@ import pytest
 
 from arena_async import Mirror
 from arena_async.errors import DestinationBusyError
-from arena_async.transfer.jobs import Job
+from arena_async.transfer.ledger import Job
 
 BEGAN = datetime(2026, 3, 1, 12, 30, 5, tzinfo=UTC)
 
@@ -40,11 +40,11 @@ PRAGMA user_version = 1;
 async def test_a_job_is_remembered_by_the_next_process(tmp_path: Path) -> None:
     """Every field comes back; what is written later replaces what was there."""
     async with Mirror(tmp_path) as mirror:
-        assert await mirror.jobs.find("arena/W/exports/G") is None
-        await mirror.jobs.note(Job(key="arena/W/exports/G", state="starting", began=BEGAN))
-        await mirror.jobs.note(Job(key="arena/W/exports/G", state="started", run="R", began=BEGAN, took=61.5))
+        assert await mirror.job("arena/W/exports/G") is None
+        await mirror.note_job(Job(key="arena/W/exports/G", state="starting", began=BEGAN))
+        await mirror.note_job(Job(key="arena/W/exports/G", state="started", run="R", began=BEGAN, took=61.5))
     async with Mirror(tmp_path) as mirror:
-        found = await mirror.jobs.find("arena/W/exports/G")
+        found = await mirror.job("arena/W/exports/G")
 
     assert found == Job(key="arena/W/exports/G", state="started", run="R", began=BEGAN, took=61.5)
 
@@ -53,8 +53,8 @@ async def test_the_time_of_a_job_is_kept_whatever_its_zone(tmp_path: Path) -> No
     """A moment is a moment."""
     began = BEGAN.astimezone(timezone(timedelta(hours=5, minutes=45)))
     async with Mirror(tmp_path) as mirror:
-        await mirror.jobs.note(Job(key="k", began=began))
-        found = await mirror.jobs.find("k")
+        await mirror.note_job(Job(key="k", began=began))
+        found = await mirror.job("k")
 
     assert found is not None
     assert found.began == BEGAN
@@ -63,12 +63,12 @@ async def test_the_time_of_a_job_is_kept_whatever_its_zone(tmp_path: Path) -> No
 async def test_a_row_that_makes_no_sense_is_no_job(tmp_path: Path) -> None:
     """A state that nobody writes is not believed."""
     async with Mirror(tmp_path) as mirror:
-        await mirror.jobs.note(Job(key="k", state="started", run="R"))
+        await mirror.note_job(Job(key="k", state="started", run="R"))
     with sqlite3.connect(tmp_path / ".arena-async" / "ledger.sqlite") as connection:
         connection.execute("UPDATE jobs SET state = 'dancing'")
     connection.close()
     async with Mirror(tmp_path) as mirror:
-        assert await mirror.jobs.find("k") is None
+        assert await mirror.job("k") is None
 
 
 def old_ledger(root: Path, *statements: str) -> Path:
@@ -94,9 +94,9 @@ async def test_a_ledger_of_the_layout_before_gets_the_new_table_and_keeps_its_ro
     )
 
     async with Mirror(tmp_path) as mirror:
-        await mirror.jobs.note(Job(key="j", state="started", run="R"))
+        await mirror.note_job(Job(key="j", state="started", run="R"))
         (entry,) = [entry async for entry in mirror.entries()]
-        job = await mirror.jobs.find("j")
+        job = await mirror.job("j")
 
     assert (entry.path, entry.size, entry.sha256) == ("a/b.zip", 7, "d")
     assert job == Job(key="j", state="started", run="R")
@@ -123,7 +123,7 @@ async def test_an_old_ledger_has_the_same_tables_as_a_new_one_afterwards(tmp_pat
 async def test_a_folder_of_another_tenant_is_refused_before_anything_is_started(tmp_path: Path) -> None:
     """One folder belongs to one tenant of each service."""
     async with Mirror(tmp_path) as mirror:
-        await mirror.jobs.claim("arena", "workspace 1")
+        await mirror.claim("arena", "workspace 1")
     async with Mirror(tmp_path) as mirror:
         with pytest.raises(DestinationBusyError):
-            await mirror.jobs.claim("arena", "workspace 2")
+            await mirror.claim("arena", "workspace 2")

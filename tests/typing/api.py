@@ -91,10 +91,13 @@ from arena_async.providers.centrepoint import (
     DatasetFile,
     DayFile,
     DayFileSet,
+    DayQuery,
+    EpochQuery,
     EventMarker,
     FetchedData,
     Milestone,
     MinuteSummary,
+    RawQuery,
     Site,
     SleepPeriod,
     SleepPeriodSetting,
@@ -315,10 +318,10 @@ async def datasets(centrepoint: CentrePointClient) -> None:
 async def days(centrepoint: CentrePointClient) -> None:
     """Day files, by range and by year, month and day."""
     found = centrepoint.day_files.search(
-        234, "A-017", CATEGORIES[0], first_day="2024-02-01", last_day=dt.date(2024, 2, 2)
+        DayQuery(234, "A-017", CATEGORIES[0], day_from="2024-02-01", day_to=dt.date(2024, 2, 2))
     )
     assert_type(found, Pager[DayFile])
-    files = centrepoint.day_files.files(234, 10821, "imu", year=2024, month=2, day=1, file_format="avro")
+    files = centrepoint.day_files.files(DayQuery(234, 10821, "imu", year=2024, month=2, day=1, file_format="avro"))
     assert_type(files, DayFileSet)
     some: FileSet = files
     assert_type(some.narrowed, bool)
@@ -330,7 +333,9 @@ async def data_requests(centrepoint: CentrePointClient, mirror: Mirror) -> None:
     """Raw and epoch data, step by step and in one await."""
     begin, end = dt.datetime(2024, 2, 1, tzinfo=dt.UTC), "2024-02-02T00:00:00Z"
     poll = PollPolicy(every=10, slowest=60)
-    started = await centrepoint.raw_requests.start(234, "A-017", begin=begin, end=end, file_format="avro", poll=poll)
+    started = await centrepoint.raw_requests.start(
+        RawQuery(234, "A-017", time_from=begin, time_to=end, file_format="avro"), poll=poll
+    )
     assert_type(started, DataRequest)
     assert_type(await centrepoint.raw_requests.get(started.id), DataRequest)
     done = await centrepoint.raw_requests.wait(started, poll=poll)
@@ -338,10 +343,12 @@ async def data_requests(centrepoint: CentrePointClient, mirror: Mirror) -> None:
     assert_type(centrepoint.raw_requests.data_files(done), Pager[DataFile])
     files: FileSet = centrepoint.raw_requests.files(done)
     assert_type(files.price().per_file, int)
-    fetched = await centrepoint.raw_requests.fetch(234, 10821, "raw", begin=begin, end=end)
+    fetched = await centrepoint.raw_requests.fetch(RawQuery(234, 10821, time_from=begin, time_to=end), "raw")
     assert_type(fetched, FetchedData)
     epochs = await centrepoint.epoch_requests.fetch(
-        234, 10821, mirror, begin=begin, end=end, monitor="CPW1A23190055", summary_length=15, poll=poll
+        EpochQuery(234, 10821, time_from=begin, time_to=end, monitor="CPW1A23190055", summary_length=15),
+        mirror,
+        poll=poll,
     )
     assert_type(epochs.paths, tuple[Path, ...])
 
@@ -376,10 +383,10 @@ async def lists(centrepoint: CentrePointClient) -> None:
     assert_type(centrepoint.webhooks.events(), Pager[WebhookEvent])
     assert_type(centrepoint.webhooks.history(234, 1), Pager[WebhookDelivery])
     day, moment = dt.date(2024, 3, 1), dt.datetime(2024, 3, 2, tzinfo=dt.UTC)
-    minutes = centrepoint.minute_summaries.search(234, "A-017", setting="7d1c", from_date=day, to_date=moment)
+    minutes = centrepoint.minute_summaries.search(234, "A-017", setting="7d1c", day_from=day, day_to=moment)
     assert_type(minutes, Pager[MinuteSummary])
     assert_type(centrepoint.minute_summaries.price(day, moment, subjects=3), Price)
-    assert_type(centrepoint.daily_statistics.search(234, 10821, from_date=day), Pager[DailyStatistics])
+    assert_type(centrepoint.daily_statistics.search(234, 10821, day_from=day), Pager[DailyStatistics])
     assert_type(centrepoint.sleep_periods.search(234, 10821), Pager[SleepPeriod])
     assert_type(centrepoint.event_markers.search(234, 10821), Pager[EventMarker])
     assert_type(centrepoint.algorithm_settings.search(234, algorithm_type="UWF Steps"), Pager[AlgorithmSetting])

@@ -17,7 +17,6 @@ from arena_async.providers.arena.criteria import (
 from arena_async.providers.arena.events import EventQueue, Events
 from arena_async.providers.arena.exports import Exports
 from arena_async.providers.arena.extracts import Extracts
-from arena_async.providers.arena.fetches import Fetched
 from arena_async.providers.arena.files import ExportFiles, ExtractFiles, ImportFiles, ImportPart
 from arena_async.providers.arena.imports import Imports
 from arena_async.providers.arena.items import Files, Items
@@ -54,6 +53,7 @@ from arena_async.providers.arena.runs import RunSeen
 from arena_async.providers.arena.sessions import SessionStore
 from arena_async.providers.arena.stored import ItemFiles, StoredFiles
 from arena_async.providers.arena.watching import PendingEvent, Watch
+from arena_async.transfer.started_run import Fetched
 
 __all__ = [
     "ITEM",

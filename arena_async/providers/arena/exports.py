@@ -19,12 +19,13 @@ from arena_async.providers.arena.asking import ask, walk
 from arena_async.providers.arena.criteria import Criteria
 from arena_async.providers.arena.definitions import check_texts, define
 from arena_async.providers.arena.export_options import same_options, write_export_options
-from arena_async.providers.arena.fetches import Fetch, Fetched, To
+from arena_async.providers.arena.fetches import Fetch
 from arena_async.providers.arena.files import ExportFiles, one_export_run
 from arena_async.providers.arena.models import ArenaFile, ExportDefinition, ExportOptions, ExportRun
 from arena_async.providers.arena.runs import REAL_TIME, Line, Start, Watch
 from arena_async.transfer.destination import Timing
 from arena_async.transfer.events import Observer
+from arena_async.transfer.started_run import Fetched, To
 
 __all__ = ["Exports"]
 
@@ -317,7 +318,7 @@ class Exports:
             watch=watch,
             fresh=fresh,
         )
-        return await fetch.bring(to, options=options, observer=observer)
+        return await fetch.fetch(to, options=options, observer=observer)
 
     @staticmethod
     def _start(definition: str | ExportDefinition, criteria: Criteria | None) -> Start[ExportRun]:

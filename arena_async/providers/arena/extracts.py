@@ -12,12 +12,13 @@ from arena_async.net.session import Session
 from arena_async.options import PollPolicy, TransferOptions
 from arena_async.providers.arena import routes
 from arena_async.providers.arena.asking import ask, walk
-from arena_async.providers.arena.fetches import Fetch, Fetched, To
+from arena_async.providers.arena.fetches import Fetch
 from arena_async.providers.arena.files import ExtractFiles
 from arena_async.providers.arena.models import Extract, ExtractRun, FileAssociation
 from arena_async.providers.arena.runs import REAL_TIME, Line, Start, Watch
 from arena_async.transfer.destination import Timing
 from arena_async.transfer.events import Observer
+from arena_async.transfer.started_run import Fetched, To
 
 __all__ = ["Extracts"]
 
@@ -271,7 +272,7 @@ class Extracts:
             watch=watch,
             fresh=fresh,
         )
-        return await fetch.bring(to, options=options, observer=observer)
+        return await fetch.fetch(to, options=options, observer=observer)
 
     @staticmethod
     def _start(guid: str) -> Start[ExtractRun]:

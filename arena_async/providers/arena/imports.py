@@ -16,7 +16,7 @@ from arena_async.options import PollPolicy, TransferOptions
 from arena_async.providers.arena import routes
 from arena_async.providers.arena.asking import ask, walk
 from arena_async.providers.arena.definitions import check_texts, define
-from arena_async.providers.arena.fetches import Fetch, Fetched, To
+from arena_async.providers.arena.fetches import Fetch
 from arena_async.providers.arena.files import IMPORT_PARTS, ImportFiles, ImportPart
 from arena_async.providers.arena.import_files import (
     FileType,
@@ -29,6 +29,7 @@ from arena_async.providers.arena.models import ImportDefinition, ImportOptions, 
 from arena_async.providers.arena.runs import REAL_TIME, Line, Watch
 from arena_async.transfer.destination import Timing
 from arena_async.transfer.events import Observer
+from arena_async.transfer.started_run import Fetched, To
 
 __all__ = ["Imports"]
 
@@ -373,7 +374,7 @@ class Imports:
                 watch=watch,
                 fresh=fresh,
             )
-            return await fetch.bring(to, options=options, observer=observer)
+            return await fetch.fetch(to, options=options, observer=observer)
 
     def _line(self, guid: str) -> Line[ImportRun]:
         return Line(

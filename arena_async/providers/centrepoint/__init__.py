@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-from arena_async.providers.centrepoint.analytics import (
-    AlgorithmSettings,
-    DailySummaries,
-    EventMarkers,
-    MinuteSummaries,
-    SleepPeriods,
-)
+from arena_async.providers.centrepoint.analytics import AlgorithmSettings, Computation, Computed, MinuteSummaries
 from arena_async.providers.centrepoint.analytics_models import (
     AlgorithmSetting,
     CutpointBucket,
@@ -23,10 +17,26 @@ from arena_async.providers.centrepoint.analytics_models import (
 )
 from arena_async.providers.centrepoint.auth import CentrePointCredentials
 from arena_async.providers.centrepoint.client import CentrePointClient
-from arena_async.providers.centrepoint.collection_models import (
+from arena_async.providers.centrepoint.data_files import DataFileSet
+from arena_async.providers.centrepoint.data_requests import DataRequests, EpochQuery, FetchedData, RawQuery
+from arena_async.providers.centrepoint.datasets import DatasetFileSet, Datasets
+from arena_async.providers.centrepoint.day_files import CATEGORIES, DayFiles, DayFileSet, DayQuery
+from arena_async.providers.centrepoint.models import (
     ActivityMonitor,
     Assignment,
+    DataFile,
+    DataRequest,
+    DatasetFile,
+    DatasetSubject,
+    DayFile,
     Milestone,
+    ProgramExecution,
+    Site,
+    StaleDataSet,
+    Study,
+    StudyDataSet,
+    StudyProgram,
+    Subject,
     SubjectMilestone,
     TimeZoneChange,
     Upload,
@@ -36,49 +46,34 @@ from arena_async.providers.centrepoint.collection_models import (
     WebhookEvent,
     WebhookMessage,
 )
-from arena_async.providers.centrepoint.data_fetch import FetchedData
-from arena_async.providers.centrepoint.data_files import DataFileSet
-from arena_async.providers.centrepoint.data_requests import EpochRequests, RawRequests
-from arena_async.providers.centrepoint.datasets import Datasets
-from arena_async.providers.centrepoint.day_files import DayFiles, DayFileSet
-from arena_async.providers.centrepoint.day_query import CATEGORIES
-from arena_async.providers.centrepoint.files import DatasetFileSet
-from arena_async.providers.centrepoint.models import (
-    DataFile,
-    DataRequest,
-    DatasetFile,
-    DatasetSubject,
-    DayFile,
-    ProgramExecution,
-    Site,
-    StaleDataSet,
-    Study,
-    StudyDataSet,
-    StudyProgram,
-    Subject,
+from arena_async.providers.centrepoint.studies import (
+    Programs,
+    Studies,
+    StudyList,
+    StudyObjects,
+    Subjects,
+    Uploads,
+    Webhooks,
 )
-from arena_async.providers.centrepoint.monitors import ActivityMonitors, Assignments, Uploads
-from arena_async.providers.centrepoint.studies import Milestones, Programs, Sites, Studies, Subjects
 from arena_async.providers.centrepoint.study_files import StudyFileSet
-from arena_async.providers.centrepoint.webhooks import Webhooks
 
 __all__ = [
     "CATEGORIES",
     "ActivityMonitor",
-    "ActivityMonitors",
     "AlgorithmSetting",
     "AlgorithmSettings",
     "Assignment",
-    "Assignments",
     "CentrePointClient",
     "CentrePointCredentials",
+    "Computation",
+    "Computed",
     "CutpointBucket",
     "Cutpoints",
     "DailyStatistics",
-    "DailySummaries",
     "DataFile",
     "DataFileSet",
     "DataRequest",
+    "DataRequests",
     "DatasetFile",
     "DatasetFileSet",
     "DatasetSubject",
@@ -86,28 +81,27 @@ __all__ = [
     "DayFile",
     "DayFileSet",
     "DayFiles",
-    "EpochRequests",
+    "DayQuery",
+    "EpochQuery",
     "EventMarker",
-    "EventMarkers",
     "FetchedData",
     "Milestone",
-    "Milestones",
     "MinuteSummaries",
     "MinuteSummary",
     "ProgramExecution",
     "Programs",
-    "RawRequests",
+    "RawQuery",
     "Site",
-    "Sites",
     "SleepPeriod",
     "SleepPeriodAlgorithm",
     "SleepPeriodSetting",
-    "SleepPeriods",
     "StaleDataSet",
     "Studies",
     "Study",
     "StudyDataSet",
     "StudyFileSet",
+    "StudyList",
+    "StudyObjects",
     "StudyProgram",
     "Subject",
     "SubjectMilestone",

@@ -12,6 +12,8 @@ from typing import Any
 
 import attrs
 
+from arena_async.providers.centrepoint.models import CentrePointModel
+
 __all__ = [
     "AlgorithmSetting",
     "CutpointBucket",
@@ -27,25 +29,23 @@ __all__ = [
 
 
 @attrs.frozen(kw_only=True)
-class CutpointBucket:
+class CutpointBucket(CentrePointModel):
     """
     How long a subject was active at one intensity.
 
     Args:
         name: The intensity, for instance ``"Sedentary"``.
         number_of_seconds: Seconds at it.
-        unknown: Keys this library does not know.
     """
 
     name: str = attrs.field(default="", metadata={"wire": ("name", "Name")})
     number_of_seconds: float | None = attrs.field(
         default=None, metadata={"wire": ("numberOfSeconds", "NumberOfSeconds")}
     )
-    unknown: dict[str, Any] = attrs.field(factory=dict, repr=False, eq=False)
 
 
 @attrs.frozen(kw_only=True)
-class Cutpoints:
+class Cutpoints(CentrePointModel):
     """
     Intensities by one set of cut points. The vendor's sample writes all its keys with capitals, its table does not.
 
@@ -53,7 +53,6 @@ class Cutpoints:
         algorithm_name: Whose cut points they are.
         cutpoint_buckets: Time by intensity.
         aggregate_buckets: Time by groups of intensities, for instance moderate to vigorous.
-        unknown: Keys this library does not know.
     """
 
     algorithm_name: str = attrs.field(default="", metadata={"wire": ("algorithmName", "AlgorithmName")})
@@ -63,16 +62,15 @@ class Cutpoints:
     aggregate_buckets: tuple[CutpointBucket, ...] = attrs.field(
         default=(), metadata={"wire": ("aggregateBuckets", "AggregateBuckets")}
     )
-    unknown: dict[str, Any] = attrs.field(factory=dict, repr=False, eq=False)
 
 
 def _either(name: str) -> dict[str, tuple[str, ...]]:
-    """Give the two spellings of a group of keys: one begins with a capital."""
+    """Return the two names of a group of keys: one begins with a capital."""
     return {"wire": (name, name[0].upper() + name[1:])}
 
 
 @attrs.frozen(kw_only=True)
-class MinuteSummary:
+class MinuteSummary(CentrePointModel):
     """
     One minute of a subject.
 
@@ -98,7 +96,6 @@ class MinuteSummary:
         evenson_cutpoints: By Evenson.
         staudenmayer_cutpoints: By Staudenmayer.
         generic_cutpoints: By cut points of the study's own.
-        unknown: Keys this library does not know.
     """
 
     subject_id: int
@@ -137,11 +134,10 @@ class MinuteSummary:
     generic_cutpoints: Cutpoints | None = attrs.field(
         default=None, metadata=_either("genericCutpointMinuteAggregations")
     )
-    unknown: dict[str, Any] = attrs.field(factory=dict, repr=False, eq=False)
 
 
 @attrs.frozen(kw_only=True)
-class DailyStatistics:
+class DailyStatistics(CentrePointModel):
     """
     One day of a subject. Values of a past day can change when a late upload is processed.
 
@@ -168,7 +164,6 @@ class DailyStatistics:
         uwf_aggregation: As named.
         hildebrand_met_calorie_aggregation: As named.
         crouter_youth_met_calorie_aggregation: As named.
-        unknown: Keys this library does not know.
     """
 
     id: str
@@ -193,11 +188,10 @@ class DailyStatistics:
     uwf_aggregation: Any = None
     hildebrand_met_calorie_aggregation: Any = None
     crouter_youth_met_calorie_aggregation: Any = None
-    unknown: dict[str, Any] = attrs.field(factory=dict, repr=False, eq=False)
 
 
 @attrs.frozen(kw_only=True)
-class SleepPeriod:
+class SleepPeriod(CentrePointModel):
     """
     One period in bed, by Dustin Tracy's algorithm.
 
@@ -220,7 +214,6 @@ class SleepPeriod:
         sleep_fragmentation_index: As named.
         sleep_movement_index: As named.
         total_sleep_fragmentation_index: As named.
-        unknown: Keys this library does not know.
     """
 
     id: str
@@ -241,11 +234,10 @@ class SleepPeriod:
     sleep_fragmentation_index: float | None = None
     sleep_movement_index: float | None = None
     total_sleep_fragmentation_index: float | None = None
-    unknown: dict[str, Any] = attrs.field(factory=dict, repr=False, eq=False)
 
 
 @attrs.frozen(kw_only=True)
-class EventMarker:
+class EventMarker(CentrePointModel):
     """
     Presses of the button of a monitor.
 
@@ -259,7 +251,6 @@ class EventMarker:
         long_press_count: Long presses.
         press_count: Presses.
         release_count: Releases.
-        unknown: Keys this library does not know.
     """
 
     id: str
@@ -271,11 +262,10 @@ class EventMarker:
     long_press_count: int | None = None
     press_count: int | None = None
     release_count: int | None = None
-    unknown: dict[str, Any] = attrs.field(factory=dict, repr=False, eq=False)
 
 
 @attrs.frozen(kw_only=True)
-class AlgorithmSetting:
+class AlgorithmSetting(CentrePointModel):
     """
     An algorithm that a study uses, with its settings.
 
@@ -284,18 +274,16 @@ class AlgorithmSetting:
         study_id: The study.
         name: Its name.
         algorithm_type: For instance ``"Epoch Summary"`` or ``"Choi Wear Periods"``; other words are let through.
-        unknown: Keys this library does not know.
     """
 
     id: str
     study_id: int | None = None
     name: str = ""
     algorithm_type: str = ""
-    unknown: dict[str, Any] = attrs.field(factory=dict, repr=False, eq=False)
 
 
 @attrs.frozen(kw_only=True)
-class SummarySetting:
+class SummarySetting(CentrePointModel):
     """
     With which algorithms minute summaries or daily statistics are computed.
 
@@ -308,7 +296,6 @@ class SummarySetting:
         cutpoint_setting_ids: The algorithms for intensities.
         steps_setting_id: The algorithm for steps, if any.
         mets_calories_setting_id: The algorithm for energy, if any.
-        unknown: Keys this library does not know.
     """
 
     id: str
@@ -319,11 +306,10 @@ class SummarySetting:
     cutpoint_setting_ids: tuple[str, ...] = ()
     steps_setting_id: str | None = None
     mets_calories_setting_id: str | None = None
-    unknown: dict[str, Any] = attrs.field(factory=dict, repr=False, eq=False)
 
 
 @attrs.frozen(kw_only=True)
-class SleepPeriodAlgorithm:
+class SleepPeriodAlgorithm(CentrePointModel):
     """
     The numbers that Dustin Tracy's algorithm goes by, by the vendor's names.
 
@@ -335,7 +321,6 @@ class SleepPeriodAlgorithm:
         minimum_bed_rest_length_in_minutes: Minutes.
         max_sleep_period_length_in_minutes: Minutes.
         minimum_non_zero_epochs: Epochs.
-        unknown: Keys this library does not know.
     """
 
     block_length_in_minutes: float | None = None
@@ -345,11 +330,10 @@ class SleepPeriodAlgorithm:
     minimum_bed_rest_length_in_minutes: float | None = None
     max_sleep_period_length_in_minutes: float | None = None
     minimum_non_zero_epochs: float | None = None
-    unknown: dict[str, Any] = attrs.field(factory=dict, repr=False, eq=False)
 
 
 @attrs.frozen(kw_only=True)
-class SleepPeriodSetting:
+class SleepPeriodSetting(CentrePointModel):
     """
     With which numbers sleep periods are computed.
 
@@ -359,7 +343,6 @@ class SleepPeriodSetting:
         name: Its name.
         algorithm_type: ``"Dustin Tracy Sleep Periods"``.
         settings: The numbers.
-        unknown: Keys this library does not know.
     """
 
     id: str
@@ -367,4 +350,3 @@ class SleepPeriodSetting:
     name: str = ""
     algorithm_type: str = ""
     settings: SleepPeriodAlgorithm | None = None
-    unknown: dict[str, Any] = attrs.field(factory=dict, repr=False, eq=False)

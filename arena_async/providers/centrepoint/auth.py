@@ -1,7 +1,7 @@
 """
-How a CentrePoint client proves who it is: client credentials, traded for one bearer token per scope.
+Authentication for CentrePoint: client credentials, exchanged for one bearer token per scope.
 
-Pure: it says what to send to the token endpoint and reads what came back.
+Pure: it builds the request to the token endpoint and reads the response.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ DATA_RETRIEVAL = "DataRetrieval"
 
 SCOPES = (CENTREPOINT, DATA_ACCESS, ANALYTICS, DATA_RETRIEVAL)
 
-#: Seconds a token is taken to live when the answer does not say.
+#: Lifetime of a token, in seconds, when the response does not say.
 _LIFETIME = 600.0
 
 
 def _text_of_client(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
-    """Refuse what cannot be a client id or secret, without showing it."""
+    """Reject what cannot be a client id or secret, without showing it."""
     text = value.reveal() if isinstance(value, Secret) else value
     whole = isinstance(text, str) and text.strip() == text and text.isprintable()
     if not whole or not text:
@@ -87,19 +87,19 @@ class CentrePointAuth:
     """
     The login of CentrePoint: a form to the token endpoint, one token per scope, nothing to log out of.
 
-    A client may lack a scope, and a combined set is then refused as a whole; asking for each scope alone, when a
-    request first needs it, names the one that is missing.
+    A client may lack a scope, and a combined set is then rejected completely; requesting each scope alone, when it is
+    first needed, names the one that is missing.
 
     Args:
-        credentials: Who asks.
-        auth_url: The whole address of the token endpoint.
+        credentials: The client.
+        auth_url: The complete address of the token endpoint.
     """
 
     credentials: CentrePointCredentials
     auth_url: str
 
     def login(self, scope: str) -> Request:
-        """Give the request for a token that opens ``scope``."""
+        """Return the request for a token of ``scope``."""
         return Request(
             method="POST",
             path=self.auth_url,
@@ -117,11 +117,11 @@ class CentrePointAuth:
 
     def read_login(self, response: Response) -> Credential:
         """
-        Read the token out of the answer.
+        Return the token of a response.
 
         Raises:
-            AuthenticationError: The client or the scope was refused; the message names the scope.
-            ThrottledError: Too many tokens were asked for.
+            AuthenticationError: The client or the scope was rejected; the message names the scope.
+            ThrottledError: Too many tokens were requested.
             ServerError: The token endpoint failed; it may work later.
             DecodeError: There is no usable bearer token in it.
         """
@@ -131,18 +131,18 @@ class CentrePointAuth:
         return read_token(response, lifetime=_LIFETIME, advice=advice)
 
     def logout(self, credential: Credential) -> Request | None:
-        """Give None: a token cannot be given back, it ends by itself."""
+        """Return None: a token cannot be revoked, it expires."""
         del credential
         return None
 
 
 def _refusal(response: Response) -> ApiError:
-    """Make the error for a login that was refused. The request line names the scope."""
+    """Return the error of a rejected login. The request line names the scope."""
     line, status, said = response.request, response.status, server_text(response)
     if status == 429:
         wait = retry_after(response)
         return ThrottledError(
-            f"{line}: 429{said}. Too many tokens were asked for; wait before the next try.",
+            f"{line}: 429{said}. Too many tokens were requested; wait before the next try.",
             status=status,
             request=line,
             transient=True,
@@ -160,7 +160,7 @@ def _refusal(response: Response) -> ApiError:
 
 
 def _advice(response: Response) -> str:
-    """Say what a refused login means, by the error name that OAuth 2 gives."""
+    """Return what a rejected login means, by its error name of OAuth 2."""
     if is_wrong_scope(response):
         return "This client is not allowed that scope; ask ActiGraph to add it to the contract."
     if is_unknown_client(response):

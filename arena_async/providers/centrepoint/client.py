@@ -1,4 +1,4 @@
-"""The door to CentrePoint: credentials and settings in, lists and files out."""
+"""The client of the CentrePoint API."""
 
 from __future__ import annotations
 
@@ -11,25 +11,35 @@ from typing import Any, Self
 from arena_async.errors import ConfigurationError
 from arena_async.net.session import Session
 from arena_async.options import RetryPolicy, Timeouts
+from arena_async.providers.centrepoint.active_requests import ActiveRequests
 from arena_async.providers.centrepoint.analytics import (
+    DAILY_STATISTICS,
+    EVENT_MARKERS,
+    SLEEP_PERIODS,
     AlgorithmSettings,
-    DailySummaries,
-    EventMarkers,
+    Computed,
     MinuteSummaries,
-    SleepPeriods,
 )
-from arena_async.providers.centrepoint.asking import Asking
+from arena_async.providers.centrepoint.api import Api
 from arena_async.providers.centrepoint.auth import CentrePointAuth, CentrePointCredentials
-from arena_async.providers.centrepoint.data_requests import EpochRequests, RawRequests
-from arena_async.providers.centrepoint.datasets import Datasets
+from arena_async.providers.centrepoint.data_requests import DataRequests, EpochQuery, RawQuery
+from arena_async.providers.centrepoint.datasets import DatasetQuery, Datasets
 from arena_async.providers.centrepoint.day_files import DayFiles
 from arena_async.providers.centrepoint.dialect import CentrePointDialect
-from arena_async.providers.centrepoint.monitors import ActivityMonitors, Assignments, Uploads
-from arena_async.providers.centrepoint.places import Places
-from arena_async.providers.centrepoint.studies import Milestones, Programs, Sites, Studies, Subjects
+from arena_async.providers.centrepoint.studies import (
+    ASSIGNMENTS,
+    MILESTONES,
+    MONITORS,
+    SITES,
+    Programs,
+    Studies,
+    StudyList,
+    StudyObjects,
+    Subjects,
+    Uploads,
+    Webhooks,
+)
 from arena_async.providers.centrepoint.study_files import StudyFileSet
-from arena_async.providers.centrepoint.subjects import Directory
-from arena_async.providers.centrepoint.webhooks import Webhooks
 from arena_async.wire.quota import SlidingWindow
 from arena_async.wire.urls import UrlPolicy, origin
 
@@ -51,21 +61,21 @@ class CentrePointClient:
             async for file in centrepoint.datasets.search(234):
                 ...
 
-    Making one sends nothing; a token is asked for with the first request that needs its scope.
+    Creating one sends nothing; a token is requested before the first request that needs its scope.
 
     Args:
         credentials: What ActiGraph issued.
         base_url: The address of the API.
-        auth_url: The whole address of the token endpoint.
-        rate_limit: Requests that may leave in any 60 seconds.
-        legacy: Ask for dataset files in the form of the first published page, unless a call says otherwise.
-        retry: How often and how patiently a request is tried again; None for the defaults.
-        timeouts: How long the network may keep us waiting; None for the defaults.
+        auth_url: The complete address of the token endpoint.
+        rate_limit: Requests that may be sent in any 60 seconds.
+        legacy: List dataset files with the request of the first published page, unless a call says otherwise.
+        retry: How requests are retried; None for the defaults.
+        timeouts: Timeouts of the network; None for the defaults.
         ssl: A TLS context, for instance for a company's own authority; None for the system's.
-        proxy: The address of an HTTP proxy, or None for none; the environment is not looked at.
+        proxy: The address of an HTTP proxy, or None for none; the environment is not read.
         user_agent: What goes before the library's own name in ``User-Agent``.
-        connector: An aiohttp connector whose pool, TLS and DNS are shared; whoever made it closes it.
-        allow_http: Whether plain http is taken to other hosts than this machine.
+        connector: An aiohttp connector whose pool, TLS and DNS are shared; its owner closes it.
+        allow_http: Whether plain http is allowed to other hosts than this machine.
 
     Raises:
         ConfigurationError: A setting cannot be used.
@@ -106,26 +116,31 @@ class CentrePointClient:
         )
         tenant = f"{origin(base_url)} {credentials.client_id}"
         self._tenant, self._legacy = tenant, legacy
-        asking = self._asking = Asking(self._session, Directory(self._session).resolve)
-        self.datasets = Datasets(asking, tenant=tenant, legacy=legacy)
-        self.day_files = DayFiles(asking, tenant=tenant)
-        places = Places()
-        self.raw_requests = RawRequests(asking, tenant=tenant, places=places)
-        self.epoch_requests = EpochRequests(asking, tenant=tenant, places=places)
-        self.studies = Studies(asking)
-        self.sites = Sites(asking)
-        self.subjects = Subjects(asking)
-        self.milestones = Milestones(asking)
-        self.programs = Programs(asking)
-        self.activity_monitors = ActivityMonitors(asking)
-        self.assignments = Assignments(asking)
-        self.uploads = Uploads(asking)
-        self.minute_summaries = MinuteSummaries(asking)
-        self.daily_statistics = DailySummaries(asking)
-        self.sleep_periods = SleepPeriods(asking)
-        self.event_markers = EventMarkers(asking)
-        self.algorithm_settings = AlgorithmSettings(asking)
-        self.webhooks = Webhooks(asking)
+        self._api = Api(self._session)
+        self._create_services()
+
+    def _create_services(self) -> None:
+        """Create the services; each knows the API of this client."""
+        api, tenant = self._api, self._tenant
+        self.datasets = Datasets(api, tenant=tenant, legacy=self._legacy)
+        self.day_files = DayFiles(api, tenant=tenant)
+        active = ActiveRequests()
+        self.raw_requests = DataRequests(api, RawQuery, tenant=tenant, active=active)
+        self.epoch_requests = DataRequests(api, EpochQuery, tenant=tenant, active=active)
+        self.studies = Studies(api)
+        self.sites = StudyObjects(api, SITES)
+        self.subjects = Subjects(api)
+        self.milestones = StudyList(api, MILESTONES)
+        self.programs = Programs(api)
+        self.activity_monitors = StudyObjects(api, MONITORS)
+        self.assignments = StudyObjects(api, ASSIGNMENTS)
+        self.uploads = Uploads(api)
+        self.webhooks = Webhooks(api)
+        self.minute_summaries = MinuteSummaries(api)
+        self.daily_statistics = Computed(api, DAILY_STATISTICS)
+        self.sleep_periods = Computed(api, SLEEP_PERIODS)
+        self.event_markers = Computed(api, EVENT_MARKERS)
+        self.algorithm_settings = AlgorithmSettings(api)
 
     @classmethod
     def from_env(
@@ -143,10 +158,10 @@ class CentrePointClient:
         allow_http: bool = False,
     ) -> Self:
         """
-        Make a client from the environment.
+        Create a client from the environment.
 
         ``CENTREPOINT_CLIENT_ID`` and ``CENTREPOINT_CLIENT_SECRET`` must be set; ``CENTREPOINT_BASE_URL`` and
-        ``CENTREPOINT_AUTH_URL`` may be. ``environ`` is looked at instead of the environment of the process, and the
+        ``CENTREPOINT_AUTH_URL`` may be. ``environ`` is read instead of the environment of the process, and the
         other arguments are those of the class.
 
         Raises:
@@ -179,22 +194,22 @@ class CentrePointClient:
 
     def study_files(self, study: int | str) -> StudyFileSet:
         """
-        Give all dataset files of a study, of every subject, program and data set.
+        Return all dataset files of a study, of every subject, program and data set.
 
-        A ``Mirror`` lists them whole the first time, and later only what changed where that costs less. Data sets that
-        lack the newest raw data are told by its ``stale()``.
+        A ``Mirror`` lists all of them the first time, and later only what changed where that costs less. Its
+        ``stale()`` returns the data sets that lack the newest raw data.
 
         Raises:
             ConfigurationError: That is no number of a study.
         """
-        return StudyFileSet(self._asking, study, tenant=self._tenant, legacy=self._legacy)
+        return StudyFileSet(self._api, DatasetQuery(study, legacy=self._legacy), tenant=self._tenant)
 
     def __repr__(self) -> str:
         return f"<CentrePointClient {self._session.base_url}>"
 
     @property
     def session(self) -> Session:
-        """What sends the requests; its ``send`` and ``stream`` reach what this library has no name for."""
+        """The session that sends the requests; its ``send`` and ``stream`` reach endpoints without a method here."""
         return self._session
 
     async def aclose(self) -> None:
@@ -212,7 +227,7 @@ class CentrePointClient:
 
 def _policy(base_url: str, auth_url: str, *, allow_http: bool) -> UrlPolicy:
     """
-    Give whom the session may contact, which follows from the two addresses the caller named.
+    Return the URL policy of the session, from the two addresses that the caller gives.
 
     Raises:
         ConfigurationError: One of the addresses cannot be used.
@@ -222,7 +237,7 @@ def _policy(base_url: str, auth_url: str, *, allow_http: bool) -> UrlPolicy:
 
 
 def _required(environ: Mapping[str, str], name: str) -> str:
-    """Read a variable that must be set, without the blanks and line ends that get around it."""
+    """Return a variable that must be set, without blanks and line ends around it."""
     text = environ.get(name, "").strip()
     if not text or not text.isprintable():
         state = "is not set" if not text else "has characters that cannot be sent"
@@ -231,7 +246,7 @@ def _required(environ: Mapping[str, str], name: str) -> str:
 
 
 def _address(environ: Mapping[str, str], name: str, default: str, *, allow_http: bool) -> str:
-    """Read a variable that holds an address."""
+    """Return a variable that holds an address."""
     url = environ.get(name, "").strip() or default
     problem = None
     try:

@@ -1,4 +1,4 @@
-"""The files of one request for raw or epoch data: what each is called, and how a link is made when its turn comes."""
+"""The files of one request for raw or epoch data, and the signed URL that is requested when a file is opened."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from arena_async.net.session import Session
 from arena_async.options import KIB
 from arena_async.providers.centrepoint.auth import DATA_RETRIEVAL
 from arena_async.providers.centrepoint.dialect import LARGEST_PAGE
-from arena_async.providers.centrepoint.entries import SERVICE, Entries, join_key
+from arena_async.providers.centrepoint.identifiers import SERVICE, join_key
 from arena_async.providers.centrepoint.links import LinkOnDemand, SignedLink, open_link, sign
 from arena_async.providers.centrepoint.models import DataFile, DataFileLink
 from arena_async.wire.contracts import ByteStream, OpenedFile, Price, RemoteFile
@@ -28,35 +28,35 @@ __all__ = ["DataFileSet", "data_file", "data_files_prefix", "list_data_files"]
 _KIND = "data-file"
 #: The list of files is a bare array, without pages.
 _SHAPE = ListShape(largest=LARGEST_PAGE, paged=False, bare=True, key="id")
-_LARGEST_LINK = 64 * KIB
+_MAX_LINK = 64 * KIB
 _EXTENSION = re.compile(r"(?:\.[a-z0-9]{1,8})(?:\.gz)?\Z")
 
 
 def list_data_files(session: Session, path: str, read: Callable[[DataFile], Any]) -> Pager[Any]:
-    """Give the list of the files of one request."""
+    """Return the paginator of the files of one request."""
     request = Request(method="GET", path=f"{path}/datafiles", scope=DATA_RETRIEVAL)
     return Pager(session, request, _SHAPE, lambda row: read(decode(row, DataFile, request=request.line)))
 
 
 def data_files_prefix(tenant: str, what: str, request: str) -> str:
-    """Give what the keys of all files of a request begin with."""
+    """Return what the keys of all files of a request begin with."""
     return join_key(tenant, _KIND, what, request.casefold(), "")
 
 
 def data_file(row: DataFile, *, request: str, what: str, tenant: str, now: datetime) -> RemoteFile:
     """
-    Give the entry of one file of a request.
+    Return the entry of one file of a request.
 
     Args:
         row: The row of the list.
         request: The tracking id.
         what: ``"raw"`` or ``"epoch"``.
-        tenant: Whose files these are.
-        now: The time (aware), to judge whether the service still has it.
+        tenant: Origin of the service, and client.
+        now: The time (aware), to compare with the date when the service removes it.
     """
     tracking_id, file_id = request.casefold(), row.id.casefold()
     found = _EXTENSION.search(row.file_name.casefold())
-    over = row.expires is not None and row.expires <= now
+    removed = row.expires is not None and row.expires <= now
     return RemoteFile(
         key=join_key(tenant, _KIND, what, tracking_id, file_id),
         service=SERVICE,
@@ -68,25 +68,25 @@ def data_file(row: DataFile, *, request: str, what: str, tenant: str, now: datet
         size=row.file_size,
         change=f"{row.file_name}|{'' if row.file_size is None else row.file_size}",
         fields={"request": tracking_id, "file": file_id, "kind": what},
-        skip=f"the service removed it on {row.expires:%Y-%m-%d}; ask for the same data anew" if over else None,
+        skip=f"the service removed it on {row.expires:%Y-%m-%d}; ask for the same data anew" if removed else None,
         link=LinkOnDemand(),
     )
 
 
 class DataFileSet:
     """
-    The files of one request for raw or epoch data; made by :meth:`RawRequests.files` and :meth:`EpochRequests.files`.
+    The files of one request for raw or epoch data; made by :meth:`DataRequests.files`.
 
-    Links live for two minutes, so that each is asked for when its file is opened: one metered request for each file.
+    Signed URLs expire after two minutes, so each is requested when its file is opened: one metered request for each.
     The service removes the files after about 30 days; those that are listed after that are skipped.
 
     Args:
-        session: What sends the requests.
+        session: Sends the requests.
         path: The path of the request.
         request: Its tracking id.
         what: ``"raw"`` or ``"epoch"``.
-        tenant: Whose files they are: origin of the service and client.
-        now: Gives the time (aware); None for the service's own clock.
+        tenant: Origin of the service, and client.
+        now: Returns the time (aware); None for the service's own clock.
     """
 
     narrowed = False
@@ -128,37 +128,37 @@ class DataFileSet:
         Raises:
             NotFoundError: There is no such request (any more).
         """
-        return Entries(self._listing().pages())
+        return aiter(self._listing())
 
     async def open(
         self, file: RemoteFile, *, offset: int = 0, validator: str | None = None, until: int | None = None
     ) -> OpenedFile:
         """
-        Ask for a fresh link once, and with it for the content once.
+        Request a fresh URL once, and with it the content once.
 
         Raises:
             NotFoundError: The service does not know the file (any more).
-            LinkExpiredError: The link was over before it was used.
-            SourceChangedError: The content is not there any more.
-            PermissionDeniedError: The file host refuses for another reason.
-            ApiError: Another refusal; ``transient`` says whether it may work later.
-            DecodeError: The answer is no link.
-            TransportError: No usable answer came.
+            LinkExpiredError: The URL was expired when it was used.
+            SourceChangedError: The content does not exist any more.
+            PermissionDeniedError: The file host rejects the request for another reason.
+            ApiError: Another error response; ``transient`` says whether it may work later.
+            DecodeError: The response is no URL.
+            TransportError: No usable response was received.
         """
         linked = attrs.evolve(file, link=await self._link_to(file))
         return await open_link(self._session, linked, offset=offset, validator=validator, until=until, now=self._now)
 
     async def find(self, keys: Collection[str]) -> list[RemoteFile]:
-        """List again, for one request, and give the entries of some keys; a key that is gone is missing."""
+        """List again, with one request, and return the entries of some keys; a key that is gone is missing."""
         return [file async for file in self._listing() if file.key in keys]
 
     def since(self, watermark: datetime | None) -> DataFileSet:
-        """Give the set itself: the files of a request do not change."""
+        """Return the set itself: the files of a request do not change."""
         del watermark
         return self
 
     def price(self) -> Price:
-        """Say what it costs: one request for the list and one for the link of each file."""
+        """Return the cost: one request for the list and one for the URL of each file."""
         return Price(listing=1, per_file=1, exact=True)
 
     def _listing(self) -> Pager[RemoteFile]:
@@ -168,28 +168,28 @@ class DataFileSet:
         return list_data_files(self._session, self._path, entry)
 
     async def _link_to(self, file: RemoteFile) -> SignedLink:
-        """Ask for a link once. Whoever opens a file decides whether to try again, so it is no matter of the session."""
+        """Request a URL once; the download retries, so the session must not."""
         path = join_path("/dataretrieval/v3/DataFiles/{file}/downloadurl", file=file.fields.get("file", ""))
         request = Request(method="GET", path=path, scope=DATA_RETRIEVAL)
         async with await self._session.stream(request) as opened:
-            body = await _read(opened.stream, most=_LARGEST_LINK)
+            body = await _read(opened.stream, limit=_MAX_LINK)
         given = decode(parse_json(body, request=request.line), DataFileLink, request=request.line)
         link = sign(given.download_url, announced=given.expires, now=self._now())
         if link is None:
             raise DecodeError(
-                f"{request.line}: the answer holds no link. Nothing was fetched; run again.",
+                f"{request.line}: the response holds no link. Nothing was downloaded; run again.",
                 problems=("$.downloadUrl: is missing",),
                 request=request.line,
             )
         return link
 
 
-async def _read(stream: ByteStream, *, most: int) -> bytes:
+async def _read(stream: ByteStream, *, limit: int) -> bytes:
     """Read a small body to its end."""
-    buffer = memoryview(bytearray(most + 1))
+    buffer = memoryview(bytearray(limit + 1))
     length = 0
-    while length <= most and (count := await stream.readinto(buffer[length:])):
+    while length <= limit and (count := await stream.readinto(buffer[length:])):
         length += count
-    if length > most:
-        raise DecodeError(f"An answer of more than {most} bytes came where a link was expected; it was not read.")
+    if length > limit:
+        raise DecodeError(f"A response of more than {limit} bytes was received instead of a link; it was not read.")
     return bytes(buffer[:length])

@@ -1,25 +1,28 @@
 """
-Requests for raw and epoch data: asked for, waited for, and brought home.
+Requests for raw and epoch data: started, waited for, and downloaded.
 
 ::
 
-    start ──> wait ──> files ──> a link for each file, made when its turn has come
+    start ──> wait ──> files ──> a signed URL for each file, requested when it is opened
       │
-      └── at most ten are active at a time: whoever comes eleventh waits in line
+      └── at most ten are active at a time: another one waits for its turn
 
-A start is sent once. When no answer comes, nobody can say whether the service has taken it, since it has no list of the
-requests that there are.
+A start is sent once. When no response is received, it is not known whether the service has accepted it, since the
+service has no list of requests.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
+import json
+import logging
+import random
 import re
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from datetime import UTC, datetime
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from typing import Any, ClassVar, Generic, TypeVar
 
 import attrs
 
@@ -34,193 +37,322 @@ from arena_async.errors import (
     ServerError,
     TransportError,
 )
+from arena_async.net.asking import ask
 from arena_async.net.pager import Pager
 from arena_async.net.polling import wait_until
+from arena_async.net.session import Session
 from arena_async.options import PollPolicy, TransferOptions
-from arena_async.providers.centrepoint.asking import Asking, ask
+from arena_async.providers.centrepoint.active_requests import MAX_ACTIVE, ActiveRequests
+from arena_async.providers.centrepoint.api import Api
 from arena_async.providers.centrepoint.auth import DATA_RETRIEVAL
-from arena_async.providers.centrepoint.data_fetch import DataFetch, FetchedData, To
-from arena_async.providers.centrepoint.data_files import DataFileSet, list_data_files
-from arena_async.providers.centrepoint.entries import number, word
+from arena_async.providers.centrepoint.data_files import DataFileSet, data_files_prefix, list_data_files
+from arena_async.providers.centrepoint.identifiers import SERVICE, join_key, named_subject, number, word
 from arena_async.providers.centrepoint.models import DataFile, DataRequest
-from arena_async.providers.centrepoint.places import MOST_ACTIVE, Places, may_hold_a_place
+from arena_async.transfer.destination import Timing
 from arena_async.transfer.events import Observer
-from arena_async.wire.decoding import decode, parse_json, read_datetime
+from arena_async.transfer.ledger import Job
+from arena_async.transfer.started_run import Fetched, RunFetch, To
+from arena_async.wire.decoding import read_datetime
 from arena_async.wire.messages import Request, join_path, printable
 
-__all__ = ["POLLING", "EpochRequests", "RawRequests"]
+__all__ = ["POLLING", "DataRequests", "EpochQuery", "FetchedData", "RawQuery"]
 
-#: The service ends a request itself after 6 hours of work, so its own word comes before this wait is over.
+_log = logging.getLogger("arena_async")
+
+#: The service ends a request itself after 6 hours of work, before this timeout.
 POLLING = PollPolicy(every=10.0, slowest=60.0, timeout=7 * 3600.0)
 
+_REAL_TIME = Timing(clock=time.monotonic, sleep=asyncio.sleep, random=random.random)
+#: The service removes the files of a request then.
+_FILE_LIFE = timedelta(days=30)
 # "There are currently 10 active requests. The maximum concurrent active requests limit is 10."
-_NO_PLACE = re.compile(r"(?i)\bactive requests?\b")
+_LIMIT_REACHED = re.compile(r"(?i)\bactive requests?\b")
 
 
-def _is_want_of_place(error: ArenaAsyncError) -> bool:
-    """Say whether a start was refused because ten requests are active. The page gives the words and no status."""
-    if not isinstance(error, ApiError) or error.status is None or not 400 <= error.status < 500:
-        return False
-    return bool(_NO_PLACE.search(str(error)))
-
-
-def _moment(value: Any, what: str) -> datetime:
-    """Take a moment; text is read as the service writes moments."""
-    moment = read_datetime(value) if isinstance(value, str) else value
-    if not isinstance(moment, datetime) or moment.tzinfo is None:
+def _timestamp(value: Any) -> datetime:
+    """Return a time in UTC; text is read as the service writes times."""
+    stamp = read_datetime(value) if isinstance(value, str) else value
+    if not isinstance(stamp, datetime) or stamp.tzinfo is None:
         raise ConfigurationError(
-            f"{what} is {printable(repr(value))}; it takes a date and time that says its timezone, for instance "
+            f"{printable(repr(value))} is no time; it takes a date and time that says its timezone, for instance "
             "2024-02-29T10:00:00Z."
         )
-    return moment.astimezone(UTC)
-
-
-def _span(begin: Any, end: Any) -> dict[str, str]:
-    """Give the time asked for by the names of the service."""
-    first, last = _moment(begin, "begin"), _moment(end, "end")
-    if last <= first:
-        raise ConfigurationError(f"The end, {last.isoformat()}, does not lie behind the begin, {first.isoformat()}.")
-    names = {"beginTimestampUtc": first, "endTimestampUtc": last}
-    return {name: f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03}Z" for name, moment in names.items()}
+    return stamp.astimezone(UTC)
 
 
 def _epoch(value: Any) -> int:
-    """Take the length of an epoch."""
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 3600:
         raise ConfigurationError(f"summary_length is {printable(repr(value))}; it takes whole seconds, 1 to 3600.")
     return value
 
 
-def _tracking_id(request: DataRequest | str) -> str:
-    """Give the tracking id."""
-    return word(request.id if isinstance(request, DataRequest) else request)
+@attrs.frozen
+class _DataQuery:
+    resource: ClassVar[str]
+    #: The kind of data, on the disk and in messages.
+    kind: ClassVar[str]
+
+    study: int = attrs.field(converter=number)
+    subject: int | str = attrs.field(converter=named_subject)
+    time_from: datetime = attrs.field(kw_only=True, converter=_timestamp)
+    time_to: datetime = attrs.field(kw_only=True, converter=_timestamp)
+    file_format: str = attrs.field(default="csv", kw_only=True, converter=word)
+
+    def __attrs_post_init__(self) -> None:
+        """Reject an empty range."""
+        if self.time_to <= self.time_from:
+            raise ConfigurationError(
+                f"The end, {self.time_to.isoformat()}, does not lie behind the begin, {self.time_from.isoformat()}."
+            )
+
+    def body(self, subject: int) -> dict[str, Any]:
+        """Return the JSON body of the request that starts it."""
+        span = {"beginTimestampUtc": self.time_from, "endTimestampUtc": self.time_to}
+        return {
+            "fileFormat": self.file_format,
+            **self._settings(),
+            "studyId": self.study,
+            **{name: f"{at:%Y-%m-%dT%H:%M:%S}.{at.microsecond // 1000:03}Z" for name, at in span.items()},
+            "subjectId": subject,
+        }
+
+    def _settings(self) -> dict[str, Any]:
+        return {}
 
 
-class _Requests:
-    """What raw and epoch requests do alike."""
+@attrs.frozen
+class RawQuery(_DataQuery):
+    """
+    Raw data of a subject.
 
-    #: The name of the resource on the wire.
-    _resource = ""
-    #: What to call it, on the disk and in messages.
-    what = ""
+    The vendor forbids to download the history of all subjects this way and recommends day files.
+
+    Args:
+        study: The number of the study.
+        subject: The number of the subject as an ``int``, or its identifier as text.
+        time_from: The first time (aware, or text with a timezone).
+        time_to: The last time.
+        file_format: ``"csv"``, ``"avro"`` or ``"gt3x"``.
+
+    Raises:
+        ConfigurationError: An argument cannot be what it should be.
+    """
+
+    resource = "RawActivityRequests"
+    kind = "raw"
+
+
+@attrs.frozen
+class EpochQuery(_DataQuery):
+    """
+    Epochs of a subject.
+
+    Args:
+        study: The number of the study.
+        subject: The number of the subject as an ``int``, or its identifier as text.
+        time_from: The first time (aware, or text with a timezone).
+        time_to: The last time.
+        file_format: ``"csv"``, the only one that is documented.
+        monitor: The serial of the activity monitor.
+        summary_length: Seconds of one epoch, 1 to 3600.
+        include_partial_epochs: Whether to include epochs that are not full.
+
+    Raises:
+        ConfigurationError: An argument cannot be what it should be.
+    """
+
+    resource = "EpochRequests"
+    kind = "epoch"
+
+    monitor: str = attrs.field(kw_only=True, converter=word)
+    summary_length: int = attrs.field(default=60, kw_only=True, converter=_epoch)
+    include_partial_epochs: bool = attrs.field(default=False, kw_only=True)
+
+    def _settings(self) -> dict[str, Any]:
+        return {
+            "summaryLengthSeconds": self.summary_length,
+            "includePartialEpochs": self.include_partial_epochs,
+            "activityMonitorSerial": self.monitor,
+        }
+
+
+Q = TypeVar("Q", RawQuery, EpochQuery)
+
+
+class FetchedData(Fetched[DataRequest]):
+    """A request for data whose files are on the disk."""
+
+    @property
+    def request(self) -> DataRequest:
+        """The request as it was last seen; the same as ``run``."""
+        return self.run
+
+
+class DataRequests(Generic[Q]):
+    """
+    Requests for data; reached as ``client.raw_requests`` and ``client.epoch_requests``. Needs ``DataRetrieval``.
+
+    The service works on ten requests at a time, those of other programs with the same credentials included.
+
+    Args:
+        api: Sends the requests.
+        kind: The class of the queries.
+        tenant: Origin of the service, and client.
+        active: The active requests of the client, which both kinds share; None for none so far.
+        timing: Clock and sleep.
+    """
 
     def __init__(
         self,
-        asking: Asking,
+        api: Api,
+        kind: type[Q],
         *,
         tenant: str,
-        places: Places | None = None,
-        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
-        clock: Callable[[], float] = time.monotonic,
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        active: ActiveRequests | None = None,
+        timing: Timing = _REAL_TIME,
     ) -> None:
-        self._asking = asking
-        self.session = asking.session
+        self._api = api
+        self.kind: type[Q] = kind
         self.tenant = tenant
-        self._places = places or Places()
-        self._sleep = sleep
-        self._clock = clock
-        self.now = now
+        self._active = active or ActiveRequests()
+        self.timing = timing
+
+    @property
+    def session(self) -> Session:
+        """The session that sends the requests."""
+        return self._api.session
+
+    async def start(self, query: Q, *, poll: PollPolicy = POLLING) -> DataRequest:
+        """
+        Start a request. It waits while ten requests are active.
+
+        Args:
+            query: Which data.
+            poll: How often to try while ten are active, and how long.
+
+        Raises:
+            DeadlineError: Ten requests were active all the time; nothing was started.
+            TransportError: No response was received. ``sent`` says whether the service may have accepted the request,
+                which then counts as active; it is never sent twice.
+            ApiError: The service responded with an error; the message says whether it may have accepted the request.
+        """
+        return await self._start(await self._body(query), poll)
 
     async def get(self, request: DataRequest | str) -> DataRequest:
         """
-        Say how a request is doing. One request.
+        Return the status of a request. One request.
 
         Args:
-            request: What :meth:`start` gave, or its tracking id.
+            request: What :meth:`start` returned, or its tracking id.
 
         Raises:
             NotFoundError: There is no such request.
         """
-        return await self._ask(_tracking_id(request))
+        return await self._read(self._path_of(request))
 
     async def wait(self, request: DataRequest | str, *, poll: PollPolicy = POLLING) -> DataRequest:
         """
-        Ask until the files of a request are there.
+        Poll until the files of a request are available.
 
-        A status that is not known counts as not finished.
+        An unknown status counts as not finished.
 
         Args:
-            request: What :meth:`start` gave, or its tracking id.
-            poll: How often to ask and how long to wait: every 10 to 60 seconds for 7 hours without it.
+            request: What :meth:`start` returned, or its tracking id.
+            poll: How often to poll and how long to wait: every 10 to 60 seconds for 7 hours without it.
 
         Raises:
             RunFailedError: The service ended the request with an error.
             DeadlineError: The time was up before that; the service goes on.
             NotFoundError: There is no such request.
         """
-        tracking_id = _tracking_id(request)
+        path, shown = self._path_of(request), f"{self.kind.kind} request {printable(_tracking_id(request))}"
         found = await wait_until(
-            lambda: self._ask(tracking_id),
-            lambda asked: not asked.is_active,
+            lambda: self._read(path),
+            lambda seen: not seen.is_active,
             poll,
-            sleep=self._sleep,
-            clock=self._clock,
-            what=f"{self._shown} {printable(tracking_id)}",
+            sleep=self.timing.sleep,
+            clock=self.timing.clock,
+            what=shown,
         )
         if found.is_failed:
             raise RunFailedError(
-                f"{self._shown} {printable(tracking_id)}: it ended with an error; the service does not say why (its "
-                "webhook data_retrieval_complete does). It ends what it has worked on for 6 hours; ask for a shorter "
-                "time.",
+                f"{shown}: it ended with an error; the service does not say why (its webhook data_retrieval_complete "
+                "does). It ends what it has worked on for 6 hours; request a shorter time.",
                 run=found,
             )
         return found
 
     def data_files(self, request: DataRequest | str) -> Pager[DataFile]:
-        """
-        List the files of a completed request. One request, whatever their number.
-
-        Args:
-            request: What :meth:`start` gave, or its tracking id.
-        """
-        return list_data_files(self.session, self._path_of(_tracking_id(request)), lambda row: row)
+        """Return the paginator of the files of a completed request. One request, whatever their number."""
+        return list_data_files(self.session, self._path_of(request), lambda row: row)
 
     def files(self, request: DataRequest | str) -> DataFileSet:
-        """
-        Give the files of a completed request as a set for a ``Downloader`` or ``Mirror``.
-
-        Args:
-            request: What :meth:`start` gave, or its tracking id.
-        """
-        tracking_id = _tracking_id(request)
+        """Return the files of a completed request as a set for a ``Downloader`` or ``Mirror``."""
         return DataFileSet(
             self.session,
-            self._path_of(tracking_id),
-            request=tracking_id,
-            what=self.what,
+            self._path_of(request),
+            request=_tracking_id(request),
+            what=self.kind.kind,
             tenant=self.tenant,
-            now=self.now,
+            now=self.timing.now,
         )
 
-    # Starting
+    async def fetch(
+        self,
+        query: Q,
+        to: To,
+        *,
+        poll: PollPolicy = POLLING,
+        options: TransferOptions | None = None,
+        observer: Observer | None = None,
+    ) -> FetchedData:
+        """
+        Start a request, wait for it, and download and verify its files.
 
-    @property
-    def _shown(self) -> str:
-        """What to call one of them."""
-        return f"{self.what} request"
+        The directory remembers the request: the same call after a crash or a deadline waits for it and starts no other.
+        A finished one is started again, since a late upload may have added to it.
 
-    def _path_of(self, tracking_id: str) -> str:
-        return join_path("/dataretrieval/v3/{resource}/{request}", resource=self._resource, request=tracking_id)
+        Args:
+            query: Which data.
+            to: The directory, or an open ``Mirror`` of it.
+            poll: How often to poll and how long to wait, both for the start and for the files.
+            options: How the files are downloaded.
+            observer: Called with each event of the transfer.
 
-    async def _ask(self, tracking_id: str) -> DataRequest:
-        """Ask for the status once, and note whether it is still active."""
-        place = (self._resource, tracking_id)
+        Raises:
+            RunFailedError: The service ended the request with an error.
+            DeadlineError: Ten requests were active all the time, or the files are not available yet.
+            TransfersFailedError: Not all files are here; the same call fetches the rest.
+            ArenaAsyncError: As for :meth:`start`, with its other errors.
+        """
+        run = _DataFetch(requests=self, query=query, body=await self._body(query), poll=poll)
+        done = await run.fetch(to, options=options, observer=observer)
+        return FetchedData(
+            run=done.run, report=done.report, paths=done.paths, requests=done.requests, resumed=done.resumed
+        )
+
+    async def _body(self, query: Q) -> dict[str, Any]:
+        return query.body(await self._api.resolve(query.study, query.subject))
+
+    def _path_of(self, request: DataRequest | str) -> str:
+        resource = self.kind.resource
+        return join_path("/dataretrieval/v3/{resource}/{request}", resource=resource, request=_tracking_id(request))
+
+    async def _read(self, path: str) -> DataRequest:
+        """Read the status once, and note whether the request is still active."""
         try:
-            request = Request(method="GET", path=self._path_of(tracking_id), scope=DATA_RETRIEVAL)
-            found = await ask(self.session, request, DataRequest)
+            found = await ask(self.session, Request(method="GET", path=path, scope=DATA_RETRIEVAL), DataRequest)
         except NotFoundError:
-            self._places.leave(place)
+            self._active.remove(path)
             raise
-        self._places.heard(place, found, at=self._clock())
+        self._active.update(path, found, at=self.timing.clock())
         return found
 
-    async def begin(self, body: Mapping[str, Any], poll: PollPolicy) -> DataRequest:
-        """Wait in line for a place, and start one request there; :meth:`start` with a body that is made already."""
-        request = Request(
-            method="POST", path=f"/dataretrieval/v3/{self._resource}", json=dict(body), scope=DATA_RETRIEVAL
-        )
-        began = self._clock()
+    async def _start(self, body: dict[str, Any], poll: PollPolicy) -> DataRequest:
+        """Wait for the turn, and send the request once another one may be active."""
+        path = f"/dataretrieval/v3/{self.kind.resource}"
+        request = Request(method="POST", path=path, json=body, scope=DATA_RETRIEVAL)
+        began = self.timing.clock()
 
         async def attempt() -> DataRequest | ArenaAsyncError | None:
             try:
@@ -230,289 +362,146 @@ class _Requests:
 
         found: DataRequest | ArenaAsyncError | None = None
         with contextlib.suppress(TimeoutError, DeadlineError):
-            async with self._places.line(poll.timeout):
-                left = max(poll.timeout - (self._clock() - began), 0.001)
+            async with self._active.turn(poll.timeout):
+                left = max(poll.timeout - (self.timing.clock() - began), 0.001)
                 found = await wait_until(
                     attempt,
-                    lambda answer: answer is not None,
+                    lambda result: result is not None,
                     attrs.evolve(poll, timeout=left),
-                    sleep=self._sleep,
-                    clock=self._clock,
-                    what=self._shown,
+                    sleep=self.timing.sleep,
+                    clock=self.timing.clock,
+                    what=f"{self.kind.kind} request",
                 )
         if isinstance(found, ArenaAsyncError):
             raise found
         if found is not None:
             return found
         raise DeadlineError(
-            f"{request.line}: no place was free for {poll.timeout:g} s; the service works on {MOST_ACTIVE} requests "
-            f"at a time, and {self._places.taken} of this client are not known to be finished. Nothing was started; "
-            "wait for some of them, or allow more time.",
+            f"{request.line}: {MAX_ACTIVE} requests were active for {poll.timeout:g} s, which is all that the service "
+            f"works on at a time; {self._active.count} of this client are not known to be finished. Nothing was "
+            "started; wait for some of them, or allow more time.",
             request=request.line,
         )
 
     async def _try(self, request: Request, poll: PollPolicy) -> DataRequest | None:
-        """Start a request if there is a place for it, else give None."""
-        if self._places.is_full:
-            await self._look_for_room(poll.every)
-        if self._places.is_full:
+        """Send a start, or return None while ten requests are active."""
+        if self._active.is_full:
+            await self._check_active(poll.every)
+        if self._active.is_full:
             return None
         failure: ArenaAsyncError
         try:
-            response = await self.session.send(request)
-            created = decode(parse_json(response.body, request=request.line), DataRequest, request=request.line)
+            created = await ask(self.session, request, DataRequest)
         except ArenaAsyncError as error:
             failure = error
         else:
-            self._places.note((self._resource, created.id), created, at=self._clock())
+            self._active.add(self._path_of(created), created, at=self.timing.clock())
             return created
-        if _is_want_of_place(failure):
+        if _is_limit_reached(failure):
             return None
         raise _unanswered(failure, request)
 
-    async def _look_for_room(self, seconds: float) -> None:
-        """Ask about requests that nobody has asked about for so long, until one of them is finished."""
-        for resource, tracking_id in self._places.doubtful(before=self._clock() - seconds):
-            path = join_path("/dataretrieval/v3/{resource}/{request}", resource=resource, request=tracking_id)
-            try:
-                request = Request(method="GET", path=path, scope=DATA_RETRIEVAL)
-                found = await ask(self.session, request, DataRequest)
-                self._places.heard((resource, tracking_id), found, at=self._clock())
-            except NotFoundError:
-                self._places.leave((resource, tracking_id))
-            if not self._places.is_full:
+    async def _check_active(self, seconds: float) -> None:
+        """Read the status of requests that was not read for so long, until one of them is finished."""
+        for path in self._active.unchecked(before=self.timing.clock() - seconds):
+            with contextlib.suppress(NotFoundError):
+                await self._read(path)
+            if not self._active.is_full:
                 return
 
 
+def _tracking_id(request: DataRequest | str) -> str:
+    return word(request.id if isinstance(request, DataRequest) else request)
+
+
+def _is_limit_reached(error: ArenaAsyncError) -> bool:
+    """Return whether a start was rejected because ten requests are active. The page has the words and no status."""
+    if not isinstance(error, ApiError) or error.status is None or not 400 <= error.status < 500:
+        return False
+    return bool(_LIMIT_REACHED.search(str(error)))
+
+
+def _may_be_accepted(error: ArenaAsyncError) -> bool:
+    """Return whether the service may have accepted a request although its start failed."""
+    if isinstance(error, TransportError | DeadlineError):
+        return error.sent
+    return isinstance(error, ServerError | DecodeError)
+
+
 def _unanswered(error: ArenaAsyncError, request: Request) -> ArenaAsyncError:
-    """Say of a start that failed whether it may have been taken all the same."""
-    if not may_hold_a_place(error):
+    """Return the error of a failed start, with what is not known if the request may have been accepted."""
+    if not _may_be_accepted(error):
         return error
-    sentence = (
-        f"{error} Nobody can say whether the service has taken the request: it may hold one of the {MOST_ACTIVE} "
+    message = (
+        f"{error} It is not known whether the service has accepted the request: it may hold one of the {MAX_ACTIVE} "
         "places until it is done, for 6 hours at most, and there is no list to find it in. It was not sent again; "
         "start it again if that does no harm."
     )
     if isinstance(error, ServerError):
-        return ServerError(sentence, status=error.status, request=request.line)
+        return ServerError(message, status=error.status, request=request.line)
     if isinstance(error, DecodeError):
-        return DecodeError(sentence, problems=error.problems, request=request.line)
-    return TransportError(sentence, request=request.line, sent=True)
+        return DecodeError(message, problems=error.problems, request=request.line)
+    return TransportError(message, request=request.line, sent=True)
 
 
-class RawRequests(_Requests):
-    """
-    Requests for raw data; reached as ``client.raw_requests``. Needs the scope ``DataRetrieval``.
+@attrs.frozen(kw_only=True, eq=False)
+class _DataFetch(RunFetch[DataRequest]):
+    """One request that a directory remembers, identified by its body."""
 
-    The vendor forbids to fetch the whole history of all subjects this way and recommends day files. Ten requests are
-    worked on at a time, those of other programs with the same credentials included.
-    """
+    service = SERVICE
 
-    _resource = "RawActivityRequests"
-    what = "raw"
+    requests: DataRequests[Any]
+    query: RawQuery | EpochQuery
+    body: dict[str, Any]
+    poll: PollPolicy
 
-    async def start(
-        self,
-        study: int | str,
-        subject: int | str,
-        *,
-        begin: datetime | str,
-        end: datetime | str,
-        file_format: str = "csv",
-        poll: PollPolicy = POLLING,
-    ) -> DataRequest:
-        """
-        Ask for the raw data of a subject. It waits while ten requests are active.
+    @property
+    def requests_sent(self) -> int:
+        return self.requests.session.requests_sent
 
-        Args:
-            study: The number of the study.
-            subject: The number of the subject, or its identifier as text.
-            begin: The first moment (aware, or text with a timezone).
-            end: The last moment.
-            file_format: ``"csv"``, ``"avro"`` or ``"gt3x"``.
-            poll: How often to look for a free place, and how long.
+    def now(self) -> datetime:
+        return self.requests.timing.now()
 
-        Raises:
-            ConfigurationError: An argument cannot be what it should be.
-            DeadlineError: No place was free in time; nothing was started.
-            TransportError: No answer came. ``sent`` says whether the service may have taken the request, which then
-                holds a place; it is never sent twice.
-            ApiError: The service refused, or failed; the message says whether it may have taken the request.
-        """
-        return await self.begin(await self._body(study, subject, begin=begin, end=end, file_format=file_format), poll)
+    async def tenant(self) -> str:
+        return self.requests.tenant
 
-    async def fetch(
-        self,
-        study: int | str,
-        subject: int | str,
-        to: To,
-        *,
-        begin: datetime | str,
-        end: datetime | str,
-        file_format: str = "csv",
-        poll: PollPolicy = POLLING,
-        options: TransferOptions | None = None,
-        observer: Observer | None = None,
-    ) -> FetchedData:
-        """
-        Ask for the raw data of a subject, wait, and bring the files home, verified.
+    def key_of(self, tenant: str) -> str:
+        digest = hashlib.sha256(json.dumps(self.body, sort_keys=True).encode()).hexdigest()
+        return join_key(tenant, f"{self.query.kind}-request", digest[:16])
 
-        The folder remembers the request: the same call after a crash or a deadline waits for it and starts no other.
+    def prefix_of(self, tenant: str, run: DataRequest) -> str:
+        return data_files_prefix(tenant, self.query.kind, run.id)
 
-        Args:
-            study: The number of the study.
-            subject: The number of the subject, or its identifier as text.
-            to: The folder, or an open ``Mirror`` of it.
-            begin: The first moment (aware, or text with a timezone).
-            end: The last moment.
-            file_format: ``"csv"``, ``"avro"`` or ``"gt3x"``.
-            poll: How often to ask and how long to wait, for a place and for the files.
-            options: How the files are brought home.
-            observer: Called with each event of the transfer.
+    def id_of(self, run: DataRequest) -> str:
+        return run.id
 
-        Raises:
-            RunFailedError: The service ended the request with an error.
-            DeadlineError: No place was free, or the files are not there yet.
-            TransfersFailedError: Not all files are here; the same call fetches the rest.
-            ArenaAsyncError: As for :meth:`start`, with its other errors.
-        """
-        body = await self._body(study, subject, begin=begin, end=end, file_format=file_format)
-        return await DataFetch(verbs=self, body=body, poll=poll).bring(to, options=options, observer=observer)
+    async def resume_run(self, job: Job) -> DataRequest | None:
+        if job.state == "over" or job.began is None or self.now() - job.began >= _FILE_LIFE:
+            return None
+        if job.state == "starting":
+            _log.warning(
+                "%s request of %s: no response to its start was received, and the service has no list to find it in. "
+                "It may hold a place for 6 hours; another one is started.",
+                self.query.kind,
+                f"{job.began:%Y-%m-%d %H:%M} UTC",
+            )
+            return None
+        try:
+            return await self.requests.get(job.run)
+        except NotFoundError as error:
+            _log.warning("%s Another request is started.", error)
+            return None
 
-    async def _body(
-        self, study: int | str, subject: int | str, *, begin: datetime | str, end: datetime | str, file_format: str
-    ) -> dict[str, Any]:
-        """Write what is asked for as the page has it."""
-        return {
-            "fileFormat": word(file_format),
-            "studyId": number(study),
-            **_span(begin, end),
-            "subjectId": await self._asking.resolve(study, subject),
-        }
+    async def start_run(self, job: Job) -> DataRequest:
+        del job
+        return await self.requests.start(self.query, poll=self.poll)
 
+    def may_be_started(self, error: ArenaAsyncError) -> bool:
+        return _may_be_accepted(error)
 
-class EpochRequests(_Requests):
-    """
-    Requests for epoch data; reached as ``client.epoch_requests``. Needs the scope ``DataRetrieval``.
+    async def wait_for(self, run: DataRequest, job: Job) -> DataRequest:
+        del job
+        return await self.requests.wait(run, poll=self.poll)
 
-    They share their ten places with raw requests, as far as the vendor says.
-    """
-
-    _resource = "EpochRequests"
-    what = "epoch"
-
-    async def start(
-        self,
-        study: int | str,
-        subject: int | str,
-        *,
-        begin: datetime | str,
-        end: datetime | str,
-        monitor: str,
-        summary_length: int = 60,
-        include_partial_epochs: bool = False,
-        file_format: str = "csv",
-        poll: PollPolicy = POLLING,
-    ) -> DataRequest:
-        """
-        Ask for the epochs of a subject. It waits while ten requests are active.
-
-        Args:
-            study: The number of the study.
-            subject: The number of the subject, or its identifier as text.
-            begin: The first moment (aware, or text with a timezone).
-            end: The last moment.
-            monitor: The serial of the activity monitor.
-            summary_length: Seconds of one epoch, 1 to 3600.
-            include_partial_epochs: Whether to include epochs that are not full.
-            file_format: ``"csv"``, the only one that is documented.
-            poll: How often to look for a free place, and how long.
-
-        Raises:
-            ConfigurationError: An argument cannot be what it should be.
-            DeadlineError: No place was free in time; nothing was started.
-            TransportError: No answer came. ``sent`` says whether the service may have taken the request, which then
-                holds a place; it is never sent twice.
-            ApiError: The service refused, or failed; the message says whether it may have taken the request.
-        """
-        body = await self._body(
-            study,
-            subject,
-            begin=begin,
-            end=end,
-            monitor=monitor,
-            summary_length=summary_length,
-            include_partial_epochs=include_partial_epochs,
-            file_format=file_format,
-        )
-        return await self.begin(body, poll)
-
-    async def fetch(
-        self,
-        study: int | str,
-        subject: int | str,
-        to: To,
-        *,
-        begin: datetime | str,
-        end: datetime | str,
-        monitor: str,
-        summary_length: int = 60,
-        include_partial_epochs: bool = False,
-        file_format: str = "csv",
-        poll: PollPolicy = POLLING,
-        options: TransferOptions | None = None,
-        observer: Observer | None = None,
-    ) -> FetchedData:
-        """
-        Ask for the epochs of a subject, wait, and bring the files home, verified.
-
-        The folder remembers the request, as for :meth:`RawRequests.fetch` with its other arguments and errors.
-
-        Args:
-            study: The number of the study.
-            subject: The number of the subject, or its identifier as text.
-            to: The folder, or an open ``Mirror`` of it.
-            begin: The first moment (aware, or text with a timezone).
-            end: The last moment.
-            monitor: The serial of the activity monitor.
-            summary_length: Seconds of one epoch, 1 to 3600.
-            include_partial_epochs: Whether to include epochs that are not full.
-            file_format: ``"csv"``, the only one that is documented.
-            poll: How often to ask and how long to wait, for a place and for the files.
-            options: How the files are brought home.
-            observer: Called with each event of the transfer.
-        """
-        body = await self._body(
-            study,
-            subject,
-            begin=begin,
-            end=end,
-            monitor=monitor,
-            summary_length=summary_length,
-            include_partial_epochs=include_partial_epochs,
-            file_format=file_format,
-        )
-        return await DataFetch(verbs=self, body=body, poll=poll).bring(to, options=options, observer=observer)
-
-    async def _body(
-        self,
-        study: int | str,
-        subject: int | str,
-        *,
-        begin: datetime | str,
-        end: datetime | str,
-        monitor: str,
-        summary_length: int,
-        include_partial_epochs: bool,
-        file_format: str,
-    ) -> dict[str, Any]:
-        """Write what is asked for as the page has it."""
-        return {
-            "fileFormat": word(file_format),
-            "summaryLengthSeconds": _epoch(summary_length),
-            "includePartialEpochs": include_partial_epochs,
-            "activityMonitorSerial": word(monitor),
-            "studyId": number(study),
-            **_span(begin, end),
-            "subjectId": await self._asking.resolve(study, subject),
-        }
+    def files_of(self, run: DataRequest) -> DataFileSet:
+        return self.requests.files(run)

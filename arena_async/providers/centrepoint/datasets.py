@@ -1,32 +1,276 @@
-"""Dataset files, the primary data of CentrePoint, and the cheap list that tells for whom they changed."""
+"""Dataset files, the primary data of CentrePoint: the query, the entry of a row, the set, and the service."""
 
 from __future__ import annotations
 
-from arena_async.net.pager import Pager
-from arena_async.providers.centrepoint.asking import Asking, Demand
-from arena_async.providers.centrepoint.auth import DATA_ACCESS
-from arena_async.providers.centrepoint.files import DatasetFileSet, DatasetQuery
-from arena_async.providers.centrepoint.models import DatasetFile, DatasetSubject
-from arena_async.providers.centrepoint.studies import dataset_subjects_of
+import math
+from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import aclosing
+from datetime import datetime
+from typing import Any
+from urllib.parse import quote
 
-__all__ = ["Datasets"]
+import attrs
+
+from arena_async.net.pager import AHEAD, Pager
+from arena_async.providers.centrepoint.api import Api, Match, read_rows
+from arena_async.providers.centrepoint.auth import DATA_ACCESS
+from arena_async.providers.centrepoint.dialect import LARGEST_PAGE, list_shape
+from arena_async.providers.centrepoint.identifiers import SERVICE, extension_for, join_key, split_key, word
+from arena_async.providers.centrepoint.linked_files import FileQuery, LinkedFileSet
+from arena_async.providers.centrepoint.links import Listed, sign
+from arena_async.providers.centrepoint.models import DatasetFile, DatasetSubject
+from arena_async.providers.centrepoint.studies import DATASET_SUBJECTS
+from arena_async.wire.contracts import RemoteFile
+from arena_async.wire.messages import Request, join_path
+
+__all__ = ["DatasetFileSet", "DatasetQuery", "Datasets", "file_key", "remote_file"]
+
+_KIND = "dataset-file"
+
+
+@attrs.frozen
+class DatasetQuery(FileQuery[DatasetFile]):
+    """
+    Which dataset files are requested. What is None is not filtered on.
+
+    Args:
+        study: The number of the study.
+        subject: The number of a subject as an ``int``, or its identifier as text.
+        program: The GUID of a study program, in any case.
+        data_set: The name of a data set, in any case.
+        legacy: Send the request of the first published page: another path, and the filters in the JSON body of the GET.
+
+    Raises:
+        ConfigurationError: One of them cannot be what it should be.
+    """
+
+    # File names alone do not identify a row: they collide between data sets. They are part of the key all the same,
+    # since the documents do not exclude that several versions of one data set are listed side by side.
+    shape = list_shape("studyId", "studyProgramId", "dataSetName", "subjectId", "fileName")
+    prefetch = AHEAD
+
+    program: str | None = attrs.field(default=None, kw_only=True, converter=attrs.converters.optional(word))
+    data_set: str | None = attrs.field(default=None, kw_only=True, converter=attrs.converters.optional(word))
+    legacy: bool = attrs.field(default=False, kw_only=True)
+
+    @property
+    def narrowed(self) -> bool:
+        """Whether it leaves out files of the study."""
+        return not (self.subject is self.program is self.data_set is None)
+
+    @property
+    def scope(self) -> str:
+        """The name of the query; the same files have the same name whatever case is used."""
+        named = isinstance(self.subject, str)
+        subject = f"/subject-named-{quote(str(self.subject), safe='')}" if named else ""
+        filters = {"subject": None if named else self.subject, "program": self.program, "data-set": self.data_set}
+        narrowed = "".join(
+            f"/{name}-{quote(str(value).casefold(), safe='')}" for name, value in filters.items() if value is not None
+        )
+        return f"{SERVICE}/datasets/study-{self.study}{subject}{narrowed}"
+
+    @property
+    def request(self) -> Request:
+        """The request for the list, page aside. One with an identifier for a subject is for messages only."""
+        if self.legacy:
+            path = join_path("/studies/{study}/datasetexportfiles", study=self.study)
+            return Request(method="GET", path=path, json=self._filters, scope=DATA_ACCESS)
+        path = join_path("/dataaccess/v3/studies/{study}/datasetfiles", study=self.study)
+        return Request(method="GET", path=path, params=self._filters, scope=DATA_ACCESS)
+
+    @property
+    def _filters(self) -> dict[str, Any]:
+        """The filters by the names of the service."""
+        filters = {"subjectId": self.subject, "studyProgramId": self.program, "dataSetName": self.data_set}
+        return {name: value for name, value in filters.items() if value is not None}
+
+    def reader(self, *, any_row: bool = False) -> Callable[[Any], DatasetFile]:
+        """Return the reader of the rows; ``any_row`` compares nothing with the filters."""
+        requested = ", ".join(f"{name} {value}" for name, value in (("study", self.study), *self._filters.items()))
+        match = Match(requested=requested, holds=self.holds, shown=_shown)
+        return read_rows(DatasetFile, self.request.line, () if any_row else (match,))
+
+    def holds(self, row: DatasetFile) -> bool:
+        """Return whether a row is a requested one. Like the service, it ignores case."""
+        return (
+            row.study_id == self.study
+            and self.subject in (None, row.subject_id)
+            and (self.program is None or self.program.casefold() == row.study_program_id.casefold())
+            and (self.data_set is None or self.data_set.casefold() == row.data_set_name.casefold())
+        )
+
+
+def _shown(row: DatasetFile) -> str:
+    return f"study {row.study_id}, subject {row.subject_id}, program {row.study_program_id}, {row.data_set_name}"
+
+
+def file_key(tenant: str, row: DatasetFile) -> str:
+    """
+    Return the permanent key of a dataset file: tenant, study, program, data set and subject.
+
+    The service writes GUIDs and data sets in several cases and means the same, so the key has one case. ``fileName`` is
+    no part of it: it changes with every run, and files of different data sets share one.
+    """
+    fields = [str(row.study_id), row.study_program_id.casefold(), row.data_set_name.casefold(), str(row.subject_id)]
+    # Only csv is documented. Should the same data set exist in another format too, that is another file.
+    if row.file_format.casefold() not in ("", "csv"):
+        fields.append(row.file_format.casefold())
+    return join_key(tenant, _KIND, *fields)
+
+
+@attrs.frozen
+class _DatasetKey:
+    """The fields of a key."""
+
+    study: str
+    program: str
+    data_set: str
+    subject: str
+
+
+def _read_key(key: str, tenant: str) -> _DatasetKey | None:
+    """Return the fields of a key of :func:`file_key` of the same tenant, or None."""
+    fields = split_key(key, tenant, _KIND)
+    return _DatasetKey(*fields[:4]) if len(fields) in (4, 5) else None
+
+
+def remote_file(row: DatasetFile, *, tenant: str, now: datetime, listed: Listed | None = None) -> RemoteFile:
+    """
+    Return the entry of a dataset file.
+
+    Args:
+        row: The row of the list.
+        tenant: Origin of the service, and client.
+        now: When the row was listed (aware), to compare with the end of its URL.
+        listed: Where it was listed, or None.
+    """
+    # One key, one path: the service means the same by every case, and its own paths have the lower one.
+    program, data_set = row.study_program_id.casefold(), row.data_set_name.casefold()
+    fields = {
+        "study": str(row.study_id),
+        "program": program,
+        "subject": str(row.subject_id),
+        "data_set": data_set,
+        "format": row.file_format or "csv",
+    }
+    changed = row.modified_date
+    return RemoteFile(
+        key=file_key(tenant, row),
+        service=SERVICE,
+        tenant=tenant,
+        parts=(SERVICE, f"study-{row.study_id}", f"program-{program}", f"subject-{row.subject_id}"),
+        stem=data_set,
+        extension=extension_for(row.file_format, row.file_name),
+        name=row.file_name,
+        size=None,
+        change=f"{row.modified_text}|{row.file_name}" if row.modified_text or row.file_name else "",
+        changed_at=changed if changed is not None and changed.tzinfo is not None else None,
+        fields=fields,
+        link=sign(row.file_url, announced=row.download_url_expires_on, now=now, listed=listed),
+    )
+
+
+class DatasetFileSet(LinkedFileSet[DatasetQuery, DatasetFile]):
+    """The dataset files of a study, or some of them; made by :meth:`Datasets.files`."""
+
+    _empty = (
+        "Dataset files appear only after ActiGraph has processed the study on request; before that the list is empty, "
+        "which is not an error."
+    )
+
+    def __init__(
+        self, api: Api, query: DatasetQuery, *, tenant: str, now: Callable[[], datetime] | None = None
+    ) -> None:
+        super().__init__(api, query, tenant=tenant, now=now)
+        #: The data sets as the service writes them, by their names in lower case.
+        self._written: dict[str, str] = {}
+
+    async def find(self, keys: Collection[str]) -> list[RemoteFile]:
+        """
+        List again for some keys, with the fewest requests, and return their entries with fresh URLs.
+
+        A key whose URL was rejected is found on its page, listed again for all files on it. Other keys of one subject
+        take one request. Keys of several take one for each subject, or the complete list, whichever is less. Two rows
+        of one key are both returned; a key that is gone is missing.
+        """
+        requested = await self._query.resolved(self._api)
+        named = {key: name for key in keys if (name := _read_key(key, self._tenant)) and _covers(requested, name)}
+        found, missing = await self._renewed(named)
+        return found + await self._find_listed(requested, {key: named[key] for key in missing})
+
+    async def _find_listed(self, requested: DatasetQuery, named: Mapping[str, _DatasetKey]) -> list[RemoteFile]:
+        """List for some keys."""
+        if not named:
+            return []
+        query = self._narrowed_to(requested, named.values())
+        subjects = sorted({name.subject for name in named.values()})
+        if query == requested and 1 < len(subjects) < self._pages():
+            return await self._find_by_subject(query, subjects, named)
+        found: list[RemoteFile] = []
+        async with aclosing(self._pages_of(query, any_row=True)) as pages:
+            async for page in pages:
+                found += [file for file in page.items if file.key in named]
+                left = math.ceil((page.total or 0) / LARGEST_PAGE) - page.offset // LARGEST_PAGE - 1
+                if 1 < len(subjects) < left:
+                    return await self._find_by_subject(query, subjects, named)
+        return found
+
+    async def _find_by_subject(
+        self, query: DatasetQuery, subjects: Iterable[str], named: Collection[str]
+    ) -> list[RemoteFile]:
+        """List the files of each subject, and return those of the keys."""
+        found: list[RemoteFile] = []
+        for subject in subjects:
+            async with aclosing(self._pages_of(attrs.evolve(query, subject=int(subject)), any_row=True)) as pages:
+                async for page in pages:
+                    found += [file for file in page.items if file.key in named]
+        return found
+
+    def _narrowed_to(self, query: DatasetQuery, names: Iterable[_DatasetKey]) -> DatasetQuery:
+        """Return the narrowest query that includes all of these."""
+        wanted = list(names)
+        subject, program, data_set = (
+            {getattr(name, field) for name in wanted} for field in ("subject", "program", "data_set")
+        )
+        if len(subject) == 1:
+            query = attrs.evolve(query, subject=int(subject.pop()))
+        if len(program) == 1:
+            query = attrs.evolve(query, program=program.pop())
+        # A key has the data set in one case only. It is requested as the service itself writes it, or not at all.
+        if len(data_set) == 1 and query.data_set is None:
+            query = attrs.evolve(query, data_set=self._written.get(data_set.pop()))
+        return query
+
+    def _entry(self, row: DatasetFile, listed_at: datetime, listed: Listed) -> RemoteFile:
+        self._written[row.data_set_name.casefold()] = row.data_set_name
+        return remote_file(row, tenant=self._tenant, now=listed_at, listed=listed)
+
+
+def _covers(query: DatasetQuery, name: _DatasetKey) -> bool:
+    """Return whether a key can be in the set of a query."""
+    return (
+        name.study == str(query.study)
+        and (query.subject is None or name.subject == str(query.subject))
+        and (query.program is None or name.program == query.program.casefold())
+        and (query.data_set is None or name.data_set == query.data_set.casefold())
+    )
 
 
 class Datasets:
     """
     Dataset files of a study; reached as ``client.datasets``. Needs the scope ``DataAccess``.
 
-    Data appears only after ActiGraph was asked by e-mail to process a study; before that every list is empty, which is
-    not an error.
+    Data appears only after ActiGraph was requested by e-mail to process a study; before that every list is empty, which
+    is not an error.
 
     Args:
-        asking: Asks for lists.
-        tenant: Whose files they are: origin of the service and client.
-        legacy: Whether lists are asked for in the form of the first published page, unless a call says otherwise.
+        api: Sends the requests.
+        tenant: Origin of the service, and client.
+        legacy: Whether requests have the form of the first published page, unless a call says otherwise.
     """
 
-    def __init__(self, asking: Asking, *, tenant: str, legacy: bool = False) -> None:
-        self._asking = asking
+    def __init__(self, api: Api, *, tenant: str, legacy: bool = False) -> None:
+        self._api = api
         self._tenant = tenant
         self._legacy = legacy
 
@@ -40,9 +284,9 @@ class Datasets:
         legacy: bool | None = None,
     ) -> Pager[DatasetFile]:
         """
-        List dataset files, up to 100 a request.
+        Return the paginator of the dataset files, up to 100 a request.
 
-        Every row is checked against the filters, since a service that ignores them answers with all files.
+        Every row is compared with the filters, since a service that ignores them responds with all files.
 
         Args:
             study: The number of the study.
@@ -50,15 +294,16 @@ class Datasets:
                 :meth:`Subjects.resolve`).
             program: Only this study program, by its GUID, in any case.
             data_set: Only data sets of this name, in any case.
-            legacy: Ask in the form of the first published page (``datasetexportfiles``, filters in the body of the
+            legacy: Send the request of the first published page (``datasetexportfiles``, filters in the body of the
                 GET); None for what the client was made with.
 
         Raises:
             ConfigurationError: An argument cannot be what it should be; raised at once.
-            ListingError: While walking: the list contradicts itself, or holds what was not asked for.
+            ListingError: While iterating: the list contradicts itself, or holds what was not requested.
         """
-        query = DatasetQuery.of(study, subject=subject, program=program, data_set=data_set)
-        return query.pager(self._asking, legacy=self._legacy if legacy is None else legacy)
+        legacy = self._legacy if legacy is None else legacy
+        query = DatasetQuery(study, subject, program=program, data_set=data_set, legacy=legacy)
+        return query.pager(self._api)
 
     def files(
         self,
@@ -70,30 +315,28 @@ class Datasets:
         legacy: bool | None = None,
     ) -> DatasetFileSet:
         """
-        Give the same files as :meth:`search` as a set for a ``Downloader`` or ``Mirror``.
+        Return the same files as :meth:`search` as a set for a ``Downloader`` or ``Mirror``.
 
         Raises:
             ConfigurationError: An argument cannot be what it should be.
         """
-        query = DatasetQuery.of(study, subject=subject, program=program, data_set=data_set)
         legacy = self._legacy if legacy is None else legacy
-        return DatasetFileSet(self._asking, query, tenant=self._tenant, legacy=legacy)
+        query = DatasetQuery(study, subject, program=program, data_set=data_set, legacy=legacy)
+        return DatasetFileSet(self._api, query, tenant=self._tenant)
 
     def subjects(self, study: int | str) -> Pager[DatasetSubject]:
         """
-        List when raw data of each subject last came, and when each program last ran for it.
+        Return the paginator of when raw data of each subject was last uploaded, and when each program last ran for it.
 
-        One request for up to 100 subjects tells which of them are worth a :meth:`search`.
+        One request covers up to 100 subjects, and shows which of them need a :meth:`search`.
         """
-        return self._asking.walk(dataset_subjects_of(study))
+        return self._api.list(DATASET_SUBJECTS, study=study)
 
     async def subject(self, study: int | str, subject: int | str) -> DatasetSubject:
         """
-        Give the same for one subject, by number or identifier.
+        Return the same for one subject, by number or identifier.
 
         Raises:
             NotFoundError: There is no such subject.
         """
-        template = "/dataaccess/v3/studies/{study}/subjects/{subject}"
-        demand = Demand(template=template, scope=DATA_ACCESS, model=DatasetSubject, study=study, subject=subject)
-        return await self._asking.one(demand)
+        return await self._api.get(DATASET_SUBJECTS, await self._api.resolve(study, subject), study=study)

@@ -2,36 +2,338 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import calendar
+import math
+from collections.abc import Callable, Collection, Iterable
 from contextlib import aclosing
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
+from typing import Any
+from urllib.parse import quote
 
-from arena_async.errors import NotFoundError
+import attrs
+
+from arena_async.errors import ConfigurationError, DecodeError, NotFoundError
 from arena_async.net.pager import Pager
-from arena_async.providers.centrepoint.asking import Asking
-from arena_async.providers.centrepoint.day_query import DayQuery, day_file, narrowest, read_day_file_key
-from arena_async.providers.centrepoint.linked_files import LinkedFileSet
-from arena_async.providers.centrepoint.links import Listed
+from arena_async.providers.centrepoint.api import Api, Match, OwnerCheck, is_same, read_rows
+from arena_async.providers.centrepoint.auth import DATA_ACCESS
+from arena_async.providers.centrepoint.dialect import LARGEST_PAGE, list_shape
+from arena_async.providers.centrepoint.identifiers import (
+    SERVICE,
+    extension_for,
+    join_key,
+    named_subject,
+    split_key,
+    word,
+)
+from arena_async.providers.centrepoint.linked_files import FileQuery, LinkedFileSet
+from arena_async.providers.centrepoint.links import Listed, sign
 from arena_async.providers.centrepoint.models import DayFile
 from arena_async.wire.contracts import RemoteFile
+from arena_async.wire.messages import Request, join_path, printable
 
-__all__ = ["DayFileSet", "DayFiles"]
+__all__ = [
+    "CATEGORIES",
+    "DayFileSet",
+    "DayFiles",
+    "DayQuery",
+    "day_file",
+    "day_file_key",
+    "narrowest",
+    "read_day_file_key",
+]
+
+#: The categories of the vendor's page. All but the first depend on device, firmware, study and contract.
+CATEGORIES = (
+    "raw-accelerometer",
+    "temperature",
+    "ppg-green",
+    "ppg-green-100-hz",
+    "barometer",
+    "imu",
+    "ppg-red-ir-50-hz",
+)
+
+_KIND = "day-file"
+_DAYS_OF_A_YEAR = 366
+_SLACK = timedelta(days=1)
+
+
+def _category(value: Any) -> str:
+    """Return the name of a category; the service means the same by every case."""
+    return word(value).casefold()
+
+
+def _format(value: Any) -> str:
+    name = word(value).casefold()
+    if not (name.isascii() and name.isalnum()):
+        raise ConfigurationError(f"{printable(repr(value))} is no format of day files; they come as csv and as avro.")
+    return name
+
+
+def _day(value: Any) -> date:
+    """Return a day: a date, or text like ``2021-01-01``."""
+    if isinstance(value, date) and not isinstance(value, datetime):
+        return value
+    if isinstance(value, str):
+        try:
+            return date.fromisoformat(value.strip())
+        except ValueError:
+            pass
+    raise ConfigurationError(
+        f"{printable(repr(value))} is no day; it takes a date, or text like 2021-01-01. It is a day of the subject's "
+        "own calendar, so it has no time and no timezone."
+    )
+
+
+def _year(value: Any) -> int:
+    return _between(value, 1, 9999, "year")
+
+
+def _month(value: Any) -> int:
+    return _between(value, 1, 12, "month")
+
+
+def _day_of_month(value: Any) -> int:
+    return _between(value, 1, 31, "day of a month")
+
+
+def _between(value: Any, low: int, high: int, what: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise ConfigurationError(f"{printable(repr(value))} is no {what}; it takes a number, {low} to {high}.")
+    return value
+
+
+@attrs.frozen
+class DayQuery(FileQuery[DayFile]):
+    """
+    Which day files are requested. What is None is not filtered on.
+
+    Args:
+        study: The number of the study.
+        subject: The number of the subject as an ``int``, or its identifier as text.
+        category: The category, in any case: one of :data:`CATEGORIES`, or another that the service knows.
+        day_from: From this day on, a date or text like ``2021-01-01``.
+        day_to: Up to this day, itself included.
+        year: Only this year; not together with ``day_from`` or ``day_to``.
+        month: Only this month of the year.
+        day: Only this day of the month.
+        file_format: Only ``"csv"`` or only ``"avro"``.
+        newest_first: List the last day first.
+
+    Raises:
+        ConfigurationError: One of them cannot be what it should be, or they do not go together.
+    """
+
+    # The name is part of the key: the documents do not exclude that a day is listed in two versions during a rebuild.
+    shape = list_shape("date", "fileFormat", "fileName")
+    # A page is requested when the files before it are used up, since the URLs of a page begin to expire when it is
+    # listed.
+    prefetch = 1
+
+    subject: int | str = attrs.field(converter=named_subject)
+    category: str = attrs.field(converter=_category)
+    day_from: date | None = attrs.field(default=None, kw_only=True, converter=attrs.converters.optional(_day))
+    day_to: date | None = attrs.field(default=None, kw_only=True, converter=attrs.converters.optional(_day))
+    year: int | None = attrs.field(default=None, kw_only=True, converter=attrs.converters.optional(_year))
+    month: int | None = attrs.field(default=None, kw_only=True, converter=attrs.converters.optional(_month))
+    day: int | None = attrs.field(default=None, kw_only=True, converter=attrs.converters.optional(_day_of_month))
+    file_format: str | None = attrs.field(default=None, kw_only=True, converter=attrs.converters.optional(_format))
+    newest_first: bool = attrs.field(default=False, kw_only=True)
+
+    def __attrs_post_init__(self) -> None:
+        """Reject what the service has no request for."""
+        if self.year is not None and (self.day_from is not None or self.day_to is not None):
+            raise ConfigurationError(
+                "Day files are requested by year, month and day, or from a first to a last day, and not by both."
+            )
+        if (self.month is not None and self.year is None) or (self.day is not None and self.month is None):
+            raise ConfigurationError("A month needs its year, and a day its month.")
+        if self.year is not None and self.month is not None and self.day is not None:
+            last = calendar.monthrange(self.year, self.month)[1]
+            if self.day > last:
+                raise ConfigurationError(f"{self.year:04}-{self.month:02} has {last} days, and not {self.day}.")
+        if self.day_from is not None and self.day_to is not None and self.day_to < self.day_from:
+            raise ConfigurationError(f"The last day, {self.day_to}, lies before the first one, {self.day_from}.")
+        join_path("/{category}", category=self.category)
+
+    @property
+    def narrowed(self) -> bool:
+        """Whether it leaves out files of this subject and category."""
+        return any(value is not None for value in (self.day_from, self.day_to, self.year, self.file_format))
+
+    @property
+    def scope(self) -> str:
+        """The name of the query; the same files have the same name whatever case is used."""
+        filters = {"from": self.day_from, "to": self.day_to, "in": self.dates, "format": self.file_format}
+        narrowed = "".join(f"/{name}-{value}" for name, value in filters.items() if value)
+        # Digits may be the number of one subject and the identifier of another.
+        subject = f"-{self.subject}" if isinstance(self.subject, int) else f"={quote(self.subject, safe='')}"
+        return f"{SERVICE}/day-files/study-{self.study}/subject{subject}/{quote(self.category, safe='')}{narrowed}"
+
+    @property
+    def dates(self) -> str:
+        """The requested year, month or day as the beginning of a date (``2021-01``), or ""."""
+        given = [(self.year, 4), (self.month, 2), (self.day, 2)]
+        return "-".join(f"{value:0{digits}}" for value, digits in given if value is not None)
+
+    @property
+    def request(self) -> Request:
+        """The request for the list, page aside. One with an identifier for a subject is for messages only."""
+        path = join_path(
+            "/dataaccess/v3/files/studies/{study}/subjects/{subject}/{category}",
+            study=self.study,
+            subject=self.subject,
+            category=self.category,
+        )
+        if self.dates:
+            path = f"{path}/{self.dates.replace('-', '/')}"
+        # As the page writes them: days begin at the subject's own midnight, so there is no timezone in it, and a day
+        # whose midnight is the end is still in the range.
+        params = {
+            "fileFormat": self.file_format,
+            "sortOrder": "desc" if self.newest_first else None,
+            "startDate": f"{self.day_from.isoformat()}T00:00:00" if self.day_from else None,
+            "endDate": f"{self.day_to.isoformat()}T00:00:00" if self.day_to else None,
+        }
+        return Request(method="GET", path=path, params=params, scope=DATA_ACCESS)
+
+    def holds(self, day: str, file_format: str) -> bool:
+        """
+        Return whether files of this day and format are among the requested ones.
+
+        A day beside the range passes: the page does not say in which timezone the range begins.
+        """
+        return (
+            self.file_format in (None, _named(file_format))
+            and (not self.dates or day == self.dates or day.startswith(f"{self.dates}-"))
+            and (self.day_from is None or date.fromisoformat(day) >= self.day_from - _SLACK)
+            and (self.day_to is None or date.fromisoformat(day) <= self.day_to + _SLACK)
+        )
+
+    def reader(self, *, any_row: bool = False) -> Callable[[Any], DayFile]:
+        """Return the reader of the rows; ``any_row`` takes any day and format of this subject and category."""
+        line = self.request.line
+        matches = [
+            is_same("studyId", self.study, lambda row: row.study_id),
+            is_same("subjectId", self.subject, lambda row: row.subject_id),
+            is_same("dataCategory", self.category, lambda row: row.data_category),
+        ]
+        if not any_row:
+            matches.append(Match(requested=self.scope, holds=self._has, shown=_shown))
+        read_row = read_rows(DayFile, line, matches)
+
+        def read(item: Any) -> DayFile:
+            row = read_row(item)
+            if row.day:
+                return row
+            raise DecodeError(
+                f"{line}: a file is listed whose date is {printable(repr(row.date_text), most=60)}, which is no day. "
+                "Nothing of the list was used; ask ActiGraph about it.",
+                problems=("$.date: is no day",),
+                request=line,
+            )
+
+        return read
+
+    def _has(self, row: DayFile) -> bool:
+        return not row.day or self.holds(row.day, row.file_format)
+
+    def known_owner(self, api: Api) -> OwnerCheck | None:
+        """Return the check, after a 404, whether the subject exists; None where the category may be misspelled."""
+        return super().known_owner(api) if self.category in CATEGORIES else None
+
+
+def _shown(row: DayFile) -> str:
+    return f"{row.day} as {_named(row.file_format)}"
+
+
+def _named(file_format: str) -> str:
+    """Return the name of a format as it is compared; a row without one is csv, as its model says."""
+    return file_format.casefold() or "csv"
+
+
+def day_file_key(tenant: str, row: DayFile) -> str:
+    """
+    Return the permanent key of a day file: tenant, study, subject, category, day and format.
+
+    ``fileName`` is no part of it: a day that is rebuilt gets a new one and stays the same day.
+    """
+    category, kind = row.data_category.casefold(), _named(row.file_format)
+    return join_key(tenant, _KIND, str(row.study_id), str(row.subject_id), category, row.day, kind)
+
+
+def read_day_file_key(key: str, tenant: str, query: DayQuery) -> tuple[str, str] | None:
+    """Return day and format of a key of the same tenant that a query may hold, or None."""
+    fields = split_key(key, tenant, _KIND)
+    if len(fields) != 5 or fields[:3] != (str(query.study), str(query.subject), query.category):
+        return None
+    day, kind = fields[3:]
+    return (day, kind) if query.holds(day, kind) else None
+
+
+def day_file(row: DayFile, *, tenant: str, now: datetime, listed: Listed | None = None) -> RemoteFile:
+    """
+    Return the entry of a day file.
+
+    Args:
+        row: The row of the list; it has a day.
+        tenant: Origin of the service, and client.
+        now: When the row was listed (aware), to compare with the end of its URL.
+        listed: Where it was listed, or None.
+    """
+    category = row.data_category.casefold()
+    changed = row.modified_date
+    return RemoteFile(
+        key=day_file_key(tenant, row),
+        service=SERVICE,
+        tenant=tenant,
+        parts=(SERVICE, "day-files", f"study-{row.study_id}", f"subject-{row.subject_id}", category),
+        stem=row.day,
+        extension=extension_for(row.file_format, row.file_name),
+        name=row.file_name,
+        change=f"{row.modified_text}|{row.file_name}" if row.modified_text or row.file_name else "",
+        changed_at=changed if changed is not None and changed.tzinfo is not None else None,
+        fields={
+            "study": str(row.study_id),
+            "subject": str(row.subject_id),
+            "category": category,
+            "date": row.day,
+            "format": _named(row.file_format),
+        },
+        link=sign(row.download_url, announced=row.download_url_expires_on, now=now, listed=listed),
+    )
+
+
+def narrowest(query: DayQuery, wanted: Iterable[tuple[str, str]]) -> list[DayQuery]:
+    """
+    Return the queries that list some files with the fewest requests: days, months or years of the same subject.
+
+    A month is one page. A year may be less than its months together: 4 pages of one format, 8 of both.
+
+    Args:
+        query: What the files were listed with.
+        wanted: Day (``2021-01-01``) and format of each.
+    """
+    files = list(wanted)
+    formats = {kind for _, kind in files}
+    only = formats.pop() if len(formats) == 1 else None
+    whole = attrs.evolve(query, day_from=None, day_to=None, year=None, month=None, day=None, file_format=only)
+    pages_of_a_year = math.ceil(_DAYS_OF_A_YEAR * (1 if only else 2) / LARGEST_PAGE)
+    found: list[DayQuery] = []
+    days = sorted({tuple(int(part) for part in day.split("-")) for day, _ in files})
+    for year in sorted({day[0] for day in days}):
+        months = sorted({day[1] for day in days if day[0] == year})
+        if len(months) > pages_of_a_year:
+            found.append(attrs.evolve(whole, year=year))
+            continue
+        for month in months:
+            (first, *others) = [day[2] for day in days if day[:2] == (year, month)]
+            found.append(attrs.evolve(whole, year=year, month=month, day=None if others else first))
+    return found
 
 
 class DayFileSet(LinkedFileSet[DayQuery, DayFile]):
-    """
-    The day files of one subject in one category, or some of them; made by :meth:`DayFiles.files`.
-
-    It can be walked any number of times, and lists a page only when the files before it are used up, since the links of
-    a page begin to end when it is listed. Those that are over are renewed by listing their page again, once for all
-    files on it. Its files have no size beforehand.
-
-    Args:
-        asking: Asks for lists, and for the number of the subject where it is not known.
-        query: Which files.
-        tenant: Whose files they are: origin of the service and client.
-        now: Gives the time (aware), to judge how long a link will live; None for the service's own clock.
-    """
+    """The day files of one subject in one category, or some of them; made by :meth:`DayFiles.files`."""
 
     _empty = (
         "Apart from raw-accelerometer, categories depend on device, firmware, study set-up and contract; an empty list "
@@ -40,133 +342,53 @@ class DayFileSet(LinkedFileSet[DayQuery, DayFile]):
 
     async def find(self, keys: Collection[str]) -> list[RemoteFile]:
         """
-        List again for some keys, with the fewest requests, and give their entries with fresh links.
+        List again for some keys, with the fewest requests, and return their entries with fresh URLs.
 
-        A key whose link was refused comes from its page, listed again for all files on it. Of the others, those of one
-        day, and those of one month, take one request. A key that is gone is missing from the answer.
+        A key whose URL was rejected is found on its page, listed again for all files on it. Of the others, those of one
+        day, and those of one month, take one request. A key that is gone is missing.
         """
-        whole = await self._query.settled(self._asking)
-        named = {key: name for key in keys if (name := read_day_file_key(key, self._tenant, whole)) is not None}
-        renewed = {key: files for key in named if (files := await self._links.find(key))}
-        found = [file for files in renewed.values() for file in files]
-        rest = {key: name for key, name in named.items() if key not in renewed}
-        for query in narrowest(whole, rest.values()):
+        requested = await self._query.resolved(self._api)
+        named = {key: name for key in keys if (name := read_day_file_key(key, self._tenant, requested)) is not None}
+        found, missing = await self._renewed(named)
+        for query in narrowest(requested, [named[key] for key in missing]):
             try:
                 async with aclosing(self._pages_of(query)) as pages:
-                    found += [file async for page in pages for file in page.items if file.key in rest]
+                    found += [file async for page in pages for file in page.items if file.key in missing]
             except NotFoundError:
-                # A list with nothing in it may be answered like this.
+                # An empty list may be answered like this.
                 continue
         return found
 
-    def since(self, watermark: datetime | None) -> DayFileSet:
-        """Give the set itself: the service filters on the day of the data, and a late upload rebuilds an old day."""
-        del watermark
-        return self
-
-    def _pager(self, query: DayQuery, *, any_row: bool, start: int = 0, ahead: int = 1) -> Pager[DayFile]:
-        """Give the list of a query, never a page ahead."""
-        del ahead
-        return query.pager(self._asking, any_row=any_row, start=start)
-
-    def _entry(self, row: DayFile, came: datetime, listed: Listed) -> RemoteFile:
-        """Give the entry of a row."""
-        return day_file(row, tenant=self._tenant, now=came, listed=listed)
+    def _entry(self, row: DayFile, listed_at: datetime, listed: Listed) -> RemoteFile:
+        return day_file(row, tenant=self._tenant, now=listed_at, listed=listed)
 
 
 class DayFiles:
     """
     Day files; reached as ``client.day_files``. Needs the scope ``DataAccess``.
 
-    They are the way to raw data that the vendor recommends.
+    The vendor recommends them for raw data. The service filters on the day of the data only, and a late upload rebuilds
+    an old day.
 
     Args:
-        asking: Asks for lists.
-        tenant: Whose files they are: origin of the service and client.
+        api: Sends the requests.
+        tenant: Origin of the service, and client.
     """
 
-    def __init__(self, asking: Asking, *, tenant: str) -> None:
-        self._asking = asking
+    def __init__(self, api: Api, *, tenant: str) -> None:
+        self._api = api
         self._tenant = tenant
 
-    def search(
-        self,
-        study: int | str,
-        subject: int | str,
-        category: str,
-        *,
-        first_day: date | str | None = None,
-        last_day: date | str | None = None,
-        year: int | None = None,
-        month: int | None = None,
-        day: int | None = None,
-        file_format: str | None = None,
-        newest_first: bool = False,
-    ) -> Pager[DayFile]:
+    def search(self, query: DayQuery) -> Pager[DayFile]:
         """
-        List day files, up to 100 a request.
-
-        Args:
-            study: The number of the study.
-            subject: The number of the subject, or its identifier as text.
-            category: One of :data:`CATEGORIES`, or another that the service knows.
-            first_day: From this day on: a date, or text like ``2021-01-01``.
-            last_day: Up to this day, itself included.
-            year: Only this year; not together with a first or last day.
-            month: Only this month of the year.
-            day: Only this day of the month.
-            file_format: Only ``"csv"`` or only ``"avro"``; both are listed without it.
-            newest_first: List the last day first.
+        Return the paginator of day files, up to 100 a request.
 
         Raises:
-            ConfigurationError: An argument cannot be what it should be; raised at once.
-            ListingError: While walking: the list contradicts itself, or holds what was not asked for.
-            NotFoundError: While walking: the service knows no such study, subject or category.
+            ListingError: While iterating: the list contradicts itself, or holds what was not requested.
+            NotFoundError: While iterating: the service knows no such study, subject or category.
         """
-        query = DayQuery(
-            study=study,
-            subject=subject,
-            category=category,
-            first_day=first_day,
-            last_day=last_day,
-            year=year,
-            month=month,
-            day=day,
-            file_format=file_format,
-            newest_first=newest_first,
-        )
-        return query.pager(self._asking)
+        return query.pager(self._api)
 
-    def files(
-        self,
-        study: int | str,
-        subject: int | str,
-        category: str,
-        *,
-        first_day: date | str | None = None,
-        last_day: date | str | None = None,
-        year: int | None = None,
-        month: int | None = None,
-        day: int | None = None,
-        file_format: str | None = None,
-        newest_first: bool = False,
-    ) -> DayFileSet:
-        """
-        Give the same files as :meth:`search` as a set for a ``Downloader`` or ``Mirror``.
-
-        Raises:
-            ConfigurationError: An argument cannot be what it should be.
-        """
-        query = DayQuery(
-            study=study,
-            subject=subject,
-            category=category,
-            first_day=first_day,
-            last_day=last_day,
-            year=year,
-            month=month,
-            day=day,
-            file_format=file_format,
-            newest_first=newest_first,
-        )
-        return DayFileSet(self._asking, query, tenant=self._tenant)
+    def files(self, query: DayQuery) -> DayFileSet:
+        """Return the same files as :meth:`search` as a set for a ``Downloader`` or ``Mirror``."""
+        return DayFileSet(self._api, query, tenant=self._tenant)

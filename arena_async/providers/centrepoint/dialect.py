@@ -1,14 +1,15 @@
 """
-How CentrePoint spells pages and refusals.
+The pages and error responses of CentrePoint.
 
 Pure. Lists are ``items`` with a real ``totalCount``; ``links.next`` is never followed, since the documented sample
-points at another prefix than the list it belongs to. Refusals may be plain text.
+points at another prefix than the list it belongs to. Error responses may be plain text.
 """
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -27,33 +28,40 @@ from arena_async.wire.paging import ListShape, Page, PageRequest
 from arena_async.wire.quota import Quota
 from arena_async.wire.retrying import read_http_date, read_retry_after
 
-__all__ = ["LARGEST_PAGE", "CentrePointDialect", "list_shape", "retry_after", "server_text"]
+__all__ = ["LARGEST_PAGE", "CentrePointDialect", "error_of", "list_shape", "retry_after", "server_text"]
 
 #: Rows of one page at the most, by the pagination page of the vendor.
 LARGEST_PAGE = 100
 
 #: No list of a study is longer; a larger number is no count of rows.
-_MOST_ROWS = 10**12
+_MAX_ROWS = 10**12
 
 _DIGITS = re.compile(r"[0-9]{1,18}\Z", re.ASCII)
 _TRANSIENT = frozenset({408, 500, 502, 503, 504})
+_CLASSES: Mapping[int, type[ApiError]] = {
+    401: AuthenticationError,
+    403: PermissionDeniedError,
+    404: NotFoundError,
+    409: ConflictError,
+    429: ThrottledError,
+}
 
 
 def list_shape(*key: str) -> ListShape:
     """
-    Give the shape of a CentrePoint list: up to 100 rows a page and a total that is the number of rows in all.
+    Return the shape of a CentrePoint list: up to 100 rows a page and a total that is the number of rows in all.
 
     Args:
-        key: The field that names a row, or the fields that do so together.
+        key: The field that identifies a row, or the fields that do so together.
     """
     return ListShape(largest=LARGEST_PAGE, total=True, key=key or None)
 
 
 class CentrePointDialect:
-    """Reads the pages and refusals of every CentrePoint prefix. It has no state."""
+    """Reads the pages and errors of every CentrePoint prefix. It has no state."""
 
     def page_params(self, asked: PageRequest) -> tuple[tuple[str, str], ...]:
-        """Give ``limit`` and ``offset``; both are always sent, since no default is documented."""
+        """Return ``limit`` and ``offset``; both are always sent, since no default is documented."""
         return (("limit", str(asked.limit)), ("offset", str(asked.offset)))
 
     def read_page(self, payload: Any, asked: PageRequest, shape: ListShape) -> Page:
@@ -81,69 +89,69 @@ class CentrePointDialect:
         )
 
     def read_quota(self, headers: Headers) -> Quota | None:
-        """Give None: no header of CentrePoint says what is left."""
+        """Return None: no header of CentrePoint has the remaining quota."""
         del headers
         return None
 
     def read_error(self, request: Request, response: Response) -> ApiError:
-        """Make the typed error of a refusal; the server's own words are scrubbed and cut."""
-        line, status = request.line, response.status
-        said = f"{line}: {status}{server_text(response)}."
-        if status == 401:
-            return AuthenticationError(
-                f"{said} The token for scope {request.scope or 'none'} was not accepted. A new one is asked for once; "
-                "if that is refused too, check with ActiGraph that the client is active.",
-                status=status,
-                request=line,
-                stale_login=True,
-            )
-        if status == 403:
-            return PermissionDeniedError(f"{said} {_forbidden(request)}", status=status, request=line)
-        if status == 404:
-            return NotFoundError(
-                f"{said} There is no such object, or it is in a study this client does not see. Check the identifiers.",
-                status=status,
-                request=line,
-            )
-        if status == 409:
-            return ConflictError(f"{said} The state of the object forbids it.", status=status, request=line)
-        return _busy_or_wrong(said, line, response)
+        """Return the typed error of a response; the server's own words are scrubbed and cut."""
+        said = f"{request.line}: {response.status}{server_text(response)}."
+        return error_of(request, response, said, {**_MEANINGS, **_meanings_of(request.scope)})
 
 
-def _busy_or_wrong(said: str, line: str, response: Response) -> ApiError:
-    """Make the error of a refusal that is about the moment, or about the request itself."""
+_MEANINGS: Mapping[type[ApiError], str] = {
+    NotFoundError: "There is no such object, or it is in a study this client does not see. Check the identifiers.",
+    ConflictError: "The state of the object forbids it.",
+    ThrottledError: (
+        "The service allows 500 requests a minute for one IP address, and other programs behind it count too; "
+        "everything waits, then goes on."
+    ),
+    ServerError: "The service failed; the same request may work later.",
+    ApiError: "The service does not accept this request.",
+}
+
+
+def _meanings_of(scope: str | None) -> dict[type[ApiError], str]:
+    """Return what errors about a scope mean; a 403 has three causes that the service does not tell apart."""
+    return {
+        AuthenticationError: (
+            f"The token for scope {scope or 'none'} was not accepted. A new one is requested once; if that is rejected "
+            "too, check with ActiGraph that the client is active."
+        ),
+        PermissionDeniedError: (
+            f"The client lacks {f'the scope {scope}' if scope else 'the scope it needs'}, or has no access to this "
+            "study, or the address is plain http, which is rejected with the same response. Ask ActiGraph which scopes "
+            "and studies the client has."
+        ),
+    }
+
+
+def error_of(request: Request, response: Response, said: str, meanings: Mapping[type[ApiError], str]) -> ApiError:
+    """
+    Return the typed error of a response, by its status.
+
+    Args:
+        request: The request.
+        response: The response.
+        said: The beginning of the message: what was requested, and the response.
+        meanings: What each class of errors means; a class that is missing is an :class:`ApiError`.
+    """
     status = response.status
-    if status == 429:
-        return ThrottledError(
-            f"{said} The service allows 500 requests a minute for one IP address, and other programs behind it count "
-            "too; everything waits, then goes on.",
-            status=status,
-            request=line,
-            transient=True,
-            retry_after=retry_after(response),
-        )
-    if status in _TRANSIENT or status >= 500:
-        return ServerError(
-            f"{said} The service failed; the same request may work later.",
-            status=status,
-            request=line,
-            transient=status in _TRANSIENT,
-            retry_after=retry_after(response),
-        )
-    return ApiError(f"{said} The service does not accept this request.", status=status, request=line)
-
-
-def _forbidden(request: Request) -> str:
-    """Say what a 403 may mean: the service gives the same answer for three causes."""
-    scope = f"the scope {request.scope}" if request.scope else "the scope it needs"
-    return (
-        f"The client lacks {scope}, or has no access to this study, or the address is plain http, which is refused "
-        "with the same answer. Ask ActiGraph which scopes and studies the client has."
+    kind = ServerError if status >= 500 or status in _TRANSIENT else _CLASSES.get(status, ApiError)
+    kind = kind if kind in meanings else ApiError
+    later = kind in (ServerError, ThrottledError)
+    return kind(
+        f"{said} {meanings[kind]}",
+        status=status,
+        request=request.line,
+        transient=kind is ThrottledError or status in _TRANSIENT,
+        stale_login=kind is AuthenticationError,
+        retry_after=retry_after(response) if later else None,
     )
 
 
 def _rows(value: object, path: str) -> list[Any]:
-    """Take an array of objects."""
+    """Return an array of objects."""
     if not isinstance(value, list):
         raise _no_page(path, f"an array was expected, got {type(value).__name__}")
     for number, row in enumerate(value):
@@ -159,13 +167,13 @@ def _count(payload: dict[str, Any], name: str) -> int | None:
     value = payload[name]
     if isinstance(value, str) and _DIGITS.match(value):
         value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _MOST_ROWS:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _MAX_ROWS:
         raise _no_page(f"$.{name}", f"a number of rows was expected, got {scrub(str(value), most=40)}")
     return value
 
 
 def _no_page(path: str, problem: str) -> DecodeError:
-    """Make the error for an answer that is no page of a list."""
+    """Return the error for a response that is no page of a list."""
     return DecodeError(
         f"The answer is no page of a CentrePoint list ({path}: {problem}). "
         "Check that the base address is the CentrePoint API; nothing of this page was used.",
@@ -181,7 +189,7 @@ def retry_after(response: Response) -> float | None:
 
 
 def server_text(response: Response) -> str:
-    """Give the server's own words as ``" (words)"``, scrubbed and cut, or "" when there are none to read."""
+    """Return the server's own words as ``" (words)"``, scrubbed and cut, or "" when there are none to read."""
     text = response.body[:65_536].decode("utf-8", "replace").strip()
     if text.startswith(("{", "[", '"')):
         text = _json_text(text)
@@ -192,7 +200,7 @@ def server_text(response: Response) -> str:
 
 
 def _json_text(text: str) -> str:
-    """Pick the words out of a JSON refusal: the fields that ASP.NET, problem details and OAuth 2 use."""
+    """Return the words of a JSON error: the fields that ASP.NET, problem details and OAuth 2 use."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):

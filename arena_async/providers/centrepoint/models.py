@@ -1,5 +1,5 @@
 """
-What CentrePoint tells, as frozen values with the vendor's names in snake case.
+The objects of CentrePoint, as frozen values with the vendor's names in snake case.
 
 Keys that are not known yet are kept in ``unknown``. Date-times with ``Z`` or an offset are aware; one with neither is
 in the subject's own timezone and stays naive, by the vendor's page on dates; ``0001-01-01``, "never", is None. Personal
@@ -17,12 +17,16 @@ import attrs
 from arena_async.wire.messages import Secret
 
 __all__ = [
+    "ActivityMonitor",
+    "Assignment",
+    "CentrePointModel",
     "DataFile",
     "DataFileLink",
     "DataRequest",
     "DatasetFile",
     "DatasetSubject",
     "DayFile",
+    "Milestone",
     "ProgramExecution",
     "Site",
     "StaleDataSet",
@@ -30,6 +34,14 @@ __all__ = [
     "StudyDataSet",
     "StudyProgram",
     "Subject",
+    "SubjectMilestone",
+    "TimeZoneChange",
+    "Upload",
+    "UploadFile",
+    "Webhook",
+    "WebhookDelivery",
+    "WebhookEvent",
+    "WebhookMessage",
     "is_later",
 ]
 
@@ -37,7 +49,19 @@ _DAY = re.compile(r"\s*([0-9]{4}-[0-9]{2}-[0-9]{2})(?:[Tt ].*)?\Z")
 
 
 @attrs.frozen(kw_only=True)
-class DatasetFile:
+class CentrePointModel:
+    """
+    What all models have.
+
+    Args:
+        unknown: Keys this library does not know.
+    """
+
+    unknown: dict[str, Any] = attrs.field(factory=dict, repr=False, eq=False)
+
+
+@attrs.frozen(kw_only=True)
+class DatasetFile(CentrePointModel):
     """
     One dataset file: what one study program made of one subject's data, for one data set.
 
@@ -53,12 +77,11 @@ class DatasetFile:
         file_format: ``"csv"``; the body is gzip.
         modified_date: When the data last changed.
         modified_text: The same as the service wrote it: seven digits of a second do not fit a date-time, so this is
-            what tells two versions apart.
+            what distinguishes two versions.
         last_successful_program_execution: When the program last ran without an error.
         study_version: Seen in samples only; the vendor does not say what it means.
         file_url: The signed link to the content. It is as good as a password until it expires, so it is masked.
         download_url_expires_on: When the link ends, by the service; the link itself may say otherwise.
-        unknown: Keys this library does not know.
     """
 
     study_id: int
@@ -77,11 +100,10 @@ class DatasetFile:
     # The dataset page calls the link fileUrl; the pages of day files and of raw requests call it downloadUrl.
     file_url: Secret | None = attrs.field(default=None, metadata={"wire": ("fileUrl", "downloadUrl")})
     download_url_expires_on: datetime | None = None
-    unknown: dict[str, Any] = attrs.field(factory=dict, repr=False, eq=False)
 
 
 @attrs.frozen(kw_only=True)
-class DayFile:
+class DayFile(CentrePointModel):
     """
     One day file: what the monitors of one subject recorded on one day, in one category and one format.
 
@@ -97,11 +119,10 @@ class DayFile:
         file_name: The vendor's own file name.
         file_format: ``"csv"`` (the body is gzip) or ``"avro"``.
         modified_date: When the day was last rebuilt.
-        modified_text: The same as the service wrote it, which is what tells two versions apart.
+        modified_text: The same as the service wrote it, which distinguishes two versions.
         download_url: The signed link to the content. It is as good as a password until it expires, so it is masked.
         download_url_expires_on: When the link ends, by the service; in the vendor's sample that lies before the link
             begins to be valid.
-        unknown: Keys this library does not know.
     """
 
     study_id: int
@@ -116,7 +137,6 @@ class DayFile:
     # As in DatasetFile, by the name of either page.
     download_url: Secret | None = attrs.field(default=None, metadata={"wire": ("downloadUrl", "fileUrl")})
     download_url_expires_on: datetime | None = None
-    unknown: dict[str, Any] = attrs.field(factory=dict, repr=False, eq=False)
 
     @property
     def day(self) -> str:
@@ -129,7 +149,7 @@ class DayFile:
 
 
 def _day_of(text: str) -> str:
-    """Read the day off a date or date-time, or give ""."""
+    """Return the day of a date or date-time, or ""."""
     found = _DAY.match(text)
     try:
         return date.fromisoformat(found[1]).isoformat() if found else ""
@@ -138,7 +158,7 @@ def _day_of(text: str) -> str:
 
 
 @attrs.frozen(kw_only=True)
-class DataRequest:
+class DataRequest(CentrePointModel):
     """
     A request for raw or epoch data, as the service last showed it.
 
@@ -152,11 +172,10 @@ class DataRequest:
         created: When it was made.
         started: When the service began to work on it, or None.
         completed: When that ended, or None.
-        begin: The first moment asked for; not every answer says it.
-        end: The last moment asked for; not every answer says it.
+        begin: The first requested time; not every response has it.
+        end: The last requested time; not every response has it.
         summary_length: Of an epoch request: seconds of one epoch.
         include_partial_epochs: Of an epoch request: whether epochs that are not full are in it.
-        unknown: Keys this library does not know.
     """
 
     id: str
@@ -171,7 +190,6 @@ class DataRequest:
     end: datetime | None = attrs.field(default=None, metadata={"wire": ("endTimestampUtc",), "zone": UTC})
     summary_length: int | None = attrs.field(default=None, metadata={"wire": ("summaryLengthSeconds",)})
     include_partial_epochs: bool | None = None
-    unknown: dict[str, Any] = attrs.field(factory=dict, repr=False, eq=False)
 
     @property
     def is_completed(self) -> bool:
@@ -185,12 +203,12 @@ class DataRequest:
 
     @property
     def is_active(self) -> bool:
-        """Whether it holds one of the places that the service has for requests; an unknown status counts so."""
+        """Whether it counts as one of the active requests; an unknown status does."""
         return not (self.is_completed or self.is_failed)
 
 
 @attrs.frozen(kw_only=True)
-class DataFile:
+class DataFile(CentrePointModel):
     """
     One file of a request for raw or epoch data. A request may give several, a small summary (``.json``) among them.
 
@@ -199,34 +217,30 @@ class DataFile:
         file_name: The vendor's own file name.
         file_size: Bytes.
         expires: When the service removes it, about 30 days after it was made.
-        unknown: Keys this library does not know.
     """
 
     id: str
     file_name: str = ""
     file_size: int | None = attrs.field(default=None, metadata={"wire": ("fileSizeBytes",), "size": True})
     expires: datetime | None = attrs.field(default=None, metadata={"wire": ("expirationDateUtc",), "zone": UTC})
-    unknown: dict[str, Any] = attrs.field(factory=dict, repr=False, eq=False)
 
 
 @attrs.frozen(kw_only=True)
-class DataFileLink:
+class DataFileLink(CentrePointModel):
     """
     A signed link to one file of a request, good for about two minutes.
 
     Args:
         download_url: The link. It is as good as a password until it expires, so it is masked.
         expires: When it ends, by the service.
-        unknown: Keys this library does not know.
     """
 
     download_url: Secret | None = attrs.field(default=None, metadata={"wire": ("downloadUrl", "fileUrl")})
     expires: datetime | None = attrs.field(default=None, metadata={"wire": ("expirationDateUtc",), "zone": UTC})
-    unknown: dict[str, Any] = attrs.field(factory=dict, repr=False, eq=False)
 
 
 @attrs.frozen(kw_only=True)
-class ProgramExecution:
+class ProgramExecution(CentrePointModel):
     """
     When a study program last ran for a subject.
 
@@ -234,7 +248,6 @@ class ProgramExecution:
         study_program_id: The study program, a GUID.
         study_program_name: Its name; two programs may have the same one.
         last_successful_program_execution: When it last ran without an error, or None for never.
-        unknown: Keys this library does not know.
     """
 
     study_program_id: str
@@ -243,11 +256,10 @@ class ProgramExecution:
         default=None,
         metadata={"wire": ("lastSuccessfulProgramExecutionTimeStamp", "lastSuccessfulProgramExecutionTimestamp")},
     )
-    unknown: dict[str, Any] = attrs.field(factory=dict, repr=False, eq=False)
 
 
 @attrs.frozen(kw_only=True)
-class DatasetSubject:
+class DatasetSubject(CentrePointModel):
     """
     What the dataset export knows of a subject: when raw data last came, and which programs ran since.
 
@@ -258,7 +270,6 @@ class DatasetSubject:
         subject_id: The subject, by its number.
         last_raw_uploaded: When raw data last came, or None for never. A subject may have executions all the same.
         study_program_executions: One entry for each study program.
-        unknown: Keys this library does not know.
     """
 
     study_id: int
@@ -267,7 +278,6 @@ class DatasetSubject:
         default=None, metadata={"wire": ("lastRawUploadedTimeStamp", "lastRawUploadedTimestamp")}
     )
     study_program_executions: tuple[ProgramExecution, ...] = ()
-    unknown: dict[str, Any] = attrs.field(factory=dict, repr=False, eq=False)
 
     @property
     def stale(self) -> tuple[StaleDataSet, ...]:
@@ -289,17 +299,17 @@ class DatasetSubject:
         )
 
 
-def is_later(moment: datetime, than: datetime | None) -> bool:
+def is_later(time: datetime, than: datetime | None) -> bool:
     """
-    Say whether something happened after something else, or that never happened.
+    Return whether something happened after something else, or that never happened.
 
     One of two date-times may lack its zone; both are the same subject's, so the written times are compared then.
     """
     if than is None:
         return True
-    if (moment.tzinfo is None) != (than.tzinfo is None):
-        moment, than = moment.replace(tzinfo=None), than.replace(tzinfo=None)
-    return moment > than
+    if (time.tzinfo is None) != (than.tzinfo is None):
+        time, than = time.replace(tzinfo=None), than.replace(tzinfo=None)
+    return time > than
 
 
 @attrs.frozen(kw_only=True)
@@ -325,7 +335,7 @@ class StaleDataSet:
 
 
 @attrs.frozen(kw_only=True)
-class StudyProgram:
+class StudyProgram(CentrePointModel):
     """
     A study program: what turns raw data into data sets.
 
@@ -333,33 +343,29 @@ class StudyProgram:
         study_program_id: A GUID (one page of the vendor says number).
         study_id: The study.
         study_program_name: For instance ``"Activity (30)"``. Two programs of a study may have the same name.
-        unknown: Keys this library does not know.
     """
 
     study_program_id: str
     study_id: int | None = None
     study_program_name: str = ""
-    unknown: dict[str, Any] = attrs.field(factory=dict, repr=False, eq=False)
 
 
 @attrs.frozen(kw_only=True)
-class StudyDataSet:
+class StudyDataSet(CentrePointModel):
     """
     A data set that a study program makes.
 
     Args:
         study_program_id: The study program, a GUID.
         data_set_name: For instance ``"LeapAvgBarometer"`` (one page of the vendor says number).
-        unknown: Keys this library does not know.
     """
 
     study_program_id: str
     data_set_name: str
-    unknown: dict[str, Any] = attrs.field(factory=dict, repr=False, eq=False)
 
 
 @attrs.frozen(kw_only=True)
-class Study:
+class Study(CentrePointModel):
     """
     A study.
 
@@ -372,7 +378,6 @@ class Study:
         default_wear_position: Where the monitor is worn, unless a subject says otherwise.
         wear_positions: Where it may be worn.
         monitor_data_collection_mode: For instance ``"Raw Only"`` or ``"Epoch+Raw"``.
-        unknown: Keys this library does not know.
     """
 
     id: int
@@ -383,11 +388,10 @@ class Study:
     default_wear_position: str = ""
     wear_positions: tuple[str, ...] = ()
     monitor_data_collection_mode: str = ""
-    unknown: dict[str, Any] = attrs.field(factory=dict, repr=False, eq=False)
 
 
 @attrs.frozen(kw_only=True)
-class Site:
+class Site(CentrePointModel):
     """
     A site of a study.
 
@@ -397,10 +401,10 @@ class Site:
         site_name: Its name.
         site_identifier: What the subject identifiers of this site start with; may be missing.
         description: Free text.
-        require_dob: Whether a birth date is asked for.
-        require_gender: Whether the gender is asked for.
-        require_weight: Whether the weight is asked for.
-        require_height: Whether the height is asked for.
+        require_dob: Whether a birth date is required.
+        require_gender: Whether the gender is required.
+        require_weight: Whether the weight is required.
+        require_height: Whether the height is required.
         require_site_identifier: Whether subject identifiers start with the site's.
         default_shipment_country_code: Where monitors are sent.
         depot: Whether it is a store of monitors.
@@ -408,7 +412,6 @@ class Site:
         default_weight_unit: ``"Lbs"``, ``"Kg"`` or ``"kg"``.
         default_height_unit: ``"cm"`` or ``"in"``.
         timezone: Text for display, not an IANA name.
-        unknown: Keys this library does not know.
     """
 
     id: int
@@ -427,11 +430,10 @@ class Site:
     default_weight_unit: str | None = None
     default_height_unit: str | None = None
     timezone: str | None = None
-    unknown: dict[str, Any] = attrs.field(factory=dict, repr=False, eq=False)
 
 
 @attrs.frozen(kw_only=True)
-class Subject:
+class Subject(CentrePointModel):
     """
     A subject of a study.
 
@@ -451,7 +453,6 @@ class Subject:
         weight_unit: ``"Lbs"``, ``"lbs"`` or ``"kg"``.
         height: The height in ``height_unit``, if the study collects it.
         height_unit: ``"cm"`` or ``"in"``.
-        unknown: Keys this library does not know.
     """
 
     id: int
@@ -469,4 +470,251 @@ class Subject:
     weight_unit: str | None = attrs.field(default=None, repr=False)
     height: float | None = attrs.field(default=None, repr=False)
     height_unit: str | None = attrs.field(default=None, repr=False)
-    unknown: dict[str, Any] = attrs.field(factory=dict, repr=False, eq=False)
+
+
+@attrs.frozen(kw_only=True)
+class ActivityMonitor(CentrePointModel):
+    """
+    A monitor of a study.
+
+    Args:
+        serial: Its serial number, which names it.
+        study_id: The study.
+        site_id: The site that has it.
+        assignment_id: The running assignment, or None.
+        assignment_status: ``"Assigned"`` or ``"Not Assigned"``.
+        data_hub_serial_number: The data hub that goes with it.
+    """
+
+    serial: str
+    study_id: int | None = None
+    site_id: int | None = None
+    assignment_id: int | None = None
+    assignment_status: str | None = None
+    data_hub_serial_number: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Assignment(CentrePointModel):
+    """
+    Which monitor a subject wears, and since when.
+
+    Args:
+        id: Its number.
+        activity_monitor_serial: The monitor.
+        subject_id: The subject, by its number.
+        study_id: The study.
+        created_date: When it was made.
+        collection_started_date: When data began to be collected, or None.
+        collection_stopped_date: When that stopped, or None.
+        ended_date: When it ended, or None.
+        scheduled_collection_stop_date: When collection is to stop by itself, or None.
+        status: ``"Ended"``, ``"Incomplete Assignment"`` or ``"Collection Stopped"``; other words are let through.
+    """
+
+    id: int
+    activity_monitor_serial: str | None = None
+    subject_id: int | None = None
+    study_id: int | None = None
+    created_date: datetime | None = None
+    collection_started_date: datetime | None = None
+    collection_stopped_date: datetime | None = None
+    ended_date: datetime | None = None
+    scheduled_collection_stop_date: datetime | None = None
+    status: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class UploadFile(CentrePointModel):
+    """
+    One file of an upload.
+
+    Args:
+        id: What names it.
+        file_type: ``"RAW"``.
+        total_records: Records in it.
+        records_inserted: Records that the service has taken in so far.
+        begin_of_data: When its data begins.
+        end_of_data: When its data ends.
+    """
+
+    id: str = ""
+    file_type: str = ""
+    total_records: int | None = None
+    records_inserted: int | None = None
+    begin_of_data: datetime | None = None
+    end_of_data: datetime | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Upload(CentrePointModel):
+    """
+    Data of a monitor that reached the service.
+
+    Args:
+        id: Its number.
+        study_id: The study.
+        subject_id: The subject, by its number.
+        activity_monitor_serial: The monitor.
+        assignment_id: The assignment it belongs to.
+        date_uploaded: When it came, in UTC.
+        battery_voltage: Volts of the monitor's battery then.
+        firmware: The monitor's firmware then.
+        sample_rate: Samples a second (hertz).
+        upload_files: What it consists of.
+    """
+
+    id: int
+    study_id: int | None = None
+    subject_id: int | None = None
+    activity_monitor_serial: str | None = None
+    assignment_id: int | None = None
+    date_uploaded: datetime | None = attrs.field(default=None, metadata={"wire": ("dateUploadedUtc",), "zone": UTC})
+    battery_voltage: float | None = attrs.field(default=None, metadata={"wire": ("activityMonitorBatteryVoltage",)})
+    firmware: str | None = attrs.field(default=None, metadata={"wire": ("activityMonitorFirmware",)})
+    sample_rate: float | None = attrs.field(default=None, metadata={"wire": ("activityMonitorSampleRateHz",)})
+    upload_files: tuple[UploadFile, ...] = ()
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether the service has taken in less than there is of some file."""
+        return any(
+            file.total_records is not None
+            and file.records_inserted is not None
+            and file.records_inserted < file.total_records
+            for file in self.upload_files
+        )
+
+
+@attrs.frozen(kw_only=True)
+class Milestone(CentrePointModel):
+    """
+    A milestone that subjects of a study may reach.
+
+    Args:
+        id: Its number.
+        study_id: The study.
+        name: Its name.
+        order: Its place among the others.
+    """
+
+    id: int
+    study_id: int | None = None
+    name: str = ""
+    order: int | None = None
+
+
+@attrs.frozen(kw_only=True)
+class SubjectMilestone(CentrePointModel):
+    """
+    A milestone that a subject has reached.
+
+    Args:
+        id: Its number.
+        name: Its name.
+        subject_id: The subject, by its number.
+        study_milestone_id: The milestone of the study.
+        timestamp: When, in UTC.
+        timestamp_subject: When, in the subject's own timezone (naive).
+    """
+
+    id: int
+    name: str = ""
+    subject_id: int | None = None
+    study_milestone_id: int | None = None
+    timestamp: datetime | None = attrs.field(default=None, metadata={"zone": UTC})
+    timestamp_subject: datetime | None = attrs.field(default=None, metadata={"wire": ("timestampSubjectTZ",)})
+
+
+@attrs.frozen(kw_only=True)
+class TimeZoneChange(CentrePointModel):
+    """
+    Since when a subject lives in a timezone. Date-times of the service without a zone are in the one of their time.
+
+    Args:
+        subject_id: The subject, by its number.
+        timezone: An IANA name.
+        effective_date: Since when, in UTC.
+    """
+
+    subject_id: int | None = None
+    timezone: str = ""
+    effective_date: datetime | None = attrs.field(default=None, metadata={"wire": ("effectiveDateUtc",), "zone": UTC})
+
+
+@attrs.frozen(kw_only=True)
+class WebhookEvent(CentrePointModel):
+    """
+    An event that webhooks can be sent for. Its number is not the same everywhere; use its name.
+
+    Args:
+        id: Its number.
+        name: Its name, for instance ``"upload"``.
+    """
+
+    id: str = ""
+    name: str = attrs.field(default="", metadata={"wire": ("name", "event", "webhookEvent")})
+
+
+@attrs.frozen(kw_only=True)
+class Webhook(CentrePointModel):
+    """
+    A webhook of a study. They are made and changed in the vendor's portal only.
+
+    Args:
+        id: What names it.
+        study_id: The study.
+        url: Where events are sent. Such an address may hold a credential, so it is not part of the ``repr``.
+        created_date: When it was made.
+        is_disabled: Whether nothing is sent.
+        webhook_events: The events it is sent for, as the service writes them: text, numbers or objects.
+    """
+
+    id: str
+    study_id: int | None = None
+    url: str | None = attrs.field(default=None, repr=False)
+    created_date: datetime | None = None
+    is_disabled: bool | None = None
+    webhook_events: tuple[Any, ...] = ()
+
+
+@attrs.frozen(kw_only=True)
+class WebhookMessage(CentrePointModel):
+    """
+    What was sent to a webhook, or its response. It holds signatures and data, so nothing of it is in the ``repr``.
+
+    Args:
+        headers: The headers, as a JSON text.
+        body: The body, as a JSON text.
+    """
+
+    headers: str | None = attrs.field(default=None, repr=False)
+    body: str | None = attrs.field(default=None, repr=False)
+
+
+@attrs.frozen(kw_only=True)
+class WebhookDelivery(CentrePointModel):
+    """
+    One event and what became of sending it.
+
+    Args:
+        id: What names it.
+        webhook_id: The webhook.
+        webhook_event_id: The number of the event, which does not agree with the list of events; go by the name.
+        webhook_event: The name of the event.
+        created_date: When it happened.
+        last_sent_date: When it was last sent, or None.
+        error_message: Why it did not arrive, or None.
+        request: What was sent.
+        response: What came back, or None.
+    """
+
+    id: str
+    webhook_id: str | None = None
+    webhook_event_id: str | None = None
+    webhook_event: str = ""
+    created_date: datetime | None = None
+    last_sent_date: datetime | None = None
+    error_message: str | None = None
+    request: WebhookMessage | None = None
+    response: WebhookMessage | None = None

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 import attrs
 
-from arena_async.providers.centrepoint.day_query import CATEGORIES
+from arena_async.providers.centrepoint.day_files import CATEGORIES
 from arena_async.providers.centrepoint.simulated_content import Avro, CsvGz, Held, SteadyContent, digests
 from arena_async.providers.centrepoint.simulated_lists import Table, plain_text
 from arena_async.providers.centrepoint.simulated_storage import Storage, storage_error

@@ -1,223 +1,250 @@
-"""The lists of a study: its sites, its subjects, its milestones, and the programs that make data sets of their data."""
+"""The lists of a study: sites, subjects, programs, monitors, uploads, webhooks, and what is known of each."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from typing import Generic, TypeVar
 
 from arena_async.net.pager import Pager
-from arena_async.providers.centrepoint.asking import Asking, Demand
+from arena_async.providers.centrepoint.api import SUBJECTS, Api, Endpoint
 from arena_async.providers.centrepoint.auth import CENTREPOINT, DATA_ACCESS
-from arena_async.providers.centrepoint.collection_models import Milestone, SubjectMilestone, TimeZoneChange
+from arena_async.providers.centrepoint.identifiers import number
 from arena_async.providers.centrepoint.models import (
+    ActivityMonitor,
+    Assignment,
     DatasetSubject,
+    Milestone,
     Site,
     StaleDataSet,
     Study,
     StudyDataSet,
     StudyProgram,
     Subject,
+    SubjectMilestone,
+    TimeZoneChange,
+    Upload,
+    Webhook,
+    WebhookDelivery,
+    WebhookEvent,
 )
-from arena_async.providers.centrepoint.subjects import subjects_of
 
-__all__ = ["Milestones", "Programs", "Sites", "Studies", "Subjects", "dataset_subjects_of", "stale_of"]
+__all__ = [
+    "ASSIGNMENTS",
+    "DATASET_SUBJECTS",
+    "MILESTONES",
+    "MONITORS",
+    "SITES",
+    "Programs",
+    "Studies",
+    "StudyList",
+    "StudyObjects",
+    "Subjects",
+    "Uploads",
+    "Webhooks",
+]
+
+T = TypeVar("T")
+
+_STUDIES = Endpoint(path="/centrepoint/v3/Studies", scope=CENTREPOINT, model=Study)
+_STUDY = "/centrepoint/v3/Studies/{study}"
+_SUBJECT = f"{_STUDY}/Subjects/{{subject}}"
+SITES = Endpoint(path=f"{_STUDY}/Sites", scope=CENTREPOINT, model=Site)
+MILESTONES = Endpoint(path=f"{_STUDY}/Milestones", scope=CENTREPOINT, model=Milestone)
+MONITORS = Endpoint(path=f"{_STUDY}/ActivityMonitors", scope=CENTREPOINT, model=ActivityMonitor, key=("serial",))
+ASSIGNMENTS = Endpoint(path=f"{_STUDY}/Assignments", scope=CENTREPOINT, model=Assignment)
+_UPLOADS = Endpoint(path=f"{_SUBJECT}/Uploads", scope=CENTREPOINT, model=Upload)
+_SUBJECT_MILESTONES = Endpoint(path=f"{_SUBJECT}/milestones", scope=CENTREPOINT, model=SubjectMilestone)
+_TIME_ZONES = Endpoint(
+    path=f"{_SUBJECT}/TimezoneHistory",
+    scope=CENTREPOINT,
+    model=TimeZoneChange,
+    key=("subjectId", "timezone", "effectiveDateUtc"),
+)
+_WEBHOOKS = Endpoint(path=f"{_STUDY}/Webhooks", scope=CENTREPOINT, model=Webhook)
+_DELIVERIES = Endpoint(path=f"{_STUDY}/Webhooks/{{webhook}}/history", scope=CENTREPOINT, model=WebhookDelivery)
+_EVENTS = Endpoint(path="/centrepoint/v3/WebhookEvents", scope=CENTREPOINT, model=WebhookEvent)
+_PROGRAMS = Endpoint(
+    path="/dataaccess/v3/Studies/{study}/programs", scope=DATA_ACCESS, model=StudyProgram, key=("studyProgramId",)
+)
+_DATA_SETS = Endpoint(
+    path="/dataaccess/v3/Studies/{study}/programs/{program}/datasets",
+    scope=DATA_ACCESS,
+    model=StudyDataSet,
+    key=("dataSetName",),
+)
+#: The subjects of a study as the dataset export knows them.
+DATASET_SUBJECTS = Endpoint(
+    path="/dataaccess/v3/studies/{study}/subjects", scope=DATA_ACCESS, model=DatasetSubject, key=("subjectId",)
+)
 
 
-def dataset_subjects_of(study: int | str) -> Demand[DatasetSubject]:
-    """Give what the list of dataset export subjects of a study is asked for."""
-    return Demand(
-        template="/dataaccess/v3/studies/{study}/subjects",
-        scope=DATA_ACCESS,
-        model=DatasetSubject,
-        key=("subjectId",),
-        study=study,
-    )
+class StudyList(Generic[T]):
+    """
+    A list of a study.
+
+    Args:
+        api: Sends the requests.
+        endpoint: The list.
+    """
+
+    def __init__(self, api: Api, endpoint: Endpoint[T]) -> None:
+        self._api = api
+        self._endpoint = endpoint
+
+    def search(self, study: int | str) -> Pager[T]:
+        """Return the paginator of the list."""
+        return self._api.list(self._endpoint, study=study)
 
 
-async def stale_of(subjects: Pager[DatasetSubject]) -> AsyncIterator[StaleDataSet]:
-    """Give what is stale of these subjects, as they are listed."""
-    async with aclosing(aiter(subjects)) as rows:
-        async for subject in rows:
-            for stale in subject.stale:
-                yield stale
+class StudyObjects(StudyList[T]):
+    """A list of a study whose objects can be read one by one."""
+
+    async def get(self, study: int | str, identifier: int | str) -> T:
+        """
+        Return one object, by its identifying field: the serial of a monitor, the GUID of a program, else the number.
+
+        Raises:
+            NotFoundError: There is no such object.
+        """
+        return await self._api.get(self._endpoint, identifier, study=study)
 
 
 class Studies:
-    """The studies this client sees; reached as ``client.studies``. Needs the scope ``CentrePoint``."""
+    """The studies that this client sees; reached as ``client.studies``. Needs the scope ``CentrePoint``."""
 
-    def __init__(self, asking: Asking) -> None:
-        self._asking = asking
+    def __init__(self, api: Api) -> None:
+        self._api = api
 
     def search(self) -> Pager[Study]:
-        """List them."""
-        return self._asking.walk(Demand(template="/centrepoint/v3/Studies", scope=CENTREPOINT, model=Study))
+        """Return the paginator of the studies."""
+        return self._api.list(_STUDIES)
 
     async def get(self, study: int | str) -> Study:
         """
-        Give one, by its number.
+        Return one study, by its number.
 
         Raises:
             NotFoundError: There is no such study, or this client does not see it.
         """
-        demand = Demand(template="/centrepoint/v3/Studies/{study}", scope=CENTREPOINT, model=Study, study=study)
-        return await self._asking.one(demand)
+        return await self._api.get(_STUDIES, number(study))
 
     def stale(self, study: int | str) -> AsyncIterator[StaleDataSet]:
         """
-        Give the data sets that lack data: raw data came after their program last ran for the subject, or it never ran.
+        Yield the data sets that lack data: raw data was uploaded after their program last ran, or it never ran.
 
-        Nobody is told of that by the service, and no file shows it. It costs one request for 100 subjects and needs the
+        The service sends no notice of that, and no file shows it. It costs one request for 100 subjects and needs the
         scope ``DataAccess``.
 
         Raises:
-            ConfigurationError: That is no number of a study; raised at once.
+            ConfigurationError: ``study`` is no number of a study; raised at once.
         """
-        return stale_of(self._asking.walk(dataset_subjects_of(study)))
+        subjects = self._api.list(DATASET_SUBJECTS, study=study)
+
+        async def stale() -> AsyncIterator[StaleDataSet]:
+            async with aclosing(aiter(subjects)) as rows:
+                async for subject in rows:
+                    for data_set in subject.stale:
+                        yield data_set
+
+        return stale()
 
 
-class Sites:
-    """The sites of a study; reached as ``client.sites``. Needs the scope ``CentrePoint``."""
-
-    def __init__(self, asking: Asking) -> None:
-        self._asking = asking
-
-    def search(self, study: int | str) -> Pager[Site]:
-        """List them."""
-        template = "/centrepoint/v3/Studies/{study}/Sites"
-        return self._asking.walk(Demand(template=template, scope=CENTREPOINT, model=Site, study=study))
-
-    async def get(self, study: int | str, site: int | str) -> Site:
-        """
-        Give one, by its number.
-
-        Raises:
-            NotFoundError: There is no such site.
-        """
-        template = "/centrepoint/v3/Studies/{study}/Sites/{site}"
-        demand = Demand(template=template, scope=CENTREPOINT, model=Site, study=study, parts={"site": site})
-        return await self._asking.one(demand)
-
-
-class Subjects:
+class Subjects(StudyList[Subject]):
     """
     The subjects of a study; reached as ``client.subjects``. Needs the scope ``CentrePoint``.
 
-    The service knows subjects by their numbers, people know them by their identifiers. Wherever this library takes a
-    subject, it takes either: an ``int`` is the number, text is the identifier. The identifiers of a study are listed
-    once for each client and kept.
+    The service identifies subjects by numbers, people by identifiers. Every method of this library takes either: an
+    ``int`` is the number, text is the identifier. The identifiers of a study are listed once for each client and kept.
     """
 
-    def __init__(self, asking: Asking) -> None:
-        self._asking = asking
-
-    def search(self, study: int | str) -> Pager[Subject]:
-        """List them."""
-        return self._asking.walk(subjects_of(study))
+    def __init__(self, api: Api) -> None:
+        super().__init__(api, SUBJECTS)
 
     async def get(self, study: int | str, subject: int | str) -> Subject:
         """
-        Give one, by its number or its identifier.
+        Return one subject, by its number or its identifier.
 
         Raises:
             ConfigurationError: The identifier means more than one subject.
             NotFoundError: There is no such subject.
         """
-        template = "/centrepoint/v3/Studies/{study}/Subjects/{subject}"
-        demand = Demand(template=template, scope=CENTREPOINT, model=Subject, study=study, subject=subject)
-        return await self._asking.one(demand)
+        return await self._api.get(SUBJECTS, await self.resolve(study, subject), study=study)
 
     async def resolve(self, study: int | str, subject: int | str) -> int:
         """
-        Give the number of a subject.
+        Return the number of a subject.
 
-        An ``int`` is the number and costs nothing. Text is an identifier, spelled as the study spells it, and costs the
+        An ``int`` is the number and costs nothing. Text is an identifier, written as the study writes it, and costs the
         list of subjects once for each client and study. Text of digits is looked up as an identifier too, and is taken
-        for a number only if no identifier is spelled so and a subject has that number; where it is the identifier of
-        one subject and the number of another, that is an error, and no subject is guessed.
+        for a number only if it is no identifier and a subject has that number; where it is the identifier of one
+        subject and the number of another, that is an error.
 
         Raises:
-            ConfigurationError: It means more than one subject, or nothing that names a subject was given.
-            NotFoundError: There is no such subject; the message names what is spelled alike.
+            ConfigurationError: It means more than one subject, or it cannot be a subject.
+            NotFoundError: There is no such subject; the message names similar identifiers.
         """
-        return await self._asking.resolve(study, subject)
+        return await self._api.resolve(study, subject)
 
     def milestones(self, study: int | str, subject: int | str) -> Pager[SubjectMilestone]:
-        """List the milestones that a subject, by number or identifier, has reached."""
-        template = "/centrepoint/v3/Studies/{study}/Subjects/{subject}/milestones"
-        return self._asking.walk(
-            Demand(template=template, scope=CENTREPOINT, model=SubjectMilestone, study=study, subject=subject)
-        )
+        """Return the paginator of the milestones that a subject has reached."""
+        return self._api.list(_SUBJECT_MILESTONES, study=study, subject=subject)
 
     def time_zones(self, study: int | str, subject: int | str) -> Pager[TimeZoneChange]:
-        """List the timezones in which a subject, by number or identifier, has lived, and since when."""
-        return self._asking.walk(
-            Demand(
-                template="/centrepoint/v3/Studies/{study}/Subjects/{subject}/TimezoneHistory",
-                scope=CENTREPOINT,
-                model=TimeZoneChange,
-                key=("subjectId", "timezone", "effectiveDateUtc"),
-                study=study,
-                subject=subject,
-            )
-        )
+        """Return the paginator of the timezones in which a subject has lived, and since when."""
+        return self._api.list(_TIME_ZONES, study=study, subject=subject)
 
 
-class Milestones:
-    """The milestones of a study; reached as ``client.milestones``. Needs the scope ``CentrePoint``."""
-
-    def __init__(self, asking: Asking) -> None:
-        self._asking = asking
-
-    def search(self, study: int | str) -> Pager[Milestone]:
-        """List them; those of a subject are at :meth:`Subjects.milestones`."""
-        template = "/centrepoint/v3/Studies/{study}/Milestones"
-        return self._asking.walk(Demand(template=template, scope=CENTREPOINT, model=Milestone, study=study))
-
-
-class Programs:
+class Programs(StudyObjects[StudyProgram]):
     """
     The study programs of a study; reached as ``client.programs``. Needs the scope ``DataAccess``.
 
-    Two programs may have the same name, so they are told apart by their GUID.
+    Two programs may have the same name, so they are identified by their GUID. Some contracts have none.
     """
 
-    def __init__(self, asking: Asking) -> None:
-        self._asking = asking
-
-    def search(self, study: int | str) -> Pager[StudyProgram]:
-        """List them; empty where the contract has none."""
-        return self._asking.walk(
-            Demand(
-                template="/dataaccess/v3/Studies/{study}/programs",
-                scope=DATA_ACCESS,
-                model=StudyProgram,
-                key=("studyProgramId",),
-                study=study,
-            )
-        )
-
-    async def get(self, study: int | str, program: str) -> StudyProgram:
-        """
-        Give one, by its GUID.
-
-        Raises:
-            NotFoundError: There is no such program.
-        """
-        template = "/dataaccess/v3/Studies/{study}/programs/{program}"
-        demand = Demand(
-            template=template, scope=DATA_ACCESS, model=StudyProgram, study=study, parts={"program": program}
-        )
-        return await self._asking.one(demand)
+    def __init__(self, api: Api) -> None:
+        super().__init__(api, _PROGRAMS)
 
     def data_sets(self, study: int | str, program: str) -> Pager[StudyDataSet]:
-        """List the data sets that one program makes."""
-        return self._asking.walk(
-            Demand(
-                template="/dataaccess/v3/Studies/{study}/programs/{program}/datasets",
-                scope=DATA_ACCESS,
-                model=StudyDataSet,
-                key=("dataSetName",),
-                study=study,
-                parts={"program": program},
-            )
-        )
+        """Return the paginator of the data sets that one program makes."""
+        return self._api.list(_DATA_SETS, study=study, parts={"program": program})
+
+
+class Uploads:
+    """What monitors sent to the service; reached as ``client.uploads``. Needs the scope ``CentrePoint``."""
+
+    def __init__(self, api: Api) -> None:
+        self._api = api
+
+    def search(self, study: int | str, subject: int | str) -> Pager[Upload]:
+        """Return the paginator of the uploads of a subject. The service filters on no dates and promises no order."""
+        return self._api.list(_UPLOADS, study=study, subject=subject)
+
+    async def get(self, study: int | str, subject: int | str, upload: int | str) -> Upload:
+        """
+        Return one upload, by its number.
+
+        Raises:
+            NotFoundError: There is no such upload.
+        """
+        return await self._api.get(_UPLOADS, upload, study=study, subject=subject)
+
+
+class Webhooks(StudyObjects[Webhook]):
+    """
+    The webhooks of a study and what was sent to them; reached as ``client.webhooks``. Needs the scope ``CentrePoint``.
+
+    The API reads only; webhooks are changed in the vendor's portal. Events can be lost for a day or arrive twice, and
+    there is none for "a dataset file is ready", so the lists decide.
+    """
+
+    def __init__(self, api: Api) -> None:
+        super().__init__(api, _WEBHOOKS)
+
+    def events(self) -> Pager[WebhookEvent]:
+        """Return the paginator of the events that webhooks can be sent for."""
+        return self._api.list(_EVENTS)
+
+    def history(self, study: int | str, webhook: int | str) -> Pager[WebhookDelivery]:
+        """Return the paginator of what was sent to a webhook, and of the responses."""
+        return self._api.list(_DELIVERIES, study=study, parts={"webhook": webhook})

@@ -1,8 +1,8 @@
 """
-The subjects of a study, by their numbers and by the identifiers people know.
+The subjects of a study, by their numbers and by their identifiers.
 
-Every call of the service wants the number, and none takes the identifier; one list of the study has both. It is asked
-for once and kept, without anything else about the subjects.
+Every endpoint takes the number, and none the identifier; one list of the study has both. It is read once and kept,
+without anything else about the subjects.
 """
 
 from __future__ import annotations
@@ -11,25 +11,23 @@ import asyncio
 import difflib
 import itertools
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping
 
 import attrs
 
 from arena_async.errors import ClosedError, ConfigurationError, NotFoundError
 from arena_async.net.session import Session
-from arena_async.providers.centrepoint.asking import Asking, Demand
-from arena_async.providers.centrepoint.auth import CENTREPOINT
-from arena_async.providers.centrepoint.entries import named_subject, number
+from arena_async.providers.centrepoint.identifiers import named_subject, number
 from arena_async.providers.centrepoint.models import Subject
 from arena_async.wire.messages import printable
 
-__all__ = ["Directory", "KnownSubjects", "choose_subject", "near_matches", "subjects_of"]
+__all__ = ["KnownSubjects", "SubjectDirectory", "choose_subject", "near_matches"]
 
 #: Seconds after which an identifier that is not in the list is looked for in a new one: it may have been added since.
 _MISSES_AFTER = 60.0
 
 #: Identifiers that are compared letter by letter for a near match, and near matches that are named.
-_MOST_COMPARED, _MOST_NAMED = 2000, 3
+_MAX_COMPARED, _MAX_NAMED = 2000, 3
 
 
 @attrs.frozen
@@ -47,7 +45,7 @@ class KnownSubjects:
 
     @classmethod
     def of(cls, subjects: Iterable[tuple[str, int]]) -> KnownSubjects:
-        """Make it of pairs of identifier and number."""
+        """Return the subjects of pairs of identifier and number."""
         found: dict[str, tuple[int, ...]] = {}
         for identifier, subject in subjects:
             if subject not in found.get(identifier, ()):
@@ -57,11 +55,11 @@ class KnownSubjects:
 
 def choose_subject(wanted: str, known: KnownSubjects, *, study: int) -> int:
     """
-    Give the number of the subject that some text means.
+    Return the number of the subject that a text means.
 
-    It is an identifier, spelled as the study spells it. Digits that are no identifier are a number, if a subject has
-    that number. Where the same digits are the identifier of one subject and the number of another, nobody can tell
-    which one is meant, and nothing is guessed.
+    It is an identifier, written as the study writes it. Digits that are no identifier are a number, if a subject has
+    that number. Where the same digits are the identifier of one subject and the number of another, it is an error,
+    since nothing says which one is meant.
 
     Args:
         wanted: The text.
@@ -70,7 +68,7 @@ def choose_subject(wanted: str, known: KnownSubjects, *, study: int) -> int:
 
     Raises:
         ConfigurationError: It means more than one subject.
-        NotFoundError: It means none; the message names what is spelled alike.
+        NotFoundError: It means none; the message names similar identifiers.
     """
     by_identifier = known.by_identifier.get(wanted, ())
     by_number: tuple[int, ...] = (int(wanted),) if _is_number(wanted) and int(wanted) in known.numbers else ()
@@ -97,53 +95,55 @@ def choose_subject(wanted: str, known: KnownSubjects, *, study: int) -> int:
 
 
 def near_matches(wanted: str, identifiers: Iterable[str]) -> list[str]:
-    """Give a few identifiers that are spelled almost like this one: case, blanks, signs and leading zeros first."""
+    """Return a few identifiers that are almost like this one: case, blanks, signs and leading zeros first."""
     known = list(identifiers)
     bare = _bare(wanted)
     alike = [identifier for identifier in known if _bare(identifier) == bare]
-    if len(known) <= _MOST_COMPARED:
-        alike += difflib.get_close_matches(wanted, known, n=_MOST_NAMED)
-    return list(dict.fromkeys(alike))[:_MOST_NAMED]
+    if len(known) <= _MAX_COMPARED:
+        alike += difflib.get_close_matches(wanted, known, n=_MAX_NAMED)
+    return list(dict.fromkeys(alike))[:_MAX_NAMED]
 
 
 def _bare(identifier: str) -> str:
-    """Give an identifier without what people get wrong."""
+    """Return an identifier without case, blanks, signs and leading zeros."""
     letters = re.sub(r"[\W_]+", "", identifier.casefold())
     return re.sub(r"(?<![0-9])0+(?=[0-9])", "", letters)
 
 
 def _is_number(text: str) -> bool:
-    """Say whether text is a number as the service writes it, without zeros before it."""
+    """Return whether text is a number as the service writes it, without leading zeros."""
     return text.isascii() and text.isdigit() and len(text) <= 18 and str(int(text)) == text
 
 
 @attrs.define
-class _Listed:
+class _SubjectList:
     """The list of one study, as it was at some time."""
 
-    asked: asyncio.Task[KnownSubjects]
+    task: asyncio.Task[KnownSubjects]
     began: float
 
 
-class Directory:
+class SubjectDirectory:
     """
-    Turns identifiers of subjects into numbers, with one list for each study however many tasks ask.
+    The numbers of subjects by their identifiers, from one list for each study, however many tasks need it.
 
     Args:
-        session: What sends the requests.
+        session: Owns the tasks that list.
+        search: Returns the list of the subjects of a study.
     """
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, search: Callable[[int], AsyncIterable[Subject]]) -> None:
         self._session = session
-        self._listed: dict[int, _Listed] = {}
+        self._search = search
+        self._listed: dict[int, _SubjectList] = {}
 
     async def resolve(self, study: int | str, subject: int | str) -> int:
         """
-        Give the number of a subject. An ``int`` is given back, without any request.
+        Return the number of a subject. An ``int`` is returned as it is, without any request.
 
         Raises:
             ConfigurationError: It is nothing that names a subject, or it names more than one.
-            NotFoundError: There is no such subject; the message names what is spelled alike.
+            NotFoundError: There is no such subject; the message names similar identifiers.
         """
         wanted, of = named_subject(subject), number(study)
         if isinstance(wanted, int):
@@ -153,7 +153,7 @@ class Directory:
         try:
             return choose_subject(wanted, known, study=of)
         except NotFoundError:
-            # Somebody may have enrolled the subject since.
+            # The subject may have been enrolled since.
             if listed is None or self._session.clock() - listed.began < _MISSES_AFTER:
                 raise
         if self._listed.get(of) is listed:
@@ -161,22 +161,15 @@ class Directory:
         return choose_subject(wanted, await self._known(of), study=of)
 
     async def _known(self, study: int) -> KnownSubjects:
-        """Give the subjects of a study, from the list that is here, or on its way, or asked for now."""
+        """Return the subjects of a study, from the list that is known, or being read, or read now."""
         listed = self._listed.get(study)
-        if listed is None or (listed.asked.done() and (listed.asked.cancelled() or listed.asked.exception())):
+        if listed is None or (listed.task.done() and (listed.task.cancelled() or listed.task.exception())):
             task = self._session.spawn(lambda: self._list(study), name="list of subjects")
-            listed = self._listed[study] = _Listed(task, self._session.clock())
-        await asyncio.wait([listed.asked])
-        if listed.asked.cancelled():
+            listed = self._listed[study] = _SubjectList(task, self._session.clock())
+        await asyncio.wait([listed.task])
+        if listed.task.cancelled():
             raise ClosedError("The client was closed while the subjects of a study were listed.")
-        return listed.asked.result()
+        return listed.task.result()
 
     async def _list(self, study: int) -> KnownSubjects:
-        """Ask for the list."""
-        rows = Asking(self._session, self.resolve).walk(subjects_of(study))
-        return KnownSubjects.of([(row.subject_identifier, row.id) async for row in rows])
-
-
-def subjects_of(study: int | str) -> Demand[Subject]:
-    """Give what the list of the subjects of a study is asked for."""
-    return Demand(template="/centrepoint/v3/Studies/{study}/Subjects", scope=CENTREPOINT, model=Subject, study=study)
+        return KnownSubjects.of([(row.subject_identifier, row.id) async for row in self._search(study)])

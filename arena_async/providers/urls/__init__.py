@@ -1,8 +1,8 @@
-"""Files at addresses that somebody has in a list: no account, no service, the same pool."""
+"""Files at the addresses of a list, without any account."""
 
 from __future__ import annotations
 
-from arena_async.providers.urls.files import UrlSet
+from arena_async.providers.urls.files import UrlSet, UrlSettings
 from arena_async.providers.urls.links import Link
 
-__all__ = ["Link", "UrlSet"]
+__all__ = ["Link", "UrlSet", "UrlSettings"]

@@ -1,41 +1,55 @@
 """
-What a row of a list is to the pool: a file with a key, a place and what it must be like.
+Make the entries of the rows of a list: a key, a path and what is known beforehand.
 
 ========================  =============================================================================================
-what it is called         the name that is given, else the last part of the address, below the folder
-what names it for ever    the address without its query, what a query without any secret asks for, and the given name
-what shows a change       the digest that is given, else the size that is given, else nothing
+path                      the name that is given, else the last part of the address, below the directory
+key                       the address without its query, a digest of a query without any secret, and the given name
+change mark               the digest that is given, else the size that is given, else nothing
 ========================  =============================================================================================
 
-A signature is another one tomorrow, so that a query that bears one names nothing.
+A signature changes every day, so a query with one is no part of the key.
 """
 
 from __future__ import annotations
 
 import hashlib
 import itertools
+import re
 from array import array
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple, TypeVar
 from urllib.parse import unquote, urlsplit
-
-import attrs
 
 from arena_async.errors import ConfigurationError, UnsafeUrlError
 from arena_async.providers.urls.links import Link, bears_secret
-from arena_async.providers.urls.reading import Placed
-from arena_async.transfer.planning import place
+from arena_async.providers.urls.reading import LinkList, Row, read_line
 from arena_async.wire.contracts import RemoteFile
 from arena_async.wire.messages import Secret, scrub, show_url
-from arena_async.wire.names import fold, split_extension
+from arena_async.wire.names import fold, safe_name, split_extension
 from arena_async.wire.urls import UrlPolicy, origin
 
-__all__ = ["SERVICE", "Address", "Entries", "Names", "called", "mark_of"]
+__all__ = ["SERVICE", "Address", "Entries", "Names", "digest_of"]
 
 SERVICE = "urls"
-#: Origins that are remembered while a list is walked.
-_MOST_SEEN = 4096
-#: A folder may hold what anybody's lists name.
+T = TypeVar("T")
+
+#: Origins that are remembered while a list is iterated.
+_MAX_ORIGINS = 4096
+#: A directory may hold files of any lists.
 _TENANT = "any"
+#: Most rows are addresses with nothing to decode, to hide or to check in their path and name.
+_PLAIN = re.compile(r"(https?://[A-Za-z0-9.:_-]+)((?:/[A-Za-z0-9._~-]*)*/([A-Za-z0-9][A-Za-z0-9._-]*))").fullmatch
+
+
+class _Parsed(NamedTuple):
+    """A row: its address, origin, path and query, its directories and name, and the link if it is more than that."""
+
+    url: str
+    host: str
+    path: str
+    query: str
+    parts: tuple[str, ...]
+    link: Link | None = None
 
 
 class Address(Secret):
@@ -44,81 +58,147 @@ class Address(Secret):
     __slots__ = ("headers",)
 
     def __init__(self, text: str | None, headers: tuple[tuple[str, Secret], ...] = ()) -> None:
-        super().__init__(text)
+        self._text = text
         self.headers = headers
 
 
-@attrs.frozen(kw_only=True)
 class Entries:
     """
-    Makes entries of rows.
+    Makes the entries of the rows of a list.
 
     Args:
-        policy: Whom we may contact.
-        folders: Whether host and folders of an address become folders where no name is given.
+        links: The list.
+        policy: Which addresses are allowed.
+        folders: Whether host and directories of an address become directories where no name is given.
     """
 
-    policy: UrlPolicy
-    folders: bool
-    _seen: dict[str, tuple[str, str | None]] = attrs.field(factory=dict, init=False)
+    def __init__(self, links: LinkList, *, policy: UrlPolicy, folders: bool) -> None:
+        self._links = links
+        self._policy = policy
+        self._folders = folders
+        self._origins: dict[str, tuple[str, str | None]] = {}
 
-    def of(self, page: Iterable[Placed]) -> list[RemoteFile]:
+    def files(self, page: Iterable[Row]) -> list[RemoteFile]:
         """
-        Make the entries of some rows.
+        Return the entries of some rows.
 
         Raises:
-            ConfigurationError: One of them must not be contacted, or has no name that may be written.
+            ConfigurationError: One of them cannot be an address, or is not allowed; the message has its position.
         """
-        return [self._entry(where, link) for where, link in page]
+        return self._each(page, self._file)
 
-    def _entry(self, where: str, link: Link) -> RemoteFile:
-        url = link.url.reveal()
-        place, path, query = _parts(url)
-        host, problem = self._look(place)
-        if problem is not None:
-            raise ConfigurationError(f"{where}: {problem.replace(place, show_url(url))}")
-        *folders, name = link.path
-        if self.folders and link.name is None:
-            folders = _folders_of(place, path)
-            if bears_secret("/".join(folders)):
-                raise ConfigurationError(
-                    f"{where}: a folder of {show_url(url)} looks like a secret. Say what to call the file: name."
-                )
+    def paths(self, page: Iterable[Row]) -> list[str]:
+        """
+        Return the paths of some rows.
+
+        Raises:
+            ConfigurationError: As for :meth:`files`.
+        """
+        return self._each(page, self._path)
+
+    def named(self, page: Iterable[Row]) -> Iterator[tuple[str, str, Link]]:
+        """Yield position, path and link of some rows that were checked before."""
+        for number, row in page:
+            parsed = self._parse(row)
+            if parsed is not None:
+                path = "/".join(map(safe_name, parsed.parts))
+                yield self._links.where(number), path, parsed.link or Link(parsed.url)
+
+    def _each(self, page: Iterable[Row], make: Callable[[bytes | str | Secret | Link], T | None]) -> list[T]:
+        made: list[T] = []
+        for number, row in page:
+            try:
+                one = make(row)
+            except ConfigurationError as error:
+                problem = f"{self._links.where(number)}: {error}"
+                break
+            if one is not None:
+                made.append(one)
+        else:
+            return made
+        raise ConfigurationError(problem)
+
+    def _path(self, row: bytes | str | Secret | Link) -> str | None:
+        parsed = self._parse(row)
+        return None if parsed is None else "/".join(map(safe_name, parsed.parts))
+
+    def _file(self, row: bytes | str | Secret | Link) -> RemoteFile | None:
+        parsed = self._parse(row)
+        if parsed is None:
+            return None
+        url, host, path, query, parts, link = parsed
+        *folders, name = parts
         stem, extension = split_extension(name)
+        key = f"{SERVICE} {host}{path}" if link is None else _key(host, path, query, link.name)
         return RemoteFile(
-            key=_key(host, path, query, link.name),
+            key=key,
             service=SERVICE,
             tenant=_TENANT,
             parts=tuple(folders),
             stem=stem,
             extension=extension,
             name=name,
-            size=link.size,
-            change=_change(link),
-            sha256=link.sha256,
-            md5=link.md5,
+            size=None if link is None else link.size,
+            change="" if link is None else _change(link),
+            sha256=None if link is None else link.sha256,
+            md5=None if link is None else link.md5,
             fields={"host": host.partition("://")[2].rpartition(":")[0], "name": name},
-            link=Address(url, link.headers),
+            link=Address(url, () if link is None else link.headers),
             host=host,
             as_named=True,
         )
 
-    def _look(self, place: str) -> tuple[str, str | None]:
-        """Give the origin of an address, and why it must not be contacted or None; lists have many of the same one."""
-        if place not in self._seen:
-            if len(self._seen) >= _MOST_SEEN:
-                self._seen.clear()
-            self._seen[place] = (origin(place), self._refusal(place))
-        return self._seen[place]
+    def _parse(self, row: bytes | str | Secret | Link) -> _Parsed | None:
+        """
+        Return the parts of a row, or None if it has no address.
 
-    def _refusal(self, place: str) -> str | None:
+        Raises:
+            ConfigurationError: It cannot be an address, or is not allowed.
+        """
+        content = read_line(row) if isinstance(row, bytes) else row
+        if content is None:
+            return None
+        plain = _PLAIN(content) if isinstance(content, str) and not self._folders else None
+        if plain is not None:
+            place, path, name = plain.groups()
+            return _Parsed(plain[0], self._host(place, plain[0]), path, "", (name,))
+        link = content if isinstance(content, Link) else Link(content)
+        url = link.url.reveal()
+        place, path, query = _parts(url)
+        host = self._host(place, url)
+        parts = link.path
+        if self._folders and link.name is None:
+            folders = _folders_of(place, path)
+            if bears_secret("/".join(folders)):
+                raise ConfigurationError(
+                    f"a folder of {show_url(url)} looks like a secret. Say what to call the file: name."
+                )
+            parts = (*folders, parts[-1])
+        return _Parsed(url, host, path, query, parts, link)
+
+    def _host(self, place: str, url: str) -> str:
+        """Return the origin of an address; lists have many of the same one."""
+        found = self._origins.get(place)
+        if found is None:
+            if len(self._origins) >= _MAX_ORIGINS:
+                self._origins.clear()
+            found = self._origins[place] = self._check(place)
+        host, problem = found
+        if problem is not None:
+            raise ConfigurationError(problem.replace(place, show_url(url)))
+        return host
+
+    def _check(self, place: str) -> tuple[str, str | None]:
+        """Return the origin of a place, and why it is not allowed or None."""
+        host = ""
         try:
-            self.policy.check(place)
+            host = origin(place)
+            self._policy.check(place)
         except UnsafeUrlError as error:
-            plain = place[:5].lower() == "http:" and not self.policy.allow_http
+            plain = place[:5].lower() == "http:" and not self._policy.allow_http
             allow = "allow_http (--allow-http)" if plain else "allow_private (--allow-private)"
-            return f"{error} If that is meant, allow it with {allow}."
-        return None
+            return host, f"{error} If that is meant, allow it with {allow}." if host else str(error)
+        return host, None
 
 
 class Names:
@@ -126,34 +206,32 @@ class Names:
 
     def __init__(self) -> None:
         self.count = 0
-        self._marks = [array("Q") for _ in range(256)]
+        self._digests = [array("Q") for _ in range(256)]
 
     def add(self, names: Iterable[str]) -> None:
-        """Note some."""
+        """Note some names."""
         for name in names:
-            mark = mark_of(name)
-            self._marks[mark & 0xFF].append(mark)
+            digest = digest_of(name)
+            self._digests[digest & 0xFF].append(digest)
             self.count += 1
 
     def doubtful(self) -> set[int]:
-        """Give the marks that came more than once."""
+        """Return the digests that were added more than once."""
         return {
-            mark for marks in self._marks for mark, following in itertools.pairwise(sorted(marks)) if mark == following
+            digest
+            for digests in self._digests
+            for digest, following in itertools.pairwise(sorted(digests))
+            if digest == following
         }
 
 
-def called(files: Iterable[RemoteFile]) -> list[str]:
-    """Give where files go."""
-    return [str(place(file)) for file in files]
-
-
-def mark_of(name: str) -> int:
-    """Give a number for a name; two names that some file system takes for one have the same."""
-    return int.from_bytes(hashlib.blake2b(fold(name).encode(), digest_size=8).digest(), "big")
+def digest_of(name: str) -> int:
+    """Return a number for a name; two names that some file system takes for one have the same."""
+    return hash(fold(name)) & 0xFFFF_FFFF_FFFF_FFFF
 
 
 def _parts(url: str) -> tuple[str, str, str]:
-    """Give scheme and host as they are written, the path, and the query."""
+    """Return scheme and host as they are written, the path, and the query."""
     before, _, query = url.partition("?")
     scheme, _, rest = before.partition("://")
     host, slash, path = rest.partition("/")
@@ -161,16 +239,16 @@ def _parts(url: str) -> tuple[str, str, str]:
 
 
 def _key(host: str, path: str, query: str, name: str | None) -> str:
-    """Give what names a row for ever, without any secret."""
+    """Return the permanent key of a row, without any secret."""
     shown = scrub(path, most=1 << 20) if bears_secret(path) else path
-    asked = ""
+    digest = ""
     if query and not bears_secret(query):
-        asked = f"?~{hashlib.sha256(query.encode()).hexdigest()[:16]}"
-    return f"{SERVICE} {host}{shown or '/'}{asked}{f' {name}' if name is not None else ''}"
+        digest = f"?~{hashlib.sha256(query.encode()).hexdigest()[:16]}"
+    return f"{SERVICE} {host}{shown or '/'}{digest}{f' {name}' if name is not None else ''}"
 
 
 def _change(link: Link) -> str:
-    """Give what shows that another content is wanted than before."""
+    """Return what shows that another content is wanted than before."""
     if link.sha256 is not None:
         return f"sha256:{link.sha256}"
     if link.md5 is not None:
@@ -179,7 +257,7 @@ def _change(link: Link) -> str:
 
 
 def _folders_of(place: str, path: str) -> list[str]:
-    """Give host and folders of an address."""
+    """Return host and directories of an address."""
     parts = urlsplit(place)
     host = (parts.hostname or "") + (f"_{parts.port}" if parts.port else "")
     return [host, *(unquote(part, errors="replace") for part in path.split("/")[:-1] if part)]

@@ -1,4 +1,4 @@
-"""Addresses as a set of files: looked at as a whole before the first request, then given one by one."""
+"""Addresses as a set of files: all of them are checked before the first request."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from collections.abc import AsyncGenerator, Collection, Iterable, Sequence
 from contextlib import aclosing
 from datetime import datetime
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypedDict, Unpack
 
 from arena_async.errors import ConfigurationError, LinkExpiredError
 from arena_async.net.session import Session
 from arena_async.options import Timeouts
 from arena_async.providers.urls.dialect import NoLogin, PlainWeb
-from arena_async.providers.urls.entries import SERVICE, Address, Entries, Names, called, mark_of
+from arena_async.providers.urls.entries import SERVICE, Address, Entries, Names, digest_of
 from arena_async.providers.urls.links import Link
-from arena_async.providers.urls.reading import FileList, LinkList, Placed, RowList, TextList, walk
+from arena_async.providers.urls.reading import FileList, LinkList, RowList, TextList, walk
 from arena_async.transfer.planning import PlannedFile
 from arena_async.wire.contracts import OpenedFile, Price, RemoteFile
 from arena_async.wire.messages import Request, Secret, printable
@@ -26,12 +26,25 @@ from arena_async.wire.names import fold
 from arena_async.wire.quota import SlidingWindow
 from arena_async.wire.urls import UrlPolicy
 
-__all__ = ["UrlSet"]
+__all__ = ["UrlSet", "UrlSettings"]
 
-#: A session has a base for relative paths; no address of a list is one, and this name exists nowhere (RFC 2606).
+#: A session has a base for relative paths; no address of a list is one, and this name cannot exist (RFC 2606).
 _NOWHERE = "https://urls.invalid"
 #: Entries that were opened lately are remembered. More than the files a pool has under way.
-_MOST_RECENT = 1024
+_MAX_RECENT = 1024
+
+
+class UrlSettings(TypedDict, total=False):
+    """The settings of :class:`UrlSet`."""
+
+    folders: bool
+    allow_http: bool
+    allow_private: bool
+    timeouts: Timeouts | None
+    ssl: tls.SSLContext | None
+    proxy: str | None
+    user_agent: str | None
+    connector: Any
 
 
 class UrlSet:
@@ -43,20 +56,20 @@ class UrlSet:
         async with UrlSet(["https://example.org/a.zip"]) as files, Downloader("here") as downloads:
             report = await downloads.run(files)
 
-    All rows are looked at before the first request: one that cannot be meant is an error that names it. What is kept of
-    a row meanwhile are a few bytes; a list in a file is read again each time it is walked. What is missing from a list
-    may still be wanted, so that nothing is ever gone or pruned.
+    All rows are checked before the first request: one that cannot be an address is an error with its position. A few
+    bytes of each row are kept for that; a list in a file is read again each time it is iterated. What is missing from a
+    list may still be wanted, so nothing is ever gone or pruned.
 
     Args:
         rows: Addresses, or :class:`Link` values with a name, a size, digests or headers.
-        folders: Keep host and folders of each address below the folder, where no name is given.
-        allow_http: Plain http is taken too; whoever is on the way can read and change what comes.
-        allow_private: Loopback and private networks are taken too.
-        timeouts: How long the network may keep us waiting; None for the defaults.
+        folders: Keep host and directories of each address below the directory, where no name is given.
+        allow_http: Allow plain http too, which can be read and changed on the way.
+        allow_private: Allow loopback and private networks too.
+        timeouts: Timeouts of the network; None for the defaults.
         ssl: A TLS context, for instance for a company's own authority; None for the system's.
-        proxy: The address of an HTTP proxy, or None for none; the environment is not looked at.
+        proxy: The address of an HTTP proxy, or None for none; the environment is not read.
         user_agent: What goes before the library's own name in ``User-Agent``.
-        connector: An aiohttp connector whose pool, TLS and DNS are shared; whoever made it closes it.
+        connector: An aiohttp connector whose pool, TLS and DNS are shared; its owner closes it.
 
     Raises:
         ConfigurationError: A setting cannot be used.
@@ -65,7 +78,7 @@ class UrlSet:
     #: What a list lacks may still be wanted.
     narrowed = True
     scope = SERVICE
-    #: A plan is carried out from the list again, without any request.
+    #: A plan is run from the list again, without any request.
     restores = True
 
     def __init__(
@@ -83,13 +96,13 @@ class UrlSet:
     ) -> None:
         if isinstance(rows, str | bytes):
             raise ConfigurationError("UrlSet takes a list of addresses; UrlSet.parse takes a list as one text.")
-        self._links: LinkList = RowList(tuple(rows))
         policy = UrlPolicy(allow_http=allow_http, allow_private=allow_private, allow_ports=True)
-        self._entries = Entries(policy=policy, folders=folders)
+        self._policy, self._folders = policy, folders
+        self._use(RowList(tuple(rows)))
         self._session = Session(
             NoLogin(),
             PlainWeb(),
-            SlidingWindow(limit=1),  # Nothing is metered, so that nobody ever asks it.
+            SlidingWindow(limit=1),  # Nothing is metered, so it is never used.
             base_url=_NOWHERE,
             timeouts=timeouts,
             urls=policy,
@@ -103,24 +116,24 @@ class UrlSet:
         self._recent: OrderedDict[str, RemoteFile] = OrderedDict()
 
     @classmethod
-    def read(cls, path: str | os.PathLike[str], **settings: Any) -> Self:
+    def read(cls, path: str | os.PathLike[str], **settings: Unpack[UrlSettings]) -> Self:
         """
-        Give the addresses in a file: one a line, or one JSON object a line; ``#`` begins a comment.
+        Return the addresses in a file: one a line, or one JSON object a line; ``#`` begins a comment.
 
-        The file is read when the set is walked, and once before that.
+        The file is read when the set is iterated, and once before that.
 
         Args:
-            path: Where it lies.
+            path: The path of the file.
             settings: The settings of the class.
         """
         files = cls((), **settings)
-        files._links = FileList(path)
+        files._use(FileList(path))
         return files
 
     @classmethod
-    def parse(cls, text: str | bytes, *, name: str = "the list", **settings: Any) -> Self:
+    def parse(cls, text: str | bytes, *, name: str = "the list", **settings: Unpack[UrlSettings]) -> Self:
         """
-        Give the addresses in a text of the same form as the file that :meth:`read` takes.
+        Return the addresses in a text of the same form as the file that :meth:`read` takes.
 
         Args:
             text: The text.
@@ -128,15 +141,19 @@ class UrlSet:
             settings: The settings of the class.
         """
         files = cls((), **settings)
-        files._links = TextList(text, name=name)
+        files._use(TextList(text, name=name))
         return files
+
+    def _use(self, links: LinkList) -> None:
+        self._links = links
+        self._entries = Entries(links, policy=self._policy, folders=self._folders)
 
     def __repr__(self) -> str:
         return "<UrlSet>"
 
     @property
     def session(self) -> Session:
-        """What sends the requests."""
+        """The session that sends the requests."""
         return self._session
 
     @property
@@ -146,12 +163,12 @@ class UrlSet:
 
     async def check(self) -> None:
         """
-        Look at every row, once for the same content. Sends nothing and writes nothing.
+        Check every row, once for the same content. Sends nothing and writes nothing.
 
         Raises:
-            ConfigurationError: A row cannot be meant, two rows would be called the same, or there is none at all; the
-                message names the place and shows no secret.
-            StorageError: The disk refused.
+            ConfigurationError: A row cannot be an address, two rows would have the same path, or there is none at all;
+                the message has the position and no secret.
+            StorageError: The disk failed.
         """
         async with self._checking:
             seen: list[object] = []
@@ -163,7 +180,7 @@ class UrlSet:
             names = Names()
             async with aclosing(walk(self._links, is_new)) as pages:
                 async for page in pages:
-                    names.add(called(self._entries.of(page)))
+                    names.add(self._entries.paths(page))
             if self._checked == tuple(seen):
                 return
             if not names.count:
@@ -178,48 +195,48 @@ class UrlSet:
         List the files, after :meth:`check`.
 
         Raises:
-            ConfigurationError: A row cannot be meant, as for :meth:`check`.
+            ConfigurationError: A row cannot be an address, as for :meth:`check`.
             SourceChangedError: The list was changed while it was read.
-            StorageError: The disk refused.
+            StorageError: The disk failed.
         """
         await self.check()
         async with aclosing(walk(self._links)) as pages:
             async for page in pages:
-                for file in self._entries.of(page):
+                for file in self._entries.files(page):
                     yield file
 
     async def open(
         self, file: RemoteFile, *, offset: int = 0, validator: str | None = None, until: int | None = None
     ) -> OpenedFile:
         """
-        Ask for the content once, from ``offset`` on if it still matches ``validator``, and not from ``until`` on.
+        Request the content once, from ``offset`` on if it still matches ``validator``, and not from ``until`` on.
 
         Redirects are followed; the headers of a row do not go along to another origin.
 
         Raises:
             NotFoundError: There is nothing at the address.
-            PermissionDeniedError: The server does not give it.
-            ApiError: Another refusal; ``transient`` says whether it may work later.
-            LinkExpiredError: The entry has lost its address, as in a pickle; :meth:`find` gives it.
+            PermissionDeniedError: The server rejects the request.
+            ApiError: Another error response; ``transient`` says whether it may work later.
+            LinkExpiredError: The entry has lost its address, as in a pickle; :meth:`find` returns it.
             UnsafeUrlError: The address, or one it redirects to, must not be contacted.
-            TransportError: No usable answer came.
+            TransportError: No usable response was received.
         """
         link = file.link
-        if not isinstance(link, Address) or not link:
+        if not isinstance(link, Address):  # a pickle loses it
             raise LinkExpiredError(
                 f"{printable(file.name)}: its address is not known here, addresses are never stored. List again.",
                 file=file.key,
             )
         self._recent[file.key] = file
         self._recent.move_to_end(file.key)
-        if len(self._recent) > _MOST_RECENT:
+        if len(self._recent) > _MAX_RECENT:
             self._recent.popitem(last=False)
-        headers = [(name, value.reveal()) for name, value in link.headers]
+        headers = [(name, value.reveal()) for name, value in link.headers] if link.headers else ()
         request = Request(method="GET", path=link.reveal(), headers=headers, scope=None, metered=False)
         return await self._session.stream(request, offset=offset, validator=validator, until=until)
 
     async def find(self, keys: Collection[str]) -> list[RemoteFile]:
-        """Give the entries of some keys: of files that were opened lately as they were, of others from the list."""
+        """Return the entries of some keys: of files that were opened lately as they were, of others from the list."""
         found = {key: self._recent[key] for key in keys if key in self._recent}
         missing = set(keys) - set(found)
         if missing:
@@ -233,16 +250,16 @@ class UrlSet:
         return list(found.values())
 
     async def restore(self, rows: Sequence[PlannedFile]) -> list[RemoteFile]:
-        """Give the entries of planned files from the list, without any request."""
+        """Return the entries of planned files from the list, without any request."""
         return await self.find([row.key for row in rows])
 
     def since(self, watermark: datetime | None) -> UrlSet:
-        """Give the set itself: nobody says what has changed."""
+        """Return the set itself: no server lists changes."""
         del watermark
         return self
 
     def price(self) -> Price:
-        """Say what it costs: a request for each file, which no allowance counts."""
+        """Return the cost: a request for each file, which no quota counts."""
         return Price(listing=0, per_file=1, exact=True, metered=False)
 
     async def aclose(self) -> None:
@@ -259,20 +276,20 @@ class UrlSet:
 
     async def _refuse_two_of_a_name(self, doubtful: Collection[int]) -> None:
         """
-        Raise for two rows that would be called the same. Rows that repeat another word for word are one.
+        Raise for two rows that would have the same path. Rows that repeat another word for word are one.
 
         Raises:
             ConfigurationError: There are two.
         """
-        first: dict[str, Placed] = {}
+        first: dict[str, tuple[str, Link]] = {}
         async with aclosing(walk(self._links)) as pages:
             async for page in pages:
-                for row, path in zip(page, called(self._entries.of(page)), strict=True):
-                    if mark_of(path) not in doubtful:
+                for where, path, link in self._entries.named(page):
+                    if digest_of(path) not in doubtful:
                         continue
-                    before = first.setdefault(fold(path), row)
-                    if before[1] != row[1]:
+                    before = first.setdefault(fold(path), (where, link))
+                    if before[1] != link:
                         raise ConfigurationError(
-                            f"{row[0]}: it would be called {printable(path)}, as {before[0]} is. Give them names, or "
+                            f"{where}: it would be called {printable(path)}, as {before[0]} is. Give them names, or "
                             "keep the folders of the addresses (folders, --folders)."
                         )

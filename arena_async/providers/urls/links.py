@@ -15,7 +15,7 @@ from arena_async.wire.urls import origin
 
 __all__ = ["Link", "bears_secret"]
 
-#: Headers that decide how a body is sent: they are the business of whoever takes it.
+#: Headers that decide how a body is sent; the transfer sets them.
 _OURS = frozenset(
     {
         "accept-encoding",
@@ -33,23 +33,23 @@ _OURS = frozenset(
         "upgrade",
     }
 )
-#: Names that the session writes as well; written alike, the one of the row takes its place.
-_SPELT = {"user-agent": "User-Agent", "accept": "Accept"}
+#: Names that the session sends as well, as it writes them, so that those of the row replace them.
+_CASED = {"user-agent": "User-Agent", "accept": "Accept"}
 # https://www.rfc-editor.org/rfc/rfc9110#section-5.6.2
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,256}")
 #: What has no sign that could stand between a name and its secret.
 _PLAIN = re.compile(r"[A-Za-z0-9/._~-]*")
-_MOST_HEADERS = 64
-_MOST_SIZE = 2**63 - 1
+_MAX_HEADERS = 64
+_MAX_SIZE = 2**63 - 1
 
 
 def bears_secret(text: str) -> bool:
-    """Say whether something in an address looks like a signature, a token or a password."""
+    """Return whether something in an address looks like a signature, a token or a password."""
     return not _PLAIN.fullmatch(text) and scrub(text, most=1 << 20) != printable(text, most=1 << 20)
 
 
 def _secret(value: object) -> Secret:
-    """Take an address, hidden or not, without its fragment, which no server ever sees."""
+    """Return an address as a secret, without its fragment, which is never sent."""
     text = value.reveal() if isinstance(value, Secret) else value
     if not isinstance(text, str):
         raise ConfigurationError(f"An address is text and not {type(text).__name__}.")
@@ -57,7 +57,7 @@ def _secret(value: object) -> Secret:
 
 
 def _headers(value: Any) -> tuple[tuple[str, Secret], ...]:
-    """Take headers as a mapping or as pairs; their values are secrets from now on."""
+    """Return headers, given as a mapping or as pairs, with their values as secrets."""
     problem = None
     pairs: list[tuple[Any, Any]] = []
     try:
@@ -69,11 +69,11 @@ def _headers(value: Any) -> tuple[tuple[str, Secret], ...]:
         problem = _headers_problem(pairs)
     if problem is not None:
         raise ConfigurationError(f"The {problem}.")
-    return tuple((_SPELT.get(name.lower(), name), Secret(text)) for name, text in pairs)
+    return tuple((_CASED.get(name.lower(), name), Secret(text)) for name, text in pairs)
 
 
 def _headers_problem(pairs: list[tuple[Any, Any]]) -> str | None:
-    """Say what is wrong with headers without showing a value, or None."""
+    """Return what is wrong with headers without showing a value, or None."""
     seen: set[str] = set()
     for name, text in pairs:
         if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name):
@@ -86,7 +86,7 @@ def _headers_problem(pairs: list[tuple[Any, Any]]) -> str | None:
         if name.lower() in seen:
             return f"header {shown} stands there twice"
         seen.add(name.lower())
-    return "headers are more than anybody needs" if len(pairs) > _MOST_HEADERS else None
+    return "headers are too many" if len(pairs) > _MAX_HEADERS else None
 
 
 def _sha256(value: object) -> str | None:
@@ -98,7 +98,7 @@ def _md5(value: object) -> str | None:
 
 
 def _digest(value: object, digits: int, what: str) -> str | None:
-    """Take a digest in hexadecimal."""
+    """Return a digest in hexadecimal, in lower case."""
     if value is None:
         return None
     text = value.strip().lower() if isinstance(value, str) else ""
@@ -108,15 +108,13 @@ def _digest(value: object, digits: int, what: str) -> str | None:
 
 
 def _name(value: object) -> str | None:
-    """Take a name."""
     if value is None or isinstance(value, str):
         return value
     raise ConfigurationError("The name is no text.")
 
 
 def _size(value: object) -> int | None:
-    """Take a number of bytes."""
-    if value is None or (isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MOST_SIZE):
+    if value is None or (isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MAX_SIZE):
         return value
     raise ConfigurationError(f"The size {printable(repr(value))} is not a number of bytes.")
 
@@ -124,7 +122,7 @@ def _size(value: object) -> int | None:
 @attrs.frozen(repr=False)
 class Link:
     """
-    One file to bring home: its address, and what is known about it.
+    One file to download: its address, and what is known about it.
 
     Its ``repr`` shows host and path only. Headers and whatever is in the query are secrets.
 
@@ -138,7 +136,7 @@ class Link:
         headers: Headers for this address. They go along to its own origin only, not wherever it redirects to.
 
     Raises:
-        ConfigurationError: Something of it cannot be meant; no secret is in the message.
+        ConfigurationError: Something of it cannot be used; no secret is in the message.
     """
 
     url: Secret = attrs.field(converter=_secret)
@@ -149,7 +147,7 @@ class Link:
     headers: tuple[tuple[str, Secret], ...] = attrs.field(default=(), kw_only=True, converter=_headers)
 
     def __attrs_post_init__(self) -> None:
-        """Refuse an address or a name that cannot be meant."""
+        """Reject an address or a name that cannot be one."""
         problem = _address_problem(self.url.reveal()) or self._name_problem()
         if problem is not None:
             raise ConfigurationError(problem)
@@ -180,7 +178,7 @@ class Link:
 
 
 def _address_problem(url: str) -> str | None:
-    """Say what is wrong with the shape of an address, or None."""
+    """Return what is wrong with the shape of an address, or None."""
     if not url.strip():
         return "The address is empty."
     if " " in url and url.isprintable():

@@ -1,5 +1,5 @@
 """
-Lists of addresses, read block by block as often as they are walked, and never held as a whole.
+Read lists of addresses block by block, each time they are iterated; a list is never held in memory.
 
 ::
 
@@ -13,9 +13,9 @@ from __future__ import annotations
 import itertools
 import json
 import os
+from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any
 
 from arena_async.errors import ConfigurationError, SourceChangedError
 from arena_async.options import KIB
@@ -24,61 +24,59 @@ from arena_async.transfer.local_files import Source
 from arena_async.transfer.threads import Threads
 from arena_async.wire.messages import Secret, printable
 
-__all__ = ["FileList", "LinkList", "Placed", "RowList", "TextList", "walk"]
+__all__ = ["FileList", "LinkList", "Row", "RowList", "TextList", "read_line", "walk"]
 
-#: Bytes that are taken apart in one go: some hundred rows, so that nobody waits long.
+#: Bytes that are split into lines at a time: some hundred rows, so that the event loop is not blocked for long.
 _BLOCK = 16 * KIB
 #: Bytes of one line, at the most.
-_LONGEST = 64 * KIB
-#: Rows of one page of rows that are in memory already.
+_MAX_LINE = 64 * KIB
+#: Rows of one page of a list in memory.
 _PAGE = 200
 _COLUMNS = ("url", "name", "size", "sha256", "md5", "headers")
 
-#: A row with the words that say where it stands.
-Placed = tuple[str, Link]
+#: The number of a row, and what the list has there.
+Row = tuple[int, "bytes | str | Secret | Link"]
 
 
-class LinkList(Protocol):
-    """A list that can be opened any number of times."""
+class LinkList(ABC):
+    """
+    A list that can be opened any number of times.
 
-    def open(self) -> tuple[object, Iterator[list[Placed]], Callable[[], None]]:
+    Args:
+        noun: What comes before the number of a row in errors.
+    """
+
+    def __init__(self, noun: str) -> None:
+        self._noun = noun
+
+    def where(self, number: int) -> str:
+        """Return the position of a row, for errors."""
+        return f"{self._noun} {number}"
+
+    @abstractmethod
+    def open(self) -> tuple[object, Iterator[list[Row]], Callable[[], None]]:
         """
-        Give what its content can be told by, its rows page by page, and what closes it. For a thread.
+        Return what changes with the content, the rows page by page, and what closes the list. For a worker thread.
 
         Raises:
             ConfigurationError: It cannot be read.
         """
-        ...
 
 
-class RowList:
-    """
-    Rows that the caller holds.
-
-    Args:
-        rows: Addresses, or links.
-    """
+class RowList(LinkList):
+    """Rows in memory."""
 
     def __init__(self, rows: Sequence[str | Secret | Link]) -> None:
+        super().__init__("address")
         self._rows = rows
 
-    def open(self) -> tuple[object, Iterator[list[Placed]], Callable[[], None]]:
-        """Give the rows."""
-        return None, self._pages(), lambda: None
-
-    def _pages(self) -> Iterator[list[Placed]]:
-        for at in range(0, len(self._rows), _PAGE):
-            yield [self._row(number) for number in range(at, min(at + _PAGE, len(self._rows)))]
-
-    def _row(self, number: int) -> Placed:
-        place, row = f"address {number + 1}", self._rows[number]
-        if isinstance(row, Link):
-            return place, row
-        with _at(place):
-            return place, Link(row)
+    def open(self) -> tuple[object, Iterator[list[Row]], Callable[[], None]]:
+        """Return the rows."""
+        rows = enumerate(self._rows, 1)
+        return None, iter(lambda: list(itertools.islice(rows, _PAGE)), []), lambda: None
 
 
-class TextList:
+class TextList(LinkList):
     """
     A list as text.
 
@@ -88,35 +86,33 @@ class TextList:
     """
 
     def __init__(self, text: str | bytes, *, name: str = "the list") -> None:
+        super().__init__(f"{name}, line")
         self._content = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
-        self._name = name
 
-    def open(self) -> tuple[object, Iterator[list[Placed]], Callable[[], None]]:
-        """Give the rows."""
-        return None, _pages(self._read, self._name), lambda: None
-
-    def _read(self, offset: int, size: int) -> bytes:
-        return self._content[offset : offset + size]
+    def open(self) -> tuple[object, Iterator[list[Row]], Callable[[], None]]:
+        """Return the lines."""
+        return None, _lines(lambda offset, size: self._content[offset : offset + size]), lambda: None
 
 
-class FileList:
+class FileList(LinkList):
     """
     A list in a file. A change while it is read is an error.
 
     Args:
-        path: Where it lies.
+        path: The path of the file.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._path = os.fspath(path)
+        super().__init__(f"{printable(self._path)}, line")
 
-    def open(self) -> tuple[object, Iterator[list[Placed]], Callable[[], None]]:
-        """Open the file and give its rows."""
+    def open(self) -> tuple[object, Iterator[list[Row]], Callable[[], None]]:
+        """Open the file and return its lines."""
         source = Source(self._path)
         state = source.open()
 
-        def pages() -> Iterator[list[Placed]]:
-            yield from _pages(source.read, printable(self._path))
+        def pages() -> Iterator[list[Row]]:
+            yield from _lines(source.read)
             if source.state() != state:
                 raise SourceChangedError(
                     f"{printable(self._path)}: the list was changed while it was read; what it names now is not known. "
@@ -126,30 +122,29 @@ class FileList:
         return state, pages(), source.close
 
 
-async def walk(links: LinkList, note: Callable[[object], bool] = lambda _: True) -> AsyncGenerator[list[Placed], None]:
+async def walk(links: LinkList, is_new: Callable[[object], bool] = lambda _: True) -> AsyncGenerator[list[Row], None]:
     """
-    Give the rows of a list page by page, read and taken apart on a thread.
+    Yield the rows of a list page by page, read on a thread.
 
     Args:
         links: The list.
-        note: Told by what its content can be told, before the first page; nothing is read when it says False.
+        is_new: Called with what changes with the content, before the first page; nothing is read when it returns False.
 
     Raises:
-        ConfigurationError: A row cannot be meant; the message names its place.
         SourceChangedError: The list was changed while it was read.
-        StorageError: The disk refused.
+        StorageError: The disk failed.
     """
     threads = Threads(1, name="arena_async-list")
     opened: list[Callable[[], None]] = []
 
-    def open_list() -> tuple[object, Iterator[list[Placed]]]:
+    def open_list() -> tuple[object, Iterator[list[Row]]]:
         state, pages, close = links.open()
         opened.append(close)  # noted here: a cancelled task does not get what its thread returns
         return state, pages
 
     try:
         state, pages = await threads.run(open_list)
-        if not note(state):
+        if not is_new(state):
             return
         while (page := await threads.run(next, pages, None)) is not None:
             yield page
@@ -161,45 +156,32 @@ async def walk(links: LinkList, note: Callable[[object], bool] = lambda _: True)
                 close()
 
 
-@contextmanager
-def _at(place: str) -> Iterator[None]:
-    """Put the place before the sentence of a row that cannot be meant."""
-    problem = None
-    try:
-        yield
-    except ConfigurationError as error:
-        problem = str(error)
-    if problem is not None:
-        raise ConfigurationError(f"{place}: {problem}")
-
-
-def _pages(read: Callable[[int, int], bytes], name: str) -> Iterator[list[Placed]]:
-    """Read block after block, and give the links on the lines that end in each."""
+def _lines(read: Callable[[int, int], bytes]) -> Iterator[list[Row]]:
+    """Yield the numbered lines that end in each block."""
     rest, number = b"", 1
     for at in itertools.count(0, _BLOCK):
         block = read(at, _BLOCK)
         lines = (rest + block).split(b"\n")
         rest = lines.pop() if block else b""
-        if len(rest) > _LONGEST:
+        if len(rest) > _MAX_LINE:
             lines.append(rest)
-        page = []
-        for line in lines:
-            place = f"{name}, line {number}"
-            with _at(place):
-                link = _read_line(line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line)
-            if link is not None:
-                page.append((place, link))
-            number += 1
+        if number == 1 and lines:
+            lines[0] = lines[0].removeprefix(b"\xef\xbb\xbf")
+        yield list(enumerate(lines, number))
+        number += len(lines)
         if not block:
-            yield page
             return
-        yield page
 
 
-def _read_line(line: bytes) -> Link | None:
-    """Read one line; None where nothing stands in it."""
-    if len(line) > _LONGEST:
-        raise ConfigurationError(f"The line is longer than {_LONGEST} bytes, which no address is.")
+def read_line(line: bytes) -> str | Link | None:
+    """
+    Return the address on a line, or the link; None if the line has neither.
+
+    Raises:
+        ConfigurationError: It cannot be one.
+    """
+    if len(line) > _MAX_LINE:
+        raise ConfigurationError(f"The line is longer than {_MAX_LINE} bytes, which no address is.")
     try:
         text = line.decode("utf-8").strip(" \t\r")
     except UnicodeDecodeError:
@@ -212,18 +194,18 @@ def _read_line(line: bytes) -> Link | None:
         return _read_object(text)
     if text.startswith("["):
         raise ConfigurationError("That is no address. A list has one address a line, or one JSON object a line.")
-    return Link(text)
+    return text
 
 
 def _read_object(text: str) -> Link:
-    """Read a line that is a JSON object."""
+    """Return the link on a line that is a JSON object."""
     fields: Any = None
     try:
         fields = json.loads(text)
     except (ValueError, RecursionError):
         fields = None
     if not isinstance(fields, dict):
-        raise ConfigurationError("The line begins as a JSON object and is none; it takes one whole object a line.")
+        raise ConfigurationError("The line begins as a JSON object and is none; it takes one complete object a line.")
     unknown = [name for name in fields if name not in _COLUMNS]
     if unknown:
         raise ConfigurationError(f"{printable(repr(unknown[0]))} is no column; there are {', '.join(_COLUMNS)}.")

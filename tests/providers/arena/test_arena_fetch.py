@@ -30,7 +30,7 @@ from arena_async.providers.arena.extracts import Extracts
 from arena_async.providers.arena.runs import RunSeen
 from arena_async.simulator import faults
 from arena_async.testing import ArenaSimulator
-from arena_async.transfer.jobs import Job
+from arena_async.transfer.ledger import Job
 from arena_async.transfer.mirror import Mirror
 
 
@@ -82,7 +82,7 @@ async def job_of(to: Path, simulator: ArenaSimulator, name: str = "") -> Job | N
     async with Mirror(to) as mirror:
         tenant = f"{simulator.base_url} workspace {simulator.workspace_id}"
         key = "/".join(quoted(part) for part in ("arena", tenant, "exports", simulator.export, "")) + name
-        return await mirror.jobs.find(key)
+        return await mirror.job(key)
 
 
 def quoted(part: str) -> str:
@@ -217,7 +217,7 @@ async def test_files_that_are_here_already_are_not_fetched_again(
     job = await job_of(tmp_path, simulator)
     assert job is not None
     async with Mirror(tmp_path) as mirror:
-        await mirror.jobs.note(attrs.evolve(job, state="started"))
+        await mirror.note_job(attrs.evolve(job, state="started"))
     simulator.clear()
     again = await exports.fetch(simulator.export, tmp_path)
 
@@ -232,7 +232,7 @@ async def noted(to: Path, simulator: ArenaSimulator, exports: Exports, **changes
     job = await job_of(to, simulator)
     assert job is not None
     async with Mirror(to) as mirror:
-        await mirror.jobs.note(attrs.evolve(job, **changes))
+        await mirror.note_job(attrs.evolve(job, **changes))
     simulator.clear()
 
 
@@ -285,7 +285,7 @@ async def test_a_run_that_is_still_open_is_waited_for_whatever_its_age(
     assert job is not None
     async with Mirror(tmp_path) as mirror:
         job = attrs.evolve(job, state="started", run=run.guid, began=time.now() - timedelta(hours=50))
-        await mirror.jobs.note(job)
+        await mirror.note_job(job)
 
     assert (await exports.fetch(simulator.export, tmp_path)).run.guid == run.guid
 
@@ -371,7 +371,7 @@ async def test_a_folder_of_another_workspace_is_refused_before_a_run_is_started(
 ) -> None:
     """A run whose files have no place would be for nothing."""
     async with Mirror(tmp_path) as mirror:
-        await mirror.jobs.claim("arena", "https://api.example.com/v1 workspace 1")
+        await mirror.claim("arena", "https://api.example.com/v1 workspace 1")
     with pytest.raises(DestinationBusyError):
         await exports.fetch(simulator.export, tmp_path)
 

@@ -29,8 +29,8 @@ from arena_async.errors import (
 )
 from arena_async.options import RetryPolicy
 from arena_async.providers.centrepoint import CentrePointClient, CentrePointCredentials, DatasetFileSet
-from arena_async.providers.centrepoint.asking import Asking
-from arena_async.providers.centrepoint.files import DatasetQuery
+from arena_async.providers.centrepoint.api import Api
+from arena_async.providers.centrepoint.datasets import DatasetQuery
 from arena_async.providers.centrepoint.simulator import CentrePointSimulator
 from arena_async.simulator import faults
 from arena_async.wire.contracts import FileSet, OpenedFile, RemoteFile
@@ -70,15 +70,9 @@ async def client(simulator: CentrePointSimulator) -> AsyncIterator[CentrePointCl
         yield made
 
 
-def asking_of(client: CentrePointClient) -> Asking:
-    """Give what asks for lists on behalf of a client."""
-    return Asking(client.session, client.subjects.resolve)
-
-
-def file_set(client: CentrePointClient, clock: Clock, *, legacy: bool = False, **filters: Any) -> DatasetFileSet:
+def file_set(client: CentrePointClient, clock: Clock, **filters: Any) -> DatasetFileSet:
     """Make a file set that goes by the clock of the test."""
-    query = DatasetQuery(study=234, **filters)
-    return DatasetFileSet(asking_of(client), query, tenant="tenant", legacy=legacy, now=clock.now)
+    return DatasetFileSet(Api(client.session), DatasetQuery(study=234, **filters), tenant="tenant", now=clock.now)
 
 
 async def whole(opened: OpenedFile) -> bytes:
@@ -494,7 +488,7 @@ async def test_a_fresh_link_is_tried_whatever_its_dates_say(
     short = file_set(client, clock)
     await (await short.open(await anext(aiter(short)))).stream.aclose()
     day_ahead = lambda: clock.now() + timedelta(days=1)  # noqa: E731 - a clock is a function
-    ahead = DatasetFileSet(asking_of(client), DatasetQuery(study=234), tenant="t", now=day_ahead)
+    ahead = DatasetFileSet(Api(client.session), DatasetQuery(study=234), tenant="t", now=day_ahead)
     await (await ahead.open(await anext(aiter(ahead)))).stream.aclose()
 
     assert [seen.status for seen in simulator.seen("GET *", listener="files")] == [200, 200, 200]

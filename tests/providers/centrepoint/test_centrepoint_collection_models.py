@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from studies import naive, sample_rows
 
-from arena_async.providers.centrepoint.collection_models import (
+from arena_async.providers.centrepoint.models import (
     ActivityMonitor,
     Assignment,
     Milestone,

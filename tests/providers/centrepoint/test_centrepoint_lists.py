@@ -20,7 +20,7 @@ from arena_async.errors import (
 from arena_async.net.pager import Pager
 from arena_async.options import RetryPolicy
 from arena_async.providers.centrepoint import CentrePointClient, CentrePointCredentials
-from arena_async.providers.centrepoint.asking import during, written
+from arena_async.providers.centrepoint.api import during, wire_date
 from arena_async.providers.centrepoint.models import DatasetSubject, ProgramExecution, is_later
 from arena_async.providers.centrepoint.simulated_analytics import FIRST_DAY, LAST_DAY, setting_id
 from arena_async.simulator import faults
@@ -124,15 +124,15 @@ async def test_the_filters_of_computed_results_reach_the_service(
     setting = setting_id("Minute Summaries")
     begin = datetime(2024, 2, 26, 23, 58, tzinfo=timezone(timedelta(hours=-6)))
     minutes = await client.minute_summaries.search(
-        STUDY, 10821, setting=setting.upper(), from_date=begin, to_date=date(2024, 2, 27)
+        STUDY, 10821, setting=setting.upper(), day_from=begin, day_to=date(2024, 2, 27)
     ).collect()
     assert [minutes[0].timestamp, minutes[-1].timestamp] == [
         datetime(2024, 2, 27, 5, 58, tzinfo=UTC),
         datetime(2024, 2, 27, 23, 59, tzinfo=UTC),
     ]
-    assert len(await client.sleep_periods.search(STUDY, 10821, from_date=SECOND_DAY).collect()) == 2
+    assert len(await client.sleep_periods.search(STUDY, 10821, day_from=SECOND_DAY).collect()) == 2
     local = datetime(2024, 2, 27, 12, 30)  # noqa: DTZ001 - on the subject's own clock
-    assert len(await client.daily_statistics.search(STUDY, 10821, to_date=local).collect()) == 2
+    assert len(await client.daily_statistics.search(STUDY, 10821, day_to=local).collect()) == 2
     ids = [setting_id("Minute Summaries"), setting_id("Other Minute Summaries")]
     assert [row.id for row in await client.minute_summaries.settings(STUDY, ids=ids[1:]).collect()] == ids[1:]
     assert len(await client.minute_summaries.settings(STUDY, ids=ids).collect()) == 2
@@ -155,13 +155,13 @@ async def test_the_filters_of_computed_results_reach_the_service(
 
 
 FILTERED: dict[str, List] = {
-    "minutes by day": lambda c: c.minute_summaries.search(STUDY, 10821, from_date=LAST_DAY + timedelta(days=2)),
+    "minutes by day": lambda c: c.minute_summaries.search(STUDY, 10821, day_from=LAST_DAY + timedelta(days=2)),
     "minutes by setting": lambda c: c.minute_summaries.search(STUDY, 10821, setting="another"),
-    "days": lambda c: c.daily_statistics.search(STUDY, 10821, to_date=FIRST_DAY - timedelta(days=3)),
+    "days": lambda c: c.daily_statistics.search(STUDY, 10821, day_to=FIRST_DAY - timedelta(days=3)),
     "days by setting": lambda c: c.daily_statistics.search(STUDY, 10821, setting="another"),
-    "nights": lambda c: c.sleep_periods.search(STUDY, 10821, from_date=LAST_DAY + timedelta(days=4)),
+    "nights": lambda c: c.sleep_periods.search(STUDY, 10821, day_from=LAST_DAY + timedelta(days=4)),
     "nights by setting": lambda c: c.sleep_periods.search(STUDY, 10821, setting="another"),
-    "presses": lambda c: c.event_markers.search(STUDY, 10821, to_date=FIRST_DAY - timedelta(days=2)),
+    "presses": lambda c: c.event_markers.search(STUDY, 10821, day_to=FIRST_DAY - timedelta(days=2)),
     "presses by setting": lambda c: c.event_markers.search(STUDY, 10821, setting="another"),
     "algorithms": lambda c: c.algorithm_settings.search(STUDY, algorithm_type="Choi Wear Periods"),
     "minute settings": lambda c: c.minute_summaries.settings(STUDY, ids=[setting_id("Other Minute Summaries")]),
@@ -249,11 +249,11 @@ def test_a_row_may_lie_a_day_outside_of_what_was_asked_for(
 )
 def test_days_and_moments_are_written_as_the_service_takes_them(value: date | None, text: str | None) -> None:
     """A zone is resolved, and none is made up."""
-    assert written(value, name="from_date") == text
+    assert wire_date(value, name="day_from") == text
 
 
 @pytest.mark.parametrize(
-    "how", [{"from_date": "2024-03-01"}, {"from_date": date(2024, 3, 2), "to_date": date(2024, 3, 1)}]
+    "how", [{"day_from": "2024-03-01"}, {"day_from": date(2024, 3, 2), "day_to": date(2024, 3, 1)}]
 )
 def test_a_span_that_cannot_be_meant_is_refused_at_once(how: dict[str, Any]) -> None:
     """Nothing is sent for it."""
@@ -289,7 +289,7 @@ def test_the_price_of_minutes_is_said_before_anything_is_sent(
 async def test_minutes_cost_what_was_said(client: CentrePointClient, simulator: CentrePointSimulator) -> None:
     """A full day of one subject is 15 requests on the wire."""
     price = client.minute_summaries.price(FIRST_DAY, FIRST_DAY)
-    rows = await client.minute_summaries.search(STUDY, 10821, from_date=FIRST_DAY, to_date=FIRST_DAY).collect()
+    rows = await client.minute_summaries.search(STUDY, 10821, day_from=FIRST_DAY, day_to=FIRST_DAY).collect()
     assert len(rows) == 1440
     assert len(simulator.seen(listener="api")) == price.listing == 15
 

@@ -16,7 +16,8 @@ from arena_async import Action, Mirror
 from arena_async.errors import ClosedError, LinkExpiredError, ListingError, PermissionDeniedError, ServerError
 from arena_async.options import RetryPolicy, TransferOptions
 from arena_async.providers.centrepoint import CentrePointClient
-from arena_async.providers.centrepoint.asking import Asking
+from arena_async.providers.centrepoint.api import Api
+from arena_async.providers.centrepoint.datasets import DatasetQuery
 from arena_async.providers.centrepoint.renewing import worth_listing
 from arena_async.providers.centrepoint.study_files import StudyFileSet
 from arena_async.simulator import faults
@@ -62,8 +63,7 @@ async def client(simulator: SlowService) -> AsyncIterator[CentrePointClient]:
 
 def files_of(client: CentrePointClient, now: Callable[[], datetime]) -> StudyFileSet:
     """Make the set of all files, by some clock."""
-    asking = Asking(client.session, client.subjects.resolve)
-    return StudyFileSet(asking, 234, tenant="tenant", now=now)
+    return StudyFileSet(Api(client.session), DatasetQuery(234), tenant="tenant", now=now)
 
 
 async def whole(opened: OpenedFile) -> bytes:
@@ -227,12 +227,12 @@ async def test_files_that_are_refused_one_by_one_cost_few_lists(
 
 
 @pytest.mark.parametrize(
-    ("worked", "in_vain", "worth"),
+    ("worked", "wasted", "worth"),
     [(False, 0, False), (True, 0, True), (True, 1, True), (True, 2, False)],
 )
-def test_when_a_page_is_worth_listing_again(worked: bool, in_vain: int, worth: bool) -> None:
+def test_when_a_page_is_worth_listing_again(worked: bool, wasted: int, worth: bool) -> None:
     """A refusal that a new link does not change is none of the link's age."""
-    assert worth_listing(worked=worked, in_vain=in_vain) is worth
+    assert worth_listing(worked=worked, wasted=wasted) is worth
 
 
 @pytest.mark.parametrize("each", [0.0, 1.0])
@@ -355,7 +355,7 @@ async def test_a_list_that_fails_fails_for_everybody_who_waits(
     """Each gets an error of its own, and the next one asks anew."""
     files = files_of(client, clock.now)
     listed = [file async for file in files]
-    await client.session.send(files._query.request())
+    await client.session.send(files._query.request)
     clock.seconds += 14_400
     simulator.inject(faults.status(503), on=LISTS, times=3)
     simulator.clear()

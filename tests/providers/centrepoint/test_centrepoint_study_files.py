@@ -15,7 +15,7 @@ from studies import is_whole
 from arena_async import Action, Mirror
 from arena_async.errors import ConfigurationError, NotFoundError
 from arena_async.providers.centrepoint import CentrePointClient
-from arena_async.providers.centrepoint.files import DatasetQuery
+from arena_async.providers.centrepoint.datasets import DatasetQuery
 from arena_async.providers.centrepoint.models import DatasetSubject, ProgramExecution
 from arena_async.providers.centrepoint.study_files import Changes, Choice, choose, pages_of
 from arena_async.simulator import faults
@@ -101,10 +101,10 @@ def test_changes_are_the_programs_that_ran_since() -> None:
         subject(5, P=SINCE),
         subject(6, P=after.replace(tzinfo=None)),
     ):
-        changes.take(row)
+        changes.add(row)
 
     assert changes.executed == 8
-    assert changes.queries(234) == [
+    assert changes.queries(DatasetQuery(234)) == [
         DatasetQuery(study=234, subject=2, program="P"),
         DatasetQuery(study=234, subject=3),
         DatasetQuery(study=234, subject=6, program="P"),
@@ -118,7 +118,7 @@ def test_a_study_of_which_nothing_is_known_to_have_run_is_listed_whole() -> None
     """The list of subjects says nothing then, so that it cannot say that nothing changed."""
     assert Changes(SINCE).choice(None) is Choice.WHOLE
     never = Changes(SINCE)
-    never.take(subject(1, P=None))
+    never.add(subject(1, P=None))
     assert never.choice(2400) is Choice.WHOLE
 
 
@@ -202,7 +202,7 @@ async def test_links_of_changed_files_are_renewed_by_their_own_page(
     changed = client.study_files(234).since(SINCE)
     (first, *_) = [file async for file in changed]
     simulator.expire_links()
-    with pytest.raises(Exception, match="refuses"):
+    with pytest.raises(Exception, match="rejects"):
         await changed.open(first)
     simulator.clear()
     (fresh,) = await changed.find([first.key])

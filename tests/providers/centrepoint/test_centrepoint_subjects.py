@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from arena_async.errors import ArenaAsyncError, ClosedError, ConfigurationError, NotFoundError, PermissionDeniedError
 from arena_async.net.session import Session
 from arena_async.providers.centrepoint import CentrePointClient
+from arena_async.providers.centrepoint.api import Api
 from arena_async.providers.centrepoint.auth import CentrePointAuth, CentrePointCredentials
 from arena_async.providers.centrepoint.dialect import CentrePointDialect
-from arena_async.providers.centrepoint.subjects import Directory, KnownSubjects, choose_subject, near_matches
+from arena_async.providers.centrepoint.subjects import KnownSubjects, choose_subject, near_matches
 from arena_async.simulator import faults
 from arena_async.testing import CentrePointSimulator
 from arena_async.wire.quota import SlidingWindow
@@ -214,7 +215,7 @@ async def test_a_subject_that_was_enrolled_since_is_found_in_a_new_list(simulato
         base_url=simulator.base_url,
         clock=lambda: now[0],
     )
-    directory = Directory(session)
+    directory = Api(session)
     assert await directory.resolve(234, "A-001") == 10821
     simulator.subjects.append(10900)
     simulator.identifiers[10900] = "NEW"
@@ -260,7 +261,7 @@ async def test_nothing_but_identifiers_and_numbers_is_kept(
 ) -> None:
     """Weights and genders come with the list and do not stay."""
     await client.subjects.resolve(234, "A-001")
-    (listed,) = client.subjects._asking.resolve.__self__._listed.values()  # type: ignore[attr-defined]
-    assert json.dumps(dict(listed.asked.result().by_identifier)) == json.dumps(
+    (listed,) = client.subjects._api.subjects._listed.values()
+    assert json.dumps(dict(listed.task.result().by_identifier)) == json.dumps(
         {f"A-00{n}": [10820 + n] for n in range(1, 6)}
     )

@@ -32,12 +32,14 @@ from arena_async.providers.centrepoint import (
     CentrePointCredentials,
     DataFile,
     DataRequest,
-    EpochRequests,
-    RawRequests,
+    DataRequests,
+    EpochQuery,
+    RawQuery,
 )
+from arena_async.providers.centrepoint.active_requests import ActiveRequests
+from arena_async.providers.centrepoint.api import Api
 from arena_async.providers.centrepoint.data_files import data_file
 from arena_async.providers.centrepoint.models import DataFileLink
-from arena_async.providers.centrepoint.places import Places
 from arena_async.providers.centrepoint.simulator import CentrePointSimulator
 from arena_async.simulator import faults
 from arena_async.transfer.planning import place
@@ -46,7 +48,7 @@ from arena_async.wire.decoding import decode
 
 PAYLOADS = Path(__file__).parents[2] / "payloads"
 SUBJECT = 10821
-SPAN = {"begin": "2024-02-01T00:00:00Z", "end": datetime(2024, 2, 2, 1, 30, 0, 417_999, tzinfo=UTC)}
+SPAN = {"time_from": "2024-02-01T00:00:00Z", "time_to": datetime(2024, 2, 2, 1, 30, 0, 417_999, tzinfo=UTC)}
 STARTS = "POST /dataretrieval/*"
 TENANT = "tenant"
 
@@ -85,9 +87,9 @@ async def client(simulator: CentrePointSimulator) -> AsyncIterator[CentrePointCl
 
 
 @pytest.fixture
-def raw(client: CentrePointClient, clock: SleepersClock) -> RawRequests:
+def raw(client: CentrePointClient, clock: SleepersClock) -> DataRequests[RawQuery]:
     """Give requests for raw data by the clock of the test."""
-    found: RawRequests = requests_of(client, clock, RawRequests)
+    found: DataRequests[RawQuery] = requests_of(client, clock, RawQuery)
     return found
 
 
@@ -236,9 +238,11 @@ def test_the_extension_is_that_of_the_vendors_name(name: str, extension: str) ->
 # Starting
 
 
-async def test_a_raw_request_is_sent_as_the_page_has_it(raw: RawRequests, simulator: CentrePointSimulator) -> None:
+async def test_a_raw_request_is_sent_as_the_page_has_it(
+    raw: DataRequests[RawQuery], simulator: CentrePointSimulator
+) -> None:
     """One POST, times in UTC with milliseconds."""
-    started = await raw.start(234, SUBJECT, file_format="gt3x", **SPAN)
+    started = await raw.start(RawQuery(234, SUBJECT, file_format="gt3x", **SPAN))
 
     (seen,) = simulator.seen(STARTS)
     assert seen.path == "/dataretrieval/v3/RawActivityRequests"
@@ -256,10 +260,10 @@ async def test_an_epoch_request_is_sent_as_the_page_has_it(
     client: CentrePointClient, clock: SleepersClock, simulator: CentrePointSimulator
 ) -> None:
     """The subject may be given by its identifier."""
-    epochs: EpochRequests = requests_of(client, clock, EpochRequests)
+    epochs: DataRequests[EpochQuery] = requests_of(client, clock, EpochQuery)
 
     started = await epochs.start(
-        "234", "A-002", monitor="CPW1A23190055", summary_length=15, include_partial_epochs=True, **SPAN
+        EpochQuery("234", "A-002", monitor="CPW1A23190055", summary_length=15, include_partial_epochs=True, **SPAN)
     )
 
     (seen,) = simulator.seen(STARTS)
@@ -280,12 +284,12 @@ async def test_an_epoch_request_is_sent_as_the_page_has_it(
 @pytest.mark.parametrize(
     "changes",
     [
-        {"begin": "2024-02-01T00:00:00"},
-        {"begin": datetime(2024, 2, 1)},  # noqa: DTZ001 - naive is the point
-        {"begin": "soon"},
-        {"begin": None},
-        {"end": "2024-02-01T00:00:00Z"},
-        {"end": "2024-01-01T00:00:00Z"},
+        {"time_from": "2024-02-01T00:00:00"},
+        {"time_from": datetime(2024, 2, 1)},  # noqa: DTZ001 - naive is the point
+        {"time_from": "soon"},
+        {"time_from": None},
+        {"time_to": "2024-02-01T00:00:00Z"},
+        {"time_to": "2024-01-01T00:00:00Z"},
         {"file_format": ""},
         {"monitor": " "},
         {"summary_length": 0},
@@ -301,18 +305,18 @@ async def test_what_cannot_be_asked_for_is_refused_before_anything_is_sent(
     client: CentrePointClient, clock: SleepersClock, simulator: CentrePointSimulator, changes: dict[str, Any]
 ) -> None:
     """A moment without a timezone could be anybody's."""
-    epochs: EpochRequests = requests_of(client, clock, EpochRequests)
+    epochs: DataRequests[EpochQuery] = requests_of(client, clock, EpochQuery)
     given = {"study": 234, "subject": SUBJECT, "monitor": "M", **SPAN, **changes}
 
     with pytest.raises(ConfigurationError):
-        await epochs.start(given.pop("study"), given.pop("subject"), **given)
+        await epochs.start(EpochQuery(given.pop("study"), given.pop("subject"), **given))
 
     assert simulator.log == []
 
 
 @pytest.mark.parametrize("raised", [TransportError, DecodeError, ServerError])
 async def test_a_start_without_a_usable_answer_is_never_sent_again(
-    raw: RawRequests, simulator: CentrePointSimulator, raised: type[Exception]
+    raw: DataRequests[RawQuery], simulator: CentrePointSimulator, raised: type[Exception]
 ) -> None:
     """The service may have taken it: the error says so, and that it may hold a place."""
     fault = {
@@ -323,7 +327,7 @@ async def test_a_start_without_a_usable_answer_is_never_sent_again(
     simulator.inject(fault, on=STARTS)
 
     with pytest.raises(raised, match="may hold one of the 10 places until it is done") as caught:
-        await raw.start(234, SUBJECT, **SPAN)
+        await raw.start(RawQuery(234, SUBJECT, **SPAN))
 
     assert getattr(caught.value, "sent", True) is True
     assert len(simulator.seen(STARTS)) == 1
@@ -335,18 +339,18 @@ async def test_a_start_that_never_left_holds_nothing(clock: SleepersClock) -> No
         server.on("POST", "/token", json_reply({"access_token": "t", "expires_in": 3600, "token_type": "Bearer"}))
         async with scripted_client(f"http://127.0.0.1:{unused_port()}", f"{server.base_url}/token") as client:
             with pytest.raises(TransportError) as caught:
-                await requests_of(client, clock, RawRequests).start(234, SUBJECT, **SPAN)
+                await requests_of(client, clock, RawQuery).start(RawQuery(234, SUBJECT, **SPAN))
 
     assert (caught.value.sent, caught.value.attempts) == (False, 3)
     assert "places" not in str(caught.value)
 
 
-async def test_a_refusal_is_a_refusal(raw: RawRequests, simulator: CentrePointSimulator) -> None:
+async def test_a_refusal_is_a_refusal(raw: DataRequests[RawQuery], simulator: CentrePointSimulator) -> None:
     """The words of the service, once; nothing is waited for."""
     with pytest.raises(ApiError, match=r"400 \(fileFormat xlsx is not supported.\)"):
-        await raw.start(234, SUBJECT, file_format="xlsx", **SPAN)
+        await raw.start(RawQuery(234, SUBJECT, file_format="xlsx", **SPAN))
     with pytest.raises(NotFoundError):
-        await raw.start(234, 7, **SPAN)
+        await raw.start(RawQuery(234, 7, **SPAN))
 
     assert len(simulator.seen(STARTS)) == 2
 
@@ -355,12 +359,12 @@ async def test_a_refusal_is_a_refusal(raw: RawRequests, simulator: CentrePointSi
 
 
 async def test_the_eleventh_waits_in_line_until_one_is_finished(
-    raw: RawRequests, simulator: CentrePointSimulator, clock: SleepersClock
+    raw: DataRequests[RawQuery], simulator: CentrePointSimulator, clock: SleepersClock
 ) -> None:
     """Of this client never more than ten are active; none is refused, since it counts itself."""
     simulator.data_requests.working = 100
 
-    started = await asyncio.gather(*(raw.start(234, SUBJECT, **SPAN) for _ in range(13)))
+    started = await asyncio.gather(*(raw.start(RawQuery(234, SUBJECT, **SPAN)) for _ in range(13)))
 
     assert len({request.id for request in started}) == 13
     assert [seen.status for seen in simulator.seen(STARTS)] == [200] * 13
@@ -369,10 +373,12 @@ async def test_the_eleventh_waits_in_line_until_one_is_finished(
 
 
 async def test_who_waits_in_line_starts_in_the_order_of_coming(
-    raw: RawRequests, simulator: CentrePointSimulator
+    raw: DataRequests[RawQuery], simulator: CentrePointSimulator
 ) -> None:
     """First come, first served."""
-    await asyncio.gather(*(raw.start(234, SUBJECT, begin=f"2024-02-{day:02}T00:00:00Z", end=SPAN_END) for day in DAYS))
+    await asyncio.gather(
+        *(raw.start(RawQuery(234, SUBJECT, time_from=f"2024-02-{day:02}T00:00:00Z", time_to=SPAN_END)) for day in DAYS)
+    )
 
     begins = [json.loads(seen.body)["beginTimestampUtc"][8:10] for seen in simulator.seen(STARTS)]
     assert begins == [f"{day:02}" for day in DAYS]
@@ -387,13 +393,13 @@ async def test_places_that_others_hold_are_waited_for(
 ) -> None:
     """The refusal of the page is a wait of ten seconds that grows to sixty, and then another try."""
     simulator.data_requests.working = 400
-    other, mine = requests_of(client, clock, RawRequests), requests_of(client, clock, EpochRequests)
+    other, mine = requests_of(client, clock, RawQuery), requests_of(client, clock, EpochQuery)
     for _ in range(10):
-        await other.start(234, SUBJECT, **SPAN)
+        await other.start(RawQuery(234, SUBJECT, **SPAN))
     simulator.clear()
     clock.slept.clear()
 
-    started = await mine.start(234, SUBJECT, monitor="M", **SPAN)
+    started = await mine.start(EpochQuery(234, SUBJECT, monitor="M", **SPAN))
 
     assert started.status == "Pending"
     statuses = [seen.status for seen in simulator.seen(STARTS)]
@@ -408,25 +414,27 @@ async def test_a_place_that_never_comes_free_is_not_waited_for_for_ever(
 ) -> None:
     """An error that says that nothing was started."""
     simulator.data_requests.working = 20_000
-    other, mine = requests_of(client, clock, RawRequests), requests_of(client, clock, RawRequests)
+    other, mine = requests_of(client, clock, RawQuery), requests_of(client, clock, RawQuery)
     for _ in range(10):
-        await other.start(234, SUBJECT, **SPAN)
+        await other.start(RawQuery(234, SUBJECT, **SPAN))
 
-    with pytest.raises(DeadlineError, match=r"no place was free for 300 s.*Nothing was started"):
-        await mine.start(234, SUBJECT, poll=PollPolicy(every=10, slowest=60, timeout=300), **SPAN)
+    with pytest.raises(DeadlineError, match=r"10 requests were active for 300 s.*Nothing was started"):
+        await mine.start(RawQuery(234, SUBJECT, **SPAN), poll=PollPolicy(every=10, slowest=60, timeout=300))
 
     assert len(simulator.data_requests.requests) == 10
     assert sum(clock.slept) == pytest.approx(300)
 
 
-async def test_the_line_itself_is_not_waited_in_for_ever(raw: RawRequests, client: CentrePointClient) -> None:
+async def test_the_line_itself_is_not_waited_in_for_ever(
+    raw: DataRequests[RawQuery], client: CentrePointClient
+) -> None:
     """Whoever stands before may wait longer than the next one wants to."""
-    places = Places()
-    behind: RawRequests = RawRequests(raw._asking, tenant=TENANT, places=places)
-    async with places.line(1):
+    active = ActiveRequests()
+    behind: DataRequests[RawQuery] = DataRequests(Api(raw.session), RawQuery, tenant=TENANT, active=active)
+    async with active.turn(1):
         with pytest.raises(DeadlineError, match="Nothing was started"):
-            await behind.start(234, SUBJECT, poll=PollPolicy(every=0.01, slowest=0.01, timeout=0.01), **SPAN)
-    assert (await behind.start(234, SUBJECT, **SPAN)).is_active
+            await behind.start(RawQuery(234, SUBJECT, **SPAN), poll=PollPolicy(every=0.01, slowest=0.01, timeout=0.01))
+    assert (await behind.start(RawQuery(234, SUBJECT, **SPAN))).is_active
 
 
 async def test_raw_and_epoch_requests_share_their_places(
@@ -434,33 +442,33 @@ async def test_raw_and_epoch_requests_share_their_places(
 ) -> None:
     """Nobody says that they do not."""
     simulator.data_requests.most_active = 99
-    places = Places()
-    raw = requests_of(client, clock, RawRequests, places=places)
-    epochs = requests_of(client, clock, EpochRequests, places=places)
+    active = ActiveRequests()
+    raw = requests_of(client, clock, RawQuery, active=active)
+    epochs = requests_of(client, clock, EpochQuery, active=active)
     for _ in range(10):
-        await raw.start(234, SUBJECT, **SPAN)
-    assert (places.taken, places.is_full) == (10, True)
+        await raw.start(RawQuery(234, SUBJECT, **SPAN))
+    assert (active.count, active.is_full) == (10, True)
 
-    await epochs.start(234, SUBJECT, monitor="M", **SPAN)
+    await epochs.start(EpochQuery(234, SUBJECT, monitor="M", **SPAN))
 
     assert clock.slept != []
-    assert places.taken == 10
+    assert active.count == 10
 
 
 async def test_a_wait_gives_its_place_back(
     client: CentrePointClient, simulator: CentrePointSimulator, clock: SleepersClock
 ) -> None:
     """Whoever waits for a request need not be asked again whether it is finished."""
-    places = Places()
-    raw = requests_of(client, clock, RawRequests, places=places)
-    started = [await raw.start(234, SUBJECT, **SPAN) for _ in range(10)]
+    active = ActiveRequests()
+    raw = requests_of(client, clock, RawQuery, active=active)
+    started = [await raw.start(RawQuery(234, SUBJECT, **SPAN)) for _ in range(10)]
     for request in started:
         await raw.wait(request)
     simulator.clear()
 
-    await raw.start(234, SUBJECT, **SPAN)
+    await raw.start(RawQuery(234, SUBJECT, **SPAN))
 
-    assert places.taken == 1
+    assert active.count == 1
     assert [seen.method for seen in simulator.log] == ["POST"]
 
 
@@ -468,29 +476,29 @@ async def test_a_request_the_service_does_not_know_any_more_holds_no_place(
     client: CentrePointClient, simulator: CentrePointSimulator, clock: SleepersClock
 ) -> None:
     """Not found is as good as finished."""
-    places = Places(most=1)
-    raw = requests_of(client, clock, RawRequests, places=places)
-    started = await raw.start(234, SUBJECT, **SPAN)
+    active = ActiveRequests(limit=1)
+    raw = requests_of(client, clock, RawQuery, active=active)
+    started = await raw.start(RawQuery(234, SUBJECT, **SPAN))
     simulator.data_requests.requests.clear()
 
     with pytest.raises(NotFoundError):
         await raw.get(started)
-    assert places.taken == 0
-    await raw.start(234, SUBJECT, **SPAN)
+    assert active.count == 0
+    await raw.start(RawQuery(234, SUBJECT, **SPAN))
     simulator.data_requests.requests.clear()
-    await raw.start(234, SUBJECT, **SPAN)
-    assert places.taken == 1
+    await raw.start(RawQuery(234, SUBJECT, **SPAN))
+    assert active.count == 1
 
 
 # Waiting
 
 
 async def test_a_wait_asks_after_ten_seconds_and_then_ever_less_often(
-    raw: RawRequests, simulator: CentrePointSimulator, clock: SleepersClock
+    raw: DataRequests[RawQuery], simulator: CentrePointSimulator, clock: SleepersClock
 ) -> None:
     """Up to once a minute, until the files are there."""
     simulator.data_requests.working = 600
-    started = await raw.start(234, SUBJECT, **SPAN)
+    started = await raw.start(RawQuery(234, SUBJECT, **SPAN))
 
     done = await raw.wait(started)
 
@@ -503,13 +511,13 @@ async def test_a_wait_asks_after_ten_seconds_and_then_ever_less_often(
 
 
 async def test_a_request_that_failed_is_an_error_with_the_request(
-    raw: RawRequests, simulator: CentrePointSimulator
+    raw: DataRequests[RawQuery], simulator: CentrePointSimulator
 ) -> None:
     """The service does not say why."""
     simulator.data_requests.failing = 1
-    started = await raw.start(234, SUBJECT, **SPAN)
+    started = await raw.start(RawQuery(234, SUBJECT, **SPAN))
 
-    with pytest.raises(RunFailedError, match=r"ended with an error.*ask for a shorter time") as caught:
+    with pytest.raises(RunFailedError, match=r"ended with an error.*request a shorter time") as caught:
         await raw.wait(started.id)
 
     assert caught.value.run.id == started.id
@@ -517,12 +525,12 @@ async def test_a_request_that_failed_is_an_error_with_the_request(
 
 
 async def test_what_the_service_ends_itself_after_six_hours_fails(
-    raw: RawRequests, simulator: CentrePointSimulator, clock: SleepersClock
+    raw: DataRequests[RawQuery], simulator: CentrePointSimulator, clock: SleepersClock
 ) -> None:
     """The wait without a policy of the caller's is long enough to hear it."""
     simulator.data_requests.working = 10 * 3600
     with pytest.raises(RunFailedError):
-        await raw.wait(await raw.start(234, SUBJECT, **SPAN))
+        await raw.wait(await raw.start(RawQuery(234, SUBJECT, **SPAN)))
 
     assert 6 * 3600 <= sum(clock.slept) <= 6 * 3600 + 62
 
@@ -539,7 +547,7 @@ async def test_statuses_in_capitals_and_unknown_ones_are_waited_through(clock: S
         )
         server.on("GET", "/dataretrieval/v3/RawActivityRequests/odd", json_reply(status | {"status": "Resting"}))
         async with scripted_client(server.base_url, f"{server.base_url}/token") as client:
-            raw = requests_of(client, clock, RawRequests)
+            raw = requests_of(client, clock, RawQuery)
             done = await raw.wait(status["id"])
             with pytest.raises(DeadlineError, match="raw request odd: not finished after 60 s"):
                 await raw.wait("odd", poll=PollPolicy(every=10, slowest=60, timeout=60))
@@ -552,7 +560,7 @@ async def test_statuses_in_capitals_and_unknown_ones_are_waited_through(clock: S
 
 async def finished(raw: Any, clock: SleepersClock, **changes: Any) -> DataRequest:
     """Start a request and wait for it."""
-    found: DataRequest = await raw.wait(await raw.start(234, SUBJECT, **SPAN, **changes))
+    found: DataRequest = await raw.wait(await raw.start(raw.kind(234, SUBJECT, **SPAN, **changes)))
     return found
 
 
@@ -561,7 +569,7 @@ async def finished(raw: Any, clock: SleepersClock, **changes: Any) -> DataReques
     [("csv", ["length"] * 3), ("avro", ["length"] * 3), ("gt3x", ["crc", "crc", "length"])],
 )
 async def test_a_request_is_brought_home_from_start_to_file(
-    raw: RawRequests,
+    raw: DataRequests[RawQuery],
     simulator: CentrePointSimulator,
     clock: SleepersClock,
     tmp_path: Path,
@@ -591,7 +599,7 @@ async def test_epochs_are_brought_home_too_and_only_once(
     client: CentrePointClient, simulator: CentrePointSimulator, clock: SleepersClock, tmp_path: Path
 ) -> None:
     """A second run costs the list, a plan knows the bytes beforehand."""
-    epochs = requests_of(client, clock, EpochRequests)
+    epochs = requests_of(client, clock, EpochQuery)
     done = await finished(epochs, clock, monitor="CPW1A23190055")
     files = epochs.files(done.id)
     async with Mirror(tmp_path) as mirror:
@@ -609,7 +617,7 @@ async def test_epochs_are_brought_home_too_and_only_once(
 
 
 async def test_each_link_is_made_when_its_file_is_opened(
-    raw: RawRequests, simulator: CentrePointSimulator, clock: SleepersClock, tmp_path: Path
+    raw: DataRequests[RawQuery], simulator: CentrePointSimulator, clock: SleepersClock, tmp_path: Path
 ) -> None:
     """Twenty parts one after the other, each a minute: no link of two minutes is over when it is used."""
     simulator.data_requests.parts = 20
@@ -639,7 +647,7 @@ async def test_each_link_is_made_when_its_file_is_opened(
 
 
 async def test_a_link_that_was_over_too_early_is_made_anew(
-    raw: RawRequests, simulator: CentrePointSimulator, clock: SleepersClock, tmp_path: Path
+    raw: DataRequests[RawQuery], simulator: CentrePointSimulator, clock: SleepersClock, tmp_path: Path
 ) -> None:
     """Also in the middle of a file: the rest of the same content comes with the new link."""
     simulator.data_requests.size, simulator.data_requests.parts = 400_000, 1
@@ -661,7 +669,7 @@ async def test_a_link_that_was_over_too_early_is_made_anew(
 
 
 async def test_files_that_were_removed_are_skipped_with_a_reason(
-    raw: RawRequests, clock: SleepersClock, tmp_path: Path
+    raw: DataRequests[RawQuery], clock: SleepersClock, tmp_path: Path
 ) -> None:
     """What is here already is kept, and stays known."""
     files = raw.files(await finished(raw, clock))
@@ -678,7 +686,7 @@ async def test_files_that_were_removed_are_skipped_with_a_reason(
 
 
 async def test_a_file_that_is_gone_before_its_time_fails_alone(
-    raw: RawRequests, simulator: CentrePointSimulator, clock: SleepersClock, tmp_path: Path
+    raw: DataRequests[RawQuery], simulator: CentrePointSimulator, clock: SleepersClock, tmp_path: Path
 ) -> None:
     """One request for its link; the others come."""
     simulator.inject(faults.status(404, body="Gone"), on="GET *downloadurl")
@@ -693,7 +701,7 @@ async def test_a_file_that_is_gone_before_its_time_fails_alone(
 
 
 async def test_a_file_host_that_refuses_is_asked_twice_and_not_given_up_for_ever(
-    raw: RawRequests, simulator: CentrePointSimulator, clock: SleepersClock, tmp_path: Path
+    raw: DataRequests[RawQuery], simulator: CentrePointSimulator, clock: SleepersClock, tmp_path: Path
 ) -> None:
     """A rule of its network is no reason to skip the file the next time."""
     simulator.data_requests.parts = 0
@@ -721,7 +729,7 @@ async def test_an_answer_that_is_no_link_is_an_error(
         server.on("GET", "/dataretrieval/v3/RawActivityRequests/r/datafiles", json_reply([row]))
         server.on("GET", f"/dataretrieval/v3/DataFiles/{row['id']}/downloadurl", json_reply(answer))
         async with scripted_client(server.base_url, f"{server.base_url}/token") as client:
-            report = await brought(requests_of(client, clock, RawRequests).files("r"), tmp_path)
+            report = await brought(requests_of(client, clock, RawQuery).files("r"), tmp_path)
 
         (failed,) = report.failures
         assert isinstance(failed.error, DecodeError)
@@ -729,7 +737,7 @@ async def test_an_answer_that_is_no_link_is_an_error(
 
 
 async def test_no_link_is_shown_or_stored(
-    raw: RawRequests,
+    raw: DataRequests[RawQuery],
     simulator: CentrePointSimulator,
     clock: SleepersClock,
     tmp_path: Path,
@@ -752,7 +760,7 @@ async def test_no_link_is_shown_or_stored(
 
 
 async def test_links_are_asked_for_once_by_whoever_opens(
-    raw: RawRequests, simulator: CentrePointSimulator, clock: SleepersClock, tmp_path: Path
+    raw: DataRequests[RawQuery], simulator: CentrePointSimulator, clock: SleepersClock, tmp_path: Path
 ) -> None:
     """A broken answer is tried again by the loop over the body, and by nobody else."""
     simulator.data_requests.parts = 0
@@ -771,7 +779,7 @@ async def test_links_are_asked_for_once_by_whoever_opens(
     assert len(simulator.seen("GET *downloadurl")) == 3
 
 
-async def test_an_unknown_request_has_no_files(raw: RawRequests) -> None:
+async def test_an_unknown_request_has_no_files(raw: DataRequests[RawQuery]) -> None:
     """404 stays an error: nothing vouches for the tracking id."""
     with pytest.raises(NotFoundError):
         [file async for file in raw.files("00000000-0000")]
@@ -779,7 +787,7 @@ async def test_an_unknown_request_has_no_files(raw: RawRequests) -> None:
         await raw.wait("00000000-0000")
 
 
-async def test_files_can_be_found_again_by_key(raw: RawRequests, clock: SleepersClock) -> None:
+async def test_files_can_be_found_again_by_key(raw: DataRequests[RawQuery], clock: SleepersClock) -> None:
     """With one request, whatever their number."""
     files = raw.files(await finished(raw, clock))
     listed = [file async for file in files]

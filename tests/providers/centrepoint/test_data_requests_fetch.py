@@ -19,11 +19,11 @@ from arena_async.errors import (
     TransportError,
 )
 from arena_async.options import PollPolicy, TransferOptions
-from arena_async.providers.centrepoint import CentrePointClient, EpochRequests, RawRequests
+from arena_async.providers.centrepoint import CentrePointClient, DataRequests, EpochQuery, RawQuery
 from arena_async.providers.centrepoint.simulator import CentrePointSimulator
 from arena_async.simulator import faults
 
-SPAN = {"begin": "2024-02-01T00:00:00Z", "end": "2024-02-02T00:00:00Z"}
+SPAN = {"time_from": "2024-02-01T00:00:00Z", "time_to": "2024-02-02T00:00:00Z"}
 STARTS = "POST /dataretrieval/*"
 #: Not as long as a request takes in most of these tests.
 SHORT = PollPolicy(every=10, slowest=10, timeout=30)
@@ -53,17 +53,17 @@ async def client(simulator: CentrePointSimulator) -> AsyncIterator[CentrePointCl
 
 
 @pytest.fixture
-def raw(client: CentrePointClient, clock: SleepersClock) -> RawRequests:
+def raw(client: CentrePointClient, clock: SleepersClock) -> DataRequests[RawQuery]:
     """Give requests for raw data by the clock of the test."""
-    found: RawRequests = requests_of(client, clock, RawRequests)
+    found: DataRequests[RawQuery] = requests_of(client, clock, RawQuery)
     return found
 
 
 async def test_raw_data_comes_home_in_one_await(
-    raw: RawRequests, simulator: CentrePointSimulator, tmp_path: Path
+    raw: DataRequests[RawQuery], simulator: CentrePointSimulator, tmp_path: Path
 ) -> None:
     """Start, questions, list and links: what it cost is said, and where everything lies."""
-    done = await raw.fetch(234, "A-001", tmp_path, file_format="avro", **SPAN)
+    done = await raw.fetch(RawQuery(234, "A-001", file_format="avro", **SPAN), tmp_path)
 
     assert (done.request.status, done.resumed) == ("completed", False)
     assert done.report.counts[Action.FETCH] == 3
@@ -77,11 +77,11 @@ async def test_raw_data_comes_home_in_one_await(
 
 async def test_epochs_come_home_in_one_await(client: CentrePointClient, clock: SleepersClock, tmp_path: Path) -> None:
     """Into a mirror that is open already, too."""
-    epochs: EpochRequests = requests_of(client, clock, EpochRequests)
+    epochs: DataRequests[EpochQuery] = requests_of(client, clock, EpochQuery)
     async with Mirror(tmp_path) as mirror:
-        done = await epochs.fetch(234, 10821, mirror, monitor="CPW1A23190055", summary_length=15, **SPAN)
+        done = await epochs.fetch(EpochQuery(234, 10821, monitor="CPW1A23190055", summary_length=15, **SPAN), mirror)
         with pytest.raises(ConfigurationError, match="brings its own options"):
-            await epochs.fetch(234, 10821, mirror, monitor="M", options=TransferOptions(), **SPAN)
+            await epochs.fetch(EpochQuery(234, 10821, monitor="M", **SPAN), mirror, options=TransferOptions())
 
     assert done.request.summary_length == 15
     assert all(
@@ -90,13 +90,13 @@ async def test_epochs_come_home_in_one_await(client: CentrePointClient, clock: S
 
 
 async def test_a_request_that_was_started_is_waited_for_and_not_started_again(
-    raw: RawRequests, simulator: CentrePointSimulator, tmp_path: Path
+    raw: DataRequests[RawQuery], simulator: CentrePointSimulator, tmp_path: Path
 ) -> None:
     """After a deadline, and as well after a crash: the folder knows it."""
     with pytest.raises(DeadlineError):
-        await raw.fetch(234, 10821, tmp_path, poll=SHORT, **SPAN)
+        await raw.fetch(RawQuery(234, 10821, **SPAN), tmp_path, poll=SHORT)
 
-    done = await raw.fetch(234, 10821, tmp_path, **SPAN)
+    done = await raw.fetch(RawQuery(234, 10821, **SPAN), tmp_path)
 
     assert done.resumed is True
     assert len(simulator.seen(STARTS)) == 1
@@ -104,109 +104,109 @@ async def test_a_request_that_was_started_is_waited_for_and_not_started_again(
 
 
 async def test_files_that_did_not_come_come_with_the_next_call(
-    raw: RawRequests, simulator: CentrePointSimulator, tmp_path: Path
+    raw: DataRequests[RawQuery], simulator: CentrePointSimulator, tmp_path: Path
 ) -> None:
     """The request is done and not made again; what is here is not fetched again."""
     simulator.inject(faults.status(404, body="Gone"), on="GET *downloadurl")
     with pytest.raises(TransfersFailedError):
-        await raw.fetch(234, 10821, tmp_path, **SPAN)
+        await raw.fetch(RawQuery(234, 10821, **SPAN), tmp_path)
 
-    done = await raw.fetch(234, 10821, tmp_path, **SPAN)
+    done = await raw.fetch(RawQuery(234, 10821, **SPAN), tmp_path)
 
     assert (done.report.counts[Action.FETCH], done.report.counts[Action.KEEP]) == (1, 2)
     assert len(simulator.seen(STARTS)) == 1
 
 
 @pytest.mark.parametrize(
-    "changes", [{"begin": "2024-01-01T00:00:00Z"}, {"file_format": "avro"}, {"end": "2024-02-03T00:00:00Z"}]
+    "changes", [{"time_from": "2024-01-01T00:00:00Z"}, {"file_format": "avro"}, {"time_to": "2024-02-03T00:00:00Z"}]
 )
 async def test_another_time_or_format_is_another_request(
-    raw: RawRequests, simulator: CentrePointSimulator, tmp_path: Path, changes: dict[str, Any]
+    raw: DataRequests[RawQuery], simulator: CentrePointSimulator, tmp_path: Path, changes: dict[str, Any]
 ) -> None:
     """Also in the folder that waits for the first one."""
     with pytest.raises(DeadlineError):
-        await raw.fetch(234, 10821, tmp_path, poll=SHORT, **SPAN)
+        await raw.fetch(RawQuery(234, 10821, **SPAN), tmp_path, poll=SHORT)
 
-    done = await raw.fetch(234, 10821, tmp_path, **{**SPAN, **changes})
+    done = await raw.fetch(RawQuery(234, 10821, **{**SPAN, **changes}), tmp_path)
 
     assert done.resumed is False
     assert len(simulator.seen(STARTS)) == 2
 
 
 async def test_what_is_finished_is_asked_for_anew(
-    raw: RawRequests, simulator: CentrePointSimulator, tmp_path: Path
+    raw: DataRequests[RawQuery], simulator: CentrePointSimulator, tmp_path: Path
 ) -> None:
     """A late upload may have added to it."""
-    first = await raw.fetch(234, 10821, tmp_path, **SPAN)
-    second = await raw.fetch(234, 10821, tmp_path, **SPAN)
+    first = await raw.fetch(RawQuery(234, 10821, **SPAN), tmp_path)
+    second = await raw.fetch(RawQuery(234, 10821, **SPAN), tmp_path)
 
     assert first.request.id != second.request.id
     assert len(simulator.seen(STARTS)) == 2
 
 
 async def test_a_request_that_failed_is_made_anew_by_the_next_call(
-    raw: RawRequests, simulator: CentrePointSimulator, tmp_path: Path
+    raw: DataRequests[RawQuery], simulator: CentrePointSimulator, tmp_path: Path
 ) -> None:
     """The failure is told once."""
     simulator.data_requests.failing = 1
     with pytest.raises(RunFailedError):
-        await raw.fetch(234, 10821, tmp_path, **SPAN)
+        await raw.fetch(RawQuery(234, 10821, **SPAN), tmp_path)
 
-    done = await raw.fetch(234, 10821, tmp_path, **SPAN)
+    done = await raw.fetch(RawQuery(234, 10821, **SPAN), tmp_path)
 
     assert (done.resumed, len(simulator.seen(STARTS))) == (False, 2)
 
 
 async def test_a_start_that_nobody_answered_is_told_before_another_one(
-    raw: RawRequests, simulator: CentrePointSimulator, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    raw: DataRequests[RawQuery], simulator: CentrePointSimulator, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The first may hold a place: an error, and a warning when the caller asks again."""
     simulator.inject(faults.lose_answer(), on=STARTS)
     with pytest.raises(TransportError, match="may hold one of the 10 places"):
-        await raw.fetch(234, 10821, tmp_path, **SPAN)
+        await raw.fetch(RawQuery(234, 10821, **SPAN), tmp_path)
     assert caplog.text == ""
 
-    done = await raw.fetch(234, 10821, tmp_path, **SPAN)
+    done = await raw.fetch(RawQuery(234, 10821, **SPAN), tmp_path)
 
     assert "may hold a place for 6 hours; another one is started" in caplog.text
     assert (done.resumed, len(simulator.seen(STARTS))) == (False, 2)
 
 
 async def test_a_start_that_was_refused_leaves_nothing_behind(
-    raw: RawRequests, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    raw: DataRequests[RawQuery], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The next call knows of no start that might hold a place."""
     for _ in range(2):
         with pytest.raises(ApiError, match="not supported"):
-            await raw.fetch(234, 10821, tmp_path, file_format="xlsx", **SPAN)
+            await raw.fetch(RawQuery(234, 10821, file_format="xlsx", **SPAN), tmp_path)
 
     assert caplog.text == ""
 
 
 @pytest.mark.parametrize("days", [29, 31])
 async def test_a_request_whose_files_are_gone_is_made_anew(
-    raw: RawRequests, simulator: CentrePointSimulator, clock: SleepersClock, tmp_path: Path, days: int
+    raw: DataRequests[RawQuery], simulator: CentrePointSimulator, clock: SleepersClock, tmp_path: Path, days: int
 ) -> None:
     """They are kept for 30 days."""
     with pytest.raises(DeadlineError):
-        await raw.fetch(234, 10821, tmp_path, poll=SHORT, **SPAN)
+        await raw.fetch(RawQuery(234, 10821, **SPAN), tmp_path, poll=SHORT)
     clock.seconds += days * 86_400
 
-    done = await raw.fetch(234, 10821, tmp_path, **SPAN)
+    done = await raw.fetch(RawQuery(234, 10821, **SPAN), tmp_path)
 
     assert done.resumed is (days < 30)
     assert done.report.counts[Action.FETCH] == 3
 
 
 async def test_a_request_that_the_service_has_forgotten_is_made_anew(
-    raw: RawRequests, simulator: CentrePointSimulator, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    raw: DataRequests[RawQuery], simulator: CentrePointSimulator, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """With a warning."""
     with pytest.raises(DeadlineError):
-        await raw.fetch(234, 10821, tmp_path, poll=SHORT, **SPAN)
+        await raw.fetch(RawQuery(234, 10821, **SPAN), tmp_path, poll=SHORT)
     simulator.data_requests.requests.clear()
 
-    done = await raw.fetch(234, 10821, tmp_path, **SPAN)
+    done = await raw.fetch(RawQuery(234, 10821, **SPAN), tmp_path)
 
     assert done.resumed is False
     assert "Another request is started" in caplog.text

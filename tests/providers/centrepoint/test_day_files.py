@@ -15,7 +15,7 @@ from studies import QUICK, Clock, client_of
 
 from arena_async import Action, Mirror, Report
 from arena_async.errors import ListingError, NotFoundError
-from arena_async.providers.centrepoint import CentrePointClient, CentrePointCredentials, DayFileSet
+from arena_async.providers.centrepoint import CentrePointClient, CentrePointCredentials, DayFileSet, DayQuery
 from arena_async.providers.centrepoint.simulator import CentrePointSimulator, DayKey
 from arena_async.simulator import faults
 from arena_async.wire.contracts import FileSet
@@ -70,7 +70,7 @@ async def test_a_year_of_days_is_listed_a_page_at_a_time(
     client: CentrePointClient, simulator: CentrePointSimulator
 ) -> None:
     """No page is asked for before the rows of the one before are used up: links begin to end when they are listed."""
-    rows = client.day_files.search(234, SUBJECT, RAW).__aiter__()
+    rows = client.day_files.search(DayQuery(234, SUBJECT, RAW)).__aiter__()
     for _ in range(101):
         await anext(rows)
     await client.studies.get(234)  # whatever was asked for before has arrived by now
@@ -88,7 +88,7 @@ async def test_a_year_of_days_is_listed_a_page_at_a_time(
         ({"year": 2021, "month": 2, "file_format": "csv"}, f"{RAW}/2021/02?fileFormat=csv&limit=100&offset=0", 28),
         ({"year": 2021, "month": 2, "day": 3}, f"{RAW}/2021/02/03?limit=100&offset=0", 2),
         (
-            {"first_day": "2021-02-01", "last_day": date(2021, 2, 2), "file_format": "avro"},
+            {"day_from": "2021-02-01", "day_to": date(2021, 2, 2), "file_format": "avro"},
             f"{RAW}?fileFormat=avro&startDate=2021-02-01T00%3A00%3A00&endDate=2021-02-02T00%3A00%3A00&limit=100&offset=0",
             2,
         ),
@@ -98,7 +98,7 @@ async def test_every_filter_reaches_the_service(
     client: CentrePointClient, simulator: CentrePointSimulator, filters: dict[str, Any], target: str, count: int
 ) -> None:
     """Year, month and day, a range, and the format."""
-    rows = await client.day_files.search(234, SUBJECT, RAW, **filters).collect()
+    rows = await client.day_files.search(DayQuery(234, SUBJECT, RAW, **filters)).collect()
 
     assert len(rows) == count
     assert targets(simulator) == [target]
@@ -106,8 +106,8 @@ async def test_every_filter_reaches_the_service(
 
 async def test_the_last_day_can_come_first(client: CentrePointClient) -> None:
     """In a list, and so in a sync that is stopped early."""
-    first = await client.day_files.search(234, SUBJECT, RAW, newest_first=True).first()
-    files = client.day_files.files(234, SUBJECT, RAW, newest_first=True, file_format="csv")
+    first = await client.day_files.search(DayQuery(234, SUBJECT, RAW, newest_first=True)).first()
+    files = client.day_files.files(DayQuery(234, SUBJECT, RAW, newest_first=True, file_format="csv"))
     days = [file.fields["date"] async for file in files]
 
     assert first is not None
@@ -118,8 +118,8 @@ async def test_a_subject_is_taken_by_its_identifier(
     client: CentrePointClient, simulator: CentrePointSimulator, tmp_path: Path
 ) -> None:
     """One list of the study tells its number, however often it is asked for; links are renewed by the number."""
-    files = client.day_files.files(234, "A-001", RAW, year=2021, month=1, file_format="csv")
-    assert (await client.day_files.search(234, "A-001", RAW, year=2021, month=1, day=1).first()) is not None
+    files = client.day_files.files(DayQuery(234, "A-001", RAW, year=2021, month=1, file_format="csv"))
+    assert (await client.day_files.search(DayQuery(234, "A-001", RAW, year=2021, month=1, day=1)).first()) is not None
     simulator.inject(faults.expire_links(), on="GET /study-*", after=3)
 
     report = await brought(files, tmp_path)
@@ -128,11 +128,11 @@ async def test_a_subject_is_taken_by_its_identifier(
     assert all(path.startswith("centrepoint/day-files/study-234/subject-10821/") for path in lies_in(tmp_path))
     assert len(simulator.seen("GET /centrepoint/v3/studies/234/subjects")) == 1
     with pytest.raises(NotFoundError, match="Spelled alike: A-001"):
-        await client.day_files.search(234, "a001", RAW).first()
+        await client.day_files.search(DayQuery(234, "a001", RAW)).first()
 
 
 @pytest.mark.parametrize(
-    "filters", [{"file_format": "avro"}, {"year": 2021, "month": 3}, {"last_day": "2021-01-20"}, {"year": 1999}]
+    "filters", [{"file_format": "avro"}, {"year": 2021, "month": 3}, {"day_to": "2021-01-20"}, {"year": 1999}]
 )
 async def test_ignored_filters_are_noticed(
     client: CentrePointClient, simulator: CentrePointSimulator, filters: dict[str, Any]
@@ -141,9 +141,9 @@ async def test_ignored_filters_are_noticed(
     simulator.filters_ignored = True
 
     with pytest.raises(ListingError, match="asked for"):
-        await client.day_files.search(234, SUBJECT, RAW, **filters).collect()
+        await client.day_files.search(DayQuery(234, SUBJECT, RAW, **filters)).collect()
     with pytest.raises(ListingError, match="asked for"):
-        [file async for file in client.day_files.files(234, SUBJECT, RAW, **filters)]
+        [file async for file in client.day_files.files(DayQuery(234, SUBJECT, RAW, **filters))]
 
 
 async def test_a_category_without_data_is_empty_and_one_nobody_knows_is_an_error(
@@ -151,18 +151,18 @@ async def test_a_category_without_data_is_empty_and_one_nobody_knows_is_an_error
 ) -> None:
     """The empty list says in the log what it may mean; "not found" is an empty list only for what must exist."""
     caplog.set_level("INFO", logger="arena_async")
-    assert [file async for file in client.day_files.files(234, SUBJECT, "imu")] == []
+    assert [file async for file in client.day_files.files(DayQuery(234, SUBJECT, "imu"))] == []
     assert "categories depend on device" in caplog.text
     with pytest.raises(NotFoundError, match="Data category was not found"):
-        await client.day_files.search(234, SUBJECT, "gait").first()
+        await client.day_files.search(DayQuery(234, SUBJECT, "gait")).first()
     with pytest.raises(NotFoundError, match="Subject was not found"):
-        await client.day_files.search(234, 7, RAW).first()
+        await client.day_files.search(DayQuery(234, 7, RAW)).first()
 
     simulator.day_files.empty_is_missing = True
-    assert await client.day_files.search(234, SUBJECT, "imu").collect() == []
-    assert await client.day_files.search(234, SUBJECT, RAW, year=1999).collect() == []
+    assert await client.day_files.search(DayQuery(234, SUBJECT, "imu")).collect() == []
+    assert await client.day_files.search(DayQuery(234, SUBJECT, RAW, year=1999)).collect() == []
     with pytest.raises(NotFoundError):
-        await client.day_files.search(234, SUBJECT, "gait").first()
+        await client.day_files.search(DayQuery(234, SUBJECT, "gait")).first()
 
 
 # Files
@@ -185,7 +185,7 @@ async def test_days_are_brought_home_once_and_kept_equal(
     client: CentrePointClient, simulator: CentrePointSimulator, tmp_path: Path
 ) -> None:
     """A second run costs the listing; after a day was rebuilt, a third fetches that day in the place of the old one."""
-    files = client.day_files.files(234, SUBJECT, RAW)
+    files = client.day_files.files(DayQuery(234, SUBJECT, RAW))
     first = await brought(files, tmp_path)
     assert (first.counts[Action.FETCH], first.requests) == (240, 3)
     assert {outcome.verified_by for outcome in first.outcomes} == {"md5"}
@@ -211,9 +211,13 @@ async def test_what_a_file_is_its_bytes_say(
 ) -> None:
     """Bare gzip, bare avro, and a zip with either in it: each is checked by what it is, and stored as it came."""
     simulator.content_md5 = False
-    bare = await brought(client.day_files.files(234, SUBJECT, RAW, year=2021, month=1, day=1), tmp_path / "bare")
+    bare = await brought(
+        client.day_files.files(DayQuery(234, SUBJECT, RAW, year=2021, month=1, day=1)), tmp_path / "bare"
+    )
     simulator.day_files.zipped = True
-    zipped = await brought(client.day_files.files(234, SUBJECT, RAW, year=2021, month=1, day=1), tmp_path / "zipped")
+    zipped = await brought(
+        client.day_files.files(DayQuery(234, SUBJECT, RAW, year=2021, month=1, day=1)), tmp_path / "zipped"
+    )
 
     assert [(o.verified_by, o.reason) for o in bare.outcomes] == [("crc", ""), ("length", "")]
     assert [(o.verified_by, o.reason) for o in zipped.outcomes] == [
@@ -230,7 +234,7 @@ async def test_links_whose_announced_end_contradicts_them_are_used(
     """As in the sample: nothing fails, and no list is asked for again."""
     simulator.expiry_contradicts = True
 
-    report = await brought(client.day_files.files(234, SUBJECT, RAW, file_format="csv"), tmp_path)
+    report = await brought(client.day_files.files(DayQuery(234, SUBJECT, RAW, file_format="csv")), tmp_path)
 
     assert (report.counts[Action.FETCH], report.requests) == (120, 2)
     assert lies_in(tmp_path) == offered(simulator, "csv")
@@ -242,7 +246,7 @@ async def test_links_that_end_in_the_middle_are_renewed(
     """Every file arrives, and no dead link is asked for twice."""
     simulator.inject(faults.expire_links(), on="GET /study-*", after=20)
 
-    report = await brought(client.day_files.files(234, SUBJECT, RAW, file_format="avro"), tmp_path)
+    report = await brought(client.day_files.files(DayQuery(234, SUBJECT, RAW, file_format="avro")), tmp_path)
 
     assert report.counts[Action.FETCH] == 120
     assert lies_in(tmp_path) == offered(simulator, "avro")
@@ -261,7 +265,7 @@ async def test_a_day_that_is_cut_off_after_its_link_ended_goes_on_where_it_was(
     simulator.inject(faults.drop(after_bytes=300_000), on=blob)
     simulator.inject(faults.expire_links(), on=blob)
 
-    files = client.day_files.files(234, SUBJECT, RAW, year=2021, month=1, day=1, file_format="csv")
+    files = client.day_files.files(DayQuery(234, SUBJECT, RAW, year=2021, month=1, day=1, file_format="csv"))
     report = await brought(files, tmp_path)
 
     assert report.counts[Action.FETCH] == 1
@@ -278,7 +282,7 @@ async def test_a_day_that_is_rebuilt_while_it_is_fetched_comes_new_and_whole(
     simulator: CentrePointSimulator, client: CentrePointClient, tmp_path: Path
 ) -> None:
     """The old link is dead, the list has the new name: nothing of the old day is joined to the new one."""
-    files = client.day_files.files(234, SUBJECT, RAW, year=2021, month=1, day=1, file_format="csv")
+    files = client.day_files.files(DayQuery(234, SUBJECT, RAW, year=2021, month=1, day=1, file_format="csv"))
     (listed,) = [file async for file in files]
     day = DayKey(234, SUBJECT, RAW, date(2021, 1, 1), "csv")
     simulator.day_files.rebuild(day)
@@ -305,7 +309,7 @@ async def test_keys_are_looked_up_by_day_month_and_year(
     client: CentrePointClient, simulator: CentrePointSimulator
 ) -> None:
     """One day or one month is one request; keys of others cost nothing, and a key that is gone is missing."""
-    files = client.day_files.files(234, SUBJECT, RAW)
+    files = client.day_files.files(DayQuery(234, SUBJECT, RAW))
     listed = [file async for file in files]
     keys = {file.key: file for file in listed}
     simulator.clear()
@@ -331,7 +335,7 @@ async def test_keys_are_looked_up_by_day_month_and_year(
 
 async def test_the_price_is_known_after_the_first_page(client: CentrePointClient) -> None:
     """Only the listing costs; what it costs is exact once the service has said how many there are."""
-    files = client.day_files.files(234, SUBJECT, RAW)
+    files = client.day_files.files(DayQuery(234, SUBJECT, RAW))
     before = files.price()
     await anext(aiter(files))
     after = files.price()
@@ -357,7 +361,7 @@ async def test_the_sample_of_the_page_is_played_as_printed() -> None:
             retry=QUICK,
         ) as client:
             rows = await client.day_files.search(
-                652, 47589, RAW, first_day="2021-01-01", last_day="2021-01-02"
+                DayQuery(652, 47589, RAW, day_from="2021-01-01", day_to="2021-01-02")
             ).collect()
 
         assert [(row.day, row.file_format) for row in rows] == [

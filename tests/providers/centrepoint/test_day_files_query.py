@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from arena_async.errors import ConfigurationError, DecodeError, ListingError
 from arena_async.providers.centrepoint import CATEGORIES, DayFile
-from arena_async.providers.centrepoint.day_query import (
+from arena_async.providers.centrepoint.day_files import (
     DayQuery,
     day_file,
     day_file_key,
@@ -187,12 +187,12 @@ def test_a_link_is_lost_in_a_pickle_and_never_shown() -> None:
         ({"year": 2021, "month": 2, "file_format": "csv"}, f"{ROOT}/2021/02", {"fileFormat": "csv"}),
         ({"year": 2021, "month": 2, "day": 3}, f"{ROOT}/2021/02/03", {}),
         (
-            {"first_day": date(2021, 1, 1), "last_day": "2021-01-02"},
+            {"day_from": date(2021, 1, 1), "day_to": "2021-01-02"},
             ROOT,
             {"startDate": "2021-01-01T00:00:00", "endDate": "2021-01-02T00:00:00"},
         ),
-        ({"first_day": " 2021-01-01 "}, ROOT, {"startDate": "2021-01-01T00:00:00"}),
-        ({"last_day": "2021-01-01"}, ROOT, {"endDate": "2021-01-01T00:00:00"}),
+        ({"day_from": " 2021-01-01 "}, ROOT, {"startDate": "2021-01-01T00:00:00"}),
+        ({"day_to": "2021-01-01"}, ROOT, {"endDate": "2021-01-01T00:00:00"}),
     ],
 )
 def test_each_filter_goes_where_the_page_has_it(changes: dict[str, Any], path: str, params: dict[str, str]) -> None:
@@ -222,12 +222,12 @@ def test_each_filter_goes_where_the_page_has_it(changes: dict[str, Any], path: s
         {"year": 2021, "month": 13},
         {"year": 2021, "day": 1},
         {"year": 2021, "month": 2, "day": 29},
-        {"year": 2021, "first_day": "2021-01-01"},
-        {"year": 2021, "last_day": "2021-01-01"},
-        {"first_day": "2021-01-02", "last_day": "2021-01-01"},
-        {"first_day": "yesterday"},
-        {"first_day": datetime(2021, 1, 1, tzinfo=UTC)},
-        {"first_day": 20210101},
+        {"year": 2021, "day_from": "2021-01-01"},
+        {"year": 2021, "day_to": "2021-01-01"},
+        {"day_from": "2021-01-02", "day_to": "2021-01-01"},
+        {"day_from": "yesterday"},
+        {"day_from": datetime(2021, 1, 1, tzinfo=UTC)},
+        {"day_from": 20210101},
     ],
 )
 def test_what_cannot_be_asked_for_is_refused_at_once(changes: dict[str, Any]) -> None:
@@ -243,10 +243,10 @@ def test_the_query_is_named_by_what_narrows_it() -> None:
     assert query(subject="47589").scope == "centrepoint/day-files/study-652/subject=47589/raw-accelerometer"
     assert query(subject="A/1").scope == "centrepoint/day-files/study-652/subject=A%2F1/raw-accelerometer"
     assert query(year=2021, month=3, file_format="CSV").scope.endswith("/raw-accelerometer/in-2021-03/format-csv")
-    assert query(first_day="2021-01-01", last_day="2021-01-02").scope.endswith("/from-2021-01-01/to-2021-01-02")
+    assert query(day_from="2021-01-01", day_to="2021-01-02").scope.endswith("/from-2021-01-01/to-2021-01-02")
     assert query(newest_first=True).scope == query().scope
     assert query().narrowed is query(newest_first=True).narrowed is False
-    for narrow in (query(year=2021), query(last_day="2021-01-02"), query(file_format="csv")):
+    for narrow in (query(year=2021), query(day_to="2021-01-02"), query(file_format="csv")):
         assert narrow.narrowed is True
 
 
@@ -260,28 +260,28 @@ def test_the_query_is_named_by_what_narrows_it() -> None:
         ({"year": 2020}, {}),
         ({"year": 2021, "month": 2}, {}),
         ({"year": 2021, "month": 1, "day": 2}, {}),
-        ({"first_day": "2021-01-03"}, {}),
-        ({"last_day": "2021-01-01"}, {"date": "2021-01-03"}),
+        ({"day_from": "2021-01-03"}, {}),
+        ({"day_to": "2021-01-01"}, {"date": "2021-01-03"}),
     ],
 )
 def test_a_row_nobody_asked_for_is_an_error(asked: dict[str, Any], came: dict[str, Any]) -> None:
     """All files in the place of some look like success."""
     with pytest.raises(ListingError, match="asked for") as caught:
-        query(**asked).read(items()[0] | came)
+        query(**asked).reader()(items()[0] | came)
 
     assert "PLANTED" not in str(caught.value)
 
 
-@pytest.mark.parametrize("asked", [{"first_day": "2021-01-02"}, {"last_day": "2020-12-31"}, {"year": 2021}])
+@pytest.mark.parametrize("asked", [{"day_from": "2021-01-02"}, {"day_to": "2020-12-31"}, {"year": 2021}])
 def test_a_day_beside_the_range_passes(asked: dict[str, Any]) -> None:
     """Nobody says in which timezone a range begins."""
-    assert query(**asked).read(items()[0]).day == "2021-01-01"
+    assert query(**asked).reader()(items()[0]).day == "2021-01-01"
 
 
 def test_a_row_without_a_day_is_no_day_file() -> None:
     """Nothing could name it."""
     with pytest.raises(DecodeError, match="'soon', which is no day"):
-        query().read(items()[0] | {"date": "soon"})
+        query().reader()(items()[0] | {"date": "soon"})
 
 
 # The narrowest way to ask again
@@ -316,7 +316,7 @@ def test_keys_are_looked_up_with_the_fewest_requests(
 
 def test_a_format_asked_for_stays_asked_for() -> None:
     """And a range gives way to the days of the keys."""
-    assert asked_for([("2021-01-05", "csv")], first_day="2021-01-01", file_format="csv") == [("2021-01-05", "csv")]
+    assert asked_for([("2021-01-05", "csv")], day_from="2021-01-01", file_format="csv") == [("2021-01-05", "csv")]
 
 
 DAYS = st.dates(min_value=date(2019, 1, 1), max_value=date(2023, 12, 31)).map(date.isoformat)
@@ -342,7 +342,7 @@ def test_a_key_can_be_read_back_by_its_own_set_only() -> None:
         query(category="imu"),
         query(year=2020),
         query(file_format="avro"),
-        query(last_day="2020-01-01"),
+        query(day_to="2020-01-01"),
     ):
         assert read_day_file_key(key, TENANT, other) is None
     assert read_day_file_key(key, "somebody else", query()) is None

@@ -1,0 +1,318 @@
+"""
+Send the requests of lists and objects, and check that the rows of a list are the requested ones.
+
+A service that ignores a filter responds with everything it has, which looks like success, so each row is compared with
+the request. A list that is answered with 404 is empty, with a warning, where the study or subject that it belongs to
+exists; that costs one request. Otherwise the 404 is raised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from datetime import UTC, date, datetime, time, timedelta
+from functools import partial
+from types import MappingProxyType
+from typing import Any, Generic, TypeVar
+from urllib.parse import quote
+
+import attrs
+
+from arena_async.errors import ApiError, ConfigurationError, ListingError, NotFoundError
+from arena_async.net.asking import ask
+from arena_async.net.pager import Pager, Question
+from arena_async.net.session import Session
+from arena_async.providers.centrepoint.auth import CENTREPOINT
+from arena_async.providers.centrepoint.dialect import list_shape
+from arena_async.providers.centrepoint.identifiers import named_subject, number
+from arena_async.providers.centrepoint.models import Subject
+from arena_async.providers.centrepoint.subjects import SubjectDirectory
+from arena_async.wire.decoding import decode
+from arena_async.wire.messages import Request, join_path, printable
+
+__all__ = [
+    "SUBJECTS",
+    "Api",
+    "Endpoint",
+    "Match",
+    "OwnerCheck",
+    "days_query",
+    "during",
+    "is_one_of",
+    "is_same",
+    "read_rows",
+    "wire_date",
+]
+
+T = TypeVar("T")
+
+#: How far outside of the requested days a row may lie. The pages say neither in which timezone the days begin nor
+#: whether the last one is included completely; a service that ignores them returns weeks.
+_SLACK = timedelta(days=1)
+#: Returns, after a 404, whether the study or subject that a list belongs to exists.
+OwnerCheck = Callable[[NotFoundError], Awaitable[bool]]
+_NO_PARTS: Mapping[str, object] = MappingProxyType({})
+
+
+@attrs.frozen(kw_only=True)
+class Match:
+    """
+    What every row of a list must have because it was requested.
+
+    Args:
+        requested: What was requested, for messages: ``"subjectId 10821"``.
+        holds: Whether a row has it.
+        shown: What a row has instead.
+    """
+
+    requested: str
+    holds: Callable[[Any], bool]
+    shown: Callable[[Any], object]
+
+
+@attrs.frozen(kw_only=True)
+class Endpoint(Generic[T]):
+    """
+    One list of the service; an object of it is one path segment below.
+
+    Args:
+        path: The path, with ``{study}``, ``{subject}`` and further names.
+        scope: The scope that the token needs.
+        model: The model of a row.
+        key: The fields that identify a row together.
+    """
+
+    path: str
+    scope: str
+    model: type[T]
+    key: tuple[str, ...] = ("id",)
+
+
+SUBJECTS = Endpoint(path="/centrepoint/v3/Studies/{study}/Subjects", scope=CENTREPOINT, model=Subject)
+
+
+class Api:
+    """
+    The lists and objects of the service, for one client.
+
+    Args:
+        session: Sends the requests.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.subjects = SubjectDirectory(session, lambda study: self.list(SUBJECTS, study=study))
+
+    def list(
+        self,
+        endpoint: Endpoint[T],
+        *,
+        study: int | str | None = None,
+        subject: int | str | None = None,
+        parts: Mapping[str, object] = _NO_PARTS,
+        params: Sequence[tuple[str, str]] = (),
+        matches: Sequence[Match] = (),
+    ) -> Pager[T]:
+        """
+        Return the paginator of a list.
+
+        Args:
+            endpoint: The list.
+            study: The number of the study, or None for a list that belongs to none.
+            subject: The number or the identifier of the subject, or None.
+            parts: Further identifiers in the path.
+            params: The query, without offset and limit.
+            matches: What every row must have besides its study and subject.
+
+        Raises:
+            ConfigurationError: An identifier cannot be one.
+        """
+        owners: dict[str, object] = {} if study is None else {"study": number(study)}
+        wanted = None if subject is None else named_subject(subject)
+
+        def question(subject: int | None) -> Question[T]:
+            named = owners if subject is None else {**owners, "subject": subject}
+            path = join_path(endpoint.path, **named, **parts)
+            request = Request(method="GET", path=path, params=params, scope=endpoint.scope)
+            whose = [is_same(f"{name}Id", value, partial(_field, f"{name}_id")) for name, value in named.items()]
+            return Question(request=request, read=read_rows(endpoint.model, request.line, [*whose, *matches]))
+
+        async def settle() -> Question[T]:
+            return question(await self._number(study, subject))
+
+        by_name = isinstance(wanted, str)
+        asked = _shown(endpoint, study, wanted) if isinstance(wanted, str) else question(wanted)
+        return Pager(
+            self.session,
+            asked.request,
+            list_shape(*endpoint.key),
+            asked.read,
+            settle=settle if by_name else None,
+            # A list below something else than a study or subject would hide a wrong identifier of that.
+            empty_if=None if parts else self.belongs_to(study, wanted),
+        )
+
+    async def get(
+        self,
+        endpoint: Endpoint[T],
+        identifier: object,
+        *,
+        study: int | str | None = None,
+        subject: int | str | None = None,
+    ) -> T:
+        """
+        Return one object of a list.
+
+        Raises:
+            NotFoundError: There is no such object, or it is in a study this client does not see.
+        """
+        named: dict[str, object] = {} if study is None else {"study": number(study)}
+        if subject is not None:
+            named["subject"] = await self._number(study, subject)
+        path = join_path(f"{endpoint.path}/{{identifier}}", **named, identifier=identifier)
+        return await ask(self.session, Request(method="GET", path=path, scope=endpoint.scope), endpoint.model)
+
+    async def resolve(self, study: int | str, subject: int | str) -> int:
+        """Return the number of a subject; see :meth:`Subjects.resolve`."""
+        return await self.subjects.resolve(study, subject)
+
+    async def _number(self, study: int | str | None, subject: int | str | None) -> int | None:
+        return None if study is None or subject is None else await self.resolve(study, subject)
+
+    def belongs_to(self, study: int | str | None, subject: int | str | None = None) -> OwnerCheck | None:
+        """Return what checks, after a 404, whether the owner of a list exists; None for a list without an owner."""
+        if study is None:
+            return None
+
+        async def exists(_: NotFoundError) -> bool:
+            return await self._exists(study, await self._number(study, subject))
+
+        return exists
+
+    async def _exists(self, study: int | str, subject: int | None) -> bool:
+        """Return whether a study, or a subject of it, exists; False where the service does not tell."""
+        path = join_path("/centrepoint/v3/Studies/{study}", study=study)
+        path += "" if subject is None else join_path("/Subjects/{subject}", subject=subject)
+        try:
+            await self.session.send(Request(method="GET", path=path, scope=CENTREPOINT))
+        except ApiError as error:
+            if error.transient:
+                raise
+            return False
+        return True
+
+
+def _shown(endpoint: Endpoint[T], study: int | str | None, subject: str) -> Question[T]:
+    """Return what the list of a subject is called in messages while its number is not known."""
+    path = endpoint.path.replace("{subject}", quote(subject, safe="")).replace("{study}", str(study))
+    request = Request(method="GET", path=path)
+    return Question(request=request, read=read_rows(endpoint.model, request.line, ()))
+
+
+def read_rows(model: type[T], line: str, matches: Sequence[Match]) -> Callable[[Any], T]:
+    """Return the reader of the rows of a list; it raises ListingError for a row that was not requested."""
+
+    def read(item: Any) -> T:
+        row = decode(item, model, request=line)
+        for match in matches:
+            if not match.holds(row):
+                shown = printable(str(match.shown(row)))
+                raise ListingError(
+                    f"{line}: asked for {printable(match.requested)}, got a row of {shown}. The service ignores the "
+                    "filters, and its response was not used. List without that filter.",
+                    request=line,
+                )
+        return row
+
+    return read
+
+
+def _field(name: str, row: Any) -> object:
+    return getattr(row, name, None)
+
+
+def is_same(name: str, wanted: object, of: Callable[[Any], object]) -> Match:
+    """Return the match of an identifier, in any case of letters. A row that does not state it passes."""
+
+    def holds(row: Any) -> bool:
+        value = of(row)
+        return value in (None, "") or str(value).casefold() == str(wanted).casefold()
+
+    return Match(requested=f"{name} {wanted}", holds=holds, shown=of)
+
+
+def is_one_of(name: str, wanted: Iterable[object], of: Callable[[Any], object]) -> Match:
+    """Return the match of one of several identifiers."""
+    known = {str(value).casefold() for value in wanted}
+    return Match(
+        requested=f"{name} {', '.join(sorted(known))}", holds=lambda row: str(of(row)).casefold() in known, shown=of
+    )
+
+
+def during(first: date | None, last: date | None, of: Callable[[Any], Sequence[datetime | None]]) -> Iterable[Match]:
+    """
+    Return the match of a range of days, both ends included.
+
+    Args:
+        first: The first day or time, or None.
+        last: The last day or time, or None.
+        of: Returns the times that a row is about, from its first to its last.
+    """
+    if first is None and last is None:
+        return ()
+    begin = None if first is None else _timestamp(first, time.min) - _SLACK
+    end = None if last is None else _timestamp(last, time.max) + _SLACK
+
+    def holds(row: Any) -> bool:
+        stamps = [_timestamp(stamp, time.min) for stamp in of(row) if stamp is not None]
+        if not stamps:
+            return True
+        return (begin is None or max(stamps) >= begin) and (end is None or min(stamps) <= end)
+
+    def shown(row: Any) -> str:
+        return " to ".join(dict.fromkeys(stamp.isoformat() for stamp in of(row) if stamp is not None))
+
+    requested = f"{'the beginning' if first is None else first} to {'now' if last is None else last}"
+    return (Match(requested=requested, holds=holds, shown=shown),)
+
+
+def days_query(day_from: date | None, day_to: date | None) -> list[tuple[str, str]]:
+    """
+    Return the query of a range of days: a day as it is, a time with a timezone in UTC.
+
+    Raises:
+        ConfigurationError: One of them is no day or time, or the last one lies before the first.
+    """
+    named = (("fromDate", wire_date(day_from, name="day_from")), ("toDate", wire_date(day_to, name="day_to")))
+    if day_from is not None and day_to is not None and _day(day_to) < _day(day_from):
+        raise ConfigurationError(f"day_to, {day_to}, lies before day_from, {day_from}.")
+    return [(name, value) for name, value in named if value is not None]
+
+
+def _day(value: date) -> date:
+    return value.date() if isinstance(value, datetime) else value
+
+
+def wire_date(value: date | None, *, name: str) -> str | None:
+    """
+    Return a day as it is sent, or a time: in UTC if it has a timezone.
+
+    Raises:
+        ConfigurationError: It is neither.
+    """
+    if isinstance(value, datetime) and value.tzinfo is not None:
+        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    if value is None:
+        return None
+    if isinstance(value, date):
+        return value.isoformat()
+    raise ConfigurationError(
+        f"{name} is {printable(repr(value))}; it takes a date, or a datetime (without a timezone it is in the "
+        "subject's own)."
+    )
+
+
+def _timestamp(value: date, at: time) -> datetime:
+    """Return the time of a day, for comparisons that allow for any timezone."""
+    if not isinstance(value, datetime):
+        return datetime.combine(value, at, tzinfo=UTC)
+    return value if value.tzinfo is not None else value.replace(tzinfo=UTC)

@@ -1,0 +1,96 @@
+"""Check the identifiers that callers give, and build the keys of files."""
+
+from __future__ import annotations
+
+import functools
+import re
+from typing import Any
+from urllib.parse import quote, unquote
+
+from arena_async.errors import ConfigurationError
+from arena_async.wire.messages import printable
+
+__all__ = [
+    "SERVICE",
+    "extension_for",
+    "join_key",
+    "named_subject",
+    "number",
+    "split_key",
+    "word",
+]
+
+SERVICE = "centrepoint"
+
+_FORMAT = re.compile(r"[a-z0-9]{1,16}\Z")
+
+
+def number(value: Any) -> int:
+    """
+    Return an identifying number, given as a number or as its digits.
+
+    Raises:
+        ConfigurationError: It is something else.
+    """
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 18:
+        return int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ConfigurationError(
+            f"{printable(repr(value))} is no number of a study or subject; it takes the number that the service gave, "
+            "not a name or identifier."
+        )
+    return value
+
+
+def word(value: Any) -> str:
+    """
+    Return an identifying name without the blanks around it.
+
+    Raises:
+        ConfigurationError: It is empty, or no text that can be shown.
+    """
+    if not isinstance(value, str) or not value.strip() or not value.isprintable():
+        raise ConfigurationError(f"{printable(repr(value))} is no name; it takes the text that the service gave.")
+    return value.strip()
+
+
+def named_subject(value: Any) -> int | str:
+    """
+    Return a subject: its number as a whole number, or its identifier as text.
+
+    Text is always an identifier here, digits or not; the look-up decides whether it can be a number after all.
+
+    Raises:
+        ConfigurationError: It is something else.
+    """
+    return word(value) if isinstance(value, str) else number(value)
+
+
+def join_key(tenant: str, kind: str, *fields: str) -> str:
+    """Return the key of a file: service, tenant, what kind of file it is, and the fields that identify it."""
+    return "/".join((SERVICE, _quoted_tenant(tenant), kind, *map(_quoted, fields)))
+
+
+# It is in the key of each row.
+@functools.lru_cache(maxsize=8)
+def _quoted_tenant(tenant: str) -> str:
+    return quote(tenant, safe="")
+
+
+def _quoted(field: str) -> str:
+    """Return a field quoted; most are plain, and a list has a million of them."""
+    return field if field.isascii() and field.isalnum() else quote(field, safe="")
+
+
+def split_key(key: str, tenant: str, kind: str) -> tuple[str, ...]:
+    """Return the fields of a key of :func:`join_key`; none for a key of another tenant or kind."""
+    pieces = [unquote(piece) for piece in key.split("/")]
+    return tuple(pieces[3:]) if pieces[:3] == [SERVICE, tenant, kind] else ()
+
+
+def extension_for(file_format: str, file_name: str) -> str:
+    """Return the extension: ``.csv.gz`` for csv, whose body is gzip, else what the service calls the format."""
+    kind = file_format.casefold()
+    if kind in ("", "csv") or not _FORMAT.match(kind):
+        return ".csv.gz"
+    return f".{kind}.gz" if file_name.casefold().endswith(".gz") else f".{kind}"

@@ -1,0 +1,181 @@
+"""
+Start a run at a service, wait for it and download its files, in one call; the ledger of the directory remembers it.
+
+::
+
+    the ledger has      then
+    nothing, or over    write "starting", send the request, write "started"
+    starting            no response was received: the provider looks for that run, or starts another one
+    started             wait for that run; start no other
+"""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import ClassVar, Generic, TypeVar
+
+import attrs
+
+from arena_async.errors import ArenaAsyncError, ConfigurationError, RunFailedError
+from arena_async.options import TransferOptions
+from arena_async.transfer.events import Observer, Report
+from arena_async.transfer.ledger import Job
+from arena_async.transfer.mirror import Mirror
+from arena_async.wire.contracts import FileSet
+
+__all__ = ["Fetched", "RunFetch", "To"]
+
+R = TypeVar("R")
+
+#: A directory, or an open mirror of one.
+To = str | os.PathLike[str] | Mirror
+
+
+@attrs.frozen(kw_only=True)
+class Fetched(Generic[R]):
+    """
+    A run whose files are on the disk.
+
+    Args:
+        run: The run as it was last seen.
+        report: The outcomes of its files.
+        paths: Their paths.
+        requests: Metered requests of all of it: the start, the polls, the listing and the files.
+        resumed: Whether the run was started by an earlier call.
+    """
+
+    run: R
+    report: Report
+    paths: tuple[Path, ...]
+    requests: int
+    resumed: bool = False
+
+
+class RunFetch(ABC, Generic[R]):
+    """What to start, and how a provider starts it, finds it again and waits for it."""
+
+    #: The service whose tenant owns the directory.
+    service: ClassVar[str]
+    #: Whether a row of a run that is being started names the run before it.
+    keeps_previous: ClassVar[bool] = False
+
+    async def fetch(self, to: To, *, options: TransferOptions | None, observer: Observer | None) -> Fetched[R]:
+        """
+        Start the run unless an earlier call did, wait for it, and download its files.
+
+        Raises:
+            RunFailedError: The run ended with an error; the next call starts another one.
+            TransfersFailedError: The run is finished, and not all of its files are here; the next call fetches the
+                rest.
+            DeadlineError: The run is not finished; the next call waits on.
+            DestinationBusyError: The directory belongs to another tenant.
+            ConfigurationError: ``to`` is a mirror, and settings for another one were given.
+            ApiError: The service responded with an error, or the quota is used up; the next call resumes.
+        """
+        before = self.requests_sent
+        async with _opened(to, options, observer) as mirror:
+            tenant = await self.tenant()
+            await mirror.claim(self.service, tenant)
+            key = self.key_of(tenant)
+            job = await mirror.job(key) or Job(key=key)
+            run = await self.resume_run(job)
+            resumed = run is not None
+            if run is None:
+                job, run = await self._start(mirror, job)
+            job = attrs.evolve(job, state="started", run=self.id_of(run))
+            await mirror.note_job(job)
+            try:
+                run = await self.wait_for(run, job)
+            except RunFailedError:
+                await mirror.note_job(attrs.evolve(job, state="over"))
+                raise
+            report = await mirror.sync(self.files_of(run))
+            report.raise_for_failures()
+            took = self.duration_of(run)
+            await mirror.note_job(attrs.evolve(job, state="over", took=job.took if took is None else took))
+            return Fetched(
+                run=run,
+                report=report,
+                paths=tuple(await mirror.paths(self.prefix_of(tenant, run))),
+                requests=self.requests_sent - before,
+                resumed=resumed,
+            )
+
+    async def _start(self, mirror: Mirror, job: Job) -> tuple[Job, R]:
+        """Start a run, and write to the ledger before and after."""
+        run_before = job.run if self.keeps_previous else ""
+        starting = attrs.evolve(job, state="starting", run=run_before, began=self.now())
+        await mirror.note_job(starting)
+        try:
+            return starting, await self.start_run(starting)
+        except ArenaAsyncError as error:
+            if not self.may_be_started(error):
+                await mirror.note_job(attrs.evolve(job, state="over"))
+            raise
+
+    @property
+    @abstractmethod
+    def requests_sent(self) -> int:
+        """Metered requests that the session has sent so far."""
+
+    @abstractmethod
+    def now(self) -> datetime:
+        """Return the time (aware)."""
+
+    @abstractmethod
+    async def tenant(self) -> str:
+        """Return the tenant of the client."""
+
+    @abstractmethod
+    def key_of(self, tenant: str) -> str:
+        """Return the key of the row in the ledger: service, tenant, and what is requested."""
+
+    @abstractmethod
+    def prefix_of(self, tenant: str, run: R) -> str:
+        """Return what the keys of all files of a run begin with."""
+
+    @abstractmethod
+    def id_of(self, run: R) -> str:
+        """Return the identifier of a run."""
+
+    @abstractmethod
+    async def resume_run(self, job: Job) -> R | None:
+        """Return the run that an earlier call started, or None where another one is wanted."""
+
+    @abstractmethod
+    async def start_run(self, job: Job) -> R:
+        """Start a run."""
+
+    @abstractmethod
+    def may_be_started(self, error: ArenaAsyncError) -> bool:
+        """Return whether the service may have started the run although the request failed."""
+
+    @abstractmethod
+    async def wait_for(self, run: R, job: Job) -> R:
+        """Return the run once it is finished."""
+
+    @abstractmethod
+    def files_of(self, run: R) -> FileSet:
+        """Return the files of a finished run."""
+
+    def duration_of(self, run: R) -> float | None:
+        """Return the seconds that a run took, or None if the service does not tell."""
+        del run
+        return None
+
+
+@asynccontextmanager
+async def _opened(to: To, options: TransferOptions | None, observer: Observer | None) -> AsyncIterator[Mirror]:
+    """Open a mirror of the directory; one that was handed in stays open."""
+    if not isinstance(to, Mirror):
+        async with Mirror(to, options=options, observer=observer) as mirror:
+            yield mirror
+        return
+    if options is not None or observer is not None:
+        raise ConfigurationError("The mirror brings its own options and observer; leave them out here.")
+    yield to
