@@ -16,19 +16,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import aiohttp
 
+from arena_async.net.body import Body, BodyContext, ReaderBody
 from arena_async.net.failures import explain
-from arena_async.net.receiving import IncomingBody
-from arena_async.options import KIB, Timeouts
+from arena_async.options import KIB
+from arena_async.wire.messages import Request
 
 if TYPE_CHECKING:
     from aiohttp.client_proto import ResponseHandler
 
-__all__ = ["LEAST", "HandedOverBody"]
+__all__ = ["LEAST", "HandedOverBody", "open_body"]
 
 #: Bytes that a body has at least where the handover pays.
 LEAST = 256 * KIB
@@ -43,46 +45,43 @@ _KNOWN_TRANSPORTS = frozenset({"asyncio.selector_events", "asyncio.sslproto", "u
 _RECORD = 16 * KIB
 
 
-class HandedOverBody(IncomingBody):
+def open_body(response: aiohttp.ClientResponse, request: Request, context: BodyContext) -> Body:
     """
-    A body that the connection writes into the caller's memory, as many bytes as were announced.
+    Return the body of a response, by the fastest way that is open for it.
 
-    Made by :meth:`open`.
+    Args:
+        response: The response, of which only the headers have been read.
+        request: The request, for error messages.
+        context: What all bodies of the session share.
+    """
+    declared = response.content_length
+    if declared is None or declared < LEAST or declared < 1:
+        return ReaderBody(response, request, context)
+    connection = response.connection
+    protocol = connection.protocol if connection is not None else None
+    transport = protocol.transport if protocol is not None else None
+    if protocol is None or transport is None or not (_is_plain(response) and _is_known(protocol, transport)):
+        return ReaderBody(response, request, context)
+    return HandedOverBody(response, request, context, _Intake(protocol, transport, context.monotonic))
+
+
+class HandedOverBody(Body):
+    """
+    A body that the connection writes into the caller's memory, as many bytes as were declared.
+
+    Made by :func:`open_body`.
     """
 
     def __init__(
-        self,
-        response: aiohttp.ClientResponse,
-        protocol: ResponseHandler,
-        transport: asyncio.Transport,
-        *,
-        announced: int,
-        request: str,
-        timeouts: Timeouts,
-        clock: Callable[[], float],
+        self, response: aiohttp.ClientResponse, request: Request, context: BodyContext, intake: _Intake
     ) -> None:
-        super().__init__(announced=announced, request=request, timeouts=timeouts, clock=clock)
-        self._response = response
-        self._intake = _Intake(protocol, transport, clock)
-        self._all = announced
-        self._received = self._got_while_waiting = self._take_over()
-
-    @classmethod
-    def open(
-        cls, response: aiohttp.ClientResponse, *, request: str, timeouts: Timeouts, clock: Callable[[], float]
-    ) -> Self | None:
-        """Take the connection over, or give None and change nothing where anything about the answer is unusual."""
-        connection, announced = response.connection, response.content_length
-        protocol = connection.protocol if connection is not None else None
-        transport = protocol.transport if protocol is not None else None
-        if protocol is None or transport is None or announced is None or announced < max(LEAST, 1):
-            return None
-        if not (_is_plain(response) and _is_known(protocol, transport)):
-            return None
-        return cls(response, protocol, transport, announced=announced, request=request, timeouts=timeouts, clock=clock)
+        super().__init__(response, request, context)
+        self._intake = intake
+        self._all = response.content_length or 0
+        self._received = self._received_while_waiting = self._take_over()
 
     def _take_over(self) -> int:
-        """Take what is buffered, and the connection unless that was all. Gives the number of bytes."""
+        """Take what is buffered, and the connection unless that was all. Returns the number of bytes."""
         content, intake = self._response.content, self._intake
         pieces = []
         while piece := content.read_nowait():
@@ -90,37 +89,48 @@ class HandedOverBody(IncomingBody):
             pieces.append(piece)
         buffered = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         self._rest = memoryview(buffered)
-        self._ended = content.is_eof()
-        if not self._ended:
+        self.at_end = content.is_eof()
+        if not self.at_end:
             intake.begin(self._all - len(buffered))
         return len(buffered)
 
-    async def _wait(self, buffer: memoryview, limit: float, *, eager: bool) -> tuple[int, bool]:
+    def _buffered(self) -> bytes:
+        rest, self._rest = self._rest, memoryview(b"")
+        return bytes(rest)
+
+    async def _next_piece(self) -> bytes:
+        buffer = memoryview(bytearray(min(self._intake.owed, 64 * KIB)))
+        return bytes(buffer[: await self._fill(buffer, None)])
+
+    async def _fill(self, buffer: memoryview, until: float | None) -> int:
         """Let the connection fill the buffer."""
-        intake, loop = self._intake, asyncio.get_running_loop()
-        woken = intake.offer(buffer, until=self._clock() + (0.0 if eager else limit))
-        timer = loop.call_later(limit, intake.run_out)
+        intake, loop, before = self._intake, asyncio.get_running_loop(), self._received
+        self._begin_wait(until)
+        patience = 0.0 if until is None else self.deadline - self._wait_began
+        woken = intake.offer(buffer, until=self._clock_began + patience)
         try:
             late = await woken
         finally:
-            timer.cancel()
+            self.deadline = math.inf
             filled, self._rest = intake.withdraw()
         filled += self._pour(buffer[filled:])
         self._received = self._all - intake.owed
-        self._came_at = intake.came_at
         if not intake.owed:
-            self._ended = True
+            self.at_end = True
             intake.end()
             # Its reader has seen nothing of this: now it learns that it is over, and the connection is free.
             self._response.content.feed_eof()
         elif intake.lost:
-            self._error = explain(aiohttp.ClientPayloadError(), request=self._line, body=True)
-        return filled, late
+            self._error = explain(aiohttp.ClientPayloadError(), request=self._request.line, body=True)
+        self._end_wait(self._received - before, late=late, silent=loop.time() - intake.came_at)
+        return filled
 
-    def _give_back(self) -> None:
-        self._response.release()
+    def expire(self, now: float) -> None:
+        """Wake the reader."""
+        del now
+        self._intake.run_out()
 
-    def _break_off(self) -> None:
+    def _abort(self) -> None:
         self._intake.abort()
         self._response.close()
 

@@ -20,8 +20,7 @@ import copy
 import logging
 import math
 from collections import deque
-from collections.abc import Awaitable, Callable
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 import anyio
 import attrs
@@ -32,15 +31,23 @@ from arena_async.errors import (
     ArenaAsyncError,
     AuthenticationError,
     ClosedError,
+    DeadlineError,
     DecodeError,
     SessionDisplacedError,
     StorageError,
+    TransportError,
     UnsafeUrlError,
 )
+from arena_async.net.connections import SentRequest
+from arena_async.net.exchange import Exchange
+from arena_async.net.retries import send_with_retries
 from arena_async.net.sharing import CredentialStore, Shared, Turn, Wait
-from arena_async.wire.contracts import Credential
+from arena_async.options import RetryPolicy
+from arena_async.wire.contracts import Auth, Credential
+from arena_async.wire.messages import Response
+from arena_async.wire.quota import Hold, Quota, Ticket
 
-__all__ = ["MOST_TAKE_BACKS", "TAKE_BACK_SECONDS", "Held", "SharedLogin", "check_credential"]
+__all__ = ["MOST_TAKE_BACKS", "TAKE_BACK_SECONDS", "Authentication", "Held", "SharedLogin", "check_credential"]
 
 _LOG = logging.getLogger("arena_async")
 
@@ -54,6 +61,10 @@ _PATIENCE = 60.0
 MOST_TAKE_BACKS, TAKE_BACK_SECONDS = 2, 300.0
 #: Seconds between two notes in a store that a credential is in use, which keep other processes from giving it up.
 _NOTED_EVERY = 600.0
+#: Logins for one credential, the repeated one after a broken connection included.
+_LOGIN_ATTEMPTS = 2
+#: Seconds that the service gets to answer a logout.
+_LOGOUT_SECONDS = 5.0
 #: Seconds before its end at which a credential is renewed, at the most.
 _LIFE_MARGIN, _IDLE_MARGIN = 60.0, 120.0
 
@@ -104,6 +115,25 @@ def check_credential(credential: Credential, *, request: str) -> Credential:
     return credential
 
 
+@attrs.frozen(kw_only=True)
+class Authentication:
+    """
+    How a session gets its credentials.
+
+    Args:
+        auth: How to log in.
+        given: A credential to begin with; it is never logged out.
+        renewable: Whether ``auth`` can log in when the given credential has expired.
+        store: Where several processes share what one of them got, or None. What is shared is never logged out: it
+            expires by itself when it is not used any more, and the next process begins with it until then.
+    """
+
+    auth: Auth
+    given: Credential | None = None
+    renewable: bool = True
+    store: CredentialStore | None = None
+
+
 class SharedLogin:
     """
     The credential of one scope.
@@ -112,46 +142,29 @@ class SharedLogin:
     away from the others. :meth:`finish` and :meth:`abandon` end it.
 
     Args:
-        log_in: Logs in once and gives the credential.
-        log_out: Ends the session of a credential.
-        clock: Seconds that never jump: lifetimes survive a change of the date.
-        now: The date and time (aware), for instants that the service gives.
-        sleep: Waits for so many seconds.
-        line: What is said of the login in messages.
-        store: Where several processes share what one of them got, or None. What is shared is never logged out: it ends
-            by itself when nobody uses it any more, and the next process begins with it until then.
-        given: A credential to begin with; it is never logged out.
-        renewable: Whether there is a way to log in when the given one is over.
+        exchange: Sends the requests.
+        authentication: How to log in.
+        scope: The scope.
+        retry: How often and how patiently a login is retried.
     """
 
-    def __init__(
-        self,
-        log_in: Callable[[], Awaitable[Credential]],
-        log_out: Callable[[Credential], Awaitable[None]],
-        *,
-        clock: Callable[[], float],
-        now: Callable[[], datetime],
-        sleep: Callable[[float], Awaitable[object]],
-        line: str,
-        store: CredentialStore | None = None,
-        given: Credential | None = None,
-        renewable: bool = True,
-    ) -> None:
-        self._log_in = log_in
-        self._log_out = log_out
-        self._clock = clock
-        self._now = now
-        self._sleep = sleep
-        self._line = line
-        self._store = store
-        self._given = given
-        self._renewable = renewable
+    def __init__(self, exchange: Exchange, authentication: Authentication, scope: str, retry: RetryPolicy) -> None:
+        self._exchange = exchange
+        self._auth = authentication.auth
+        self._store = authentication.store
+        self._given = given = authentication.given
+        self._renewable = authentication.renewable
+        self._scope = scope
+        self._retry = retry
+        clock = exchange.clock.local
+        self._clock, self._now, self._sleep = clock.monotonic, clock.now, clock.sleep
+        self._line = self._auth.login(scope).line
         self._current: Held | None = None
         if given is not None:
-            self._current = Held(given, 0, since=clock(), touched=clock(), ours=False)
+            self._current = Held(given, 0, since=self._clock(), touched=self._clock(), ours=False)
         self._generation = 0
         self._given_up: Credential | None = None
-        self._noted_at = clock()
+        self._noted_at = self._clock()
         #: Why the credential before was given up, until there is another one.
         self._rejection: ApiError | None = None
         self._take_backs: deque[float] = deque(maxlen=MOST_TAKE_BACKS)
@@ -184,10 +197,6 @@ class SharedLogin:
             raise copy.copy(found)
         return found
 
-    def touch(self, held: Held) -> None:
-        """Note that a request with this credential was sent: an idle limit starts anew."""
-        held.touched = self._clock()
-
     def rejected(self, held: Held, error: ApiError) -> ApiError | None:
         """
         Note that a request with this credential was rejected.
@@ -210,7 +219,7 @@ class SharedLogin:
 
     async def finish(self) -> None:
         """
-        Let nobody wait any longer, let a login that is under way arrive, and log out.
+        End all waits, let a login that is under way arrive, and log out.
 
         It may take as long as the network does: the caller bounds it, and calls :meth:`abandon` in any case.
         """
@@ -221,7 +230,7 @@ class SharedLogin:
             await asyncio.wait([self._task])
         held, self._current = self._current, None
         if held is not None and held.ours and not self._is_over(held):
-            await self._log_out(held.credential)
+            await _log_out(self._exchange, self._auth, held)
 
     def abandon(self) -> asyncio.Task[None] | None:
         """End a login that still runs; what is given is to be waited for."""
@@ -260,7 +269,7 @@ class SharedLogin:
         if is_take_back:
             self._check_peace(take_backs)
             self._take_backs.append(began)
-        credential = await self._log_in()
+        credential = await _log_in(self._exchange, self._auth, self._scope, self._retry)
         self._generation += 1
         ours = self._store is None
         return Held(credential, self._generation, since=began, touched=self._clock(), ours=ours, renewed=is_take_back)
@@ -371,3 +380,59 @@ class SharedLogin:
 
     def _closed_error(self) -> ArenaAsyncError:
         return ClosedError(f"{self._line}: the client was closed meanwhile; make a new one.")
+
+
+async def _log_in(exchange: Exchange, auth: Auth, scope: str, retry: RetryPolicy) -> Credential:
+    """Log in, once more after a broken connection, never again after an error response."""
+    request = auth.login(scope)
+    target = exchange.login_target(request)
+    broken = 0
+
+    async def once(sent: SentRequest, seconds: float) -> Credential:
+        nonlocal broken
+        try:
+            response = await exchange.call(sent, target, seconds=seconds)
+        except (TransportError, DeadlineError):
+            # The service may have made a session that no client knows: once more is enough.
+            broken += sent.sent
+            sent.final = broken >= _LOGIN_ATTEMPTS
+            raise
+        if 300 <= response.status < 400:
+            raise exchange.error_for(sent, response, exchange.dialect.read_error, None)
+        return check_credential(_read_login(exchange, auth, response), request=request.line)
+
+    return await send_with_retries(exchange, attrs.evolve(request, metered=False), once, retry, repeatable=True)
+
+
+def _read_login(exchange: Exchange, auth: Auth, response: Response) -> Credential:
+    try:
+        credential = auth.read_login(response)
+    except ApiError as error:
+        exchange.note_retry_after(error, response)
+        raise
+    if credential.request_limit is not None:
+        exchange.admission.gate.observe(Quota(limit=credential.request_limit), exchange.clock.moment())
+    return credential
+
+
+async def _log_out(exchange: Exchange, auth: Auth, held: Held) -> None:
+    """
+    End a session of the service, once and whatever comes of it: the credential is thrown away in any case.
+
+    Where it counts, it is not worth a request of the reserve, nor waiting for.
+    """
+    request = auth.logout(held.credential)
+    if request is None:
+        return
+    sent = SentRequest(request, metered=request.metered, held=held, urgent=True)
+    try:
+        if request.metered:
+            answer = exchange.admission.gate.reserve(exchange.clock.moment())
+            if isinstance(answer, Hold) and answer.parked:
+                return
+            sent.ticket = answer if isinstance(answer, Ticket) else None
+        await exchange.call(sent, exchange.target(request), seconds=_LOGOUT_SECONDS)
+    except ArenaAsyncError as error:
+        _LOG.info("%s The session ends by itself later.", error)
+    finally:
+        exchange.admission.settle(sent)

@@ -26,7 +26,8 @@ from arena_async.errors import (
     NotFoundError,
     QuotaExhaustedError,
 )
-from arena_async.net.session import TOO_LARGE, Session
+from arena_async.net.exchange import TOO_LARGE
+from arena_async.net.session import Session
 from arena_async.wire.decoding import parse_json
 from arena_async.wire.messages import Request
 from arena_async.wire.paging import ListShape, Page, PageRequest, Walk

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from functools import cached_property
 from hmac import compare_digest
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -111,7 +110,9 @@ class Headers:
 
 
 def _pairs(values: Any) -> tuple[tuple[str, str], ...]:
-    """Take a mapping or pairs, drop what is None, and make text of the rest."""
+    """Return pairs of text for a mapping or pairs, without those whose value is None."""
+    if not values:
+        return ()
     items = values.items() if hasattr(values, "items") else values
     return tuple((str(name), _text(value)) for name, value in items if value is not None)
 
@@ -191,7 +192,7 @@ class Request:
     metered: bool = True
     shown_as: str | None = None
 
-    @cached_property
+    @property
     def line(self) -> str:
         """Method and address without the query: the form that may be shown and logged."""
         return f"{self.method} {self.shown_as or show_url(self.path)}"
@@ -200,6 +201,11 @@ class Request:
     def repeatable(self) -> bool:
         """Whether sending it twice does no more than sending it once, by its method."""
         return self.method in ("GET", "HEAD")
+
+    @property
+    def has_body(self) -> bool:
+        """Whether anything is sent after its headers."""
+        return self.json is not None or self.upload is not None or bool(self.form)
 
     @property
     def absolute(self) -> bool:

@@ -29,7 +29,7 @@ from wires import Wire, serving, trusting
 
 from arena_async.errors import ArenaAsyncError, TransportError
 from arena_async.net import handover
-from arena_async.net.bodies import ReaderBody
+from arena_async.net.body import ReaderBody
 from arena_async.net.handover import HandedOverBody
 from arena_async.net.session import Session
 from arena_async.options import Timeouts

@@ -29,7 +29,7 @@ from arena_async.errors import (
     TransportError,
     UnsafeUrlError,
 )
-from arena_async.net import receiving
+from arena_async.net import body as bodies
 from arena_async.net.session import Session
 from arena_async.options import Timeouts
 from arena_async.wire.contracts import BodyHead, ByteStream
@@ -206,7 +206,7 @@ class TestBreaking:
     async def test_a_body_that_stops_is_stalled(self, server: RawServer, monkeypatch: pytest.MonkeyPatch) -> None:
         """TR37: what came is delivered, then the limit counts."""
         # So that no machine is slow enough to be taken for a wait for this.
-        monkeypatch.setattr(receiving, "_FILL_SECONDS", 60.0)
+        monkeypatch.setattr(bodies, "_FILL_SECONDS", 60.0)
         server.on("GET", "/file", reply(body=DATA, cut=1024, stall=True))
         session = new_session(server.base_url, timeouts=Timeouts(read=0.05))
         began = asyncio.get_running_loop().time()

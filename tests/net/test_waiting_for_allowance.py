@@ -237,7 +237,7 @@ async def test_closing_wakes_what_is_parked(server: RawServer) -> None:
     session = waiting(server, day)
     calls = [asyncio.create_task(session.send(THINGS)) for _ in range(3)]
     await server.arrived(1)
-    while len(session._waiting) < 3:
+    while len(session._exchange.admission._waiting) < 3:
         await asyncio.sleep(0.001)
     await session.aclose()
 
@@ -258,7 +258,7 @@ async def test_a_parked_request_can_be_cancelled(server: RawServer) -> None:
     async with aclosing(waiting(server, day)) as session:
         call = asyncio.create_task(session.send(THINGS))
         await server.arrived(1)
-        while not session._waiting:
+        while not session._exchange.admission._waiting:
             await asyncio.sleep(0.001)
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
