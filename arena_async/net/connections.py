@@ -91,11 +91,6 @@ class SentRequest(Watched):
     def __repr__(self) -> str:
         return f"<{self.request.line}>"
 
-    def accept(self) -> None:
-        """Note that the service accepts its credential, if it carries one."""
-        if self.held is not None:
-            self.held.accepted = True
-
     def expire(self, now: float) -> None:
         """End the wait, unless the request body made progress meanwhile."""
         answer_by = min(self.end, self.form.sent_at + self.read_timeout) if self.form is not None else now
@@ -169,7 +164,7 @@ class Connections:
         if sent.form is not None and sent.form.failure is not None:
             raise sent.form.failure
         limit = self._timeouts.read if sent.sent else None
-        raise explain(failure, request=sent.request.line, reused=sent.reused and sent.sent, limit=limit)
+        raise explain(failure, request=sent.request.line, reused=sent.reused, limit=limit)
 
     async def read(self, response: aiohttp.ClientResponse, sent: SentRequest, *, largest: int) -> tuple[bytes, bool]:
         """
@@ -204,20 +199,15 @@ class Connections:
 
     def note_sent(self, sent: SentRequest, protocol: ResponseHandler) -> None:
         """Note that the headers of a request were written, and wait for those of the response from now on."""
-        sent.sent = True
+        sent.sent, sent.reused = True, protocol in self._used
+        if not sent.reused:
+            if len(self._used) > 2 * _MOST_CONNECTIONS:
+                self._used = {used for used in self._used if used.is_connected()}
+            self._used.add(protocol)
         self._on_sent(sent)
         sent.waits_on, sent.read_timeout = protocol, self._timeouts.read
         sent.deadline = min(sent.end, asyncio.get_running_loop().time() + self._timeouts.read)
         self._watch.add(sent)
-
-    def note_use(self, protocol: ResponseHandler) -> bool:
-        """Note that a connection is used, and return whether it was used before."""
-        if protocol in self._used:
-            return True
-        if len(self._used) > 2 * _MOST_CONNECTIONS:
-            self._used = {used for used in self._used if used.is_connected()}
-        self._used.add(protocol)
-        return False
 
     async def aclose(self) -> None:
         """Close the connections that are ours."""
@@ -346,7 +336,6 @@ class _Request(aiohttp.ClientRequest):
         connections, sent = _SENDING.get()
         protocol = conn.protocol
         assert protocol is not None  # noqa: S101  # The connector has just connected it.
-        sent.reused = connections.note_use(protocol)
         response = await super().send(conn)
         connections.note_sent(sent, protocol)
         return response

@@ -161,7 +161,10 @@ class Exchange:
                 sent.held = await login.held()
                 sent.final = False
             headers = self._headers(sent, target, extra)
-            body = _body(sent, headers) if sent.request.has_body else None
+            request = sent.request
+            body = None
+            if request.json is not None or request.form or request.upload is not None:
+                body = _body(sent, headers)
             response = await self._connections.open(sent, target.url, headers, body, seconds)
         except BaseException:
             self.admission.settle(sent)
@@ -227,9 +230,11 @@ class Exchange:
         self.note_retry_after(error, response)
         if sent.metered:
             self.admission.close_after(error)
+        if sent.held is None:
+            return error
         if not error.stale_login:
-            sent.accept()
-        elif login is not None and sent.held is not None:
+            sent.held.accepted = True
+        elif login is not None:
             final = login.rejected(sent.held, error)
             error.transient = sent.may_log_in = final is None
             return final or error

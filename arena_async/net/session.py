@@ -138,7 +138,8 @@ class Session:
             response = await exchange.call(sent, target, login=login, seconds=seconds)
             if response.status >= 300:
                 raise exchange.error_for(sent, response, exchange.dialect.read_error, login)
-            sent.accept()
+            if sent.held is not None:
+                sent.held.accepted = True
             return response
 
         return await send_with_retries(exchange, request, once, self._retry, repeatable=request.repeatable)
@@ -278,7 +279,8 @@ class Session:
             if response.status in _CONTENT:
                 if sent.ticket is not None:
                     exchange.settle(sent, Headers(response.headers.items()))
-                sent.accept()
+                if sent.held is not None:
+                    sent.held.accepted = True
                 return OpenedFile(head=read_head(response), stream=open_body(response, request, exchange.bodies))
             answer = await exchange.finish(response, sent)
             if answer.status not in REDIRECTS:
@@ -304,7 +306,8 @@ class Session:
             raise ClosedError("The request: the client is closed; make a new one.")
         if self._loop is None:
             self._loop, self._pid = asyncio.get_running_loop(), os.getpid()
-        if self._loop is not asyncio.get_running_loop() or self._pid != os.getpid():
+        # In this order: a forked process has no running loop.
+        if self._pid != os.getpid() or self._loop is not asyncio.get_running_loop():
             raise ClosedError(
                 "The client is used from another event loop or another process than the one it was first used in. Its"
                 " connections cannot be shared; make one client per loop."

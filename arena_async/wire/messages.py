@@ -203,11 +203,6 @@ class Request:
         return self.method in ("GET", "HEAD")
 
     @property
-    def has_body(self) -> bool:
-        """Whether anything is sent after its headers."""
-        return self.json is not None or self.upload is not None or bool(self.form)
-
-    @property
     def absolute(self) -> bool:
         """Whether ``path`` is a whole URL."""
         return not self.path.startswith("/")
