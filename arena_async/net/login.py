@@ -187,7 +187,8 @@ class SharedLogin:
             raise self._closed_error()
         current = self._current
         if current is not None and not self._is_over(current):
-            await self._note_use(current)
+            if self._store is not None:
+                await self._note_use(self._store, current)
             return current
         self._refuse_for_a_while()
         outcome = self._outcome or self._begin()
@@ -324,14 +325,14 @@ class SharedLogin:
             stale_login=True,
         )
 
-    async def _note_use(self, held: Held) -> None:
+    async def _note_use(self, store: CredentialStore, held: Held) -> None:
         """Let other processes know now and then that the credential is in use; that it cannot be told is no error."""
         now = self._clock()
-        if self._store is None or now - self._noted_at < _NOTED_EVERY:
+        if now - self._noted_at < _NOTED_EVERY:
             return
         self._noted_at = now
         try:
-            await self._store.note_use(held.credential)
+            await store.note_use(held.credential)
         except StorageError as error:
             _LOG.warning("%s The session is used all the same.", error)
 

@@ -99,6 +99,7 @@ class Pager(Generic[T]):
     ) -> None:
         if ahead < 1:
             raise ConfigurationError(f"ahead is {ahead}; it takes a number of pages of at least 1.")
+        Walk(shape, limit=limit, start=start)
         self._session = session
         self._question = Question(request=request, read=read)
         self._shape = shape
@@ -107,7 +108,7 @@ class Pager(Generic[T]):
         self._ahead = ahead
         self._settle = settle
         self._empty_if = empty_if
-        self._place = _Place(self._walk(limit).asked.offset)
+        self._place = _Place(start)
 
     def __repr__(self) -> str:
         return f"<Pager {self._question.request.line}>"
@@ -155,129 +156,106 @@ class Pager(Generic[T]):
         return found
 
     def _begin(self, limit: int | None, *, at_most: int | None = None) -> Pages[T]:
-        walk = self._walk(limit)
-        self._place = _Place(walk.asked.offset)
+        self._place = _Place(self._start)
         return Pages(
-            asker=_Asker(self._session, self._question, self._shape, self._settle, self._empty_if),
-            walk=walk,
+            loader=_PageLoader(self._session, self._question, self._shape, self._settle, self._empty_if),
+            walk=Walk(self._shape, limit=limit, start=self._start, request=self._question.request.line),
             place=self._place,
             most=self._ahead,
             stop=None if at_most is None else self._start + at_most,
         )
 
-    def _walk(self, limit: int | None) -> Walk:
-        return Walk(self._shape, limit=limit, start=self._start, request=self._question.request.line)
-
 
 @attrs.define
 class _Place:
-    """How far a pass has come: the offset of the page that is asked for now, or comes next."""
+    """How far a pass has come: the offset of the page that is requested now, or comes next."""
 
     offset: int
 
 
-class _Asker(Generic[T]):
-    """Asks for the pages of one pass. It knows nothing of their order."""
+@attrs.define(eq=False)
+class _PageLoader(Generic[T]):
+    """Requests the pages of one pass. It knows nothing of their order."""
 
-    def __init__(
-        self,
-        session: Session,
-        question: Question[T],
-        shape: ListShape,
-        settle: Callable[[], Awaitable[Question[T]]] | None,
-        empty_if: Callable[[NotFoundError], Awaitable[bool]] | None,
-    ) -> None:
-        self.session = session
-        self._question = question
-        self._shape = shape
-        self._settle = settle
-        self._empty_if = empty_if
-
-    def read(self, row: Any) -> T:
-        """Make an item of a row."""
-        return self._question.read(row)
+    session: Session
+    question: Question[T]
+    shape: ListShape
+    settle: Callable[[], Awaitable[Question[T]]] | None
+    empty_if: Callable[[NotFoundError], Awaitable[bool]] | None
 
     def warn(self, what: str) -> None:
-        """Say something about the list that is no error."""
-        _LOG.warning("%s: %s", self._question.request.line, what)
+        """Log something about the list that is no error."""
+        _LOG.warning("%s: %s", self.question.request.line, what)
 
     async def first(self, asked: PageRequest) -> Page:
-        """Ask for the first page of the pass, once it is known what to ask."""
-        if self._settle is not None:
-            self._question = await self._settle()
+        """Request the first page of the pass, once it is known what to request."""
+        if self.settle is not None:
+            self.question = await self.settle()
         refusal: ApiError
         try:
             return await self.page(asked)
         except ApiError as error:
             refusal = error
-        if self._shape.paged and refusal.code in self._shape.unpaged_if:
+        if self.shape.paged and refusal.code in self.shape.unpaged_if:
             # Without pages it comes whole; what lies before the offset is left out here.
-            self._shape = attrs.evolve(self._shape, paged=False)
+            self.shape = attrs.evolve(self.shape, paged=False)
             page = await self.page(asked)
             return attrs.evolve(page, items=page.items[asked.offset :], whole=True)
-        if self._empty_if is None or not isinstance(refusal, NotFoundError) or not await self._empty_if(refusal):
+        if self.empty_if is None or not isinstance(refusal, NotFoundError) or not await self.empty_if(refusal):
             raise refusal
         self.warn("404. What it belongs to exists, so that this is taken as an empty list.")
-        return Page(items=(), offset=asked.offset, limit=asked.limit, total=0 if self._shape.total else None)
+        return Page(items=(), offset=asked.offset, limit=asked.limit, total=0 if self.shape.total else None)
 
-    async def page(self, asked: PageRequest) -> Page:
-        """Ask for one page, a second time where what came cannot be read: it may have been cut on the way."""
+    async def page(self, asked: PageRequest, *, again: bool = True) -> Page:
+        """Request one page, a second time where it cannot be read: it may have been cut on the way."""
+        request, dialect = self.question.request, self.session.dialect
+        if self.shape.paged:
+            request = attrs.evolve(request, params=request.params + dialect.page_params(asked))
         try:
-            return await self._once(asked)
-        except DecodeError as error:
-            # A page that is too large is as large the second time.
-            if TOO_LARGE in error.problems:
-                raise
-        return await self._once(asked)
-
-    async def _once(self, asked: PageRequest) -> Page:
-        request = self._question.request
-        try:
-            response = await self.session.send(attrs.evolve(request, params=self._params(asked)))
+            response = await self.session.send(request)
+            return dialect.read_page(parse_json(response.body, request=response.request), asked, self.shape)
         except QuotaExhaustedError as error:
             error.cursor = asked.offset
             raise
-        payload = parse_json(response.body, request=request.line)
-        return self.session.dialect.read_page(payload, asked, self._shape)
-
-    def _params(self, asked: PageRequest) -> tuple[tuple[str, str], ...]:
-        """Give the whole query of one page; a list without pages is asked for as it is."""
-        given = self._question.request.params
-        return given + self.session.dialect.page_params(asked) if self._shape.paged else given
+        except DecodeError as error:
+            # A page that is too large is as large the second time.
+            if not again or TOO_LARGE in error.problems:
+                raise
+        return await self.page(asked, again=False)
 
 
-class _OnTheirWay:
+class _Prefetch:
     """
-    Pages that were asked for ahead, until somebody takes them.
+    Pages that were requested ahead, until they are taken.
 
-    Dropping this object ends what is under way: the tasks know the asker, and nobody else.
+    Dropping this object ends what is under way: the tasks know the loader, and nothing else.
     """
 
-    def __init__(self, asker: _Asker[Any]) -> None:
-        self._asker = asker
+    def __init__(self, loader: _PageLoader[Any]) -> None:
+        self._loader = loader
         self._tasks: dict[PageRequest, asyncio.Task[tuple[Page, float]]] = {}
 
     def __del__(self) -> None:
         loops = {task.get_loop() for task in self._tasks.values() if not task.done()}
         for loop in loops:
             if not loop.is_closed():
-                # Whoever collects the garbage may be another thread.
+                # The garbage may be collected in another thread.
                 loop.call_soon_threadsafe(_cancel_all, list(self._tasks.values()))
 
     def expect(self, pages: Sequence[PageRequest]) -> None:
-        """Ask for those of these pages that are not on their way, and end the others."""
+        """Request those of these pages that are not under way, and end the others."""
         for asked in [asked for asked in self._tasks if asked not in pages]:
             self._tasks.pop(asked).cancel()
         for asked in pages:
             if asked not in self._tasks:
-                self._tasks[asked] = _start(self._asker, asked)
+                self._tasks[asked] = _start(self._loader, asked)
 
     def __bool__(self) -> bool:
         return bool(self._tasks)
 
     async def take(self, asked: PageRequest) -> Page:
         """
-        Give a page that was expected, as soon as it is here.
+        Return a page that was expected, as soon as it is here.
 
         Raises:
             ClosedError: The session was closed meanwhile.
@@ -288,7 +266,7 @@ class _OnTheirWay:
         if task.cancelled():
             raise ClosedError("The client was closed while a list was read from it.")
         page, arrived = task.result()
-        return attrs.evolve(page, waited=max(0.0, self._asker.session.clock() - arrived))
+        return attrs.evolve(page, waited=max(0.0, self._loader.session.clock() - arrived))
 
     async def aclose(self) -> None:
         """End what is under way. Safe to call twice."""
@@ -299,12 +277,12 @@ class _OnTheirWay:
             await asyncio.wait(tasks)
 
 
-def _start(asker: _Asker[Any], asked: PageRequest) -> asyncio.Task[tuple[Page, float]]:
+def _start(loader: _PageLoader[Any], asked: PageRequest) -> asyncio.Task[tuple[Page, float]]:
     async def fetch() -> tuple[Page, float]:
-        page = await asker.page(asked)
-        return page, asker.session.clock()
+        page = await loader.page(asked)
+        return page, loader.session.clock()
 
-    return asker.session.spawn(fetch, name="page ahead")
+    return loader.session.spawn(fetch, name="page ahead")
 
 
 def _cancel_all(tasks: Sequence[asyncio.Task[Any]]) -> None:
@@ -315,14 +293,14 @@ def _cancel_all(tasks: Sequence[asyncio.Task[Any]]) -> None:
 class Pages(Generic[T]):
     """One pass over the pages. It may be dropped at any time; :meth:`aclose` waits for what that ends."""
 
-    def __init__(self, *, asker: _Asker[T], walk: Walk, place: _Place, most: int, stop: int | None) -> None:
-        self._asker = asker
+    def __init__(self, *, loader: _PageLoader[T], walk: Walk, place: _Place, most: int, stop: int | None) -> None:
+        self._loader = loader
         self._walk = walk
         self._place = place
         self._most = most
         self._stop = stop
         self._next: PageRequest | None = walk.asked
-        self._on_their_way = _OnTheirWay(asker)
+        self._prefetch: _Prefetch | None = None
         self._begun = False
         self._given = 0
 
@@ -341,19 +319,22 @@ class Pages(Generic[T]):
     async def aclose(self) -> None:
         """End the pass, and wait until nothing of it runs any more. Safe to call twice."""
         self._next = None
-        await self._on_their_way.aclose()
+        if self._prefetch is not None:
+            await self._prefetch.aclose()
 
     async def _advance(self) -> Page:
         while (asked := self._next) is not None:
             # An error ends the pass; what follows it is a new pass from the cursor on.
             self._next = None
-            page = await self._ask(asked)
+            page = await (self._loader.first(asked) if not self._begun else self._take(asked))
+            self._begun = True
             expected = self._walk.ahead(2)[1:]
             step = self._walk.take(page)
-            items = tuple(self._asker.read(row) for row in step.rows)
+            read = self._loader.question.read
+            items = tuple([read(row) for row in step.rows])
             self._next = step.then
             if step.missing:
-                self._asker.warn(
+                self._loader.warn(
                     f"the service counts {step.missing} rows more than it gave. It may count rows that this user may"
                     " not see, or rows moved while they were listed; list again where one is missed."
                 )
@@ -366,16 +347,15 @@ class Pages(Generic[T]):
                 return attrs.evolve(page, items=items)
         raise StopAsyncIteration
 
-    async def _ask(self, asked: PageRequest) -> Page:
-        """Ask for one page, and for those after it as far as that is allowed."""
-        if not self._begun:
-            self._begun = True
-            return await self._asker.first(asked)
+    async def _take(self, asked: PageRequest) -> Page:
+        """Return a page after the first one, and request those after it as far as that is allowed."""
         expected = self._walk.ahead(self._most, stop=self._stop)
-        if len(expected) == 1 and not self._on_their_way:
-            return await self._asker.page(asked)
-        self._on_their_way.expect(expected)
-        return await self._on_their_way.take(asked)
+        if len(expected) == 1 and not self._prefetch:
+            return await self._loader.page(asked)
+        if self._prefetch is None:
+            self._prefetch = _Prefetch(self._loader)
+        self._prefetch.expect(expected)
+        return await self._prefetch.take(asked)
 
 
 class Items(Generic[T]):

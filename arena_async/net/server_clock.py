@@ -38,4 +38,4 @@ class ServerClock:
 
     def moment(self) -> Moment:
         """Return the present on both clocks."""
-        return Moment(self.local.monotonic(), self.now())
+        return Moment(self.local.monotonic(), self.local.now() + self.skew)
