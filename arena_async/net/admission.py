@@ -10,6 +10,8 @@ import anyio
 from arena_async.errors import ApiError, ArenaAsyncError, ClosedError, QuotaExhaustedError, ThrottledError
 from arena_async.net.connections import SentRequest
 from arena_async.net.server_clock import ServerClock
+from arena_async.wire.contracts import Dialect
+from arena_async.wire.messages import Headers
 from arena_async.wire.quota import Gate, Hold, Quota, Ticket
 
 __all__ = ["Admission"]
@@ -26,12 +28,14 @@ class Admission:
 
     Args:
         gate: The quota.
+        dialect: How responses say what is left of it.
         clock: The time.
         max_wait: Seconds that the service may ask to wait before that is an error.
     """
 
-    def __init__(self, gate: Gate, clock: ServerClock, max_wait: float) -> None:
+    def __init__(self, gate: Gate, dialect: Dialect, clock: ServerClock, max_wait: float) -> None:
         self.gate = gate
+        self._dialect = dialect
         self._clock = clock
         self._max_wait = max_wait
         self._waiting: list[asyncio.Future[None]] = []
@@ -57,12 +61,19 @@ class Admission:
                 return
             await self._hold(answer, sent)
 
-    def settle(self, sent: SentRequest, quota: Quota | None = None) -> None:
-        """Settle the reservation of a request if there is one, or refund it if nothing was written."""
+    def settle(self, sent: SentRequest, headers: Headers | None = None) -> None:
+        """
+        Settle the reservation of a request if there is one, or refund it if nothing was written.
+
+        Args:
+            sent: The request.
+            headers: Those of its response, which may say something about the quota.
+        """
         ticket, sent.ticket = sent.ticket, None
         if ticket is None:
             return
         if sent.sent:
+            quota = None if headers is None else self._dialect.read_quota(headers)
             self.gate.settle(ticket, quota, self._clock.moment())
         else:
             self.gate.refund(ticket)

@@ -70,7 +70,7 @@ class Exchange:
         self.base_url = base_url.rstrip("/")
         self.dialect = dialect
         self.clock = ServerClock(options.clock)
-        self.admission = Admission(gate, self.clock, options.retry.timeout)
+        self.admission = Admission(gate, dialect, self.clock, options.retry.timeout)
         self.requests_sent = 0
         self.unmetered_sent = 0
         self._origin = origin(base_url)
@@ -92,7 +92,7 @@ class Exchange:
         Raises:
             UnsafeUrlError: It must not be contacted.
         """
-        url = request.path if request.absolute else f"{self.base_url}{request.path}"
+        url = f"{self.base_url}{request.path}" if request.path.startswith("/") else request.path
         if request.params:
             try:
                 query = urlencode(request.params, quote_via=quote, safe="*")
@@ -188,12 +188,12 @@ class Exchange:
         line = sent.request.line
         headers = Headers(response.headers.items())
         if response.status != 429:
-            self.settle(sent, headers)
+            self.admission.settle(sent, headers)
         try:
             body, whole = await self._connections.read(response, sent, largest=largest)
         finally:
             # A 429 stays reserved until it is known what it says: no other request may be sent before that.
-            self.settle(sent, headers)
+            self.admission.settle(sent, headers)
         if not whole and response.status < 300:
             raise DecodeError(
                 f"{line}: the answer is larger than {largest // MIB} MiB and was refused. Ask for less.",
@@ -202,11 +202,6 @@ class Exchange:
             )
         _LOG.debug("%s: %d, %d bytes", line, response.status, len(body))
         return Response(status=response.status, headers=headers, body=body, request=line)
-
-    def settle(self, sent: SentRequest, headers: Headers) -> None:
-        """Settle the reservation of a request, if it has one, with what the response says about the quota."""
-        if sent.ticket is not None:
-            self.admission.settle(sent, self.dialect.read_quota(headers))
 
     def error_for(
         self, sent: SentRequest, response: Response, read_error: ReadError, login: SharedLogin | None

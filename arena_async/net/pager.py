@@ -156,10 +156,12 @@ class Pager(Generic[T]):
         return found
 
     def _begin(self, limit: int | None, *, at_most: int | None = None) -> Pages[T]:
+        walk = Walk(self._shape, limit=limit, start=self._start, request=self._question.request.line)
         self._place = _Place(self._start)
         return Pages(
             loader=_PageLoader(self._session, self._question, self._shape, self._settle, self._empty_if),
-            walk=Walk(self._shape, limit=limit, start=self._start, request=self._question.request.line),
+            walk=walk,
+            next=walk.asked,
             place=self._place,
             most=self._ahead,
             stop=None if at_most is None else self._start + at_most,
@@ -290,19 +292,19 @@ def _cancel_all(tasks: Sequence[asyncio.Task[Any]]) -> None:
         task.cancel()
 
 
+@attrs.define(eq=False, repr=False, kw_only=True)
 class Pages(Generic[T]):
     """One pass over the pages. It may be dropped at any time; :meth:`aclose` waits for what that ends."""
 
-    def __init__(self, *, loader: _PageLoader[T], walk: Walk, place: _Place, most: int, stop: int | None) -> None:
-        self._loader = loader
-        self._walk = walk
-        self._place = place
-        self._most = most
-        self._stop = stop
-        self._next: PageRequest | None = walk.asked
-        self._prefetch: _Prefetch | None = None
-        self._begun = False
-        self._given = 0
+    _loader: _PageLoader[T]
+    _walk: Walk
+    _next: PageRequest | None
+    _place: _Place
+    _most: int
+    _stop: int | None
+    _prefetch: _Prefetch | None = attrs.field(init=False, default=None)
+    _begun: bool = attrs.field(init=False, default=False)
+    _given: int = attrs.field(init=False, default=0)
 
     def __aiter__(self) -> Pages[T]:
         return self
@@ -358,12 +360,12 @@ class Pages(Generic[T]):
         return await self._prefetch.take(asked)
 
 
+@attrs.define(eq=False, repr=False)
 class Items(Generic[T]):
     """One pass over the items."""
 
-    def __init__(self, pages: Pages[T]) -> None:
-        self._pages = pages
-        self._items: list[Any] = []
+    _pages: Pages[T]
+    _items: list[Any] = attrs.field(init=False, factory=list)
 
     def __aiter__(self) -> Items[T]:
         return self

@@ -81,21 +81,15 @@ class Session:
         self._authentication = auth if isinstance(auth, Authentication) else Authentication(auth=auth)
         self._retry = options.retry
         self._exchange = Exchange(dialect, gate, base_url=base_url, urls=urls, options=options)
+        #: The base of all relative paths.
+        self.base_url = self._exchange.base_url
+        #: How the service formats pages, quota and errors.
+        self.dialect = dialect
         self._logins: dict[str, SharedLogin] = {}
         self._beside: set[asyncio.Task[Any]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pid = os.getpid()
         self._closed = False
-
-    @property
-    def base_url(self) -> str:
-        """The base of all relative paths."""
-        return self._exchange.base_url
-
-    @property
-    def dialect(self) -> Dialect:
-        """How the service formats pages, quota and errors."""
-        return self._exchange.dialect
 
     @property
     def quota(self) -> Quota | None:
@@ -137,7 +131,7 @@ class Session:
             login = self._login(request.scope) if target.ours and request.scope is not None else None
             response = await exchange.call(sent, target, login=login, seconds=seconds)
             if response.status >= 300:
-                raise exchange.error_for(sent, response, exchange.dialect.read_error, login)
+                raise exchange.error_for(sent, response, self.dialect.read_error, login)
             if sent.held is not None:
                 sent.held.accepted = True
             return response
@@ -184,7 +178,7 @@ class Session:
         while True:
             sent = SentRequest(request, metered=request.metered)
             try:
-                return await self._open_body(sent, extra, read_error or self._exchange.dialect.read_error)
+                return await self._open_body(sent, extra, read_error or self.dialect.read_error)
             except ArenaAsyncError as error:
                 failure = error
             if not self._exchange.admission.waits_after(failure, sent, before=refused):
@@ -278,7 +272,7 @@ class Session:
             response = await exchange.open(sent, target, extra, login=login)
             if response.status in _CONTENT:
                 if sent.ticket is not None:
-                    exchange.settle(sent, Headers(response.headers.items()))
+                    exchange.admission.settle(sent, Headers(response.headers.items()))
                 if sent.held is not None:
                     sent.held.accepted = True
                 return OpenedFile(head=read_head(response), stream=open_body(response, request, exchange.bodies))
