@@ -11,7 +11,7 @@ from arena_async.errors import ApiError, ArenaAsyncError, ClosedError, QuotaExha
 from arena_async.net.connections import SentRequest
 from arena_async.net.server_clock import ServerClock
 from arena_async.wire.contracts import Dialect
-from arena_async.wire.messages import Headers
+from arena_async.wire.messages import Headers, Request
 from arena_async.wire.quota import Gate, Hold, Quota, Ticket
 
 __all__ = ["Admission"]
@@ -39,7 +39,7 @@ class Admission:
         self._clock = clock
         self._max_wait = max_wait
         self._waiting: list[asyncio.Future[None]] = []
-        self.closed = False
+        self._closed = False
 
     async def reserve(self, sent: SentRequest) -> None:
         """
@@ -52,8 +52,7 @@ class Admission:
         """
         began = self._clock.local.monotonic()
         while True:
-            if self.closed:
-                raise ClosedError(f"{sent.request.line}: the client is closed; make a new one.")
+            self.check_open(sent.request)
             answer = self.gate.reserve(self._clock.moment())
             if isinstance(answer, Ticket):
                 sent.held_back += self._clock.local.monotonic() - began
@@ -106,9 +105,19 @@ class Admission:
             return False
         return not before or sent.parked
 
+    def check_open(self, request: Request) -> None:
+        """
+        Raise if no request may be sent any more.
+
+        Raises:
+            ClosedError: The session was closed.
+        """
+        if self._closed:
+            raise ClosedError(f"{request.line}: the client is closed; make a new one.")
+
     def close(self) -> None:
         """Let no further request out, and end all waits."""
-        self.closed = True
+        self._closed = True
         self._wake()
 
     async def _hold(self, hold: Hold, sent: SentRequest) -> None:

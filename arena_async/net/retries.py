@@ -6,7 +6,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from arena_async.errors import ApiError, ArenaAsyncError, ClosedError, DeadlineError, TlsError, TransportError
+from arena_async.errors import ArenaAsyncError, DeadlineError, TlsError, TransportError
 from arena_async.net.connections import SentRequest
 from arena_async.net.exchange import Exchange
 from arena_async.options import RetryPolicy
@@ -43,9 +43,9 @@ async def send_with_retries(
     """
     clock = exchange.clock.local
     began, number, replays, held_back, refused = clock.monotonic(), 1, 0, 0.0, False
+    error: ArenaAsyncError
     while True:
         sent = SentRequest(request, metered=request.metered)
-        error: ArenaAsyncError
         try:
             return await once(sent, policy.timeout - (clock.monotonic() - began - held_back))
         except ArenaAsyncError as caught:
@@ -59,12 +59,12 @@ async def send_with_retries(
             elapsed=clock.monotonic() - began - held_back,
             repeatable=repeatable and not sent.final,
             sent=sent.sent or sent.final,
-            may_log_in=isinstance(error, ApiError) and sent.may_log_in and replays < _MOST_REPLAYS,
+            may_log_in=sent.may_log_in and replays < _MOST_REPLAYS,
         )
         match judge(error, attempt, policy, random=clock.random):
             case AgainAfter(seconds):
-                _LOG.info("%s Again in %.1f s, try %d of %d.", error, seconds, number + 1, policy.attempts)
                 number += 1
+                _LOG.info("%s Again in %.1f s, try %d of %d.", error, seconds, number, policy.attempts)
                 await clock.sleep(seconds)
             case LogInAgain():
                 replays += 1
@@ -73,5 +73,4 @@ async def send_with_retries(
                     error.attempts, error.sent = number, sent.sent
                 # The frames in which it was raised hold whole URLs and credentials.
                 raise error.with_traceback(None)
-        if exchange.admission.closed:
-            raise ClosedError(f"{request.line}: the client is closed; make a new one.")
+        exchange.admission.check_open(request)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from arena_async.errors import DeadlineError, ServerError
-from arena_async.net.polling import wait_until
-from arena_async.options import PollPolicy
+from arena_async.net.polling import Polled, wait_until
+from arena_async.options import Clock, PollPolicy
 
 
 class Run:
@@ -16,13 +16,11 @@ class Run:
         self.finished_at = finished_at
         self.now = 0.0
         self.asked: list[float] = []
+        self.clock = Clock(monotonic=lambda: self.now, sleep=self.sleep)
 
     async def ask(self) -> bool:
         self.asked.append(self.now)
         return self.now >= self.finished_at
-
-    def clock(self) -> float:
-        return self.now
 
     async def sleep(self, seconds: float) -> None:
         self.now += seconds
@@ -30,7 +28,7 @@ class Run:
 
 async def wait(run: Run, **policy: float) -> bool:
     """Wait for a run."""
-    return await wait_until(run.ask, bool, PollPolicy(**policy), sleep=run.sleep, clock=run.clock, what="run R1")
+    return await wait_until(run.ask, bool, PollPolicy(**policy), clock=run.clock, polled=Polled(what="run R1"))
 
 
 async def test_what_is_finished_already_costs_one_question() -> None:
@@ -71,10 +69,8 @@ async def test_what_is_known_already_is_not_asked_for() -> None:
         run.ask,
         bool,
         PollPolicy(every=4, slowest=100),
-        sleep=run.sleep,
         clock=run.clock,
-        answer=False,
-        heard=lambda *what: heard.append(what),
+        polled=Polled(known=False, on_answer=lambda *what: heard.append(what)),
     )
 
     assert found
@@ -86,7 +82,7 @@ async def test_no_question_is_asked_before_most_of_the_usual_time_is_over() -> N
     """An earlier run took a minute: the first question comes after 54 seconds, and then as without that knowledge."""
     run = Run(60)
     policy = PollPolicy(every=4, slowest=300)
-    await wait_until(run.ask, bool, policy, sleep=run.sleep, clock=run.clock, answer=False, expected=60)
+    await wait_until(run.ask, bool, policy, clock=run.clock, polled=Polled(known=False, expected=60))
 
     assert run.asked == [54.0, 60.0]
 
@@ -95,7 +91,7 @@ async def test_a_run_that_was_waited_for_before_is_that_much_further() -> None:
     """Forty of the usual sixty seconds are over."""
     run = Run(20)
     policy = PollPolicy(every=4, slowest=300)
-    await wait_until(run.ask, bool, policy, sleep=run.sleep, clock=run.clock, answer=False, expected=60, passed=40)
+    await wait_until(run.ask, bool, policy, clock=run.clock, polled=Polled(known=False, expected=60, passed=40))
 
     assert run.asked == [14.0, 20.0]
 
@@ -107,4 +103,4 @@ async def test_an_error_of_a_question_is_the_callers() -> None:
         raise ServerError("away")
 
     with pytest.raises(ServerError):
-        await wait_until(ask, bool, PollPolicy(), what="run R1")
+        await wait_until(ask, bool, PollPolicy(), polled=Polled(what="run R1"))

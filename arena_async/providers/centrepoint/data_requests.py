@@ -35,8 +35,8 @@ from arena_async.errors import (
     TransportError,
 )
 from arena_async.net.pager import Pager
-from arena_async.net.polling import wait_until
-from arena_async.options import PollPolicy, TransferOptions
+from arena_async.net.polling import Polled, wait_until
+from arena_async.options import Clock, PollPolicy, TransferOptions
 from arena_async.providers.centrepoint.asking import Asking, ask
 from arena_async.providers.centrepoint.auth import DATA_RETRIEVAL
 from arena_async.providers.centrepoint.data_fetch import DataFetch, FetchedData, To
@@ -154,9 +154,8 @@ class _Requests:
             lambda: self._ask(tracking_id),
             lambda asked: not asked.is_active,
             poll,
-            sleep=self._sleep,
-            clock=self._clock,
-            what=f"{self._shown} {printable(tracking_id)}",
+            clock=Clock(monotonic=self._clock, sleep=self._sleep),
+            polled=Polled(what=f"{self._shown} {printable(tracking_id)}"),
         )
         if found.is_failed:
             raise RunFailedError(
@@ -236,9 +235,8 @@ class _Requests:
                     attempt,
                     lambda answer: answer is not None,
                     attrs.evolve(poll, timeout=left),
-                    sleep=self._sleep,
-                    clock=self._clock,
-                    what=self._shown,
+                    clock=Clock(monotonic=self._clock, sleep=self._sleep),
+                    polled=Polled(what=self._shown),
                 )
         if isinstance(found, ArenaAsyncError):
             raise found
