@@ -1,4 +1,4 @@
-"""Small bodies: returned as bytes, at one await where they are here already, with nothing lost at a limit or a break."""
+"""Small bodies: returned as bytes, at one await where they are here already, whole up to a limit or a break."""
 
 from __future__ import annotations
 
