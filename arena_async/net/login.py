@@ -1,16 +1,17 @@
 """
-One login for everybody: however many tasks need a credential, one request fetches it.
+One login for all tasks: however many need a credential, one request fetches it.
 
-A credential has a generation. A refusal says which generation was refused, so that of fifty requests that die with the
-same session one renews it and the others take what is there::
+An error response says which credential was rejected, so that of fifty requests that fail with the same session one
+renews it and the others take the newer one::
 
-    none ──held()──▶ logging in ──▶ generation n ──rejected(n)──▶ logging in ──▶ generation n + 1
-                        │                 ▲                                        │
-                        └─ refused: everybody gets the error, nobody logs in       └─ rejected again, never accepted:
-                           again before a while has passed                            that is the answer
+    none ──held()──▶ logging in ──▶ held ──rejected(held)──▶ logging in ──▶ a newer one
+                        │            ▲                                        │
+                        └─ error: all callers get it, and no login is sent    └─ rejected again, never accepted:
+                           again for a while                                     that is the result
 
 Where several processes of one user share a store (:mod:`arena_async.net.sharing`), "logging in" begins with a look into
-it: what another process has got is taken over, and of several that need one at the same time only one logs in.
+it: the credential of another process is taken over, and of several processes that need one at the same time only one
+logs in.
 """
 
 from __future__ import annotations
@@ -51,13 +52,13 @@ __all__ = ["MOST_TAKE_BACKS", "TAKE_BACK_SECONDS", "Authentication", "Held", "Sh
 
 _LOG = logging.getLogger("arena_async")
 
-#: Bytes of one credential header. Servers refuse longer ones, and no session id or token comes near it.
+#: Bytes of one credential header. Servers reject longer ones, and no session id or token comes near it.
 _LONGEST_VALUE = 8192
-#: Seconds in which a refused login is not tried again. Arena locks an account for five minutes (its code 4083).
+#: Seconds in which a rejected login is not retried. Arena locks an account for five minutes (its code 4083).
 _COOL_DOWN = 300.0
 #: Seconds after which a credential that was never accepted may be replaced by another login after all.
 _PATIENCE = 60.0
-#: So often in so many seconds a session is taken back from whoever ended it: more than that is two programs at war.
+#: So often in so many seconds a session that another client ended is renewed: more than that is two programs at war.
 MOST_TAKE_BACKS, TAKE_BACK_SECONDS = 2, 300.0
 #: Seconds between two notes in a store that a credential is in use, which keep other processes from giving it up.
 _NOTED_EVERY = 600.0
@@ -65,7 +66,7 @@ _NOTED_EVERY = 600.0
 _LOGIN_ATTEMPTS = 2
 #: Seconds that the service gets to answer a logout.
 _LOGOUT_SECONDS = 5.0
-#: Seconds before its end at which a credential is renewed, at the most.
+#: Seconds before its end at which a credential is renewed, at most.
 _LIFE_MARGIN, _IDLE_MARGIN = 60.0, 120.0
 
 
@@ -76,28 +77,24 @@ class Held:
 
     Args:
         credential: The credential.
-        generation: Its number, counted from 1.
-        since: Ticks at which its login began.
-        touched: Ticks at which it was last sent.
+        since: Monotonic seconds at which its login began.
+        touched: Monotonic seconds at which it was last sent.
         ours: Whether this client logged in for itself alone, so that it logs out at its end.
         renewed: Whether it replaced one that was rejected.
-        accepted: Whether any request with it was answered by something else than a rejection.
-        stale: Whether it was rejected and given up.
+        accepted: Whether any request with it got another response than a rejection.
     """
 
     credential: Credential
-    generation: int
     since: float
     touched: float
     ours: bool = True
     renewed: bool = False
     accepted: bool = False
-    stale: bool = False
 
 
 def check_credential(credential: Credential, *, request: str) -> Credential:
     """
-    Give the credential back if its values can be sent as they are.
+    Return the credential if its values can be sent as they are.
 
     Raises:
         DecodeError: A value is empty or too long, or has characters that do not survive being sent in a header, so
@@ -161,11 +158,10 @@ class SharedLogin:
         self._line = self._auth.login(scope).line
         self._current: Held | None = None
         if given is not None:
-            self._current = Held(given, 0, since=self._clock(), touched=self._clock(), ours=False)
-        self._generation = 0
+            self._current = Held(given, since=self._clock(), touched=self._clock(), ours=False)
         self._given_up: Credential | None = None
         self._noted_at = self._clock()
-        #: Why the credential before was given up, until there is another one.
+        #: Why the previous credential was given up, until there is another one.
         self._rejection: ApiError | None = None
         self._take_backs: deque[float] = deque(maxlen=MOST_TAKE_BACKS)
         self._refusal: tuple[Exception, float] | None = None
@@ -175,11 +171,11 @@ class SharedLogin:
 
     async def held(self) -> Held:
         """
-        Give a credential that is good as far as is known here, logging in where there is none.
+        Return a credential that is good as far as is known here, logging in where there is none.
 
         Raises:
-            ApiError: The login was refused, now or a short while ago.
-            DecodeError: The answer to the login is not what the service documents.
+            ApiError: The login was rejected, now or a short while ago.
+            DecodeError: The response to the login is not what the service documents.
             TransportError: The login could not be sent.
             ClosedError: The session was closed meanwhile.
         """
@@ -194,7 +190,7 @@ class SharedLogin:
         outcome = self._outcome or self._begin()
         found = await asyncio.shield(outcome)
         if isinstance(found, Exception):
-            # Everybody gets a copy: one object raised in many tasks would collect the tracebacks of all of them.
+            # Each caller gets a copy: one object raised in many tasks would collect the tracebacks of all of them.
             raise copy.copy(found)
         return found
 
@@ -203,14 +199,13 @@ class SharedLogin:
         Note that a request with this credential was rejected.
 
         Returns:
-            None if trying again with whatever :meth:`held` gives then may help, else what to raise.
+            None if a retry with what :meth:`held` returns then may help, else what to raise.
         """
         if held is not self._current:
             return None
         if held.renewed and not held.accepted and self._clock() - held.since < _PATIENCE:
             return error
         self._current = None
-        held.stale = True
         if held.credential is self._given and not self._renewable:
             self._refusal = (self._given_is_over(error), math.inf)
             return self._refusal[0]
@@ -234,7 +229,7 @@ class SharedLogin:
             await _log_out(self._exchange, self._auth, held)
 
     def abandon(self) -> asyncio.Task[None] | None:
-        """End a login that still runs; what is given is to be waited for."""
+        """End a login that still runs, and return its task, which is to be waited for."""
         self._closed = True
         if self._outcome is not None and not self._outcome.done():
             self._outcome.set_result(self._closed_error())
@@ -251,7 +246,7 @@ class SharedLogin:
         return outcome
 
     async def _run(self, outcome: asyncio.Future[Held | Exception]) -> None:
-        """Get one and hand the outcome to everybody who waits; an error is a value here, so that none is lost."""
+        """Get one and hand the outcome to all who wait; an error is a value here, so that none is lost."""
         found: Held | Exception = self._closed_error()
         try:
             found = await (self._log_in_alone() if self._store is None else self._find_or_log_in(self._store))
@@ -271,18 +266,16 @@ class SharedLogin:
             self._check_peace(take_backs)
             self._take_backs.append(began)
         credential = await _log_in(self._exchange, self._auth, self._scope, self._retry)
-        self._generation += 1
         ours = self._store is None
-        return Held(credential, self._generation, since=began, touched=self._clock(), ours=ours, renewed=is_take_back)
+        return Held(credential, since=began, touched=self._clock(), ours=ours, renewed=is_take_back)
 
     async def _find_or_log_in(self, store: CredentialStore) -> Held:
-        """Take over what another process has got, or wait for the one that is logging in, or log in for all."""
+        """Take over the credential of another process, or wait for the one that is logging in, or log in for all."""
         while not self._closed:
             match await store.take(rejected=self._given_up):
                 case Shared(credential=credential, age=age, rest=rest):
-                    self._generation += 1
                     now = self._clock()
-                    return Held(credential, self._generation, since=now - age, touched=now - rest, ours=False)
+                    return Held(credential, since=now - age, touched=now - rest, ours=False)
                 case Turn(take_backs=take_backs):
                     return await self._log_in_for_all(store, take_backs)
                 case Wait(seconds=seconds):
@@ -290,7 +283,7 @@ class SharedLogin:
         raise self._closed_error()
 
     async def _log_in_for_all(self, store: CredentialStore, take_backs: int) -> Held:
-        """Log in, and tell the others what came of it, whatever it was."""
+        """Log in, and store the outcome for the other processes, whatever it was."""
         try:
             held = await self._log_in_alone(take_backs=take_backs)
             await store.put(held.credential, take_back=held.renewed)
@@ -306,10 +299,10 @@ class SharedLogin:
 
     def _check_peace(self, take_backs: int) -> None:
         """
-        Refuse to take a session back once more from somebody who keeps ending it.
+        Stop logging in again when another client keeps ending the session.
 
         Raises:
-            SessionDisplacedError: It was taken back too often lately, by this process or by all that share the store.
+            SessionDisplacedError: It was renewed too often lately, by this process or by all that share the store.
         """
         oldest = self._take_backs[0] if len(self._take_backs) == MOST_TAKE_BACKS else -math.inf
         if take_backs < MOST_TAKE_BACKS and self._clock() - oldest >= TAKE_BACK_SECONDS:
@@ -326,7 +319,7 @@ class SharedLogin:
         )
 
     async def _note_use(self, store: CredentialStore, held: Held) -> None:
-        """Let other processes know now and then that the credential is in use; that it cannot be told is no error."""
+        """Note in the store now and then that the credential is in use; that this fails is no error."""
         now = self._clock()
         if now - self._noted_at < _NOTED_EVERY:
             return
@@ -346,7 +339,7 @@ class SharedLogin:
         )
 
     def _is_over(self, held: Held) -> bool:
-        """Whether a credential has reached its end, or is so close to it that it may end on the way."""
+        """Return whether a credential has expired, or may expire before a request with it arrives."""
         now = self._clock()
         life, idle = held.credential.lifetime, held.credential.idle_lifetime
         if life is not None and now - held.since >= life - min(_LIFE_MARGIN, life / 10):
@@ -354,7 +347,7 @@ class SharedLogin:
         return idle is not None and now - held.touched >= idle - min(_IDLE_MARGIN, idle / 10)
 
     def _remember(self, error: Exception) -> None:
-        """Keep a refusal, so that a wrong password is sent once and not until the account is locked."""
+        """Keep a rejection, so that a wrong password is sent once and not until the account is locked."""
         if not self._is_lasting(error):
             return
         seconds = TAKE_BACK_SECONDS if isinstance(error, SessionDisplacedError) else _COOL_DOWN
@@ -365,13 +358,13 @@ class SharedLogin:
 
     @staticmethod
     def _is_lasting(error: Exception) -> bool:
-        """Whether the same login would be refused again in a moment."""
+        """Return whether the same login would be rejected again a moment later."""
         if isinstance(error, ApiError):
             return not error.transient or isinstance(error, AccountLockedError)
         return isinstance(error, DecodeError | UnsafeUrlError)
 
     def _refuse_for_a_while(self) -> None:
-        """Answer from memory while a refused login must not be repeated."""
+        """Raise the kept rejection while a rejected login must not be repeated."""
         if self._refusal is None:
             return
         error, until = self._refusal

@@ -1,11 +1,11 @@
 """
-Listings, walked page by page as the rows are asked for.
+Listings, requested page by page as the rows are used.
 
 ::
 
     first page ──▶ is the number of rows known, and can it be trusted?
-                      no:  the next page is asked for when the rows before it are used up
-                      yes: then up to four at once, handed out in order; four are held at a time, and no fifth
+                      no:  the next page is requested when the rows before it are used up
+                      yes: then up to four at once, returned in order; four are held at a time, and no fifth
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ _LOG = logging.getLogger("arena_async")
 
 T = TypeVar("T")
 
-#: Pages that are on their way, or here and not used up, at the most.
+#: Pages that are under way, or here and not used up, at most.
 AHEAD = 4
 
 
 @attrs.frozen(kw_only=True)
 class Question(Generic[T]):
     """
-    What a listing asks.
+    What a listing requests.
 
     Args:
         request: The request without offset and limit.
@@ -58,27 +58,27 @@ class Question(Generic[T]):
 
 class Pager(Generic[T]):
     """
-    A listing that has not been asked for yet.
+    A listing that has not been requested yet.
 
-    ``async for`` gives the rows; every pass asks anew. A page is asked for when the rows before it are used up, or a
-    few pages earlier where the service says how many rows there are. Leaving a loop early leaves nothing running. A
-    listing is whole or it is an error.
+    ``async for`` yields the rows; every pass requests them anew. A page is requested when the rows before it are used
+    up, or a few pages earlier where the service says how many rows there are. Leaving a loop early leaves nothing
+    running. A listing is complete or it is an error.
 
-    An error in the middle leaves :attr:`cursor` behind: a new ``Pager`` with ``start=cursor`` goes on there, and the
-    rows before it are not paid for again.
+    An error in the middle leaves :attr:`cursor` behind: a new ``Pager`` with ``start=cursor`` continues there, and the
+    rows before it are not requested again.
 
     Args:
         session: Sends the requests.
         request: The request without offset and limit.
         shape: What the list is like.
         read: Makes an item of a row.
-        limit: Rows to ask for in one page; None for the largest page.
+        limit: Rows to request in one page; None for the largest page.
         start: The offset to begin at.
-        ahead: Pages that may be on their way or here at a time. More than one only where the shape says that the total
+        ahead: Pages that may be under way or here at a time. More than one only where the shape says that the total
             is one.
-        settle: Gives what is really asked, where that takes a request of its own to know; asked once for each pass,
-            before its first page. ``request`` is then only shown.
-        empty_if: Says whether "not found" in answer to the first page means an empty list; None where it never does.
+        settle: Returns what is really requested, where that takes a request of its own to know; called once for each
+            pass, before its first page. ``request`` is then only shown.
+        empty_if: Returns whether "not found" for the first page means an empty list; None where it never does.
 
     Raises:
         ConfigurationError: ``limit``, ``start`` or ``ahead`` is out of range.
@@ -115,7 +115,7 @@ class Pager(Generic[T]):
 
     @property
     def cursor(self) -> int:
-        """The offset at which the newest pass can be taken up again: everything before it was given."""
+        """The offset at which the newest pass can be continued: all rows before it were returned."""
         return self._place.offset
 
     def __aiter__(self) -> Items[T]:
@@ -123,25 +123,25 @@ class Pager(Generic[T]):
 
     def pages(self) -> Pages[T]:
         """
-        Give the pages, with decoded items; a page without new rows is left out unless it is the only one.
+        Return the pages, with decoded items; a page without new rows is left out unless it is the only one.
 
         Raises:
             ListingError: The listing looped, shrank or contradicts itself.
             DecodeError: A page is not what the service documents, twice in a row.
-            ApiError: The service refused, as for :meth:`Session.send` with its other errors.
+            ApiError: The service responded with an error, as for :meth:`Session.send` with its other errors.
         """
         return self._begin(self._limit)
 
     async def first(self) -> T | None:
-        """Give the first item, or None where there is none; one request."""
+        """Return the first item, or None where there is none; one request."""
         found = await self.collect(at_most=1)
         return found[0] if found else None
 
     async def collect(self, *, at_most: int | None = None) -> list[T]:
         """
-        Give the items as a list, ``at_most`` so many of them where that is not None.
+        Return the items as a list, ``at_most`` so many of them where that is not None.
 
-        No page is asked for beyond the one that holds the last of them.
+        No page is requested beyond the one that holds the last of them.
         """
         if at_most is not None and at_most <= 0:
             return []
