@@ -209,6 +209,7 @@ class Body(Watched, ABC):
             late: Whether the deadline ended the wait.
             silent: Seconds since the last of them.
         """
+        self._context.watch.entries.discard(self)
         self.deadline = math.inf
         now = asyncio.get_running_loop().time()
         self._silent = silent if count else self._silent + now - self._wait_began

@@ -150,7 +150,7 @@ class Connections:
         """
         failure: Exception
         options = self._options(sent, headers, url, seconds)
-        token = _SENDING.set((self, sent))
+        _SENDING.set((self, sent))
         try:
             client = self._pooled if sent.request.method in ("GET", "HEAD") else self._fresh
             if client is None:
@@ -159,7 +159,8 @@ class Connections:
         except (*WIRE_ERRORS, WireFailureError, UnsafeUrlError) as error:
             failure = error
         finally:
-            _SENDING.reset(token)
+            # Not a reset by token: a coroutine that is thrown away may end in another context.
+            _SENDING.set(None)
             self._watch.entries.discard(sent)
         if sent.form is not None and sent.form.failure is not None:
             raise sent.form.failure
@@ -290,7 +291,7 @@ class Connections:
 
 
 #: The request that the current task is sending, and by which connections.
-_SENDING: ContextVar[tuple[Connections, SentRequest]] = ContextVar("arena_async sending")
+_SENDING: ContextVar[tuple[Connections, SentRequest] | None] = ContextVar("arena_async sending", default=None)
 
 
 class _CheckedResolver(AbstractResolver):
@@ -333,11 +334,11 @@ class _Request(aiohttp.ClientRequest):
     """A request that notes when its headers are written."""
 
     async def send(self, conn: Connection) -> aiohttp.ClientResponse:
-        connections, sent = _SENDING.get()
-        protocol = conn.protocol
-        assert protocol is not None  # noqa: S101  # The connector has just connected it.
         response = await super().send(conn)
-        connections.note_sent(sent, protocol)
+        sending, protocol = _SENDING.get(), conn.protocol
+        if sending is not None and protocol is not None:
+            connections, sent = sending
+            connections.note_sent(sent, protocol)
         return response
 
 

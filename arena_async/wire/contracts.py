@@ -133,31 +133,7 @@ class BodyHead:
 
 @runtime_checkable
 class ByteStream(Protocol):
-    """
-    The body of one response.
-
-    Attributes:
-        at_end: Whether all of it was received, without an error.
-    """
-
-    at_end: bool
-
-    async def read(self, limit: int) -> bytes:
-        """
-        Return all bytes up to the end of the body, or those received once they are more than ``limit``.
-
-        Bytes received before an error are returned; the next call raises it. A cancelled call ends the connection and
-        keeps what it received for :meth:`take`.
-
-        Raises:
-            TransportError: The connection broke, or the body is shorter than declared.
-            StalledError: Nothing was received for too long, or it was received too slowly.
-        """
-        ...
-
-    def take(self) -> bytes:
-        """Return and forget the bytes that a cancelled :meth:`read` has received."""
-        ...
+    """The body of one answer."""
 
     async def readinto(self, buffer: memoryview) -> int:
         """
