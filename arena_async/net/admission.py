@@ -9,10 +9,10 @@ import anyio
 
 from arena_async.errors import ApiError, ArenaAsyncError, ClosedError, QuotaExhaustedError, ThrottledError
 from arena_async.net.connections import SentRequest
-from arena_async.net.server_clock import ServerClock
+from arena_async.options import Clock
 from arena_async.wire.contracts import Dialect
 from arena_async.wire.messages import Headers, Request
-from arena_async.wire.quota import Gate, Hold, Quota, Ticket
+from arena_async.wire.quota import Gate, Hold, Moment, Quota, Ticket
 
 __all__ = ["Admission"]
 
@@ -33,7 +33,7 @@ class Admission:
         max_wait: Seconds that the service may ask to wait before that is an error.
     """
 
-    def __init__(self, gate: Gate, dialect: Dialect, clock: ServerClock, max_wait: float) -> None:
+    def __init__(self, gate: Gate, dialect: Dialect, clock: Clock, max_wait: float) -> None:
         self.gate = gate
         self._dialect = dialect
         self._clock = clock
@@ -50,12 +50,12 @@ class Admission:
             ThrottledError: The service asked for a wait that is too long.
             ClosedError: The session was closed meanwhile.
         """
-        began = self._clock.local.monotonic()
+        began = self._clock.monotonic()
         while True:
             self.check_open(sent.request)
-            answer = self.gate.reserve(self._clock.moment())
+            answer = self.gate.reserve(self.moment())
             if isinstance(answer, Ticket):
-                sent.held_back += self._clock.local.monotonic() - began
+                sent.held_back += self._clock.monotonic() - began
                 sent.ticket = answer
                 return
             await self._hold(answer, sent)
@@ -73,7 +73,7 @@ class Admission:
             return
         if sent.sent:
             quota = None if headers is None else self._dialect.read_quota(headers)
-            self.gate.settle(ticket, quota, self._clock.moment())
+            self.gate.settle(ticket, quota, self.moment())
         else:
             self.gate.refund(ticket)
         if self._waiting:
@@ -82,12 +82,12 @@ class Admission:
     def close_after(self, error: ApiError) -> None:
         """Hold all requests back after an error response that concerns all of them."""
         if isinstance(error, QuotaExhaustedError):
-            self.gate.observe(Quota(remaining=0, resets_at=error.resets_at), self._clock.moment())
+            self.gate.observe(Quota(remaining=0, resets_at=error.resets_at), self.moment())
             known = self.gate.quota
             if error.resets_at is None and known is not None:
                 error.resets_at = known.resets_at
         elif isinstance(error, ThrottledError) and error.retry_after:
-            self.gate.close_until(self._clock.local.monotonic() + error.retry_after)
+            self.gate.close_until(self._clock.monotonic() + error.retry_after)
 
     def waits_after(self, error: ArenaAsyncError, sent: SentRequest, *, before: bool) -> bool:
         """
@@ -104,6 +104,10 @@ class Admission:
         if not (isinstance(error, QuotaExhaustedError) and self.gate.waits and sent.metered and sent.sent):
             return False
         return not before or sent.parked
+
+    def moment(self) -> Moment:
+        """Return the present, by our own clock."""
+        return Moment(self._clock.monotonic(), self._clock.now())
 
     def check_open(self, request: Request) -> None:
         """
@@ -141,13 +145,13 @@ class Admission:
                 request=sent.request.line,
                 retry_after=hold.seconds,
             )
-        await self._clock.local.sleep(hold.seconds)
+        await self._clock.sleep(hold.seconds)
 
     async def _nap(self, seconds: float) -> None:
         """Sleep until the time is up, or the quota has changed, or the session is closed."""
         change = asyncio.get_running_loop().create_future()
         self._waiting.append(change)
-        sleeping = asyncio.ensure_future(self._clock.local.sleep(seconds))
+        sleeping = asyncio.ensure_future(self._clock.sleep(seconds))
         try:
             await asyncio.wait([sleeping, change], return_when=asyncio.FIRST_COMPLETED)
         finally:

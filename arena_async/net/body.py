@@ -20,8 +20,8 @@ from collections.abc import Callable
 import aiohttp
 
 from arena_async.errors import ArenaAsyncError, ClosedError, StalledError, TransportError
+from arena_async.net.deadlines import Deadlines, Waiting
 from arena_async.net.failures import WIRE_ERRORS, explain
-from arena_async.net.watch import Watch, Watched
 from arena_async.options import Timeouts
 from arena_async.wire.contracts import BodyHead
 from arena_async.wire.messages import Request
@@ -41,16 +41,16 @@ class BodyContext:
     Args:
         timeouts: How long to wait for the network.
         monotonic: Returns seconds that never jump, for the slowest rate.
-        watch: Ends waits that take too long.
+        deadlines: Ends waits that take too long.
     """
 
-    __slots__ = ("monotonic", "timeouts", "watch")
+    __slots__ = ("deadlines", "monotonic", "timeouts")
 
-    def __init__(self, timeouts: Timeouts, monotonic: Callable[[], float], watch: Watch) -> None:
-        self.timeouts, self.monotonic, self.watch = timeouts, monotonic, watch
+    def __init__(self, timeouts: Timeouts, monotonic: Callable[[], float], deadlines: Deadlines) -> None:
+        self.timeouts, self.monotonic, self.deadlines = timeouts, monotonic, deadlines
 
 
-class Body(Watched, ABC):
+class Body(Waiting, ABC):
     """
     The body of one response; see :class:`~arena_async.wire.contracts.ByteStream`.
 
@@ -164,7 +164,7 @@ class Body(Watched, ABC):
     def _end(self) -> None:
         self._closed = True
         self._rest = _NOTHING
-        self._context.watch.entries.discard(self)
+        self._context.deadlines.entries.discard(self)
         if not self.at_end:
             self._abort()
         elif not self._response.closed:
@@ -198,7 +198,7 @@ class Body(Watched, ABC):
         self._clock_began = self._context.monotonic()
         self._stall_at = now + self._context.timeouts.read - self._silent
         self.deadline = self._stall_at if until is None else min(self._stall_at, until)
-        self._context.watch.add(self)
+        self._context.deadlines.add(self)
 
     def _end_wait(self, count: int, *, late: bool, silent: float = 0.0) -> None:
         """
@@ -209,7 +209,7 @@ class Body(Watched, ABC):
             late: Whether the deadline ended the wait.
             silent: Seconds since the last of them.
         """
-        self._context.watch.entries.discard(self)
+        self._context.deadlines.entries.discard(self)
         self.deadline = math.inf
         now = asyncio.get_running_loop().time()
         self._silent = silent if count else self._silent + now - self._wait_began

@@ -21,9 +21,9 @@ from aiohttp.connector import Connection
 from yarl import URL
 
 from arena_async.errors import UnsafeUrlError
+from arena_async.net.deadlines import Deadlines, Waiting
 from arena_async.net.failures import WIRE_ERRORS, WireFailureError, explain
 from arena_async.net.upload import Form
-from arena_async.net.watch import Watch, Watched
 from arena_async.options import HttpOptions
 from arena_async.wire.messages import Request
 from arena_async.wire.quota import Ticket
@@ -50,7 +50,7 @@ class SentHeaders(dict[str, str]):
 
 
 @attrs.define(eq=False, repr=False, slots=False)
-class SentRequest(Watched):
+class SentRequest(Waiting):
     """
     One request that is sent, made for one try, and what became of it.
 
@@ -108,7 +108,7 @@ class Connections:
         options: The settings of the session.
         urls: Which URLs and addresses may be contacted.
         own_hosts: Hosts that the caller named, which are contacted at any address.
-        watch: Ends waits that take too long.
+        deadlines: Ends waits that take too long.
         on_sent: Called with each request at the moment its headers are written.
     """
 
@@ -117,7 +117,7 @@ class Connections:
         options: HttpOptions,
         urls: UrlPolicy,
         own_hosts: set[str],
-        watch: Watch,
+        deadlines: Deadlines,
         on_sent: Callable[[SentRequest], None],
     ) -> None:
         self.own_hosts = own_hosts
@@ -126,7 +126,7 @@ class Connections:
         self._ssl = options.ssl or True
         self._proxy = options.proxy
         self._borrowed: aiohttp.BaseConnector | None = options.connector
-        self._watch = watch
+        self._deadlines = deadlines
         self._on_sent = on_sent
         self._pooled: aiohttp.ClientSession | None = None
         self._fresh: aiohttp.ClientSession | None = None
@@ -161,7 +161,7 @@ class Connections:
         finally:
             # Not a reset by token: a coroutine that is thrown away may end in another context.
             _SENDING.set(None)
-            self._watch.entries.discard(sent)
+            self._deadlines.entries.discard(sent)
         if sent.form is not None and sent.form.failure is not None:
             raise sent.form.failure
         limit = self._timeouts.read if sent.sent else None
@@ -183,7 +183,7 @@ class Connections:
                 piece = content.read_nowait()
                 if not piece and not content.at_eof():
                     sent.deadline = asyncio.get_running_loop().time() + self._timeouts.read
-                    self._watch.add(sent)
+                    self._deadlines.add(sent)
                     piece = await content.readany()
                 if not piece:
                     return b"".join(pieces), True
@@ -192,7 +192,7 @@ class Connections:
         except WIRE_ERRORS as error:
             failure = error
         finally:
-            self._watch.entries.discard(sent)
+            self._deadlines.entries.discard(sent)
             response.close()
         if failure is not None:
             raise explain(failure, request=sent.request.line, limit=self._timeouts.read, body=True)
@@ -208,11 +208,11 @@ class Connections:
         self._on_sent(sent)
         sent.waits_on, sent.read_timeout = protocol, self._timeouts.read
         sent.deadline = min(sent.end, asyncio.get_running_loop().time() + self._timeouts.read)
-        self._watch.add(sent)
+        self._deadlines.add(sent)
 
     async def aclose(self) -> None:
         """Close the connections that are ours."""
-        self._watch.close()
+        self._deadlines.close()
         if self._ending is not None:
             await self._ending.aclose()
 
@@ -256,7 +256,7 @@ class Connections:
         return options
 
     def _timeout(self, seconds: float = math.inf) -> aiohttp.ClientTimeout:
-        """Return the limits for a connection; those for responses and bodies are kept by the watch."""
+        """Return the limits for a connection; those for responses and bodies are kept by the sweep."""
         limits = self._timeouts
         return aiohttp.ClientTimeout(
             total=None,
@@ -278,7 +278,7 @@ class Connections:
             connector_owner=self._borrowed is None,
             cookie_jar=aiohttp.DummyCookieJar(),
             trust_env=False,
-            request_class=_Request,
+            request_class=_CountedRequest,
             response_class=_LastResponse if fresh else aiohttp.ClientResponse,
             middlewares=(_never_twice,),
             timeout=self._timeout(),
@@ -330,7 +330,7 @@ class _CheckedResolver(AbstractResolver):
         await self._inner.close()
 
 
-class _Request(aiohttp.ClientRequest):
+class _CountedRequest(aiohttp.ClientRequest):
     """A request that notes when its headers are written."""
 
     async def send(self, conn: Connection) -> aiohttp.ClientResponse:

@@ -20,10 +20,10 @@ from arena_async.errors import ApiError, ConfigurationError, DecodeError, Unsafe
 from arena_async.net.admission import Admission
 from arena_async.net.body import BodyContext
 from arena_async.net.connections import LARGEST_REFUSAL, Connections, SentHeaders, SentRequest, without_user
+from arena_async.net.deadlines import Deadlines
 from arena_async.net.redirects import MAX_REDIRECTS, REDIRECTS, Origin, Target
 from arena_async.net.server_clock import ServerClock
 from arena_async.net.upload import Form
-from arena_async.net.watch import Watch
 from arena_async.options import MIB, HttpOptions
 from arena_async.wire.contracts import Dialect
 from arena_async.wire.messages import Headers, Request, Response, show_url
@@ -70,7 +70,7 @@ class Exchange:
         self.base_url = base_url.rstrip("/")
         self.dialect = dialect
         self.clock = ServerClock(options.clock)
-        self.admission = Admission(gate, dialect, self.clock, options.retry.timeout)
+        self.admission = Admission(gate, dialect, options.clock, options.retry.timeout)
         self.requests_sent = 0
         self.unmetered_sent = 0
         self._origin = origin(base_url)
@@ -80,10 +80,10 @@ class Exchange:
         if options.ssl is not None and not isinstance(options.ssl, _ssl.SSLContext):
             raise ConfigurationError("ssl takes an ssl.SSLContext or None; certificates are always checked.")
         _check_proxy(options.proxy)
-        watch = Watch()
-        self.bodies = BodyContext(options.timeouts, options.clock.monotonic, watch)
+        deadlines = Deadlines()
+        self.bodies = BodyContext(options.timeouts, options.clock.monotonic, deadlines)
         own_hosts = {host_of(base_url), *map(host_of, self.urls.origins)}
-        self._connections = Connections(options, self.urls, own_hosts, watch, self._note_sent)
+        self._connections = Connections(options, self.urls, own_hosts, deadlines, self._note_sent)
 
     def target(self, request: Request) -> Target:
         """
@@ -251,7 +251,7 @@ class Exchange:
         else:
             self.unmetered_sent += 1
         if sent.ticket is not None:
-            self.admission.gate.sent(sent.ticket, self.clock.moment())
+            self.admission.gate.sent(sent.ticket, self.admission.moment())
         if sent.held is not None:
             sent.held.touched = self.clock.local.monotonic()
 

@@ -405,7 +405,7 @@ def _read_login(exchange: Exchange, auth: Auth, response: Response) -> Credentia
         exchange.note_retry_after(error, response)
         raise
     if credential.request_limit is not None:
-        exchange.admission.gate.observe(Quota(limit=credential.request_limit), exchange.clock.moment())
+        exchange.admission.gate.observe(Quota(limit=credential.request_limit), exchange.admission.moment())
     return credential
 
 
@@ -421,7 +421,7 @@ async def _log_out(exchange: Exchange, auth: Auth, held: Held) -> None:
     sent = SentRequest(request, metered=request.metered, held=held, urgent=True)
     try:
         if request.metered:
-            answer = exchange.admission.gate.reserve(exchange.clock.moment())
+            answer = exchange.admission.gate.reserve(exchange.admission.moment())
             if isinstance(answer, Hold) and answer.parked:
                 return
             sent.ticket = answer if isinstance(answer, Ticket) else None

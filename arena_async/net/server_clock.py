@@ -7,7 +7,6 @@ from datetime import datetime, timedelta
 import attrs
 
 from arena_async.options import Clock
-from arena_async.wire.quota import Moment
 from arena_async.wire.retrying import read_http_date
 
 __all__ = ["ServerClock"]
@@ -35,7 +34,3 @@ class ServerClock:
         theirs = read_http_date(date)
         if theirs is not None:
             self.skew = theirs - self.local.now()
-
-    def moment(self) -> Moment:
-        """Return the present on both clocks."""
-        return Moment(self.local.monotonic(), self.local.now() + self.skew)

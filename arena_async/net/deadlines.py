@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import math
 
-__all__ = ["Watch", "Watched"]
+__all__ = ["Deadlines", "Waiting"]
 
 #: Seconds between two sweeps, at most.
 _INTERVAL = 1.0
 
 
-class Watched:
+class Waiting:
     """
     Something that waits for the network.
 
@@ -26,7 +26,7 @@ class Watched:
         raise NotImplementedError
 
 
-class Watch:
+class Deadlines:
     """
     Ends waits whose deadline has passed, with one timer for all of them.
 
@@ -34,12 +34,12 @@ class Watch:
     """
 
     def __init__(self) -> None:
-        #: What is watched. The owner of an entry discards it.
-        self.entries: set[Watched] = set()
+        #: What waits. The owner of an entry discards it.
+        self.entries: set[Waiting] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._next = math.inf
 
-    def add(self, entry: Watched) -> None:
+    def add(self, entry: Waiting) -> None:
         """Watch an entry until it is discarded from :attr:`entries`."""
         self.entries.add(entry)
         if self._timer is None or entry.deadline < self._next:
