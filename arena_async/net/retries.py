@@ -43,7 +43,6 @@ async def send_with_retries(
     """
     clock = exchange.clock.local
     began, number, replays, held_back, refused = clock.monotonic(), 1, 0, 0.0, False
-    error: ArenaAsyncError
     while True:
         sent = SentRequest(request, metered=request.metered)
         try:
