@@ -8,14 +8,17 @@ before anything is sent or written; an unknown name raises ``TypeError``.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import random as _random
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 import attrs
 
 from arena_async.errors import ConfigurationError
 
-__all__ = ["KIB", "MIB", "PollPolicy", "RetryPolicy", "Timeouts", "TransferOptions"]
+__all__ = ["KIB", "MIB", "Clock", "HttpOptions", "PollPolicy", "RetryPolicy", "Timeouts", "TransferOptions"]
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -100,6 +103,64 @@ class Timeouts:
     pool: float = attrs.field(default=60.0, validator=_number(0, above=True))
     slowest_rate: float = attrs.field(default=1.0 * KIB, validator=_number(0))
     slowest_over: float = attrs.field(default=60.0, validator=_number(0, above=True))
+
+
+async def _sleep(seconds: float) -> None:
+    import asyncio  # noqa: PLC0415  # Values are imported without it.
+
+    await asyncio.sleep(seconds)
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+@attrs.frozen(kw_only=True)
+class Clock:
+    """
+    Time and randomness, as one value that tests replace.
+
+    Args:
+        monotonic: Returns seconds that never jump.
+        sleep: Waits for so many seconds.
+        random: Returns a random number from 0 up to 1.
+        now: Returns the date and time (aware).
+    """
+
+    monotonic: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], Awaitable[object]] = _sleep
+    random: Callable[[], float] = _random.random
+    now: Callable[[], datetime] = _utc_now
+
+
+def _copied(headers: Mapping[str, str]) -> dict[str, str]:
+    return dict(headers)
+
+
+@attrs.frozen(kw_only=True)
+class HttpOptions:
+    """
+    The settings of one HTTP session.
+
+    Args:
+        retry: How often and how patiently an API request is retried.
+        timeouts: How long to wait for the network.
+        headers: Headers of every request to the API.
+        ssl: An ``ssl.SSLContext``, or None for the certificates that the system trusts.
+        proxy: The URL of an HTTP proxy, or None. The environment is not read.
+        user_agent: Text before this library's own name in ``User-Agent``.
+        connector: An aiohttp connector of the caller, which is used and never closed.
+        clock: Time and randomness.
+    """
+
+    retry: RetryPolicy = attrs.field(factory=RetryPolicy)
+    timeouts: Timeouts = attrs.field(factory=Timeouts)
+    headers: Mapping[str, str] = attrs.field(factory=dict, converter=_copied, repr=False)
+    ssl: Any = None
+    proxy: str | None = attrs.field(default=None, repr=False)
+    user_agent: str | None = None
+    connector: Any = None
+    clock: Clock = attrs.field(factory=Clock)
 
 
 @attrs.frozen(kw_only=True)

@@ -19,7 +19,6 @@ MOST_LINES_OF_A_FUNCTION = 60
 
 #: Modules that are longer, each with the reason why it is one room all the same.
 LONG_MODULES = {
-    "net/session.py": "The request loop, the login and the redirects share one state: whose credential may go where.",
     "providers/arena/dialect.py": "A table of refusals, and the vendor's two spellings of nearly everything.",
     "providers/arena/files.py": "Three sets of one shape: what they share and where they differ is seen side by side.",
     "providers/arena/models.py": "A list of documented values, mostly fields.",

@@ -1,4 +1,4 @@
-"""One object of a service, asked for and read."""
+"""One object of a service: requested and decoded."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ T = TypeVar("T")
 
 async def ask(session: Session, request: Request, model: type[T]) -> T:
     """
-    Give one object. One request.
+    Return one object. One request.
 
     Raises:
-        ApiError: The service refused.
-        DecodeError: What came is something else.
+        ApiError: The service responded with an error.
+        DecodeError: The response is something else.
     """
     response = await session.send(request)
     return decode(parse_json(response.body, request=request.line), model, request=request.line)

@@ -1,17 +1,18 @@
 """
-The connections of one session: everything about the HTTP client that the request loop need not know.
+The connections of one session: everything about aiohttp that the session need not know.
 
-A GET may take a connection that is idle; anything else gets one of its own, so that nothing is ever sent into one that
-the service may be closing.
+A GET may take an idle connection from the pool; any other method gets a new one that is closed afterwards, so that
+nothing is ever sent on a connection that the server may be closing.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import socket
-import ssl as _ssl
-from collections.abc import AsyncGenerator, Callable
-from types import SimpleNamespace
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import attrs
@@ -20,60 +21,83 @@ from aiohttp.connector import Connection
 from yarl import URL
 
 from arena_async.errors import UnsafeUrlError
-from arena_async.net.bodies import Form
+from arena_async.net.deadlines import Deadlines, Waiting
 from arena_async.net.failures import WIRE_ERRORS, WireFailureError, explain
-from arena_async.net.login import Held, SharedLogin
-from arena_async.options import Timeouts
+from arena_async.net.upload import Form
+from arena_async.options import HttpOptions
+from arena_async.wire.messages import Request
 from arena_async.wire.quota import Ticket
 from arena_async.wire.urls import UrlPolicy, host_of
 
-__all__ = ["LARGEST_REFUSAL", "Connections", "Outgoing", "SentHeaders", "Trial", "without_user"]
+if TYPE_CHECKING:
+    from aiohttp.client_proto import ResponseHandler
 
-#: Bytes of a refusal, counted after decoding; what comes after them is cut.
+    from arena_async.net.login import Held
+
+__all__ = ["LARGEST_REFUSAL", "Connections", "SentHeaders", "SentRequest", "without_user"]
+
+#: Bytes of an error response, counted after decoding; what comes after them is cut.
 LARGEST_REFUSAL = 64 * 1024
 #: More connections than any pool of workers has, and fewer than a process may have files open.
 _MOST_CONNECTIONS = 320
 
 
 class SentHeaders(dict[str, str]):
-    """Headers on their way out; what they hold is not shown."""
+    """Request headers; their values are not shown."""
 
     def __repr__(self) -> str:
         return f"<headers {', '.join(self)}>"
 
 
-@attrs.define(eq=False, repr=False)
-class Trial:
-    """One request on its way: what the hooks of the HTTP client note about it."""
+@attrs.define(eq=False, repr=False, slots=False)
+class SentRequest(Waiting):
+    """
+    One request that is sent, made for one try, and what became of it.
 
-    line: str
+    Args:
+        request: What is sent.
+        metered: Whether it counts against the quota.
+        urgent: Whether it is sent without waiting for the quota.
+        ticket: Its reservation, until that is settled.
+        held: The credential it carries.
+        end: When to give up waiting for the response headers in any case, on the clock of the event loop.
+        sent: Whether its headers were written.
+        reused: Whether they were written to a connection that had been used before.
+        final: Whether a failure is not retried.
+        may_log_in: Whether a newer credential may help.
+        held_back: Seconds that it waited for the quota.
+        parked: Whether it waited for the next quota window.
+        form: The form that is sent with it.
+        waits_on: What a passed deadline ends: the connection, or the body of the response.
+        read_timeout: Seconds to wait for the response after the last piece of a form.
+    """
+
+    request: Request
     metered: bool = False
+    urgent: bool = False
     ticket: Ticket | None = None
     held: Held | None = None
-    login: SharedLogin | None = None
-    patience: asyncio.Timeout | None = None
-    end: float | None = None
+    end: float = math.inf
     sent: bool = False
     reused: bool = False
     final: bool = False
     may_log_in: bool = False
     held_back: float = 0.0
     parked: bool = False
-
-
-@attrs.frozen(repr=False)
-class Outgoing:
-    """What goes onto the wire, with its secrets; shown without them."""
-
-    method: str
-    url: str
-    headers: SentHeaders
-    body: bytes | Form | None
-    trial: Trial
-    decode: bool
+    form: Form | None = None
+    waits_on: ResponseHandler | aiohttp.StreamReader | None = None
+    read_timeout: float = math.inf
 
     def __repr__(self) -> str:
-        return f"<{self.trial.line}>"
+        return f"<{self.request.line}>"
+
+    def expire(self, now: float) -> None:
+        """End the wait, unless the request body made progress meanwhile."""
+        answer_by = min(self.end, self.form.sent_at + self.read_timeout) if self.form is not None else now
+        if answer_by > now:
+            self.deadline = answer_by
+        elif self.waits_on is not None:
+            self.waits_on.set_exception(TimeoutError())
 
 
 class Connections:
@@ -81,79 +105,86 @@ class Connections:
     The connections of one session.
 
     Args:
-        timeouts: How long the network may keep us waiting.
-        urls: Whom we may contact.
-        own_hosts: Hosts that the caller named, which are contacted at whatever address they are.
-        ssl: Whom to trust, or None for what the system trusts.
-        proxy: The URL of a proxy, or None.
-        connector: A connector of the caller, which is used and never closed, or None.
-        on_sent: Told of each request at the moment its head is written.
+        options: The settings of the session.
+        urls: Which URLs and addresses may be contacted.
+        own_hosts: Hosts that the caller named, which are contacted at any address.
+        deadlines: Ends waits that take too long.
+        on_sent: Called with each request at the moment its headers are written.
     """
 
     def __init__(
         self,
-        *,
-        timeouts: Timeouts,
+        options: HttpOptions,
         urls: UrlPolicy,
         own_hosts: set[str],
-        ssl: _ssl.SSLContext | None,
-        proxy: str | None,
-        connector: aiohttp.BaseConnector | None,
-        on_sent: Callable[[Trial], None],
+        deadlines: Deadlines,
+        on_sent: Callable[[SentRequest], None],
     ) -> None:
-        #: Hosts that the caller named, at whatever address they are.
         self.own_hosts = own_hosts
-        self._timeouts = timeouts
+        self._timeouts = options.timeouts
         self._urls = urls
-        self._ssl = ssl
-        self._proxy = proxy
-        self._borrowed = connector
+        self._ssl = options.ssl or True
+        self._proxy = options.proxy
+        self._borrowed: aiohttp.BaseConnector | None = options.connector
+        self._deadlines = deadlines
         self._on_sent = on_sent
         self._pooled: aiohttp.ClientSession | None = None
         self._fresh: aiohttp.ClientSession | None = None
+        self._used: set[ResponseHandler] = set()
         self._ending: AsyncGenerator[None, None] | None = None
-        if proxy is not None:
-            own_hosts.add(host_of(without_user(proxy)))
+        if self._proxy is not None:
+            own_hosts.add(host_of(without_user(self._proxy)))
 
-    async def open(self, outgoing: Outgoing, seconds: float | None) -> aiohttp.ClientResponse:
+    async def open(
+        self, sent: SentRequest, url: str, headers: SentHeaders, body: bytes | Form | None, seconds: float | None
+    ) -> aiohttp.ClientResponse:
         """
-        Send one request, once, and give the answer as soon as its head is there.
+        Send one request, once, and return the response as soon as its headers are here.
 
         Args:
-            outgoing: What to send.
-            seconds: Seconds after which to give up in any case, or None.
+            sent: The request, and what is noted about it.
+            url: Where it goes, byte for byte.
+            headers: Its headers. The body of the response is decoded unless they ask for ``identity``.
+            body: Its body.
+            seconds: Seconds after which to give up waiting for the response headers in any case, or None.
         """
-        trial, failure = outgoing.trial, None
-        loop = asyncio.get_running_loop()
-        trial.end = None if seconds is None else loop.time() + seconds
-        form = outgoing.body if isinstance(outgoing.body, Form) else None
-        if form is not None:
-            form.moved = lambda: self._expect_answer(trial)
+        failure: Exception
+        options = self._options(sent, headers, url, seconds)
+        _SENDING.set((self, sent))
         try:
-            async with asyncio.timeout_at(trial.end) as trial.patience:
-                return await self._request(outgoing)
+            client = self._pooled if sent.request.method in ("GET", "HEAD") else self._fresh
+            if client is None:
+                client = await self._new_client(fresh=sent.request.method not in ("GET", "HEAD"))
+            return await client.request(sent.request.method, URL(url, encoded=True), data=body, **options)
         except (*WIRE_ERRORS, WireFailureError, UnsafeUrlError) as error:
             failure = error
         finally:
-            trial.patience = None
-        if form is not None and form.failure is not None:
-            raise form.failure
-        limit = self._timeouts.read if trial.sent else None
-        raise explain(failure, request=trial.line, reused=trial.reused and trial.sent, limit=limit)
+            # Not a reset by token: a coroutine that is thrown away may end in another context.
+            _SENDING.set(None)
+            self._deadlines.entries.discard(sent)
+        if sent.form is not None and sent.form.failure is not None:
+            raise sent.form.failure
+        limit = self._timeouts.read if sent.sent else None
+        raise explain(failure, request=sent.request.line, reused=sent.reused, limit=limit)
 
-    async def read(self, response: aiohttp.ClientResponse, *, largest: int, line: str) -> tuple[bytes, bool]:
+    async def read(self, response: aiohttp.ClientResponse, sent: SentRequest, *, largest: int) -> tuple[bytes, bool]:
         """
-        Read a small body up to ``largest`` bytes after decoding, and say whether that was all of it.
+        Read a small body up to ``largest`` bytes after decoding, and return whether that was all of it.
 
-        Of a page that is too large nothing is given, since nobody may use it and it would be in memory twice.
+        Nothing of a page that is too large is returned: no caller may use it, and it would be in memory twice.
         """
         pieces: list[bytes] = []
         size = 0
+        content = response.content
         failure: Exception | None = None
+        sent.form, sent.waits_on = None, content
         try:
             while size <= largest:
-                async with asyncio.timeout(self._timeouts.read):
-                    piece = await response.content.readany()
+                piece = content.read_nowait()
+                if not piece and not content.at_eof():
+                    sent.deadline = asyncio.get_running_loop().time() + self._timeouts.read
+                    self._deadlines.add(sent)
+                    piece = await content.readany()
                 if not piece:
                     return b"".join(pieces), True
                 pieces.append(piece)
@@ -161,13 +192,27 @@ class Connections:
         except WIRE_ERRORS as error:
             failure = error
         finally:
+            self._deadlines.entries.discard(sent)
             response.close()
         if failure is not None:
-            raise explain(failure, request=line, limit=self._timeouts.read, body=True)
+            raise explain(failure, request=sent.request.line, limit=self._timeouts.read, body=True)
         return b"" if largest > LARGEST_REFUSAL else b"".join(pieces)[:largest], False
+
+    def note_sent(self, sent: SentRequest, protocol: ResponseHandler) -> None:
+        """Note that the headers of a request were written, and wait for those of the response from now on."""
+        sent.sent, sent.reused = True, protocol in self._used
+        if not sent.reused:
+            if len(self._used) > 2 * _MOST_CONNECTIONS:
+                self._used = {used for used in self._used if used.is_connected()}
+            self._used.add(protocol)
+        self._on_sent(sent)
+        sent.waits_on, sent.read_timeout = protocol, self._timeouts.read
+        sent.deadline = min(sent.end, asyncio.get_running_loop().time() + self._timeouts.read)
+        self._deadlines.add(sent)
 
     async def aclose(self) -> None:
         """Close the connections that are ours."""
+        self._deadlines.close()
         if self._ending is not None:
             await self._ending.aclose()
 
@@ -175,8 +220,8 @@ class Connections:
         """
         Wait to be closed, and close the connections then.
 
-        Event loops end the generators that were begun on them, so that a client that nobody closes leaves no connection
-        open that would complain when it is collected.
+        Event loops end the generators that were begun on them, so that a client that is never closed leaves no
+        connection open that would complain when it is collected.
         """
         try:
             yield
@@ -188,89 +233,72 @@ class Connections:
                 if self._fresh is not None:
                     await self._fresh.close()
 
-    async def _request(self, outgoing: Outgoing) -> aiohttp.ClientResponse:
-        """Choose the road: a GET may take an idle connection, anything else gets one of its own and closes it."""
+    def _options(self, sent: SentRequest, headers: SentHeaders, url: str, seconds: float | None) -> Mapping[str, Any]:
+        """Return the options of one request for aiohttp."""
+        options: dict[str, Any] = {
+            "headers": headers,
+            "allow_redirects": False,
+            "auto_decompress": headers["Accept-Encoding"] != "identity",
+            "proxy": self._proxy,
+            "ssl": self._ssl,
+        }
+        if seconds is not None:
+            if seconds <= 0:
+                raise explain(TimeoutError(), request=sent.request.line)
+            sent.end = asyncio.get_running_loop().time() + seconds
+            if seconds < self._timeouts.pool + self._timeouts.connect:
+                options["timeout"] = self._timeout(seconds)
+        if self._borrowed is not None and sent.request.method not in ("GET", "HEAD"):
+            # Naming the host once more changes nothing but the key in the pool of the caller's connector, so that no
+            # idle connection is found; and none is put back there.
+            options["headers"] = SentHeaders(headers, Connection="close")
+            options["server_hostname"] = URL(url, encoded=True).host
+        return options
+
+    def _timeout(self, seconds: float = math.inf) -> aiohttp.ClientTimeout:
+        """Return the limits for a connection; those for responses and bodies are kept by the sweep."""
+        limits = self._timeouts
+        return aiohttp.ClientTimeout(
+            total=None,
+            connect=min(limits.pool + limits.connect, seconds),
+            sock_connect=min(limits.connect, seconds),
+            sock_read=None,
+        )
+
+    async def _new_client(self, *, fresh: bool) -> aiohttp.ClientSession:
+        """Open a client at its first use, on the loop that runs then."""
         if self._ending is None:
             self._ending = self._close_at_the_end()
             await anext(self._ending)
-        url = URL(outgoing.url, encoded=True)
-        repeatable = outgoing.method in ("GET", "HEAD")
-        headers = outgoing.headers
-        lane: str | None = None
-        if not repeatable and self._borrowed is not None:
-            # Naming the host once more changes nothing but the key in the pool of the caller's connector, so that no
-            # idle connection is found; and none is put back there.
-            headers, lane = SentHeaders(headers, Connection="close"), url.host
-        return await self._session(fresh=not repeatable).request(
-            outgoing.method,
-            url,
-            headers=headers,
-            data=outgoing.body,
-            allow_redirects=False,
-            auto_decompress=outgoing.decode,
-            proxy=self._proxy,
-            ssl=self._ssl or True,
-            server_hostname=lane,
-            trace_request_ctx=outgoing.trial,
+        connector = self._borrowed or aiohttp.TCPConnector(
+            resolver=_CheckedResolver(self._urls, self.own_hosts), force_close=fresh, limit=_MOST_CONNECTIONS
         )
-
-    def _session(self, *, fresh: bool) -> aiohttp.ClientSession:
-        """Open the client at its first use, on the loop that runs then."""
-        session = self._fresh if fresh else self._pooled
-        if session is None:
-            session = self._new_session(self._borrowed or self._new_connector(force_close=fresh), fresh=fresh)
-            if fresh:
-                self._fresh = session
-            else:
-                self._pooled = session
-        return session
-
-    def _new_connector(self, *, force_close: bool) -> aiohttp.TCPConnector:
-        resolver = _CheckedResolver(self._urls, self.own_hosts)
-        return aiohttp.TCPConnector(resolver=resolver, force_close=force_close, limit=_MOST_CONNECTIONS)
-
-    def _new_session(self, connector: aiohttp.BaseConnector, *, fresh: bool) -> aiohttp.ClientSession:
-        limits = self._timeouts
-        return aiohttp.ClientSession(
+        client = aiohttp.ClientSession(
             connector=connector,
             connector_owner=self._borrowed is None,
             cookie_jar=aiohttp.DummyCookieJar(),
             trust_env=False,
+            request_class=_CountedRequest,
             response_class=_LastResponse if fresh else aiohttp.ClientResponse,
             middlewares=(_never_twice,),
-            trace_configs=[self._trace()],
-            # Seconds for whole bodies are nobody's business here; those between two pieces are measured by the reader.
-            timeout=aiohttp.ClientTimeout(
-                total=None, connect=limits.pool + limits.connect, sock_connect=limits.connect, sock_read=None
-            ),
+            timeout=self._timeout(),
         )
+        if fresh:
+            self._fresh = client
+        else:
+            self._pooled = client
+        return client
 
-    def _trace(self) -> aiohttp.TraceConfig:
-        trace = aiohttp.TraceConfig()
-        trace.on_connection_reuseconn.append(_note_reuse)
-        trace.on_connection_create_start.append(_note_creation)
-        trace.on_request_headers_sent.append(self._note_sent)
-        return trace
 
-    async def _note_sent(self, _: aiohttp.ClientSession, context: SimpleNamespace, __: object) -> None:
-        """Count, and start the clock of the answer: until now it was about getting a connection."""
-        trial: Trial = context.trace_request_ctx
-        trial.sent = True
-        self._on_sent(trial)
-        self._expect_answer(trial)
-
-    def _expect_answer(self, trial: Trial) -> None:
-        """Start the clock of the answer, anew where a long body is on its way."""
-        if trial.patience is not None:
-            answer_by = asyncio.get_running_loop().time() + self._timeouts.read
-            trial.patience.reschedule(answer_by if trial.end is None else min(trial.end, answer_by))
+#: The request that the current task is sending, and by which connections.
+_SENDING: ContextVar[tuple[Connections, SentRequest] | None] = ContextVar("arena_async sending", default=None)
 
 
 class _CheckedResolver(AbstractResolver):
     """
-    Resolves names, and gives the connector only addresses that may be contacted.
+    Resolves names, and returns to the connector only addresses that may be contacted.
 
-    What it gives is what the connector connects to, so that a name cannot point elsewhere a moment later.
+    What it returns is what the connector connects to, so that a name cannot point elsewhere a moment later.
     """
 
     def __init__(self, urls: UrlPolicy, own_hosts: set[str]) -> None:
@@ -281,7 +309,7 @@ class _CheckedResolver(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
-        """Give the addresses of a host that may be contacted."""
+        """Return the addresses of a host that may be contacted."""
         found = await self._inner.resolve(host, port, family)
         if host.lower() in self._own_hosts:
             return found
@@ -302,8 +330,20 @@ class _CheckedResolver(AbstractResolver):
         await self._inner.close()
 
 
+class _CountedRequest(aiohttp.ClientRequest):
+    """A request that notes when its headers are written."""
+
+    async def send(self, conn: Connection) -> aiohttp.ClientResponse:
+        response = await super().send(conn)
+        sending, protocol = _SENDING.get(), conn.protocol
+        if sending is not None and protocol is not None:
+            connections, sent = sending
+            connections.note_sent(sent, protocol)
+        return response
+
+
 class _LastResponse(aiohttp.ClientResponse):
-    """An answer after which its connection is closed, whatever the server says about it."""
+    """A response after which its connection is closed, whatever the server says about it."""
 
     async def start(self, connection: Connection) -> aiohttp.ClientResponse:
         if connection.protocol is not None:
@@ -313,7 +353,7 @@ class _LastResponse(aiohttp.ClientResponse):
 
 async def _never_twice(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
     """
-    Hide a broken connection from the HTTP client.
+    Hide a broken connection from aiohttp.
 
     It would send every idempotent request a second time, unasked and uncounted, and there is no public switch for that.
     """
@@ -325,16 +365,8 @@ async def _never_twice(request: aiohttp.ClientRequest, handler: aiohttp.ClientHa
     raise WireFailureError(failure)
 
 
-async def _note_reuse(_: aiohttp.ClientSession, context: SimpleNamespace, __: object) -> None:
-    context.trace_request_ctx.reused = True
-
-
-async def _note_creation(_: aiohttp.ClientSession, context: SimpleNamespace, __: object) -> None:
-    context.trace_request_ctx.reused = False
-
-
 def without_user(url: str) -> str:
-    """Drop the user information of a URL."""
+    """Return a URL without its user information."""
     scheme, mark, rest = url.partition("://")
     place, slash, path = rest.partition("/")
     return f"{scheme}{mark}{place.rpartition('@')[2]}{slash}{path}"

@@ -1,4 +1,4 @@
-"""What the wire did, said in our own words."""
+"""Errors of aiohttp, the event loop and the system, translated into those of this library."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def explain(
     failure: BaseException, *, request: str, reused: bool = False, limit: float | None = None, body: bool = False
 ) -> ArenaAsyncError:
     """
-    Say what the wire did. The result has neither cause nor context: those would show whole URLs.
+    Return the error for a failed exchange. It has neither cause nor context: those would show whole URLs.
 
     Args:
         failure: What the HTTP client, the event loop or the system raised.
         request: The line of the request, without its query.
-        reused: Whether the connection had been used before, and no byte of an answer came.
+        reused: Whether the connection had been used before, and no byte of a response was received.
         limit: Seconds of the limit that ran out, if one did.
-        body: Whether the head of the answer had come.
+        body: Whether the response headers had been received.
     """
     if isinstance(failure, WireFailureError):
         failure = failure.failure
@@ -78,7 +78,7 @@ def explain(
 
 
 def _tls_problem(failure: BaseException) -> str | None:
-    """Say why TLS was refused, or None where it was not: a handshake that is merely cut off is the network's doing."""
+    """Return why TLS was rejected, or None where it was not: a handshake that is merely cut off is a network error."""
     inner: object = failure
     if isinstance(failure, aiohttp.ClientConnectorCertificateError):
         inner = failure.certificate_error
@@ -92,7 +92,7 @@ def _tls_problem(failure: BaseException) -> str | None:
 
 
 def _reason(failure: BaseException) -> str:
-    """Give the system's own words for an error number, or the name of the class; asyncio puts addresses among them."""
+    """Return the system's text for an error number, or the name of the class; asyncio's own texts hold addresses."""
     number = getattr(failure, "errno", None)
     if isinstance(number, int) and number in errno.errorcode:
         return os.strerror(number)

@@ -1,41 +1,45 @@
 """
-The fast road for bodies: the connection is handed over, and writes into the caller's memory itself.
+Large bodies without copies: the connection receives into the caller's memory.
 
 ::
 
-    HTTP client ──▶ head ──▶ pause, take what it has buffered ──▶ our protocol on the transport ──▶ last byte ──▶ back
-                                                    readinto: resume ──▶ caller's memory ──▶ pause
+    aiohttp ──▶ headers ──▶ pause, take what it has buffered ──▶ our protocol on the transport ──▶ last byte ──▶ back
+                                                readinto: resume ──▶ caller's memory ──▶ pause
 
-The HTTP client would copy every byte three times and wake its reader for each piece. Here a piece is received where it
-is to be, and the reader wakes once for a full buffer. Everything is public in the HTTP client, but not promised to work
-together; so only releases that were looked at are trusted, and only answers and transports of the ordinary shape.
-Anything else goes through the HTTP client's own reader.
+aiohttp copies every byte three times and wakes its reader for each piece. Here a piece is received where it is to be,
+and the reader wakes once for a full buffer. Measured with it switched off (Mirror, 32 workers, 4 pairs of runs): user
+CPU time 0.81 x for 300 files of 4 MB and 0.69 x for 6 files of 400 MB, wall time 0.9 x on a busy machine, peak memory
+81 MB instead of 112 MB for the 4 MB files.
+
+Everything used is public in aiohttp, but not promised to work together: a test fails when the installed release is one
+that this was not tried with. Only responses and transports of the ordinary shape are received here; all others are
+read through aiohttp's own reader.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import aiohttp
 
+from arena_async.net.body import Body, BodyContext, ReaderBody
 from arena_async.net.failures import explain
-from arena_async.net.receiving import IncomingBody
-from arena_async.options import KIB, Timeouts
+from arena_async.options import KIB
+from arena_async.wire.messages import Request
 
 if TYPE_CHECKING:
     from aiohttp.client_proto import ResponseHandler
 
-__all__ = ["LEAST", "HandedOverBody"]
+__all__ = ["LEAST", "HandedOverBody", "open_body"]
 
-#: Bytes that a body has at least where the handover pays.
+#: Bytes of the smallest body for which this pays; smaller ones are read through aiohttp's reader.
 LEAST = 256 * KIB
 
-#: Releases of the HTTP client whose inside is known.
-_KNOWN_RELEASES = frozenset({"3.14"})
-#: The connection of those releases.
+#: The connection of aiohttp.
 _KNOWN_PROTOCOL = ("aiohttp.client_proto", "ResponseHandler")
 #: Where the transports come from whose behaviour is known.
 _KNOWN_TRANSPORTS = frozenset({"asyncio.selector_events", "asyncio.sslproto", "uvloop.loop"})
@@ -43,46 +47,43 @@ _KNOWN_TRANSPORTS = frozenset({"asyncio.selector_events", "asyncio.sslproto", "u
 _RECORD = 16 * KIB
 
 
-class HandedOverBody(IncomingBody):
+def open_body(response: aiohttp.ClientResponse, request: Request, context: BodyContext) -> Body:
     """
-    A body that the connection writes into the caller's memory, as many bytes as were announced.
+    Return the body of a response, by the fastest way that is open for it.
 
-    Made by :meth:`open`.
+    Args:
+        response: The response, of which only the headers have been read.
+        request: The request, for error messages.
+        context: What all bodies of the session share.
+    """
+    declared = response.content_length
+    if declared is None or declared < LEAST or declared < 1:
+        return ReaderBody(response, request, context)
+    connection = response.connection
+    protocol = connection.protocol if connection is not None else None
+    transport = protocol.transport if protocol is not None else None
+    if protocol is None or transport is None or not (_is_plain(response) and _is_known(protocol, transport)):
+        return ReaderBody(response, request, context)
+    return HandedOverBody(response, request, context, _Intake(protocol, transport, context.monotonic))
+
+
+class HandedOverBody(Body):
+    """
+    A body that the connection writes into the caller's memory, as many bytes as were declared.
+
+    Made by :func:`open_body`.
     """
 
     def __init__(
-        self,
-        response: aiohttp.ClientResponse,
-        protocol: ResponseHandler,
-        transport: asyncio.Transport,
-        *,
-        announced: int,
-        request: str,
-        timeouts: Timeouts,
-        clock: Callable[[], float],
+        self, response: aiohttp.ClientResponse, request: Request, context: BodyContext, intake: _Intake
     ) -> None:
-        super().__init__(announced=announced, request=request, timeouts=timeouts, clock=clock)
-        self._response = response
-        self._intake = _Intake(protocol, transport, clock)
-        self._all = announced
-        self._received = self._got_while_waiting = self._take_over()
-
-    @classmethod
-    def open(
-        cls, response: aiohttp.ClientResponse, *, request: str, timeouts: Timeouts, clock: Callable[[], float]
-    ) -> Self | None:
-        """Take the connection over, or give None and change nothing where anything about the answer is unusual."""
-        connection, announced = response.connection, response.content_length
-        protocol = connection.protocol if connection is not None else None
-        transport = protocol.transport if protocol is not None else None
-        if protocol is None or transport is None or announced is None or announced < max(LEAST, 1):
-            return None
-        if not (_is_plain(response) and _is_known(protocol, transport)):
-            return None
-        return cls(response, protocol, transport, announced=announced, request=request, timeouts=timeouts, clock=clock)
+        super().__init__(response, request, context)
+        self._intake = intake
+        self._all = response.content_length or 0
+        self._received = self._received_while_waiting = self._take_over()
 
     def _take_over(self) -> int:
-        """Take what is buffered, and the connection unless that was all. Gives the number of bytes."""
+        """Take what is buffered, and the connection unless that was all. Returns the number of bytes."""
         content, intake = self._response.content, self._intake
         pieces = []
         while piece := content.read_nowait():
@@ -90,37 +91,48 @@ class HandedOverBody(IncomingBody):
             pieces.append(piece)
         buffered = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         self._rest = memoryview(buffered)
-        self._ended = content.is_eof()
-        if not self._ended:
+        self.at_end = content.is_eof()
+        if not self.at_end:
             intake.begin(self._all - len(buffered))
         return len(buffered)
 
-    async def _wait(self, buffer: memoryview, limit: float, *, eager: bool) -> tuple[int, bool]:
+    def _buffered(self) -> bytes:
+        rest, self._rest = self._rest, memoryview(b"")
+        return bytes(rest)
+
+    async def _next_piece(self) -> bytes:
+        buffer = memoryview(bytearray(min(self._intake.owed, 64 * KIB)))
+        return bytes(buffer[: await self._fill(buffer, None)])
+
+    async def _fill(self, buffer: memoryview, until: float | None) -> int:
         """Let the connection fill the buffer."""
-        intake, loop = self._intake, asyncio.get_running_loop()
-        woken = intake.offer(buffer, until=self._clock() + (0.0 if eager else limit))
-        timer = loop.call_later(limit, intake.run_out)
+        intake, loop, before = self._intake, asyncio.get_running_loop(), self._received
+        self._begin_wait(until)
+        patience = 0.0 if until is None else self.deadline - self._wait_began
+        woken = intake.offer(buffer, until=self._clock_began + patience)
         try:
             late = await woken
         finally:
-            timer.cancel()
+            self.deadline = math.inf
             filled, self._rest = intake.withdraw()
         filled += self._pour(buffer[filled:])
         self._received = self._all - intake.owed
-        self._came_at = intake.came_at
         if not intake.owed:
-            self._ended = True
+            self.at_end = True
             intake.end()
             # Its reader has seen nothing of this: now it learns that it is over, and the connection is free.
             self._response.content.feed_eof()
         elif intake.lost:
-            self._error = explain(aiohttp.ClientPayloadError(), request=self._line, body=True)
-        return filled, late
+            self._error = explain(aiohttp.ClientPayloadError(), request=self._request.line, body=True)
+        self._end_wait(self._received - before, late=late, silent=loop.time() - intake.came_at)
+        return filled
 
-    def _give_back(self) -> None:
-        self._response.release()
+    def expire(self, now: float) -> None:
+        """Wake the reader."""
+        del now
+        self._intake.run_out()
 
-    def _break_off(self) -> None:
+    def _abort(self) -> None:
         self._intake.abort()
         self._response.close()
 
@@ -277,7 +289,7 @@ class _Intake(asyncio.BufferedProtocol):
 
 
 def _is_plain(response: aiohttp.ClientResponse) -> bool:
-    """Say whether the bytes on the wire are the body, and end where its length says."""
+    """Return whether the bytes on the wire are the body, and end where its length says."""
     headers, content = response.headers, response.content
     return (
         response.status in (200, 206)
@@ -292,10 +304,9 @@ def _is_plain(response: aiohttp.ClientResponse) -> bool:
 
 
 def _is_known(protocol: ResponseHandler, transport: asyncio.Transport) -> bool:
-    """Say whether the HTTP client and the transport are ones that this was written for."""
+    """Return whether connection and transport are of the classes that this was written for."""
     return (
-        aiohttp.__version__.rpartition(".")[0] in _KNOWN_RELEASES
-        and (type(protocol).__module__, type(protocol).__name__) == _KNOWN_PROTOCOL
+        (type(protocol).__module__, type(protocol).__name__) == _KNOWN_PROTOCOL
         and type(transport).__module__ in _KNOWN_TRANSPORTS
         and not transport.is_closing()
     )

@@ -1,16 +1,17 @@
 """
-One login for everybody: however many tasks need a credential, one request fetches it.
+One login for all tasks: however many need a credential, one request fetches it.
 
-A credential has a generation. A refusal says which generation was refused, so that of fifty requests that die with the
-same session one renews it and the others take what is there::
+An error response says which credential was rejected, so that of fifty requests that fail with the same session one
+renews it and the others take the newer one::
 
-    none ──held()──▶ logging in ──▶ generation n ──rejected(n)──▶ logging in ──▶ generation n + 1
-                        │                 ▲                                        │
-                        └─ refused: everybody gets the error, nobody logs in       └─ rejected again, never accepted:
-                           again before a while has passed                            that is the answer
+    none ──held()──▶ logging in ──▶ held ──rejected(held)──▶ logging in ──▶ a newer one
+                        │            ▲                                        │
+                        └─ error: all callers get it, and no login is sent    └─ rejected again, never accepted:
+                           again for a while                                     that is the result
 
 Where several processes of one user share a store (:mod:`arena_async.net.sharing`), "logging in" begins with a look into
-it: what another process has got is taken over, and of several that need one at the same time only one logs in.
+it: the credential of another process is taken over, and of several processes that need one at the same time only one
+logs in.
 """
 
 from __future__ import annotations
@@ -20,8 +21,7 @@ import copy
 import logging
 import math
 from collections import deque
-from collections.abc import Awaitable, Callable
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 import anyio
 import attrs
@@ -37,24 +37,25 @@ from arena_async.errors import (
     StorageError,
     UnsafeUrlError,
 )
+from arena_async.net.exchange import Exchange
+from arena_async.net.login_requests import log_in, log_out
 from arena_async.net.sharing import CredentialStore, Shared, Turn, Wait
-from arena_async.wire.contracts import Credential
+from arena_async.options import RetryPolicy
+from arena_async.wire.contracts import Auth, Credential
 
-__all__ = ["MOST_TAKE_BACKS", "TAKE_BACK_SECONDS", "Held", "SharedLogin", "check_credential"]
+__all__ = ["MOST_TAKE_BACKS", "TAKE_BACK_SECONDS", "Authentication", "Held", "SharedLogin"]
 
 _LOG = logging.getLogger("arena_async")
 
-#: Bytes of one credential header. Servers refuse longer ones, and no session id or token comes near it.
-_LONGEST_VALUE = 8192
-#: Seconds in which a refused login is not tried again. Arena locks an account for five minutes (its code 4083).
+#: Seconds in which a rejected login is not retried. Arena locks an account for five minutes (its code 4083).
 _COOL_DOWN = 300.0
 #: Seconds after which a credential that was never accepted may be replaced by another login after all.
 _PATIENCE = 60.0
-#: So often in so many seconds a session is taken back from whoever ended it: more than that is two programs at war.
+#: So often in so many seconds a session that another client ended is renewed: more than that is two programs at war.
 MOST_TAKE_BACKS, TAKE_BACK_SECONDS = 2, 300.0
 #: Seconds between two notes in a store that a credential is in use, which keep other processes from giving it up.
 _NOTED_EVERY = 600.0
-#: Seconds before its end at which a credential is renewed, at the most.
+#: Seconds before its end at which a credential is renewed, at most.
 _LIFE_MARGIN, _IDLE_MARGIN = 60.0, 120.0
 
 
@@ -65,43 +66,38 @@ class Held:
 
     Args:
         credential: The credential.
-        generation: Its number, counted from 1.
-        since: Ticks at which its login began.
-        touched: Ticks at which it was last sent.
+        since: Monotonic seconds at which its login began.
+        touched: Monotonic seconds at which it was last sent.
         ours: Whether this client logged in for itself alone, so that it logs out at its end.
         renewed: Whether it replaced one that was rejected.
-        accepted: Whether any request with it was answered by something else than a rejection.
-        stale: Whether it was rejected and given up.
+        accepted: Whether any request with it got another response than a rejection.
     """
 
     credential: Credential
-    generation: int
     since: float
     touched: float
     ours: bool = True
     renewed: bool = False
     accepted: bool = False
-    stale: bool = False
 
 
-def check_credential(credential: Credential, *, request: str) -> Credential:
+@attrs.frozen(kw_only=True)
+class Authentication:
     """
-    Give the credential back if its values can be sent as they are.
+    How a session gets its credentials.
 
-    Raises:
-        DecodeError: A value is empty or too long, or has characters that do not survive being sent in a header, so
-            that something else or nothing at all would arrive.
+    Args:
+        auth: How to log in.
+        given: A credential to begin with; it is never logged out.
+        renewable: Whether ``auth`` can log in when the given credential has expired.
+        store: Where several processes share what one of them got, or None. What is shared is never logged out: it
+            expires by itself when it is not used any more, and the next process begins with it until then.
     """
-    for name, secret in credential.headers:
-        value = secret.reveal()
-        if not value or not value.isascii() or not value.isprintable() or len(value) > _LONGEST_VALUE:
-            raise DecodeError(
-                f"{request}: the value for the header {name} in the answer is empty, too long, or has characters that"
-                " cannot be sent. Nothing was sent with it.",
-                problems=[f"{name}: not a header value"],
-                request=request,
-            )
-    return credential
+
+    auth: Auth
+    given: Credential | None = None
+    renewable: bool = True
+    store: CredentialStore | None = None
 
 
 class SharedLogin:
@@ -112,47 +108,29 @@ class SharedLogin:
     away from the others. :meth:`finish` and :meth:`abandon` end it.
 
     Args:
-        log_in: Logs in once and gives the credential.
-        log_out: Ends the session of a credential.
-        clock: Seconds that never jump: lifetimes survive a change of the date.
-        now: The date and time (aware), for instants that the service gives.
-        sleep: Waits for so many seconds.
-        line: What is said of the login in messages.
-        store: Where several processes share what one of them got, or None. What is shared is never logged out: it ends
-            by itself when nobody uses it any more, and the next process begins with it until then.
-        given: A credential to begin with; it is never logged out.
-        renewable: Whether there is a way to log in when the given one is over.
+        exchange: Sends the requests.
+        authentication: How to log in.
+        scope: The scope.
+        retry: How often and how patiently a login is retried.
     """
 
-    def __init__(
-        self,
-        log_in: Callable[[], Awaitable[Credential]],
-        log_out: Callable[[Credential], Awaitable[None]],
-        *,
-        clock: Callable[[], float],
-        now: Callable[[], datetime],
-        sleep: Callable[[float], Awaitable[object]],
-        line: str,
-        store: CredentialStore | None = None,
-        given: Credential | None = None,
-        renewable: bool = True,
-    ) -> None:
-        self._log_in = log_in
-        self._log_out = log_out
-        self._clock = clock
-        self._now = now
-        self._sleep = sleep
-        self._line = line
-        self._store = store
-        self._given = given
-        self._renewable = renewable
+    def __init__(self, exchange: Exchange, authentication: Authentication, scope: str, retry: RetryPolicy) -> None:
+        self._exchange = exchange
+        self._auth = authentication.auth
+        self._store = authentication.store
+        self._given = given = authentication.given
+        self._renewable = authentication.renewable
+        self._scope = scope
+        self._retry = retry
+        clock = exchange.clock.local
+        self._clock, self._now, self._sleep = clock.monotonic, clock.now, clock.sleep
+        self._line = self._auth.login(scope).line
         self._current: Held | None = None
         if given is not None:
-            self._current = Held(given, 0, since=clock(), touched=clock(), ours=False)
-        self._generation = 0
+            self._current = Held(given, since=self._clock(), touched=self._clock(), ours=False)
         self._given_up: Credential | None = None
-        self._noted_at = clock()
-        #: Why the credential before was given up, until there is another one.
+        self._noted_at = self._clock()
+        #: Why the previous credential was given up, until there is another one.
         self._rejection: ApiError | None = None
         self._take_backs: deque[float] = deque(maxlen=MOST_TAKE_BACKS)
         self._refusal: tuple[Exception, float] | None = None
@@ -162,11 +140,11 @@ class SharedLogin:
 
     async def held(self) -> Held:
         """
-        Give a credential that is good as far as is known here, logging in where there is none.
+        Return a credential that is good as far as is known here, logging in where there is none.
 
         Raises:
-            ApiError: The login was refused, now or a short while ago.
-            DecodeError: The answer to the login is not what the service documents.
+            ApiError: The login was rejected, now or a short while ago.
+            DecodeError: The response to the login is not what the service documents.
             TransportError: The login could not be sent.
             ClosedError: The session was closed meanwhile.
         """
@@ -174,33 +152,29 @@ class SharedLogin:
             raise self._closed_error()
         current = self._current
         if current is not None and not self._is_over(current):
-            await self._note_use(current)
+            if self._store is not None:
+                await self._note_use(self._store, current)
             return current
         self._refuse_for_a_while()
         outcome = self._outcome or self._begin()
         found = await asyncio.shield(outcome)
         if isinstance(found, Exception):
-            # Everybody gets a copy: one object raised in many tasks would collect the tracebacks of all of them.
+            # Each caller gets a copy: one object raised in many tasks would collect the tracebacks of all of them.
             raise copy.copy(found)
         return found
-
-    def touch(self, held: Held) -> None:
-        """Note that a request with this credential was sent: an idle limit starts anew."""
-        held.touched = self._clock()
 
     def rejected(self, held: Held, error: ApiError) -> ApiError | None:
         """
         Note that a request with this credential was rejected.
 
         Returns:
-            None if trying again with whatever :meth:`held` gives then may help, else what to raise.
+            None if a retry with what :meth:`held` returns then may help, else what to raise.
         """
         if held is not self._current:
             return None
         if held.renewed and not held.accepted and self._clock() - held.since < _PATIENCE:
             return error
         self._current = None
-        held.stale = True
         if held.credential is self._given and not self._renewable:
             self._refusal = (self._given_is_over(error), math.inf)
             return self._refusal[0]
@@ -210,7 +184,7 @@ class SharedLogin:
 
     async def finish(self) -> None:
         """
-        Let nobody wait any longer, let a login that is under way arrive, and log out.
+        End all waits, let a login that is under way arrive, and log out.
 
         It may take as long as the network does: the caller bounds it, and calls :meth:`abandon` in any case.
         """
@@ -221,10 +195,10 @@ class SharedLogin:
             await asyncio.wait([self._task])
         held, self._current = self._current, None
         if held is not None and held.ours and not self._is_over(held):
-            await self._log_out(held.credential)
+            await log_out(self._exchange, self._auth, held)
 
     def abandon(self) -> asyncio.Task[None] | None:
-        """End a login that still runs; what is given is to be waited for."""
+        """End a login that still runs, and return its task, which is to be waited for."""
         self._closed = True
         if self._outcome is not None and not self._outcome.done():
             self._outcome.set_result(self._closed_error())
@@ -241,7 +215,7 @@ class SharedLogin:
         return outcome
 
     async def _run(self, outcome: asyncio.Future[Held | Exception]) -> None:
-        """Get one and hand the outcome to everybody who waits; an error is a value here, so that none is lost."""
+        """Get one and hand the outcome to all who wait; an error is a value here, so that none is lost."""
         found: Held | Exception = self._closed_error()
         try:
             found = await (self._log_in_alone() if self._store is None else self._find_or_log_in(self._store))
@@ -260,19 +234,17 @@ class SharedLogin:
         if is_take_back:
             self._check_peace(take_backs)
             self._take_backs.append(began)
-        credential = await self._log_in()
-        self._generation += 1
+        credential = await log_in(self._exchange, self._auth, self._scope, self._retry)
         ours = self._store is None
-        return Held(credential, self._generation, since=began, touched=self._clock(), ours=ours, renewed=is_take_back)
+        return Held(credential, since=began, touched=self._clock(), ours=ours, renewed=is_take_back)
 
     async def _find_or_log_in(self, store: CredentialStore) -> Held:
-        """Take over what another process has got, or wait for the one that is logging in, or log in for all."""
+        """Take over the credential of another process, or wait for the one that is logging in, or log in for all."""
         while not self._closed:
             match await store.take(rejected=self._given_up):
                 case Shared(credential=credential, age=age, rest=rest):
-                    self._generation += 1
                     now = self._clock()
-                    return Held(credential, self._generation, since=now - age, touched=now - rest, ours=False)
+                    return Held(credential, since=now - age, touched=now - rest, ours=False)
                 case Turn(take_backs=take_backs):
                     return await self._log_in_for_all(store, take_backs)
                 case Wait(seconds=seconds):
@@ -280,7 +252,7 @@ class SharedLogin:
         raise self._closed_error()
 
     async def _log_in_for_all(self, store: CredentialStore, take_backs: int) -> Held:
-        """Log in, and tell the others what came of it, whatever it was."""
+        """Log in, and store the outcome for the other processes, whatever it was."""
         try:
             held = await self._log_in_alone(take_backs=take_backs)
             await store.put(held.credential, take_back=held.renewed)
@@ -296,10 +268,10 @@ class SharedLogin:
 
     def _check_peace(self, take_backs: int) -> None:
         """
-        Refuse to take a session back once more from somebody who keeps ending it.
+        Stop logging in again when another client keeps ending the session.
 
         Raises:
-            SessionDisplacedError: It was taken back too often lately, by this process or by all that share the store.
+            SessionDisplacedError: It was renewed too often lately, by this process or by all that share the store.
         """
         oldest = self._take_backs[0] if len(self._take_backs) == MOST_TAKE_BACKS else -math.inf
         if take_backs < MOST_TAKE_BACKS and self._clock() - oldest >= TAKE_BACK_SECONDS:
@@ -315,14 +287,14 @@ class SharedLogin:
             stale_login=True,
         )
 
-    async def _note_use(self, held: Held) -> None:
-        """Let other processes know now and then that the credential is in use; that it cannot be told is no error."""
+    async def _note_use(self, store: CredentialStore, held: Held) -> None:
+        """Note in the store now and then that the credential is in use; that this fails is no error."""
         now = self._clock()
-        if self._store is None or now - self._noted_at < _NOTED_EVERY:
+        if now - self._noted_at < _NOTED_EVERY:
             return
         self._noted_at = now
         try:
-            await self._store.note_use(held.credential)
+            await store.note_use(held.credential)
         except StorageError as error:
             _LOG.warning("%s The session is used all the same.", error)
 
@@ -336,7 +308,7 @@ class SharedLogin:
         )
 
     def _is_over(self, held: Held) -> bool:
-        """Whether a credential has reached its end, or is so close to it that it may end on the way."""
+        """Return whether a credential has expired, or may expire before a request with it arrives."""
         now = self._clock()
         life, idle = held.credential.lifetime, held.credential.idle_lifetime
         if life is not None and now - held.since >= life - min(_LIFE_MARGIN, life / 10):
@@ -344,7 +316,7 @@ class SharedLogin:
         return idle is not None and now - held.touched >= idle - min(_IDLE_MARGIN, idle / 10)
 
     def _remember(self, error: Exception) -> None:
-        """Keep a refusal, so that a wrong password is sent once and not until the account is locked."""
+        """Keep a rejection, so that a wrong password is sent once and not until the account is locked."""
         if not self._is_lasting(error):
             return
         seconds = TAKE_BACK_SECONDS if isinstance(error, SessionDisplacedError) else _COOL_DOWN
@@ -355,13 +327,13 @@ class SharedLogin:
 
     @staticmethod
     def _is_lasting(error: Exception) -> bool:
-        """Whether the same login would be refused again in a moment."""
+        """Return whether the same login would be rejected again a moment later."""
         if isinstance(error, ApiError):
             return not error.transient or isinstance(error, AccountLockedError)
         return isinstance(error, DecodeError | UnsafeUrlError)
 
     def _refuse_for_a_while(self) -> None:
-        """Answer from memory while a refused login must not be repeated."""
+        """Raise the kept rejection while a rejected login must not be repeated."""
         if self._refusal is None:
             return
         error, until = self._refusal

@@ -1,11 +1,11 @@
 """
-Listings, walked page by page as the rows are asked for.
+Listings, requested page by page as the rows are used.
 
 ::
 
     first page ──▶ is the number of rows known, and can it be trusted?
-                      no:  the next page is asked for when the rows before it are used up
-                      yes: then up to four at once, handed out in order; four are held at a time, and no fifth
+                      no:  the next page is requested when the rows before it are used up
+                      yes: then up to four at once, returned in order; four are held at a time, and no fifth
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from arena_async.errors import (
     NotFoundError,
     QuotaExhaustedError,
 )
-from arena_async.net.session import TOO_LARGE, Session
+from arena_async.net.exchange import TOO_LARGE
+from arena_async.net.session import Session
 from arena_async.wire.decoding import parse_json
 from arena_async.wire.messages import Request
 from arena_async.wire.paging import ListShape, Page, PageRequest, Walk
@@ -37,14 +38,14 @@ _LOG = logging.getLogger("arena_async")
 
 T = TypeVar("T")
 
-#: Pages that are on their way, or here and not used up, at the most.
+#: Pages that are under way, or here and not used up, at most.
 AHEAD = 4
 
 
 @attrs.frozen(kw_only=True)
 class Question(Generic[T]):
     """
-    What a listing asks.
+    What a listing requests.
 
     Args:
         request: The request without offset and limit.
@@ -57,27 +58,27 @@ class Question(Generic[T]):
 
 class Pager(Generic[T]):
     """
-    A listing that has not been asked for yet.
+    A listing that has not been requested yet.
 
-    ``async for`` gives the rows; every pass asks anew. A page is asked for when the rows before it are used up, or a
-    few pages earlier where the service says how many rows there are. Leaving a loop early leaves nothing running. A
-    listing is whole or it is an error.
+    ``async for`` yields the rows; every pass requests them anew. A page is requested when the rows before it are used
+    up, or a few pages earlier where the service says how many rows there are. Leaving a loop early leaves nothing
+    running. A listing is complete or it is an error.
 
-    An error in the middle leaves :attr:`cursor` behind: a new ``Pager`` with ``start=cursor`` goes on there, and the
-    rows before it are not paid for again.
+    An error in the middle leaves :attr:`cursor` behind: a new ``Pager`` with ``start=cursor`` continues there, and the
+    rows before it are not requested again.
 
     Args:
         session: Sends the requests.
         request: The request without offset and limit.
         shape: What the list is like.
         read: Makes an item of a row.
-        limit: Rows to ask for in one page; None for the largest page.
+        limit: Rows to request in one page; None for the largest page.
         start: The offset to begin at.
-        ahead: Pages that may be on their way or here at a time. More than one only where the shape says that the total
+        ahead: Pages that may be under way or here at a time. More than one only where the shape says that the total
             is one.
-        settle: Gives what is really asked, where that takes a request of its own to know; asked once for each pass,
-            before its first page. ``request`` is then only shown.
-        empty_if: Says whether "not found" in answer to the first page means an empty list; None where it never does.
+        settle: Returns what is really requested, where that takes a request of its own to know; called once for each
+            pass, before its first page. ``request`` is then only shown.
+        empty_if: Returns whether "not found" for the first page means an empty list; None where it never does.
 
     Raises:
         ConfigurationError: ``limit``, ``start`` or ``ahead`` is out of range.
@@ -98,6 +99,7 @@ class Pager(Generic[T]):
     ) -> None:
         if ahead < 1:
             raise ConfigurationError(f"ahead is {ahead}; it takes a number of pages of at least 1.")
+        Walk(shape, limit=limit, start=start)
         self._session = session
         self._question = Question(request=request, read=read)
         self._shape = shape
@@ -106,14 +108,14 @@ class Pager(Generic[T]):
         self._ahead = ahead
         self._settle = settle
         self._empty_if = empty_if
-        self._place = _Place(self._walk(limit).asked.offset)
+        self._place = _Place(start)
 
     def __repr__(self) -> str:
         return f"<Pager {self._question.request.line}>"
 
     @property
     def cursor(self) -> int:
-        """The offset at which the newest pass can be taken up again: everything before it was given."""
+        """The offset at which the newest pass can be continued: all rows before it were returned."""
         return self._place.offset
 
     def __aiter__(self) -> Items[T]:
@@ -121,25 +123,25 @@ class Pager(Generic[T]):
 
     def pages(self) -> Pages[T]:
         """
-        Give the pages, with decoded items; a page without new rows is left out unless it is the only one.
+        Return the pages, with decoded items; a page without new rows is left out unless it is the only one.
 
         Raises:
             ListingError: The listing looped, shrank or contradicts itself.
             DecodeError: A page is not what the service documents, twice in a row.
-            ApiError: The service refused, as for :meth:`Session.send` with its other errors.
+            ApiError: The service responded with an error, as for :meth:`Session.send` with its other errors.
         """
         return self._begin(self._limit)
 
     async def first(self) -> T | None:
-        """Give the first item, or None where there is none; one request."""
+        """Return the first item, or None where there is none; one request."""
         found = await self.collect(at_most=1)
         return found[0] if found else None
 
     async def collect(self, *, at_most: int | None = None) -> list[T]:
         """
-        Give the items as a list, ``at_most`` so many of them where that is not None.
+        Return the items as a list, ``at_most`` so many of them where that is not None.
 
-        No page is asked for beyond the one that holds the last of them.
+        No page is requested beyond the one that holds the last of them.
         """
         if at_most is not None and at_most <= 0:
             return []
@@ -154,129 +156,108 @@ class Pager(Generic[T]):
         return found
 
     def _begin(self, limit: int | None, *, at_most: int | None = None) -> Pages[T]:
-        walk = self._walk(limit)
-        self._place = _Place(walk.asked.offset)
+        walk = Walk(self._shape, limit=limit, start=self._start, request=self._question.request.line)
+        self._place = _Place(self._start)
         return Pages(
-            asker=_Asker(self._session, self._question, self._shape, self._settle, self._empty_if),
+            loader=_PageLoader(self._session, self._question, self._shape, self._settle, self._empty_if),
             walk=walk,
+            next=walk.asked,
             place=self._place,
             most=self._ahead,
             stop=None if at_most is None else self._start + at_most,
         )
 
-    def _walk(self, limit: int | None) -> Walk:
-        return Walk(self._shape, limit=limit, start=self._start, request=self._question.request.line)
-
 
 @attrs.define
 class _Place:
-    """How far a pass has come: the offset of the page that is asked for now, or comes next."""
+    """How far a pass has come: the offset of the page that is requested now, or comes next."""
 
     offset: int
 
 
-class _Asker(Generic[T]):
-    """Asks for the pages of one pass. It knows nothing of their order."""
+@attrs.define(eq=False)
+class _PageLoader(Generic[T]):
+    """Requests the pages of one pass. It knows nothing of their order."""
 
-    def __init__(
-        self,
-        session: Session,
-        question: Question[T],
-        shape: ListShape,
-        settle: Callable[[], Awaitable[Question[T]]] | None,
-        empty_if: Callable[[NotFoundError], Awaitable[bool]] | None,
-    ) -> None:
-        self.session = session
-        self._question = question
-        self._shape = shape
-        self._settle = settle
-        self._empty_if = empty_if
-
-    def read(self, row: Any) -> T:
-        """Make an item of a row."""
-        return self._question.read(row)
+    session: Session
+    question: Question[T]
+    shape: ListShape
+    settle: Callable[[], Awaitable[Question[T]]] | None
+    empty_if: Callable[[NotFoundError], Awaitable[bool]] | None
 
     def warn(self, what: str) -> None:
-        """Say something about the list that is no error."""
-        _LOG.warning("%s: %s", self._question.request.line, what)
+        """Log something about the list that is no error."""
+        _LOG.warning("%s: %s", self.question.request.line, what)
 
     async def first(self, asked: PageRequest) -> Page:
-        """Ask for the first page of the pass, once it is known what to ask."""
-        if self._settle is not None:
-            self._question = await self._settle()
+        """Request the first page of the pass, once it is known what to request."""
+        if self.settle is not None:
+            self.question = await self.settle()
         refusal: ApiError
         try:
             return await self.page(asked)
         except ApiError as error:
             refusal = error
-        if self._shape.paged and refusal.code in self._shape.unpaged_if:
+        if self.shape.paged and refusal.code in self.shape.unpaged_if:
             # Without pages it comes whole; what lies before the offset is left out here.
-            self._shape = attrs.evolve(self._shape, paged=False)
+            self.shape = attrs.evolve(self.shape, paged=False)
             page = await self.page(asked)
             return attrs.evolve(page, items=page.items[asked.offset :], whole=True)
-        if self._empty_if is None or not isinstance(refusal, NotFoundError) or not await self._empty_if(refusal):
+        if self.empty_if is None or not isinstance(refusal, NotFoundError) or not await self.empty_if(refusal):
             raise refusal
         self.warn("404. What it belongs to exists, so that this is taken as an empty list.")
-        return Page(items=(), offset=asked.offset, limit=asked.limit, total=0 if self._shape.total else None)
+        return Page(items=(), offset=asked.offset, limit=asked.limit, total=0 if self.shape.total else None)
 
-    async def page(self, asked: PageRequest) -> Page:
-        """Ask for one page, a second time where what came cannot be read: it may have been cut on the way."""
+    async def page(self, asked: PageRequest, *, again: bool = True) -> Page:
+        """Request one page, a second time where it cannot be read: it may have been cut on the way."""
+        request, dialect = self.question.request, self.session.dialect
+        if self.shape.paged:
+            request = attrs.evolve(request, params=request.params + dialect.page_params(asked))
         try:
-            return await self._once(asked)
-        except DecodeError as error:
-            # A page that is too large is as large the second time.
-            if TOO_LARGE in error.problems:
-                raise
-        return await self._once(asked)
-
-    async def _once(self, asked: PageRequest) -> Page:
-        request = self._question.request
-        try:
-            response = await self.session.send(attrs.evolve(request, params=self._params(asked)))
+            response = await self.session.send(request)
+            return dialect.read_page(parse_json(response.body, request=response.request), asked, self.shape)
         except QuotaExhaustedError as error:
             error.cursor = asked.offset
             raise
-        payload = parse_json(response.body, request=request.line)
-        return self.session.dialect.read_page(payload, asked, self._shape)
-
-    def _params(self, asked: PageRequest) -> tuple[tuple[str, str], ...]:
-        """Give the whole query of one page; a list without pages is asked for as it is."""
-        given = self._question.request.params
-        return given + self.session.dialect.page_params(asked) if self._shape.paged else given
+        except DecodeError as error:
+            # A page that is too large is as large the second time.
+            if not again or TOO_LARGE in error.problems:
+                raise
+        return await self.page(asked, again=False)
 
 
-class _OnTheirWay:
+class _Prefetch:
     """
-    Pages that were asked for ahead, until somebody takes them.
+    Pages that were requested ahead, until they are taken.
 
-    Dropping this object ends what is under way: the tasks know the asker, and nobody else.
+    Dropping this object ends what is under way: the tasks know the loader, and nothing else.
     """
 
-    def __init__(self, asker: _Asker[Any]) -> None:
-        self._asker = asker
+    def __init__(self, loader: _PageLoader[Any]) -> None:
+        self._loader = loader
         self._tasks: dict[PageRequest, asyncio.Task[tuple[Page, float]]] = {}
 
     def __del__(self) -> None:
         loops = {task.get_loop() for task in self._tasks.values() if not task.done()}
         for loop in loops:
             if not loop.is_closed():
-                # Whoever collects the garbage may be another thread.
+                # The garbage may be collected in another thread.
                 loop.call_soon_threadsafe(_cancel_all, list(self._tasks.values()))
 
     def expect(self, pages: Sequence[PageRequest]) -> None:
-        """Ask for those of these pages that are not on their way, and end the others."""
+        """Request those of these pages that are not under way, and end the others."""
         for asked in [asked for asked in self._tasks if asked not in pages]:
             self._tasks.pop(asked).cancel()
         for asked in pages:
             if asked not in self._tasks:
-                self._tasks[asked] = _start(self._asker, asked)
+                self._tasks[asked] = _start(self._loader, asked)
 
     def __bool__(self) -> bool:
         return bool(self._tasks)
 
     async def take(self, asked: PageRequest) -> Page:
         """
-        Give a page that was expected, as soon as it is here.
+        Return a page that was expected, as soon as it is here.
 
         Raises:
             ClosedError: The session was closed meanwhile.
@@ -287,7 +268,7 @@ class _OnTheirWay:
         if task.cancelled():
             raise ClosedError("The client was closed while a list was read from it.")
         page, arrived = task.result()
-        return attrs.evolve(page, waited=max(0.0, self._asker.session.clock() - arrived))
+        return attrs.evolve(page, waited=max(0.0, self._loader.session.clock() - arrived))
 
     async def aclose(self) -> None:
         """End what is under way. Safe to call twice."""
@@ -298,12 +279,12 @@ class _OnTheirWay:
             await asyncio.wait(tasks)
 
 
-def _start(asker: _Asker[Any], asked: PageRequest) -> asyncio.Task[tuple[Page, float]]:
+def _start(loader: _PageLoader[Any], asked: PageRequest) -> asyncio.Task[tuple[Page, float]]:
     async def fetch() -> tuple[Page, float]:
-        page = await asker.page(asked)
-        return page, asker.session.clock()
+        page = await loader.page(asked)
+        return page, loader.session.clock()
 
-    return asker.session.spawn(fetch, name="page ahead")
+    return loader.session.spawn(fetch, name="page ahead")
 
 
 def _cancel_all(tasks: Sequence[asyncio.Task[Any]]) -> None:
@@ -311,19 +292,19 @@ def _cancel_all(tasks: Sequence[asyncio.Task[Any]]) -> None:
         task.cancel()
 
 
+@attrs.define(eq=False, repr=False, kw_only=True)
 class Pages(Generic[T]):
     """One pass over the pages. It may be dropped at any time; :meth:`aclose` waits for what that ends."""
 
-    def __init__(self, *, asker: _Asker[T], walk: Walk, place: _Place, most: int, stop: int | None) -> None:
-        self._asker = asker
-        self._walk = walk
-        self._place = place
-        self._most = most
-        self._stop = stop
-        self._next: PageRequest | None = walk.asked
-        self._on_their_way = _OnTheirWay(asker)
-        self._begun = False
-        self._given = 0
+    _loader: _PageLoader[T]
+    _walk: Walk
+    _next: PageRequest | None
+    _place: _Place
+    _most: int
+    _stop: int | None
+    _prefetch: _Prefetch | None = attrs.field(init=False, default=None)
+    _begun: bool = attrs.field(init=False, default=False)
+    _given: int = attrs.field(init=False, default=0)
 
     def __aiter__(self) -> Pages[T]:
         return self
@@ -340,19 +321,22 @@ class Pages(Generic[T]):
     async def aclose(self) -> None:
         """End the pass, and wait until nothing of it runs any more. Safe to call twice."""
         self._next = None
-        await self._on_their_way.aclose()
+        if self._prefetch is not None:
+            await self._prefetch.aclose()
 
     async def _advance(self) -> Page:
         while (asked := self._next) is not None:
             # An error ends the pass; what follows it is a new pass from the cursor on.
             self._next = None
-            page = await self._ask(asked)
+            page = await (self._loader.first(asked) if not self._begun else self._take(asked))
+            self._begun = True
             expected = self._walk.ahead(2)[1:]
             step = self._walk.take(page)
-            items = tuple(self._asker.read(row) for row in step.rows)
+            read = self._loader.question.read
+            items = tuple([read(row) for row in step.rows])
             self._next = step.then
             if step.missing:
-                self._asker.warn(
+                self._loader.warn(
                     f"the service counts {step.missing} rows more than it gave. It may count rows that this user may"
                     " not see, or rows moved while they were listed; list again where one is missed."
                 )
@@ -365,24 +349,23 @@ class Pages(Generic[T]):
                 return attrs.evolve(page, items=items)
         raise StopAsyncIteration
 
-    async def _ask(self, asked: PageRequest) -> Page:
-        """Ask for one page, and for those after it as far as that is allowed."""
-        if not self._begun:
-            self._begun = True
-            return await self._asker.first(asked)
+    async def _take(self, asked: PageRequest) -> Page:
+        """Return a page after the first one, and request those after it as far as that is allowed."""
         expected = self._walk.ahead(self._most, stop=self._stop)
-        if len(expected) == 1 and not self._on_their_way:
-            return await self._asker.page(asked)
-        self._on_their_way.expect(expected)
-        return await self._on_their_way.take(asked)
+        if len(expected) == 1 and not self._prefetch:
+            return await self._loader.page(asked)
+        if self._prefetch is None:
+            self._prefetch = _Prefetch(self._loader)
+        self._prefetch.expect(expected)
+        return await self._prefetch.take(asked)
 
 
+@attrs.define(eq=False, repr=False)
 class Items(Generic[T]):
     """One pass over the items."""
 
-    def __init__(self, pages: Pages[T]) -> None:
-        self._pages = pages
-        self._items: list[Any] = []
+    _pages: Pages[T]
+    _items: list[Any] = attrs.field(init=False, factory=list)
 
     def __aiter__(self) -> Items[T]:
         return self

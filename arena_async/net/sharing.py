@@ -1,4 +1,4 @@
-"""What the processes of one user have to agree on, so that they share one credential: the contract of its store."""
+"""The contract of a store in which the processes of one user share one credential."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["CredentialStore", "Shared", "Turn", "Wait"]
 @attrs.frozen(kw_only=True)
 class Shared:
     """
-    A credential that another process has got.
+    A credential of another process.
 
     Args:
         credential: The credential.
@@ -30,10 +30,10 @@ class Shared:
 @attrs.frozen(kw_only=True)
 class Turn:
     """
-    Nobody has a credential that is good: whoever gets this logs in, and the others wait for it.
+    No process has a credential that is good: the one that gets this logs in, and the others wait for it.
 
     Args:
-        take_backs: How often a session was taken back lately, by all processes together.
+        take_backs: How often a session was renewed lately after a rejection, by all processes together.
     """
 
     take_backs: int = 0
@@ -45,34 +45,34 @@ class Wait:
     Another process is logging in.
 
     Args:
-        seconds: Look again after so many.
+        seconds: Seconds after which to look again.
     """
 
     seconds: float
 
 
 class CredentialStore(Protocol):
-    """Where the processes of one user find each other's credential. Every verb is one short, undivided step."""
+    """Where the processes of one user find each other's credential. Every method is one short, atomic step."""
 
     async def take(self, *, rejected: Credential | None) -> Shared | Turn | Wait:
         """
-        Take what is there.
+        Return what is stored.
 
         Args:
-            rejected: What the service does not accept any more, if anything.
+            rejected: The credential that the service does not accept any more, if any.
 
         Raises:
-            ApiError: Another process, whose login was waited for, was refused.
+            ApiError: The login of another process, which was waited for, was rejected.
             StorageError: The store cannot be read or written.
         """
         ...
 
     async def put(self, credential: Credential, *, take_back: bool) -> None:
-        """Give what a login brought to everybody; ``take_back`` says that it replaces one that somebody ended."""
+        """Store the credential of a login; ``take_back`` says that it replaces one that was rejected."""
         ...
 
     async def give_up(self, error: Exception | None) -> None:
-        """Let the next one try; with a refusal that it would only get again, as an error for those who wait."""
+        """Let the next process try; with a rejection that it would only get again, as an error for those who wait."""
         ...
 
     async def note_use(self, credential: Credential) -> None:
@@ -80,5 +80,5 @@ class CredentialStore(Protocol):
         ...
 
     async def aclose(self) -> None:
-        """Give back what it holds. What is stored stays."""
+        """Release what it holds. What is stored stays."""
         ...

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from functools import cached_property
 from hmac import compare_digest
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -90,7 +89,11 @@ class Headers:
 
     def get(self, name: str, default: str | None = None) -> str | None:
         """Give the first value under ``name``, or ``default``."""
-        return next(iter(self.get_all(name)), default)
+        wanted = name.lower()
+        for key, value in self.pairs:
+            if key.lower() == wanted:
+                return value
+        return default
 
     def get_all(self, name: str) -> tuple[str, ...]:
         """Give every value under ``name``, in the order they came."""
@@ -111,14 +114,16 @@ class Headers:
 
 
 def _pairs(values: Any) -> tuple[tuple[str, str], ...]:
-    """Take a mapping or pairs, drop what is None, and make text of the rest."""
+    """Return pairs of text for a mapping or pairs, without those whose value is None."""
+    if not values:
+        return ()
     items = values.items() if hasattr(values, "items") else values
-    return tuple((str(name), _text(value)) for name, value in items if value is not None)
-
-
-def _text(value: object) -> str:
-    """Write a parameter as the services spell it: ``true`` and ``false`` in lower case."""
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    # The services write ``true`` and ``false`` in lower case.
+    return tuple(
+        (str(name), str(value).lower() if isinstance(value, bool) else str(value))
+        for name, value in items
+        if value is not None
+    )
 
 
 @attrs.frozen(kw_only=True)
@@ -191,7 +196,7 @@ class Request:
     metered: bool = True
     shown_as: str | None = None
 
-    @cached_property
+    @property
     def line(self) -> str:
         """Method and address without the query: the form that may be shown and logged."""
         return f"{self.method} {self.shown_as or show_url(self.path)}"
@@ -262,7 +267,7 @@ def join_path(template: str, **parts: object) -> str:
 #: Characters of an address that are shown.
 _MOST_SHOWN = 300
 #: Most addresses are of this kind: there is nothing in them to hide before the query, and nothing to escape.
-_PLAIN_URL = re.compile(r"https?://[a-z0-9.-]+(?::(?:[1-9][0-9]{0,3}|[1-5][0-9]{4}))?/[\w./~-]*", re.ASCII)
+_PLAIN_URL = re.compile(r"(?:https?://[a-z0-9.-]+(?::(?:[1-9][0-9]{0,3}|[1-5][0-9]{4}))?/|/(?!/))[\w./~-]*", re.ASCII)
 _ENDS = ("", "?", "#")
 
 

@@ -159,7 +159,8 @@ class Walk:
         self._limit = wanted
         self._start = start
         self._request = request
-        self._asked = PageRequest(offset=start, limit=wanted)
+        #: The page that is to be requested now, and where an interrupted pass can be taken up again.
+        self.asked = PageRequest(offset=start, limit=wanted)
         self._asked_again = False
         self._total: int | None = None
         self._stride = wanted
@@ -171,11 +172,6 @@ class Walk:
         self._dropped = 0
         self._announced = 0
 
-    @property
-    def asked(self) -> PageRequest:
-        """The page that is to be asked for now, and where an interrupted walk can be taken up again."""
-        return self._asked
-
     def ahead(self, most: int, *, stop: int | None = None) -> tuple[PageRequest, ...]:
         """
         Give the pages that are to be asked for if none brings a surprise: :attr:`asked`, and those after it.
@@ -186,12 +182,12 @@ class Walk:
             most: Pages at the most.
             stop: The offset at which no further page is wanted, or None for the end of the list.
         """
-        first, total = self._asked.offset, self._total
+        first, total = self.asked.offset, self._total
         if not self._shape.paged or not self._shape.total or total is None:
-            return (self._asked,)
+            return (self.asked,)
         end = total if stop is None else min(total, stop)
         offsets = range(first + self._stride, max(end, first), self._stride)
-        return (self._asked, *(PageRequest(offset=offset, limit=self._limit) for offset in offsets[: max(0, most - 1)]))
+        return (self.asked, *(PageRequest(offset=offset, limit=self._limit) for offset in offsets[: max(0, most - 1)]))
 
     def take(self, page: Page) -> Step:
         """
@@ -202,7 +198,7 @@ class Walk:
         """
         if page.whole or not self._shape.paged:
             return self._take_all(page)
-        if page.echoed_offset is not None and page.echoed_offset != self._asked.offset:
+        if page.echoed_offset is not None and page.echoed_offset != self.asked.offset:
             return self._ask_again(f"says it starts at {page.echoed_offset}")
         if self._shape.total:
             self._check_total(page)
@@ -210,15 +206,21 @@ class Walk:
             self._announced = max(self._announced, page.total)
         if not page.items:
             return self._take_empty(page)
-        self._check_repeats(page)
-        rows = self._new_rows(page)
-        return self._go_on(rows, self._offset_after(page))
+        keys = self._keys_of(page.items)
+        self._check_repeats(page, keys)
+        rows, offset = self._new_rows(page, keys), self._offset_after(page)
+        if offset is None:
+            return self._end(rows)
+        self._stride = max(1, offset - self.asked.offset)
+        self.asked = PageRequest(offset=offset, limit=self._limit)
+        self._asked_again = False
+        return Step(rows=rows, then=self.asked)
 
     def _take_all(self, page: Page) -> Step:
         """Take the only page of a list that has no pages."""
         if self._shape.total and page.total is not None and page.total > len(page.items):
             raise self._error(f"holds {len(page.items)} rows and says that there are {page.total}")
-        return Step(rows=self._new_rows(page))
+        return Step(rows=self._new_rows(page, self._keys_of(page.items)))
 
     def _take_empty(self, page: Page) -> Step:
         """
@@ -226,9 +228,9 @@ class Walk:
 
         One that cannot be trusted is worth a second look: it may count rows that the user may not see.
         """
-        if self._shape.total and self._total is not None and self._asked.offset < self._total:
+        if self._shape.total and self._total is not None and self.asked.offset < self._total:
             return self._ask_again(f"is empty, of {self._total} rows in all")
-        if not self._shape.total and page.total is not None and page.total > self._asked.offset:
+        if not self._shape.total and page.total is not None and page.total > self.asked.offset:
             return self._end(()) if self._asked_again else self._ask_again("is empty")
         return self._end(())
 
@@ -240,48 +242,51 @@ class Walk:
             raise self._error(f"says that there are {page.total} rows, after {self._total} before; the list shrank")
         self._total = page.total
 
-    def _check_repeats(self, page: Page) -> None:
-        """Notice a service that ignores the offset, or gives its last page for whatever lies behind it."""
-        keys = [key for key in map(self._key, page.items) if key is not None]
-        if not keys:
+    def _check_repeats(self, page: Page, keys: list[str | int | None]) -> None:
+        """Raise for a service that ignores the offset, or responds with its last page for any offset behind it."""
+        first = next((key for key in keys if key is not None), None)
+        if first is None:
             if page.items == self._last_items:
                 raise self._error("holds the same rows as the page before")
             self._last_items = page.items
             return
-        if keys[0] in self._first_keys:
+        if first in self._first_keys:
             raise self._error("begins with the same row as a page before")
-        if len(keys) == len(page.items) and all(key in self._keys for key in keys):
+        if all(key is not None and key in self._keys for key in keys):
             raise self._error("holds only rows that came before")
-        self._first_keys.add(keys[0])
+        self._first_keys.add(first)
 
-    def _new_rows(self, page: Page) -> tuple[Any, ...]:
-        """Drop the rows that came before, and remember the others."""
+    def _new_rows(self, page: Page, keys: list[str | int | None]) -> tuple[Any, ...]:
+        """Return the rows that did not come before, and remember them."""
         latest: dict[Any, Any] = {}
-        for at, row in enumerate(page.items):
-            key = self._key(row)
+        for at, (key, row) in enumerate(zip(keys, page.items, strict=True)):
             latest[("", at) if key is None else key] = row
-        rows = tuple(row for key, row in latest.items() if isinstance(key, tuple) or key not in self._keys)
-        if self._shape.key is not None:
-            for key in latest:
-                if not isinstance(key, tuple):
-                    self._keys.add(key)
+        rows = tuple([row for key, row in latest.items() if isinstance(key, tuple) or key not in self._keys])
+        for key in latest:
+            if not isinstance(key, tuple):
+                self._keys.add(key)
         self._delivered += len(rows)
         self._dropped += len(page.items) - len(rows)
         return rows
 
-    def _key(self, row: Any) -> str | int | None:
-        """Give the value that names a row, or None."""
+    def _keys_of(self, rows: tuple[Any, ...]) -> list[str | int | None]:
+        """Return the value that names each row, or None."""
         names = self._shape.key
-        if names is None or not isinstance(row, Mapping):
-            return None
-        values = [row.get(name) for name in ((names,) if isinstance(names, str) else names)]
-        if not values or not all(isinstance(value, str | int) and value != "" for value in values):
-            return None
-        return values[0] if len(values) == 1 else "\n".join(map(str, values))
+        if names is None:
+            return [None] * len(rows)
+        parts = (names,) if isinstance(names, str) else names
+        keys: list[str | int | None] = []
+        for row in rows:
+            values = [row.get(name) for name in parts] if isinstance(row, Mapping) else [None]
+            if not values or not all(isinstance(value, str | int) and value != "" for value in values):
+                keys.append(None)
+            else:
+                keys.append(values[0] if len(values) == 1 else "\n".join(map(str, values)))
+        return keys
 
     def _offset_after(self, page: Page) -> int | None:
         """Say where the next page starts, or None when this one was the last."""
-        count, asked = len(page.items), self._asked
+        count, asked = len(page.items), self.asked
         granted = page.echoed_limit if page.echoed_limit and 0 < page.echoed_limit <= asked.limit else None
         if self._shape.total and self._total is not None:
             offset = asked.offset + max(count, granted or 0)
@@ -290,24 +295,12 @@ class Walk:
             return None
         if count >= (granted or asked.limit):
             return asked.offset + count
-        return self._offset_after_short(page, granted)
-
-    def _offset_after_short(self, page: Page, granted: int | None) -> int | None:
-        """A short page is the last one, unless more is announced or the limit was plainly ignored."""
-        count, asked = len(page.items), self._asked
+        # A short page is the last one, unless more is announced or the limit was plainly ignored.
         if page.total is not None and page.total > asked.offset + count:
             return asked.offset + (granted or count)
         if count == self._shape.default and granted is None:
             return asked.offset + count
         return None
-
-    def _go_on(self, rows: tuple[Any, ...], offset: int | None) -> Step:
-        if offset is None:
-            return self._end(rows)
-        self._stride = max(1, offset - self._asked.offset)
-        self._asked = PageRequest(offset=offset, limit=self._limit)
-        self._asked_again = False
-        return Step(rows=rows, then=self._asked)
 
     def _end(self, rows: tuple[Any, ...]) -> Step:
         """Close the books: rows that came twice mean that others never came, where the total can be trusted."""
@@ -324,13 +317,13 @@ class Walk:
         if self._asked_again:
             raise self._error(f"{what}, twice in a row")
         self._asked_again = True
-        return Step(then=self._asked)
+        return Step(then=self.asked)
 
     def _error(self, what: str) -> ListingError:
         line = self._request or "The listing"
         return ListingError(
-            f"{line}: the page at offset {self._asked.offset} {what}. The listing is not known to be whole, so"
+            f"{line}: the page at offset {self.asked.offset} {what}. The listing is not known to be whole, so"
             " nothing is concluded from it; list again, or go on from this offset.",
-            cursor=self._asked.offset,
+            cursor=self.asked.offset,
             request=self._request,
         )

@@ -185,7 +185,9 @@ class DailyAllowance:
 
     def reserve(self, now: Moment) -> Ticket | Hold:
         """Book one request; see :meth:`Gate.reserve`."""
-        self._roll_over(now)
+        if self._forget_at is not None and now.utc >= self._forget_at:
+            # Its window has ended: the next request is sent alone and brings a new number.
+            self._remaining = self._forget_at = self._resets_at = None
         if self._closed_until is not None and now.ticks < self._closed_until:
             return Hold(self._closed_until - now.ticks, told=True)
         if self._remaining is None:
@@ -222,14 +224,16 @@ class DailyAllowance:
         """Take over what the service said, downwards only within one window."""
         if quota.limit is not None:
             self._limit = quota.limit
-        if self._is_of_a_window_gone_by(quota, now):
-            return
-        if self._opens_a_window(quota):
-            self._remaining = None
-        if quota.resets_at is not None and (
-            self._resets_at is None or abs(quota.resets_at - self._resets_at) > self.SAME_WINDOW
-        ):
-            self._resets_at = quota.resets_at
+        told_reset = quota.resets_at
+        if told_reset is not None and self._resets_at is not None:
+            later = told_reset - self._resets_at
+            if later < -self.SAME_WINDOW and told_reset <= now.utc:
+                # The response was overtaken by the end of its window.
+                return
+            if later > self.SAME_WINDOW:
+                self._remaining = None
+        if told_reset is not None and (self._resets_at is None or abs(told_reset - self._resets_at) > self.SAME_WINDOW):
+            self._resets_at = told_reset
         if quota.remaining is None:
             return
         told = max(quota.remaining, 0)
@@ -239,11 +243,6 @@ class DailyAllowance:
     def close_until(self, ticks: float) -> None:
         """Hold everything back until then."""
         self._closed_until = ticks if self._closed_until is None else max(self._closed_until, ticks)
-
-    def _roll_over(self, now: Moment) -> None:
-        """Forget the number once its window is over: the next request flies alone and brings a new one."""
-        if self._forget_at is not None and now.utc >= self._forget_at:
-            self._remaining = self._forget_at = self._resets_at = None
 
     def _next_reset(self, now: Moment) -> datetime:
         """
@@ -260,21 +259,6 @@ class DailyAllowance:
         if late < self.CLOCKS_DIFFER:
             return now.utc + self.SOON
         return now.utc + self.UNKNOWN_RESET - late % self.UNKNOWN_RESET
-
-    def _is_of_a_window_gone_by(self, quota: Quota, now: Moment) -> bool:
-        """Whether the answer was overtaken by the turn of the window."""
-        return (
-            quota.resets_at is not None
-            and self._resets_at is not None
-            and (quota.resets_at < self._resets_at - self.SAME_WINDOW and quota.resets_at <= now.utc)
-        )
-
-    def _opens_a_window(self, quota: Quota) -> bool:
-        return (
-            quota.resets_at is not None
-            and self._resets_at is not None
-            and (quota.resets_at > self._resets_at + self.SAME_WINDOW)
-        )
 
     def _exhausted(self) -> QuotaExhaustedError:
         kept = f", {self._reserve} of them in reserve" if self._reserve else ""

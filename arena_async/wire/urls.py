@@ -17,7 +17,7 @@ import attrs
 from arena_async.errors import ConfigurationError, UnsafeUrlError
 from arena_async.wire.messages import show_url
 
-__all__ = ["UrlPolicy", "host_of", "origin"]
+__all__ = ["UrlPolicy", "authority", "host_of", "origin"]
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 #: One label or several of letters, digits, hyphens and underscores. Other scripts come as ``xn--`` labels.
@@ -48,6 +48,14 @@ class _Parts:
     def origin(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{self.scheme}://{host}:{self.port}"
+
+
+def authority(url: str) -> str | None:
+    """Return scheme and authority of a URL as they are written; None if it may not be read like other URLs of them."""
+    found = _PLACE.match(url)
+    if found is None or len(found[0]) > _LONGEST_PLACE or not (url.isascii() and url.isprintable()):
+        return None
+    return None if " " in url or "\\" in url else found[0]
 
 
 def origin(url: str) -> str:
@@ -179,10 +187,9 @@ def _split(url: str) -> _Parts:
     """Take a URL apart, and refuse every shape that two programs might read differently."""
     if not (url.isascii() and url.isprintable()) or " " in url or "\\" in url:
         raise UnsafeUrlError(f"{show_url(url)} has characters that no URL has; it is not contacted.")
-    place = _PLACE.match(url)
-    # A password has no business in memory for longer than it takes to refuse it.
-    plain = place is not None and "@" not in place[0] and len(place[0]) <= _LONGEST_PLACE
-    parts = _known_place(place[0]) if place is not None and plain else _read_place(url)
+    place = authority(url)
+    # URLs with a password are rejected before they are remembered anywhere.
+    parts = _known_place(place) if place is not None and "@" not in place else _read_place(url)
     if isinstance(parts, str):
         what = "An address" if parts == _UNREADABLE else show_url(url)
         raise UnsafeUrlError(f"{what} {parts}; it is not contacted.")

@@ -15,6 +15,7 @@ import attrs
 
 from arena_async import Mirror, TransferOptions
 from arena_async.errors import ApiError, ConfigurationError, NotFoundError, PermissionDeniedError, ServerError
+from arena_async.net.login import Authentication
 from arena_async.net.session import Session
 from arena_async.wire.contracts import Credential, OpenedFile, Price, RemoteFile
 from arena_async.wire.messages import Headers, Request, Response, Secret
@@ -131,12 +132,10 @@ async def listed(files: Sequence[Mapping[str, Any]], headers: Mapping[str, str] 
     base = origin(files[0]["url"])
     secrets = tuple((name, Secret(value)) for name, value in (headers or {}).items())
     session = Session(
-        _NoLogin(),
+        Authentication(auth=_NoLogin(), given=Credential(headers=secrets) if secrets else None, renewable=False),
         _PlainStatuses(),
         SlidingWindow(limit=1_000_000),
         base_url=base,
-        given=Credential(headers=secrets) if secrets else None,
-        renewable=False,
     )
     rows = [_row(number, file, base) for number, file in enumerate(files)]
     try:

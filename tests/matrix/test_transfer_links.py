@@ -19,6 +19,7 @@ from services import CentrePointScript
 from session_files import ETAG, Hours, bring, ranged, remote, session_files
 
 from arena_async.errors import PermissionDeniedError
+from arena_async.options import Clock
 from arena_async.transfer.events import Action
 from arena_async.wire.contracts import FileSet, RemoteFile
 
@@ -254,7 +255,7 @@ async def test_the_earlier_end_of_a_link_counts_and_a_margin_before_it(
         script_rows(service, links.row(), then=[lambda: [links.row()]], headers=links.date)
         host.on("GET", "/blob.csv.gz", lambda seen: ranged(BODY)(seen) if hours.passed < links.end else OVER)
         async with service.client() as client:
-            client.session._now = hours.now
+            client.session._exchange.clock.local = Clock(now=hours.now)
             files = client.datasets.files(234)
             listed = [file async for file in files]
             hours.passed += 60 * minutes
@@ -281,7 +282,7 @@ async def test_a_clock_of_ours_that_is_wrong_costs_no_request(
         script_rows(service, links.row(), then=[lambda: [links.row()]], headers=links.date)
         host.on("GET", "/blob.csv.gz", lambda seen: ranged(BODY)(seen) if hours.passed < links.end else OVER)
         async with service.client() as client:
-            client.session._now = lambda: hours.now() + timedelta(minutes=off)
+            client.session._exchange.clock.local = Clock(now=lambda: hours.now() + timedelta(minutes=off))
             files = client.datasets.files(234)
             listed = [file async for file in files]
             hours.passed += 60 * minutes

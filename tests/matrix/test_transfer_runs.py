@@ -20,7 +20,7 @@ from arena_async.errors import (
     ServerError,
 )
 from arena_async.net.polling import wait_until
-from arena_async.options import PollPolicy
+from arena_async.options import Clock, PollPolicy
 from arena_async.providers.arena.models import ExportRun, ExtractRun, ImportRun
 from arena_async.transfer.events import Action
 
@@ -132,7 +132,7 @@ async def test_an_unknown_status_is_waited_out_until_the_deadline(world: World, 
         return ExportRun(guid="R", status=next(statuses))
 
     policy = PollPolicy(every=5, slowest=300, timeout=3600)
-    waiting = wait_until(ask, lambda run: run.over, policy, sleep=hours.sleep, clock=hours.clock)
+    waiting = wait_until(ask, lambda run: run.over, policy, clock=Clock(monotonic=hours.clock, sleep=hours.sleep))
     if last is not None:
         run = await waiting
         assert (run.done, run.failed) == (last != "ABORTED", last == "ABORTED")

@@ -23,14 +23,15 @@ from arena_async.errors import (
     ServerError,
     ThrottledError,
 )
+from arena_async.net.login import Authentication
 from arena_async.net.session import Session
-from arena_async.options import RetryPolicy
+from arena_async.options import Clock, HttpOptions, RetryPolicy
 from arena_async.wire.contracts import Credential
 from arena_async.wire.messages import Headers, Request, Response, Secret
 from arena_async.wire.paging import ListShape, Page, PageRequest
 from arena_async.wire.quota import DailyAllowance, Gate, Quota
 
-__all__ = ["PASSWORD", "PlainAuth", "PlainDialect", "new_session"]
+__all__ = ["PASSWORD", "PlainAuth", "PlainDialect", "new_session", "session_with"]
 
 PASSWORD = "pass-canary-77"
 #: Tries again at once, so that no test waits.
@@ -119,5 +120,23 @@ class PlainDialect:
 
 def new_session(base_url: str, *, gate: Gate | None = None, auth: PlainAuth | None = None, **options: Any) -> Session:
     """Build a session for the plain provider that tries again without waiting."""
-    options.setdefault("retry", EAGER)
-    return Session(auth or PlainAuth(), PlainDialect(), gate or DailyAllowance(), base_url=base_url, **options)
+    return session_with(
+        auth or PlainAuth(), PlainDialect(), gate or DailyAllowance(), base_url, **{"retry": EAGER, **options}
+    )
+
+
+def session_with(auth: Any, dialect: Any, gate: Gate, base_url: str, **options: Any) -> Session:
+    """Build a session from single settings, in whichever of its values they belong."""
+    ways = {name: options.pop(name) for name in ("store", "given", "renewable") if name in options}
+    times = {name: options.pop(name) for name in ("clock", "sleep", "random", "now") if name in options}
+    clock = Clock(**{"monotonic" if name == "clock" else name: value for name, value in times.items()})
+    urls = options.pop("urls", None)
+    found = {name: value for name, value in options.items() if value is not None}
+    return Session(
+        Authentication(auth=auth, **ways),
+        dialect,
+        gate,
+        base_url=base_url,
+        urls=urls,
+        options=HttpOptions(**found, clock=clock),
+    )

@@ -9,10 +9,12 @@ calls :func:`inherited.take_over` in it first.
 from __future__ import annotations
 
 import os
+import sys
 
 import pytest
 
-from arena_async.net import bodies, handover
+from arena_async.net import handover
+from arena_async.net.body import ReaderBody
 
 __all__ = ["ROADS", "VARIABLE", "apply_from_environment", "narrow", "road_of"]
 
@@ -24,15 +26,12 @@ ROADS = ("reader", "handover")
 
 def narrow(road: str, patch: pytest.MonkeyPatch) -> None:
     """Let every body come by one road, for as long as ``patch`` lasts."""
-    if road == "reader":
-        patch.setattr(bodies, "ROADS", (bodies.ReaderBody,))
-    else:
-        patch.setattr(handover, "LEAST", 0)
+    patch.setattr(handover, "LEAST", sys.maxsize if road == "reader" else 0)
 
 
 def road_of(stream: object) -> str:
     """Return the name of the road by which a body comes."""
-    kinds = {bodies.ReaderBody: "reader", handover.HandedOverBody: "handover"}
+    kinds = {ReaderBody: "reader", handover.HandedOverBody: "handover"}
     return kinds[type(stream)]
 
 

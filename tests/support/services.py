@@ -29,6 +29,7 @@ from urllib.parse import parse_qs
 
 import attrs
 from matrix import World
+from plain_provider import session_with
 from scripted import Answer, RawServer, Reply, Seen, json_reply, reply
 from session_files import Hours
 
@@ -247,11 +248,11 @@ class ArenaScript(_Script):
         """Give what such a client is made of, on a time of the test's own."""
         dialect = ArenaDialect(now=hours.now)
         credentials = ArenaCredentials("robot@example.com", self.world.secrets["password"])
-        session = Session(
+        session = session_with(
             PasswordAuth(credentials=credentials, dialect=dialect, workspace_id=workspace_id),
             dialect,
             DailyAllowance(reserve=reserve, on_exhausted=on_exhausted),
-            base_url=f"{self.server.base_url}/v1",
+            f"{self.server.base_url}/v1",
             **{**under(hours), **options},
         )
         self.sessions.append(session)
@@ -344,11 +345,11 @@ class CentrePointScript(_Script):
     @asynccontextmanager
     async def session(self, hours: Hours, *, rate_limit: int = 100_000, **options: Any) -> AsyncIterator[Session]:
         """Give what such a client is made of, on a time of the test's own."""
-        session = Session(
+        session = session_with(
             CentrePointAuth(credentials=self._credentials(), auth_url=f"{self.server.base_url}{self.TOKENS}"),
             CentrePointDialect(),
             SlidingWindow(limit=rate_limit),
-            base_url=self.server.base_url,
+            self.server.base_url,
             **{**under(hours), **options},
         )
         self.sessions.append(session)

@@ -13,9 +13,10 @@ from ssl import SSLContext
 from typing import Any, ClassVar, Self, TypeVar
 
 from arena_async.errors import ConfigurationError
+from arena_async.net.login import Authentication
 from arena_async.net.pager import Pager
 from arena_async.net.session import Session
-from arena_async.options import RetryPolicy, Timeouts
+from arena_async.options import Clock, HttpOptions, RetryPolicy, Timeouts
 from arena_async.providers.arena import routes
 from arena_async.providers.arena.access import Asked, grant, read_credentials
 from arena_async.providers.arena.asking import UNPAGED, walk
@@ -156,24 +157,21 @@ class ArenaClient:
         self._access = access = grant(asked, dialect, now=now)
         self._workspace_id, self._origin, self._closed = workspace_id, origin(address), False
         self._session = Session(
-            access.auth,
+            Authentication(auth=access.auth, store=access.store, given=access.given, renewable=access.renewable),
             dialect,
             DailyAllowance(reserve=quota_reserve, on_exhausted=on_exhausted),
             base_url=address,
-            store=access.store,
-            given=access.given,
-            renewable=access.renewable,
-            headers={"content-type": "application/json", "Arena-Usage-Reason": reason},
-            retry=retry,
-            timeouts=timeouts,
             urls=urls,
-            ssl=ssl,
-            proxy=proxy,
-            user_agent=user_agent,
-            connector=connector,
-            clock=clock,
-            sleep=sleep,
-            now=now,
+            options=HttpOptions(
+                retry=retry or RetryPolicy(),
+                timeouts=timeouts or Timeouts(),
+                headers={"content-type": "application/json", "Arena-Usage-Reason": reason},
+                ssl=ssl,
+                proxy=proxy,
+                user_agent=user_agent,
+                connector=connector,
+                clock=Clock(monotonic=clock, sleep=sleep, now=now),
+            ),
         )
         self._furnish(quota_reserve, import_parameters, Timing(clock=clock, sleep=sleep, random=random.random, now=now))
 

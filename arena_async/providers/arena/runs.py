@@ -34,9 +34,9 @@ from arena_async.errors import (
     ServerError,
     TransportError,
 )
-from arena_async.net.polling import wait_until
+from arena_async.net.polling import Polled, wait_until
 from arena_async.net.session import Session
-from arena_async.options import PollPolicy
+from arena_async.options import Clock, PollPolicy
 from arena_async.providers.arena.asking import ask
 from arena_async.providers.arena.files import ended
 from arena_async.providers.arena.models import ExportRun, ExtractRun, ImportRun, User
@@ -192,10 +192,8 @@ class Line(Generic[R]):
                 attempts.once,
                 lambda run: run is not None,
                 poll,
-                sleep=self.timing.sleep,
-                clock=self.timing.clock,
-                what=self.start_named,
-                heard=attempts.heard,
+                clock=Clock(monotonic=self.timing.clock, sleep=self.timing.sleep),
+                polled=Polled(what=self.start_named, on_answer=attempts.heard),
             )
         except DeadlineError as error:
             # That of a request names it.
@@ -280,13 +278,14 @@ class Line(Generic[R]):
             ask_again,
             lambda found: found.over,
             poll or PollPolicy(),
-            sleep=self.timing.sleep,
-            clock=self.timing.clock,
-            what=f"{self.kind} run {guid}",
-            answer=known,
-            passed=max((self.timing.now() - began).total_seconds(), 0.0) if began is not None else 0.0,
-            expected=expected or _usual(earlier),
-            heard=heard,
+            clock=Clock(monotonic=self.timing.clock, sleep=self.timing.sleep),
+            polled=Polled(
+                what=f"{self.kind} run {guid}",
+                known=known,
+                passed=max((self.timing.now() - began).total_seconds(), 0.0) if began is not None else 0.0,
+                expected=expected or _usual(earlier),
+                on_answer=heard,
+            ),
         )
         if not ended(done, self.kind):
             raise RunFailedError(

@@ -30,7 +30,8 @@ from typing import Any, Final, TypeVar
 import attrs
 
 from arena_async.errors import AccountLockedError, ApiError, AuthenticationError, DecodeError, SessionDisplacedError
-from arena_async.net.login import TAKE_BACK_SECONDS, check_credential
+from arena_async.net.login import TAKE_BACK_SECONDS
+from arena_async.net.login_requests import check_credential
 from arena_async.net.sharing import Shared, Turn, Wait
 from arena_async.transfer.local_files import PrivateFile
 from arena_async.transfer.threads import Threads

@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable
 from typing import Self
 
 from arena_async.errors import DeadlineError
-from arena_async.net.polling import wait_until
-from arena_async.options import PollPolicy
+from arena_async.net.polling import Polled, wait_until
+from arena_async.options import Clock, PollPolicy
 from arena_async.providers.arena.models import OutboundEvent
 from arena_async.transfer.destination import Timing
 from arena_async.wire.messages import printable
@@ -71,9 +71,8 @@ class Watch:
             self._look_for_due,
             bool,
             self._policy,
-            sleep=self._timing.sleep,
-            clock=self._timing.clock,
-            what=printable(self._what),
+            clock=Clock(monotonic=self._timing.clock, sleep=self._timing.sleep),
+            polled=Polled(what=printable(self._what)),
         )
         self._due.extend(found)
 

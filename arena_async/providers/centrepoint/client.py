@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from arena_async.errors import ConfigurationError
 from arena_async.net.session import Session
-from arena_async.options import RetryPolicy, Timeouts
+from arena_async.options import HttpOptions, RetryPolicy, Timeouts
 from arena_async.providers.centrepoint.active_requests import ActiveRequests
 from arena_async.providers.centrepoint.analytics import (
     DAILY_STATISTICS,
@@ -105,14 +105,16 @@ class CentrePointClient:
             CentrePointDialect(),
             SlidingWindow(limit=rate_limit, seconds=60.0),
             base_url=base_url.rstrip("/"),
-            headers={"Accept": "application/json"},
-            retry=retry,
-            timeouts=timeouts,
             urls=urls,
-            ssl=ssl,
-            proxy=proxy,
-            user_agent=user_agent,
-            connector=connector,
+            options=HttpOptions(
+                retry=retry or RetryPolicy(),
+                timeouts=timeouts or Timeouts(),
+                headers={"Accept": "application/json"},
+                ssl=ssl,
+                proxy=proxy,
+                user_agent=user_agent,
+                connector=connector,
+            ),
         )
         tenant = f"{origin(base_url)} {credentials.client_id}"
         self._tenant, self._legacy = tenant, legacy

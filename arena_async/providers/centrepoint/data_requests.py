@@ -39,9 +39,9 @@ from arena_async.errors import (
 )
 from arena_async.net.asking import ask
 from arena_async.net.pager import Pager
-from arena_async.net.polling import wait_until
+from arena_async.net.polling import Polled, wait_until
 from arena_async.net.session import Session
-from arena_async.options import PollPolicy, TransferOptions
+from arena_async.options import Clock, PollPolicy, TransferOptions
 from arena_async.providers.centrepoint.active_requests import MAX_ACTIVE, ActiveRequests
 from arena_async.providers.centrepoint.api import Api
 from arena_async.providers.centrepoint.auth import DATA_RETRIEVAL
@@ -270,9 +270,8 @@ class DataRequests(Generic[Q]):
             lambda: self._read(path),
             lambda seen: not seen.is_active,
             poll,
-            sleep=self.timing.sleep,
-            clock=self.timing.clock,
-            what=shown,
+            clock=Clock(monotonic=self.timing.clock, sleep=self.timing.sleep),
+            polled=Polled(what=shown),
         )
         if found.is_failed:
             raise RunFailedError(
@@ -368,9 +367,8 @@ class DataRequests(Generic[Q]):
                     attempt,
                     lambda result: result is not None,
                     attrs.evolve(poll, timeout=left),
-                    sleep=self.timing.sleep,
-                    clock=self.timing.clock,
-                    what=f"{self.kind.kind} request",
+                    clock=Clock(monotonic=self.timing.clock, sleep=self.timing.sleep),
+                    polled=Polled(what=f"{self.kind.kind} request"),
                 )
         if isinstance(found, ArenaAsyncError):
             raise found

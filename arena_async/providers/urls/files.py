@@ -14,7 +14,7 @@ from typing import Any, Self, TypedDict, Unpack
 
 from arena_async.errors import ConfigurationError, LinkExpiredError
 from arena_async.net.session import Session
-from arena_async.options import Timeouts
+from arena_async.options import HttpOptions, Timeouts
 from arena_async.providers.urls.dialect import NoLogin, PlainWeb
 from arena_async.providers.urls.entries import SERVICE, Address, Entries, Names, digest_of
 from arena_async.providers.urls.links import Link
@@ -104,12 +104,10 @@ class UrlSet:
             PlainWeb(),
             SlidingWindow(limit=1),  # Nothing is metered, so it is never used.
             base_url=_NOWHERE,
-            timeouts=timeouts,
             urls=policy,
-            ssl=ssl,
-            proxy=proxy,
-            user_agent=user_agent,
-            connector=connector,
+            options=HttpOptions(
+                timeouts=timeouts or Timeouts(), ssl=ssl, proxy=proxy, user_agent=user_agent, connector=connector
+            ),
         )
         self._checked: tuple[object] | None = None
         self._checking = asyncio.Lock()

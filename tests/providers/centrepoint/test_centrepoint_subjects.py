@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from arena_async.errors import ArenaAsyncError, ClosedError, ConfigurationError, NotFoundError, PermissionDeniedError
 from arena_async.net.session import Session
+from arena_async.options import Clock, HttpOptions
 from arena_async.providers.centrepoint import CentrePointClient
 from arena_async.providers.centrepoint.api import Api
 from arena_async.providers.centrepoint.auth import CentrePointAuth, CentrePointCredentials
@@ -213,7 +214,7 @@ async def test_a_subject_that_was_enrolled_since_is_found_in_a_new_list(simulato
         CentrePointDialect(),
         SlidingWindow(limit=400),
         base_url=simulator.base_url,
-        clock=lambda: now[0],
+        options=HttpOptions(clock=Clock(monotonic=lambda: now[0])),
     )
     directory = Api(session)
     assert await directory.resolve(234, "A-001") == 10821
