@@ -15,6 +15,7 @@ from arena_async.cli.running import exit_code
 from arena_async.cli.values import shown
 from arena_async.errors import QuotaExhaustedError, TransfersFailedError
 from arena_async.options import PollPolicy, TransferOptions
+from arena_async.providers.arena import Submission
 from arena_async.transfer.mirror import Mirror
 from arena_async.wire.messages import printable
 
@@ -45,7 +46,9 @@ async def import_check(
     """Let the service check a file without importing it, and bring what it says about each row."""
 
     async def fetch(client: Any, mirror: Mirror, watch: Any) -> Any:
-        return await client.imports.fetch(definition, file, mirror, worksheet=worksheet, poll=poll(), watch=watch)
+        return await client.imports.fetch(
+            definition, Submission(file, worksheet=worksheet), mirror, poll=poll(), watch=watch
+        )
 
     code, fetched = await _fetch(connect, fetch, output, to=to, options=TransferOptions(workers=2))
     if fetched is None:

@@ -160,7 +160,12 @@ _SUBJECT = Word(name="subject", help="The subject, by identifier or number.", po
 _CATEGORY = Word(name="category", help="The category, such as raw-accelerometer.", positional=True, required=True)
 _RUN = Word(name="run", help="Only this run, by its guid.")
 _LATEST = Word(name="latest", help="Only the latest completed run.", kind=bool)
-_SINCE = Word(name="completed_since", help="Only runs completed since then: a date or a time, in UTC.", kind=datetime)
+_SINCE = Word(
+    name="completed_from",
+    option="completed-since",
+    help="Only runs completed since then: a date or a time, in UTC.",
+    kind=datetime,
+)
 _FILE_COLUMNS = ("key", "name", "size", "change", "skip")
 
 

@@ -10,7 +10,8 @@ The rules of the wire, all of them:
 * A missing key, or null, gives the field's default. A field without a default and without ``| None`` is required.
 * Whole numbers may come as text; text may come as a number; true and false may come as text. Empty text is no number.
 * Date-times are read by :func:`read_datetime`. One that cannot be read is None, and its raw text stays in ``unknown``.
-  One without a zone stays naive, unless the field says what it means: ``metadata={"zone": datetime.UTC}``.
+  One without a zone stays naive, unless the field says what it means: ``metadata={"zone": datetime.UTC}``, or the
+  model does for all of its fields: ``wire_zone = datetime.UTC``.
 * What should be a number of bytes (``metadata={"size": True}``) and cannot be one is None, and stays in ``unknown``: it
   is a hint about content, and no reason to lose an entry.
 * Arrays become lists or tuples, objects become models, ``dict[str, ...]`` or whatever ``Any`` came, links and tokens
@@ -36,7 +37,7 @@ import cattrs
 from arena_async.errors import DecodeError
 from arena_async.wire.messages import Secret, printable
 
-__all__ = ["decode", "parse_json", "read_datetime"]
+__all__ = ["decode", "parse_json", "read_datetime", "wire_names"]
 
 T = TypeVar("T")
 
@@ -108,6 +109,13 @@ def decode(payload: Any, model: type[T], *, request: str = "") -> T:
     except _WrongError as wrong:
         problems = [f"{printable(path)}: {text}" for path, text in wrong.places]
     return _refuse(*problems, request=request)
+
+
+def wire_names(attribute: attrs.Attribute[Any]) -> tuple[str, ...]:
+    """Return the keys of a field on the wire; the first one is the documented name."""
+    head, *rest = attribute.name.split("_")
+    names = attribute.metadata.get("wire", head + "".join(part.capitalize() for part in rest))
+    return (names,) if isinstance(names, str) else tuple(names)
 
 
 def read_datetime(text: str) -> datetime | None:
@@ -370,22 +378,20 @@ class _Field:
     read: Callable[[Any, Any], Any]
 
 
-def _field(attribute: attrs.Attribute[Any], converter: cattrs.Converter) -> _Field:
+def _field(attribute: attrs.Attribute[Any], converter: cattrs.Converter, zone: tzinfo | None) -> _Field:
     """Learn what the wire may call a field and what may come for it."""
-    head, *rest = attribute.name.split("_")
-    names = attribute.metadata.get("wire", head + "".join(part.capitalize() for part in rest))
     kind = attribute.type if attribute.type is not None else Any
     kinds = get_args(kind) if _is_union(kind) else (kind,)
     optional = kind is Any or type(None) in kinds
     return _Field(
         name=attribute.alias or attribute.name,
-        names=(names,) if isinstance(names, str) else tuple(names),
+        names=wire_names(attribute),
         kind=kind,
         required=attribute.default is attrs.NOTHING and not optional,
         optional=optional and attribute.default is attrs.NOTHING,
         dated=datetime in kinds,
         textless=bool({int, float} & set(kinds)) and str not in kinds,
-        zone=attribute.metadata.get("zone"),
+        zone=attribute.metadata.get("zone", zone),
         size=attribute.metadata.get("size", False),
         read=_reader(kind, converter),
     )
@@ -409,7 +415,8 @@ def _is_union(kind: Any) -> bool:
 def _model_reader(model: type[Any], converter: cattrs.Converter) -> Callable[[Any, Any], Any]:
     """Build the reader of a model."""
     attributes = [attribute for attribute in attrs.fields(attrs.resolve_types(model)) if attribute.init]
-    fields = tuple(_field(attribute, converter) for attribute in attributes if attribute.name != "unknown")
+    zone = getattr(model, "wire_zone", None)
+    fields = tuple(_field(attribute, converter, zone) for attribute in attributes if attribute.name != "unknown")
     keeps_unknown = len(fields) < len(attributes)
 
     def read(value: Any, _: Any) -> Any:

@@ -21,7 +21,7 @@ from arena_async.providers.arena.dialect import ArenaDialect
 from arena_async.providers.centrepoint import links, renewing
 from arena_async.transfer import fetching, gzip_content, integrity, planning, zip_content
 from arena_async.wire import decoding, ranges
-from arena_async.wire.contracts import BodyHead, RemoteFile
+from arena_async.wire.contracts import BodyHead
 from arena_async.wire.messages import Request, Response
 from arena_async.wire.ranges import HeadVerdict, Held, Step
 from arena_async.wire.urls import UrlPolicy
@@ -436,23 +436,23 @@ class _Nothing(Exception):  # noqa: N818
 
 @protection("every file of a run is fetched")
 def _(patch: pytest.MonkeyPatch) -> None:
-    of_run = arena_files.ExportFiles._of_run
+    listed = arena_files.ExportFiles._listed
 
-    async def first_of_run(self: arena_files.ExportFiles, *run: Any) -> list[RemoteFile]:
-        return (await of_run(self, *run))[:1]
+    def first_of_each(self: arena_files.ExportFiles, runs: Any) -> dict[str, Any]:
+        return {run: files[:1] for run, files in listed(self, runs).items()}
 
-    patch.setattr(arena_files.ExportFiles, "_of_run", first_of_run)
+    patch.setattr(arena_files.ExportFiles, "_listed", first_of_each)
 
 
 @protection("the stamp of the service is not believed")
 def _(patch: pytest.MonkeyPatch) -> None:
-    make = arena_files._extract_file
+    facts_of = arena_files._facts_of
 
-    def extract_file(tenant: str, extract: str, run: Any, association: Any) -> RemoteFile:
-        file = make(tenant, extract, run, association)
-        return attrs.evolve(file, skip="downloaded") if association.download_date_time else file
+    def without_downloaded(association: Any) -> Any:
+        facts = facts_of(association)
+        return attrs.evolve(facts, skip="downloaded") if association.download_date_time else facts
 
-    patch.setattr(arena_files, "_extract_file", extract_file)
+    patch.setattr(arena_files, "_facts_of", without_downloaded)
     patch.setattr(arena_models, "_DONE", frozenset({"complete", "completed"}))
 
 

@@ -19,6 +19,7 @@ from arena_async.providers.arena.exports import Exports
 from arena_async.providers.arena.extracts import Extracts
 from arena_async.providers.arena.fetches import Fetched
 from arena_async.providers.arena.files import ExportFiles, ExtractFiles, ImportFiles, ImportPart
+from arena_async.providers.arena.import_files import Submission
 from arena_async.providers.arena.imports import Imports
 from arena_async.providers.arena.items import Files, Items
 from arena_async.providers.arena.models import (
@@ -49,6 +50,16 @@ from arena_async.providers.arena.models import (
     OutboundEvent,
     User,
 )
+from arena_async.providers.arena.queries import (
+    EventResourceQuery,
+    ExportQuery,
+    ExportRunQuery,
+    ExtractRunQuery,
+    FileQuery,
+    ImportQuery,
+    ImportRunQuery,
+    ItemQuery,
+)
 from arena_async.providers.arena.regions import NORTH_AMERICA
 from arena_async.providers.arena.runs import RunSeen
 from arena_async.providers.arena.sessions import SessionStore
@@ -71,6 +82,7 @@ __all__ = [
     "EventIntegration",
     "EventQueue",
     "EventResource",
+    "EventResourceQuery",
     "EventTrigger",
     "Events",
     "ExportDefinition",
@@ -78,27 +90,34 @@ __all__ = [
     "ExportFileContent",
     "ExportFiles",
     "ExportOptions",
+    "ExportQuery",
     "ExportRun",
+    "ExportRunQuery",
     "Exports",
     "Extract",
     "ExtractFiles",
     "ExtractRun",
+    "ExtractRunQuery",
     "Extracts",
     "Fetched",
     "FileAssociation",
+    "FileQuery",
     "Files",
     "ImportDefinition",
     "ImportFiles",
     "ImportMapping",
     "ImportOptions",
     "ImportPart",
+    "ImportQuery",
     "ImportRun",
+    "ImportRunQuery",
     "ImportRunWarning",
     "ImportRunWarnings",
     "Imports",
     "Item",
     "ItemFields",
     "ItemFiles",
+    "ItemQuery",
     "Items",
     "LifecyclePhase",
     "LifecycleStatus",
@@ -107,6 +126,7 @@ __all__ = [
     "RunSeen",
     "SessionStore",
     "StoredFiles",
+    "Submission",
     "User",
     "Watch",
     "all_of",

@@ -14,7 +14,6 @@ import attrs
 
 from arena_async.errors import ApiError, AuthenticationError, ConfigurationError, DecodeError
 from arena_async.providers.arena.dialect import ArenaDialect
-from arena_async.providers.arena.routes import LOGIN, LOGOUT, TOKEN
 from arena_async.wire.contracts import Credential
 from arena_async.wire.decoding import decode, parse_json
 from arena_async.wire.messages import Request, Response, Secret, show_url
@@ -109,7 +108,7 @@ class PasswordAuth:
         body: dict[str, Any] = {"email": self.credentials.email, "password": self.credentials.password.reveal()}
         if self.workspace_id is not None:
             body["workspaceId"] = self.workspace_id
-        return Request(method=LOGIN.method, path=LOGIN.path, json=body, scope=None, metered=False)
+        return Request(method="POST", path="/login", json=body, scope=None, metered=False)
 
     def read_login(self, response: Response) -> Credential:
         """
@@ -150,7 +149,7 @@ class PasswordAuth:
 
     def logout(self, credential: Credential) -> Request:  # noqa: ARG002  the session adds the header
         """Give the request that ends the session. Whether it counts is not documented, so it is counted."""
-        return LOGOUT.request()
+        return Request(method="PUT", path="/logout")
 
 
 @attrs.frozen(kw_only=True)
@@ -185,7 +184,7 @@ class GivenSession:
 
     def login(self, scope: str) -> Request:  # noqa: ARG002  the service knows one scope only
         """Give the request that began it elsewhere; it is named in messages and never sent."""
-        return Request(method=LOGIN.method, path=LOGIN.path, scope=None, metered=False)
+        return Request(method="POST", path="/login", scope=None, metered=False)
 
     def read_login(self, response: Response) -> Credential:  # noqa: ARG002  nothing was sent
         """Refuse: there is nothing to log in with."""
@@ -217,7 +216,7 @@ class MachineAuth:
     def login(self, scope: str) -> Request:  # noqa: ARG002  the service knows no scopes
         """Give the request for a token. It does not count against the allowance."""
         return Request(
-            method=TOKEN.method,
+            method="POST",
             path=self.token_url,
             form={
                 "grant_type": "client_credentials",

@@ -16,9 +16,8 @@ from arena_async.errors import ConfigurationError
 from arena_async.net.pager import Pager
 from arena_async.net.session import Session
 from arena_async.options import RetryPolicy, Timeouts
-from arena_async.providers.arena import routes
 from arena_async.providers.arena.access import Asked, grant, read_credentials
-from arena_async.providers.arena.asking import UNPAGED, walk
+from arena_async.providers.arena.api import UNPAGED, any_list, make_request, paginate
 from arena_async.providers.arena.auth import ArenaCredentials, ArenaMachineCredentials
 from arena_async.providers.arena.dialect import ArenaDialect
 from arena_async.providers.arena.events import EventQueue, Events
@@ -27,7 +26,6 @@ from arena_async.providers.arena.extracts import Extracts
 from arena_async.providers.arena.import_files import ImportParameters
 from arena_async.providers.arena.imports import Imports
 from arena_async.providers.arena.items import Files, Items
-from arena_async.providers.arena.lists import any_list
 from arena_async.providers.arena.models import ApiUsage
 from arena_async.providers.arena.regions import find_base_url
 from arena_async.providers.arena.sessions import SessionStore
@@ -314,16 +312,17 @@ class ArenaClient:
         """
         return any_list(self._use(self._session), path, params, offset=offset, limit=limit, paged=paged)
 
-    def usages(self, *, since: datetime | None = None, until: datetime | None = None) -> Pager[ApiUsage]:
+    def usages(self, *, date_from: datetime | None = None, date_to: datetime | None = None) -> Pager[ApiUsage]:
         """
-        Say who spent the requests of the workspace: by day, user and endpoint. One request.
+        Return the requests of the workspace: by day, user and endpoint. One request.
 
         Args:
-            since: Only what was spent then or later (aware).
-            until: Only what was spent then or earlier (aware).
+            date_from: Only requests sent then or later (aware).
+            date_to: Only requests sent then or earlier (aware).
         """
-        params = {"dateTimeFrom": since, "dateTimeTo": until}
-        return walk(self._use(self._session), routes.API_USAGES.request(params), ApiUsage, shape=UNPAGED)
+        query = {"dateTimeFrom": date_from, "dateTimeTo": date_to}
+        request = make_request("GET", "/settings/recentactivities/apiusages", query)
+        return paginate(self._session, request, ApiUsage, shape=UNPAGED)
 
     def same_user(self, other: ArenaClient) -> bool:
         """

@@ -24,7 +24,7 @@ from typing import Any, Final, Literal
 import attrs
 
 from arena_async.errors import ConfigurationError
-from arena_async.providers.arena.routes import write_datetime
+from arena_async.providers.arena.api import write_datetime
 from arena_async.wire.messages import printable
 
 __all__ = ["ITEM", "UNCATEGORIZED", "Criteria", "Criterion", "ItemFields", "all_of", "any_of", "items_by_guid"]

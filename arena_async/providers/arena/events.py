@@ -14,8 +14,9 @@ The service pushes nothing. There are two generations: the event engine (:class:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 import attrs
 
@@ -23,56 +24,20 @@ from arena_async.errors import ConfigurationError, DecodeError
 from arena_async.net.pager import Pager
 from arena_async.net.session import Session
 from arena_async.options import PollPolicy
-from arena_async.providers.arena import routes
-from arena_async.providers.arena.asking import ask, walk
+from arena_async.providers.arena.api import ask, make_request, paginate
 from arena_async.providers.arena.dialect import LIST
 from arena_async.providers.arena.models import EventIntegration, EventResource, EventTrigger, OutboundEvent
+from arena_async.providers.arena.queries import EventResourceQuery, write_query
 from arena_async.providers.arena.runs import REAL_TIME
 from arena_async.providers.arena.watching import Watch
 from arena_async.transfer.destination import Timing
 from arena_async.wire.decoding import decode, parse_json
-from arena_async.wire.messages import printable
+from arena_async.wire.messages import Request, printable
 
 __all__ = ["EventQueue", "Events", "ResourceKind"]
 
 #: What an event may be about, in the vendor's words.
 ResourceKind = Literal["items", "changes", "requests", "qualityprocesses"]
-
-
-@attrs.frozen(kw_only=True)
-class _Generation:
-    """
-    How one of the two generations is asked.
-
-    Args:
-        integrations: Lists the integrations.
-        events: Lists the events of one.
-        event: Gives one event.
-        settle: Marks one event as a whole.
-        flag: What it calls being done with an event.
-    """
-
-    integrations: routes.Route
-    events: routes.Route
-    event: routes.Route
-    settle: routes.Route
-    flag: str
-
-
-_ENGINE: Final = _Generation(
-    integrations=routes.EVENT_INTEGRATIONS,
-    events=routes.EVENTS,
-    event=routes.EVENT,
-    settle=routes.EVENT_RECONCILE,
-    flag="resourcesReconciled",
-)
-_QUEUE: Final = _Generation(
-    integrations=routes.QUEUES,
-    events=routes.QUEUE_EVENTS,
-    event=routes.QUEUE_EVENT,
-    settle=routes.QUEUE_EVENT_RECONCILE,
-    flag="itemsReconciled",
-)
 
 
 @attrs.frozen
@@ -87,7 +52,9 @@ class _EventSource:
 
     session: Session = attrs.field(repr=False)
     timing: Timing = attrs.field(default=REAL_TIME, repr=False)
-    _generation = _ENGINE
+    #: Where the integrations of this generation are, and what it calls an event that was processed completely.
+    _root = "/outboundevents"
+    _flag = "resourcesReconciled"
 
     def search(
         self, name: str | None = None, *, enabled: bool | None = None, offset: int = 0, limit: int | None = None
@@ -101,8 +68,8 @@ class _EventSource:
             offset: Rows to leave out at the beginning.
             limit: Rows of one page, at most 400.
         """
-        request = self._generation.integrations.request({"name": name, "enabled": enabled})
-        return walk(self.session, request, EventIntegration, offset=offset, limit=limit)
+        request = make_request("GET", self._root, {"name": name, "enabled": enabled})
+        return paginate(self.session, request, EventIntegration, offset=offset, limit=limit)
 
     def every(
         self, integration: str, *, reconciled: bool | None = None, offset: int = 0, limit: int | None = None
@@ -117,7 +84,7 @@ class _EventSource:
             limit: Rows of one page, at most 400.
         """
         wanted = "any" if reconciled is None else str(reconciled).lower()
-        request = self._generation.events.request({self._generation.flag: wanted}, integration=integration)
+        request = self._request("GET", integration, "/events", {self._flag: wanted})
 
         def read(row: Any) -> OutboundEvent:
             return attrs.evolve(decode(row, OutboundEvent, request=request.line), integration=integration)
@@ -131,7 +98,7 @@ class _EventSource:
 
     async def event(self, integration: str, guid: str) -> OutboundEvent:
         """Give one event. One request."""
-        request = self._generation.event.request(integration=integration, event=guid)
+        request = self._request("GET", integration, "/events/{event}", event=guid)
         return attrs.evolve(await ask(self.session, request, OutboundEvent), integration=integration)
 
     async def reconcile(self, event: OutboundEvent) -> OutboundEvent:
@@ -143,8 +110,7 @@ class _EventSource:
         Raises:
             ConfigurationError: The event does not say which integration it is of.
         """
-        request = self._generation.settle.request(integration=_integration_of(event), event=event.guid)
-        request = attrs.evolve(request, json={self._generation.flag: True})
+        request = self._of_event("PUT", event, json={self._flag: True})
         return attrs.evolve(await ask(self.session, request, OutboundEvent), integration=event.integration)
 
     def watch(self, integration: str, *, poll: PollPolicy | None = None) -> Watch:
@@ -168,6 +134,33 @@ class _EventSource:
 
         return Watch(look, self.reconcile, poll or PollPolicy(), self.timing, what=f"integration {integration}")
 
+    def _request(
+        self,
+        method: str,
+        integration: str,
+        rest: str,
+        query: Mapping[str, object] | None = None,
+        *,
+        json: object = None,
+        **identifiers: object,
+    ) -> Request:
+        path = self._root + "/{integration}" + rest
+        return make_request(method, path, query, json=json, integration=integration, **identifiers)
+
+    def _of_event(
+        self,
+        method: str,
+        event: OutboundEvent,
+        rest: str = "",
+        query: Mapping[str, object] | None = None,
+        *,
+        json: object = None,
+        **identifiers: object,
+    ) -> Request:
+        path = "/events/{event}" + rest
+        integration = _integration_of(event)
+        return self._request(method, integration, path, query, json=json, event=event.guid, **identifiers)
+
 
 @attrs.frozen
 class Events(_EventSource):
@@ -181,22 +174,19 @@ class Events(_EventSource):
 
     async def get(self, integration: str) -> EventIntegration:
         """Give one integration. One request."""
-        request = routes.EVENT_INTEGRATION.request(integration=integration)
-        return await ask(self.session, request, EventIntegration)
+        return await ask(self.session, self._request("GET", integration, ""), EventIntegration)
 
     def triggers(self, integration: str, *, offset: int = 0, limit: int | None = None) -> Pager[EventTrigger]:
         """Give what makes events for an integration. One request for each 400."""
-        request = routes.EVENT_TRIGGERS.request(integration=integration)
-        return walk(self.session, request, EventTrigger, offset=offset, limit=limit)
+        request = self._request("GET", integration, "/triggers")
+        return paginate(self.session, request, EventTrigger, offset=offset, limit=limit)
 
     def resources(
         self,
         event: OutboundEvent,
         kind: ResourceKind = "items",
+        query: EventResourceQuery | None = None,
         *,
-        reconciled: bool | None = None,
-        reconciled_from: datetime | None = None,
-        reconciled_to: datetime | None = None,
         offset: int = 0,
         limit: int | None = None,
     ) -> Pager[EventResource]:
@@ -206,35 +196,23 @@ class Events(_EventSource):
         Args:
             event: The event.
             kind: ``items``, ``changes``, ``requests`` or ``qualityprocesses``.
-            reconciled: Only what is, or is not, reconciled; None for both.
-            reconciled_from: Only what was reconciled then or later (aware).
-            reconciled_to: Only what was reconciled then or earlier (aware).
+            query: Only these.
             offset: Rows to leave out at the beginning.
             limit: Rows of one page, at most 400.
         """
-        params = {
-            "reconciled": reconciled,
-            "reconciledDateTimeFrom": reconciled_from,
-            "reconciledDateTimeTo": reconciled_to,
-        }
-        request = routes.EVENT_RESOURCES.request(
-            params, integration=_integration_of(event), event=event.guid, kind=kind
-        )
-        return walk(self.session, request, EventResource, offset=offset, limit=limit)
+        request = self._of_event("GET", event, "/{kind}", write_query(query), kind=kind)
+        return paginate(self.session, request, EventResource, offset=offset, limit=limit)
 
     async def resource(self, event: OutboundEvent, kind: ResourceKind, guid: str) -> EventResource:
         """Give one of the things an event is about. One request."""
-        request = routes.EVENT_RESOURCE.request(
-            integration=_integration_of(event), event=event.guid, kind=kind, resource=guid
-        )
+        request = self._of_event("GET", event, "/{kind}/{resource}", kind=kind, resource=guid)
         return await ask(self.session, request, EventResource)
 
     async def reconcile_resource(self, event: OutboundEvent, kind: ResourceKind, guid: str) -> EventResource:
         """Mark one of the things an event is about as taken over. One request; :meth:`reconcile` takes one for all."""
-        request = routes.EVENT_RESOURCE_RECONCILE.request(
-            integration=_integration_of(event), event=event.guid, kind=kind, resource=guid
-        )
-        return await ask(self.session, attrs.evolve(request, json={"reconciled": True}), EventResource)
+        path = "/{kind}/{resource}"
+        request = self._of_event("PUT", event, path, json={"reconciled": True}, kind=kind, resource=guid)
+        return await ask(self.session, request, EventResource)
 
 
 @attrs.frozen
@@ -247,7 +225,8 @@ class EventQueue(_EventSource):
     :class:`~arena_async.errors.ConfigurationError` for a guid that cannot be sent.
     """
 
-    _generation = _QUEUE
+    _root = "/outboundintegrations"
+    _flag = "itemsReconciled"
 
     def items(
         self,
@@ -266,9 +245,9 @@ class EventQueue(_EventSource):
             offset: Rows to leave out at the beginning.
             limit: Rows of one page, at most 400.
         """
-        params = {"reconciled": "any" if reconciled is None else reconciled}
-        request = routes.QUEUE_ITEMS.request(params, integration=_integration_of(event), event=event.guid)
-        return walk(self.session, request, EventResource, offset=offset, limit=limit)
+        query = {"reconciled": "any" if reconciled is None else reconciled}
+        request = self._of_event("GET", event, "/items", query)
+        return paginate(self.session, request, EventResource, offset=offset, limit=limit)
 
     async def item_guids(self, event: OutboundEvent, *, reconciled: bool | None = None) -> list[str]:
         """
@@ -278,8 +257,8 @@ class EventQueue(_EventSource):
             event: The event.
             reconciled: Only those that are, or are not, reconciled; None for both.
         """
-        params = {"reconciled": "any" if reconciled is None else reconciled}
-        request = routes.QUEUE_ITEM_GUIDS.request(params, integration=_integration_of(event), event=event.guid)
+        query = {"reconciled": "any" if reconciled is None else reconciled}
+        request = self._of_event("GET", event, "/itemguids", query)
         response = await self.session.send(request)
         return _read_guids(parse_json(response.body, request=request.line), request.line)
 

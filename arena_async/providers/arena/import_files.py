@@ -11,16 +11,17 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import PurePath
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Self
 
 import attrs
 
 from arena_async.errors import ConfigurationError
-from arena_async.providers.arena import routes
+from arena_async.providers.arena.files import ImportPart
 from arena_async.providers.arena.models import ImportDefinition, ImportMapping, ImportOptions, ImportRun, status_word
 from arena_async.providers.arena.runs import Start
 from arena_async.transfer.uploading import LocalFile
-from arena_async.wire.messages import Upload, UploadedFile, printable
+from arena_async.wire.decoding import wire_names
+from arena_async.wire.messages import Request, Upload, UploadedFile, printable
 
 __all__ = ["FileType", "ImportParameters", "Submission", "same_import_options", "write_import_options"]
 
@@ -43,14 +44,15 @@ _MODES: Final = ("CREATE", "EDIT", "OVERWRITE", "REPLACE", "DELETE")
 @attrs.frozen
 class Submission:
     """
-    A file that is to be imported, and how.
+    A file for an import run, and what the run does with it.
 
     Args:
-        file: Where it lies.
+        file: The path of an XLSX or CSV (UTF-8) file.
         worksheet: The name of the worksheet, for an XLSX file.
-        commit: Whether the run changes the workspace.
-        file_type: What it is, where its name does not say so.
-        content: A file with the physical files that the rows speak of, or None.
+        commit: Change the workspace at once, for good; a dry run first shows what would happen.
+        file_type: ``EXCEL_WORKSHEET`` or ``CSV``, where the file name does not say so.
+        content: A file with the physical files that the rows name, for resources that have some.
+        parts: Which contents of the run ``fetch`` downloads.
     """
 
     file: str | os.PathLike[str]
@@ -58,6 +60,12 @@ class Submission:
     commit: bool = attrs.field(default=False, kw_only=True)
     file_type: FileType | None = attrs.field(default=None, kw_only=True)
     content: str | os.PathLike[str] | None = attrs.field(default=None, kw_only=True)
+    parts: tuple[ImportPart, ...] = attrs.field(default=("result", "error"), kw_only=True)
+
+    @classmethod
+    def of(cls, file: Self | str | os.PathLike[str]) -> Self:
+        """Return a submission as it is, or a dry run of a file."""
+        return file if isinstance(file, cls) else cls(file)  # type: ignore[arg-type]
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[_Opened]:
@@ -117,24 +125,24 @@ class _Opened:
     file: LocalFile
     content: LocalFile | None
 
-    def start(self, guid: str, parameters: ImportParameters) -> Start[ImportRun]:
-        """Say how a run with it is started; one that commits is not sent twice."""
-        words = {
+    def start(self, request: Request, parameters: ImportParameters) -> Start[ImportRun]:
+        """Return how a run with it is started; one that commits is not sent twice."""
+        asked = self.asked
+        values = {
             "submitFileType": self.kind,
-            "submitWorksheetName": self.asked.worksheet,
-            "commit": str(self.asked.commit).lower(),
+            "submitWorksheetName": asked.worksheet,
+            "commit": str(asked.commit).lower(),
         }
-        request = routes.IMPORT_START.request(words if parameters == "query" else None, import_=guid)
-        form = Upload(fields=words if parameters == "parts" else (), files=self._files())
+        form = Upload(fields=values if parameters == "parts" else (), files=self._files())
         return Start(
-            request=attrs.evolve(request, upload=form),
+            request=attrs.evolve(request, params=values if parameters == "query" else (), upload=form),
             like=self._like,
             alike=False,
-            repeatable=not self.asked.commit,
+            repeatable=not asked.commit,
         )
 
     async def name(self) -> str:
-        """Give what tells this job from others of the same definition: what is sent, and how."""
+        """Return what distinguishes this submission from others to the same definition."""
         digests = [await file.sha256() for file in (self.file, self.content) if file is not None]
         return "-".join([*digests, self.kind, "commit" if self.asked.commit else "check", self.asked.worksheet or ""])
 
@@ -198,19 +206,12 @@ def _write_options(options: ImportOptions) -> dict[str, Any]:
         value = getattr(options, field.name)
         if field.name in ("unknown", "mapping") or value is None:
             continue
-        written[_wire_name(field)] = value
+        written[wire_names(field)[0]] = value
     if options.mapping:
         written["mapping"] = [_write_mapping(row) for row in options.mapping]
     return written
 
 
 def _write_mapping(row: ImportMapping) -> dict[str, Any]:
-    values = {_wire_name(field): getattr(row, field.name) for field in attrs.fields(ImportMapping)}
+    values = {wire_names(field)[0]: getattr(row, field.name) for field in attrs.fields(ImportMapping)}
     return {**row.unknown, **{name: value for name, value in values.items() if value is not None and name != "unknown"}}
-
-
-def _wire_name(field: attrs.Attribute[Any]) -> str:
-    """Give the name by which the service knows a field."""
-    head, *rest = field.name.split("_")
-    names: tuple[str, ...] = field.metadata.get("wire", (head + "".join(part.capitalize() for part in rest),))
-    return names[0]

@@ -44,9 +44,6 @@ __all__ = [
     "status_word",
 ]
 
-#: All times of the service are UTC, also where a sample lacks the Z.
-_UTC = {"zone": UTC}
-
 _DONE = frozenset({"complete", "completed", "downloaded"})
 _FAILED = frozenset({"failed", "aborted", "error"})
 _PURGED = frozenset({"purged"})
@@ -70,7 +67,9 @@ def status_word(text: str | None) -> str:
 
 @attrs.frozen(kw_only=True)
 class _Record:
-    """What every answer has: room for the keys that no documentation names."""
+    """What every response has: its undocumented keys. All times of the service are UTC, also without the Z."""
+
+    wire_zone = UTC
 
     #: The keys that no field took, as they came.
     unknown: dict[str, Any] = attrs.field(factory=dict, repr=False, hash=False)
@@ -116,10 +115,10 @@ class ArenaFile(_Record):
     location: str | None = attrs.field(default=None, repr=False)
     category: Category | None = None
     author: User | None = None
-    creation_date_time: datetime | None = attrs.field(default=None, metadata=_UTC)
+    creation_date_time: datetime | None = None
     # A column of the file summary spells it "Data".
     last_modified_date_time: datetime | None = attrs.field(
-        default=None, metadata=_UTC | {"wire": ("lastModifiedDateTime", "lastModifiedDataTime")}
+        default=None, metadata={"wire": ("lastModifiedDateTime", "lastModifiedDataTime")}
     )
     latest: bool | None = None
     locked: bool | None = None
@@ -127,7 +126,7 @@ class ArenaFile(_Record):
     has_markup: bool | None = None
     # One sample lacks a letter.
     checked_out: bool | None = attrs.field(default=None, metadata={"wire": ("checkedOut", "chekedOut")})
-    checkout_date_time: datetime | None = attrs.field(default=None, metadata=_UTC)
+    checkout_date_time: datetime | None = None
     corrected: bool | None = None
     have_content: bool | None = None
 
@@ -153,7 +152,7 @@ class FileAssociation(_Record):
 
     guid: str
     #: When anybody fetched it first, or None.
-    download_date_time: datetime | None = attrs.field(default=None, metadata=_UTC)
+    download_date_time: datetime | None = None
     file: ArenaFile | None = None
     primary: bool | None = None
     latest_edition_association: bool | None = None
@@ -166,9 +165,9 @@ class _Run(_Record):
     guid: str
     status: str | None = None
     creator: User | None = None
-    creation_date_time: datetime | None = attrs.field(default=None, metadata=_UTC)
+    creation_date_time: datetime | None = None
     completion_date_time: datetime | None = attrs.field(
-        default=None, metadata=_UTC | {"wire": ("completionDateTime", "completionDate")}
+        default=None, metadata={"wire": ("completionDateTime", "completionDate")}
     )
 
     @property
@@ -218,7 +217,7 @@ class Extract(_Record):
     type: str | None = None
     enabled: bool | None = None
     creator: User | None = None
-    creation_date_time: datetime | None = attrs.field(default=None, metadata=_UTC)
+    creation_date_time: datetime | None = None
     notifications: Any = attrs.field(default=None, hash=False)
 
 
@@ -232,9 +231,9 @@ class ExtractRun(_Run):
 
     type: str | None = None
     # The names without "Time" are the deprecated twins; one page prints scheduleDate.
-    run_date_time: datetime | None = attrs.field(default=None, metadata=_UTC | {"wire": ("runDateTime", "runDate")})
+    run_date_time: datetime | None = attrs.field(default=None, metadata={"wire": ("runDateTime", "runDate")})
     scheduled_date_time: datetime | None = attrs.field(
-        default=None, metadata=_UTC | {"wire": ("scheduledDateTime", "scheduledDate", "scheduleDate")}
+        default=None, metadata={"wire": ("scheduledDateTime", "scheduledDate", "scheduleDate")}
     )
     views_extracted: int | None = None
     files: tuple[FileAssociation, ...] | None = None
@@ -295,7 +294,7 @@ class ExportDefinition(_Record):
     #: The criteria as they came: groups of criterion objects joined by "AND" and "OR".
     criteria: Any = attrs.field(default=None, hash=False)
     options: ExportOptions | None = None
-    creation_date_time: datetime | None = attrs.field(default=None, metadata=_UTC)
+    creation_date_time: datetime | None = None
     creator: User | None = None
 
 
@@ -369,7 +368,7 @@ class ImportDefinition(_Record):
     resource: str | None = None
     mode: str | None = None
     options: ImportOptions | None = None
-    creation_date_time: datetime | None = attrs.field(default=None, metadata=_UTC)
+    creation_date_time: datetime | None = None
     creator: User | None = None
 
 
@@ -405,10 +404,10 @@ class Change(_Record):
     title: str | None = None
     category: Category | None = None
     creator: User | None = None
-    creation_date_time: datetime | None = attrs.field(default=None, metadata=_UTC)
-    effective_date_time: datetime | None = attrs.field(default=None, metadata=_UTC)
-    lifecycle_date_time: datetime | None = attrs.field(default=None, metadata=_UTC)
-    submission_date_time: datetime | None = attrs.field(default=None, metadata=_UTC)
+    creation_date_time: datetime | None = None
+    effective_date_time: datetime | None = None
+    lifecycle_date_time: datetime | None = None
+    submission_date_time: datetime | None = None
     lifecycle_status: LifecycleStatus | None = None
 
 
@@ -465,9 +464,9 @@ class Item(_Record):
     lifecycle_phase: LifecyclePhase | None = None
     creator: User | None = None
     owner: User | None = None
-    creation_date_time: datetime | None = attrs.field(default=None, metadata=_UTC)
-    effective_date_time: datetime | None = attrs.field(default=None, metadata=_UTC)
-    superseded_date_time: datetime | None = attrs.field(default=None, metadata=_UTC)
+    creation_date_time: datetime | None = None
+    effective_date_time: datetime | None = None
+    superseded_date_time: datetime | None = None
     in_assembly: bool | None = None
     assembly_type: str | None = None
     additional_attributes: tuple[dict[str, Any], ...] = attrs.field(default=(), hash=False)
@@ -477,7 +476,7 @@ class Item(_Record):
 class ApiUsage(_Record):
     """How many requests somebody spent on an endpoint in a day."""
 
-    date: datetime | None = attrs.field(default=None, metadata=_UTC)
+    date: datetime | None = None
     method: str | None = None
     resource: str | None = None
     endpoint: str | None = None
@@ -503,8 +502,8 @@ class EventIntegration(_Record):
     transfer_type: str | None = None
     creator: User | None = None
     modify_user: User | None = None
-    creation_date_time: datetime | None = attrs.field(default=None, metadata=_UTC)
-    last_modified_date_time: datetime | None = attrs.field(default=None, metadata=_UTC)
+    creation_date_time: datetime | None = None
+    last_modified_date_time: datetime | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -543,7 +542,7 @@ class OutboundEvent(_Record):
     triggers: tuple[EventTrigger, ...] = ()
     change: Change | None = None
     creator: User | None = None
-    creation_date_time: datetime | None = attrs.field(default=None, metadata=_UTC)
+    creation_date_time: datetime | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -558,7 +557,7 @@ class EventResource(_Record):
     reconciled: bool | None = None
     # The newer engine has a lower-case t.
     reconciled_date_time: datetime | None = attrs.field(
-        default=None, metadata=_UTC | {"wire": ("reconciledDatetime", "reconciledDateTime")}
+        default=None, metadata={"wire": ("reconciledDatetime", "reconciledDateTime")}
     )
     reconciled_user: User | None = None
     item: Item | None = attrs.field(default=None, metadata={"wire": ("item", "effectiveItemRevision")})

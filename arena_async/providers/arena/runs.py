@@ -37,7 +37,7 @@ from arena_async.errors import (
 from arena_async.net.polling import wait_until
 from arena_async.net.session import Session
 from arena_async.options import PollPolicy
-from arena_async.providers.arena.asking import ask
+from arena_async.providers.arena.api import ask
 from arena_async.providers.arena.files import ended
 from arena_async.providers.arena.models import ExportRun, ExtractRun, ImportRun, User
 from arena_async.transfer.destination import Timing
@@ -108,12 +108,14 @@ class Start(Generic[R]):
         like: Whether a listed run may be the one that it started.
         alike: Whether two runs that it may have started are as good as each other.
         repeatable: Whether it does no harm when it is carried out twice.
+        name: What distinguishes it from other starts of the same definition, in the ledger of a directory.
     """
 
     request: Request
     like: Callable[[R], bool] = lambda _: True
     alike: bool = True
     repeatable: bool = True
+    name: str = ""
 
 
 def same_user(creator: User | None, email: str | None) -> bool:

@@ -15,10 +15,9 @@ from pathlib import PurePosixPath
 
 from arena_async.errors import ApiError, ConfigurationError
 from arena_async.net.session import Session
-from arena_async.providers.arena import routes
-from arena_async.providers.arena.asking import UNPAGED, ask, walk
+from arena_async.providers.arena.api import UNPAGED, ask, make_request, paginate
 from arena_async.providers.arena.models import ArenaFile, FileAssociation, Item
-from arena_async.providers.arena.sets import ArenaFiles, Key, is_gone, lay_out, tenant_of
+from arena_async.providers.arena.sets import ArenaFiles, FileFacts, Key, is_gone, lay_out, tenant_of
 from arena_async.wire.contracts import RemoteFile
 from arena_async.wire.messages import Request
 
@@ -84,13 +83,13 @@ class StoredFiles(ArenaFiles):
         return found
 
     async def _ask(self, guid: str) -> ArenaFile:
-        return await ask(self._session, routes.FILE.request(file=guid), ArenaFile)
+        return await ask(self._session, make_request("GET", "/files/{file}", file=guid), ArenaFile)
 
     def _listing(self) -> tuple[int, bool]:
         return sum(isinstance(file, str) for file in self._given), True
 
     def _content(self, key: Key) -> Request:
-        return routes.FILE_CONTENT.request(file=key.names[0])
+        return make_request("GET", "/files/{file}/content", file=key.names[0])
 
 
 class ItemFiles(ArenaFiles):
@@ -148,8 +147,8 @@ class ItemFiles(ArenaFiles):
         return found
 
     async def _of_item(self, tenant: str, item: str) -> AsyncIterator[RemoteFile]:
-        request = routes.ITEM_FILES.request(item=item)
-        async for association in walk(self._session, request, FileAssociation, shape=UNPAGED):
+        request = make_request("GET", "/items/{item}/files", item=item)
+        async for association in paginate(self._session, request, FileAssociation, shape=UNPAGED):
             if association.primary or not self._primary:
                 yield _item_file(tenant, item, association)
 
@@ -158,7 +157,8 @@ class ItemFiles(ArenaFiles):
 
     def _content(self, key: Key) -> Request:
         item, association = key.names
-        return routes.ITEM_FILE_CONTENT.request(item=item, association=association)
+        path = "/items/{item}/files/{association}/content"
+        return make_request("GET", path, item=item, association=association)
 
 
 def _guid_of(given: str | ArenaFile | Item, what: str) -> str:
@@ -180,12 +180,10 @@ def _stored_file(tenant: str, file: ArenaFile) -> RemoteFile:
     """Make the entry of one file of the vault: ``arena/files/<file>/<edition>.<format>``."""
     return lay_out(
         Key(tenant, "files", (file.guid or "", file.edition or "0")),
+        _facts_of(file, file.edition or "0"),
         extension=_extension(file),
         change=_change(file),
         changed_at=_changed_at(file),
-        name=file.name,
-        size=file.size,
-        skip=file.no_content,
     )
 
 
@@ -194,13 +192,15 @@ def _item_file(tenant: str, item: str, association: FileAssociation) -> RemoteFi
     file = association.file or ArenaFile()
     return lay_out(
         Key(tenant, "items", (item, association.guid)),
+        _facts_of(file, association.guid),
         extension=_extension(file),
         change=_change(file) or association.guid,
         changed_at=_changed_at(file),
-        name=file.name,
-        size=file.size,
-        skip=file.no_content,
     )
+
+
+def _facts_of(file: ArenaFile, guid: str) -> FileFacts:
+    return FileFacts(guid, file.name, file.size, file.no_content)
 
 
 def _changed_at(file: ArenaFile) -> datetime | None:
