@@ -21,7 +21,7 @@ MOST_LINES_OF_A_FUNCTION = 60
 LONG_MODULES = {
     "net/session.py": "The request loop, the login and the redirects share one state: whose credential may go where.",
     "providers/arena/dialect.py": "A table of refusals, and the vendor's two spellings of nearly everything.",
-    "providers/arena/files.py": "Three sets of one shape: what they share and where they differ is seen side by side.",
+    "providers/arena/events.py": "Events from their list to their reconciliation: values, two generations, one loop.",
     "providers/arena/models.py": "A list of documented values, mostly fields.",
     "providers/arena/simulated.py": "A list of the things a workspace holds, mostly fields and samples.",
     "providers/arena/simulated_workspace.py": "Everything that a test may put into the workspace, and do to it.",

@@ -15,7 +15,8 @@ from sabotage import protection
 
 from arena_async.errors import ApiError, TransportError
 from arena_async.net import connections, receiving, session
-from arena_async.providers.arena import files as arena_files
+from arena_async.providers.arena import exports as arena_exports
+from arena_async.providers.arena import extracts as arena_extracts
 from arena_async.providers.arena import models as arena_models
 from arena_async.providers.arena.dialect import ArenaDialect
 from arena_async.providers.centrepoint import links, renewing
@@ -426,8 +427,8 @@ def _(patch: pytest.MonkeyPatch) -> None:
 
 @protection("files that a run does not tell are no empty list")
 def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(arena_files.ExportFiles, "_is_old", _always(True))
-    patch.setattr(arena_files, "RunFailedError", _Nothing)
+    patch.setattr(arena_exports.ExportFiles, "_is_old", _always(True))
+    patch.setattr(arena_exports, "RunFailedError", _Nothing)
 
 
 class _Nothing(Exception):  # noqa: N818
@@ -436,23 +437,23 @@ class _Nothing(Exception):  # noqa: N818
 
 @protection("every file of a run is fetched")
 def _(patch: pytest.MonkeyPatch) -> None:
-    listed = arena_files.ExportFiles._listed
+    listed = arena_exports.ExportFiles._listed
 
-    def first_of_each(self: arena_files.ExportFiles, runs: Any) -> dict[str, Any]:
+    def first_of_each(self: arena_exports.ExportFiles, runs: Any) -> dict[str, Any]:
         return {run: files[:1] for run, files in listed(self, runs).items()}
 
-    patch.setattr(arena_files.ExportFiles, "_listed", first_of_each)
+    patch.setattr(arena_exports.ExportFiles, "_listed", first_of_each)
 
 
 @protection("the stamp of the service is not believed")
 def _(patch: pytest.MonkeyPatch) -> None:
-    facts_of = arena_files._facts_of
+    facts_of = arena_extracts._facts_of
 
     def without_downloaded(association: Any) -> Any:
         facts = facts_of(association)
         return attrs.evolve(facts, skip="downloaded") if association.download_date_time else facts
 
-    patch.setattr(arena_files, "_facts_of", without_downloaded)
+    patch.setattr(arena_extracts, "_facts_of", without_downloaded)
     patch.setattr(arena_models, "_DONE", frozenset({"complete", "completed"}))
 
 

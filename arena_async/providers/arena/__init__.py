@@ -14,22 +14,27 @@ from arena_async.providers.arena.criteria import (
     any_of,
     items_by_guid,
 )
-from arena_async.providers.arena.events import EventQueue, Events
-from arena_async.providers.arena.exports import Exports
-from arena_async.providers.arena.extracts import Extracts
+from arena_async.providers.arena.events import (
+    EventIntegration,
+    EventQueue,
+    EventResource,
+    Events,
+    EventTrigger,
+    OutboundEvent,
+    PendingEvent,
+    Watch,
+)
+from arena_async.providers.arena.exports import ExportFiles, Exports
+from arena_async.providers.arena.extracts import ExtractFiles, Extracts
 from arena_async.providers.arena.fetches import Fetched
-from arena_async.providers.arena.files import ExportFiles, ExtractFiles, ImportFiles, ImportPart
-from arena_async.providers.arena.import_files import Submission
-from arena_async.providers.arena.imports import Imports
+from arena_async.providers.arena.import_files import ImportPart, Submission
+from arena_async.providers.arena.imports import ImportFiles, Imports
 from arena_async.providers.arena.items import Files, Items
 from arena_async.providers.arena.models import (
     ApiUsage,
     ArenaFile,
     Category,
     Change,
-    EventIntegration,
-    EventResource,
-    EventTrigger,
     ExportDefinition,
     ExportFile,
     ExportFileContent,
@@ -47,7 +52,6 @@ from arena_async.providers.arena.models import (
     Item,
     LifecyclePhase,
     LifecycleStatus,
-    OutboundEvent,
     User,
 )
 from arena_async.providers.arena.queries import (
@@ -64,7 +68,6 @@ from arena_async.providers.arena.regions import NORTH_AMERICA
 from arena_async.providers.arena.runs import RunSeen
 from arena_async.providers.arena.sessions import SessionStore
 from arena_async.providers.arena.stored import ItemFiles, StoredFiles
-from arena_async.providers.arena.watching import PendingEvent, Watch
 
 __all__ = [
     "ITEM",

@@ -14,30 +14,124 @@ The service pushes nothing. There are two generations: the event engine (:class:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import attrs
 
-from arena_async.errors import ConfigurationError, DecodeError
+from arena_async.errors import ConfigurationError, DeadlineError, DecodeError
 from arena_async.net.pager import Pager
+from arena_async.net.polling import wait_until
 from arena_async.net.session import Session
 from arena_async.options import PollPolicy
 from arena_async.providers.arena.api import ask, make_request, paginate
 from arena_async.providers.arena.dialect import LIST
-from arena_async.providers.arena.models import EventIntegration, EventResource, EventTrigger, OutboundEvent
+from arena_async.providers.arena.models import ArenaModel, Change, Item, User
 from arena_async.providers.arena.queries import EventResourceQuery, write_query
 from arena_async.providers.arena.runs import REAL_TIME
-from arena_async.providers.arena.watching import Watch
 from arena_async.transfer.destination import Timing
 from arena_async.wire.decoding import decode, parse_json
 from arena_async.wire.messages import Request, printable
 
-__all__ = ["EventQueue", "Events", "ResourceKind"]
+__all__ = [
+    "EventIntegration",
+    "EventQueue",
+    "EventResource",
+    "EventTrigger",
+    "Events",
+    "OutboundEvent",
+    "PendingEvent",
+    "ResourceKind",
+    "Watch",
+]
+
+_log = logging.getLogger("arena_async")
 
 #: What an event may be about, in the vendor's words.
 ResourceKind = Literal["items", "changes", "requests", "qualityprocesses"]
+
+
+@attrs.frozen(kw_only=True)
+class EventIntegration(ArenaModel):
+    """An integration that gathers events for somebody outside, of either generation."""
+
+    guid: str
+    name: str | None = None
+    # The older queue, and one page of the newer engine, say "enable".
+    enabled: bool | None = attrs.field(default=None, metadata={"wire": ("enabled", "enable")})
+    status: str | None = None
+    type: str | None = None
+    transfer_type: str | None = None
+    creator: User | None = None
+    modify_user: User | None = None
+    creation_date_time: datetime | None = None
+    last_modified_date_time: datetime | None = None
+
+
+@attrs.frozen(kw_only=True)
+class EventTrigger(ArenaModel):
+    """
+    What makes an event.
+
+    ``action`` is ``CREATE``, ``EDIT`` or ``WORKFLOW``; ``resource`` is ``ITEM``, ``REQUEST``, ``CHANGE`` or
+    ``QUALITY``.
+    """
+
+    guid: str
+    name: str | None = None
+    description: str | None = None
+    action: str | None = None
+    resource: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class OutboundEvent(ArenaModel):
+    """
+    Something that has happened and waits for somebody outside to take it over.
+
+    ``integration`` is the guid of the integration it was read from. ``change`` is what an event of the older queue is
+    about.
+    """
+
+    guid: str
+    integration: str = ""
+    event_type: str | None = None
+    status: str | None = None
+    #: Whether everything in it was taken over; each generation has a word of its own for that.
+    reconciled: bool | None = attrs.field(
+        default=None, metadata={"wire": ("resourcesReconciled", "itemsReconciled", "reconciled")}
+    )
+    triggers: tuple[EventTrigger, ...] = ()
+    change: Change | None = None
+    creator: User | None = None
+    creation_date_time: datetime | None = None
+
+
+@attrs.frozen(kw_only=True)
+class EventResource(ArenaModel):
+    """
+    One of the things an event is about; which field holds it depends on the kind.
+
+    ``pre_events`` and ``post_events`` are what it was before and is after, as they came: a list, or one of them.
+    """
+
+    guid: str
+    reconciled: bool | None = None
+    # The newer engine has a lower-case t.
+    reconciled_date_time: datetime | None = attrs.field(
+        default=None, metadata={"wire": ("reconciledDatetime", "reconciledDateTime")}
+    )
+    reconciled_user: User | None = None
+    item: Item | None = attrs.field(default=None, metadata={"wire": ("item", "effectiveItemRevision")})
+    superseded_item: Item | None = attrs.field(default=None, metadata={"wire": ("supersededItemRevision",)})
+    change: Change | None = None
+    request: Any = attrs.field(default=None, hash=False)
+    quality_process: Any = attrs.field(default=None, hash=False)
+    pre_events: Any = attrs.field(default=None, hash=False, metadata={"wire": ("preEvents", "preEvent")})
+    post_events: Any = attrs.field(default=None, hash=False, metadata={"wire": ("postEvents", "postEvent")})
 
 
 @attrs.frozen
@@ -289,3 +383,97 @@ def _read_guids(payload: Any, request: str) -> list[str]:
             request=request,
         )
     return rows
+
+
+class Watch:
+    """
+    The events of an integration as they come: an async iterator that holds nothing open.
+
+    Args:
+        look: Gives the pending events, the oldest first.
+        settle: Reconciles one.
+        policy: How often to look.
+        timing: Where time comes from.
+        what: What is watched, for messages.
+    """
+
+    def __init__(
+        self,
+        look: Callable[[], Awaitable[list[OutboundEvent]]],
+        settle: Callable[[OutboundEvent], Awaitable[object]],
+        policy: PollPolicy,
+        timing: Timing,
+        *,
+        what: str,
+    ) -> None:
+        self._look = look
+        self._settle = settle
+        self._policy = policy
+        self._timing = timing
+        self._what = what
+        self._due: deque[OutboundEvent] = deque()
+        self._again_at: dict[str, float] = {}
+        self._looked = False
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> PendingEvent:
+        if not self._due:
+            try:
+                await self._wait()
+            except DeadlineError:
+                raise StopAsyncIteration from None
+        event = self._due.popleft()
+        self._again_at[event.guid] = self._timing.clock() + self._policy.slowest
+        return PendingEvent(event, self._settle)
+
+    async def _wait(self) -> None:
+        """Look until something is due, at the intervals of the policy."""
+        if self._looked:
+            await self._timing.sleep(self._policy.every)
+        self._looked = True
+        found = await wait_until(
+            self._look_for_due,
+            bool,
+            self._policy,
+            sleep=self._timing.sleep,
+            clock=self._timing.clock,
+            what=printable(self._what),
+        )
+        self._due.extend(found)
+
+    async def _look_for_due(self) -> list[OutboundEvent]:
+        """Give what is pending and was not offered a short while ago."""
+        pending = await self._look()
+        guids = {event.guid for event in pending}
+        self._again_at = {guid: at for guid, at in self._again_at.items() if guid in guids}
+        now = self._timing.clock()
+        return [event for event in pending if self._again_at.get(event.guid, now) <= now]
+
+
+class PendingEvent:
+    """
+    An event that waits to be taken over: an async context manager that reconciles it when its block ends well.
+
+    Args:
+        event: The event.
+        settle: Reconciles it.
+    """
+
+    def __init__(self, event: OutboundEvent, settle: Callable[[OutboundEvent], Awaitable[object]]) -> None:
+        #: The event, for a look before the block is entered.
+        self.event = event
+        self._settle = settle
+
+    def __repr__(self) -> str:
+        return f"<PendingEvent {self.event.guid}>"
+
+    async def __aenter__(self) -> OutboundEvent:
+        return self.event
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        if error is None:
+            await self._settle(self.event)
+        else:
+            _log.info("Event %s stays pending: %s.", printable(self.event.guid), type(error).__name__)

@@ -4,25 +4,32 @@ from __future__ import annotations
 
 import hashlib
 import json
-from datetime import datetime
-from typing import Any
+from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
 
 import attrs
 
-from arena_async.errors import ConfigurationError
+from arena_async.errors import ConfigurationError, DecodeError, PermissionDeniedError, RunFailedError
 from arena_async.net.pager import Pager
+from arena_async.net.session import Session
 from arena_async.options import PollPolicy
-from arena_async.providers.arena.api import ask
+from arena_async.providers.arena.api import ask, make_request, paginate
 from arena_async.providers.arena.criteria import Criteria
 from arena_async.providers.arena.export_options import same_options, write_export_options
 from arena_async.providers.arena.fetches import Fetched, To
-from arena_async.providers.arena.files import ExportFiles, one_export_run
+from arena_async.providers.arena.files import RunFiles
 from arena_async.providers.arena.models import ArenaFile, ExportDefinition, ExportOptions, ExportRun
 from arena_async.providers.arena.queries import ExportQuery, ExportRunQuery
 from arena_async.providers.arena.run_service import RunService, guid_of
 from arena_async.providers.arena.runs import Start, Watch
+from arena_async.providers.arena.sets import FileFacts, Key
+from arena_async.wire.messages import Request, printable
 
-__all__ = ["Exports"]
+__all__ = ["ExportFiles", "Exports"]
+
+#: https://ptc-arena.github.io/arena-dev-help/ - the files of a run are removed after that, its row stays.
+_KEPT: Final = timedelta(days=60)
 
 
 @attrs.frozen
@@ -219,4 +226,95 @@ class Exports(RunService[ExportDefinition, ExportRun]):
         )
 
     async def _one(self, guid: str, run: str) -> ExportRun | None:
-        return await one_export_run(self.session, guid, run)
+        return await _one_run(self.session, guid, run)
+
+
+class ExportFiles(RunFiles[ExportRun]):
+    """
+    The zip files of the runs of an export definition.
+
+    Only the user who started a run may download its files, and the service keeps them for 60 days.
+    """
+
+    kind = "exports"
+
+    def _listing(self) -> tuple[int, bool]:
+        return 1, False
+
+    def _content(self, key: Key) -> Request:
+        export, run, file = key.names
+        path = "/exports/{export}/runs/{run}/files/{file}/content"
+        return make_request("GET", path, export=export, run=run, file=file)
+
+    async def _one(self, definition: str, run: str) -> ExportRun | None:
+        return await _one_run(self._session, definition, run)
+
+    async def _one_to_find(self, definition: str, run: str) -> ExportRun | None:
+        try:
+            return await self._one(definition, run)
+        except PermissionDeniedError:
+            # A run of another user is in the list only.
+            return None
+
+    async def _newest(self, definition: str) -> list[ExportRun]:
+        """The filter may be ignored, so the newest of the returned runs is taken."""
+        request = make_request("GET", "/exports/{export}/runs", {"latestCompleted": True}, export=definition)
+        runs = [run async for run in paginate(self._session, request, ExportRun) if self._wanted(run)]
+        return sorted(runs, key=lambda run: run.completed or datetime.min.replace(tzinfo=UTC))[-1:]
+
+    async def _pages(self, definition: str, completed_from: datetime | None) -> AsyncIterator[Sequence[ExportRun]]:
+        query = {"completionDateTimeFrom": completed_from}
+        request = make_request("GET", "/exports/{export}/runs", query, export=definition)
+        async for page in paginate(self._session, request, ExportRun).pages():
+            yield page.items
+
+    def _listed(self, runs: Sequence[ExportRun]) -> dict[str, Sequence[FileFacts]]:
+        return {
+            run.guid: [FileFacts(file.guid, file.name) for file in run.files] for run in runs if run.files is not None
+        }
+
+    async def _request_files(self, definition: str, run: ExportRun) -> list[FileFacts]:
+        """
+        Request a run alone.
+
+        Raises:
+            DecodeError: It is complete, too young to have lost its files, and does not list them here either.
+        """
+        request = make_request("GET", "/exports/{export}/runs/{run}", export=definition, run=run.guid)
+        files = (await ask(self._session, request, ExportRun)).files
+        if files is None and not self._is_old(run):
+            raise DecodeError(
+                f"{request.line}: run {printable(run.guid)} is complete and does not list its files, so that some "
+                "may be missing. Run again; if it stays so, the service may have changed: report this.",
+                problems=("$.files: missing",),
+                request=request.line,
+            )
+        return [FileFacts(file.guid, file.name) for file in files or ()]
+
+    def _check_files(self, run: ExportRun, files: Sequence[FileFacts]) -> None:
+        if not files and run.guid == self._run:
+            raise RunFailedError(
+                f"export run {printable(run.guid)}: it is complete and has no files; the service removes them after "
+                f"{_KEPT.days} days. Start another run.",
+                run=run,
+            )
+
+    def _is_old(self, run: ExportRun) -> bool:
+        """Return whether the service has removed the files of a run because of their age."""
+        return run.completed is not None and run.completed < self._session.now() - _KEPT
+
+
+async def _one_run(session: Session, export: str, guid: str) -> ExportRun | None:
+    """
+    Return one run by its guid, or None where it is not there.
+
+    https://github.com/ptc-arena/arena-restapi-doc - the sample of this endpoint shows a definition and no run. A
+    response with another guid is therefore not believed, and the run is looked up in the list.
+    """
+    run = await ask(session, make_request("GET", "/exports/{export}/runs/{run}", export=export, run=guid), ExportRun)
+    if run.guid == guid and run.status is not None:
+        return run
+    async for listed in paginate(session, make_request("GET", "/exports/{export}/runs", export=export), ExportRun):
+        if listed.guid == guid:
+            return listed
+    return None

@@ -1,9 +1,8 @@
 """
-The files of runs: one set for the runs of extracts, exports and imports, and what differs between the three.
+The files of runs: the base of the file sets of extracts, exports and imports.
 
 The zip of an extract or export never changes under its guid, so the guid is the change marker, whichever query found
-the file and whether or not that query listed its size. The contents of an import run are addressed by the run alone, so
-its completion is their change marker.
+the file and whether or not that query listed its size.
 """
 
 from __future__ import annotations
@@ -12,52 +11,30 @@ import json
 import logging
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Collection, Iterable, Sequence
-from datetime import UTC, datetime, timedelta
-from typing import Final, Generic, Literal, Self, TypeVar, get_args
+from datetime import UTC, datetime
+from typing import Generic, Self, TypeVar
 
 import attrs
 
-from arena_async.errors import ApiError, ConfigurationError, DecodeError, PermissionDeniedError, RunFailedError
+from arena_async.errors import ApiError, ConfigurationError, RunFailedError
 from arena_async.net.session import Session
-from arena_async.providers.arena.api import ask, make_request, paginate, write_datetime
+from arena_async.providers.arena.api import write_datetime
 from arena_async.providers.arena.models import (
     ExportRun,
-    Extract,
     ExtractRun,
-    FileAssociation,
     ImportRun,
-    status_word,
 )
 from arena_async.providers.arena.sets import ArenaFiles, FileFacts, Key, is_gone, lay_out, tenant_of
 from arena_async.wire.contracts import Facts, RemoteFile
-from arena_async.wire.messages import Request, printable
 
 __all__ = [
-    "IMPORT_PARTS",
-    "ExportFiles",
-    "ExtractFiles",
-    "ImportFiles",
-    "ImportPart",
     "RunFiles",
     "ended",
-    "one_export_run",
 ]
 
 _log = logging.getLogger("arena_async")
 
-#: https://ptc-arena.github.io/arena-dev-help/ - the files of a run are removed after that, its row stays.
-_KEPT: Final = timedelta(days=60)
-
 R = TypeVar("R", ExtractRun, ExportRun, ImportRun)
-
-ImportPart = Literal["result", "error", "submit"]
-#: Every content of an import run.
-IMPORT_PARTS: Final[tuple[ImportPart, ...]] = get_args(ImportPart)
-
-#: The extension of the submitted file; results and errors have the same format.
-_EXTENSIONS = {"EXCEL_WORKSHEET": ".xlsx", "CSV": ".csv"}
-#: Rejections of a query that an endpoint does not know: unknown attribute, not searchable, no query at all.
-_QUERY_REJECTED = frozenset({3004, 3018, 3019, 3096, 3200, 4074})
 
 
 def ended(run: R, kind: str) -> bool:
@@ -305,261 +282,3 @@ def _whole_second(time: datetime | None) -> datetime | None:
         return None
     write_datetime(time, what="completed_from")
     return time.astimezone(UTC).replace(microsecond=0)
-
-
-class ExtractFiles(RunFiles[ExtractRun]):
-    """The zip files of data extract runs; of all extracts without ``definition``, which costs one more request."""
-
-    kind = "extracts"
-
-    async def _definitions(self) -> AsyncIterator[str]:
-        if self._definition is not None:
-            yield self._definition
-            return
-        async for extract in paginate(self._session, make_request("GET", "/extracts"), Extract):
-            yield extract.guid
-
-    def _listing(self) -> tuple[int, bool]:
-        return (1, self._latest) if self._definition is not None else (2, False)
-
-    def _content(self, key: Key) -> Request:
-        extract, run, association = key.names
-        path = "/extracts/{extract}/runs/{run}/files/{association}/content"
-        return make_request("GET", path, extract=extract, run=run, association=association)
-
-    async def _one(self, definition: str, run: str) -> ExtractRun:
-        request = make_request("GET", "/extracts/{extract}/runs/{run}", extract=definition, run=run)
-        return await ask(self._session, request, ExtractRun)
-
-    async def _one_to_find(self, definition: str, run: str) -> ExtractRun:  # noqa: ARG002
-        # The list of its files is enough.
-        return ExtractRun(guid=run)
-
-    async def _newest(self, definition: str) -> list[ExtractRun]:
-        path = "/extracts/{extract}/runs/latestCompleted"
-        request = make_request("GET", path, {"view": "withFiles"}, extract=definition)
-        run = await ask(self._session, request, ExtractRun)
-        if "delta" in status_word(run.type):
-            _log.warning(
-                "Extract %s: its latest run %s is a delta run, which holds the changes only. Without `latest` the "
-                "last full run and all deltas after it are downloaded.",
-                printable(definition),
-                printable(run.guid),
-            )
-        return [run]
-
-    async def _pages(self, definition: str, completed_from: datetime | None) -> AsyncIterator[Sequence[ExtractRun]]:
-        """
-        Return the runs with their files if the endpoint knows that view, else without.
-
-        Only the vendor's collection of example requests uses the view here; the pages document it for the latest run.
-        """
-        views: tuple[str | None, ...] = ("withFiles", None)
-        for view in views:
-            query = {"completionDateTimeFrom": completed_from, "view": view}
-            request = make_request("GET", "/extracts/{extract}/runs", query, extract=definition)
-            started = False
-            try:
-                async for page in paginate(self._session, request, ExtractRun).pages():
-                    started = True
-                    yield page.items
-                return
-            except ApiError as error:
-                if started or view is None or error.code not in _QUERY_REJECTED:
-                    raise
-
-    def _listed(self, runs: Sequence[ExtractRun]) -> dict[str, Sequence[FileFacts]]:
-        """An empty list is believed when another run beside it has files: then the view was honoured."""
-        honoured = any(run.files for run in runs)
-        return {
-            run.guid: [_facts_of(association) for association in run.files or ()]
-            for run in runs
-            if run.files or (honoured and run.files is not None)
-        }
-
-    async def _request_files(self, definition: str, run: ExtractRun) -> list[FileFacts]:
-        request = make_request("GET", "/extracts/{extract}/runs/{run}/files", extract=definition, run=run.guid)
-        return [_facts_of(association) async for association in paginate(self._session, request, FileAssociation)]
-
-
-def _facts_of(association: FileAssociation) -> FileFacts:
-    file = association.file
-    return FileFacts(association.guid, *((file.name, file.size, file.no_content) if file else ()))
-
-
-class ExportFiles(RunFiles[ExportRun]):
-    """
-    The zip files of the runs of an export definition.
-
-    Only the user who started a run may download its files, and the service keeps them for 60 days.
-    """
-
-    kind = "exports"
-
-    def _listing(self) -> tuple[int, bool]:
-        return 1, False
-
-    def _content(self, key: Key) -> Request:
-        export, run, file = key.names
-        path = "/exports/{export}/runs/{run}/files/{file}/content"
-        return make_request("GET", path, export=export, run=run, file=file)
-
-    async def _one(self, definition: str, run: str) -> ExportRun | None:
-        return await one_export_run(self._session, definition, run)
-
-    async def _one_to_find(self, definition: str, run: str) -> ExportRun | None:
-        try:
-            return await self._one(definition, run)
-        except PermissionDeniedError:
-            # A run of another user is in the list only.
-            return None
-
-    async def _newest(self, definition: str) -> list[ExportRun]:
-        """The filter may be ignored, so the newest of the returned runs is taken."""
-        request = make_request("GET", "/exports/{export}/runs", {"latestCompleted": True}, export=definition)
-        runs = [run async for run in paginate(self._session, request, ExportRun) if self._wanted(run)]
-        return sorted(runs, key=lambda run: run.completed or datetime.min.replace(tzinfo=UTC))[-1:]
-
-    async def _pages(self, definition: str, completed_from: datetime | None) -> AsyncIterator[Sequence[ExportRun]]:
-        query = {"completionDateTimeFrom": completed_from}
-        request = make_request("GET", "/exports/{export}/runs", query, export=definition)
-        async for page in paginate(self._session, request, ExportRun).pages():
-            yield page.items
-
-    def _listed(self, runs: Sequence[ExportRun]) -> dict[str, Sequence[FileFacts]]:
-        return {
-            run.guid: [FileFacts(file.guid, file.name) for file in run.files] for run in runs if run.files is not None
-        }
-
-    async def _request_files(self, definition: str, run: ExportRun) -> list[FileFacts]:
-        """
-        Request a run alone.
-
-        Raises:
-            DecodeError: It is complete, too young to have lost its files, and does not list them here either.
-        """
-        request = make_request("GET", "/exports/{export}/runs/{run}", export=definition, run=run.guid)
-        files = (await ask(self._session, request, ExportRun)).files
-        if files is None and not self._is_old(run):
-            raise DecodeError(
-                f"{request.line}: run {printable(run.guid)} is complete and does not list its files, so that some "
-                "may be missing. Run again; if it stays so, the service may have changed: report this.",
-                problems=("$.files: missing",),
-                request=request.line,
-            )
-        return [FileFacts(file.guid, file.name) for file in files or ()]
-
-    def _check_files(self, run: ExportRun, files: Sequence[FileFacts]) -> None:
-        if not files and run.guid == self._run:
-            raise RunFailedError(
-                f"export run {printable(run.guid)}: it is complete and has no files; the service removes them after "
-                f"{_KEPT.days} days. Start another run.",
-                run=run,
-            )
-
-    def _is_old(self, run: ExportRun) -> bool:
-        """Return whether the service has removed the files of a run because of their age."""
-        return run.completed is not None and run.completed < self._session.now() - _KEPT
-
-
-async def one_export_run(session: Session, export: str, guid: str) -> ExportRun | None:
-    """
-    Return one run by its guid, or None where it is not there.
-
-    https://github.com/ptc-arena/arena-restapi-doc - the sample of this endpoint shows a definition and no run. A
-    response with another guid is therefore not believed, and the run is looked up in the list.
-    """
-    run = await ask(session, make_request("GET", "/exports/{export}/runs/{run}", export=export, run=guid), ExportRun)
-    if run.guid == guid and run.status is not None:
-        return run
-    async for listed in paginate(session, make_request("GET", "/exports/{export}/runs", export=export), ExportRun):
-        if listed.guid == guid:
-            return listed
-    return None
-
-
-class ImportFiles(RunFiles[ImportRun]):
-    """
-    The files submitted to the runs of an import definition, and their results and errors.
-
-    Args:
-        session: The session.
-        definition: The guid of the definition.
-        reserve: Requests that the cost estimate leaves to others.
-        run: Only this run.
-        parts: Which of the three contents.
-
-    Raises:
-        ConfigurationError: ``parts`` is empty or has something else in it.
-    """
-
-    kind = "imports"
-
-    def __init__(
-        self,
-        session: Session,
-        definition: str,
-        *,
-        reserve: int = 0,
-        run: str | None = None,
-        parts: Iterable[ImportPart] = IMPORT_PARTS,
-    ) -> None:
-        super().__init__(session, definition, reserve=reserve, run=run)
-        given = (parts,) if isinstance(parts, str) else tuple(parts)
-        if not given or set(given) - set(IMPORT_PARTS):
-            raise ConfigurationError(f"imports: parts is {given!r}; it takes one or more of {', '.join(IMPORT_PARTS)}.")
-        self._parts = tuple(part for part in IMPORT_PARTS if part in given)
-
-    @property
-    def scope(self) -> str:
-        """The name of the query, without any secret. It is stored in the ledger."""
-        if self._parts == IMPORT_PARTS:
-            return super().scope
-        return f"{super().scope}{'&' if self._run is not None else '?'}parts={','.join(self._parts)}"
-
-    @property
-    def narrowed(self) -> bool:
-        """Whether files that exist may be missing from it."""
-        return super().narrowed or self._parts != IMPORT_PARTS
-
-    def since(self, watermark: datetime | None) -> Self:  # noqa: ARG002  the service has no such filter here
-        """Return the set itself."""
-        return self
-
-    def _listing(self) -> tuple[int, bool]:
-        return 1, self._run is not None
-
-    def _content(self, key: Key) -> Request:
-        import_, run, part = key.names
-        path = "/imports/{import_}/runs/{run}/{part}"
-        return make_request("GET", path, import_=import_, run=run, part=f"{part}Content")
-
-    async def _one(self, definition: str, run: str) -> ImportRun:
-        request = make_request("GET", "/imports/{import_}/runs/{run}", import_=definition, run=run)
-        return await ask(self._session, request, ImportRun)
-
-    async def _pages(self, definition: str, completed_from: datetime | None) -> AsyncIterator[Sequence[ImportRun]]:  # noqa: ARG002
-        request = make_request("GET", "/imports/{import_}/runs", import_=definition)
-        async for page in paginate(self._session, request, ImportRun).pages():
-            yield page.items
-
-    def _listed(self, runs: Sequence[ImportRun]) -> dict[str, Sequence[FileFacts]]:
-        without_errors = "no row of the run failed, so it has no error file"
-        return {
-            run.guid: [
-                FileFacts(part, skip=without_errors if part == "error" and run.error_count == 0 else None)
-                for part in self._parts
-            ]
-            for run in runs
-        }
-
-    def _entry(self, tenant: str, definition: str, run: ImportRun, file: FileFacts) -> RemoteFile:
-        """Return the entry of a content; a dry run that is committed later gets other results at the same address."""
-        completed = run.completed.isoformat() if run.completed is not None else ""
-        return lay_out(
-            Key(tenant, "imports", (definition, run.guid, file.guid)),
-            file,
-            extension=_EXTENSIONS.get((run.submit_file_type or "").upper(), ".dat"),
-            change=f"{completed} commit={run.commit}",
-            changed_at=run.completed,
-        )

@@ -11,20 +11,30 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import PurePath
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Literal, Self, get_args
 
 import attrs
 
 from arena_async.errors import ConfigurationError
-from arena_async.providers.arena.files import ImportPart
 from arena_async.providers.arena.models import ImportDefinition, ImportMapping, ImportOptions, ImportRun, status_word
 from arena_async.providers.arena.runs import Start
 from arena_async.transfer.uploading import LocalFile
 from arena_async.wire.decoding import wire_names
 from arena_async.wire.messages import Request, Upload, UploadedFile, printable
 
-__all__ = ["FileType", "ImportParameters", "Submission", "same_import_options", "write_import_options"]
+__all__ = [
+    "IMPORT_PARTS",
+    "FileType",
+    "ImportParameters",
+    "ImportPart",
+    "Submission",
+    "same_import_options",
+    "write_import_options",
+]
 
+ImportPart = Literal["result", "error", "submit"]
+#: Every content of an import run.
+IMPORT_PARTS: Final[tuple[ImportPart, ...]] = get_args(ImportPart)
 FileType = Literal["EXCEL_WORKSHEET", "CSV"]
 #: How values are sent beside a file.
 ImportParameters = Literal["parts", "query"]

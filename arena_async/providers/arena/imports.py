@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
-from datetime import timedelta
-from typing import Any
+from collections.abc import AsyncIterator, Iterable, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Self
 
 import attrs
 
 from arena_async.errors import ConfigurationError, ConflictError
 from arena_async.net.pager import Pager
+from arena_async.net.session import Session
 from arena_async.options import PollPolicy
-from arena_async.providers.arena.api import ask
+from arena_async.providers.arena.api import ask, make_request, paginate
 from arena_async.providers.arena.fetches import Fetched, To
-from arena_async.providers.arena.files import IMPORT_PARTS, ImportFiles, ImportPart
+from arena_async.providers.arena.files import RunFiles
 from arena_async.providers.arena.import_files import (
+    IMPORT_PARTS,
     ImportParameters,
+    ImportPart,
     Submission,
     same_import_options,
     write_import_options,
@@ -25,8 +28,14 @@ from arena_async.providers.arena.models import ImportDefinition, ImportOptions, 
 from arena_async.providers.arena.queries import ImportQuery, ImportRunQuery
 from arena_async.providers.arena.run_service import RunService, check_texts
 from arena_async.providers.arena.runs import Watch
+from arena_async.providers.arena.sets import FileFacts, Key, lay_out
+from arena_async.wire.contracts import RemoteFile
+from arena_async.wire.messages import Request
 
-__all__ = ["Imports"]
+__all__ = ["ImportFiles", "Imports"]
+
+#: The extension of the submitted file; results and errors have the same format.
+_EXTENSIONS = {"EXCEL_WORKSHEET": ".xlsx", "CSV": ".csv"}
 
 
 @attrs.frozen
@@ -236,3 +245,92 @@ class Imports(RunService[ImportDefinition, ImportRun]):
             )
             files = self.files(guid, parts=submission.parts)
             return await self._fetch(start, files, to, poll=poll, fresh=fresh, watch=watch)
+
+
+class ImportFiles(RunFiles[ImportRun]):
+    """
+    The files submitted to the runs of an import definition, and their results and errors.
+
+    They are addressed by the run alone, so its completion is their change marker.
+
+    Args:
+        session: The session.
+        definition: The guid of the definition.
+        reserve: Requests that the cost estimate leaves to others.
+        run: Only this run.
+        parts: Which of the three contents.
+
+    Raises:
+        ConfigurationError: ``parts`` is empty or has something else in it.
+    """
+
+    kind = "imports"
+
+    def __init__(
+        self,
+        session: Session,
+        definition: str,
+        *,
+        reserve: int = 0,
+        run: str | None = None,
+        parts: Iterable[ImportPart] = IMPORT_PARTS,
+    ) -> None:
+        super().__init__(session, definition, reserve=reserve, run=run)
+        given = (parts,) if isinstance(parts, str) else tuple(parts)
+        if not given or set(given) - set(IMPORT_PARTS):
+            raise ConfigurationError(f"imports: parts is {given!r}; it takes one or more of {', '.join(IMPORT_PARTS)}.")
+        self._parts = tuple(part for part in IMPORT_PARTS if part in given)
+
+    @property
+    def scope(self) -> str:
+        """The name of the query, without any secret. It is stored in the ledger."""
+        if self._parts == IMPORT_PARTS:
+            return super().scope
+        return f"{super().scope}{'&' if self._run is not None else '?'}parts={','.join(self._parts)}"
+
+    @property
+    def narrowed(self) -> bool:
+        """Whether files that exist may be missing from it."""
+        return super().narrowed or self._parts != IMPORT_PARTS
+
+    def since(self, watermark: datetime | None) -> Self:  # noqa: ARG002  the service has no such filter here
+        """Return the set itself."""
+        return self
+
+    def _listing(self) -> tuple[int, bool]:
+        return 1, self._run is not None
+
+    def _content(self, key: Key) -> Request:
+        import_, run, part = key.names
+        path = "/imports/{import_}/runs/{run}/{part}"
+        return make_request("GET", path, import_=import_, run=run, part=f"{part}Content")
+
+    async def _one(self, definition: str, run: str) -> ImportRun:
+        request = make_request("GET", "/imports/{import_}/runs/{run}", import_=definition, run=run)
+        return await ask(self._session, request, ImportRun)
+
+    async def _pages(self, definition: str, completed_from: datetime | None) -> AsyncIterator[Sequence[ImportRun]]:  # noqa: ARG002
+        request = make_request("GET", "/imports/{import_}/runs", import_=definition)
+        async for page in paginate(self._session, request, ImportRun).pages():
+            yield page.items
+
+    def _listed(self, runs: Sequence[ImportRun]) -> dict[str, Sequence[FileFacts]]:
+        without_errors = "no row of the run failed, so it has no error file"
+        return {
+            run.guid: [
+                FileFacts(part, skip=without_errors if part == "error" and run.error_count == 0 else None)
+                for part in self._parts
+            ]
+            for run in runs
+        }
+
+    def _entry(self, tenant: str, definition: str, run: ImportRun, file: FileFacts) -> RemoteFile:
+        """Return the entry of a content; a dry run that is committed later gets other results at the same address."""
+        completed = run.completed.isoformat() if run.completed is not None else ""
+        return lay_out(
+            Key(tenant, "imports", (definition, run.guid, file.guid)),
+            file,
+            extension=_EXTENSIONS.get((run.submit_file_type or "").upper(), ".dat"),
+            change=f"{completed} commit={run.commit}",
+            changed_at=run.completed,
+        )

@@ -17,11 +17,9 @@ import attrs
 __all__ = [
     "ApiUsage",
     "ArenaFile",
+    "ArenaModel",
     "Category",
     "Change",
-    "EventIntegration",
-    "EventResource",
-    "EventTrigger",
     "ExportDefinition",
     "ExportFile",
     "ExportFileContent",
@@ -39,24 +37,18 @@ __all__ = [
     "Item",
     "LifecyclePhase",
     "LifecycleStatus",
-    "OutboundEvent",
     "User",
     "status_word",
 ]
 
 _DONE = frozenset({"complete", "completed", "downloaded"})
 _FAILED = frozenset({"failed", "aborted", "error"})
-_PURGED = frozenset({"purged"})
 
 #: Storage methods without content in the service, by name and by the two series of deprecated numbers.
 _NO_CONTENT = {
-    "web": "WEB",
-    "3": "WEB",
-    "ftp": "FTP",
-    "2": "FTP",
-    "placeholder": "PLACE_HOLDER",
-    "1": "PLACE_HOLDER",
-    "-1": "PLACE_HOLDER",
+    **dict.fromkeys(("web", "3"), "WEB"),
+    **dict.fromkeys(("ftp", "2"), "FTP"),
+    **dict.fromkeys(("placeholder", "1", "-1"), "PLACE_HOLDER"),
 }
 
 
@@ -66,17 +58,16 @@ def status_word(text: str | None) -> str:
 
 
 @attrs.frozen(kw_only=True)
-class _Record:
+class ArenaModel:
     """What every response has: its undocumented keys. All times of the service are UTC, also without the Z."""
 
     wire_zone = UTC
 
-    #: The keys that no field took, as they came.
     unknown: dict[str, Any] = attrs.field(factory=dict, repr=False, hash=False)
 
 
 @attrs.frozen(kw_only=True)
-class User(_Record):
+class User(ArenaModel):
     """Somebody who made, started or owns something."""
 
     guid: str | None = None
@@ -85,7 +76,7 @@ class User(_Record):
 
 
 @attrs.frozen(kw_only=True)
-class Category(_Record):
+class Category(ArenaModel):
     """What kind of item, change or file something is."""
 
     guid: str | None = None
@@ -94,7 +85,7 @@ class Category(_Record):
 
 
 @attrs.frozen(kw_only=True)
-class ArenaFile(_Record):
+class ArenaFile(ArenaModel):
     """
     A file of the workspace, with its facts but without its content.
 
@@ -133,25 +124,22 @@ class ArenaFile(_Record):
     @property
     def no_content(self) -> str | None:
         """Why the service has no content for it, or None where it may have some."""
-        if self.storage_method_name is not None:
-            method = _NO_CONTENT.get(status_word(self.storage_method_name))
-        else:
-            method = _NO_CONTENT.get(str(self.storage_method))
+        name, number = self.storage_method_name, self.storage_method
+        method = _NO_CONTENT.get(str(number) if name is None else status_word(name))
         if method is not None:
             return f"its storage method is {method}, so the service holds no content of it"
         return "the service says that it has no content" if self.have_content is False else None
 
 
 @attrs.frozen(kw_only=True)
-class FileAssociation(_Record):
+class FileAssociation(ArenaModel):
     """
     A file at the place where it is used. Content is asked for by the guid of the association, not by the file's.
 
-    ``file`` is None where the service lists the guids only.
+    ``file`` is None where the service lists the guids only; ``download_date_time`` is the first download, or None.
     """
 
     guid: str
-    #: When anybody fetched it first, or None.
     download_date_time: datetime | None = None
     file: ArenaFile | None = None
     primary: bool | None = None
@@ -159,7 +147,7 @@ class FileAssociation(_Record):
 
 
 @attrs.frozen(kw_only=True)
-class _Run(_Record):
+class _Run(ArenaModel):
     """What the runs of extracts, exports and imports have in common."""
 
     guid: str
@@ -183,9 +171,8 @@ class _Run(_Record):
     @property
     def took(self) -> float | None:
         """Seconds from its start to its completion, or None while one of them is not known."""
-        if self.began is None or self.completed is None:
-            return None
-        return max((self.completed - self.began).total_seconds(), 0.0)
+        began, completed = self.began, self.completed
+        return None if began is None or completed is None else max((completed - began).total_seconds(), 0.0)
 
     @property
     def done(self) -> bool:
@@ -200,7 +187,7 @@ class _Run(_Record):
     @property
     def purged(self) -> bool:
         """Whether its files were removed because of their age."""
-        return status_word(self.status) in _PURGED
+        return status_word(self.status) == "purged"
 
     @property
     def over(self) -> bool:
@@ -209,7 +196,7 @@ class _Run(_Record):
 
 
 @attrs.frozen(kw_only=True)
-class Extract(_Record):
+class Extract(ArenaModel):
     """A data extract that an administrator has set up."""
 
     guid: str
@@ -245,12 +232,12 @@ class ExtractRun(_Run):
 
 
 def _words(words: Iterable[str]) -> tuple[str, ...]:
-    """Take one word or several."""
+    """Return one word, or several, as a tuple."""
     return (words,) if isinstance(words, str) else tuple(words)
 
 
 @attrs.frozen(kw_only=True)
-class ExportFileContent(_Record):
+class ExportFileContent(ArenaModel):
     """
     Which physical files an export brings along.
 
@@ -262,7 +249,7 @@ class ExportFileContent(_Record):
 
 
 @attrs.frozen(kw_only=True)
-class ExportOptions(_Record):
+class ExportOptions(ArenaModel):
     """
     What an export writes, and how.
 
@@ -283,15 +270,18 @@ class ExportOptions(_Record):
 
 
 @attrs.frozen(kw_only=True)
-class ExportDefinition(_Record):
-    """What an export selects and writes. It can be neither changed nor removed."""
+class ExportDefinition(ArenaModel):
+    """
+    What an export selects and writes. It can be neither changed nor removed.
+
+    ``criteria`` are as they were received: groups of criterion objects joined by "AND" and "OR".
+    """
 
     guid: str
     number: int | None = None
     name: str | None = None
     description: str | None = None
     world: str | None = None
-    #: The criteria as they came: groups of criterion objects joined by "AND" and "OR".
     criteria: Any = attrs.field(default=None, hash=False)
     options: ExportOptions | None = None
     creation_date_time: datetime | None = None
@@ -299,7 +289,7 @@ class ExportDefinition(_Record):
 
 
 @attrs.frozen(kw_only=True)
-class ExportFile(_Record):
+class ExportFile(ArenaModel):
     """A file of an export run, as the run lists it."""
 
     guid: str
@@ -311,17 +301,20 @@ class ExportFile(_Record):
 
 @attrs.frozen(kw_only=True)
 class ExportRun(_Run):
-    """One run of an export definition. Only the user who started it can fetch its files, for 60 days."""
+    """
+    One run of an export definition. Only the user who started it can download its files, for 60 days.
+
+    ``criteria_results_count`` is the number of items that the criteria matched.
+    """
 
     number: int | None = None
     criteria: Any = attrs.field(default=None, hash=False)
-    #: How many items the criteria matched.
     criteria_results_count: int | None = None
     files: tuple[ExportFile, ...] | None = None
 
 
 @attrs.frozen(kw_only=True)
-class ImportMapping(_Record):
+class ImportMapping(ArenaModel):
     """Which column of a submitted file feeds which attribute."""
 
     resource: str | None = attrs.field(default=None, metadata={"wire": ("resource", "resourceName")})
@@ -332,8 +325,8 @@ class ImportMapping(_Record):
 
 
 @attrs.frozen(kw_only=True)
-class ImportOptions(_Record):
-    """How an import treats what it meets."""
+class ImportOptions(ArenaModel):
+    """How an import treats existing objects. ``add_to_change`` is the guid or number of a change, or an object."""
 
     create_duplicates: str | None = None
     match_duplicates: str | None = None
@@ -342,7 +335,6 @@ class ImportOptions(_Record):
     multi_select_delimiter: str | None = None
     check_ref_des: str | None = None
     time_zone: str | None = None
-    #: The guid or number of a change, or an object that describes one.
     add_to_change: Any = attrs.field(default=None, hash=False)
     strip_white_space: str | None = None
     numbering_free_text_header: Any = attrs.field(default=None, hash=False)
@@ -358,7 +350,7 @@ class ImportOptions(_Record):
 
 
 @attrs.frozen(kw_only=True)
-class ImportDefinition(_Record):
+class ImportDefinition(ArenaModel):
     """What an import reads, and what it does with it."""
 
     guid: str
@@ -373,7 +365,7 @@ class ImportDefinition(_Record):
 
 
 @attrs.frozen(kw_only=True)
-class ImportRunWarning(_Record):
+class ImportRunWarning(ArenaModel):
     """One thing the import engine wondered about."""
 
     code: int | None = None
@@ -381,7 +373,7 @@ class ImportRunWarning(_Record):
 
 
 @attrs.frozen(kw_only=True)
-class ImportRunWarnings(_Record):
+class ImportRunWarnings(ArenaModel):
     """What the import engine wondered about; ``count`` may be more than the ``results`` that are shown."""
 
     count: int | None = None
@@ -389,14 +381,14 @@ class ImportRunWarnings(_Record):
 
 
 @attrs.frozen(kw_only=True)
-class LifecycleStatus(_Record):
+class LifecycleStatus(ArenaModel):
     """Where in its life a change is."""
 
     type: str | None = None
 
 
 @attrs.frozen(kw_only=True)
-class Change(_Record):
+class Change(ArenaModel):
     """A change that an import has touched."""
 
     guid: str | None = None
@@ -416,7 +408,8 @@ class ImportRun(_Run):
     """
     One run of an import definition.
 
-    ``done`` says that the engine has finished, even where rows failed: look at ``has_errors``.
+    ``done`` says that the engine has finished, even where rows failed: look at ``has_errors``. ``commit`` is False
+    for a dry run.
     """
 
     number: int | None = None
@@ -425,7 +418,6 @@ class ImportRun(_Run):
     submit_worksheet_name: str | None = attrs.field(
         default=None, metadata={"wire": ("submitWorksheetName", "submitWorsheetName")}
     )
-    #: False for a dry run.
     commit: bool | None = None
     total_count: int | None = None
     success_count: int | None = None
@@ -442,7 +434,7 @@ class ImportRun(_Run):
 
 
 @attrs.frozen(kw_only=True)
-class LifecyclePhase(_Record):
+class LifecyclePhase(ArenaModel):
     """Where in its life an item is."""
 
     guid: str | None = None
@@ -451,7 +443,7 @@ class LifecyclePhase(_Record):
 
 
 @attrs.frozen(kw_only=True)
-class Item(_Record):
+class Item(ArenaModel):
     """One revision of an item. What only the full view gives, for instance costs, is in ``unknown``."""
 
     guid: str
@@ -473,7 +465,7 @@ class Item(_Record):
 
 
 @attrs.frozen(kw_only=True)
-class ApiUsage(_Record):
+class ApiUsage(ArenaModel):
     """How many requests somebody spent on an endpoint in a day."""
 
     date: datetime | None = None
@@ -487,83 +479,3 @@ class ApiUsage(_Record):
     def who(self) -> str | None:
         """The name of the user, or the e-mail address where that is all that is known."""
         return None if self.user is None else self.user.full_name or self.user.email
-
-
-@attrs.frozen(kw_only=True)
-class EventIntegration(_Record):
-    """An integration that gathers events for somebody outside, of either generation."""
-
-    guid: str
-    name: str | None = None
-    # The older queue, and one page of the newer engine, say "enable".
-    enabled: bool | None = attrs.field(default=None, metadata={"wire": ("enabled", "enable")})
-    status: str | None = None
-    type: str | None = None
-    transfer_type: str | None = None
-    creator: User | None = None
-    modify_user: User | None = None
-    creation_date_time: datetime | None = None
-    last_modified_date_time: datetime | None = None
-
-
-@attrs.frozen(kw_only=True)
-class EventTrigger(_Record):
-    """
-    What makes an event.
-
-    ``action`` is ``CREATE``, ``EDIT`` or ``WORKFLOW``; ``resource`` is ``ITEM``, ``REQUEST``, ``CHANGE`` or
-    ``QUALITY``.
-    """
-
-    guid: str
-    name: str | None = None
-    description: str | None = None
-    action: str | None = None
-    resource: str | None = None
-
-
-@attrs.frozen(kw_only=True)
-class OutboundEvent(_Record):
-    """
-    Something that has happened and waits for somebody outside to take it over.
-
-    ``integration`` is the guid of the integration it was read from. ``change`` is what an event of the older queue is
-    about.
-    """
-
-    guid: str
-    integration: str = ""
-    event_type: str | None = None
-    status: str | None = None
-    #: Whether everything in it was taken over; each generation has a word of its own for that.
-    reconciled: bool | None = attrs.field(
-        default=None, metadata={"wire": ("resourcesReconciled", "itemsReconciled", "reconciled")}
-    )
-    triggers: tuple[EventTrigger, ...] = ()
-    change: Change | None = None
-    creator: User | None = None
-    creation_date_time: datetime | None = None
-
-
-@attrs.frozen(kw_only=True)
-class EventResource(_Record):
-    """
-    One of the things an event is about; which field holds it depends on the kind.
-
-    ``pre_events`` and ``post_events`` are what it was before and is after, as they came: a list, or one of them.
-    """
-
-    guid: str
-    reconciled: bool | None = None
-    # The newer engine has a lower-case t.
-    reconciled_date_time: datetime | None = attrs.field(
-        default=None, metadata={"wire": ("reconciledDatetime", "reconciledDateTime")}
-    )
-    reconciled_user: User | None = None
-    item: Item | None = attrs.field(default=None, metadata={"wire": ("item", "effectiveItemRevision")})
-    superseded_item: Item | None = attrs.field(default=None, metadata={"wire": ("supersededItemRevision",)})
-    change: Change | None = None
-    request: Any = attrs.field(default=None, hash=False)
-    quality_process: Any = attrs.field(default=None, hash=False)
-    pre_events: Any = attrs.field(default=None, hash=False, metadata={"wire": ("preEvents", "preEvent")})
-    post_events: Any = attrs.field(default=None, hash=False, metadata={"wire": ("postEvents", "postEvent")})

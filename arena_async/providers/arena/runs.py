@@ -234,6 +234,12 @@ class Line(Generic[R]):
             )
         return max(found, key=lambda run: (run.began is None, run.began or earliest), default=None)
 
+    async def _request(self, guid: str) -> R:
+        found = await self.one(guid)
+        if found is None:
+            raise RunFailedError(f"{self.kind} run {guid}: it is not there any more. Start another run.")
+        return found
+
     @property
     def start_named(self) -> str:
         """What a start is called in messages."""
@@ -267,26 +273,20 @@ class Line(Generic[R]):
         """
         known, guid = (None, run) if isinstance(run, str) else (run, run.guid)
 
-        async def ask_again() -> R:
-            found = await self.one(guid)
-            if found is None:
-                raise RunFailedError(f"{self.kind} run {guid}: it is not there any more. Start another run.")
-            return found
-
         def heard(found: R, asked: int, pause: float | None) -> None:
             if watch is not None and asked:
                 watch(RunSeen(how="asked", run=found, asked=asked, again_in=pause))
 
-        began = known.began if known is not None else None
+        passed = (self.timing.now() - known.began).total_seconds() if known is not None and known.began else 0.0
         done = await wait_until(
-            ask_again,
+            lambda: self._request(guid),
             lambda found: found.over,
             poll or PollPolicy(),
             sleep=self.timing.sleep,
             clock=self.timing.clock,
             what=f"{self.kind} run {guid}",
             answer=known,
-            passed=max((self.timing.now() - began).total_seconds(), 0.0) if began is not None else 0.0,
+            passed=max(passed, 0.0),
             expected=expected or _usual(earlier),
             heard=heard,
         )
