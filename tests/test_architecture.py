@@ -20,7 +20,6 @@ MOST_LINES_OF_A_FUNCTION = 60
 #: Modules that are longer, each with the reason why it is one room all the same.
 LONG_MODULES = {
     "net/session.py": "The request loop, the login and the redirects share one state: whose credential may go where.",
-    "providers/arena/dialect.py": "A table of refusals, and the vendor's two spellings of nearly everything.",
     "providers/arena/events.py": "Events from their list to their reconciliation: values, two generations, one loop.",
     "providers/arena/models.py": "A list of documented values, mostly fields.",
     "providers/arena/simulated.py": "A list of the things a workspace holds, mostly fields and samples.",
