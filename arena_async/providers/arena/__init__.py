@@ -64,9 +64,9 @@ from arena_async.providers.arena.queries import (
     ImportRunQuery,
     ItemQuery,
 )
-from arena_async.providers.arena.regions import NORTH_AMERICA
 from arena_async.providers.arena.runs import RunSeen
 from arena_async.providers.arena.sessions import SessionStore
+from arena_async.providers.arena.settings import NORTH_AMERICA
 from arena_async.providers.arena.stored import ItemFiles, StoredFiles
 
 __all__ = [

@@ -164,15 +164,17 @@ async def test_clients_that_cannot_end_each_others_session_may_be_open_together(
             shouting = ArenaClient(ArenaCredentials("ROBOT@everyroadgps.com", "x"), base_url=base_url, workspace_id=1)
 
             for client in (anywhere, shouting):
+                assert client.extracts
                 with pytest.raises(ConfigurationError, match="another client of the same user"):
-                    client.extracts  # noqa: B018  the access is the use
+                    await client.extracts.get("E")
+                await client.aclose()
 
 
 async def test_a_forgotten_client_does_not_stand_in_the_way() -> None:
     """Who was never closed and is gone holds nothing; who was only built holds nothing either."""
     async with RawServer() as server:
         forgotten = arena_client(server)
-        assert forgotten.extracts
+        assert await forgotten.__aenter__() is forgotten
         del forgotten
         gc.collect()
         built = arena_client(server)
