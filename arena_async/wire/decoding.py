@@ -22,17 +22,20 @@ Types of a model are resolved when it is first decoded, so its annotations must 
 
 from __future__ import annotations
 
-import collections.abc
 import functools
 import json
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
+from types import UnionType
 from typing import Any, NoReturn, TypeVar, Union, get_args, get_origin
 
 import attrs
 import cattrs
+from cattrs.cols import list_structure_factory
+from cattrs.errors import BaseValidationError, ClassValidationError, IterableValidationError
+from cattrs.gen import make_dict_structure_fn, make_mapping_structure_fn, override
 
 from arena_async.errors import DecodeError
 from arena_async.wire.messages import Secret, printable
@@ -106,8 +109,8 @@ def decode(payload: Any, model: type[T], *, request: str = "") -> T:
     """
     try:
         return _converter().structure(payload, model)
-    except _WrongError as wrong:
-        problems = [f"{printable(path)}: {text}" for path, text in wrong.places]
+    except (BaseValidationError, _UnexpectedError) as error:
+        problems = list(_problems(error, payload))
     return _refuse(*problems, request=request)
 
 
@@ -205,30 +208,43 @@ def _refuse(*problems: str, request: str, advice: str = "") -> NoReturn:
     )
 
 
-class _WrongError(Exception):
-    """Places in a payload that are wrong, on their way up to :func:`decode`."""
+class _UnexpectedError(ValueError):
+    """A value of another type than the model has."""
 
-    def __init__(self, *places: tuple[str, str]) -> None:
-        super().__init__()
-        self.places = places
 
-    def below(self, step: str) -> list[tuple[str, str]]:
-        """Give the places as seen from one level up."""
-        return [(f"${step}{path[1:]}", text) for path, text in self.places]
+def _problems(error: Exception, value: Any, path: str = "$") -> Iterator[str]:
+    """
+    Return a line for each wrong value: its path in the payload, and what was expected.
+
+    ``cattrs.transform_error`` names the attribute of the model where the key on the wire is wanted.
+    """
+    if isinstance(error, ClassValidationError):
+        fields = attrs.fields_dict(error.cl)
+        for inner, attribute in error.group_exceptions()[0]:
+            names = wire_names(fields[attribute.name])
+            key = next((name for name in names if name in value), names[0])
+            yield from _problems(inner, value.get(key), f"{path}.{key}")
+    elif isinstance(error, IterableValidationError):
+        for inner, element in error.group_exceptions()[0]:
+            step = f"[{element.index}]" if isinstance(element.index, int) else f".{element.index}"
+            yield from _problems(inner, value[element.index], path + step)
+    else:
+        text = "missing or null, and it is required" if isinstance(error, KeyError) else str(error)
+        yield f"{printable(path)}: {text}"
 
 
 _KINDS = {dict: "an object", list: "an array", str: "text", bool: "true or false", int: "a number", float: "a number"}
 
 
-def _wrong(value: object, wanted: str) -> _WrongError:
-    """Say what was wanted and what kind of thing came, never its value."""
-    came = "null" if value is None else _KINDS.get(type(value), "something else")
-    return _WrongError(("$", f"{came} where {wanted} was expected"))
+def _wrong(value: object, wanted: str) -> _UnexpectedError:
+    """Return the error of a value: the expected and the received type, never the value."""
+    received = "null" if value is None else _KINDS.get(type(value), "something else")
+    return _UnexpectedError(f"{received} where {wanted} was expected")
 
 
 @functools.cache
 def _converter() -> cattrs.Converter:
-    """Build the one converter. It is complete when it leaves here and is never changed afterwards."""
+    """Build the converter."""
     converter = cattrs.Converter()
     for kind, read in (
         (int, _int),
@@ -239,30 +255,17 @@ def _converter() -> cattrs.Converter:
         (Secret, _secret),
     ):
         converter.register_structure_hook(kind, read)
-
-    # A plain function, not a bound method or partial: cattrs looks at the signature of a factory.
-    def arrays(kind: Any) -> Callable[[Any, Any], Any]:
-        return _array_reader(kind, converter)
-
-    def objects(kind: Any) -> Callable[[Any, Any], Any]:
-        return _object_reader(kind, converter)
-
-    def models(kind: Any) -> Callable[[Any, Any], Any]:
-        return _model_reader(kind, converter)
-
-    converter.register_structure_hook_factory(lambda kind: _bare(kind) in _ARRAYS, arrays)
-    converter.register_structure_hook_factory(lambda kind: _bare(kind) in _OBJECTS, objects)
-    converter.register_structure_hook_factory(lambda kind: isinstance(kind, type) and attrs.has(kind), models)
+    # Plain functions of one parameter: cattrs looks at the signature of a factory.
+    converter.register_structure_hook_factory(
+        lambda kind: _origin(kind) in (list, tuple), lambda kind: _array_hook(kind, converter)
+    )
+    converter.register_structure_hook_factory(
+        lambda kind: _origin(kind) is dict, lambda kind: _object_hook(kind, converter)
+    )
+    converter.register_structure_hook_factory(
+        lambda kind: isinstance(kind, type) and attrs.has(kind), lambda kind: _model_hook(kind, converter)
+    )
     return converter
-
-
-_ARRAYS = (list, tuple, collections.abc.Sequence)
-_OBJECTS = (dict, collections.abc.Mapping)
-
-
-def _bare(kind: Any) -> Any:
-    """Give ``list`` for ``list[int]``, and ``int`` for ``int``."""
-    return get_origin(kind) or kind
 
 
 def _int(value: Any, _: Any = None) -> int:
@@ -313,134 +316,113 @@ def _secret(value: Any, _: Any = None) -> Secret:
 
 
 def _datetime(value: Any, _: Any = None) -> datetime:
-    """Read a date-time, or say that it cannot be read."""
-    moment = read_datetime(value) if isinstance(value, str) else None
-    if moment is None:
+    """Read a date-time; that of a field was read already."""
+    time = read_datetime(value) if isinstance(value, str) else value
+    if not isinstance(time, datetime):
         raise _wrong(value, "a date-time")
-    return moment
+    return time
 
 
-def _array_reader(kind: Any, converter: cattrs.Converter) -> Callable[[Any, Any], Any]:
-    """Build the reader of an array."""
-    item = (get_args(kind) or (Any,))[0]
-    make = list if _bare(kind) is list else tuple
+def _origin(kind: Any) -> Any:
+    """Return ``list`` for ``list[int]``, and ``Union`` or ``UnionType`` for a union."""
+    return get_origin(kind)
+
+
+def _array_hook(kind: Any, converter: cattrs.Converter) -> Callable[[Any, Any], Any]:
+    """Return the hook of an array. That of cattrs iterates over anything, text and objects too."""
+    array: Any = list
+    structure = list_structure_factory(array[get_args(kind)[0]], converter)
+    make = _origin(kind)
 
     def read(value: Any, _: Any) -> Any:
         if not isinstance(value, (list, tuple)):
             raise _wrong(value, "an array")
-        items, places = [], []
-        for index, element in enumerate(value):
-            try:
-                items.append(converter.structure(element, item))
-            except _WrongError as wrong:
-                places += wrong.below(f"[{index}]")
-        if places:
-            raise _WrongError(*places)
-        return make(items)
+        return make(structure(value, kind))
 
     return read
 
 
-def _object_reader(kind: Any, converter: cattrs.Converter) -> Callable[[Any, Any], Any]:
-    """Build the reader of an object with free keys."""
-    item = (get_args(kind) or (str, Any))[1]
+def _object_hook(kind: Any, converter: cattrs.Converter) -> Callable[[Any, Any], Any]:
+    """Return the hook of an object with free keys."""
+    structure = make_mapping_structure_fn(kind, converter)
 
     def read(value: Any, _: Any) -> Any:
         if not isinstance(value, dict):
             raise _wrong(value, "an object")
-        items, places = {}, []
-        for key, element in value.items():
-            try:
-                items[key] = converter.structure(element, item)
-            except _WrongError as wrong:
-                places += wrong.below(f".{key}")
-        if places:
-            raise _WrongError(*places)
-        return items
+        return structure(value, kind)
 
     return read
 
 
 @attrs.frozen
 class _Field:
-    """One field of a model, as the wire knows it."""
+    """One field of a model: its keys on the wire and which values it takes."""
 
     name: str
     names: tuple[str, ...]
-    kind: Any
     required: bool
     optional: bool
     dated: bool
     textless: bool
     zone: tzinfo | None
     size: bool
-    #: What reads a value of it, found once and not for each row.
-    read: Callable[[Any, Any], Any]
 
 
-def _field(attribute: attrs.Attribute[Any], converter: cattrs.Converter, zone: tzinfo | None) -> _Field:
-    """Learn what the wire may call a field and what may come for it."""
+def _field(attribute: attrs.Attribute[Any], zone: tzinfo | None) -> _Field:
     kind = attribute.type if attribute.type is not None else Any
     kinds = get_args(kind) if _is_union(kind) else (kind,)
     optional = kind is Any or type(None) in kinds
     return _Field(
-        name=attribute.alias or attribute.name,
+        name=attribute.name,
         names=wire_names(attribute),
-        kind=kind,
         required=attribute.default is attrs.NOTHING and not optional,
         optional=optional and attribute.default is attrs.NOTHING,
         dated=datetime in kinds,
         textless=bool({int, float} & set(kinds)) and str not in kinds,
         zone=attribute.metadata.get("zone", zone),
         size=attribute.metadata.get("size", False),
-        read=_reader(kind, converter),
     )
 
 
-def _reader(kind: Any, converter: cattrs.Converter) -> Callable[[Any, Any], Any]:
-    """Find what reads a value that is there; of ``A | None``, what reads an ``A``."""
-    kinds = [each for each in get_args(kind) if each is not type(None)] if _is_union(kind) else [kind]
-    if len(kinds) == 1 and kinds[0] in (int, float, str, bool, datetime, Secret):
-        return converter.get_structure_hook(kinds[0])
-    # Others may lead back to the model that is being learned right now.
-    return lambda value, _: converter.structure(value, kind)
-
-
 def _is_union(kind: Any) -> bool:
-    """Say whether a type is ``A | B`` or ``Optional[A]``."""
-    origin = get_origin(kind)
-    return origin is Union or getattr(origin, "__name__", "") == "UnionType"
+    """Return whether a type is ``A | B`` or ``Optional[A]``."""
+    return _origin(kind) in (Union, UnionType)
 
 
-def _model_reader(model: type[Any], converter: cattrs.Converter) -> Callable[[Any, Any], Any]:
-    """Build the reader of a model."""
+def _model_hook(model: type[Any], converter: cattrs.Converter) -> Callable[[Any, Any], Any]:
+    """
+    Return the hook of a model: that of cattrs, behind what it has no option for.
+
+    These are several keys for a field, null in place of a default, a date or a size that cannot be read, and the keys
+    that no field has taken.
+    """
     attributes = [attribute for attribute in attrs.fields(attrs.resolve_types(model)) if attribute.init]
     zone = getattr(model, "wire_zone", None)
-    fields = tuple(_field(attribute, converter, zone) for attribute in attributes if attribute.name != "unknown")
+    fields = tuple(_field(attribute, zone) for attribute in attributes if attribute.name != "unknown")
     keeps_unknown = len(fields) < len(attributes)
+    overrides: dict[str, Any] = {"unknown": override(struct_hook=lambda value, _: value)} if keeps_unknown else {}
+    structure = make_dict_structure_fn(model, converter, **overrides)
 
     def read(value: Any, _: Any) -> Any:
         if not isinstance(value, dict):
             raise _wrong(value, "an object")
         unknown = dict(value)
         values: dict[str, Any] = {}
-        places: list[tuple[str, str]] = []
         for field in fields:
-            try:
-                _read_field(field, value, values, unknown)
-            except _WrongError as wrong:
-                places += wrong.below(f".{next((name for name in field.names if name in value), field.names[0])}")
-        if places:
-            raise _WrongError(*places)
+            if value.keys().isdisjoint(field.names):
+                if field.optional:
+                    values[field.name] = None
+            else:
+                _take(field, value, values, unknown)
         if keeps_unknown:
             values["unknown"] = unknown
-        return model(**values)
+        return structure(values, model)
 
     return read
 
 
-def _read_field(field: _Field, source: dict[str, Any], values: dict[str, Any], unknown: dict[str, Any]) -> None:
-    """Take the value of one field out of ``source`` into ``values``, and its key out of ``unknown``."""
+def _take(field: _Field, source: dict[str, Any], values: dict[str, Any], unknown: dict[str, Any]) -> None:
+    """Take the value of one field from ``source`` to ``values``, and its key out of ``unknown``."""
     found, value = "", None
     for name in field.names:
         value = source.get(name)
@@ -448,14 +430,15 @@ def _read_field(field: _Field, source: dict[str, Any], values: dict[str, Any], u
             found = name
             break
     if value is None or (value == "" and field.textless and not field.required):
-        _leave_out(field, values, unknown)
+        if field.optional:
+            values[field.name] = None
+        for name in field.names:
+            unknown.pop(name, None)
         return
     if field.dated:
-        result = _read_moment(field, value)
-    elif field.size and not _is_size(value):
-        result = None
+        result: Any = _read_time(field, value)
     else:
-        result = field.read(value, None)
+        result = None if field.size and not _is_size(value) else value
     values[field.name] = result
     if result is None and not (field.dated and _means_never(value)):
         return  # what cannot be read stays among the unknown
@@ -464,31 +447,19 @@ def _read_field(field: _Field, source: dict[str, Any], values: dict[str, Any], u
             unknown.pop(name, None)
 
 
-def _leave_out(field: _Field, values: dict[str, Any], unknown: dict[str, Any]) -> None:
-    """Note that nothing came for a field."""
-    if field.required:
-        raise _WrongError(("$", "missing or null, and it is required"))
-    if field.optional:
-        values[field.name] = None
-    for name in field.names:
-        unknown.pop(name, None)
-
-
-def _read_moment(field: _Field, value: Any) -> datetime | None:
-    """Read a date-time; None where it is none and need not be one."""
-    moment = read_datetime(value) if isinstance(value, str) else None
-    if moment is None and field.required:
-        raise _wrong(value, "a date-time")
-    if moment is not None and moment.tzinfo is None and field.zone is not None:
-        return moment.replace(tzinfo=field.zone)
-    return moment
+def _read_time(field: _Field, value: Any) -> Any:
+    """Return a date-time; of one that cannot be read None, or the value itself where the field needs one."""
+    time = read_datetime(value) if isinstance(value, str) else None
+    if time is None:
+        return value if field.required else None
+    return time.replace(tzinfo=field.zone) if time.tzinfo is None and field.zone is not None else time
 
 
 def _is_size(value: Any) -> bool:
     """Say whether a value is a number of bytes that a file can have."""
     try:
         return 0 <= _int(value) <= _LARGEST_SIZE
-    except _WrongError:
+    except _UnexpectedError:
         return False
 
 
