@@ -225,7 +225,7 @@ class ArenaClient:
         self, path: str, *, offset: int = 0, limit: int | None = None, paged: bool | None = None, **params: object
     ) -> Pager[dict[str, Any]]:
         """
-        Give the rows of any list of the service, as they come: with the same session, allowance and pages as the rest.
+        Return the undecoded rows of any list of the service, with the same session, quota and pages as the rest.
 
         ::
 

@@ -1,15 +1,15 @@
 """
-Outbound events: what has changed, waiting for somebody outside to fetch it and to say that it was taken over.
+Outbound events: changes that wait until another system has read and reconciled them.
 
 ::
 
-    async for pending in arena.events.watch(integration):       oldest first; looks at widening intervals
+    async for pending in arena.events.watch(integration):       oldest first; polls at growing intervals
         async with pending as event:
-            await take_over(event)                              an error leaves the event pending
-        #                                                       here it is reconciled, whole, by one request
+            await process(event)                                an error leaves the event pending
+        #                                                       here it is reconciled by one request
 
 The service pushes nothing. There are two generations: the event engine (:class:`Events`) and the older event queue
-(:class:`EventQueue`), which gives the guids of all items of an event at once. Both are read in the same way.
+(:class:`EventQueue`), which returns the guids of all items of an event at once. Both are read in the same way.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ ResourceKind = Literal["items", "changes", "requests", "qualityprocesses"]
 
 @attrs.frozen(kw_only=True)
 class EventIntegration(ArenaModel):
-    """An integration that gathers events for somebody outside, of either generation."""
+    """An integration that collects events for another system, of either generation."""
 
     guid: str
     name: str | None = None
@@ -74,7 +74,7 @@ class EventIntegration(ArenaModel):
 @attrs.frozen(kw_only=True)
 class EventTrigger(ArenaModel):
     """
-    What makes an event.
+    The trigger of an event.
 
     ``action`` is ``CREATE``, ``EDIT`` or ``WORKFLOW``; ``resource`` is ``ITEM``, ``REQUEST``, ``CHANGE`` or
     ``QUALITY``.
@@ -90,7 +90,7 @@ class EventTrigger(ArenaModel):
 @attrs.frozen(kw_only=True)
 class OutboundEvent(ArenaModel):
     """
-    Something that has happened and waits for somebody outside to take it over.
+    A change that waits until another system has processed it.
 
     ``integration`` is the guid of the integration it was read from. ``change`` is what an event of the older queue is
     about.
@@ -100,7 +100,7 @@ class OutboundEvent(ArenaModel):
     integration: str = ""
     event_type: str | None = None
     status: str | None = None
-    #: Whether everything in it was taken over; each generation has a word of its own for that.
+    #: Whether all of it was processed; each generation has a key of its own for that.
     reconciled: bool | None = attrs.field(
         default=None, metadata={"wire": ("resourcesReconciled", "itemsReconciled", "reconciled")}
     )
@@ -113,7 +113,7 @@ class OutboundEvent(ArenaModel):
 @attrs.frozen(kw_only=True)
 class EventResource(ArenaModel):
     """
-    One of the things an event is about; which field holds it depends on the kind.
+    A resource of an event; which field holds it depends on the kind.
 
     ``pre_events`` and ``post_events`` are what it was before and is after, as they came: a list, or one of them.
     """
@@ -137,11 +137,11 @@ class EventResource(ArenaModel):
 @attrs.frozen
 class _EventSource:
     """
-    What both generations have in common.
+    The methods of both generations.
 
     Args:
-        session: Where to ask.
-        timing: Where time comes from.
+        session: The session.
+        timing: The clock.
     """
 
     session: Session = attrs.field(repr=False)
@@ -154,7 +154,7 @@ class _EventSource:
         self, name: str | None = None, *, enabled: bool | None = None, offset: int = 0, limit: int | None = None
     ) -> Pager[EventIntegration]:
         """
-        Give the integrations that gather events. One request for each 400.
+        Return the integrations that collect events. One request for each 400.
 
         Args:
             name: Only this name; a trailing ``*`` finds what starts with it.
@@ -169,7 +169,7 @@ class _EventSource:
         self, integration: str, *, reconciled: bool | None = None, offset: int = 0, limit: int | None = None
     ) -> Pager[OutboundEvent]:
         """
-        Give the events of an integration, in the order of the service. One request for each 400.
+        Return the events of an integration, in the order of the service. One request for each 400.
 
         Args:
             integration: The integration.
@@ -186,18 +186,18 @@ class _EventSource:
         return Pager(self.session, request, LIST, read, limit=limit, start=offset)
 
     async def pending(self, integration: str) -> list[OutboundEvent]:
-        """Give the events that nobody has reconciled, the oldest first. One request for each 400."""
+        """Return the events that are not reconciled, the oldest first. One request for each 400."""
         found = [event async for event in self.every(integration, reconciled=False) if not event.reconciled]
         return sorted(found, key=_age)
 
     async def event(self, integration: str, guid: str) -> OutboundEvent:
-        """Give one event. One request."""
+        """Return one event. One request."""
         request = self._request("GET", integration, "/events/{event}", event=guid)
         return attrs.evolve(await ask(self.session, request, OutboundEvent), integration=integration)
 
     async def reconcile(self, event: OutboundEvent) -> OutboundEvent:
         """
-        Mark an event, and everything in it, as taken over. One request, however much is in it.
+        Mark an event, and everything in it, as processed. One request, however much is in it.
 
         The user has to be an administrator of the integration.
 
@@ -209,18 +209,18 @@ class _EventSource:
 
     def watch(self, integration: str, *, poll: PollPolicy | None = None) -> Watch:
         """
-        Give the events of an integration as they come, the oldest first, until none has come for ``poll.timeout``.
+        Return the events of an integration as they appear, the oldest first, until there was none for ``poll.timeout``.
 
-        An event is reconciled when the block that takes it over has ended without an error. One that is left pending,
-        by an error or because its block was never entered, is offered again after ``poll.slowest`` seconds; so is one
-        whose reconciliation the service has lost: whoever takes events over must be able to see one twice.
+        An event is reconciled when its block has ended without an error. One that is left pending, by an error or
+        because its block was never entered, is returned again after ``poll.slowest`` seconds; so is one whose
+        reconciliation the service has lost. Processing an event twice must do no harm.
 
-        Nothing runs beside the loop: leave it whenever you like. While there is nothing it costs
-        :meth:`PollPolicy.most_questions` requests at most; with something, one for each look and one for each event.
+        Nothing runs beside the loop: leave it at any time. Without events it costs at most
+        :meth:`PollPolicy.most_questions` requests; with events, one for each poll and one for each event.
 
         Args:
             integration: The integration.
-            poll: How often to look, and how long to go on without any event; None for the usual policy.
+            poll: How often to poll, and how long to continue without any event; None for the default policy.
         """
 
         async def look() -> list[OutboundEvent]:
@@ -261,17 +261,17 @@ class Events(_EventSource):
     """
     Outbound events of items, changes, requests and quality processes: the event engine.
 
-    Everything here raises :class:`~arena_async.errors.ApiError` where the service refuses,
-    :class:`~arena_async.errors.DecodeError` where it answers with something else, and
+    Everything here raises :class:`~arena_async.errors.ApiError` where the service responds with an error,
+    :class:`~arena_async.errors.DecodeError` where its response is not as documented, and
     :class:`~arena_async.errors.ConfigurationError` for a guid that cannot be sent.
     """
 
     async def get(self, integration: str) -> EventIntegration:
-        """Give one integration. One request."""
+        """Return one integration. One request."""
         return await ask(self.session, self._request("GET", integration, ""), EventIntegration)
 
     def triggers(self, integration: str, *, offset: int = 0, limit: int | None = None) -> Pager[EventTrigger]:
-        """Give what makes events for an integration. One request for each 400."""
+        """Return the triggers of an integration. One request for each 400."""
         request = self._request("GET", integration, "/triggers")
         return paginate(self.session, request, EventTrigger, offset=offset, limit=limit)
 
@@ -285,7 +285,7 @@ class Events(_EventSource):
         limit: int | None = None,
     ) -> Pager[EventResource]:
         """
-        Give what an event is about. One request for each 400.
+        Return the resources of an event. One request for each 400.
 
         Args:
             event: The event.
@@ -298,12 +298,12 @@ class Events(_EventSource):
         return paginate(self.session, request, EventResource, offset=offset, limit=limit)
 
     async def resource(self, event: OutboundEvent, kind: ResourceKind, guid: str) -> EventResource:
-        """Give one of the things an event is about. One request."""
+        """Return one resource of an event. One request."""
         request = self._of_event("GET", event, "/{kind}/{resource}", kind=kind, resource=guid)
         return await ask(self.session, request, EventResource)
 
     async def reconcile_resource(self, event: OutboundEvent, kind: ResourceKind, guid: str) -> EventResource:
-        """Mark one of the things an event is about as taken over. One request; :meth:`reconcile` takes one for all."""
+        """Mark one resource of an event as processed. One request; :meth:`reconcile` takes one for all."""
         path = "/{kind}/{resource}"
         request = self._of_event("PUT", event, path, json={"reconciled": True}, kind=kind, resource=guid)
         return await ask(self.session, request, EventResource)
@@ -314,8 +314,8 @@ class EventQueue(_EventSource):
     """
     Outbound events of changes and item revisions: the older event queue.
 
-    Everything here raises :class:`~arena_async.errors.ApiError` where the service refuses,
-    :class:`~arena_async.errors.DecodeError` where it answers with something else, and
+    Everything here raises :class:`~arena_async.errors.ApiError` where the service responds with an error,
+    :class:`~arena_async.errors.DecodeError` where its response is not as documented, and
     :class:`~arena_async.errors.ConfigurationError` for a guid that cannot be sent.
     """
 
@@ -331,7 +331,7 @@ class EventQueue(_EventSource):
         limit: int | None = None,
     ) -> Pager[EventResource]:
         """
-        Give the items of an event. One request for each 400.
+        Return the items of an event. One request for each 400.
 
         Args:
             event: The event.
@@ -345,7 +345,7 @@ class EventQueue(_EventSource):
 
     async def item_guids(self, event: OutboundEvent, *, reconciled: bool | None = None) -> list[str]:
         """
-        Give the guids of all item revisions of an event at once, for one export of them all. One request.
+        Return the guids of all item revisions of an event at once, for one export of them all. One request.
 
         Args:
             event: The event.
@@ -358,14 +358,14 @@ class EventQueue(_EventSource):
 
 
 def _age(event: OutboundEvent) -> datetime:
-    """Give what events are ordered by; one without a time comes first, so that it is not put off for ever."""
+    """Return the sort key of an event; one without a time comes first, so that it is not postponed forever."""
     return event.creation_date_time or datetime.min.replace(tzinfo=UTC)
 
 
 def _integration_of(event: OutboundEvent) -> str:
     if not event.integration:
         raise ConfigurationError(
-            f"Event {printable(event.guid)} does not say which integration it is of; take it from events.pending(), "
+            f"Event {printable(event.guid)} has no integration; take it from events.pending(), "
             "events.every() or events.event()."
         )
     return event.integration
@@ -378,7 +378,7 @@ def _read_guids(payload: Any, request: str) -> list[str]:
         return []
     if not isinstance(rows, list) or not all(isinstance(row, str) for row in rows):
         raise DecodeError(
-            f"{request}: the answer is no list of guids. The service may have changed; report the endpoint.",
+            f"{request}: the response is no list of guids. The service may have changed; report the endpoint.",
             problems=("$.results: no array of text where one was expected",),
             request=request,
         )
@@ -387,14 +387,14 @@ def _read_guids(payload: Any, request: str) -> list[str]:
 
 class Watch:
     """
-    The events of an integration as they come: an async iterator that holds nothing open.
+    The events of an integration as they appear: an async iterator that keeps nothing open.
 
     Args:
-        look: Gives the pending events, the oldest first.
+        look: Returns the pending events, the oldest first.
         settle: Reconciles one.
-        policy: How often to look.
-        timing: Where time comes from.
-        what: What is watched, for messages.
+        policy: How often to poll.
+        timing: The clock.
+        what: The integration, for messages.
     """
 
     def __init__(
@@ -429,7 +429,7 @@ class Watch:
         return PendingEvent(event, self._settle)
 
     async def _wait(self) -> None:
-        """Look until something is due, at the intervals of the policy."""
+        """Poll until an event is due, at the intervals of the policy."""
         if self._looked:
             await self._timing.sleep(self._policy.every)
         self._looked = True
@@ -444,7 +444,7 @@ class Watch:
         self._due.extend(found)
 
     async def _look_for_due(self) -> list[OutboundEvent]:
-        """Give what is pending and was not offered a short while ago."""
+        """Return the pending events that were not returned a short while ago."""
         pending = await self._look()
         guids = {event.guid for event in pending}
         self._again_at = {guid: at for guid, at in self._again_at.items() if guid in guids}
@@ -454,7 +454,7 @@ class Watch:
 
 class PendingEvent:
     """
-    An event that waits to be taken over: an async context manager that reconciles it when its block ends well.
+    A pending event: an async context manager that reconciles it when its block ends without an error.
 
     Args:
         event: The event.
@@ -462,7 +462,7 @@ class PendingEvent:
     """
 
     def __init__(self, event: OutboundEvent, settle: Callable[[OutboundEvent], Awaitable[object]]) -> None:
-        #: The event, for a look before the block is entered.
+        #: The event, also before the block is entered.
         self.event = event
         self._settle = settle
 

@@ -1,8 +1,8 @@
 """
-What an import is given: a file of this machine, checked before anything is sent, and the words that go with it.
+The file of an import, checked before anything is sent, and the parameters that go with it.
 
-https://github.com/ptc-arena/arena-restapi-doc documents the words as parts of the form, the vendor's OpenAPI document
-documents them as a query. Which one the service wants is a setting.
+https://github.com/ptc-arena/arena-restapi-doc documents the parameters as parts of the form, the vendor's OpenAPI
+document documents them as a query. Which one is sent is a setting.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class Submission:
             yield _Opened(self, kind, file, content)
 
     def _kind(self) -> FileType:
-        """Say what the file is."""
+        """Return the type of the file."""
         name = PurePath(self.file).name
         if self.file_type is not None and self.file_type not in _MEDIA:
             raise ConfigurationError(f"file_type is {self.file_type!r}; it takes one of {', '.join(_MEDIA)}.")
@@ -110,7 +110,7 @@ class Submission:
 
 
 def _check(name: str, kind: FileType, head: bytes) -> None:
-    """Refuse a file that the service cannot read, by its first bytes."""
+    """Raise for a file that the service cannot read, by its first bytes."""
     problem = None
     if not head:
         problem = "it is empty"
@@ -128,7 +128,7 @@ def _check(name: str, kind: FileType, head: bytes) -> None:
 
 @attrs.frozen
 class _Opened:
-    """A file that is ready to be sent."""
+    """An open submission, ready to be sent."""
 
     asked: Submission
     kind: FileType
@@ -157,12 +157,12 @@ class _Opened:
         return "-".join([*digests, self.kind, "commit" if self.asked.commit else "check", self.asked.worksheet or ""])
 
     def _files(self) -> list[UploadedFile]:
-        """Give the parts with files in them."""
+        """Return the parts with files in them."""
         files = [_part("submitContent", self.file, _MEDIA[self.kind])]
         return files + ([_part("fileContent", self.content)] if self.content is not None else [])
 
     def _like(self, run: ImportRun) -> bool:
-        """Say whether a run may have been started with this."""
+        """Return whether a run may have been started with this."""
         return (
             run.submit_file_type in (None, self.kind)
             and run.submit_worksheet_name in (None, self.asked.worksheet)
@@ -171,7 +171,7 @@ class _Opened:
 
 
 def _part(name: str, file: LocalFile, media: str = "application/octet-stream") -> UploadedFile:
-    """Make a part of a file; whatever cannot stand in a header is left out of its name."""
+    """Return the part of a file; characters that no header carries are replaced in its name."""
     shown = "".join(letter if letter.isprintable() else "_" for letter in file.name)
     return UploadedFile(part=name, name=shown, size=file.size, content_type=media, read=file.pieces)
 
@@ -181,7 +181,7 @@ def _part(name: str, file: LocalFile, media: str = "application/octet-stream") -
 
 def write_import_options(resource: str, mode: str, options: ImportOptions | None) -> dict[str, Any]:
     """
-    Write what a definition does as the service wants it.
+    Return what a definition does in the format of the service.
 
     Raises:
         ConfigurationError: A word is not documented, or the two do not go together.
@@ -195,14 +195,14 @@ def write_import_options(resource: str, mode: str, options: ImportOptions | None
 
 
 def same_import_options(body: dict[str, Any], found: ImportDefinition) -> bool:
-    """Say whether a definition does what is asked for; what is not asked for may be anything."""
+    """Return whether a definition does what is requested; what is not requested may be anything."""
     came = _write_options(found.options) if found.options is not None else {}
     words = all(status_word(getattr(found, word)) == status_word(body[word]) for word in ("resource", "mode"))
     return words and all(came.get(name) == value for name, value in body.get("options", {}).items())
 
 
 def _word(name: str, value: object, allowed: tuple[str, ...]) -> str:
-    """Give the documented spelling of a word."""
+    """Return the documented form of a word."""
     found = [word for word in allowed if isinstance(value, str) and status_word(word) == status_word(value)]
     if not found:
         raise ConfigurationError(f"The {name} is {value!r}; it takes one of {', '.join(allowed)}.")
@@ -210,7 +210,7 @@ def _word(name: str, value: object, allowed: tuple[str, ...]) -> str:
 
 
 def _write_options(options: ImportOptions) -> dict[str, Any]:
-    """Write what is said, under the first documented name; unknown keys of a definition that was read go along."""
+    """Return the options that are set, by their first documented name, and the unknown keys of a listed definition."""
     written: dict[str, Any] = dict(options.unknown)
     for field in attrs.fields(ImportOptions):
         value = getattr(options, field.name)

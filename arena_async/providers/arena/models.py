@@ -1,5 +1,5 @@
 """
-What Arena answers with, as frozen values.
+The responses of Arena, as frozen values.
 
 Names are the vendor's in snake_case. Date-times are aware (UTC); a malformed one is None, and its text is in
 ``unknown``, together with every key that is not documented. Words such as a status stay the text that came, since new
@@ -53,7 +53,7 @@ _NO_CONTENT = {
 
 
 def status_word(text: str | None) -> str:
-    """Give a status in the one spelling it is compared in: lower case, without spaces, dashes and underscores."""
+    """Return a status as it is compared: lower case, without spaces, dashes and underscores."""
     return "".join(letter for letter in (text or "").casefold() if letter not in " _-")
 
 
@@ -68,7 +68,7 @@ class ArenaModel:
 
 @attrs.frozen(kw_only=True)
 class User(ArenaModel):
-    """Somebody who made, started or owns something."""
+    """The user who created, started or owns an object."""
 
     guid: str | None = None
     full_name: str | None = None
@@ -148,7 +148,7 @@ class FileAssociation(ArenaModel):
 
 @attrs.frozen(kw_only=True)
 class _Run(ArenaModel):
-    """What the runs of extracts, exports and imports have in common."""
+    """Base of the runs of extracts, exports and imports."""
 
     guid: str
     status: str | None = None
@@ -176,7 +176,7 @@ class _Run(ArenaModel):
 
     @property
     def done(self) -> bool:
-        """Whether it ended well, so that its files are ready (or were fetched by somebody already)."""
+        """Whether it ended well, so that its files are ready (or were downloaded already)."""
         return status_word(self.status) in _DONE
 
     @property
@@ -191,7 +191,7 @@ class _Run(ArenaModel):
 
     @property
     def over(self) -> bool:
-        """Whether its status will not change by waiting. A status that nobody knows is still open."""
+        """Whether its status will not change by waiting. An unknown status is still open."""
         return self.done or self.failed or self.purged
 
 
@@ -466,7 +466,7 @@ class Item(ArenaModel):
 
 @attrs.frozen(kw_only=True)
 class ApiUsage(ArenaModel):
-    """How many requests somebody spent on an endpoint in a day."""
+    """The requests of a user to an endpoint on a day."""
 
     date: datetime | None = None
     method: str | None = None

@@ -63,13 +63,13 @@ class StoredFiles(ArenaFiles):
         return True
 
     async def __aiter__(self) -> AsyncIterator[RemoteFile]:
-        """Give the files, each when it is asked for."""
+        """List the files; each is looked up as it is read."""
         tenant = await tenant_of(self._session)
         for file in self._given:
             yield _stored_file(tenant, file if isinstance(file, ArenaFile) else await self._ask(file))
 
     async def find(self, keys: Collection[str]) -> list[RemoteFile]:
-        """Give fresh entries for some keys of this kind; what is gone is missing. One request for each."""
+        """Return fresh entries for some keys of this kind; what is gone is missing. One request for each."""
         tenant = await tenant_of(self._session)
         found = []
         for key in self._mine(keys, tenant):
@@ -135,7 +135,7 @@ class ItemFiles(ArenaFiles):
                 yield file
 
     async def find(self, keys: Collection[str]) -> list[RemoteFile]:
-        """Give fresh entries for some keys of this kind; what is gone is missing. One request for each item."""
+        """Return fresh entries for some keys of this kind; what is gone is missing. One request for each item."""
         tenant = await tenant_of(self._session)
         found = []
         for item in dict.fromkeys(key.names[0] for key in self._mine(keys, tenant)):
@@ -162,7 +162,7 @@ class ItemFiles(ArenaFiles):
 
 
 def _guid_of(given: str | ArenaFile | Item, what: str) -> str:
-    """Give the guid of what is given by it, or as it was listed."""
+    """Return the guid of an object that is given by it, or as it was listed."""
     guid = given if isinstance(given, str) else given.guid
     if not guid:
         raise ConfigurationError(f"{what}s: one of them has no guid; give the guid of each {what}.")
@@ -177,7 +177,7 @@ def _spell(guids: list[str]) -> str:
 
 
 def _stored_file(tenant: str, file: ArenaFile) -> RemoteFile:
-    """Make the entry of one file of the vault: ``arena/files/<file>/<edition>.<format>``."""
+    """Return the entry of one file of the vault: ``arena/files/<file>/<edition>.<format>``."""
     return lay_out(
         Key(tenant, "files", (file.guid or "", file.edition or "0")),
         _facts_of(file, file.edition or "0"),
@@ -188,7 +188,7 @@ def _stored_file(tenant: str, file: ArenaFile) -> RemoteFile:
 
 
 def _item_file(tenant: str, item: str, association: FileAssociation) -> RemoteFile:
-    """Make the entry of one file of an item: ``arena/items/<item>/<association>.<format>``."""
+    """Return the entry of one file of an item: ``arena/items/<item>/<association>.<format>``."""
     file = association.file or ArenaFile()
     return lay_out(
         Key(tenant, "items", (item, association.guid)),
@@ -208,13 +208,13 @@ def _changed_at(file: ArenaFile) -> datetime | None:
 
 
 def _change(file: ArenaFile) -> str:
-    """Give what changes with the content."""
+    """Return the change marker: it changes with the content."""
     moment = _changed_at(file)
     parts = (file.guid, file.edition, None if moment is None else moment.isoformat())
     return " ".join(part for part in parts if part)
 
 
 def _extension(file: ArenaFile) -> str:
-    """Give the extension: the format, or what the vendor's name ends with, if it looks like one."""
+    """Return the extension: the format, or what the vendor's name ends with, if it looks like one."""
     word = (file.format or PurePosixPath(file.name or "").suffix).lstrip(".").lower()
     return f".{word}" if word.isascii() and word.isalnum() and len(word) <= _LONGEST_EXTENSION else ""

@@ -170,6 +170,17 @@ async def test_clients_that_cannot_end_each_others_session_may_be_open_together(
                 await client.aclose()
 
 
+async def test_the_services_of_a_client_can_be_read_at_any_time() -> None:
+    """Whatever else is open, and after the end: it is their requests that fail."""
+    services = ("extracts", "exports", "imports", "events", "event_queue", "files", "items", "session")
+    async with RawServer() as server, arena_client(server) as open_client:
+        second = arena_client(server)
+        await second.aclose()
+
+        assert [hasattr(client, name) for client in (open_client, second) for name in services] == [True] * 16
+        assert server.requests == []
+
+
 async def test_a_forgotten_client_does_not_stand_in_the_way() -> None:
     """Who was never closed and is gone holds nothing; who was only built holds nothing either."""
     async with RawServer() as server:
