@@ -1,12 +1,12 @@
 """
-From the bytes of an answer to models, and nowhere else: the only door to cattrs.
+From the bytes of a response to models; the only module that uses cattrs.
 
 The rules of the wire, all of them:
 
-* Keys are camelCase on the wire and snake_case on a model. A field with an odd spelling lists the names it goes by:
+* Keys are camelCase on the wire and snake_case on a model. A field with other keys lists them:
   ``attrs.field(metadata={"wire": ("arenaSessionId", "arena_session_id")})``; the first one that is there and not null
   is taken. Such a list replaces the camelCase name.
-* A key that no field took is kept, as it came, in the field ``unknown: dict[str, Any]``, where the model has one.
+* A key that no field took is kept unchanged in the field ``unknown: dict[str, Any]``, where the model has one.
 * A missing key, or null, gives the field's default. A field without a default and without ``| None`` is required.
 * Whole numbers may come as text; text may come as a number; true and false may come as text. Empty text is no number.
 * Date-times are read by :func:`read_datetime`. One that cannot be read is None, and its raw text stays in ``unknown``.
@@ -14,8 +14,8 @@ The rules of the wire, all of them:
   model does for all of its fields: ``wire_zone = datetime.UTC``.
 * What should be a number of bytes (``metadata={"size": True}``) and cannot be one is None, and stays in ``unknown``: it
   is a hint about content, and no reason to lose an entry.
-* Arrays become lists or tuples, objects become models, ``dict[str, ...]`` or whatever ``Any`` came, links and tokens
-  become :class:`~arena_async.wire.messages.Secret` where the model says so.
+* Arrays become lists or tuples, objects become models, ``dict[str, ...]`` or stay as they are (``Any``), links and
+  tokens become :class:`~arena_async.wire.messages.Secret` where the model says so.
 
 Types of a model are resolved when it is first decoded, so its annotations must be importable at run time.
 """
@@ -65,10 +65,10 @@ _INSTANT = re.compile(
 
 def parse_json(body: bytes, *, request: str = "") -> Any:
     """
-    Parse the body of an answer, whatever its ``Content-Type`` says: JSON is UTF-8.
+    Parse the body of a response, whatever its ``Content-Type`` says: JSON is UTF-8.
 
-    A byte order mark is let through. NaN and infinities, numbers of thousands of digits, and more than 100 levels of
-    brackets are refused, because nothing after this point could do anything sensible with them.
+    A byte order mark is skipped. NaN and infinities, numbers of thousands of digits, and more than 100 levels of
+    brackets are rejected.
 
     Args:
         body: The body, free of any content encoding.
@@ -97,15 +97,15 @@ def parse_json(body: bytes, *, request: str = "") -> Any:
 
 def decode(payload: Any, model: type[T], *, request: str = "") -> T:
     """
-    Make a model, or a list or tuple of models, of parsed JSON, by the rules at the top of this module.
+    Return a model, or a list or tuple of models, from parsed JSON, by the rules at the top of this module.
 
     Args:
-        payload: What :func:`parse_json` gave, or a part of it.
+        payload: The result of :func:`parse_json`, or a part of it.
         model: An attrs class, or ``list[...]``, ``tuple[..., ...]``, ``dict[str, ...]`` of one.
         request: The line of the request, for the error.
 
     Raises:
-        DecodeError: ``problems`` has one line for each wrong place, with its path and never with its value.
+        DecodeError: ``problems`` has one line for each wrong value, with its path and never with the value.
     """
     try:
         return _converter().structure(payload, model)
@@ -152,7 +152,7 @@ def _zone(text: str | None) -> tzinfo | None:
 
 
 def _load(text: bytes) -> tuple[Any, str | None]:
-    """Parse, or say in words why not."""
+    """Parse, or return why not."""
     try:
         return json.loads(text.decode("utf-8"), parse_constant=_no_constant, parse_float=_finite), None
     except UnicodeDecodeError as error:
@@ -166,7 +166,7 @@ def _load(text: bytes) -> tuple[Any, str | None]:
 
 
 def _no_constant(name: str) -> NoReturn:
-    """Refuse ``NaN`` and ``Infinity``, which are no JSON."""
+    """Reject ``NaN`` and ``Infinity``, which are no JSON."""
     raise ValueError(f"{name} is not finite")
 
 
@@ -180,9 +180,9 @@ def _finite(text: str) -> float:
 
 def _too_deep(text: bytes) -> bool:
     """
-    Say whether balanced brackets lie too deep, in a few passes at C speed.
+    Return whether balanced brackets are nested too deep, in a few passes at C speed.
 
-    Unbalanced ones are left to the parser, which refuses them anyway.
+    Unbalanced ones are left to the parser, which rejects them.
     """
     outside_strings = b"".join(text.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')[::2])
     brackets = outside_strings.translate(None, _NOT_BRACKETS)
@@ -456,7 +456,7 @@ def _read_time(field: _Field, value: Any) -> Any:
 
 
 def _is_size(value: Any) -> bool:
-    """Say whether a value is a number of bytes that a file can have."""
+    """Return whether a value is a number of bytes that a file can have."""
     try:
         return 0 <= _int(value) <= _LARGEST_SIZE
     except _UnexpectedError:
@@ -464,5 +464,5 @@ def _is_size(value: Any) -> bool:
 
 
 def _means_never(value: Any) -> bool:
-    """Say whether a value stands for no date: nothing at all, or the first instant of the year 1."""
+    """Return whether a value stands for no date: empty text, or the first instant of the year 1."""
     return value == "" or (isinstance(value, str) and value.startswith("0001-01-01"))

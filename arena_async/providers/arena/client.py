@@ -45,7 +45,7 @@ __all__ = ["ArenaClient"]
 
 class ArenaClient:
     """
-    Everything of one Arena workspace, as one of its users may see it.
+    Client for one Arena workspace, as one of its users may see it.
 
     Use it with ``async with``, or call :meth:`aclose`: that logs the user out. The login happens with the first
     request. A second login of the same user, wherever it comes from, ends the session; give every integration a user of
@@ -66,29 +66,29 @@ class ArenaClient:
             (:class:`ArenaMachineCredentials`). None where ``session_id`` is all there is.
         base_url: The API of the region, with its version; None for North America, or for ``region``.
         region: The region by its name in place of ``base_url``: ``us``, ``gov``, ``eu``, ``uk`` or ``cn``.
-        session_id: A session that somebody else began. It is used as it is and never logged out; when it is over, the
-            credentials log in, or where there are none that is an error.
-        session_store: The path of a file through which the processes of one user share their session; nobody logs out
-            then, and the session ends by itself 90 minutes after its last use. The file can be read by this user only,
-            and is refused in a folder that others may look into.
+        session_id: A session that was opened elsewhere. It is never logged out; when it has expired, the credentials
+            log in, or without any that is an error.
+        session_store: The path of a file through which the processes of one user share their session. It is never
+            logged out and expires 90 minutes after its last use. The file can be read by this user only, and is
+            rejected in a directory that others may read.
         workspace_id: The workspace; None for the one the user was in last, which may be any.
         usage_reason: What the service notes as the reason of every request; None for the name of this library.
-        quota_reserve: Requests of the day to leave untouched for everybody else.
-        on_exhausted: What becomes of requests when those of the day are used up, down to the reserve: ``"stop"`` makes
-            them fail at once with :class:`~arena_async.QuotaExhaustedError`; ``"wait"`` parks them until the reset,
-            when one of them goes first and the others follow.
-        import_parameters: How an import is told what to do with a file: by ``parts`` of the form, or by a ``query``.
+        quota_reserve: Requests of the day that are left to others.
+        on_exhausted: What happens when the requests of the day are used up, down to the reserve: ``"stop"`` fails at
+            once with :class:`~arena_async.QuotaExhaustedError`; ``"wait"`` waits until the reset, when one request is
+            sent first and the others follow.
+        import_parameters: How the parameters of an import are sent: as ``parts`` of the form, or as a ``query``.
             The vendor documents both; try the other one where the service does not understand the first.
         retry: How often and how patiently a request is tried again.
-        timeouts: How long the network may keep us waiting.
+        timeouts: Timeouts of the network.
         ssl: The TLS settings; None for the usual ones.
         proxy: The URL of a proxy, or None.
         user_agent: The ``User-Agent`` header; None for the name of this library.
         connector: An aiohttp connector to share pools, TLS and DNS with; it is not closed.
         allow_http: Allow plain http, which shows the password to the whole network. Loopback needs no permission.
-        clock: Seconds that never jump.
+        clock: Returns monotonic seconds.
         sleep: Waits for so many seconds.
-        now: The date and time (aware).
+        now: Returns the time (aware).
 
     Raises:
         ConfigurationError: One of them is wrong. Nothing was sent.
@@ -175,9 +175,9 @@ class ArenaClient:
         """
         Build a client from the environment.
 
-        Who comes in: ``ARENA_EMAIL`` and ``ARENA_PASSWORD`` for a person, or ``ARENA_CLIENT_ID``,
+        Credentials: ``ARENA_EMAIL`` and ``ARENA_PASSWORD`` for a person, or ``ARENA_CLIENT_ID``,
         ``ARENA_CLIENT_SECRET`` and perhaps ``ARENA_TOKEN_URL`` for a machine user, or ``ARENA_SESSION_ID`` for a
-        session that is open already. Where to: ``ARENA_REGION`` or ``ARENA_BASE_URL``, and ``ARENA_WORKSPACE_ID``.
+        session that is open already. Address: ``ARENA_REGION`` or ``ARENA_BASE_URL``, and ``ARENA_WORKSPACE_ID``.
         Besides: ``ARENA_USAGE_REASON`` and ``ARENA_QUOTA_RESERVE``. A variable that is empty counts as not set.
 
         Args:

@@ -229,8 +229,8 @@ class Line(Generic[R]):
         if len(found) > 1 and not start.alike:
             guids = ", ".join(run.guid for run in found)
             raise ConflictError(
-                f"{self.start_named}: its response was lost, and several runs may be the one it started: {guids}. "
-                "Check them, and continue with the right one."
+                f"{self.start_named}: its response was lost, and several runs may be the one that was started: "
+                f"{guids}. Check them, and continue with the right one."
             )
         return max(found, key=lambda run: (run.began is None, run.began or earliest), default=None)
 
