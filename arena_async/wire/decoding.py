@@ -409,10 +409,9 @@ def _model_hook(model: type[Any], converter: cattrs.Converter) -> Callable[[Any,
         unknown = dict(value)
         values: dict[str, Any] = {}
         for field in fields:
-            if value.keys().isdisjoint(field.names):
-                if field.optional:
-                    values[field.name] = None
-            else:
+            if field.optional:
+                values[field.name] = None
+            if not value.keys().isdisjoint(field.names):
                 _take(field, value, values, unknown)
         if keeps_unknown:
             values["unknown"] = unknown
@@ -430,8 +429,6 @@ def _take(field: _Field, source: dict[str, Any], values: dict[str, Any], unknown
             found = name
             break
     if value is None or (value == "" and field.textless and not field.required):
-        if field.optional:
-            values[field.name] = None
         for name in field.names:
             unknown.pop(name, None)
         return

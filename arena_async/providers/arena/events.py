@@ -365,7 +365,7 @@ def _age(event: OutboundEvent) -> datetime:
 def _integration_of(event: OutboundEvent) -> str:
     if not event.integration:
         raise ConfigurationError(
-            f"Event {printable(event.guid)} has no integration; take it from events.pending(), "
+            f"Event {printable(event.guid)} does not say which integration it is of; take it from events.pending(), "
             "events.every() or events.event()."
         )
     return event.integration

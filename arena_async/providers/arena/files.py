@@ -185,8 +185,7 @@ class RunFiles(ArenaFiles, Generic[R]):
 
     async def _definitions(self) -> AsyncIterator[str]:
         """Return the guids of the definitions."""
-        if self._definition is not None:
-            yield self._definition
+        yield self._definition or ""
 
     def _entry(self, tenant: str, definition: str, run: R, file: FileFacts) -> RemoteFile:
         """Return the entry of a file: a zip, which never changes."""

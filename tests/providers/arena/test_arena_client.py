@@ -177,6 +177,7 @@ async def test_the_services_of_a_client_can_be_read_at_any_time() -> None:
         second = arena_client(server)
         await second.aclose()
 
+        assert await second.__aenter__() is second
         assert [hasattr(client, name) for client in (open_client, second) for name in services] == [True] * 16
         assert server.requests == []
 
