@@ -334,10 +334,7 @@ def _(patch: pytest.MonkeyPatch) -> None:
 
 @protection("a pause is not taken for the used-up day")
 def _(patch: pytest.MonkeyPatch) -> None:
-    def pessimistic(self: ArenaDialect, request: Any, response: Any, refusal: Any) -> Any:
-        return self._exhausted(request, response, refusal, None, "It is a 429.")
-
-    patch.setattr(ArenaDialect, "_too_many", pessimistic)
+    patch.setattr(error_codes, "_TOO_MANY", error_codes._NONE_LEFT)
 
 
 @protection("of a refusal only the beginning is read")
@@ -543,7 +540,7 @@ def _(patch: pytest.MonkeyPatch) -> None:
 
 @protection("the words of a refusal are kept and made safe")
 def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(arena_dialect, "scrub", lambda text, **_: text)
+    patch.setattr(error_codes, "scrub", lambda text, **_: text)
     patch.setattr(centrepoint_dialect, "scrub", lambda text, **_: text)
 
 
