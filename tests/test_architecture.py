@@ -19,14 +19,12 @@ MOST_LINES_OF_A_FUNCTION = 60
 
 #: Modules that are longer, each with the reason why it is one room all the same.
 LONG_MODULES = {
-    "providers/arena/dialect.py": "A table of refusals, and the vendor's two spellings of nearly everything.",
-    "providers/arena/files.py": "Three sets of one shape: what they share and where they differ is seen side by side.",
+    "providers/arena/events.py": "Events from their list to their reconciliation: values, two generations, one loop.",
     "providers/arena/models.py": "A list of documented values, mostly fields.",
     "providers/arena/simulated.py": "A list of the things a workspace holds, mostly fields and samples.",
     "providers/arena/simulated_workspace.py": "Everything that a test may put into the workspace, and do to it.",
     "providers/centrepoint/data_requests.py": "One conversation: ask, wait, fetch; its steps are read together.",
     "providers/centrepoint/models.py": "A list of documented values, mostly fields.",
-    "providers/centrepoint/files.py": "One set: listing it, finding in it and renewing its links rest on one row.",
     "providers/centrepoint/simulator.py": "One service: its endpoints follow each other like the vendor's pages.",
     "simulator/server.py": "The one HTTP service below both simulators; a fault may strike at any of its steps.",
     "transfer/fetching.py": "The loop over one body: its states refer to each other.",
@@ -40,7 +38,6 @@ LONG_MODULES = {
 
 #: Functions that are longer, each with the reason why it reads better in one piece.
 LONG_FUNCTIONS = {
-    ("providers/arena/items.py", "search"): "Each documented query has a name, an explanation and a spelling.",
     ("providers/centrepoint/simulator.py", "__init__"): "A line for each setting of the simulator, and one to keep it.",
 }
 

@@ -59,7 +59,7 @@ class _FileCommands:
         since = completed_since
         if since is not None and since.tzinfo is None:
             since = since.replace(tzinfo=UTC)
-        return self._run(lambda arena: arena.extracts.files(guid, run, latest=latest, completed_since=since), options)
+        return self._run(lambda arena: arena.extracts.files(guid, run, latest=latest, completed_from=since), options)
 
     def exports(self, guid: _Definition, /, *, run: _Run = None, latest: _Latest = False, options: SyncOptions) -> int:
         """Zip files of export runs."""

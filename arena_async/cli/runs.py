@@ -15,7 +15,7 @@ from arena_async.cli.progress import ProgressReporter
 from arena_async.cli.reports import write_report
 from arena_async.errors import QuotaExhaustedError, TransfersFailedError
 from arena_async.options import TransferOptions
-from arena_async.providers.arena import ApiUsage, ArenaClient, ExportRun, Fetched, ImportRun, RunSeen
+from arena_async.providers.arena import ApiUsage, ArenaClient, ExportRun, Fetched, ImportRun, RunSeen, Submission
 from arena_async.transfer.mirror import Mirror
 from arena_async.wire.messages import printable
 
@@ -46,7 +46,7 @@ async def import_check(
     poll, watch = wait.poll_policy(), _RunReporter(output)
     code, fetched = await _download_run(
         lambda arena, mirror: arena.imports.fetch(
-            definition, file, mirror, worksheet=worksheet, poll=poll, watch=watch
+            definition, Submission(file, worksheet=worksheet), mirror, poll=poll, watch=watch
         ),
         options,
         TransferOptions(workers=2),

@@ -1,42 +1,46 @@
 """
-From the bytes of an answer to models, and nowhere else: the only door to cattrs.
+From the bytes of a response to models; the only module that uses cattrs.
 
 The rules of the wire, all of them:
 
-* Keys are camelCase on the wire and snake_case on a model. A field with an odd spelling lists the names it goes by:
+* Keys are camelCase on the wire and snake_case on a model. A field with other keys lists them:
   ``attrs.field(metadata={"wire": ("arenaSessionId", "arena_session_id")})``; the first one that is there and not null
   is taken. Such a list replaces the camelCase name.
-* A key that no field took is kept, as it came, in the field ``unknown: dict[str, Any]``, where the model has one.
+* A key that no field took is kept unchanged in the field ``unknown: dict[str, Any]``, where the model has one.
 * A missing key, or null, gives the field's default. A field without a default and without ``| None`` is required.
 * Whole numbers may come as text; text may come as a number; true and false may come as text. Empty text is no number.
 * Date-times are read by :func:`read_datetime`. One that cannot be read is None, and its raw text stays in ``unknown``.
-  One without a zone stays naive, unless the field says what it means: ``metadata={"zone": datetime.UTC}``.
+  One without a zone stays naive, unless the field says what it means: ``metadata={"zone": datetime.UTC}``, or the
+  model does for all of its fields: ``wire_zone = datetime.UTC``.
 * What should be a number of bytes (``metadata={"size": True}``) and cannot be one is None, and stays in ``unknown``: it
   is a hint about content, and no reason to lose an entry.
-* Arrays become lists or tuples, objects become models, ``dict[str, ...]`` or whatever ``Any`` came, links and tokens
-  become :class:`~arena_async.wire.messages.Secret` where the model says so.
+* Arrays become lists or tuples, objects become models, ``dict[str, ...]`` or stay as they are (``Any``), links and
+  tokens become :class:`~arena_async.wire.messages.Secret` where the model says so.
 
 Types of a model are resolved when it is first decoded, so its annotations must be importable at run time.
 """
 
 from __future__ import annotations
 
-import collections.abc
 import functools
 import json
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
+from types import UnionType
 from typing import Any, NoReturn, TypeVar, Union, get_args, get_origin
 
 import attrs
 import cattrs
+from cattrs.cols import list_structure_factory
+from cattrs.errors import BaseValidationError, ClassValidationError, IterableValidationError
+from cattrs.gen import make_dict_structure_fn, make_mapping_structure_fn, override
 
 from arena_async.errors import DecodeError
 from arena_async.wire.messages import Secret, printable
 
-__all__ = ["decode", "parse_json", "read_datetime"]
+__all__ = ["decode", "parse_json", "read_datetime", "wire_names"]
 
 T = TypeVar("T")
 
@@ -61,10 +65,10 @@ _INSTANT = re.compile(
 
 def parse_json(body: bytes, *, request: str = "") -> Any:
     """
-    Parse the body of an answer, whatever its ``Content-Type`` says: JSON is UTF-8.
+    Parse the body of a response, whatever its ``Content-Type`` says: JSON is UTF-8.
 
-    A byte order mark is let through. NaN and infinities, numbers of thousands of digits, and more than 100 levels of
-    brackets are refused, because nothing after this point could do anything sensible with them.
+    A byte order mark is skipped. NaN and infinities, numbers of thousands of digits, and more than 100 levels of
+    brackets are rejected.
 
     Args:
         body: The body, free of any content encoding.
@@ -93,21 +97,28 @@ def parse_json(body: bytes, *, request: str = "") -> Any:
 
 def decode(payload: Any, model: type[T], *, request: str = "") -> T:
     """
-    Make a model, or a list or tuple of models, of parsed JSON, by the rules at the top of this module.
+    Return a model, or a list or tuple of models, from parsed JSON, by the rules at the top of this module.
 
     Args:
-        payload: What :func:`parse_json` gave, or a part of it.
+        payload: The result of :func:`parse_json`, or a part of it.
         model: An attrs class, or ``list[...]``, ``tuple[..., ...]``, ``dict[str, ...]`` of one.
         request: The line of the request, for the error.
 
     Raises:
-        DecodeError: ``problems`` has one line for each wrong place, with its path and never with its value.
+        DecodeError: ``problems`` has one line for each wrong value, with its path and never with the value.
     """
     try:
         return _converter().structure(payload, model)
-    except _WrongError as wrong:
-        problems = [f"{printable(path)}: {text}" for path, text in wrong.places]
+    except (BaseValidationError, _UnexpectedError) as error:
+        problems = list(_problems(error, payload))
     return _refuse(*problems, request=request)
+
+
+def wire_names(attribute: attrs.Attribute[Any]) -> tuple[str, ...]:
+    """Return the keys of a field on the wire; the first one is the documented name."""
+    head, *rest = attribute.name.split("_")
+    names = attribute.metadata.get("wire", head + "".join(part.capitalize() for part in rest))
+    return (names,) if isinstance(names, str) else tuple(names)
 
 
 def read_datetime(text: str) -> datetime | None:
@@ -141,7 +152,7 @@ def _zone(text: str | None) -> tzinfo | None:
 
 
 def _load(text: bytes) -> tuple[Any, str | None]:
-    """Parse, or say in words why not."""
+    """Parse, or return why not."""
     try:
         return json.loads(text.decode("utf-8"), parse_constant=_no_constant, parse_float=_finite), None
     except UnicodeDecodeError as error:
@@ -155,7 +166,7 @@ def _load(text: bytes) -> tuple[Any, str | None]:
 
 
 def _no_constant(name: str) -> NoReturn:
-    """Refuse ``NaN`` and ``Infinity``, which are no JSON."""
+    """Reject ``NaN`` and ``Infinity``, which are no JSON."""
     raise ValueError(f"{name} is not finite")
 
 
@@ -169,9 +180,9 @@ def _finite(text: str) -> float:
 
 def _too_deep(text: bytes) -> bool:
     """
-    Say whether balanced brackets lie too deep, in a few passes at C speed.
+    Return whether balanced brackets are nested too deep, in a few passes at C speed.
 
-    Unbalanced ones are left to the parser, which refuses them anyway.
+    Unbalanced ones are left to the parser, which rejects them.
     """
     outside_strings = b"".join(text.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')[::2])
     brackets = outside_strings.translate(None, _NOT_BRACKETS)
@@ -197,30 +208,43 @@ def _refuse(*problems: str, request: str, advice: str = "") -> NoReturn:
     )
 
 
-class _WrongError(Exception):
-    """Places in a payload that are wrong, on their way up to :func:`decode`."""
+class _UnexpectedError(ValueError):
+    """A value of another type than the model has."""
 
-    def __init__(self, *places: tuple[str, str]) -> None:
-        super().__init__()
-        self.places = places
 
-    def below(self, step: str) -> list[tuple[str, str]]:
-        """Give the places as seen from one level up."""
-        return [(f"${step}{path[1:]}", text) for path, text in self.places]
+def _problems(error: Exception, value: Any, path: str = "$") -> Iterator[str]:
+    """
+    Return a line for each wrong value: its path in the payload, and what was expected.
+
+    ``cattrs.transform_error`` names the attribute of the model where the key on the wire is wanted.
+    """
+    if isinstance(error, ClassValidationError):
+        fields = attrs.fields_dict(error.cl)
+        for inner, attribute in error.group_exceptions()[0]:
+            names = wire_names(fields[attribute.name])
+            key = next((name for name in names if name in value), names[0])
+            yield from _problems(inner, value.get(key), f"{path}.{key}")
+    elif isinstance(error, IterableValidationError):
+        for inner, element in error.group_exceptions()[0]:
+            step = f"[{element.index}]" if isinstance(element.index, int) else f".{element.index}"
+            yield from _problems(inner, value[element.index], path + step)
+    else:
+        text = "missing or null, and it is required" if isinstance(error, KeyError) else str(error)
+        yield f"{printable(path)}: {text}"
 
 
 _KINDS = {dict: "an object", list: "an array", str: "text", bool: "true or false", int: "a number", float: "a number"}
 
 
-def _wrong(value: object, wanted: str) -> _WrongError:
-    """Say what was wanted and what kind of thing came, never its value."""
-    came = "null" if value is None else _KINDS.get(type(value), "something else")
-    return _WrongError(("$", f"{came} where {wanted} was expected"))
+def _wrong(value: object, wanted: str) -> _UnexpectedError:
+    """Return the error of a value: the expected and the received type, never the value."""
+    received = "null" if value is None else _KINDS.get(type(value), "something else")
+    return _UnexpectedError(f"{received} where {wanted} was expected")
 
 
 @functools.cache
 def _converter() -> cattrs.Converter:
-    """Build the one converter. It is complete when it leaves here and is never changed afterwards."""
+    """Build the converter."""
     converter = cattrs.Converter()
     for kind, read in (
         (int, _int),
@@ -231,30 +255,17 @@ def _converter() -> cattrs.Converter:
         (Secret, _secret),
     ):
         converter.register_structure_hook(kind, read)
-
-    # A plain function, not a bound method or partial: cattrs looks at the signature of a factory.
-    def arrays(kind: Any) -> Callable[[Any, Any], Any]:
-        return _array_reader(kind, converter)
-
-    def objects(kind: Any) -> Callable[[Any, Any], Any]:
-        return _object_reader(kind, converter)
-
-    def models(kind: Any) -> Callable[[Any, Any], Any]:
-        return _model_reader(kind, converter)
-
-    converter.register_structure_hook_factory(lambda kind: _bare(kind) in _ARRAYS, arrays)
-    converter.register_structure_hook_factory(lambda kind: _bare(kind) in _OBJECTS, objects)
-    converter.register_structure_hook_factory(lambda kind: isinstance(kind, type) and attrs.has(kind), models)
+    # Plain functions of one parameter: cattrs looks at the signature of a factory.
+    converter.register_structure_hook_factory(
+        lambda kind: _origin(kind) in (list, tuple), lambda kind: _array_hook(kind, converter)
+    )
+    converter.register_structure_hook_factory(
+        lambda kind: _origin(kind) is dict, lambda kind: _object_hook(kind, converter)
+    )
+    converter.register_structure_hook_factory(
+        lambda kind: isinstance(kind, type) and attrs.has(kind), lambda kind: _model_hook(kind, converter)
+    )
     return converter
-
-
-_ARRAYS = (list, tuple, collections.abc.Sequence)
-_OBJECTS = (dict, collections.abc.Mapping)
-
-
-def _bare(kind: Any) -> Any:
-    """Give ``list`` for ``list[int]``, and ``int`` for ``int``."""
-    return get_origin(kind) or kind
 
 
 def _int(value: Any, _: Any = None) -> int:
@@ -305,135 +316,112 @@ def _secret(value: Any, _: Any = None) -> Secret:
 
 
 def _datetime(value: Any, _: Any = None) -> datetime:
-    """Read a date-time, or say that it cannot be read."""
-    moment = read_datetime(value) if isinstance(value, str) else None
-    if moment is None:
+    """Read a date-time; that of a field was read already."""
+    time = read_datetime(value) if isinstance(value, str) else value
+    if not isinstance(time, datetime):
         raise _wrong(value, "a date-time")
-    return moment
+    return time
 
 
-def _array_reader(kind: Any, converter: cattrs.Converter) -> Callable[[Any, Any], Any]:
-    """Build the reader of an array."""
-    item = (get_args(kind) or (Any,))[0]
-    make = list if _bare(kind) is list else tuple
+def _origin(kind: Any) -> Any:
+    """Return ``list`` for ``list[int]``, and ``Union`` or ``UnionType`` for a union."""
+    return get_origin(kind)
+
+
+def _array_hook(kind: Any, converter: cattrs.Converter) -> Callable[[Any, Any], Any]:
+    """Return the hook of an array. That of cattrs iterates over anything, text and objects too."""
+    array: Any = list
+    structure = list_structure_factory(array[get_args(kind)[0]], converter)
+    make = _origin(kind)
 
     def read(value: Any, _: Any) -> Any:
         if not isinstance(value, (list, tuple)):
             raise _wrong(value, "an array")
-        items, places = [], []
-        for index, element in enumerate(value):
-            try:
-                items.append(converter.structure(element, item))
-            except _WrongError as wrong:
-                places += wrong.below(f"[{index}]")
-        if places:
-            raise _WrongError(*places)
-        return make(items)
+        return make(structure(value, kind))
 
     return read
 
 
-def _object_reader(kind: Any, converter: cattrs.Converter) -> Callable[[Any, Any], Any]:
-    """Build the reader of an object with free keys."""
-    item = (get_args(kind) or (str, Any))[1]
+def _object_hook(kind: Any, converter: cattrs.Converter) -> Callable[[Any, Any], Any]:
+    """Return the hook of an object with free keys."""
+    structure = make_mapping_structure_fn(kind, converter)
 
     def read(value: Any, _: Any) -> Any:
         if not isinstance(value, dict):
             raise _wrong(value, "an object")
-        items, places = {}, []
-        for key, element in value.items():
-            try:
-                items[key] = converter.structure(element, item)
-            except _WrongError as wrong:
-                places += wrong.below(f".{key}")
-        if places:
-            raise _WrongError(*places)
-        return items
+        return structure(value, kind)
 
     return read
 
 
 @attrs.frozen
 class _Field:
-    """One field of a model, as the wire knows it."""
+    """One field of a model: its keys on the wire and which values it takes."""
 
     name: str
     names: tuple[str, ...]
-    kind: Any
     required: bool
     optional: bool
     dated: bool
     textless: bool
     zone: tzinfo | None
     size: bool
-    #: What reads a value of it, found once and not for each row.
-    read: Callable[[Any, Any], Any]
 
 
-def _field(attribute: attrs.Attribute[Any], converter: cattrs.Converter) -> _Field:
-    """Learn what the wire may call a field and what may come for it."""
-    head, *rest = attribute.name.split("_")
-    names = attribute.metadata.get("wire", head + "".join(part.capitalize() for part in rest))
+def _field(attribute: attrs.Attribute[Any], zone: tzinfo | None) -> _Field:
     kind = attribute.type if attribute.type is not None else Any
     kinds = get_args(kind) if _is_union(kind) else (kind,)
     optional = kind is Any or type(None) in kinds
     return _Field(
-        name=attribute.alias or attribute.name,
-        names=(names,) if isinstance(names, str) else tuple(names),
-        kind=kind,
+        name=attribute.name,
+        names=wire_names(attribute),
         required=attribute.default is attrs.NOTHING and not optional,
         optional=optional and attribute.default is attrs.NOTHING,
         dated=datetime in kinds,
         textless=bool({int, float} & set(kinds)) and str not in kinds,
-        zone=attribute.metadata.get("zone"),
+        zone=attribute.metadata.get("zone", zone),
         size=attribute.metadata.get("size", False),
-        read=_reader(kind, converter),
     )
 
 
-def _reader(kind: Any, converter: cattrs.Converter) -> Callable[[Any, Any], Any]:
-    """Find what reads a value that is there; of ``A | None``, what reads an ``A``."""
-    kinds = [each for each in get_args(kind) if each is not type(None)] if _is_union(kind) else [kind]
-    if len(kinds) == 1 and kinds[0] in (int, float, str, bool, datetime, Secret):
-        return converter.get_structure_hook(kinds[0])
-    # Others may lead back to the model that is being learned right now.
-    return lambda value, _: converter.structure(value, kind)
-
-
 def _is_union(kind: Any) -> bool:
-    """Say whether a type is ``A | B`` or ``Optional[A]``."""
-    origin = get_origin(kind)
-    return origin is Union or getattr(origin, "__name__", "") == "UnionType"
+    """Return whether a type is ``A | B`` or ``Optional[A]``."""
+    return _origin(kind) in (Union, UnionType)
 
 
-def _model_reader(model: type[Any], converter: cattrs.Converter) -> Callable[[Any, Any], Any]:
-    """Build the reader of a model."""
+def _model_hook(model: type[Any], converter: cattrs.Converter) -> Callable[[Any, Any], Any]:
+    """
+    Return the hook of a model: that of cattrs, behind what it has no option for.
+
+    These are several keys for a field, null in place of a default, a date or a size that cannot be read, and the keys
+    that no field has taken.
+    """
     attributes = [attribute for attribute in attrs.fields(attrs.resolve_types(model)) if attribute.init]
-    fields = tuple(_field(attribute, converter) for attribute in attributes if attribute.name != "unknown")
+    zone = getattr(model, "wire_zone", None)
+    fields = tuple(_field(attribute, zone) for attribute in attributes if attribute.name != "unknown")
     keeps_unknown = len(fields) < len(attributes)
+    overrides: dict[str, Any] = {"unknown": override(struct_hook=lambda value, _: value)} if keeps_unknown else {}
+    structure = make_dict_structure_fn(model, converter, **overrides)
 
     def read(value: Any, _: Any) -> Any:
         if not isinstance(value, dict):
             raise _wrong(value, "an object")
         unknown = dict(value)
         values: dict[str, Any] = {}
-        places: list[tuple[str, str]] = []
         for field in fields:
-            try:
-                _read_field(field, value, values, unknown)
-            except _WrongError as wrong:
-                places += wrong.below(f".{next((name for name in field.names if name in value), field.names[0])}")
-        if places:
-            raise _WrongError(*places)
+            if field.optional:
+                values[field.name] = None
+            if not value.keys().isdisjoint(field.names):
+                _take(field, value, values, unknown)
         if keeps_unknown:
             values["unknown"] = unknown
-        return model(**values)
+        return structure(values, model)
 
     return read
 
 
-def _read_field(field: _Field, source: dict[str, Any], values: dict[str, Any], unknown: dict[str, Any]) -> None:
-    """Take the value of one field out of ``source`` into ``values``, and its key out of ``unknown``."""
+def _take(field: _Field, source: dict[str, Any], values: dict[str, Any], unknown: dict[str, Any]) -> None:
+    """Take the value of one field from ``source`` to ``values``, and its key out of ``unknown``."""
     found, value = "", None
     for name in field.names:
         value = source.get(name)
@@ -441,14 +429,13 @@ def _read_field(field: _Field, source: dict[str, Any], values: dict[str, Any], u
             found = name
             break
     if value is None or (value == "" and field.textless and not field.required):
-        _leave_out(field, values, unknown)
+        for name in field.names:
+            unknown.pop(name, None)
         return
     if field.dated:
-        result = _read_moment(field, value)
-    elif field.size and not _is_size(value):
-        result = None
+        result: Any = _read_time(field, value)
     else:
-        result = field.read(value, None)
+        result = None if field.size and not _is_size(value) else value
     values[field.name] = result
     if result is None and not (field.dated and _means_never(value)):
         return  # what cannot be read stays among the unknown
@@ -457,34 +444,22 @@ def _read_field(field: _Field, source: dict[str, Any], values: dict[str, Any], u
             unknown.pop(name, None)
 
 
-def _leave_out(field: _Field, values: dict[str, Any], unknown: dict[str, Any]) -> None:
-    """Note that nothing came for a field."""
-    if field.required:
-        raise _WrongError(("$", "missing or null, and it is required"))
-    if field.optional:
-        values[field.name] = None
-    for name in field.names:
-        unknown.pop(name, None)
-
-
-def _read_moment(field: _Field, value: Any) -> datetime | None:
-    """Read a date-time; None where it is none and need not be one."""
-    moment = read_datetime(value) if isinstance(value, str) else None
-    if moment is None and field.required:
-        raise _wrong(value, "a date-time")
-    if moment is not None and moment.tzinfo is None and field.zone is not None:
-        return moment.replace(tzinfo=field.zone)
-    return moment
+def _read_time(field: _Field, value: Any) -> Any:
+    """Return a date-time; of one that cannot be read None, or the value itself where the field needs one."""
+    time = read_datetime(value) if isinstance(value, str) else None
+    if time is None:
+        return value if field.required else None
+    return time.replace(tzinfo=field.zone) if time.tzinfo is None and field.zone is not None else time
 
 
 def _is_size(value: Any) -> bool:
-    """Say whether a value is a number of bytes that a file can have."""
+    """Return whether a value is a number of bytes that a file can have."""
     try:
         return 0 <= _int(value) <= _LARGEST_SIZE
-    except _WrongError:
+    except _UnexpectedError:
         return False
 
 
 def _means_never(value: Any) -> bool:
-    """Say whether a value stands for no date: nothing at all, or the first instant of the year 1."""
+    """Return whether a value stands for no date: empty text, or the first instant of the year 1."""
     return value == "" or (isinstance(value, str) and value.startswith("0001-01-01"))

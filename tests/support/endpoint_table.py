@@ -1,82 +1,60 @@
-"""
-The page of all endpoints, made from their declarations.
-
-``python tests/support/endpoint_table.py`` writes ``docs/arena-endpoints.md`` anew; a test fails when it is stale.
-"""
+"""The endpoints of ``docs/arena-endpoints.md``, read back from the page, for the tests that hold it to the client."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
-from arena_async.providers.arena.routes import ROUTES, Route
+import attrs
 
-__all__ = ["PAGE", "group_of", "match", "render"]
+__all__ = ["Endpoint", "match", "read_page"]
 
-PAGE = Path(__file__).parents[2] / "docs" / "arena-endpoints.md"
-
-_HEAD = """\
-# Endpoints of Arena
-
-Every endpoint of the vendor's groups Access, Data Extract, Export, Import Engine and File, and whatever else this
-library has a name for: by which call it is reached, or why by none. Calls are those of `ArenaClient`. Any other list is
-read with `arena.list(path)`. `{part}` is `submitContent`, `resultContent` or `errorContent`; `{kind}` is `items`,
-`changes`, `requests` or `qualityprocesses`.
-
-This page is made from the declarations in `arena_async/providers/arena/routes.py` by
-`tests/support/endpoint_table.py`. A test holds it to them, and each call to the requests that it sends.
-"""
-
-#: Which group the first word of a path, or the second one of a setting, belongs to; in the order of the page.
-_GROUPS = {
-    "login": "Access",
-    "logout": "Access",
-    "oauth2": "Access",
-    "extracts": "Data Extract",
-    "exports": "Export",
-    "export": "Export",
-    "imports": "Import Engine",
-    "files": "File",
-    "items": "Items",
-    "outboundevents": "Outbound events: event engine",
-    "outboundintegrations": "Outbound events: event queue",
-    "recentactivities": "Activity",
-}
+_PAGE = Path(__file__).parents[2] / "docs" / "arena-endpoints.md"
+_ROW = re.compile(r"\| (?P<method>[A-Z]+) \| `(?P<path>[^`]+)` \| (?P<call>.+) \|")
+_NOT_SUPPORTED = "not supported: "
 
 
-def group_of(route: Route) -> str:
-    """Say which of the vendor's groups an endpoint belongs to; the files of an item are files."""
-    words = route.path.strip("/").removeprefix("settings/").split("/")
-    if words[0] == "items" and words[2:3] in (["files"], ["image"]):
-        return "File"
-    return _GROUPS[words[0]]
+@attrs.frozen(kw_only=True)
+class Endpoint:
+    """
+    One row of the page.
+
+    Args:
+        group: The heading above it.
+        method: The method.
+        path: The path, with names in braces for identifiers.
+        calls: The calls of the client that send it.
+        why_not: Why there is none.
+    """
+
+    group: str
+    method: str
+    path: str
+    calls: tuple[str, ...] = ()
+    why_not: str = ""
 
 
-def match(method: str, path: str) -> Route | None:
-    """Find the endpoint that a request went to, the one with the fewest placeholders; or None."""
+def read_page() -> list[Endpoint]:
+    """Return every row of the page, in its order."""
+    group, endpoints = "", []
+    for line in _PAGE.read_text(encoding="utf-8").splitlines():
+        if line.startswith("## "):
+            group = line.removeprefix("## ")
+        elif row := _ROW.fullmatch(line):
+            call = row["call"]
+            why_not = call.removeprefix(_NOT_SUPPORTED) if call.startswith(_NOT_SUPPORTED) else ""
+            calls = () if why_not else tuple(re.findall(r"`([^`]+)`", call))
+            endpoints.append(
+                Endpoint(group=group, method=row["method"], path=row["path"], calls=calls, why_not=why_not)
+            )
+    return endpoints
+
+
+def match(endpoints: list[Endpoint], method: str, path: str) -> Endpoint | None:
+    """Return the endpoint that a request went to, the one with the fewest placeholders; or None."""
     fitting = [
-        route
-        for route in ROUTES
-        if route.method == method and re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", route.path), path)
+        endpoint
+        for endpoint in endpoints
+        if endpoint.method == method and re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", endpoint.path), path)
     ]
-    return min(fitting, key=lambda route: route.path.count("{"), default=None)
-
-
-def render() -> str:
-    """Write the page."""
-    lines = [_HEAD]
-    for group in dict.fromkeys(_GROUPS.values()):
-        lines += [f"## {group}", "", "| method | path | call |", "|---|---|---|"]
-        lines += [_row(route) for route in ROUTES if group_of(route) == group]
-        lines.append("")
-    return "\n".join(lines)
-
-
-def _row(route: Route) -> str:
-    path = route.path.replace("{import_}", "{import}")
-    calls = ", ".join(f"`{call}`" for call in route.calls) or f"not supported: {route.why_not}"
-    return f"| {route.method} | `{path}` | {calls} |"
-
-
-if __name__ == "__main__":
-    PAGE.write_text(render(), encoding="utf-8")
+    return min(fitting, key=lambda endpoint: endpoint.path.count("{"), default=None)

@@ -24,6 +24,7 @@ from arena_async.net.session import Session
 from arena_async.options import MIB, PollPolicy
 from arena_async.providers.arena import auth as arena_auth
 from arena_async.providers.arena import dialect as arena_dialect
+from arena_async.providers.arena import error_codes
 from arena_async.providers.arena.auth import PasswordAuth
 from arena_async.providers.arena.dialect import ArenaDialect
 from arena_async.providers.centrepoint import auth as centrepoint_auth
@@ -76,7 +77,7 @@ def _(patch: pytest.MonkeyPatch) -> None:
 
 @protection("an account that is locked for five minutes is left alone for as long")
 def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(arena_dialect, "_LOCKED_FOR", timedelta(0))
+    patch.setattr(error_codes, "_LOCKED_FOR", timedelta(0))
 
 
 @protection("a session id that cannot be sent is never sent")
@@ -301,8 +302,8 @@ def _(patch: pytest.MonkeyPatch) -> None:
 
 @protection("the number from before the renumbering is known")
 def _(patch: pytest.MonkeyPatch) -> None:
-    rules = tuple(attrs.evolve(rule, old=frozenset()) for rule in arena_dialect._RULES)
-    patch.setattr(arena_dialect, "_RULES", rules)
+    rules = tuple(attrs.evolve(rule, old=frozenset()) for rule in error_codes._RULES)
+    patch.setattr(error_codes, "_RULES", rules)
 
 
 @protection("after the reset one request goes first")
@@ -333,10 +334,7 @@ def _(patch: pytest.MonkeyPatch) -> None:
 
 @protection("a pause is not taken for the used-up day")
 def _(patch: pytest.MonkeyPatch) -> None:
-    def pessimistic(self: ArenaDialect, request: Any, response: Any, refusal: Any) -> Any:
-        return self._exhausted(request, response, refusal, None, "It is a 429.")
-
-    patch.setattr(ArenaDialect, "_too_many", pessimistic)
+    patch.setattr(error_codes, "_TOO_MANY", error_codes._NONE_LEFT)
 
 
 @protection("of a refusal only the beginning is read")
@@ -542,7 +540,7 @@ def _(patch: pytest.MonkeyPatch) -> None:
 
 @protection("the words of a refusal are kept and made safe")
 def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(arena_dialect, "scrub", lambda text, **_: text)
+    patch.setattr(error_codes, "scrub", lambda text, **_: text)
     patch.setattr(centrepoint_dialect, "scrub", lambda text, **_: text)
 
 

@@ -15,13 +15,14 @@ from sabotage import protection
 
 from arena_async.errors import ApiError, TransportError
 from arena_async.net import connections, receiving, session
-from arena_async.providers.arena import files as arena_files
+from arena_async.providers.arena import exports as arena_exports
+from arena_async.providers.arena import extracts as arena_extracts
 from arena_async.providers.arena import models as arena_models
 from arena_async.providers.arena.dialect import ArenaDialect
 from arena_async.providers.centrepoint import links, renewing
 from arena_async.transfer import fetching, gzip_content, integrity, planning, zip_content
 from arena_async.wire import decoding, ranges
-from arena_async.wire.contracts import BodyHead, RemoteFile
+from arena_async.wire.contracts import BodyHead
 from arena_async.wire.messages import Request, Response
 from arena_async.wire.ranges import HeadVerdict, Held, Step
 from arena_async.wire.urls import UrlPolicy
@@ -426,8 +427,8 @@ def _(patch: pytest.MonkeyPatch) -> None:
 
 @protection("files that a run does not tell are no empty list")
 def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(arena_files.ExportFiles, "_is_old", _always(True))
-    patch.setattr(arena_files, "RunFailedError", _Nothing)
+    patch.setattr(arena_exports.ExportFiles, "_is_old", _always(True))
+    patch.setattr(arena_exports, "RunFailedError", _Nothing)
 
 
 class _Nothing(Exception):  # noqa: N818
@@ -436,23 +437,23 @@ class _Nothing(Exception):  # noqa: N818
 
 @protection("every file of a run is fetched")
 def _(patch: pytest.MonkeyPatch) -> None:
-    of_run = arena_files.ExportFiles._of_run
+    listed = arena_exports.ExportFiles._listed
 
-    async def first_of_run(self: arena_files.ExportFiles, *run: Any) -> list[RemoteFile]:
-        return (await of_run(self, *run))[:1]
+    def first_of_each(self: arena_exports.ExportFiles, runs: Any) -> dict[str, Any]:
+        return {run: files[:1] for run, files in listed(self, runs).items()}
 
-    patch.setattr(arena_files.ExportFiles, "_of_run", first_of_run)
+    patch.setattr(arena_exports.ExportFiles, "_listed", first_of_each)
 
 
 @protection("the stamp of the service is not believed")
 def _(patch: pytest.MonkeyPatch) -> None:
-    make = arena_files._extract_file
+    facts_of = arena_extracts._facts_of
 
-    def extract_file(tenant: str, extract: str, run: Any, association: Any) -> RemoteFile:
-        file = make(tenant, extract, run, association)
-        return attrs.evolve(file, skip="downloaded") if association.download_date_time else file
+    def without_downloaded(association: Any) -> Any:
+        facts = facts_of(association)
+        return attrs.evolve(facts, skip="downloaded") if association.download_date_time else facts
 
-    patch.setattr(arena_files, "_extract_file", extract_file)
+    patch.setattr(arena_extracts, "_facts_of", without_downloaded)
     patch.setattr(arena_models, "_DONE", frozenset({"complete", "completed"}))
 
 

@@ -60,22 +60,31 @@ from arena_async.providers.arena import (
     Criterion,
     EventIntegration,
     EventResource,
+    EventResourceQuery,
     EventTrigger,
     ExportDefinition,
     ExportFileContent,
     ExportOptions,
+    ExportQuery,
     ExportRun,
+    ExportRunQuery,
     Extract,
     ExtractRun,
+    ExtractRunQuery,
     Fetched,
     FileAssociation,
+    FileQuery,
     ImportDefinition,
     ImportOptions,
+    ImportQuery,
     ImportRun,
+    ImportRunQuery,
     Item,
+    ItemQuery,
     OutboundEvent,
     PendingEvent,
     RunSeen,
+    Submission,
     all_of,
     any_of,
     items_by_guid,
@@ -178,7 +187,9 @@ async def extracts(arena: ArenaClient, guid: str, run: str) -> None:
     """Data extracts."""
     assert_type(arena.extracts.search("Weekly*", enabled=True, creator="Ann"), Pager[Extract])
     assert_type(await arena.extracts.get(guid), Extract)
-    runs = arena.extracts.runs(guid, status="Completed", completed_from=NOON, with_files=True, offset=400, limit=400)
+    runs = arena.extracts.runs(
+        guid, ExtractRunQuery(status="Completed", completed_from=NOON, with_files=True), offset=400, limit=400
+    )
     assert_type(runs, Pager[ExtractRun])
     assert_type(await arena.extracts.run(guid, run), ExtractRun)
     assert_type(await arena.extracts.latest_run(guid), ExtractRun)
@@ -187,7 +198,7 @@ async def extracts(arena: ArenaClient, guid: str, run: str) -> None:
         arena.extracts.files(guid),
         arena.extracts.files(guid, run),
         arena.extracts.files(guid, latest=True),
-        arena.extracts.files(guid, completed_since=NOON),
+        arena.extracts.files(guid, completed_from=NOON),
     ):
         check: FileSet = files
         assert_type(check.price(), Price)
@@ -195,16 +206,19 @@ async def extracts(arena: ArenaClient, guid: str, run: str) -> None:
 
 async def exports(arena: ArenaClient, guid: str, run: str) -> None:
     """Exports."""
-    assert_type(await arena.exports.search(name="BOM", number=7).first(), ExportDefinition | None)
+    assert_type(await arena.exports.search(ExportQuery(name="BOM", number=7)).first(), ExportDefinition | None)
     assert_type(await arena.exports.get(guid), ExportDefinition)
-    assert_type(await arena.exports.runs(guid, latest=True, status="COMPLETE").collect(at_most=10), list[ExportRun])
+    assert_type(
+        await arena.exports.runs(guid, ExportRunQuery(latest=True, status="COMPLETE")).collect(at_most=10),
+        list[ExportRun],
+    )
     assert_type(await arena.exports.run(guid, run), ExportRun)
     assert_type(await arena.exports.file(guid, run, "file"), ArenaFile)
     files: list[FileSet] = [
         arena.exports.files(guid),
         arena.exports.files(guid, run),
         arena.exports.files(guid, latest=True),
-        arena.exports.files(guid, completed_since=NOON),
+        arena.exports.files(guid, completed_from=NOON),
     ]
     check: FileSet = union(*files)
     assert_type(check.narrowed, bool)
@@ -212,10 +226,10 @@ async def exports(arena: ArenaClient, guid: str, run: str) -> None:
 
 async def imports(arena: ArenaClient, guid: str, run: str) -> None:
     """Imports."""
-    async for definition in arena.imports.search(mode="CREATE"):
+    async for definition in arena.imports.search(ImportQuery(mode="CREATE")):
         assert_type(definition, ImportDefinition)
     assert_type(await arena.imports.get(guid), ImportDefinition)
-    async for page in arena.imports.runs(guid, number=3).pages():
+    async for page in arena.imports.runs(guid, ImportRunQuery(number=3)).pages():
         assert_type(page, Page)
     assert_type(await arena.imports.run(guid, run), ImportRun)
     check: FileSet = arena.imports.files(guid, run, parts=("result", "error", "submit"))
@@ -250,38 +264,45 @@ async def other_jobs(arena: ArenaClient, guid: str, to: Path) -> None:
     """Whole extracts and imports, and their single steps."""
     extract = await arena.extracts.start(guid)
     assert_type(await arena.extracts.wait(guid, extract), ExtractRun)
-    assert_type(await arena.extracts.fetch(guid, to, options=TransferOptions(workers=2)), Fetched[ExtractRun])
+    assert_type(await arena.extracts.fetch(guid, to, poll=PollPolicy()), Fetched[ExtractRun])
     definition = await arena.imports.define(
         "Prices", resource="ITEM_SPECS", mode="EDIT", options=ImportOptions(time_zone="UTC"), reuse=True
     )
     assert_type(await arena.imports.rename(definition.guid, name="New"), ImportDefinition)
-    started = await arena.imports.start(guid, to / "items.xlsx", worksheet="Items", commit=False)
+    started = await arena.imports.start(guid, Submission(to / "items.xlsx", worksheet="Items", commit=False))
     done = await arena.imports.wait(guid, started)
     assert_type(done.has_errors, bool)
     assert_type(await arena.imports.commit(guid, done.guid, despite_errors=False), ImportRun)
     assert_type(await arena.imports.complete(guid, done.guid), ImportRun)
-    checked = await arena.imports.fetch(guid, to / "prices.txt", to, file_type="CSV", parts=("result", "error"))
+    prices = Submission(to / "prices.txt", file_type="CSV", parts=("result", "error"))
+    checked = await arena.imports.fetch(guid, prices, to)
+    assert_type(await arena.imports.fetch(guid, to / "prices.csv", to), Fetched[ImportRun])
     assert_type(checked, Fetched[ImportRun])
 
 
 async def files_and_items(arena: ArenaClient, guid: str) -> None:
     """Files of the vault and of items, items, and any other list."""
-    found = await arena.files.search(format="pdf").collect()
+    found = await arena.files.search(FileQuery(format="pdf")).collect()
     sets: list[FileSet] = [
         arena.files.content(guid, *found),
         arena.items.files(guid, primary=True),
-        arena.items.files(*await arena.items.search(in_assembly=True).collect(at_most=3)),
+        arena.items.files(*await arena.items.search(ItemQuery(in_assembly=True)).collect(at_most=3)),
     ]
     check: FileSet = union(*sets)
     assert_type(check.price().fits(10), bool | None)
-    items = arena.items.search(
-        "900-*", view="full", criteria=all_of(ITEM.number.contains("9")), attributes={guid: "x"}, effective_from=NOON
+    query = ItemQuery(
+        number="900-*",
+        view="full",
+        criteria=all_of(ITEM.number.contains("9")),
+        attributes={guid: "x"},
+        effective_from=NOON,
     )
+    items = arena.items.search(query)
     assert_type(items, Pager[Item])
     assert_type(arena.items.associations(guid), Pager[FileAssociation])
     assert_type(await arena.items.association(guid, guid), FileAssociation)
     assert_type(arena.list("/changes", limit=5, paged=True, number="ECO*"), Pager[dict[str, Any]])
-    async for usage in arena.usages(since=NOON):
+    async for usage in arena.usages(date_from=NOON):
         assert_type(usage, ApiUsage)
         assert_type(usage.count, int | None)
 
@@ -293,7 +314,9 @@ async def events(arena: ArenaClient, guid: str) -> None:
     assert_type(arena.events.triggers(guid), Pager[EventTrigger])
     assert_type(arena.events.every(guid, reconciled=True), Pager[OutboundEvent])
     for event in await arena.events.pending(guid):
-        assert_type(arena.events.resources(event, "changes", reconciled=False), Pager[EventResource])
+        assert_type(
+            arena.events.resources(event, "changes", EventResourceQuery(reconciled=False)), Pager[EventResource]
+        )
         assert_type(await arena.events.reconcile_resource(event, "items", guid), EventResource)
         assert_type(await arena.events.reconcile(event), OutboundEvent)
     async for pending in arena.events.watch(guid, poll=PollPolicy(every=5)):

@@ -14,20 +14,26 @@ from arena_async.providers.arena.criteria import (
     any_of,
     items_by_guid,
 )
-from arena_async.providers.arena.events import EventQueue, Events
-from arena_async.providers.arena.exports import Exports
-from arena_async.providers.arena.extracts import Extracts
-from arena_async.providers.arena.files import ExportFiles, ExtractFiles, ImportFiles, ImportPart
-from arena_async.providers.arena.imports import Imports
+from arena_async.providers.arena.events import (
+    EventIntegration,
+    EventQueue,
+    EventResource,
+    Events,
+    EventTrigger,
+    OutboundEvent,
+    PendingEvent,
+    Watch,
+)
+from arena_async.providers.arena.exports import ExportFiles, Exports
+from arena_async.providers.arena.extracts import ExtractFiles, Extracts
+from arena_async.providers.arena.import_files import ImportPart, Submission
+from arena_async.providers.arena.imports import ImportFiles, Imports
 from arena_async.providers.arena.items import Files, Items
 from arena_async.providers.arena.models import (
     ApiUsage,
     ArenaFile,
     Category,
     Change,
-    EventIntegration,
-    EventResource,
-    EventTrigger,
     ExportDefinition,
     ExportFile,
     ExportFileContent,
@@ -45,14 +51,22 @@ from arena_async.providers.arena.models import (
     Item,
     LifecyclePhase,
     LifecycleStatus,
-    OutboundEvent,
     User,
 )
-from arena_async.providers.arena.regions import NORTH_AMERICA
+from arena_async.providers.arena.queries import (
+    EventResourceQuery,
+    ExportQuery,
+    ExportRunQuery,
+    ExtractRunQuery,
+    FileQuery,
+    ImportQuery,
+    ImportRunQuery,
+    ItemQuery,
+)
 from arena_async.providers.arena.runs import RunSeen
 from arena_async.providers.arena.sessions import SessionStore
+from arena_async.providers.arena.settings import NORTH_AMERICA
 from arena_async.providers.arena.stored import ItemFiles, StoredFiles
-from arena_async.providers.arena.watching import PendingEvent, Watch
 from arena_async.transfer.started_run import Fetched
 
 __all__ = [
@@ -71,6 +85,7 @@ __all__ = [
     "EventIntegration",
     "EventQueue",
     "EventResource",
+    "EventResourceQuery",
     "EventTrigger",
     "Events",
     "ExportDefinition",
@@ -78,27 +93,34 @@ __all__ = [
     "ExportFileContent",
     "ExportFiles",
     "ExportOptions",
+    "ExportQuery",
     "ExportRun",
+    "ExportRunQuery",
     "Exports",
     "Extract",
     "ExtractFiles",
     "ExtractRun",
+    "ExtractRunQuery",
     "Extracts",
     "Fetched",
     "FileAssociation",
+    "FileQuery",
     "Files",
     "ImportDefinition",
     "ImportFiles",
     "ImportMapping",
     "ImportOptions",
     "ImportPart",
+    "ImportQuery",
     "ImportRun",
+    "ImportRunQuery",
     "ImportRunWarning",
     "ImportRunWarnings",
     "Imports",
     "Item",
     "ItemFields",
     "ItemFiles",
+    "ItemQuery",
     "Items",
     "LifecyclePhase",
     "LifecycleStatus",
@@ -107,6 +129,7 @@ __all__ = [
     "RunSeen",
     "SessionStore",
     "StoredFiles",
+    "Submission",
     "User",
     "Watch",
     "all_of",

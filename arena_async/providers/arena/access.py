@@ -1,19 +1,19 @@
 """
-Who comes in, and how: from what a caller gives to what the session needs.
+Access to Arena: from the credentials given by the caller to the authentication of the session.
 
 ::
 
     ArenaCredentials          log in with the first request, log out at the end
-      with a session store    look for the session of another process first; nobody logs out
-      with a session id       use that one; when it is over, log in
+      with a session store    look for the session of another process first; never log out
+      with a session id       use that one; when it has expired, log in
     ArenaMachineCredentials   a bearer token; several processes may have one each
-    a session id alone        use that one; when it is over, that is an error
+    a session id alone        use that one; when it has expired, that is an error
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import datetime
 
 import attrs
@@ -25,36 +25,28 @@ from arena_async.providers.arena.auth import (
     ArenaCredentials,
     ArenaMachineCredentials,
     GivenSession,
+    LoginClaim,
     MachineAuth,
     PasswordAuth,
 )
 from arena_async.providers.arena.dialect import ArenaDialect
-from arena_async.providers.arena.regions import REGIONS
 from arena_async.providers.arena.sessions import SessionStore
+from arena_async.providers.arena.settings import REGIONS
 from arena_async.wire.contracts import Auth, Credential
 from arena_async.wire.messages import Secret, printable
+from arena_async.wire.urls import origin
 
-__all__ = ["Access", "Asked", "grant", "read_credentials"]
-
-
-_PERSON = ("ARENA_EMAIL", "ARENA_PASSWORD")
-_MACHINE = ("ARENA_CLIENT_ID", "ARENA_CLIENT_SECRET")
-_MEANING = {
-    "ARENA_EMAIL": "the e-mail address of the Arena user",
-    "ARENA_PASSWORD": "the password of the Arena user",
-    "ARENA_CLIENT_ID": "the client id of the machine user",
-    "ARENA_CLIENT_SECRET": "the client secret of the machine user",
-}
+__all__ = ["Access", "AccessSettings", "grant"]
 
 
-@attrs.frozen(kw_only=True)
-class Asked:
+@attrs.frozen
+class AccessSettings:
     """
-    What a caller gives.
+    What the caller gives.
 
     Args:
-        credentials: Who logs in, or None.
-        session_id: A session that somebody else began, or None.
+        credentials: The user, or None.
+        session_id: An open session, or None.
         session_store: Where processes of one user share their session, or None.
         base_url: The API, with its version.
         workspace_id: The workspace, or None.
@@ -76,99 +68,85 @@ class Access:
 
     Args:
         auth: How to log in.
-        user: The e-mail address of the user whose other sessions a login ends, or None where it ends none.
-        shown: Who it is, for showing.
+        user: The e-mail address of the user, or None where it is not known.
+        shown: The user and the workspace, for messages.
+        claim: The claim of a client that logs in with a password, or None.
         given: A credential to begin with, or None.
         renewable: Whether there is a way to log in.
         store: Where the credential is shared, or None.
-        shared: The file of the store, or None.
     """
 
     auth: Auth
-    user: str | None
+    user: str | None = None
     shown: str
+    claim: LoginClaim | None = None
     given: Credential | None = None
     renewable: bool = True
     store: CredentialStore | None = None
-    shared: SessionStore | None = None
 
 
-def grant(asked: Asked, dialect: ArenaDialect, *, now: Callable[[], datetime]) -> Access:
+def grant(asked: AccessSettings, dialect: ArenaDialect, *, now: Callable[[], datetime]) -> Access:
     """
-    Say how to come in.
+    Return what the session needs.
 
     Raises:
         ConfigurationError: What is given does not go together, or is not enough.
     """
     _check(asked)
+    workspace = f"workspace {asked.workspace_id}" if asked.workspace_id is not None else "last workspace used"
+    where = f"at {origin(asked.base_url)}, {workspace}"
     given = None
     if asked.session_id is not None:
         given = GivenSession(session_id=asked.session_id, workspace_id=asked.workspace_id)
     match asked.credentials:
-        case ArenaCredentials(email=email) as credentials:
-            auth = PasswordAuth(credentials=credentials, dialect=dialect, workspace_id=asked.workspace_id)
-            shared = _shared(asked.session_store)
-            identity = "\n".join((asked.base_url, email.casefold(), str(asked.workspace_id or "")))
-            return Access(
-                auth=auth,
-                user=email,
-                shown=email,
-                given=None if given is None else given.credential(idle_lifetime=IDLE),
-                store=None if shared is None else shared.of(identity, now=now),
-                shared=shared,
-            )
+        case ArenaCredentials() as credentials:
+            return _of_person(credentials, asked, dialect, given, where=where, now=now)
         case ArenaMachineCredentials() as credentials:
-            return Access(
-                auth=MachineAuth(
-                    credentials=credentials,
-                    dialect=dialect,
-                    token_url=_token_url(credentials, asked.base_url),
-                    usage_reason=asked.usage_reason,
-                    workspace_id=asked.workspace_id,
-                ),
-                user=None,
-                shown=f"client {credentials.client_id}",
+            auth = MachineAuth(
+                credentials=credentials,
+                dialect=dialect,
+                token_url=_token_url(credentials, asked.base_url),
+                usage_reason=asked.usage_reason,
+                workspace_id=asked.workspace_id,
             )
+            return Access(auth=auth, shown=f"client {credentials.client_id} {where}")
     if given is None:
         raise ConfigurationError(
-            "ArenaClient was given nobody to log in: give ArenaCredentials(email, password), "
+            "ArenaClient has no user: give ArenaCredentials(email, password), "
             "ArenaMachineCredentials(client_id, client_secret), or the session_id of a session that is open."
         )
     credential = given.credential(idle_lifetime=None)
-    return Access(auth=given, user=None, shown="a given session", given=credential, renewable=False)
+    return Access(auth=given, shown=f"a given session {where}", given=credential, renewable=False)
 
 
-def read_credentials(variables: Mapping[str, str]) -> ArenaCredentials | ArenaMachineCredentials | None:
-    """
-    Read the credentials of a person or of a machine user from the environment; None where a session stands for them.
-
-    Raises:
-        ConfigurationError: There are none, half of them is missing, or both are there; the message names the variables.
-    """
-    given = {name for name in _MEANING if variables.get(name, "").strip()}
-    if given & set(_PERSON) and given & set(_MACHINE):
-        raise ConfigurationError(
-            "ARENA_EMAIL and ARENA_PASSWORD name a person, ARENA_CLIENT_ID and ARENA_CLIENT_SECRET a machine user; set "
-            "one pair of them."
-        )
-    if not given and not variables.get("ARENA_SESSION_ID", "").strip():
-        raise ConfigurationError(
-            "ARENA_EMAIL is not set, nor is ARENA_CLIENT_ID or ARENA_SESSION_ID; set ARENA_EMAIL and ARENA_PASSWORD to "
-            "those of the Arena user."
-        )
-    for pair in (_PERSON, _MACHINE):
-        missing = [name for name in pair if name not in given]
-        if len(missing) == 1:
-            raise ConfigurationError(f"{missing[0]} is not set; it takes {_MEANING[missing[0]]}.")
-    if given == set(_MACHINE):
-        token_url = variables.get("ARENA_TOKEN_URL", "").strip() or None
-        client_id, client_secret = (variables[name].strip() for name in _MACHINE)
-        return ArenaMachineCredentials(client_id, client_secret, token_url)
-    return ArenaCredentials(*(variables[name] for name in _PERSON)) if given == set(_PERSON) else None
+def _of_person(
+    credentials: ArenaCredentials,
+    asked: AccessSettings,
+    dialect: ArenaDialect,
+    given: GivenSession | None,
+    *,
+    where: str,
+    now: Callable[[], datetime],
+) -> Access:
+    """Return the access of a user who logs in with a password."""
+    store, email, shown = _store(asked.session_store), credentials.email, f"{credentials.email} {where}"
+    claim = LoginClaim(
+        user=(origin(asked.base_url), email.casefold()), workspace_id=asked.workspace_id, shared=store, shown=shown
+    )
+    auth = PasswordAuth(credentials=credentials, dialect=dialect, workspace_id=asked.workspace_id, claim=claim)
+    identity = "\n".join((asked.base_url, email.casefold(), str(asked.workspace_id or "")))
+    return Access(
+        auth=auth,
+        user=email,
+        shown=shown,
+        claim=claim,
+        given=None if given is None else given.credential(idle_lifetime=IDLE),
+        store=None if store is None else store.of(identity, now=now),
+    )
 
 
-def _check(asked: Asked) -> None:
-    """Refuse what does not go together."""
+def _check(asked: AccessSettings) -> None:
+    """Raise if the settings do not go together."""
     if asked.credentials is not None and not isinstance(asked.credentials, ArenaCredentials | ArenaMachineCredentials):
         raise ConfigurationError(
             "ArenaClient.credentials takes ArenaCredentials(email, password) or "
@@ -187,7 +165,7 @@ def _check(asked: Asked) -> None:
         raise ConfigurationError("session_id and session_store exclude each other; give one of them.")
 
 
-def _shared(store: str | os.PathLike[str] | SessionStore | None) -> SessionStore | None:
+def _store(store: str | os.PathLike[str] | SessionStore | None) -> SessionStore | None:
     if store is None or isinstance(store, SessionStore):
         return store
     if not os.fspath(store):
@@ -196,7 +174,7 @@ def _shared(store: str | os.PathLike[str] | SessionStore | None) -> SessionStore
 
 
 def _token_url(credentials: ArenaMachineCredentials, base_url: str) -> str:
-    """Give the token endpoint: the one that came with the credentials, or that of the region."""
+    """Return the token endpoint: that of the credentials, or that of the region."""
     if credentials.token_url is not None:
         return credentials.token_url
     for region in REGIONS.values():

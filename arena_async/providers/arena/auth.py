@@ -1,26 +1,36 @@
 """
-How a person, a machine user, or whoever has a session of somebody else's gets in to Arena.
+Authentication for Arena: password, machine token, or an existing session.
 
 https://github.com/ptc-arena/arena-restapi-doc - one session per user: a second login ends the first one's session, and
-90 minutes without a request end it too. Nothing of that kind is documented for the tokens of machine users.
+90 minutes without a request end it too. Nothing of that kind is documented for machine users.
 """
 
 from __future__ import annotations
 
+import os
 import re
+import weakref
 from typing import Any, Final
 
 import attrs
 
 from arena_async.errors import ApiError, AuthenticationError, ConfigurationError, DecodeError
 from arena_async.providers.arena.dialect import ArenaDialect
-from arena_async.providers.arena.routes import LOGIN, LOGOUT, TOKEN
+from arena_async.providers.arena.sessions import SessionStore
 from arena_async.wire.contracts import Credential
 from arena_async.wire.decoding import decode, parse_json
-from arena_async.wire.messages import Request, Response, Secret, show_url
+from arena_async.wire.messages import Request, Response, Secret, printable, show_url
 from arena_async.wire.tokens import is_unknown_client, is_wrong_scope, read_token
 
-__all__ = ["IDLE", "ArenaCredentials", "ArenaMachineCredentials", "GivenSession", "MachineAuth", "PasswordAuth"]
+__all__ = [
+    "IDLE",
+    "ArenaCredentials",
+    "ArenaMachineCredentials",
+    "GivenSession",
+    "LoginClaim",
+    "MachineAuth",
+    "PasswordAuth",
+]
 
 #: Seconds from the last request after which the service forgets a session.
 IDLE: Final = 90 * 60.0
@@ -36,7 +46,7 @@ def _secret(value: str | Secret) -> Secret:
 
 
 def _filled(owner: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
-    """Refuse what cannot be a login, before anything is sent; the value is not shown."""
+    """Raise if a value cannot be a login; the value is not shown."""
     text = (value.reveal() if value else "") if isinstance(value, Secret) else value
     if not isinstance(text, str) or not text.strip():
         raise ConfigurationError(
@@ -89,27 +99,89 @@ class _Login:
     workspace_request_limit: int | None = None
 
 
+@attrs.define(kw_only=True, eq=False)
+class LoginClaim:
+    """
+    The use of a login by one client: another client of the same user in this process would end its session.
+
+    All claims of the process are known, since the service, too, has one session for a user. A claim lives as long as
+    its client, and a forked process starts with none.
+
+    Args:
+        user: Who logs in, and where.
+        workspace_id: The workspace; None, where the login may land in any.
+        shared: The session store; clients of one store use one session.
+        shown: The client, for messages.
+    """
+
+    user: tuple[str, str]
+    workspace_id: int | None
+    shared: SessionStore | None
+    shown: str
+    _released: bool = attrs.field(default=False, init=False)
+
+    def take(self) -> None:
+        """
+        Register the use; do nothing after the release.
+
+        Raises:
+            ConfigurationError: Another client of the same user is in use.
+        """
+        if self._released:
+            return
+        process = os.getpid()
+        for other, owner in list(_CLAIMS.items()):
+            if other is not self and owner == process and self._conflicts(other):
+                raise ConfigurationError(
+                    f"ArenaClient of {printable(self.shown)}: another client of the same user is open in this process, "
+                    "and a second login would end its session. Share that client, or close it first."
+                )
+        _CLAIMS[self] = process
+
+    def release(self) -> None:
+        """End the use, for good."""
+        self._released = True
+        _CLAIMS.pop(self, None)
+
+    def _conflicts(self, other: LoginClaim) -> bool:
+        if self.user != other.user or (self.shared is not None and self.shared == other.shared):
+            return False
+        return self.workspace_id == other.workspace_id or None in (self.workspace_id, other.workspace_id)
+
+
+_CLAIMS: Final[weakref.WeakKeyDictionary[LoginClaim, int]] = weakref.WeakKeyDictionary()
+
+
 @attrs.frozen(kw_only=True)
 class PasswordAuth:
     """
-    Logs in with e-mail address and password. Pure: it says what to send and reads what came.
+    Authentication with e-mail address and password.
 
     Args:
-        credentials: Who logs in.
-        dialect: Reads the refusals.
+        credentials: The user.
+        dialect: Reads the errors.
         workspace_id: The workspace to land in; None for the one that was used last.
+        claim: Taken before the login, or None.
     """
 
     credentials: ArenaCredentials
     dialect: ArenaDialect
     workspace_id: int | None = None
+    claim: LoginClaim | None = None
 
     def login(self, scope: str) -> Request:  # noqa: ARG002  the service knows one scope only
-        """Give the request that logs in. It does not count against the allowance."""
+        """
+        Return the login request. It does not count against the quota.
+
+        Raises:
+            ConfigurationError: Another client of the same user is in use in this process.
+        """
+        if self.claim is not None:
+            self.claim.take()
         body: dict[str, Any] = {"email": self.credentials.email, "password": self.credentials.password.reveal()}
         if self.workspace_id is not None:
             body["workspaceId"] = self.workspace_id
-        return Request(method=LOGIN.method, path=LOGIN.path, json=body, scope=None, metered=False)
+        return Request(method="POST", path="/login", json=body, scope=None, metered=False)
 
     def read_login(self, response: Response) -> Credential:
         """
@@ -149,17 +221,17 @@ class PasswordAuth:
         )
 
     def logout(self, credential: Credential) -> Request:  # noqa: ARG002  the session adds the header
-        """Give the request that ends the session. Whether it counts is not documented, so it is counted."""
-        return LOGOUT.request()
+        """Return the logout request. Whether it counts is not documented, so it is counted."""
+        return Request(method="PUT", path="/logout")
 
 
 @attrs.frozen(kw_only=True)
 class GivenSession:
     """
-    A session that somebody else began. It is used as it is, it cannot be renewed here, and nobody logs out of it.
+    A session that was opened elsewhere. It is used as it is, it cannot be renewed here, and it is never logged out.
 
     Args:
-        session_id: What the login gave that began it.
+        session_id: The session id that its login returned.
         workspace_id: The workspace it is in, where that is known.
 
     Raises:
@@ -176,7 +248,7 @@ class GivenSession:
             raise ConfigurationError("The session id that is given is empty, or has characters that no header carries.")
 
     def credential(self, *, idle_lifetime: float | None) -> Credential:
-        """Give the credential; ``idle_lifetime`` is how many seconds of rest end it, where it can be renewed then."""
+        """Return the credential; it expires after ``idle_lifetime`` idle seconds, if it can be renewed then."""
         return Credential(
             headers=((_SESSION_HEADER, self.session_id),),
             idle_lifetime=idle_lifetime,
@@ -184,25 +256,25 @@ class GivenSession:
         )
 
     def login(self, scope: str) -> Request:  # noqa: ARG002  the service knows one scope only
-        """Give the request that began it elsewhere; it is named in messages and never sent."""
-        return Request(method=LOGIN.method, path=LOGIN.path, scope=None, metered=False)
+        """Return the login request, for messages; it is never sent."""
+        return Request(method="POST", path="/login", scope=None, metered=False)
 
     def read_login(self, response: Response) -> Credential:  # noqa: ARG002  nothing was sent
-        """Refuse: there is nothing to log in with."""
-        raise AuthenticationError("No credentials were given, so nobody can be logged in.")
+        """Raise: there are no credentials."""
+        raise AuthenticationError("No credentials were given, so there is no login.")
 
     def logout(self, credential: Credential) -> None:
-        """Give None: whoever began the session ends it."""
+        """Return None: the session is ended where it was opened."""
 
 
 @attrs.frozen(kw_only=True)
 class MachineAuth:
     """
-    Trades a client id and its secret for a bearer token. Pure: it says what to send and reads what came.
+    Authentication with a bearer token for a client id and its secret.
 
     Args:
-        credentials: Who asks.
-        dialect: Reads the refusals that are none of the credentials.
+        credentials: The machine user.
+        dialect: Reads the errors that are not about the credentials.
         token_url: The whole address of the token endpoint.
         usage_reason: What the service notes as the reason.
         workspace_id: The workspace to work in; None for the one that the machine user was granted.
@@ -215,9 +287,9 @@ class MachineAuth:
     workspace_id: int | None = None
 
     def login(self, scope: str) -> Request:  # noqa: ARG002  the service knows no scopes
-        """Give the request for a token. It does not count against the allowance."""
+        """Return the token request. It does not count against the quota."""
         return Request(
-            method=TOKEN.method,
+            method="POST",
             path=self.token_url,
             form={
                 "grant_type": "client_credentials",
@@ -249,10 +321,10 @@ class MachineAuth:
         return read_token(response, lifetime=_TOKEN_LIFETIME, advice=advice, workspace=workspace)
 
     def logout(self, credential: Credential) -> None:
-        """Give None: a token cannot be given back, it ends by itself."""
+        """Return None: a token cannot be revoked, it expires."""
 
     def _refusal(self, response: Response) -> ApiError:
-        """Make the error of a refused client; that of anything else is the service's usual one."""
+        """Return the error of a rejected client, or the usual error of the service."""
         if not 400 <= response.status < 500 or response.status in (408, 429):
             return self.dialect.read_error(self.login(""), response)
         if is_unknown_client(response):

@@ -6,20 +6,17 @@ import asyncio
 import os
 import random
 import time
-import weakref
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from ssl import SSLContext
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Any, Self
 
-from arena_async.errors import ConfigurationError
 from arena_async.net.login import Authentication
 from arena_async.net.pager import Pager
 from arena_async.net.session import Session
 from arena_async.options import Clock, HttpOptions, RetryPolicy, Timeouts
-from arena_async.providers.arena import routes
-from arena_async.providers.arena.access import Asked, grant, read_credentials
-from arena_async.providers.arena.asking import UNPAGED, walk
+from arena_async.providers.arena.access import AccessSettings, grant
+from arena_async.providers.arena.api import UNPAGED, any_list, make_request, paginate
 from arena_async.providers.arena.auth import ArenaCredentials, ArenaMachineCredentials
 from arena_async.providers.arena.dialect import ArenaDialect
 from arena_async.providers.arena.events import EventQueue, Events
@@ -28,95 +25,75 @@ from arena_async.providers.arena.extracts import Extracts
 from arena_async.providers.arena.import_files import ImportParameters
 from arena_async.providers.arena.imports import Imports
 from arena_async.providers.arena.items import Files, Items
-from arena_async.providers.arena.lists import any_list
 from arena_async.providers.arena.models import ApiUsage
-from arena_async.providers.arena.regions import find_base_url
 from arena_async.providers.arena.sessions import SessionStore
-from arena_async.providers.arena.settings import blame, check_choices, read_address, read_number, written_reason
+from arena_async.providers.arena.settings import (
+    check_choices,
+    find_base_url,
+    named_by,
+    read_address,
+    read_credentials,
+    read_number,
+    written_reason,
+)
 from arena_async.transfer.destination import Timing
 from arena_async.wire.messages import Secret, printable
 from arena_async.wire.quota import DailyAllowance, OnExhausted, Quota
-from arena_async.wire.urls import UrlPolicy, origin
+from arena_async.wire.urls import UrlPolicy
 
 __all__ = ["ArenaClient"]
-
-_Part = TypeVar("_Part")
-
-
-class _OpenClients:
-    """
-    Which clients of this process hold a session: two of one user would end each other's, again and again.
-
-    One instance serves the process, since the service, too, knows no smaller unit than the user. It holds no client
-    alive, nothing of it is a setting, and a process that was forked starts with none.
-    """
-
-    def __init__(self) -> None:
-        self._processes: weakref.WeakKeyDictionary[ArenaClient, int] = weakref.WeakKeyDictionary()
-
-    def claim(self, client: ArenaClient) -> None:
-        """
-        Note that a client is in use.
-
-        Raises:
-            ConfigurationError: Another one of the same user is.
-        """
-        process = os.getpid()
-        for other, owner in list(self._processes.items()):
-            if other is not client and owner == process and other.same_user(client):
-                raise ConfigurationError(
-                    f"{client!r}: another client of the same user is open in this process, and a second login would "
-                    "end its session. Share that client, or close it first."
-                )
-        self._processes[client] = process
-
-    def release(self, client: ArenaClient) -> None:
-        """Note that a client is not in use any more."""
-        self._processes.pop(client, None)
 
 
 class ArenaClient:
     """
-    Everything of one Arena workspace, as one of its users may see it.
+    Client for one Arena workspace, as one of its users may see it.
 
     Use it with ``async with``, or call :meth:`aclose`: that logs the user out. The login happens with the first
     request. A second login of the same user, wherever it comes from, ends the session; give every integration a user of
     its own, or let its processes share one session through a file.
+
+    Attributes:
+        session: The session, for requests of your own: ``session.send(Request(...))``.
+        extracts: The data extracts and their runs.
+        exports: The export definitions and their runs.
+        imports: The import definitions and their runs.
+        events: The outbound events.
+        event_queue: The outbound events of the older generation.
+        files: The files of the vault.
+        items: The items.
 
     Args:
         credentials: Who logs in: a person (:class:`ArenaCredentials`) or a machine user
             (:class:`ArenaMachineCredentials`). None where ``session_id`` is all there is.
         base_url: The API of the region, with its version; None for North America, or for ``region``.
         region: The region by its name in place of ``base_url``: ``us``, ``gov``, ``eu``, ``uk`` or ``cn``.
-        session_id: A session that somebody else began. It is used as it is and never logged out; when it is over, the
-            credentials log in, or where there are none that is an error.
-        session_store: The path of a file through which the processes of one user share their session; nobody logs out
-            then, and the session ends by itself 90 minutes after its last use. The file can be read by this user only,
-            and is refused in a folder that others may look into.
+        session_id: A session that was opened elsewhere. It is never logged out; when it has expired, the credentials
+            log in, or without any that is an error.
+        session_store: The path of a file through which the processes of one user share their session. It is never
+            logged out and expires 90 minutes after its last use. The file can be read by this user only, and is
+            rejected in a directory that others may read.
         workspace_id: The workspace; None for the one the user was in last, which may be any.
         usage_reason: What the service notes as the reason of every request; None for the name of this library.
-        quota_reserve: Requests of the day to leave untouched for everybody else.
-        on_exhausted: What becomes of requests when those of the day are used up, down to the reserve: ``"stop"`` makes
-            them fail at once with :class:`~arena_async.QuotaExhaustedError`; ``"wait"`` parks them until the reset,
-            when one of them goes first and the others follow.
-        import_parameters: How an import is told what to do with a file: by ``parts`` of the form, or by a ``query``.
+        quota_reserve: Requests of the day that are left to others.
+        on_exhausted: What happens when the requests of the day are used up, down to the reserve: ``"stop"`` fails at
+            once with :class:`~arena_async.QuotaExhaustedError`; ``"wait"`` waits until the reset, when one request is
+            sent first and the others follow.
+        import_parameters: How the parameters of an import are sent: as ``parts`` of the form, or as a ``query``.
             The vendor documents both; try the other one where the service does not understand the first.
         retry: How often and how patiently a request is tried again.
-        timeouts: How long the network may keep us waiting.
+        timeouts: Timeouts of the network.
         ssl: The TLS settings; None for the usual ones.
         proxy: The URL of a proxy, or None.
         user_agent: The ``User-Agent`` header; None for the name of this library.
         connector: An aiohttp connector to share pools, TLS and DNS with; it is not closed.
         allow_http: Allow plain http, which shows the password to the whole network. Loopback needs no permission.
-        clock: Seconds that never jump.
+        clock: Returns monotonic seconds.
         sleep: Waits for so many seconds.
-        now: The date and time (aware).
+        now: Returns the time (aware).
 
     Raises:
         ConfigurationError: One of them is wrong. Nothing was sent.
     """
-
-    _open: ClassVar[_OpenClients] = _OpenClients()
 
     def __init__(
         self,
@@ -146,17 +123,9 @@ class ArenaClient:
         address = find_base_url(base_url, region)
         reason = written_reason(usage_reason)
         urls, dialect = UrlPolicy.for_base(address, allow_http=allow_http), ArenaDialect(now=now)
-        asked = Asked(
-            credentials=credentials,
-            session_id=session_id,
-            session_store=session_store,
-            base_url=address,
-            workspace_id=workspace_id,
-            usage_reason=reason,
-        )
-        self._access = access = grant(asked, dialect, now=now)
-        self._workspace_id, self._origin, self._closed = workspace_id, origin(address), False
-        self._session = Session(
+        settings = AccessSettings(credentials, session_id, session_store, address, workspace_id, reason)
+        self._access = access = grant(settings, dialect, now=now)
+        self.session = session = Session(
             Authentication(auth=access.auth, store=access.store, given=access.given, renewable=access.renewable),
             dialect,
             DailyAllowance(reserve=quota_reserve, on_exhausted=on_exhausted),
@@ -173,17 +142,18 @@ class ArenaClient:
                 clock=Clock(monotonic=clock, sleep=sleep, now=now),
             ),
         )
-        self._furnish(quota_reserve, import_parameters, Timing(clock=clock, sleep=sleep, random=random.random, now=now))
+        timing = Timing(clock=clock, sleep=sleep, random=random.random, now=now)
+        self._create_services(session, quota_reserve, timing, import_parameters)
 
-    def _furnish(self, reserve: int, import_parameters: ImportParameters, timing: Timing) -> None:
-        """Put the parts in."""
-        session, user = self._session, self._access.user
-        self._extracts = Extracts(session, reserve, user, timing)
-        self._exports = Exports(session, reserve, user, timing)
-        self._imports = Imports(session, reserve, user, timing, parameters=import_parameters)
-        self._events, self._event_queue = Events(session, timing), EventQueue(session, timing)
-        self._files = Files(session, reserve)
-        self._items = Items(session, reserve)
+    def _create_services(
+        self, session: Session, reserve: int, timing: Timing, import_parameters: ImportParameters
+    ) -> None:
+        user = self._access.user
+        self.extracts = Extracts(session, reserve, user, timing)
+        self.exports = Exports(session, reserve, user, timing)
+        self.imports = Imports(session, reserve, user, timing, import_parameters)
+        self.events, self.event_queue = Events(session, timing), EventQueue(session, timing)
+        self.files, self.items = Files(session, reserve), Items(session, reserve)
 
     @classmethod
     def from_env(
@@ -203,9 +173,9 @@ class ArenaClient:
         """
         Build a client from the environment.
 
-        Who comes in: ``ARENA_EMAIL`` and ``ARENA_PASSWORD`` for a person, or ``ARENA_CLIENT_ID``,
+        Credentials: ``ARENA_EMAIL`` and ``ARENA_PASSWORD`` for a person, or ``ARENA_CLIENT_ID``,
         ``ARENA_CLIENT_SECRET`` and perhaps ``ARENA_TOKEN_URL`` for a machine user, or ``ARENA_SESSION_ID`` for a
-        session that is open already. Where to: ``ARENA_REGION`` or ``ARENA_BASE_URL``, and ``ARENA_WORKSPACE_ID``.
+        session that is open already. Address: ``ARENA_REGION`` or ``ARENA_BASE_URL``, and ``ARENA_WORKSPACE_ID``.
         Besides: ``ARENA_USAGE_REASON`` and ``ARENA_QUOTA_RESERVE``. A variable that is empty counts as not set.
 
         Args:
@@ -225,7 +195,7 @@ class ArenaClient:
         """
         variables = os.environ if environ is None else environ
         usage_reason = variables.get("ARENA_USAGE_REASON") or None
-        blame("ARENA_USAGE_REASON", lambda: written_reason(usage_reason))
+        named_by("ARENA_USAGE_REASON", lambda: written_reason(usage_reason))
         return cls(
             read_credentials(variables),
             base_url=read_address(variables, allow_http=allow_http),
@@ -245,55 +215,15 @@ class ArenaClient:
         )
 
     @property
-    def session(self) -> Session:
-        """The session, for requests of your own: ``session.send(Request(...))``."""
-        return self._use(self._session)
-
-    @property
     def quota(self) -> Quota | None:
         """What the service last said about the requests of the day, or None before its first answer."""
-        return self._session.quota
-
-    @property
-    def extracts(self) -> Extracts:
-        """The data extracts of the workspace."""
-        return self._use(self._extracts)
-
-    @property
-    def exports(self) -> Exports:
-        """The export definitions of the workspace and their runs."""
-        return self._use(self._exports)
-
-    @property
-    def imports(self) -> Imports:
-        """The import definitions of the workspace and their runs."""
-        return self._use(self._imports)
-
-    @property
-    def events(self) -> Events:
-        """The outbound events of the workspace."""
-        return self._use(self._events)
-
-    @property
-    def event_queue(self) -> EventQueue:
-        """The outbound events of the older generation."""
-        return self._use(self._event_queue)
-
-    @property
-    def files(self) -> Files:
-        """The files of the workspace."""
-        return self._use(self._files)
-
-    @property
-    def items(self) -> Items:
-        """The items of the workspace."""
-        return self._use(self._items)
+        return self.session.quota
 
     def list(
         self, path: str, *, offset: int = 0, limit: int | None = None, paged: bool | None = None, **params: object
     ) -> Pager[dict[str, Any]]:
         """
-        Give the rows of any list of the service, as they come: with the same session, allowance and pages as the rest.
+        Return the undecoded rows of any list of the service, with the same session, quota and pages as the rest.
 
         ::
 
@@ -310,54 +240,35 @@ class ArenaClient:
         Raises:
             ConfigurationError: The path leaves the API, or names content, a login or a logout.
         """
-        return any_list(self._use(self._session), path, params, offset=offset, limit=limit, paged=paged)
+        return any_list(self.session, path, params, offset=offset, limit=limit, paged=paged)
 
-    def usages(self, *, since: datetime | None = None, until: datetime | None = None) -> Pager[ApiUsage]:
+    def usages(self, *, date_from: datetime | None = None, date_to: datetime | None = None) -> Pager[ApiUsage]:
         """
-        Say who spent the requests of the workspace: by day, user and endpoint. One request.
+        Return the requests of the workspace: by day, user and endpoint. One request.
 
         Args:
-            since: Only what was spent then or later (aware).
-            until: Only what was spent then or earlier (aware).
+            date_from: Only requests sent then or later (aware).
+            date_to: Only requests sent then or earlier (aware).
         """
-        params = {"dateTimeFrom": since, "dateTimeTo": until}
-        return walk(self._use(self._session), routes.API_USAGES.request(params), ApiUsage, shape=UNPAGED)
-
-    def same_user(self, other: ArenaClient) -> bool:
-        """
-        Say whether a login of one client would end the session of the other.
-
-        A client that names no workspace may land in any. Clients that share a session store find each other's session,
-        and those of machine users, or with a given session alone, end nobody's.
-        """
-        mine, theirs = self._access, other._access
-        if mine.user is None or theirs.user is None or (mine.shared is not None and mine.shared == theirs.shared):
-            return False
-        workspaces = {self._workspace_id, other._workspace_id}
-        return (self._origin, mine.user.casefold()) == (other._origin, theirs.user.casefold()) and (
-            len(workspaces) == 1 or None in workspaces
-        )
+        query = {"dateTimeFrom": date_from, "dateTimeTo": date_to}
+        request = make_request("GET", "/settings/recentactivities/apiusages", query)
+        return paginate(self.session, request, ApiUsage, shape=UNPAGED)
 
     async def aclose(self) -> None:
-        """Log out, which takes 5 seconds at the most and never fails, and end everything. Safe to call twice."""
-        self._closed = True
+        """Log out, which takes at most 5 seconds and never fails, and close all connections. Safe to call twice."""
         try:
-            await self._session.aclose()
+            await self.session.aclose()
         finally:
-            self._open.release(self)
+            if self._access.claim is not None:
+                self._access.claim.release()
 
     async def __aenter__(self) -> Self:
-        return self._use(self)
+        if self._access.claim is not None:
+            self._access.claim.take()
+        return self
 
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
     def __repr__(self) -> str:
-        where = f"workspace {self._workspace_id}" if self._workspace_id is not None else "last workspace used"
-        return f"<ArenaClient {printable(self._access.shown)} at {self._origin}, {where}>"
-
-    def _use(self, part: _Part) -> _Part:
-        """Give a part of the client, and make sure that no other client of the user is in use."""
-        if not self._closed:
-            self._open.claim(self)
-        return part
+        return f"<ArenaClient {printable(self._access.shown)}>"

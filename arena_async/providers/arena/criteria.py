@@ -1,5 +1,5 @@
 """
-Which items an export takes, and what it writes: values that refuse what the service would refuse.
+Which items an export takes: values that reject what the service would reject.
 
 ::
 
@@ -24,7 +24,7 @@ from typing import Any, Final, Literal
 import attrs
 
 from arena_async.errors import ConfigurationError
-from arena_async.providers.arena.routes import write_datetime
+from arena_async.providers.arena.api import write_datetime
 from arena_async.wire.messages import printable
 
 __all__ = ["ITEM", "UNCATEGORIZED", "Criteria", "Criterion", "ItemFields", "all_of", "any_of", "items_by_guid"]
@@ -84,7 +84,7 @@ class Criteria:
     word: Conjunction = "AND"
 
     def __attrs_post_init__(self) -> None:
-        """Refuse what the service would."""
+        """Raise if the service would reject it."""
         asked = [criterion.attribute for group in self.groups for criterion in group.criteria]
         if not asked:
             raise ConfigurationError("The criteria have no condition; an export without any is refused (code 3140).")

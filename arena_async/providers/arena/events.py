@@ -1,99 +1,160 @@
 """
-Outbound events: what has changed, waiting for somebody outside to fetch it and to say that it was taken over.
+Outbound events: changes that wait until another system has read and reconciled them.
 
 ::
 
-    async for pending in arena.events.watch(integration):       oldest first; looks at widening intervals
+    async for pending in arena.events.watch(integration):       oldest first; polls at growing intervals
         async with pending as event:
-            await take_over(event)                              an error leaves the event pending
-        #                                                       here it is reconciled, whole, by one request
+            await process(event)                                an error leaves the event pending
+        #                                                       here it is reconciled by one request
 
 The service pushes nothing. There are two generations: the event engine (:class:`Events`) and the older event queue
-(:class:`EventQueue`), which gives the guids of all items of an event at once. Both are read in the same way.
+(:class:`EventQueue`), which returns the guids of all items of an event at once. Both are read in the same way.
 """
 
 from __future__ import annotations
 
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any, Final, Literal
+from typing import Any, Literal, Self
 
 import attrs
 
-from arena_async.errors import ConfigurationError, DecodeError
+from arena_async.errors import ConfigurationError, DeadlineError, DecodeError
 from arena_async.net.pager import Pager
+from arena_async.net.polling import Polled, wait_until
 from arena_async.net.session import Session
-from arena_async.options import PollPolicy
-from arena_async.providers.arena import routes
-from arena_async.providers.arena.asking import ask, walk
+from arena_async.options import Clock, PollPolicy
+from arena_async.providers.arena.api import ask, make_request, paginate
 from arena_async.providers.arena.dialect import LIST
-from arena_async.providers.arena.models import EventIntegration, EventResource, EventTrigger, OutboundEvent
+from arena_async.providers.arena.models import ArenaModel, Change, Item, User
+from arena_async.providers.arena.queries import EventResourceQuery, write_query
 from arena_async.providers.arena.runs import REAL_TIME
-from arena_async.providers.arena.watching import Watch
 from arena_async.transfer.destination import Timing
 from arena_async.wire.decoding import decode, parse_json
-from arena_async.wire.messages import printable
+from arena_async.wire.messages import Request, printable
 
-__all__ = ["EventQueue", "Events", "ResourceKind"]
+__all__ = [
+    "EventIntegration",
+    "EventQueue",
+    "EventResource",
+    "EventTrigger",
+    "Events",
+    "OutboundEvent",
+    "PendingEvent",
+    "ResourceKind",
+    "Watch",
+]
+
+_log = logging.getLogger("arena_async")
 
 #: What an event may be about, in the vendor's words.
 ResourceKind = Literal["items", "changes", "requests", "qualityprocesses"]
 
 
 @attrs.frozen(kw_only=True)
-class _Generation:
+class EventIntegration(ArenaModel):
+    """An integration that collects events for another system, of either generation."""
+
+    guid: str
+    name: str | None = None
+    # The older queue, and one page of the newer engine, say "enable".
+    enabled: bool | None = attrs.field(default=None, metadata={"wire": ("enabled", "enable")})
+    status: str | None = None
+    type: str | None = None
+    transfer_type: str | None = None
+    creator: User | None = None
+    modify_user: User | None = None
+    creation_date_time: datetime | None = None
+    last_modified_date_time: datetime | None = None
+
+
+@attrs.frozen(kw_only=True)
+class EventTrigger(ArenaModel):
     """
-    How one of the two generations is asked.
+    The trigger of an event.
 
-    Args:
-        integrations: Lists the integrations.
-        events: Lists the events of one.
-        event: Gives one event.
-        settle: Marks one event as a whole.
-        flag: What it calls being done with an event.
+    ``action`` is ``CREATE``, ``EDIT`` or ``WORKFLOW``; ``resource`` is ``ITEM``, ``REQUEST``, ``CHANGE`` or
+    ``QUALITY``.
     """
 
-    integrations: routes.Route
-    events: routes.Route
-    event: routes.Route
-    settle: routes.Route
-    flag: str
+    guid: str
+    name: str | None = None
+    description: str | None = None
+    action: str | None = None
+    resource: str | None = None
 
 
-_ENGINE: Final = _Generation(
-    integrations=routes.EVENT_INTEGRATIONS,
-    events=routes.EVENTS,
-    event=routes.EVENT,
-    settle=routes.EVENT_RECONCILE,
-    flag="resourcesReconciled",
-)
-_QUEUE: Final = _Generation(
-    integrations=routes.QUEUES,
-    events=routes.QUEUE_EVENTS,
-    event=routes.QUEUE_EVENT,
-    settle=routes.QUEUE_EVENT_RECONCILE,
-    flag="itemsReconciled",
-)
+@attrs.frozen(kw_only=True)
+class OutboundEvent(ArenaModel):
+    """
+    A change that waits until another system has processed it.
+
+    ``integration`` is the guid of the integration it was read from. ``change`` is what an event of the older queue is
+    about.
+    """
+
+    guid: str
+    integration: str = ""
+    event_type: str | None = None
+    status: str | None = None
+    #: Whether all of it was processed; each generation has a key of its own for that.
+    reconciled: bool | None = attrs.field(
+        default=None, metadata={"wire": ("resourcesReconciled", "itemsReconciled", "reconciled")}
+    )
+    triggers: tuple[EventTrigger, ...] = ()
+    change: Change | None = None
+    creator: User | None = None
+    creation_date_time: datetime | None = None
+
+
+@attrs.frozen(kw_only=True)
+class EventResource(ArenaModel):
+    """
+    A resource of an event; which field holds it depends on the kind.
+
+    ``pre_events`` and ``post_events`` are what it was before and is after, as they came: a list, or one of them.
+    """
+
+    guid: str
+    reconciled: bool | None = None
+    # The newer engine has a lower-case t.
+    reconciled_date_time: datetime | None = attrs.field(
+        default=None, metadata={"wire": ("reconciledDatetime", "reconciledDateTime")}
+    )
+    reconciled_user: User | None = None
+    item: Item | None = attrs.field(default=None, metadata={"wire": ("item", "effectiveItemRevision")})
+    superseded_item: Item | None = attrs.field(default=None, metadata={"wire": ("supersededItemRevision",)})
+    change: Change | None = None
+    request: Any = attrs.field(default=None, hash=False)
+    quality_process: Any = attrs.field(default=None, hash=False)
+    pre_events: Any = attrs.field(default=None, hash=False, metadata={"wire": ("preEvents", "preEvent")})
+    post_events: Any = attrs.field(default=None, hash=False, metadata={"wire": ("postEvents", "postEvent")})
 
 
 @attrs.frozen
 class _EventSource:
     """
-    What both generations have in common.
+    The methods of both generations.
 
     Args:
-        session: Where to ask.
-        timing: Where time comes from.
+        session: The session.
+        timing: The clock.
     """
 
     session: Session = attrs.field(repr=False)
     timing: Timing = attrs.field(default=REAL_TIME, repr=False)
-    _generation = _ENGINE
+    #: Where the integrations of this generation are, and what it calls an event that was processed completely.
+    _root = "/outboundevents"
+    _flag = "resourcesReconciled"
 
     def search(
         self, name: str | None = None, *, enabled: bool | None = None, offset: int = 0, limit: int | None = None
     ) -> Pager[EventIntegration]:
         """
-        Give the integrations that gather events. One request for each 400.
+        Return the integrations that collect events. One request for each 400.
 
         Args:
             name: Only this name; a trailing ``*`` finds what starts with it.
@@ -101,14 +162,14 @@ class _EventSource:
             offset: Rows to leave out at the beginning.
             limit: Rows of one page, at most 400.
         """
-        request = self._generation.integrations.request({"name": name, "enabled": enabled})
-        return walk(self.session, request, EventIntegration, offset=offset, limit=limit)
+        request = make_request("GET", self._root, {"name": name, "enabled": enabled})
+        return paginate(self.session, request, EventIntegration, offset=offset, limit=limit)
 
     def every(
         self, integration: str, *, reconciled: bool | None = None, offset: int = 0, limit: int | None = None
     ) -> Pager[OutboundEvent]:
         """
-        Give the events of an integration, in the order of the service. One request for each 400.
+        Return the events of an integration, in the order of the service. One request for each 400.
 
         Args:
             integration: The integration.
@@ -117,7 +178,7 @@ class _EventSource:
             limit: Rows of one page, at most 400.
         """
         wanted = "any" if reconciled is None else str(reconciled).lower()
-        request = self._generation.events.request({self._generation.flag: wanted}, integration=integration)
+        request = self._request("GET", integration, "/events", {self._flag: wanted})
 
         def read(row: Any) -> OutboundEvent:
             return attrs.evolve(decode(row, OutboundEvent, request=request.line), integration=integration)
@@ -125,42 +186,41 @@ class _EventSource:
         return Pager(self.session, request, LIST, read, limit=limit, start=offset)
 
     async def pending(self, integration: str) -> list[OutboundEvent]:
-        """Give the events that nobody has reconciled, the oldest first. One request for each 400."""
+        """Return the events that are not reconciled, the oldest first. One request for each 400."""
         found = [event async for event in self.every(integration, reconciled=False) if not event.reconciled]
         return sorted(found, key=_age)
 
     async def event(self, integration: str, guid: str) -> OutboundEvent:
-        """Give one event. One request."""
-        request = self._generation.event.request(integration=integration, event=guid)
+        """Return one event. One request."""
+        request = self._request("GET", integration, "/events/{event}", event=guid)
         return attrs.evolve(await ask(self.session, request, OutboundEvent), integration=integration)
 
     async def reconcile(self, event: OutboundEvent) -> OutboundEvent:
         """
-        Mark an event, and everything in it, as taken over. One request, however much is in it.
+        Mark an event, and everything in it, as processed. One request, however much is in it.
 
         The user has to be an administrator of the integration.
 
         Raises:
             ConfigurationError: The event does not say which integration it is of.
         """
-        request = self._generation.settle.request(integration=_integration_of(event), event=event.guid)
-        request = attrs.evolve(request, json={self._generation.flag: True})
+        request = self._of_event("PUT", event, json={self._flag: True})
         return attrs.evolve(await ask(self.session, request, OutboundEvent), integration=event.integration)
 
     def watch(self, integration: str, *, poll: PollPolicy | None = None) -> Watch:
         """
-        Give the events of an integration as they come, the oldest first, until none has come for ``poll.timeout``.
+        Return the events of an integration as they appear, the oldest first, until there was none for ``poll.timeout``.
 
-        An event is reconciled when the block that takes it over has ended without an error. One that is left pending,
-        by an error or because its block was never entered, is offered again after ``poll.slowest`` seconds; so is one
-        whose reconciliation the service has lost: whoever takes events over must be able to see one twice.
+        An event is reconciled when its block has ended without an error. One that is left pending, by an error or
+        because its block was never entered, is returned again after ``poll.slowest`` seconds; so is one whose
+        reconciliation the service has lost. Processing an event twice must do no harm.
 
-        Nothing runs beside the loop: leave it whenever you like. While there is nothing it costs
-        :meth:`PollPolicy.most_questions` requests at most; with something, one for each look and one for each event.
+        Nothing runs beside the loop: leave it at any time. Without events it costs at most
+        :meth:`PollPolicy.most_questions` requests; with events, one for each poll and one for each event.
 
         Args:
             integration: The integration.
-            poll: How often to look, and how long to go on without any event; None for the usual policy.
+            poll: How often to poll, and how long to continue without any event; None for the default policy.
         """
 
         async def look() -> list[OutboundEvent]:
@@ -168,73 +228,85 @@ class _EventSource:
 
         return Watch(look, self.reconcile, poll or PollPolicy(), self.timing, what=f"integration {integration}")
 
+    def _request(
+        self,
+        method: str,
+        integration: str,
+        rest: str,
+        query: Mapping[str, object] | None = None,
+        *,
+        json: object = None,
+        **identifiers: object,
+    ) -> Request:
+        path = self._root + "/{integration}" + rest
+        return make_request(method, path, query, json=json, integration=integration, **identifiers)
+
+    def _of_event(
+        self,
+        method: str,
+        event: OutboundEvent,
+        rest: str = "",
+        query: Mapping[str, object] | None = None,
+        *,
+        json: object = None,
+        **identifiers: object,
+    ) -> Request:
+        path = "/events/{event}" + rest
+        integration = _integration_of(event)
+        return self._request(method, integration, path, query, json=json, event=event.guid, **identifiers)
+
 
 @attrs.frozen
 class Events(_EventSource):
     """
     Outbound events of items, changes, requests and quality processes: the event engine.
 
-    Everything here raises :class:`~arena_async.errors.ApiError` where the service refuses,
-    :class:`~arena_async.errors.DecodeError` where it answers with something else, and
+    Everything here raises :class:`~arena_async.errors.ApiError` where the service responds with an error,
+    :class:`~arena_async.errors.DecodeError` where its response is not as documented, and
     :class:`~arena_async.errors.ConfigurationError` for a guid that cannot be sent.
     """
 
     async def get(self, integration: str) -> EventIntegration:
-        """Give one integration. One request."""
-        request = routes.EVENT_INTEGRATION.request(integration=integration)
-        return await ask(self.session, request, EventIntegration)
+        """Return one integration. One request."""
+        return await ask(self.session, self._request("GET", integration, ""), EventIntegration)
 
     def triggers(self, integration: str, *, offset: int = 0, limit: int | None = None) -> Pager[EventTrigger]:
-        """Give what makes events for an integration. One request for each 400."""
-        request = routes.EVENT_TRIGGERS.request(integration=integration)
-        return walk(self.session, request, EventTrigger, offset=offset, limit=limit)
+        """Return the triggers of an integration. One request for each 400."""
+        request = self._request("GET", integration, "/triggers")
+        return paginate(self.session, request, EventTrigger, offset=offset, limit=limit)
 
     def resources(
         self,
         event: OutboundEvent,
         kind: ResourceKind = "items",
+        query: EventResourceQuery | None = None,
         *,
-        reconciled: bool | None = None,
-        reconciled_from: datetime | None = None,
-        reconciled_to: datetime | None = None,
         offset: int = 0,
         limit: int | None = None,
     ) -> Pager[EventResource]:
         """
-        Give what an event is about. One request for each 400.
+        Return the resources of an event. One request for each 400.
 
         Args:
             event: The event.
             kind: ``items``, ``changes``, ``requests`` or ``qualityprocesses``.
-            reconciled: Only what is, or is not, reconciled; None for both.
-            reconciled_from: Only what was reconciled then or later (aware).
-            reconciled_to: Only what was reconciled then or earlier (aware).
+            query: Only these.
             offset: Rows to leave out at the beginning.
             limit: Rows of one page, at most 400.
         """
-        params = {
-            "reconciled": reconciled,
-            "reconciledDateTimeFrom": reconciled_from,
-            "reconciledDateTimeTo": reconciled_to,
-        }
-        request = routes.EVENT_RESOURCES.request(
-            params, integration=_integration_of(event), event=event.guid, kind=kind
-        )
-        return walk(self.session, request, EventResource, offset=offset, limit=limit)
+        request = self._of_event("GET", event, "/{kind}", write_query(query), kind=kind)
+        return paginate(self.session, request, EventResource, offset=offset, limit=limit)
 
     async def resource(self, event: OutboundEvent, kind: ResourceKind, guid: str) -> EventResource:
-        """Give one of the things an event is about. One request."""
-        request = routes.EVENT_RESOURCE.request(
-            integration=_integration_of(event), event=event.guid, kind=kind, resource=guid
-        )
+        """Return one resource of an event. One request."""
+        request = self._of_event("GET", event, "/{kind}/{resource}", kind=kind, resource=guid)
         return await ask(self.session, request, EventResource)
 
     async def reconcile_resource(self, event: OutboundEvent, kind: ResourceKind, guid: str) -> EventResource:
-        """Mark one of the things an event is about as taken over. One request; :meth:`reconcile` takes one for all."""
-        request = routes.EVENT_RESOURCE_RECONCILE.request(
-            integration=_integration_of(event), event=event.guid, kind=kind, resource=guid
-        )
-        return await ask(self.session, attrs.evolve(request, json={"reconciled": True}), EventResource)
+        """Mark one resource of an event as processed. One request; :meth:`reconcile` takes one for all."""
+        path = "/{kind}/{resource}"
+        request = self._of_event("PUT", event, path, json={"reconciled": True}, kind=kind, resource=guid)
+        return await ask(self.session, request, EventResource)
 
 
 @attrs.frozen
@@ -242,12 +314,13 @@ class EventQueue(_EventSource):
     """
     Outbound events of changes and item revisions: the older event queue.
 
-    Everything here raises :class:`~arena_async.errors.ApiError` where the service refuses,
-    :class:`~arena_async.errors.DecodeError` where it answers with something else, and
+    Everything here raises :class:`~arena_async.errors.ApiError` where the service responds with an error,
+    :class:`~arena_async.errors.DecodeError` where its response is not as documented, and
     :class:`~arena_async.errors.ConfigurationError` for a guid that cannot be sent.
     """
 
-    _generation = _QUEUE
+    _root = "/outboundintegrations"
+    _flag = "itemsReconciled"
 
     def items(
         self,
@@ -258,7 +331,7 @@ class EventQueue(_EventSource):
         limit: int | None = None,
     ) -> Pager[EventResource]:
         """
-        Give the items of an event. One request for each 400.
+        Return the items of an event. One request for each 400.
 
         Args:
             event: The event.
@@ -266,26 +339,26 @@ class EventQueue(_EventSource):
             offset: Rows to leave out at the beginning.
             limit: Rows of one page, at most 400.
         """
-        params = {"reconciled": "any" if reconciled is None else reconciled}
-        request = routes.QUEUE_ITEMS.request(params, integration=_integration_of(event), event=event.guid)
-        return walk(self.session, request, EventResource, offset=offset, limit=limit)
+        query = {"reconciled": "any" if reconciled is None else reconciled}
+        request = self._of_event("GET", event, "/items", query)
+        return paginate(self.session, request, EventResource, offset=offset, limit=limit)
 
     async def item_guids(self, event: OutboundEvent, *, reconciled: bool | None = None) -> list[str]:
         """
-        Give the guids of all item revisions of an event at once, for one export of them all. One request.
+        Return the guids of all item revisions of an event at once, for one export of them all. One request.
 
         Args:
             event: The event.
             reconciled: Only those that are, or are not, reconciled; None for both.
         """
-        params = {"reconciled": "any" if reconciled is None else reconciled}
-        request = routes.QUEUE_ITEM_GUIDS.request(params, integration=_integration_of(event), event=event.guid)
+        query = {"reconciled": "any" if reconciled is None else reconciled}
+        request = self._of_event("GET", event, "/itemguids", query)
         response = await self.session.send(request)
         return _read_guids(parse_json(response.body, request=request.line), request.line)
 
 
 def _age(event: OutboundEvent) -> datetime:
-    """Give what events are ordered by; one without a time comes first, so that it is not put off for ever."""
+    """Return the sort key of an event; one without a time comes first, so that it is not postponed forever."""
     return event.creation_date_time or datetime.min.replace(tzinfo=UTC)
 
 
@@ -305,8 +378,101 @@ def _read_guids(payload: Any, request: str) -> list[str]:
         return []
     if not isinstance(rows, list) or not all(isinstance(row, str) for row in rows):
         raise DecodeError(
-            f"{request}: the answer is no list of guids. The service may have changed; report the endpoint.",
+            f"{request}: the response is no list of guids. The service may have changed; report the endpoint.",
             problems=("$.results: no array of text where one was expected",),
             request=request,
         )
     return rows
+
+
+class Watch:
+    """
+    The events of an integration as they appear: an async iterator that keeps nothing open.
+
+    Args:
+        look: Returns the pending events, the oldest first.
+        settle: Reconciles one.
+        policy: How often to poll.
+        timing: The clock.
+        what: The integration, for messages.
+    """
+
+    def __init__(
+        self,
+        look: Callable[[], Awaitable[list[OutboundEvent]]],
+        settle: Callable[[OutboundEvent], Awaitable[object]],
+        policy: PollPolicy,
+        timing: Timing,
+        *,
+        what: str,
+    ) -> None:
+        self._look = look
+        self._settle = settle
+        self._policy = policy
+        self._timing = timing
+        self._what = what
+        self._due: deque[OutboundEvent] = deque()
+        self._again_at: dict[str, float] = {}
+        self._looked = False
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> PendingEvent:
+        if not self._due:
+            try:
+                await self._wait()
+            except DeadlineError:
+                raise StopAsyncIteration from None
+        event = self._due.popleft()
+        self._again_at[event.guid] = self._timing.clock() + self._policy.slowest
+        return PendingEvent(event, self._settle)
+
+    async def _wait(self) -> None:
+        """Poll until an event is due, at the intervals of the policy."""
+        if self._looked:
+            await self._timing.sleep(self._policy.every)
+        self._looked = True
+        found = await wait_until(
+            self._look_for_due,
+            bool,
+            self._policy,
+            clock=Clock(monotonic=self._timing.clock, sleep=self._timing.sleep),
+            polled=Polled(what=printable(self._what)),
+        )
+        self._due.extend(found)
+
+    async def _look_for_due(self) -> list[OutboundEvent]:
+        """Return the pending events that were not returned a short while ago."""
+        pending = await self._look()
+        guids = {event.guid for event in pending}
+        self._again_at = {guid: at for guid, at in self._again_at.items() if guid in guids}
+        now = self._timing.clock()
+        return [event for event in pending if self._again_at.get(event.guid, now) <= now]
+
+
+class PendingEvent:
+    """
+    A pending event: an async context manager that reconciles it when its block ends without an error.
+
+    Args:
+        event: The event.
+        settle: Reconciles it.
+    """
+
+    def __init__(self, event: OutboundEvent, settle: Callable[[OutboundEvent], Awaitable[object]]) -> None:
+        #: The event, also before the block is entered.
+        self.event = event
+        self._settle = settle
+
+    def __repr__(self) -> str:
+        return f"<PendingEvent {self.event.guid}>"
+
+    async def __aenter__(self) -> OutboundEvent:
+        return self.event
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        if error is None:
+            await self._settle(self.event)
+        else:
+            _log.info("Event %s stays pending: %s.", printable(self.event.guid), type(error).__name__)

@@ -1,8 +1,8 @@
 """
 What an export writes, checked before it is sent.
 
-The service takes some combinations without a word and then writes an empty file. They are refused here, where they cost
-nothing. Words are taken in any case and sent in the newest documented spelling.
+The service accepts some combinations silently and then writes an empty file. They are rejected here, at no cost. Words
+are accepted in any case and sent in the newest documented form.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["same_options", "write_export_options"]
 
 
 def _words(*words: str) -> dict[str, str]:
-    """Give each word by what it is compared as."""
+    """Return words by the form in which they are compared."""
     return {status_word(word): word for word in words}
 
 
@@ -54,7 +54,7 @@ _OF_FILES: Final = {"FILES", "SOURCING_SUPPLIERITEM_FILES"}
 
 def write_export_options(options: ExportOptions) -> dict[str, Any]:
     """
-    Write options as the service wants them.
+    Return options in the format of the service.
 
     Raises:
         ConfigurationError: One of them is not documented, there is no view, or the export would come out empty.
@@ -80,12 +80,12 @@ def write_export_options(options: ExportOptions) -> dict[str, Any]:
 
 def same_options(asked: ExportOptions, came: ExportOptions) -> bool:
     """
-    Say whether a definition does what is asked for.
+    Return whether a definition does what is requested.
 
-    What is not asked for is the documented default; where none is documented it may be anything.
+    What is not requested is the documented default; where none is documented it may be anything.
 
     Raises:
-        ConfigurationError: What is asked for cannot be sent.
+        ConfigurationError: The requested options cannot be sent.
     """
     wanted = {**_DEFAULTS, **write_export_options(asked)}
     try:
@@ -97,7 +97,7 @@ def same_options(asked: ExportOptions, came: ExportOptions) -> bool:
 
 
 def _given(values: dict[str, Any]) -> dict[str, Any]:
-    """Leave out what is not said."""
+    """Leave out what is None."""
     return {name: value for name, value in values.items() if value is not None}
 
 
@@ -110,7 +110,7 @@ def _views(views: Iterable[str]) -> list[str]:
 
 
 def _one(name: str, value: Any, allowed: dict[str, str]) -> str | None:
-    """Give the newest spelling of a word."""
+    """Return the newest documented form of a word."""
     if value is None:
         return None
     found = allowed.get(status_word(value)) if isinstance(value, str) else None
@@ -121,7 +121,7 @@ def _one(name: str, value: Any, allowed: dict[str, str]) -> str | None:
 
 
 def _refuse_empty(options: dict[str, Any]) -> None:
-    """Refuse what the service writes as an empty JSON file."""
+    """Raise for what the service writes as an empty JSON file."""
     if options.get("format", _DEFAULTS["format"]) != "json":
         return
     views = set(options["exportViews"])
@@ -134,7 +134,7 @@ def _refuse_empty(options: dict[str, Any]) -> None:
 
 
 def _any_file(options: dict[str, Any]) -> bool:
-    """Say whether physical files come along."""
+    """Return whether physical files are exported."""
     return any(value != "NONE" for value in options.get("fileContent", {}).values())
 
 

@@ -1,9 +1,8 @@
 """
-The files of runs, as sets that can be listed, priced, opened and looked up again.
+The files of runs: the base of the file sets of extracts, exports and imports.
 
-What is listed is immutable: the zip of an extract or export never changes under its guid, so the guid is the change
-mark, whichever query found the file and whether or not that query told its size. The contents of an import run are
-addressed by the run alone, so its completion is their change mark.
+The zip of an extract or export never changes under its guid, so the guid is the change marker, whichever query found
+the file and whether or not that query listed its size.
 """
 
 from __future__ import annotations
@@ -11,221 +10,36 @@ from __future__ import annotations
 import json
 import logging
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Collection, Iterable
-from datetime import UTC, datetime, timedelta
-from typing import Final, Literal, Self, TypeVar, get_args
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Generic, Self, TypeVar
 
 import attrs
 
-from arena_async.errors import (
-    ApiError,
-    ConfigurationError,
-    DecodeError,
-    PermissionDeniedError,
-    RunFailedError,
-)
+from arena_async.errors import ApiError, ConfigurationError, RunFailedError
 from arena_async.net.session import Session
-from arena_async.providers.arena import routes
-from arena_async.providers.arena.asking import ask, walk
+from arena_async.providers.arena.api import write_datetime
 from arena_async.providers.arena.models import (
-    ExportFile,
     ExportRun,
-    Extract,
     ExtractRun,
-    FileAssociation,
     ImportRun,
-    status_word,
 )
-from arena_async.providers.arena.sets import ArenaFiles, Key, is_gone, lay_out, tenant_of
+from arena_async.providers.arena.sets import ArenaFiles, FileFacts, Key, is_gone, lay_out, tenant_of
 from arena_async.wire.contracts import Facts, RemoteFile
-from arena_async.wire.messages import Request, printable
 
 __all__ = [
-    "IMPORT_PARTS",
-    "ExportFiles",
-    "ExtractFiles",
-    "ImportFiles",
-    "ImportPart",
+    "RunFiles",
     "ended",
-    "one_export_run",
 ]
 
 _log = logging.getLogger("arena_async")
 
-#: https://ptc-arena.github.io/arena-dev-help/ - the files of a run are removed after that, its row stays.
-_KEPT: Final = timedelta(days=60)
-
-_Run = TypeVar("_Run", ExtractRun, ExportRun, ImportRun)
-
-ImportPart = Literal["result", "error", "submit"]
-#: Every content of an import run.
-IMPORT_PARTS: Final[tuple[ImportPart, ...]] = get_args(ImportPart)
-
-#: What the submitted file is called on disk; results and errors are given back in the same form.
-_EXTENSIONS = {"EXCEL_WORKSHEET": ".xlsx", "CSV": ".csv"}
-#: Refusals of a query that an endpoint does not know: unknown attribute, not searchable, no query at all.
-_QUERY_REFUSED = frozenset({3004, 3018, 3019, 3096, 3200, 4074})
+R = TypeVar("R", ExtractRun, ExportRun, ImportRun)
 
 
-@attrs.frozen
-class _Told:
-    """What is remembered about a file of a completed run."""
-
-    guid: str
-    name: str | None = None
-    size: int | None = None
-    skip: str | None = None
-
-
-def _load_told(fact: str) -> list[_Told] | None:
-    """Read what is remembered; None for what nobody of us can have written."""
-    try:
-        return [_Told(guid, name, size, skip) for guid, name, size, skip in json.loads(fact)]
-    except (ValueError, TypeError):
-        return None
-
-
-class _RunFiles(ArenaFiles):
+def ended(run: R, kind: str) -> bool:
     """
-    What the three kinds of sets have in common.
-
-    Args:
-        session: Where to ask.
-        reserve: Requests the caller wants left untouched, for the price.
-        run: Only this run.
-        latest: Only the latest completed run.
-        completed_since: Only runs completed since then (aware).
-
-    Raises:
-        ConfigurationError: ``run`` together with ``latest``, or a date-time without a zone.
-    """
-
-    def __init__(
-        self,
-        session: Session,
-        *,
-        reserve: int = 0,
-        run: str | None = None,
-        latest: bool = False,
-        completed_since: datetime | None = None,
-    ) -> None:
-        if run is not None and latest:
-            raise ConfigurationError(f"{self.kind}: run and latest exclude each other; give one of them.")
-        if run is not None and completed_since is not None:
-            raise ConfigurationError(f"{self.kind}: run and completed_since exclude each other; give one of them.")
-        super().__init__(session, reserve=reserve)
-        self._run = run
-        self._latest = latest
-        self._since = _whole_second(completed_since)
-        self._watermark: datetime | None = None
-        self._seen: ExtractRun | ExportRun | ImportRun | None = None
-        self._facts: Facts | None = None
-
-    @property
-    def scope(self) -> str:
-        """The name of the query, without any secret. A watermark is not part of it."""
-        words = [f"run={self._run}"] if self._run is not None else []
-        words += ["latest"] if self._latest else []
-        words += [f"completed_since={self._since.isoformat()}"] if self._since is not None else []
-        return "?".join(filter(None, ("/".join(filter(None, ("arena", self.kind, self._named))), "&".join(words))))
-
-    @property
-    def narrowed(self) -> bool:
-        """Whether files that exist may be missing from it."""
-        return self._run is not None or self._latest or self._from is not None
-
-    async def find(self, keys: Collection[str]) -> list[RemoteFile]:
-        """
-        Give fresh entries for some keys of this kind, in any order; what is gone is missing.
-
-        Costs one request for a single run of a definition, else as many as its runs have pages.
-        """
-        if self._facts is not None:
-            # Whoever looks something up again wants to know what is there now.
-            return await self._changed({"_facts": None}).find(keys)
-        tenant = await tenant_of(self._session)
-        wanted: dict[str, set[str]] = {}
-        for key in self._mine(keys, tenant):
-            wanted.setdefault(key.names[0], set()).add(key.names[1])
-        asked = frozenset(keys)
-        found: dict[str, RemoteFile] = {}
-        for definition, runs in wanted.items():
-            try:
-                async for file in self._again(tenant, definition, frozenset(runs)):
-                    if file.key in asked:
-                        found[file.key] = file
-            except ApiError as error:
-                if not is_gone(error):
-                    raise
-        return list(found.values())
-
-    def recalling(self, facts: Facts) -> Self:
-        """Give the same set, which asks for the files of a completed run once and never again."""
-        return self._changed({"_facts": facts})
-
-    @property
-    @abstractmethod
-    def _named(self) -> str:
-        """The guid of the definition, or "" for all of them."""
-
-    @abstractmethod
-    def _again(self, tenant: str, definition: str, runs: frozenset[str]) -> AsyncIterator[RemoteFile]:
-        """List the files of some runs of a definition once more."""
-
-    @property
-    def _from(self) -> datetime | None:
-        """The completion from which on runs are asked for."""
-        return max(filter(None, (self._since, self._watermark)), default=None)
-
-    def _after(self, watermark: datetime | None) -> Self:
-        """Give a copy of the set that starts at a watermark."""
-        if watermark is None or self._run is not None or self._latest:
-            return self
-        return self._changed({"_watermark": _whole_second(watermark)})
-
-    def _wanted(self, run: ExtractRun | ExportRun | ImportRun) -> bool:
-        """
-        Say whether the files of a listed run belong to the set.
-
-        The filter is applied here too, because the service is known to ignore some without a word.
-        """
-        since = self._from
-        return run.done and (since is None or run.completed is None or run.completed >= since)
-
-    def of(self, run: ExtractRun | ExportRun | ImportRun) -> Self:
-        """Give the set of the files of one completed run as it was just seen, so that nobody asks for it again."""
-        return self._changed({"_run": run.guid, "_seen": run})
-
-    async def _recall(self, tenant: str, definition: str, runs: Iterable[str]) -> dict[str, list[_Told]]:
-        """Give what is remembered about the files of some runs, by the guids of the runs."""
-        if self._facts is None:
-            return {}
-        keys = {str(Key(tenant, self.kind, (definition, run))): run for run in runs}
-        found = await self._facts.recall(list(keys)) if keys else {}
-        return {keys[key]: told for key, fact in found.items() if (told := _load_told(fact)) is not None}
-
-    async def _keep(self, tenant: str, definition: str, run: str, told: list[_Told]) -> None:
-        """Remember the files of a completed run; a run without any may yet get some."""
-        if self._facts is not None and told:
-            fact = json.dumps([attrs.astuple(one) for one in told])
-            await self._facts.keep({str(Key(tenant, self.kind, (definition, run))): fact})
-
-    def _known(self, kind: type[_Run]) -> _Run | None:
-        """Give the one run of the set, if it was seen already."""
-        return self._seen if isinstance(self._seen, kind) else None
-
-
-def _whole_second(moment: datetime | None) -> datetime | None:
-    """Cut to whole seconds, which is what can be asked for."""
-    if moment is None:
-        return None
-    routes.write_datetime(moment, what="completed_since")
-    return moment.astimezone(UTC).replace(microsecond=0)
-
-
-def ended(run: ExtractRun | ExportRun | ImportRun, kind: str) -> bool:
-    """
-    Say whether a run that was asked for by its guid has files.
+    Return whether a run that was requested by its guid has files.
 
     Raises:
         RunFailedError: It never will.
@@ -237,141 +51,183 @@ def ended(run: ExtractRun | ExportRun | ImportRun, kind: str) -> bool:
     return run.done
 
 
-class ExtractFiles(_RunFiles):
+class RunFiles(ArenaFiles, Generic[R]):
     """
-    The zip files of data extract runs.
+    The files of the completed runs of a definition.
 
     Args:
-        session: Where to ask.
-        extract: The guid of the extract; None for all of the workspace, which costs a request to look them up.
-        reserve: Requests the caller wants left untouched, for the price.
+        session: The session.
+        definition: The guid of the definition; None for every extract of the workspace.
+        reserve: Requests that the cost estimate leaves to others.
         run: Only this run.
         latest: Only the latest completed run.
-        completed_since: Only runs completed since then (aware).
+        completed_from: Only runs completed then or later (aware).
 
     Raises:
-        ConfigurationError: ``run`` together with ``latest`` or without ``extract``, or a date-time without a zone.
+        ConfigurationError: ``run`` together with ``latest`` or ``completed_from`` or without ``definition``, or a
+            date-time without a zone.
     """
-
-    kind = "extracts"
 
     def __init__(
         self,
         session: Session,
-        extract: str | None = None,
+        definition: str | None,
         *,
         reserve: int = 0,
         run: str | None = None,
         latest: bool = False,
-        completed_since: datetime | None = None,
+        completed_from: datetime | None = None,
     ) -> None:
-        super().__init__(session, reserve=reserve, run=run, latest=latest, completed_since=completed_since)
-        if run is not None and extract is None:
-            raise ConfigurationError("extracts: a run is named by the guids of its extract and its own; give both.")
-        self._extract = extract
-
-    async def __aiter__(self) -> AsyncIterator[RemoteFile]:
-        """List the files of completed runs, page by page as they are asked for."""
-        tenant = await tenant_of(self._session)
-        if self._extract is not None:
-            async for file in self._of_extract(tenant, self._extract):
-                yield file
-            return
-        async for extract in walk(self._session, routes.EXTRACTS.request(), Extract):
-            async for file in self._of_extract(tenant, extract.guid):
-                yield file
-
-    def since(self, watermark: datetime | None) -> ExtractFiles:
-        """Give the set of runs completed since then; the service filters on it."""
-        return self._after(watermark)
+        if run is not None and latest:
+            raise ConfigurationError(f"{self.kind}: run and latest exclude each other; give one of them.")
+        if run is not None and completed_from is not None:
+            raise ConfigurationError(f"{self.kind}: run and completed_from exclude each other; give one of them.")
+        if run is not None and definition is None:
+            raise ConfigurationError(
+                f"{self.kind}: a run is named by the guids of its definition and its own; give both."
+            )
+        super().__init__(session, reserve=reserve)
+        self._definition = definition
+        self._run = run
+        self._latest = latest
+        self._completed_from = _whole_second(completed_from)
+        self._watermark: datetime | None = None
+        self._seen: R | None = None
+        self._facts: Facts | None = None
 
     @property
-    def _named(self) -> str:
-        return self._extract or ""
+    def definition(self) -> str | None:
+        """The guid of the definition, or None for every extract."""
+        return self._definition
 
-    def _listing(self) -> tuple[int, bool]:
-        if self._extract is None:
-            return 2, False
-        return 1, self._latest
+    @property
+    def scope(self) -> str:
+        """The name of the query, without any secret. A watermark is not part of it. It is stored in the ledger."""
+        filters = [f"run={self._run}"] if self._run is not None else []
+        filters += ["latest"] if self._latest else []
+        filters += [f"completed_since={self._completed_from.isoformat()}"] if self._completed_from is not None else []
+        path = "/".join(filter(None, ("arena", self.kind, self._definition)))
+        return "?".join(filter(None, (path, "&".join(filters))))
 
-    def _content(self, key: Key) -> Request:
-        extract, run, association = key.names
-        return routes.EXTRACT_CONTENT.request(extract=extract, run=run, association=association)
+    @property
+    def narrowed(self) -> bool:
+        """Whether files that exist may be missing from it."""
+        return self._run is not None or self._latest or self._from is not None
 
-    async def _of_extract(self, tenant: str, extract: str) -> AsyncIterator[RemoteFile]:
-        """List the files of one extract in the fewest requests."""
-        if self._run is not None:
-            run = self._known(ExtractRun)
-            if run is None:
-                request = routes.EXTRACT_RUN.request(extract=extract, run=self._run)
-                run = await ask(self._session, request, ExtractRun)
-            runs = [run] if ended(run, "extract") else []
-        elif self._latest:
-            request = routes.EXTRACT_LATEST_RUN.request({"view": "withFiles"}, extract=extract)
-            run = await ask(self._session, request, ExtractRun)
-            runs = [run] if self._wanted(run) else []
-            if "delta" in status_word(run.type):
-                _log.warning(
-                    "Extract %s: its latest run %s is a delta run, which holds the changes only. Without `latest` the "
-                    "last full run and all deltas after it come home.",
-                    printable(extract),
-                    printable(run.guid),
-                )
-        else:
-            async for page in self._pages(extract, self._from):
-                async for file in self._of_runs(tenant, extract, [run for run in page if self._wanted(run)]):
+    async def __aiter__(self) -> AsyncIterator[RemoteFile]:
+        """List the files; pages are requested as they are read."""
+        tenant = await tenant_of(self._session)
+        async for definition in self._definitions():
+            async for runs in self._select(definition):
+                async for file in self._of_runs(tenant, definition, runs):
                     yield file
-            return
-        async for file in self._of_runs(tenant, extract, runs):
-            yield file
 
-    async def _pages(self, extract: str, completed_from: datetime | None) -> AsyncIterator[list[ExtractRun]]:
+    async def find(self, keys: Collection[str]) -> list[RemoteFile]:
         """
-        Walk the runs of an extract with their files, if the endpoint knows that view, else without.
+        Return fresh entries for some keys of this kind, in any order; what is gone is missing.
 
-        Only the vendor's collection of example requests uses the view here; the pages document it for the latest run.
+        Costs one request for a single run of a definition, else as many as its runs have pages.
         """
-        views: tuple[str | None, ...] = ("withFiles", None)
-        for view in views:
-            params = {"completionDateTimeFrom": completed_from, "view": view}
-            started = False
+        if self._facts is not None:
+            # A look-up wants the present state, not the cached one.
+            return await self._changed({"_facts": None}).find(keys)
+        tenant = await tenant_of(self._session)
+        runs_of: dict[str, set[str]] = {}
+        for key in self._mine(keys, tenant):
+            runs_of.setdefault(key.names[0], set()).add(key.names[1])
+        wanted = frozenset(keys)
+        found: dict[str, RemoteFile] = {}
+        for definition, runs in runs_of.items():
             try:
-                pager = walk(self._session, routes.EXTRACT_RUNS.request(params, extract=extract), ExtractRun)
-                async for page in pager.pages():
-                    started = True
-                    yield list(page.items)
-                return
+                async for file in self._look_up(tenant, definition, runs):
+                    if file.key in wanted:
+                        found[file.key] = file
             except ApiError as error:
-                if started or view is None or error.code not in _QUERY_REFUSED:
+                if not is_gone(error):
                     raise
+        return list(found.values())
 
-    async def _of_runs(self, tenant: str, extract: str, runs: list[ExtractRun]) -> AsyncIterator[RemoteFile]:
-        """
-        Give the files of runs that were listed together, with a request for each run that does not tell its own.
+    def recalling(self, facts: Facts) -> Self:
+        """Return the same set, which requests the files of a completed run only once."""
+        return self._changed({"_facts": facts})
 
-        An empty list is believed when another run beside it has files: then the view was honoured.
-        """
-        honoured = any(run.files for run in runs)
-        silent = [run.guid for run in runs if not (run.files or (honoured and run.files is not None))]
-        known = await self._recall(tenant, extract, silent)
+    def since(self, watermark: datetime | None) -> Self:
+        """Return the set of runs completed since then; the service filters on it."""
+        if watermark is None or self._run is not None or self._latest:
+            return self
+        return self._changed({"_watermark": _whole_second(watermark)})
+
+    def of(self, run: R) -> Self:
+        """Return the set of the files of one completed run as it was just seen, without another request for it."""
+        return self._changed({"_run": run.guid, "_seen": run})
+
+    # ------------------------------------------------------------------------------------- what differs between kinds
+
+    @abstractmethod
+    async def _one(self, definition: str, run: str) -> R | None:
+        """Return one run by its guid, or None where it is not there."""
+
+    @abstractmethod
+    def _pages(self, definition: str, completed_from: datetime | None) -> AsyncIterator[Sequence[R]]:
+        """Return the runs of a definition, page by page."""
+
+    async def _newest(self, definition: str) -> list[R]:
+        """Return the latest completed run."""
+        raise NotImplementedError  # pragma: no cover  imports have no such filter
+
+    @abstractmethod
+    def _listed(self, runs: Sequence[R]) -> dict[str, Sequence[FileFacts]]:
+        """Return the files of those runs that were listed with them, by the guids of the runs."""
+
+    async def _request_files(self, definition: str, run: R) -> list[FileFacts]:
+        """Request the files of a run that was listed without them."""
+        raise NotImplementedError  # pragma: no cover  import runs always have the same contents
+
+    async def _definitions(self) -> AsyncIterator[str]:
+        """Return the guids of the definitions."""
+        yield self._definition or ""
+
+    def _entry(self, tenant: str, definition: str, run: R, file: FileFacts) -> RemoteFile:
+        """Return the entry of a file: a zip, which never changes."""
+        key = Key(tenant, self.kind, (definition, run.guid, file.guid))
+        return lay_out(key, file, extension=".zip", change=file.guid, changed_at=run.completed)
+
+    # ------------------------------------------------------------------------------------------------------- listing
+
+    async def _select(self, definition: str) -> AsyncIterator[Sequence[R]]:
+        """Return the completed runs of a definition that belong to the set, page by page."""
+        if self._run is not None:
+            run = self._seen or await self._one(definition, self._run)
+            if run is not None and ended(run, self.kind.removesuffix("s")):
+                yield [run]
+        elif self._latest:
+            yield [run for run in await self._newest(definition) if self._wanted(run)]
+        else:
+            async for page in self._pages(definition, self._from):
+                yield [run for run in page if self._wanted(run)]
+
+    async def _of_runs(self, tenant: str, definition: str, runs: Sequence[R]) -> AsyncIterator[RemoteFile]:
+        """List the files of runs: with the runs, or from the cached facts, or with one request for each run."""
+        listed = self._listed(runs)
+        known = await self._recall(tenant, definition, [run.guid for run in runs if run.guid not in listed])
         for run in runs:
-            if run.guid not in silent:
-                told = [_told_of(association) for association in run.files or ()]
-            elif not (told := known.get(run.guid, [])):
-                request = routes.EXTRACT_RUN_FILES.request(extract=extract, run=run.guid)
-                told = [_told_of(one) async for one in walk(self._session, request, FileAssociation)]
-                await self._keep(tenant, extract, run.guid, told)
-            for one in told:
-                yield _extract_file(tenant, extract, run, one)
+            files = listed.get(run.guid) if run.guid in listed else known.get(run.guid)
+            if files is None:
+                files = await self._request_files(definition, run)
+                await self._keep(tenant, definition, run.guid, files)
+            self._check_files(run, files)
+            for file in files:
+                yield self._entry(tenant, definition, run, file)
 
-    async def _again(self, tenant: str, definition: str, runs: frozenset[str]) -> AsyncIterator[RemoteFile]:
-        """List the files of some runs once more; for a single one its own list is enough."""
-        if len(runs) == 1:
-            run = ExtractRun(guid=next(iter(runs)))
-            async for file in self._of_runs(tenant, definition, [run]):
-                yield file
-            return
+    async def _look_up(self, tenant: str, definition: str, runs: Collection[str]) -> AsyncIterator[RemoteFile]:
+        """List the files of some runs; a single run is requested by its guid."""
         missing = set(runs)
+        if len(missing) == 1:
+            run = await self._one_to_find(definition, *missing)
+            if run is not None:
+                async for file in self._of_runs(tenant, definition, [run]):
+                    yield file
+                return
         async for page in self._pages(definition, None):
             async for file in self._of_runs(tenant, definition, [run for run in page if run.guid in missing]):
                 yield file
@@ -379,291 +235,49 @@ class ExtractFiles(_RunFiles):
             if not missing:
                 return
 
+    async def _one_to_find(self, definition: str, run: str) -> R | None:
+        return await self._one(definition, run)
 
-def _told_of(association: FileAssociation) -> _Told:
-    """Take what matters of an association."""
-    file = association.file
-    return _Told(
-        association.guid,
-        file.name if file else None,
-        file.size if file else None,
-        file.no_content if file else None,
-    )
-
-
-def _extract_file(tenant: str, extract: str, run: ExtractRun, told: _Told) -> RemoteFile:
-    """Make the entry of one zip file of an extract run."""
-    return lay_out(
-        Key(tenant, "extracts", (extract, run.guid, told.guid)),
-        extension=".zip",
-        change=told.guid,
-        changed_at=run.completed,
-        name=told.name,
-        size=told.size,
-        skip=told.skip,
-    )
-
-
-class ExportFiles(_RunFiles):
-    """
-    The zip files of the runs of an export definition.
-
-    Only the user who started a run may fetch its files, and the service keeps them for 60 days.
-
-    Args:
-        session: Where to ask.
-        export: The guid of the definition.
-        reserve: Requests the caller wants left untouched, for the price.
-        run: Only this run.
-        latest: Only the latest completed run.
-        completed_since: Only runs completed since then (aware).
-
-    Raises:
-        ConfigurationError: ``run`` together with ``latest``, or a date-time without a zone.
-    """
-
-    kind = "exports"
-
-    def __init__(
-        self,
-        session: Session,
-        export: str,
-        *,
-        reserve: int = 0,
-        run: str | None = None,
-        latest: bool = False,
-        completed_since: datetime | None = None,
-    ) -> None:
-        super().__init__(session, reserve=reserve, run=run, latest=latest, completed_since=completed_since)
-        self._export = export
-
-    async def __aiter__(self) -> AsyncIterator[RemoteFile]:
-        """List the files of completed runs, page by page as they are asked for."""
-        tenant = await tenant_of(self._session)
-        if self._run is not None:
-            one = self._known(ExportRun) or await one_export_run(self._session, self._export, self._run)
-            runs = [one] if one is not None and ended(one, "export") else []
-        elif self._latest:
-            # The filter may be ignored, so the newest of what comes is taken.
-            request = routes.EXPORT_RUNS.request({"latestCompleted": True}, export=self._export)
-            listed = [run async for run in walk(self._session, request, ExportRun) if self._wanted(run)]
-            runs = sorted(listed, key=_completion)[-1:]
-        else:
-            params = {"completionDateTimeFrom": self._from}
-            request = routes.EXPORT_RUNS.request(params, export=self._export)
-            async for run in walk(self._session, request, ExportRun):
-                if self._wanted(run):
-                    for file in await self._of_run(tenant, self._export, run):
-                        yield file
-            return
-        for run in runs:
-            for file in await self._of_run(tenant, self._export, run):
-                yield file
-
-    def since(self, watermark: datetime | None) -> ExportFiles:
-        """Give the set of runs completed since then; the service filters on it."""
-        return self._after(watermark)
+    def _check_files(self, run: R, files: Sequence[FileFacts]) -> None:
+        """Raise if a run that was requested by its guid has no files."""
 
     @property
-    def _named(self) -> str:
-        return self._export
+    def _from(self) -> datetime | None:
+        """The earliest completion that is requested."""
+        return max(filter(None, (self._completed_from, self._watermark)), default=None)
 
-    def _listing(self) -> tuple[int, bool]:
-        return 1, False
+    def _wanted(self, run: R) -> bool:
+        """Return whether a listed run belongs to the set; the service is known to ignore some filters silently."""
+        return run.done and (self._from is None or run.completed is None or run.completed >= self._from)
 
-    def _content(self, key: Key) -> Request:
-        export, run, file = key.names
-        return routes.EXPORT_CONTENT.request(export=export, run=run, file=file)
+    # ------------------------------------------------------------------------------------------------- cached facts
 
-    async def _of_run(self, tenant: str, export: str, run: ExportRun) -> list[RemoteFile]:
-        """
-        Give the files of a run, with a request more only if the list did not tell them at all.
+    async def _recall(self, tenant: str, definition: str, runs: Iterable[str]) -> dict[str, list[FileFacts]]:
+        """Return the cached files of some runs, by the guids of the runs."""
+        if self._facts is None:
+            return {}
+        keys = {str(Key(tenant, self.kind, (definition, run))): run for run in runs}
+        found = await self._facts.recall(list(keys)) if keys else {}
+        return {keys[key]: files for key, fact in found.items() if (files := _load_files(fact))}
 
-        Raises:
-            DecodeError: It is complete, too young to have lost its files, and not even asked for alone tells them.
-            RunFailedError: It has none, and it is the one that was asked for.
-        """
-        files = run.files
-        if files is None:
-            known = await self._recall(tenant, export, [run.guid])
-            files = tuple(ExportFile(guid=one.guid, name=one.name) for one in known.get(run.guid, ())) or None
-        if files is None:
-            request = routes.EXPORT_RUN.request(export=export, run=run.guid)
-            files = (await ask(self._session, request, ExportRun)).files
-            if files is None and not self._is_old(run):
-                raise DecodeError(
-                    f"{request.line}: run {printable(run.guid)} is complete and does not tell its files, so that some "
-                    "may be missing. Run again; if it stays so, the service may have changed: report this.",
-                    problems=("$.files: missing",),
-                    request=request.line,
-                )
-            await self._keep(tenant, export, run.guid, [_Told(one.guid, one.name) for one in files or ()])
-        if not files and run.guid == self._run:
-            raise RunFailedError(
-                f"export run {printable(run.guid)}: it is complete and has no files; the service removes them after "
-                f"{_KEPT.days} days. Start another run.",
-                run=run,
-            )
-        return [_export_file(tenant, export, run, file) for file in files or ()]
-
-    def _is_old(self, run: ExportRun) -> bool:
-        """Say whether the service has removed the files of a run because of their age."""
-        return run.completed is not None and run.completed < self._session.now() - _KEPT
-
-    async def _again(self, tenant: str, definition: str, runs: frozenset[str]) -> AsyncIterator[RemoteFile]:
-        """List the files of some runs once more; a run of another user is in the list only."""
-        missing = set(runs)
-        if len(missing) == 1:
-            try:
-                one = await one_export_run(self._session, definition, next(iter(missing)))
-            except PermissionDeniedError:
-                one = None
-            if one is not None:
-                for file in await self._of_run(tenant, definition, one):
-                    yield file
-                return
-        async for run in walk(self._session, routes.EXPORT_RUNS.request(export=definition), ExportRun):
-            if run.guid in missing:
-                missing.discard(run.guid)
-                for file in await self._of_run(tenant, definition, run):
-                    yield file
-            if not missing:
-                return
+    async def _keep(self, tenant: str, definition: str, run: str, files: Sequence[FileFacts]) -> None:
+        """Cache the files of a completed run; a run without any may yet get some."""
+        if self._facts is not None and files:
+            fact = json.dumps([attrs.astuple(file) for file in files])
+            await self._facts.keep({str(Key(tenant, self.kind, (definition, run))): fact})
 
 
-async def one_export_run(session: Session, export: str, guid: str) -> ExportRun | None:
-    """
-    Give one run by its guid, or None where it is not there.
-
-    https://github.com/ptc-arena/arena-restapi-doc - the sample of this endpoint shows a definition and no run. An
-    answer with another guid is therefore not believed, and the run is looked for in the list.
-    """
-    run = await ask(session, routes.EXPORT_RUN.request(export=export, run=guid), ExportRun)
-    if run.guid == guid and run.status is not None:
-        return run
-    async for listed in walk(session, routes.EXPORT_RUNS.request(export=export), ExportRun):
-        if listed.guid == guid:
-            return listed
-    return None
+def _load_files(fact: str) -> list[FileFacts] | None:
+    """Read cached files; None where they cannot be read."""
+    try:
+        return [FileFacts(guid, name, size, skip) for guid, name, size, skip in json.loads(fact)]
+    except (ValueError, TypeError):
+        return None
 
 
-def _completion(run: ExportRun) -> datetime:
-    """Give what runs are ordered by."""
-    return run.completed or datetime.min.replace(tzinfo=UTC)
-
-
-def _export_file(tenant: str, export: str, run: ExportRun, file: ExportFile) -> RemoteFile:
-    """Make the entry of one zip file of an export run."""
-    return lay_out(
-        Key(tenant, "exports", (export, run.guid, file.guid)),
-        extension=".zip",
-        change=file.guid,
-        changed_at=run.completed,
-        name=file.name,
-    )
-
-
-class ImportFiles(_RunFiles):
-    """
-    What was submitted to the runs of an import definition, and their results and errors.
-
-    Args:
-        session: Where to ask.
-        import_: The guid of the definition.
-        reserve: Requests the caller wants left untouched, for the price.
-        run: Only this run.
-        parts: Which of the three contents.
-
-    Raises:
-        ConfigurationError: ``parts`` is empty or has something else in it.
-    """
-
-    kind = "imports"
-
-    def __init__(
-        self,
-        session: Session,
-        import_: str,
-        *,
-        reserve: int = 0,
-        run: str | None = None,
-        parts: Iterable[ImportPart] = IMPORT_PARTS,
-    ) -> None:
-        super().__init__(session, reserve=reserve, run=run)
-        given = (parts,) if isinstance(parts, str) else tuple(parts)
-        if not given or set(given) - set(IMPORT_PARTS):
-            raise ConfigurationError(f"imports: parts is {given!r}; it takes one or more of {', '.join(IMPORT_PARTS)}.")
-        self._import = import_
-        self._parts = tuple(part for part in IMPORT_PARTS if part in given)
-
-    async def __aiter__(self) -> AsyncIterator[RemoteFile]:
-        """List the files of completed runs, page by page as they are asked for."""
-        tenant = await tenant_of(self._session)
-        if self._run is not None:
-            run = self._known(ImportRun)
-            if run is None:
-                request = routes.IMPORT_RUN.request(import_=self._import, run=self._run)
-                run = await ask(self._session, request, ImportRun)
-            for file in self._of_run(tenant, self._import, run) if ended(run, "import") else ():
-                yield file
-            return
-        async for run in walk(self._session, routes.IMPORT_RUNS.request(import_=self._import), ImportRun):
-            for file in self._of_run(tenant, self._import, run) if self._wanted(run) else ():
-                yield file
-
-    @property
-    def scope(self) -> str:
-        """The name of the query, without any secret."""
-        if self._parts == IMPORT_PARTS:
-            return super().scope
-        return f"{super().scope}{'&' if self._run is not None else '?'}parts={','.join(self._parts)}"
-
-    @property
-    def narrowed(self) -> bool:
-        """Whether files that exist may be missing from it."""
-        return super().narrowed or self._parts != IMPORT_PARTS
-
-    @property
-    def _named(self) -> str:
-        return self._import
-
-    def _listing(self) -> tuple[int, bool]:
-        return 1, self._run is not None
-
-    def _content(self, key: Key) -> Request:
-        import_, run, part = key.names
-        return routes.IMPORT_CONTENT.request(import_=import_, run=run, part=f"{part}Content")
-
-    def _of_run(self, tenant: str, import_: str, run: ImportRun) -> list[RemoteFile]:
-        """Give the contents of a run."""
-        return [_import_file(tenant, import_, run, part) for part in self._parts]
-
-    async def _again(self, tenant: str, definition: str, runs: frozenset[str]) -> AsyncIterator[RemoteFile]:
-        """List the contents of some runs once more."""
-        missing = set(runs)
-        if len(missing) == 1:
-            request = routes.IMPORT_RUN.request(import_=definition, run=next(iter(missing)))
-            run = await ask(self._session, request, ImportRun)
-            for file in self._of_run(tenant, definition, run):
-                yield file
-            return
-        async for run in walk(self._session, routes.IMPORT_RUNS.request(import_=definition), ImportRun):
-            if run.guid in missing:
-                missing.discard(run.guid)
-                for file in self._of_run(tenant, definition, run):
-                    yield file
-            if not missing:
-                return
-
-
-def _import_file(tenant: str, import_: str, run: ImportRun, part: ImportPart) -> RemoteFile:
-    """Make the entry of one content of an import run."""
-    completed = run.completed.isoformat() if run.completed is not None else ""
-    return lay_out(
-        Key(tenant, "imports", (import_, run.guid, part)),
-        extension=_EXTENSIONS.get((run.submit_file_type or "").upper(), ".dat"),
-        # A dry run that is committed later gets other results under the same address.
-        change=f"{completed} commit={run.commit}",
-        changed_at=run.completed,
-        skip="no row of the run failed, so it has no error file" if part == "error" and run.error_count == 0 else None,
-    )
+def _whole_second(time: datetime | None) -> datetime | None:
+    """Cut to whole seconds, which is what can be requested."""
+    if time is None:
+        return None
+    write_datetime(time, what="completed_from")
+    return time.astimezone(UTC).replace(microsecond=0)

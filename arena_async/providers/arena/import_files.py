@@ -1,8 +1,8 @@
 """
-What an import is given: a file of this machine, checked before anything is sent, and the words that go with it.
+The file of an import, checked before anything is sent, and the parameters that go with it.
 
-https://github.com/ptc-arena/arena-restapi-doc documents the words as parts of the form, the vendor's OpenAPI document
-documents them as a query. Which one the service wants is a setting.
+https://github.com/ptc-arena/arena-restapi-doc documents the parameters as parts of the form, the vendor's OpenAPI
+document documents them as a query. Which one is sent is a setting.
 """
 
 from __future__ import annotations
@@ -11,19 +11,30 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import PurePath
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Self, get_args
 
 import attrs
 
 from arena_async.errors import ConfigurationError
-from arena_async.providers.arena import routes
 from arena_async.providers.arena.models import ImportDefinition, ImportMapping, ImportOptions, ImportRun, status_word
 from arena_async.providers.arena.runs import Start
 from arena_async.transfer.uploading import LocalFile
-from arena_async.wire.messages import Upload, UploadedFile, printable
+from arena_async.wire.decoding import wire_names
+from arena_async.wire.messages import Request, Upload, UploadedFile, printable
 
-__all__ = ["FileType", "ImportParameters", "Submission", "same_import_options", "write_import_options"]
+__all__ = [
+    "IMPORT_PARTS",
+    "FileType",
+    "ImportParameters",
+    "ImportPart",
+    "Submission",
+    "same_import_options",
+    "write_import_options",
+]
 
+ImportPart = Literal["result", "error", "submit"]
+#: Every content of an import run.
+IMPORT_PARTS: Final[tuple[ImportPart, ...]] = get_args(ImportPart)
 FileType = Literal["EXCEL_WORKSHEET", "CSV"]
 #: How values are sent beside a file.
 ImportParameters = Literal["parts", "query"]
@@ -43,14 +54,15 @@ _MODES: Final = ("CREATE", "EDIT", "OVERWRITE", "REPLACE", "DELETE")
 @attrs.frozen
 class Submission:
     """
-    A file that is to be imported, and how.
+    A file for an import run, and what the run does with it.
 
     Args:
-        file: Where it lies.
+        file: The path of an XLSX or CSV (UTF-8) file.
         worksheet: The name of the worksheet, for an XLSX file.
-        commit: Whether the run changes the workspace.
-        file_type: What it is, where its name does not say so.
-        content: A file with the physical files that the rows speak of, or None.
+        commit: Change the workspace at once, for good; a dry run first shows what would happen.
+        file_type: ``EXCEL_WORKSHEET`` or ``CSV``, where the file name does not say so.
+        content: A file with the physical files that the rows name, for resources that have some.
+        parts: Which contents of the run ``fetch`` downloads.
     """
 
     file: str | os.PathLike[str]
@@ -58,6 +70,12 @@ class Submission:
     commit: bool = attrs.field(default=False, kw_only=True)
     file_type: FileType | None = attrs.field(default=None, kw_only=True)
     content: str | os.PathLike[str] | None = attrs.field(default=None, kw_only=True)
+    parts: tuple[ImportPart, ...] = attrs.field(default=("result", "error"), kw_only=True)
+
+    @classmethod
+    def of(cls, file: Self | str | os.PathLike[str]) -> Self:
+        """Return a submission as it is, or a dry run of a file."""
+        return file if isinstance(file, cls) else cls(file)  # type: ignore[arg-type]
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[_Opened]:
@@ -77,7 +95,7 @@ class Submission:
             yield _Opened(self, kind, file, content)
 
     def _kind(self) -> FileType:
-        """Say what the file is."""
+        """Return the type of the file."""
         name = PurePath(self.file).name
         if self.file_type is not None and self.file_type not in _MEDIA:
             raise ConfigurationError(f"file_type is {self.file_type!r}; it takes one of {', '.join(_MEDIA)}.")
@@ -92,7 +110,7 @@ class Submission:
 
 
 def _check(name: str, kind: FileType, head: bytes) -> None:
-    """Refuse a file that the service cannot read, by its first bytes."""
+    """Raise for a file that the service cannot read, by its first bytes."""
     problem = None
     if not head:
         problem = "it is empty"
@@ -110,41 +128,41 @@ def _check(name: str, kind: FileType, head: bytes) -> None:
 
 @attrs.frozen
 class _Opened:
-    """A file that is ready to be sent."""
+    """An open submission, ready to be sent."""
 
     asked: Submission
     kind: FileType
     file: LocalFile
     content: LocalFile | None
 
-    def start(self, guid: str, parameters: ImportParameters) -> Start[ImportRun]:
-        """Say how a run with it is started; one that commits is not sent twice."""
-        words = {
+    def start(self, request: Request, parameters: ImportParameters) -> Start[ImportRun]:
+        """Return how a run with it is started; one that commits is not sent twice."""
+        asked = self.asked
+        values = {
             "submitFileType": self.kind,
-            "submitWorksheetName": self.asked.worksheet,
-            "commit": str(self.asked.commit).lower(),
+            "submitWorksheetName": asked.worksheet,
+            "commit": str(asked.commit).lower(),
         }
-        request = routes.IMPORT_START.request(words if parameters == "query" else None, import_=guid)
-        form = Upload(fields=words if parameters == "parts" else (), files=self._files())
+        form = Upload(fields=values if parameters == "parts" else (), files=self._files())
         return Start(
-            request=attrs.evolve(request, upload=form),
+            request=attrs.evolve(request, params=values if parameters == "query" else (), upload=form),
             like=self._like,
             alike=False,
-            repeatable=not self.asked.commit,
+            repeatable=not asked.commit,
         )
 
     async def name(self) -> str:
-        """Give what tells this job from others of the same definition: what is sent, and how."""
+        """Return what distinguishes this submission from others to the same definition."""
         digests = [await file.sha256() for file in (self.file, self.content) if file is not None]
         return "-".join([*digests, self.kind, "commit" if self.asked.commit else "check", self.asked.worksheet or ""])
 
     def _files(self) -> list[UploadedFile]:
-        """Give the parts with files in them."""
+        """Return the parts with files in them."""
         files = [_part("submitContent", self.file, _MEDIA[self.kind])]
         return files + ([_part("fileContent", self.content)] if self.content is not None else [])
 
     def _like(self, run: ImportRun) -> bool:
-        """Say whether a run may have been started with this."""
+        """Return whether a run may have been started with this."""
         return (
             run.submit_file_type in (None, self.kind)
             and run.submit_worksheet_name in (None, self.asked.worksheet)
@@ -153,7 +171,7 @@ class _Opened:
 
 
 def _part(name: str, file: LocalFile, media: str = "application/octet-stream") -> UploadedFile:
-    """Make a part of a file; whatever cannot stand in a header is left out of its name."""
+    """Return the part of a file; characters that no header carries are replaced in its name."""
     shown = "".join(letter if letter.isprintable() else "_" for letter in file.name)
     return UploadedFile(part=name, name=shown, size=file.size, content_type=media, read=file.pieces)
 
@@ -163,7 +181,7 @@ def _part(name: str, file: LocalFile, media: str = "application/octet-stream") -
 
 def write_import_options(resource: str, mode: str, options: ImportOptions | None) -> dict[str, Any]:
     """
-    Write what a definition does as the service wants it.
+    Return what a definition does in the format of the service.
 
     Raises:
         ConfigurationError: A word is not documented, or the two do not go together.
@@ -177,14 +195,14 @@ def write_import_options(resource: str, mode: str, options: ImportOptions | None
 
 
 def same_import_options(body: dict[str, Any], found: ImportDefinition) -> bool:
-    """Say whether a definition does what is asked for; what is not asked for may be anything."""
+    """Return whether a definition does what is requested; what is not requested may be anything."""
     came = _write_options(found.options) if found.options is not None else {}
     words = all(status_word(getattr(found, word)) == status_word(body[word]) for word in ("resource", "mode"))
     return words and all(came.get(name) == value for name, value in body.get("options", {}).items())
 
 
 def _word(name: str, value: object, allowed: tuple[str, ...]) -> str:
-    """Give the documented spelling of a word."""
+    """Return the documented form of a word."""
     found = [word for word in allowed if isinstance(value, str) and status_word(word) == status_word(value)]
     if not found:
         raise ConfigurationError(f"The {name} is {value!r}; it takes one of {', '.join(allowed)}.")
@@ -192,25 +210,18 @@ def _word(name: str, value: object, allowed: tuple[str, ...]) -> str:
 
 
 def _write_options(options: ImportOptions) -> dict[str, Any]:
-    """Write what is said, under the first documented name; unknown keys of a definition that was read go along."""
+    """Return the options that are set, by their first documented name, and the unknown keys of a listed definition."""
     written: dict[str, Any] = dict(options.unknown)
     for field in attrs.fields(ImportOptions):
         value = getattr(options, field.name)
         if field.name in ("unknown", "mapping") or value is None:
             continue
-        written[_wire_name(field)] = value
+        written[wire_names(field)[0]] = value
     if options.mapping:
         written["mapping"] = [_write_mapping(row) for row in options.mapping]
     return written
 
 
 def _write_mapping(row: ImportMapping) -> dict[str, Any]:
-    values = {_wire_name(field): getattr(row, field.name) for field in attrs.fields(ImportMapping)}
+    values = {wire_names(field)[0]: getattr(row, field.name) for field in attrs.fields(ImportMapping)}
     return {**row.unknown, **{name: value for name, value in values.items() if value is not None and name != "unknown"}}
-
-
-def _wire_name(field: attrs.Attribute[Any]) -> str:
-    """Give the name by which the service knows a field."""
-    head, *rest = field.name.split("_")
-    names: tuple[str, ...] = field.metadata.get("wire", (head + "".join(part.capitalize() for part in rest),))
-    return names[0]

@@ -3,156 +3,92 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
-from datetime import timedelta
-from typing import Any
+from collections.abc import AsyncIterator, Iterable, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Self
 
 import attrs
 
 from arena_async.errors import ConfigurationError, ConflictError
 from arena_async.net.pager import Pager
 from arena_async.net.session import Session
-from arena_async.options import PollPolicy, TransferOptions
-from arena_async.providers.arena import routes
-from arena_async.providers.arena.asking import ask, walk
-from arena_async.providers.arena.definitions import check_texts, define
-from arena_async.providers.arena.fetches import Fetch
-from arena_async.providers.arena.files import IMPORT_PARTS, ImportFiles, ImportPart
+from arena_async.options import PollPolicy
+from arena_async.providers.arena.api import ask, make_request, paginate
+from arena_async.providers.arena.files import RunFiles
 from arena_async.providers.arena.import_files import (
-    FileType,
+    IMPORT_PARTS,
     ImportParameters,
+    ImportPart,
     Submission,
     same_import_options,
     write_import_options,
 )
 from arena_async.providers.arena.models import ImportDefinition, ImportOptions, ImportRun
-from arena_async.providers.arena.runs import REAL_TIME, Line, Watch
-from arena_async.transfer.destination import Timing
-from arena_async.transfer.events import Observer
+from arena_async.providers.arena.queries import ImportQuery, ImportRunQuery
+from arena_async.providers.arena.run_service import RunService, check_texts
+from arena_async.providers.arena.runs import Watch
+from arena_async.providers.arena.sets import FileFacts, Key, lay_out
 from arena_async.transfer.started_run import Fetched, To
+from arena_async.wire.contracts import RemoteFile
+from arena_async.wire.messages import Request
 
-__all__ = ["Imports"]
+__all__ = ["ImportFiles", "Imports"]
 
-#: How far the clocks may be apart where one run may not be taken for another.
-_SKEW = timedelta(minutes=1)
+#: The extension of the submitted file; results and errors have the same format.
+_EXTENSIONS = {"EXCEL_WORKSHEET": ".xlsx", "CSV": ".csv"}
 
 
 @attrs.frozen
-class Imports:
+class Imports(RunService[ImportDefinition, ImportRun]):
     """
     The import definitions of the workspace and their runs.
 
-    Everything here raises :class:`~arena_async.errors.ApiError` where the service refuses,
-    :class:`~arena_async.errors.DecodeError` where it answers with something else, and
-    :class:`~arena_async.errors.ConfigurationError` for a guid that cannot be sent.
-
     Args:
-        session: Where to ask.
-        reserve: Requests the caller wants left untouched.
-        user: The e-mail address of the user, by which a run of its own is known again; or None.
-        timing: Where time comes from.
         parameters: How the values that belong to a request are sent: as ``parts`` of a form and in a body, or as a
             ``query``. The vendor documents both.
     """
 
-    session: Session = attrs.field(repr=False)
-    reserve: int = 0
-    user: str | None = attrs.field(default=None, repr=False)
-    timing: Timing = attrs.field(default=REAL_TIME, repr=False)
     parameters: ImportParameters = "parts"
+    _kind = "import"
+    _models = (ImportDefinition, ImportRun)
+    #: Where one run may not be taken for another.
+    _skew = timedelta(minutes=1)
 
     def search(
-        self,
-        name: str | None = None,
-        *,
-        number: int | None = None,
-        description: str | None = None,
-        creator: str | None = None,
-        creator_email: str | None = None,
-        creator_guid: str | None = None,
-        mode: str | None = None,
-        resource: str | None = None,
-        offset: int = 0,
-        limit: int | None = None,
+        self, query: ImportQuery | str | None = None, *, offset: int = 0, limit: int | None = None
     ) -> Pager[ImportDefinition]:
         """
-        Give the import definitions of the workspace. One request for each 400.
+        Return the import definitions of the workspace. One request for each 400.
 
         Args:
-            name: Only this name; a trailing ``*`` finds what starts with it.
-            number: Only this number.
-            description: Only this description; a trailing ``*`` finds what starts with it.
-            creator: Only those of the user with this full name.
-            creator_email: Only those of the user with this e-mail address.
-            creator_guid: Only those of the user with this guid.
-            mode: Only this mode, for instance ``CREATE``.
-            resource: Only this resource, for instance ``ITEM_SPECS``.
+            query: Only these; a string is a name, where a trailing ``*`` finds what starts with it.
             offset: Rows to leave out at the beginning.
             limit: Rows of one page, at most 400.
         """
-        params = {
-            "name": name,
-            "number": number,
-            "description": description,
-            "creator.fullName": creator,
-            "creator.email": creator_email,
-            "creator.guid": creator_guid,
-            "mode": mode,
-            "resource": resource,
-        }
-        return walk(self.session, routes.IMPORTS.request(params), ImportDefinition, offset=offset, limit=limit)
-
-    async def get(self, guid: str) -> ImportDefinition:
-        """Give one import definition. One request."""
-        return await ask(self.session, routes.IMPORT.request(import_=guid), ImportDefinition)
+        return self._search(query, offset, limit)
 
     def runs(
-        self,
-        guid: str,
-        *,
-        creator: str | None = None,
-        creator_email: str | None = None,
-        creator_guid: str | None = None,
-        number: int | None = None,
-        status: str | None = None,
-        offset: int = 0,
-        limit: int | None = None,
+        self, guid: str, query: ImportRunQuery | str | None = None, *, offset: int = 0, limit: int | None = None
     ) -> Pager[ImportRun]:
         """
-        Give the runs of a definition. One request for each 400.
+        Return the runs of a definition. One request for each 400.
 
         Args:
             guid: The definition.
-            creator: Only those of the user with this full name.
-            creator_email: Only those of the user with this e-mail address.
-            creator_guid: Only those of the user with this guid.
-            number: Only the run of this number.
-            status: Only this status, for instance ``COMPLETE``.
+            query: Only these; a string is a status, for instance ``COMPLETE``.
             offset: Rows to leave out at the beginning.
             limit: Rows of one page, at most 400.
         """
-        params = {
-            "creator.fullName": creator,
-            "creator.email": creator_email,
-            "creator.guid": creator_guid,
-            "number": number,
-            "status": status,
-        }
-        request = routes.IMPORT_RUNS.request(params, import_=guid)
-        return walk(self.session, request, ImportRun, offset=offset, limit=limit)
-
-    async def run(self, guid: str, run: str) -> ImportRun:
-        """Give one run of a definition. One request."""
-        return await ask(self.session, routes.IMPORT_RUN.request(import_=guid, run=run), ImportRun)
+        return self._runs(guid, query, offset, limit)
 
     def files(self, guid: str, run: str | None = None, *, parts: Iterable[ImportPart] = IMPORT_PARTS) -> ImportFiles:
         """
-        Give the contents of completed runs, to be brought home. Sends nothing yet.
+        Return the contents of completed runs, to be downloaded. Sends nothing yet.
 
         Args:
             guid: The definition.
             run: Only this run.
-            parts: Which of the three: the ``result`` and the ``error`` rows, and what was submitted (``submit``).
+            parts: Which of the three: the ``result`` and the ``error`` rows, and the submitted file (``submit``).
 
         Raises:
             ConfigurationError: ``parts`` is empty or has something else in it.
@@ -170,32 +106,23 @@ class Imports:
         reuse: bool = False,
     ) -> ImportDefinition:
         """
-        Make an import definition. It cannot be removed afterwards, and only its texts can be changed. One request.
+        Create an import definition. It cannot be removed afterwards, and only its texts can be changed. One request.
 
         Args:
-            name: What it is called, at most 100 characters.
+            name: Its name, at most 100 characters.
             resource: What a row is: ``ITEM_SPECS``, ``ITEM_BOM``, ``ITEM_FILES`` or ``FILE_SUMMARY``.
             mode: ``CREATE``, ``EDIT``, ``OVERWRITE``, ``REPLACE`` (of a BOM) or ``DELETE``.
-            options: How it treats what it meets.
+            options: How it treats existing objects and values.
             description: What it is for, at most 4,000 characters.
-            reuse: Look for a definition of this name first that does the same, and give that one.
+            reuse: Return a definition of this name that does the same, if there is one.
 
         Raises:
-            ConfigurationError: The service would refuse it. Nothing was sent.
-            TransportError: The answer was lost, and the definition is not in the list.
+            ConfigurationError: The service would reject it. Nothing was sent.
+            TransportError: The response was lost, and the definition is not in the list.
         """
-        check_texts(name, description)
         body: dict[str, Any] = {"name": name, **write_import_options(resource, mode, options)}
-        body |= {"description": description} if description is not None else {}
-        return await define(
-            self.session,
-            attrs.evolve(routes.IMPORT_DEFINE.request(), json=body),
-            ImportDefinition,
-            listed=lambda: self.search(name),
-            same=lambda found: found.name == name and same_import_options(body, found),
-            reuse=reuse,
-            timing=self.timing,
-            user=self.user,
+        return await self._define(
+            body, lambda found: same_import_options(body, found), description=description, reuse=reuse
         )
 
     async def rename(self, guid: str, *, name: str | None = None, description: str | None = None) -> ImportDefinition:
@@ -204,89 +131,53 @@ class Imports:
 
         Args:
             guid: The definition.
-            name: What it is called from now on.
-            description: What it is said to be for.
+            name: The new name.
+            description: The new description.
 
         Raises:
             ConfigurationError: There is nothing to change, or a text is empty or too long. Nothing was sent.
         """
         check_texts(name, description)
         given = {"name": name, "description": description}
-        body = {word: text for word, text in given.items() if text is not None}
+        body = {field: text for field, text in given.items() if text is not None}
         if not body:
             raise ConfigurationError(f"The import {guid} is to be renamed without a new name or description.")
-        request = attrs.evolve(routes.IMPORT_RENAME.request(import_=guid), json=body)
-        return await ask(self.session, request, ImportDefinition)
+        return await ask(self.session, attrs.evolve(self._request("PUT", guid), json=body), ImportDefinition)
 
     async def start(
         self,
         guid: str,
-        file: str | os.PathLike[str],
+        file: Submission | str | os.PathLike[str],
         *,
-        worksheet: str | None = None,
-        commit: bool = False,
-        file_type: FileType | None = None,
-        content: str | os.PathLike[str] | None = None,
         poll: PollPolicy | None = None,
         watch: Watch[ImportRun] | None = None,
     ) -> ImportRun:
         """
-        Upload a file and start a run with it, once: a dry run, unless ``commit`` is given. One request.
+        Upload a file and start a run with it, once. One request.
 
-        The file is read while it is sent. When the answer is lost, the run is looked for in the list of runs; one that
+        The file is read while it is sent. When the response is lost, the run is looked up in the list of runs; one that
         commits is never sent again.
 
         Args:
             guid: The definition.
-            file: An XLSX or a CSV (UTF-8) file of this machine.
-            worksheet: The name of the worksheet, for an XLSX file.
-            commit: Change the workspace at once. There is no way back; a dry run first shows what would happen.
-            file_type: What the file is, where its name does not say so: ``EXCEL_WORKSHEET`` or ``CSV``.
-            content: A file with the physical files that the rows speak of, for resources that have some.
-            poll: How long to go on trying, and how often; None for the usual policy.
-            watch: Called with what is seen of the run.
+            file: The path of an XLSX or CSV (UTF-8) file for a dry run, or a :class:`Submission` of one.
+            poll: How long to keep trying, and how often; None for the default policy.
+            watch: Called with the state of the run.
 
         Raises:
-            ConfigurationError: There is no such file, or it is not what it is called. Nothing was sent.
-            SourceChangedError: The file was changed while it was sent; the service has not got it.
-            TransportError: The answer was lost, and nobody knows whether a run was started.
+            ConfigurationError: There is no such file, or its content does not fit its name. Nothing was sent.
+            SourceChangedError: The file was changed while it was sent; the service has not received it.
+            TransportError: The response was lost, and it is not known whether a run was started.
         """
-        submission = Submission(file, worksheet=worksheet, commit=commit, file_type=file_type, content=content)
-        async with submission.opened() as opened:
-            return await self._line(guid).start(opened.start(guid, self.parameters), poll=poll, watch=watch)
-
-    async def wait(
-        self,
-        guid: str,
-        run: str | ImportRun,
-        *,
-        poll: PollPolicy | None = None,
-        earlier: Iterable[ImportRun] = (),
-        watch: Watch[ImportRun] | None = None,
-    ) -> ImportRun:
-        """
-        Wait until a run is done. Costs :meth:`PollPolicy.most_questions` requests at most.
-
-        Done means that the engine has finished: look at ``has_errors``, since rows may have failed.
-
-        Args:
-            guid: The definition.
-            run: The run, by its guid or as :meth:`start` gave it, which saves the first question.
-            poll: How often to ask and how long to wait; None for the usual policy.
-            earlier: Runs that you have listed before: asking begins when most of the time is over that they took.
-            watch: Called after each question.
-
-        Raises:
-            RunFailedError: The service could not read the file, or has removed the results because of their age.
-            DeadlineError: It is not done yet; it goes on at the service.
-        """
-        return await self._line(guid).wait(run, poll=poll, watch=watch, earlier=earlier)
+        async with Submission.of(file).opened() as opened:
+            start = opened.start(self._request("POST", guid, "/runs"), self.parameters)
+            return await self._line(guid).start(start, poll=poll, watch=watch)
 
     async def commit(self, guid: str, run: str, *, despite_errors: bool = False) -> ImportRun:
         """
-        Let a dry run change the workspace. There is no way back. Two requests: a look at the run, and the commit.
+        Let a dry run change the workspace, for good. Two requests: one to check the run, and the commit.
 
-        A run that was committed before is given as it is, so that it is safe to call this again.
+        A run that was committed before is returned as it is, so that it is safe to call this again.
 
         Args:
             guid: The definition.
@@ -295,7 +186,7 @@ class Imports:
 
         Raises:
             ConflictError: The run is not done, or rows of it failed. Nothing was changed.
-            TransportError: The answer was lost; calling this again shows what was done.
+            TransportError: The response was lost; calling this again shows what was done.
         """
         seen = await self.run(guid, run)
         if seen.commit:
@@ -307,84 +198,139 @@ class Imports:
         if seen.has_errors and not despite_errors:
             raise ConflictError(
                 f"import run {run}: {seen.error_count} of {seen.total_count} rows failed, so it was not committed. "
-                "Mend the file and check it again, or commit despite the errors."
+                "Correct the file and check it again, or commit despite the errors."
             )
-        if self.parameters == "query":
-            request = routes.IMPORT_COMMIT.request({"commit": True}, import_=guid, run=run)
-        else:
-            request = attrs.evolve(routes.IMPORT_COMMIT.request(import_=guid, run=run), json={"commit": True})
-        return await ask(self.session, request, ImportRun)
+        in_query = self.parameters == "query"
+        request = self._request("PUT", guid, "/runs/{run}", {"commit": True} if in_query else None, run=run)
+        return await ask(self.session, attrs.evolve(request, json=None if in_query else {"commit": True}), ImportRun)
 
     async def complete(self, guid: str, run: str) -> ImportRun:
         """Mark a run as finished. One request."""
-        return await ask(self.session, routes.IMPORT_COMPLETE.request(import_=guid, run=run), ImportRun)
+        return await ask(self.session, self._request("PUT", guid, "/runs/{run}/complete", run=run), ImportRun)
 
     async def fetch(
         self,
         guid: str,
-        file: str | os.PathLike[str],
+        file: Submission | str | os.PathLike[str],
         to: To,
         *,
-        worksheet: str | None = None,
-        commit: bool = False,
-        file_type: FileType | None = None,
-        content: str | os.PathLike[str] | None = None,
-        parts: Iterable[ImportPart] = ("result", "error"),
         poll: PollPolicy | None = None,
         fresh: bool = False,
-        options: TransferOptions | None = None,
-        observer: Observer | None = None,
         watch: Watch[ImportRun] | None = None,
     ) -> Fetched[ImportRun]:
         """
-        Upload a file, wait until its run is done, and bring the results home: a dry run, unless ``commit`` is given.
+        Upload a file, wait until its run is done, and download the results.
 
-        Look at ``run.has_errors``, at ``run.warnings`` and at the error file; then :meth:`commit`. The folder remembers
-        the run by the content of the file: after a crash the same call waits for that run and uploads nothing again.
+        Check ``run.has_errors``, ``run.warnings`` and the error file; then :meth:`commit`. The directory records the
+        run by the content of the file: after a crash the same call waits for that run and uploads nothing again.
 
         Args:
             guid: The definition.
-            file: An XLSX or a CSV (UTF-8) file of this machine.
-            to: The folder for the results, or a :class:`~arena_async.Mirror` of one.
-            worksheet: The name of the worksheet, for an XLSX file.
-            commit: Change the workspace at once. There is no way back.
-            file_type: What the file is, where its name does not say so: ``EXCEL_WORKSHEET`` or ``CSV``.
-            content: A file with the physical files that the rows speak of, for resources that have some.
-            parts: Which contents to bring.
-            poll: How often to ask and how long to wait; None for the usual policy.
+            file: The path of an XLSX or CSV (UTF-8) file for a dry run, or a :class:`Submission` of one.
+            to: The directory, or an open :class:`~arena_async.Mirror` of one, with its own options and observer.
+            poll: How often to poll and how long to wait; None for the default policy.
             fresh: Start a run even if one with this file is under way.
-            options: How files are brought home.
-            observer: Called with each event of the files.
-            watch: Called with what is seen of the run.
+            watch: Called with the state of the run.
 
         Raises:
-            ConfigurationError: There is no such file, or it is not what it is called. Nothing was sent.
+            ConfigurationError: There is no such file, or its content does not fit its name. Nothing was sent.
             RunFailedError: The service could not read the file.
-            TransfersFailedError: The run is done, and not all of its files are here; the next call fetches the rest.
+            TransfersFailedError: The run is done, and some of its files are missing; the next call downloads the rest.
             DeadlineError: The run is not done yet; the next call waits on.
         """
-        submission = Submission(file, worksheet=worksheet, commit=commit, file_type=file_type, content=content)
+        submission = Submission.of(file)
         async with submission.opened() as opened:
-            fetch = Fetch(
-                line=self._line(guid),
-                start=opened.start(guid, self.parameters),
-                files=self.files(guid, parts=parts).of,
-                name=await opened.name(),
-                poll=poll,
-                watch=watch,
-                fresh=fresh,
+            start = attrs.evolve(
+                opened.start(self._request("POST", guid, "/runs"), self.parameters), name=await opened.name()
             )
-            return await fetch.fetch(to, options=options, observer=observer)
+            files = self.files(guid, parts=submission.parts)
+            return await self._fetch(start, files, to, poll=poll, fresh=fresh, watch=watch)
 
-    def _line(self, guid: str) -> Line[ImportRun]:
-        return Line(
-            kind="import",
-            definition=guid,
-            model=ImportRun,
-            session=self.session,
-            one=lambda run: self.run(guid, run),
-            every=lambda: aiter(self.runs(guid)),
-            user=self.user,
-            timing=self.timing,
-            skew=_SKEW,
+
+class ImportFiles(RunFiles[ImportRun]):
+    """
+    The files submitted to the runs of an import definition, and their results and errors.
+
+    They are addressed by the run alone, so its completion is their change marker.
+
+    Args:
+        session: The session.
+        definition: The guid of the definition.
+        reserve: Requests that the cost estimate leaves to others.
+        run: Only this run.
+        parts: Which of the three contents.
+
+    Raises:
+        ConfigurationError: ``parts`` is empty or has something else in it.
+    """
+
+    kind = "imports"
+
+    def __init__(
+        self,
+        session: Session,
+        definition: str,
+        *,
+        reserve: int = 0,
+        run: str | None = None,
+        parts: Iterable[ImportPart] = IMPORT_PARTS,
+    ) -> None:
+        super().__init__(session, definition, reserve=reserve, run=run)
+        given = (parts,) if isinstance(parts, str) else tuple(parts)
+        if not given or set(given) - set(IMPORT_PARTS):
+            raise ConfigurationError(f"imports: parts is {given!r}; it takes one or more of {', '.join(IMPORT_PARTS)}.")
+        self._parts = tuple(part for part in IMPORT_PARTS if part in given)
+
+    @property
+    def scope(self) -> str:
+        """The name of the query, without any secret. It is stored in the ledger."""
+        if self._parts == IMPORT_PARTS:
+            return super().scope
+        return f"{super().scope}{'&' if self._run is not None else '?'}parts={','.join(self._parts)}"
+
+    @property
+    def narrowed(self) -> bool:
+        """Whether files that exist may be missing from it."""
+        return super().narrowed or self._parts != IMPORT_PARTS
+
+    def since(self, watermark: datetime | None) -> Self:  # noqa: ARG002  the service has no such filter here
+        """Return the set itself."""
+        return self
+
+    def _listing(self) -> tuple[int, bool]:
+        return 1, self._run is not None
+
+    def _content(self, key: Key) -> Request:
+        import_, run, part = key.names
+        path = "/imports/{import_}/runs/{run}/{part}"
+        return make_request("GET", path, import_=import_, run=run, part=f"{part}Content")
+
+    async def _one(self, definition: str, run: str) -> ImportRun:
+        request = make_request("GET", "/imports/{import_}/runs/{run}", import_=definition, run=run)
+        return await ask(self._session, request, ImportRun)
+
+    async def _pages(self, definition: str, completed_from: datetime | None) -> AsyncIterator[Sequence[ImportRun]]:  # noqa: ARG002
+        request = make_request("GET", "/imports/{import_}/runs", import_=definition)
+        async for page in paginate(self._session, request, ImportRun).pages():
+            yield page.items
+
+    def _listed(self, runs: Sequence[ImportRun]) -> dict[str, Sequence[FileFacts]]:
+        without_errors = "no row of the run failed, so it has no error file"
+        return {
+            run.guid: [
+                FileFacts(part, skip=without_errors if part == "error" and run.error_count == 0 else None)
+                for part in self._parts
+            ]
+            for run in runs
+        }
+
+    def _entry(self, tenant: str, definition: str, run: ImportRun, file: FileFacts) -> RemoteFile:
+        """Return the entry of a content; a dry run that is committed later gets other results at the same address."""
+        completed = run.completed.isoformat() if run.completed is not None else ""
+        return lay_out(
+            Key(tenant, "imports", (definition, run.guid, file.guid)),
+            file,
+            extension=_EXTENSIONS.get((run.submit_file_type or "").upper(), ".dat"),
+            change=f"{completed} commit={run.commit}",
+            changed_at=run.completed,
         )

@@ -1,5 +1,5 @@
 """
-What Arena answers with, as frozen values.
+The responses of Arena, as frozen values.
 
 Names are the vendor's in snake_case. Date-times are aware (UTC); a malformed one is None, and its text is in
 ``unknown``, together with every key that is not documented. Words such as a status stay the text that came, since new
@@ -17,11 +17,9 @@ import attrs
 __all__ = [
     "ApiUsage",
     "ArenaFile",
+    "ArenaModel",
     "Category",
     "Change",
-    "EventIntegration",
-    "EventResource",
-    "EventTrigger",
     "ExportDefinition",
     "ExportFile",
     "ExportFileContent",
@@ -39,46 +37,38 @@ __all__ = [
     "Item",
     "LifecyclePhase",
     "LifecycleStatus",
-    "OutboundEvent",
     "User",
     "status_word",
 ]
 
-#: All times of the service are UTC, also where a sample lacks the Z.
-_UTC = {"zone": UTC}
-
 _DONE = frozenset({"complete", "completed", "downloaded"})
 _FAILED = frozenset({"failed", "aborted", "error"})
-_PURGED = frozenset({"purged"})
 
 #: Storage methods without content in the service, by name and by the two series of deprecated numbers.
 _NO_CONTENT = {
-    "web": "WEB",
-    "3": "WEB",
-    "ftp": "FTP",
-    "2": "FTP",
-    "placeholder": "PLACE_HOLDER",
-    "1": "PLACE_HOLDER",
-    "-1": "PLACE_HOLDER",
+    **dict.fromkeys(("web", "3"), "WEB"),
+    **dict.fromkeys(("ftp", "2"), "FTP"),
+    **dict.fromkeys(("placeholder", "1", "-1"), "PLACE_HOLDER"),
 }
 
 
 def status_word(text: str | None) -> str:
-    """Give a status in the one spelling it is compared in: lower case, without spaces, dashes and underscores."""
+    """Return a status as it is compared: lower case, without spaces, dashes and underscores."""
     return "".join(letter for letter in (text or "").casefold() if letter not in " _-")
 
 
 @attrs.frozen(kw_only=True)
-class _Record:
-    """What every answer has: room for the keys that no documentation names."""
+class ArenaModel:
+    """What every response has: its undocumented keys. All times of the service are UTC, also without the Z."""
 
-    #: The keys that no field took, as they came.
+    wire_zone = UTC
+
     unknown: dict[str, Any] = attrs.field(factory=dict, repr=False, hash=False)
 
 
 @attrs.frozen(kw_only=True)
-class User(_Record):
-    """Somebody who made, started or owns something."""
+class User(ArenaModel):
+    """The user who created, started or owns an object."""
 
     guid: str | None = None
     full_name: str | None = None
@@ -86,7 +76,7 @@ class User(_Record):
 
 
 @attrs.frozen(kw_only=True)
-class Category(_Record):
+class Category(ArenaModel):
     """What kind of item, change or file something is."""
 
     guid: str | None = None
@@ -95,7 +85,7 @@ class Category(_Record):
 
 
 @attrs.frozen(kw_only=True)
-class ArenaFile(_Record):
+class ArenaFile(ArenaModel):
     """
     A file of the workspace, with its facts but without its content.
 
@@ -116,10 +106,10 @@ class ArenaFile(_Record):
     location: str | None = attrs.field(default=None, repr=False)
     category: Category | None = None
     author: User | None = None
-    creation_date_time: datetime | None = attrs.field(default=None, metadata=_UTC)
+    creation_date_time: datetime | None = None
     # A column of the file summary spells it "Data".
     last_modified_date_time: datetime | None = attrs.field(
-        default=None, metadata=_UTC | {"wire": ("lastModifiedDateTime", "lastModifiedDataTime")}
+        default=None, metadata={"wire": ("lastModifiedDateTime", "lastModifiedDataTime")}
     )
     latest: bool | None = None
     locked: bool | None = None
@@ -127,48 +117,45 @@ class ArenaFile(_Record):
     has_markup: bool | None = None
     # One sample lacks a letter.
     checked_out: bool | None = attrs.field(default=None, metadata={"wire": ("checkedOut", "chekedOut")})
-    checkout_date_time: datetime | None = attrs.field(default=None, metadata=_UTC)
+    checkout_date_time: datetime | None = None
     corrected: bool | None = None
     have_content: bool | None = None
 
     @property
     def no_content(self) -> str | None:
         """Why the service has no content for it, or None where it may have some."""
-        if self.storage_method_name is not None:
-            method = _NO_CONTENT.get(status_word(self.storage_method_name))
-        else:
-            method = _NO_CONTENT.get(str(self.storage_method))
+        name, number = self.storage_method_name, self.storage_method
+        method = _NO_CONTENT.get(str(number) if name is None else status_word(name))
         if method is not None:
             return f"its storage method is {method}, so the service holds no content of it"
         return "the service says that it has no content" if self.have_content is False else None
 
 
 @attrs.frozen(kw_only=True)
-class FileAssociation(_Record):
+class FileAssociation(ArenaModel):
     """
     A file at the place where it is used. Content is asked for by the guid of the association, not by the file's.
 
-    ``file`` is None where the service lists the guids only.
+    ``file`` is None where the service lists the guids only; ``download_date_time`` is the first download, or None.
     """
 
     guid: str
-    #: When anybody fetched it first, or None.
-    download_date_time: datetime | None = attrs.field(default=None, metadata=_UTC)
+    download_date_time: datetime | None = None
     file: ArenaFile | None = None
     primary: bool | None = None
     latest_edition_association: bool | None = None
 
 
 @attrs.frozen(kw_only=True)
-class _Run(_Record):
-    """What the runs of extracts, exports and imports have in common."""
+class _Run(ArenaModel):
+    """Base of the runs of extracts, exports and imports."""
 
     guid: str
     status: str | None = None
     creator: User | None = None
-    creation_date_time: datetime | None = attrs.field(default=None, metadata=_UTC)
+    creation_date_time: datetime | None = None
     completion_date_time: datetime | None = attrs.field(
-        default=None, metadata=_UTC | {"wire": ("completionDateTime", "completionDate")}
+        default=None, metadata={"wire": ("completionDateTime", "completionDate")}
     )
 
     @property
@@ -184,13 +171,12 @@ class _Run(_Record):
     @property
     def took(self) -> float | None:
         """Seconds from its start to its completion, or None while one of them is not known."""
-        if self.began is None or self.completed is None:
-            return None
-        return max((self.completed - self.began).total_seconds(), 0.0)
+        began, completed = self.began, self.completed
+        return None if began is None or completed is None else max((completed - began).total_seconds(), 0.0)
 
     @property
     def done(self) -> bool:
-        """Whether it ended well, so that its files are ready (or were fetched by somebody already)."""
+        """Whether it ended well, so that its files are ready (or were downloaded already)."""
         return status_word(self.status) in _DONE
 
     @property
@@ -201,16 +187,16 @@ class _Run(_Record):
     @property
     def purged(self) -> bool:
         """Whether its files were removed because of their age."""
-        return status_word(self.status) in _PURGED
+        return status_word(self.status) == "purged"
 
     @property
     def over(self) -> bool:
-        """Whether its status will not change by waiting. A status that nobody knows is still open."""
+        """Whether its status will not change by waiting. An unknown status is still open."""
         return self.done or self.failed or self.purged
 
 
 @attrs.frozen(kw_only=True)
-class Extract(_Record):
+class Extract(ArenaModel):
     """A data extract that an administrator has set up."""
 
     guid: str
@@ -218,7 +204,7 @@ class Extract(_Record):
     type: str | None = None
     enabled: bool | None = None
     creator: User | None = None
-    creation_date_time: datetime | None = attrs.field(default=None, metadata=_UTC)
+    creation_date_time: datetime | None = None
     notifications: Any = attrs.field(default=None, hash=False)
 
 
@@ -232,9 +218,9 @@ class ExtractRun(_Run):
 
     type: str | None = None
     # The names without "Time" are the deprecated twins; one page prints scheduleDate.
-    run_date_time: datetime | None = attrs.field(default=None, metadata=_UTC | {"wire": ("runDateTime", "runDate")})
+    run_date_time: datetime | None = attrs.field(default=None, metadata={"wire": ("runDateTime", "runDate")})
     scheduled_date_time: datetime | None = attrs.field(
-        default=None, metadata=_UTC | {"wire": ("scheduledDateTime", "scheduledDate", "scheduleDate")}
+        default=None, metadata={"wire": ("scheduledDateTime", "scheduledDate", "scheduleDate")}
     )
     views_extracted: int | None = None
     files: tuple[FileAssociation, ...] | None = None
@@ -246,12 +232,12 @@ class ExtractRun(_Run):
 
 
 def _words(words: Iterable[str]) -> tuple[str, ...]:
-    """Take one word or several."""
+    """Return one word, or several, as a tuple."""
     return (words,) if isinstance(words, str) else tuple(words)
 
 
 @attrs.frozen(kw_only=True)
-class ExportFileContent(_Record):
+class ExportFileContent(ArenaModel):
     """
     Which physical files an export brings along.
 
@@ -263,7 +249,7 @@ class ExportFileContent(_Record):
 
 
 @attrs.frozen(kw_only=True)
-class ExportOptions(_Record):
+class ExportOptions(ArenaModel):
     """
     What an export writes, and how.
 
@@ -284,23 +270,26 @@ class ExportOptions(_Record):
 
 
 @attrs.frozen(kw_only=True)
-class ExportDefinition(_Record):
-    """What an export selects and writes. It can be neither changed nor removed."""
+class ExportDefinition(ArenaModel):
+    """
+    What an export selects and writes. It can be neither changed nor removed.
+
+    ``criteria`` are as they were received: groups of criterion objects joined by "AND" and "OR".
+    """
 
     guid: str
     number: int | None = None
     name: str | None = None
     description: str | None = None
     world: str | None = None
-    #: The criteria as they came: groups of criterion objects joined by "AND" and "OR".
     criteria: Any = attrs.field(default=None, hash=False)
     options: ExportOptions | None = None
-    creation_date_time: datetime | None = attrs.field(default=None, metadata=_UTC)
+    creation_date_time: datetime | None = None
     creator: User | None = None
 
 
 @attrs.frozen(kw_only=True)
-class ExportFile(_Record):
+class ExportFile(ArenaModel):
     """A file of an export run, as the run lists it."""
 
     guid: str
@@ -312,17 +301,20 @@ class ExportFile(_Record):
 
 @attrs.frozen(kw_only=True)
 class ExportRun(_Run):
-    """One run of an export definition. Only the user who started it can fetch its files, for 60 days."""
+    """
+    One run of an export definition. Only the user who started it can download its files, for 60 days.
+
+    ``criteria_results_count`` is the number of items that the criteria matched.
+    """
 
     number: int | None = None
     criteria: Any = attrs.field(default=None, hash=False)
-    #: How many items the criteria matched.
     criteria_results_count: int | None = None
     files: tuple[ExportFile, ...] | None = None
 
 
 @attrs.frozen(kw_only=True)
-class ImportMapping(_Record):
+class ImportMapping(ArenaModel):
     """Which column of a submitted file feeds which attribute."""
 
     resource: str | None = attrs.field(default=None, metadata={"wire": ("resource", "resourceName")})
@@ -333,8 +325,8 @@ class ImportMapping(_Record):
 
 
 @attrs.frozen(kw_only=True)
-class ImportOptions(_Record):
-    """How an import treats what it meets."""
+class ImportOptions(ArenaModel):
+    """How an import treats existing objects. ``add_to_change`` is the guid or number of a change, or an object."""
 
     create_duplicates: str | None = None
     match_duplicates: str | None = None
@@ -343,7 +335,6 @@ class ImportOptions(_Record):
     multi_select_delimiter: str | None = None
     check_ref_des: str | None = None
     time_zone: str | None = None
-    #: The guid or number of a change, or an object that describes one.
     add_to_change: Any = attrs.field(default=None, hash=False)
     strip_white_space: str | None = None
     numbering_free_text_header: Any = attrs.field(default=None, hash=False)
@@ -359,7 +350,7 @@ class ImportOptions(_Record):
 
 
 @attrs.frozen(kw_only=True)
-class ImportDefinition(_Record):
+class ImportDefinition(ArenaModel):
     """What an import reads, and what it does with it."""
 
     guid: str
@@ -369,12 +360,12 @@ class ImportDefinition(_Record):
     resource: str | None = None
     mode: str | None = None
     options: ImportOptions | None = None
-    creation_date_time: datetime | None = attrs.field(default=None, metadata=_UTC)
+    creation_date_time: datetime | None = None
     creator: User | None = None
 
 
 @attrs.frozen(kw_only=True)
-class ImportRunWarning(_Record):
+class ImportRunWarning(ArenaModel):
     """One thing the import engine wondered about."""
 
     code: int | None = None
@@ -382,7 +373,7 @@ class ImportRunWarning(_Record):
 
 
 @attrs.frozen(kw_only=True)
-class ImportRunWarnings(_Record):
+class ImportRunWarnings(ArenaModel):
     """What the import engine wondered about; ``count`` may be more than the ``results`` that are shown."""
 
     count: int | None = None
@@ -390,14 +381,14 @@ class ImportRunWarnings(_Record):
 
 
 @attrs.frozen(kw_only=True)
-class LifecycleStatus(_Record):
+class LifecycleStatus(ArenaModel):
     """Where in its life a change is."""
 
     type: str | None = None
 
 
 @attrs.frozen(kw_only=True)
-class Change(_Record):
+class Change(ArenaModel):
     """A change that an import has touched."""
 
     guid: str | None = None
@@ -405,10 +396,10 @@ class Change(_Record):
     title: str | None = None
     category: Category | None = None
     creator: User | None = None
-    creation_date_time: datetime | None = attrs.field(default=None, metadata=_UTC)
-    effective_date_time: datetime | None = attrs.field(default=None, metadata=_UTC)
-    lifecycle_date_time: datetime | None = attrs.field(default=None, metadata=_UTC)
-    submission_date_time: datetime | None = attrs.field(default=None, metadata=_UTC)
+    creation_date_time: datetime | None = None
+    effective_date_time: datetime | None = None
+    lifecycle_date_time: datetime | None = None
+    submission_date_time: datetime | None = None
     lifecycle_status: LifecycleStatus | None = None
 
 
@@ -417,7 +408,8 @@ class ImportRun(_Run):
     """
     One run of an import definition.
 
-    ``done`` says that the engine has finished, even where rows failed: look at ``has_errors``.
+    ``done`` says that the engine has finished, even where rows failed: look at ``has_errors``. ``commit`` is False
+    for a dry run.
     """
 
     number: int | None = None
@@ -426,7 +418,6 @@ class ImportRun(_Run):
     submit_worksheet_name: str | None = attrs.field(
         default=None, metadata={"wire": ("submitWorksheetName", "submitWorsheetName")}
     )
-    #: False for a dry run.
     commit: bool | None = None
     total_count: int | None = None
     success_count: int | None = None
@@ -443,7 +434,7 @@ class ImportRun(_Run):
 
 
 @attrs.frozen(kw_only=True)
-class LifecyclePhase(_Record):
+class LifecyclePhase(ArenaModel):
     """Where in its life an item is."""
 
     guid: str | None = None
@@ -452,7 +443,7 @@ class LifecyclePhase(_Record):
 
 
 @attrs.frozen(kw_only=True)
-class Item(_Record):
+class Item(ArenaModel):
     """One revision of an item. What only the full view gives, for instance costs, is in ``unknown``."""
 
     guid: str
@@ -465,19 +456,19 @@ class Item(_Record):
     lifecycle_phase: LifecyclePhase | None = None
     creator: User | None = None
     owner: User | None = None
-    creation_date_time: datetime | None = attrs.field(default=None, metadata=_UTC)
-    effective_date_time: datetime | None = attrs.field(default=None, metadata=_UTC)
-    superseded_date_time: datetime | None = attrs.field(default=None, metadata=_UTC)
+    creation_date_time: datetime | None = None
+    effective_date_time: datetime | None = None
+    superseded_date_time: datetime | None = None
     in_assembly: bool | None = None
     assembly_type: str | None = None
     additional_attributes: tuple[dict[str, Any], ...] = attrs.field(default=(), hash=False)
 
 
 @attrs.frozen(kw_only=True)
-class ApiUsage(_Record):
-    """How many requests somebody spent on an endpoint in a day."""
+class ApiUsage(ArenaModel):
+    """The requests of a user to an endpoint on a day."""
 
-    date: datetime | None = attrs.field(default=None, metadata=_UTC)
+    date: datetime | None = None
     method: str | None = None
     resource: str | None = None
     endpoint: str | None = None
@@ -488,83 +479,3 @@ class ApiUsage(_Record):
     def who(self) -> str | None:
         """The name of the user, or the e-mail address where that is all that is known."""
         return None if self.user is None else self.user.full_name or self.user.email
-
-
-@attrs.frozen(kw_only=True)
-class EventIntegration(_Record):
-    """An integration that gathers events for somebody outside, of either generation."""
-
-    guid: str
-    name: str | None = None
-    # The older queue, and one page of the newer engine, say "enable".
-    enabled: bool | None = attrs.field(default=None, metadata={"wire": ("enabled", "enable")})
-    status: str | None = None
-    type: str | None = None
-    transfer_type: str | None = None
-    creator: User | None = None
-    modify_user: User | None = None
-    creation_date_time: datetime | None = attrs.field(default=None, metadata=_UTC)
-    last_modified_date_time: datetime | None = attrs.field(default=None, metadata=_UTC)
-
-
-@attrs.frozen(kw_only=True)
-class EventTrigger(_Record):
-    """
-    What makes an event.
-
-    ``action`` is ``CREATE``, ``EDIT`` or ``WORKFLOW``; ``resource`` is ``ITEM``, ``REQUEST``, ``CHANGE`` or
-    ``QUALITY``.
-    """
-
-    guid: str
-    name: str | None = None
-    description: str | None = None
-    action: str | None = None
-    resource: str | None = None
-
-
-@attrs.frozen(kw_only=True)
-class OutboundEvent(_Record):
-    """
-    Something that has happened and waits for somebody outside to take it over.
-
-    ``integration`` is the guid of the integration it was read from. ``change`` is what an event of the older queue is
-    about.
-    """
-
-    guid: str
-    integration: str = ""
-    event_type: str | None = None
-    status: str | None = None
-    #: Whether everything in it was taken over; each generation has a word of its own for that.
-    reconciled: bool | None = attrs.field(
-        default=None, metadata={"wire": ("resourcesReconciled", "itemsReconciled", "reconciled")}
-    )
-    triggers: tuple[EventTrigger, ...] = ()
-    change: Change | None = None
-    creator: User | None = None
-    creation_date_time: datetime | None = attrs.field(default=None, metadata=_UTC)
-
-
-@attrs.frozen(kw_only=True)
-class EventResource(_Record):
-    """
-    One of the things an event is about; which field holds it depends on the kind.
-
-    ``pre_events`` and ``post_events`` are what it was before and is after, as they came: a list, or one of them.
-    """
-
-    guid: str
-    reconciled: bool | None = None
-    # The newer engine has a lower-case t.
-    reconciled_date_time: datetime | None = attrs.field(
-        default=None, metadata=_UTC | {"wire": ("reconciledDatetime", "reconciledDateTime")}
-    )
-    reconciled_user: User | None = None
-    item: Item | None = attrs.field(default=None, metadata={"wire": ("item", "effectiveItemRevision")})
-    superseded_item: Item | None = attrs.field(default=None, metadata={"wire": ("supersededItemRevision",)})
-    change: Change | None = None
-    request: Any = attrs.field(default=None, hash=False)
-    quality_process: Any = attrs.field(default=None, hash=False)
-    pre_events: Any = attrs.field(default=None, hash=False, metadata={"wire": ("preEvents", "preEvent")})
-    post_events: Any = attrs.field(default=None, hash=False, metadata={"wire": ("postEvents", "postEvent")})

@@ -1,15 +1,15 @@
 """
-Runs of the service: started once, and waited for at a price that is known beforehand.
+Runs of the service: started once, and polled with a bounded number of requests.
 
 ::
 
     start ──▶ POST ──┬─▶ the run
-                     ├─▶ another export is in progress (3144): wait in line, then POST again
-                     └─▶ the answer was lost: look for the run in the list ──┬─▶ there it is
-                                                                             └─▶ it is not: POST again, or raise
-    wait ──▶ GET at widening intervals ──▶ done, or RunFailedError, or DeadlineError
+                     ├─▶ another export is in progress (3144): wait, then POST again
+                     └─▶ the response was lost: look the run up in the list ──┬─▶ it is there
+                                                                              └─▶ it is not: POST again, or raise
+    wait ──▶ GET at growing intervals ──▶ done, or RunFailedError, or DeadlineError
 
-A POST is never repeated blindly. Whatever is waited for goes on at the service when the waiting ends.
+A POST is never repeated blindly. A run continues at the service when the wait ends.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from arena_async.errors import (
 from arena_async.net.polling import Polled, wait_until
 from arena_async.net.session import Session
 from arena_async.options import Clock, PollPolicy
-from arena_async.providers.arena.asking import ask
+from arena_async.providers.arena.api import ask
 from arena_async.providers.arena.files import ended
 from arena_async.providers.arena.models import ExportRun, ExtractRun, ImportRun, User
 from arena_async.transfer.destination import Timing
@@ -64,11 +64,11 @@ REAL_TIME: Final = Timing(clock=time.monotonic, sleep=asyncio.sleep, random=rand
 
 #: Another export is in progress.
 _IN_LINE = 3144
-#: Could not start, too many at work: the service says that nothing was begun.
+#: Could not start, too many running: the service says that nothing was started.
 _NOT_BEGUN = frozenset({3146, 3514})
-#: How often a request to start something is sent again after the list has shown that it had not been heard.
+#: How often a start is sent again after the list has shown that it was not received.
 _MOST_REPEATS = 2
-#: Seconds to let the service write down what it has begun before the list is looked at.
+#: Seconds until the list shows what the service has started.
 SETTLING: Final = 2.0
 #: How far the clocks of this machine and of the service may be apart.
 SKEW: Final = timedelta(minutes=5)
@@ -77,15 +77,15 @@ SKEW: Final = timedelta(minutes=5)
 @attrs.frozen(kw_only=True)
 class RunSeen(Generic[R]):
     """
-    What is known about a run at a moment of its life.
+    The state of a run.
 
     Args:
-        how: ``started``: the service has said so. ``found``: the answer to its start was lost, and it stood in the list
-            of runs. ``resumed``: an earlier process had started it. ``asked``: it was asked about. ``in line``: another
+        how: ``started``: the service has confirmed it. ``found``: the response to its start was lost, and it was in the
+            list of runs. ``resumed``: an earlier process had started it. ``asked``: it was polled. ``in line``: another
             export has to end before this one can be started.
-        run: The run, or None while it is in line.
-        asked: How many questions were asked so far; each cost a request.
-        again_in: Seconds to the next question, or None.
+        run: The run, or None while another export is in progress.
+        asked: The number of polls so far; each cost a request.
+        again_in: Seconds to the next poll, or None.
     """
 
     how: Literal["started", "found", "resumed", "asked", "in line"]
@@ -94,7 +94,7 @@ class RunSeen(Generic[R]):
     again_in: float | None = None
 
 
-#: Called with what is seen of a run; it must return at once.
+#: Called with the state of a run; it must return at once.
 Watch = Callable[[RunSeen[R]], object]
 
 
@@ -106,25 +106,27 @@ class Start(Generic[R]):
     Args:
         request: The POST.
         like: Whether a listed run may be the one that it started.
-        alike: Whether two runs that it may have started are as good as each other.
+        alike: Whether either of two runs that it may have started will do.
         repeatable: Whether it does no harm when it is carried out twice.
+        name: What distinguishes it from other starts of the same definition, in the ledger of a directory.
     """
 
     request: Request
     like: Callable[[R], bool] = lambda _: True
     alike: bool = True
     repeatable: bool = True
+    name: str = ""
 
 
 def same_user(creator: User | None, email: str | None) -> bool:
-    """Say whether somebody may be the user of this client; where one of them has no address it may."""
+    """Return whether a creator may be the user of this client; without an address of both it may."""
     if creator is None or creator.email is None or email is None:
         return True
     return creator.email.casefold() == email.casefold()
 
 
 def may_be_done(error: ArenaAsyncError) -> bool:
-    """Say whether the service may have done what a request asked for, although no proper answer came."""
+    """Return whether the service may have carried out a request that has no proper response."""
     if isinstance(error, TransportError | DeadlineError):
         return error.sent
     if isinstance(error, ServerError):
@@ -135,17 +137,17 @@ def may_be_done(error: ArenaAsyncError) -> bool:
 @attrs.frozen(kw_only=True, eq=False)
 class Line(Generic[R]):
     """
-    The runs of one definition, one after the other.
+    The runs of one definition: how one is started, found and waited for.
 
     Args:
         kind: ``export``, ``extract`` or ``import``.
         definition: The guid of the definition.
         model: What a run is.
-        session: Where to ask.
-        one: Asks for one run; None where it is not there.
+        session: The session.
+        one: Requests one run; None where it is not there.
         every: Lists the runs.
         user: The e-mail address of the user of this client, or None where that is not known.
-        timing: Where time comes from.
+        timing: The clock.
         skew: How far the clocks of this machine and of the service may be apart.
     """
 
@@ -175,15 +177,15 @@ class Line(Generic[R]):
 
         Args:
             start: How.
-            poll: How long to wait in line, and how often to try; None for the usual policy.
-            watch: Whom to tell.
+            poll: How long to wait for another export, and how often to try; None for the default policy.
+            watch: Called with the state of the run.
             since: When the first request left, at the earliest (aware); None for now.
             unlike: The guid of a run that it cannot be.
 
         Raises:
-            ApiError: The service refused.
+            ApiError: The service responded with an error.
             DeadlineError: Another export was in progress all the time.
-            TransportError: The answer was lost, and nobody knows whether the run was started.
+            TransportError: The response was lost, and it is not known whether the run was started.
         """
         poll = poll or PollPolicy()
         attempts = _Attempts(self, start, watch, since or self.timing.now(), unlike)
@@ -213,7 +215,7 @@ class Line(Generic[R]):
         Find the run that was started since then by this user, or None. Costs a request for each 400 runs.
 
         Raises:
-            ConflictError: There are several, and nobody can say which one it is.
+            ConflictError: There are several, and it may be any of them.
         """
         earliest = since - self.skew
         found = [
@@ -225,14 +227,20 @@ class Line(Generic[R]):
         if len(found) > 1 and not start.alike:
             guids = ", ".join(run.guid for run in found)
             raise ConflictError(
-                f"{self.start_named}: its answer was lost, and several runs may be the one that was started: {guids}. "
-                "Look at them, and go on with the right one."
+                f"{self.start_named}: its response was lost, and several runs may be the one that was started: "
+                f"{guids}. Check them, and continue with the right one."
             )
         return max(found, key=lambda run: (run.began is None, run.began or earliest), default=None)
 
+    async def _request(self, guid: str) -> R:
+        found = await self.one(guid)
+        if found is None:
+            raise RunFailedError(f"{self.kind} run {guid}: it is not there any more. Start another run.")
+        return found
+
     @property
     def start_named(self) -> str:
-        """What a start is called in messages."""
+        """The name of a start in messages."""
         return f"The start of a run of {self.kind} {self.definition}"
 
     # ---------------------------------------------------------------------------------------------------------- waiting
@@ -250,39 +258,33 @@ class Line(Generic[R]):
         Wait until a run is done.
 
         Args:
-            run: The run: its guid, or as it was just seen, so that it is not asked about at once.
-            poll: How often to ask and how long to wait; None for the usual policy.
-            watch: Whom to tell.
+            run: The run: its guid, or as it was just seen, which delays the first poll.
+            poll: How often to poll and how long to wait; None for the default policy.
+            watch: Called with the state of the run.
             earlier: Runs that show how long one takes.
             expected: Seconds that earlier runs took, where that is known already.
 
         Raises:
-            RunFailedError: It ended badly.
-            DeadlineError: It is not done yet; it goes on at the service.
-            ApiError: The service refused, or the allowance is used up; it goes on at the service all the same.
+            RunFailedError: It failed.
+            DeadlineError: It is not done yet; it continues at the service.
+            ApiError: The service responded with an error, or the quota is used up; the run continues at the service.
         """
         known, guid = (None, run) if isinstance(run, str) else (run, run.guid)
-
-        async def ask_again() -> R:
-            found = await self.one(guid)
-            if found is None:
-                raise RunFailedError(f"{self.kind} run {guid}: it is not there any more. Start another run.")
-            return found
 
         def heard(found: R, asked: int, pause: float | None) -> None:
             if watch is not None and asked:
                 watch(RunSeen(how="asked", run=found, asked=asked, again_in=pause))
 
-        began = known.began if known is not None else None
+        passed = (self.timing.now() - known.began).total_seconds() if known is not None and known.began else 0.0
         done = await wait_until(
-            ask_again,
+            lambda: self._request(guid),
             lambda found: found.over,
             poll or PollPolicy(),
             clock=Clock(monotonic=self.timing.clock, sleep=self.timing.sleep),
             polled=Polled(
                 what=f"{self.kind} run {guid}",
                 known=known,
-                passed=max((self.timing.now() - began).total_seconds(), 0.0) if began is not None else 0.0,
+                passed=max(passed, 0.0),
                 expected=expected or _usual(earlier),
                 on_answer=heard,
             ),
@@ -309,7 +311,7 @@ class _Attempts(Generic[R]):
     waiting: bool = False
 
     async def once(self) -> R | None:
-        """Give the run, or None where it is to be tried again."""
+        """Start the run; None where that is to be tried again."""
         lost: ArenaAsyncError
         try:
             run = await ask(self.line.session, self.start.request, self.line.model)
@@ -326,7 +328,7 @@ class _Attempts(Generic[R]):
         return await self._recover(lost)
 
     async def _recover(self, lost: ArenaAsyncError) -> R | None:
-        """Find the run whose start was not answered, give None to try again, or raise what was lost."""
+        """Return the run whose start has no response, None to try again, or raise the error of the start."""
         done = may_be_done(lost)
         run = await self._look_for(lost) if done else None
         if run is not None:
@@ -338,7 +340,7 @@ class _Attempts(Generic[R]):
         return None
 
     async def _look_for(self, lost: ArenaAsyncError) -> R | None:
-        """Look at the list of runs, and say what it tells."""
+        """Look the run up in the list of runs."""
         await self.line.timing.sleep(SETTLING)
         trouble: ArenaAsyncError
         try:
@@ -349,25 +351,24 @@ class _Attempts(Generic[R]):
             trouble = error
         else:
             found = f"the list shows that it started run {run.guid}" if run else "the list shows no run started by it"
-            _log.warning("%s The answer to %s was lost; %s.", lost, self.start.request.line, found)
+            _log.warning("%s The response to %s was lost; %s.", lost, self.start.request.line, found)
             return run
         raise with_more(lost, f"{self._unknown} The list of runs could not be read either: {trouble}")
 
     @property
     def _unknown(self) -> str:
-        """Say what nobody knows."""
         return (
             f"{self.line.start_named}: it was not sent again, since it may have been carried out although the list of "
             "runs does not show it. Look at the list after a while before you start another one."
         )
 
     def heard(self, _: R | None, tries: int, pause: float | None) -> None:
-        """Tell that it is in line."""
+        """Notify the caller that another export is in progress."""
         if self.waiting and self.watch is not None:
             self.watch(RunSeen(how="in line", run=None, asked=tries, again_in=pause))
 
     def _told(self, how: Literal["started", "found"], run: R) -> R:
-        """Tell about the run, and give it back."""
+        """Notify the caller of the run, and return it."""
         self.waiting = False
         if self.watch is not None:
             self.watch(RunSeen(how=how, run=run))
@@ -375,12 +376,12 @@ class _Attempts(Generic[R]):
 
 
 def _usual(runs: Iterable[ExtractRun | ExportRun | ImportRun]) -> float | None:
-    """Give the seconds that runs usually take: the middle of those that are done, or None where none tells."""
+    """Return the median duration of the runs that are done, in seconds, or None."""
     known = [run.took for run in runs if run.done and run.took is not None]
     return median(known) if known else None
 
 
 def with_more(error: ArenaAsyncError, more: str) -> ArenaAsyncError:
-    """Give the same error with another sentence."""
+    """Return the same error with another sentence."""
     error.args = (f"{error} {more}",)
     return error

@@ -1,4 +1,4 @@
-"""What all sets of Arena's files have in common: how a file is named, laid out, opened, priced and restored."""
+"""Base of all file sets of Arena: keys, layout on disk, opening, cost and restoring from a plan."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from arena_async.wire.contracts import OpenedFile, Price, RemoteFile
 from arena_async.wire.messages import Request
 from arena_async.wire.urls import origin
 
-__all__ = ["ArenaFiles", "Key", "is_gone", "keys_of", "lay_out", "tenant_of"]
+__all__ = ["ArenaFiles", "FileFacts", "Key", "is_gone", "keys_of", "lay_out", "tenant_of"]
 
-#: What identifies a file of each kind, from the outermost folder to the name.
+#: The fields that identify a file of each kind, from the outermost directory to the name.
 _FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
     "extracts": ("extract", "run", "association"),
     "exports": ("export", "run", "file"),
@@ -32,7 +32,7 @@ _FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
 @attrs.frozen
 class Key:
     """
-    What names one file for ever. Its text is the key of a :class:`RemoteFile`.
+    The stable identity of one file. Its text is the key of a :class:`RemoteFile`.
 
     Args:
         tenant: The workspace.
@@ -49,7 +49,7 @@ class Key:
 
     @classmethod
     def parse(cls, text: str) -> Key | None:
-        """Read a key, or give None for one of another service."""
+        """Read a key; None for one of another service."""
         service, *parts = (unquote(part) for part in text.split("/"))
         if service != "arena" or len(parts) < 2:
             return None
@@ -57,17 +57,28 @@ class Key:
         return cls(tenant, kind, tuple(names)) if len(names) == len(_FIELDS.get(kind, ())) else None
 
 
+@attrs.frozen
+class FileFacts:
+    """
+    What a listing says about a file. Its fields are stored as cached facts, in this order.
+
+    Args:
+        guid: The last of the identifying fields.
+        name: The vendor's file name.
+        size: Its length in bytes.
+        skip: Why it has no content.
+    """
+
+    guid: str
+    name: str | None = None
+    size: int | None = None
+    skip: str | None = None
+
+
 def lay_out(
-    key: Key,
-    *,
-    extension: str,
-    change: str,
-    changed_at: datetime | None = None,
-    name: str | None = None,
-    size: int | None = None,
-    skip: str | None = None,
+    key: Key, facts: FileFacts, *, extension: str, change: str, changed_at: datetime | None = None
 ) -> RemoteFile:
-    """Lay a file out as documented: ``arena/<kind>/<identifying fields>``, the last of them as its name."""
+    """Return the entry of a file at ``arena/<kind>/<identifying fields>``, the last of them as its name."""
     return RemoteFile(
         key=str(key),
         service="arena",
@@ -75,17 +86,17 @@ def lay_out(
         parts=("arena", key.kind, *key.names[:-1]),
         stem=key.names[-1],
         extension=extension,
-        name=name or "",
-        size=size,
+        name=facts.name or "",
+        size=facts.size,
         change=change,
         changed_at=changed_at,
         fields=dict(zip(_FIELDS[key.kind], key.names, strict=True)),
-        skip=skip,
+        skip=facts.skip,
     )
 
 
 async def tenant_of(session: Session) -> str:
-    """Name the workspace that the login landed in, logging in where that is not known yet."""
+    """Return the name of the workspace of the session, after a login where that is not known yet."""
     credential = await session.credential()
     base = session.base_url
     workspace = f"workspace {credential.workspace}" if credential.workspace else "last workspace used"
@@ -93,12 +104,12 @@ async def tenant_of(session: Session) -> str:
 
 
 def keys_of(tenant: str, kind: str, definition: str, run: str = "") -> str:
-    """Give what the keys of all files of a definition, or of one of its runs, begin with."""
+    """Return the prefix of the keys of all files of a definition, or of one of its runs."""
     return f"{Key(tenant, kind, tuple(filter(None, (definition, run))))}/"
 
 
 def is_gone(error: ApiError) -> bool:
-    """Say whether a refusal means that the object asked for is no more; its guid is not valid then either."""
+    """Return whether an error means that the requested object is gone; its guid is not valid then either."""
     return isinstance(error, NotFoundError) or error.code == 3011
 
 
@@ -107,13 +118,13 @@ class ArenaFiles(ABC):
     A set of files of one kind.
 
     Args:
-        session: Where to ask.
-        reserve: Requests the caller wants left untouched, for the price.
+        session: The session.
+        reserve: Requests that the cost estimate leaves to others.
     """
 
     #: The word for the kind in keys and paths.
     kind: str
-    #: What is planned can be brought without looking it up again: content is addressed by what a key says.
+    #: Planned files can be downloaded without another look-up: a key holds all that addresses the content.
     restores = True
 
     def __init__(self, session: Session, *, reserve: int = 0) -> None:
@@ -140,22 +151,22 @@ class ArenaFiles(ABC):
 
     @abstractmethod
     def __aiter__(self) -> AsyncIterator[RemoteFile]:
-        """List the files, as they are asked for."""
+        """List the files; pages are requested as they are read."""
 
     async def open(
         self, file: RemoteFile, *, offset: int = 0, validator: str | None = None, until: int | None = None
     ) -> OpenedFile:
         """
-        Ask for the content once. Every attempt costs one request.
+        Request the content once. Every attempt costs one request.
 
         Args:
             file: One of this set.
-            offset: The first byte to ask for.
+            offset: The first byte to request.
             validator: A strong ETag that the file must still have, when ``offset`` is not 0.
             until: The byte to end before, or None.
 
         Raises:
-            ApiError: The service refused; statuses 200, 206, 412 and 416 are returned instead.
+            ApiError: The service responded with an error; statuses 200, 206, 412 and 416 are returned instead.
             ConfigurationError: The file is not one of this kind of set.
         """
         key = Key.parse(file.key)
@@ -165,29 +176,30 @@ class ArenaFiles(ABC):
 
     @abstractmethod
     async def find(self, keys: Collection[str]) -> list[RemoteFile]:
-        """Give fresh entries for some keys of this kind, in any order; what is gone is missing."""
+        """Return fresh entries for some keys of this kind, in any order; what is gone is missing."""
 
     async def restore(self, rows: Sequence[PlannedFile]) -> list[RemoteFile]:
         """
-        Give the entries of planned files of this workspace as they were listed, without a request.
+        Return the entries of planned files of this workspace as they were listed, without a request.
 
-        What has changed since then is brought as it is now and noted as it was listed, so that the next listing finds
-        that it is not the newest.
+        What has changed since then is downloaded as it is now and recorded as it was listed, so that the next listing
+        finds that it is not the newest.
         """
         tenant = await tenant_of(self._session)
         found = []
         for row in rows:
             key = Key.parse(row.key)
             if key is not None and (key.tenant, key.kind) == (tenant, self.kind) and row.change:
-                found.append(lay_out(key, extension=row.extension, change=row.change, name=row.name, size=row.size))
+                facts = FileFacts(key.names[-1], row.name, row.size)
+                found.append(lay_out(key, facts, extension=row.extension, change=row.change))
         return found
 
-    def since(self, watermark: datetime | None) -> ArenaFiles | Self:  # noqa: ARG002  for the sets that can
-        """Give the set of what changed since then if the service can filter on it, else the set itself."""
+    def since(self, watermark: datetime | None) -> Self:  # noqa: ARG002  for the sets that can
+        """Return the set of what changed since then if the service can filter on it, else the set itself."""
         return self
 
     def price(self) -> Price:
-        """Say what it costs: requests for one listing at the least, and one for each content. Sends nothing."""
+        """Return the cost: at least the requests of one listing, and one for each content. Sends nothing."""
         listing, exact = self._listing()
         quota = self._session.quota
         return Price(
@@ -201,19 +213,19 @@ class ArenaFiles(ABC):
 
     @abstractmethod
     def _listing(self) -> tuple[int, bool]:
-        """Give the requests of one listing, and whether that is the exact number."""
+        """Return the requests of one listing, and whether that is the exact number."""
 
     @abstractmethod
     def _content(self, key: Key) -> Request:
         """Build the request for a content."""
 
     def _mine(self, keys: Collection[str], tenant: str) -> list[Key]:
-        """Give those keys that name files of this kind and workspace."""
+        """Return those keys that name files of this kind and workspace."""
         parsed = (Key.parse(text) for text in keys)
         return [key for key in parsed if key is not None and (key.tenant, key.kind) == (tenant, self.kind)]
 
     def _changed(self, changes: Mapping[str, object]) -> Self:
-        """Give another set that asks for something else."""
+        """Return a copy of the set with other attributes."""
         other = object.__new__(type(self))
         other.__dict__.update(self.__dict__, **changes)
         return other

@@ -1,25 +1,139 @@
-"""The settings of a client: what is refused before anything is sent, and how they are spelt in the environment."""
+"""
+The settings of a client: the regions of the service, the checks, and the environment variables.
+
+https://ptc-arena.github.io/arena-dev-help/
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
-from typing import TypeVar, get_args
+from typing import Final, TypeVar, get_args
+from urllib.parse import urlsplit
+
+import attrs
 
 from arena_async.errors import ConfigurationError
+from arena_async.providers.arena.auth import ArenaCredentials, ArenaMachineCredentials
 from arena_async.providers.arena.import_files import ImportParameters
-from arena_async.providers.arena.regions import find_base_url
 from arena_async.wire.messages import printable
 from arena_async.wire.urls import UrlPolicy
 
-__all__ = ["blame", "check_choices", "read_address", "read_number", "written_reason"]
+__all__ = [
+    "NORTH_AMERICA",
+    "REGIONS",
+    "Region",
+    "check_choices",
+    "find_base_url",
+    "named_by",
+    "read_address",
+    "read_credentials",
+    "read_number",
+    "written_reason",
+]
 
 T = TypeVar("T")
+
+_PERSON = ("ARENA_EMAIL", "ARENA_PASSWORD")
+_MACHINE = ("ARENA_CLIENT_ID", "ARENA_CLIENT_SECRET")
+_MEANING = {
+    "ARENA_EMAIL": "the e-mail address of the Arena user",
+    "ARENA_PASSWORD": "the password of the Arena user",
+    "ARENA_CLIENT_ID": "the client id of the machine user",
+    "ARENA_CLIENT_SECRET": "the client secret of the machine user",
+}
+
+
+@attrs.frozen
+class Region:
+    """
+    One region of the service.
+
+    Args:
+        name: The short name.
+        title: The name people know.
+        web: The host of the web application.
+        api: The API, with its version.
+        token_url: Where machine users get their tokens, or None where it comes with their credentials.
+    """
+
+    name: str
+    title: str
+    web: str
+    api: str
+    token_url: str | None = None
+
+
+#: Every region, by its short name.
+REGIONS: Final = {
+    region.name: region
+    for region in (
+        Region(
+            "us",
+            "North America",
+            "app.bom.com",
+            "https://api.arenasolutions.com/v1",
+            "https://oauth.bom.com/oauth2/token",
+        ),
+        Region("gov", "GovCloud", "app.arenagov.com", "https://api.arenagov.com/v1"),
+        Region("eu", "Europe", "app.europe.arenaplm.com", "https://api.europe.arenaplm.com/v1"),
+        Region("uk", "United Kingdom", "app.uk.arenaplm.com", "https://api.uk.arenaplm.com/v1"),
+        Region("cn", "China", "app.arenaplm.cn", "https://api.arenaplm.cn/v1"),
+    )
+}
+
+#: The API of the default region, with its version.
+NORTH_AMERICA: Final = REGIONS["us"].api
+
+
+def find_base_url(base_url: str | None, region: str | None) -> str:
+    """
+    Return the base URL of the API.
+
+    Args:
+        base_url: The whole address, or None.
+        region: The name of a region, or None. Without either, North America.
+
+    Raises:
+        ConfigurationError: Both were given, the region is unknown, or the address is that of the web application.
+    """
+    if region is not None:
+        return _of_region(base_url, region)
+    if base_url is None:
+        return NORTH_AMERICA
+    host = _host(base_url)
+    for known in REGIONS.values():
+        if host == known.web:
+            raise ConfigurationError(
+                f"The address {printable(base_url)} is that of the web application of {known.title}; its API is at "
+                f"{known.api}. Give that as the base URL, or region={known.name!r} in its place."
+            )
+    return base_url
+
+
+def _of_region(base_url: str | None, region: str) -> str:
+    if base_url is not None:
+        raise ConfigurationError(
+            f"Both a base URL and the region {printable(str(region))!r} are given; give one of them."
+        )
+    found = REGIONS.get(str(region).strip().lower())
+    if found is None:
+        names = ", ".join(f"{name} ({known.title})" for name, known in REGIONS.items())
+        raise ConfigurationError(f"The region {printable(str(region))!r} is not known; there are {names}.")
+    return found.api
+
+
+def _host(url: str) -> str:
+    """Return the host of an address, with or without its scheme; "" where there is none."""
+    try:
+        return (urlsplit(url if "//" in url else f"//{url}").hostname or "").rstrip(".")
+    except ValueError:
+        return ""
 
 
 def check_choices(workspace_id: object, import_parameters: object) -> None:
     """
-    Refuse what no workspace and no import can mean.
+    Check the settings that have few valid values.
 
     Raises:
         ConfigurationError: One of them is something else.
@@ -32,7 +146,7 @@ def check_choices(workspace_id: object, import_parameters: object) -> None:
 
 def written_reason(text: str | None) -> str:
     """
-    Give the value of the ``Arena-Usage-Reason`` header.
+    Return the value of the ``Arena-Usage-Reason`` header.
 
     Raises:
         ConfigurationError: A header cannot carry it.
@@ -49,21 +163,21 @@ def written_reason(text: str | None) -> str:
 
 def read_address(variables: Mapping[str, str], *, allow_http: bool) -> str:
     """
-    Give the address of the API that the environment names.
+    Return the base URL that the environment names.
 
     Raises:
         ConfigurationError: ``ARENA_BASE_URL`` or ``ARENA_REGION`` is wrong, or both are set.
     """
     base_url = variables.get("ARENA_BASE_URL", "").strip() or None
     region = variables.get("ARENA_REGION", "").strip() or None
-    address = blame("ARENA_BASE_URL" if region is None else "ARENA_REGION", lambda: find_base_url(base_url, region))
-    blame("ARENA_BASE_URL", lambda: UrlPolicy.for_base(address, allow_http=allow_http))
+    address = named_by("ARENA_BASE_URL" if region is None else "ARENA_REGION", lambda: find_base_url(base_url, region))
+    named_by("ARENA_BASE_URL", lambda: UrlPolicy.for_base(address, allow_http=allow_http))
     return address
 
 
 def read_number(variables: Mapping[str, str], name: str) -> int | None:
     """
-    Give a variable that is a number, or None where it is not set.
+    Return a variable that is a number, or None where it is not set.
 
     Raises:
         ConfigurationError: It is something else.
@@ -76,14 +190,43 @@ def read_number(variables: Mapping[str, str], name: str) -> int | None:
     return int(text)
 
 
-def blame(name: str, check: Callable[[], T]) -> T:
+def named_by(name: str, check: Callable[[], T]) -> T:
     """
-    Run a check and give its result, or name the variable in its complaint.
+    Return the result of a check; its error names the variable.
 
     Raises:
-        ConfigurationError: The check complains.
+        ConfigurationError: The check raises it.
     """
     try:
         return check()
     except ConfigurationError as error:
         raise ConfigurationError(f"{name}: {error}") from None
+
+
+def read_credentials(variables: Mapping[str, str]) -> ArenaCredentials | ArenaMachineCredentials | None:
+    """
+    Read the credentials of a person or of a machine user from the environment; None where there is only a session.
+
+    Raises:
+        ConfigurationError: There are none, half of them is missing, or both are there; the message names the variables.
+    """
+    given = {name for name in _MEANING if variables.get(name, "").strip()}
+    if given & set(_PERSON) and given & set(_MACHINE):
+        raise ConfigurationError(
+            "ARENA_EMAIL and ARENA_PASSWORD name a person, ARENA_CLIENT_ID and ARENA_CLIENT_SECRET a machine user; set "
+            "one pair of them."
+        )
+    if not given and not variables.get("ARENA_SESSION_ID", "").strip():
+        raise ConfigurationError(
+            "ARENA_EMAIL is not set, nor is ARENA_CLIENT_ID or ARENA_SESSION_ID; set ARENA_EMAIL and ARENA_PASSWORD to "
+            "those of the Arena user."
+        )
+    for pair in (_PERSON, _MACHINE):
+        missing = [name for name in pair if name not in given]
+        if len(missing) == 1:
+            raise ConfigurationError(f"{missing[0]} is not set; it takes {_MEANING[missing[0]]}.")
+    if given == set(_MACHINE):
+        token_url = variables.get("ARENA_TOKEN_URL", "").strip() or None
+        client_id, client_secret = (variables[name].strip() for name in _MACHINE)
+        return ArenaMachineCredentials(client_id, client_secret, token_url)
+    return ArenaCredentials(*(variables[name] for name in _PERSON)) if given == set(_PERSON) else None

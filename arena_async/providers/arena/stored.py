@@ -15,10 +15,9 @@ from pathlib import PurePosixPath
 
 from arena_async.errors import ApiError, ConfigurationError
 from arena_async.net.session import Session
-from arena_async.providers.arena import routes
-from arena_async.providers.arena.asking import UNPAGED, ask, walk
+from arena_async.providers.arena.api import UNPAGED, ask, make_request, paginate
 from arena_async.providers.arena.models import ArenaFile, FileAssociation, Item
-from arena_async.providers.arena.sets import ArenaFiles, Key, is_gone, lay_out, tenant_of
+from arena_async.providers.arena.sets import ArenaFiles, FileFacts, Key, is_gone, lay_out, tenant_of
 from arena_async.wire.contracts import RemoteFile
 from arena_async.wire.messages import Request
 
@@ -64,13 +63,13 @@ class StoredFiles(ArenaFiles):
         return True
 
     async def __aiter__(self) -> AsyncIterator[RemoteFile]:
-        """Give the files, each when it is asked for."""
+        """List the files; each is looked up as it is read."""
         tenant = await tenant_of(self._session)
         for file in self._given:
             yield _stored_file(tenant, file if isinstance(file, ArenaFile) else await self._ask(file))
 
     async def find(self, keys: Collection[str]) -> list[RemoteFile]:
-        """Give fresh entries for some keys of this kind; what is gone is missing. One request for each."""
+        """Return fresh entries for some keys of this kind; what is gone is missing. One request for each."""
         tenant = await tenant_of(self._session)
         found = []
         for key in self._mine(keys, tenant):
@@ -84,13 +83,13 @@ class StoredFiles(ArenaFiles):
         return found
 
     async def _ask(self, guid: str) -> ArenaFile:
-        return await ask(self._session, routes.FILE.request(file=guid), ArenaFile)
+        return await ask(self._session, make_request("GET", "/files/{file}", file=guid), ArenaFile)
 
     def _listing(self) -> tuple[int, bool]:
         return sum(isinstance(file, str) for file in self._given), True
 
     def _content(self, key: Key) -> Request:
-        return routes.FILE_CONTENT.request(file=key.names[0])
+        return make_request("GET", "/files/{file}/content", file=key.names[0])
 
 
 class ItemFiles(ArenaFiles):
@@ -136,7 +135,7 @@ class ItemFiles(ArenaFiles):
                 yield file
 
     async def find(self, keys: Collection[str]) -> list[RemoteFile]:
-        """Give fresh entries for some keys of this kind; what is gone is missing. One request for each item."""
+        """Return fresh entries for some keys of this kind; what is gone is missing. One request for each item."""
         tenant = await tenant_of(self._session)
         found = []
         for item in dict.fromkeys(key.names[0] for key in self._mine(keys, tenant)):
@@ -148,8 +147,8 @@ class ItemFiles(ArenaFiles):
         return found
 
     async def _of_item(self, tenant: str, item: str) -> AsyncIterator[RemoteFile]:
-        request = routes.ITEM_FILES.request(item=item)
-        async for association in walk(self._session, request, FileAssociation, shape=UNPAGED):
+        request = make_request("GET", "/items/{item}/files", item=item)
+        async for association in paginate(self._session, request, FileAssociation, shape=UNPAGED):
             if association.primary or not self._primary:
                 yield _item_file(tenant, item, association)
 
@@ -158,11 +157,12 @@ class ItemFiles(ArenaFiles):
 
     def _content(self, key: Key) -> Request:
         item, association = key.names
-        return routes.ITEM_FILE_CONTENT.request(item=item, association=association)
+        path = "/items/{item}/files/{association}/content"
+        return make_request("GET", path, item=item, association=association)
 
 
 def _guid_of(given: str | ArenaFile | Item, what: str) -> str:
-    """Give the guid of what is given by it, or as it was listed."""
+    """Return the guid of an object that is given by it, or as it was listed."""
     guid = given if isinstance(given, str) else given.guid
     if not guid:
         raise ConfigurationError(f"{what}s: one of them has no guid; give the guid of each {what}.")
@@ -177,30 +177,30 @@ def _spell(guids: list[str]) -> str:
 
 
 def _stored_file(tenant: str, file: ArenaFile) -> RemoteFile:
-    """Make the entry of one file of the vault: ``arena/files/<file>/<edition>.<format>``."""
+    """Return the entry of one file of the vault: ``arena/files/<file>/<edition>.<format>``."""
     return lay_out(
         Key(tenant, "files", (file.guid or "", file.edition or "0")),
+        _facts_of(file, file.edition or "0"),
         extension=_extension(file),
         change=_change(file),
         changed_at=_changed_at(file),
-        name=file.name,
-        size=file.size,
-        skip=file.no_content,
     )
 
 
 def _item_file(tenant: str, item: str, association: FileAssociation) -> RemoteFile:
-    """Make the entry of one file of an item: ``arena/items/<item>/<association>.<format>``."""
+    """Return the entry of one file of an item: ``arena/items/<item>/<association>.<format>``."""
     file = association.file or ArenaFile()
     return lay_out(
         Key(tenant, "items", (item, association.guid)),
+        _facts_of(file, association.guid),
         extension=_extension(file),
         change=_change(file) or association.guid,
         changed_at=_changed_at(file),
-        name=file.name,
-        size=file.size,
-        skip=file.no_content,
     )
+
+
+def _facts_of(file: ArenaFile, guid: str) -> FileFacts:
+    return FileFacts(guid, file.name, file.size, file.no_content)
 
 
 def _changed_at(file: ArenaFile) -> datetime | None:
@@ -208,13 +208,13 @@ def _changed_at(file: ArenaFile) -> datetime | None:
 
 
 def _change(file: ArenaFile) -> str:
-    """Give what changes with the content."""
+    """Return the change marker: it changes with the content."""
     moment = _changed_at(file)
     parts = (file.guid, file.edition, None if moment is None else moment.isoformat())
     return " ".join(part for part in parts if part)
 
 
 def _extension(file: ArenaFile) -> str:
-    """Give the extension: the format, or what the vendor's name ends with, if it looks like one."""
+    """Return the extension: the format, or what the vendor's name ends with, if it looks like one."""
     word = (file.format or PurePosixPath(file.name or "").suffix).lstrip(".").lower()
     return f".{word}" if word.isascii() and word.isalnum() and len(word) <= _LONGEST_EXTENSION else ""

@@ -164,15 +164,29 @@ async def test_clients_that_cannot_end_each_others_session_may_be_open_together(
             shouting = ArenaClient(ArenaCredentials("ROBOT@everyroadgps.com", "x"), base_url=base_url, workspace_id=1)
 
             for client in (anywhere, shouting):
+                assert client.extracts
                 with pytest.raises(ConfigurationError, match="another client of the same user"):
-                    client.extracts  # noqa: B018  the access is the use
+                    await client.extracts.get("E")
+                await client.aclose()
+
+
+async def test_the_services_of_a_client_can_be_read_at_any_time() -> None:
+    """Whatever else is open, and after the end: it is their requests that fail."""
+    services = ("extracts", "exports", "imports", "events", "event_queue", "files", "items", "session")
+    async with RawServer() as server, arena_client(server) as open_client:
+        second = arena_client(server)
+        await second.aclose()
+
+        assert await second.__aenter__() is second
+        assert [hasattr(client, name) for client in (open_client, second) for name in services] == [True] * 16
+        assert server.requests == []
 
 
 async def test_a_forgotten_client_does_not_stand_in_the_way() -> None:
     """Who was never closed and is gone holds nothing; who was only built holds nothing either."""
     async with RawServer() as server:
         forgotten = arena_client(server)
-        assert forgotten.extracts
+        assert await forgotten.__aenter__() is forgotten
         del forgotten
         gc.collect()
         built = arena_client(server)

@@ -11,7 +11,7 @@ from arena_scripts import arena_client, page_reply
 from faketime import FakeTime
 from scripted import RawServer, json_reply, reply
 
-from arena_async.errors import ConfigurationError, TransportError
+from arena_async.errors import ConfigurationError, ServerError, TransportError
 from arena_async.providers.arena import (
     ITEM,
     ExportFileContent,
@@ -155,6 +155,16 @@ async def test_a_definition_that_is_not_in_the_list_is_not_made_again(server: Ra
         await exports.define("Released", options=OPTIONS)
 
     assert len(server.lines("POST /v1/exports")) == 1
+
+
+async def test_a_definition_that_was_certainly_not_made_is_not_looked_for(server: RawServer, exports: Exports) -> None:
+    """The service says that nothing was started."""
+    busy = {"status": 500, "errors": [{"code": 3514, "message": "Too many."}]}
+    server.on("POST", "/v1/exports", json_reply(busy, 500))
+
+    with pytest.raises(ServerError):
+        await exports.define("Released", options=OPTIONS)
+    assert server.lines("GET *") == []
 
 
 async def test_an_import_definition_is_written_in_the_documented_words(server: RawServer, imports: Imports) -> None:

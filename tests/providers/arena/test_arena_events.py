@@ -15,7 +15,7 @@ from scripted import RawServer, Reply, json_reply, reply
 
 from arena_async.errors import ApiError, ConfigurationError, DecodeError, TransportError
 from arena_async.options import PollPolicy
-from arena_async.providers.arena import ArenaClient, Item, OutboundEvent, items_by_guid
+from arena_async.providers.arena import ArenaClient, EventResourceQuery, Item, OutboundEvent, items_by_guid
 from arena_async.testing import ArenaSimulator
 
 SERVICE_EVENTS = "/v1/outboundevents/O/events"
@@ -70,7 +70,7 @@ async def test_what_an_event_is_about_is_read_in_both_spellings(server: RawServe
     server.on("GET", f"{SERVICE_EVENTS}/E/items", json_reply(payload("arena_outbound_event_items.json"), headers=QUOTA))
 
     one, other = await arena.events.resources(
-        event, reconciled=False, reconciled_from=datetime(2021, 1, 1, tzinfo=UTC)
+        event, query=EventResourceQuery(reconciled=False, reconciled_from=datetime(2021, 1, 1, tzinfo=UTC))
     ).collect()
 
     assert one.item == Item(guid="DVFYHUF6TWFN6KA8FX5O")
@@ -157,7 +157,7 @@ async def test_one_thing_of_an_event_can_be_taken_over_alone(service: ArenaSimul
         (event,) = await arena.events.pending(service.integration)
         first, second = await arena.events.resources(event).collect()
         done = await arena.events.reconcile_resource(event, "items", first.guid)
-        left = await arena.events.resources(event, reconciled=False).collect()
+        left = await arena.events.resources(event, query=EventResourceQuery(reconciled=False)).collect()
         await arena.events.reconcile_resource(event, "items", second.guid)
         after = await arena.events.event(service.integration, event.guid)
         again = await arena.events.resource(event, "items", second.guid)

@@ -13,7 +13,6 @@ import pytest
 from faketime import FakeTime
 
 from arena_async.errors import (
-    ConfigurationError,
     DeadlineError,
     DestinationBusyError,
     IntegrityError,
@@ -199,7 +198,8 @@ async def test_files_that_did_not_come_whole_are_an_error_and_come_with_the_next
     """The run is not started again for them."""
     simulator.inject(faults.corrupt(at=5000), on="GET */content", times=None)
     with pytest.raises(TransfersFailedError) as caught:
-        await exports.fetch(simulator.export, tmp_path, options=TransferOptions(attempts=1))
+        async with Mirror(tmp_path, options=TransferOptions(attempts=1)) as mirror:
+            await exports.fetch(simulator.export, mirror)
     assert isinstance(caught.value.exceptions[0], IntegrityError)
     simulator.clear()
     fetched = await exports.fetch(simulator.export, tmp_path)
@@ -385,8 +385,6 @@ async def test_a_mirror_that_is_open_can_be_handed_in(
     async with Mirror(tmp_path) as mirror:
         await exports.fetch(simulator.export, mirror)
         assert (await mirror.verify()).ok == 1
-        with pytest.raises(ConfigurationError, match="its own options and observer"):
-            await exports.fetch(simulator.export, mirror, options=TransferOptions())
 
 
 async def test_paths_are_those_of_the_run_alone(simulator: ArenaSimulator, exports: Exports, tmp_path: Path) -> None:

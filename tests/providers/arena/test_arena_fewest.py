@@ -121,7 +121,7 @@ async def test_the_runs_since_a_date_cost_one_request_and_one_for_each_run(
     service.add_extract_run(age=HOUR * 48)
     since = datetime.now(UTC) - timedelta(hours=24)
 
-    await sync(tmp_path, arena.extracts.files(service.extract, completed_since=since))
+    await sync(tmp_path, arena.extracts.files(service.extract, completed_from=since))
 
     (asked,) = service.seen("GET */runs")
     assert dict(asked.query) == {
@@ -210,10 +210,10 @@ async def test_where_the_view_is_not_honoured_each_run_is_asked_for_its_files_on
     """A completed run does not change, so a rerun pays nothing for the runs it knows; also one of another query."""
     async with plain.client() as arena:
         since = datetime.now(UTC) - timedelta(hours=24)
-        await sync(tmp_path, arena.extracts.files(plain.extract, completed_since=since))
+        await sync(tmp_path, arena.extracts.files(plain.extract, completed_from=since))
         first = spent(plain)
         plain.add_extract_run()
-        await sync(tmp_path, arena.extracts.files(plain.extract, completed_since=since))
+        await sync(tmp_path, arena.extracts.files(plain.extract, completed_from=since))
         second = spent(plain)
         await sync(tmp_path, arena.extracts.files(plain.extract))
         third = spent(plain)
@@ -261,7 +261,7 @@ async def test_a_run_without_files_is_asked_again(plain: ArenaSimulator, tmp_pat
     late, run.files = run.files, []
     async with plain.client() as arena:
         since = datetime.now(UTC) - timedelta(hours=24)
-        files = arena.extracts.files(plain.extract, completed_since=since)
+        files = arena.extracts.files(plain.extract, completed_from=since)
         await sync(tmp_path, files)
         spent(plain)
         run.files = late

@@ -135,7 +135,7 @@ async def test_runs_since_a_date_cost_one_listing(server: RawServer, arena: Aren
         ),
     )
 
-    files = await every(arena.extracts.files("E", completed_since=DAY))
+    files = await every(arena.extracts.files("E", completed_from=DAY))
 
     assert names(files) == ["arena/extracts/E/R1/A1.zip", "arena/extracts/E/R2/A2.zip"]
     assert server.lines("GET *") == [
@@ -158,7 +158,7 @@ async def test_a_filter_that_the_service_ignores_is_applied_here_too(server: Raw
     # The service knows whole seconds: what was completed within the one that is named counts.
     moment = datetime(2026, 5, 2, 6, 0, 0, 999999, tzinfo=UTC)
 
-    files = await every(arena.extracts.files("E", completed_since=moment))
+    files = await every(arena.extracts.files("E", completed_from=moment))
 
     assert [file.fields["run"] for file in files] == ["SAME", "NEW", "UNDATED"]
 
@@ -235,7 +235,7 @@ async def test_nothing_new_costs_one_request(server: RawServer, arena: ArenaClie
     latest = json_reply(extract_run("R", 2, **with_file("A")), headers=QUOTA)
     server.on("GET", "/v1/extracts/E/runs/latestCompleted", latest)
 
-    assert await every(arena.extracts.files("E", latest=True, completed_since=DAY + timedelta(days=5))) == []
+    assert await every(arena.extracts.files("E", latest=True, completed_from=DAY + timedelta(days=5))) == []
     assert len(server.lines("GET *")) == 1
 
 
@@ -295,7 +295,7 @@ async def test_a_file_has_the_same_key_path_and_change_whichever_query_found_it(
         arena.extracts.files("E"),
         arena.extracts.files("E", "R"),
         arena.extracts.files("E", latest=True),
-        arena.extracts.files("E", completed_since=DAY),
+        arena.extracts.files("E", completed_from=DAY),
     ]
 
     found = [file for files in sets for file in await every(files)]
@@ -323,7 +323,7 @@ async def test_the_files_of_completed_export_runs_are_listed_with_the_runs(
         ),
     )
 
-    files = await every(arena.exports.files("X", completed_since=DAY))
+    files = await every(arena.exports.files("X", completed_from=DAY))
 
     assert names(files) == ["arena/exports/X/R1/F1.zip", "arena/exports/X/R2/F2.zip"]
     assert [(file.change, file.changed_at) for file in files] == [
@@ -398,7 +398,7 @@ async def test_an_export_run_that_never_tells_its_files_is_an_error(
     young = {"guid": "R", "status": "COMPLETE", "completionDateTime": "2096-05-02T06:00:00Z"}
     server.on("GET", "/v1/exports/X/runs", page_reply(young))
     server.on("GET", "/v1/exports/X/runs/R", json_reply(young, headers=QUOTA))
-    with pytest.raises(DecodeError, match="does not tell its files"):
+    with pytest.raises(DecodeError, match="does not list its files"):
         await every(arena.exports.files("X", "R" if named else None))
 
     server.on("GET", "/v1/exports/X/runs", page_reply({**young, "completionDateTime": "2020-05-02T06:00:00Z"}))
@@ -595,8 +595,8 @@ async def test_a_watermark_narrows_what_is_asked_for_and_not_the_name_of_the_que
     narrowed = whole.since(datetime(2026, 5, 3, 12, 0, 59, 999999, tzinfo=UTC))
 
     await every(narrowed)
-    await every(arena.exports.files("X", completed_since=DAY).since(DAY + timedelta(days=1)))
-    await every(arena.exports.files("X", completed_since=DAY).since(DAY - timedelta(days=1)))
+    await every(arena.exports.files("X", completed_from=DAY).since(DAY + timedelta(days=1)))
+    await every(arena.exports.files("X", completed_from=DAY).since(DAY - timedelta(days=1)))
 
     assert (whole.narrowed, narrowed.narrowed) == (False, True)
     assert narrowed.scope == whole.scope == "arena/extracts/E"
@@ -640,8 +640,8 @@ def test_every_query_has_a_name_and_says_whether_it_is_narrowed() -> None:
             arena.extracts.files("E"),
             arena.extracts.files("E", "R"),
             arena.extracts.files("E", latest=True),
-            arena.extracts.files("E", latest=True, completed_since=since),
-            arena.extracts.files(completed_since=since),
+            arena.extracts.files("E", latest=True, completed_from=since),
+            arena.extracts.files(completed_from=since),
             arena.exports.files("X"),
             arena.imports.files("I"),
             arena.imports.files("I", parts=["submit", "error"]),
@@ -692,9 +692,9 @@ async def test_a_price_knows_what_is_left_once_the_service_has_said_so(server: R
     ("collection", "arguments", "options"),
     [
         ("extracts", ("E", "R"), {"latest": True}),
-        ("extracts", ("E", "R"), {"completed_since": DAY}),
+        ("extracts", ("E", "R"), {"completed_from": DAY}),
         ("extracts", (None, "R"), {}),
-        ("extracts", ("E",), {"completed_since": datetime(2026, 5, 1)}),  # noqa: DTZ001  naive on purpose
+        ("extracts", ("E",), {"completed_from": datetime(2026, 5, 1)}),  # noqa: DTZ001  naive on purpose
         ("exports", ("X", "R"), {"latest": True}),
         ("imports", ("I",), {"parts": ()}),
         ("imports", ("I",), {"parts": ("result", "content")}),

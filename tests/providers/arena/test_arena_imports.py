@@ -13,7 +13,7 @@ from scripted import RawServer, json_reply, reply
 
 from arena_async.errors import ConfigurationError, ConflictError, DeadlineError, RunFailedError, TransportError
 from arena_async.options import PollPolicy
-from arena_async.providers.arena import ArenaClient, ImportRun
+from arena_async.providers.arena import ArenaClient, ImportRun, Submission
 from arena_async.providers.arena.imports import Imports
 from arena_async.simulator import faults
 from arena_async.simulator.server import Call
@@ -67,10 +67,12 @@ async def test_the_words_go_as_a_query_where_that_is_chosen(
     async with simulator.client(import_parameters="query") as arena:
         run = await imports_of(arena, time).start(
             simulator.import_,
-            tmp_path / "items.xlsx",
-            worksheet="Item Master",
-            commit=True,
-            content=tmp_path / "drawings.zip",
+            Submission(
+                tmp_path / "items.xlsx",
+                worksheet="Item Master",
+                commit=True,
+                content=tmp_path / "drawings.zip",
+            ),
         )
     (seen,) = simulator.seen("POST */runs")
 
@@ -117,7 +119,7 @@ async def test_a_file_that_the_service_cannot_read_is_not_sent(
         (tmp_path / name).write_bytes(content)
     async with RawServer() as server, arena_client(server) as arena:
         with pytest.raises(ConfigurationError, match=complaint):
-            await arena.imports.start("I", tmp_path / name, **more)
+            await arena.imports.start("I", Submission(tmp_path / name, **more))
         assert server.requests == []
 
 
@@ -125,7 +127,9 @@ async def test_the_kind_of_a_file_can_be_said(simulator: ArenaSimulator, time: F
     """Where its name does not."""
     (tmp_path / "export.dat").write_bytes(CSV)
     async with simulator.client() as arena:
-        run = await imports_of(arena, time).start(simulator.import_, tmp_path / "export.dat", file_type="CSV")
+        run = await imports_of(arena, time).start(
+            simulator.import_, Submission(tmp_path / "export.dat", file_type="CSV")
+        )
 
     assert run.submit_file_type == "CSV"
 
@@ -274,7 +278,7 @@ class TestLostUploads:
         """By user, time, kind and whether it commits."""
         simulator.inject(faults.lose_answer(), on="POST */runs")
         async with simulator.client() as arena:
-            run = await imports_of(arena, time).start(simulator.import_, sheet, commit=True)
+            run = await imports_of(arena, time).start(simulator.import_, Submission(sheet, commit=True))
             runs = simulator.imports[simulator.import_].runs
 
         assert run.guid == runs[-1].guid
@@ -297,7 +301,7 @@ class TestLostUploads:
         simulator.inject(faults.mute(), on="POST */runs")
         async with simulator.client() as arena:
             with pytest.raises(TransportError, match="it was not sent again"):
-                await imports_of(arena, time).start(simulator.import_, sheet, commit=True)
+                await imports_of(arena, time).start(simulator.import_, Submission(sheet, commit=True))
 
         assert len(simulator.seen("POST */runs")) == 1
 

@@ -157,8 +157,8 @@ async def test_who_spent_the_requests_can_be_asked() -> None:
     async with ArenaSimulator(files=1) as service, service.client() as arena:
         for _ in range(3):
             await arena.extracts.get(service.extract)
-        rows = await arena.usages(since=datetime(2020, 1, 1, tzinfo=UTC)).collect()
-        none = await arena.usages(until=datetime(2020, 1, 1, tzinfo=UTC)).collect()
+        rows = await arena.usages(date_from=datetime(2020, 1, 1, tzinfo=UTC)).collect()
+        none = await arena.usages(date_to=datetime(2020, 1, 1, tzinfo=UTC)).collect()
 
     spent = {(row.method, row.endpoint): (row.count, row.who) for row in rows}
     assert spent["GET", "/extracts/<GUID>"] == (3, "Ida Integration")

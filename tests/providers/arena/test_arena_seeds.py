@@ -9,7 +9,19 @@ from arena_scripts import QUOTA, SESSION_ID, arena_client, error_reply, page_rep
 from scripted import RawServer, json_reply, reply
 
 from arena_async.errors import ApiError, PermissionDeniedError, ServerError
-from arena_async.providers.arena import ArenaFile, ExportRun, FileAssociation, ImportRun
+from arena_async.providers.arena import (
+    ArenaFile,
+    ExportQuery,
+    ExportRun,
+    ExportRunQuery,
+    ExtractRunQuery,
+    FileAssociation,
+    FileQuery,
+    ImportQuery,
+    ImportRun,
+    ImportRunQuery,
+    ItemQuery,
+)
 from arena_async.providers.arena.dialect import LIST, ArenaDialect
 from arena_async.wire.decoding import decode
 from arena_async.wire.messages import Request
@@ -98,11 +110,13 @@ async def test_export_runs_are_listed_with_every_filter() -> None:
 
         found = await arena.exports.runs(
             EXPORT,
-            completed_from=datetime(2020, 3, 9, tzinfo=UTC),
-            completed_to=datetime(2020, 3, 10, tzinfo=UTC),
-            latest=True,
-            number=2,
-            status="COMPLETE",
+            ExportRunQuery(
+                completed_from=datetime(2020, 3, 9, tzinfo=UTC),
+                completed_to=datetime(2020, 3, 10, tzinfo=UTC),
+                latest=True,
+                number=2,
+                status="COMPLETE",
+            ),
         ).collect()
 
         rows = ArenaDialect().read_page(sample, PageRequest(offset=0, limit=400), LIST).items
@@ -122,7 +136,7 @@ async def test_filters_that_are_not_given_are_not_sent() -> None:
         server.on("GET", "/v1/exports/X/runs", page_reply())
 
         await arena.exports.runs("X").collect()
-        await arena.exports.runs("X", latest=False).collect()
+        await arena.exports.runs("X", ExportRunQuery(latest=False)).collect()
 
         assert server.lines("GET *") == [
             "GET /v1/exports/X/runs?offset=0&limit=400",
@@ -183,11 +197,13 @@ async def test_import_runs_are_listed_with_every_filter() -> None:
 
         found = await arena.imports.runs(
             IMPORT,
-            creator="Roy Arena & 100%+",
-            creator_email="rjones@arenasolutions.com",
-            creator_guid="4M6P3046HYFYH0J258QJ",
-            number=14,
-            status="COMPLETE",
+            ImportRunQuery(
+                creator="Roy Arena & 100%+",
+                creator_email="rjones@arenasolutions.com",
+                creator_guid="4M6P3046HYFYH0J258QJ",
+                number=14,
+                status="COMPLETE",
+            ),
         ).collect()
 
         assert found == [decode(sample["results"][0], ImportRun)]
@@ -206,47 +222,57 @@ async def test_searches_send_every_documented_parameter_and_leave_the_wildcard_a
         await arena.extracts.search("Night*", enabled=True, creator="Heidi Walker").collect()
         await arena.extracts.runs(
             "E",
-            status="Completed",
-            scheduled_from=datetime(2026, 1, 1, tzinfo=UTC),
-            scheduled_to=datetime(2026, 1, 2, tzinfo=UTC),
-            run_from=datetime(2026, 1, 3, tzinfo=UTC),
-            run_to=datetime(2026, 1, 4, tzinfo=UTC),
-            completed_from=datetime(2026, 1, 5, tzinfo=UTC),
-            completed_to=datetime(2026, 1, 6, tzinfo=UTC),
-            downloaded_from=datetime(2026, 1, 7, tzinfo=UTC),
-            downloaded_to=datetime(2026, 1, 8, tzinfo=UTC),
-            with_files=True,
+            ExtractRunQuery(
+                status="Completed",
+                scheduled_from=datetime(2026, 1, 1, tzinfo=UTC),
+                scheduled_to=datetime(2026, 1, 2, tzinfo=UTC),
+                run_from=datetime(2026, 1, 3, tzinfo=UTC),
+                run_to=datetime(2026, 1, 4, tzinfo=UTC),
+                completed_from=datetime(2026, 1, 5, tzinfo=UTC),
+                completed_to=datetime(2026, 1, 6, tzinfo=UTC),
+                downloaded_from=datetime(2026, 1, 7, tzinfo=UTC),
+                downloaded_to=datetime(2026, 1, 8, tzinfo=UTC),
+                with_files=True,
+            ),
         ).collect()
         await arena.exports.search(
-            "Weekly*", number=12, description="d", creator="H W", creator_email="h@w", creator_guid="G"
+            ExportQuery(
+                name="Weekly*", number=12, description="d", creator="H W", creator_email="h@w", creator_guid="G"
+            )
         ).collect()
         await arena.imports.search(
-            "I*",
-            number=3,
-            description="d",
-            creator="H W",
-            creator_email="h@w",
-            creator_guid="G",
-            mode="CREATE",
-            resource="ITEM_SPECS",
+            ImportQuery(
+                name="I*",
+                number=3,
+                description="d",
+                creator="H W",
+                creator_email="h@w",
+                creator_guid="G",
+                mode="CREATE",
+                resource="ITEM_SPECS",
+            )
         ).collect()
         await arena.files.search(
-            "d.pdf", number="1", title="t", format="pdf", category_guid="C", include_child_categories=True
+            FileQuery(
+                name="d.pdf", number="1", title="t", format="pdf", category_guid="C", include_child_categories=True
+            )
         ).collect()
         await arena.files.editions("F").collect()
         await arena.items.search(
-            "900-*",
-            name="n",
-            description="d",
-            revision_number="A",
-            category_guid="C",
-            include_child_categories=False,
-            owner="O",
-            creator="H",
-            creator_guid="G",
-            lifecycle_phase_guid="L",
-            assembly_type="ASSEMBLY",
-            view="full",
+            ItemQuery(
+                number="900-*",
+                name="n",
+                description="d",
+                revision_number="A",
+                category_guid="C",
+                include_child_categories=False,
+                owner="O",
+                creator="H",
+                creator_guid="G",
+                lifecycle_phase_guid="L",
+                assembly_type="ASSEMBLY",
+                view="full",
+            )
         ).collect()
 
         page = "&offset=0&limit=400"

@@ -13,7 +13,7 @@ from scripted import RawServer, json_reply
 
 from arena_async.errors import ApiError, ConfigurationError
 from arena_async.options import TransferOptions
-from arena_async.providers.arena import ITEM, ArenaClient, ArenaFile, Item, all_of
+from arena_async.providers.arena import ITEM, ArenaClient, ArenaFile, FileQuery, Item, ItemQuery, all_of
 from arena_async.testing import ArenaSimulator
 from arena_async.transfer.events import Action, Report
 from arena_async.transfer.mirror import Mirror
@@ -218,7 +218,7 @@ async def test_files_of_the_vault_come_home_by_their_guids(service: ArenaSimulat
 async def test_files_that_were_listed_already_are_not_looked_up_again(service: ArenaSimulator, tmp_path: Path) -> None:
     """One page of the search, and the contents."""
     async with service.client() as arena:
-        found = await arena.files.search(format="pdf").collect()
+        found = await arena.files.search(FileQuery(format="pdf")).collect()
         files = arena.files.content(*found)
         price = files.price()
         report = await sync(tmp_path, files)
@@ -280,8 +280,8 @@ async def test_the_full_view_gives_the_custom_attributes_of_all_items_in_one_req
     for number in range(60):
         service.add_item(f"900-1{number:04}").attributes["N5O7Q9SYH0W5SPPVABCD"] = f"finish {number % 2}"
     async with service.client() as arena:
-        found = await arena.items.search("900-1*", view="full").collect()
-        half = await arena.items.search(attributes={"N5O7Q9SYH0W5SPPVABCD": "finish 1"}).collect()
+        found = await arena.items.search(ItemQuery(number="900-1*", view="full")).collect()
+        half = await arena.items.search(ItemQuery(attributes={"N5O7Q9SYH0W5SPPVABCD": "finish 1"})).collect()
 
     assert len(found) == 60
     assert {item.additional_attributes[0]["value"] for item in found} == {"finish 0", "finish 1"}
@@ -293,7 +293,7 @@ async def test_criteria_of_items_are_sent_as_json(server: RawServer, arena: Aren
     """In the form that exports take, and escaped as a query."""
     server.on("GET", "/v1/items", page_reply({"guid": "I"}))
 
-    await arena.items.search(criteria=all_of(ITEM.number.starts_with("50%+"))).collect()
+    await arena.items.search(ItemQuery(criteria=all_of(ITEM.number.starts_with("50%+")))).collect()
 
     assert server.requests[-1].query == (
         "criteria=%5B%5B%7B%22attribute%22%3A%22number%22%2C%22operator%22%3A%22STARTS_WITH%22%2C%22value%22%3A%2250%25"
@@ -315,6 +315,6 @@ async def test_a_search_that_the_service_would_refuse_is_not_sent(
 ) -> None:
     """The refusal costs no request."""
     with pytest.raises(ConfigurationError, match=said):
-        arena.items.search(**options)
+        arena.items.search(ItemQuery(**options))
 
     assert server.requests == []

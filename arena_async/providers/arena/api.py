@@ -1,0 +1,153 @@
+"""
+Requests to Arena: how one is built, and how an object or a list is read.
+
+https://github.com/ptc-arena/arena-restapi-doc
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Final, TypeVar
+
+import attrs
+
+from arena_async.errors import ConfigurationError
+from arena_async.net.asking import ask
+from arena_async.net.pager import Pager
+from arena_async.net.session import Session
+from arena_async.providers.arena.dialect import LIST
+from arena_async.wire.decoding import decode
+from arena_async.wire.messages import Request, join_path, printable
+from arena_async.wire.paging import ListShape
+
+__all__ = ["UNPAGED", "any_list", "ask", "make_request", "paginate", "write_datetime"]
+
+T = TypeVar("T")
+
+#: A list for which no page documents offset and limit; it is returned in one response.
+UNPAGED: Final = attrs.evolve(LIST, paged=False)
+
+#: One component of a path: a word of the vendor's, or a guid.
+_COMPONENT: Final = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*")
+#: Lists for which no page documents offset and limit; some of these endpoints reject any query.
+_UNPAGED_PATH: Final = re.compile(
+    r"/(?:items/[^/]+/(?:files|bom)|files/[^/]+/editions|settings/recentactivities/apiusages)", re.IGNORECASE
+)
+
+
+def make_request(
+    method: str, path: str, query: Mapping[str, object] | None = None, *, json: object = None, **identifiers: object
+) -> Request:
+    """
+    Build a request.
+
+    Args:
+        method: The method.
+        path: The path below the base URL, with names in braces for the identifiers.
+        query: The query in the vendor's names; what is None is left out.
+        json: The body.
+        identifiers: The values of the names in braces.
+
+    Raises:
+        ConfigurationError: An identifier is not a single safe path segment, or a date-time has no zone.
+    """
+    return Request(method=method, path=join_path(path, **identifiers), params=_write_times(query or {}), json=json)
+
+
+def paginate(
+    session: Session,
+    request: Request,
+    model: type[T],
+    *,
+    offset: int = 0,
+    limit: int | None = None,
+    shape: ListShape = LIST,
+) -> Pager[T]:
+    """
+    Return an iterator over a list; pages are requested as it is read.
+
+    Args:
+        session: The session.
+        request: The request, without offset and limit.
+        model: The model of a row.
+        offset: Rows to leave out at the beginning.
+        limit: Rows of one page, at most 400; None for as many as the service returns.
+        shape: How the list is paged.
+    """
+
+    def read(row: Any) -> T:
+        return decode(row, model, request=request.line)
+
+    return Pager(session, request, shape, read, limit=limit, start=offset)
+
+
+def any_list(
+    session: Session,
+    path: str,
+    query: Mapping[str, object],
+    *,
+    offset: int = 0,
+    limit: int | None = None,
+    paged: bool | None = None,
+) -> Pager[dict[str, Any]]:
+    """
+    Return an iterator over the undecoded rows of a list.
+
+    Args:
+        session: The session.
+        path: Below the base URL, for instance ``/changes``.
+        query: The query in the vendor's names; what is None is left out.
+        offset: Rows to leave out at the beginning.
+        limit: Rows of one page, at most 400; None for as many as the service returns.
+        paged: Whether the list is paged; None for yes, except for the lists that are known not to be.
+
+    Raises:
+        ConfigurationError: The path leaves the API, or names content, a login or a logout; or a date-time has no zone.
+    """
+    _check_list_path(path)
+    unpaged = bool(_UNPAGED_PATH.fullmatch(path.rstrip("/"))) if paged is None else not paged
+    request = Request(method="GET", path=path, params=_write_times(query))
+    return Pager(session, request, UNPAGED if unpaged else LIST, dict, limit=limit, start=offset)
+
+
+def _check_list_path(path: str) -> None:
+    """Raise if a path is not that of a list of the API: another host, content or a login."""
+    shown = printable(path)
+    if not path.startswith("/"):
+        raise ConfigurationError(f"The list {shown!r} is no path below the base URL; it takes one such as '/changes'.")
+    components = path.removesuffix("/")[1:].split("/")
+    if not all(_COMPONENT.fullmatch(component) for component in components):
+        raise ConfigurationError(
+            f"The path {shown!r} has a component that no list of the service has. Give guids as they are, and the "
+            "query as arguments of its own."
+        )
+    if components[-1].lower().endswith("content"):
+        raise ConfigurationError(
+            f"The path {shown!r} names content and no list; files are downloaded through the files() of their "
+            "collection."
+        )
+    if components[0].lower() in ("login", "logout"):
+        raise ConfigurationError(f"The path {shown!r} is that of a session and no list; the client sees to its own.")
+
+
+def _write_times(query: Mapping[str, object]) -> dict[str, object]:
+    return {
+        name: write_datetime(value, what=name) if isinstance(value, datetime) else value
+        for name, value in query.items()
+    }
+
+
+def write_datetime(time: datetime, *, what: str) -> str:
+    """
+    Return a date-time in the format of the service: UTC, whole seconds, ``Z``.
+
+    Raises:
+        ConfigurationError: It has no time zone.
+    """
+    if time.tzinfo is None or time.utcoffset() is None:
+        raise ConfigurationError(
+            f"{what} is {time.isoformat()} without a time zone; give an aware one, for instance with tzinfo=UTC."
+        )
+    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

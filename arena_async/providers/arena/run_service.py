@@ -1,0 +1,255 @@
+"""
+Base of exports, imports and extracts: definitions, their runs, and a run from its start to its files on disk.
+
+::
+
+    search  get    definitions                        start    start a run, once
+    runs    run    runs of a definition               wait     poll until a run is done
+    files          the files of completed runs        fetch    start, wait and download; resumes after a crash
+    define         a definition (not of extracts)
+"""
+
+from __future__ import annotations
+
+import logging
+from abc import abstractmethod
+from collections.abc import Callable, Iterable
+from typing import Any, Final, Generic, TypeVar
+
+import attrs
+from attrs import AttrsInstance
+
+from arena_async.errors import (
+    ArenaAsyncError,
+    ConfigurationError,
+    DeadlineError,
+    DecodeError,
+    ServerError,
+    TransportError,
+)
+from arena_async.net.pager import Pager
+from arena_async.net.session import Session
+from arena_async.options import PollPolicy
+from arena_async.providers.arena.api import ask, make_request, paginate
+from arena_async.providers.arena.fetches import Fetch
+from arena_async.providers.arena.files import RunFiles
+from arena_async.providers.arena.models import (
+    ExportDefinition,
+    ExportRun,
+    Extract,
+    ExtractRun,
+    ImportDefinition,
+    ImportRun,
+)
+from arena_async.providers.arena.queries import write_query
+from arena_async.providers.arena.runs import (
+    REAL_TIME,
+    SETTLING,
+    SKEW,
+    Line,
+    Start,
+    Watch,
+    may_be_done,
+    same_user,
+    with_more,
+)
+from arena_async.transfer.destination import Timing
+from arena_async.transfer.started_run import Fetched, To
+from arena_async.wire.messages import Request
+
+__all__ = ["RunService", "check_texts", "guid_of"]
+
+D = TypeVar("D", Extract, ExportDefinition, ImportDefinition)
+R = TypeVar("R", ExtractRun, ExportRun, ImportRun)
+
+_log = logging.getLogger("arena_async")
+
+#: Characters that the service accepts.
+_MAX_NAME: Final = 100
+_MAX_DESCRIPTION: Final = 4000
+
+
+@attrs.frozen
+class RunService(Generic[D, R]):
+    """
+    The definitions of one kind and their runs.
+
+    Every method raises :class:`~arena_async.errors.ApiError` where the service responds with an error,
+    :class:`~arena_async.errors.DecodeError` where its response is not as documented, and
+    :class:`~arena_async.errors.ConfigurationError` for a guid or a date-time that cannot be sent.
+
+    Args:
+        session: The session.
+        reserve: Requests of the day that are left to others.
+        user: The e-mail address of the user, by which a run started by this client is recognized; or None.
+        timing: The clock.
+    """
+
+    session: Session = attrs.field(repr=False)
+    reserve: int = 0
+    user: str | None = attrs.field(default=None, repr=False)
+    timing: Timing = attrs.field(default=REAL_TIME, repr=False)
+    _kind = ""
+    #: How far the clocks of this machine and of the service may be apart.
+    _skew = SKEW
+
+    @property
+    @abstractmethod
+    def _models(self) -> tuple[type[D], type[R]]:
+        """The models of a definition and of a run."""
+
+    async def get(self, guid: str) -> D:
+        """Return one definition. One request."""
+        return await ask(self.session, self._request("GET", guid), self._models[0])
+
+    async def run(self, guid: str, run: str) -> R:
+        """
+        Return one run of a definition. One request.
+
+        Raises:
+            PermissionDeniedError: Another user started the export run, or it does not exist.
+        """
+        return await ask(self.session, self._request("GET", guid, "/runs/{run}", run=run), self._models[1])
+
+    async def wait(
+        self,
+        guid: str | D,
+        run: str | R,
+        *,
+        poll: PollPolicy | None = None,
+        earlier: Iterable[R] = (),
+        watch: Watch[R] | None = None,
+    ) -> R:
+        """
+        Wait until a run is done. Costs at most :meth:`PollPolicy.most_questions` requests.
+
+        An export run that was downloaded already (``DOWNLOADED``) is done, too. An import run is done when the engine
+        has finished: look at ``has_errors``, since rows may have failed.
+
+        Args:
+            guid: The definition, by its guid or as it was returned.
+            run: The run, by its guid or as :meth:`start` returned it, which saves the first request.
+            poll: How often to poll and how long to wait; None for the default policy.
+            earlier: Runs that were listed before: polling begins when most of the time that they took has passed.
+            watch: Called after each poll.
+
+        Raises:
+            RunFailedError: The run failed, or the service has removed its files because of their age.
+            DeadlineError: It is not done yet; it continues at the service.
+            PermissionDeniedError: Another user started the export run, or it does not exist.
+        """
+        return await self._line(guid).wait(run, poll=poll, watch=watch, earlier=earlier)
+
+    def _search(self, query: AttrsInstance | str | None, offset: int, limit: int | None) -> Pager[D]:
+        request = make_request("GET", f"/{self._kind}s", write_query(query))
+        return paginate(self.session, request, self._models[0], offset=offset, limit=limit)
+
+    def _runs(
+        self, guid: str, query: AttrsInstance | str | None = None, offset: int = 0, limit: int | None = None
+    ) -> Pager[R]:
+        request = self._request("GET", guid, "/runs", write_query(query, text="status"))
+        return paginate(self.session, request, self._models[1], offset=offset, limit=limit)
+
+    async def _one(self, guid: str, run: str) -> R | None:
+        """Return one run, or None where it is not there."""
+        return await self.run(guid, run)
+
+    async def _fetch(
+        self,
+        start: Start[R],
+        files: RunFiles[R],
+        to: To,
+        *,
+        poll: PollPolicy | None,
+        fresh: bool,
+        watch: Watch[R] | None,
+    ) -> Fetched[R]:
+        line = self._line(files.definition or "")
+        fetch = Fetch(line=line, start=start, files=files.of, name=start.name, poll=poll, watch=watch, fresh=fresh)
+        return await fetch.fetch(to, options=None, observer=None)
+
+    async def _define(
+        self, body: dict[str, Any], same: Callable[[D], bool], *, description: str | None, reuse: bool
+    ) -> D:
+        """
+        Create a definition, once: a lost response is looked up in the list, since a definition cannot be removed.
+
+        Args:
+            body: The body of the request.
+            same: Returns whether a listed definition does the same.
+            description: Added to the body.
+            reuse: Return a listed definition that does the same, if there is one.
+
+        Raises:
+            TransportError: The response was lost, and the definition is not in the list.
+        """
+        name = body["name"]
+        check_texts(name, description)
+        body |= {"description": description} if description is not None else {}
+        if reuse:
+            async for found in self._search(name, 0, None):
+                if found.name == name and same(found):
+                    return found
+        earliest = self.timing.now() - SKEW
+        request = make_request("POST", f"/{self._kind}s", json=body)
+        lost: ArenaAsyncError
+        try:
+            return await ask(self.session, request, self._models[0])
+        except (TransportError, DeadlineError, ServerError, DecodeError) as error:
+            lost = error
+        if not may_be_done(lost):
+            raise lost
+        await self.timing.sleep(SETTLING)
+        async for found in self._search(name, 0, None):
+            new = found.creation_date_time is None or found.creation_date_time >= earliest
+            if found.name == name and new and same_user(found.creator, self.user) and same(found):
+                _log.warning(
+                    "%s The response to %s was lost; the list shows that it created %s.", lost, request.line, found.guid
+                )
+                return found
+        raise with_more(
+            lost,
+            "The list of definitions does not show it. It was not sent again, since a definition cannot be removed; "
+            "look at the list after a while, or define it with reuse=True.",
+        )
+
+    def _request(
+        self, method: str, guid: str, rest: str = "", query: dict[str, Any] | None = None, **identifiers: object
+    ) -> Request:
+        """Build a request below one definition."""
+        path = f"/{self._kind}s/{{{self._kind}}}{rest}"
+        return make_request(method, path, query, **{self._kind: guid}, **identifiers)
+
+    def _line(self, definition: str | D) -> Line[R]:
+        guid = guid_of(definition)
+        return Line(
+            kind=self._kind,
+            definition=guid,
+            model=self._models[1],
+            session=self.session,
+            one=lambda run: self._one(guid, run),
+            every=lambda: aiter(self._runs(guid)),
+            user=self.user,
+            timing=self.timing,
+            skew=self._skew,
+        )
+
+
+def guid_of(definition: str | D) -> str:
+    """Return the guid of a definition, which is given by it or as it was returned."""
+    return definition if isinstance(definition, str) else definition.guid
+
+
+def check_texts(name: str | None, description: str | None) -> None:
+    """
+    Check the texts of a definition; None is not checked.
+
+    Raises:
+        ConfigurationError: One is empty or too long.
+    """
+    if name is not None and not 0 < len(name.strip()) <= len(name) <= _MAX_NAME:
+        raise ConfigurationError(f"The name has {len(name)} characters; it takes 1 to {_MAX_NAME}, not all blank.")
+    if description is not None and len(description) > _MAX_DESCRIPTION:
+        raise ConfigurationError(
+            f"The description has {len(description):,} characters; it takes at most {_MAX_DESCRIPTION:,}."
+        )
