@@ -7,8 +7,10 @@ Rows of the fault matrix: what the world does to the library, each with the one 
     async def test_a_range_that_starts_elsewhere_is_never_spliced(world: World) -> None:
         ...                                    # real sockets, real files; the invariants run by themselves afterwards
 
-``nox -s matrix`` prints the table of all rows; ``nox -s matrix -- --sabotage`` takes each protection away in turn and
-expects its rows to fail. The invariants, checked after every row:
+``nox -s matrix`` prints the table of all rows; ``nox -s matrix -- --sabotage`` runs each test without its protection
+and expects it to fail. A case of a parametrized test that depends on another protection says so with
+``pytest.mark.protection(name)``, and one that depends on none with ``pytest.mark.control(reason)``. The invariants,
+checked at the end of every row:
 
 ==  ====================================================================================================================
 I1  A final name is absent, or the whole old file, or the whole new one, whenever it is looked at.
@@ -95,7 +97,9 @@ MEMORY = 48 * 1024 * 1024
 _STATE = ".arena-async"
 
 
-def row(identifier: str, *, protection: str, seconds: float = 30) -> Callable[[Callable[P, R]], Callable[P, R]]:
+def row(
+    identifier: str, *, protection: str, seconds: float = 30, control: str | None = None
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """
     Say which row a test is, and which protection it depends on.
 
@@ -103,12 +107,16 @@ def row(identifier: str, *, protection: str, seconds: float = 30) -> Callable[[C
         identifier: One of :data:`ROWS`; several tests may belong to one row.
         protection: The name of what ``--sabotage`` removes, as registered with :func:`sabotage.protection`.
         seconds: The deadline, on a machine that has nothing else to do.
+        control: Why the test passes without the protection all the same: what it shows is that the protection does not
+            go too far.
     """
     if identifier not in ROWS:
         raise ValueError(f"{identifier} is no row of the matrix")
 
     def mark(test: Callable[P, R]) -> Callable[P, R]:
         found: Any = _timed(test, seconds) if inspect.iscoroutinefunction(test) else test
+        if control is not None:
+            found = pytest.mark.control(control)(found)
         return pytest.mark.row(identifier, protection)(found)  # type: ignore[no-any-return]
 
     return mark
@@ -164,6 +172,7 @@ class World:
         (self.outside / "folder").mkdir()
         (self.outside / "folder" / "deep.bin").write_bytes(b"\0" * 100)
         self._before = _tree(self.outside)
+        self._listening = False
 
     # What a row says
 
@@ -250,13 +259,22 @@ class World:
         gc.freeze()
         self._records.install()
         tracemalloc.start(1)
+        self._listening = True
 
-    def check(self, printed: str) -> list[str]:
-        """Stop listening and say what does not hold, one line each."""
+    def end(self) -> int:
+        """Stop listening, and return the most memory that was allocated meanwhile."""
+        if not self._listening:
+            return 0
+        self._listening = False
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         gc.unfreeze()
         self._records.remove()
+        return peak
+
+    def check(self, printed: str) -> list[str]:
+        """Stop listening and return what does not hold, one line each."""
+        peak = self.end()
         self._look_at_finals()
         faults = list(dict.fromkeys(self._faults))
         if _tree(self.outside) != self._before:

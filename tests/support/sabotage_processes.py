@@ -9,27 +9,23 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
-from sabotage import protection
+from sabotage import Patch, protection
 
-from arena_async.cli import running
-from arena_async.net.session import Session
 from arena_async.transfer import storage
-from arena_async.transfer.destination import Destination
 from arena_async.transfer.filesystem import FileSystem
 
 
 @protection("a signal cancels the command and lets it close what is open")
-def _(patch: pytest.MonkeyPatch) -> None:
+def _(patch: Patch) -> None:
     @contextlib.contextmanager
     def deaf(self: Any) -> Iterator[None]:
         yield
 
-    patch.setattr(running._Stop, "listening", deaf)
+    patch.replace("arena_async.cli.running:_Stop.listening", deaf)
 
 
 @protection("no process shows another what is half written")
-def _(patch: pytest.MonkeyPatch) -> None:
+def _(patch: Patch) -> None:
     rename = FileSystem.rename
 
     def move_half_first(self: FileSystem, folder: storage.Folder, name: str, to: storage.Folder, new: str) -> None:
@@ -41,11 +37,11 @@ def _(patch: pytest.MonkeyPatch) -> None:
         self.write(file, content[len(content) // 2 :], len(content) // 2)
         self.close(file)
 
-    patch.setattr(FileSystem, "rename", move_half_first)
+    patch.replace("arena_async.transfer.filesystem:FileSystem.rename", move_half_first)
 
 
 @protection("a lock ends with its owner")
-def _(patch: pytest.MonkeyPatch) -> None:
+def _(patch: Patch) -> None:
     take, close = FileSystem.lock, FileSystem.close
     held: dict[int, Path] = {}
 
@@ -65,11 +61,11 @@ def _(patch: pytest.MonkeyPatch) -> None:
             beside.unlink(missing_ok=True)
         close(self, file)
 
-    patch.setattr(FileSystem, "lock", lock)
-    patch.setattr(FileSystem, "close", close_and_unlock)
+    patch.replace("arena_async.transfer.filesystem:FileSystem.lock", lock)
+    patch.replace("arena_async.transfer.filesystem:FileSystem.close", close_and_unlock)
 
 
 @protection("whoever forgets to close is told so once")
-def _(patch: pytest.MonkeyPatch) -> None:
-    patch.delattr(Destination, "__del__")
-    patch.delattr(Session, "__del__")
+def _(patch: Patch) -> None:
+    patch.remove("arena_async.transfer.destination:Destination.__del__")
+    patch.remove("arena_async.net.session:Session.__del__")
