@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import hashlib
 import json
 import random
 import shutil
@@ -32,8 +33,9 @@ from arena_async.transfer.fetching import Job, fetch_one
 from arena_async.transfer.filesystem import FileSystem
 from arena_async.transfer.mirror import Mirror
 
-BODY = content(1_500_000, "a")
-NEW = content(1_500_000, "another version")
+#: Bytes that repeat nowhere: a part that is written in the place of another one shows.
+BODY = hashlib.shake_256(b"a").digest(1_500_000)
+NEW = hashlib.shake_256(b"another version").digest(1_500_000)
 RANGES = {"Accept-Ranges": "bytes"}
 
 

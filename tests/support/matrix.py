@@ -8,8 +8,8 @@ Rows of the fault matrix: what the world does to the library, each with the one 
         ...                                    # real sockets, real files; the invariants run by themselves afterwards
 
 ``nox -s matrix`` prints the table of all rows; ``nox -s matrix -- --sabotage`` runs each test without its protection
-and expects it to fail. A case of a parametrized test that depends on another protection says so with
-``pytest.mark.protection(name)``, and one that depends on none with ``pytest.mark.control(reason)``. The invariants,
+and expects it to fail. A case of a parametrized test that depends on another protection says so with :func:`case`,
+and one that depends on none with :func:`control`. The invariants,
 checked at the end of every row:
 
 ==  ====================================================================================================================
@@ -47,9 +47,10 @@ from typing import Any, ParamSpec, TypeVar
 import attrs
 import pytest
 import sabotage
+from _pytest.mark.structures import ParameterSet
 from holding import Hold
 
-__all__ = ["ROWS", "SECRETS", "World", "row"]
+__all__ = ["ROWS", "SECRETS", "World", "case", "control", "row"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -120,6 +121,16 @@ def row(
         return pytest.mark.row(identifier, protection)(found)  # type: ignore[no-any-return]
 
     return mark
+
+
+def case(*values: object, protection: str) -> ParameterSet:
+    """Give a case of a parametrized row that depends on another protection than the others."""
+    return pytest.param(*values, marks=pytest.mark.protection(protection))
+
+
+def control(*values: object, reason: str) -> ParameterSet:
+    """Give a case of a parametrized row that passes without any protection, which shows that it does not go too far."""
+    return pytest.param(*values, marks=pytest.mark.control(reason))
 
 
 def _timed(test: Callable[..., Any], seconds: float) -> Callable[..., Any]:

@@ -35,12 +35,24 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType, TracebackType
-from typing import Any
+from typing import Any, Self
 
 import attrs
 import pytest
 
-__all__ = ["FAULTS", "PROTECTIONS", "VARIABLE", "HarnessError", "Patch", "apply_from_environment", "load", "protection"]
+__all__ = [
+    "FAULTS",
+    "PROTECTIONS",
+    "VARIABLE",
+    "Always",
+    "HarnessError",
+    "Patch",
+    "Removal",
+    "apply_from_environment",
+    "import_all",
+    "load",
+    "protection",
+]
 
 #: Names the protection that child processes have to do without.
 VARIABLE = "MATRIX_SABOTAGE"
@@ -67,8 +79,14 @@ class Patch:
 
     def __init__(self, report: Callable[[str], object], allowed: tuple[type[Exception], ...] = ()) -> None:
         self._patch = pytest.MonkeyPatch()
-        self._report = report
+        self.report = report
         self._misfits = tuple(kind for kind in _MISFITS if kind not in allowed)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.undo()
 
     def undo(self) -> None:
         """Put everything back."""
@@ -82,13 +100,13 @@ class Patch:
         """
         Replace what is at ``module:Qualified.name``, and return what was there.
 
-        A function or class of a module is replaced in every module that has imported it by this name, if the target
-        names the module that defines it; otherwise in the target's module only.
+        What a module defines is replaced in every module that has imported it by this name. Where the target names a
+        module that has only imported it, it is replaced in that module alone.
         """
         owner, name, found = _resolve(target)
         guarded = self._guarded(replacement)
         self._patch.setattr(owner, name, guarded)
-        if isinstance(owner, ModuleType) and getattr(found, "__module__", None) == owner.__name__:
+        if isinstance(owner, ModuleType) and getattr(found, "__module__", owner.__name__) == owner.__name__:
             for module in _modules():
                 if vars(module).get(name) is found:
                     self._patch.setattr(module, name, guarded)
@@ -135,7 +153,7 @@ class Patch:
             yield
         except self._misfits as error:
             if _is_ours(error.__traceback__):
-                self._report(f"a replacement raised {type(error).__name__}: {error}")
+                self.report(f"a replacement raised {type(error).__name__}: {error}")
             raise
 
 
@@ -176,6 +194,19 @@ def _modules() -> list[ModuleType]:
         for name, module in list(sys.modules.items())
         if name.partition(".")[0] == _PACKAGE or str(getattr(module, "__file__", "")).startswith(beside)
     ]
+
+
+@attrs.frozen
+class Always:
+    """An attribute that has one value, whatever is put into it."""
+
+    value: object
+
+    def __get__(self, owner: object, kind: type | None = None) -> object:
+        return self.value
+
+    def __set__(self, owner: object, value: object) -> None:
+        pass
 
 
 @attrs.frozen

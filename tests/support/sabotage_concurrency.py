@@ -9,8 +9,6 @@ from typing import Any
 import anyio
 from sabotage import Patch, protection
 
-from arena_async.transfer import committing, fetching, pool
-
 
 async def _left_behind(work: asyncio.Future[Any]) -> None:
     """Wait as anybody would: a cancellation goes through at once and leaves the work behind."""
@@ -32,7 +30,7 @@ def _(patch: Patch) -> None:
 
 @protection("a commit is ended by nobody but itself")
 def _(patch: Patch) -> None:
-    real = committing.Committer.commit
+    real = patch.current("arena_async.transfer.committing:Committer.commit")
 
     async def unshielded(self: Any, staged: Any, entry: Any) -> Any:
         work = asyncio.ensure_future(real(self, staged, entry))
@@ -57,7 +55,7 @@ def _(patch: Patch) -> None:
 
 @protection("fail-fast stops at the first failure")
 def _(patch: Patch) -> None:
-    real = pool.report_on
+    real = patch.current("arena_async.transfer.pool:report_on")
 
     async def patient(stream: Any, files: Any, *, fail_fast: bool = False) -> Any:
         async with asyncio.timeout(3):
@@ -79,7 +77,7 @@ def _(patch: Patch) -> None:
 
 @protection("jobs are pulled as there is room")
 def _(patch: Patch) -> None:
-    real = pool.OutcomeStream.__init__
+    real = patch.current("arena_async.transfer.pool:OutcomeStream.__init__")
 
     def boundless(self: Any, *args: Any, **how: Any) -> None:
         real(self, *args, **how)
@@ -108,7 +106,7 @@ def _(patch: Patch) -> None:
 
 @protection("a wait between two tries can be cancelled")
 def _(patch: Patch) -> None:
-    real = fetching._Journey.recover
+    real = patch.current("arena_async.transfer.fetching:_Journey.recover")
 
     async def stubborn(self: Any, failure: Exception) -> None:
         with anyio.CancelScope(shield=True):
@@ -138,7 +136,7 @@ def _(patch: Patch) -> None:
 
 @protection("outcomes that nobody takes hold the pool back")
 def _(patch: Patch) -> None:
-    real = pool.OutcomeStream.__init__
+    real = patch.current("arena_async.transfer.pool:OutcomeStream.__init__")
 
     def boundless(self: Any, *args: Any, **how: Any) -> None:
         real(self, *args, **how)

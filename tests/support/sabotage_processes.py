@@ -11,9 +11,6 @@ from typing import Any
 
 from sabotage import Patch, protection
 
-from arena_async.transfer import storage
-from arena_async.transfer.filesystem import FileSystem
-
 
 @protection("a signal cancels the command and lets it close what is open")
 def _(patch: Patch) -> None:
@@ -26,9 +23,9 @@ def _(patch: Patch) -> None:
 
 @protection("no process shows another what is half written")
 def _(patch: Patch) -> None:
-    rename = FileSystem.rename
+    rename = patch.current("arena_async.transfer.filesystem:FileSystem.rename")
 
-    def move_half_first(self: FileSystem, folder: storage.Folder, name: str, to: storage.Folder, new: str) -> None:
+    def move_half_first(self: Any, folder: Any, name: str, to: Any, new: str) -> None:
         file = self.open_file(folder, name, writable=True)
         content = self.read(file, 1 << 24, 0)
         self.truncate(file, len(content) // 2)
@@ -42,10 +39,11 @@ def _(patch: Patch) -> None:
 
 @protection("a lock ends with its owner")
 def _(patch: Patch) -> None:
-    take, close = FileSystem.lock, FileSystem.close
+    take = patch.current("arena_async.transfer.filesystem:FileSystem.lock")
+    close = patch.current("arena_async.transfer.filesystem:FileSystem.close")
     held: dict[int, Path] = {}
 
-    def lock(self: FileSystem, file: int) -> bool:
+    def lock(self: Any, file: int) -> bool:
         """Lock as programs do that leave a file behind where they die."""
         beside = Path(f"{Path(f'/proc/self/fd/{file}').readlink()}.held")
         try:
@@ -55,7 +53,7 @@ def _(patch: Patch) -> None:
         held[file] = beside
         return take(self, file)
 
-    def close_and_unlock(self: FileSystem, file: int) -> None:
+    def close_and_unlock(self: Any, file: int) -> None:
         beside = held.pop(file, None)
         if beside is not None:
             beside.unlink(missing_ok=True)

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import logging
 import os
-import pathlib
 import tomllib
 import zipfile
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 from sabotage import Patch, protection
 
-from arena_async.transfer import storage
-from arena_async.wire import messages
+from arena_async.wire.messages import Secret
 
 
 @protection("links are shown without their query")
@@ -34,7 +33,7 @@ def _(patch: Patch) -> None:
 @protection("secrets are masked wherever they are shown")
 def _(patch: Patch) -> None:
     patch.replace("arena_async.wire.messages:Secret.__repr__", lambda self: repr(self._text))
-    patch.replace("arena_async.wire.messages:Secret.__reduce__", lambda self: (messages.Secret, (self._text,)))
+    patch.replace("arena_async.wire.messages:Secret.__reduce__", lambda self: (Secret, (self._text,)))
 
 
 @protection("the HTTP client is shown no secret that it might log")
@@ -50,6 +49,19 @@ def _(patch: Patch) -> None:
 
 @protection("a link may not lead into a private network")
 def _(patch: Patch) -> None:
+    patch.replace("arena_async.wire.urls:UrlPolicy.check", lambda self, url: None)
+    patch.replace("arena_async.wire.urls:UrlPolicy.check_address", lambda self, ip: None)
+
+
+@protection("a URL of an odd shape is refused")
+def _(patch: Patch) -> None:
+    parts = patch.current("arena_async.wire.urls:_Parts")
+
+    def lenient(url: str) -> Any:
+        read = urlsplit(url)
+        return parts("https", read.hostname or "files.example.com", 443)
+
+    patch.replace("arena_async.wire.urls:_split", lenient)
     patch.replace("arena_async.wire.urls:UrlPolicy.check", lambda self, url: None)
     patch.replace("arena_async.wire.urls:UrlPolicy.check_address", lambda self, ip: None)
 
@@ -90,6 +102,11 @@ def _(patch: Patch) -> None:
     patch.replace("arena_async.wire.urls:_is_loopback", lambda host: True)
 
 
+@protection("this machine may be asked in plain http")
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.wire.urls:_is_loopback", lambda host: False)
+
+
 @protection("the floor of the HTTP client has its fixes")
 def _(patch: Patch) -> None:
     real = tomllib.loads
@@ -112,7 +129,7 @@ def _(patch: Patch) -> None:
         os.close(target)
         os.unlink(name, dir_fd=folder)
 
-    patch.replace("arena_async.transfer.storage:FileSystem.rename", copy)
+    patch.replace("arena_async.transfer.filesystem:FileSystem.rename", copy)
 
 
 @protection("a partial file is made anew and never opened through a link")
@@ -123,10 +140,25 @@ def _(patch: Patch) -> None:
     def following(self: Any, folder: Any, name: str, *, writable: bool = False) -> int:
         return os.open(name, os.O_RDWR if writable else os.O_RDONLY, dir_fd=folder)
 
-    patch.replace("arena_async.transfer.storage:FileSystem.create", careless)
-    patch.replace("arena_async.transfer.storage:FileSystem.open_file", following)
-    patch.replace("arena_async.transfer.storage:Storage._judge", lambda self, file, name: file)
-    patch.replace("arena_async.transfer.storage:Storage._is_named", lambda self, file, name: True)
+    patch.replace("arena_async.transfer.filesystem:FileSystem.create", careless)
+    patch.replace("arena_async.transfer.filesystem:FileSystem.open_file", following)
+    patch.replace("arena_async.transfer.storage:Storage._judge", lambda self, file, folder, name: file)
+    patch.replace("arena_async.transfer.storage:Storage._is_named", lambda self, file, folder, name: True)
+
+
+@protection("what lies under the key of a partial file is no partial file by that")
+def _(patch: Patch) -> None:
+    create = patch.current("arena_async.transfer.filesystem:FileSystem.create")
+
+    def believing(self: Any, folder: Any, name: str, mode: int) -> Any:
+        for found in self.names(folder):
+            if name.endswith(".part") and found.partition("-")[0] == name.partition("-")[0]:
+                return os.open(found, os.O_RDWR | os.O_NONBLOCK, dir_fd=folder)
+        return create(self, folder, name, mode)
+
+    patch.replace("arena_async.transfer.filesystem:FileSystem.create", believing)
+    patch.replace("arena_async.transfer.storage:Storage.find_partial", lambda self, key: None)
+    patch.replace("arena_async.transfer.storage:Storage._is_named", lambda self, file, folder, name: True)
 
 
 @protection("folders are opened one in the other, without following links")
@@ -134,12 +166,12 @@ def _(patch: Patch) -> None:
     def following(self: Any, parent: Any, name: str) -> int:
         return os.open(name, os.O_RDONLY | os.O_DIRECTORY, dir_fd=parent)
 
-    patch.replace("arena_async.transfer.storage:FileSystem.open_folder", following)
+    patch.replace("arena_async.transfer.filesystem:FileSystem.open_folder", following)
 
 
 @protection("an archive is stored and never unpacked")
 def _(patch: Patch) -> None:
-    real = storage.Storage.publish
+    real = patch.current("arena_async.transfer.storage:Storage.publish")
 
     def unpacking(self: Any, files: Any, **how: Any) -> Any:
         found = real(self, files, **how)
@@ -164,8 +196,8 @@ def _(patch: Patch) -> None:
 
 @protection("a stored session is for its owner alone")
 def _(patch: Patch) -> None:
-    def careless(self: Any, folder: Any, content: bytes) -> None:
-        with pathlib.Path(str(self.path)).open("wb") as file:
-            file.write(content)
-
-    patch.replace("arena_async.transfer.storage:PrivateFile._replace", careless)
+    given = patch.current("arena_async.transfer.filesystem:FileSystem.create")
+    patch.replace(
+        "arena_async.transfer.filesystem:FileSystem.create",
+        lambda self, folder, name, _: given(self, folder, name, 0o666),
+    )

@@ -12,53 +12,30 @@ from typing import Any
 
 import aiohttp
 import attrs
-import pytest
-from sabotage import Patch, protection
+from sabotage import Always, Patch, protection
 
 from arena_async.errors import DecodeError, TransportError
-from arena_async.net import connections, pager
-from arena_async.net import session as sessions
-from arena_async.net.login import SharedLogin
-from arena_async.net.session import Session
+from arena_async.net import pager
 from arena_async.options import MIB
-from arena_async.providers.arena import auth as arena_auth
-from arena_async.providers.arena import dialect as arena_dialect
-from arena_async.providers.arena.auth import PasswordAuth
-from arena_async.providers.arena.dialect import ArenaDialect
-from arena_async.providers.centrepoint.auth import CentrePointAuth
-from arena_async.providers.centrepoint.dialect import CentrePointDialect
 from arena_async.wire.contracts import Credential
 from arena_async.wire.decoding import parse_json
 from arena_async.wire.messages import Secret
-from arena_async.wire.paging import Step, Walk
+from arena_async.wire.paging import Page, Step, Walk
 from arena_async.wire.quota import DailyAllowance, Hold, Moment, Quota, SlidingWindow, Ticket
 
 # --- logins -----------------------------------------------------------------------------------------------------------
 
 
-@attrs.frozen
-class _Always:
-    """An attribute that never holds what is put into it."""
-
-    value: object
-
-    def __get__(self, owner: object, kind: type | None = None) -> object:
-        return self.value
-
-    def __set__(self, owner: object, value: object) -> None:
-        pass
-
-
 @protection("one login serves everybody who waits")
 def _(patch: Patch) -> None:
-    patch.add("arena_async.net.login:SharedLogin._outcome", _Always(None))
+    patch.add("arena_async.net.login:SharedLogin._outcome", Always(None))
 
 
 @protection("a rejection counts against the session it was sent with")
 def _(patch: Patch) -> None:
-    given = SharedLogin.rejected
+    given = patch.current("arena_async.net.login:SharedLogin.rejected")
 
-    def whichever(self: SharedLogin, held: Any, error: Any) -> Any:
+    def whichever(self: Any, held: Any, error: Any) -> Any:
         return given(self, self._current or held, error)
 
     patch.replace("arena_async.net.login:SharedLogin.rejected", whichever)
@@ -76,7 +53,7 @@ def _(patch: Patch) -> None:
 
 @protection("a session id that cannot be sent is never sent")
 def _(patch: Patch) -> None:
-    def believing(_: PasswordAuth, response: Any) -> Credential:
+    def believing(_: Any, response: Any) -> Credential:
         value = str(parse_json(response.body).get("arenaSessionId"))
         return Credential(headers=(("arena_session_id", Secret(value)),))
 
@@ -86,7 +63,7 @@ def _(patch: Patch) -> None:
 
 @protection("the workspace a login lands in is compared with the one asked for")
 def _(patch: Patch) -> None:
-    given = arena_auth.decode
+    given = patch.current("arena_async.providers.arena.auth:decode")
 
     def of_no_workspace(*args: Any, **kwargs: Any) -> Any:
         answer = given(*args, **kwargs)
@@ -108,9 +85,9 @@ def _(patch: Patch) -> None:
 
 @protection("a refusal for lack of permission has nothing to do with the session")
 def _(patch: Patch) -> None:
-    given = ArenaDialect.read_error
+    given = patch.current("arena_async.providers.arena.dialect:ArenaDialect.read_error")
 
-    def suspicious(self: ArenaDialect, request: Any, response: Any) -> Any:
+    def suspicious(self: Any, request: Any, response: Any) -> Any:
         error = given(self, request, response)
         error.stale_login = error.stale_login or response.status == 403
         return error
@@ -123,7 +100,8 @@ def _(patch: Patch) -> None:
     class NeverRaisedError(Exception):
         pass
 
-    given, read = Session._log_out, connections.Connections.read
+    given = patch.current("arena_async.net.session:Session._log_out")
+    read = patch.current("arena_async.net.connections:Connections.read")
 
     async def judging(self: Any, response: Any, **kwargs: Any) -> Any:
         body, whole = await read(self, response, **kwargs)
@@ -131,10 +109,10 @@ def _(patch: Patch) -> None:
             raise TransportError(f"The logout failed with {response.status}.")
         return body, whole
 
-    async def loud(self: Session, credential: Credential) -> None:
-        with pytest.MonkeyPatch.context() as within:
-            within.setattr(sessions, "ArenaAsyncError", NeverRaisedError)
-            within.setattr(connections.Connections, "read", judging)
+    async def loud(self: Any, credential: Credential) -> None:
+        with Patch(patch.report) as within:
+            within.replace("arena_async.net.session:ArenaAsyncError", NeverRaisedError)
+            within.replace("arena_async.net.connections:Connections.read", judging)
             await given(self, credential)
 
     patch.replace("arena_async.net.session:Session._log_out", loud)
@@ -147,14 +125,14 @@ def _(patch: Patch) -> None:
 
 @protection("a session that was taken away is not logged out")
 def _(patch: Patch) -> None:
-    given = SharedLogin.rejected
+    given = patch.current("arena_async.net.login:SharedLogin.rejected")
 
-    def keeping(self: SharedLogin, held: Any, error: Any) -> Any:
+    def keeping(self: Any, held: Any, error: Any) -> Any:
         found = given(self, held, error)
         self._last = held  # type: ignore[attr-defined]
         return found
 
-    async def finish(self: SharedLogin) -> None:
+    async def finish(self: Any) -> None:
         await self._log_out(self._last.credential)  # type: ignore[attr-defined]
 
     patch.replace("arena_async.net.login:SharedLogin.rejected", keeping)
@@ -163,7 +141,7 @@ def _(patch: Patch) -> None:
 
 @protection("closing waits for a login that is under way")
 def _(patch: Patch) -> None:
-    async def impatient(self: SharedLogin) -> None:
+    async def impatient(self: Any) -> None:
         self.abandon()
 
     patch.replace("arena_async.net.login:SharedLogin.finish", impatient)
@@ -194,9 +172,9 @@ def _(patch: Patch) -> None:
 
 @protection("lifetimes are measured on a clock that never jumps")
 def _(patch: Patch) -> None:
-    given = SharedLogin.__init__
+    given = patch.current("arena_async.net.login:SharedLogin.__init__")
 
-    def dated(self: SharedLogin, *args: Any, **kwargs: Any) -> None:
+    def dated(self: Any, *args: Any, **kwargs: Any) -> None:
         now = kwargs["now"]
         given(self, *args, **{**kwargs, "clock": lambda: now().timestamp()})
 
@@ -215,9 +193,9 @@ def _(patch: Patch) -> None:
 
 @protection("a signed link needs no token")
 def _(patch: Patch) -> None:
-    opened = Session._open
+    opened = patch.current("arena_async.net.session:Session._open")
 
-    async def generous(self: Session, request: Any, url: str, trial: Any, **kwargs: Any) -> Any:
+    async def generous(self: Any, request: Any, url: str, trial: Any, **kwargs: Any) -> Any:
         scope = "any" if request.method == "GET" and request.scope is None else request.scope
         return await opened(self, attrs.evolve(request, scope=scope), url, trial, **kwargs)
 
@@ -235,19 +213,27 @@ def _(patch: Patch) -> None:
 
 @protection("the lifetime of a token is taken within bounds")
 def _(patch: Patch) -> None:
-    patch.replace(
-        "arena_async.providers.centrepoint.auth:_lifetime", lambda value, _: 0.0 if value is None else float(value)
-    )
+    def believing(response: Any, **how: Any) -> Credential:
+        seconds = parse_json(response.body).get("expires_in")
+        return attrs.evolve(given(response, **how), lifetime=0.0 if seconds is None else float(seconds))
+
+    given = patch.replace("arena_async.wire.tokens:read_token", believing)
 
 
 @protection("the lifetime of a token is a number")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.providers.centrepoint.auth:_lifetime", lambda *_: 600.0)
+    def believing(response: Any, **how: Any) -> Credential:
+        try:
+            return given(response, **how)  # type: ignore[no-any-return]
+        except DecodeError:
+            return Credential(headers=(("Authorization", Secret("Bearer x")),), lifetime=600.0)
+
+    given = patch.replace("arena_async.wire.tokens:read_token", believing)
 
 
 @protection("a token that cannot be sent is never sent")
 def _(patch: Patch) -> None:
-    def believing(_: CentrePointAuth, response: Any) -> Credential:
+    def believing(_: Any, response: Any) -> Credential:
         token = parse_json(response.body).get("access_token")
         return Credential(headers=(("Authorization", Secret(f"Bearer {token}")),))
 
@@ -270,7 +256,7 @@ def _(patch: Patch) -> None:
 
 @protection("a request is booked before it leaves")
 def _(patch: Patch) -> None:
-    patch.add("arena_async.wire.quota:DailyAllowance._in_flight", _Always(0))
+    patch.add("arena_async.wire.quota:DailyAllowance._in_flight", Always(0))
 
 
 @protection("the reset is read in the vendor's own shape")
@@ -278,9 +264,14 @@ def _(patch: Patch) -> None:
     patch.replace("arena_async.providers.arena.dialect:read_reset", parsedate_to_datetime)
 
 
+@protection("the reset is read whatever its shape")
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.providers.arena.dialect:read_reset", lambda _: None)
+
+
 @protection("without a date the day ends at midnight on the Pacific coast")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.providers.arena.dialect:next_reset", lambda now: now + timedelta(days=1))
+    patch.replace("arena_async.providers.arena.dialect:next_reset", lambda now: now + timedelta(hours=12))
 
 
 @protection("a number that is none is not believed")
@@ -298,13 +289,21 @@ def _(patch: Patch) -> None:
 
 @protection("the number from before the renumbering is known")
 def _(patch: Patch) -> None:
-    rules = tuple(attrs.evolve(rule, old=frozenset()) for rule in arena_dialect._RULES)
-    patch.replace("arena_async.providers.arena.dialect:_RULES", rules)
+    rules = patch.current("arena_async.providers.arena.dialect:_RULES")
+    without = tuple(attrs.evolve(rule, old=frozenset()) for rule in rules)
+    patch.replace("arena_async.providers.arena.dialect:_RULES", without)
+
+
+@protection("the number of the used-up day is known")
+def _(patch: Patch) -> None:
+    rules = patch.current("arena_async.providers.arena.dialect:_RULES")
+    without = tuple(attrs.evolve(rule, codes=frozenset()) for rule in rules)
+    patch.replace("arena_async.providers.arena.dialect:_RULES", without)
 
 
 @protection("after the reset one request goes first")
 def _(patch: Patch) -> None:
-    given = DailyAllowance._roll_over
+    given = patch.current("arena_async.wire.quota:DailyAllowance._roll_over")
 
     def optimistic(self: DailyAllowance, now: Moment) -> None:
         known = self._remaining
@@ -330,7 +329,7 @@ def _(patch: Patch) -> None:
 
 @protection("a pause is not taken for the used-up day")
 def _(patch: Patch) -> None:
-    def pessimistic(self: ArenaDialect, request: Any, response: Any, refusal: Any) -> Any:
+    def pessimistic(self: Any, request: Any, response: Any, refusal: Any) -> Any:
         return self._exhausted(request, response, refusal, None, "It is a 429.")
 
     patch.replace("arena_async.providers.arena.dialect:ArenaDialect._too_many", pessimistic)
@@ -338,22 +337,22 @@ def _(patch: Patch) -> None:
 
 @protection("of a refusal only the beginning is read")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.net.session:_LARGEST_REFUSAL", 100 * MIB)
+    patch.replace("arena_async.net.connections:LARGEST_REFUSAL", 100 * MIB)
 
 
 @protection("the HTTP client sends nothing a second time")
 def _(patch: Patch) -> None:
-    async def passing(request: Any, handler: Any) -> Any:
-        return await handler(request)
+    def repeating(self: Any, *args: Any, **how: Any) -> None:
+        given(self, *args, **{**how, "middlewares": ()})
 
-    patch.replace("arena_async.net.session:_never_twice", passing)
+    given = patch.replace("aiohttp:ClientSession.__init__", repeating)
 
 
 @protection("content is asked for without a probe")
 def _(patch: Patch) -> None:
-    given = Session.stream
+    given = patch.current("arena_async.net.session:Session.stream")
 
-    async def probing(self: Session, request: Any, **kwargs: Any) -> Any:
+    async def probing(self: Any, request: Any, **kwargs: Any) -> Any:
         async with await given(self, request, **kwargs):
             pass
         return await given(self, request, **kwargs)
@@ -373,7 +372,7 @@ def _(patch: Patch) -> None:
 
 @protection("no minute holds more requests than are allowed")
 def _(patch: Patch) -> None:
-    given = SlidingWindow.reserve
+    given = patch.current("arena_async.wire.quota:SlidingWindow.reserve")
 
     def generous(self: SlidingWindow, now: Moment) -> Any:
         answer = given(self, now)
@@ -389,12 +388,11 @@ def _(patch: Patch) -> None:
         return float(values[0]) if values else None
 
     patch.replace("arena_async.wire.retrying:read_retry_after", plain)
-    patch.replace("arena_async.net.session:read_retry_after", lambda *_: None)
 
 
 @protection("a service that is away says when to come back")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.net.session:read_retry_after", lambda *_: None)
+    patch.replace("arena_async.wire.retrying:read_retry_after", lambda *_: None)
 
 
 # --- pages ------------------------------------------------------------------------------------------------------------
@@ -427,9 +425,22 @@ def _(patch: Patch) -> None:
     )
 
 
+@protection("a list that has come to its end is not asked for more")
+def _(patch: Patch) -> None:
+    def hoping(self: Walk, page: Any) -> int:
+        found = given(self, page)
+        return self._asked.offset + len(page.items) if found is None else found
+
+    def asking(self: Walk, _: Any) -> Step:
+        return self._end(()) if self._asked_again else self._ask_again("is empty")
+
+    given = patch.replace("arena_async.wire.paging:Walk._offset_after", hoping)
+    patch.replace("arena_async.wire.paging:Walk._take_empty", asking)
+
+
 @protection("a walk goes on by what was granted")
 def _(patch: Patch) -> None:
-    given = Walk._offset_after
+    given = patch.current("arena_async.wire.paging:Walk._offset_after")
 
     def hoping(self: Walk, page: Any) -> int | None:
         return None if given(self, page) is None else self._asked.offset + self._asked.limit
@@ -449,7 +460,7 @@ def _(patch: Patch) -> None:
 
 @protection("the end of a list is judged by the offset")
 def _(patch: Patch) -> None:
-    given = Walk._offset_after
+    given = patch.current("arena_async.wire.paging:Walk._offset_after")
 
     def by_length(self: Walk, page: Any) -> int | None:
         return None if len(page.items) < self._asked.limit else given(self, page)
@@ -474,16 +485,16 @@ def _(patch: Patch) -> None:
 
 @protection("the next page is computed and never followed")
 def _(patch: Patch) -> None:
-    given = CentrePointDialect.read_page
+    given = patch.current("arena_async.providers.centrepoint.dialect:CentrePointDialect.read_page")
     links: list[str] = []
 
-    def remembering(self: CentrePointDialect, payload: Any, *args: Any) -> Any:
+    def remembering(self: Any, payload: Any, *args: Any) -> Any:
         links[:] = [payload["links"]["next"]]
         return given(self, payload, *args)
 
-    send = Session.send
+    send = patch.current("arena_async.net.session:Session.send")
 
-    async def following(self: Session, request: Any) -> Any:
+    async def following(self: Any, request: Any) -> Any:
         return await send(self, attrs.evolve(request, path=links[0], params=()) if links else request)
 
     patch.replace("arena_async.providers.centrepoint.dialect:CentrePointDialect.read_page", remembering)
@@ -496,11 +507,29 @@ def _(patch: Patch) -> None:
     patch.replace("arena_async.providers.arena.dialect:_count", lambda value: value)
 
 
+@protection("nothing is no number of rows")
+def _(patch: Patch) -> None:
+    named = patch.current("arena_async.providers.centrepoint.dialect:_count")
+    alone = patch.current("arena_async.providers.arena.dialect:_count")
+
+    def count(payload: Any, name: str) -> Any:
+        return 0 if payload.get(name, 0) is None else named(payload, name)
+
+    patch.replace("arena_async.providers.centrepoint.dialect:_count", count)
+    patch.replace("arena_async.providers.arena.dialect:_count", lambda value: 0 if value is None else alone(value))
+
+
+@protection("a number of rows is read")
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.providers.centrepoint.dialect:_count", lambda *_: None)
+    patch.replace("arena_async.providers.arena.dialect:_count", lambda _: None)
+
+
 @protection("the page that came is the page that was asked for")
 def _(patch: Patch) -> None:
-    given = CentrePointDialect.read_page
+    given = patch.current("arena_async.providers.centrepoint.dialect:CentrePointDialect.read_page")
 
-    def trusting(self: CentrePointDialect, *args: Any) -> Any:
+    def trusting(self: Any, *args: Any) -> Any:
         return attrs.evolve(given(self, *args), echoed_offset=None)
 
     patch.replace("arena_async.providers.centrepoint.dialect:CentrePointDialect.read_page", trusting)
@@ -508,7 +537,7 @@ def _(patch: Patch) -> None:
 
 @protection("an interrupted list says where to go on")
 def _(patch: Patch) -> None:
-    patch.add("arena_async.errors:QuotaExhaustedError.cursor", _Always(None))
+    patch.add("arena_async.errors:QuotaExhaustedError.cursor", Always(None))
 
 
 @protection("a page that cannot be read is asked for once more")
@@ -521,6 +550,32 @@ def _(patch: Patch) -> None:
     patch.replace("arena_async.net.pager:parse_json", lambda body, **_: json.loads(body.decode()))
 
 
+@protection("what is no page is no empty list")
+def _(patch: Patch) -> None:
+    def reading(self: Any, payload: Any, asked: Any, shape: Any) -> Page:
+        try:
+            return given(self, payload, asked, shape)  # type: ignore[no-any-return]
+        except DecodeError:
+            return Page(items=(), offset=asked.offset, limit=asked.limit)
+
+    patch.replace("arena_async.wire.decoding:parse_json", lambda body, **_: json.loads(body.decode()))
+    given = patch.replace("arena_async.providers.arena.dialect:ArenaDialect.read_page", reading)
+
+
+@protection("JSON is UTF-8 whatever its label says")
+def _(patch: Patch) -> None:
+    async def labelled(self: Any, request: Any) -> Any:
+        response = await given(self, request)
+        _, _, charset = (response.headers.get("Content-Type") or "").partition("charset=")
+        try:
+            text = response.body.decode(charset or "utf-8")
+        except (LookupError, UnicodeError):
+            raise DecodeError("It is not in the charset of its label.") from None
+        return attrs.evolve(response, body=text.encode())
+
+    given = patch.replace("arena_async.net.session:Session.send", labelled)
+
+
 @protection("a page is bounded where it is unpacked")
 def _(patch: Patch) -> None:
     patch.replace("arena_async.net.session:_LARGEST_PAGE", 64 * MIB)
@@ -528,9 +583,9 @@ def _(patch: Patch) -> None:
 
 @protection("a reply is judged by what it is, not by its label")
 def _(patch: Patch) -> None:
-    given = Session.send
+    given = patch.current("arena_async.net.session:Session.send")
 
-    async def formal(self: Session, request: Any) -> Any:
+    async def formal(self: Any, request: Any) -> Any:
         response = await given(self, request)
         if "json" not in (response.headers.get("Content-Type") or ""):
             raise DecodeError("It is not called JSON.")
@@ -552,7 +607,7 @@ def _(patch: Patch) -> None:
 
 @protection("no more than four pages are held")
 def _(patch: Patch) -> None:
-    given = Walk.ahead
+    given = patch.current("arena_async.wire.paging:Walk.ahead")
     patch.replace(
         "arena_async.wire.paging:Walk.ahead", lambda self, most, **kwargs: given(self, max(most, 12), **kwargs)
     )

@@ -15,13 +15,10 @@ import attrs
 from sabotage import Patch, protection
 
 from arena_async.errors import ArenaAsyncError, StorageError
-from arena_async.transfer import fetching, ledger, planning, segments, storage
+from arena_async.transfer import ledger
 from arena_async.transfer.events import Action
-from arena_async.transfer.filesystem import FileSystem, explained
-from arena_async.transfer.planning import Decision, Move, Recovery, Tries
-from arena_async.transfer.pool import OutcomeStream
-from arena_async.transfer.storage import Staged, Storage
-from arena_async.transfer.threads import Threads
+from arena_async.transfer.filesystem import explained
+from arena_async.transfer.planning import Decision, Move, Recovery
 from arena_async.wire import names
 from arena_async.wire.contracts import RemoteFile
 
@@ -30,14 +27,12 @@ from arena_async.wire.contracts import RemoteFile
 
 @protection("a full disk is no reason to ask the network again")
 def _(patch: Patch) -> None:
-    judge = fetching.judge_failure
-
-    def try_again(error: Exception, tries: Tries, **known: Any) -> Recovery:
+    def try_again(error: Exception, tries: Any, **known: Any) -> Recovery:
         if isinstance(error, StorageError):
-            return Recovery(move=Move.AGAIN if tries.asked < 3 else Move.GIVE_UP)
-        return judge(error, tries, **known)
+            return Recovery(move=Move.AGAIN if tries.asked < 30 else Move.GIVE_UP)
+        return judge(error, tries, **known)  # type: ignore[no-any-return]
 
-    patch.replace("arena_async.transfer.fetching:judge_failure", try_again)
+    judge = patch.replace("arena_async.transfer.planning:judge_failure", try_again)
 
 
 @protection("what the system says becomes a typed error")
@@ -46,17 +41,17 @@ def _(patch: Patch) -> None:
     def as_it_came(*_: object, **__: object) -> Iterator[None]:
         yield
 
-    patch.replace("arena_async.transfer.storage:explaining", as_it_came)
+    patch.replace("arena_async.transfer.filesystem:explaining", as_it_came)
 
 
 @protection("a size that does not fit is seen before it is asked for")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.transfer.storage:Storage.check_space", lambda *_, **__: None)
+    patch.replace("arena_async.transfer.filesystem:FileSystem.free", lambda *_: None)
 
 
 @protection("what could not be forced to the disk is dropped")
 def _(patch: Patch) -> None:
-    def keep(self: Staged, sync: Callable[[int], None]) -> bool:
+    def keep(self: Any, sync: Callable[[int], None]) -> bool:
         try:
             sync(self._open())
         except OSError as error:
@@ -71,7 +66,7 @@ def _(patch: Patch) -> None:
 
 @protection("an interrupted call is made again")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.transfer.storage:again", lambda call, *args, **kwargs: call(*args, **kwargs))
+    patch.replace("arena_async.transfer.filesystem:again", lambda call, *args, **kwargs: call(*args, **kwargs))
 
 
 @protection("a program that has the file open for a moment is waited for")
@@ -91,12 +86,12 @@ def _(patch: Patch) -> None:
 
 @protection("a file system without fsync is used all the same")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.transfer.storage:_UNSUPPORTED", frozenset())
+    patch.replace("arena_async.transfer.filesystem:UNSUPPORTED", frozenset())
 
 
 @protection("the disk is never waited for on the event loop")
 def _(patch: Patch) -> None:
-    def here(self: Threads, call: Callable[..., Any], *args: Any, **kwargs: Any) -> asyncio.Future[Any]:
+    def here(self: Any, call: Callable[..., Any], *args: Any, **kwargs: Any) -> asyncio.Future[Any]:
         done = asyncio.get_running_loop().create_future()
         try:
             done.set_result(call(*args, **kwargs))
@@ -112,7 +107,7 @@ def _(patch: Patch) -> None:
 
 @protection("only a file is ever replaced by a file")
 def _(patch: Patch) -> None:
-    def whatever_it_is(self: Storage, parent: storage.Folder, path: PurePosixPath) -> os.stat_result | None:
+    def whatever_it_is(self: Any, parent: Any, path: PurePosixPath) -> os.stat_result | None:
         try:
             return self.files.look(parent, path.name)
         except FileNotFoundError:
@@ -123,9 +118,9 @@ def _(patch: Patch) -> None:
 
 @protection("that something lies there proves nothing")
 def _(patch: Patch) -> None:
-    decide = OutcomeStream._decide
+    decide = patch.current("arena_async.transfer.pool:OutcomeStream._decide")
 
-    def believing(self: OutcomeStream, row: Any, state: Any) -> Any:
+    def believing(self: Any, row: Any, state: Any) -> Any:
         if (self._destination.root / row.path).exists():
             return row, Decision(action=Action.KEEP)
         return decide(self, row, state)
@@ -135,7 +130,7 @@ def _(patch: Patch) -> None:
 
 @protection("permissions follow the umask or the file before, and are nobody else's on the way")
 def _(patch: Patch) -> None:
-    create = FileSystem.create
+    create = patch.current("arena_async.transfer.filesystem:FileSystem.create")
     patch.replace(
         "arena_async.transfer.filesystem:FileSystem.create",
         lambda self, folder, name, _: create(self, folder, name, 0o666),
@@ -153,13 +148,16 @@ def _(patch: Patch) -> None:
 
 @protection("a control record is believed only when it is whole and of that file")
 def _(patch: Patch) -> None:
-    def believing(self: Storage, name: str, _: str) -> storage._Record:
-        file = self.files.open_file(self.partials, storage._control(name))
+    control = patch.current("arena_async.transfer.storage:_control")
+    record = patch.current("arena_async.transfer.storage:_Record")
+
+    def believing(self: Any, name: str, _: str) -> Any:
+        file = self.files.open_file(self.partials, control(name))
         try:
             fields = json.loads(self.files.read(file, 1 << 20, 0))
         finally:
             self.files.close(file)
-        return storage._Record(
+        return record(
             validator=fields["validator"], offset=int(fields["offset"]), total=fields["total"], tail=fields["tail"]
         )
 
@@ -168,9 +166,9 @@ def _(patch: Patch) -> None:
 
 @protection("what lies behind the recorded end of a partial file counts for nothing")
 def _(patch: Patch) -> None:
-    find = Storage.find_partial
+    find = patch.current("arena_async.transfer.storage:Storage.find_partial")
 
-    def by_its_length(self: Storage, key: str) -> storage.Partial | None:
+    def by_its_length(self: Any, key: str) -> Any:
         found = find(self, key)
         return found and attrs.evolve(found, offset=self.files.look(self.partials, found.name).st_size)
 
@@ -185,7 +183,7 @@ def _(patch: Patch) -> None:
 @protection("only a partial file that is ours alone is gone on with")
 def _(patch: Patch) -> None:
     @contextlib.contextmanager
-    def anybodys(self: Storage, name: str) -> Iterator[int]:
+    def anybodys(self: Any, name: str) -> Iterator[int]:
         file = self.files.open_file(self.partials, name, writable=True)
         try:
             yield file
@@ -250,7 +248,7 @@ def _(patch: Patch) -> None:
 
 @protection("no name begins as programs read more into")
 def _(patch: Patch) -> None:
-    clean = names._clean
+    clean = patch.current("arena_async.wire.names:_clean")
 
     def as_it_begins(text: str) -> str:
         return clean(text).removeprefix("_") if text[:1] in ("-", "~", ".") else clean(text)
@@ -260,11 +258,12 @@ def _(patch: Patch) -> None:
 
 @protection("the place of a file is settled before its first request")
 def _(patch: Patch) -> None:
-    look_up = fetching._Journey.look_up
+    look_up = patch.current("arena_async.transfer.fetching:_Journey.look_up")
+    place = patch.current("arena_async.transfer.planning:place")
 
-    async def moving(self: fetching._Journey, failure: Exception) -> None:
+    async def moving(self: Any, failure: Exception) -> None:
         await look_up(self, failure)
-        self.job = attrs.evolve(self.job, path=planning.place(self.file))
+        self.job = attrs.evolve(self.job, path=place(self.file))
 
     patch.replace("arena_async.transfer.fetching:_Journey.look_up", moving)
 
@@ -288,7 +287,7 @@ def _(patch: Patch) -> None:
 
 @protection("a file gets its final name in one step")
 def _(patch: Patch) -> None:
-    def copy(self: FileSystem, folder: storage.Folder, name: str, to: storage.Folder, new: str) -> None:
+    def copy(self: Any, folder: Any, name: str, to: Any, new: str) -> None:
         source = self.open_file(folder, name)
         with contextlib.suppress(FileNotFoundError):
             self.unlink(to, new)
@@ -315,9 +314,9 @@ def _(patch: Patch) -> None:
 
 @protection("what is written ahead is on the disk before it is recorded")
 def _(patch: Patch) -> None:
-    force = Staged._force
+    force = patch.current("arena_async.transfer.storage:Staged._force")
 
-    def only_at_the_end(self: Staged, sync: Callable[[int], None]) -> bool:
+    def only_at_the_end(self: Any, sync: Callable[[int], None]) -> bool:
         return True if sync == self._files.sync_data else force(self, sync)
 
     patch.replace("arena_async.transfer.storage:Staged._force", only_at_the_end)
@@ -330,7 +329,7 @@ def _(patch: Patch) -> None:
 
 @protection("what others write ahead ends before its file is touched")
 def _(patch: Patch) -> None:
-    async def leave(self: segments.Segments) -> None:
+    async def leave(self: Any) -> None:
         self._over = True
 
     patch.replace("arena_async.transfer.segments:Segments.aclose", leave)
@@ -343,9 +342,9 @@ def _(patch: Patch) -> None:
 
 @protection("a control record is replaced in one step")
 def _(patch: Patch) -> None:
-    replace = Storage.replace_private
+    replace = patch.current("arena_async.transfer.storage:Storage.replace_private")
 
-    def old_one_first(self: Storage, folder: storage.Folder, name: str, content: bytes) -> None:
+    def old_one_first(self: Any, folder: Any, name: str, content: bytes) -> None:
         self.remove(folder, name)
         replace(self, folder, name, content)
 
@@ -362,9 +361,9 @@ def _(patch: Patch) -> None:
 
 @protection("whatever happens to a file is the outcome of that file")
 def _(patch: Patch) -> None:
-    fail = fetching._Journey.fail
+    fail = patch.current("arena_async.transfer.fetching:_Journey.fail")
 
-    async def only_what_is_known(self: fetching._Journey, error: Exception) -> fetching.Fetched:
+    async def only_what_is_known(self: Any, error: Exception) -> Any:
         if not isinstance(error, ArenaAsyncError):
             raise error
         return await fail(self, error)

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import re
-import ssl
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from typing import Any
+from urllib.parse import urljoin
 
 import aiohttp
 import attrs
-from sabotage import Patch, protection
+from sabotage import Always, Patch, protection
 
 from arena_async.errors import ApiError, TransportError
-from arena_async.net import connections, receiving, session
-from arena_async.providers.arena import files as arena_files
-from arena_async.providers.arena.dialect import ArenaDialect
-from arena_async.transfer import fetching, planning
-from arena_async.wire import ranges
+from arena_async.transfer.planning import Move, Recovery, Tries
 from arena_async.wire.contracts import BodyHead, RemoteFile
 from arena_async.wire.messages import Request, Response
 from arena_async.wire.ranges import HeadVerdict, Held, Step
+from arena_async.wire.urls import UrlPolicy
 
 
 def _always(value: object) -> Callable[..., Any]:
@@ -28,15 +26,14 @@ def _always(value: object) -> Callable[..., Any]:
     return lambda *_, **__: value
 
 
-def _rejudged(patch: Patch, rejudge: Callable[[planning.Recovery, planning.Tries], planning.Move]) -> None:
-    """Let somebody else have the last word about what follows a failure."""
-    judge = planning.judge_failure
+def _rejudged(patch: Patch, rejudge: Callable[[Recovery, Tries], Move]) -> None:
+    """Let a removal have the last word about what follows a failure."""
 
-    def judge_failure(error: Exception, tries: planning.Tries, **facts: Any) -> planning.Recovery:
+    def judge_failure(error: Exception, tries: Tries, **facts: Any) -> Recovery:
         recovery = judge(error, tries, **facts)
         return attrs.evolve(recovery, move=rejudge(recovery, tries))
 
-    patch.replace("arena_async.transfer.fetching:judge_failure", judge_failure)
+    judge = patch.replace("arena_async.transfer.planning:judge_failure", judge_failure)
 
 
 @protection("a cut body is taken up where it broke")
@@ -60,11 +57,22 @@ def _(patch: Patch) -> None:
     patch.replace("arena_async.transfer.integrity:choose_proof", _always("length"))
 
 
+@protection("content that is whole is not called damaged")
+def _(patch: Patch) -> None:
+    wrong = patch.current("arena_async.transfer.checking:WrongContent")
+
+    def refuse(*_: object) -> None:
+        raise wrong("it looks odd")
+
+    patch.replace("arena_async.transfer.gzip_content:GzipCheck.finish", refuse)
+    patch.replace("arena_async.transfer.zip_content:ZipCheck.check", refuse)
+
+
 @protection("a body that breaks is told from one that ends")
 def _(patch: Patch) -> None:
-    read = receiving.IncomingBody.readinto
+    read = patch.current("arena_async.net.receiving:IncomingBody.readinto")
 
-    async def readinto(self: receiving.IncomingBody, buffer: memoryview) -> int:
+    async def readinto(self: Any, buffer: memoryview) -> int:
         try:
             return await read(self, buffer)
         except TransportError:
@@ -89,6 +97,14 @@ def _(patch: Patch) -> None:
     patch.replace("arena_async.transfer.integrity:Inspector._wrong_kind", _always(None))
 
 
+@protection("an empty body is a file where one can be")
+def _(patch: Patch) -> None:
+    def refuse(self: Any, _: object) -> Any:
+        return self._damaged("it is empty") if self._kind == "empty" else None
+
+    patch.replace("arena_async.transfer.integrity:Inspector._wrong_kind", refuse)
+
+
 @protection("a byte is no progress")
 def _(patch: Patch) -> None:
     patch.replace("arena_async.transfer.planning:LEAST_PROGRESS", 1)
@@ -100,14 +116,17 @@ def _(patch: Patch) -> None:
     patch.replace("arena_async.wire.decoding:_is_size", _always(True))
 
 
+@protection("a size that is one is read")
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.wire.decoding:_is_size", _always(False))
+
+
 @protection("bodies are stored as they were sent")
 def _(patch: Patch) -> None:
-    request = connections.Connections._request
+    async def decoding(self: Any, *args: Any, **how: Any) -> Any:
+        return await given(self, *args, **{**how, "auto_decompress": True})
 
-    async def decoding_request(self: connections.Connections, outgoing: connections.Outgoing) -> Any:
-        return await request(self, attrs.evolve(outgoing, decode=True))
-
-    patch.replace("arena_async.net.connections:Connections._request", decoding_request)
+    given = patch.replace("aiohttp:ClientSession._request", decoding)
 
 
 @protection("an encoding that nobody asked for is refused")
@@ -138,10 +157,11 @@ def _(patch: Patch) -> None:
 
 @protection("a check sum of a range is not taken for one of the file")
 def _(patch: Patch) -> None:
-    read = session._read_head
+    read = patch.current("arena_async.net.session:_read_head")
+    read_digest = patch.current("arena_async.net.session:_hexadecimal")
 
     def believing(response: Any) -> BodyHead:
-        return attrs.evolve(read(response), md5=session._hexadecimal(response.headers.get("Content-MD5")))
+        return attrs.evolve(read(response), md5=read_digest(response.headers.get("Content-MD5")))
 
     patch.replace("arena_async.net.session:_read_head", believing)
 
@@ -170,15 +190,12 @@ def _(patch: Patch) -> None:
 
 @protection("a host without ranges is asked for one only once")
 def _(patch: Patch) -> None:
-    def held(self: fetching._Journey) -> Held:
-        return Held(offset=self.end, validator=self.validator, total=self.total)
-
-    patch.replace("arena_async.transfer.fetching:_Journey.held", held)
+    patch.replace("arena_async.wire.ranges:HeadVerdict.ranges_ignored", Always(False))
 
 
 @protection("the start of a range is checked")
 def _(patch: Patch) -> None:
-    judge = ranges._judge_range
+    judge = patch.current("arena_async.wire.ranges:_judge_range")
 
     def believing(head: BodyHead, held: Held, expected: int | None) -> HeadVerdict:
         return judge(attrs.evolve(head, offset=held.offset, length=None), held, expected)
@@ -188,7 +205,7 @@ def _(patch: Patch) -> None:
 
 @protection("a range has to belong to the same file")
 def _(patch: Patch) -> None:
-    judge = ranges._judge_range
+    judge = patch.current("arena_async.wire.ranges:_judge_range")
 
     def believing(head: BodyHead, held: Held, expected: int | None) -> HeadVerdict:
         return judge(attrs.evolve(head, etag=held.validator, total=held.total), held, expected)
@@ -203,14 +220,12 @@ def _(patch: Patch) -> None:
 
 @protection("only what says where it belongs is written")
 def _(patch: Patch) -> None:
-    judge = ranges.judge_head
-
-    def believing(head: BodyHead, held: Held, *, expected: int | None, gzipped: bool) -> HeadVerdict:
+    def believing(head: BodyHead, held: Held | None = None, **known: Any) -> HeadVerdict:
         if head.status == 206:
             return HeadVerdict(step=Step.APPEND, reason="")
-        return judge(head, held, expected=expected, gzipped=gzipped)
+        return judge(head, held, **known)  # type: ignore[no-any-return]
 
-    patch.replace("arena_async.transfer.fetching:judge_head", believing)
+    judge = patch.replace("arena_async.wire.ranges:judge_head", believing)
 
 
 @protection("a file is begun anew twice at the most")
@@ -225,36 +240,24 @@ def _(patch: Patch) -> None:
 
 @protection("a link that is over is renewed by listing")
 def _(patch: Patch) -> None:
-    def never_renewing(recovery: planning.Recovery, _: planning.Tries) -> planning.Move:
-        return planning.Move.GIVE_UP if recovery.move is planning.Move.RENEW else recovery.move
+    def never_renewing(recovery: Any, _: Any) -> Any:
+        return Move.GIVE_UP if recovery.move is Move.RENEW else recovery.move
 
     _rejudged(patch, never_renewing)
 
 
 @protection("what came outlives its link")
 def _(patch: Patch) -> None:
-    look_up, hold = fetching._Journey.look_up, fetching._Journey.held
-
-    async def look_up_and_drop(self: fetching._Journey, failure: Exception) -> None:
-        await look_up(self, failure)
-        await self.put_down(drop=True)
-
-    def hold_what_this_run_brought(self: fetching._Journey) -> Held:
-        return Held() if self.recovered else hold(self)
-
-    patch.replace("arena_async.transfer.fetching:_Journey.look_up", look_up_and_drop)
-    patch.replace("arena_async.transfer.fetching:_Journey.held", hold_what_this_run_brought)
+    _rejudged(patch, lambda recovery, _: Move.RESTART if recovery.move is Move.RENEW else recovery.move)
 
 
 @protection("a refused link is renewed once")
 def _(patch: Patch) -> None:
-    make_ready = fetching._Journey.make_ready
+    def forgetful(error: Exception, tries: Tries, **facts: Any) -> Recovery:
+        return judge(error, attrs.evolve(tries, renewals=0), **facts)  # type: ignore[no-any-return]
 
-    async def make_ready_and_forget(self: fetching._Journey, recovery: planning.Recovery, failure: Exception) -> None:
-        await make_ready(self, recovery, failure)
-        self.tries = attrs.evolve(self.tries, renewals=0)
-
-    patch.replace("arena_async.transfer.fetching:_Journey.make_ready", make_ready_and_forget)
+    judge = patch.replace("arena_async.transfer.planning:judge_failure", forgetful)
+    patch.replace("arena_async.providers.centrepoint.renewing:worth_listing", _always(True))
 
 
 @protection("the files of a page go by its newest links")
@@ -267,12 +270,38 @@ def _(patch: Patch) -> None:
 
 @protection("a fresh entry of another content begins anew")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.transfer.fetching:is_same_content", _always(True))
+    patch.replace("arena_async.transfer.planning:is_same_content", _always(True))
+
+
+def _resigned(patch: Patch, end: Callable[[list[datetime]], datetime], margin: timedelta) -> None:
+    """Let a removal say when a link is over."""
+    read_end = patch.current("arena_async.providers.centrepoint.links:link_end")
+    link_type = patch.current("arena_async.providers.centrepoint.links:SignedLink")
+
+    def sign(url: Any, *, announced: datetime | None, now: datetime, listed: Any = None) -> Any:
+        if not url:
+            return None
+        known = [found for found in (read_end(url.reveal()), announced) if found is not None and found > now]
+        if not known:
+            return link_type(url.reveal(), listed=listed)
+        return link_type(url.reveal(), end(known), over_at=end(known) - margin, listed=listed)
+
+    patch.replace("arena_async.providers.centrepoint.links:sign", sign)
 
 
 @protection("the earlier end of a link counts")
 def _(patch: Patch) -> None:
-    patch.add("arena_async.providers.centrepoint.links:min", max)
+    _resigned(patch, max, timedelta(minutes=1))
+
+
+@protection("a link is used until shortly before its end")
+def _(patch: Patch) -> None:
+    _resigned(patch, min, timedelta(minutes=10))
+
+
+@protection("a link is not used in its last minute")
+def _(patch: Patch) -> None:
+    _resigned(patch, min, timedelta(minutes=-10))
 
 
 @protection("the time of the service is told by its answers")
@@ -282,53 +311,42 @@ def _(patch: Patch) -> None:
 
 @protection("what may pass is tried again")
 def _(patch: Patch) -> None:
-    _rejudged(patch, _always(planning.Move.GIVE_UP))
+    _rejudged(patch, _always(Move.GIVE_UP))
 
 
 @protection("attempts come to an end")
 def _(patch: Patch) -> None:
-    _rejudged(patch, lambda _, tries: planning.Move.AGAIN if tries.asked < 8 else planning.Move.GIVE_UP)
+    _rejudged(patch, lambda _, tries: Move.AGAIN if tries.asked < 8 else Move.GIVE_UP)
 
 
 @protection("a refusal that stays is believed")
 def _(patch: Patch) -> None:
-    _rejudged(patch, lambda _, tries: planning.Move.AGAIN if tries.asked < 5 else planning.Move.GIVE_UP)
+    _rejudged(patch, lambda _, tries: Move.AGAIN if tries.asked < 5 else Move.GIVE_UP)
 
 
 @protection("silence has a limit")
 def _(patch: Patch) -> None:
-    receive, send = receiving.IncomingBody._receive, connections.Connections._request
-
-    async def receive_patiently(self: receiving.IncomingBody, buffer: memoryview, left: float | None) -> int:
-        self._timeouts = attrs.evolve(self._timeouts, read=3600.0)
-        return await receive(self, buffer, left)
-
-    async def request_patiently(self: connections.Connections, outgoing: connections.Outgoing) -> Any:
-        self._timeouts = attrs.evolve(self._timeouts, read=3600.0)
-        return await send(self, outgoing)
-
-    patch.replace("arena_async.net.receiving:IncomingBody._receive", receive_patiently)
-    patch.replace("arena_async.net.connections:Connections._request", request_patiently)
+    patch.replace("arena_async.options:Timeouts.read", Always(3600.0))
 
 
 @protection("a trickle is no download")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.net.receiving:IncomingBody._measure", _always(None))
+    patch.replace("arena_async.options:Timeouts.slowest_rate", Always(0.0))
 
 
 @protection("no limit on the whole of a body")
 def _(patch: Patch) -> None:
-    make = connections.Connections._new_session
+    make = patch.current("arena_async.net.connections:Connections._new_session")
 
-    def new_session(self: connections.Connections, *arguments: Any, **options: Any) -> aiohttp.ClientSession:
+    def new_session(self: Any, *arguments: Any, **options: Any) -> aiohttp.ClientSession:
         made = make(self, *arguments, **options)
         made._timeout = aiohttp.ClientTimeout(total=300)
         return made
 
     patch.replace("arena_async.net.connections:Connections._new_session", new_session)
-    receive, begun = receiving.IncomingBody._receive, dict[int, float]()
+    receive, begun = patch.current("arena_async.net.receiving:IncomingBody._receive"), dict[int, float]()
 
-    async def receive_for_a_while(self: receiving.IncomingBody, buffer: memoryview, left: float | None) -> int:
+    async def receive_for_a_while(self: Any, buffer: memoryview, left: float | None) -> int:
         now = asyncio.get_running_loop().time()
         if now - begun.setdefault(id(self), now) > 300:
             self._stall("it took too long")
@@ -341,9 +359,9 @@ def _(patch: Patch) -> None:
 
 @protection("time in which our disk is slow is not the body's fault")
 def _(patch: Patch) -> None:
-    read, left_at = receiving.IncomingBody.readinto, dict[int, float]()
+    read, left_at = patch.current("arena_async.net.receiving:IncomingBody.readinto"), dict[int, float]()
 
-    async def readinto(self: receiving.IncomingBody, buffer: memoryview) -> int:
+    async def readinto(self: Any, buffer: memoryview) -> int:
         self._measure(self._clock() - left_at.get(id(self), self._clock()), 0)
         count = await read(self, buffer)
         left_at[id(self)] = self._clock()
@@ -354,19 +372,29 @@ def _(patch: Patch) -> None:
 
 @protection("certificates are checked")
 def _(patch: Patch) -> None:
-    send = connections.Connections._request
+    async def careless(self: Any, *args: Any, **how: Any) -> Any:
+        return await given(self, *args, **{**how, "ssl": False})
 
-    async def request_unchecked(self: connections.Connections, outgoing: connections.Outgoing) -> Any:
-        self._ssl = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        self._ssl.check_hostname, self._ssl.verify_mode = False, ssl.CERT_NONE
-        return await send(self, outgoing)
-
-    patch.replace("arena_async.net.connections:Connections._request", request_unchecked)
+    given = patch.replace("aiohttp:ClientSession._request", careless)
 
 
 @protection("a range behind the last byte is the end")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.wire.ranges:_judge_refusal", _always(ranges._plain("")))
+    plain = HeadVerdict(step=Step.RESTART_PLAIN, reason="")
+    patch.replace("arena_async.wire.ranges:_judge_refusal", _always(plain))
+
+
+@protection("what came before a connection ended is read")
+def _(patch: Patch) -> None:
+    begun: set[int] = set()
+
+    async def hasty(self: Any, buffer: memoryview) -> int:
+        if id(self) in begun:
+            raise TransportError("The connection has ended.")
+        begun.add(id(self))
+        return await read(self, buffer[:65_536])  # type: ignore[no-any-return]
+
+    read = patch.replace("arena_async.net.receiving:IncomingBody.readinto", hasty)
 
 
 @protection("retries are shared")
@@ -376,10 +404,10 @@ def _(patch: Patch) -> None:
 
 @protection("a request is sent once for each attempt")
 def _(patch: Patch) -> None:
-    async def as_it_likes(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
-        return await handler(request)
+    def repeating(self: Any, *args: Any, **how: Any) -> None:
+        given(self, *args, **{**how, "middlewares": ()})
 
-    patch.replace("arena_async.net.connections:_never_twice", as_it_likes)
+    given = patch.replace("aiohttp:ClientSession.__init__", repeating)
 
 
 @protection("credentials go to the origin of the API only")
@@ -393,9 +421,22 @@ def _(patch: Patch) -> None:
     patch.replace("arena_async.wire.urls:UrlPolicy.check_address", _always(None))
 
 
+@protection("what the caller named is contacted")
+def _(patch: Patch) -> None:
+    def forgetful(self: UrlPolicy, url: str) -> None:
+        given(attrs.evolve(self, origins=frozenset()), url)
+
+    given = patch.replace("arena_async.wire.urls:UrlPolicy.check", forgetful)
+
+
 @protection("redirects are counted")
 def _(patch: Patch) -> None:
     patch.replace("arena_async.net.session:_MOST_HOPS", 20)
+
+
+@protection("a few redirects are followed")
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.net.session:_MOST_HOPS", 0)
 
 
 @protection("a relative redirect stays at home")
@@ -405,9 +446,9 @@ def _(patch: Patch) -> None:
 
 @protection("a file server that is away is given time")
 def _(patch: Patch) -> None:
-    read = ArenaDialect.read_error
+    read = patch.current("arena_async.providers.arena.dialect:ArenaDialect.read_error")
 
-    def read_error(self: ArenaDialect, request: Request, response: Response) -> ApiError:
+    def read_error(self: Any, request: Request, response: Response) -> ApiError:
         error = read(self, request, response)
         error.transient = False
         return error
@@ -420,6 +461,16 @@ def _(patch: Patch) -> None:
     patch.replace("arena_async.providers.arena.models:status_word", lambda text: text or "")
 
 
+@protection("a run that is complete is done")
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.providers.arena.models:_DONE", frozenset())
+
+
+@protection("an unknown status is no end")
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.providers.arena.models:status_word", _always("completed"))
+
+
 @protection("files that a run does not tell are no empty list")
 def _(patch: Patch) -> None:
     patch.replace("arena_async.providers.arena.files:ExportFiles._is_old", _always(True))
@@ -427,14 +478,17 @@ def _(patch: Patch) -> None:
 
 
 class _Nothing(Exception):  # noqa: N818
-    """Nothing that anybody expects."""
+    """Nothing that a caller expects."""
+
+    def __init__(self, *_: object, **__: object) -> None:
+        super().__init__()
 
 
 @protection("every file of a run is fetched")
 def _(patch: Patch) -> None:
-    of_run = arena_files.ExportFiles._of_run
+    of_run = patch.current("arena_async.providers.arena.files:ExportFiles._of_run")
 
-    async def first_of_run(self: arena_files.ExportFiles, *run: Any) -> list[RemoteFile]:
+    async def first_of_run(self: Any, *run: Any) -> list[RemoteFile]:
         return (await of_run(self, *run))[:1]
 
     patch.replace("arena_async.providers.arena.files:ExportFiles._of_run", first_of_run)
@@ -442,22 +496,20 @@ def _(patch: Patch) -> None:
 
 @protection("the stamp of the service is not believed")
 def _(patch: Patch) -> None:
-    make = arena_files._extract_file
+    def believing(association: Any) -> Any:
+        told = given(association)
+        return attrs.evolve(told, skip="downloaded") if association.download_date_time else told
 
-    def extract_file(tenant: str, extract: str, run: Any, association: Any) -> RemoteFile:
-        file = make(tenant, extract, run, association)
-        return attrs.evolve(file, skip="downloaded") if association.download_date_time else file
-
-    patch.replace("arena_async.providers.arena.files:_extract_file", extract_file)
+    given = patch.replace("arena_async.providers.arena.files:_told_of", believing)
     patch.replace("arena_async.providers.arena.models:_DONE", frozenset({"complete", "completed"}))
 
 
 @protection("a redirect names one address of the web")
 def _(patch: Patch) -> None:
-    def redirected(_: session.Session, request: Request, url: str, response: Response, seen: int) -> str:
+    def redirected(_: Any, request: Request, url: str, response: Response, seen: int) -> str:
         if seen >= 8:
             raise TransportError(f"{request.line}: it goes on for ever.", request=request.line)
-        return session.urljoin(url, (response.headers.get("Location") or "").replace("[", ""))
+        return urljoin(url, (response.headers.get("Location") or "").replace("[", ""))
 
     patch.replace("arena_async.net.session:Session._redirected", redirected)
     patch.replace("arena_async.net.session:origin", lambda url: url.partition("/x")[0])
