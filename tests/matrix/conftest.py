@@ -169,7 +169,7 @@ def _judge(item: pytest.Item, case: Case, call: pytest.CallInfo[None], report: p
     if path.exists():
         faults += path.read_text(encoding="utf-8").splitlines()
     error = None if call.excinfo is None else call.excinfo.value
-    if report.skipped:
+    if isinstance(error, pytest.skip.Exception):
         return "skipped"
     if error is not None and not sabotage.load(case.protection).is_proof(error):
         faults.append(f"the test ended with {type(error).__name__}: {error}")
@@ -188,7 +188,7 @@ def _judge(item: pytest.Item, case: Case, call: pytest.CallInfo[None], report: p
 def _judge_around(item: pytest.Item, case: Case, call: pytest.CallInfo[None], report: pytest.TestReport) -> str:
     """Return the verdict on the setup and the teardown of a test without its protection."""
     if not report.failed:
-        return "passed"
+        return "skipped" if report.skipped else "passed"
     error = None if call.excinfo is None else call.excinfo.value
     if report.when == "setup":
         return _fail(report, "ERROR", f"The setup fails without {case.protection!r}: {type(error).__name__}: {error}")

@@ -306,7 +306,14 @@ def test_any_retry_after_is_a_bounded_number_or_nothing(values: list[str], secon
 
 
 @row("QU17", protection="what the service asks to wait is read whatever its shape")
-@pytest.mark.parametrize("value", ["99999999999", "301", "Fri, 01 Mar 2030 12:00:00 GMT"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        "99999999999",
+        case("301", protection="a service that is away says when to come back"),
+        "Fri, 01 Mar 2030 12:00:00 GMT",
+    ],
+)
 async def test_a_wait_beyond_all_patience_is_an_error_that_says_so(world: World, value: str) -> None:
     """QU17: nobody sleeps for days: the error says how long, and the next request fails here until then."""
     hours = Hours()

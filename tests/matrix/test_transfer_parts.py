@@ -113,7 +113,7 @@ async def test_an_answer_that_is_not_the_part_is_not_written(
     assert len(asked) >= 2
 
 
-@row("TR41", protection="a cut body is taken up where it broke")
+@row("TR41", protection="what goes wrong with a part is no failure of the file")
 @pytest.mark.parametrize(
     "spoil",
     [too_short, lambda _: reply(503), lambda _: reply(429), lambda _: reply(412)],

@@ -47,7 +47,6 @@ from typing import Any, ParamSpec, TypeVar
 import attrs
 import pytest
 import sabotage
-from _pytest.mark.structures import ParameterSet
 from holding import Hold
 
 __all__ = ["ROWS", "SECRETS", "World", "case", "control", "row"]
@@ -98,9 +97,7 @@ MEMORY = 48 * 1024 * 1024
 _STATE = ".arena-async"
 
 
-def row(
-    identifier: str, *, protection: str, seconds: float = 30, control: str | None = None
-) -> Callable[[Callable[P, R]], Callable[P, R]]:
+def row(identifier: str, *, protection: str, seconds: float = 30) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """
     Say which row a test is, and which protection it depends on.
 
@@ -108,28 +105,24 @@ def row(
         identifier: One of :data:`ROWS`; several tests may belong to one row.
         protection: The name of what ``--sabotage`` removes, as registered with :func:`sabotage.protection`.
         seconds: The deadline, on a machine that has nothing else to do.
-        control: Why the test passes without the protection all the same: what it shows is that the protection does not
-            go too far.
     """
     if identifier not in ROWS:
         raise ValueError(f"{identifier} is no row of the matrix")
 
     def mark(test: Callable[P, R]) -> Callable[P, R]:
         found: Any = _timed(test, seconds) if inspect.iscoroutinefunction(test) else test
-        if control is not None:
-            found = pytest.mark.control(control)(found)
         return pytest.mark.row(identifier, protection)(found)  # type: ignore[no-any-return]
 
     return mark
 
 
-def case(*values: object, protection: str) -> ParameterSet:
-    """Give a case of a parametrized row that depends on another protection than the others."""
+def case(*values: object, protection: str) -> Any:
+    """Return a case of a parametrized row that depends on another protection than the others."""
     return pytest.param(*values, marks=pytest.mark.protection(protection))
 
 
-def control(*values: object, reason: str) -> ParameterSet:
-    """Give a case of a parametrized row that passes without any protection, which shows that it does not go too far."""
+def control(*values: object, reason: str) -> Any:
+    """Return a case of a parametrized row that passes without the protection, which must not go so far."""
     return pytest.param(*values, marks=pytest.mark.control(reason))
 
 

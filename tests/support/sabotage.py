@@ -222,6 +222,9 @@ class Removal:
         patch = Patch(report, self.raises)
         try:
             self.remove(patch)
+        except HarnessError:
+            patch.undo()
+            raise
         except Exception as error:
             patch.undo()
             raise HarnessError(f"the removal raised {type(error).__name__}: {error}") from error

@@ -14,7 +14,7 @@ from typing import Any
 import attrs
 from sabotage import Patch, protection
 
-from arena_async.errors import ArenaAsyncError, StorageError
+from arena_async.errors import ArenaAsyncError, IntegrityError, StorageError
 from arena_async.transfer import ledger
 from arena_async.transfer.events import Action
 from arena_async.transfer.filesystem import explained
@@ -46,7 +46,7 @@ def _(patch: Patch) -> None:
 
 @protection("a size that does not fit is seen before it is asked for")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.transfer.filesystem:FileSystem.free", lambda *_: None)
+    patch.replace("arena_async.transfer.storage:Storage.check_space", lambda *_, **__: None)
 
 
 @protection("what could not be forced to the disk is dropped")
@@ -325,6 +325,14 @@ def _(patch: Patch) -> None:
 @protection("each part of a file has to be the one that was asked for, of the same file")
 def _(patch: Patch) -> None:
     patch.replace("arena_async.transfer.segments:is_piece", lambda *_, **__: True)
+
+
+@protection("what goes wrong with a part is no failure of the file")
+def _(patch: Patch) -> None:
+    def fail(self: Any, error: Exception, *, brought: bool) -> None:
+        self._failure = IntegrityError(f"A part did not come ({error}, {brought}).")
+
+    patch.replace("arena_async.transfer.segments:Segments.fail", fail)
 
 
 @protection("what others write ahead ends before its file is touched")
