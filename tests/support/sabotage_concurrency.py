@@ -47,10 +47,10 @@ def _(patch: Patch) -> None:
 
 @protection("the failure of a file is its own")
 def _(patch: Patch) -> None:
-    async def raising(self: Any, error: Exception) -> Any:
+    def raising(error: Exception, _: object) -> bool:
         raise error
 
-    patch.replace("arena_async.transfer.fetching:_Journey.fail", raising)
+    patch.replace("arena_async.transfer.planning:worth_remembering", raising)
 
 
 @protection("fail-fast stops at the first failure")

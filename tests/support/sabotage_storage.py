@@ -274,7 +274,7 @@ def _(patch: Patch) -> None:
         given = {"stem": file.stem, "extension": file.extension, **file.fields}
         return PurePosixPath((layout or "{stem}{extension}").format(**given))
 
-    patch.replace("arena_async.transfer.pool:place", in_one_go)
+    patch.replace("arena_async.transfer.planning:place", in_one_go)
 
 
 @protection("text that is no Unicode can be written down")
@@ -324,7 +324,7 @@ def _(patch: Patch) -> None:
 
 @protection("each part of a file has to be the one that was asked for, of the same file")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.transfer.segments:is_piece", lambda *_, **__: True)
+    patch.replace("arena_async.wire.ranges:is_piece", lambda *_, **__: True)
 
 
 @protection("what goes wrong with a part is no failure of the file")
@@ -369,11 +369,9 @@ def _(patch: Patch) -> None:
 
 @protection("whatever happens to a file is the outcome of that file")
 def _(patch: Patch) -> None:
-    fail = patch.current("arena_async.transfer.fetching:_Journey.fail")
-
-    async def only_what_is_known(self: Any, error: Exception) -> Any:
+    def only_what_is_known(error: Exception, file: RemoteFile) -> Any:
         if not isinstance(error, ArenaAsyncError):
             raise error
-        return await fail(self, error)
+        return judge(error, file)
 
-    patch.replace("arena_async.transfer.fetching:_Journey.fail", only_what_is_known)
+    judge = patch.replace("arena_async.transfer.planning:worth_remembering", only_what_is_known)

@@ -215,7 +215,7 @@ def _(patch: Patch) -> None:
 
 @protection("a slice is told by its Content-Range")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.net.session:read_content_range", _always(None))
+    patch.replace("arena_async.wire.ranges:read_content_range", _always(None))
 
 
 @protection("only what says where it belongs is written")
