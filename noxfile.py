@@ -137,11 +137,13 @@ def matrix(session: nox.Session) -> None:
     """
     The fault matrix as a table.
 
-    ``-- --sabotage`` takes each protection away and expects its rows to fail; ``-- --road reader``, ``handover`` or
-    ``both`` lets the bodies come by one road or runs every row on both, instead of by the ordinary choice.
+    ``-- --sabotage`` runs each test without its protection and expects it to fail; ``-- --road reader``, ``handover``
+    or ``both`` lets the bodies come by one road or runs every row on both, instead of by the ordinary choice.
     """
     install_with_tools(session)
-    run_installed(session, *TWO_AT_A_TIME, "--matrix-table", "-q", where="tests/matrix")
+    # Without its protection a test mostly waits for its deadline.
+    workers = ("-n", "4", "--dist", "worksteal") if "--sabotage" in session.posargs else TWO_AT_A_TIME
+    run_installed(session, *workers, "--matrix-table", "-q", where="tests/matrix")
 
 
 @nox.session

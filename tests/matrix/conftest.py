@@ -1,13 +1,16 @@
 """
-Runs the invariants after every row of the fault matrix, and prints the table.
+Checks the invariants in every row of the fault matrix, and prints the table.
 
-On demand it takes protections away, and lets the bodies come by one road or by both.
+On demand it runs each test without its protection (``sabotage`` says what is a proof), and lets the bodies come by one
+road or by both.
 """
 
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
@@ -18,13 +21,25 @@ from matrix import ROWS, World
 TABLE = pytest.StashKey["Table"]()
 
 
+#: What the removal of the protection did wrong in the test.
+FAULTS = pytest.StashKey[list[str]]()
+
+
+@attrs.frozen
+class Case:
+    """Which row a test is of, and what it depends on."""
+
+    identifier: str
+    protection: str
+    control: str | None
+
+
 @attrs.define
 class Line:
-    """What became of one row."""
+    """What became of the tests of one row: their names, by verdict."""
 
-    protection: str
-    tests: int = 0
-    failed: int = 0
+    protections: list[str] = attrs.field(factory=list)
+    verdicts: dict[str, list[str]] = attrs.field(factory=dict)
     seconds: float = 0.0
 
 
@@ -40,7 +55,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the ways to run the matrix."""
     group = parser.getgroup("fault matrix")
     group.addoption("--matrix-table", action="store_true", help="print the rows; a row without a test is a failure")
-    group.addoption("--sabotage", action="store_true", help="remove each protection; a row that passes is a failure")
+    group.addoption("--sabotage", action="store_true", help="remove each protection; a test that passes is a failure")
     group.addoption("--road", choices=(*roads.ROADS, "both"), help="let every body come by one road, or run on both")
 
 
@@ -60,9 +75,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("road", roads.ROADS if asked == "both" else (asked,), indirect=True)
 
 
-def _row_of(item: pytest.Item) -> tuple[str, str] | None:
-    mark = item.get_closest_marker("row")
-    return None if mark is None else (str(mark.args[0]), str(mark.args[1]))
+def _case_of(item: pytest.Item) -> Case | None:
+    row, other, control = map(item.get_closest_marker, ("row", "protection", "control"))
+    if row is None:
+        return None
+    identifier, protection = row.args
+    return Case(identifier, other.args[0] if other else protection, control.args[0] if control else None)
 
 
 @pytest.fixture(autouse=True)
@@ -82,37 +100,107 @@ def world(tmp_path: Path) -> World:
 
 @pytest.fixture(autouse=True)
 def invariants(
-    request: pytest.FixtureRequest, world: World, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    request: pytest.FixtureRequest,
+    world: World,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    tmp_path: Path,
 ) -> Iterator[None]:
-    """Check I1 to I5 and I7 to I9 after every row, without its protection where that is asked for."""
-    found = _row_of(request.node)
-    if found is not None and request.config.stash[TABLE].sabotaged:
-        removal = sabotage.load().get(found[1])
-        if removal is None:
-            pytest.fail(f"The protection {found[1]!r} is not registered in tests/support/sabotage_*.py.", pytrace=False)
-        monkeypatch.setenv(sabotage.VARIABLE, found[1])
-        removal(monkeypatch)
-    world.begin()
-    yield
-    printed = capfd.readouterr()
-    faults = world.check(printed.out + printed.err)
-    if faults:
+    """Watch I1 to I5 and I7 to I9 in every row, without its protection where that is asked for."""
+    with ExitStack() as stack:
+        case = _case_of(request.node)
+        if case is not None and request.config.stash[TABLE].sabotaged:
+            sabotage.import_all()
+            faults = request.node.stash[FAULTS] = []
+            monkeypatch.setenv(sabotage.VARIABLE, case.protection)
+            monkeypatch.setenv(sabotage.FAULTS, str(_faults_of_children(tmp_path)))
+            stack.callback(sabotage.load(case.protection).apply(faults.append).undo)
+        world.begin()
+        stack.callback(world.end)
+        yield
+
+
+def _faults_of_children(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}-faults")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    """Check the invariants as a part of the test."""
+    arguments: dict[str, Any] = getattr(item, "funcargs", {})
+    world, capfd = arguments.get("world"), arguments.get("capfd")
+    if not isinstance(world, World) or capfd is None:
+        return (yield)
+    try:
+        result = yield
+    except Exception as error:
+        for fault in world.check("".join(capfd.readouterr())):
+            error.add_note(fault)
+        raise
+    if faults := world.check("".join(capfd.readouterr())):
         pytest.fail("\n".join(faults), pytrace=False)
+    return result
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Note what became of each row. Without its protection a row is expected to fail."""
+    """Note what became of each test. Without its protection a test is expected to fail, in its call phase."""
     report = yield
-    found = _row_of(item)
-    if found is not None:
-        # What a report is given goes with it from a worker of pytest-xdist to where the table is.
-        report.row = (*found, report.failed)  # type: ignore[attr-defined]
-        if item.config.stash[TABLE].sabotaged and report.failed and found[1] in sabotage.PROTECTIONS:
-            report.outcome = "passed"
+    case = _case_of(item)
+    if case is None:
+        return report
+    if not item.config.stash[TABLE].sabotaged:
+        verdict = "FAILED" if report.failed else "passed"
+    elif report.when == "call":
+        verdict = _judge(item, case, call, report)
+    else:
+        verdict = _judge_around(item, case, call, report)
+    # What a report is given goes with it from a worker of pytest-xdist to where the table is.
+    report.row = (case.identifier, case.protection, verdict)  # type: ignore[attr-defined]
     return report
+
+
+def _judge(item: pytest.Item, case: Case, call: pytest.CallInfo[None], report: pytest.TestReport) -> str:
+    """Return the verdict on a test without its protection, and make its report tell it."""
+    faults = item.stash[FAULTS]
+    path = _faults_of_children(item.funcargs["tmp_path"])  # type: ignore[attr-defined]
+    if path.exists():
+        faults += path.read_text(encoding="utf-8").splitlines()
+    error = None if call.excinfo is None else call.excinfo.value
+    if isinstance(error, pytest.skip.Exception):
+        return "skipped"
+    if error is not None and not sabotage.load(case.protection).is_proof(error):
+        faults.append(f"the test ended with {type(error).__name__}: {error}")
+    if faults:
+        return _fail(report, "ERROR", f"The removal of {case.protection!r} does not work: {'; '.join(faults)}")
+    if case.control is not None and error is None:
+        return "control"
+    if case.control is not None:
+        return _fail(report, "ERROR", f"It is a control, and fails without {case.protection!r}.")
+    if error is None:
+        return _fail(report, "HOLLOW", f"It passes without {case.protection!r}.")
+    report.outcome = "passed"
+    return "failed"
+
+
+def _judge_around(item: pytest.Item, case: Case, call: pytest.CallInfo[None], report: pytest.TestReport) -> str:
+    """Return the verdict on the setup and the teardown of a test without its protection."""
+    if not report.failed:
+        return "skipped" if report.skipped else "passed"
+    error = None if call.excinfo is None else call.excinfo.value
+    if report.when == "setup":
+        return _fail(report, "ERROR", f"The setup fails without {case.protection!r}: {type(error).__name__}: {error}")
+    # A test that fails in the middle may leave something behind.
+    report.outcome = "passed"
+    return "passed"
+
+
+def _fail(report: pytest.TestReport, verdict: str, reason: str) -> str:
+    shown = f"\n{report.longrepr}" if report.longrepr else ""
+    report.outcome, report.longrepr = "failed", f"{verdict}: {reason}{shown}"
+    return verdict
 
 
 class _Lines:
@@ -123,14 +211,16 @@ class _Lines:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Take down one part of a test."""
-        found: tuple[str, str, bool] | None = getattr(report, "row", None)
+        found: tuple[str, str, str] | None = getattr(report, "row", None)
         if found is None:
             return
-        identifier, protection, failed = found
-        line = self._table.lines.setdefault(identifier, Line(protection))
+        identifier, protection, verdict = found
+        line = self._table.lines.setdefault(identifier, Line())
         line.seconds += report.duration
-        line.tests += report.when == "call"
-        line.failed += failed
+        if protection not in line.protections:
+            line.protections.append(protection)
+        if report.when == "call" or verdict != "passed":
+            line.verdicts.setdefault(verdict, []).append(report.nodeid)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
@@ -144,16 +234,19 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         if line is None:
             terminalreporter.line(f"{identifier}  no test")
             continue
-        verdict = _verdict(line, sabotaged=table.sabotaged)
+        counts = ", ".join(f"{len(tests)} {verdict}" for verdict, tests in sorted(line.verdicts.items()))
         terminalreporter.line(
-            f"{identifier}  {verdict:7} {line.seconds:6.2f} s  {line.tests:3} tests  {line.protection}"
+            f"{identifier}  {_verdict(line):7} {line.seconds:6.2f} s  {counts:20}  {'; '.join(line.protections)}"
         )
+    for line in table.lines.values():
+        for test in line.verdicts.get("control", ()):
+            terminalreporter.line(f"control  {test}")
 
 
-def _verdict(line: Line, *, sabotaged: bool) -> str:
-    if sabotaged:
-        return "failed" if line.failed else "HOLLOW"
-    return "FAILED" if line.failed else "passed"
+def _verdict(line: Line) -> str:
+    """Return the worst that became of a test of a row; a row needs more than controls."""
+    order = ("ERROR", "FAILED", "HOLLOW", "failed", "passed")
+    return next((verdict for verdict in order if verdict in line.verdicts), "HOLLOW")
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -164,5 +257,5 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     table = config.stash[TABLE]
     if config.getoption("--matrix-table", default=False) and len(table.lines) < len(ROWS):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
-    if table.sabotaged and any(not line.failed for line in table.lines.values()):
+    if table.sabotaged and any(_verdict(line) != "failed" for line in table.lines.values()):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED

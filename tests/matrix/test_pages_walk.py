@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from matrix import World, row
+from matrix import World, case, row
 from scripted import RawServer, Reply, Seen, json_reply, reply
 from services import ArenaScript, CentrePointScript, arena_error, asked, page, studies
 
@@ -20,6 +20,7 @@ from arena_async.providers.centrepoint.dialect import CentrePointDialect, list_s
 from arena_async.wire.messages import Request
 from arena_async.wire.paging import Page, PageRequest
 
+AT_THE_END = "a list that has come to its end is not asked for more"
 STUDIES = "/centrepoint/v3/Studies"
 EXTRACTS = "/extracts"
 
@@ -66,7 +67,16 @@ async def taken(rows: Any) -> tuple[list[Any], ArenaAsyncError | None]:
 
 
 @row("PG01", protection="a total that can be trusted ends a list")
-@pytest.mark.parametrize(("count", "requests"), [(0, 1), (1, 1), (100, 1), (101, 2), (200, 2)])
+@pytest.mark.parametrize(
+    ("count", "requests"),
+    [
+        case(0, 1, protection=AT_THE_END),
+        case(1, 1, protection=AT_THE_END),
+        (100, 1),
+        case(101, 2, protection=AT_THE_END),
+        (200, 2),
+    ],
+)
 async def test_a_known_total_costs_no_surplus_request(world: World, count: int, requests: int) -> None:
     """PG01: a multiple of the page, nothing, one row: as many pages as there are."""
     async with RawServer() as server:
@@ -79,7 +89,17 @@ async def test_a_known_total_costs_no_surplus_request(world: World, count: int, 
 
 
 @row("PG01", protection="a page that is shorter than asked is the last")
-@pytest.mark.parametrize(("count", "requests"), [(0, 1), (1, 1), (9, 1), (10, 2), (11, 2), (30, 4)])
+@pytest.mark.parametrize(
+    ("count", "requests"),
+    [
+        case(0, 1, protection=AT_THE_END),
+        (1, 1),
+        (9, 1),
+        case(10, 2, protection=AT_THE_END),
+        (11, 2),
+        case(30, 4, protection=AT_THE_END),
+    ],
+)
 async def test_without_a_total_one_short_page_is_the_end(world: World, count: int, requests: int) -> None:
     """PG01: the count of Arena may be the page's, so that a full page is followed by one more, which may be empty."""
     async with RawServer() as server:
@@ -92,7 +112,16 @@ async def test_without_a_total_one_short_page_is_the_end(world: World, count: in
 
 
 @row("PG02", protection="a number that may be the page's ends nothing")
-@pytest.mark.parametrize("counted", [lambda rows: rows, lambda _: 25, lambda _: None, lambda _: 1, lambda _: "25"])
+@pytest.mark.parametrize(
+    "counted",
+    [
+        lambda rows: rows,
+        case(lambda _: 25, protection="a page that is shorter than asked is the last"),
+        lambda _: None,
+        lambda _: 1,
+        case(lambda _: "25", protection="a page that is shorter than asked is the last"),
+    ],
+)
 async def test_a_count_of_either_kind_loses_nothing(world: World, counted: Callable[[int], object]) -> None:
     """PG02: rows of this page, rows in all, nothing, nonsense, text: all 25 rows come in three pages."""
     async with RawServer() as server:
@@ -353,7 +382,14 @@ ASKED = PageRequest(offset=0, limit=100)
 
 
 @row("PG20", protection="a number of rows is one")
-@pytest.mark.parametrize(("total", "read"), [("500", 500), (0, 0), (500, 500)])
+@pytest.mark.parametrize(
+    ("total", "read"),
+    [
+        ("500", 500),
+        case(0, 0, protection="a number of rows is read"),
+        case(500, 500, protection="a number of rows is read"),
+    ],
+)
 def test_a_total_may_be_text(total: object, read: int) -> None:
     """PG20: digits are digits."""
     payload = {"items": [], "totalCount": total}
@@ -374,7 +410,7 @@ def test_what_is_no_number_of_rows_is_refused(total: object) -> None:
 
 
 @row("PG20", protection="a number of rows is one")
-@pytest.mark.parametrize("total", [None, 500.0])
+@pytest.mark.parametrize("total", [case(None, protection="nothing is no number of rows"), 500.0])
 def test_a_total_that_ends_a_list_is_held_to_more(total: object) -> None:
     """
     PG20: where the number decides about the end, ``null`` and 500.0 are no total.

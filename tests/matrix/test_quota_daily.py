@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from matrix import World, row
+from matrix import World, case, row
 from scripted import RawServer, Reply, Seen, json_reply, reply
 from services import EXPORT, EXPORT_RUN, FILE, RUN, ArenaScript, CentrePointScript, arena_error, zipped
 from session_files import START, Hours, bring, ranged
@@ -101,7 +101,11 @@ async def test_the_reserve_is_never_touched(world: World) -> None:
     [
         ("Fri, 02-May-2014 14:22:13 GMT-0700 (PDT)", datetime(2014, 5, 2, 21, 22, 13, tzinfo=UTC)),
         ("Tue, 02-Dec-2014 14:22:13 GMT-0800 (PST)", datetime(2014, 12, 2, 22, 22, 13, tzinfo=UTC)),
-        ("Fri, 02 May 2014 21:22:13 GMT", datetime(2014, 5, 2, 21, 22, 13, tzinfo=UTC)),
+        case(
+            "Fri, 02 May 2014 21:22:13 GMT",
+            datetime(2014, 5, 2, 21, 22, 13, tzinfo=UTC),
+            protection="the reset is read whatever its shape",
+        ),
         ("2014-05-02T14:22:13-07:00", datetime(2014, 5, 2, 21, 22, 13, tzinfo=UTC)),
         ("2014-05-02T21:22:13Z", datetime(2014, 5, 2, 21, 22, 13, tzinfo=UTC)),
         ("1399065733", datetime(2014, 5, 2, 21, 22, 13, tzinfo=UTC)),
@@ -200,7 +204,7 @@ def test_answers_that_overtake_each_other_never_give_requests_back() -> None:
 
 
 @row("QU08", protection="the number from before the renumbering is known")
-@pytest.mark.parametrize("code", [4084, 4014])
+@pytest.mark.parametrize("code", [case(4084, protection="the number of the used-up day is known"), 4014])
 def test_the_old_number_means_the_same(world: World, code: int) -> None:
     """QU08: 4014 with 429 was the used-up day before the winter of 2023; without a header it ends at midnight."""
     body = json.dumps({"status": 429, "errors": [{"code": code, "message": "Limit"}]}).encode()

@@ -6,7 +6,7 @@ import asyncio
 from datetime import UTC, datetime
 
 import pytest
-from matrix import World, row
+from matrix import World, case, row
 from scripted import RawServer, Reply, Seen, json_reply, reply
 from services import EXPORT, EXPORT_RUN, FILE, RUN, ArenaScript, CentrePointScript, arena_error, studies, zipped
 from session_files import Hours, bring, ranged
@@ -56,7 +56,14 @@ async def test_too_fast_is_not_used_up(world: World, headers: dict[str, str], wa
 
 
 @row("QU09", protection="of a refusal only the beginning is read")
-@pytest.mark.parametrize("what", ["HTML", "empty", "1 GB"])
+@pytest.mark.parametrize(
+    "what",
+    [
+        case("HTML", protection="a pause is not taken for the used-up day"),
+        case("empty", protection="a pause is not taken for the used-up day"),
+        "1 GB",
+    ],
+)
 async def test_the_body_of_a_429_may_be_anything(world: World, what: str) -> None:
     """QU09: a page of HTML, nothing, a gigabyte: the same error, and 64 KiB are read at the most."""
     pieces = 0
@@ -157,7 +164,11 @@ async def test_forty_minutes_of_waiting_cost_eighteen_questions(world: World) ->
 @row("QU14", protection="the requests for one file are bounded")
 @pytest.mark.parametrize(
     ("brought", "attempts", "requests"),
-    [(100 * KIB, 5, 21), (100 * KIB, 1, 10), (10, 2, 2)],
+    [
+        case(100 * KIB, 5, 21, protection="a cut body is taken up where it broke"),
+        (100 * KIB, 1, 10),
+        case(10, 2, 2, protection="attempts come to an end"),
+    ],
     ids=["twenty breaks", "too many breaks", "no progress"],
 )
 async def test_a_transfer_that_breaks_again_and_again_is_booked_and_bounded(
@@ -271,9 +282,9 @@ FAR = retrying.LONGEST_RETRY_AFTER
 @pytest.mark.parametrize(
     ("values", "seconds"),
     [
-        (["0"], 0.0),
-        (["17"], 17.0),
-        (["1.5"], 1.5),
+        case(["0"], 0.0, protection="a service that is away says when to come back"),
+        case(["17"], 17.0, protection="a service that is away says when to come back"),
+        case(["1.5"], 1.5, protection="a service that is away says when to come back"),
         (["-1"], 0.0),
         (["Fri, 01 May 2026 11:59:00 GMT"], 0.0),
         (["Fri, 01 May 2026 12:01:30 GMT"], 90.0),
@@ -295,7 +306,14 @@ def test_any_retry_after_is_a_bounded_number_or_nothing(values: list[str], secon
 
 
 @row("QU17", protection="what the service asks to wait is read whatever its shape")
-@pytest.mark.parametrize("value", ["99999999999", "301", "Fri, 01 Mar 2030 12:00:00 GMT"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        "99999999999",
+        case("301", protection="a service that is away says when to come back"),
+        "Fri, 01 Mar 2030 12:00:00 GMT",
+    ],
+)
 async def test_a_wait_beyond_all_patience_is_an_error_that_says_so(world: World, value: str) -> None:
     """QU17: nobody sleeps for days: the error says how long, and the next request fails here until then."""
     hours = Hours()

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from disks import Call, RecordingDisk
 from filesets import content
-from matrix import World, row
+from matrix import World, case, row
 from scripted import RawServer, json_reply, reply
 from seams import rig
 from session_files import bring, ranged, remote, session_files
@@ -69,7 +69,13 @@ def _trap_twin(path: Path, outside: Path) -> None:
 
 @row("SE10", protection="a partial file is made anew and never opened through a link")
 @pytest.mark.parametrize("trap", [_trap_link, _trap_pipe, _trap_twin])
-@pytest.mark.parametrize("known", ["the key", "the whole name"])
+@pytest.mark.parametrize(
+    "known",
+    [
+        case("the key", protection="what lies under the key of a partial file is no partial file by that"),
+        "the whole name",
+    ],
+)
 async def test_a_trap_under_the_name_of_a_partial_file_catches_nobody(
     world: World, trap: Callable[[Path, Path], None], known: str
 ) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from filesets import content, zipped
-from matrix import World, row
+from matrix import World, case, control, row
 from scripted import RawServer, Reply, Seen, reply
 from session_files import ETAG, Hours, bring, ranged, remote, session_files
 
@@ -212,7 +212,13 @@ async def test_an_announced_length_of_nothing_contradicts_the_listing(world: Wor
 @row("TR08", protection="an empty body is a file only where one can be")
 @pytest.mark.parametrize(
     ("extension", "size", "good"),
-    [(".bin", 0, True), (".csv", None, True), (".gz", None, False), (".csv.gz", 0, False), (".zip", None, False)],
+    [
+        case(".bin", 0, True, protection="an empty body is a file where one can be"),
+        case(".csv", None, True, protection="an empty body is a file where one can be"),
+        (".gz", None, False),
+        (".csv.gz", 0, False),
+        (".zip", None, False),
+    ],
 )
 async def test_an_empty_file_is_right_only_where_one_can_be(
     world: World, extension: str, size: int | None, good: bool
@@ -264,18 +270,18 @@ async def test_one_byte_for_each_request_ends(world: World, size: int) -> None:
 @pytest.mark.parametrize(
     ("listed", "size"),
     [
-        (1419, 1419),
-        ("1419", 1419),
-        (" 1419 ", 1419),
-        (None, None),
-        (0, 0),
+        case(1419, 1419, protection="a size that is one is read"),
+        case("1419", 1419, protection="a size that is one is read"),
+        case(" 1419 ", 1419, protection="a size that is one is read"),
+        control(None, None, reason="nothing is listed that could be read as a size"),
+        case(0, 0, protection="a size that is one is read"),
         (-1, None),
         ("-1", None),
-        (1419.0, 1419),
+        case(1419.0, 1419, protection="a size that is one is read"),
         (1419.5, None),
         (True, None),
         ("1,419", None),
-        ("", None),
+        control("", None, reason="nothing is listed that could be read as a size"),
         (2**70, None),
         ([1419], None),
     ],

@@ -13,7 +13,7 @@ import attrs
 import pytest
 from centrepoint_scripts import LISTING, listed_row, script_rows
 from filesets import content
-from matrix import World, row
+from matrix import World, case, row
 from scripted import RawServer, reply
 from services import CentrePointScript
 from session_files import ETAG, Hours, bring, ranged, remote, session_files
@@ -241,8 +241,13 @@ class Clocked(Links):
 
 
 @row("TR31", protection="the earlier end of a link counts")
-@pytest.mark.parametrize(("se", "announced"), [(240, 20), (20, 240), (20, None)])
-@pytest.mark.parametrize(("minutes", "renewed"), [(18.5, False), (19.5, True), (21, True)])
+@pytest.mark.parametrize(
+    ("se", "announced"), [(240, 20), (20, 240), case(20, None, protection="a link is not used in its last minute")]
+)
+@pytest.mark.parametrize(
+    ("minutes", "renewed"),
+    [case(18.5, False, protection="a link is used until shortly before its end"), (19.5, True), (21, True)],
+)
 async def test_the_earlier_end_of_a_link_counts_and_a_margin_before_it(
     world: World, se: float, announced: float | None, minutes: float, renewed: bool
 ) -> None:
@@ -268,8 +273,17 @@ async def test_the_earlier_end_of_a_link_counts_and_a_margin_before_it(
 
 
 @row("TR31", protection="the time of the service is told by its answers")
-@pytest.mark.parametrize("off", [-10, 10, -600])
-@pytest.mark.parametrize(("minutes", "renewed"), [(18.5, False), (19.5, True)])
+@pytest.mark.parametrize(
+    ("off", "minutes", "renewed"),
+    [
+        case(-10, 18.5, False, protection="a link is used until shortly before its end"),
+        (10, 18.5, False),
+        case(-600, 18.5, False, protection="a link is used until shortly before its end"),
+        (-10, 19.5, True),
+        case(10, 19.5, True, protection="a link is not used in its last minute"),
+        (-600, 19.5, True),
+    ],
+)
 async def test_a_clock_of_ours_that_is_wrong_costs_no_request(
     world: World, off: float, minutes: float, renewed: bool
 ) -> None:

@@ -14,7 +14,7 @@ import pytest
 import trustme
 from disks import FaultyDisk
 from filesets import content
-from matrix import World, row
+from matrix import World, case, row
 from scripted import RawServer, reply, unused_port
 from session_files import ETAG, Hours, bring, ranged, ranges, remote, session_files
 from wires import Wire, serving, trusting
@@ -423,7 +423,7 @@ async def test_a_wrong_certificate_ends_it_at_once(world: World, kind: str) -> N
     assert host.requests == []
 
 
-@row("TR43", protection="a range behind the last byte is the end")
+@row("TR43", protection="what came before a connection ended is read")
 @pytest.mark.parametrize("tls", [True, False])
 async def test_a_body_that_ended_while_we_were_busy_is_whole(world: World, tls: bool) -> None:
     """TR43: all of it was sent and the connection ended before our disk took the first block."""
@@ -482,7 +482,7 @@ async def test_a_host_that_is_down_for_all_is_not_asked_five_times_for_each(worl
     assert sum(outcome.attempts for outcome in report.outcomes) == len(server.requests)
 
 
-@row("TR56", protection="a request is sent once for each attempt")
+@row("TR56", protection="content is asked for without a probe")
 @pytest.mark.parametrize(
     "how", [{"version": "HTTP/1.0", "close": True}, {"version": "HTTP/1.0", "length": None}, {"close": True}]
 )
@@ -501,7 +501,7 @@ async def test_old_and_hasty_servers_are_asked_once(world: World, how: dict[str,
 
 
 @row("TR56", protection="a request is sent once for each attempt")
-@pytest.mark.parametrize("seen", [True, False])
+@pytest.mark.parametrize("seen", [case(True, protection="content is asked for without a probe"), False])
 async def test_an_idle_connection_that_the_server_has_ended_costs_no_hidden_request(world: World, seen: bool) -> None:
     """TR56: between two files; noticed in time, or only by the request that gets no answer, which is booked."""
     rows = [remote(name, size=len(BODY)) for name in "ab"]

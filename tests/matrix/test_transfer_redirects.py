@@ -10,7 +10,7 @@ import pytest
 import trustme
 from arena_runs import EXTRACT, EXTRACT_PLACE, ZIP, extract_of_one
 from filesets import content
-from matrix import World, row
+from matrix import World, case, row
 from scripted import RawServer, Seen, reply
 from services import ArenaScript
 from session_files import ETAG, Hours, bring, ranged, remote, session_files
@@ -67,7 +67,7 @@ async def test_content_that_lies_elsewhere_is_fetched_as_a_stranger(
 
 
 @row("TR44", protection="where a redirect leads is checked")
-@pytest.mark.parametrize("allowed", [True, False])
+@pytest.mark.parametrize("allowed", [case(True, protection="what the caller named is contacted"), False])
 async def test_content_is_not_followed_from_https_to_http(world: World, allowed: bool) -> None:
     """TR44: https only, unless the caller has named the other origin."""
     world.allow("files/a.bin", *([FILE] if allowed else []))
@@ -88,7 +88,10 @@ async def test_content_is_not_followed_from_https_to_http(world: World, allowed:
 
 
 @row("TR45", protection="redirects are counted")
-@pytest.mark.parametrize("hops", [1, 5, 6, 1000])
+@pytest.mark.parametrize(
+    "hops",
+    [case(1, protection="a few redirects are followed"), case(5, protection="a few redirects are followed"), 6, 1000],
+)
 async def test_redirects_end_after_five(world: World, hops: int) -> None:
     """TR45: five are followed; a chain that is longer, or goes in circles, costs six requests and no more."""
     world.allow("files/a.bin", FILE)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from arena_runs import EXPORT_PLACE, EXTRACT, EXTRACT_PLACE, FILE, RUN, ZIP, export_of_one, export_run, extract_of_one
-from matrix import World, row
+from matrix import World, case, row
 from scripted import RawServer, Reply, json_reply, reply
 from services import ArenaScript, arena_error
 from session_files import ETAG, Hours, bring, ranged
@@ -96,19 +96,19 @@ async def test_a_file_without_content_is_asked_for_once_for_ever(world: World, c
         ("COMPLETED", True, False),
         ("Completed", True, False),
         ("COMPLETE", True, False),
-        ("complete", True, False),
+        case("complete", True, False, protection="a run that is complete is done"),
         ("DOWNLOADED", True, False),
         ("Failed", False, True),
         ("FAILED", False, True),
         ("Aborted", False, True),
         ("ABORTED", False, True),
-        ("InProcess", False, False),
-        ("IN_PROCESS", False, False),
-        ("in-process", False, False),
-        ("RUNNING", False, False),
-        ("ZEBRA", False, False),
-        ("", False, False),
-        (None, False, False),
+        case("InProcess", False, False, protection="an unknown status is no end"),
+        case("IN_PROCESS", False, False, protection="an unknown status is no end"),
+        case("in-process", False, False, protection="an unknown status is no end"),
+        case("RUNNING", False, False, protection="an unknown status is no end"),
+        case("ZEBRA", False, False, protection="an unknown status is no end"),
+        case("", False, False, protection="an unknown status is no end"),
+        case(None, False, False, protection="an unknown status is no end"),
     ],
 )
 @pytest.mark.parametrize("kind", [ExtractRun, ExportRun, ImportRun])
@@ -122,7 +122,9 @@ def test_a_status_is_understood_in_every_spelling(
 
 
 @row("TR52", protection="a status is understood in every spelling")
-@pytest.mark.parametrize("last", ["COMPLETE", "Completed", "DOWNLOADED", "ABORTED", None])
+@pytest.mark.parametrize(
+    "last", ["COMPLETE", "Completed", "DOWNLOADED", "ABORTED", case(None, protection="an unknown status is no end")]
+)
 async def test_an_unknown_status_is_waited_out_until_the_deadline(world: World, last: str | None) -> None:
     """TR52: something new is no end and no error; what has an end ends the waiting."""
     hours = Hours()

@@ -7,8 +7,10 @@ Rows of the fault matrix: what the world does to the library, each with the one 
     async def test_a_range_that_starts_elsewhere_is_never_spliced(world: World) -> None:
         ...                                    # real sockets, real files; the invariants run by themselves afterwards
 
-``nox -s matrix`` prints the table of all rows; ``nox -s matrix -- --sabotage`` takes each protection away in turn and
-expects its rows to fail. The invariants, checked after every row:
+``nox -s matrix`` prints the table of all rows; ``nox -s matrix -- --sabotage`` runs each test without its protection
+and expects it to fail. A case of a parametrized test that depends on another protection says so with :func:`case`,
+and one that depends on none with :func:`control`. The invariants,
+checked at the end of every row:
 
 ==  ====================================================================================================================
 I1  A final name is absent, or the whole old file, or the whole new one, whenever it is looked at.
@@ -47,7 +49,7 @@ import pytest
 import sabotage
 from holding import Hold
 
-__all__ = ["ROWS", "SECRETS", "World", "row"]
+__all__ = ["ROWS", "SECRETS", "World", "case", "control", "row"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -114,6 +116,16 @@ def row(identifier: str, *, protection: str, seconds: float = 30) -> Callable[[C
     return mark
 
 
+def case(*values: object, protection: str) -> Any:
+    """Return a case of a parametrized row that depends on another protection than the others."""
+    return pytest.param(*values, marks=pytest.mark.protection(protection))
+
+
+def control(*values: object, reason: str) -> Any:
+    """Return a case of a parametrized row that passes without the protection, which must not go so far."""
+    return pytest.param(*values, marks=pytest.mark.control(reason))
+
+
 def _timed(test: Callable[..., Any], seconds: float) -> Callable[..., Any]:
     """Hold an asynchronous row to its deadline, and watch the loop and the final names meanwhile."""
 
@@ -164,6 +176,7 @@ class World:
         (self.outside / "folder").mkdir()
         (self.outside / "folder" / "deep.bin").write_bytes(b"\0" * 100)
         self._before = _tree(self.outside)
+        self._listening = False
 
     # What a row says
 
@@ -250,13 +263,22 @@ class World:
         gc.freeze()
         self._records.install()
         tracemalloc.start(1)
+        self._listening = True
 
-    def check(self, printed: str) -> list[str]:
-        """Stop listening and say what does not hold, one line each."""
+    def end(self) -> int:
+        """Stop listening, and return the most memory that was allocated meanwhile."""
+        if not self._listening:
+            return 0
+        self._listening = False
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         gc.unfreeze()
         self._records.remove()
+        return peak
+
+    def check(self, printed: str) -> list[str]:
+        """Stop listening and return what does not hold, one line each."""
+        peak = self.end()
         self._look_at_finals()
         faults = list(dict.fromkeys(self._faults))
         if _tree(self.outside) != self._before:

@@ -7,10 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
-import pytest
-from sabotage import protection
-
-from arena_async.transfer import committing, destination, events, fetching, pool, slots, threads
+from sabotage import Patch, protection
 
 
 async def _left_behind(work: asyncio.Future[Any]) -> None:
@@ -19,22 +16,21 @@ async def _left_behind(work: asyncio.Future[Any]) -> None:
 
 
 @protection("a cancelled file is put down, and not left where it is")
-def _(patch: pytest.MonkeyPatch) -> None:
+def _(patch: Patch) -> None:
     async def nothing(self: Any, *, drop: bool) -> None:
         return None
 
-    patch.setattr(fetching._Journey, "put_down", nothing)
+    patch.replace("arena_async.transfer.fetching:_Journey.put_down", nothing)
 
 
 @protection("a cancellation waits for the thread that is writing")
-def _(patch: pytest.MonkeyPatch) -> None:
-    for module in (threads, destination, pool):
-        patch.setattr(module, "wait_to_end", _left_behind)
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.transfer.threads:wait_to_end", _left_behind)
 
 
 @protection("a commit is ended by nobody but itself")
-def _(patch: pytest.MonkeyPatch) -> None:
-    real = committing.Committer.commit
+def _(patch: Patch) -> None:
+    real = patch.current("arena_async.transfer.committing:Committer.commit")
 
     async def unshielded(self: Any, staged: Any, entry: Any) -> Any:
         work = asyncio.ensure_future(real(self, staged, entry))
@@ -46,57 +42,57 @@ def _(patch: pytest.MonkeyPatch) -> None:
             staged.drop()
             raise
 
-    patch.setattr(committing.Committer, "commit", unshielded)
+    patch.replace("arena_async.transfer.committing:Committer.commit", unshielded)
 
 
 @protection("the failure of a file is its own")
-def _(patch: pytest.MonkeyPatch) -> None:
-    async def raising(self: Any, error: Exception) -> Any:
+def _(patch: Patch) -> None:
+    def raising(error: Exception, _: object) -> bool:
         raise error
 
-    patch.setattr(fetching._Journey, "fail", raising)
+    patch.replace("arena_async.transfer.planning:worth_remembering", raising)
 
 
 @protection("fail-fast stops at the first failure")
-def _(patch: pytest.MonkeyPatch) -> None:
-    real = pool.report_on
+def _(patch: Patch) -> None:
+    real = patch.current("arena_async.transfer.pool:report_on")
 
     async def patient(stream: Any, files: Any, *, fail_fast: bool = False) -> Any:
         async with asyncio.timeout(3):
             return await real(stream, files)
 
-    patch.setattr(pool, "report_on", patient)
+    patch.replace("arena_async.transfer.pool:report_on", patient)
 
 
 @protection("an observer cannot harm a transfer")
-def _(patch: pytest.MonkeyPatch) -> None:
+def _(patch: Patch) -> None:
     def unguarded(self: Any, event: Any) -> None:
         if self._observer is not None:
             answer = self._observer(event)
             if asyncio.iscoroutine(answer):
                 answer.close()
 
-    patch.setattr(events.Announcer, "announce", unguarded)
+    patch.replace("arena_async.transfer.events:Announcer.announce", unguarded)
 
 
 @protection("jobs are pulled as there is room")
-def _(patch: pytest.MonkeyPatch) -> None:
-    real = pool.OutcomeStream.__init__
+def _(patch: Patch) -> None:
+    real = patch.current("arena_async.transfer.pool:OutcomeStream.__init__")
 
     def boundless(self: Any, *args: Any, **how: Any) -> None:
         real(self, *args, **how)
         self._page = asyncio.Queue()
 
-    patch.setattr(pool.OutcomeStream, "__init__", boundless)
+    patch.replace("arena_async.transfer.pool:OutcomeStream.__init__", boundless)
 
 
 @protection("each set keeps a lane within reach")
-def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(slots.Slots, "_within_share", lambda self, key: True)
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.transfer.slots:Slots._within_share", lambda self, key: True)
 
 
 @protection("content is looked at on the thread of its slot")
-def _(patch: pytest.MonkeyPatch) -> None:
+def _(patch: Patch) -> None:
     def at_once(self: Any, call: Any, *args: Any, **how: Any) -> Any:
         done = asyncio.get_running_loop().create_future()
         try:
@@ -105,12 +101,12 @@ def _(patch: pytest.MonkeyPatch) -> None:
             done.set_exception(error)
         return done
 
-    patch.setattr(threads.Threads, "start", at_once)
+    patch.replace("arena_async.transfer.threads:Threads.start", at_once)
 
 
 @protection("a wait between two tries can be cancelled")
-def _(patch: pytest.MonkeyPatch) -> None:
-    real = fetching._Journey.recover
+def _(patch: Patch) -> None:
+    real = patch.current("arena_async.transfer.fetching:_Journey.recover")
 
     async def stubborn(self: Any, failure: Exception) -> None:
         with anyio.CancelScope(shield=True):
@@ -123,11 +119,11 @@ def _(patch: pytest.MonkeyPatch) -> None:
                     continue
         await work
 
-    patch.setattr(fetching._Journey, "recover", stubborn)
+    patch.replace("arena_async.transfer.fetching:_Journey.recover", stubborn)
 
 
 @protection("a slot comes back whatever happens")
-def _(patch: pytest.MonkeyPatch) -> None:
+def _(patch: Patch) -> None:
     @asynccontextmanager
     async def leaking(self: Any, files: object) -> Any:
         lane = await self.slots.take(files)
@@ -135,15 +131,15 @@ def _(patch: pytest.MonkeyPatch) -> None:
         await lane.abandon()
         self.slots.give(files, lane)
 
-    patch.setattr(destination.Destination, "lane", leaking)
+    patch.replace("arena_async.transfer.destination:Destination.lane", leaking)
 
 
 @protection("outcomes that nobody takes hold the pool back")
-def _(patch: pytest.MonkeyPatch) -> None:
-    real = pool.OutcomeStream.__init__
+def _(patch: Patch) -> None:
+    real = patch.current("arena_async.transfer.pool:OutcomeStream.__init__")
 
     def boundless(self: Any, *args: Any, **how: Any) -> None:
         real(self, *args, **how)
         self._outcomes = asyncio.Queue()
 
-    patch.setattr(pool.OutcomeStream, "__init__", boundless)
+    patch.replace("arena_async.transfer.pool:OutcomeStream.__init__", boundless)

@@ -9,30 +9,23 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
-from sabotage import protection
-
-from arena_async.cli import running
-from arena_async.net.session import Session
-from arena_async.transfer import storage
-from arena_async.transfer.destination import Destination
-from arena_async.transfer.filesystem import FileSystem
+from sabotage import Patch, protection
 
 
 @protection("a signal cancels the command and lets it close what is open")
-def _(patch: pytest.MonkeyPatch) -> None:
+def _(patch: Patch) -> None:
     @contextlib.contextmanager
     def deaf(self: Any) -> Iterator[None]:
         yield
 
-    patch.setattr(running._Stop, "listening", deaf)
+    patch.replace("arena_async.cli.running:_Stop.listening", deaf)
 
 
 @protection("no process shows another what is half written")
-def _(patch: pytest.MonkeyPatch) -> None:
-    rename = FileSystem.rename
+def _(patch: Patch) -> None:
+    rename = patch.current("arena_async.transfer.filesystem:FileSystem.rename")
 
-    def move_half_first(self: FileSystem, folder: storage.Folder, name: str, to: storage.Folder, new: str) -> None:
+    def move_half_first(self: Any, folder: Any, name: str, to: Any, new: str) -> None:
         file = self.open_file(folder, name, writable=True)
         content = self.read(file, 1 << 24, 0)
         self.truncate(file, len(content) // 2)
@@ -41,15 +34,16 @@ def _(patch: pytest.MonkeyPatch) -> None:
         self.write(file, content[len(content) // 2 :], len(content) // 2)
         self.close(file)
 
-    patch.setattr(FileSystem, "rename", move_half_first)
+    patch.replace("arena_async.transfer.filesystem:FileSystem.rename", move_half_first)
 
 
 @protection("a lock ends with its owner")
-def _(patch: pytest.MonkeyPatch) -> None:
-    take, close = FileSystem.lock, FileSystem.close
+def _(patch: Patch) -> None:
+    take = patch.current("arena_async.transfer.filesystem:FileSystem.lock")
+    close = patch.current("arena_async.transfer.filesystem:FileSystem.close")
     held: dict[int, Path] = {}
 
-    def lock(self: FileSystem, file: int) -> bool:
+    def lock(self: Any, file: int) -> bool:
         """Lock as programs do that leave a file behind where they die."""
         beside = Path(f"{Path(f'/proc/self/fd/{file}').readlink()}.held")
         try:
@@ -59,17 +53,17 @@ def _(patch: pytest.MonkeyPatch) -> None:
         held[file] = beside
         return take(self, file)
 
-    def close_and_unlock(self: FileSystem, file: int) -> None:
+    def close_and_unlock(self: Any, file: int) -> None:
         beside = held.pop(file, None)
         if beside is not None:
             beside.unlink(missing_ok=True)
         close(self, file)
 
-    patch.setattr(FileSystem, "lock", lock)
-    patch.setattr(FileSystem, "close", close_and_unlock)
+    patch.replace("arena_async.transfer.filesystem:FileSystem.lock", lock)
+    patch.replace("arena_async.transfer.filesystem:FileSystem.close", close_and_unlock)
 
 
 @protection("whoever forgets to close is told so once")
-def _(patch: pytest.MonkeyPatch) -> None:
-    patch.delattr(Destination, "__del__")
-    patch.delattr(Session, "__del__")
+def _(patch: Patch) -> None:
+    patch.remove("arena_async.transfer.destination:Destination.__del__")
+    patch.remove("arena_async.net.session:Session.__del__")

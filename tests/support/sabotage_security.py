@@ -4,99 +4,111 @@ from __future__ import annotations
 
 import logging
 import os
-import pathlib
 import tomllib
 import zipfile
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
-import pytest
-from sabotage import protection
+from sabotage import Patch, protection
 
-from arena_async.net import session
-from arena_async.providers.arena import dialect
-from arena_async.transfer import checking, integrity, storage
-from arena_async.wire import messages, urls
+from arena_async.wire.messages import Secret
 
 
 @protection("links are shown without their query")
-def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(messages, "show_url", lambda url: url)
-    patch.setattr(messages.Request, "line", property(lambda self: f"{self.method} {self.path}"))
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.wire.messages:show_url", lambda url: url)
+    patch.replace("arena_async.wire.messages:Request.line", property(lambda self: f"{self.method} {self.path}"))
 
 
 @protection("text of the server is scrubbed")
-def _(patch: pytest.MonkeyPatch) -> None:
+def _(patch: Patch) -> None:
     def as_it_is(text: str, **_: Any) -> str:
         return text
 
-    for module in (messages, dialect, session):
-        for name in ("scrub", "printable", "show_url"):
-            if hasattr(module, name):
-                patch.setattr(module, name, as_it_is)
+    for name in ("scrub", "printable", "show_url"):
+        patch.replace(f"arena_async.wire.messages:{name}", as_it_is)
 
 
 @protection("secrets are masked wherever they are shown")
-def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(messages.Secret, "__repr__", lambda self: repr(self._text))
-    patch.setattr(messages.Secret, "__reduce__", lambda self: (messages.Secret, (self._text,)))
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.wire.messages:Secret.__repr__", lambda self: repr(self._text))
+    patch.replace("arena_async.wire.messages:Secret.__reduce__", lambda self: (Secret, (self._text,)))
 
 
 @protection("the HTTP client is shown no secret that it might log")
-def _(patch: pytest.MonkeyPatch) -> None:
+def _(patch: Patch) -> None:
     real = aiohttp.ClientSession._request
 
     async def telling(self: Any, method: str, url: Any, **how: Any) -> Any:
         logging.getLogger("aiohttp.client").debug("%s %s %r", method, url, dict(how.get("headers") or {}))
         return await real(self, method, url, **how)
 
-    patch.setattr(aiohttp.ClientSession, "_request", telling)
+    patch.replace("aiohttp:ClientSession._request", telling)
 
 
 @protection("a link may not lead into a private network")
-def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(urls.UrlPolicy, "check", lambda self, url: None)
-    patch.setattr(urls.UrlPolicy, "check_address", lambda self, ip: None)
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.wire.urls:UrlPolicy.check", lambda self, url: None)
+    patch.replace("arena_async.wire.urls:UrlPolicy.check_address", lambda self, ip: None)
+
+
+@protection("a URL of an odd shape is refused")
+def _(patch: Patch) -> None:
+    parts = patch.current("arena_async.wire.urls:_Parts")
+
+    def lenient(url: str) -> Any:
+        read = urlsplit(url)
+        return parts("https", read.hostname or "files.example.com", 443)
+
+    patch.replace("arena_async.wire.urls:_split", lenient)
+    patch.replace("arena_async.wire.urls:UrlPolicy.check", lambda self, url: None)
+    patch.replace("arena_async.wire.urls:UrlPolicy.check_address", lambda self, ip: None)
 
 
 @protection("proxies and netrc count only when they are asked for")
-def _(patch: pytest.MonkeyPatch) -> None:
+def _(patch: Patch) -> None:
     real = aiohttp.ClientSession.__init__
 
     def trusting(self: Any, **how: Any) -> None:
         real(self, **{**how, "trust_env": True})
 
-    patch.setattr(aiohttp.ClientSession, "__init__", trusting)
+    patch.replace("aiohttp:ClientSession.__init__", trusting)
 
 
 @protection("the proxy's password is not shown")
-def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(session.Session, "__repr__", lambda self: f"<Session {self._wire._proxy!r}>", raising=False)
+def _(patch: Patch) -> None:
+    patch.add("arena_async.net.session:Session.__repr__", lambda self: f"<Session {self._wire._proxy!r}>")
 
 
 @protection("an identifier is one segment of a path")
-def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(messages, "segment", lambda value, **_: str(value))
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.wire.messages:segment", lambda value, **_: str(value))
 
 
 @protection("nothing in the environment loosens TLS")
-def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(session, "_checked_context", lambda context: None)
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.net.session:_checked_context", lambda context: None)
     real = aiohttp.ClientSession._request
 
     async def careless(self: Any, method: str, url: Any, **how: Any) -> Any:
         return await real(self, method, url, **{**how, "ssl": False})
 
-    patch.setattr(aiohttp.ClientSession, "_request", careless)
+    patch.replace("aiohttp:ClientSession._request", careless)
 
 
 @protection("plain http is for this machine only")
-def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(urls, "_is_loopback", lambda host: True)
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.wire.urls:_is_loopback", lambda host: True)
+
+
+@protection("this machine may be asked in plain http")
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.wire.urls:_is_loopback", lambda host: False)
 
 
 @protection("the floor of the HTTP client has its fixes")
-def _(patch: pytest.MonkeyPatch) -> None:
+def _(patch: Patch) -> None:
     real = tomllib.loads
 
     def lowered(text: str) -> dict[str, Any]:
@@ -104,11 +116,11 @@ def _(patch: pytest.MonkeyPatch) -> None:
         project["project"]["dependencies"] = ["aiohttp>=3.13.0"]
         return project
 
-    patch.setattr(tomllib, "loads", lowered)
+    patch.replace("tomllib:loads", lowered)
 
 
 @protection("a final name comes about by a rename")
-def _(patch: pytest.MonkeyPatch) -> None:
+def _(patch: Patch) -> None:
     def copy(self: Any, folder: Any, name: str, to: Any, new: str) -> None:
         source = os.open(name, os.O_RDONLY, dir_fd=folder)
         target = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600, dir_fd=to)
@@ -117,34 +129,49 @@ def _(patch: pytest.MonkeyPatch) -> None:
         os.close(target)
         os.unlink(name, dir_fd=folder)
 
-    patch.setattr(storage.FileSystem, "rename", copy)
+    patch.replace("arena_async.transfer.filesystem:FileSystem.rename", copy)
 
 
 @protection("a partial file is made anew and never opened through a link")
-def _(patch: pytest.MonkeyPatch) -> None:
+def _(patch: Patch) -> None:
     def careless(self: Any, folder: Any, name: str, mode: int) -> int:
         return os.open(name, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK, mode, dir_fd=folder)
 
     def following(self: Any, folder: Any, name: str, *, writable: bool = False) -> int:
         return os.open(name, os.O_RDWR if writable else os.O_RDONLY, dir_fd=folder)
 
-    patch.setattr(storage.FileSystem, "create", careless)
-    patch.setattr(storage.FileSystem, "open_file", following)
-    patch.setattr(storage.Storage, "_judge", lambda self, file, name: file)
-    patch.setattr(storage.Storage, "_is_named", lambda self, file, name: True)
+    patch.replace("arena_async.transfer.filesystem:FileSystem.create", careless)
+    patch.replace("arena_async.transfer.filesystem:FileSystem.open_file", following)
+    patch.replace("arena_async.transfer.storage:Storage._judge", lambda self, file, folder, name: file)
+    patch.replace("arena_async.transfer.storage:Storage._is_named", lambda self, file, folder, name: True)
+
+
+@protection("what lies under the key of a partial file is no partial file by that")
+def _(patch: Patch) -> None:
+    create = patch.current("arena_async.transfer.filesystem:FileSystem.create")
+
+    def believing(self: Any, folder: Any, name: str, mode: int) -> Any:
+        for found in self.names(folder):
+            if name.endswith(".part") and found.partition("-")[0] == name.partition("-")[0]:
+                return os.open(found, os.O_RDWR | os.O_NONBLOCK, dir_fd=folder)
+        return create(self, folder, name, mode)
+
+    patch.replace("arena_async.transfer.filesystem:FileSystem.create", believing)
+    patch.replace("arena_async.transfer.storage:Storage.find_partial", lambda self, key: None)
+    patch.replace("arena_async.transfer.storage:Storage._is_named", lambda self, file, folder, name: True)
 
 
 @protection("folders are opened one in the other, without following links")
-def _(patch: pytest.MonkeyPatch) -> None:
+def _(patch: Patch) -> None:
     def following(self: Any, parent: Any, name: str) -> int:
         return os.open(name, os.O_RDONLY | os.O_DIRECTORY, dir_fd=parent)
 
-    patch.setattr(storage.FileSystem, "open_folder", following)
+    patch.replace("arena_async.transfer.filesystem:FileSystem.open_folder", following)
 
 
 @protection("an archive is stored and never unpacked")
-def _(patch: pytest.MonkeyPatch) -> None:
-    real = storage.Storage.publish
+def _(patch: Patch) -> None:
+    real = patch.current("arena_async.transfer.storage:Storage.publish")
 
     def unpacking(self: Any, files: Any, **how: Any) -> Any:
         found = real(self, files, **how)
@@ -153,24 +180,24 @@ def _(patch: pytest.MonkeyPatch) -> None:
                 archive.extractall(self.root)
         return found
 
-    patch.setattr(storage.Storage, "publish", unpacking)
+    patch.replace("arena_async.transfer.storage:Storage.publish", unpacking)
 
 
 @protection("what a check may produce is bounded")
-def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(checking.Meter, "member", lambda self: None)
-    patch.setattr(checking.Meter, "produced", lambda self, count, *, taken: None)
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.transfer.checking:Meter.member", lambda self: None)
+    patch.replace("arena_async.transfer.checking:Meter.produced", lambda self, count, *, taken: None)
 
 
 @protection("a member is as long as it says")
-def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(integrity.Inspector, "_check_structure", lambda self, *_, **__: True)
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.transfer.integrity:Inspector._check_structure", lambda self, *_, **__: True)
 
 
 @protection("a stored session is for its owner alone")
-def _(patch: pytest.MonkeyPatch) -> None:
-    def careless(self: Any, folder: Any, content: bytes) -> None:
-        with pathlib.Path(str(self.path)).open("wb") as file:
-            file.write(content)
-
-    patch.setattr(storage.PrivateFile, "_replace", careless)
+def _(patch: Patch) -> None:
+    given = patch.current("arena_async.transfer.filesystem:FileSystem.create")
+    patch.replace(
+        "arena_async.transfer.filesystem:FileSystem.create",
+        lambda self, folder, name, _: given(self, folder, name, 0o666),
+    )

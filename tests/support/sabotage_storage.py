@@ -7,23 +7,18 @@ import contextlib
 import json
 import os
 import re
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import PurePosixPath
 from typing import Any
 
 import attrs
-import pytest
-from sabotage import protection
+from sabotage import Patch, protection
 
-from arena_async.errors import ArenaAsyncError, StorageError
-from arena_async.transfer import committing, fetching, ledger, mirror, planning, pool, segments, storage
+from arena_async.errors import ArenaAsyncError, IntegrityError, StorageError
+from arena_async.transfer import ledger
 from arena_async.transfer.events import Action
-from arena_async.transfer.filesystem import FileSystem, explained
-from arena_async.transfer.planning import Decision, Move, Recovery, Tries
-from arena_async.transfer.pool import OutcomeStream
-from arena_async.transfer.storage import Staged, Storage
-from arena_async.transfer.threads import Threads
+from arena_async.transfer.filesystem import explained
+from arena_async.transfer.planning import Decision, Move, Recovery
 from arena_async.wire import names
 from arena_async.wire.contracts import RemoteFile
 
@@ -31,74 +26,72 @@ from arena_async.wire.contracts import RemoteFile
 
 
 @protection("a full disk is no reason to ask the network again")
-def _(patch: pytest.MonkeyPatch) -> None:
-    judge = fetching.judge_failure
-
-    def try_again(error: Exception, tries: Tries, **known: Any) -> Recovery:
+def _(patch: Patch) -> None:
+    def try_again(error: Exception, tries: Any, **known: Any) -> Recovery:
         if isinstance(error, StorageError):
-            return Recovery(move=Move.AGAIN if tries.asked < 3 else Move.GIVE_UP)
-        return judge(error, tries, **known)
+            return Recovery(move=Move.AGAIN if tries.asked < 30 else Move.GIVE_UP)
+        return judge(error, tries, **known)  # type: ignore[no-any-return]
 
-    patch.setattr(fetching, "judge_failure", try_again)
+    judge = patch.replace("arena_async.transfer.planning:judge_failure", try_again)
 
 
 @protection("what the system says becomes a typed error")
-def _(patch: pytest.MonkeyPatch) -> None:
+def _(patch: Patch) -> None:
     @contextlib.contextmanager
     def as_it_came(*_: object, **__: object) -> Iterator[None]:
         yield
 
-    patch.setattr(storage, "explaining", as_it_came)
+    patch.replace("arena_async.transfer.filesystem:explaining", as_it_came)
 
 
 @protection("a size that does not fit is seen before it is asked for")
-def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Storage, "check_space", lambda *_, **__: None)
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.transfer.storage:Storage.check_space", lambda *_, **__: None)
 
 
 @protection("what could not be forced to the disk is dropped")
-def _(patch: pytest.MonkeyPatch) -> None:
-    def keep(self: Staged, sync: Callable[[int], None]) -> bool:
+def _(patch: Patch) -> None:
+    def keep(self: Any, sync: Callable[[int], None]) -> bool:
         try:
             sync(self._open())
         except OSError as error:
             raise explained(error, self.path, "forced to the disk", file=self.key) from error
         return True
 
-    patch.setattr(Staged, "_force", keep)
+    patch.replace("arena_async.transfer.storage:Staged._force", keep)
 
 
 # --- calls that fail or are slow --------------------------------------------------------------------------------------
 
 
 @protection("an interrupted call is made again")
-def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(storage, "again", lambda call, *args, **kwargs: call(*args, **kwargs))
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.transfer.filesystem:again", lambda call, *args, **kwargs: call(*args, **kwargs))
 
 
 @protection("a program that has the file open for a moment is waited for")
-def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(storage, "_SHARING", frozenset())
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.transfer.storage:_SHARING", frozenset())
 
 
 @protection("what was verified keeps its partial name until the next start")
-def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(committing, "_close", lambda waiting: waiting.staged.drop())
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.transfer.committing:_close", lambda waiting: waiting.staged.drop())
 
 
 @protection("content is on the disk before its name")
-def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Staged, "_force", lambda self, sync: True)
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.transfer.storage:Staged._force", lambda self, sync: True)
 
 
 @protection("a file system without fsync is used all the same")
-def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(storage, "_UNSUPPORTED", frozenset())
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.transfer.filesystem:UNSUPPORTED", frozenset())
 
 
 @protection("the disk is never waited for on the event loop")
-def _(patch: pytest.MonkeyPatch) -> None:
-    def here(self: Threads, call: Callable[..., Any], *args: Any, **kwargs: Any) -> asyncio.Future[Any]:
+def _(patch: Patch) -> None:
+    def here(self: Any, call: Callable[..., Any], *args: Any, **kwargs: Any) -> asyncio.Future[Any]:
         done = asyncio.get_running_loop().create_future()
         try:
             done.set_result(call(*args, **kwargs))
@@ -106,187 +99,195 @@ def _(patch: pytest.MonkeyPatch) -> None:
             done.set_exception(error)
         return done
 
-    patch.setattr(Threads, "start", here)
+    patch.replace("arena_async.transfer.threads:Threads.start", here)
 
 
 # --- what lies under a final name -------------------------------------------------------------------------------------
 
 
 @protection("only a file is ever replaced by a file")
-def _(patch: pytest.MonkeyPatch) -> None:
-    def whatever_it_is(self: Storage, parent: storage.Folder, path: PurePosixPath) -> os.stat_result | None:
+def _(patch: Patch) -> None:
+    def whatever_it_is(self: Any, parent: Any, path: PurePosixPath) -> os.stat_result | None:
         try:
             return self.files.look(parent, path.name)
         except FileNotFoundError:
             return None
 
-    patch.setattr(Storage, "_look_in", whatever_it_is)
+    patch.replace("arena_async.transfer.storage:Storage._look_in", whatever_it_is)
 
 
 @protection("that something lies there proves nothing")
-def _(patch: pytest.MonkeyPatch) -> None:
-    decide = OutcomeStream._decide
+def _(patch: Patch) -> None:
+    decide = patch.current("arena_async.transfer.pool:OutcomeStream._decide")
 
-    def believing(self: OutcomeStream, row: Any, state: Any) -> Any:
+    def believing(self: Any, row: Any, state: Any) -> Any:
         if (self._destination.root / row.path).exists():
             return row, Decision(action=Action.KEEP)
         return decide(self, row, state)
 
-    patch.setattr(OutcomeStream, "_decide", believing)
+    patch.replace("arena_async.transfer.pool:OutcomeStream._decide", believing)
 
 
 @protection("permissions follow the umask or the file before, and are nobody else's on the way")
-def _(patch: pytest.MonkeyPatch) -> None:
-    create = FileSystem.create
-    patch.setattr(FileSystem, "create", lambda self, folder, name, _: create(self, folder, name, 0o666))
-    patch.setattr(Storage, "mode_for", lambda *_: 0o666)
+def _(patch: Patch) -> None:
+    create = patch.current("arena_async.transfer.filesystem:FileSystem.create")
+    patch.replace(
+        "arena_async.transfer.filesystem:FileSystem.create",
+        lambda self, folder, name, _: create(self, folder, name, 0o666),
+    )
+    patch.replace("arena_async.transfer.storage:Storage.mode_for", lambda *_: 0o666)
 
 
 @protection("a time in the future moves no watermark")
-def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(mirror, "min", lambda newest, _: newest, raising=False)
+def _(patch: Patch) -> None:
+    patch.add("arena_async.transfer.mirror:min", lambda newest, _: newest)
 
 
 # --- partial files ----------------------------------------------------------------------------------------------------
 
 
 @protection("a control record is believed only when it is whole and of that file")
-def _(patch: pytest.MonkeyPatch) -> None:
-    def believing(self: Storage, name: str, _: str) -> storage._Record:
-        file = self.files.open_file(self.partials, storage._control(name))
+def _(patch: Patch) -> None:
+    control = patch.current("arena_async.transfer.storage:_control")
+    record = patch.current("arena_async.transfer.storage:_Record")
+
+    def believing(self: Any, name: str, _: str) -> Any:
+        file = self.files.open_file(self.partials, control(name))
         try:
             fields = json.loads(self.files.read(file, 1 << 20, 0))
         finally:
             self.files.close(file)
-        return storage._Record(
+        return record(
             validator=fields["validator"], offset=int(fields["offset"]), total=fields["total"], tail=fields["tail"]
         )
 
-    patch.setattr(Storage, "_read_record", believing)
+    patch.replace("arena_async.transfer.storage:Storage._read_record", believing)
 
 
 @protection("what lies behind the recorded end of a partial file counts for nothing")
-def _(patch: pytest.MonkeyPatch) -> None:
-    find = Storage.find_partial
+def _(patch: Patch) -> None:
+    find = patch.current("arena_async.transfer.storage:Storage.find_partial")
 
-    def by_its_length(self: Storage, key: str) -> storage.Partial | None:
+    def by_its_length(self: Any, key: str) -> Any:
         found = find(self, key)
         return found and attrs.evolve(found, offset=self.files.look(self.partials, found.name).st_size)
 
-    patch.setattr(Storage, "find_partial", by_its_length)
+    patch.replace("arena_async.transfer.storage:Storage.find_partial", by_its_length)
 
 
 @protection("the tail of a partial file is read back before it is gone on with")
-def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Storage, "_holds", lambda *_: True)
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.transfer.storage:Storage._holds", lambda *_: True)
 
 
 @protection("only a partial file that is ours alone is gone on with")
-def _(patch: pytest.MonkeyPatch) -> None:
+def _(patch: Patch) -> None:
     @contextlib.contextmanager
-    def anybodys(self: Storage, name: str) -> Iterator[int]:
+    def anybodys(self: Any, name: str) -> Iterator[int]:
         file = self.files.open_file(self.partials, name, writable=True)
         try:
             yield file
         finally:
             self.files.close(file)
 
-    patch.setattr(Storage, "_taken", anybodys)
+    patch.replace("arena_async.transfer.storage:Storage._taken", anybodys)
 
 
 @protection("each file on its way has a name of its own")
-def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(storage.secrets, "token_hex", lambda count: "00" * count)
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.transfer.storage:secrets.token_hex", lambda count: "00" * count)
 
 
 # --- names ------------------------------------------------------------------------------------------------------------
 
 
 @protection("every component of a path is cleaned")
-def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(planning, "safe_path", lambda parts, stem, extension="": PurePosixPath(*parts, stem + extension))
-    patch.setattr(Storage, "_checked", lambda self, path: PurePosixPath(path))
+def _(patch: Patch) -> None:
+    patch.replace(
+        "arena_async.transfer.planning:safe_path",
+        lambda parts, stem, extension="": PurePosixPath(*parts, stem + extension),
+    )
+    patch.replace("arena_async.transfer.storage:Storage._checked", lambda self, path: PurePosixPath(path))
 
 
 @protection("characters that nobody sees are replaced in names")
-def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(names, "_is_refused", lambda letter: letter in "/\\\0")
-    patch.setattr(names, "_UNSEEN", re.compile("(?!)"))
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.wire.names:_is_refused", lambda letter: letter in "/\\\0")
+    patch.replace("arena_async.wire.names:_UNSEEN", re.compile("(?!)"))
 
 
 @protection("text of the service is escaped where it is shown")
-def _(patch: pytest.MonkeyPatch) -> None:
-    for name, module in list(sys.modules.items()):
-        if name.startswith("arena_async.") and hasattr(module, "printable"):
-            patch.setattr(module, "printable", lambda text, *_, **__: text)
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.wire.messages:printable", lambda text, *_, **__: text)
 
 
 @protection("a name of which nothing is left gets another")
-def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(names, "_leaf", lambda stem, extension, _: f"{names._clean(stem)}{extension}")
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.wire.names:_leaf", lambda stem, extension, _: f"{names._clean(stem)}{extension}")
 
 
 @protection("a long name is cut between characters")
-def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(names, "_MOST", 100_000)
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.wire.names:_MOST", 100_000)
 
 
 @protection("names that look alike are told apart")
-def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(names, "_leaf", lambda stem, extension, _: f"{names._clean(stem)}{extension}")
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.wire.names:_leaf", lambda stem, extension, _: f"{names._clean(stem)}{extension}")
 
 
 @protection("two files never go to one place")
-def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(OutcomeStream, "_unless_taken", staticmethod(lambda row, _: row))
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.transfer.pool:OutcomeStream._unless_taken", staticmethod(lambda row, _: row))
 
 
 @protection("a name from a link has no query")
-def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(names, "file_name_from_url", lambda url: url.rsplit("/", 1)[-1])
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.wire.names:file_name_from_url", lambda url: url.rsplit("/", 1)[-1])
 
 
 @protection("no name begins as programs read more into")
-def _(patch: pytest.MonkeyPatch) -> None:
-    clean = names._clean
+def _(patch: Patch) -> None:
+    clean = patch.current("arena_async.wire.names:_clean")
 
     def as_it_begins(text: str) -> str:
         return clean(text).removeprefix("_") if text[:1] in ("-", "~", ".") else clean(text)
 
-    patch.setattr(names, "_clean", as_it_begins)
+    patch.replace("arena_async.wire.names:_clean", as_it_begins)
 
 
 @protection("the place of a file is settled before its first request")
-def _(patch: pytest.MonkeyPatch) -> None:
-    look_up = fetching._Journey.look_up
+def _(patch: Patch) -> None:
+    look_up = patch.current("arena_async.transfer.fetching:_Journey.look_up")
+    place = patch.current("arena_async.transfer.planning:place")
 
-    async def moving(self: fetching._Journey, failure: Exception) -> None:
+    async def moving(self: Any, failure: Exception) -> None:
         await look_up(self, failure)
-        self.job = attrs.evolve(self.job, path=planning.place(self.file))
+        self.job = attrs.evolve(self.job, path=place(self.file))
 
-    patch.setattr(fetching._Journey, "look_up", moving)
+    patch.replace("arena_async.transfer.fetching:_Journey.look_up", moving)
 
 
 @protection("each field of a layout is cleaned on its own")
-def _(patch: pytest.MonkeyPatch) -> None:
+def _(patch: Patch) -> None:
     def in_one_go(file: RemoteFile, layout: str | None = None) -> PurePosixPath:
         given = {"stem": file.stem, "extension": file.extension, **file.fields}
         return PurePosixPath((layout or "{stem}{extension}").format(**given))
 
-    patch.setattr(pool, "place", in_one_go)
+    patch.replace("arena_async.transfer.planning:place", in_one_go)
 
 
 @protection("text that is no Unicode can be written down")
-def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(ledger, "_Connection", ledger.sqlite3.Connection)
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.transfer.ledger:_Connection", ledger.sqlite3.Connection)
 
 
 # --- crashes ----------------------------------------------------------------------------------------------------------
 
 
 @protection("a file gets its final name in one step")
-def _(patch: pytest.MonkeyPatch) -> None:
-    def copy(self: FileSystem, folder: storage.Folder, name: str, to: storage.Folder, new: str) -> None:
+def _(patch: Patch) -> None:
+    def copy(self: Any, folder: Any, name: str, to: Any, new: str) -> None:
         source = self.open_file(folder, name)
         with contextlib.suppress(FileNotFoundError):
             self.unlink(to, new)
@@ -298,70 +299,79 @@ def _(patch: pytest.MonkeyPatch) -> None:
         self.close(target)
         self.unlink(folder, name)
 
-    patch.setattr(FileSystem, "rename", copy)
+    patch.replace("arena_async.transfer.filesystem:FileSystem.rename", copy)
 
 
 @protection("what came is recorded while it comes")
-def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Staged, "checkpoint", lambda _: None)
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.transfer.storage:Staged.checkpoint", lambda _: None)
 
 
 @protection("what is written ahead is recorded too")
-def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Staged, "ahead", property(lambda _: ()))
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.transfer.storage:Staged.ahead", property(lambda _: ()))
 
 
 @protection("what is written ahead is on the disk before it is recorded")
-def _(patch: pytest.MonkeyPatch) -> None:
-    force = Staged._force
+def _(patch: Patch) -> None:
+    force = patch.current("arena_async.transfer.storage:Staged._force")
 
-    def only_at_the_end(self: Staged, sync: Callable[[int], None]) -> bool:
+    def only_at_the_end(self: Any, sync: Callable[[int], None]) -> bool:
         return True if sync == self._files.sync_data else force(self, sync)
 
-    patch.setattr(Staged, "_force", only_at_the_end)
+    patch.replace("arena_async.transfer.storage:Staged._force", only_at_the_end)
 
 
 @protection("each part of a file has to be the one that was asked for, of the same file")
-def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(segments, "is_piece", lambda *_, **__: True)
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.wire.ranges:is_piece", lambda *_, **__: True)
+
+
+@protection("what goes wrong with a part is no failure of the file")
+def _(patch: Patch) -> None:
+    def fail(self: Any, error: Exception, *, brought: bool) -> None:
+        self._failure = IntegrityError(f"A part did not come ({error}, {brought}).")
+
+    patch.replace("arena_async.transfer.segments:Segments.fail", fail)
 
 
 @protection("what others write ahead ends before its file is touched")
-def _(patch: pytest.MonkeyPatch) -> None:
-    async def leave(self: segments.Segments) -> None:
+def _(patch: Patch) -> None:
+    async def leave(self: Any) -> None:
         self._over = True
 
-    patch.setattr(segments.Segments, "aclose", leave)
+    patch.replace("arena_async.transfer.segments:Segments.aclose", leave)
 
 
 @protection("a record without its file is swept away")
-def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Storage, "sweep", lambda *_, **__: 0)
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.transfer.storage:Storage.sweep", lambda *_, **__: 0)
 
 
 @protection("a control record is replaced in one step")
-def _(patch: pytest.MonkeyPatch) -> None:
-    replace = Storage.replace_private
+def _(patch: Patch) -> None:
+    replace = patch.current("arena_async.transfer.storage:Storage.replace_private")
 
-    def old_one_first(self: Storage, folder: storage.Folder, name: str, content: bytes) -> None:
+    def old_one_first(self: Any, folder: Any, name: str, content: bytes) -> None:
         self.remove(folder, name)
         replace(self, folder, name, content)
 
-    patch.setattr(Storage, "replace_private", old_one_first)
+    patch.replace("arena_async.transfer.storage:Storage.replace_private", old_one_first)
 
 
 @protection("the journal of the ledger drops what is torn and keeps the rest")
-def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(ledger, "_choose_journal", lambda connection: connection.execute("PRAGMA journal_mode = OFF"))
+def _(patch: Patch) -> None:
+    patch.replace(
+        "arena_async.transfer.ledger:_choose_journal",
+        lambda connection: connection.execute("PRAGMA journal_mode = OFF"),
+    )
 
 
 @protection("whatever happens to a file is the outcome of that file")
-def _(patch: pytest.MonkeyPatch) -> None:
-    fail = fetching._Journey.fail
-
-    async def only_what_is_known(self: fetching._Journey, error: Exception) -> fetching.Fetched:
+def _(patch: Patch) -> None:
+    def only_what_is_known(error: Exception, file: RemoteFile) -> Any:
         if not isinstance(error, ArenaAsyncError):
             raise error
-        return await fail(self, error)
+        return judge(error, file)
 
-    patch.setattr(fetching._Journey, "fail", only_what_is_known)
+    judge = patch.replace("arena_async.transfer.planning:worth_remembering", only_what_is_known)

@@ -4,24 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import re
-import ssl
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from typing import Any
+from urllib.parse import urljoin
 
 import aiohttp
 import attrs
-import pytest
-from sabotage import protection
+from sabotage import Always, Patch, protection
 
 from arena_async.errors import ApiError, TransportError
-from arena_async.net import connections, receiving, session
-from arena_async.providers.arena import exports as arena_exports
-from arena_async.providers.arena import extracts as arena_extracts
-from arena_async.providers.arena import models as arena_models
-from arena_async.providers.arena.dialect import ArenaDialect
-from arena_async.providers.centrepoint import links, renewing
-from arena_async.transfer import fetching, gzip_content, integrity, planning, zip_content
-from arena_async.wire import decoding, ranges
+from arena_async.transfer.planning import Move, Recovery, Tries
 from arena_async.wire.contracts import BodyHead
 from arena_async.wire.messages import Request, Response
 from arena_async.wire.ranges import HeadVerdict, Held, Step
@@ -33,307 +26,327 @@ def _always(value: object) -> Callable[..., Any]:
     return lambda *_, **__: value
 
 
-def _rejudged(patch: pytest.MonkeyPatch, rejudge: Callable[[planning.Recovery, planning.Tries], planning.Move]) -> None:
-    """Let somebody else have the last word about what follows a failure."""
-    judge = planning.judge_failure
+def _rejudged(patch: Patch, rejudge: Callable[[Recovery, Tries], Move]) -> None:
+    """Let a removal have the last word about what follows a failure."""
 
-    def judge_failure(error: Exception, tries: planning.Tries, **facts: Any) -> planning.Recovery:
+    def judge_failure(error: Exception, tries: Tries, **facts: Any) -> Recovery:
         recovery = judge(error, tries, **facts)
         return attrs.evolve(recovery, move=rejudge(recovery, tries))
 
-    patch.setattr(fetching, "judge_failure", judge_failure)
+    judge = patch.replace("arena_async.transfer.planning:judge_failure", judge_failure)
 
 
 @protection("a cut body is taken up where it broke")
-def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(ranges.Held, "resumable", property(_always(False)))
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.wire.ranges:Held.resumable", property(_always(False)))
 
 
 @protection("the length that is known beforehand is compared")
-def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(fetching._Journey, "check_length", _always(None))
-    patch.setattr(integrity.Inspector, "_wrong_length", _always(None))
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.transfer.fetching:_Journey.check_length", _always(None))
+    patch.replace("arena_async.transfer.integrity:Inspector._wrong_length", _always(None))
 
 
 @protection("the structure of content is followed to its end")
-def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(integrity.Inspector, "_check_structure", _always(True))
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.transfer.integrity:Inspector._check_structure", _always(True))
 
 
 @protection("content without any proof is not called verified")
-def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(integrity, "choose_proof", _always("length"))
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.transfer.integrity:choose_proof", _always("length"))
+
+
+@protection("content that is whole is not called damaged")
+def _(patch: Patch) -> None:
+    wrong = patch.current("arena_async.transfer.checking:WrongContent")
+
+    def refuse(*_: object) -> None:
+        raise wrong("it looks odd")
+
+    patch.replace("arena_async.transfer.gzip_content:GzipCheck.finish", refuse)
+    patch.replace("arena_async.transfer.zip_content:ZipCheck.check", refuse)
 
 
 @protection("a body that breaks is told from one that ends")
-def _(patch: pytest.MonkeyPatch) -> None:
-    read = receiving.IncomingBody.readinto
+def _(patch: Patch) -> None:
+    read = patch.current("arena_async.net.receiving:IncomingBody.readinto")
 
-    async def readinto(self: receiving.IncomingBody, buffer: memoryview) -> int:
+    async def readinto(self: Any, buffer: memoryview) -> int:
         try:
             return await read(self, buffer)
         except TransportError:
             return 0
 
-    patch.setattr(receiving.IncomingBody, "readinto", readinto)
+    patch.replace("arena_async.net.receiving:IncomingBody.readinto", readinto)
 
 
 @protection("an announced length that contradicts the listing is not believed")
-def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(ranges, "_differ", _always(False))
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.wire.ranges:_differ", _always(False))
 
 
 @protection("a body is stopped where it has to end")
-def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(fetching, "min", _always(None), raising=False)
-    patch.setattr(integrity.Inspector, "_too_long", _always(False))
+def _(patch: Patch) -> None:
+    patch.add("arena_async.transfer.fetching:min", _always(None))
+    patch.replace("arena_async.transfer.integrity:Inspector._too_long", _always(False))
 
 
 @protection("an empty body is a file only where one can be")
-def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(integrity.Inspector, "_wrong_kind", _always(None))
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.transfer.integrity:Inspector._wrong_kind", _always(None))
+
+
+@protection("an empty body is a file where one can be")
+def _(patch: Patch) -> None:
+    def refuse(self: Any, _: object) -> Any:
+        return self._damaged("it is empty") if self._kind == "empty" else None
+
+    patch.replace("arena_async.transfer.integrity:Inspector._wrong_kind", refuse)
 
 
 @protection("a byte is no progress")
-def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(planning, "LEAST_PROGRESS", 1)
-    patch.setattr(planning, "max", _always(1), raising=False)
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.transfer.planning:LEAST_PROGRESS", 1)
+    patch.add("arena_async.transfer.planning:max", _always(1))
 
 
 @protection("a size is a number of bytes or nothing")
-def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(decoding, "_is_size", _always(True))
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.wire.decoding:_is_size", _always(True))
+
+
+@protection("a size that is one is read")
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.wire.decoding:_is_size", _always(False))
 
 
 @protection("bodies are stored as they were sent")
-def _(patch: pytest.MonkeyPatch) -> None:
-    request = connections.Connections._request
+def _(patch: Patch) -> None:
+    async def decoding(self: Any, *args: Any, **how: Any) -> Any:
+        return await given(self, *args, **{**how, "auto_decompress": True})
 
-    async def decoding_request(self: connections.Connections, outgoing: connections.Outgoing) -> Any:
-        return await request(self, attrs.evolve(outgoing, decode=True))
-
-    patch.setattr(connections.Connections, "_request", decoding_request)
+    given = patch.replace("aiohttp:ClientSession._request", decoding)
 
 
 @protection("an encoding that nobody asked for is refused")
-def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(ranges, "is_encoded", _always(False))
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.wire.ranges:is_encoded", _always(False))
 
 
 @protection("a gzip file that was packed once more is refused")
-def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(gzip_content.GzipCheck, "_look_inside", _always(None))
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.transfer.gzip_content:GzipCheck._look_inside", _always(None))
 
 
 @protection("gzip content is followed to its last member")
-def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(gzip_content.GzipCheck, "feed", _always(None))
-    patch.setattr(gzip_content.GzipCheck, "finish", _always(None))
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.transfer.gzip_content:GzipCheck.feed", _always(None))
+    patch.replace("arena_async.transfer.gzip_content:GzipCheck.finish", _always(None))
 
 
 @protection("every member of a zip is read back")
-def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(zip_content.ZipCheck, "check", _always(True))
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.transfer.zip_content:ZipCheck.check", _always(True))
 
 
 @protection("the check sum of the server is compared")
-def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(integrity.Inspector, "_wrong_digest", _always(None))
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.transfer.integrity:Inspector._wrong_digest", _always(None))
 
 
 @protection("a check sum of a range is not taken for one of the file")
-def _(patch: pytest.MonkeyPatch) -> None:
-    read = session._read_head
+def _(patch: Patch) -> None:
+    read = patch.current("arena_async.net.session:_read_head")
+    read_digest = patch.current("arena_async.net.session:_hexadecimal")
 
     def believing(response: Any) -> BodyHead:
-        return attrs.evolve(read(response), md5=session._hexadecimal(response.headers.get("Content-MD5")))
+        return attrs.evolve(read(response), md5=read_digest(response.headers.get("Content-MD5")))
 
-    patch.setattr(session, "_read_head", believing)
+    patch.replace("arena_async.net.session:_read_head", believing)
 
 
 @protection("a check sum that is none is not believed")
-def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(session, "_hexadecimal", lambda text: text)
-    patch.setattr(integrity, "_is_digest", lambda text, **_: text is not None)
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.net.session:_hexadecimal", lambda text: text)
+    patch.replace("arena_async.transfer.integrity:_is_digest", lambda text, **_: text is not None)
 
 
 @protection("an answer that is no file is told by its first bytes")
-def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(integrity, "_PAGE", re.compile(rb"(?!)"))
-    patch.setattr(integrity.Inspector, "_wrong_kind", _always(None))
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.transfer.integrity:_PAGE", re.compile(rb"(?!)"))
+    patch.replace("arena_async.transfer.integrity:Inspector._wrong_kind", _always(None))
 
 
 @protection("the check is chosen by the first bytes")
-def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(integrity, "_MAGIC", ())
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.transfer.integrity:_MAGIC", ())
 
 
 @protection("a whole answer to a range begins anew")
-def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(ranges, "_judge_range", _always(HeadVerdict(step=Step.APPEND, reason="")))
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.wire.ranges:_judge_range", _always(HeadVerdict(step=Step.APPEND, reason="")))
 
 
 @protection("a host without ranges is asked for one only once")
-def _(patch: pytest.MonkeyPatch) -> None:
-    def held(self: fetching._Journey) -> Held:
-        return Held(offset=self.end, validator=self.validator, total=self.total)
-
-    patch.setattr(fetching._Journey, "held", held)
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.wire.ranges:HeadVerdict.ranges_ignored", Always(False))
 
 
 @protection("the start of a range is checked")
-def _(patch: pytest.MonkeyPatch) -> None:
-    judge = ranges._judge_range
+def _(patch: Patch) -> None:
+    judge = patch.current("arena_async.wire.ranges:_judge_range")
 
     def believing(head: BodyHead, held: Held, expected: int | None) -> HeadVerdict:
         return judge(attrs.evolve(head, offset=held.offset, length=None), held, expected)
 
-    patch.setattr(ranges, "_judge_range", believing)
+    patch.replace("arena_async.wire.ranges:_judge_range", believing)
 
 
 @protection("a range has to belong to the same file")
-def _(patch: pytest.MonkeyPatch) -> None:
-    judge = ranges._judge_range
+def _(patch: Patch) -> None:
+    judge = patch.current("arena_async.wire.ranges:_judge_range")
 
     def believing(head: BodyHead, held: Held, expected: int | None) -> HeadVerdict:
         return judge(attrs.evolve(head, etag=held.validator, total=held.total), held, expected)
 
-    patch.setattr(ranges, "_judge_range", believing)
+    patch.replace("arena_async.wire.ranges:_judge_range", believing)
 
 
 @protection("a slice is told by its Content-Range")
-def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(session, "read_content_range", _always(None))
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.wire.ranges:read_content_range", _always(None))
 
 
 @protection("only what says where it belongs is written")
-def _(patch: pytest.MonkeyPatch) -> None:
-    judge = ranges.judge_head
-
-    def believing(head: BodyHead, held: Held, *, expected: int | None, gzipped: bool) -> HeadVerdict:
+def _(patch: Patch) -> None:
+    def believing(head: BodyHead, held: Held | None = None, **known: Any) -> HeadVerdict:
         if head.status == 206:
             return HeadVerdict(step=Step.APPEND, reason="")
-        return judge(head, held, expected=expected, gzipped=gzipped)
+        return judge(head, held, **known)  # type: ignore[no-any-return]
 
-    patch.setattr(fetching, "judge_head", believing)
+    judge = patch.replace("arena_async.wire.ranges:judge_head", believing)
 
 
 @protection("a file is begun anew twice at the most")
-def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(planning, "MOST_RESTARTS", 20)
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.transfer.planning:MOST_RESTARTS", 20)
 
 
 @protection("a refused precondition means another file")
-def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(ranges, "_judge_refusal", _always(HeadVerdict(step=Step.COMPLETE, reason="")))
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.wire.ranges:_judge_refusal", _always(HeadVerdict(step=Step.COMPLETE, reason="")))
 
 
 @protection("a link that is over is renewed by listing")
-def _(patch: pytest.MonkeyPatch) -> None:
-    def never_renewing(recovery: planning.Recovery, _: planning.Tries) -> planning.Move:
-        return planning.Move.GIVE_UP if recovery.move is planning.Move.RENEW else recovery.move
+def _(patch: Patch) -> None:
+    def never_renewing(recovery: Any, _: Any) -> Any:
+        return Move.GIVE_UP if recovery.move is Move.RENEW else recovery.move
 
     _rejudged(patch, never_renewing)
 
 
 @protection("what came outlives its link")
-def _(patch: pytest.MonkeyPatch) -> None:
-    look_up, hold = fetching._Journey.look_up, fetching._Journey.held
-
-    async def look_up_and_drop(self: fetching._Journey, failure: Exception) -> None:
-        await look_up(self, failure)
-        await self.put_down(drop=True)
-
-    def hold_what_this_run_brought(self: fetching._Journey) -> Held:
-        return Held() if self.recovered else hold(self)
-
-    patch.setattr(fetching._Journey, "look_up", look_up_and_drop)
-    patch.setattr(fetching._Journey, "held", hold_what_this_run_brought)
+def _(patch: Patch) -> None:
+    _rejudged(patch, lambda recovery, _: Move.RESTART if recovery.move is Move.RENEW else recovery.move)
 
 
 @protection("a refused link is renewed once")
-def _(patch: pytest.MonkeyPatch) -> None:
-    make_ready = fetching._Journey.make_ready
+def _(patch: Patch) -> None:
+    def forgetful(error: Exception, tries: Tries, **facts: Any) -> Recovery:
+        return judge(error, attrs.evolve(tries, renewals=0), **facts)  # type: ignore[no-any-return]
 
-    async def make_ready_and_forget(self: fetching._Journey, recovery: planning.Recovery, failure: Exception) -> None:
-        await make_ready(self, recovery, failure)
-        self.tries = attrs.evolve(self.tries, renewals=0)
-
-    patch.setattr(fetching._Journey, "make_ready", make_ready_and_forget)
+    judge = patch.replace("arena_async.transfer.planning:judge_failure", forgetful)
+    patch.replace("arena_async.providers.centrepoint.renewing:worth_listing", _always(True))
 
 
 @protection("the files of a page go by its newest links")
-def _(patch: pytest.MonkeyPatch) -> None:
+def _(patch: Patch) -> None:
     async def none_newer(*_: object) -> None:
         return None
 
-    patch.setattr(renewing.FreshLinks, "_newest", none_newer)
+    patch.replace("arena_async.providers.centrepoint.renewing:FreshLinks._newest", none_newer)
 
 
 @protection("a fresh entry of another content begins anew")
-def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(fetching, "is_same_content", _always(True))
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.transfer.planning:is_same_content", _always(True))
+
+
+def _resigned(patch: Patch, end: Callable[[list[datetime]], datetime], margin: timedelta) -> None:
+    """Let a removal say when a link is over."""
+    read_end = patch.current("arena_async.providers.centrepoint.links:link_end")
+    link_type = patch.current("arena_async.providers.centrepoint.links:SignedLink")
+
+    def sign(url: Any, *, announced: datetime | None, now: datetime, listed: Any = None) -> Any:
+        if not url:
+            return None
+        known = [found for found in (read_end(url.reveal()), announced) if found is not None and found > now]
+        if not known:
+            return link_type(url.reveal(), listed=listed)
+        return link_type(url.reveal(), end(known), over_at=end(known) - margin, listed=listed)
+
+    patch.replace("arena_async.providers.centrepoint.links:sign", sign)
 
 
 @protection("the earlier end of a link counts")
-def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(links, "min", max, raising=False)
+def _(patch: Patch) -> None:
+    _resigned(patch, max, timedelta(minutes=1))
+
+
+@protection("a link is used until shortly before its end")
+def _(patch: Patch) -> None:
+    _resigned(patch, min, timedelta(minutes=10))
+
+
+@protection("a link is not used in its last minute")
+def _(patch: Patch) -> None:
+    _resigned(patch, min, timedelta(minutes=-10))
 
 
 @protection("the time of the service is told by its answers")
-def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(session.Session, "_note_time", _always(None))
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.net.session:Session._note_time", _always(None))
 
 
 @protection("what may pass is tried again")
-def _(patch: pytest.MonkeyPatch) -> None:
-    _rejudged(patch, _always(planning.Move.GIVE_UP))
+def _(patch: Patch) -> None:
+    _rejudged(patch, _always(Move.GIVE_UP))
 
 
 @protection("attempts come to an end")
-def _(patch: pytest.MonkeyPatch) -> None:
-    _rejudged(patch, lambda _, tries: planning.Move.AGAIN if tries.asked < 8 else planning.Move.GIVE_UP)
+def _(patch: Patch) -> None:
+    _rejudged(patch, lambda _, tries: Move.AGAIN if tries.asked < 8 else Move.GIVE_UP)
 
 
 @protection("a refusal that stays is believed")
-def _(patch: pytest.MonkeyPatch) -> None:
-    _rejudged(patch, lambda _, tries: planning.Move.AGAIN if tries.asked < 5 else planning.Move.GIVE_UP)
+def _(patch: Patch) -> None:
+    _rejudged(patch, lambda _, tries: Move.AGAIN if tries.asked < 5 else Move.GIVE_UP)
 
 
 @protection("silence has a limit")
-def _(patch: pytest.MonkeyPatch) -> None:
-    receive, send = receiving.IncomingBody._receive, connections.Connections._request
-
-    async def receive_patiently(self: receiving.IncomingBody, buffer: memoryview, left: float | None) -> int:
-        self._timeouts = attrs.evolve(self._timeouts, read=3600.0)
-        return await receive(self, buffer, left)
-
-    async def request_patiently(self: connections.Connections, outgoing: connections.Outgoing) -> Any:
-        self._timeouts = attrs.evolve(self._timeouts, read=3600.0)
-        return await send(self, outgoing)
-
-    patch.setattr(receiving.IncomingBody, "_receive", receive_patiently)
-    patch.setattr(connections.Connections, "_request", request_patiently)
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.options:Timeouts.read", Always(3600.0))
 
 
 @protection("a trickle is no download")
-def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(receiving.IncomingBody, "_measure", _always(None))
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.options:Timeouts.slowest_rate", Always(0.0))
 
 
 @protection("no limit on the whole of a body")
-def _(patch: pytest.MonkeyPatch) -> None:
-    make = connections.Connections._new_session
+def _(patch: Patch) -> None:
+    make = patch.current("arena_async.net.connections:Connections._new_session")
 
-    def new_session(self: connections.Connections, *arguments: Any, **options: Any) -> aiohttp.ClientSession:
+    def new_session(self: Any, *arguments: Any, **options: Any) -> aiohttp.ClientSession:
         made = make(self, *arguments, **options)
         made._timeout = aiohttp.ClientTimeout(total=300)
         return made
 
-    patch.setattr(connections.Connections, "_new_session", new_session)
-    receive, begun = receiving.IncomingBody._receive, dict[int, float]()
+    patch.replace("arena_async.net.connections:Connections._new_session", new_session)
+    receive, begun = patch.current("arena_async.net.receiving:IncomingBody._receive"), dict[int, float]()
 
-    async def receive_for_a_while(self: receiving.IncomingBody, buffer: memoryview, left: float | None) -> int:
+    async def receive_for_a_while(self: Any, buffer: memoryview, left: float | None) -> int:
         now = asyncio.get_running_loop().time()
         if now - begun.setdefault(id(self), now) > 300:
             self._stall("it took too long")
@@ -341,128 +354,162 @@ def _(patch: pytest.MonkeyPatch) -> None:
         return await receive(self, buffer, left)
 
     # The limit of the HTTP client does not reach a connection that was handed over.
-    patch.setattr(receiving.IncomingBody, "_receive", receive_for_a_while)
+    patch.replace("arena_async.net.receiving:IncomingBody._receive", receive_for_a_while)
 
 
 @protection("time in which our disk is slow is not the body's fault")
-def _(patch: pytest.MonkeyPatch) -> None:
-    read, left_at = receiving.IncomingBody.readinto, dict[int, float]()
+def _(patch: Patch) -> None:
+    read, left_at = patch.current("arena_async.net.receiving:IncomingBody.readinto"), dict[int, float]()
 
-    async def readinto(self: receiving.IncomingBody, buffer: memoryview) -> int:
+    async def readinto(self: Any, buffer: memoryview) -> int:
         self._measure(self._clock() - left_at.get(id(self), self._clock()), 0)
         count = await read(self, buffer)
         left_at[id(self)] = self._clock()
         return count
 
-    patch.setattr(receiving.IncomingBody, "readinto", readinto)
+    patch.replace("arena_async.net.receiving:IncomingBody.readinto", readinto)
 
 
 @protection("certificates are checked")
-def _(patch: pytest.MonkeyPatch) -> None:
-    send = connections.Connections._request
+def _(patch: Patch) -> None:
+    async def careless(self: Any, *args: Any, **how: Any) -> Any:
+        return await given(self, *args, **{**how, "ssl": False})
 
-    async def request_unchecked(self: connections.Connections, outgoing: connections.Outgoing) -> Any:
-        self._ssl = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        self._ssl.check_hostname, self._ssl.verify_mode = False, ssl.CERT_NONE
-        return await send(self, outgoing)
-
-    patch.setattr(connections.Connections, "_request", request_unchecked)
+    given = patch.replace("aiohttp:ClientSession._request", careless)
 
 
 @protection("a range behind the last byte is the end")
-def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(ranges, "_judge_refusal", _always(ranges._plain("")))
+def _(patch: Patch) -> None:
+    plain = HeadVerdict(step=Step.RESTART_PLAIN, reason="")
+    patch.replace("arena_async.wire.ranges:_judge_refusal", _always(plain))
+
+
+@protection("what came before a connection ended is read")
+def _(patch: Patch) -> None:
+    begun: set[int] = set()
+
+    async def hasty(self: Any, buffer: memoryview) -> int:
+        if id(self) in begun:
+            raise TransportError("The connection has ended.")
+        begun.add(id(self))
+        return await read(self, buffer[:65_536])  # type: ignore[no-any-return]
+
+    read = patch.replace("arena_async.net.receiving:IncomingBody.readinto", hasty)
 
 
 @protection("retries are shared")
-def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(planning.RetryBudget, "spend", _always(True))
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.transfer.planning:RetryBudget.spend", _always(True))
 
 
 @protection("a request is sent once for each attempt")
-def _(patch: pytest.MonkeyPatch) -> None:
-    async def as_it_likes(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
-        return await handler(request)
+def _(patch: Patch) -> None:
+    def repeating(self: Any, *args: Any, **how: Any) -> None:
+        given(self, *args, **{**how, "middlewares": ()})
 
-    patch.setattr(connections, "_never_twice", as_it_likes)
+    given = patch.replace("aiohttp:ClientSession.__init__", repeating)
 
 
 @protection("credentials go to the origin of the API only")
-def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(session, "origin", _always("everywhere"))
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.net.session:origin", _always("everywhere"))
 
 
 @protection("where a redirect leads is checked")
-def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(UrlPolicy, "check", _always(None))
-    patch.setattr(UrlPolicy, "check_address", _always(None))
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.wire.urls:UrlPolicy.check", _always(None))
+    patch.replace("arena_async.wire.urls:UrlPolicy.check_address", _always(None))
+
+
+@protection("what the caller named is contacted")
+def _(patch: Patch) -> None:
+    def forgetful(self: UrlPolicy, url: str) -> None:
+        given(attrs.evolve(self, origins=frozenset()), url)
+
+    given = patch.replace("arena_async.wire.urls:UrlPolicy.check", forgetful)
 
 
 @protection("redirects are counted")
-def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(session, "_MOST_HOPS", 20)
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.net.session:_MOST_HOPS", 20)
+
+
+@protection("a few redirects are followed")
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.net.session:_MOST_HOPS", 0)
 
 
 @protection("a relative redirect stays at home")
-def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(session, "urljoin", lambda _, location: location)
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.net.session:urljoin", lambda _, location: location)
 
 
 @protection("a file server that is away is given time")
-def _(patch: pytest.MonkeyPatch) -> None:
-    read = ArenaDialect.read_error
+def _(patch: Patch) -> None:
+    read = patch.current("arena_async.providers.arena.dialect:ArenaDialect.read_error")
 
-    def read_error(self: ArenaDialect, request: Request, response: Response) -> ApiError:
+    def read_error(self: Any, request: Request, response: Response) -> ApiError:
         error = read(self, request, response)
         error.transient = False
         return error
 
-    patch.setattr(ArenaDialect, "read_error", read_error)
+    patch.replace("arena_async.providers.arena.dialect:ArenaDialect.read_error", read_error)
 
 
 @protection("a status is understood in every spelling")
-def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(arena_models, "status_word", lambda text: text or "")
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.providers.arena.models:status_word", lambda text: text or "")
+
+
+@protection("a run that is complete is done")
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.providers.arena.models:_DONE", frozenset())
+
+
+@protection("an unknown status is no end")
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.providers.arena.models:status_word", _always("completed"))
 
 
 @protection("files that a run does not tell are no empty list")
-def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(arena_exports.ExportFiles, "_is_old", _always(True))
-    patch.setattr(arena_exports, "RunFailedError", _Nothing)
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.providers.arena.exports:ExportFiles._is_old", _always(True))
+    patch.replace("arena_async.providers.arena.exports:RunFailedError", _Nothing)
 
 
 class _Nothing(Exception):  # noqa: N818
-    """Nothing that anybody expects."""
+    """Nothing that a caller expects."""
+
+    def __init__(self, *_: object, **__: object) -> None:
+        super().__init__()
 
 
 @protection("every file of a run is fetched")
-def _(patch: pytest.MonkeyPatch) -> None:
-    listed = arena_exports.ExportFiles._listed
+def _(patch: Patch) -> None:
+    listed = patch.current("arena_async.providers.arena.exports:ExportFiles._listed")
 
-    def first_of_each(self: arena_exports.ExportFiles, runs: Any) -> dict[str, Any]:
+    def first_of_each(self: Any, runs: Any) -> dict[str, Any]:
         return {run: files[:1] for run, files in listed(self, runs).items()}
 
-    patch.setattr(arena_exports.ExportFiles, "_listed", first_of_each)
+    patch.replace("arena_async.providers.arena.exports:ExportFiles._listed", first_of_each)
 
 
 @protection("the stamp of the service is not believed")
-def _(patch: pytest.MonkeyPatch) -> None:
-    facts_of = arena_extracts._facts_of
-
-    def without_downloaded(association: Any) -> Any:
-        facts = facts_of(association)
+def _(patch: Patch) -> None:
+    def believing(association: Any) -> Any:
+        facts = given(association)
         return attrs.evolve(facts, skip="downloaded") if association.download_date_time else facts
 
-    patch.setattr(arena_extracts, "_facts_of", without_downloaded)
-    patch.setattr(arena_models, "_DONE", frozenset({"complete", "completed"}))
+    given = patch.replace("arena_async.providers.arena.extracts:_facts_of", believing)
+    patch.replace("arena_async.providers.arena.models:_DONE", frozenset({"complete", "completed"}))
 
 
 @protection("a redirect names one address of the web")
-def _(patch: pytest.MonkeyPatch) -> None:
-    def redirected(_: session.Session, request: Request, url: str, response: Response, seen: int) -> str:
+def _(patch: Patch) -> None:
+    def redirected(_: Any, request: Request, url: str, response: Response, seen: int) -> str:
         if seen >= 8:
             raise TransportError(f"{request.line}: it goes on for ever.", request=request.line)
-        return session.urljoin(url, (response.headers.get("Location") or "").replace("[", ""))
+        return urljoin(url, (response.headers.get("Location") or "").replace("[", ""))
 
-    patch.setattr(session.Session, "_redirected", redirected)
-    patch.setattr(session, "origin", lambda url: url.partition("/x")[0])
+    patch.replace("arena_async.net.session:Session._redirected", redirected)
+    patch.replace("arena_async.net.session:origin", lambda url: url.partition("/x")[0])
