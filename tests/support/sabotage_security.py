@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import tomllib
+import types
 import zipfile
 from typing import Any
 from urllib.parse import urlsplit
@@ -78,7 +79,9 @@ def _(patch: Patch) -> None:
 
 @protection("the proxy's password is not shown")
 def _(patch: Patch) -> None:
-    patch.add("arena_async.net.session:Session.__repr__", lambda self: f"<Session {self._wire._proxy!r}>")
+    patch.add(
+        "arena_async.net.session:Session.__repr__", lambda self: f"<Session {self._exchange._connections._proxy!r}>"
+    )
 
 
 @protection("an identifier is one segment of a path")
@@ -88,7 +91,7 @@ def _(patch: Patch) -> None:
 
 @protection("nothing in the environment loosens TLS")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.net.session:_checked_context", lambda context: None)
+    patch.replace("arena_async.net.exchange:_ssl", types.SimpleNamespace(SSLContext=object))
     real = aiohttp.ClientSession._request
 
     async def careless(self: Any, method: str, url: Any, **how: Any) -> Any:

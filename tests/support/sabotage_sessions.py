@@ -15,7 +15,6 @@ import attrs
 from sabotage import Always, Patch, protection
 
 from arena_async.errors import DecodeError, TransportError
-from arena_async.net import pager
 from arena_async.options import MIB
 from arena_async.wire.contracts import Credential
 from arena_async.wire.decoding import parse_json
@@ -58,7 +57,7 @@ def _(patch: Patch) -> None:
         return Credential(headers=(("arena_session_id", Secret(value)),))
 
     patch.replace("arena_async.providers.arena.auth:PasswordAuth.read_login", believing)
-    patch.replace("arena_async.net.session:check_credential", lambda credential, **_: credential)
+    patch.replace("arena_async.net.login_requests:check_credential", lambda credential, **_: credential)
 
 
 @protection("the workspace a login lands in is compared with the one asked for")
@@ -75,7 +74,7 @@ def _(patch: Patch) -> None:
 
 @protection("a login has a budget of its own")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.net.session:_LOGIN_ATTEMPTS", 100)
+    patch.replace("arena_async.net.login_requests:_LOGIN_ATTEMPTS", 100)
 
 
 @protection("a new session that is rejected at once is the end of it")
@@ -100,40 +99,42 @@ def _(patch: Patch) -> None:
     class NeverRaisedError(Exception):
         pass
 
-    given = patch.current("arena_async.net.session:Session._log_out")
+    given = patch.current("arena_async.net.login_requests:log_out")
     read = patch.current("arena_async.net.connections:Connections.read")
 
-    async def judging(self: Any, response: Any, **kwargs: Any) -> Any:
-        body, whole = await read(self, response, **kwargs)
+    async def judging(self: Any, response: Any, *args: Any, **kwargs: Any) -> Any:
+        body, whole = await read(self, response, *args, **kwargs)
         if body or response.status != 200:
             raise TransportError(f"The logout failed with {response.status}.")
         return body, whole
 
-    async def loud(self: Any, credential: Credential) -> None:
+    async def loud(*args: Any) -> None:
         with Patch(patch.report) as within:
-            within.replace("arena_async.net.session:ArenaAsyncError", NeverRaisedError)
+            within.replace("arena_async.net.login_requests:ArenaAsyncError", NeverRaisedError)
             within.replace("arena_async.net.connections:Connections.read", judging)
-            await given(self, credential)
+            await given(*args)
 
-    patch.replace("arena_async.net.session:Session._log_out", loud)
+    patch.replace("arena_async.net.login_requests:log_out", loud)
 
 
 @protection("closing takes a few seconds at the most")
 def _(patch: Patch) -> None:
     patch.replace("arena_async.net.session:_CLOSING_SECONDS", 1e6)
+    patch.replace("arena_async.net.login_requests:_LOGOUT_SECONDS", 1e6)
 
 
 @protection("a session that was taken away is not logged out")
 def _(patch: Patch) -> None:
     given = patch.current("arena_async.net.login:SharedLogin.rejected")
+    log_out = patch.current("arena_async.net.login_requests:log_out")
 
     def keeping(self: Any, held: Any, error: Any) -> Any:
         found = given(self, held, error)
-        self._last = held  # type: ignore[attr-defined]
+        self._last = held
         return found
 
     async def finish(self: Any) -> None:
-        await self._log_out(self._last.credential)  # type: ignore[attr-defined]
+        await log_out(self._exchange, self._auth, self._last)
 
     patch.replace("arena_async.net.login:SharedLogin.rejected", keeping)
     patch.replace("arena_async.net.login:SharedLogin.finish", finish)
@@ -172,35 +173,41 @@ def _(patch: Patch) -> None:
 
 @protection("lifetimes are measured on a clock that never jumps")
 def _(patch: Patch) -> None:
-    given = patch.current("arena_async.net.login:SharedLogin.__init__")
+    given = patch.current("arena_async.net.exchange:Exchange.__init__")
 
-    def dated(self: Any, *args: Any, **kwargs: Any) -> None:
-        now = kwargs["now"]
-        given(self, *args, **{**kwargs, "clock": lambda: now().timestamp()})
+    def dated(self: Any, *args: Any, options: Any, **kwargs: Any) -> None:
+        now = options.clock.now
+        clock = attrs.evolve(options.clock, monotonic=lambda: now().timestamp())
+        given(self, *args, options=attrs.evolve(options, clock=clock), **kwargs)
 
-    patch.replace("arena_async.net.login:SharedLogin.__init__", dated)
+    patch.replace("arena_async.net.exchange:Exchange.__init__", dated)
 
 
 @protection("a client belongs to one event loop of one process")
 def _(patch: Patch) -> None:
+    def bind(self: Any) -> None:
+        self._loop = self._loop or asyncio.get_running_loop()
+
+    patch.replace("arena_async.net.session:Session._check_usable", bind)
     patch.replace("arena_async.net.session:Session._is_foreign", lambda _: False)
 
 
 @protection("credentials go to the own origin only")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.net.session:origin", lambda _: "everywhere")
+    patch.replace("arena_async.net.exchange:origin", lambda _: "everywhere")
 
 
 @protection("a signed link needs no token")
 def _(patch: Patch) -> None:
-    opened = patch.current("arena_async.net.session:Session._open")
+    opened = patch.current("arena_async.net.session:Session._open_body")
 
-    async def generous(self: Any, request: Any, url: str, trial: Any, **kwargs: Any) -> Any:
-        scope = "any" if request.method == "GET" and request.scope is None else request.scope
-        return await opened(self, attrs.evolve(request, scope=scope), url, trial, **kwargs)
+    async def generous(self: Any, sent: Any, *args: Any) -> Any:
+        if sent.request.scope is None:
+            sent.request = attrs.evolve(sent.request, scope="any")
+        return await opened(self, sent, *args)
 
-    patch.replace("arena_async.net.session:origin", lambda _: "everywhere")
-    patch.replace("arena_async.net.session:Session._open", generous)
+    patch.replace("arena_async.net.exchange:origin", lambda _: "everywhere")
+    patch.replace("arena_async.net.session:Session._open_body", generous)
 
 
 # --- tokens -----------------------------------------------------------------------------------------------------------
@@ -238,12 +245,12 @@ def _(patch: Patch) -> None:
         return Credential(headers=(("Authorization", Secret(f"Bearer {token}")),))
 
     patch.replace("arena_async.providers.centrepoint.auth:CentrePointAuth.read_login", believing)
-    patch.replace("arena_async.net.session:check_credential", lambda credential, **_: credential)
+    patch.replace("arena_async.net.login_requests:check_credential", lambda credential, **_: credential)
 
 
 @protection("a rejected token is replaced once")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.net.session:_MOST_REPLAYS", 0)
+    patch.replace("arena_async.net.retries:_MOST_REPLAYS", 0)
 
 
 # --- the allowance of a day -------------------------------------------------------------------------------------------
@@ -303,15 +310,14 @@ def _(patch: Patch) -> None:
 
 @protection("after the reset one request goes first")
 def _(patch: Patch) -> None:
-    given = patch.current("arena_async.wire.quota:DailyAllowance._roll_over")
+    given = patch.current("arena_async.wire.quota:DailyAllowance.reserve")
 
-    def optimistic(self: DailyAllowance, now: Moment) -> None:
-        known = self._remaining
-        given(self, now)
-        if known is not None and self._remaining is None:
-            self._remaining = 1000
+    def optimistic(self: DailyAllowance, now: Moment) -> Any:
+        if self._remaining is not None and self._forget_at is not None and now.utc >= self._forget_at:
+            self._remaining, self._forget_at, self._resets_at = 1000, None, None
+        return given(self, now)
 
-    patch.replace("arena_async.wire.quota:DailyAllowance._roll_over", optimistic)
+    patch.replace("arena_async.wire.quota:DailyAllowance.reserve", optimistic)
 
 
 @protection("an answer without a number costs one")
@@ -420,16 +426,20 @@ def _(patch: Patch) -> None:
 
 @protection("a page that is shorter than asked is the last")
 def _(patch: Patch) -> None:
-    patch.replace(
-        "arena_async.wire.paging:Walk._offset_after_short", lambda self, page, _: self._asked.offset + len(page.items)
-    )
+    given = patch.current("arena_async.wire.paging:Walk._offset_after")
+
+    def hoping(self: Walk, page: Any) -> int | None:
+        trusted = self._shape.total and self._total is not None
+        return given(self, page) if trusted else self.asked.offset + len(page.items)  # type: ignore[no-any-return]
+
+    patch.replace("arena_async.wire.paging:Walk._offset_after", hoping)
 
 
 @protection("a list that has come to its end is not asked for more")
 def _(patch: Patch) -> None:
     def hoping(self: Walk, page: Any) -> int:
         found = given(self, page)
-        return self._asked.offset + len(page.items) if found is None else found
+        return self.asked.offset + len(page.items) if found is None else found
 
     def asking(self: Walk, _: Any) -> Step:
         return self._end(()) if self._asked_again else self._ask_again("is empty")
@@ -443,7 +453,7 @@ def _(patch: Patch) -> None:
     given = patch.current("arena_async.wire.paging:Walk._offset_after")
 
     def hoping(self: Walk, page: Any) -> int | None:
-        return None if given(self, page) is None else self._asked.offset + self._asked.limit
+        return None if given(self, page) is None else self.asked.offset + self.asked.limit
 
     patch.replace("arena_async.wire.paging:Walk._offset_after", hoping)
 
@@ -463,14 +473,14 @@ def _(patch: Patch) -> None:
     given = patch.current("arena_async.wire.paging:Walk._offset_after")
 
     def by_length(self: Walk, page: Any) -> int | None:
-        return None if len(page.items) < self._asked.limit else given(self, page)
+        return None if len(page.items) < self.asked.limit else given(self, page)
 
     patch.replace("arena_async.wire.paging:Walk._offset_after", by_length)
 
 
 @protection("a row that came before is dropped")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.wire.paging:Walk._new_rows", lambda _, page: page.items)
+    patch.replace("arena_async.wire.paging:Walk._new_rows", lambda _, page, __: page.items)
 
 
 @protection("rows that never came are noticed")
@@ -480,7 +490,7 @@ def _(patch: Patch) -> None:
 
 @protection("rows without a key are never taken for repeats")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.wire.paging:Walk._key", lambda _, row: str(row.get("guid")))
+    patch.replace("arena_async.wire.paging:Walk._keys_of", lambda _, rows: [str(row.get("guid")) for row in rows])
 
 
 @protection("the next page is computed and never followed")
@@ -542,7 +552,11 @@ def _(patch: Patch) -> None:
 
 @protection("a page that cannot be read is asked for once more")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.net.pager:_Asker.page", pager._Asker._once)
+    async def once(self: Any, asked: Any, *, again: bool = True) -> Any:
+        del again
+        return await given(self, asked, again=False)
+
+    given = patch.replace("arena_async.net.pager:_PageLoader.page", once)
 
 
 @protection("whatever comes is read by rules, and never by hope")
@@ -578,7 +592,7 @@ def _(patch: Patch) -> None:
 
 @protection("a page is bounded where it is unpacked")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.net.session:_LARGEST_PAGE", 64 * MIB)
+    patch.replace("arena_async.net.exchange:_LARGEST_PAGE", 64 * MIB)
 
 
 @protection("a reply is judged by what it is, not by its label")
@@ -621,4 +635,4 @@ def _(patch: Patch) -> None:
         page, _ = self._tasks.pop(first).result()
         return page
 
-    patch.replace("arena_async.net.pager:_OnTheirWay.take", take)
+    patch.replace("arena_async.net.pager:_Prefetch.take", take)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import urljoin
@@ -34,6 +35,20 @@ def _rejudged(patch: Patch, rejudge: Callable[[Recovery, Tries], Move]) -> None:
         return attrs.evolve(recovery, move=rejudge(recovery, tries))
 
     judge = patch.replace("arena_async.transfer.planning:judge_failure", judge_failure)
+
+
+def _read_within(patch: Patch, around: Callable[[Any], AbstractContextManager[None]]) -> None:
+    """Let a removal do something around each read of a body."""
+
+    def surround(name: str) -> None:
+        async def read(self: Any, memory: Any) -> Any:
+            with around(self):
+                return await given(self, memory)
+
+        given = patch.replace(f"arena_async.net.body:Body.{name}", read)
+
+    surround("readinto")
+    surround("read")
 
 
 @protection("a cut body is taken up where it broke")
@@ -70,15 +85,18 @@ def _(patch: Patch) -> None:
 
 @protection("a body that breaks is told from one that ends")
 def _(patch: Patch) -> None:
-    read = patch.current("arena_async.net.receiving:IncomingBody.readinto")
+    def ending(name: str, nothing: object) -> None:
+        async def read(self: Any, memory: Any) -> Any:
+            try:
+                return await given(self, memory)
+            except TransportError:
+                self.at_end = True
+                return nothing
 
-    async def readinto(self: Any, buffer: memoryview) -> int:
-        try:
-            return await read(self, buffer)
-        except TransportError:
-            return 0
+        given = patch.replace(f"arena_async.net.body:Body.{name}", read)
 
-    patch.replace("arena_async.net.receiving:IncomingBody.readinto", readinto)
+    ending("readinto", 0)
+    ending("read", b"")
 
 
 @protection("an announced length that contradicts the listing is not believed")
@@ -157,18 +175,20 @@ def _(patch: Patch) -> None:
 
 @protection("a check sum of a range is not taken for one of the file")
 def _(patch: Patch) -> None:
-    read = patch.current("arena_async.net.session:_read_head")
-    read_digest = patch.current("arena_async.net.session:_hexadecimal")
+    read_digest = patch.current("arena_async.net.body:_hexadecimal")
 
     def believing(response: Any) -> BodyHead:
         return attrs.evolve(read(response), md5=read_digest(response.headers.get("Content-MD5")))
 
-    patch.replace("arena_async.net.session:_read_head", believing)
+    read = patch.replace("arena_async.net.body:read_head", believing)
 
 
 @protection("a check sum that is none is not believed")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.net.session:_hexadecimal", lambda text: text)
+    def believing(response: Any) -> BodyHead:
+        return attrs.evolve(read(response), md5=response.headers.get("Content-MD5"))
+
+    read = patch.replace("arena_async.net.body:read_head", believing)
     patch.replace("arena_async.transfer.integrity:_is_digest", lambda text, **_: text is not None)
 
 
@@ -284,7 +304,7 @@ def _resigned(patch: Patch, end: Callable[[list[datetime]], datetime], margin: t
         known = [found for found in (read_end(url.reveal()), announced) if found is not None and found > now]
         if not known:
             return link_type(url.reveal(), listed=listed)
-        return link_type(url.reveal(), end(known), over_at=end(known) - margin, listed=listed)
+        return link_type(url.reveal(), end(known), expired_at=end(known) - margin, listed=listed)
 
     patch.replace("arena_async.providers.centrepoint.links:sign", sign)
 
@@ -306,7 +326,7 @@ def _(patch: Patch) -> None:
 
 @protection("the time of the service is told by its answers")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.net.session:Session._note_time", _always(None))
+    patch.replace("arena_async.net.server_clock:ServerClock.note", _always(None))
 
 
 @protection("what may pass is tried again")
@@ -336,38 +356,37 @@ def _(patch: Patch) -> None:
 
 @protection("no limit on the whole of a body")
 def _(patch: Patch) -> None:
-    make = patch.current("arena_async.net.connections:Connections._new_session")
+    make, begun = patch.current("arena_async.net.connections:Connections._new_client"), dict[int, float]()
 
-    def new_session(self: Any, *arguments: Any, **options: Any) -> aiohttp.ClientSession:
-        made = make(self, *arguments, **options)
+    async def new_client(self: Any, **options: Any) -> aiohttp.ClientSession:
+        made = await make(self, **options)
         made._timeout = aiohttp.ClientTimeout(total=300)
-        return made
+        return made  # type: ignore[no-any-return]
 
-    patch.replace("arena_async.net.connections:Connections._new_session", new_session)
-    receive, begun = patch.current("arena_async.net.receiving:IncomingBody._receive"), dict[int, float]()
-
-    async def receive_for_a_while(self: Any, buffer: memoryview, left: float | None) -> int:
+    @contextmanager
+    def for_a_while(body: Any) -> Iterator[None]:
         now = asyncio.get_running_loop().time()
-        if now - begun.setdefault(id(self), now) > 300:
-            self._stall("it took too long")
-            return 0
-        return await receive(self, buffer, left)
+        if now - begun.setdefault(id(body), now) > 300:
+            body._stall("it took too long")
+        yield
 
+    patch.replace("arena_async.net.connections:Connections._new_client", new_client)
     # The limit of the HTTP client does not reach a connection that was handed over.
-    patch.replace("arena_async.net.receiving:IncomingBody._receive", receive_for_a_while)
+    _read_within(patch, for_a_while)
 
 
 @protection("time in which our disk is slow is not the body's fault")
 def _(patch: Patch) -> None:
-    read, left_at = patch.current("arena_async.net.receiving:IncomingBody.readinto"), dict[int, float]()
+    left_at = dict[int, float]()
 
-    async def readinto(self: Any, buffer: memoryview) -> int:
-        self._measure(self._clock() - left_at.get(id(self), self._clock()), 0)
-        count = await read(self, buffer)
-        left_at[id(self)] = self._clock()
-        return count
+    @contextmanager
+    def counting_all(body: Any) -> Iterator[None]:
+        clock = body._context.monotonic
+        body._waited += clock() - left_at.get(id(body), clock())
+        yield
+        left_at[id(body)] = clock()
 
-    patch.replace("arena_async.net.receiving:IncomingBody.readinto", readinto)
+    _read_within(patch, counting_all)
 
 
 @protection("certificates are checked")
@@ -388,13 +407,17 @@ def _(patch: Patch) -> None:
 def _(patch: Patch) -> None:
     begun: set[int] = set()
 
-    async def hasty(self: Any, buffer: memoryview) -> int:
-        if id(self) in begun:
-            raise TransportError("The connection has ended.")
-        begun.add(id(self))
-        return await read(self, buffer[:65_536])  # type: ignore[no-any-return]
+    def hurry(name: str, some: Callable[[Any], Any]) -> None:
+        async def hasty(self: Any, memory: Any) -> Any:
+            if id(self) in begun:
+                raise TransportError("The connection has ended.")
+            begun.add(id(self))
+            return await given(self, some(memory))
 
-    read = patch.replace("arena_async.net.receiving:IncomingBody.readinto", hasty)
+        given = patch.replace(f"arena_async.net.body:Body.{name}", hasty)
+
+    hurry("readinto", lambda buffer: buffer[:65_536])
+    hurry("read", lambda limit: min(limit, 65_536))
 
 
 @protection("retries are shared")
@@ -412,7 +435,7 @@ def _(patch: Patch) -> None:
 
 @protection("credentials go to the origin of the API only")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.net.session:origin", _always("everywhere"))
+    patch.replace("arena_async.net.exchange:origin", _always("everywhere"))
 
 
 @protection("where a redirect leads is checked")
@@ -431,17 +454,17 @@ def _(patch: Patch) -> None:
 
 @protection("redirects are counted")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.net.session:_MOST_HOPS", 20)
+    patch.replace("arena_async.net.redirects:MAX_REDIRECTS", 20)
 
 
 @protection("a few redirects are followed")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.net.session:_MOST_HOPS", 0)
+    patch.replace("arena_async.net.redirects:MAX_REDIRECTS", 0)
 
 
 @protection("a relative redirect stays at home")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.net.session:urljoin", lambda _, location: location)
+    patch.replace("arena_async.net.exchange:urljoin", lambda _, location: location)
 
 
 @protection("a file server that is away is given time")
@@ -506,10 +529,11 @@ def _(patch: Patch) -> None:
 
 @protection("a redirect names one address of the web")
 def _(patch: Patch) -> None:
-    def redirected(_: Any, request: Request, url: str, response: Response, seen: int) -> str:
-        if seen >= 8:
+    def redirected(self: Any, request: Request, target: Any, response: Response) -> Any:
+        if target.redirects >= 8:
             raise TransportError(f"{request.line}: it goes on for ever.", request=request.line)
-        return urljoin(url, (response.headers.get("Location") or "").replace("[", ""))
+        url = urljoin(target.url, (response.headers.get("Location") or "").replace("[", ""))
+        return target.redirected(url, self._origin_of(url))
 
-    patch.replace("arena_async.net.session:Session._redirected", redirected)
-    patch.replace("arena_async.net.session:origin", lambda url: url.partition("/x")[0])
+    patch.replace("arena_async.net.exchange:Exchange.redirected", redirected)
+    patch.replace("arena_async.net.exchange:origin", lambda url: url.partition("/x")[0])
