@@ -54,23 +54,10 @@ if TYPE_CHECKING:
     from arena_async.providers.arena import ArenaClient, ArenaCredentials, ArenaMachineCredentials, SessionStore
     from arena_async.providers.centrepoint import CentrePointClient, CentrePointCredentials
     from arena_async.providers.urls import Link, UrlSet
-    from arena_async.transfer.events import (
-        Action,
-        Advanced,
-        Event,
-        Outcome,
-        Report,
-        Retrying,
-        Settled,
-        Started,
-    )
-    from arena_async.transfer.mirror import (
-        Mirror,
-        Verification,
-        Verified,
-    )
-    from arena_async.transfer.planning import Plan, PlannedFile
-    from arena_async.transfer.pool import Downloader, OutcomeStream
+    from arena_async.transfer.downloader import Downloader, OutcomeStream
+    from arena_async.transfer.events import Event, Finished, Progress, Retrying, Started
+    from arena_async.transfer.mirror import Mirror, Verification, Verified
+    from arena_async.transfer.models import Action, Outcome, Plan, PlannedFile, Report
     from arena_async.transfer.union import union
     from arena_async.wire.contracts import (
         ByteStream,
@@ -86,7 +73,6 @@ if TYPE_CHECKING:
 __all__ = [
     "AccountLockedError",
     "Action",
-    "Advanced",
     "ApiError",
     "ArenaAsyncError",
     "ArenaClient",
@@ -107,6 +93,7 @@ __all__ = [
     "Downloader",
     "Event",
     "FileSet",
+    "Finished",
     "IntegrityError",
     "Link",
     "LinkExpiredError",
@@ -123,6 +110,7 @@ __all__ = [
     "PlannedFile",
     "PollPolicy",
     "Price",
+    "Progress",
     "Quota",
     "QuotaExhaustedError",
     "RemoteFile",
@@ -135,7 +123,6 @@ __all__ = [
     "ServerError",
     "SessionDisplacedError",
     "SessionStore",
-    "Settled",
     "SourceChangedError",
     "StalledError",
     "Started",
@@ -158,8 +145,8 @@ __all__ = [
 #: Where each public name lives.
 _HOMES = {
     "AccountLockedError": "arena_async.errors",
-    "Action": "arena_async.transfer.events",
-    "Advanced": "arena_async.transfer.events",
+    "Action": "arena_async.transfer.models",
+    "Progress": "arena_async.transfer.events",
     "ApiError": "arena_async.errors",
     "ArenaAsyncError": "arena_async.errors",
     "ArenaClient": "arena_async.providers.arena",
@@ -177,7 +164,7 @@ _HOMES = {
     "DecodeError": "arena_async.errors",
     "DestinationBusyError": "arena_async.errors",
     "DiskFullError": "arena_async.errors",
-    "Downloader": "arena_async.transfer.pool",
+    "Downloader": "arena_async.transfer.downloader",
     "Event": "arena_async.transfer.events",
     "FileSet": "arena_async.wire.contracts",
     "IntegrityError": "arena_async.errors",
@@ -187,19 +174,19 @@ _HOMES = {
     "Mirror": "arena_async.transfer.mirror",
     "NotFoundError": "arena_async.errors",
     "OpenedFile": "arena_async.wire.contracts",
-    "Outcome": "arena_async.transfer.events",
-    "OutcomeStream": "arena_async.transfer.pool",
+    "Outcome": "arena_async.transfer.models",
+    "OutcomeStream": "arena_async.transfer.downloader",
     "Page": "arena_async.wire.paging",
     "Pager": "arena_async.net.pager",
     "PermissionDeniedError": "arena_async.errors",
-    "Plan": "arena_async.transfer.planning",
-    "PlannedFile": "arena_async.transfer.planning",
+    "Plan": "arena_async.transfer.models",
+    "PlannedFile": "arena_async.transfer.models",
     "PollPolicy": "arena_async.options",
     "Price": "arena_async.wire.contracts",
     "Quota": "arena_async.wire.quota",
     "QuotaExhaustedError": "arena_async.errors",
     "RemoteFile": "arena_async.wire.contracts",
-    "Report": "arena_async.transfer.events",
+    "Report": "arena_async.transfer.models",
     "Request": "arena_async.wire.messages",
     "Response": "arena_async.wire.messages",
     "RetryPolicy": "arena_async.options",
@@ -208,7 +195,7 @@ _HOMES = {
     "ServerError": "arena_async.errors",
     "SessionDisplacedError": "arena_async.errors",
     "SessionStore": "arena_async.providers.arena",
-    "Settled": "arena_async.transfer.events",
+    "Finished": "arena_async.transfer.events",
     "SourceChangedError": "arena_async.errors",
     "StalledError": "arena_async.errors",
     "Started": "arena_async.transfer.events",

@@ -22,7 +22,7 @@ import attrs
 
 if TYPE_CHECKING:
     from arena_async import ByteStream, FileSet, OpenedFile, Price, RemoteFile
-    from arena_async.transfer.ledger import Entry
+    from arena_async.transfer.models import LedgerEntry as Entry
 
 __all__ = ["ARENA_PAGE", "CONTENDERS", "WORKERS"]
 
@@ -105,6 +105,18 @@ class CountedBody:
         if count == 0:
             self._end()
         return count
+
+    @property
+    def at_end(self) -> bool:
+        """As the body itself."""
+        return self.stream.at_end
+
+    async def read(self, limit: int) -> bytes:
+        """As the body itself."""
+        data = await self.stream.read(limit)
+        if self.at_end or not data:
+            self._end()
+        return data
 
     async def aclose(self) -> None:
         """As the body itself."""
@@ -260,27 +272,30 @@ async def download_urls(facts: Facts, folder: str) -> Facts:
 
 async def ledger_rows(facts: Facts, folder: str) -> Facts:
     """Write files down as a sync does it, a group in a transaction, and look them all up in pages."""
-    from arena_async.transfer.ledger import PAGE, Entry, Sighting, SqliteLedger
+    from arena_async.transfer.ledger import Ledger
+    from arena_async.transfer.models import PAGE
+    from arena_async.transfer.models import LedgerEntry as Entry
+    from arena_async.transfer.models import ListingRecord as Sighting
 
     keys = [f"centrepoint/bench/dataset-file/{number:07d}" for number in range(facts["files"])]
     digest, began = "0" * 64, time.perf_counter()
-    ledger = await SqliteLedger.open(Path(folder, "ledger.sqlite"))
+    ledger = Ledger(Path(folder, "ledger.sqlite"))
     for start in range(0, len(keys), facts["group"]):
         group = keys[start : start + facts["group"]]
         entries = [
             Entry(key=key, path=f"{key}.csv.gz", size=20_000, mtime_ns=1, change="1", sha256=digest, state="committing")
             for key in group
         ]
-        await ledger.write(entries)
-        await ledger.write((), completed=group)
+        ledger.write(entries)
+        ledger.write((), completed=group)
     written = time.perf_counter()
-    generation, known = await ledger.begin_listing("bench"), 0
+    generation, known = ledger.begin_listing("bench"), 0
     for start in range(0, len(keys), PAGE):
         rows = [Sighting(key=key, change="1", path=f"{key}.csv.gz") for key in keys[start : start + PAGE]]
-        known += sum(row.entry is not None for row in await ledger.see("bench", generation, rows))
+        known += sum(row.entry is not None for row in ledger.note_listed("bench", generation, rows))
     assert known == len(keys)
     looked_up = time.perf_counter()
-    await ledger.aclose()
+    ledger.close()
     return {"write": written - began, "look_up": looked_up - written}
 
 
@@ -291,13 +306,14 @@ async def seed_mirror(facts: Facts, folder: str) -> Facts:
     The files are names of a few empty ones, since a million real ones would only take longer.
     """
     from arena_async import CentrePointClient
-    from arena_async.transfer.ledger import Entry, SqliteLedger
-    from arena_async.transfer.planning import place
+    from arena_async.transfer.ledger import Ledger
+    from arena_async.transfer.models import LedgerEntry as Entry
+    from arena_async.transfer.planner import target_path as place
 
     root, made, kept = Path(folder), 0, Path(folder)
     state = root / ".arena-async"
     state.mkdir(mode=0o700)
-    ledger = await SqliteLedger.open(state / "ledger.sqlite")
+    ledger = Ledger(state / "ledger.sqlite")
     async with CentrePointClient.from_env(environ=facts["environment"], rate_limit=1_000_000) as centrepoint:
         entries: list[Entry] = []
         folders: set[Path] = set()
@@ -321,10 +337,10 @@ async def seed_mirror(facts: Facts, folder: str) -> Facts:
                 Entry(key=file.key, path=str(path), mtime_ns=status.st_mtime_ns, change=file.change, name=file.name)
             )
             if len(entries) == _SEEDED:
-                await ledger.write(entries)
+                ledger.write(entries)
                 entries.clear()
-        await ledger.write(entries)
-    await ledger.aclose()
+        ledger.write(entries)
+    ledger.close()
     return {"files": number, "known": made}
 
 
@@ -351,23 +367,24 @@ async def mirror_million(facts: Facts, folder: str) -> Facts:
 async def _know_more(facts: Facts, root: Path) -> None:
     """Let a mirror remember files that are not listed any more, as many as would have been new."""
     from arena_async import CentrePointClient
-    from arena_async.transfer.ledger import Sighting, SqliteLedger
+    from arena_async.transfer.ledger import Ledger
+    from arena_async.transfer.models import ListingRecord as Sighting
 
     async with CentrePointClient.from_env(environ=facts["environment"]) as centrepoint:
         scope = centrepoint.datasets.files(facts["study"]).scope
-    ledger = await SqliteLedger.open(root / ".arena-async" / "ledger.sqlite")
-    generation, few = await ledger.begin_listing(scope), facts["files"] // facts["every"]
+    ledger = Ledger(root / ".arena-async" / "ledger.sqlite")
+    generation, few = ledger.begin_listing(scope), facts["files"] // facts["every"]
     (root / "gone").mkdir()
     for start in range(0, few, _SEEDED):
         entries = [_put_down(root, f"gone/{number}.csv.gz") for number in range(start, min(few, start + _SEEDED))]
-        await ledger.write(entries)
-        await ledger.see(scope, generation, [Sighting(key=entry.key, path=entry.path) for entry in entries])
-    await ledger.aclose()
+        ledger.write(entries)
+        ledger.note_listed(scope, generation, [Sighting(key=entry.key, path=entry.path) for entry in entries])
+    ledger.close()
 
 
 def _put_down(root: Path, path: str) -> Entry:
     """Make an empty file that was brought here once."""
-    from arena_async.transfer.ledger import Entry
+    from arena_async.transfer.models import LedgerEntry as Entry
 
     (root / path).touch()
     return Entry(key=path, path=path, mtime_ns=(root / path).stat().st_mtime_ns)

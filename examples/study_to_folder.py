@@ -15,7 +15,7 @@ import gzip
 import sys
 from pathlib import Path
 
-from arena_async import CentrePointClient, Event, Mirror, Settled
+from arena_async import CentrePointClient, Event, Finished, Mirror
 
 
 def first_rows(path: Path, count: int = 3) -> list[list[str]]:
@@ -27,9 +27,9 @@ def first_rows(path: Path, count: int = 3) -> list[list[str]]:
 def tell(event: Event) -> None:
     """Say what became of a file. It runs on the event loop, so it only prints."""
     match event:
-        case Settled(outcome=outcome) if outcome.error is not None:
+        case Finished(outcome=outcome) if outcome.error is not None:
             print(f"failed: {outcome.error}", file=sys.stderr)
-        case Settled(outcome=outcome):
+        case Finished(outcome=outcome):
             print(f"{outcome.action}: {outcome.path}, verified by {outcome.verified_by}")
 
 

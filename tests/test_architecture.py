@@ -27,12 +27,15 @@ LONG_MODULES = {
     "providers/centrepoint/models.py": "A list of documented values, mostly fields.",
     "providers/centrepoint/simulator.py": "One service: its endpoints follow each other like the vendor's pages.",
     "simulator/server.py": "The one HTTP service below both simulators; a fault may strike at any of its steps.",
-    "transfer/fetching.py": "The loop over one body: its states refer to each other.",
-    "transfer/ledger.py": "Two ledgers with the same verbs, and the statements of one schema.",
-    "transfer/mirror.py": "Four verbs over one folder.",
-    "transfer/planning.py": "Every decision about a file, and the plan as a value that can be written down.",
-    "transfer/pool.py": "Feeder, slots and stream of one run share its bookkeeping.",
-    "transfer/storage.py": "One folder: the order in which a file comes into it is the promise.",
+    "transfer/archives.py": "Two formats with the same caps.",
+    "transfer/directory.py": "One directory: its handles and what lies under its names.",
+    "transfer/download.py": "The loop over one body: its steps refer to each other.",
+    "transfer/ledger.py": "One ledger and the statements of its schema.",
+    "transfer/mirror.py": "Four verbs over one directory.",
+    "transfer/models.py": "Values, mostly docstrings.",
+    "transfer/partial_files.py": "A partial file and its control record: the order of their writes is a promise.",
+    "transfer/planner.py": "Every decision about a file.",
+    "transfer/scheduler.py": "Listing, planning, queue and workers of one run.",
     "wire/decoding.py": "The only door to cattrs: every rule of the wire stands here.",
 }
 
@@ -50,7 +53,8 @@ ENVIRONMENT = {
 #: Who may touch the file system besides the storage of the transfer room, and for what.
 FILES = {
     "transfer/filesystem.py": "The door.",
-    "transfer/local_files.py": "What is no download: a file of the user's that is sent, and small private ones.",
+    "transfer/local_files.py": "What is no download: a file of the user's that is sent.",
+    "transfer/private_files.py": "Small private files, which are replaced in one step.",
     "cli/output.py": "Standard output is pointed at nothing when its reader has gone.",
     "cli/demo.py": "Without a folder of the user's, the show gets one of its own.",
     "cli/settings.py": "The settings file that the user names.",
@@ -73,7 +77,7 @@ FILE_METHODS = {
 }
 
 #: Who may start a thread.
-THREADS = {"transfer/threads.py": "The door."}
+THREADS = {"transfer/workers.py": "The door."}
 THREAD_CALLS = {"to_thread", "run_in_executor", "run_sync", "start_new_thread"}
 
 

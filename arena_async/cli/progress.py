@@ -14,7 +14,8 @@ import attrs
 
 from arena_async.cli.output import Output, error_message, show_size
 from arena_async.cli.reports import DONE, PRESENT, label_of, outcome_record
-from arena_async.transfer.events import Advanced, Event, Outcome, Retrying, Settled, Started
+from arena_async.transfer.events import Event, Finished, Progress, Retrying, Started
+from arena_async.transfer.models import Outcome
 from arena_async.wire.messages import printable
 
 if TYPE_CHECKING:
@@ -177,13 +178,13 @@ class ProgressReporter:
         match event:
             case Started(file=file):
                 self.board.started(file.key, label_of(file), done=event.bytes_done, total=event.total or file.size)
-            case Advanced(file=file):
+            case Progress(file=file):
                 self.board.advanced(file.key, event.bytes_done, total=event.total)
             case Retrying(file=file):
                 reason = f"try {event.attempt} failed, next in {event.wait:.0f} s: {error_message(event.error)}"
                 self.board.retrying(file.key, reason)
                 self._note(f"retrying  {label_of(file)}  {reason}")
-            case Settled(outcome=outcome):
+            case Finished(outcome=outcome):
                 self.board.settled(outcome.file.key, failed=outcome.error is not None)
                 self._show_outcome(outcome)
 

@@ -8,9 +8,8 @@ from typing import Any
 
 from arena_async.cli.exit_codes import ExitCode, exit_code
 from arena_async.cli.output import Output, error_message, error_record, fields_of, show_count, show_size, show_when
-from arena_async.transfer.events import Action, Outcome, Report
 from arena_async.transfer.mirror import Verification
-from arena_async.transfer.planning import Plan
+from arena_async.transfer.models import Action, Outcome, Plan, Report
 from arena_async.wire.contracts import RemoteFile
 from arena_async.wire.messages import printable
 

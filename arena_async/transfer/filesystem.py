@@ -15,8 +15,6 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
-import attrs
-
 from arena_async.errors import DiskFullError, StorageError
 from arena_async.wire.messages import printable
 
@@ -25,19 +23,19 @@ __all__ = [
     "NO_FOLLOW",
     "PLAIN_FLAGS",
     "UNSUPPORTED",
-    "FileState",
     "FileSystem",
-    "Folder",
+    "Handle",
     "again",
     "explained",
     "explaining",
     "kind_of",
+    "write_all",
 ]
 
 T = TypeVar("T")
 
 #: A directory that is held open, or its path where the system has no such handles.
-Folder = int | str
+Handle = int | str
 
 _HANDLES = os.open in os.supports_dir_fd and hasattr(os, "O_DIRECTORY")
 #: Flags with which every file is opened: children do not inherit it, and no line ends are changed.
@@ -100,7 +98,7 @@ class FileSystem:
         """Make a folder and those above it, if they are missing."""
         os.makedirs(path, exist_ok=True)
 
-    def open_root(self, path: str) -> Folder:
+    def open_root(self, path: str) -> Handle:
         """Open the folder that the user named; links on the way to it are the user's own."""
         if not _HANDLES:
             if not os.path.isdir(path):
@@ -108,7 +106,7 @@ class FileSystem:
             return os.path.abspath(path)
         return os.open(path, os.O_RDONLY | os.O_DIRECTORY | PLAIN_FLAGS)
 
-    def open_folder(self, parent: Folder, name: str) -> Folder:
+    def open_folder(self, parent: Handle, name: str) -> Handle:
         """Open a folder inside another, and no link to one."""
         if isinstance(parent, str):
             path = os.path.join(parent, name)
@@ -117,21 +115,21 @@ class FileSystem:
             return path
         return os.open(name, os.O_RDONLY | os.O_DIRECTORY | NO_FOLLOW, dir_fd=parent)
 
-    def make_folder(self, parent: Folder, name: str, mode: int) -> None:
+    def make_folder(self, parent: Handle, name: str, mode: int) -> None:
         """Make one folder."""
         if isinstance(parent, str):
             os.mkdir(os.path.join(parent, name), mode)
         else:
             os.mkdir(name, mode, dir_fd=parent)
 
-    def remove_folder(self, parent: Folder, name: str) -> None:
+    def remove_folder(self, parent: Handle, name: str) -> None:
         """Remove an empty folder."""
         if isinstance(parent, str):
             os.rmdir(os.path.join(parent, name))
         else:
             os.rmdir(name, dir_fd=parent)
 
-    def names(self, folder: Folder) -> list[str]:
+    def names(self, folder: Handle) -> list[str]:
         """List the names in a folder, in no order. Any number of threads may do so at once."""
         if isinstance(folder, str):
             return os.listdir(folder)
@@ -142,33 +140,33 @@ class FileSystem:
         finally:
             os.close(own)
 
-    def sync_folder(self, folder: Folder) -> None:
+    def sync_folder(self, folder: Handle) -> None:
         """Force the names in a folder to the disk. Windows has no such call and does it by itself."""
         if not isinstance(folder, str):
             _force(folder)
 
-    def close_folder(self, folder: Folder) -> None:
+    def close_folder(self, folder: Handle) -> None:
         """Give a folder back."""
         if not isinstance(folder, str):
             os.close(folder)
 
-    def free(self, folder: Folder) -> int | None:
+    def free(self, folder: Handle) -> int | None:
         """Say how many bytes an ordinary user may still write, or None."""
         if hasattr(os, "statvfs"):
             numbers = os.statvfs(folder)
             return numbers.f_bavail * numbers.f_frsize
         return shutil.disk_usage(folder).free
 
-    def create(self, folder: Folder, name: str, mode: int) -> int:
+    def create(self, folder: Handle, name: str, mode: int) -> int:
         """Make a new file, never one that exists, and open it for reading and writing."""
         return self._open(folder, name, os.O_RDWR | os.O_CREAT | os.O_EXCL | NO_FOLLOW, mode)
 
-    def open_file(self, folder: Folder, name: str, *, writable: bool = False) -> int:
+    def open_file(self, folder: Handle, name: str, *, writable: bool = False) -> int:
         """Open what is there, and no link to it, without waiting for anybody."""
         return self._open(folder, name, (os.O_RDWR if writable else os.O_RDONLY) | _NO_WAIT, 0)
 
     @staticmethod
-    def _open(folder: Folder, name: str, flags: int, mode: int) -> int:
+    def _open(folder: Handle, name: str, flags: int, mode: int) -> int:
         if isinstance(folder, str):
             return os.open(os.path.join(folder, name), flags, mode)
         return os.open(name, flags, mode, dir_fd=folder)
@@ -225,7 +223,7 @@ class FileSystem:
         if hasattr(os, "fchmod"):
             os.fchmod(file, mode)
 
-    def look(self, folder: Folder, name: str) -> os.stat_result:
+    def look(self, folder: Handle, name: str) -> os.stat_result:
         """Look at a name, and at a link itself."""
         if isinstance(folder, str):
             return os.lstat(os.path.join(folder, name))
@@ -235,14 +233,14 @@ class FileSystem:
         """Look at an open file."""
         return os.fstat(file)
 
-    def rename(self, folder: Folder, name: str, to: Folder, new: str) -> None:
+    def rename(self, folder: Handle, name: str, to: Handle, new: str) -> None:
         """Give a file a new name in one step, in place of what has that name."""
         if isinstance(folder, str) or isinstance(to, str):
             os.replace(os.path.join(str(folder), name), os.path.join(str(to), new))
         else:
             os.replace(name, new, src_dir_fd=folder, dst_dir_fd=to)
 
-    def unlink(self, folder: Folder, name: str) -> None:
+    def unlink(self, folder: Handle, name: str) -> None:
         """Take a name away."""
         if isinstance(folder, str):
             os.unlink(os.path.join(folder, name))
@@ -264,20 +262,6 @@ class FileSystem:
                 return True
             raise
         return True
-
-
-@attrs.frozen(kw_only=True)
-class FileState:
-    """
-    What lies under a final name.
-
-    Args:
-        size: Bytes.
-        mtime_ns: When it was last written, nanoseconds since 1970.
-    """
-
-    size: int
-    mtime_ns: int
 
 
 def explained(error: OSError, place: object, doing: str, *, file: str | None = None) -> StorageError:
@@ -305,6 +289,17 @@ def again(call: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         except (InterruptedError, BlockingIOError):
             continue
     return call(*args, **kwargs)
+
+
+def write_all(files: FileSystem, file: int, data: memoryview | bytes, offset: int) -> int:
+    """Write all of ``data`` at an offset and return where it ends. Raises ``OSError``."""
+    rest, at = memoryview(data).cast("B"), offset
+    while rest:
+        taken = again(files.write, file, rest, at)
+        if taken <= 0:
+            raise OSError(errno.EIO, "the system took no bytes")
+        rest, at = rest[taken:], at + taken
+    return at
 
 
 def kind_of(mode: int) -> str:

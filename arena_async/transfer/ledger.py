@@ -1,20 +1,19 @@
-# ruff: noqa: S608, ARG002 - every value is bound; what is put into a statement is our own column names and placeholders.
-#                           Both ledgers have the same verbs, and the one without memory needs none of the arguments.
+# ruff: noqa: S608 - every value is bound; what is put into a statement is our own column names and placeholders.
 """
-What is known about each file of a folder, on disk, safe for several processes.
+The ledger: what is known about each file of a directory, in SQLite, safe for several processes and threads.
 
 ::
 
     files       one row a key: state, path, size and time on disk, change mark, digests, vendor's name, partial
-    seen        which listing (scope, generation) last saw which key, under which name, and where it wants to go
-    scopes      per scope, the listing begun last, the listing that came to its end last, and the watermark
-    jobs        per job of the service whose result is brought here, the run that was started last
-    facts       what cannot change any more at the service, so that nobody need ask for it again
+    seen        which listing (scope, generation) last delivered which key, under which name, and its target path
+    scopes      per scope, the last listing begun, the last listing that was complete, and the watermark
+    jobs        per run definition of a service, the run that was started last for this directory
+    facts       cached metadata that cannot change at the service any more
 
-    states      committing -> complete        (a row that says committing is settled at the next start at the latest)
-                skipped                       the service will never give it: reason and time
+    states      committing -> complete        (committing rows are resolved at the next start at the latest)
+                skipped                       the service will never deliver it: reason and time
 
-No secret is ever in a row. All verbs are asynchronous; the work is done on one thread.
+No secret is ever in a row. All methods block and are meant for a thread.
 """
 
 from __future__ import annotations
@@ -26,207 +25,28 @@ import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, Protocol, Self, TypeVar, get_args
-
-import attrs
+from typing import Any, TypeVar, get_args
 
 from arena_async.errors import DiskFullError, StorageError
-from arena_async.transfer.integrity import Proof
-from arena_async.transfer.local_files import create_private, set_aside
-from arena_async.transfer.threads import Threads
+from arena_async.transfer.models import (
+    PAGE,
+    KnownRow,
+    LedgerEntry,
+    ListingRecord,
+    Proof,
+    RunState,
+    StartedRun,
+    State,
+)
+from arena_async.transfer.private_files import create_private, set_aside
+from arena_async.transfer.workers import Lock
 from arena_async.wire.names import fold
 
-__all__ = ["PAGE", "Entry", "Job", "JobState", "Known", "Ledger", "MemoryLedger", "Sighting", "SqliteLedger"]
+__all__ = ["Ledger"]
 
 T = TypeVar("T")
 
 log = logging.getLogger("arena_async")
-
-#: Keys of one look-up.
-PAGE = 400
-
-State = Literal["committing", "complete", "skipped"]
-JobState = Literal["starting", "started", "over"]
-
-
-@attrs.frozen(kw_only=True)
-class Entry:
-    """
-    What the ledger knows about one file.
-
-    Args:
-        key: Names the file for ever.
-        state: ``complete``: it was brought home. ``committing``: it was verified and is about to get its name, or has
-            it already; compare with what is on disk as for ``complete``. ``skipped``: the service will never give it.
-        path: Below the root, with slashes; "" for what was skipped before it was ever here.
-        size: Bytes on disk.
-        mtime_ns: Time of the file on disk, nanoseconds since 1970.
-        change: The change mark of the content.
-        sha256: In hexadecimal, or None.
-        md5: In hexadecimal, or None.
-        verified_by: How the content was verified.
-        name: The vendor's own file name.
-        partial: The name of its partial file while it is committing, else "".
-        reason: Why it was skipped, else "".
-        at: When this was written down (aware), or None.
-    """
-
-    key: str
-    state: State = "complete"
-    path: str = ""
-    size: int = 0
-    mtime_ns: int = 0
-    change: str = ""
-    sha256: str | None = None
-    md5: str | None = None
-    verified_by: Proof = "none"
-    name: str = ""
-    partial: str = ""
-    reason: str = ""
-    at: datetime | None = None
-
-
-@attrs.frozen(kw_only=True)
-class Sighting:
-    """
-    One row of a listing.
-
-    Args:
-        key: Of the file.
-        name: The vendor's name for it.
-        change: Its change mark.
-        path: Where it wants to go.
-    """
-
-    key: str
-    name: str = ""
-    change: str = ""
-    path: str = ""
-
-
-@attrs.frozen(kw_only=True)
-class Known:
-    """
-    What the ledger answers to one row of a listing.
-
-    Args:
-        entry: What is known about the key, or None.
-        earlier: The row of the same key that this listing brought before, or None.
-        rival: The other key that this listing has already sent to the same path (or one that differs in case or
-            composition only), or None.
-    """
-
-    entry: Entry | None = None
-    earlier: Sighting | None = None
-    rival: str | None = None
-
-
-@attrs.frozen(kw_only=True)
-class Job:
-    """
-    What is remembered about a job that a service does and whose result is brought here, so that nobody starts it twice.
-
-    Args:
-        key: Names the job, whenever it is done: service, tenant, and what is asked for.
-        state: ``starting``: it is about to be started, or was, and no answer has come. ``started``: ``run`` was
-            started and its result is not here yet. ``over``: nothing is left to do.
-        run: What the service calls the run, or "".
-        began: When it was started (aware), or None.
-        took: Seconds that the last run needed, or None while that is not known.
-    """
-
-    key: str
-    state: JobState = "over"
-    run: str = ""
-    began: datetime | None = None
-    took: float | None = None
-
-
-class Ledger(Protocol):
-    """The verbs of every ledger."""
-
-    async def look_up(self, keys: Sequence[str]) -> dict[str, Entry]:
-        """Give what is known about some keys; unknown ones are missing. Best in pages of :data:`PAGE`."""
-        ...
-
-    async def begin_listing(self, scope: str) -> int:
-        """Start a listing of a scope and give its generation."""
-        ...
-
-    async def see(self, scope: str, generation: int, rows: Sequence[Sighting]) -> list[Known]:
-        """Note a page of a listing and give what is known about each row, in order, in one transaction."""
-        ...
-
-    async def gone(self, scope: str, generation: int, *, after: str = "", limit: int = PAGE) -> list[Entry]:
-        """
-        Give complete files of the scope that its listing of this generation did not bring, by key, ``limit`` at a time.
-
-        A file that a listing of another scope still brings (in its newest whole listing) is not among them.
-
-        Args:
-            scope: The name of the query.
-            generation: What :meth:`begin_listing` gave.
-            after: The key of the last row of the page before.
-            limit: Rows at the most.
-        """
-        ...
-
-    async def end_listing(self, scope: str, generation: int) -> None:
-        """Note that a listing was whole, and forget what it only noted to answer questions about itself."""
-        ...
-
-    async def write(self, entries: Sequence[Entry], *, completed: Sequence[str] = ()) -> None:
-        """
-        Write entries in one transaction.
-
-        Args:
-            entries: Replace what was known about their keys.
-            completed: Keys of rows that were ``committing`` and have their final name now.
-        """
-        ...
-
-    async def skip(self, key: str, reason: str, *, at: datetime, change: str = "", name: str = "") -> None:
-        """Remember a refusal that is for ever."""
-        ...
-
-    async def forget(self, keys: Sequence[str]) -> None:
-        """Forget some keys."""
-        ...
-
-    async def entries(
-        self, *, after: str = "", limit: int = PAGE, states: Sequence[State] = ("complete", "committing")
-    ) -> list[Entry]:
-        """Give entries by key, ``limit`` at a time, behind the key ``after``."""
-        ...
-
-    async def watermark(self, scope: str) -> datetime | None:
-        """Say how far a clean run of a scope has come (aware), or None."""
-        ...
-
-    async def set_watermark(self, scope: str, value: datetime | None) -> None:
-        """Write down how far a clean run of a scope has come."""
-        ...
-
-    async def job(self, key: str) -> Job | None:
-        """Give what is known about a job, or None."""
-        ...
-
-    async def note_job(self, job: Job) -> None:
-        """Write down what is known about a job now."""
-        ...
-
-    async def recall(self, keys: Sequence[str]) -> dict[str, str]:
-        """Give facts by their keys; unknown ones are missing."""
-        ...
-
-    async def keep(self, facts: Mapping[str, str]) -> None:
-        """Write facts down, in one transaction."""
-        ...
-
-    async def aclose(self) -> None:
-        """Close it. Safe twice."""
-        ...
-
 
 #: The layout of the tables; a ledger of a later layout is not touched.
 _VERSION = 3
@@ -272,7 +92,7 @@ ON CONFLICT (scope, key) DO UPDATE SET generation = excluded.generation, name = 
     change = excluded.change, path = excluded.path, folded = excluded.folded
 """
 
-_GONE = f"""
+_MISSING = f"""
 SELECT {", ".join(f"f.{column}" for column in _COLUMNS.split(", "))}
 FROM seen s JOIN files f ON f.key = s.key
 WHERE s.scope = :scope AND s.key > :after AND s.generation < :generation AND f.state <> 'skipped'
@@ -281,6 +101,28 @@ WHERE s.scope = :scope AND s.key > :after AND s.generation < :generation AND f.s
         WHERE o.key = s.key AND o.scope <> s.scope AND o.generation >= c.ended
     )
 ORDER BY s.key LIMIT :limit
+"""
+
+_BEGIN_LISTING = """
+INSERT INTO scopes (scope, generation) VALUES (?, 1) ON CONFLICT (scope) DO UPDATE SET generation = generation + 1
+"""
+
+_FORGET_SEEN = """
+DELETE FROM seen WHERE scope = ? AND generation < ? AND NOT EXISTS (SELECT 1 FROM files WHERE files.key = seen.key)
+"""
+
+_SET_WATERMARK = """
+INSERT INTO scopes (scope, watermark) VALUES (?, ?) ON CONFLICT (scope) DO UPDATE SET watermark = excluded.watermark
+"""
+
+_COMPLETE = "UPDATE files SET state = 'complete', partial = '' WHERE key = ? AND state = 'committing'"
+
+_FREE_PATH = "DELETE FROM files WHERE folded = ? AND key <> ?"
+
+_SKIP = f"""
+INSERT INTO files ({_COLUMNS}, folded) VALUES (?, 'skipped', '', 0, 0, ?, NULL, NULL, 'none', ?, '', ?, ?, '')
+ON CONFLICT (key) DO UPDATE SET state = 'skipped', change = excluded.change, name = excluded.name,
+    reason = excluded.reason, at = excluded.at
 """
 
 # https://www.sqlite.org/rescode.html
@@ -307,7 +149,7 @@ def _writable(value: Any) -> Any:
     return _HALF.sub(lambda half: f"\ufffe{ord(half[0]):04x}", value) if isinstance(value, str) else value
 
 
-def _as_it_was(value: Any) -> Any:
+def _decoded(value: Any) -> Any:
     """Read what :func:`_writable` has written."""
     if isinstance(value, str) and "\ufffe" in value:
         return _HALF_WRITTEN.sub(lambda found: chr(int(found[1], 16)), value)
@@ -344,8 +186,13 @@ class _Connection(sqlite3.Connection):
 
 
 def _marks(values: Sequence[object]) -> str:
-    """Give one placeholder for each value."""
+    """Return one placeholder for each value."""
     return ", ".join("?" * len(values))
+
+
+def _pages(keys: Sequence[str]) -> Iterable[Sequence[str]]:
+    """Split keys into pages."""
+    return (keys[start : start + PAGE] for start in range(0, len(keys), PAGE))
 
 
 def _dump_time(at: datetime | None) -> str | None:
@@ -359,101 +206,293 @@ def _load_time(text: object) -> datetime | None:
         return None
 
 
-def _load_entry(row: tuple[Any, ...]) -> Entry | None:
-    """Read a row; one that nobody of us can have written counts as unknown."""
-    fields = dict(zip(_COLUMNS.split(", "), map(_as_it_was, row), strict=True))
+def _dump_entry(entry: LedgerEntry) -> tuple[Any, ...]:
+    """Return the row of an entry, in the order of the columns, with the folded path behind them."""
+    return (
+        entry.key,
+        entry.state,
+        entry.path,
+        entry.size,
+        entry.mtime_ns,
+        entry.change,
+        entry.sha256,
+        entry.md5,
+        entry.verified_by,
+        entry.name,
+        entry.partial,
+        entry.reason,
+        _dump_time(entry.at),
+        fold(entry.path),
+    )
+
+
+def _load_entry(row: tuple[Any, ...]) -> LedgerEntry | None:
+    """Read a row; one that this library cannot have written counts as unknown."""
+    fields = dict(zip(_COLUMNS.split(", "), map(_decoded, row), strict=True))
     if fields["state"] not in get_args(State) or fields["verified_by"] not in get_args(Proof):
         return None
     if not isinstance(fields["size"], int) or not isinstance(fields["mtime_ns"], int):
         return None
-    return Entry(**{**fields, "at": _load_time(fields["at"])})
+    return LedgerEntry(**{**fields, "at": _load_time(fields["at"])})
 
 
-def _load_job(row: tuple[Any, ...]) -> Job | None:
-    """Read a row; one that nobody of us can have written counts as unknown."""
-    key, state, run, began, took = map(_as_it_was, row)
-    if state not in get_args(JobState) or not isinstance(took, float | int | None):
-        return None
-    return Job(key=key, state=state, run=str(run), began=_load_time(began), took=took)
-
-
-def _load_entries(rows: Iterable[tuple[Any, ...]]) -> list[Entry]:
+def _load_entries(rows: Iterable[tuple[Any, ...]]) -> list[LedgerEntry]:
     return [entry for row in rows if (entry := _load_entry(row)) is not None]
 
 
-def _pages(keys: Sequence[str]) -> Iterable[Sequence[str]]:
-    """Cut keys into pages."""
-    return (keys[start : start + PAGE] for start in range(0, len(keys), PAGE))
+def _load_run(row: tuple[Any, ...]) -> StartedRun | None:
+    """Read a row; one that this library cannot have written counts as unknown."""
+    key, state, run, began, took = map(_decoded, row)
+    if state not in get_args(RunState) or not isinstance(took, float | int | None):
+        return None
+    return StartedRun(key=key, state=state, run=str(run), began=_load_time(began), took=took)
 
 
-class _Tables:
-    """What both ledgers share: one thread with one connection, and the verbs about listings."""
+class Ledger:
+    """
+    The ledger of a directory, or a scratch one that remembers nothing but its own listings.
 
-    _replaceable = False
+    Args:
+        path: Its file in an existing directory; None for a scratch ledger in an unnamed file that the system removes,
+            so that the size of a listing takes no memory.
+        busy_timeout: Seconds to wait for another process.
 
-    def __init__(self, *, name: str, connect: Callable[[], sqlite3.Connection]) -> None:
-        self._name = name
-        self._connect = connect
-        self._threads = Threads(1, name="arena_async-ledger")
+    Attributes:
+        set_aside: Where a damaged ledger was moved, or None. Its files are unknown then and downloaded again.
+    """
+
+    def __init__(self, path: Path | None, *, busy_timeout: float = 10.0) -> None:
+        self.set_aside: Path | None = None
+        self._path = path
+        self._name = "the notes of this run" if path is None else str(path)
+        self._busy_timeout = busy_timeout
+        self._lock = Lock()
         self._connection: sqlite3.Connection | None = None
 
-    async def _run(self, call: Callable[..., T], *args: Any) -> T:
-        """Do something in one transaction, on the thread."""
-        return await self._threads.run(self._guarded, self._transact, call, *args)
+    @property
+    def remembers(self) -> bool:
+        """Whether it keeps files from one run to the next."""
+        return self._path is not None
 
-    async def _run_lightly(self, call: Callable[..., T], *args: Any) -> T:
-        """Do something in one transaction whose loss by a power cut costs nothing: the next forced one forces it."""
-        return await self._threads.run(self._guarded, self._transact_lightly, call, *args)
+    def open(self) -> None:
+        """
+        Open the file and create its tables if they are missing. Other methods do so on demand.
 
-    def _guarded(self, transact: Callable[..., T], call: Callable[..., T], *args: Any) -> T:
-        """Give the typed error for what SQLite says; a damaged ledger is replaced, and asked once more."""
-        for remedy in (self._disconnect, self._put_aside, None):
-            try:
-                return transact(call, *args)
-            except sqlite3.DatabaseError as error:
-                if remedy is None or not self._replaceable or not _is_damage(error):
-                    raise self._explained(error) from error
-                # First it is opened anew: another process may have put the damaged one aside already.
-                log.warning("%s: the ledger is damaged (%s).", self._name, error)
-                remedy()
-        raise AssertionError
+        Raises:
+            StorageError: It cannot be opened, or was written by a newer version of this library.
+            DiskFullError: No space is left.
+        """
+        self._run(lambda _: None)
 
-    def _transact(self, call: Callable[..., T], *args: Any) -> T:
+    def close(self) -> None:
+        """Close it. Safe to call twice."""
+        with self._lock:
+            self._disconnect()
+
+    # -- files
+
+    def look_up(self, keys: Sequence[str]) -> dict[str, LedgerEntry]:
+        """Return the entries of some keys; unknown ones are missing. Best in pages of :data:`PAGE`."""
+        return self._run(_look_up, keys) if self.remembers else {}
+
+    def entries(
+        self, *, after: str = "", limit: int = PAGE, states: Sequence[State] = ("complete", "committing")
+    ) -> list[LedgerEntry]:
+        """Return at most ``limit`` entries by key, behind the key ``after``."""
+        query = f"SELECT {_COLUMNS} FROM files WHERE key > ? AND state IN ({_marks(states)}) ORDER BY key LIMIT ?"
+        return self._run(lambda db: _load_entries(db.execute(query, (after, *states, limit)))) if self.remembers else []
+
+    def write(self, entries: Sequence[LedgerEntry], *, completed: Sequence[str] = ()) -> None:
+        """
+        Write entries in one transaction.
+
+        A path belongs to one key: what was known about another key of the same path is forgotten.
+
+        Args:
+            entries: Replace what was known about their keys.
+            completed: Keys of ``committing`` rows that have their final name now.
+        """
+        if self.remembers and (entries or completed):
+            self._run(_write, entries, completed)
+
+    def skip(self, key: str, reason: str, *, at: datetime, change: str = "", name: str = "") -> None:
+        """Remember a permanent rejection; what is known about a file in the directory stays."""
+        row = (key, change, name, reason, _dump_time(at))
+        if self.remembers:
+            self._run(lambda db: db.execute(_SKIP, row))
+
+    def forget(self, keys: Sequence[str]) -> None:
+        """Remove the entries of some keys."""
+        if self.remembers:
+            self._run(lambda db: db.executemany("DELETE FROM files WHERE key = ?", [(key,) for key in keys]))
+
+    # -- listings
+
+    def begin_listing(self, scope: str) -> int:
+        """Begin a listing of a scope and return its generation."""
+
+        def begin(db: sqlite3.Connection) -> int:
+            db.execute(_BEGIN_LISTING, (scope,))
+            (generation,) = db.execute("SELECT generation FROM scopes WHERE scope = ?", (scope,)).fetchone()
+            return int(generation)
+
+        return self._run(begin)
+
+    def note_listed(self, scope: str, generation: int, rows: Sequence[ListingRecord]) -> list[KnownRow]:
+        """Note a page of a listing and return what is known about each row, in order, in one transaction."""
+        # A listing cut off by a power loss starts over, and its end is synced together with all that came before.
+        return self._run(_note_listed, scope, generation, rows, synced=False)
+
+    def missing(self, scope: str, generation: int, *, after: str = "", limit: int = PAGE) -> list[LedgerEntry]:
+        """
+        Return complete files of the scope that its listing of this generation did not deliver, by key.
+
+        A file that the newest complete listing of another scope still delivers is not among them.
+
+        Args:
+            scope: The name of the query.
+            generation: What :meth:`begin_listing` returned.
+            after: The last key of the page before.
+            limit: Rows at most.
+        """
+        values = {"scope": scope, "generation": generation, "after": after, "limit": limit}
+        return self._run(lambda db: _load_entries(db.execute(_MISSING, values)))
+
+    def end_listing(self, scope: str, generation: int) -> None:
+        """Note that a listing was complete, and remove rows that only served its own look-ups."""
+
+        def end(db: sqlite3.Connection) -> None:
+            if not self.remembers:
+                db.execute("DELETE FROM seen WHERE scope = ? AND generation <= ?", (scope, generation))
+                return
+            db.execute("UPDATE scopes SET ended = ? WHERE scope = ?", (generation, scope))
+            db.execute(_FORGET_SEEN, (scope, generation))
+
+        self._run(end)
+
+    def watermark(self, scope: str) -> datetime | None:
+        """Return the newest change that a clean run of a scope has seen (aware), or None."""
+        query = "SELECT watermark FROM scopes WHERE scope = ?"
+        rows = self._run(lambda db: db.execute(query, (scope,)).fetchall()) if self.remembers else []
+        return _load_time(rows[0][0]) if rows else None
+
+    def set_watermark(self, scope: str, value: datetime | None) -> None:
+        """Write the newest change that a clean run of a scope has seen."""
+        if self.remembers:
+            self._run(lambda db: db.execute(_SET_WATERMARK, (scope, _dump_time(value))))
+
+    # -- runs of the service, cached metadata
+
+    def started_run(self, key: str) -> StartedRun | None:
+        """Return what is known about a run that was started, or None."""
+        query = "SELECT key, state, run, began, took FROM jobs WHERE key = ?"
+        rows = self._run(lambda db: db.execute(query, (key,)).fetchall()) if self.remembers else []
+        return _load_run(rows[0]) if rows else None
+
+    def write_started_run(self, run: StartedRun) -> None:
+        """Write what is known about a run now; it is on the disk when this returns."""
+        row = (run.key, run.state, run.run, _dump_time(run.began), run.took)
+        statement = "INSERT OR REPLACE INTO jobs (key, state, run, began, took) VALUES (?, ?, ?, ?, ?)"
+        if self.remembers:
+            self._run(lambda db: db.execute(statement, row))
+
+    def facts(self, keys: Sequence[str]) -> dict[str, str]:
+        """Return cached metadata by key; unknown keys are missing."""
+        return self._run(_facts, keys) if self.remembers else {}
+
+    def write_facts(self, facts: Mapping[str, str]) -> None:
+        """Write cached metadata, in one transaction."""
+        statement = "INSERT OR REPLACE INTO facts (key, fact) VALUES (?, ?)"
+        if self.remembers:
+            self._run(lambda db: db.executemany(statement, list(facts.items())))
+
+    # -- transactions
+
+    def _run(self, call: Callable[..., T], *args: Any, synced: bool = True) -> T:
+        """Run a call in one transaction; a damaged ledger is replaced, and the call repeated."""
+        with self._lock:
+            for remedy in (self._disconnect, self._replace, None):
+                try:
+                    return self._transact(call, *args, synced=synced)
+                except sqlite3.DatabaseError as error:
+                    if remedy is None or self._path is None or not _is_damage(error):
+                        raise self._explained(error) from error
+                    # First it is opened anew: another process may have moved the damaged one aside already.
+                    log.warning("%s: the ledger is damaged (%s).", self._name, error)
+                    remedy()
+            raise AssertionError
+
+    def _transact(self, call: Callable[..., T], *args: Any, synced: bool) -> T:
+        """Run a call in one transaction, whose loss by a power failure must cost nothing where it is not synced."""
         if self._connection is None:
             self._connection = self._connect()
-        connection = self._connection
-        # Taking the lock for writing at once avoids the dead end of two readers that both want to write.
-        connection.execute("BEGIN IMMEDIATE")
+        db = self._connection
+        relaxed = not synced and db.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
+        if relaxed:
+            # https://www.sqlite.org/pragma.html#pragma_synchronous
+            db.execute("PRAGMA synchronous = NORMAL")
         try:
-            result = call(connection, *args)
-            connection.execute("COMMIT")
-        except BaseException:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            raise
+            # Taking the write lock at once avoids the deadlock of two readers that both want to write.
+            db.execute("BEGIN IMMEDIATE")
+            try:
+                result = call(db, *args)
+                db.execute("COMMIT")
+            except BaseException:
+                if db.in_transaction:
+                    db.execute("ROLLBACK")
+                raise
+        finally:
+            if relaxed:
+                db.execute("PRAGMA synchronous = FULL")
         return result
 
-    def _transact_lightly(self, call: Callable[..., T], *args: Any) -> T:
-        """Do it without waiting for the disk, where the journal keeps the file whole all the same."""
-        if self._connection is None:
-            self._connection = self._connect()
-        connection = self._connection
-        # https://www.sqlite.org/pragma.html#pragma_synchronous
-        (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
-        if mode != "wal":
-            return self._transact(call, *args)
-        connection.execute("PRAGMA synchronous = NORMAL")
+    def _connect(self) -> sqlite3.Connection:
+        """Open the file and create the tables if they are missing."""
+        if self._path is not None:
+            create_private(self._path)
+        connection = sqlite3.connect(
+            self._path or "",
+            timeout=self._busy_timeout,
+            isolation_level=None,
+            check_same_thread=False,  # One thread at a time uses it, under the lock.
+            factory=_Connection,
+        )
         try:
-            return self._transact(call, *args)
-        finally:
-            connection.execute("PRAGMA synchronous = FULL")
+            if self._path is not None:
+                _prepare(connection, self._path)
+            else:
+                connection.execute("PRAGMA synchronous = OFF")
+                for statement in _SCHEMA.split(";"):
+                    connection.execute(statement)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
-    def _put_aside(self) -> None:
-        """Put a damaged ledger out of the way; a new one is made at the next use."""
+    def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def _replace(self) -> None:
+        """Move a damaged ledger aside, with the files that belong to it; a new one is made at the next use."""
         self._disconnect()
+        path = self._path
+        if path is None:
+            return
+        self.set_aside = set_aside(path, ".damaged")
+        for companion in ("-wal", "-shm", "-journal"):
+            beside = path.with_name(path.name + companion)
+            if beside.exists():
+                set_aside(beside, ".damaged")
+        log.warning(
+            "%s: it was set aside as %s. What it knew is unknown now, so files are fetched again.",
+            path,
+            self.set_aside.name,
+        )
 
     def _explained(self, error: sqlite3.DatabaseError) -> StorageError:
-        """Make the typed error of what SQLite says."""
+        """Return the typed error for an error of SQLite."""
         code = _code(error)
         if code == sqlite3.SQLITE_FULL:
             return DiskFullError(f"{self._name}: no room is left for the ledger. Free some space and run again.")
@@ -466,314 +505,62 @@ class _Tables:
             "Check the disk, and who owns the folder, and run again."
         )
 
-    async def look_up(self, keys: Sequence[str]) -> dict[str, Entry]:
-        """Give what is known about some keys; unknown ones are missing. Best in pages of :data:`PAGE`."""
-        return await self._run(self._look_up, list(keys))
 
-    def _look_up(self, connection: sqlite3.Connection, keys: Sequence[str]) -> dict[str, Entry]:
-        found: dict[str, Entry] = {}
-        for page in _pages(keys):
-            rows = connection.execute(f"SELECT {_COLUMNS} FROM files WHERE key IN ({_marks(page)})", page)
-            found.update((entry.key, entry) for entry in _load_entries(rows))
-        return found
+def _look_up(db: sqlite3.Connection, keys: Sequence[str]) -> dict[str, LedgerEntry]:
+    found: dict[str, LedgerEntry] = {}
+    for page in _pages(keys):
+        rows = db.execute(f"SELECT {_COLUMNS} FROM files WHERE key IN ({_marks(page)})", page)
+        found.update((entry.key, entry) for entry in _load_entries(rows))
+    return found
 
-    async def begin_listing(self, scope: str) -> int:
-        """Start a listing of a scope and give its generation."""
-        return await self._run(self._begin_listing, scope)
 
-    @staticmethod
-    def _begin_listing(connection: sqlite3.Connection, scope: str) -> int:
-        connection.execute(
-            "INSERT INTO scopes (scope, generation) VALUES (?, 1) "
-            "ON CONFLICT (scope) DO UPDATE SET generation = generation + 1",
-            (scope,),
-        )
-        (generation,) = connection.execute("SELECT generation FROM scopes WHERE scope = ?", (scope,)).fetchone()
-        return int(generation)
+def _write(db: sqlite3.Connection, entries: Sequence[LedgerEntry], completed: Sequence[str]) -> None:
+    rows = [_dump_entry(entry) for entry in entries]
+    db.executemany(_COMPLETE, [(key,) for key in completed])
+    db.executemany(_FREE_PATH, [(row[-1], row[0]) for row in rows if row[-1]])
+    db.executemany(f"INSERT OR REPLACE INTO files ({_COLUMNS}, folded) VALUES ({', '.join('?' * 14)})", rows)
 
-    async def see(self, scope: str, generation: int, rows: Sequence[Sighting]) -> list[Known]:
-        """Note a page of a listing and give what is known about each row, in order, in one transaction."""
-        # A listing that a power cut ends is walked anew, and its end is forced to the disk with all that came before.
-        return await self._run_lightly(self._see, scope, generation, list(rows))
 
-    def _see(
-        self, connection: sqlite3.Connection, scope: str, generation: int, rows: Sequence[Sighting]
-    ) -> list[Known]:
-        entries = self._look_up(connection, [row.key for row in rows])
-        earlier, owners = _noted(connection, scope, generation, rows)
-        fresh, answers = [], []
-        for row in rows:
-            folded = fold(row.path)
-            owner = owners.get(folded) if row.path else None
-            answers.append(
-                Known(
-                    entry=entries.get(row.key),
-                    earlier=earlier.get(row.key),
-                    rival=owner if owner != row.key else None,
-                )
-            )
-            if row.key not in earlier:
-                earlier[row.key] = row
-                fresh.append((scope, row.key, generation, row.name, row.change, row.path, folded))
-                owners.setdefault(folded, row.key)
-        connection.executemany(_UPSERT_SEEN, fresh)
-        return answers
+def _facts(db: sqlite3.Connection, keys: Sequence[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for page in _pages(keys):
+        found.update(db.execute(f"SELECT key, fact FROM facts WHERE key IN ({_marks(page)})", page).fetchall())
+    return found
 
-    async def gone(self, scope: str, generation: int, *, after: str = "", limit: int = PAGE) -> list[Entry]:
-        """
-        Give complete files of the scope that its listing of this generation did not bring, by key, ``limit`` at a time.
 
-        A file that a listing of another scope still brings (in its newest whole listing) is not among them.
-
-        Args:
-            scope: The name of the query.
-            generation: What :meth:`begin_listing` gave.
-            after: The key of the last row of the page before.
-            limit: Rows at the most.
-        """
-        asked = {"scope": scope, "generation": generation, "after": after, "limit": limit}
-        return await self._run(lambda connection: _load_entries(connection.execute(_GONE, asked)))
-
-    async def end_listing(self, scope: str, generation: int) -> None:
-        """Note that a listing was whole, and forget what it only noted to answer questions about itself."""
-        await self._run(self._end_listing, scope, generation)
-
-    @staticmethod
-    def _end_listing(connection: sqlite3.Connection, scope: str, generation: int) -> None:
-        connection.execute("UPDATE scopes SET ended = ? WHERE scope = ?", (generation, scope))
-        connection.execute(
-            "DELETE FROM seen WHERE scope = ? AND generation < ? "
-            "AND NOT EXISTS (SELECT 1 FROM files WHERE files.key = seen.key)",
-            (scope, generation),
-        )
-
-    async def aclose(self) -> None:
-        """Close it. Safe twice."""
-        try:
-            if self._connection is not None:
-                await self._threads.run(self._disconnect)
-        finally:
-            await self._threads.aclose()
-
-    def _disconnect(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.close()
+def _note_listed(db: sqlite3.Connection, scope: str, generation: int, rows: Sequence[ListingRecord]) -> list[KnownRow]:
+    entries = _look_up(db, [row.key for row in rows])
+    folded = [fold(row.path) for row in rows]
+    earlier, owners = _noted(db, scope, generation, rows, folded)
+    fresh, known = [], []
+    for row, path in zip(rows, folded, strict=True):
+        owner = owners.get(path) if path else None
+        known.append(KnownRow(entries.get(row.key), earlier.get(row.key), owner if owner != row.key else None))
+        if row.key not in earlier:
+            earlier[row.key] = row
+            fresh.append((scope, row.key, generation, row.name, row.change, row.path, path))
+            owners.setdefault(path, row.key)
+    db.executemany(_UPSERT_SEEN, fresh)
+    return known
 
 
 def _noted(
-    connection: sqlite3.Connection, scope: str, generation: int, rows: Sequence[Sighting]
-) -> tuple[dict[str, Sighting], dict[str, str]]:
-    """Give what this listing has brought so far: the first row of each key, and whose each path is."""
-    earlier: dict[str, Sighting] = {}
+    db: sqlite3.Connection, scope: str, generation: int, rows: Sequence[ListingRecord], folded: Sequence[str]
+) -> tuple[dict[str, ListingRecord], dict[str, str]]:
+    """Return what this listing has delivered so far: the first row of each key, and the key of each path."""
+    earlier: dict[str, ListingRecord] = {}
     owners: dict[str, str] = {}
     for page in _pages([row.key for row in rows]):
-        found = connection.execute(
-            f"SELECT key, name, change, path FROM seen WHERE scope = ? AND generation = ? AND key IN ({_marks(page)})",
-            (scope, generation, *page),
+        query = (
+            f"SELECT key, name, change, path FROM seen WHERE scope = ? AND generation = ? AND key IN ({_marks(page)})"
         )
-        earlier.update(
-            (key, Sighting(key=key, name=name, change=change, path=path))
-            for key, name, change, path in (map(_as_it_was, row) for row in found)
-        )
-    for page in _pages([fold(row.path) for row in rows if row.path]):
-        found = connection.execute(
-            f"SELECT folded, key FROM seen WHERE scope = ? AND generation = ? AND folded IN ({_marks(page)})",
-            (scope, generation, *page),
-        )
-        owners.update((_as_it_was(folded), _as_it_was(key)) for folded, key in found)
+        found = db.execute(query, (scope, generation, *page))
+        earlier.update((record.key, record) for record in (ListingRecord(*map(_decoded, row)) for row in found))
+    for page in _pages([path for path in folded if path]):
+        query = f"SELECT folded, key FROM seen WHERE scope = ? AND generation = ? AND folded IN ({_marks(page)})"
+        found = db.execute(query, (scope, generation, *page))
+        owners.update((_decoded(path), _decoded(key)) for path, key in found)
     return earlier, owners
-
-
-class SqliteLedger(_Tables):
-    """
-    The ledger of a folder. Made by :meth:`open`.
-
-    Attributes:
-        set_aside: Where a damaged ledger was put, or None. What it knew is unknown then: those files are fetched again
-            and replaced.
-    """
-
-    _replaceable = True
-
-    def __init__(self, path: Path, *, busy_timeout: float) -> None:
-        super().__init__(name=str(path), connect=self._open_file)
-        self._path = path
-        self._busy_timeout = busy_timeout
-        self.set_aside: Path | None = None
-
-    @classmethod
-    async def open(cls, path: Path, *, busy_timeout: float = 10.0) -> Self:
-        """
-        Open or make the ledger.
-
-        Args:
-            path: Its file; the folder exists.
-            busy_timeout: Seconds to wait for another process.
-
-        Raises:
-            StorageError: It cannot be opened, or was written by a newer version of this library.
-            DiskFullError: No room is left.
-        """
-        ledger = cls(path, busy_timeout=busy_timeout)
-        try:
-            await ledger._run(_nothing)
-        except BaseException:
-            await ledger.aclose()
-            raise
-        return ledger
-
-    def _open_file(self) -> sqlite3.Connection:
-        """Open the file and make the tables if there are none."""
-        create_private(self._path)
-        connection = sqlite3.connect(
-            self._path,
-            timeout=self._busy_timeout,
-            isolation_level=None,
-            check_same_thread=False,  # It is used on one thread; one that was forgotten may be collected on any.
-            factory=_Connection,
-        )
-        try:
-            _prepare(connection, self._path)
-        except BaseException:
-            connection.close()
-            raise
-        return connection
-
-    def _put_aside(self) -> None:
-        """Put a damaged ledger aside, with the files that belong to it."""
-        self._disconnect()
-        self.set_aside = set_aside(self._path, ".damaged")
-        for companion in ("-wal", "-shm", "-journal"):
-            beside = self._path.with_name(self._path.name + companion)
-            if beside.exists():
-                set_aside(beside, ".damaged")
-        log.warning(
-            "%s: it was set aside as %s. What it knew is unknown now, so files are fetched again.",
-            self._path,
-            self.set_aside.name,
-        )
-
-    async def write(self, entries: Sequence[Entry], *, completed: Sequence[str] = ()) -> None:
-        """
-        Write entries in one transaction.
-
-        A path belongs to one key: what was known about another key of the same path is forgotten.
-
-        Args:
-            entries: Replace what was known about their keys.
-            completed: Keys of rows that were ``committing`` and have their final name now.
-        """
-        if entries or completed:
-            await self._run(self._write, list(entries), list(completed))
-
-    @staticmethod
-    def _write(connection: sqlite3.Connection, entries: Sequence[Entry], completed: Sequence[str]) -> None:
-        connection.executemany(
-            "UPDATE files SET state = 'complete', partial = '' WHERE key = ? AND state = 'committing'",
-            [(key,) for key in completed],
-        )
-        connection.executemany(
-            "DELETE FROM files WHERE folded = ? AND folded <> '' AND key <> ?",
-            [(fold(entry.path), entry.key) for entry in entries if entry.path],
-        )
-        connection.executemany(
-            f"INSERT OR REPLACE INTO files ({_COLUMNS}, folded) VALUES ({', '.join('?' * 14)})",
-            [
-                (*attrs.astuple(attrs.evolve(entry, at=None))[:-1], _dump_time(entry.at), fold(entry.path))
-                for entry in entries
-            ],
-        )
-
-    async def skip(self, key: str, reason: str, *, at: datetime, change: str = "", name: str = "") -> None:
-        """Remember a refusal that is for ever; what is known about a file that is here already stays."""
-        await self._run(
-            lambda connection: connection.execute(
-                f"INSERT INTO files ({_COLUMNS}, folded) "
-                "VALUES (?, 'skipped', '', 0, 0, ?, NULL, NULL, 'none', ?, '', ?, ?, '') "
-                "ON CONFLICT (key) DO UPDATE SET state = 'skipped', change = excluded.change, name = excluded.name, "
-                "reason = excluded.reason, at = excluded.at",
-                (key, change, name, reason, _dump_time(at)),
-            )
-        )
-
-    async def forget(self, keys: Sequence[str]) -> None:
-        """Forget some keys."""
-        await self._run(
-            lambda connection: connection.executemany("DELETE FROM files WHERE key = ?", [(key,) for key in keys])
-        )
-
-    async def entries(
-        self, *, after: str = "", limit: int = PAGE, states: Sequence[State] = ("complete", "committing")
-    ) -> list[Entry]:
-        """Give entries by key, ``limit`` at a time, behind the key ``after``."""
-        return await self._run(
-            lambda connection: _load_entries(
-                connection.execute(
-                    f"SELECT {_COLUMNS} FROM files WHERE key > ? AND state IN ({_marks(states)}) ORDER BY key LIMIT ?",
-                    (after, *states, limit),
-                )
-            )
-        )
-
-    async def watermark(self, scope: str) -> datetime | None:
-        """Say how far a clean run of a scope has come (aware), or None."""
-        rows = await self._run(
-            lambda connection: connection.execute("SELECT watermark FROM scopes WHERE scope = ?", (scope,)).fetchall()
-        )
-        return _load_time(rows[0][0]) if rows else None
-
-    async def set_watermark(self, scope: str, value: datetime | None) -> None:
-        """Write down how far a clean run of a scope has come."""
-        await self._run(
-            lambda connection: connection.execute(
-                "INSERT INTO scopes (scope, watermark) VALUES (?, ?) "
-                "ON CONFLICT (scope) DO UPDATE SET watermark = excluded.watermark",
-                (scope, _dump_time(value)),
-            )
-        )
-
-    async def job(self, key: str) -> Job | None:
-        """Give what is known about a job, or None."""
-        rows = await self._run(
-            lambda connection: connection.execute(
-                "SELECT key, state, run, began, took FROM jobs WHERE key = ?", (key,)
-            ).fetchall()
-        )
-        return _load_job(rows[0]) if rows else None
-
-    async def note_job(self, job: Job) -> None:
-        """Write down what is known about a job now."""
-        row = (job.key, job.state, job.run, _dump_time(job.began), job.took)
-        await self._run(
-            lambda connection: connection.execute(
-                "INSERT OR REPLACE INTO jobs (key, state, run, began, took) VALUES (?, ?, ?, ?, ?)", row
-            )
-        )
-
-    async def recall(self, keys: Sequence[str]) -> dict[str, str]:
-        """Give facts by their keys; unknown ones are missing."""
-        return await self._run(self._recall, list(keys))
-
-    @staticmethod
-    def _recall(connection: sqlite3.Connection, keys: Sequence[str]) -> dict[str, str]:
-        found: dict[str, str] = {}
-        for page in _pages(keys):
-            found.update(
-                connection.execute(f"SELECT key, fact FROM facts WHERE key IN ({_marks(page)})", page).fetchall()
-            )
-        return found
-
-    async def keep(self, facts: Mapping[str, str]) -> None:
-        """Write facts down, in one transaction."""
-        rows = list(facts.items())
-        await self._run(
-            lambda connection: connection.executemany("INSERT OR REPLACE INTO facts (key, fact) VALUES (?, ?)", rows)
-        )
-
-
-def _nothing(_: sqlite3.Connection) -> None:
-    """Do nothing, in a transaction."""
 
 
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:
@@ -816,72 +603,3 @@ def _choose_journal(connection: sqlite3.Connection) -> str:
         # https://www.sqlite.org/wal.html#noshm
         (mode,) = connection.execute("PRAGMA journal_mode = TRUNCATE").fetchone()
     return str(mode)
-
-
-class MemoryLedger(_Tables):
-    """
-    The same verbs without any memory of files, for jobs that always fetch.
-
-    What a listing notes about itself goes to an unnamed file that the system removes, so that its size costs no memory.
-    """
-
-    def __init__(self) -> None:
-        super().__init__(name="the notes of this run", connect=self._open_unnamed)
-
-    @classmethod
-    async def open(cls) -> Self:
-        """Make one."""
-        return cls()
-
-    @staticmethod
-    def _open_unnamed() -> sqlite3.Connection:
-        """Open a database that ends with its connection."""
-        connection = sqlite3.connect("", isolation_level=None, check_same_thread=False, factory=_Connection)
-        connection.execute("PRAGMA synchronous = OFF")
-        for statement in _SCHEMA.split(";"):
-            connection.execute(statement)
-        return connection
-
-    async def end_listing(self, scope: str, generation: int) -> None:
-        """Forget the listing."""
-        await self._run(
-            lambda connection: connection.execute(
-                "DELETE FROM seen WHERE scope = ? AND generation <= ?", (scope, generation)
-            )
-        )
-
-    async def write(self, entries: Sequence[Entry], *, completed: Sequence[str] = ()) -> None:
-        """Remember nothing."""
-
-    async def skip(self, key: str, reason: str, *, at: datetime, change: str = "", name: str = "") -> None:
-        """Remember nothing."""
-
-    async def forget(self, keys: Sequence[str]) -> None:
-        """Know nothing that could be forgotten."""
-
-    async def entries(
-        self, *, after: str = "", limit: int = PAGE, states: Sequence[State] = ("complete", "committing")
-    ) -> list[Entry]:
-        """Give nothing."""
-        return []
-
-    async def watermark(self, scope: str) -> datetime | None:
-        """Give None."""
-        return None
-
-    async def set_watermark(self, scope: str, value: datetime | None) -> None:
-        """Remember nothing."""
-
-    async def job(self, key: str) -> Job | None:
-        """Give None."""
-        return None
-
-    async def note_job(self, job: Job) -> None:
-        """Remember nothing."""
-
-    async def recall(self, keys: Sequence[str]) -> dict[str, str]:
-        """Know nothing."""
-        return {}
-
-    async def keep(self, facts: Mapping[str, str]) -> None:
-        """Remember nothing."""

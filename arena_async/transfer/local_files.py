@@ -1,105 +1,23 @@
-"""
-Files of this machine that are no downloads on their way: those that are read to be sent, and small private ones.
-
-All functions are synchronous and meant for a thread, but for :func:`open_for_reading`. Every call to the system goes
-through :class:`~arena_async.transfer.filesystem.FileSystem` where somebody else may be at work on the same file.
-"""
+"""Files of this machine that are sent to a service: read on a thread, in chunks, again for every attempt."""
 
 from __future__ import annotations
 
-import contextlib
-import logging
+import hashlib
 import os
-import re
-import secrets
 import stat
-import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from pathlib import Path
-from typing import TypeVar
+from typing import Self
 
-import aiofiles
-from aiofiles.threadpool.binary import AsyncBufferedReader
-
-from arena_async.errors import ConfigurationError, DestinationBusyError, StorageError
-from arena_async.options import KIB
-from arena_async.transfer.filesystem import (
-    NO_FOLLOW,
-    PLAIN_FLAGS,
-    FileState,
-    FileSystem,
-    Folder,
-    again,
-    explained,
-    explaining,
-    kind_of,
-)
+from arena_async.errors import ConfigurationError, SourceChangedError, StorageError
+from arena_async.options import MIB
+from arena_async.transfer.filesystem import PLAIN_FLAGS, FileSystem, again, explained, explaining, kind_of
+from arena_async.transfer.models import FileState
+from arena_async.transfer.workers import Threads
 from arena_async.wire.messages import printable
 
-__all__ = ["AsyncBufferedReader", "PrivateFile", "Source", "create_private", "open_for_reading", "set_aside"]
-
-T = TypeVar("T")
-
-log = logging.getLogger("arena_async")
-
-#: Bytes of a private file, at the most.
-_LARGEST = 64 * KIB
-#: How long its lock is waited for: it is held for milliseconds.
-_LOCK_TRIES, _LOCK_PAUSE = 200, 0.025
-#: Seconds after which nobody can be writing a new one any more.
-_OVER = 60.0
-
-
-def create_private(path: Path) -> bool:
-    """
-    Make an empty file that only its owner may read, unless there is one; say whether it was made.
-
-    Raises:
-        DestinationBusyError: There is something that is no file, a link for instance.
-        DiskFullError: No room is left.
-        StorageError: The disk refused.
-    """
-    with explaining(path, "made"):
-        try:
-            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | NO_FOLLOW, 0o600))
-        except FileExistsError:
-            seen = os.lstat(path)
-        else:
-            return True
-        if not stat.S_ISREG(seen.st_mode):
-            raise DestinationBusyError(
-                f"{path}: it is {kind_of(seen.st_mode)} and no file. Move it away and run again."
-            )
-        if os.name == "posix" and stat.S_IMODE(seen.st_mode) != 0o600:
-            os.chmod(path, 0o600)
-    return False
-
-
-def set_aside(path: Path, suffix: str) -> Path:
-    """
-    Rename a damaged file out of the way, to a name that is still free, and give that name.
-
-    Raises:
-        StorageError: The disk refused.
-    """
-    with explaining(path, "set aside"):
-        aside = next(
-            name
-            for number in range(1, 10_000)
-            if not os.path.lexists(name := path.with_name(f"{path.name}{suffix}{'' if number == 1 else f'-{number}'}"))
-        )
-        os.replace(path, aside)
-    return aside
-
-
-def open_for_reading(path: Path) -> AbstractAsyncContextManager[AsyncBufferedReader]:
-    """
-    Open a finished file for a task of the caller.
-
-    Its calls run on the threads of the event loop. A cancelled task may leave one behind: it only reads.
-    """
-    return aiofiles.open(path, "rb")
+__all__ = ["LocalFile", "Source"]
 
 
 class Source:
@@ -169,142 +87,93 @@ class Source:
         return self._file
 
 
-class PrivateFile:
+class LocalFile:
     """
-    A small file that only its owner may read, and that several processes change in turn.
+    A file that is sent: an async context manager, made by :meth:`open`.
 
-    It is locked only while it is read and written, and replaced in one step: whoever looks at it sees the whole content
-    of before or the whole content of after. For a thread.
+    What is sent is what was looked at: the file stays open, and a change while it is read is an error.
 
-    Args:
-        path: Where it lies. The folder is made when it is missing, and must be closed to everybody else: nobody else
-            may be able to read its names or to put another file in the place of this one.
-        files: The calls to the system.
-        sleep: Waits for so many seconds.
+    Attributes:
+        name: Its name without folders.
+        size: Its bytes.
     """
 
-    def __init__(
-        self, path: Path, *, files: FileSystem | None = None, sleep: Callable[[float], object] = time.sleep
-    ) -> None:
-        self.path = path
-        self._files = files or FileSystem()
-        self._sleep = sleep
+    def __init__(self, source: Source, state: FileState, threads: Threads) -> None:
+        self.name = source.path.name
+        self.size = state.size
+        self._source = source
+        self._state = state
+        self._threads = threads
 
-    def __repr__(self) -> str:
-        return f"<PrivateFile {self.path}>"
-
-    def change(self, make: Callable[[bytes | None], tuple[bytes | None, T]]) -> T:
+    @classmethod
+    async def open(cls, path: str | os.PathLike[str]) -> Self:
         """
-        Read the content, let it be changed, and write it, while nobody else does.
-
-        Args:
-            make: Given the content, or None where there is none that can be trusted, it says what to write, or None to
-                leave things as they are, and what to give back. It must be quick.
+        Open a file.
 
         Raises:
-            ConfigurationError: The folder is open to others.
-            DiskFullError: No room is left.
-            StorageError: The disk refused, or somebody holds the lock for too long.
+            ConfigurationError: There is no such file, or it is a folder.
+            StorageError: The system does not let us read it.
         """
-        folder = self._folder()
+        source, threads = Source(path), Threads(1, name="arena_async-upload")
         try:
-            with self._locked(folder):
-                content, result = make(self._read(folder))
-                if content is not None:
-                    with explaining(self.path, "written"):
-                        self._replace(folder, content)
-            return result
-        finally:
-            self._files.close_folder(folder)
-
-    def _folder(self) -> Folder:
-        """Open the folder it lies in, made for its owner alone."""
-        place = self.path.parent
-        with explaining(place, "opened"):
-            if not os.path.lexists(place):
-                again(self._files.make_root, str(place.parent))
-                with contextlib.suppress(FileExistsError):
-                    os.mkdir(place, 0o700)
-            folder = again(self._files.open_root, str(place))
-        if isinstance(folder, int):
-            seen = self._files.look_open(folder)
-            if seen.st_uid != os.geteuid() or stat.S_IMODE(seen.st_mode) & 0o027:
-                self._files.close_folder(folder)
-                raise ConfigurationError(
-                    f"{printable(str(place))}: others may read or change what lies in this folder, so nothing private "
-                    "is kept there; nothing was read or written. Name a folder of its own, which is made for you "
-                    "alone, or take the permissions of everybody else away (chmod 700)."
-                )
-        return folder
-
-    @contextlib.contextmanager
-    def _locked(self, folder: Folder) -> Iterator[None]:
-        """Hold the lock, which is a file of its own: the other one is replaced while it is held."""
-        name = f"{self.path.name}.lock"
-        with explaining(self.path, "locked"):
-            with contextlib.suppress(FileExistsError):
-                self._files.close(again(self._files.create, folder, name, 0o600))
-            file = again(self._files.open_file, folder, name, writable=True)
-        try:
-            with explaining(self.path, "locked"):
-                granted = again(self._files.lock, file)
-                for _ in range(_LOCK_TRIES):
-                    if granted:
-                        break
-                    self._sleep(_LOCK_PAUSE)
-                    granted = again(self._files.lock, file)
-            if not granted:
-                raise StorageError(
-                    f"{printable(str(self.path))}: another process holds its lock for too long. Let it go on, or end "
-                    "it, and run again."
-                )
-            yield
-        finally:
-            self._files.close(file)
-
-    def _read(self, folder: Folder) -> bytes | None:
-        """Read it, if nobody else can have written or read it."""
-        with explaining(self.path, "read"):
-            try:
-                file = again(self._files.open_file, folder, self.path.name)
-            except FileNotFoundError:
-                return None
-            try:
-                seen = self._files.look_open(file)
-                trusted = stat.S_ISREG(seen.st_mode) and seen.st_size <= _LARGEST
-                if os.name == "posix":
-                    trusted = trusted and seen.st_uid == os.geteuid() and not stat.S_IMODE(seen.st_mode) & 0o077
-                if trusted:
-                    return again(self._files.read, file, _LARGEST, 0)
-            finally:
-                self._files.close(file)
-        log.warning("%s: it is no private file of ours; what it says is not believed.", self.path)
-        return None
-
-    def _replace(self, folder: Folder, content: bytes) -> None:
-        """Write a new file and give it the name. Raises ``OSError``."""
-        new = f"{self.path.name}.{secrets.token_hex(8)}"
-        file = again(self._files.create, folder, new, 0o600)
-        try:
-            try:
-                written = 0
-                while written < len(content):
-                    written += again(self._files.write, file, content[written:], written)
-                now = self._files.look_open(file).st_mtime
-            finally:
-                self._files.close(file)
-            again(self._files.rename, folder, new, folder, self.path.name)
+            return cls(source, await threads.run(source.open), threads)
         except BaseException:
-            with contextlib.suppress(OSError):
-                self._files.unlink(folder, new)
+            # A cancellation comes when the call has ended, so that what was opened is closed here.
+            await threads.aclose()
+            source.close()
             raise
-        self._sweep(folder, now)
 
-    def _sweep(self, folder: Folder, now: float) -> None:
-        """Remove what writers that were killed have left. Whoever writes holds the lock, and this one has it."""
-        left = re.compile(re.escape(self.path.name) + r"\.[0-9a-f]{16}")
-        with contextlib.suppress(OSError):
-            for name in again(self._files.names, folder):
-                # The disk's clock is compared with itself. Not every disk can lock, so that a new one may be in use.
-                if left.fullmatch(name) and now - self._files.look(folder, name).st_mtime > _OVER:
-                    self._files.unlink(folder, name)
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the file. Safe to call twice."""
+        try:
+            await self._threads.aclose()
+        finally:
+            self._source.close()
+
+    async def head(self, size: int) -> bytes:
+        """
+        Give the first bytes, as many as there are up to ``size``.
+
+        Raises:
+            StorageError: The disk refused.
+        """
+        return await self._threads.run(self._source.read, 0, size)
+
+    async def sha256(self) -> str:
+        """
+        Give the SHA-256 of the whole content in hexadecimal.
+
+        Raises:
+            SourceChangedError: The file was changed meanwhile.
+            StorageError: The disk refused.
+        """
+        digest = hashlib.sha256()
+        async with aclosing(self.pieces()) as pieces:
+            async for piece in pieces:
+                await self._threads.run(digest.update, piece)
+        return digest.hexdigest()
+
+    async def pieces(self) -> AsyncGenerator[bytes, None]:
+        """
+        Give the content from its beginning, ``size`` bytes in pieces of a megabyte.
+
+        Raises:
+            SourceChangedError: The file was changed meanwhile; the last piece is held back then.
+            StorageError: The disk refused.
+        """
+        offset = 0
+        while offset < self.size:
+            piece = await self._threads.run(self._source.read, offset, min(MIB, self.size - offset))
+            offset += len(piece)
+            if not piece or (offset == self.size and await self._threads.run(self._source.state) != self._state):
+                raise SourceChangedError(
+                    f"{printable(self.name)}: the file was changed while it was read. Leave it alone until it is sent, "
+                    "and start again."
+                )
+            yield piece

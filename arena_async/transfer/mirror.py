@@ -1,47 +1,58 @@
 """
-A folder kept equal to what a service lists, with a memory of what is complete.
+A directory that is kept equal to what a service lists, with a memory of what is complete.
 
 ::
 
-    sync:    listing ──> decide against the ledger and the disk ──> fetch what is missing or changed ──> commit
+    sync:    listing ──▶ decide by ledger and disk ──▶ download what is missing or changed ──▶ commit
                 │
-                └──> what was known and is no longer listed: gone, reported, kept; removed only when asked
+                └──▶ what was known and is no longer listed: gone, reported, kept; removed only on request
 
     watermark:  when a clean run ends, the newest change it saw; the next listing starts there, less an overlap, where
-                the service can filter, and where everything in the ledger is on the disk as it was written down
+                the service can filter, and where everything in the ledger is on the disk as it was recorded
 """
 
 from __future__ import annotations
 
-import asyncio
 import os
-import random as chance
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path, PurePosixPath
-from types import TracebackType
-from typing import Self
 
 import attrs
 
 from arena_async.errors import ArenaAsyncError, ConfigurationError, NotFoundError
-from arena_async.options import TransferOptions
-from arena_async.transfer.destination import Destination, Timing
-from arena_async.transfer.events import Action, Observer, Outcome, Report, Settled, as_error
-from arena_async.transfer.ledger import PAGE, Entry, Job
-from arena_async.transfer.planning import Plan, PlannedFile, Restoring, can_restore, twin_key, without_mark
-from arena_async.transfer.pool import OutcomeStream, report_on
+from arena_async.options import Clock, TransferOptions
+from arena_async.transfer.context import Context, LedgerFacts
+from arena_async.transfer.directory import claim_tenant
+from arena_async.transfer.downloader import DirectoryOwner, report_on
+from arena_async.transfer.events import Finished, Observer
+from arena_async.transfer.models import (
+    PAGE,
+    Action,
+    LedgerEntry,
+    Outcome,
+    Plan,
+    PlannedFile,
+    Report,
+    Restoring,
+    StartedRun,
+    as_error,
+    can_restore,
+)
+from arena_async.transfer.planner import duplicate_key, key_of_file
 from arena_async.wire.contracts import FileSet, OpenedFile, Price, Recalling, RemoteFile
 from arena_async.wire.messages import printable
 
 __all__ = ["Mirror", "Verification", "Verified"]
 
-#: How far behind the watermark a listing starts: services stamp changes before they show them, and clocks differ.
+#: How far before the watermark a listing starts: services stamp changes before they show them, and clocks differ.
 OVERLAP = timedelta(hours=1)
 
-#: Keys that are looked up again in one go, for a plan.
+#: Keys that are looked up at a time, for a plan.
 _BATCH = 100
+
+_GONE = "it is no longer listed"
+_CLOCK = Clock()
 
 
 @attrs.frozen(kw_only=True)
@@ -85,9 +96,9 @@ class Verification:
         return self.changed + self.missing
 
 
-class Mirror:
+class Mirror(DirectoryOwner):
     """
-    Keeps a folder equal to what a service lists.
+    Keeps a directory equal to what a service lists.
 
     ::
 
@@ -95,16 +106,16 @@ class Mirror:
             report = await mirror.sync(files)
 
     Args:
-        to: The folder; it is made when it is missing. It belongs to one tenant of each service.
-        options: How files are brought home.
+        to: The directory; it is made when it is missing. It belongs to one tenant of each service.
+        options: How files are downloaded.
         observer: Called with each event; a plain function or a coroutine function. It cannot harm a transfer.
-        clock: Seconds that only ever grow.
+        clock: Seconds that never decrease.
         sleep: Waits for so many seconds.
-        random: A number from 0 to 1.
-        now: The time of day (aware).
+        random: Returns a number from 0 to 1.
+        now: Returns the time of day (aware).
 
     Raises:
-        ConfigurationError: The folder or an option cannot be what is meant. Nothing was touched.
+        ConfigurationError: The directory or an option is not usable. Nothing was touched.
     """
 
     def __init__(
@@ -113,103 +124,45 @@ class Mirror:
         *,
         options: TransferOptions | None = None,
         observer: Observer | None = None,
-        clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
-        random: Callable[[], float] = chance.random,
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        clock: Callable[[], float] = _CLOCK.monotonic,
+        sleep: Callable[[float], Awaitable[object]] = _CLOCK.sleep,
+        random: Callable[[], float] = _CLOCK.random,
+        now: Callable[[], datetime] = _CLOCK.now,
     ) -> None:
-        self._destination = Destination(
-            to,
-            options=options or TransferOptions(),
-            observer=observer,
-            remember=True,
-            timing=Timing(clock=clock, sleep=sleep, random=random, now=now),
-            owner="Mirror",
+        super().__init__(
+            Context(
+                to,
+                options=options or TransferOptions(),
+                observer=observer,
+                remember=True,
+                clock=Clock(monotonic=clock, sleep=sleep, random=random, now=now),
+                owner="Mirror",
+            )
         )
-        self._streams: set[OutcomeStream] = set()
-
-    async def __aenter__(self) -> Self:
-        try:
-            await self._destination.open()
-        except BaseException:
-            await self.aclose()  # nobody else will: a context that was not entered is not left
-            raise
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
-
-    async def aclose(self) -> None:
-        """Stop everything, commit what is verified, and close the folder. Safe to call twice."""
-        try:
-            for stream in list(self._streams):
-                await stream.aclose()
-        finally:
-            await self._destination.aclose()
-
-    # ----------------------------------------------------------------------------------------------------- started runs
-
-    async def claim(self, service: str, tenant: str) -> None:
-        """
-        Reserve the directory for a tenant of a service, before a run is started for it.
-
-        Raises:
-            DestinationBusyError: It belongs to another tenant of that service.
-            StorageError: The directory cannot be used.
-            ClosedError: It was closed before, or is used from another event loop or after a fork.
-        """
-        await self._destination.open()
-        await self._destination.claim(service, tenant)
-
-    async def job(self, key: str) -> Job | None:
-        """
-        Return the row of a started run, or None.
-
-        Raises:
-            StorageError: The ledger cannot be read.
-            ClosedError: As for :meth:`claim`.
-        """
-        await self._destination.open()
-        return await self._destination.ledger.job(key)
-
-    async def note_job(self, job: Job) -> None:
-        """
-        Write the row of a started run; it is on the disk when this returns.
-
-        Raises:
-            StorageError: The ledger cannot be written.
-            ClosedError: As for :meth:`claim`.
-        """
-        await self._destination.open()
-        await self._destination.ledger.note_job(job)
-
-    # ------------------------------------------------------------------------------------------------------------ plan
 
     async def plan(self, files: FileSet, *, ask_again: bool = False) -> Plan:
         """
-        Say what :meth:`sync` would do, for the price of the listing. No content is asked for, no file is touched.
+        Return what :meth:`sync` would do, for the cost of the listing. No content is requested, no file is touched.
 
         Args:
             files: What to look at.
-            ask_again: Whether to plan for what the service refused for ever the last time.
+            ask_again: Whether to plan for what the service rejected permanently the last time.
 
         Raises:
             ArenaAsyncError: The listing failed, so that there is no plan.
             ClosedError: It was closed before, or is used from another event loop or after a fork.
         """
-        await self._destination.open()
-        now, before = self._destination.timing.now(), files.requests_sent
+        context = self._context
+        await context.open()
+        now, before = context.clock.now(), files.requests_sent
         rows: list[PlannedFile] = []
-        stream = self._stream(self._recalling(files), dry=True, ask_again=ask_again)
-        async with stream:
+        async with self._stream(_with_facts(files, context), dry=True, ask_again=ask_again) as stream:
             async for outcome in stream:
-                rows.append(self._planned(outcome))  # noqa: PERF401 - a comprehension cannot say what is caught
+                rows.append(_planned(outcome, context.root))  # noqa: PERF401 - what was planned before an error stays
             whole = stream.whole and not files.narrowed
             if whole and stream.listed:
-                async for page in self._gone(files.scope, stream.generation):
-                    rows += map(self._planned_gone, page)
+                async for page in _missing(context, files.scope, stream.generation):
+                    rows += map(_planned_gone, page)
         rows.sort(key=lambda row: (row.path, row.key))
         return Plan(
             scope=files.scope,
@@ -222,340 +175,369 @@ class Mirror:
             made_at=now,
         )
 
-    def _recalling(self, files: FileSet) -> FileSet:
-        """Let a set look at what this folder knows already, if it can."""
-        return files.recalling(self._destination.ledger) if isinstance(files, Recalling) else files
-
-    def _planned(self, outcome: Outcome) -> PlannedFile:
-        """Make the row of a decision."""
-        path = outcome.path.relative_to(self._destination.root).as_posix() if outcome.path is not None else ""
-        reason = str(outcome.error) if outcome.error is not None else outcome.reason
-        file = outcome.file
-        return PlannedFile(
-            key=file.key,
-            action=outcome.action,
-            path=path,
-            size=file.size,
-            name=file.name,
-            reason=reason,
-            extension=file.extension,
-            change=file.change,
-        )
-
-    @staticmethod
-    def _planned_gone(entry: Entry) -> PlannedFile:
-        """Make the row of a file that is no longer listed."""
-        return PlannedFile(
-            key=entry.key, action=Action.GONE, path=entry.path, size=entry.size, name=entry.name, reason=_GONE
-        )
-
-    # ------------------------------------------------------------------------------------------------------------ sync
-
     async def sync(
         self, files: FileSet, *, plan: Plan | None = None, prune: bool = False, ask_again: bool = False
     ) -> Report:
         """
-        Make the folder equal to the set: fetch what is missing or changed, keep the rest.
+        Make the directory equal to the set: download what is missing or changed, keep the rest.
 
-        What is known here and no longer listed is reported as gone and stays, unless ``prune`` is given.
+        What is known here and no longer listed is reported as gone and stays, unless ``prune`` is set.
 
         Args:
-            files: What to bring.
-            plan: What :meth:`plan` gave for the same set: only its files are looked up again and brought.
+            files: What to download.
+            plan: What :meth:`plan` returned for the same set: only its files are looked up again and downloaded.
             prune: Remove what is gone. Only with a whole listing that is not empty.
-            ask_again: Ask again for what the service refused for ever the last time.
+            ask_again: Request again what the service rejected permanently the last time.
 
         Raises:
             ConfigurationError: ``prune`` with a set that is narrowed or empty, or a plan of another set.
-            DestinationBusyError: The folder belongs to another tenant of this service.
-            ArenaAsyncError: The listing failed, so that nobody knows what is missing. Everything that was listed
-                before was brought home first.
+            DestinationBusyError: The directory belongs to another tenant of this service.
+            ArenaAsyncError: The listing failed, so that it is not known what is missing. Everything that was listed
+                before was downloaded first.
             ClosedError: It was closed before, or is used from another event loop or after a fork.
         """
-        self._check(files, plan, prune=prune)
-        await self._destination.open()
+        _check(files, plan, prune=prune)
+        await self._context.open()
+        before = files.requests_sent
         if plan is not None:
             report = await self._sync_plan(files, plan, prune=prune, ask_again=ask_again)
         else:
             report = await self._sync_all(files, prune=prune, ask_again=ask_again)
-        await self._destination.announcer.drain()
-        return report
-
-    @staticmethod
-    def _check(files: FileSet, plan: Plan | None, *, prune: bool) -> None:
-        """Refuse what would remove or fetch something else than was meant."""
-        if plan is not None and plan.scope != files.scope:
-            raise ConfigurationError(
-                f"The plan is for {printable(plan.scope)} and the set is {printable(files.scope)}; plan it anew."
-            )
-        if prune and (files.narrowed or (plan is not None and not plan.whole)):
-            raise ConfigurationError(
-                f"{printable(files.scope)}: the set is narrowed, so what it lacks may still exist, and nothing can be "
-                "pruned. Sync the whole set, or leave prune off."
-            )
+        await self._context.emitter.drain()
+        return attrs.evolve(report, requests=files.requests_sent - before)
 
     async def _sync_all(self, files: FileSet, *, prune: bool, ask_again: bool) -> Report:
-        """List, fetch, and see what is gone."""
-        started = self._destination.timing.now()
-        ledger = self._destination.ledger
-        watermark = None if prune or ask_again else await self._usable_watermark(files.scope)
+        """List, download, and report what is gone."""
+        context, scope = self._context, files.scope
+        started = context.clock.now()
+        watermark = None if prune or ask_again else await _usable_watermark(context, scope)
         listed = files.since(watermark - OVERLAP) if watermark is not None else files
-        before = files.requests_sent
         # A listing that starts at a watermark is noted apart: what it lacks must not look gone to other queries.
-        scope = files.scope if listed is files else f"{files.scope} (changes)"
-        stream = self._stream(self._recalling(listed), scope=scope, ask_again=ask_again)
+        noted = scope if listed is files else f"{scope} (changes)"
+        stream = self._stream(_with_facts(listed, context), scope=noted, ask_again=ask_again)
         report = await report_on(stream, listed)
         if stream.whole and report.error is None and not listed.narrowed:
             if prune and not stream.listed:
                 raise ConfigurationError(
-                    f"{printable(files.scope)}: the listing is empty, and pruning would remove everything. Nothing was "
+                    f"{printable(scope)}: the listing is empty, and pruning would remove everything. Nothing was "
                     "removed; remove the folder by hand if that is meant."
                 )
             if stream.listed:
-                report = await self._with_gone(report, self._gone(files.scope, stream.generation), prune=prune)
+                gone = _missing(context, scope, stream.generation)
+                report = await _with_gone(context, report, gone, prune=prune)
         clean = stream.whole and report.error is None and not report.failures and not report.not_started
         if clean and stream.newest is not None and listed.since(started) is not listed:
             newest = min(stream.newest, started)
-            await ledger.set_watermark(files.scope, max(newest, watermark or newest))
-        return attrs.evolve(report, requests=files.requests_sent - before)
+            await context.run(context.ledger.set_watermark, scope, max(newest, watermark or newest))
+        return report
 
     async def _sync_plan(self, files: FileSet, plan: Plan, *, prune: bool, ask_again: bool) -> Report:
-        """Look the files of a plan up again and bring them, and nothing else."""
-        planned = _Planned(files, plan)
-        before = files.requests_sent
+        """Look the files of a plan up again and download them, and nothing else."""
+        context, planned = self._context, _Planned(files, plan)
         report = await report_on(self._stream(planned, ask_again=ask_again), planned)
-        lost = [] if report.error is not None else [self._lost(row) for row in planned.lost]
+        lost = [] if report.error is not None else [_lost(row, context.root) for row in planned.lost]
         for outcome in lost:
-            self._destination.announcer.announce(Settled(outcome=outcome))
+            context.emitter.emit(Finished(outcome=outcome))
         report = attrs.evolve(report, outcomes=(*report.outcomes, *lost))
         if report.error is None:
             keys = [file.key for file in plan.files if file.action in (Action.GONE, Action.PRUNE)]
-            gone = self._gone_of_plan(files, keys, prune=prune)
-            report = await self._with_gone(report, gone, prune=prune)
-        return attrs.evolve(report, requests=files.requests_sent - before)
-
-    async def _gone_of_plan(
-        self, files: FileSet, keys: Sequence[str], *, prune: bool
-    ) -> AsyncIterator[Sequence[Entry]]:
-        """Give what a plan calls gone and is known here, page by page; what is to be removed is looked up again."""
-        for at in range(0, len(keys), PAGE):
-            known = await self._destination.ledger.look_up(keys[at : at + PAGE])
-            gone = [entry for entry in known.values() if entry.state != "skipped"]
-            gone = await self._still_gone(files, gone) if prune else gone
-            if gone:
-                yield gone
-
-    @staticmethod
-    async def _still_gone(files: FileSet, gone: Sequence[Entry]) -> list[Entry]:
-        """Look up again what a plan calls gone, and leave out what is listed again by now."""
-        keys = [without_mark(entry.key) for entry in gone]
-        listed: set[str] = set()
-        for at in range(0, len(keys), _BATCH):
-            rows = await files.find(list(dict.fromkeys(keys[at : at + _BATCH])))
-            listed |= {row.key for row in rows} | {twin_key(row.key, row.name) for row in rows}
-        return [entry for entry in gone if entry.key not in listed]
-
-    def _stream(
-        self, files: FileSet, *, scope: str | None = None, dry: bool = False, ask_again: bool = False
-    ) -> OutcomeStream:
-        """Make a stream that ends with this object."""
-        stream = OutcomeStream(files, self._destination, scope=scope, dry=dry, ask_again=ask_again)
-        stream.on_close = self._streams.discard
-        self._streams.add(stream)
-        return stream
-
-    async def _usable_watermark(self, scope: str) -> datetime | None:
-        """
-        Give how far a clean run has come, if everything in the ledger is on the disk as it was written down.
-
-        A listing that starts later would not bring what somebody removed or damaged here.
-        """
-        watermark = await self._destination.ledger.watermark(scope)
-        if watermark is None:
-            return None
-        async for page in self._pages():
-            if await self._destination.desk.run(self._any_touched, page):
-                return None
-        return watermark
-
-    def _any_touched(self, entries: Sequence[Entry]) -> bool:
-        """Say whether any file is missing or other than written down. For a thread."""
-        states = self._destination.storage.look_all([entry.path for entry in entries])
-        return any(_touched(entry, states.get(entry.path)) for entry in entries)
-
-    # ------------------------------------------------------------------------------------------------------------ gone
-
-    async def _gone(self, scope: str, generation: int) -> AsyncIterator[Sequence[Entry]]:
-        """Give what is known here and was not in a listing, page by page."""
-        after = ""
-        while page := await self._destination.ledger.gone(scope, generation, after=after, limit=PAGE):
-            yield page
-            after = page[-1].key
-
-    async def _with_gone(self, report: Report, gone: AsyncIterator[Sequence[Entry]], *, prune: bool) -> Report:
-        """Add what is gone to a report, and remove it where that was asked for, page by page."""
-        outcomes = list(report.outcomes)
-        counts = dict(report.counts)
-        async for page in gone:
-            for outcome in await self._prune(page) if prune else map(self._gone_outcome, page):
-                self._destination.announcer.announce(Settled(outcome=outcome))
-                counts[outcome.action] += outcome.error is None
-                outcomes.append(outcome)
-        return attrs.evolve(report, outcomes=tuple(outcomes), counts=counts)
-
-    async def _prune(self, page: Sequence[Entry]) -> list[Outcome]:
-        """Remove files that are gone, each if what lies there is what was brought, and forget them in one go."""
-        removed = await self._destination.desk.run(self._discard_all, page)
-        forgotten: ArenaAsyncError | None = None
-        try:
-            keys = [entry.key for entry, what in zip(page, removed, strict=True) if what is True]
-            await self._destination.ledger.forget(keys)
-        except ArenaAsyncError as error:
-            forgotten = error
-        return [
-            self._pruned(entry, forgotten if what is True and forgotten is not None else what)
-            for entry, what in zip(page, removed, strict=True)
-        ]
-
-    def _pruned(self, entry: Entry, what: bool | ArenaAsyncError) -> Outcome:  # noqa: FBT001 - what became of it
-        """Make the outcome of a file that was to be removed."""
-        if what is False:
-            return self._gone_outcome(entry, reason="it is no longer listed; what lies here is not what was brought")
-        error = None if what is True else as_error(what, file=entry.key)
-        return attrs.evolve(self._gone_outcome(entry), action=Action.PRUNE, error=error)
-
-    def _discard_all(self, entries: Sequence[Entry]) -> list[bool | ArenaAsyncError]:
-        """Remove files; errors are values, so that one file fails alone. For a thread."""
-        found: list[bool | ArenaAsyncError] = []
-        for entry in entries:
-            try:
-                found.append(self._discard(entry, PurePosixPath(entry.path)))
-            except ArenaAsyncError as error:
-                found.append(error)
-        return found
-
-    def _discard(self, entry: Entry, path: PurePosixPath) -> bool:
-        """Remove a file unless somebody has changed it. For a thread."""
-        state = self._destination.storage.look(path)
-        if state is None:
-            return True
-        return not _touched(entry, state) and self._destination.storage.discard(path)
-
-    def _gone_outcome(self, entry: Entry, *, reason: str = "") -> Outcome:
-        """Make the outcome of a file that is no longer listed."""
-        return Outcome(
-            file=_unlisted(entry),
-            action=Action.GONE,
-            path=self._destination.root / entry.path,
-            verified_by=entry.verified_by,
-            reason=reason or _GONE,
-            sha256=entry.sha256,
-        )
-
-    def _lost(self, row: PlannedFile) -> Outcome:
-        """Make the outcome of a file that a plan names and nobody lists any more."""
-        file = RemoteFile(
-            key=row.key,
-            service="",
-            tenant="",
-            parts=(),
-            stem=PurePosixPath(row.path).name,
-            name=row.name,
-            size=row.size,
-        )
-        error = NotFoundError(f"{printable(row.path)}: it was planned and is no longer listed. Make the plan anew.")
-        return Outcome(file=file, action=row.action, path=self._destination.root / row.path, error=error)
-
-    # ---------------------------------------------------------------------------------------------------------- looking
+            report = await _with_gone(context, report, _gone_of_plan(context, files, keys, prune=prune), prune=prune)
+        return report
 
     async def verify(self) -> Verification:
         """
         Read every complete file again and compare it with the ledger. Sends nothing.
 
-        Files that are not in order are noted, so that the next sync fetches them.
+        Files that are not in order are noted, so that the next sync downloads them.
 
         Raises:
-            StorageError: The disk refused.
+            StorageError: The disk failed.
             ClosedError: It was closed before, or is used from another event loop or after a fork.
         """
-        await self._destination.open()
+        context = self._context
+        await context.open()
         ok = 0
         found: dict[str, list[Verified]] = {"changed": [], "missing": [], "unknown": []}
-        async for page in self._pages():
-            doubtful: list[Entry] = []
+        async for page in _entries(context):
+            doubtful: list[LedgerEntry] = []
             for entry in page:
-                verdict, row = await self._destination.desk.run(self._compare, entry)
-                if verdict == "ok":
+                what, row = await context.run(_compare, context, entry)
+                if what == "ok":
                     ok += 1
                     continue
-                found[verdict].append(row)
-                if verdict == "changed":
-                    # No file has a time before 1970, so this one is never taken for what was brought.
+                found[what].append(row)
+                if what == "changed":
+                    # No file has a time before 1970, so this one is never taken for the recorded file.
                     doubtful.append(attrs.evolve(entry, mtime_ns=-1))
-            await self._destination.ledger.write(doubtful)
+            await context.run(context.ledger.write, doubtful)
         return Verification(ok=ok, **{name: tuple(rows) for name, rows in found.items()})
-
-    def _compare(self, entry: Entry) -> tuple[str, Verified]:
-        """Read one file and compare it. For a thread."""
-        path = self._destination.root / entry.path
-        read = self._destination.storage.digest(entry.path)
-        if read is None:
-            return "missing", Verified(key=entry.key, path=path, expected=entry.sha256 or entry.size)
-        digest, state = read
-        if state.size != entry.size:
-            return "changed", Verified(key=entry.key, path=path, expected=entry.size, actual=state.size)
-        if entry.sha256 is None:
-            return "unknown", Verified(key=entry.key, path=path, actual=digest)
-        row = Verified(key=entry.key, path=path, expected=entry.sha256, actual=digest)
-        return ("ok" if digest == entry.sha256 else "changed"), row
 
     async def paths(self, prefix: str) -> list[Path]:
         """
-        Say where complete files lie whose keys begin with a text, in the order of the keys.
+        Return the paths of complete files whose keys begin with a text, in the order of the keys.
 
         Raises:
             ClosedError: It was closed before, or is used from another event loop or after a fork.
         """
-        await self._destination.open()
+        await self._context.open()
         found: list[Path] = []
-        after = prefix
-        while page := await self._destination.ledger.entries(after=after, limit=PAGE):
-            found += [self._destination.root / entry.path for entry in page if entry.key.startswith(prefix)]
-            after = page[-1].key
-            if not after.startswith(prefix):
+        async for page in _entries(self._context, after=prefix):
+            found += [self._context.root / entry.path for entry in page if entry.key.startswith(prefix)]
+            if not page[-1].key.startswith(prefix):
                 break
         return found
 
-    async def entries(self) -> AsyncIterator[Entry]:
+    async def claim(self, service: str, tenant: str) -> None:
         """
-        Give what the ledger knows about complete files, by key.
+        Reserve the directory for a tenant of a service, before a run is started for it.
+
+        Raises:
+            DestinationBusyError: It belongs to another tenant of that service.
+            StorageError: The directory is not usable.
+            ClosedError: It was closed before, or is used from another event loop or after a fork.
+        """
+        await self._context.open()
+        await self._context.run(claim_tenant, self._context.directory, service, tenant)
+
+    async def started_run(self, key: str) -> StartedRun | None:
+        """
+        Return what is known about a run that was started for the directory, or None.
+
+        Raises:
+            StorageError: The ledger cannot be read.
+            ClosedError: As for :meth:`claim`.
+        """
+        await self._context.open()
+        return await self._context.run(self._context.ledger.started_run, key)
+
+    async def write_started_run(self, run: StartedRun) -> None:
+        """
+        Remember a run that was started for the directory; it is on the disk when this returns.
+
+        Raises:
+            StorageError: The ledger cannot be written.
+            ClosedError: As for :meth:`claim`.
+        """
+        await self._context.open()
+        await self._context.run(self._context.ledger.write_started_run, run)
+
+    async def entries(self) -> AsyncIterator[LedgerEntry]:
+        """
+        Yield what the ledger knows about complete files, by key.
 
         Raises:
             ClosedError: It was closed before, or is used from another event loop or after a fork.
         """
-        await self._destination.open()
-        async for page in self._pages():
+        await self._context.open()
+        async for page in _entries(self._context):
             for entry in page:
                 yield entry
 
-    async def _pages(self) -> AsyncIterator[list[Entry]]:
-        """Walk the ledger."""
-        after = ""
-        while page := await self._destination.ledger.entries(after=after, limit=PAGE):
-            yield page
-            after = page[-1].key
+
+def _with_facts(files: FileSet, context: Context) -> FileSet:
+    """Return the set with access to the cached metadata of the directory, if it can use it."""
+    return files.recalling(LedgerFacts(context)) if isinstance(files, Recalling) else files
 
 
-_GONE = "it is no longer listed"
+def _check(files: FileSet, plan: Plan | None, *, prune: bool) -> None:
+    """Reject what would remove or download something else than was meant."""
+    if plan is not None and plan.scope != files.scope:
+        raise ConfigurationError(
+            f"The plan is for {printable(plan.scope)} and the set is {printable(files.scope)}; plan it anew."
+        )
+    if prune and (files.narrowed or (plan is not None and not plan.whole)):
+        raise ConfigurationError(
+            f"{printable(files.scope)}: the set is narrowed, so what it lacks may still exist, and nothing can be "
+            "pruned. Sync the whole set, or leave prune off."
+        )
 
 
-def _touched(entry: Entry, state: object) -> bool:
-    """Say whether a file is missing or other than written down."""
+async def _entries(context: Context, *, after: str = "") -> AsyncIterator[list[LedgerEntry]]:
+    """Yield the complete files of the ledger, page by page."""
+    while page := await context.run(context.ledger.entries, after=after, limit=PAGE):
+        yield page
+        after = page[-1].key
+
+
+async def _usable_watermark(context: Context, scope: str) -> datetime | None:
+    """
+    Return the watermark of a scope, if everything in the ledger is on the disk as it was recorded.
+
+    A listing that starts later would not deliver what was removed or damaged here.
+    """
+    watermark = await context.run(context.ledger.watermark, scope)
+    if watermark is None:
+        return None
+    async for page in _entries(context):
+        if await context.run(_any_touched, context, page):
+            return None
+    return watermark
+
+
+def _any_touched(context: Context, entries: Sequence[LedgerEntry]) -> bool:
+    """Return whether any file is missing or other than recorded. For a thread."""
+    states = context.directory.states_of([entry.path for entry in entries])
+    return any(_touched(entry, states.get(entry.path)) for entry in entries)
+
+
+# ---- gone
+
+
+async def _missing(context: Context, scope: str, generation: int) -> AsyncIterator[Sequence[LedgerEntry]]:
+    """Yield what is known here and was not in a listing, page by page."""
+    after = ""
+    while page := await context.run(context.ledger.missing, scope, generation, after=after, limit=PAGE):
+        yield page
+        after = page[-1].key
+
+
+async def _gone_of_plan(
+    context: Context, files: FileSet, keys: Sequence[str], *, prune: bool
+) -> AsyncIterator[Sequence[LedgerEntry]]:
+    """Yield what a plan calls gone and is known here, page by page; what is to be removed is looked up again."""
+    for at in range(0, len(keys), PAGE):
+        known = await context.run(context.ledger.look_up, keys[at : at + PAGE])
+        gone = [entry for entry in known.values() if entry.state != "skipped"]
+        gone = await _still_gone(files, gone) if prune else gone
+        if gone:
+            yield gone
+
+
+async def _still_gone(files: FileSet, gone: Sequence[LedgerEntry]) -> list[LedgerEntry]:
+    """Look up again what a plan calls gone, and return what is still not listed."""
+    keys = [key_of_file(entry.key) for entry in gone]
+    listed: set[str] = set()
+    for at in range(0, len(keys), _BATCH):
+        rows = await files.find(list(dict.fromkeys(keys[at : at + _BATCH])))
+        listed |= {row.key for row in rows} | {duplicate_key(row.key, row.name) for row in rows}
+    return [entry for entry in gone if entry.key not in listed]
+
+
+async def _with_gone(
+    context: Context, report: Report, gone: AsyncIterator[Sequence[LedgerEntry]], *, prune: bool
+) -> Report:
+    """Return the report with what is gone, which is removed on request, page by page."""
+    outcomes = list(report.outcomes)
+    counts = dict(report.counts)
+    async for page in gone:
+        done = await _prune(context, page) if prune else [_gone_outcome(entry, context.root) for entry in page]
+        for outcome in done:
+            context.emitter.emit(Finished(outcome=outcome))
+            counts[outcome.action] += outcome.error is None
+            outcomes.append(outcome)
+    return attrs.evolve(report, outcomes=tuple(outcomes), counts=counts)
+
+
+async def _prune(context: Context, page: Sequence[LedgerEntry]) -> list[Outcome]:
+    """Remove files that are gone, each if it is the recorded file, and forget them in one transaction."""
+    removed = await context.run(_discard_all, context, page)
+    forgotten: ArenaAsyncError | None = None
+    try:
+        keys = [entry.key for entry, what in zip(page, removed, strict=True) if what is True]
+        await context.run(context.ledger.forget, keys)
+    except ArenaAsyncError as error:
+        forgotten = error
+    return [
+        _pruned(entry, context.root, forgotten if what is True and forgotten is not None else what)
+        for entry, what in zip(page, removed, strict=True)
+    ]
+
+
+def _pruned(entry: LedgerEntry, root: Path, what: bool | ArenaAsyncError) -> Outcome:  # noqa: FBT001 - what became of it
+    """Return the outcome of a file that was to be removed."""
+    if what is False:
+        return _gone_outcome(entry, root, reason="it is no longer listed; what lies here is not what was brought")
+    error = None if what is True else as_error(what, file=entry.key)
+    return attrs.evolve(_gone_outcome(entry, root), action=Action.PRUNE, error=error)
+
+
+def _discard_all(context: Context, entries: Sequence[LedgerEntry]) -> list[bool | ArenaAsyncError]:
+    """Remove files; errors are values, so that one file fails alone. For a thread."""
+    found: list[bool | ArenaAsyncError] = []
+    for entry in entries:
+        try:
+            state = context.directory.state_of(entry.path)
+            same = state is None or not _touched(entry, state)
+            found.append(state is None or (same and context.directory.discard(entry.path)))
+        except ArenaAsyncError as error:
+            found.append(error)
+    return found
+
+
+def _gone_outcome(entry: LedgerEntry, root: Path, *, reason: str = _GONE) -> Outcome:
+    """Return the outcome of a file that is no longer listed."""
+    return Outcome(
+        file=_unlisted(entry),
+        action=Action.GONE,
+        path=root / entry.path,
+        verified_by=entry.verified_by,
+        reason=reason,
+        sha256=entry.sha256,
+    )
+
+
+# ---- rows
+
+
+def _planned(outcome: Outcome, root: Path) -> PlannedFile:
+    """Return the row of a decision."""
+    file = outcome.file
+    return PlannedFile(
+        key=file.key,
+        action=outcome.action,
+        path=outcome.path.relative_to(root).as_posix() if outcome.path is not None else "",
+        size=file.size,
+        name=file.name,
+        reason=str(outcome.error) if outcome.error is not None else outcome.reason,
+        extension=file.extension,
+        change=file.change,
+    )
+
+
+def _planned_gone(entry: LedgerEntry) -> PlannedFile:
+    """Return the row of a file that is no longer listed."""
+    return PlannedFile(
+        key=entry.key, action=Action.GONE, path=entry.path, size=entry.size, name=entry.name, reason=_GONE
+    )
+
+
+def _lost(row: PlannedFile, root: Path) -> Outcome:
+    """Return the outcome of a file that a plan names and that is not listed any more."""
+    file = RemoteFile(
+        key=row.key,
+        service="",
+        tenant="",
+        parts=(),
+        stem=PurePosixPath(row.path).name,
+        name=row.name,
+        size=row.size,
+    )
+    error = NotFoundError(f"{printable(row.path)}: it was planned and is no longer listed. Make the plan anew.")
+    return Outcome(file=file, action=row.action, path=root / row.path, error=error)
+
+
+def _compare(context: Context, entry: LedgerEntry) -> tuple[str, Verified]:
+    """Read one file and compare it with its entry. For a thread."""
+    path = context.root / entry.path
+    read = context.directory.digest(entry.path)
+    if read is None:
+        return "missing", Verified(key=entry.key, path=path, expected=entry.sha256 or entry.size)
+    digest, state = read
+    if state.size != entry.size:
+        return "changed", Verified(key=entry.key, path=path, expected=entry.size, actual=state.size)
+    if entry.sha256 is None:
+        return "unknown", Verified(key=entry.key, path=path, actual=digest)
+    row = Verified(key=entry.key, path=path, expected=entry.sha256, actual=digest)
+    return ("ok" if digest == entry.sha256 else "changed"), row
+
+
+def _touched(entry: LedgerEntry, state: object) -> bool:
+    """Return whether a file is missing or other than written down."""
     return (getattr(state, "size", None), getattr(state, "mtime_ns", None)) != (entry.size, entry.mtime_ns)
 
 
-def _unlisted(entry: Entry) -> RemoteFile:
-    """Make what can be said about a file that is no longer listed."""
+def _unlisted(entry: LedgerEntry) -> RemoteFile:
+    """Return what can be said about a file that is no longer listed."""
     path = PurePosixPath(entry.path)
     return RemoteFile(
         key=entry.key,

@@ -23,9 +23,9 @@ import attrs
 
 from arena_async.errors import ArenaAsyncError, ConfigurationError, RunFailedError
 from arena_async.options import TransferOptions
-from arena_async.transfer.events import Observer, Report
-from arena_async.transfer.ledger import Job
+from arena_async.transfer.events import Observer
 from arena_async.transfer.mirror import Mirror
+from arena_async.transfer.models import Report, StartedRun
 from arena_async.wire.contracts import FileSet
 
 __all__ = ["Fetched", "RunFetch", "To"]
@@ -82,22 +82,22 @@ class RunFetch(ABC, Generic[R]):
             tenant = await self.tenant()
             await mirror.claim(self.service, tenant)
             key = self.key_of(tenant)
-            job = await mirror.job(key) or Job(key=key)
+            job = await mirror.started_run(key) or StartedRun(key=key)
             run = await self.resume_run(job)
             resumed = run is not None
             if run is None:
                 job, run = await self._start(mirror, job)
             job = attrs.evolve(job, state="started", run=self.id_of(run))
-            await mirror.note_job(job)
+            await mirror.write_started_run(job)
             try:
                 run = await self.wait_for(run, job)
             except RunFailedError:
-                await mirror.note_job(attrs.evolve(job, state="over"))
+                await mirror.write_started_run(attrs.evolve(job, state="over"))
                 raise
             report = await mirror.sync(self.files_of(run))
             report.raise_for_failures()
             took = self.duration_of(run)
-            await mirror.note_job(attrs.evolve(job, state="over", took=job.took if took is None else took))
+            await mirror.write_started_run(attrs.evolve(job, state="over", took=job.took if took is None else took))
             return Fetched(
                 run=run,
                 report=report,
@@ -106,16 +106,16 @@ class RunFetch(ABC, Generic[R]):
                 resumed=resumed,
             )
 
-    async def _start(self, mirror: Mirror, job: Job) -> tuple[Job, R]:
+    async def _start(self, mirror: Mirror, job: StartedRun) -> tuple[StartedRun, R]:
         """Start a run, and write to the ledger before and after."""
         run_before = job.run if self.keeps_previous else ""
         starting = attrs.evolve(job, state="starting", run=run_before, began=self.now())
-        await mirror.note_job(starting)
+        await mirror.write_started_run(starting)
         try:
             return starting, await self.start_run(starting)
         except ArenaAsyncError as error:
             if not self.may_be_started(error):
-                await mirror.note_job(attrs.evolve(job, state="over"))
+                await mirror.write_started_run(attrs.evolve(job, state="over"))
             raise
 
     @property
@@ -144,11 +144,11 @@ class RunFetch(ABC, Generic[R]):
         """Return the identifier of a run."""
 
     @abstractmethod
-    async def resume_run(self, job: Job) -> R | None:
+    async def resume_run(self, job: StartedRun) -> R | None:
         """Return the run that an earlier call started, or None where another one is wanted."""
 
     @abstractmethod
-    async def start_run(self, job: Job) -> R:
+    async def start_run(self, job: StartedRun) -> R:
         """Start a run."""
 
     @abstractmethod
@@ -156,7 +156,7 @@ class RunFetch(ABC, Generic[R]):
         """Return whether the service may have started the run although the request failed."""
 
     @abstractmethod
-    async def wait_for(self, run: R, job: Job) -> R:
+    async def wait_for(self, run: R, job: StartedRun) -> R:
         """Return the run once it is finished."""
 
     @abstractmethod

@@ -11,7 +11,7 @@ from typing import Any
 import attrs
 
 from arena_async.errors import ConfigurationError
-from arena_async.transfer.planning import PlannedFile, Restoring, can_restore
+from arena_async.transfer.models import PlannedFile, Restoring, can_restore
 from arena_async.wire.contracts import Facts, FileSet, OpenedFile, Price, Recalling, RemoteFile
 
 __all__ = ["union"]

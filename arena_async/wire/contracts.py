@@ -133,7 +133,14 @@ class BodyHead:
 
 @runtime_checkable
 class ByteStream(Protocol):
-    """The body of one answer."""
+    """
+    The body of one response. A subclass has to implement :meth:`readinto` and :meth:`aclose`.
+
+    Attributes:
+        at_end: Whether all of it was received, where that is known without another call.
+    """
+
+    at_end: bool = False
 
     async def readinto(self, buffer: memoryview) -> int:
         """
@@ -147,6 +154,20 @@ class ByteStream(Protocol):
             StalledError: Nothing came for too long, or it came too slowly.
         """
         ...
+
+    async def read(self, limit: int) -> bytes:
+        """
+        Return what is received up to the end of the body, or up to where more than ``limit`` bytes were received.
+
+        Empty only at the end of the body. Bytes received before an error are returned before it is raised. An
+        implementation may return any number of bytes; this one returns at most ``limit``.
+
+        Raises:
+            TransportError: The connection broke, or the body is shorter than announced.
+            StalledError: Nothing was received for too long, or too slowly.
+        """
+        buffer = memoryview(bytearray(limit))
+        return bytes(buffer[: await self.readinto(buffer)])
 
     async def aclose(self) -> None:
         """Give the connection back if the body is read to its end, else end it. Safe to call twice."""

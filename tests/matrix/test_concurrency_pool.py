@@ -22,7 +22,7 @@ from scripted import RawServer, Reply, Seen, reply
 from seams import rig
 from session_files import Hours, bring, ranged, remote, session_files
 
-from arena_async import Advanced, Downloader, Event, Mirror, Report, Retrying
+from arena_async import Downloader, Event, Mirror, Progress, Report, Retrying
 from arena_async.errors import NotFoundError
 from arena_async.options import KIB, TransferOptions
 from arena_async.transfer.filesystem import FileSystem
@@ -175,7 +175,7 @@ async def test_fail_fast_stops_the_rest_and_keeps_what_can_be_resumed(world: Wor
 
         def see(event: Event) -> None:
             world.observe(event)
-            if isinstance(event, Advanced) and event.file.stem == "slow":
+            if isinstance(event, Progress) and event.file.stem == "slow":
                 started.set()
 
         async with Downloader(world.root, options=options, observer=see) as downloads:

@@ -20,7 +20,7 @@ from session_files import bring, session_files
 
 from arena_async.errors import ArenaAsyncError
 from arena_async.options import KIB
-from arena_async.transfer.events import Action
+from arena_async.transfer.models import Action
 
 BODY = content(150_000, "a")
 

@@ -18,7 +18,7 @@ from scripted import RawServer, reply
 from seams import rig
 from session_files import bring, ranged, session_files
 
-from arena_async import Mirror, Settled
+from arena_async import Finished, Mirror
 from arena_async.options import KIB, MIB, TransferOptions
 from arena_async.transfer import ledger
 from arena_async.transfer.filesystem import FileSystem
@@ -84,7 +84,7 @@ async def record(world: World, patch: pytest.MonkeyPatch, *, before: bool) -> Tr
 
 def _promise(disk: TracingDisk, event: object) -> None:
     """Note what an outcome claims."""
-    if isinstance(event, Settled) and event.outcome.durable and event.outcome.path is not None:
+    if isinstance(event, Finished) and event.outcome.durable and event.outcome.path is not None:
         disk.promise(event.outcome.path)
 
 

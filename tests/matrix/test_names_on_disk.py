@@ -15,8 +15,8 @@ from scripted import RawServer, reply
 from session_files import ETAG, bring, ranged, session_files
 
 from arena_async.errors import DestinationBusyError
-from arena_async.transfer.events import Action, Report
-from arena_async.transfer.planning import place
+from arena_async.transfer.models import Action, Report
+from arena_async.transfer.planner import target_path as place
 from arena_async.wire import names
 from arena_async.wire.contracts import RemoteFile
 

@@ -13,11 +13,10 @@ from session_files import Hours, bring, ranged
 
 from arena_async.errors import DeadlineError, ThrottledError, TransportError, UnsafeUrlError
 from arena_async.net.pager import Pager
-from arena_async.options import KIB, MIB, PollPolicy, RetryPolicy
+from arena_async.options import KIB, MIB, Clock, PollPolicy, RetryPolicy
 from arena_async.providers.arena.extracts import Extracts
 from arena_async.providers.centrepoint.auth import CENTREPOINT
 from arena_async.providers.centrepoint.dialect import list_shape
-from arena_async.transfer.destination import Timing
 from arena_async.wire import retrying
 from arena_async.wire.messages import Request
 from arena_async.wire.quota import Moment, SlidingWindow, Ticket
@@ -146,7 +145,7 @@ async def test_forty_minutes_of_waiting_cost_eighteen_questions(world: World) ->
         script = ArenaScript(world, server)
         script.on("GET", "/extracts/E/runs/R", json_reply({"guid": "R", "status": "In Progress"}))
         async with script.session(hours) as session:
-            timing = Timing(clock=hours.clock, sleep=hours.sleep, random=lambda: 0.5)
+            timing = Clock(monotonic=hours.clock, sleep=hours.sleep, random=lambda: 0.5)
             extracts = Extracts(session, timing=timing)
             with pytest.raises(DeadlineError) as caught:
                 await extracts.wait("E", "R", poll=poll, watch=lambda seen: heard.append((seen.asked, seen.again_in)))

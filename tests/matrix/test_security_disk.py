@@ -22,8 +22,8 @@ from session_files import bring, ranged, remote, session_files
 
 from arena_async import ArenaClient, ArenaCredentials, Downloader, Mirror, Outcome
 from arena_async.errors import DestinationBusyError, IntegrityError
-from arena_async.transfer.checking import Caps
-from arena_async.transfer.integrity import Inspector
+from arena_async.transfer.archives import Caps
+from arena_async.transfer.verify import ContentVerifier as Inspector
 
 BODY = gzip.compress(content(60_000), mtime=0)
 FINAL = "files/a.csv.gz"

@@ -23,7 +23,7 @@ from scripted import RawServer, reply
 from session_files import ETAG, SessionFiles, bring, ranged, session_files
 
 from arena_async.errors import DestinationBusyError
-from arena_async.transfer.events import Action
+from arena_async.transfer.models import Action
 from arena_async.wire.contracts import OpenedFile, Price, RemoteFile
 from arena_async.wire.decoding import read_datetime
 

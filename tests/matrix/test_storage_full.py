@@ -21,7 +21,7 @@ from session_files import ETAG, bring, ranged, session_files
 
 from arena_async.errors import DiskFullError, StorageError
 from arena_async.options import MIB
-from arena_async.transfer.events import Action
+from arena_async.transfer.models import Action
 
 LARGE = content(200_000, "a")
 #: So many that a pool which goes on is seen to go on.

@@ -19,7 +19,8 @@ from services import CentrePointScript
 from session_files import ETAG, bring, ranged, remote, session_files
 
 from arena_async.errors import ContentError, IntegrityError, TransferError
-from arena_async.transfer.integrity import Inspector, Verdict
+from arena_async.transfer.verify import ContentVerifier as Inspector
+from arena_async.transfer.verify import VerificationResult as Verdict
 
 CSV = b"time,x,y,z\n" + b"".join(b"%d,0.01,-0.98,0.12\n" % number for number in range(9000))
 STORED = gzip.compress(CSV, mtime=0)

@@ -20,7 +20,7 @@ from session_files import ETAG, Hours, bring, ranged, remote, session_files
 
 from arena_async.errors import PermissionDeniedError
 from arena_async.options import Clock
-from arena_async.transfer.events import Action
+from arena_async.transfer.models import Action
 from arena_async.wire.contracts import FileSet, RemoteFile
 
 BODY = gzip.compress(content(150_000), mtime=0)

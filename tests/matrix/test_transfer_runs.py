@@ -22,7 +22,7 @@ from arena_async.errors import (
 from arena_async.net.polling import wait_until
 from arena_async.options import Clock, PollPolicy
 from arena_async.providers.arena.models import ExportRun, ExtractRun, ImportRun
-from arena_async.transfer.events import Action
+from arena_async.transfer.models import Action
 
 CONTENT = f"GET /v1/extracts/{EXTRACT}/*/content"
 WHOLE = reply(body=ZIP, headers=ETAG)

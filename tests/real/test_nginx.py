@@ -18,8 +18,8 @@ from served import Nginx, Restart, Served, ServedFiles
 from arena_async.errors import TlsError
 from arena_async.net.session import Session
 from arena_async.options import TransferOptions
-from arena_async.transfer.events import Action
-from arena_async.transfer.pool import Downloader
+from arena_async.transfer.downloader import Downloader
+from arena_async.transfer.models import Action
 from arena_async.wire.quota import SlidingWindow
 
 pytestmark = pytest.mark.real

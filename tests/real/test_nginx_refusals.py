@@ -16,8 +16,8 @@ from served import Nginx, Restart, ServedFiles
 from arena_async.errors import ContentError, StalledError, TransportError
 from arena_async.net.session import Session
 from arena_async.options import Timeouts, TransferOptions
-from arena_async.transfer.events import Report
-from arena_async.transfer.pool import Downloader
+from arena_async.transfer.downloader import Downloader
+from arena_async.transfer.models import Report
 from arena_async.wire.quota import SlidingWindow
 
 pytestmark = pytest.mark.real

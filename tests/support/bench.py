@@ -27,7 +27,7 @@ from seams import rig
 from arena_async import Downloader, Event, Mirror, Outcome, Report, TransferOptions
 from arena_async.options import KIB
 from arena_async.transfer.filesystem import FileSystem
-from arena_async.transfer.pacing import Splitting
+from arena_async.transfer.rate import Splitting
 
 __all__ = ["Bench", "all_workers_work", "connecting", "many", "one", "tail"]
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import attrs
 
-from arena_async.transfer.destination import Timing
+from arena_async.options import Clock
 
 __all__ = ["FakeTime"]
 
@@ -40,6 +40,6 @@ class FakeTime:
         return datetime.fromtimestamp(self.at, UTC)
 
     @property
-    def timing(self) -> Timing:
+    def timing(self) -> Clock:
         """Give it to what is tested."""
-        return Timing(clock=self, sleep=self.sleep, random=lambda: 0.0, now=self.now)
+        return Clock(monotonic=self, sleep=self.sleep, random=lambda: 0.0, now=self.now)

@@ -19,7 +19,7 @@ from typing import Any
 import attrs
 
 from arena_async.errors import ApiError, LinkExpiredError, NotFoundError, ServerError, TransportError
-from arena_async.wire.contracts import BodyHead, OpenedFile, Price, RemoteFile
+from arena_async.wire.contracts import BodyHead, ByteStream, OpenedFile, Price, RemoteFile
 from arena_async.wire.messages import Secret
 from arena_async.wire.ranges import read_content_range
 
@@ -94,7 +94,7 @@ class Source:
     ranges: bool = True
 
 
-class _MemoryStream:
+class _MemoryStream(ByteStream):
     """A body out of memory that may break off."""
 
     def __init__(self, body: bytes, *, breaks: bool, files: MemoryFiles) -> None:
@@ -238,7 +238,7 @@ class MemoryFiles:
         return Price(listing=1, per_file=self.per_file, exact=True)
 
 
-class _SocketStream:
+class _SocketStream(ByteStream):
     """The body of one answer over a connection of its own."""
 
     def __init__(

@@ -29,7 +29,7 @@ from scripted import RawServer, Reply, Seen, json_reply, reply
 from arena_async import ArenaClient, ArenaCredentials, Mirror, TransferOptions, UrlSet
 from arena_async.options import KIB
 from arena_async.transfer import segments
-from arena_async.transfer.pacing import Splitting
+from arena_async.transfer.rate import Splitting
 
 SUPPORT = Path(__file__).parent
 

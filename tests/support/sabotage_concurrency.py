@@ -25,7 +25,7 @@ def _(patch: Patch) -> None:
 
 @protection("a cancellation waits for the thread that is writing")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.transfer.threads:wait_to_end", _left_behind)
+    patch.replace("arena_async.transfer.workers:wait_to_end", _left_behind)
 
 
 @protection("a commit is ended by nobody but itself")
@@ -72,7 +72,7 @@ def _(patch: Patch) -> None:
             if asyncio.iscoroutine(answer):
                 answer.close()
 
-    patch.replace("arena_async.transfer.events:Announcer.announce", unguarded)
+    patch.replace("arena_async.transfer.events:EventEmitter.announce", unguarded)
 
 
 @protection("jobs are pulled as there is room")
@@ -101,7 +101,7 @@ def _(patch: Patch) -> None:
             done.set_exception(error)
         return done
 
-    patch.replace("arena_async.transfer.threads:Threads.start", at_once)
+    patch.replace("arena_async.transfer.workers:Threads.start", at_once)
 
 
 @protection("a wait between two tries can be cancelled")

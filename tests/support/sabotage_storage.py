@@ -16,9 +16,9 @@ from sabotage import Patch, protection
 
 from arena_async.errors import ArenaAsyncError, IntegrityError, StorageError
 from arena_async.transfer import ledger
-from arena_async.transfer.events import Action
 from arena_async.transfer.filesystem import explained
-from arena_async.transfer.planning import Decision, Move, Recovery
+from arena_async.transfer.models import Action
+from arena_async.transfer.planner import Decision, Move, Recovery
 from arena_async.wire import names
 from arena_async.wire.contracts import RemoteFile
 
@@ -99,7 +99,7 @@ def _(patch: Patch) -> None:
             done.set_exception(error)
         return done
 
-    patch.replace("arena_async.transfer.threads:Threads.start", here)
+    patch.replace("arena_async.transfer.workers:Threads.start", here)
 
 
 # --- what lies under a final name -------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ import attrs
 from sabotage import Always, Patch, protection
 
 from arena_async.errors import ApiError, TransportError
-from arena_async.transfer.planning import Move, Recovery, Tries
+from arena_async.transfer.planner import Move, Recovery, Tries
 from arena_async.wire.contracts import BodyHead
 from arena_async.wire.messages import Request, Response
 from arena_async.wire.ranges import HeadVerdict, Held, Step

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from arena_async import Downloader, Mirror
 from arena_async.transfer.filesystem import FileSystem
-from arena_async.transfer.pacing import Splitting
+from arena_async.transfer.rate import Splitting
 
 __all__ = ["Splitting", "rig"]
 
@@ -43,20 +43,20 @@ def rig(
         known_partial: The name of a partial file that counts as found when the directory was opened.
         disk_sleep: Waits, on a thread, before a rename that another program disturbed is tried again.
     """
-    place = engine._destination
-    storage = place.storage
+    context = engine._context
+    directory, partials = context.directory, context.partials
     if disk is not None:
-        storage.files = disk
+        directory.files = partials.files = disk
     if record_every is not None:
-        storage.flush_unit = record_every
+        partials.flush_unit = record_every
     if splitting is not None:
-        place.splitting = splitting
+        context.splitting = splitting
     if draw_name is not None:
-        storage._draw_name = draw_name
+        directory.draw_name = draw_name
     if disk_clock is not None:
-        storage.clock = disk_clock
+        partials.clock = disk_clock
     if disk_sleep is not None:
-        storage._sleep = disk_sleep
+        directory.sleep = disk_sleep
     if known_partial is not None:
-        storage.note_partial(known_partial)
+        partials.note_resumable(known_partial)
     return engine

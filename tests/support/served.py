@@ -18,7 +18,7 @@ from typing import Self
 import attrs
 
 from arena_async.net.session import Session
-from arena_async.transfer.events import Advanced, Event
+from arena_async.transfer.events import Event, Progress
 from arena_async.wire.contracts import OpenedFile, Price, RemoteFile
 from arena_async.wire.messages import Request
 
@@ -176,7 +176,7 @@ class Restart:
         self._done = False
 
     async def __call__(self, event: Event) -> None:
-        if self._done or not isinstance(event, Advanced) or event.bytes_done < self._after:
+        if self._done or not isinstance(event, Progress) or event.bytes_done < self._after:
             return
         self._done = True
         await self._server.stop(at_once=True)

@@ -7,7 +7,7 @@ import math
 from session_files import Hours
 
 from arena_async.options import KIB
-from arena_async.transfer.pacing import Splitting
+from arena_async.transfer.rate import Splitting
 
 __all__ = ["EAGER", "Ticking"]
 

@@ -8,11 +8,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from arena_async import options as library
 from arena_async.options import RetryPolicy
 from arena_async.providers.centrepoint import CentrePointClient, CentrePointCredentials, DataRequests
 from arena_async.providers.centrepoint.api import Api
 from arena_async.providers.centrepoint.simulator import CentrePointSimulator
-from arena_async.transfer.destination import Timing
 
 __all__ = ["QUICK", "Clock", "SleepersClock", "client_of", "is_whole", "naive", "requests_of", "sample_rows"]
 
@@ -59,7 +59,7 @@ def client_of(simulator: CentrePointSimulator) -> CentrePointClient:
 
 def requests_of(client: CentrePointClient, clock: SleepersClock, kind: type[Any], **options: Any) -> Any:
     """Make what starts requests for data, by the clock of the test."""
-    timing = Timing(clock=clock, sleep=clock.sleep, random=lambda: 0.0, now=clock.now)
+    timing = library.Clock(monotonic=clock, sleep=clock.sleep, random=lambda: 0.0, now=clock.now)
     return DataRequests(Api(client.session), kind, tenant="tenant", timing=timing, **options)
 
 

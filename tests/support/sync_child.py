@@ -43,7 +43,7 @@ from inherited import take_over
 from seams import rig
 from splitting import EAGER
 
-from arena_async import Advanced, Event, Mirror, Settled
+from arena_async import Event, Finished, Mirror, Progress
 from arena_async.options import KIB, TransferOptions
 from arena_async.transfer import ledger
 
@@ -144,11 +144,11 @@ class Life:
 
     def say(self, event: Event) -> None:
         """Print what somebody outside may wait for."""
-        if isinstance(event, Advanced):
+        if isinstance(event, Progress):
             _print(f"advanced {event.file.stem} {event.bytes_done}")
             if self._exit_at is not None and event.bytes_done >= self._exit_at:
                 os._exit(7)
-        if isinstance(event, Settled):
+        if isinstance(event, Finished):
             _print(f"settled {event.outcome.file.stem} {type(event.outcome.error).__name__}")
 
 

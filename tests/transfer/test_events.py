@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from arena_async import Action, Advanced, Event, Outcome, Report, Settled, Started
+from arena_async import Action, Event, Finished, Outcome, Progress, Report, Started
 from arena_async.errors import (
     ConfigurationError,
     IntegrityError,
@@ -19,25 +19,26 @@ from arena_async.errors import (
     TransferError,
     TransfersFailedError,
 )
-from arena_async.transfer.events import Announcer, as_error
+from arena_async.transfer.events import EventEmitter
+from arena_async.transfer.models import as_error
 from arena_async.wire.contracts import RemoteFile
 from arena_async.wire.messages import Secret
 
 FILE = RemoteFile(key="k", service="s", tenant="t", parts=(), stem="a")
 
 
-def advanced(done: int) -> Advanced:
+def advanced(done: int) -> Progress:
     """Make one event."""
-    return Advanced(file=FILE, bytes_done=done)
+    return Progress(file=FILE, bytes_done=done)
 
 
 async def test_a_plain_function_is_told_on_the_loop_and_in_order() -> None:
     """At once, so that it may touch what belongs to the loop."""
     told: list[tuple[Event, int]] = []
-    announcer = Announcer(lambda event: told.append((event, threading.get_ident())))
+    announcer = EventEmitter(lambda event: told.append((event, threading.get_ident())))
 
-    announcer.announce(Started(file=FILE, action=Action.FETCH))
-    announcer.announce(advanced(5))
+    announcer.emit(Started(file=FILE, action=Action.FETCH))
+    announcer.emit(advanced(5))
 
     assert told == [
         (Started(file=FILE, action=Action.FETCH), threading.get_ident()),
@@ -59,9 +60,9 @@ async def test_a_coroutine_function_is_awaited_one_event_after_the_other() -> No
         told.append(event)
         busy -= 1
 
-    announcer = Announcer(observer)
+    announcer = EventEmitter(observer)
     for done in range(5):
-        announcer.announce(advanced(done))
+        announcer.emit(advanced(done))
     await announcer.drain()
 
     assert told == [advanced(done) for done in range(5)]
@@ -77,14 +78,14 @@ async def test_an_observer_that_raises_is_logged_once_and_told_the_rest(caplog: 
         told += 1
         raise ZeroDivisionError
 
-    announcer = Announcer(observer)
+    announcer = EventEmitter(observer)
     for done in range(3):
-        announcer.announce(advanced(done))
+        announcer.emit(advanced(done))
     await announcer.aclose()
 
     assert told == 3
     assert [record.message for record in caplog.records] == [
-        "The observer failed; the transfers go on, and it is told further events."
+        "The observer failed; the transfers go on, and it receives further events."
     ]
 
 
@@ -93,15 +94,15 @@ async def test_a_coroutine_observer_that_raises_or_cancels_itself_is_told_the_re
     told: list[int] = []
 
     async def observer(event: Event) -> None:
-        assert isinstance(event, Advanced)
+        assert isinstance(event, Progress)
         told.append(event.bytes_done)
         if event.bytes_done == 1:
             raise asyncio.CancelledError
         raise ZeroDivisionError
 
-    announcer = Announcer(observer)
+    announcer = EventEmitter(observer)
     for done in range(3):
-        announcer.announce(advanced(done))
+        announcer.emit(advanced(done))
     await announcer.aclose()
 
     assert told == [0, 1, 2]
@@ -119,9 +120,9 @@ async def test_an_observer_that_blocks_once_is_called_on_a_thread_from_then_on(
         now += 5.0
         threads.append(threading.get_ident())
 
-    announcer = Announcer(observer, clock=lambda: now)
+    announcer = EventEmitter(observer, clock=lambda: now)
     for done in range(3):
-        announcer.announce(advanced(done))
+        announcer.emit(advanced(done))
     await announcer.drain()
 
     assert threads[0] == threading.get_ident()
@@ -140,12 +141,12 @@ async def test_an_observer_that_never_comes_back_does_not_keep_anybody() -> None
         told.append(event)
         await stuck.wait()
 
-    announcer = Announcer(observer, most=10, farewell=0.0)
+    announcer = EventEmitter(observer, max_waiting=10, drain_timeout=0.0)
     for done in range(1000):
-        announcer.announce(advanced(done))
+        announcer.emit(advanced(done))
     await asyncio.sleep(0)
-    settled = Settled(outcome=Outcome(FILE, Action.FETCH))
-    announcer.announce(settled)
+    settled = Finished(outcome=Outcome(FILE, Action.FETCH))
+    announcer.emit(settled)
     before = len(told)
     stuck.set()
     await announcer.drain()
@@ -164,9 +165,9 @@ async def test_the_end_does_not_wait_for_an_observer_that_never_comes_back() -> 
         told.append(event)
         await asyncio.get_running_loop().create_future()
 
-    announcer = Announcer(observer, most=10, farewell=0.0)
+    announcer = EventEmitter(observer, max_waiting=10, drain_timeout=0.0)
     for done in range(1000):
-        announcer.announce(advanced(done))
+        announcer.emit(advanced(done))
     await asyncio.sleep(0)
 
     await announcer.aclose()
@@ -177,11 +178,11 @@ async def test_the_end_does_not_wait_for_an_observer_that_never_comes_back() -> 
 async def test_nobody_is_told_after_the_end() -> None:
     """Closing twice is harmless."""
     told: list[Event] = []
-    announcer = Announcer(told.append)
+    announcer = EventEmitter(told.append)
     await announcer.aclose()
     await announcer.aclose()
 
-    announcer.announce(advanced(1))
+    announcer.emit(advanced(1))
 
     assert told == []
 
@@ -234,7 +235,7 @@ def test_outcomes_and_events_can_be_pickled_and_show_no_link() -> None:
     file = RemoteFile(key="k", service="s", tenant="t", parts=(), stem="a", link=Secret("https://h/x?sig=secret"))
     outcome = Outcome(file, Action.FETCH, Path("a"), error=StalledError("slow"))
 
-    assert "secret" not in repr(Settled(outcome=outcome))
+    assert "secret" not in repr(Finished(outcome=outcome))
     assert b"secret" not in pickle.dumps(outcome)
 
 
@@ -244,9 +245,9 @@ async def test_an_observer_left_far_behind_is_said_to_be(caplog: pytest.LogCaptu
     async def observer(_: Event) -> None:
         await asyncio.get_running_loop().create_future()
 
-    announcer = Announcer(observer, farewell=0.0)
-    announcer.announce(advanced(1))
-    announcer.announce(advanced(2))
+    announcer = EventEmitter(observer, drain_timeout=0.0)
+    announcer.emit(advanced(1))
+    announcer.emit(advanced(2))
     with caplog.at_level(logging.WARNING):
         await announcer.aclose()
 

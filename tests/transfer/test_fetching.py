@@ -12,7 +12,7 @@ from cancelling import HOW, How, cancel_at_every_await
 from disks import FaultyDisk
 from filesets import Asked, MemoryFiles, Source, content, remote
 
-from arena_async import Action, Advanced, Retrying, Settled, Started
+from arena_async import Action, Finished, Progress, Retrying, Started
 from arena_async.errors import (
     ApiError,
     AuthenticationError,
@@ -529,7 +529,7 @@ async def test_events_tell_the_way_of_a_file(bench: Bench) -> None:
 
     shown = remote("a", size=SIZE)
     kinds = [type(event) for event in bench.events]
-    assert kinds == [Started, Advanced, Retrying, Settled]
+    assert kinds == [Started, Progress, Retrying, Finished]
     assert bench.events[0] == Started(file=shown, action=Action.FETCH, bytes_done=0, total=SIZE)
     retrying = bench.events[2]
     assert isinstance(retrying, Retrying)

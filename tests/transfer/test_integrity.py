@@ -19,8 +19,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from arena_async.errors import ContentError, IntegrityError, TransferError
-from arena_async.transfer.checking import Caps
-from arena_async.transfer.integrity import Inspector, Proof, Verdict, choose_proof
+from arena_async.transfer.archives import Caps
+from arena_async.transfer.models import Proof
+from arena_async.transfer.verify import ContentVerifier as Inspector
+from arena_async.transfer.verify import VerificationResult as Verdict
+from arena_async.transfer.verify import choose_proof
 
 TEXT = b"time,x,y,z\n" + b"".join(b"%d,0.01,-0.98,0.12\n" % number for number in range(2000))
 GZ = gzip.compress(TEXT, mtime=0)

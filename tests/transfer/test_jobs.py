@@ -10,7 +10,7 @@ import pytest
 
 from arena_async import Mirror
 from arena_async.errors import DestinationBusyError
-from arena_async.transfer.ledger import Job
+from arena_async.transfer.models import StartedRun
 
 BEGAN = datetime(2026, 3, 1, 12, 30, 5, tzinfo=UTC)
 
@@ -40,21 +40,23 @@ PRAGMA user_version = 1;
 async def test_a_job_is_remembered_by_the_next_process(tmp_path: Path) -> None:
     """Every field comes back; what is written later replaces what was there."""
     async with Mirror(tmp_path) as mirror:
-        assert await mirror.job("arena/W/exports/G") is None
-        await mirror.note_job(Job(key="arena/W/exports/G", state="starting", began=BEGAN))
-        await mirror.note_job(Job(key="arena/W/exports/G", state="started", run="R", began=BEGAN, took=61.5))
+        assert await mirror.started_run("arena/W/exports/G") is None
+        await mirror.write_started_run(StartedRun(key="arena/W/exports/G", state="starting", began=BEGAN))
+        await mirror.write_started_run(
+            StartedRun(key="arena/W/exports/G", state="started", run="R", began=BEGAN, took=61.5)
+        )
     async with Mirror(tmp_path) as mirror:
-        found = await mirror.job("arena/W/exports/G")
+        found = await mirror.started_run("arena/W/exports/G")
 
-    assert found == Job(key="arena/W/exports/G", state="started", run="R", began=BEGAN, took=61.5)
+    assert found == StartedRun(key="arena/W/exports/G", state="started", run="R", began=BEGAN, took=61.5)
 
 
 async def test_the_time_of_a_job_is_kept_whatever_its_zone(tmp_path: Path) -> None:
     """A moment is a moment."""
     began = BEGAN.astimezone(timezone(timedelta(hours=5, minutes=45)))
     async with Mirror(tmp_path) as mirror:
-        await mirror.note_job(Job(key="k", began=began))
-        found = await mirror.job("k")
+        await mirror.write_started_run(StartedRun(key="k", began=began))
+        found = await mirror.started_run("k")
 
     assert found is not None
     assert found.began == BEGAN
@@ -63,12 +65,12 @@ async def test_the_time_of_a_job_is_kept_whatever_its_zone(tmp_path: Path) -> No
 async def test_a_row_that_makes_no_sense_is_no_job(tmp_path: Path) -> None:
     """A state that nobody writes is not believed."""
     async with Mirror(tmp_path) as mirror:
-        await mirror.note_job(Job(key="k", state="started", run="R"))
+        await mirror.write_started_run(StartedRun(key="k", state="started", run="R"))
     with sqlite3.connect(tmp_path / ".arena-async" / "ledger.sqlite") as connection:
         connection.execute("UPDATE jobs SET state = 'dancing'")
     connection.close()
     async with Mirror(tmp_path) as mirror:
-        assert await mirror.job("k") is None
+        assert await mirror.started_run("k") is None
 
 
 def old_ledger(root: Path, *statements: str) -> Path:
@@ -94,12 +96,12 @@ async def test_a_ledger_of_the_layout_before_gets_the_new_table_and_keeps_its_ro
     )
 
     async with Mirror(tmp_path) as mirror:
-        await mirror.note_job(Job(key="j", state="started", run="R"))
+        await mirror.write_started_run(StartedRun(key="j", state="started", run="R"))
         (entry,) = [entry async for entry in mirror.entries()]
-        job = await mirror.job("j")
+        job = await mirror.started_run("j")
 
     assert (entry.path, entry.size, entry.sha256) == ("a/b.zip", 7, "d")
-    assert job == Job(key="j", state="started", run="R")
+    assert job == StartedRun(key="j", state="started", run="R")
     assert not list(path.parent.glob("*.damaged*"))
     connection = sqlite3.connect(path)
     assert connection.execute("PRAGMA user_version").fetchone() == (3,)

@@ -13,7 +13,7 @@ from filesets import MemoryFiles, Source, remote
 
 from arena_async import Action
 from arena_async.errors import DestinationBusyError, DiskFullError, NotFoundError, ServerError, StorageError
-from arena_async.transfer.ledger import Job
+from arena_async.transfer.models import StartedRun
 
 ODD = "caf\udce9 \ud800"
 
@@ -43,12 +43,12 @@ async def test_text_that_is_no_unicode_is_found_again_as_it_was(bench: Bench) ->
 
     report = await bench.sync(files)
     async with bench.mirror() as mirror:
-        await mirror.note_job(Job(key=ODD, run=ODD))
-        job = await mirror.job(ODD)
+        await mirror.write_started_run(StartedRun(key=ODD, run=ODD))
+        job = await mirror.started_run(ODD)
         entries = [(entry.key, entry.name, entry.change) async for entry in mirror.entries()]
 
     assert (report.counts[Action.KEEP], [outcome.reason for outcome in report.outcomes]) == (2, [ODD])
-    assert job == Job(key=ODD, run=ODD)
+    assert job == StartedRun(key=ODD, run=ODD)
     assert entries == [(ODD, ODD, ODD), ("test/plain", "plain as the vendor calls it.bin", "1")]
     assert len(files.asked) == 3
 

@@ -39,22 +39,22 @@ from arena_async.errors import (
     UnsafeNameError,
     UnsafeUrlError,
 )
-from arena_async.transfer.filesystem import FileState
-from arena_async.transfer.ledger import Entry
-from arena_async.transfer.planning import (
+from arena_async.transfer.models import FileState
+from arena_async.transfer.models import LedgerEntry as Entry
+from arena_async.transfer.planner import (
     Move,
     RetryBudget,
     Tries,
     decide,
+    decide_retry,
     is_newer,
+    is_permanent,
     is_same_content,
-    judge_failure,
     layout_problem,
-    place,
-    twin_key,
-    twin_path,
-    worth_remembering,
 )
+from arena_async.transfer.planner import duplicate_key as twin_key
+from arena_async.transfer.planner import duplicate_path as twin_path
+from arena_async.transfer.planner import target_path as place
 from arena_async.wire.contracts import Price, RemoteFile
 from arena_async.wire.messages import Secret
 
@@ -169,7 +169,7 @@ def test_only_a_refusal_of_the_file_itself_is_remembered(error: Exception, *, li
     """What a signed link refuses says something about the link, and what may pass is asked again."""
     file = attrs.evolve(FILE, link=Secret("https://host/x?sig=s")) if linked else FILE
 
-    assert worth_remembering(error, file) is remembered
+    assert is_permanent(error, file) is remembered
 
 
 # ------------------------------------------------------------------------------------------------------------- places
@@ -177,19 +177,19 @@ def test_only_a_refusal_of_the_file_itself_is_remembered(error: Exception, *, li
 
 def test_the_documented_layout_is_used_without_a_template() -> None:
     """Folders, stem and extension come from the file."""
-    assert place(FILE) == PurePosixPath("arena/extracts/a.zip")
+    assert place(FILE) == "arena/extracts/a.zip"
 
 
 def test_a_template_is_filled_with_identifying_fields() -> None:
     """Each component is filled on its own."""
-    assert place(FILE, "{service}/{extract}-{run}/{stem}.zip") == PurePosixPath("arena/e1-r1/a.zip")
+    assert place(FILE, "{service}/{extract}-{run}/{stem}.zip") == "arena/e1-r1/a.zip"
 
 
 def test_a_field_cannot_leave_its_component() -> None:
     """NM14: what comes from data is cleaned after it was filled in."""
     hostile = attrs.evolve(FILE, fields={"extract": "../../etc", "run": "/"})
 
-    path = place(hostile, "{extract}/{run}/{stem}.zip")
+    path = PurePosixPath(place(hostile, "{extract}/{run}/{stem}.zip"))
 
     assert len(path.parts) == 3
     assert not path.is_absolute()
@@ -226,9 +226,9 @@ def test_an_unknown_field_names_those_there_are() -> None:
 
 def test_a_twin_gets_its_mark_before_the_extension() -> None:
     """The mark is of the vendor's name, so it is the same on every run."""
-    path = twin_path(PurePosixPath("s/d.csv.gz"), "old_export.csv.gz", ".csv.gz")
+    path = twin_path("s/d.csv.gz", "old_export.csv.gz", ".csv.gz")
 
-    assert path == PurePosixPath("s/d~1036be03.csv.gz")
+    assert path == "s/d~1036be03.csv.gz"
     assert twin_key("k", "old_export.csv.gz") == "k~1036be03"
 
 
@@ -238,7 +238,7 @@ def test_a_twin_gets_its_mark_before_the_extension() -> None:
 def judge(error: Exception, tries: Tries | None = None, **facts: Any) -> Any:
     """Judge with half of every wait."""
     given = {"attempts": 5, "random": lambda: 0.5, **facts}
-    return judge_failure(error, tries or Tries(asked=1, fruitless=1), **given)
+    return decide_retry(error, tries or Tries(sent=1, without_progress=1), **given)
 
 
 @pytest.mark.parametrize(
@@ -259,7 +259,7 @@ def judge(error: Exception, tries: Tries | None = None, **facts: Any) -> Any:
         (UnsafeUrlError("x"), {}, Move.GIVE_UP, None, False),
         (ValueError("x"), {}, Move.GIVE_UP, None, False),
         (MemoryError(), {}, Move.GIVE_UP, None, False),
-        (IntegrityError("digest"), {}, Move.SPOILED, None, True),
+        (IntegrityError("digest"), {}, Move.CORRUPT, None, True),
         (ContentError("html"), {}, Move.GIVE_UP, None, True),
         (SourceChangedError("x"), {}, Move.RESTART, None, True),
         (LinkExpiredError("x"), {}, Move.RENEW, None, False),
@@ -287,16 +287,16 @@ def test_each_failure_has_its_move(
 @pytest.mark.parametrize(
     ("error", "tries", "facts"),
     [
-        (TransportError("x"), Tries(asked=5, fruitless=5), {}),
-        (TransportError("x"), Tries(asked=50, fruitless=1), {}),
-        (SourceChangedError("x"), Tries(asked=3, restarts=2), {}),
-        (SourceChangedError("x"), Tries(asked=2, restarts=1), {"whole": True}),
-        (IntegrityError("x"), Tries(asked=2, spoiled=1), {}),
-        (LinkExpiredError("x"), Tries(asked=2, renewals=1), {}),
-        (PermissionDeniedError("x"), Tries(asked=2, renewals=1), {"linked": True}),
-        (AuthenticationError("x", stale_login=True, transient=True), Tries(asked=2, logins=1), {}),
-        (ThrottledError("x", retry_after=301.0), Tries(asked=1, fruitless=1), {}),
-        (LinkExpiredError("x"), Tries(asked=50), {}),
+        (TransportError("x"), Tries(sent=5, without_progress=5), {}),
+        (TransportError("x"), Tries(sent=50, without_progress=1), {}),
+        (SourceChangedError("x"), Tries(sent=3, restarts=2), {}),
+        (SourceChangedError("x"), Tries(sent=2, restarts=1), {"whole": True}),
+        (IntegrityError("x"), Tries(sent=2, corrupt=1), {}),
+        (LinkExpiredError("x"), Tries(sent=2, renewals=1), {}),
+        (PermissionDeniedError("x"), Tries(sent=2, renewals=1), {"linked": True}),
+        (AuthenticationError("x", stale_login=True, transient=True), Tries(sent=2, logins=1), {}),
+        (ThrottledError("x", retry_after=301.0), Tries(sent=1, without_progress=1), {}),
+        (LinkExpiredError("x"), Tries(sent=50), {}),
     ],
 )
 def test_each_patience_has_an_end(error: Exception, tries: Tries, facts: dict[str, Any]) -> None:
@@ -324,7 +324,7 @@ def test_a_broken_disk_stops_the_others(code: int) -> None:
 
 def test_a_wait_grows_and_has_full_jitter() -> None:
     """Between 0 and a bound that doubles; the service's own wish wins when it is longer."""
-    waits = [judge(TransportError("x"), Tries(asked=n, fruitless=n)).wait for n in (1, 2, 3, 4)]
+    waits = [judge(TransportError("x"), Tries(sent=n, without_progress=n)).wait for n in (1, 2, 3, 4)]
 
     assert waits == [0.75, 1.0, 1.5, 2.5]
     assert judge(TransportError("x"), random=lambda: 0.0).wait == 0.0
@@ -337,11 +337,11 @@ def test_a_dead_idle_connection_is_tried_again_at_once_and_once() -> None:
     error = TransportError("x", unanswered_reuse=True)
 
     assert judge(error).wait == 0.0
-    assert judge(error, Tries(asked=2, fruitless=2, lost=1)).wait > 0
+    assert judge(error, Tries(sent=2, without_progress=2, lost=1)).wait > 0
 
 
 @pytest.mark.parametrize(
-    ("came", "progress", "total", "fruitless"),
+    ("came", "progress", "total", "without_progress"),
     [
         (0, 0, None, 3),
         (1, 1, None, 3),
@@ -352,18 +352,23 @@ def test_a_dead_idle_connection_is_tried_again_at_once_and_once() -> None:
         (10**6, 0, 10**8, 3),
     ],
 )
-def test_only_real_progress_resets_the_patience(came: int, progress: int, total: int | None, fruitless: int) -> None:
+def test_only_real_progress_resets_the_patience(
+    came: int, progress: int, total: int | None, without_progress: int
+) -> None:
     """TR49: a byte at a time is no progress, nor are bytes that came before."""
-    assert Tries(asked=3, fruitless=2).after(came=came, progress=progress, total=total).fruitless == fruitless
+    assert (
+        Tries(sent=3, without_progress=2).after(received=came, progress=progress, total=total).without_progress
+        == without_progress
+    )
 
 
 def test_content_makes_a_new_link_and_a_new_login_possible_again() -> None:
     """The counters of what is asked for once in a row start anew when bytes came."""
-    tries = Tries(asked=3, renewals=1, logins=1, lost=1, restarts=1, spoiled=1)
+    tries = Tries(sent=3, renewals=1, logins=1, lost=1, restarts=1, corrupt=1)
 
-    after = tries.after(came=1, progress=1, total=None)
+    after = tries.after(received=1, progress=1, total=None)
 
-    assert (after.renewals, after.logins, after.lost, after.restarts, after.spoiled) == (0, 0, 0, 1, 1)
+    assert (after.renewals, after.logins, after.lost, after.restarts, after.corrupt) == (0, 0, 0, 1, 1)
 
 
 FAILURES = st.sampled_from(
@@ -386,17 +391,17 @@ def test_no_sequence_of_failures_is_asked_for_ever(failures: list[tuple[Exceptio
     """Whatever happens, and however much comes each time, the requests for one file have a bound."""
     tries = Tries()
     for error, came, missing in failures:
-        tries = tries.asking().after(came=came, progress=came, total=None)
-        move = judge_failure(error, tries, attempts=attempts, missing=missing, linked=True, random=lambda: 0.5).move
+        tries = tries.sending().after(received=came, progress=came, total=None)
+        move = decide_retry(error, tries, attempts=attempts, missing=missing, linked=True, random=lambda: 0.5).move
         if move is Move.GIVE_UP:
             break
         tries = attrs.evolve(
             tries,
             restarts=tries.restarts + (move is Move.RESTART),
-            spoiled=tries.spoiled + (move is Move.SPOILED),
+            corrupt=tries.corrupt + (move is Move.CORRUPT),
             renewals=tries.renewals + (move is Move.RENEW),
         )
-    assert tries.asked <= 10 * attempts
+    assert tries.sent <= 10 * attempts
 
 
 @given(st.integers(1, 2000), st.integers(1, 5))
@@ -405,7 +410,7 @@ def test_when_everything_fails_the_requests_stay_near_the_files(files: int, atte
     budget = RetryBudget(first=40.0)
     requests = 0
     for _ in range(files):
-        budget.begin("s")
+        budget.add("s")
         requests += 1
         for _ in range(attempts - 1):
             if not budget.spend("s"):

@@ -20,7 +20,7 @@ from filesets import Asked, MemoryFiles, Source, content, remote
 from rounds import in_rounds, settled
 from seams import rig
 
-from arena_async import Action, Downloader, Event, Settled
+from arena_async import Action, Downloader, Event, Finished
 from arena_async.errors import (
     ApiError,
     ClosedError,
@@ -705,7 +705,7 @@ async def test_an_observer_that_raises_or_waits_harms_nothing(tmp_path: Path) ->
         report = await downloads.run(many(5))
 
     assert report.counts[Action.FETCH] == 5
-    assert sum(isinstance(event, Settled) for event in told) == 5
+    assert sum(isinstance(event, Finished) for event in told) == 5
 
 
 async def test_a_closed_downloader_says_so(tmp_path: Path) -> None:

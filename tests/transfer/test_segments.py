@@ -21,7 +21,7 @@ from disks import CHANGES, Call, FaultyDisk, RecordingDisk
 from filesets import Asked, MemoryFiles, Source, content, remote
 from seams import Splitting
 
-from arena_async import Action, Advanced, Outcome, Report, Settled
+from arena_async import Action, Finished, Outcome, Progress, Report
 from arena_async.errors import (
     ApiError,
     DiskFullError,
@@ -120,7 +120,7 @@ async def test_a_file_of_a_host_that_holds_each_connection_back_comes_over_all_f
     assert outcome.error is None
     assert (outcome.sha256, outcome.verified_by) == (hashlib.sha256(BODY).hexdigest(), "length")
     assert (outcome.attempts, outcome.bytes_written) == (1, len(BODY))
-    told = [event for event in bench.events if isinstance(event, Settled) and event.outcome.file.key == "test/a"]
+    told = [event for event in bench.events if isinstance(event, Finished) and event.outcome.file.key == "test/a"]
     assert [event.bytes_done for event in told] == [len(BODY)]
     assert bench.finals()["files/a.bin"] == BODY
     assert files.asked[0] == Asked(key="test/a", offset=0, validator=None)
@@ -131,7 +131,7 @@ async def test_a_file_of_a_host_that_holds_each_connection_back_comes_over_all_f
     assert [one[1] for one in spans[:-1]] == [other[0] for other in spans[1:]]
     assert files.most_open >= 8
     assert files.passed < 1.5
-    done = [event.bytes_done for event in bench.events if isinstance(event, Advanced) and event.file.key == "test/a"]
+    done = [event.bytes_done for event in bench.events if isinstance(event, Progress) and event.file.key == "test/a"]
     assert done == sorted(done)
     assert bench.partials() == []
 

@@ -11,7 +11,7 @@ from cancelling import HOW, How, cancel_at_every_await
 
 from arena_async.errors import ConfigurationError, SourceChangedError, StorageError
 from arena_async.options import MIB
-from arena_async.transfer.uploading import LocalFile
+from arena_async.transfer.local_files import LocalFile
 
 
 async def test_a_file_is_given_in_pieces_of_a_megabyte_as_often_as_it_is_asked_for(tmp_path: Path) -> None:

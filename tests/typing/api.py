@@ -10,7 +10,6 @@ from typing import Any, assert_type
 
 from arena_async import (
     Action,
-    Advanced,
     ApiError,
     ArenaAsyncError,
     ArenaClient,
@@ -22,6 +21,7 @@ from arena_async import (
     Downloader,
     Event,
     FileSet,
+    Finished,
     IntegrityError,
     Link,
     Mirror,
@@ -33,6 +33,7 @@ from arena_async import (
     Plan,
     PollPolicy,
     Price,
+    Progress,
     Quota,
     QuotaExhaustedError,
     RemoteFile,
@@ -42,7 +43,6 @@ from arena_async import (
     Retrying,
     RetryPolicy,
     SessionStore,
-    Settled,
     Started,
     Timeouts,
     TransferError,
@@ -424,13 +424,13 @@ def watch(event: Event) -> None:
             assert_type(action, Action)
             assert_type(total, int | None)
             assert_type(file, RemoteFile)
-        case Advanced(file=file, bytes_done=done):
+        case Progress(file=file, bytes_done=done):
             assert_type(done, int)
         case Retrying(attempt=attempt, wait=wait, error=error):
             assert_type(attempt, int)
             assert_type(wait, float)
             assert_type(error, Exception)
-        case Settled(outcome=outcome):
+        case Finished(outcome=outcome):
             assert_type(outcome, Outcome)
 
 

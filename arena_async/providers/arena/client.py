@@ -36,7 +36,6 @@ from arena_async.providers.arena.settings import (
     read_number,
     written_reason,
 )
-from arena_async.transfer.destination import Timing
 from arena_async.wire.messages import Secret, printable
 from arena_async.wire.quota import DailyAllowance, OnExhausted, Quota
 from arena_async.wire.urls import UrlPolicy
@@ -142,11 +141,11 @@ class ArenaClient:
                 clock=Clock(monotonic=clock, sleep=sleep, now=now),
             ),
         )
-        timing = Timing(clock=clock, sleep=sleep, random=random.random, now=now)
+        timing = Clock(monotonic=clock, sleep=sleep, random=random.random, now=now)
         self._create_services(session, quota_reserve, timing, import_parameters)
 
     def _create_services(
-        self, session: Session, reserve: int, timing: Timing, import_parameters: ImportParameters
+        self, session: Session, reserve: int, timing: Clock, import_parameters: ImportParameters
     ) -> None:
         user = self._access.user
         self.extracts = Extracts(session, reserve, user, timing)

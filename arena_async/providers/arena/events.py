@@ -32,7 +32,6 @@ from arena_async.providers.arena.dialect import LIST
 from arena_async.providers.arena.models import ArenaModel, Change, Item, User
 from arena_async.providers.arena.queries import EventResourceQuery, write_query
 from arena_async.providers.arena.runs import REAL_TIME
-from arena_async.transfer.destination import Timing
 from arena_async.wire.decoding import decode, parse_json
 from arena_async.wire.messages import Request, printable
 
@@ -145,7 +144,7 @@ class _EventSource:
     """
 
     session: Session = attrs.field(repr=False)
-    timing: Timing = attrs.field(default=REAL_TIME, repr=False)
+    timing: Clock = attrs.field(default=REAL_TIME, repr=False)
     #: Where the integrations of this generation are, and what it calls an event that was processed completely.
     _root = "/outboundevents"
     _flag = "resourcesReconciled"
@@ -402,7 +401,7 @@ class Watch:
         look: Callable[[], Awaitable[list[OutboundEvent]]],
         settle: Callable[[OutboundEvent], Awaitable[object]],
         policy: PollPolicy,
-        timing: Timing,
+        timing: Clock,
         *,
         what: str,
     ) -> None:
@@ -425,7 +424,7 @@ class Watch:
             except DeadlineError:
                 raise StopAsyncIteration from None
         event = self._due.popleft()
-        self._again_at[event.guid] = self._timing.clock() + self._policy.slowest
+        self._again_at[event.guid] = self._timing.monotonic() + self._policy.slowest
         return PendingEvent(event, self._settle)
 
     async def _wait(self) -> None:
@@ -437,7 +436,7 @@ class Watch:
             self._look_for_due,
             bool,
             self._policy,
-            clock=Clock(monotonic=self._timing.clock, sleep=self._timing.sleep),
+            clock=Clock(monotonic=self._timing.monotonic, sleep=self._timing.sleep),
             polled=Polled(what=printable(self._what)),
         )
         self._due.extend(found)
@@ -447,7 +446,7 @@ class Watch:
         pending = await self._look()
         guids = {event.guid for event in pending}
         self._again_at = {guid: at for guid, at in self._again_at.items() if guid in guids}
-        now = self._timing.clock()
+        now = self._timing.monotonic()
         return [event for event in pending if self._again_at.get(event.guid, now) <= now]
 
 

@@ -19,7 +19,7 @@ from arena_async.options import PollPolicy
 from arena_async.providers.arena.models import ExportRun, ExtractRun, ImportRun
 from arena_async.providers.arena.runs import Line, RunSeen, Start, Watch, may_be_done
 from arena_async.providers.arena.sets import keys_of, tenant_of
-from arena_async.transfer.ledger import Job
+from arena_async.transfer.models import StartedRun
 from arena_async.transfer.started_run import RunFetch
 from arena_async.wire.contracts import FileSet
 
@@ -84,7 +84,7 @@ class Fetch(RunFetch[R]):
         """Return the guid of a run."""
         return run.guid
 
-    async def resume_run(self, job: Job) -> R | None:
+    async def resume_run(self, job: StartedRun) -> R | None:
         """Return the run that an earlier process started, or None where a new one is wanted."""
         if self.fresh or job.state == "over" or job.began is None:
             return None
@@ -112,7 +112,7 @@ class Fetch(RunFetch[R]):
                 raise
         return None
 
-    async def start_run(self, job: Job) -> R:
+    async def start_run(self, job: StartedRun) -> R:
         """Start a run."""
         return await self.line.start(self.start, poll=self.poll, watch=self.watch, since=job.began, unlike=job.run)
 
@@ -120,7 +120,7 @@ class Fetch(RunFetch[R]):
         """Return whether the service may have started the run although the request failed."""
         return may_be_done(error)
 
-    async def wait_for(self, run: R, job: Job) -> R:
+    async def wait_for(self, run: R, job: StartedRun) -> R:
         """Return the run once it is finished."""
         return await self.line.wait(run, poll=self.poll, watch=self.watch, expected=job.took)
 

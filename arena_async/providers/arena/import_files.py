@@ -18,7 +18,7 @@ import attrs
 from arena_async.errors import ConfigurationError
 from arena_async.providers.arena.models import ImportDefinition, ImportMapping, ImportOptions, ImportRun, status_word
 from arena_async.providers.arena.runs import Start
-from arena_async.transfer.uploading import LocalFile
+from arena_async.transfer.local_files import LocalFile
 from arena_async.wire.decoding import wire_names
 from arena_async.wire.messages import Request, Upload, UploadedFile, printable
 

@@ -29,7 +29,7 @@ from arena_async.errors import (
 )
 from arena_async.net.pager import Pager
 from arena_async.net.session import Session
-from arena_async.options import PollPolicy
+from arena_async.options import Clock, PollPolicy
 from arena_async.providers.arena.api import ask, make_request, paginate
 from arena_async.providers.arena.fetches import Fetch
 from arena_async.providers.arena.files import RunFiles
@@ -53,7 +53,6 @@ from arena_async.providers.arena.runs import (
     same_user,
     with_more,
 )
-from arena_async.transfer.destination import Timing
 from arena_async.transfer.started_run import Fetched, To
 from arena_async.wire.messages import Request
 
@@ -88,7 +87,7 @@ class RunService(Generic[D, R]):
     session: Session = attrs.field(repr=False)
     reserve: int = 0
     user: str | None = attrs.field(default=None, repr=False)
-    timing: Timing = attrs.field(default=REAL_TIME, repr=False)
+    timing: Clock = attrs.field(default=REAL_TIME, repr=False)
     _kind = ""
     #: How far the clocks of this machine and of the service may be apart.
     _skew = SKEW

@@ -40,7 +40,6 @@ from arena_async.options import Clock, PollPolicy
 from arena_async.providers.arena.api import ask
 from arena_async.providers.arena.files import ended
 from arena_async.providers.arena.models import ExportRun, ExtractRun, ImportRun, User
-from arena_async.transfer.destination import Timing
 from arena_async.wire.messages import Request
 
 __all__ = [
@@ -60,7 +59,7 @@ R = TypeVar("R", ExtractRun, ExportRun, ImportRun)
 
 _log = logging.getLogger("arena_async")
 
-REAL_TIME: Final = Timing(clock=time.monotonic, sleep=asyncio.sleep, random=random.random)
+REAL_TIME: Final = Clock(monotonic=time.monotonic, sleep=asyncio.sleep, random=random.random)
 
 #: Another export is in progress.
 _IN_LINE = 3144
@@ -158,7 +157,7 @@ class Line(Generic[R]):
     one: Callable[[str], Awaitable[R | None]] = attrs.field(repr=False)
     every: Callable[[], AsyncIterator[R]] = attrs.field(repr=False)
     user: str | None = attrs.field(default=None, repr=False)
-    timing: Timing = attrs.field(default=REAL_TIME, repr=False)
+    timing: Clock = attrs.field(default=REAL_TIME, repr=False)
     skew: timedelta = SKEW
 
     # --------------------------------------------------------------------------------------------------------- starting
@@ -194,7 +193,7 @@ class Line(Generic[R]):
                 attempts.once,
                 lambda run: run is not None,
                 poll,
-                clock=Clock(monotonic=self.timing.clock, sleep=self.timing.sleep),
+                clock=Clock(monotonic=self.timing.monotonic, sleep=self.timing.sleep),
                 polled=Polled(what=self.start_named, on_answer=attempts.heard),
             )
         except DeadlineError as error:
@@ -280,7 +279,7 @@ class Line(Generic[R]):
             lambda: self._request(guid),
             lambda found: found.over,
             poll or PollPolicy(),
-            clock=Clock(monotonic=self.timing.clock, sleep=self.timing.sleep),
+            clock=Clock(monotonic=self.timing.monotonic, sleep=self.timing.sleep),
             polled=Polled(
                 what=f"{self.kind} run {guid}",
                 known=known,

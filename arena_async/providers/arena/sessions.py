@@ -33,8 +33,8 @@ from arena_async.errors import AccountLockedError, ApiError, AuthenticationError
 from arena_async.net.login import TAKE_BACK_SECONDS
 from arena_async.net.login_requests import check_credential
 from arena_async.net.sharing import Shared, Turn, Wait
-from arena_async.transfer.local_files import PrivateFile
-from arena_async.transfer.threads import Threads
+from arena_async.transfer.private_files import PrivateFile
+from arena_async.transfer.workers import Threads
 from arena_async.wire.contracts import Credential
 from arena_async.wire.messages import Secret
 

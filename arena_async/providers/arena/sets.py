@@ -12,7 +12,7 @@ import attrs
 
 from arena_async.errors import ApiError, ConfigurationError, NotFoundError
 from arena_async.net.session import Session
-from arena_async.transfer.planning import PlannedFile
+from arena_async.transfer.models import PlannedFile
 from arena_async.wire.contracts import OpenedFile, Price, RemoteFile
 from arena_async.wire.messages import Request
 from arena_async.wire.urls import origin

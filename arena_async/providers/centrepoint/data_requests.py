@@ -48,9 +48,8 @@ from arena_async.providers.centrepoint.auth import DATA_RETRIEVAL
 from arena_async.providers.centrepoint.data_files import DataFileSet, data_files_prefix, list_data_files
 from arena_async.providers.centrepoint.identifiers import SERVICE, join_key, named_subject, number, word
 from arena_async.providers.centrepoint.models import DataFile, DataRequest
-from arena_async.transfer.destination import Timing
 from arena_async.transfer.events import Observer
-from arena_async.transfer.ledger import Job
+from arena_async.transfer.models import StartedRun
 from arena_async.transfer.started_run import Fetched, RunFetch, To
 from arena_async.wire.decoding import read_datetime
 from arena_async.wire.messages import Request, join_path, printable
@@ -62,7 +61,7 @@ _log = logging.getLogger("arena_async")
 #: The service ends a request itself after 6 hours of work, before this timeout.
 POLLING = PollPolicy(every=10.0, slowest=60.0, timeout=7 * 3600.0)
 
-_REAL_TIME = Timing(clock=time.monotonic, sleep=asyncio.sleep, random=random.random)
+_REAL_TIME = Clock(monotonic=time.monotonic, sleep=asyncio.sleep, random=random.random)
 #: The service removes the files of a request then.
 _FILE_LIFE = timedelta(days=30)
 # "There are currently 10 active requests. The maximum concurrent active requests limit is 10."
@@ -209,7 +208,7 @@ class DataRequests(Generic[Q]):
         *,
         tenant: str,
         active: ActiveRequests | None = None,
-        timing: Timing = _REAL_TIME,
+        timing: Clock = _REAL_TIME,
     ) -> None:
         self._api = api
         self.kind: type[Q] = kind
@@ -270,7 +269,7 @@ class DataRequests(Generic[Q]):
             lambda: self._read(path),
             lambda seen: not seen.is_active,
             poll,
-            clock=Clock(monotonic=self.timing.clock, sleep=self.timing.sleep),
+            clock=Clock(monotonic=self.timing.monotonic, sleep=self.timing.sleep),
             polled=Polled(what=shown),
         )
         if found.is_failed:
@@ -344,14 +343,14 @@ class DataRequests(Generic[Q]):
         except NotFoundError:
             self._active.remove(path)
             raise
-        self._active.update(path, found, at=self.timing.clock())
+        self._active.update(path, found, at=self.timing.monotonic())
         return found
 
     async def _start(self, body: dict[str, Any], poll: PollPolicy) -> DataRequest:
         """Wait for the turn, and send the request once another one may be active."""
         path = f"/dataretrieval/v3/{self.kind.resource}"
         request = Request(method="POST", path=path, json=body, scope=DATA_RETRIEVAL)
-        began = self.timing.clock()
+        began = self.timing.monotonic()
 
         async def attempt() -> DataRequest | ArenaAsyncError | None:
             try:
@@ -362,12 +361,12 @@ class DataRequests(Generic[Q]):
         found: DataRequest | ArenaAsyncError | None = None
         with contextlib.suppress(TimeoutError, DeadlineError):
             async with self._active.turn(poll.timeout):
-                left = max(poll.timeout - (self.timing.clock() - began), 0.001)
+                left = max(poll.timeout - (self.timing.monotonic() - began), 0.001)
                 found = await wait_until(
                     attempt,
                     lambda result: result is not None,
                     attrs.evolve(poll, timeout=left),
-                    clock=Clock(monotonic=self.timing.clock, sleep=self.timing.sleep),
+                    clock=Clock(monotonic=self.timing.monotonic, sleep=self.timing.sleep),
                     polled=Polled(what=f"{self.kind.kind} request"),
                 )
         if isinstance(found, ArenaAsyncError):
@@ -393,7 +392,7 @@ class DataRequests(Generic[Q]):
         except ArenaAsyncError as error:
             failure = error
         else:
-            self._active.add(self._path_of(created), created, at=self.timing.clock())
+            self._active.add(self._path_of(created), created, at=self.timing.monotonic())
             return created
         if _is_limit_reached(failure):
             return None
@@ -401,7 +400,7 @@ class DataRequests(Generic[Q]):
 
     async def _check_active(self, seconds: float) -> None:
         """Read the status of requests that was not read for so long, until one of them is finished."""
-        for path in self._active.unchecked(before=self.timing.clock() - seconds):
+        for path in self._active.unchecked(before=self.timing.monotonic() - seconds):
             with contextlib.suppress(NotFoundError):
                 await self._read(path)
             if not self._active.is_full:
@@ -473,7 +472,7 @@ class _DataFetch(RunFetch[DataRequest]):
     def id_of(self, run: DataRequest) -> str:
         return run.id
 
-    async def resume_run(self, job: Job) -> DataRequest | None:
+    async def resume_run(self, job: StartedRun) -> DataRequest | None:
         if job.state == "over" or job.began is None or self.now() - job.began >= _FILE_LIFE:
             return None
         if job.state == "starting":
@@ -490,14 +489,14 @@ class _DataFetch(RunFetch[DataRequest]):
             _log.warning("%s Another request is started.", error)
             return None
 
-    async def start_run(self, job: Job) -> DataRequest:
+    async def start_run(self, job: StartedRun) -> DataRequest:
         del job
         return await self.requests.start(self.query, poll=self.poll)
 
     def may_be_started(self, error: ArenaAsyncError) -> bool:
         return _may_be_accepted(error)
 
-    async def wait_for(self, run: DataRequest, job: Job) -> DataRequest:
+    async def wait_for(self, run: DataRequest, job: StartedRun) -> DataRequest:
         del job
         return await self.requests.wait(run, poll=self.poll)
 

@@ -19,7 +19,7 @@ from arena_async.providers.urls.dialect import NoLogin, PlainWeb
 from arena_async.providers.urls.entries import SERVICE, Address, Entries, Names, digest_of
 from arena_async.providers.urls.links import Link
 from arena_async.providers.urls.reading import FileList, LinkList, RowList, TextList, walk
-from arena_async.transfer.planning import PlannedFile
+from arena_async.transfer.models import PlannedFile
 from arena_async.wire.contracts import OpenedFile, Price, RemoteFile
 from arena_async.wire.messages import Request, Secret, printable
 from arena_async.wire.names import fold

@@ -21,7 +21,7 @@ from arena_async.errors import ConfigurationError, SourceChangedError
 from arena_async.options import KIB
 from arena_async.providers.urls.links import Link
 from arena_async.transfer.local_files import Source
-from arena_async.transfer.threads import Threads
+from arena_async.transfer.workers import Threads
 from arena_async.wire.messages import Secret, printable
 
 __all__ = ["FileList", "LinkList", "Row", "RowList", "TextList", "read_line", "walk"]

@@ -17,8 +17,8 @@ from arena_async.errors import AuthenticationError, ConfigurationError, DecodeEr
 from arena_async.options import RetryPolicy, TransferOptions
 from arena_async.providers.arena import ArenaClient, ArenaCredentials, ArenaMachineCredentials
 from arena_async.testing import ArenaSimulator
-from arena_async.transfer.events import Action
 from arena_async.transfer.mirror import Mirror
+from arena_async.transfer.models import Action
 from arena_async.wire.messages import Secret
 
 EAGER = RetryPolicy(wait_initial=0, wait_jitter=0)

@@ -20,7 +20,7 @@ from arena_async.providers.arena import (
     all_of,
 )
 from arena_async.testing import ArenaSimulator
-from arena_async.transfer.pool import Downloader
+from arena_async.transfer.downloader import Downloader
 from arena_async.wire.contracts import FileSet
 
 ROUTES = read_page()

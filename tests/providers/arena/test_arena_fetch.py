@@ -29,8 +29,8 @@ from arena_async.providers.arena.extracts import Extracts
 from arena_async.providers.arena.runs import RunSeen
 from arena_async.simulator import faults
 from arena_async.testing import ArenaSimulator
-from arena_async.transfer.ledger import Job
 from arena_async.transfer.mirror import Mirror
+from arena_async.transfer.models import StartedRun
 
 
 @pytest.fixture
@@ -76,12 +76,12 @@ def posts(simulator: ArenaSimulator) -> int:
     return len(simulator.seen("POST */runs"))
 
 
-async def job_of(to: Path, simulator: ArenaSimulator, name: str = "") -> Job | None:
+async def job_of(to: Path, simulator: ArenaSimulator, name: str = "") -> StartedRun | None:
     """Give what the folder remembers about the export."""
     async with Mirror(to) as mirror:
         tenant = f"{simulator.base_url} workspace {simulator.workspace_id}"
         key = "/".join(quoted(part) for part in ("arena", tenant, "exports", simulator.export, "")) + name
-        return await mirror.job(key)
+        return await mirror.started_run(key)
 
 
 def quoted(part: str) -> str:
@@ -217,7 +217,7 @@ async def test_files_that_are_here_already_are_not_fetched_again(
     job = await job_of(tmp_path, simulator)
     assert job is not None
     async with Mirror(tmp_path) as mirror:
-        await mirror.note_job(attrs.evolve(job, state="started"))
+        await mirror.write_started_run(attrs.evolve(job, state="started"))
     simulator.clear()
     again = await exports.fetch(simulator.export, tmp_path)
 
@@ -232,7 +232,7 @@ async def noted(to: Path, simulator: ArenaSimulator, exports: Exports, **changes
     job = await job_of(to, simulator)
     assert job is not None
     async with Mirror(to) as mirror:
-        await mirror.note_job(attrs.evolve(job, **changes))
+        await mirror.write_started_run(attrs.evolve(job, **changes))
     simulator.clear()
 
 
@@ -285,7 +285,7 @@ async def test_a_run_that_is_still_open_is_waited_for_whatever_its_age(
     assert job is not None
     async with Mirror(tmp_path) as mirror:
         job = attrs.evolve(job, state="started", run=run.guid, began=time.now() - timedelta(hours=50))
-        await mirror.note_job(job)
+        await mirror.write_started_run(job)
 
     assert (await exports.fetch(simulator.export, tmp_path)).run.guid == run.guid
 

@@ -13,10 +13,9 @@ from arena_async.errors import NotFoundError
 from arena_async.options import TransferOptions
 from arena_async.providers.arena import ArenaClient
 from arena_async.testing import ArenaSimulator
-from arena_async.transfer.events import Action, Report
+from arena_async.transfer.downloader import Downloader
 from arena_async.transfer.mirror import Mirror
-from arena_async.transfer.planning import Plan
-from arena_async.transfer.pool import Downloader
+from arena_async.transfer.models import Action, Plan, Report
 from arena_async.transfer.union import union
 from arena_async.wire.contracts import FileSet
 

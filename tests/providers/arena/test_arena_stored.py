@@ -15,8 +15,8 @@ from arena_async.errors import ApiError, ConfigurationError
 from arena_async.options import TransferOptions
 from arena_async.providers.arena import ITEM, ArenaClient, ArenaFile, FileQuery, Item, ItemQuery, all_of
 from arena_async.testing import ArenaSimulator
-from arena_async.transfer.events import Action, Report
 from arena_async.transfer.mirror import Mirror
+from arena_async.transfer.models import Action, Report
 from arena_async.wire.contracts import FileSet, RemoteFile
 
 DRAWING = "arena/items/ITEM1/DFZI1EZP8QYGH1ZPKRMS.pdf"

@@ -42,7 +42,7 @@ from arena_async.providers.centrepoint.data_files import data_file
 from arena_async.providers.centrepoint.models import DataFileLink
 from arena_async.providers.centrepoint.simulator import CentrePointSimulator
 from arena_async.simulator import faults
-from arena_async.transfer.planning import place
+from arena_async.transfer.planner import target_path as place
 from arena_async.wire.contracts import FileSet
 from arena_async.wire.decoding import decode
 

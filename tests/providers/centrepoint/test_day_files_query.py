@@ -22,7 +22,7 @@ from arena_async.providers.centrepoint.day_files import (
     read_day_file_key,
 )
 from arena_async.providers.centrepoint.links import SignedLink
-from arena_async.transfer.planning import place
+from arena_async.transfer.planner import target_path as place
 from arena_async.wire.contracts import RemoteFile
 from arena_async.wire.decoding import decode
 

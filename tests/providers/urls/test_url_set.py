@@ -29,7 +29,7 @@ from arena_async import (
     UrlSet,
 )
 from arena_async.options import TransferOptions
-from arena_async.transfer.events import Action
+from arena_async.transfer.models import Action
 
 BODY = bytes(range(256)) * 400
 SHA256 = hashlib.sha256(BODY).hexdigest()

@@ -1,4 +1,4 @@
-"""Whether a zip is whole and its members are what their check sums say, read back from the disk."""
+"""Checks of gzip and zip content: is it whole, and do its check sums hold; in constant memory, within caps."""
 
 from __future__ import annotations
 
@@ -7,13 +7,208 @@ import itertools
 import struct
 import zlib
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Protocol
 
 import attrs
 
-from arena_async.transfer.checking import BLOCK, Inflater, Meter, Read, WrongContent, unpacked
+from arena_async.options import KIB, MIB
 
-__all__ = ["ZipCheck"]
+__all__ = ["Caps", "ForeignContent", "GzipCheck", "Meter", "Read", "TooCostly", "WrongContent", "ZipCheck"]
+
+#: Bytes that are unpacked at a time, at the most.
+BLOCK = 256 * KIB
+
+#: Gives so many bytes of a file from an offset on.
+Read = Callable[[int, int], bytes]
+
+
+@attrs.frozen(kw_only=True)
+class Caps:
+    """
+    What checking compressed content may cost.
+
+    Content that costs more is not refused, since nothing is unpacked to the disk: its check sums are left unchecked,
+    and the next weaker proof counts.
+
+    Args:
+        ratio: Bytes produced for each byte of content, at the most, once ``floor`` bytes were produced.
+        floor: Bytes that may be produced whatever the ratio.
+        members: Members of a gzip or zip file, at the most.
+        seconds: Seconds of checking, at the most.
+    """
+
+    ratio: float = 300.0
+    floor: int = 64 * MIB
+    members: int = 100_000
+    seconds: float = 600.0
+
+
+class WrongContent(Exception):  # noqa: N818 - it never leaves this module
+    """The content contradicts itself; the sentence says how."""
+
+
+class ForeignContent(Exception):  # noqa: N818 - it never leaves this module
+    """The content is not what is stored; the words say what it is."""
+
+
+class TooCostly(Exception):  # noqa: N818 - it never leaves this module
+    """A cap was reached; the sentence says which."""
+
+
+class Meter:
+    """Counts what a check produces and takes, and stops it at the caps."""
+
+    def __init__(self, caps: Caps, clock: Callable[[], float]) -> None:
+        self._caps = caps
+        self._clock = clock
+        self._spent = 0.0
+        self._since: float | None = None
+        self._members = 0
+        self._produced = 0
+
+    def start(self) -> None:
+        """Count time from here on: only that of the check, not that of the network."""
+        self._since = self._clock()
+
+    def stop(self) -> None:
+        """Stop counting time."""
+        if self._since is not None:
+            self._spent += self._clock() - self._since
+            self._since = None
+
+    def member(self) -> None:
+        """Count a member."""
+        self._members += 1
+        if self._members > self._caps.members:
+            raise TooCostly(f"it has more than {self._caps.members} members")
+
+    def produced(self, count: int, *, taken: int) -> None:
+        """Count bytes produced out of all that was ``taken`` so far."""
+        self._produced += count
+        if self._produced > max(self._caps.floor, self._caps.ratio * taken):
+            raise TooCostly(f"it holds more than {self._caps.ratio:g} times its size")
+        running = self._clock() - self._since if self._since is not None else 0.0
+        if self._spent + running > self._caps.seconds:
+            raise TooCostly(f"checking it takes more than {self._caps.seconds:g} s")
+
+
+class Inflater(Protocol):
+    """What decompressors of the standard library have in common."""
+
+    @property
+    def eof(self) -> bool:
+        """Whether the stream has come to its end."""
+        ...
+
+    @property
+    def unused_data(self) -> bytes:
+        """What came behind the end."""
+        ...
+
+    def decompress(self, data: bytes, max_length: int = ...) -> bytes:
+        """Give the next piece."""
+        ...
+
+
+def unpacked(inflater: Inflater, block: bytes) -> Iterator[bytes]:
+    """Unpack a block, never more than so much at a time."""
+    rest = block
+    while not inflater.eof:
+        piece = inflater.decompress(rest, BLOCK)
+        rest = getattr(inflater, "unconsumed_tail", b"")
+        if not piece and not rest:
+            return
+        yield piece
+    if rest and not inflater.unused_data:
+        raise zlib.error("data behind the end")
+
+
+class GzipCheck:
+    """
+    Follows gzip content member by member (RFC 1952); the decompressor compares CRC-32 and length of each.
+
+    Behind a member there may be another, or zeros up to the end, as tapes and some writers leave them.
+
+    Args:
+        meter: Stops what costs too much.
+        encoded: Whether the answer called itself gzip-encoded. Then gzip inside is a stored gzip file that somebody on
+            the way has packed once more.
+    """
+
+    def __init__(self, meter: Meter, *, encoded: bool) -> None:
+        self._meter = meter
+        self._encoded = encoded
+        self._inside = b""
+        self._taken = 0
+        self._member: zlib._Decompress | None = None
+        self._start = b""
+        self._members = 0
+
+    def feed(self, data: memoryview) -> None:
+        """Look at the next bytes."""
+        for start in range(0, len(data), BLOCK):
+            block = data[start : start + BLOCK]
+            self._taken += len(block)
+            self._take(bytes(block))
+
+    def _take(self, block: bytes) -> None:
+        rest = block
+        while rest:
+            if self._member is None:
+                rest = self._begin(rest)
+                continue
+            rest = self._inflate(self._member, rest)
+
+    def _begin(self, block: bytes) -> bytes:
+        """Skip zeros behind a member, and begin the next one."""
+        rest = self._start + (block.lstrip(b"\0") if self._members and not self._start else block)
+        self._start = b""
+        if not rest:
+            return b""
+        if rest == b"\x1f":
+            self._start = rest
+            return b""
+        if not rest.startswith(b"\x1f\x8b"):
+            raise WrongContent(f"there is something else behind its member {self._members}")
+        self._meter.member()
+        self._members += 1
+        self._member = zlib.decompressobj(wbits=31)
+        return rest
+
+    def _inflate(self, member: zlib._Decompress, block: bytes) -> bytes:
+        """Inflate a piece, never more than so much at a time, and give what belongs to the next member."""
+        rest = block
+        while rest and not member.eof:
+            try:
+                made = member.decompress(rest, BLOCK)
+            except zlib.error as error:
+                raise WrongContent(f"its member {self._members} is damaged ({error})") from None
+            self._meter.produced(len(made), taken=self._taken)
+            self._look_inside(made)
+            rest = member.unconsumed_tail
+        while not member.eof:
+            # What is held back inside comes out without any more input.
+            made = member.decompress(b"", BLOCK)
+            self._meter.produced(len(made), taken=self._taken)
+            if not made:
+                return b""
+        self._member = None
+        return member.unused_data
+
+    def _look_inside(self, made: bytes) -> None:
+        """Notice a file that was packed on the way although it was packed already."""
+        if not self._encoded or len(self._inside) >= 2:
+            return
+        self._inside += made[:2]
+        if self._inside.startswith(b"\x1f\x8b"):
+            raise ForeignContent("gzip content that was packed once more on its way")
+
+    def finish(self) -> None:
+        """Check that the content ends where a member ends."""
+        if self._member is not None or self._start:
+            raise WrongContent(f"it ends in the middle of its member {self._members}")
+
 
 # https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT sections 4.3.7, 4.3.12, 4.3.14, 4.3.15, 4.3.16
 _LOCAL = struct.Struct("<4sHHHHHIIIHH")

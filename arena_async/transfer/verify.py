@@ -26,14 +26,20 @@ import attrs
 
 from arena_async.errors import ContentError, IntegrityError, TransferError
 from arena_async.options import KIB
-from arena_async.transfer.checking import Caps, ForeignContent, Meter, Read, TooCostly, WrongContent
-from arena_async.transfer.gzip_content import GzipCheck
-from arena_async.transfer.zip_content import ZipCheck
+from arena_async.transfer.archives import (
+    Caps,
+    ForeignContent,
+    GzipCheck,
+    Meter,
+    Read,
+    TooCostly,
+    WrongContent,
+    ZipCheck,
+)
+from arena_async.transfer.models import Proof
 
-__all__ = ["Inspector", "Proof", "Verdict", "choose_proof"]
+__all__ = ["ContentVerifier", "VerificationResult", "choose_proof"]
 
-#: How content was verified, the strongest first. ``"none"`` is not verified.
-Proof = Literal["sha256", "md5", "crc", "length", "none"]
 Kind = Literal["gzip", "zip", "avro", "empty", "other"]
 
 
@@ -42,7 +48,7 @@ _LARGEST_MESSAGE = 64 * KIB
 
 
 @attrs.frozen(kw_only=True)
-class Verdict:
+class VerificationResult:
     """
     What is known about content that came to its end.
 
@@ -121,7 +127,7 @@ class _Vouched:
     text: str
 
 
-class Inspector:
+class ContentVerifier:
     """
     Looks at the content of one file as it comes, block by block, and says in the end whether it is whole.
 
@@ -259,7 +265,7 @@ class Inspector:
             self._meter.stop()
         return False
 
-    def finish(self, read: Read) -> Verdict:
+    def finish(self, read: Read) -> VerificationResult:
         """
         Say what the whole content is worth.
 
@@ -342,7 +348,7 @@ class Inspector:
             "Run again; if it stays so, ask the service about this file."
         )
 
-    def _verdict(self, *, checked: bool) -> Verdict:
+    def _verdict(self, *, checked: bool) -> VerificationResult:
         kind = self._kind or "other"
         proof: Proof = "none"
         if self._problem is None:
@@ -351,7 +357,7 @@ class Inspector:
             proof = choose_proof(
                 kind=kind, sha256=vouched.get("SHA-256"), md5=vouched.get("MD5"), length=length, structure=checked
             )
-        return Verdict(
+        return VerificationResult(
             verified_by=proof,
             length=self._length,
             sha256=self._sha256.hexdigest() if self._sha256 is not None else None,

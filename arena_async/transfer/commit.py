@@ -1,0 +1,404 @@
+"""
+How verified files get their final names: one thread that takes a batch at a time, so that safety costs little.
+
+::
+
+    put()  put()  put()             small files come in memory, large ones as a partial file that was synced on its way
+        |      |      |
+    verify and write the small ones, sync them on several threads
+        |      |      |
+    one transaction of the ledger: partial and final name of each
+    renames, one sync per directory
+        |      |      |
+    finished(): the batch, with an error for each file that failed
+
+A row that names the partial file makes a kill between the transaction and the rename harmless: the next start renames.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Any
+
+import attrs
+
+from arena_async.errors import ArenaAsyncError, ClosedError, StorageError
+from arena_async.options import KIB, MIB, Durability
+from arena_async.transfer.directory import ParentCache
+from arena_async.transfer.ledger import Ledger
+from arena_async.transfer.models import PAGE, FileState, LedgerEntry
+from arena_async.transfer.partial_files import PartialFile, PartialFiles
+from arena_async.transfer.publishing import adopt, publish
+from arena_async.transfer.verify import ContentVerifier, VerificationResult
+from arena_async.transfer.workers import ThreadPoolExecutor, run_to_end, wait_to_end
+
+__all__ = ["Committer", "Pending", "recover"]
+
+log = logging.getLogger("arena_async")
+
+#: Files and bytes of small files that may wait for their commit before no further request is sent.
+_MAX_FILES, _MAX_BYTES = 64, 4 * MIB
+#: Threads that sync.
+_SYNC_THREADS = 8
+#: Bytes of small files that are verified and written on one thread before another one is used.
+_SHARE = 512 * KIB
+
+
+@attrs.define(eq=False, kw_only=True)
+class Pending:
+    """
+    A received file on its way to its final name.
+
+    Args:
+        run: The run it belongs to.
+        job: Its job in that run.
+        key: Its key.
+        path: Its final path, below the root.
+        change: Its change mark.
+        name: The vendor's name for it.
+        verifier: Verifies the content of a small file.
+        content: The whole content of a small file, until it is written.
+        partial: The partial file of a large one.
+        result: How its content was verified.
+        size: Bytes that are held in memory.
+        entry: Its row, once its content is on the disk.
+        has_row: Whether its row was written.
+        durable: Whether it survives a power loss.
+        bytes_written: Bytes that were written to the disk for it by the committer.
+        error: Why it has no final name.
+    """
+
+    run: object
+    job: object
+    key: str
+    path: str
+    change: str
+    name: str
+    verifier: ContentVerifier | None = None
+    content: bytes | None = None
+    partial: PartialFile | None = None
+    result: VerificationResult | None = None
+    size: int = 0
+    entry: LedgerEntry | None = None
+    has_row: bool = False
+    durable: bool = False
+    bytes_written: int = 0
+    error: Exception | None = None
+
+    def secured(self, state: FileState, *, durable: bool, at: datetime) -> None:
+        """Note the state of its content on the disk."""
+        partial, result = self.partial, self.result
+        if partial is None or result is None:
+            raise self.aborted()
+        self.durable = durable
+        self.entry = LedgerEntry(
+            key=self.key,
+            state="committing",
+            path=self.path,
+            size=state.size,
+            mtime_ns=state.mtime_ns,
+            change=self.change,
+            sha256=result.sha256,
+            md5=result.md5,
+            verified_by=result.verified_by,
+            name=self.name,
+            partial=partial.name,
+            at=at,
+        )
+
+    def aborted(self) -> StorageError:
+        """Return the error of a commit that was not done."""
+        return StorageError(
+            f"{self.path}: its commit was broken off. Run again: what was verified is not fetched again.",
+            file=self.key,
+        )
+
+
+class Committer:
+    """
+    Commits files in batches. It ends with :meth:`aclose`.
+
+    Args:
+        partials: The partial files of the directory.
+        ledger: Where rows are written.
+        durability: ``"group"``, ``"each"`` (batches of one) or ``"off"`` (no fsync at all).
+        now: Returns the time of day (aware) for the rows.
+    """
+
+    def __init__(
+        self,
+        partials: PartialFiles,
+        ledger: Ledger,
+        *,
+        durability: Durability,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._partials = partials
+        self._ledger = ledger
+        self._durable = durability != "off"
+        self._batch_size = 1 if durability == "each" else _MAX_FILES
+        self._now = now
+        self._loop = asyncio.get_running_loop()
+        self._pool = ThreadPoolExecutor(_SYNC_THREADS + 1, thread_name_prefix="arena_async-commit")
+        self._completed: list[str] = []
+        # Of the event loop:
+        self._files = self._bytes = 0
+        self._waiting: deque[Pending] = deque()
+        self._busy = False
+        self._finished: dict[object, list[Pending]] = {}
+        self._waiters: list[asyncio.Future[None]] = []
+        self._closed = False
+
+    # -- on the event loop
+
+    @property
+    def full(self) -> bool:
+        """Whether so much waits that no further request should be sent."""
+        return self._files >= _MAX_FILES or self._bytes >= _MAX_BYTES
+
+    async def changed(self) -> None:
+        """Wait until a batch was finished."""
+        waiter = self._loop.create_future()
+        self._waiters.append(waiter)
+        await waiter
+
+    def put(self, pending: Pending) -> None:
+        """
+        Take a file, which belongs to the committer from here on. It comes back from :meth:`take_finished`.
+
+        Raises:
+            ClosedError: The committer was closed before; the file was dropped.
+        """
+        if self._closed:
+            if pending.partial is not None:
+                pending.partial.drop()
+            raise ClosedError(f"{pending.path}: the folder was closed while the file was on its way; it was dropped.")
+        self._files += 1
+        if pending.content is None:
+            self._pool.submit(self._secure_large, pending)
+            return
+        pending.size = len(pending.content)
+        self._bytes += pending.size
+        self._join(pending)
+
+    def take_finished(self, run: object) -> list[Pending]:
+        """Return the files of a run whose commit ended since the last call, with or without an error."""
+        return self._finished.pop(run, [])
+
+    async def aclose(self) -> None:
+        """
+        Commit what waits, complete the rows, and end the threads. Safe to call twice. Leaves the ledger open.
+
+        Raises:
+            StorageError: The ledger failed to complete rows; the next start does it.
+        """
+        self._closed = True
+        try:
+            while self._files:
+                waiter = self._loop.create_future()
+                self._waiters.append(waiter)
+                await wait_to_end(waiter)
+            completed, self._completed = self._completed, []
+            if completed:
+                await run_to_end(self._pool, self._ledger.write, (), completed=completed)
+        finally:
+            self._pool.shutdown()
+
+    def _join(self, pending: Pending) -> None:
+        """Add a file to the next batch, and start that if none is being committed."""
+        self._waiting.append(pending)
+        if not self._busy:
+            self._start()
+
+    def _start(self) -> None:
+        """Commit the next batch: whatever waits now."""
+        count = min(len(self._waiting), self._batch_size)
+        batch = [self._waiting.popleft() for _ in range(count)]
+        self._busy = True
+        self._pool.submit(self._run, batch)
+
+    def _deliver(self, batch: Sequence[Pending]) -> None:
+        """Note a finished batch: the one call into the event loop for it."""
+        self._busy = False
+        self._files -= len(batch)
+        self._bytes -= sum(pending.size for pending in batch)
+        for pending in batch:
+            self._finished.setdefault(pending.run, []).append(pending)
+        if self._waiting:
+            self._start()
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    # -- on the threads
+
+    def _return(self, call: Callable[[Any], None], value: object) -> None:
+        """Call back into the event loop, if it still runs."""
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(call, value)
+
+    def _secure_large(self, pending: Pending) -> None:
+        """Finish a large file before it joins a batch: its sync takes long."""
+        try:
+            if pending.partial is None:
+                raise pending.aborted()
+            state, durable = pending.partial.finish(durable=self._durable)
+            pending.secured(state, durable=durable, at=self._now())
+        except Exception as error:  # noqa: BLE001 - it is the error of this file
+            pending.error = error
+        self._return(self._join, pending)
+
+    def _run(self, batch: Sequence[Pending]) -> None:
+        """Commit a batch on a thread and return it to the event loop."""
+        try:
+            self._commit(batch)
+        finally:
+            self._return(self._deliver, batch)
+
+    def _commit(self, batch: Sequence[Pending]) -> None:
+        """Commit a batch; each file has its final name or its error then."""
+        try:
+            self._write_small([pending for pending in batch if pending.content is not None])
+            ready = [pending for pending in batch if pending.error is None]
+            if ready and self._write_rows(ready):
+                self._publish(ready)
+        except Exception as error:  # noqa: BLE001 - it is the error of the files that have none yet
+            for pending in batch:
+                pending.error = pending.error or error
+        for pending in batch:
+            if pending.partial is not None and not pending.partial.closed:
+                _close(pending)
+
+    def _write_small(self, small: Sequence[Pending]) -> None:
+        """Verify, write and sync small files, on several threads where checking them takes that long."""
+        count = min(_SYNC_THREADS, len(small), 1 + sum(pending.size for pending in small) // _SHARE)
+        shares = [small[start::count] for start in range(count)]
+        others = [self._pool.submit(self._write_share, share) for share in shares[1:]]
+        if shares:
+            self._write_share(shares[0])
+        for other in others:
+            other.result()
+
+    def _write_share(self, share: Sequence[Pending]) -> None:
+        """Write some small files and then sync them: the system has begun with all of them by then."""
+        with ParentCache(self._partials.directory) as parents:
+            for pending in share:
+                try:
+                    self._write_one(pending, parents)
+                except Exception as error:  # noqa: BLE001 - it is the error of this file
+                    pending.error = _without_frames(error)
+                pending.content = None
+        written = [pending for pending in share if pending.partial is not None]
+        for pending in written if self._durable and len(written) > 1 else ():
+            pending.partial.begin_sync()  # type: ignore[union-attr]
+        for pending in written:
+            try:
+                state, durable = pending.partial.secure(durable=self._durable)  # type: ignore[union-attr]
+                pending.secured(state, durable=durable, at=self._now())
+            except Exception as error:  # noqa: BLE001 - it is the error of this file
+                pending.error = error
+
+    def _write_one(self, pending: Pending, parents: ParentCache) -> None:
+        """Verify a small file and write it. What is not right is never written."""
+        content, verifier = pending.content, pending.verifier
+        if content is None or verifier is None:
+            raise pending.aborted()
+        verifier.feed(content)
+        pending.result = result = verifier.finish(lambda offset, size: content[offset : offset + size])
+        if result.problem is not None:
+            raise result.problem
+        pending.partial = self._partials.write_small(pending.key, pending.path, content, parents)
+        pending.bytes_written = len(content)
+
+    def _write_rows(self, ready: Sequence[Pending]) -> bool:
+        """Write the rows, and complete those of the batch before, in one transaction; False when the ledger failed."""
+        completed, self._completed = self._completed, []
+        for pending in ready:
+            pending.has_row = True
+        try:
+            self._ledger.write([pending.entry for pending in ready if pending.entry], completed=completed)
+        except ArenaAsyncError as error:
+            self._completed = completed
+            for pending in ready:
+                pending.has_row = False
+                # Each its own: an error that is raised several times would collect every traceback.
+                pending.error = type(error)(str(error))
+            return False
+        return True
+
+    def _publish(self, ready: Sequence[Pending]) -> None:
+        """Rename the files."""
+        partials = [pending.partial for pending in ready if pending.partial is not None]
+        results = publish(self._partials, partials, durable=self._durable)
+        for pending, result in zip(ready, results, strict=True):
+            if isinstance(result, StorageError):
+                pending.error = result
+            else:
+                pending.durable = pending.durable and result
+                self._completed.append(pending.key)
+
+
+def _without_frames(error: Exception) -> Exception:
+    """Drop the frames an error came through: they hold the content of the file."""
+    link: BaseException | None = error
+    while link is not None:
+        link.__traceback__ = None
+        link = link.__cause__ or link.__context__
+    return error
+
+
+def _close(pending: Pending) -> None:
+    """
+    Close a file that has no final name.
+
+    One whose row was written keeps its partial name, and the next start tries again. Of the others only what can be
+    resumed stays.
+    """
+    if pending.partial is None:
+        return
+    if not pending.has_row:
+        pending.partial.close()
+        return
+    try:
+        pending.partial.release()
+    except StorageError as error:
+        log.debug("%s: closing it failed: %s", pending.path, error)
+
+
+def recover(partials: PartialFiles, ledger: Ledger, *, durable: bool) -> frozenset[str]:
+    """
+    Finish what an interrupted run had verified, and return the names of partial files to leave alone.
+
+    Called before the first file is planned, on a thread.
+
+    Raises:
+        StorageError: The ledger failed.
+    """
+    leave: set[str] = set()
+    after = ""
+    while page := ledger.entries(after=after, limit=PAGE, states=("committing",)):
+        after = page[-1].key
+        found = [_adopt(partials, entry, durable=durable) for entry in page]
+        leave.update(entry.partial for entry, what in zip(page, found, strict=True) if what in ("in use", "waiting"))
+        ledger.write(
+            (),
+            completed=[entry.key for entry, what in zip(page, found, strict=True) if what in ("renamed", "complete")],
+        )
+        ledger.forget([entry.key for entry, what in zip(page, found, strict=True) if what == "gone"])
+    return frozenset(leave)
+
+
+def _adopt(partials: PartialFiles, entry: LedgerEntry, *, durable: bool) -> str:
+    """Finish one row and return what became of it."""
+    state = FileState(size=entry.size, mtime_ns=entry.mtime_ns)
+    try:
+        return adopt(partials, entry.partial, entry.path, state=state, sha256=entry.sha256, durable=durable)
+    except StorageError as error:
+        log.warning("%s: it was verified by an earlier run and cannot get its name yet: %s", entry.path, error)
+        return "waiting"

@@ -1,0 +1,297 @@
+"""
+A directory that is open for work, with everything its runs share.
+
+::
+
+    Context
+    ├── directory, partials    the files on disk
+    ├── ledger                 what is known about them
+    ├── committer              gives verified files their names
+    ├── permits                how many bodies are open at a time, adaptive on request
+    ├── threads, writers       where blocking calls run
+    ├── emitter                calls the observer
+    ├── rate                   the bytes a second of all bodies together
+    └── budget                 retries that all files of one service share
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+from arena_async.errors import ClosedError, ConfigurationError
+from arena_async.options import Clock, TransferOptions
+from arena_async.transfer.commit import Committer, recover
+from arena_async.transfer.directory import Directory
+from arena_async.transfer.events import EventEmitter, Observer
+from arena_async.transfer.ledger import Ledger
+from arena_async.transfer.partial_files import PartialFiles
+from arena_async.transfer.planner import RetryBudget, is_overload, layout_problem
+from arena_async.transfer.rate import INTERVAL, Interval, RateLimit, Splitting, Width
+from arena_async.transfer.workers import Permits, Threads, Writer, buffer_size, wait_to_end
+from arena_async.wire.messages import printable
+
+__all__ = ["Context", "LedgerFacts"]
+
+T = TypeVar("T")
+P = ParamSpec("P")
+
+
+class _Adaptive:
+    """Changes the number of permits by what was observed since the last decision."""
+
+    def __init__(self, width: Width, permits: Permits, clock: Callable[[], float]) -> None:
+        self.count = 0
+        self.overloads = 0
+        self._width = width
+        self._permits = permits
+        self._clock = clock
+        self._began = clock()
+
+    def adapt(self) -> None:
+        """Decide anew when an interval has passed."""
+        now = self._clock()
+        if now - self._began < INTERVAL:
+            return
+        seen = Interval(
+            seconds=now - self._began, count=self.count, refusals=self.overloads, wanted=self._permits.wanted
+        )
+        self.count, self.overloads, self._began = 0, 0, now
+        self._permits.set_width(self._width.judge(seen))
+
+
+class Context:
+    """
+    A target directory that is open for work. The first run opens it, :meth:`aclose` ends it.
+
+    Args:
+        to: The directory.
+        options: How files are downloaded.
+        observer: Receives the events, or None.
+        remember: Whether complete files are remembered, in the ledger of the directory.
+        clock: Time and randomness.
+        owner: The name of the public object, for errors.
+
+    Raises:
+        ConfigurationError: The directory or the layout is not usable.
+    """
+
+    def __init__(
+        self,
+        to: str | os.PathLike[str],
+        *,
+        options: TransferOptions,
+        observer: Observer | None,
+        remember: bool,
+        clock: Clock,
+        owner: str,
+    ) -> None:
+        if not os.fspath(to):
+            raise ConfigurationError(f"{owner} was given an empty folder name; name the folder to bring files to.")
+        problem = layout_problem(options.layout) if options.layout is not None else None
+        if problem is not None:
+            raise ConfigurationError(f"The layout {printable(options.layout or '')!r} cannot be used: {problem}.")
+        self.root = Path(to)
+        self.options = options
+        self.clock = clock
+        self.emitter = EventEmitter(observer, clock=clock.monotonic)
+        self.budget = RetryBudget(first=float(options.attempts * options.workers))
+        rate, workers, widest = options.max_rate, options.workers, options.most_workers
+        self.rate = RateLimit(rate, readers=options.widest) if rate is not None else None
+        self.permits = Permits(workers)
+        self.splitting = Splitting()
+        #: Services that ignored a range request.
+        self.no_ranges: set[str] = set()
+        #: Services that responded to a request for a part with something else.
+        self.no_parts: set[str] = set()
+        self.directory = Directory(to)
+        self.partials = PartialFiles(self.directory)
+        self.ledger = Ledger(self.directory.ledger_path if remember else None)
+        self.committer: Committer
+        self._adaptive: _Adaptive | None = None
+        if widest is not None:
+            self._adaptive = _Adaptive(Width(start=workers, most=widest), self.permits, clock.monotonic)
+        self._owner = owner
+        self._threads: Threads | None = None
+        self._writers: list[Writer] = []
+        self._writers_made = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._process = os.getpid()
+        self._opening: asyncio.Task[None] | None = None
+        self._opened = False
+        self._closed = False
+
+    # -- open and close
+
+    async def open(self) -> None:
+        """
+        Open it, once, however many runs begin.
+
+        Raises:
+            ClosedError: It was closed before, or is used from another event loop or after a fork.
+            StorageError: The directory is not usable.
+        """
+        self.check_usable()
+        if self._opened:
+            return
+        if self._opening is None:
+            self._loop = asyncio.get_running_loop()
+            self._opening = asyncio.create_task(self._open(), name="arena_async opening")
+        opening = self._opening
+        await wait_to_end(opening)
+        if opening.exception() is not None and self._opening is opening:
+            self._opening = None
+        opening.result()
+
+    def check_usable(self) -> None:
+        """
+        Check that it may be used here.
+
+        Raises:
+            ClosedError: It was closed before, or is used from another event loop or after a fork.
+        """
+        if self._closed:
+            raise ClosedError(f"This {self._owner} was closed before; make a new one.")
+        if self._loop is not None and self._loop is not asyncio.get_running_loop():
+            raise ClosedError(f"This {self._owner} belongs to another event loop; make one in each.")
+        if self._process != os.getpid():
+            raise ClosedError(f"This {self._owner} was made before a fork; make one in each process.")
+
+    async def _open(self) -> None:
+        """Open the directory and resolve what an interrupted run left; all of it, or nothing is left open."""
+        # One thread for each body, and one for everything else.
+        self._threads = Threads(self.options.widest + 1, name="arena_async-worker")
+        try:
+            await self._threads.run(self._prepare)
+        except BaseException:
+            await self._close_directory()
+            raise
+        self.committer = Committer(self.partials, self.ledger, durability=self.options.durability, now=self.clock.now)
+        self._opened = True
+
+    def _prepare(self) -> None:
+        """Open directory and ledger, commit what was verified, and sweep. On a thread."""
+        self.directory.open()
+        remembered = self.directory.ledger_path.exists()
+        self.ledger.open()
+        self.partials.scan()
+        leave = recover(self.partials, self.ledger, durable=self.options.durability != "off")
+        if self.ledger.remembers or not remembered:
+            # The rows of a ledger that is not used here may still name partial files.
+            self.partials.sweep(keep=leave)
+
+    async def aclose(self) -> None:
+        """Commit what is verified, close the directory, end the threads. Safe to call twice, from any task."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._opening is None:
+            await self._close_directory()
+            return
+        closing = asyncio.ensure_future(self._close(self._opening))
+        await wait_to_end(closing)
+        closing.result()
+
+    async def _close(self, opening: asyncio.Task[None]) -> None:
+        """Close everything, in the order in which it is not needed any more."""
+        await asyncio.wait([opening])
+        try:
+            if self._opened:
+                await self.committer.aclose()
+            await self.emitter.aclose()
+        finally:
+            await self._close_directory()
+
+    async def _close_directory(self) -> None:
+        """Close ledger and directory and end the threads."""
+        threads, self._threads = self._threads, None
+        if threads is None:
+            return
+        try:
+            await threads.run(self._close_files)
+        finally:
+            await threads.aclose()
+
+    def _close_files(self) -> None:
+        self.ledger.close()
+        self.directory.close()
+
+    def __del__(self, _warn: Callable[..., None] = warnings.warn) -> None:
+        """Warn if it was opened and never closed."""
+        if getattr(self, "_threads", None) is not None and not self._closed:
+            _warn(f"This {self._owner} was never closed; use it with `async with`.", ResourceWarning, source=self)
+
+    # -- for runs
+
+    async def run(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """
+        Run a blocking call on a thread, to its end.
+
+        Raises:
+            ClosedError: It was closed before.
+        """
+        return await self._usable_threads().run(call, *args, **kwargs)
+
+    def _usable_threads(self) -> Threads:
+        if self._threads is None:
+            raise ClosedError(f"This {self._owner} was closed before; make a new one.")
+        return self._threads
+
+    def take_writer(self) -> Writer:
+        """Return a writer that no download uses."""
+        if self._writers:
+            return self._writers.pop()  # The one used last: its buffers are still cached.
+        size = buffer_size(self._writers_made, chunk_size=self.options.chunk_size)
+        self._writers_made += 1
+        return Writer(self._usable_threads(), chunk_size=size)
+
+    async def return_writer(self, writer: Writer) -> None:
+        """Take a writer back when its pending call has ended."""
+        try:
+            await writer.abandon()
+        finally:
+            self._writers.append(writer)
+
+    @property
+    def paced(self) -> bool:
+        """Whether :meth:`note_received` has anything to do."""
+        return self.rate is not None or self._adaptive is not None
+
+    async def note_received(self, count: int) -> None:
+        """Count received bytes, adapt the number of permits, and wait as the maximum rate demands."""
+        if self._adaptive is not None:
+            self._adaptive.count += count
+            self._adaptive.adapt()
+        wait = self.rate.wait_after(count, now=self.clock.monotonic()) if self.rate is not None else 0.0
+        if wait > 0:
+            await self.clock.sleep(wait)
+
+    def note_failure(self, failure: Exception) -> None:
+        """Note a failed request for content; one that shows an overload reduces the number of permits."""
+        if self._adaptive is not None and is_overload(failure):
+            self._adaptive.overloads += 1
+            self._adaptive.adapt()
+
+
+class LedgerFacts:
+    """
+    The cached metadata of a directory, for the file sets that use it.
+
+    Args:
+        context: The directory, open.
+    """
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    async def recall(self, keys: Sequence[str]) -> dict[str, str]:
+        """Return what is known under some keys; the others are missing."""
+        return await self._context.run(self._context.ledger.facts, keys)
+
+    async def keep(self, facts: Mapping[str, str]) -> None:
+        """Write some facts."""
+        await self._context.run(self._context.ledger.write_facts, facts)

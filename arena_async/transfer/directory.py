@@ -1,0 +1,621 @@
+"""
+The target directory: its handles, who owns it, and what lies under the final names.
+
+::
+
+    <root>/
+    ├── arena/extracts/...           final files; a name is absent, the previous file, or the complete new file
+    └── .arena-async/                0700
+        ├── ledger.sqlite            what is known about each file (see ledger)
+        ├── tenant.json              which tenant of each service this directory belongs to
+        ├── lock                     held while tenant.json is written
+        └── partial/                 files that are being downloaded (see partial_files)
+
+All functions block and are meant for a thread. Every system call goes through the port in ``transfer.filesystem``.
+Below the root no symbolic link is ever followed: directories are opened one inside the other, so that a path cannot be
+replaced between a check and a rename. Paths are text with slashes, relative to the root.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import itertools
+import json
+import logging
+import os
+import secrets
+import stat
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from pathlib import Path
+from typing import Self
+
+from arena_async.errors import DestinationBusyError, DiskFullError, StorageError, UnsafeNameError
+from arena_async.options import KIB
+from arena_async.transfer.filesystem import (
+    NO_FOLDER,
+    UNSUPPORTED,
+    FileSystem,
+    Handle,
+    again,
+    explained,
+    explaining,
+    kind_of,
+)
+from arena_async.transfer.models import FileState
+from arena_async.transfer.private_files import replace_file
+from arena_async.wire.messages import printable
+
+__all__ = ["BLOCK", "STATE_DIRECTORY", "Directory", "ParentCache", "claim_tenant", "permissions", "split_path"]
+
+log = logging.getLogger("arena_async")
+
+#: The name of our own directory below a root.
+STATE_DIRECTORY = ".arena-async"
+
+#: Bytes that are read at a time.
+BLOCK = 256 * KIB
+#: Bytes of a control record or of tenant.json at most.
+_MAX_RECORD = 64 * KIB
+
+
+def split_path(root: Path, path: str) -> tuple[str, str]:
+    """
+    Return the parent and the name of a relative path.
+
+    Raises:
+        UnsafeNameError: It does not lie inside the root, or is ours.
+    """
+    parts = path.split("/")
+    odd = "" in parts or "." in parts or ".." in parts or "\0" in path
+    if odd or (os.name == "nt" and (":" in path or "\\" in path)):
+        raise UnsafeNameError(f"{printable(path)!r}: it does not lie inside {root}; nothing was written.")
+    if parts[0].casefold() == STATE_DIRECTORY:
+        raise UnsafeNameError(f"{printable(path)!r}: {STATE_DIRECTORY} is where the state of the folder is kept.")
+    parent, _, name = path.rpartition("/")
+    return parent, name
+
+
+def permissions(mode: int) -> int:
+    """Return the permissions of a mode that a downloaded file may have: not writable for others, no special bits."""
+    return stat.S_IMODE(mode) & 0o775
+
+
+class ParentCache:
+    """The parent directories of a batch of files, each opened once; a context manager that closes them."""
+
+    def __init__(self, directory: Directory, *, make: bool = False) -> None:
+        self._directory = directory
+        self._make = make
+        self._opened: dict[str, Handle | None] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for parent in list(self._opened):
+            self.forget(parent)
+
+    def get(self, parent: str) -> Handle | None:
+        """Return an open directory; None where it is missing and not to be made."""
+        if parent in self._opened:
+            return self._opened[parent]
+        if len(self._opened) >= 64:  # Each is an open file.
+            self.forget(next(iter(self._opened)))
+        opened = self._opened[parent] = self._directory.open_directory(parent, make=self._make)
+        return opened
+
+    def forget(self, parent: str) -> None:
+        """Close a directory."""
+        opened = self._opened.pop(parent)
+        if opened is not None:
+            self._directory.files.close_folder(opened)
+
+    def opened(self) -> list[tuple[str, Handle]]:
+        """Return the open directories."""
+        return [(parent, opened) for parent, opened in self._opened.items() if opened is not None]
+
+
+class Directory:
+    """
+    One target directory.
+
+    Args:
+        root: The directory; it is made when it is missing.
+        files: The system calls.
+        draw_name: Returns the part of a name that makes it unique; None for a random text and a number.
+        sleep: Waits for some seconds.
+        now: Returns the seconds since 1970, as the times of files do.
+    """
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        *,
+        files: FileSystem | None = None,
+        draw_name: Callable[[], str] | None = None,
+        sleep: Callable[[float], object] = time.sleep,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self.root = Path(root)
+        self.files = files or FileSystem()
+        prefix, numbers = secrets.token_hex(6), itertools.count()
+        self.draw_name = draw_name or (lambda: f"{prefix}{next(numbers):04x}")
+        self.sleep = sleep
+        self.now = now
+        #: Whether a lock keeps other processes out; on some network file systems it is granted to all.
+        self.locks_work = False
+        #: The permissions of a new file.
+        self.mode = 0o600
+        self._root: Handle | None = None
+        self._state: Handle | None = None
+        self._partials: Handle | None = None
+        self._warned = False
+
+    def __repr__(self) -> str:
+        return f"<Directory {self.root}>"
+
+    # -- open and close
+
+    def open(self) -> None:
+        """
+        Make and open the directories. Everything below needs it. Safe to call twice.
+
+        Raises:
+            DiskFullError: No space is left.
+            StorageError: The root is not a directory or cannot be written.
+        """
+        if self._partials is not None:
+            return
+        try:
+            with explaining(self.root, "opened"):
+                _make_root(self)
+                self._root = again(self.files.open_root, str(self.root))
+                self._state = self._private_directory(self._root, STATE_DIRECTORY)
+                self.mode = self._default_mode(self._state)
+                self.locks_work = self._try_locks(self._state)
+                self._partials = self._private_directory(self._state, "partial")
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Close the directories. Safe to call twice."""
+        opened = [handle for handle in (self._partials, self._state, self._root) if handle is not None]
+        self._partials = self._state = self._root = None
+        for handle in opened:
+            with contextlib.suppress(OSError):
+                self.files.close_folder(handle)
+
+    @property
+    def partials(self) -> Handle:
+        """The open directory of partial files."""
+        return self._opened(self._partials)
+
+    @property
+    def state(self) -> Handle:
+        """The open directory of our own files."""
+        return self._opened(self._state)
+
+    @property
+    def ledger_path(self) -> Path:
+        """The path of the ledger."""
+        return self.root / STATE_DIRECTORY / "ledger.sqlite"
+
+    def _opened(self, handle: Handle | None) -> Handle:
+        if handle is None:
+            raise StorageError(f"{self.root}: the folder is not open. Call prepare() first.")
+        return handle
+
+    def _private_directory(self, parent: Handle, name: str) -> Handle:
+        """Open one of our own directories, which other users may not read."""
+        with contextlib.suppress(FileExistsError):
+            again(self.files.make_folder, parent, name, 0o700)
+            self.sync_directory(parent)
+        handle = again(self.files.open_folder, parent, name)
+        if isinstance(handle, int):
+            with contextlib.suppress(PermissionError):
+                if stat.S_IMODE(again(self.files.look_open, handle).st_mode) != 0o700:
+                    again(self.files.chmod, handle, 0o700)
+        return handle
+
+    def _default_mode(self, handle: Handle) -> int:
+        """
+        Return the permissions of a new file here.
+
+        Only making one tells: reading the umask means to change it for every thread, and access lists matter too.
+        """
+        name = f"mode-{self.draw_name()}"
+        file = again(self.files.create, handle, name, 0o666)
+        try:
+            return permissions(again(self.files.look_open, file).st_mode)
+        finally:
+            self.files.close(file)
+            self.remove(handle, name)
+
+    def _try_locks(self, handle: Handle) -> bool:
+        """Return whether a second lock on the same file is refused."""
+        opened: list[int] = []
+        try:
+            with contextlib.suppress(FileExistsError):
+                opened.append(again(self.files.create, handle, "lock", 0o600))
+            while len(opened) < 2:
+                opened.append(again(self.files.open_file, handle, "lock", writable=True))
+            # Another process that tries at this moment makes the first one fail, which shows the same.
+            return not (again(self.files.lock, opened[0]) and again(self.files.lock, opened[1]))
+        finally:
+            for file in opened:
+                self.files.close(file)
+
+    def warn_not_durable(self) -> None:
+        """Log once that this file system cannot promise that data survive a power loss."""
+        if not self._warned:
+            self._warned = True
+            log.warning(
+                "%s: this file system does not support fsync; files are whole, but a power loss may cost recent ones.",
+                self.root,
+            )
+
+    # -- space
+
+    def free_bytes(self) -> int | None:
+        """Return how many bytes can still be written, or None where the system does not tell."""
+        try:
+            return again(self.files.free, self._opened(self._root))
+        except OSError:
+            return None
+
+    def check_space(self, size: int, *, path: str = "") -> None:
+        """
+        Check that ``size`` more bytes fit.
+
+        Raises:
+            DiskFullError: They do not.
+        """
+        free = self.free_bytes()
+        if free is not None and size > free:
+            raise DiskFullError(
+                f"{path or self.root}: {size} bytes are needed and {free} are free on the disk of {self.root}; "
+                "nothing of it was written. Free some space and run again."
+            )
+
+    # -- final names
+
+    def state_of(self, path: str) -> FileState | None:
+        """
+        Return what lies under a final name: None for nothing, or for a symbolic link, which a commit replaces.
+
+        Raises:
+            DestinationBusyError: It is a directory, FIFO, device or socket, or a part of its path is no directory.
+            UnsafeNameError: The path leaves the root or uses a name that is ours.
+            StorageError: The disk failed.
+        """
+        with ParentCache(self) as parents:
+            seen = self.stat(path, parents)
+        return None if seen is None else FileState(size=seen.st_size, mtime_ns=seen.st_mtime_ns)
+
+    def states_of(self, paths: Collection[str]) -> dict[str, FileState | Exception | None]:
+        """Return :meth:`state_of` for a page of paths; errors are values, so that one file fails alone."""
+        found: dict[str, FileState | Exception | None] = {}
+        with ParentCache(self) as parents:
+            for path in paths:
+                try:
+                    seen = self.stat(path, parents)
+                except StorageError as error:
+                    found[path] = error
+                else:
+                    found[path] = None if seen is None else FileState(size=seen.st_size, mtime_ns=seen.st_mtime_ns)
+        return found
+
+    def stat(self, path: str, parents: ParentCache) -> os.stat_result | None:
+        """Return the status of a final name, as :meth:`state_of`."""
+        parent, name = split_path(self.root, path)
+        handle = parents.get(parent)
+        return None if handle is None else self.stat_in(handle, name, path)
+
+    def stat_in(self, parent: Handle, name: str, path: str) -> os.stat_result | None:
+        """Return the status of a final name in its directory; None for nothing and for a link."""
+        try:
+            seen = again(self.files.look, parent, name)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise explained(error, path, "looked at") from error
+        if stat.S_ISREG(seen.st_mode):
+            return seen
+        if stat.S_ISLNK(seen.st_mode):
+            return None
+        raise DestinationBusyError(
+            f"{path}: the name is taken by {kind_of(seen.st_mode)}, so no file can go there; nothing was written. "
+            "Move it away and run again."
+        )
+
+    def mode_for(self, path: str, parents: ParentCache) -> int:
+        """
+        Return the permissions of a file that is committed there: those of the file it replaces, else by the umask.
+
+        Raises:
+            DestinationBusyError: The name is taken by something that is no file.
+            StorageError: The disk failed.
+        """
+        seen = self.stat(path, parents)
+        return self.mode if seen is None else permissions(seen.st_mode)
+
+    def open_directory(self, path: str, *, make: bool) -> Handle | None:
+        """
+        Open a directory below the root without following links; None where it is missing. The caller closes it.
+
+        Raises:
+            DestinationBusyError: A part of the path is no directory.
+            StorageError: The disk failed.
+        """
+        current, opened = self._opened(self._root), []
+        try:
+            # The root itself is opened once more, so that every handle returned is the caller's to close.
+            for name in path.split("/") if path else (".",):
+                current = self._step(current, name, make=make)
+                opened.append(current)
+        except FileNotFoundError as error:
+            self._close_all(opened)
+            if make:
+                raise explained(error, path, "made") from error
+            return None
+        except OSError as error:
+            self._close_all(opened)
+            if error.errno in NO_FOLDER:
+                raise DestinationBusyError(
+                    f"{path}: a part of this path is a file or a symbolic link, which is never followed; nothing "
+                    "was written. Move it away, or let the folder itself be the link."
+                ) from error
+            raise explained(error, path, "opened") from error
+        self._close_all(opened[:-1])
+        return current
+
+    def _step(self, parent: Handle, name: str, *, make: bool) -> Handle:
+        """Open a directory in another, and make it before on request."""
+        try:
+            return again(self.files.open_folder, parent, name)
+        except FileNotFoundError:
+            if not make:
+                raise
+        with contextlib.suppress(FileExistsError):
+            again(self.files.make_folder, parent, name, 0o775)
+            self.sync_directory(parent)
+        return again(self.files.open_folder, parent, name)
+
+    def _close_all(self, handles: Sequence[Handle]) -> None:
+        for handle in handles:
+            self.files.close_folder(handle)
+
+    def digest(self, path: str) -> tuple[str, FileState] | None:
+        """
+        Return the SHA-256 of a final file in hexadecimal and the state it was read in, or None when it is missing.
+
+        Raises:
+            DestinationBusyError: It is no file.
+            StorageError: The disk failed.
+        """
+        parent, name = split_path(self.root, path)
+        with ParentCache(self) as parents:
+            handle = parents.get(parent)
+            if handle is None or self.stat_in(handle, name, path) is None:
+                return None
+            with explaining(path, "read"):
+                try:
+                    file = again(self.files.open_file, handle, name)
+                except FileNotFoundError:
+                    return None
+                try:
+                    seen = again(self.files.look_open, file)
+                    return self.hash(file), FileState(size=seen.st_size, mtime_ns=seen.st_mtime_ns)
+                finally:
+                    self.files.close(file)
+
+    def hash(self, file: int) -> str:
+        """Return the SHA-256 of an open file. Raises ``OSError``."""
+        digest, offset = hashlib.sha256(), 0
+        while block := again(self.files.read, file, BLOCK, offset):
+            digest.update(block)
+            offset += len(block)
+        return digest.hexdigest()
+
+    def discard(self, path: str) -> bool:
+        """
+        Remove a final file and the directories that it leaves empty; False when it was not there.
+
+        Raises:
+            DestinationBusyError: It is no file.
+            StorageError: The disk failed.
+        """
+        parent, name = split_path(self.root, path)
+        with ParentCache(self) as parents:
+            handle = parents.get(parent)
+            if handle is None or self.stat_in(handle, name, path) is None:
+                return False
+            with explaining(path, "removed"):
+                removed = self.remove(handle, name)
+            while parent:
+                above, _, name = parent.rpartition("/")
+                handle = parents.get(above)
+                try:
+                    if handle is not None:
+                        again(self.files.remove_folder, handle, name)
+                except OSError:
+                    break
+                parent = above
+        return removed
+
+    # -- small steps
+
+    def sync_directory(self, handle: Handle) -> bool:
+        """Sync the names in a directory; False where the file system cannot. Raises ``OSError``."""
+        try:
+            again(self.files.sync_folder, handle)
+        except OSError as error:
+            if error.errno not in UNSUPPORTED:
+                raise
+            self.warn_not_durable()
+            return False
+        return True
+
+    def sync_file(self, file: int, sync: Callable[[int], None]) -> bool:
+        """Sync an open file; False where the file system cannot. Raises ``OSError``."""
+        try:
+            again(sync, file)
+        except OSError as error:
+            if error.errno not in UNSUPPORTED:
+                raise
+            self.warn_not_durable()
+            return False
+        return True
+
+    def write_record(self, handle: Handle, name: str, content: bytes) -> None:
+        """Replace a small file of ours in one step, synced before it gets its name. Raises ``OSError``."""
+        if stat.S_ISDIR(self.mode_of(handle, name)):
+            self.clear(handle, name)
+        replace_file(
+            self.files,
+            handle,
+            name,
+            content,
+            draw_name=lambda: f"new-{self.draw_name()}",
+            sync=lambda file: self.sync_file(file, self.files.sync),
+        )
+
+    def mode_of(self, handle: Handle, name: str) -> int:
+        """Return the mode of a name, or 0 where there is nothing."""
+        try:
+            return again(self.files.look, handle, name).st_mode
+        except OSError:
+            return 0
+
+    def remove(self, handle: Handle, name: str) -> bool:
+        """Remove a name; False when it was not there. Raises ``OSError``."""
+        try:
+            again(self.files.unlink, handle, name)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def clear(self, handle: Handle, name: str) -> None:
+        """Remove whatever has a name that is ours, an empty directory included; what cannot be removed stays."""
+        try:
+            self.remove(handle, name)
+        except OSError:
+            with contextlib.suppress(OSError):
+                again(self.files.remove_folder, handle, name)
+
+    def read_small(self, handle: Handle, name: str) -> bytes | None:
+        """Read a small file of ours; None when it is missing, is no file, or is larger than any of ours."""
+        try:
+            file = again(self.files.open_file, handle, name)
+        except OSError:
+            return None
+        try:
+            seen = again(self.files.look_open, file)
+            if not stat.S_ISREG(seen.st_mode) or seen.st_size > _MAX_RECORD:
+                return None
+            return again(self.files.read, file, _MAX_RECORD, 0)
+        except OSError:
+            return None
+        finally:
+            self.files.close(file)
+
+
+def _make_root(directory: Directory) -> None:
+    """Make the root and its parents, and sync their names, so that committed files survive a power loss."""
+    files, root = directory.files, str(directory.root)
+    missing, place = [], os.path.abspath(root)
+    while not os.path.lexists(place) and place != os.path.dirname(place):
+        missing.append(place)
+        place = os.path.dirname(place)
+    refused = None
+    try:
+        again(files.make_root, root)
+    except (FileExistsError, NotADirectoryError, FileNotFoundError) as error:
+        refused = error
+    if refused is not None:
+        raise _no_directory(root, place, refused) from refused
+    for path in missing:
+        # The parent may belong to another user, who allows us to make directories in it and no more.
+        with contextlib.suppress(OSError):
+            parent = again(files.open_root, os.path.dirname(path))
+            try:
+                directory.sync_directory(parent)
+            finally:
+                files.close_folder(parent)
+
+
+def _no_directory(root: str, there: str, error: OSError) -> StorageError:
+    """Return the error of a root that cannot be made, by the last existing part of its path."""
+    shown, what = printable(root), printable(there)
+    if os.path.isdir(there):
+        return StorageError(
+            f"{shown}: no folder can be made in {what} ({error.strerror}). Nothing was sent; choose another folder."
+        )
+    it = "it" if there == os.path.abspath(root) else what
+    return StorageError(
+        f"{shown}: {it} is no folder, so that no files can go there. Nothing was sent; choose another folder."
+    )
+
+
+def claim_tenant(directory: Directory, service: str, tenant: str) -> None:
+    """
+    Record that a directory belongs to a tenant of a service, permanently.
+
+    Raises:
+        DestinationBusyError: It belongs to another tenant of that service.
+        StorageError: ``tenant.json`` cannot be read or written.
+    """
+    state = directory.state
+    with _locked(directory, state):
+        tenants = _read_tenants(directory, state)
+        owner = tenants.get(service)
+        if owner == tenant:
+            return
+        if owner is not None:
+            raise DestinationBusyError(
+                f"{directory.root}: the folder belongs to {printable(owner)} of {service}, and files of "
+                f"{printable(tenant)} were to go there; nothing was written. Choose a folder for each."
+            )
+        text = json.dumps({**tenants, service: tenant}, sort_keys=True).encode()
+        with explaining(directory.root / STATE_DIRECTORY / "tenant.json", "written"):
+            directory.write_record(state, "tenant.json", text)
+            directory.sync_directory(state)
+
+
+def _read_tenants(directory: Directory, state: Handle) -> dict[str, str]:
+    """Return the tenant of each service that the directory belongs to."""
+    place = directory.root / STATE_DIRECTORY / "tenant.json"
+    with explaining(place, "read"):
+        text = directory.read_small(state, "tenant.json")
+        if text is None and directory.mode_of(state, "tenant.json"):
+            text = b""
+    if text is None:
+        return {}
+    with contextlib.suppress(ValueError, RecursionError):
+        tenants = json.loads(text)
+        if isinstance(tenants, dict) and all(isinstance(name, str) for name in tenants.values()):
+            return tenants
+    raise StorageError(
+        f"{place}: it is damaged, so it is not known whose files these are; nothing was written. "
+        "Remove it if the folder is yours, and run again."
+    )
+
+
+@contextlib.contextmanager
+def _locked(directory: Directory, state: Handle) -> Iterator[None]:
+    """Hold the lock of the directory, if it is granted within five seconds; it only saves work."""
+    place, files = directory.root / STATE_DIRECTORY / "lock", directory.files
+    with explaining(place, "opened"):
+        file = again(files.open_file, state, "lock", writable=True)
+    try:
+        for _ in range(100):
+            with explaining(place, "locked"):
+                if again(files.lock, file):
+                    break
+            directory.sleep(0.05)
+        yield
+    finally:
+        files.close(file)

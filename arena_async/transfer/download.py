@@ -1,0 +1,761 @@
+"""
+The download of one file: one request after the other until its content is here, or no further request may help.
+
+::
+
+    attempt ──▶ request ──▶ headers: append, restart, complete, reject
+                   │
+                   ├── small: the body in memory ──────────────────────────────┐
+                   └── larger: two buffers, one written and hashed on a thread ┤
+                                                                               ▼
+                                                           a Pending for the committer, or a failure
+    failure ──▶ recover: drop what is wrong, look up a fresh entry, wait ──▶ attempt
+
+What a failed request received is kept and resumed: within the run from where it ends, in a later run from where it is
+known to be on the disk. This loop and the one over API requests in the session are the only two that retry, and neither
+runs inside the other.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable
+from functools import partial
+
+import attrs
+
+from arena_async.errors import (
+    ApiError,
+    ArenaAsyncError,
+    AuthenticationError,
+    ContentError,
+    IntegrityError,
+    LinkExpiredError,
+    PermissionDeniedError,
+    SourceChangedError,
+    StorageError,
+)
+from arena_async.options import KIB
+from arena_async.transfer.commit import Pending
+from arena_async.transfer.context import Context
+from arena_async.transfer.events import Progress, Started
+from arena_async.transfer.models import Action, Outcome, as_error
+from arena_async.transfer.multipart import Multipart
+from arena_async.transfer.partial_files import PartialFile
+from arena_async.transfer.planner import (
+    Move,
+    Recovery,
+    Tries,
+    decide_retry,
+    is_permanent,
+    is_same_content,
+)
+from arena_async.transfer.verify import ContentVerifier, VerificationResult
+from arena_async.transfer.workers import Writer
+from arena_async.wire.contracts import BodyHead, FileSet, OpenedFile, RemoteFile
+from arena_async.wire.messages import printable
+from arena_async.wire.ranges import HeadVerdict, Held, Step, is_encoded, judge_head, validator_of
+
+__all__ = ["Attempt", "Job", "Source", "attempt", "fail", "put_down", "recover", "stop_after"]
+
+_log = logging.getLogger("arena_async")
+
+#: Bytes of a file that is downloaded into memory at most. Beyond it, what is saved is not seen beside the transfer.
+_MAX_IN_MEMORY = 256 * KIB
+#: Seconds between two progress events of one file at least.
+_EVENT_INTERVAL = 0.1
+_NO_TRIES = Tries()
+
+
+@attrs.frozen
+class Source:
+    """
+    Where the jobs of a run come from and go to.
+
+    Args:
+        files: The file set: opens a file, and returns a fresh entry when its URL has expired.
+        context: The directory, open.
+        run: Identifies the run to permits and committer.
+    """
+
+    files: FileSet
+    context: Context
+    run: object
+
+
+@attrs.define(eq=False)
+class Attempt:
+    """
+    One attempt at the content of a file.
+
+    Args:
+        whole: Whether the whole file was requested, not a range.
+        received: Bytes of content that it received.
+        buffered: Bytes of them that are in memory only.
+        missing: Whether the body ended early: what was received is right, but incomplete.
+        sent: Whether a request was sent.
+    """
+
+    sent: bool = False
+    whole: bool = True
+    received: int = 0
+    buffered: int = 0
+    missing: bool = False
+
+
+@attrs.define(eq=False)
+class Job:
+    """
+    A file that is to be downloaded, and what is known about it from attempt to attempt.
+
+    Args:
+        number: Its position in the listing, from 0.
+        file: The file as listed.
+        key: The key under which it is remembered; that of the file but for rows whose key a newer row has.
+        path: Its final path, below the root.
+        planned: Fetch it, or refresh the local file.
+        clear: Whether it was checked that no partial file exists, that a file can go there, and that it fits.
+    """
+
+    number: int
+    file: RemoteFile
+    key: str
+    path: str
+    planned: Action
+    clear: bool = False
+    action: Action = attrs.field(init=False)
+    tries: Tries = attrs.field(init=False, default=_NO_TRIES)
+    last: Attempt | None = attrs.field(init=False, default=None)
+    failure: Exception | None = attrs.field(init=False, default=None)
+    bytes_written: int = attrs.field(init=False, default=0)
+    max_offset: int = attrs.field(init=False, default=0)
+    # The partial file
+    looked: bool = attrs.field(init=False)
+    partial: PartialFile | None = attrs.field(init=False, default=None)
+    verifier: ContentVerifier | None = attrs.field(init=False, default=None)
+    validator: str | None = attrs.field(init=False, default=None)
+    total: int | None = attrs.field(init=False, default=None)
+    recovered: bool = attrs.field(init=False, default=False)
+    split_from: int = attrs.field(init=False, default=0)
+    event_at: float = attrs.field(init=False, default=0.0)
+
+    def __attrs_post_init__(self) -> None:
+        self.action = self.planned
+        self.looked = self.clear
+
+    @property
+    def name(self) -> str:
+        """What to call the file in errors."""
+        return printable(self.path)
+
+    @property
+    def budget(self) -> str:
+        """What the retries of this file are counted under."""
+        return f"{self.file.service} {self.file.host or self.file.tenant}"
+
+    @property
+    def end(self) -> int:
+        """Bytes received without a gap."""
+        if self.partial is not None:
+            return self.partial.end
+        return self.last.buffered if self.last is not None else 0
+
+    @property
+    def held(self) -> int:
+        """Bytes received, wherever they belong."""
+        if self.partial is not None:
+            return self.partial.held
+        return self.last.buffered if self.last is not None else 0
+
+    @property
+    def sound(self) -> bool:
+        """Whether nothing is wrong with the received content so far."""
+        return self.verifier is None or self.verifier.problem is None
+
+    def without_url(self) -> RemoteFile:
+        """Return the file without its signed URL, for outcomes and events."""
+        return self.file if self.file.link is None else attrs.evolve(self.file, link=None)
+
+
+# ---- one attempt
+
+
+async def attempt(job: Job, source: Source) -> Pending:
+    """
+    Request the content of a file and return it, ready for its commit.
+
+    Raises:
+        ArenaAsyncError: It was not received, not completely, or is not right.
+    """
+    context = source.context
+    first = not job.tries.sent
+    state = job.last = Attempt()
+    _check_size(job, job.file.size, context)
+    if not first or not job.clear:
+        await context.run(_pick_up, job, context)
+    if first:
+        context.budget.add(job.budget)
+        if context.emitter.active:
+            _emit_started(job, context)
+    content: bytes | None = None
+    more = True
+    while more:
+        content, more = await _request(job, state, source)
+    result: VerificationResult | None = None
+    verifier = job.verifier
+    if content is None:
+        _check_length(job, state)
+        result = await context.run(_verify, job, context)
+        if result.problem is not None:
+            raise result.problem
+    elif job.total is not None and len(content) < job.total:
+        del content  # The error keeps this frame.
+        raise _cut_off(job, state, state.buffered)
+    staged, job.partial, job.verifier = job.partial, None, None  # They belong to the committer now.
+    return Pending(
+        run=source.run,
+        job=job,
+        key=job.key,
+        path=job.path,
+        change=job.file.change,
+        name=job.file.name,
+        verifier=verifier,
+        content=content,
+        partial=staged,
+        result=result,
+    )
+
+
+async def _request(job: Job, state: Attempt, source: Source) -> tuple[bytes | None, bool]:
+    """
+    Send one request and receive the body.
+
+    Returns:
+        The content of a small file, else None, which is in the partial file; and whether it ended before a part that
+        was downloaded already, and more is missing.
+    """
+    held = _resume_point(job, source.context)
+    state.sent, state.whole = True, held.offset == 0
+    job.tries = job.tries.sending()
+    validator = held.validator if held.offset else None
+    opened = await source.files.open(job.file, offset=held.offset, validator=validator)
+    try:
+        step = await _handle_headers(job, state, opened.head, held, source.context)
+        if step.step is Step.COMPLETE:
+            return None, False
+        if held.offset == 0 and job.partial is None:
+            content = await _receive_small(job, state, opened, source.context)
+            if content is not None:
+                return content, False
+        begin, multipart = job.end, _split(job, opened.head, source)
+        await _receive(job, state, opened, source.context, multipart)
+    finally:
+        await opened.stream.aclose()
+    stopped = multipart is not None and multipart.stopped
+    return None, stopped and begin < job.end < (job.total or 0) and job.sound
+
+
+def _resume_point(job: Job, context: Context) -> Held:
+    """Return what can be resumed."""
+    if job.partial is None:
+        return _NOTHING
+    held = Held(offset=job.partial.end, validator=job.validator, total=job.total)
+    return held if held.resumable and job.budget not in context.no_ranges else _NOTHING
+
+
+_NOTHING = Held()
+
+
+async def _handle_headers(job: Job, state: Attempt, head: BodyHead, held: Held, context: Context) -> HeadVerdict:
+    """
+    Decide about the response by its headers, and prepare the partial file.
+
+    Raises:
+        SourceChangedError: The service has another version now.
+        ContentError: It is not the content, or more than is allowed.
+        IntegrityError: It cannot be joined to what was received before.
+    """
+    gzipped = job.file.extension.lower().endswith(".gz")
+    step = judge_head(head, held, expected=job.file.size, gzipped=gzipped)
+    if step.ranges_ignored:
+        context.no_ranges.add(job.budget)
+    if step.step is Step.REFUSE:
+        raise ContentError(f"{job.name}: the answer is not the content: {step.reason}. Nothing was kept.")
+    if step.step is Step.CHANGED:
+        raise SourceChangedError(f"{job.name}: the file at the service is another one now: {step.reason}.")
+    if step.step is Step.RESTART_PLAIN:
+        await put_down(job, context, drop=True)
+        state.missing = True
+        raise IntegrityError(f"{job.name}: the answer does not fit: {step.reason}. It is asked for as a whole.")
+    total = head.total if head.total is not None else job.file.size
+    _check_size(job, total, context)
+    if step.step is Step.RESTART_HERE or held.offset == 0:
+        job.total = total
+        small = job.partial is None and (total is None or total <= _max_in_memory(context))
+        job.verifier = _new_verifier(job, head, total, context)
+        job.validator = validator_of(head)
+        if not small:
+            await context.run(_begin, job, context)
+    else:
+        await context.run(_continue, job, head, total, held.offset, context)
+    return step
+
+
+def _max_in_memory(context: Context) -> int:
+    return min(_MAX_IN_MEMORY, context.options.chunk_size - 1)
+
+
+async def _receive_small(job: Job, state: Attempt, opened: OpenedFile, context: Context) -> bytes | None:
+    """
+    Receive a body into memory; None when it is not small after all: what was received is in the partial file then.
+
+    Raises:
+        ContentError: More is received than the file has, or than is allowed.
+        TransportError: The connection broke; what was received is in the partial file.
+        StalledError: It stalled; what was received is in the partial file.
+        StorageError: The disk failed.
+    """
+    limit, stream = _limit(job, context), opened.stream
+    room = _max_in_memory(context) if limit is None else min(_max_in_memory(context), limit)
+    piece = room + 1 if context.rate is None else min(context.rate.piece, room + 1)
+    chunks: list[bytes] = []
+    failure: ArenaAsyncError | None = None
+    ended = False
+    try:
+        while not ended and state.buffered <= room:
+            chunk = await stream.read(min(piece, room + 1 - state.buffered))
+            ended = stream.at_end or not chunk
+            if chunk:
+                chunks.append(chunk)
+                state.received = state.buffered = state.buffered + len(chunk)
+                await _note_progress(job, len(chunk), state.buffered, context)
+    except ArenaAsyncError as error:
+        failure = error
+    content = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+    chunks.clear()
+    chunk = b""
+    if limit is not None and state.buffered > limit:
+        failure = _too_long(job, limit)
+    elif failure is None and ended:
+        return content
+    elif content or failure is None:
+        await context.run(_begin, job, context)
+        await context.run(_take, job, content)
+        job.bytes_written += len(content)
+    if failure is not None:
+        del content, chunk  # The error keeps this frame.
+        raise failure
+    return None
+
+
+async def _receive(job: Job, state: Attempt, opened: OpenedFile, context: Context, multipart: Multipart | None) -> None:
+    """
+    Receive a body into the partial file: one buffer is filled while the other is written and hashed on a thread.
+
+    Raises:
+        ContentError: More is received than the file has, or than is allowed.
+        TransportError: The connection broke; what was received is written.
+        StalledError: It stalled; what was received is written.
+        StorageError: The disk failed.
+    """
+    writer = context.take_writer()
+    try:
+        try:
+            await _copy(job, opened, context, state=state, writer=writer, multipart=multipart)
+        except ArenaAsyncError:
+            await writer.settle()  # What was received is written first, and an error of the disk takes precedence.
+            raise
+        finally:
+            if multipart is not None:
+                await multipart.aclose()
+                state.received += multipart.count
+                job.bytes_written += multipart.count
+        await writer.settle()
+    finally:
+        await context.return_writer(writer)
+
+
+async def _copy(
+    job: Job, opened: OpenedFile, context: Context, *, state: Attempt, writer: Writer, multipart: Multipart | None
+) -> None:
+    """Receive chunk after chunk, as far as no other connection receives what follows."""
+    limit, end = _limit(job, context), job.end
+    piece = context.options.chunk_size if context.rate is None else context.rate.piece
+    while True:
+        # One byte more than there may be is enough to see that there is more.
+        room = piece if limit is None else min(piece, limit - end + 1)
+        if multipart is not None:
+            room = min(room, multipart.room(end))
+            if not room:
+                await writer.settle()
+                await opened.stream.aclose()
+                await _follow(job, multipart, writer, context)
+                return
+        count = await opened.stream.readinto(writer.buffer()[:room])
+        if not count:
+            return
+        end += count
+        if limit is not None and end > limit:
+            raise _too_long(job, limit)
+        await writer.put(partial(_take, job), count)
+        state.received += count
+        job.bytes_written += count
+        await _note_progress(job, count, end, context)
+        if multipart is not None:
+            multipart.received(count, end=end)
+        if not job.sound:
+            return
+
+
+async def _follow(job: Job, multipart: Multipart, writer: Writer, context: Context) -> None:
+    """Hash what other connections wrote, in order, until nothing is missing or none of them is ahead."""
+    end = job.end
+    while job.sound and (reached := await multipart.reach(end)) is not None:
+        await writer.run(_catch_up, job, end, reached)
+        end = reached
+        if context.emitter.active:
+            _emit_progress(job, end, context)
+
+
+def _split(job: Job, head: BodyHead, source: Source) -> Multipart | None:
+    """Let spare permits download what is far ahead of a large file, where parts of it may be requested at no cost."""
+    staged, total, validator = job.partial, job.total, job.validator
+    if staged is None:
+        return None
+    if total is None or validator is None or not _may_split(job, head, source):
+        staged.ranges = tuple  # One request for all the rest, over parts that are downloaded already too.
+        return None
+    min_size = source.context.splitting.least_size
+    if not staged.ahead and (total - job.end < min_size or job.end < job.split_from):
+        return None
+    # Whatever ended the connections ahead, as much again is received over one before they are tried anew.
+    job.split_from = job.end + min_size
+    return Multipart(
+        job.file,
+        source.files,
+        source.context,
+        staged,
+        validator=validator,
+        total=total,
+        run=source.run,
+        budget=job.budget,
+    )
+
+
+def _may_split(job: Job, head: BodyHead, source: Source) -> bool:
+    """Return whether more than one request may be sent for the content, each for a part of it."""
+    context, cost = source.context, source.files.price()
+    return (
+        head.ranges
+        and not (cost.per_file and cost.metered)
+        and context.options.max_rate is None
+        and context.directory.files.writes_anywhere
+        and not job.tries.corrupt
+        and job.budget not in context.no_ranges | context.no_parts
+    )
+
+
+# ---- on a thread, in order
+#
+# A cancelled task does not receive the result of its thread: what must not be lost is noted by the thread itself.
+
+
+def _pick_up(job: Job, context: Context) -> None:
+    """Look for the partial file of an earlier run, once, and check that the rest fits on the disk."""
+    if job.partial is not None:
+        return
+    partials = context.partials
+    found = None if job.looked else partials.find(job.key)
+    job.looked = True
+    if found is not None and job.file.size is not None and found.total not in (None, job.file.size):
+        partials.drop(found.name)  # Of an older content: the service would only say so, for a request.
+        found = None
+    if found is not None:
+        job.partial = partials.resume(found, job.path)
+    if found is not None and job.partial is not None:
+        job.validator, job.total, job.recovered = found.validator, found.total, True
+        job.action = Action.RESUME if job.action is Action.FETCH else job.action
+    context.directory.state_of(job.path)
+    if job.file.size is not None:
+        context.directory.check_space(max(0, job.file.size - job.held), path=job.path)
+
+
+def _begin(job: Job, context: Context) -> None:
+    """Open an empty partial file, or empty the one that exists."""
+    if job.partial is None:
+        job.partial = context.partials.create(job.key, job.path, size=job.total)
+    else:
+        job.partial.restart()
+    job.recovered, job.action = False, job.planned
+    job.partial.describe(validator=job.validator, total=job.total)
+
+
+def _continue(job: Job, head: BodyHead, total: int | None, offset: int, context: Context) -> None:
+    """Continue the partial file; one of an earlier run is read back first, so that the whole of it is hashed."""
+    job.total = total
+    staged = _partial_of(job)
+    if job.verifier is not None and job.verifier.length == offset:
+        return
+    # What is received now is recorded as it comes, or a second interruption would lose all of it.
+    staged.describe(validator=job.validator, total=total)
+    job.verifier = verifier = _new_verifier(job, head, total, context)
+    staged.replay(verifier.feed, end=offset)
+
+
+def _take(job: Job, data: memoryview | bytes) -> None:
+    """Hash a chunk and write it."""
+    staged, verifier = _partial_of(job), _verifier_of(job)
+    # In one call: between two of them the thread would wait for the interpreter lock.
+    verifier.feed(data)
+    staged.write(data, staged.end)
+
+
+def _catch_up(job: Job, end: int, reached: int) -> None:
+    """Hash what others wrote from ``end`` on."""
+    staged, verifier = _partial_of(job), _verifier_of(job)
+    staged.reach(reached)
+    staged.replay(verifier.feed, start=end, end=reached)
+
+
+def _verify(job: Job, context: Context) -> VerificationResult:
+    """Verify the whole content; meanwhile the system begins to write it to the disk."""
+    staged, verifier = _partial_of(job), _verifier_of(job)
+    if context.options.durability != "off":
+        staged.begin_sync()
+    return verifier.finish(staged.read)
+
+
+def _partial_of(job: Job) -> PartialFile:
+    if job.partial is None:
+        raise StorageError(f"{job.name}: its partial file is gone.")
+    return job.partial
+
+
+def _verifier_of(job: Job) -> ContentVerifier:
+    if job.verifier is None:
+        raise StorageError(f"{job.name}: its partial file is gone.")
+    return job.verifier
+
+
+def _new_verifier(job: Job, head: BodyHead, total: int | None, context: Context) -> ContentVerifier:
+    return ContentVerifier(
+        name=job.name,
+        extension=job.file.extension,
+        length=total,
+        md5=head.md5,
+        listed_md5=job.file.md5,
+        listed_sha256=job.file.sha256,
+        digest=context.options.digest,
+        max_length=context.options.max_file_size,
+        encoded=is_encoded(head),
+        clock=context.clock.monotonic,
+    )
+
+
+# ---- checks
+
+
+def _limit(job: Job, context: Context) -> int | None:
+    """Return the bytes that the body may have, counted from the start of the file, or None."""
+    largest = context.options.max_file_size
+    if job.total is None or largest is None:
+        return largest if job.total is None else job.total
+    return min(job.total, largest)
+
+
+def _check_size(job: Job, size: int | None, context: Context) -> None:
+    """Reject a file that is known to be larger than allowed."""
+    largest = context.options.max_file_size
+    if size is not None and largest is not None and size > largest:
+        raise _too_long(job, largest)
+
+
+def _too_long(job: Job, limit: int) -> ContentError:
+    return ContentError(
+        f"{job.name}: more than {limit} bytes came or were announced, which is all that it has or may have; it was "
+        "dropped. Raise TransferOptions.max_file_size if that is the limit."
+    )
+
+
+def _check_length(job: Job, state: Attempt) -> None:
+    """Reject a body that ended before the file does."""
+    if job.total is not None and job.end < job.total and job.sound:
+        raise _cut_off(job, state, job.end)
+
+
+def _cut_off(job: Job, state: Attempt, end: int) -> IntegrityError:
+    state.missing = True
+    return IntegrityError(
+        f"{job.name}: the body ended after {end} of {job.total} bytes.", expected=job.total, actual=end
+    )
+
+
+# ---- after a failed attempt
+
+
+async def recover(job: Job, failure: Exception, source: Source) -> Recovery:
+    """
+    Prepare the next attempt after a failed one, and return what was decided.
+
+    Raises:
+        Exception: ``failure``, when no further request may help; or what made the preparation fail.
+    """
+    context, state = source.context, job.last or Attempt()
+    if state.sent:
+        progress = max(0, job.held - job.max_offset)
+        job.max_offset += progress
+        job.tries = job.tries.after(received=state.received, progress=progress, total=job.total)
+    state.buffered = 0
+    recovery = decide(job, failure, context)
+    if recovery.move is Move.GIVE_UP:
+        raise failure
+    # A request that received something is worth another one, and a new URL or login is requested only once; other
+    # retries are taken from what all files of the service share.
+    free = recovery.move is Move.RENEW or isinstance(failure, AuthenticationError) or not job.tries.without_progress
+    if not free and not context.budget.spend(job.budget):
+        raise failure
+    await _prepare(job, recovery, failure, source)
+    return recovery
+
+
+def decide(job: Job, failure: Exception, context: Context) -> Recovery:
+    """Decide about a failure with what is known about the job."""
+    state = job.last or Attempt()
+    return decide_retry(
+        failure,
+        job.tries,
+        attempts=context.options.attempts,
+        linked=job.file.link is not None,
+        missing=state.missing,
+        whole=state.whole,
+        random=context.clock.random,
+    )
+
+
+def stop_after(job: Job, failure: Exception, context: Context) -> str | None:
+    """Return ``"service"`` or ``"disk"`` when a failure shows that no other file needs to be begun."""
+    if isinstance(failure, ApiError | StorageError):
+        return decide(job, failure, context).stop
+    return None
+
+
+async def _prepare(job: Job, recovery: Recovery, failure: Exception, source: Source) -> None:
+    """Drop what has to go and look up a fresh entry where one is needed."""
+    tries, context = job.tries, source.context
+    if recovery.move is Move.CORRUPT:
+        job.tries = attrs.evolve(tries, corrupt=tries.corrupt + 1)
+        await put_down(job, context, drop=True)
+    elif recovery.move is Move.RESTART:
+        job.tries = attrs.evolve(tries, restarts=tries.restarts + 1)
+        was_recovered = job.recovered
+        await put_down(job, context, drop=True)
+        if not was_recovered:  # What an earlier run left may be old; the entry is of this run.
+            await _look_up(job, failure, source)
+    elif recovery.move is Move.RENEW:
+        job.tries = attrs.evolve(tries, renewals=tries.renewals + 1)
+        await _look_up(job, failure, source)
+    elif job.last is None or not job.last.received:
+        logins = tries.logins + int(getattr(failure, "stale_login", False))
+        lost = tries.lost + int(getattr(failure, "unanswered_reuse", False))
+        job.tries = attrs.evolve(tries, logins=logins, lost=lost)
+
+
+async def _look_up(job: Job, failure: Exception, source: Source) -> None:
+    """
+    Look up a fresh entry, and restart if it is of another content.
+
+    Raises:
+        SourceChangedError: The file is no longer listed, or changes with each look-up.
+        LinkExpiredError: The fresh entry has the same expired URL.
+        PermissionDeniedError: It has the same URL that was rejected.
+    """
+    found = [file for file in await source.files.find([job.file.key]) if file.key == job.file.key]
+    same_name = [file for file in found if file.name == job.file.name]
+    is_duplicate = job.key != job.file.key
+    if not found or (is_duplicate and not same_name):
+        raise SourceChangedError(
+            f"{job.name}: it is no longer listed; it was removed while it was fetched. Nothing was kept."
+        )
+    fresh = (same_name or found)[0]
+    old, job.file = job.file, fresh
+    if old.link is not None and fresh.link == old.link and isinstance(failure, PermissionDeniedError):
+        raise failure
+    if old.link is not None and fresh.link == old.link and isinstance(failure, LinkExpiredError):
+        raise LinkExpiredError(
+            f"{job.name}: its link is over and the listing still gives the same one; it was not asked twice. "
+            "Run again later."
+        )
+    if not is_same_content(fresh, old) and job.partial is not None:
+        job.tries = attrs.evolve(job.tries, restarts=job.tries.restarts + 1)
+        await put_down(job, source.context, drop=True)
+        if decide(job, SourceChangedError(), source.context).move is Move.GIVE_UP:
+            raise SourceChangedError(f"{job.name}: it changes faster than it can be fetched. Run again later.")
+
+
+async def put_down(job: Job, context: Context, *, drop: bool = False, keep: bool = False) -> None:
+    """Close the partial file, or remove it, or record first as much of it as possible; safe without one."""
+    staged, job.partial, job.verifier = job.partial, None, None
+    if staged is not None:
+        job.validator, job.total, job.recovered = None, None, False
+        await context.run(staged.drop if drop else staged.keep if keep else staged.close)
+
+
+async def fail(job: Job, error: Exception, context: Context) -> tuple[Outcome, int, str | None]:
+    """
+    Return the outcome of a file that failed, and remember a permanent rejection.
+
+    Returns:
+        The outcome, the bytes that are kept, and what other files need not be begun (see :func:`stop_after`).
+    """
+    recovery = decide(job, error, context)
+    done = 0 if recovery.drop else job.end
+    await _quietly(put_down(job, context, drop=recovery.drop, keep=True))
+    known = as_error(error, file=job.key, attempts=job.tries.sent)
+    action = job.action
+    if is_permanent(error, job.file):
+        action = Action.SKIP
+        file, now = job.file, context.clock.now()
+        await _quietly(
+            context.run(context.ledger.skip, job.key, str(error), at=now, change=file.change, name=file.name)
+        )
+    outcome = Outcome(
+        job.without_url(),
+        action,
+        context.root / job.path,
+        attempts=job.tries.sent,
+        bytes_written=job.bytes_written,
+        error=known,
+    )
+    return outcome, done, recovery.stop
+
+
+async def _quietly(step: Awaitable[object]) -> None:
+    """Do a last step whose error must not hide the failure that led to it."""
+    try:
+        await step
+    except Exception as error:  # noqa: BLE001 - the failure that led here is the one to report
+        _log.debug("A step of tidying up failed: %s: %s", type(error).__name__, error)
+
+
+# ---- events
+
+
+async def _note_progress(job: Job, count: int, end: int, context: Context) -> None:
+    """Count received bytes, and report them now and then."""
+    if context.emitter.active:
+        _emit_progress(job, end, context)
+    if context.paced:
+        await context.note_received(count)
+
+
+def _emit_started(job: Job, context: Context) -> None:
+    held = _resume_point(job, context)
+    total = held.total if held.total is not None else job.file.size
+    context.emitter.emit(Started(file=job.without_url(), action=job.action, bytes_done=held.offset, total=total))
+
+
+def _emit_progress(job: Job, end: int, context: Context) -> None:
+    now = context.clock.monotonic()
+    if now >= job.event_at:
+        job.event_at = now + _EVENT_INTERVAL
+        context.emitter.emit(Progress(file=job.without_url(), bytes_done=end, total=job.total))

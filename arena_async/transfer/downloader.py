@@ -1,0 +1,309 @@
+"""The public ways to download a file set: ``Downloader``, its outcomes as a stream, and the report over them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from types import TracebackType
+from typing import Self
+
+from arena_async.errors import ArenaAsyncError, ClosedError
+from arena_async.options import Clock, TransferOptions
+from arena_async.transfer.context import Context
+from arena_async.transfer.events import Observer
+from arena_async.transfer.models import Action, Outcome, Report
+from arena_async.transfer.scheduler import Numbered, Run
+from arena_async.transfer.workers import wait_to_end
+from arena_async.wire.contracts import FileSet
+
+__all__ = ["DirectoryOwner", "Downloader", "OutcomeStream", "report_on"]
+
+_CLOCK = Clock()
+
+
+class OutcomeStream:
+    """
+    Outcomes as they come: an async iterator, and an async context manager that leaves nothing running.
+
+    ::
+
+        async with downloads.stream(files) as outcomes:
+            async for outcome in outcomes:
+                ...                      # leave whenever you like, by break, return or an exception
+
+    It starts when the first outcome is requested. Left early without its own ``async with``, it ends with the
+    :class:`Downloader` it came from, and meanwhile goes on only as far as its small buffer reaches. After the last
+    outcome it raises what stopped it before its end, if anything did: a listing that failed, an exhausted quota, a full
+    disk.
+    """
+
+    def __init__(
+        self, files: FileSet, context: Context, *, scope: str | None = None, dry: bool = False, ask_again: bool = False
+    ) -> None:
+        #: Outcomes that were not taken when it was closed.
+        self.left_over: list[Numbered] = []
+        self._context = context
+        self._run = Run(files, context, scope=scope or files.scope, dry=dry, ask_again=ask_again)
+        self._closing: asyncio.Task[None] | None = None
+
+    @property
+    def listed(self) -> int:
+        """Files that were listed so far."""
+        return self._run.listing.count
+
+    @property
+    def kept(self) -> int:
+        """Files that are in the directory and unchanged."""
+        return self._run.kept
+
+    @property
+    def whole(self) -> bool:
+        """Whether the listing came to its end."""
+        return self._run.listing.whole
+
+    @property
+    def error(self) -> ArenaAsyncError | None:
+        """Why it stopped before its end, where that is no failed listing; or None."""
+        return self._run.error
+
+    @property
+    def newest(self) -> datetime | None:
+        """When the newest listed file changed, or None."""
+        return self._run.planner.newest
+
+    @property
+    def generation(self) -> int:
+        """The number of this listing in the ledger."""
+        return self._run.planner.generation
+
+    @property
+    def not_started(self) -> int:
+        """Files that were listed and have no outcome (yet)."""
+        return self._run.not_started
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed and nothing of it runs any more."""
+        return self._closing is not None and self._closing.done()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Outcome:
+        return (await self.next_numbered()).outcome
+
+    async def next_numbered(self) -> Numbered:
+        """
+        Return the next outcome with its position in the listing.
+
+        Raises:
+            StopAsyncIteration: There is none, and everything listed was done.
+            ArenaAsyncError: There is none, and this is what stopped the rest.
+            ClosedError: It was closed meanwhile by another task.
+        """
+        run = self._run
+        if self._closing is not None:
+            raise StopAsyncIteration
+        if not run.outcomes:
+            self._context.check_usable()
+            run.start()
+            await run.outcome_ready()
+        if run.outcomes and self._closing is None:
+            return run.take()
+        await self.aclose()
+        if not run.ended:
+            raise ClosedError("The stream of outcomes was closed by another task; what was under way can be resumed.")
+        failure, run.failure = run.failure or run.error, None
+        if failure is not None:
+            raise failure
+        raise StopAsyncIteration
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Stop listing and downloading and wait until nothing runs any more; partial files stay. Safe to call twice."""
+        if self._closing is None:
+            self._closing = asyncio.create_task(self._close(), name="arena_async closing")
+        await wait_to_end(self._closing)
+        self._closing.result()
+
+    async def _close(self) -> None:
+        """End the run and keep what was not taken."""
+        await self._run.close()
+        self.left_over += self._run.outcomes
+        self._run.outcomes.clear()
+
+
+async def report_on(stream: OutcomeStream, files: FileSet, *, fail_fast: bool = False) -> Report:
+    """
+    Take a stream to its end and return the report, in the order of the listing.
+
+    Args:
+        stream: Not started yet.
+        files: What it lists, for the requests that were sent.
+        fail_fast: Stop at the first failure.
+
+    Raises:
+        ArenaAsyncError: The listing failed. What was listed before is done, as a note on the error says.
+    """
+    before = files.requests_sent
+    rows: list[Numbered] = []
+    async with stream:
+        try:
+            while True:
+                numbered = await stream.next_numbered()
+                rows.append(numbered)
+                if fail_fast and numbered.outcome.error is not None:
+                    break
+        except StopAsyncIteration:
+            pass
+        except Exception as error:
+            if error is not stream.error:
+                done = sum(row.outcome.error is None for row in rows) + stream.kept
+                error.add_note(f"{done} of the {stream.listed} files listed before that are done; they stay.")
+                raise
+    rows += stream.left_over
+    rows.sort(key=_number)
+    counts = dict.fromkeys(Action, 0)
+    counts[Action.KEEP] = stream.kept
+    for row in rows:
+        counts[row.outcome.action] += row.outcome.error is None
+    return Report(
+        outcomes=tuple([row.outcome for row in rows]),
+        counts=counts,
+        not_started=stream.not_started,
+        requests=files.requests_sent - before,
+        error=stream.error,
+    )
+
+
+def _number(row: Numbered) -> int:
+    return row.number
+
+
+class DirectoryOwner:
+    """
+    Opens a directory when it is entered or first used, and closes it with everything that runs in it.
+
+    Args:
+        context: The directory.
+    """
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._streams: list[OutcomeStream] = []
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._context.open()
+        except asyncio.CancelledError:
+            await self.aclose()  # A context manager that was not entered is not left.
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Stop everything, commit what is verified, and close the directory. Safe to call twice."""
+        try:
+            for stream in self._streams:
+                await stream.aclose()
+        finally:
+            await self._context.aclose()
+
+    def _stream(
+        self, files: FileSet, *, scope: str | None = None, dry: bool = False, ask_again: bool = False
+    ) -> OutcomeStream:
+        """Return a stream that ends with this object."""
+        self._streams = [stream for stream in self._streams if not stream.closed]
+        stream = OutcomeStream(files, self._context, scope=scope, dry=dry, ask_again=ask_again)
+        self._streams.append(stream)
+        return stream
+
+
+class Downloader(DirectoryOwner):
+    """
+    Downloads files into a directory: always fetches, replaces atomically, resumes what was cut off.
+
+    It has no memory of complete files; :class:`Mirror` has.
+
+    ::
+
+        async with Downloader("exports/") as downloads:
+            report = await downloads.run(files)
+
+    It can be entered in one task and left in another, and may serve several sets at a time; all share its workers.
+
+    Args:
+        to: The directory; it is made when it is missing.
+        options: How files are downloaded.
+        observer: Called with each event; a plain function or a coroutine function. It cannot harm a transfer.
+        clock: Seconds that never decrease.
+        sleep: Waits for so many seconds.
+        random: Returns a number from 0 to 1.
+
+    Raises:
+        ConfigurationError: The directory or an option is not usable. Nothing was touched.
+    """
+
+    def __init__(
+        self,
+        to: str | os.PathLike[str],
+        *,
+        options: TransferOptions | None = None,
+        observer: Observer | None = None,
+        clock: Callable[[], float] = _CLOCK.monotonic,
+        sleep: Callable[[float], Awaitable[object]] = _CLOCK.sleep,
+        random: Callable[[], float] = _CLOCK.random,
+    ) -> None:
+        super().__init__(
+            Context(
+                to,
+                options=options or TransferOptions(),
+                observer=observer,
+                remember=False,
+                clock=Clock(monotonic=clock, sleep=sleep, random=random),
+                owner="Downloader",
+            )
+        )
+
+    def stream(self, files: FileSet) -> OutcomeStream:
+        """
+        Return the outcomes of a set as they come. Nothing starts before the first one is requested.
+
+        Raises:
+            ClosedError: It was closed before, or is used from another event loop or after a fork.
+        """
+        self._context.check_usable()
+        return self._stream(files)
+
+    async def run(self, files: FileSet, *, fail_fast: bool = False) -> Report:
+        """
+        Download all files of a set and return a report, in the order of the listing.
+
+        A file that fails is an outcome with an error. When the quota is exhausted, a login is rejected or the disk is
+        full, no further file is begun: ``report.error`` says why and ``report.not_started`` how many are left.
+
+        Args:
+            files: What to download.
+            fail_fast: Stop at the first file that fails; what is in progress can be resumed.
+
+        Raises:
+            ArenaAsyncError: The listing failed, so that it is not known what is missing. Everything that was listed
+                before was downloaded first.
+            ClosedError: It was closed before, or is used from another event loop or after a fork.
+        """
+        report = await report_on(self.stream(files), files, fail_fast=fail_fast)
+        await self._context.emitter.drain()
+        return report

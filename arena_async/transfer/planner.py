@@ -1,0 +1,629 @@
+"""
+Decisions of the transfer layer, as pure functions over plain values.
+
+::
+
+    Duplicates.settle(rows, known)    which row of a page gets which path and key
+    decide(file, entry, on_disk)      fetch, refresh, keep or skip it
+    decide_retry(error, tries)        what follows a failed request: retry, renew the URL, restart, give up
+    RetryBudget                       retries that all files of one service share
+"""
+
+from __future__ import annotations
+
+import enum
+import errno
+import re
+import string
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import PurePosixPath
+from typing import Literal
+
+import attrs
+
+from arena_async.errors import (
+    ApiError,
+    ArenaAsyncError,
+    AuthenticationError,
+    ClosedError,
+    ConfigurationError,
+    ContentError,
+    DeadlineError,
+    DestinationBusyError,
+    IntegrityError,
+    LinkExpiredError,
+    NotFoundError,
+    PermissionDeniedError,
+    QuotaExhaustedError,
+    SourceChangedError,
+    StalledError,
+    StorageError,
+    ThrottledError,
+    TlsError,
+    TransportError,
+    UnsafeNameError,
+)
+from arena_async.options import KIB, RetryPolicy
+from arena_async.transfer.models import PAGE, Action, FileState, KnownRow, LedgerEntry, ListingRecord
+from arena_async.wire.contracts import RemoteFile
+from arena_async.wire.messages import printable
+from arena_async.wire.names import safe_name, safe_path, suffix_for_twin
+from arena_async.wire.retrying import backoff
+
+__all__ = [
+    "Decision",
+    "Duplicates",
+    "Move",
+    "Recovery",
+    "RetryBudget",
+    "Row",
+    "Tries",
+    "decide",
+    "decide_retry",
+    "duplicate_key",
+    "duplicate_path",
+    "is_newer",
+    "is_overload",
+    "is_permanent",
+    "is_same_content",
+    "key_of_file",
+    "layout_problem",
+    "service_of",
+    "target_path",
+]
+
+#: Seconds of a ``Retry-After`` that is waited for; the file fails when the service asks for more.
+MAX_RETRY_AFTER = 300.0
+
+#: How often a file is restarted because the service has another version now.
+MAX_RESTARTS = 2
+
+#: A request that delivered fewer new bytes than this, or than a hundredth of the file, made no progress.
+MIN_PROGRESS = 64 * KIB
+
+#: Requests for the content of one file, as a multiple of the attempts without progress, whatever the progress.
+_MAX_REQUESTS = 10
+
+#: The delays between two requests for the content of one file.
+BACKOFF = RetryPolicy()
+
+
+# ---- what to do
+
+
+@attrs.frozen
+class Decision:
+    """
+    What to do with a file.
+
+    Args:
+        action: The action.
+        reason: Why it is skipped, or "".
+    """
+
+    action: Action
+    reason: str = ""
+
+
+_KEEP = Decision(Action.KEEP)
+_FETCH = Decision(Action.FETCH)
+_REFRESH = Decision(Action.REFRESH)
+
+
+def decide(
+    file: RemoteFile, entry: LedgerEntry | None, on_disk: FileState | None, *, path: str, ask_again: bool
+) -> Decision:
+    """
+    Return what to do with a file.
+
+    It is kept only when the ledger knows it under this path with this change mark, and the local file has the size and
+    the time that the ledger recorded: that some file is there proves nothing.
+
+    Args:
+        file: As listed now.
+        entry: What the ledger knows about it, or None.
+        on_disk: What lies under its final name, or None.
+        path: Its target path now, below the root.
+        ask_again: Whether to request what the service rejected permanently the last time.
+    """
+    if entry is None:
+        return _FETCH if file.skip is None else Decision(Action.SKIP, file.skip)
+    same = entry.change == file.change
+    is_here = entry.state != "skipped" and on_disk is not None and entry.path == path
+    if is_here and same and on_disk is not None and (on_disk.size, on_disk.mtime_ns) == (entry.size, entry.mtime_ns):
+        # Also where the service does not deliver it any more: what was downloaded in time stays known.
+        return _KEEP
+    if file.skip is not None:
+        return Decision(Action.SKIP, file.skip)
+    if entry.state == "skipped" and same and not ask_again:
+        return Decision(Action.SKIP, entry.reason)
+    return _REFRESH if is_here else _FETCH
+
+
+def is_newer(change: str, name: str, *, than: tuple[str, str]) -> bool:
+    """Return whether one of two listed rows of a key is the newer one, by change mark and then by the vendor's name."""
+    return (change, name) > than
+
+
+def is_same_content(fresh: RemoteFile, old: RemoteFile) -> bool:
+    """
+    Return whether a fresh entry stands for the bytes that an older one stood for, so that a download can be continued.
+
+    It is another content when its change mark, its size or the path of its URL is another one.
+    """
+    moved = bool(fresh.link and old.link) and _url_path(fresh) != _url_path(old)
+    return not moved and (fresh.change, fresh.size) == (old.change, old.size)
+
+
+def _url_path(file: RemoteFile) -> str:
+    """Return the URL of a file without its query, which is signed anew each time."""
+    return file.link.reveal().partition("?")[0] if file.link else ""
+
+
+def is_permanent(error: Exception, file: RemoteFile) -> bool:
+    """
+    Return whether an error response is permanent, so that later runs need not request: no content, not allowed, gone.
+
+    An error response for a signed URL says something about the URL only. A 400 counts if it has a code of the vendor's:
+    an empty one is a file server that is unavailable.
+    """
+    if not isinstance(error, ApiError) or error.transient or error.stale_login or file.link is not None:
+        return False
+    if isinstance(error, NotFoundError | PermissionDeniedError):
+        return True
+    return type(error) is ApiError and error.status in (400, 410) and (error.status == 410 or error.code is not None)
+
+
+def service_of(file: RemoteFile) -> str:
+    """Return what an error response about everybody's requests concerns: the tenant of a service."""
+    return f"{file.service} {file.tenant}"
+
+
+# ---- rows of a page
+
+
+@attrs.frozen
+class Row:
+    """
+    A listed file with its target path and the key under which it is remembered; or why it has none.
+
+    Args:
+        number: Its position in the listing, from 0.
+        file: As listed.
+        key: That of the file, but for rows whose key a newer row has.
+        path: Below the root, with slashes; "" where no safe one can be made.
+        entry: What the ledger knows about the key, or None.
+        rejected: Why it is not downloaded, or None.
+    """
+
+    number: int
+    file: RemoteFile
+    key: str
+    path: str
+    entry: LedgerEntry | None = None
+    rejected: ArenaAsyncError | None = None
+
+    @property
+    def rank(self) -> tuple[str, str]:
+        """What orders the rows of one key: change mark, then the vendor's name."""
+        return self.file.change, self.file.name
+
+    def record(self) -> ListingRecord:
+        """Return what the ledger notes of it."""
+        return ListingRecord(self.key, self.file.name, self.file.change, self.path)
+
+    def as_duplicate(self) -> Row:
+        """Return it with the path and key of a row whose key a newer row has."""
+        key = duplicate_key(self.file.key, self.file.name)
+        path = duplicate_path(self.path, self.file.name, self.file.extension) if self.rejected is None else self.path
+        return attrs.evolve(self, key=key, path=path, entry=None)
+
+
+@attrs.define
+class Duplicates:
+    """
+    The rows of one key in a listing: the newest has the plain path, the others a path with a mark of the vendor's name.
+
+    Attributes:
+        newest: The newest row of each key that came more than once: change mark and name.
+        evicted: Names of older rows that came on an earlier page, by key: they are looked up at the end of the listing.
+        repeated: Rows that only repeat another.
+    """
+
+    newest: dict[str, tuple[str, str]] = attrs.field(factory=dict)
+    evicted: dict[str, set[str]] = attrs.field(factory=dict)
+    repeated: int = 0
+
+    def settle(
+        self, rows: Sequence[Row], known: Sequence[KnownRow], moved: Mapping[str, LedgerEntry]
+    ) -> tuple[dict[str, Row], list[Row]]:
+        """
+        Return the rows of a page that have their plain path, by key, and those that are moved aside.
+
+        Args:
+            rows: As :func:`new_row` made them.
+            known: What the ledger knows about each.
+            moved: Entries under :func:`duplicate_key` of the rows that :func:`may_be_moved`.
+        """
+        settled: dict[str, Row] = {}
+        aside: list[Row] = []
+        for listed, facts in zip(rows, known, strict=True):
+            row = listed if facts.entry is None else attrs.evolve(listed, entry=facts.entry)
+            if facts.earlier is not None:
+                self._settle_again(row, facts, settled, aside)
+            elif may_be_moved(row) and _was_moved(row, moved):
+                aside.append(row.as_duplicate())
+            else:
+                settled[row.key] = unless_taken(row, facts)
+        return settled, aside
+
+    def _settle_again(self, row: Row, facts: KnownRow, settled: dict[str, Row], aside: list[Row]) -> None:
+        """Settle a row whose key this listing has delivered before."""
+        earlier = facts.earlier
+        holder = self.newest.get(row.key, (earlier.change, earlier.name) if earlier is not None else ("", ""))
+        if row.rank == holder:
+            self.repeated += 1
+            return
+        if not is_newer(*row.rank, than=holder):
+            self.newest[row.key] = holder
+            aside.append(row.as_duplicate())
+            return
+        self.newest[row.key] = row.rank
+        before = settled.get(row.key)
+        if before is not None:
+            aside.append(before.as_duplicate())
+        else:
+            self.evicted.setdefault(row.key, set()).add(holder[1])
+        settled[row.key] = unless_taken(row, facts)
+
+    def add_aside(self, settled: dict[str, Row], aside: Sequence[Row], known: Sequence[KnownRow]) -> list[Row]:
+        """Return all rows of a page in order, those that were moved aside included unless they only repeat another."""
+        for row, facts in zip(aside, known, strict=True):
+            if facts.earlier is not None:
+                self.repeated += 1
+            else:
+                settled[row.key] = unless_taken(attrs.evolve(row, entry=facts.entry), facts)
+        return sorted(settled.values(), key=_number) if aside else list(settled.values())
+
+
+def _number(row: Row) -> int:
+    return row.number
+
+
+def new_row(number: int, file: RemoteFile, layout: str | None) -> Row:
+    """
+    Return a row with its target path.
+
+    Raises:
+        ConfigurationError: The layout names a field that the file does not have.
+    """
+    try:
+        path = target_path(file, layout)
+    except UnsafeNameError as error:
+        return Row(number, file, file.key, "", None, error)
+    return Row(number, file, file.key, path)
+
+
+def may_be_moved(row: Row) -> bool:
+    """Return whether an earlier run may have moved this row aside for a newer one."""
+    entry = row.entry
+    return entry is not None and entry.name != row.file.name and is_newer(entry.change, entry.name, than=row.rank)
+
+
+def _was_moved(row: Row, moved: Mapping[str, LedgerEntry]) -> bool:
+    found = moved.get(duplicate_key(row.file.key, row.file.name))
+    return found is not None and found.change == row.file.change
+
+
+def unless_taken(row: Row, facts: KnownRow) -> Row:
+    """Return the row, rejected if another key of this listing has its path."""
+    if facts.conflict is None or row.rejected is not None:
+        return row
+    error = DestinationBusyError(
+        f"{printable(row.path)}: {printable(facts.conflict)} of the same listing goes there already, so "
+        f"{printable(row.key)} was not fetched. Use a layout with more identifying fields.",
+        file=row.key,
+    )
+    return attrs.evolve(row, rejected=error)
+
+
+def is_clear(row: Row, state: FileState | Exception | None, *, free: int | None, resumable: bool) -> bool:
+    """
+    Return whether nothing has to be checked before the content of a row is requested.
+
+    Args:
+        row: The row.
+        state: What lies under its final name, or why that cannot be known.
+        free: Bytes that the disk still takes, or None.
+        resumable: Whether a partial file of it may exist.
+    """
+    # All files of a page may arrive before the space is checked again.
+    fits = row.file.size is None or (free is not None and row.file.size * PAGE <= free)
+    return fits and not resumable and not isinstance(state, Exception)
+
+
+# ---- target paths
+
+
+def layout_problem(layout: str) -> str | None:
+    """Return what is wrong with a layout template, or None: only plain ``{field}`` and text, below the folder."""
+    try:
+        pieces = list(string.Formatter().parse(layout))
+    except ValueError as error:
+        return f"it cannot be read: {error}"
+    for _, field, form, conversion in pieces:
+        if field is None:
+            continue
+        if form or conversion or not field.isidentifier():
+            return f"{{{field}}} is more than the name of a field"
+    folders = layout.split("/")
+    if any(folder.strip() in ("", ".", "..") for folder in folders):
+        return "it has an empty folder, or . or .. among them"
+    if not any(field is not None for _, field, _, _ in pieces):
+        return "it names no field, so that all files would go to one place"
+    return None
+
+
+def target_path(file: RemoteFile, layout: str | None = None) -> str:
+    """
+    Return where a file lies below the root: the documented layout of its service, or a template of identifying fields.
+
+    Each component is cleaned on its own after its fields were filled in, and no field can add a component.
+
+    Raises:
+        ConfigurationError: The template is wrong, or names a field that this file does not have.
+        UnsafeNameError: No safe path can be made.
+    """
+    if layout is None:
+        if file.as_named:
+            return "/".join((*map(safe_name, file.parts), safe_name(file.stem + file.extension)))
+        return str(safe_path(file.parts, file.stem, file.extension))
+    problem = layout_problem(layout)
+    if problem is not None:
+        raise ConfigurationError(f"The layout {printable(layout)!r} cannot be used: {problem}.")
+    fields = {"service": file.service, "stem": file.stem, "extension": file.extension, **file.fields}
+    *folders, last = (_fill(component, fields, layout) for component in layout.split("/"))
+    if file.extension and last.endswith(file.extension):
+        return str(safe_path(folders, last[: -len(file.extension)], file.extension))
+    return str(safe_path(folders, last))
+
+
+def _fill(component: str, fields: Mapping[str, str], layout: str) -> str:
+    """Return one component of a template with its fields filled in."""
+    filled = ""
+    for text, field, _, _ in string.Formatter().parse(component):
+        filled += text
+        if field is None:
+            continue
+        if field not in fields:
+            raise ConfigurationError(
+                f"The layout {printable(layout)!r} names {{{field}}}, which these files do not have; they have "
+                f"{', '.join(sorted(fields))}."
+            )
+        filled += fields[field]
+    return filled
+
+
+def duplicate_path(path: str, name: str, extension: str) -> str:
+    """Return the path of a row whose key a newer row of the listing has: a mark of its name before the extension."""
+    plain = PurePosixPath(path)
+    end = extension if extension and plain.name.endswith(extension) else plain.suffix
+    stem = plain.name[: -len(end)] if end else plain.name
+    return str(plain.with_name(f"{stem}{suffix_for_twin(name)}{end}"))
+
+
+def duplicate_key(key: str, name: str) -> str:
+    """Return the key under which such a row is remembered."""
+    return f"{key}{suffix_for_twin(name)}"
+
+
+def key_of_file(key: str) -> str:
+    """Return the key of the file itself, for a key that :func:`duplicate_key` made."""
+    return re.sub(r"~[0-9a-f]{8}\Z", "", key)
+
+
+# ---- after a failed request
+
+
+@attrs.frozen
+class Tries:
+    """
+    What was tried for one file so far.
+
+    Args:
+        sent: Requests for its content.
+        without_progress: How many of the last of them brought no progress worth the name.
+        restarts: Times it was begun anew because the service has another file now.
+        corrupt: Times it was begun anew because the content was not right.
+        renewals: Fresh links since the last answer that brought content.
+        logins: Requests in a row that were refused for a stale login.
+        lost: Requests in a row that a dying connection swallowed.
+    """
+
+    sent: int = 0
+    without_progress: int = 0
+    restarts: int = 0
+    corrupt: int = 0
+    renewals: int = 0
+    logins: int = 0
+    lost: int = 0
+
+    def sending(self) -> Tries:
+        """Count a request for the content."""
+        return Tries(
+            self.sent + 1,
+            self.without_progress,
+            self.restarts,
+            self.corrupt,
+            self.renewals,
+            self.logins,
+            self.lost,
+        )
+
+    def after(self, *, received: int, progress: int, total: int | None) -> Tries:
+        """
+        Judge the last request, which has failed, by what it brought.
+
+        Args:
+            received: Bytes of content that it brought.
+            progress: Those of them that no request had brought before.
+            total: Bytes of the whole file, or None.
+        """
+        enough = progress >= max(MIN_PROGRESS, (total or 0) // 100)
+        tries = attrs.evolve(self, without_progress=0 if enough else self.without_progress + 1)
+        return attrs.evolve(tries, renewals=0, logins=0, lost=0) if received else tries
+
+
+class Move(enum.Enum):
+    """What to do after a request for content failed."""
+
+    #: Ask again, from where the content ends.
+    AGAIN = "again"
+    #: Get a fresh entry with a fresh link, then ask again.
+    RENEW = "renew"
+    #: Get a fresh entry, drop what came, ask for the whole again.
+    RESTART = "restart"
+    #: Drop what came, ask for the whole again.
+    CORRUPT = "corrupt"
+    #: The file has failed.
+    GIVE_UP = "give up"
+
+
+@attrs.frozen(kw_only=True)
+class Recovery:
+    """
+    A move, and what belongs to it.
+
+    Args:
+        move: What to do with this file.
+        wait: Seconds to wait before that.
+        drop: Whether what came must go when the file has failed; else the next run goes on with it.
+        stop: Whether other files need not be begun: those of the same service, those for the same disk, or None.
+    """
+
+    move: Move
+    wait: float = 0.0
+    drop: bool = False
+    stop: Literal["service", "disk"] | None = None
+
+
+def decide_retry(
+    error: Exception,
+    tries: Tries,
+    *,
+    attempts: int,
+    linked: bool = False,
+    missing: bool = False,
+    whole: bool = False,
+    random: Callable[[], float],
+) -> Recovery:
+    """
+    Judge what to do after a request for content failed.
+
+    This decides for the loop over the body of one file. The loop over API requests is in the session; neither runs
+    inside the other, so that what is allowed here is what is sent.
+
+    Args:
+        error: How it failed.
+        tries: What was tried so far, the failed request included.
+        attempts: Requests without progress after which the file has failed.
+        linked: Whether the content is behind a signed link that may have become stale.
+        missing: The body ended early: what came is right, and not all.
+        whole: The whole was sent for, and not a range.
+        random: Gives a number from 0 to 1.
+    """
+    if isinstance(error, StorageError):
+        return Recovery(move=Move.GIVE_UP, stop="disk" if _is_the_disk(error) else None)
+    if isinstance(error, QuotaExhaustedError | ClosedError):
+        return Recovery(move=Move.GIVE_UP, stop="service")
+    ended = tries.sent >= _MAX_REQUESTS * attempts
+    if isinstance(error, SourceChangedError):
+        # A whole answer that contradicts the listing is checked against a fresh listing once: when that says the same,
+        # the service contradicts itself, and asking again would not end.
+        again = not ended and tries.restarts < (1 if whole else MAX_RESTARTS)
+        return Recovery(move=Move.RESTART if again else Move.GIVE_UP, drop=True)
+    if isinstance(error, IntegrityError) and not missing:
+        again = not ended and tries.corrupt < 1
+        return Recovery(move=Move.CORRUPT if again else Move.GIVE_UP, drop=True)
+    if isinstance(error, LinkExpiredError) or (linked and isinstance(error, PermissionDeniedError)):
+        again = not ended and tries.renewals < 1
+        return Recovery(move=Move.RENEW if again else Move.GIVE_UP)
+    if isinstance(error, AuthenticationError):
+        again = not ended and error.stale_login and error.transient and tries.logins < 1
+        return Recovery(move=Move.AGAIN) if again else Recovery(move=Move.GIVE_UP, stop="service")
+    if isinstance(error, ContentError | NotFoundError):
+        return Recovery(move=Move.GIVE_UP, drop=True)
+    if not missing and not _may_pass(error):
+        return Recovery(move=Move.GIVE_UP)
+    return _decide_temporary(error, tries, exhausted=ended or tries.without_progress >= attempts, random=random)
+
+
+def _decide_temporary(error: Exception, tries: Tries, *, exhausted: bool, random: Callable[[], float]) -> Recovery:
+    """Judge something that may pass."""
+    requested_wait = error.retry_after if isinstance(error, ApiError) else None
+    if exhausted or (requested_wait is not None and requested_wait > MAX_RETRY_AFTER):
+        return Recovery(move=Move.GIVE_UP)
+    if isinstance(error, TransportError) and error.unanswered_reuse and tries.lost < 1:
+        return Recovery(move=Move.AGAIN)
+    wait = backoff(BACKOFF, tries.without_progress, random)
+    return Recovery(move=Move.AGAIN, wait=max(wait, requested_wait or 0.0))
+
+
+def _may_pass(error: Exception) -> bool:
+    """Say whether the same request may succeed later without any change."""
+    if isinstance(error, TlsError):
+        return False
+    if isinstance(error, ApiError):
+        return error.transient or isinstance(error, ThrottledError)
+    return isinstance(error, TransportError | StalledError | DeadlineError)
+
+
+def is_overload(error: Exception) -> bool:
+    """Say whether a service shows that it is sent for too much at a time: 429, 503, or a body that stalls."""
+    return isinstance(error, ThrottledError | StalledError) or (isinstance(error, ApiError) and error.status == 503)
+
+
+#: What the system says about one name or folder, so that files elsewhere may still be written.
+_OF_ONE_PLACE = frozenset(
+    {errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EEXIST}
+)
+
+
+def _is_the_disk(error: StorageError) -> bool:
+    """Say whether no other file could be written either."""
+    if isinstance(error, DestinationBusyError | UnsafeNameError):
+        return False
+    cause = error.__cause__ or error.__context__
+    return not (isinstance(cause, OSError) and cause.errno in _OF_ONE_PLACE)
+
+
+class RetryBudget:
+    """
+    A bucket of retries that all files of one service share: one that is away is not sent five times for each file.
+
+    Each file that is begun puts ``share`` of a retry in, each retry takes one out, and the bucket starts with
+    ``first``: when everything fails, there are at most ``(1 + share) * files + first`` requests.
+
+    Args:
+        first: Retries at the start, so that a few files have all their attempts.
+        share: Retries added by each file.
+        max_left: Retries the bucket holds at the most.
+    """
+
+    def __init__(self, *, first: float, share: float = 0.2, max_left: float = 1000.0) -> None:
+        self._first = first
+        self._share = share
+        self._max_left = max(max_left, first)
+        self._left: dict[str, float] = {}
+
+    def add(self, service: str) -> None:
+        """Count a file that is sent for the first time."""
+        self._left[service] = min(self._max_left, self._left.get(service, self._first) + self._share)
+
+    def spend(self, service: str) -> bool:
+        """Take a retry out if there is one."""
+        left = self._left.get(service, self._first)
+        if left < 1:
+            return False
+        self._left[service] = left - 1
+        return True
