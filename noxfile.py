@@ -1,8 +1,8 @@
 """
 Every gate of the project.
 
-``nox`` runs the default ones; ``nox -l`` lists all; ``nox -s tests-3.12 -- tests/wire`` narrows one. Interpreters that
-are not there are skipped, and nothing is downloaded but packages.
+``nox`` runs the default ones; ``nox -l`` lists all; ``nox -s tests-3.12 -- tests/protocol`` narrows one. Interpreters
+that are not there are skipped, and nothing is downloaded but packages.
 """
 
 from __future__ import annotations
@@ -177,11 +177,11 @@ def rivals(session: nox.Session) -> None:
 @nox.session
 def build(session: nox.Session) -> None:
     """Wheel and source distribution: what is in them, and what is not; and that the wheel works without extras."""
-    folder = Path(session.create_tmp()) / "dist"
+    directory = Path(session.create_tmp()) / "dist"
     session.install("build")
-    session.run("python", "-m", "build", "--outdir", str(folder), silent=True)
-    (wheel,) = folder.glob(f"*-{PROJECT['project']['version']}-*.whl")
-    (source,) = folder.glob(f"*-{PROJECT['project']['version']}.tar.gz")
+    session.run("python", "-m", "build", "--outdir", str(directory), silent=True)
+    (wheel,) = directory.glob(f"*-{PROJECT['project']['version']}-*.whl")
+    (source,) = directory.glob(f"*-{PROJECT['project']['version']}.tar.gz")
     faults = [*wheel_faults(wheel), *source_faults(source)]
     if faults:
         session.error("\n".join(faults))

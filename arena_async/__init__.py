@@ -44,13 +44,23 @@ if TYPE_CHECKING:
         UnsafeNameError,
         UnsafeUrlError,
     )
-    from arena_async.net.pager import Pager
+    from arena_async.http.paginator import Paginator
     from arena_async.options import (
         PollPolicy,
         RetryPolicy,
         Timeouts,
         TransferOptions,
     )
+    from arena_async.protocol.files import (
+        ByteStream,
+        Cost,
+        FileSet,
+        OpenedFile,
+        RemoteFile,
+    )
+    from arena_async.protocol.messages import Request, Response
+    from arena_async.protocol.pagination import Page
+    from arena_async.protocol.quota import Quota
     from arena_async.providers.arena import ArenaClient, ArenaCredentials, ArenaMachineCredentials, SessionStore
     from arena_async.providers.centrepoint import CentrePointClient, CentrePointCredentials
     from arena_async.providers.urls import Link, UrlSet
@@ -59,16 +69,6 @@ if TYPE_CHECKING:
     from arena_async.transfer.mirror import Mirror, Verification, Verified
     from arena_async.transfer.models import Action, Outcome, Plan, PlannedFile, Report
     from arena_async.transfer.union import union
-    from arena_async.wire.contracts import (
-        ByteStream,
-        FileSet,
-        OpenedFile,
-        Price,
-        RemoteFile,
-    )
-    from arena_async.wire.messages import Request, Response
-    from arena_async.wire.paging import Page
-    from arena_async.wire.quota import Quota
 
 __all__ = [
     "AccountLockedError",
@@ -86,6 +86,7 @@ __all__ = [
     "ConfigurationError",
     "ConflictError",
     "ContentError",
+    "Cost",
     "DeadlineError",
     "DecodeError",
     "DestinationBusyError",
@@ -104,12 +105,11 @@ __all__ = [
     "Outcome",
     "OutcomeStream",
     "Page",
-    "Pager",
+    "Paginator",
     "PermissionDeniedError",
     "Plan",
     "PlannedFile",
     "PollPolicy",
-    "Price",
     "Progress",
     "Quota",
     "QuotaExhaustedError",
@@ -143,59 +143,59 @@ __all__ = [
 ]
 
 #: Where each public name lives.
-_HOMES = {
+_MODULES = {
     "AccountLockedError": "arena_async.errors",
     "Action": "arena_async.transfer.models",
-    "Progress": "arena_async.transfer.events",
     "ApiError": "arena_async.errors",
     "ArenaAsyncError": "arena_async.errors",
     "ArenaClient": "arena_async.providers.arena",
     "ArenaCredentials": "arena_async.providers.arena",
     "ArenaMachineCredentials": "arena_async.providers.arena",
     "AuthenticationError": "arena_async.errors",
-    "ByteStream": "arena_async.wire.contracts",
+    "ByteStream": "arena_async.protocol.files",
     "CentrePointClient": "arena_async.providers.centrepoint",
     "CentrePointCredentials": "arena_async.providers.centrepoint",
     "ClosedError": "arena_async.errors",
     "ConfigurationError": "arena_async.errors",
     "ConflictError": "arena_async.errors",
     "ContentError": "arena_async.errors",
+    "Cost": "arena_async.protocol.files",
     "DeadlineError": "arena_async.errors",
     "DecodeError": "arena_async.errors",
     "DestinationBusyError": "arena_async.errors",
     "DiskFullError": "arena_async.errors",
     "Downloader": "arena_async.transfer.downloader",
     "Event": "arena_async.transfer.events",
-    "FileSet": "arena_async.wire.contracts",
+    "FileSet": "arena_async.protocol.files",
+    "Finished": "arena_async.transfer.events",
     "IntegrityError": "arena_async.errors",
     "Link": "arena_async.providers.urls",
     "LinkExpiredError": "arena_async.errors",
     "ListingError": "arena_async.errors",
     "Mirror": "arena_async.transfer.mirror",
     "NotFoundError": "arena_async.errors",
-    "OpenedFile": "arena_async.wire.contracts",
+    "OpenedFile": "arena_async.protocol.files",
     "Outcome": "arena_async.transfer.models",
     "OutcomeStream": "arena_async.transfer.downloader",
-    "Page": "arena_async.wire.paging",
-    "Pager": "arena_async.net.pager",
+    "Page": "arena_async.protocol.pagination",
+    "Paginator": "arena_async.http.paginator",
     "PermissionDeniedError": "arena_async.errors",
     "Plan": "arena_async.transfer.models",
     "PlannedFile": "arena_async.transfer.models",
     "PollPolicy": "arena_async.options",
-    "Price": "arena_async.wire.contracts",
-    "Quota": "arena_async.wire.quota",
+    "Progress": "arena_async.transfer.events",
+    "Quota": "arena_async.protocol.quota",
     "QuotaExhaustedError": "arena_async.errors",
-    "RemoteFile": "arena_async.wire.contracts",
+    "RemoteFile": "arena_async.protocol.files",
     "Report": "arena_async.transfer.models",
-    "Request": "arena_async.wire.messages",
-    "Response": "arena_async.wire.messages",
+    "Request": "arena_async.protocol.messages",
+    "Response": "arena_async.protocol.messages",
     "RetryPolicy": "arena_async.options",
     "Retrying": "arena_async.transfer.events",
     "RunFailedError": "arena_async.errors",
     "ServerError": "arena_async.errors",
     "SessionDisplacedError": "arena_async.errors",
     "SessionStore": "arena_async.providers.arena",
-    "Finished": "arena_async.transfer.events",
     "SourceChangedError": "arena_async.errors",
     "StalledError": "arena_async.errors",
     "Started": "arena_async.transfer.events",
@@ -221,10 +221,10 @@ logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 def __getattr__(name: str) -> Any:
     """Import a public name when it is asked for."""
-    home = _HOMES.get(name)
-    if home is None:
+    module = _MODULES.get(name)
+    if module is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(home), name)
+    value = getattr(import_module(module), name)
     globals()[name] = value
     return value
 

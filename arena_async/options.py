@@ -26,19 +26,19 @@ MIB = 1024 * KIB
 #: How much longer each interval between two questions is than the one before.
 _WIDENING = 1.5
 #: The part of an expected time that has to be over before a run is asked about.
-_MOST_OF = 0.9
+_MAX_OF = 0.9
 
 _Check = Callable[[Any, "attrs.Attribute[Any]", Any], None]
 
 
-def _number(least: float, *, whole: bool = False, above: bool = False) -> _Check:
-    """Build a check that a value is a finite number of at least ``least`` (or above it)."""
+def _number(minimum: float, *, whole: bool = False, above: bool = False) -> _Check:
+    """Build a check that a value is a finite number of at least ``minimum`` (or above it)."""
 
     def check(owner: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
         kind = int if whole else (int, float)
         right = isinstance(value, kind) and not isinstance(value, bool) and math.isfinite(value)
-        if not right or value < least or (above and value == least):
-            wanted = f"a {'whole ' if whole else ''}number {'above' if above else 'of at least'} {least:g}"
+        if not right or value < minimum or (above and value == minimum):
+            wanted = f"a {'whole ' if whole else ''}number {'above' if above else 'of at least'} {minimum:g}"
             raise ConfigurationError(f"{type(owner).__name__}.{attribute.name} is {value!r}; it takes {wanted}.")
 
     return check
@@ -168,44 +168,45 @@ class PollPolicy:
     """
     How often a run that is not finished is asked about. Every question costs one request.
 
-    Each interval is half as long again as the one before, up to ``slowest``. With the defaults, a run of 40 minutes
-    costs 18 questions at most and six hours cost 82; :meth:`most_questions` says it for any policy.
+    Each interval is half as long again as the one before, up to ``max_interval``. With the defaults, a run of 40
+    minutes costs 18 questions at most and six hours cost 82; :meth:`max_polls` says it for any policy.
 
     Args:
         every: Seconds between the first two questions.
-        slowest: Seconds between two questions, at most; the interval widens from ``every`` up to this.
+        max_interval: Seconds between two questions, at most; the interval widens from ``every`` up to this.
         timeout: Seconds to wait in all before :class:`~arena_async.errors.DeadlineError`.
     """
 
     every: float = attrs.field(default=5.0, validator=_number(0, above=True))
-    slowest: float = attrs.field(default=300.0, validator=_number(0, above=True))
+    max_interval: float = attrs.field(default=300.0, validator=_number(0, above=True))
     timeout: float = attrs.field(default=6 * 3600.0, validator=_number(0, above=True))
 
     def __attrs_post_init__(self) -> None:
         """Refuse an interval that would have to shrink."""
-        if self.slowest < self.every:
+        if self.max_interval < self.every:
             raise ConfigurationError(
-                f"PollPolicy.slowest is {self.slowest:g} s and shorter than every, {self.every:g} s; make it as long."
+                f"PollPolicy.slowest is {self.max_interval:g} s and shorter than every, {self.every:g} s; make "
+                "it as long."
             )
 
-    def pause(self, asked: int, *, passed: float = 0.0, expected: float | None = None) -> float:
+    def pause(self, requested: int, *, passed: float = 0.0, expected: float | None = None) -> float:
         """
         Give the seconds to wait after a question.
 
         What is known about earlier runs makes a pause longer and never shorter, so that it never costs a question more.
 
         Args:
-            asked: How many questions were asked.
+            requested: How many questions were asked.
             passed: Seconds for which the run has gone on.
             expected: Seconds that earlier runs took, or None. Before most of that is over, asking tells little.
         """
-        steps = max(asked - 1, 0)
-        plain = self.slowest if steps >= self._steps else min(self.every * _WIDENING**steps, self.slowest)
+        steps = max(requested - 1, 0)
+        plain = self.max_interval if steps >= self._steps else min(self.every * _WIDENING**steps, self.max_interval)
         if expected is None:
             return plain
-        return max(plain, min(self.slowest, _MOST_OF * expected - passed))
+        return max(plain, min(self.max_interval, _MAX_OF * expected - passed))
 
-    def most_questions(self, seconds: float | None = None) -> int:
+    def max_polls(self, seconds: float | None = None) -> int:
         """
         Say how many questions a wait costs at most, the first one, which is asked at once, and the last one included.
 
@@ -213,17 +214,17 @@ class PollPolicy:
             seconds: How long the run goes on; None for the whole ``timeout``.
         """
         end = self.timeout if seconds is None else min(max(seconds, 0.0), self.timeout)
-        passed, asked = 0.0, 1
-        while passed < end and asked <= self._steps:
-            passed += self.pause(asked)
-            asked += 1
+        passed, requested = 0.0, 1
+        while passed < end and requested <= self._steps:
+            passed += self.pause(requested)
+            requested += 1
         # A rest that is too short to be divided is a question all the same.
-        return asked + max(int(passed < end), math.ceil((end - passed) / self.slowest))
+        return requested + max(int(passed < end), math.ceil((end - passed) / self.max_interval))
 
     @property
     def _steps(self) -> int:
         """Intervals that are shorter than the slowest."""
-        return max(0, math.ceil(math.log(self.slowest / self.every) / math.log(_WIDENING)))
+        return max(0, math.ceil(math.log(self.max_interval / self.every) / math.log(_WIDENING)))
 
 
 Durability = Literal["group", "each", "off"]
@@ -235,11 +236,11 @@ class TransferOptions:
     How files are brought home.
 
     Peak memory is at the most about ``workers * chunk_size * 2`` plus 60 MB, whatever the size or number of the files;
-    with ``most_workers``, that many. Beyond the eighth open body it is a quarter of that for each.
+    with ``max_workers``, that many. Beyond the eighth open body it is a quarter of that for each.
 
     Args:
         workers: Open bodies at the most, 1 to 256.
-        most_workers: Open bodies at the most when their number adapts, ``workers`` to 256: it starts at ``workers``,
+        max_workers: Open bodies at the most when their number adapts, ``workers`` to 256: it starts at ``workers``,
             grows as long as more of them bring more, and shrinks when the service refuses or stalls. None: it does not.
         chunk_size: Bytes gathered before they go to the disk, 64 KiB to 64 MiB; beyond the eighth open body a quarter
             of it, but 256 KiB at the least.
@@ -254,7 +255,7 @@ class TransferOptions:
     """
 
     workers: int = attrs.field(default=8, validator=_number(1, whole=True))
-    most_workers: int | None = attrs.field(default=None, validator=attrs.validators.optional(_number(1, whole=True)))
+    max_workers: int | None = attrs.field(default=None, validator=attrs.validators.optional(_number(1, whole=True)))
     chunk_size: int = attrs.field(default=MIB, validator=_number(64 * KIB, whole=True))
     attempts: int = attrs.field(default=5, validator=_number(1, whole=True))
     durability: Durability = attrs.field(default="group", validator=_one_of("group", "each", "off"))
@@ -265,16 +266,16 @@ class TransferOptions:
 
     def __attrs_post_init__(self) -> None:
         """Refuse sizes that would make the promise about memory worthless."""
-        for name, most in (("workers", 256), ("most_workers", 256), ("chunk_size", 64 * MIB)):
-            if (getattr(self, name) or 0) > most:
-                raise ConfigurationError(f"TransferOptions.{name} is {getattr(self, name)}; at most {most}.")
-        if self.most_workers is not None and self.most_workers < self.workers:
+        for name, maximum in (("workers", 256), ("max_workers", 256), ("chunk_size", 64 * MIB)):
+            if (getattr(self, name) or 0) > maximum:
+                raise ConfigurationError(f"TransferOptions.{name} is {getattr(self, name)}; at most {maximum}.")
+        if self.max_workers is not None and self.max_workers < self.workers:
             raise ConfigurationError(
-                f"TransferOptions.most_workers is {self.most_workers} and less than workers, {self.workers}; their"
+                f"TransferOptions.max_workers is {self.max_workers} and less than workers, {self.workers}; their"
                 " number starts there and only grows from it. Raise the one or lower the other."
             )
 
     @property
     def widest(self) -> int:
         """Open bodies at the most, ever."""
-        return self.most_workers or self.workers
+        return self.max_workers or self.workers

@@ -50,9 +50,11 @@ BENCHMARKS = (
         peer="loop_datasets",
         unit="files",
         bounds=lambda scale: (
-            Bound(name="peak memory in MB", value=lambda run: run.facts["peak_memory"] / MB, most=150),
-            Bound(name="open bodies", value=lambda run: run.facts["most_open"], most=WORKERS),
-            Bound(name="requests", value=requests, most=int(10_000 * scale) + max(1, -(-int(10_000 * scale) // 100))),
+            Bound(name="peak memory in MB", value=lambda run: run.facts["peak_memory"] / MB, maximum=150),
+            Bound(name="open bodies", value=lambda run: run.facts["max_open"], maximum=WORKERS),
+            Bound(
+                name="requests", value=requests, maximum=int(10_000 * scale) + max(1, -(-int(10_000 * scale) // 100))
+            ),
         ),
     ),
     Benchmark(
@@ -64,8 +66,10 @@ BENCHMARKS = (
         peer="loop_runs",
         unit="pages",
         bounds=lambda scale: (
-            Bound(name="requests", value=requests, least=1, most=int(4000 * scale) // ARENA_PAGE + 1),
-            Bound(name="rows", value=lambda run: run.facts["rows"], least=int(4000 * scale), most=int(4000 * scale)),
+            Bound(name="requests", value=requests, minimum=1, maximum=int(4000 * scale) // ARENA_PAGE + 1),
+            Bound(
+                name="rows", value=lambda run: run.facts["rows"], minimum=int(4000 * scale), maximum=int(4000 * scale)
+            ),
         ),
     ),
 )
@@ -73,11 +77,11 @@ BENCHMARKS = (
 
 def show(row: Row) -> str:
     """Write one line of the table."""
-    asked = " ".join(f"{method} {count}" for method, count in sorted(row.requests.items()))
+    requested = " ".join(f"{method} {count}" for method, count in sorted(row.requests.items()))
     peak = row.peak_memory / MB
     return (
-        f"{row.benchmark:<12} {row.contender:<16} {row.seconds:>8.2f} {row.fastest:>7.2f} {row.slowest:>7.2f} "
-        f"{row.rate:>8.0f} {row.unit:<6} {row.cpu_seconds:>7.2f} {peak:>7.0f} {row.ratio:>7.2f}  {asked}"
+        f"{row.benchmark:<12} {row.contender:<16} {row.seconds:>8.2f} {row.fastest:>7.2f} {row.max_interval:>7.2f} "
+        f"{row.rate:>8.0f} {row.unit:<6} {row.cpu_seconds:>7.2f} {peak:>7.0f} {row.ratio:>7.2f}  {requested}"
     )
 
 
@@ -94,11 +98,11 @@ class Run:
 
     Args:
         given: What the command line says.
-        folder: An empty folder.
+        directory: An empty folder.
     """
 
     given: argparse.Namespace
-    folder: Path
+    directory: Path
     tables: list[Table] = attrs.field(factory=list)
     laps: list[Lap] = attrs.field(factory=list)
     costs: list[Cost] = attrs.field(factory=list)
@@ -113,12 +117,12 @@ class Run:
         if at is None:
             peers = find(self.given.environment, only=self.given.peers)
             at = report.Surroundings.here(versions(peers), self.given.connections)
-            self._tell("surroundings", attrs.asdict(at), None)
+            self._report("surroundings", attrs.asdict(at), None)
         return at
 
     def go(self) -> None:
         """Measure everything that is asked for."""
-        wanted = [load for load in LOADS if self._is_asked(load.name)]
+        wanted = [load for load in LOADS if self._is_requested(load.name)]
         if self.given.goals:
             wanted.sort(key=lambda load: list(goals.NEEDED).index(load.name))
         loads = [self._changed(load.scaled(self.given.scale)) for load in wanted]
@@ -130,16 +134,16 @@ class Run:
         if loads:
             self._race(loads)
         for benchmark in BENCHMARKS:
-            if self._is_asked(benchmark.name):
+            if self._is_requested(benchmark.name):
                 self._measure(benchmark)
         for name, take in COSTS.items():
-            if self._is_asked(name) and all(cost.benchmark != name for cost in self.costs):
+            if self._is_requested(name) and all(cost.benchmark != name for cost in self.costs):
                 # Written down when all of it is there, so that a part is never taken for the whole.
-                for cost in list(take(self.folder / name, self.given.scale, self.given.rounds)):
+                for cost in list(take(self.directory / name, self.given.scale, self.given.rounds)):
                     self.costs.append(cost)
-                    self._tell("cost", attrs.asdict(cost), str(cost))
+                    self._report("cost", attrs.asdict(cost), str(cost))
 
-    def _is_asked(self, name: str) -> bool:
+    def _is_requested(self, name: str) -> bool:
         if self.given.goals and name not in (*goals.NEEDED, *goals.FIGURES):
             return False
         return not self.given.name or name in self.given.name
@@ -156,7 +160,7 @@ class Run:
     def _race(self, loads: Sequence[Load]) -> None:
         """Compare everybody."""
         peers = find(self.given.environment, only=self.given.peers)
-        with serving_files(self.folder / "nginx", loads, data=self.given.data) as origin:
+        with serving_files(self.directory / "nginx", loads, data=self.given.data) as origin:
             for load in loads:
                 table = self._race_one(load, peers, origin)
                 self.tables.append(table)
@@ -176,9 +180,9 @@ class Run:
             rounds=self.given.rounds - len(earlier.rounds),
             connections=self.given.connections,
             origin=origin,
-            folder=self.folder / load.name,
+            directory=self.directory / load.name,
             shuffle=random.Random(f"{self.given.seed} {len(earlier.rounds)}"),
-            told=lambda lap: self._tell("lap", attrs.asdict(lap), None),
+            reported=lambda lap: self._report("lap", attrs.asdict(lap), None),
             first=max((lap.round for lap in self.laps if lap.load == load.name), default=-1) + 1,
         )
         return Table(laps=earlier.laps + table.laps)
@@ -200,14 +204,14 @@ class Run:
             benchmark,
             rounds=self.given.rounds,
             scale=self.given.scale,
-            folder=self.folder,
+            directory=self.directory,
             shuffle=random.Random(self.given.seed),
         ):
             self.rows.append(attrs.asdict(row))
-            self._tell("row", attrs.asdict(row), show(row))
+            self._report("row", attrs.asdict(row), show(row))
             self.broken.extend(row.broken)
 
-    def _tell(self, kind: str, values: Mapping[str, Any], line: str | None) -> None:
+    def _report(self, kind: str, values: Mapping[str, Any], line: str | None) -> None:
         """Print what was measured, and add it to the file that keeps it."""
         if self.given.lines:
             with self.given.lines.open("a", encoding="utf-8") as file:
@@ -299,13 +303,13 @@ def _names(text: str) -> list[str]:
 
 
 @contextmanager
-def _passing_folder() -> Iterator[Path]:
+def _passing_directory() -> Iterator[Path]:
     """Give a folder whose content is deleted at the very end, and not in the way of what is measured."""
-    folder = Path(tempfile.mkdtemp(prefix="benchmarks-"))
+    directory = Path(tempfile.mkdtemp(prefix="benchmarks-"))
     try:
-        yield folder
+        yield directory
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 def _compile() -> None:
@@ -315,8 +319,8 @@ def _compile() -> None:
     Not every installer does so, and an environment may forbid Python to keep what it compiled: every start would be
     measured with the time that compiling takes then.
     """
-    for folder in (sysconfig.get_path("purelib"), ROOT / "arena_async", ROOT / "benchmarks"):
-        compileall.compile_dir(folder, quiet=2)
+    for directory in (sysconfig.get_path("purelib"), ROOT / "arena_async", ROOT / "benchmarks"):
+        compileall.compile_dir(directory, quiet=2)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -330,8 +334,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.environment and not given.read:
         install(given.environment)
 
-    with _passing_folder() as folder:
-        run = Run(given, folder)
+    with _passing_directory() as directory:
+        run = Run(given, directory)
         at = None
         for path in given.read:
             at = run.read(path) or at

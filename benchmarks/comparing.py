@@ -18,13 +18,13 @@ class Spread:
 
     Args:
         middle: The median.
-        least: The least of them.
-        most: The greatest of them.
+        minimum: The least of them.
+        maximum: The greatest of them.
     """
 
     middle: float
-    least: float
-    most: float
+    minimum: float
+    maximum: float
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Self:
@@ -39,7 +39,7 @@ class Spread:
         return cls(median(values), min(values), max(values))
 
     def __str__(self) -> str:
-        return f"{self.middle:.2f} ({self.least:.2f}-{self.most:.2f})"
+        return f"{self.middle:.2f} ({self.minimum:.2f}-{self.maximum:.2f})"
 
 
 def ratios(values: Sequence[float], others: Sequence[float]) -> Spread:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import attrs
 
 if TYPE_CHECKING:
-    from arena_async import ByteStream, FileSet, OpenedFile, Price, RemoteFile
+    from arena_async import ByteStream, Cost, FileSet, OpenedFile, RemoteFile
     from arena_async.transfer.models import LedgerEntry as Entry
 
 __all__ = ["ARENA_PAGE", "CONTENDERS", "WORKERS"]
@@ -44,7 +44,7 @@ class CountedBodies:
 
     files: FileSet
     open_now: int = 0
-    most_open: int = 0
+    max_open: int = 0
 
     @property
     def scope(self) -> str:
@@ -70,7 +70,7 @@ class CountedBodies:
         """Open it and count it until its last byte."""
         opened = await self.files.open(file, offset=offset, validator=validator, until=until)
         self.open_now += 1
-        self.most_open = max(self.most_open, self.open_now)
+        self.max_open = max(self.max_open, self.open_now)
         return attrs.evolve(opened, stream=CountedBody(opened.stream, self))
 
     async def find(self, keys: Collection[str]) -> list[RemoteFile]:
@@ -82,9 +82,9 @@ class CountedBodies:
         del watermark
         return self
 
-    def price(self) -> Price:
+    def cost(self) -> Cost:
         """As the set itself."""
-        return self.files.price()
+        return self.files.cost()
 
 
 @attrs.define
@@ -124,29 +124,29 @@ class CountedBody:
         await self.stream.aclose()
 
 
-async def mirror_datasets(facts: Facts, folder: str) -> Facts:
+async def mirror_datasets(facts: Facts, directory: str) -> Facts:
     """Bring every dataset file home with Mirror: verified, hashed, durable, remembered."""
     from arena_async import CentrePointClient, Mirror, TransferOptions
 
     async with (
         CentrePointClient.from_env(environ=facts["environment"]) as centrepoint,
-        Mirror(folder, options=TransferOptions(workers=WORKERS)) as mirror,
+        Mirror(directory, options=TransferOptions(workers=WORKERS)) as mirror,
     ):
         files = CountedBodies(centrepoint.datasets.files(facts["study"]))
         report = await mirror.sync(files)
         report.raise_for_failures()
-        return {"files": len(report.outcomes), "bytes": report.bytes_written, "most_open": files.most_open}
+        return {"files": len(report.outcomes), "bytes": report.bytes_written, "max_open": files.max_open}
 
 
-async def loop_datasets(facts: Facts, folder: str) -> Facts:
+async def loop_datasets(facts: Facts, directory: str) -> Facts:
     """Do what the tutorials do: a session, a semaphore, gather; nothing verified, durable or remembered."""
     import aiofiles
     import aiohttp
     from yarl import URL
 
-    target = Path(folder)
+    target = Path(directory)
     slots = asyncio.Semaphore(WORKERS)
-    done = {"files": 0, "bytes": 0, "most_open": WORKERS}
+    done = {"files": 0, "bytes": 0, "max_open": WORKERS}
 
     async def fetch(session: aiohttp.ClientSession, number: int, url: str) -> None:
         async with (
@@ -184,21 +184,21 @@ async def loop_datasets(facts: Facts, folder: str) -> Facts:
     return done
 
 
-async def list_runs(facts: Facts, folder: str) -> Facts:
+async def list_runs(facts: Facts, directory: str) -> Facts:
     """List the runs of an extract as models."""
     from arena_async import ArenaClient
 
-    del folder
+    del directory
     async with ArenaClient.from_env(environ=facts["environment"]) as arena:
         rows = len(await arena.extracts.runs(facts["extract"]).collect())
         return {"rows": rows, "pages": -(-rows // ARENA_PAGE)}
 
 
-async def loop_runs(facts: Facts, folder: str) -> Facts:
+async def loop_runs(facts: Facts, directory: str) -> Facts:
     """List the runs of an extract as dictionaries, until an empty page."""
     import aiohttp
 
-    del folder
+    del directory
     environment, rows = facts["environment"], 0
     base = environment["ARENA_BASE_URL"]
     login = {
@@ -228,58 +228,57 @@ def _wanted(facts: Facts) -> list[str]:
     return Path(facts["list"]).read_text().split()
 
 
-async def mirror_links(facts: Facts, folder: str) -> Facts:
+async def mirror_links(facts: Facts, directory: str) -> Facts:
     """Bring dataset files home with Mirror through their signed links, which another server answers."""
     from arena_async import CentrePointClient, Mirror, TransferOptions
 
     options = TransferOptions(workers=facts["connections"], **facts.get("options", {}))
     async with (
         CentrePointClient.from_env(environ=facts["environment"], rate_limit=1_000_000) as centrepoint,
-        Mirror(folder, options=options) as mirror,
+        Mirror(directory, options=options) as mirror,
     ):
         report = await mirror.sync(centrepoint.datasets.files(facts["study"]))
         report.raise_for_failures()
         return {"files": len(report.outcomes), "bytes": report.bytes_written, "requests": report.requests}
 
 
-async def mirror_urls(facts: Facts, folder: str) -> Facts:
+async def mirror_urls(facts: Facts, directory: str) -> Facts:
     """Bring a plain list of addresses home with Mirror: verified by length, hashed, durable, remembered."""
     from arena_async import Mirror, TransferOptions, UrlSet
 
     options = TransferOptions(workers=facts["connections"], **facts.get("options", {}))
     async with (
         UrlSet(_wanted(facts), allow_http=True, allow_private=True) as files,
-        Mirror(folder, options=options) as mirror,
+        Mirror(directory, options=options) as mirror,
     ):
         report = await mirror.sync(files)
         report.raise_for_failures()
         return {"files": len(report.outcomes), "bytes": report.bytes_written, "requests": report.requests}
 
 
-async def download_urls(facts: Facts, folder: str) -> Facts:
+async def download_urls(facts: Facts, directory: str) -> Facts:
     """Bring a plain list of addresses home with Downloader."""
     from arena_async import Downloader, TransferOptions, UrlSet
 
     options = TransferOptions(workers=facts["connections"], **facts.get("options", {}))
     async with (
         UrlSet(_wanted(facts), allow_http=True, allow_private=True) as files,
-        Downloader(folder, options=options) as downloader,
+        Downloader(directory, options=options) as downloader,
     ):
         report = await downloader.run(files)
         report.raise_for_failures()
         return {"files": len(report.outcomes), "bytes": report.bytes_written, "requests": report.requests}
 
 
-async def ledger_rows(facts: Facts, folder: str) -> Facts:
+async def ledger_rows(facts: Facts, directory: str) -> Facts:
     """Write files down as a sync does it, a group in a transaction, and look them all up in pages."""
     from arena_async.transfer.ledger import Ledger
-    from arena_async.transfer.models import PAGE
+    from arena_async.transfer.models import PAGE, ListingRecord
     from arena_async.transfer.models import LedgerEntry as Entry
-    from arena_async.transfer.models import ListingRecord as Sighting
 
     keys = [f"centrepoint/bench/dataset-file/{number:07d}" for number in range(facts["files"])]
     digest, began = "0" * 64, time.perf_counter()
-    ledger = Ledger(Path(folder, "ledger.sqlite"))
+    ledger = Ledger(Path(directory, "ledger.sqlite"))
     for start in range(0, len(keys), facts["group"]):
         group = keys[start : start + facts["group"]]
         entries = [
@@ -291,7 +290,7 @@ async def ledger_rows(facts: Facts, folder: str) -> Facts:
     written = time.perf_counter()
     generation, known = ledger.begin_listing("bench"), 0
     for start in range(0, len(keys), PAGE):
-        rows = [Sighting(key=key, change="1", path=f"{key}.csv.gz") for key in keys[start : start + PAGE]]
+        rows = [ListingRecord(key=key, change="1", path=f"{key}.csv.gz") for key in keys[start : start + PAGE]]
         known += sum(row.entry is not None for row in ledger.note_listed("bench", generation, rows))
     assert known == len(keys)
     looked_up = time.perf_counter()
@@ -299,7 +298,7 @@ async def ledger_rows(facts: Facts, folder: str) -> Facts:
     return {"write": written - began, "look_up": looked_up - written}
 
 
-async def seed_mirror(facts: Facts, folder: str) -> Facts:
+async def seed_mirror(facts: Facts, directory: str) -> Facts:
     """
     Make the folder of a mirror that has brought nearly everything home before: every file but each so-many-th.
 
@@ -310,7 +309,7 @@ async def seed_mirror(facts: Facts, folder: str) -> Facts:
     from arena_async.transfer.models import LedgerEntry as Entry
     from arena_async.transfer.planner import target_path as place
 
-    root, made, kept = Path(folder), 0, Path(folder)
+    root, made, kept = Path(directory), 0, Path(directory)
     state = root / ".arena-async"
     state.mkdir(mode=0o700)
     ledger = Ledger(state / "ledger.sqlite")
@@ -344,15 +343,15 @@ async def seed_mirror(facts: Facts, folder: str) -> Facts:
     return {"files": number, "known": made}
 
 
-async def mirror_million(facts: Facts, folder: str) -> Facts:
+async def mirror_million(facts: Facts, directory: str) -> Facts:
     """Plan, sync or prune with a listing of which nearly everything is here."""
     from arena_async import CentrePointClient, Mirror, TransferOptions
 
     if facts["verb"] == "prune":
-        await _know_more(facts, Path(folder))
+        await _know_more(facts, Path(directory))
     async with (
         CentrePointClient.from_env(environ=facts["environment"], rate_limit=1_000_000) as centrepoint,
-        Mirror(folder, options=TransferOptions(workers=WORKERS)) as mirror,
+        Mirror(directory, options=TransferOptions(workers=WORKERS)) as mirror,
     ):
         files = centrepoint.datasets.files(facts["study"])
         if facts["verb"] == "plan":
@@ -368,7 +367,7 @@ async def _know_more(facts: Facts, root: Path) -> None:
     """Let a mirror remember files that are not listed any more, as many as would have been new."""
     from arena_async import CentrePointClient
     from arena_async.transfer.ledger import Ledger
-    from arena_async.transfer.models import ListingRecord as Sighting
+    from arena_async.transfer.models import ListingRecord
 
     async with CentrePointClient.from_env(environ=facts["environment"]) as centrepoint:
         scope = centrepoint.datasets.files(facts["study"]).scope
@@ -378,7 +377,7 @@ async def _know_more(facts: Facts, root: Path) -> None:
     for start in range(0, few, _SEEDED):
         entries = [_put_down(root, f"gone/{number}.csv.gz") for number in range(start, min(few, start + _SEEDED))]
         ledger.write(entries)
-        ledger.note_listed(scope, generation, [Sighting(key=entry.key, path=entry.path) for entry in entries])
+        ledger.note_listed(scope, generation, [ListingRecord(key=entry.key, path=entry.path) for entry in entries])
     ledger.close()
 
 
@@ -390,13 +389,13 @@ def _put_down(root: Path, path: str) -> Entry:
     return Entry(key=path, path=path, mtime_ns=(root / path).stat().st_mtime_ns)
 
 
-async def loop_urls(facts: Facts, folder: str) -> Facts:
+async def loop_urls(facts: Facts, directory: str) -> Facts:
     """Do what the tutorials do with a list of addresses: a session, a semaphore, gather, pieces of 64 KB."""
     import aiofiles
     import aiohttp
 
     slots = asyncio.Semaphore(facts["connections"])
-    target = Path(folder)
+    target = Path(directory)
 
     async def fetch(session: aiohttp.ClientSession, url: str) -> None:
         async with (
@@ -419,7 +418,7 @@ def open_new(path: Path) -> BinaryIO:
     return path.open("wb")
 
 
-async def obstore_urls(facts: Facts, folder: str) -> Facts:
+async def obstore_urls(facts: Facts, directory: str) -> Facts:
     """Stream every file out of an HTTPStore, in pieces of a megabyte."""
     import obstore
     from obstore.store import HTTPStore
@@ -432,7 +431,7 @@ async def obstore_urls(facts: Facts, folder: str) -> Facts:
     async def fetch(name: str) -> None:
         async with slots:
             answer = await obstore.get_async(store, name)
-            with open_new(Path(folder, name)) as file:
+            with open_new(Path(directory, name)) as file:
                 async for piece in answer.stream(min_chunk_size=1 << 20):
                     file.write(piece)
 
@@ -440,7 +439,7 @@ async def obstore_urls(facts: Facts, folder: str) -> Facts:
     return {"files": len(wanted)}
 
 
-def parfive_urls(facts: Facts, folder: str) -> Facts:
+def parfive_urls(facts: Facts, directory: str) -> Facts:
     """Enqueue every file at a Downloader."""
     import parfive
 
@@ -448,18 +447,18 @@ def parfive_urls(facts: Facts, folder: str) -> Facts:
         max_conn=facts["connections"], max_splits=facts["splits"], progress=False, overwrite=True
     )
     for url in _wanted(facts):
-        downloader.enqueue_file(url, path=folder, filename=url.rpartition("/")[2])
+        downloader.enqueue_file(url, path=directory, filename=url.rpartition("/")[2])
     results = downloader.download()
     if results.errors:
         raise SystemExit(str(results.errors)[:2000])
     return {"files": len(results)}
 
 
-def pypdl_urls(facts: Facts, folder: str) -> Facts:
+def pypdl_urls(facts: Facts, directory: str) -> Facts:
     """Give every file to a Pypdl as a task."""
     from pypdl import Pypdl
 
-    tasks = [{"url": url, "file_path": str(Path(folder, url.rpartition("/")[2]))} for url in _wanted(facts)]
+    tasks = [{"url": url, "file_path": str(Path(directory, url.rpartition("/")[2]))} for url in _wanted(facts)]
     found = Pypdl(max_concurrent=facts["connections"]).start(
         tasks=tasks, multisegment=facts["splits"] > 1, segments=facts["splits"], display=False
     )

@@ -15,7 +15,7 @@ import attrs
 
 from benchmarks.loads import MB, Load
 from benchmarks.measuring import run
-from benchmarks.origin import file_name, folder_name, serving_files, write_gzip
+from benchmarks.origin import directory_name, file_name, serving_files, write_gzip
 from benchmarks.peers import ROOT
 from benchmarks.proxy import farther
 from benchmarks.service import serving
@@ -88,18 +88,18 @@ class Cost:
         return f"{self.benchmark:<12} {self.what:<64} {self.value:>12.3f} {self.unit}"
 
 
-def _ours(contender: str, facts: Mapping[str, Any], folder: Path) -> list[str]:
+def _ours(contender: str, facts: Mapping[str, Any], directory: Path) -> list[str]:
     """Give the command of one of our contenders."""
-    folder.mkdir(parents=True, exist_ok=True)
-    arguments = json.dumps({"facts": facts, "folder": str(folder)})
+    directory.mkdir(parents=True, exist_ok=True)
+    arguments = json.dumps({"facts": facts, "folder": str(directory)})
     return [sys.executable, "-m", "benchmarks.contenders", contender, arguments]
 
 
-def start_up(folder: Path, scale: float, rounds: int) -> Iterator[Cost]:
+def start_up(directory: Path, scale: float, rounds: int) -> Iterator[Cost]:
     """Take the time of an import and of a help page, beside Python's own and an empty command line."""
     del scale
-    folder.mkdir()
-    empty = folder / "empty.py"
+    directory.mkdir()
+    empty = directory / "empty.py"
     empty.write_text(_EMPTY)
     program = Path(sys.executable).with_name("arena-async")
     commands: dict[str, list[str | Path]] = {
@@ -113,7 +113,7 @@ def start_up(folder: Path, scale: float, rounds: int) -> Iterator[Cost]:
     # A first round is for the caches.
     for number in range(1 + 3 * rounds):
         for name, command in commands.items():
-            seconds = run(command, cwd=folder).seconds
+            seconds = run(command, cwd=directory).seconds
             if number:
                 took[name].append(seconds)
     for name, values in took.items():
@@ -125,7 +125,7 @@ def start_up(folder: Path, scale: float, rounds: int) -> Iterator[Cost]:
         value=median(ours / theirs for ours, theirs in pairs),
         unit="x",
     )
-    loaded = run([sys.executable, "-c", _LOADED], cwd=folder).output
+    loaded = run([sys.executable, "-c", _LOADED], cwd=directory).output
     yield Cost(
         benchmark="start-up",
         what="import arena_async: modules of aiohttp and cattrs",
@@ -134,19 +134,19 @@ def start_up(folder: Path, scale: float, rounds: int) -> Iterator[Cost]:
     )
 
 
-def resume(folder: Path, scale: float, rounds: int) -> Iterator[Cost]:
+def resume(directory: Path, scale: float, rounds: int) -> Iterator[Cost]:
     """Kill a download at its half, and take what it costs to go on."""
     load = Load(name="resume", what="1 file", files=1, size=max(4 * MB, round(400 * MB * scale)))
-    with serving_files(folder / "nginx", [load]) as origin:
+    with serving_files(directory / "nginx", [load]) as origin:
         again, seconds, whole = [], [], []
         for number in range(rounds):
             with farther(origin.plain, cap=_SLOW, stall=load.size // 2) as proxy:
-                desk = folder / f"{number}"
-                desk.mkdir()
-                urls = desk / "urls.txt"
-                urls.write_text(f"http://127.0.0.1:{proxy.port}/{folder_name(load)}/{file_name(load, 0)}\n")
+                executor = directory / f"{number}"
+                executor.mkdir()
+                urls = executor / "urls.txt"
+                urls.write_text(f"http://127.0.0.1:{proxy.port}/{directory_name(load)}/{file_name(load, 0)}\n")
                 facts = {"list": str(urls), "connections": 8}
-                command = _ours("mirror_urls", facts, desk / "to")
+                command = _ours("mirror_urls", facts, executor / "to")
                 with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL) as child:
                     proxy.wait_for_silence()
                     # What has come is about to be written; the rest of this second nothing more comes.
@@ -155,50 +155,50 @@ def resume(folder: Path, scale: float, rounds: int) -> Iterator[Cost]:
                 took = run(command, cwd=ROOT)
                 again.append(json.loads(took.output)["bytes"] - (load.size - load.size // 2))
                 seconds.append(took.seconds)
-                whole.append(run(_ours("mirror_urls", facts, desk / "whole"), cwd=ROOT).seconds)
+                whole.append(run(_ours("mirror_urls", facts, executor / "whole"), cwd=ROOT).seconds)
     half = f"1 file of {load.size // MB} MB killed at its half (100 MB/s a connection)"
     yield Cost(benchmark="resume", what=f"{half}: fetched twice", value=median(again) / MB, unit="MB")
     yield Cost(benchmark="resume", what="to go on, start of Python included", value=median(seconds), unit="s")
     yield Cost(benchmark="resume", what="the whole file undisturbed", value=median(whole), unit="s")
 
 
-def ledger(folder: Path, scale: float, rounds: int) -> Iterator[Cost]:
+def ledger(directory: Path, scale: float, rounds: int) -> Iterator[Cost]:
     """Take what remembering takes."""
     facts = {"files": max(_GROUP, round(100_000 * scale)), "group": _GROUP}
-    runs = [json.loads(run(_ours("ledger_rows", facts, folder / f"{n}"), cwd=ROOT).output) for n in range(rounds)]
+    runs = [json.loads(run(_ours("ledger_rows", facts, directory / f"{n}"), cwd=ROOT).output) for n in range(rounds)]
     for what, field in (("to write down, 64 in a transaction", "write"), ("to look up, in pages", "look_up")):
         value = median(done[field] for done in runs)
         yield Cost(benchmark="ledger", what=f"{facts['files']} files {what}", value=value, unit="s")
 
 
-def digests(folder: Path, scale: float, rounds: int) -> Iterator[Cost]:
+def digests(directory: Path, scale: float, rounds: int) -> Iterator[Cost]:
     """Take what hashing and inflating take without anything else, as processor time."""
-    folder.mkdir()
-    path = folder / "some.gz"
+    directory.mkdir()
+    path = directory / "some.gz"
     write_gzip(path, b"some", max(MB, round(100 * MB * scale)))
-    runs = [run([sys.executable, "-c", _DIGESTS, path], cwd=folder).output.split() for _ in range(rounds)]
+    runs = [run([sys.executable, "-c", _DIGESTS, path], cwd=directory).output.split() for _ in range(rounds)]
     hashing, inflating = (median(float(said[column]) for said in runs) for column in (0, 1))
     yield Cost(benchmark="digests", what="1 GB through SHA-256", value=hashing, unit="s")
     yield Cost(benchmark="digests", what="1 GB of gzip inflated by zlib alone", value=inflating, unit="s")
 
 
-def million(folder: Path, scale: float, rounds: int) -> Iterator[Cost]:
+def million(directory: Path, scale: float, rounds: int) -> Iterator[Cost]:
     """Take the memory of a plan, a sync and a prune, each in a process of its own, where nearly everything is here."""
     del rounds
     files = max(1000, round(1_000_000 * scale))
     settings = {"files": files, "file_size": 200, "rate_limit": None, "programs": 10, "data_sets": 100}
     with serving("centrepoint", **settings) as service:
         facts = {**service.facts, "every": 1000, "files": files}
-        run(_ours("seed_mirror", facts, folder / "to"), cwd=ROOT, limit=1800)
-        yield from _of_long_listing(folder / "to", facts, files)
+        run(_ours("seed_mirror", facts, directory / "to"), cwd=ROOT, limit=1800)
+        yield from _of_long_listing(directory / "to", facts, files)
 
 
-def _of_long_listing(folder: Path, facts: Mapping[str, Any], files: int) -> Iterator[Cost]:
+def _of_long_listing(directory: Path, facts: Mapping[str, Any], files: int) -> Iterator[Cost]:
     """Take the figures of a plan, a sync and a prune, each for as many files that are new, new, gone."""
     few = files // 1000
     expected = {"plan": {"FETCH": few}, "sync": {"FETCH": few}, "prune": {"PRUNE": few}}
     for verb, counts in expected.items():
-        took = run(_ours("mirror_million", {**facts, "verb": verb}, folder), cwd=ROOT, limit=1800)
+        took = run(_ours("mirror_million", {**facts, "verb": verb}, directory), cwd=ROOT, limit=1800)
         done = json.loads(took.output)["counts"]
         assert {name: done.get(name) for name in counts} == counts, (verb, done)
         what = f"{files} listed files, {few} of them {'gone' if verb == 'prune' else 'new'}"

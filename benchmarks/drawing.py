@@ -27,10 +27,10 @@ def draw(panels: Mapping[str, Sequence[tuple[str, Spread, bool]]], *, title: str
         parts += [_text(12, top + 18, heading, size=14, weight="bold")]
         top += _TITLE - 12
         # The slowest are cut, so that the others can be told apart.
-        most = min(max(spread.most for _, spread, _ in bars), 4 * bars[len(bars) // 2][1].middle)
-        scale = (_WIDTH - _LEFT - _RIGHT) / most
+        maximum = min(max(spread.maximum for _, spread, _ in bars), 4 * bars[len(bars) // 2][1].middle)
+        scale = (_WIDTH - _LEFT - _RIGHT) / maximum
         for name, spread, ours in bars:
-            parts += _bar(top, name, spread, scale, most, colour=_OURS if ours else _PEERS)
+            parts += _bar(top, name, spread, scale, maximum, colour=_OURS if ours else _PEERS)
             top += _BAR + _GAP
         top += 14
     height = top + 10
@@ -43,15 +43,15 @@ def draw(panels: Mapping[str, Sequence[tuple[str, Spread, bool]]], *, title: str
     return "\n".join([head, ground, heading_of_all, *parts, "</svg>"]) + "\n"
 
 
-def _bar(top: float, name: str, spread: Spread, scale: float, most: float, *, colour: str) -> list[str]:
+def _bar(top: float, name: str, spread: Spread, scale: float, maximum: float, *, colour: str) -> list[str]:
     """Draw a bar with its name, its range and its value."""
     middle = top + _BAR / 2
-    width, least, end = (scale * min(value, most) for value in (spread.middle, spread.least, spread.most))
-    cut = " ..." if spread.middle > most else ""
+    width, minimum, end = (scale * min(value, maximum) for value in (spread.middle, spread.minimum, spread.maximum))
+    cut = " ..." if spread.middle > maximum else ""
     return [
         _text(_LEFT - 8, middle + 4, name, anchor="end"),
         f'<rect x="{_LEFT}" y="{top:g}" width="{width:.1f}" height="{_BAR}" fill="{colour}"/>',
-        f'<line x1="{_LEFT + least:.1f}" x2="{_LEFT + end:.1f}" y1="{middle:g}" y2="{middle:g}" stroke="{_RANGE}"/>',
+        f'<line x1="{_LEFT + minimum:.1f}" x2="{_LEFT + end:.1f}" y1="{middle:g}" y2="{middle:g}" stroke="{_RANGE}"/>',
         _text(_LEFT + max(width, end) + 6, middle + 4, f"{spread.middle:.2f}{cut}"),
     ]
 

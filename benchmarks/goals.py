@@ -76,13 +76,13 @@ class Goal:
 
     Args:
         what: What is looked at.
-        most: What it may be at the most; None for what is only shown.
+        maximum: What it may be at the most; None for what is only shown.
         unit: Its unit.
         take: Reads it from what was measured, with a word on what it was compared with; None where it was not measured.
     """
 
     what: str
-    most: float | None
+    maximum: float | None
     unit: str = "x"
     take: _Take
 
@@ -103,18 +103,18 @@ class Line:
     note: str = ""
 
     @property
-    def verdict(self) -> str:
+    def result(self) -> str:
         """Say in words whether it was reached, by the median."""
         if self.found is None:
             return "not measured"
-        if self.goal.most is None:
+        if self.goal.maximum is None:
             return "shown"
-        return "reached" if self.found.middle <= self.goal.most else "missed"
+        return "reached" if self.found.middle <= self.goal.maximum else "missed"
 
     @property
     def allowed(self) -> str:
         """The goal in words."""
-        return "-" if self.goal.most is None else f"<= {self.goal.most:g} {self.goal.unit}"
+        return "-" if self.goal.maximum is None else f"<= {self.goal.maximum:g} {self.goal.unit}"
 
     @property
     def measured(self) -> str:
@@ -122,10 +122,10 @@ class Line:
         if self.found is None:
             return "-"
         digits = 0 if self.goal.unit == "MB" else 2
-        middle, least, most = (
-            f"{value:.{digits}f}" for value in (self.found.middle, self.found.least, self.found.most)
+        middle, minimum, maximum = (
+            f"{value:.{digits}f}" for value in (self.found.middle, self.found.minimum, self.found.maximum)
         )
-        return f"{middle} {self.goal.unit}" + (f" ({least}-{most})" if least != most else "")
+        return f"{middle} {self.goal.unit}" + (f" ({minimum}-{maximum})" if minimum != maximum else "")
 
 
 def _against(load: str, other: str = YARDSTICK, *, ours: str = "mirror", field: str = "seconds") -> _Take:
@@ -213,39 +213,46 @@ def _figure(benchmark: str, what: str) -> _Take:
 
 
 GOALS = (
-    Goal(what="S: wall, against curl", most=2.5, take=_against("S")),
-    Goal(what="S: wall, against the loop of the tutorials", most=0.35, take=_against("S", "loop")),
-    Goal(what="S: processor time, against curl", most=3, take=_against("S", field="cpu_seconds")),
-    Goal(what="S over TLS: wall, against curl", most=1.7, take=_against("S-tls")),
-    Goal(what="S, 15,000 files: wall, against curl", most=1.3, take=_against("S15")),
-    Goal(what="M: wall, against curl", most=0.9, take=_against("M")),
-    Goal(what="M: wall, against the fastest of the others", most=1.3, take=_against_fastest("M")),
-    Goal(what="M over TLS: wall, against curl", most=0.9, take=_against("M-tls")),
-    Goal(what="L: wall, against curl", most=0.8, take=_against("L")),
-    Goal(what="L without a digest: wall, against curl", most=0.6, take=_against("L", ours="mirror-no-digest")),
-    Goal(what="L: wall, against the fastest of the others", most=1.3, take=_against_fastest("L")),
-    Goal(what="L: processor time, against curl's and the hash", most=1, take=_with_hash("L")),
-    Goal(what="L over TLS: wall, against curl", most=1.1, take=_against("L-tls")),
-    Goal(what="one file far away: wall, against aria2 with 16", most=1.1, take=_against("one-far", "aria2")),
-    Goal(what="S far away: seconds beyond curl's", most=0.4, unit="s", take=_beyond("S-far")),
-    Goal(what="M far away: seconds beyond curl's", most=0.4, unit="s", take=_beyond("M-far")),
-    Goal(what="S: peak memory", most=60, unit="MB", take=_peak("S")),
-    Goal(what="M: peak memory", most=80, unit="MB", take=_peak("M")),
-    Goal(what="L: peak memory", most=80, unit="MB", take=_peak("L")),
-    Goal(what="a long listing, to plan: peak memory", most=120, unit="MB", take=_figure("million", "memory of a plan")),
-    Goal(what="a long listing, to sync: peak memory", most=120, unit="MB", take=_figure("million", "memory of a sync")),
+    Goal(what="S: wall, against curl", maximum=2.5, take=_against("S")),
+    Goal(what="S: wall, against the loop of the tutorials", maximum=0.35, take=_against("S", "loop")),
+    Goal(what="S: processor time, against curl", maximum=3, take=_against("S", field="cpu_seconds")),
+    Goal(what="S over TLS: wall, against curl", maximum=1.7, take=_against("S-tls")),
+    Goal(what="S, 15,000 files: wall, against curl", maximum=1.3, take=_against("S15")),
+    Goal(what="M: wall, against curl", maximum=0.9, take=_against("M")),
+    Goal(what="M: wall, against the fastest of the others", maximum=1.3, take=_against_fastest("M")),
+    Goal(what="M over TLS: wall, against curl", maximum=0.9, take=_against("M-tls")),
+    Goal(what="L: wall, against curl", maximum=0.8, take=_against("L")),
+    Goal(what="L without a digest: wall, against curl", maximum=0.6, take=_against("L", ours="mirror-no-digest")),
+    Goal(what="L: wall, against the fastest of the others", maximum=1.3, take=_against_fastest("L")),
+    Goal(what="L: processor time, against curl's and the hash", maximum=1, take=_with_hash("L")),
+    Goal(what="L over TLS: wall, against curl", maximum=1.1, take=_against("L-tls")),
+    Goal(what="one file far away: wall, against aria2 with 16", maximum=1.1, take=_against("one-far", "aria2")),
+    Goal(what="S far away: seconds beyond curl's", maximum=0.4, unit="s", take=_beyond("S-far")),
+    Goal(what="M far away: seconds beyond curl's", maximum=0.4, unit="s", take=_beyond("M-far")),
+    Goal(what="S: peak memory", maximum=60, unit="MB", take=_peak("S")),
+    Goal(what="M: peak memory", maximum=80, unit="MB", take=_peak("M")),
+    Goal(what="L: peak memory", maximum=80, unit="MB", take=_peak("L")),
     Goal(
-        what="a long listing, to prune: peak memory", most=120, unit="MB", take=_figure("million", "memory of a prune")
+        what="a long listing, to plan: peak memory", maximum=120, unit="MB", take=_figure("million", "memory of a plan")
     ),
-    Goal(what="gzip: processor seconds for the checksum of 1 GB", most=None, unit="s", take=_checksum("L-gzip")),
+    Goal(
+        what="a long listing, to sync: peak memory", maximum=120, unit="MB", take=_figure("million", "memory of a sync")
+    ),
+    Goal(
+        what="a long listing, to prune: peak memory",
+        maximum=120,
+        unit="MB",
+        take=_figure("million", "memory of a prune"),
+    ),
+    Goal(what="gzip: processor seconds for the checksum of 1 GB", maximum=None, unit="s", take=_checksum("L-gzip")),
     Goal(
         what="arena-async --help, against an empty program",
-        most=1.5,
+        maximum=1.5,
         take=_figure("start-up", "--help against the empty program"),
     ),
     Goal(
         what="import arena_async: modules of aiohttp and cattrs",
-        most=0,
+        maximum=0,
         unit="modules",
         take=_figure("start-up", "modules of aiohttp and cattrs"),
     ),
@@ -267,7 +274,7 @@ def show(lines: Sequence[Line]) -> Iterator[str]:
     yield f"{'goal':<52} {'allowed':>14} {'measured':>24}  reached"
     for line in lines:
         note = f"  ({line.note})" if line.note else ""
-        yield f"{line.goal.what:<52} {line.allowed:>14} {line.measured:>24}  {line.verdict}{note}"
+        yield f"{line.goal.what:<52} {line.allowed:>14} {line.measured:>24}  {line.result}{note}"
 
 
 def needs(load: str) -> tuple[list[str], list[str]]:

@@ -25,13 +25,23 @@ import attrs
 
 from benchmarks.loads import Load
 
-__all__ = ["MARK", "VOUCHED", "Origin", "file_name", "find_nginx", "folder_name", "mark", "serving_files", "write_gzip"]
+__all__ = [
+    "DECLARED",
+    "MARK",
+    "Origin",
+    "directory_name",
+    "file_name",
+    "find_nginx",
+    "mark",
+    "serving_files",
+    "write_gzip",
+]
 
 #: Bytes of the mark at both ends of a file.
 MARK = 16
 
 #: Below this the same files have a ``Content-MD5``, as the storage of the services gives one.
-VOUCHED = "/vouched"
+DECLARED = "/vouched"
 
 _BLOCK = 4_000_000
 _CONF = """\
@@ -89,14 +99,14 @@ class Origin:
         return int(lines[2].split()[2])
 
 
-def folder_name(load: Load) -> str:
+def directory_name(load: Load) -> str:
     """Give the name of the folder of a load."""
     return f"{'gzip' if load.gzip else 'noise'}-{load.files}-{load.size}"
 
 
 def _make(data: Path, load: Load) -> None:
     """Make the files of a load where they are not there yet, and the list of their digests."""
-    name = folder_name(load)
+    name = directory_name(load)
     building, lines = data / f"{name}.building", []
     if (data / f"{name}.md5").exists():
         return
@@ -109,7 +119,7 @@ def _make(data: Path, load: Load) -> None:
         write(path, mark(number), load.size)
         with path.open("rb") as file:
             digest = base64.b64encode(hashlib.file_digest(file, "md5").digest()).decode()
-        lines.append(f"{VOUCHED}/{name}/{path.name} {digest};\n")
+        lines.append(f"{DECLARED}/{name}/{path.name} {digest};\n")
     building.rename(data / name)
     (data / f"{name}.md5").write_text("".join(lines))
 
@@ -204,7 +214,7 @@ def serving_files(home: Path, loads: Iterable[Load], *, data: Path | None = None
     conf = home / "nginx.conf"
     user = "user root;\n" if hasattr(os, "geteuid") and os.geteuid() == 0 else ""
     conf.write_text(
-        user + _CONF.format(home=home, data=origin.data, vouched=VOUCHED, plain=origin.plain, tls=origin.tls)
+        user + _CONF.format(home=home, data=origin.data, declared=DECLARED, plain=origin.plain, tls=origin.tls)
     )
     with subprocess.Popen([program, "-c", str(conf), "-e", str(home / "error.log")]) as process:
         try:

@@ -37,7 +37,7 @@ class Errand:
         base: The address of the folder on the web server.
         names: The files in it.
         to: An empty folder.
-        desk: A folder for lists and settings.
+        executor: A folder for lists and settings.
         connections: At the most, at a time.
         authority: The certificate of who vouches for the server, or None for plain HTTP.
         large: Whether the files are so large that it pays to ask for their size first.
@@ -47,7 +47,7 @@ class Errand:
     base: str
     names: Sequence[str]
     to: Path
-    desk: Path
+    executor: Path
     connections: int
     authority: Path | None = None
     large: bool = False
@@ -60,7 +60,7 @@ class Errand:
 
     def write(self, name: str, lines: Sequence[str]) -> Path:
         """Write a list down."""
-        path = self.desk / name
+        path = self.executor / name
         path.write_text("".join(f"{line}\n" for line in lines))
         return path
 
@@ -219,10 +219,10 @@ def versions(peers: Sequence[Peer]) -> dict[str, str]:
             found[peer.name] = numbers[0] if numbers else "unknown"
     pythons = {str(peer.python): peer for peer in peers if peer.python}
     for python in (*pythons, sys.executable):
-        asked = subprocess.run(
+        requested = subprocess.run(
             [python, "-c", _VERSIONS, *LIBRARIES, "arena-async"], capture_output=True, text=True, check=True, cwd=ROOT
         )
-        found |= {name: said for name, said in json.loads(asked.stdout).items() if name not in found}
+        found |= {name: said for name, said in json.loads(requested.stdout).items() if name not in found}
     return found
 
 

@@ -99,7 +99,7 @@ def serve(port: int, *, rtt: float, cap: float, stall: int) -> None:
             for end in (client, server):
                 end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             for target, arguments in (
-                (_ask, (client, server, rtt)),
+                (_request, (client, server, rtt)),
                 (_answer, (server, client, cap, allowance.of_a_connection())),
             ):
                 threading.Thread(target=target, args=arguments, daemon=True).start()
@@ -108,7 +108,7 @@ def serve(port: int, *, rtt: float, cap: float, stall: int) -> None:
     sys.stdin.read()
 
 
-def _ask(client: socket.socket, server: socket.socket, rtt: float) -> None:
+def _request(client: socket.socket, server: socket.socket, rtt: float) -> None:
     """Pass on what the client sends, a round trip later."""
     wait = 2 * rtt
     with contextlib.suppress(OSError):
@@ -126,11 +126,11 @@ def _ask(client: socket.socket, server: socket.socket, rtt: float) -> None:
 
 def _answer(server: socket.socket, client: socket.socket, cap: float, spend: Callable[[int], object]) -> None:
     """Pass on what the server answers, so many bytes a second."""
-    most = min(_PIECE, int(cap * _TICK)) if cap else _PIECE
+    maximum = min(_PIECE, int(cap * _TICK)) if cap else _PIECE
     out, into = os.pipe()
     free_at = 0.0
     with contextlib.suppress(OSError):
-        while count := os.splice(server.fileno(), into, most):
+        while count := os.splice(server.fileno(), into, maximum):
             left = count
             while left:
                 left -= os.splice(out, client.fileno(), left)

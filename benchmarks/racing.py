@@ -16,7 +16,7 @@ import attrs
 from benchmarks.comparing import Spread, ratios, ratios_to_fastest
 from benchmarks.loads import Load
 from benchmarks.measuring import Took, run
-from benchmarks.origin import MARK, VOUCHED, Origin, file_name, folder_name
+from benchmarks.origin import DECLARED, MARK, Origin, directory_name, file_name
 from benchmarks.peers import ROOT, Errand, Peer, library
 from benchmarks.proxy import farther
 from benchmarks.service import serving
@@ -138,8 +138,9 @@ class Table:
             to_curl, to_loop = self.against(name, YARDSTICK), self.against(name, "loop")
             cpu = self.against(name, YARDSTICK, "cpu_seconds")
             yield (
-                f"{lap.load:<9}{name:<21}{wall.middle:>8.2f} {f'{wall.least:.2f}-{wall.most:.2f}':>13} "
-                f"{self.spread(name, 'cpu_seconds').middle:>7.2f} {self.spread(name, 'peak_memory').most / 1e6:>8.0f} "
+                f"{lap.load:<9}{name:<21}{wall.middle:>8.2f} {f'{wall.minimum:.2f}-{wall.maximum:.2f}':>13} "
+                f"{self.spread(name, 'cpu_seconds').middle:>7.2f} "
+                f"{self.spread(name, 'peak_memory').maximum / 1e6:>8.0f} "
                 f"{to_curl or '-'!s:>20} {f'{cpu.middle:.2f}' if cpu else '-':>10} "
                 f"{f'{to_loop.middle:.2f}' if to_loop else '-':>7} "
                 f"{self.spread(name, 'requests').middle / lap.files:>13.3f}"
@@ -154,9 +155,9 @@ def race(
     rounds: int,
     connections: int,
     origin: Origin,
-    folder: Path,
+    directory: Path,
     shuffle: random.Random,
-    told: Callable[[Lap], object],
+    reported: Callable[[Lap], object],
     first: int = 0,
 ) -> Table:
     """
@@ -169,17 +170,17 @@ def race(
         rounds: How often.
         connections: At the most, for each.
         origin: Where the files are.
-        folder: An empty folder for the output. What is brought is put aside in it, not deleted: a file system that is
-            just deleting thousands of files makes new ones slowly.
+        directory: An empty folder for the output. What is brought is put aside in it, not deleted: a file system that
+            is just deleting thousands of files makes new ones slowly.
         shuffle: Decides the order.
-        told: Is told every lap.
+        reported: Is told every lap.
         first: The number of the first round.
 
     Raises:
         SystemExit: Somebody failed, or brought other bytes than there are.
     """
-    folder.mkdir(parents=True)
-    place = folder_name(load)
+    directory.mkdir(parents=True)
+    place = directory_name(load)
     names = [file_name(load, number) for number in range(load.files)]
     wanted = _marks(origin.data / place)
     laps = []
@@ -187,16 +188,16 @@ def race(
         for number in range(first, first + rounds):
             everybody: list[Peer | str] = [*peers, *ours]
             for one in shuffle.sample(everybody, len(everybody)):
-                desk = (
-                    folder
+                executor = (
+                    directory
                     / f"{number}-{(one if isinstance(one, str) else one.name).replace(', ', '-').replace(' ', '-')}"
                 )
-                (desk / "to").mkdir(parents=True)
+                (executor / "to").mkdir(parents=True)
                 errand = Errand(
                     base=f"{base}/{place}",
                     names=names,
-                    to=desk / "to",
-                    desk=desk,
+                    to=executor / "to",
+                    executor=executor,
                     connections=connections,
                     authority=origin.authority if load.tls else None,
                     large=load.size > _LARGE,
@@ -214,7 +215,7 @@ def race(
                     files=load.files,
                     bytes=sum(size for _, _, size in wanted),
                 )
-                told(lap)
+                reported(lap)
                 laps.append(lap)
     return Table(laps=tuple(laps))
 
@@ -241,7 +242,7 @@ def _run_one(one: Peer | str, errand: Errand, load: Load, origin: Origin) -> tup
             facts: dict[str, Any] = {"options": options}
             if contender == "mirror_links":
                 suffix = ".csv.gz" if load.gzip else ".bin"
-                base = errand.base.replace(folder_name(load), f"{VOUCHED[1:]}/{folder_name(load)}")
+                base = errand.base.replace(directory_name(load), f"{DECLARED[1:]}/{directory_name(load)}")
                 content = {"base": base, "suffix": suffix}
                 service = serving("centrepoint", files=load.files, rate_limit=None, content=content)
                 facts |= stack.enter_context(service).facts
@@ -256,10 +257,10 @@ def _run_one(one: Peer | str, errand: Errand, load: Load, origin: Origin) -> tup
 Marks = set[tuple[bytes, bytes, int]]
 
 
-def _marks(folder: Path) -> Marks:
+def _marks(directory: Path) -> Marks:
     """Give both ends and the size of every file below a folder, our own state apart."""
     found = set()
-    for parent, folders, names in os.walk(folder):
+    for parent, folders, names in os.walk(directory):
         folders[:] = [name for name in folders if name != ".arena-async"]
         for name in names:
             path = Path(parent, name)
@@ -273,11 +274,11 @@ def _marks(folder: Path) -> Marks:
 
 def _look_after(wanted: Marks, to: Path, one: Peer | str) -> None:
     """See that what was wanted is there and nothing else, and put it out of the way."""
-    brought = _marks(to)
-    if brought != wanted:
+    downloaded = _marks(to)
+    if downloaded != wanted:
         name = one if isinstance(one, str) else one.name
         raise SystemExit(
-            f"{name} brought {len(brought & wanted)} of {len(wanted)} files, and {len(brought - wanted)} others."
+            f"{name} brought {len(downloaded & wanted)} of {len(wanted)} files, and {len(downloaded - wanted)} others."
         )
     for path in to.rglob("*"):
         if path.is_file() and path.stat().st_size > _LARGE:

@@ -113,7 +113,7 @@ def _goals(lines: Sequence[Line]) -> Iterator[str]:
     yield "|---|---|---|---|"
     for line in lines:
         note = f" ({line.note})" if line.note else ""
-        word = f"**{line.verdict}**" if line.verdict == "missed" else line.verdict
+        word = f"**{line.result}**" if line.result == "missed" else line.result
         yield f"| {line.goal.what}{note} | {line.allowed} | {line.measured} | {word} |"
     yield ""
 
@@ -172,10 +172,10 @@ def _section(table: Table) -> Iterator[str]:
         cells = (
             f"**{name}**" if name in OURS else name,
             f"{wall.middle:.2f}",
-            f"{wall.least:.2f}-{wall.most:.2f}",
+            f"{wall.minimum:.2f}-{wall.maximum:.2f}",
             f"{first.bytes / 1e6 / wall.middle:.0f}",
             f"{cpu.middle:.2f}",
-            f"{table.spread(name, 'peak_memory').most / 1e6:.0f}",
+            f"{table.spread(name, 'peak_memory').maximum / 1e6:.0f}",
             str(to_curl or "-"),
             f"{cpu_to_curl.middle:.2f}" if cpu_to_curl else "-",
             f"{to_loop.middle:.2f}" if to_loop else "-",
@@ -198,8 +198,8 @@ def _costs(costs: Sequence[Cost], rows: Sequence[Mapping[str, Any]]) -> Iterator
     for cost in costs:
         yield f"| {cost.benchmark} | {cost.what} | {cost.value:.3g} {cost.unit} |"
     for row in rows:
-        asked = ", ".join(f"{count} {method}" for method, count in sorted(row["requests"].items()))
+        requested = ", ".join(f"{count} {method}" for method, count in sorted(row["requests"].items()))
         yield (
             f"| {row['benchmark']} | {row['contender']}: {row['rate']:.0f} {row['unit']} a second | "
-            f"{row['seconds']:.2f} s, {row['peak_memory'] / 1e6:.0f} MB, {asked} |"
+            f"{row['seconds']:.2f} s, {row['peak_memory'] / 1e6:.0f} MB, {requested} |"
         )

@@ -43,14 +43,14 @@ class Bound:
     Args:
         name: What is bounded.
         value: How it is read from a run.
-        most: The greatest value allowed.
-        least: The least value allowed.
+        maximum: The greatest value allowed.
+        minimum: The least value allowed.
     """
 
     name: str
     value: Callable[[Measured], float]
-    most: float = float("inf")
-    least: float = float("-inf")
+    maximum: float = float("inf")
+    minimum: float = float("-inf")
 
 
 @attrs.frozen(kw_only=True)
@@ -88,7 +88,7 @@ class Row:
         contender: Who did it.
         seconds: Median wall time.
         fastest: The shortest one.
-        slowest: The longest one.
+        max_interval: The longest one.
         rate: Units of work a second, at the median.
         unit: What the units are.
         cpu_seconds: Median processor time.
@@ -102,7 +102,7 @@ class Row:
     contender: str
     seconds: float
     fastest: float
-    slowest: float
+    max_interval: float
     rate: float
     unit: str
     cpu_seconds: float
@@ -112,11 +112,11 @@ class Row:
     broken: tuple[str, ...] = ()
 
 
-def run_once(benchmark: Benchmark, contender: str, scale: float, folder: Path) -> Measured:
+def run_once(benchmark: Benchmark, contender: str, scale: float, directory: Path) -> Measured:
     """Start a service, let one contender do the work in a process of its own, and stop the service."""
-    folder.mkdir()
+    directory.mkdir()
     with serving(benchmark.service, **benchmark.settings(scale)) as service:
-        arguments = json.dumps({"facts": service.facts, "folder": str(folder)})
+        arguments = json.dumps({"facts": service.facts, "folder": str(directory)})
         started = time.perf_counter()
         done = subprocess.run(
             [sys.executable, "-m", "benchmarks.contenders", contender, arguments],
@@ -130,12 +130,14 @@ def run_once(benchmark: Benchmark, contender: str, scale: float, folder: Path) -
     return Measured(seconds=seconds, facts=json.loads(done.stdout), seen=service.seen)
 
 
-def measure(benchmark: Benchmark, *, rounds: int, scale: float, folder: Path, shuffle: random.Random) -> Iterator[Row]:
+def measure(
+    benchmark: Benchmark, *, rounds: int, scale: float, directory: Path, shuffle: random.Random
+) -> Iterator[Row]:
     """Run every contender once in each round, in any order, and give a row for each."""
     runs: dict[str, list[Measured]] = {benchmark.ours: [], benchmark.peer: []}
     for number in range(rounds):
         for contender in shuffle.sample(sorted(runs), len(runs)):
-            place = folder / f"{benchmark.name}-{number}-{contender}"
+            place = directory / f"{benchmark.name}-{number}-{contender}"
             runs[contender].append(run_once(benchmark, contender, scale, place))
     for contender, measured in runs.items():
         bounds = benchmark.bounds(scale) if contender == benchmark.ours else ()
@@ -151,7 +153,7 @@ def _row(
         contender=contender,
         seconds=median(seconds),
         fastest=min(seconds),
-        slowest=max(seconds),
+        max_interval=max(seconds),
         rate=runs[0].facts[benchmark.unit] / median(seconds),
         unit=benchmark.unit,
         cpu_seconds=median(run.facts["cpu_seconds"] for run in runs),
@@ -159,9 +161,9 @@ def _row(
         requests=runs[-1].seen,
         ratio=median(run.seconds / other.seconds for run, other in zip(runs, peer, strict=True)),
         broken=tuple(
-            f"{bound.name} is {bound.value(run):g}, allowed is {bound.least:g} to {bound.most:g}"
+            f"{bound.name} is {bound.value(run):g}, allowed is {bound.minimum:g} to {bound.maximum:g}"
             for bound in bounds
             for run in runs
-            if not bound.least <= bound.value(run) <= bound.most
+            if not bound.minimum <= bound.value(run) <= bound.maximum
         ),
     )

@@ -15,7 +15,7 @@ import sys
 from arena_async import Action, ArenaAsyncError, ArenaClient, CentrePointClient, FileSet, Mirror, QuotaExhaustedError
 
 
-async def bring(mirror: Mirror, files: FileSet) -> bool:
+async def download(mirror: Mirror, files: FileSet) -> bool:
     """Bring what is new or changed, and say whether nothing is left to do."""
     try:
         report = await mirror.sync(files)
@@ -34,10 +34,14 @@ async def bring(mirror: Mirror, files: FileSet) -> bool:
     return report.error is None and not report.failures
 
 
-async def main(folder: str, study: int) -> int:
+async def main(directory: str, study: int) -> int:
     """Sync both services into one folder; one that fails does not keep the other from being synced."""
-    async with ArenaClient.from_env() as arena, CentrePointClient.from_env() as centrepoint, Mirror(folder) as mirror:
-        done = [await bring(mirror, files) for files in (arena.extracts.files(), centrepoint.datasets.files(study))]
+    async with (
+        ArenaClient.from_env() as arena,
+        CentrePointClient.from_env() as centrepoint,
+        Mirror(directory) as mirror,
+    ):
+        done = [await download(mirror, files) for files in (arena.extracts.files(), centrepoint.datasets.files(study))]
     return 0 if all(done) else 1
 
 

@@ -1,7 +1,7 @@
 """
 Bring the dataset files of one CentrePoint study to a folder, and read the first rows of each as it arrives.
 
-    python study_to_folder.py 234 study-234
+    python study_to_directory.py 234 study-234
 
 CENTREPOINT_CLIENT_ID and CENTREPOINT_CLIENT_SECRET must be set. Interrupt it whenever you like: the same command goes
 on where it stopped. In a notebook, write ``await main(234, "study-234")`` instead of the last two lines.
@@ -33,14 +33,14 @@ def tell(event: Event) -> None:
             print(f"{outcome.action}: {outcome.path}, verified by {outcome.verified_by}")
 
 
-async def main(study: int, folder: str) -> None:
+async def main(study: int, directory: str) -> None:
     """Sync the study, then read what is there."""
-    async with CentrePointClient.from_env() as centrepoint, Mirror(folder, observer=tell) as mirror:
+    async with CentrePointClient.from_env() as centrepoint, Mirror(directory, observer=tell) as mirror:
         report = await mirror.sync(centrepoint.datasets.files(study))
         entries = [entry async for entry in mirror.entries()]
     print(f"{len(entries)} files here, {report.bytes_written:,} bytes fetched")
     for entry in entries[:3]:
-        for row in await asyncio.to_thread(first_rows, Path(folder, entry.path)):
+        for row in await asyncio.to_thread(first_rows, Path(directory, entry.path)):
             print(row)
     report.raise_for_failures()
 

@@ -31,7 +31,7 @@ hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, data
 hypothesis.settings.load_profile("ci" if IN_CI else "dev")
 
 #: Bytes of a parameter that are shown in the name of a test, at the most.
-_LONGEST_NAME = 40
+_MAX_NAME = 40
 
 Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 
@@ -46,7 +46,7 @@ def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
 
     Some have the time of day in them, so that processes that share the tests out would not agree on their names.
     """
-    return argname if isinstance(val, bytes) and len(val) > _LONGEST_NAME else None
+    return argname if isinstance(val, bytes) and len(val) > _MAX_NAME else None
 
 
 @pytest.hookimpl(wrapper=True)

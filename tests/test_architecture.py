@@ -14,19 +14,19 @@ import arena_async
 PACKAGE = Path(arena_async.__file__).parent
 MODULES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
 
-MOST_LINES = 400
-MOST_LINES_OF_A_FUNCTION = 60
+MAX_LINES = 400
+MAX_LINES_OF_A_FUNCTION = 60
 
 #: Modules that are longer, each with the reason why it is one room all the same.
 LONG_MODULES = {
     "providers/arena/events.py": "Events from their list to their reconciliation: values, two generations, one loop.",
     "providers/arena/models.py": "A list of documented values, mostly fields.",
-    "providers/arena/simulated.py": "A list of the things a workspace holds, mostly fields and samples.",
-    "providers/arena/simulated_workspace.py": "Everything that a test may put into the workspace, and do to it.",
+    "testing/arena/records.py": "A list of the things a workspace holds, mostly fields and samples.",
+    "testing/arena/workspace.py": "Everything that a test may put into the workspace, and do to it.",
     "providers/centrepoint/data_requests.py": "One conversation: ask, wait, fetch; its steps are read together.",
     "providers/centrepoint/models.py": "A list of documented values, mostly fields.",
-    "providers/centrepoint/simulator.py": "One service: its endpoints follow each other like the vendor's pages.",
-    "simulator/server.py": "The one HTTP service below both simulators; a fault may strike at any of its steps.",
+    "testing/centrepoint/simulator.py": "One service: its endpoints follow each other like the vendor's pages.",
+    "testing/server.py": "The one HTTP service below both simulators; a fault may strike at any of its steps.",
     "transfer/archives.py": "Two formats with the same caps.",
     "transfer/directory.py": "One directory: its handles and what lies under its names.",
     "transfer/download.py": "The loop over one body: its steps refer to each other.",
@@ -36,12 +36,12 @@ LONG_MODULES = {
     "transfer/partial_files.py": "A partial file and its control record: the order of their writes is a promise.",
     "transfer/planner.py": "Every decision about a file.",
     "transfer/scheduler.py": "Listing, planning, queue and workers of one run.",
-    "wire/decoding.py": "The only door to cattrs: every rule of the wire stands here.",
+    "protocol/decoding.py": "The only door to cattrs: every rule of the wire stands here.",
 }
 
 #: Functions that are longer, each with the reason why it reads better in one piece.
 LONG_FUNCTIONS = {
-    ("providers/centrepoint/simulator.py", "__init__"): "A line for each setting of the simulator, and one to keep it.",
+    ("testing/centrepoint/simulator.py", "__init__"): "A line for each setting of the simulator, and one to keep it.",
 }
 
 #: Who may look at the environment besides ``from_env``, and for what.
@@ -121,8 +121,8 @@ def test_no_module_is_longer_than_one_purpose(name: str) -> None:
     """A longer one is named above, with a reason."""
     lines = (PACKAGE / name).read_text(encoding="utf-8").count("\n")
 
-    assert lines <= MOST_LINES or name in LONG_MODULES, f"{name} has {lines} lines"
-    assert lines > MOST_LINES * 3 // 4 or name not in LONG_MODULES, f"{name} needs no exception any more"
+    assert lines <= MAX_LINES or name in LONG_MODULES, f"{name} has {lines} lines"
+    assert lines > MAX_LINES * 3 // 4 or name not in LONG_MODULES, f"{name} needs no exception any more"
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -131,7 +131,7 @@ def test_no_function_is_longer_than_one_look(name: str) -> None:
     long = {
         node.name
         for node in functions(name)
-        if (node.end_lineno or node.lineno) - node.lineno + 1 > MOST_LINES_OF_A_FUNCTION
+        if (node.end_lineno or node.lineno) - node.lineno + 1 > MAX_LINES_OF_A_FUNCTION
     }
 
     assert long == {function for module, function in LONG_FUNCTIONS if module == name}
@@ -178,7 +178,9 @@ def test_threads_go_through_one_door(name: str) -> None:
     assert name in THREADS or starts == []
 
 
-@pytest.mark.parametrize("name", [name for name in MODULES if name.startswith("wire/") and name != "wire/contracts.py"])
+@pytest.mark.parametrize(
+    "name", [name for name in MODULES if name.startswith("protocol/") and name != "protocol/files.py"]
+)
 def test_the_pure_room_awaits_nothing(name: str) -> None:
     """What decides can be tested by tables; the contracts are the only place where the room speaks of waiting."""
     waits = [
@@ -193,9 +195,10 @@ def test_the_pure_room_awaits_nothing(name: str) -> None:
 @pytest.mark.parametrize("name", MODULES)
 def test_no_provider_is_known_by_name_outside_its_folder(name: str) -> None:
     """The shared rooms have values handed in; none of them asks which service it works for."""
-    if not name.startswith(("net/", "transfer/", "wire/", "simulator/")):
+    shared = ("http/", "transfer/", "protocol/", "testing/")
+    if not name.startswith(shared) or name.startswith(("testing/arena/", "testing/centrepoint/")):
         return
-    asked = [
+    requested = [
         ast.unparse(node)
         for node in ast.walk(tree(name))
         if isinstance(node, ast.Compare)
@@ -203,4 +206,4 @@ def test_no_provider_is_known_by_name_outside_its_folder(name: str) -> None:
         if isinstance(side, ast.Constant) and side.value in ("arena", "centrepoint")
     ]
 
-    assert asked == []
+    assert requested == []

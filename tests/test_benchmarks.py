@@ -43,7 +43,7 @@ def test_ratios_are_made_within_a_round(
     """Median, least and most of the ratios of each round."""
     found = module("comparing").ratios(values, others)
 
-    assert (found.middle, found.least, found.most) == expected
+    assert (found.middle, found.minimum, found.maximum) == expected
 
 
 @pytest.mark.parametrize(("values", "others"), [([], []), ([1.0], []), ([1.0, 2.0], [1.0])])
@@ -62,7 +62,7 @@ def test_the_fastest_peer_is_one_peer_for_all_rounds(module: Any) -> None:
     name, spread = module("comparing").ratios_to_fastest([4.0, 9.0, 2.0], peers)
 
     assert name == "one"
-    assert (spread.middle, spread.least, spread.most) == (1.0, 1.0, 4.0)
+    assert (spread.middle, spread.minimum, spread.maximum) == (1.0, 1.0, 4.0)
 
 
 @pytest.mark.parametrize(
@@ -156,11 +156,11 @@ def test_goals_are_judged_by_the_medians_of_ratios(module: Any) -> None:
     lines = {line.goal.what: line for line in goals.judged(goals.Figures({"S": table}, [peak]))}
 
     by_curl, by_loop = lines["S: wall, against curl"], lines["S: wall, against the loop of the tutorials"]
-    assert (by_curl.allowed, by_curl.measured, by_curl.verdict) == ("<= 2.5 x", "2.50 x (2.50-9.00)", "reached")
-    assert (by_loop.allowed, by_loop.measured, by_loop.verdict) == ("<= 0.35 x", "0.62 x (0.31-2.25)", "missed")
+    assert (by_curl.allowed, by_curl.measured, by_curl.result) == ("<= 2.5 x", "2.50 x (2.50-9.00)", "reached")
+    assert (by_loop.allowed, by_loop.measured, by_loop.result) == ("<= 0.35 x", "0.62 x (0.31-2.25)", "missed")
     assert lines["S: peak memory"].measured == "50 MB"
-    assert lines["a long listing, to sync: peak memory"].verdict == "missed"
-    assert lines["M: wall, against curl"].verdict == "not measured"
+    assert lines["a long listing, to sync: peak memory"].result == "missed"
+    assert lines["M: wall, against curl"].result == "not measured"
     assert "not measured" in list(goals.show(lines.values()))[6]
 
 
@@ -179,7 +179,7 @@ def test_processor_time_on_large_files_is_judged_beside_curl_and_the_hash(module
 
     assert lines["L: processor time, against curl's and the hash"].measured == "2.00 x"
     shown = lines["gzip: processor seconds for the checksum of 1 GB"]
-    assert (shown.allowed, shown.measured, shown.verdict, shown.note) == ("-", "1.50 s", "shown", "zlib alone: 4.00")
+    assert (shown.allowed, shown.measured, shown.result, shown.note) == ("-", "1.50 s", "shown", "zlib alone: 4.00")
 
 
 def test_the_page_shows_the_goals_above_the_tables(module: Any) -> None:

@@ -48,9 +48,9 @@ SAMPLES = {
 @pytest.fixture(scope="module", params=["", "true"])
 def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[bool, str]:
     """Run two files of bad tests under our conftest; say whether CI was set, and what pytest printed."""
-    folder = tmp_path_factory.mktemp("samples")
+    directory = tmp_path_factory.mktemp("samples")
     for name, text in SAMPLES.items():
-        (folder / name).write_text(textwrap.dedent(text), encoding="utf-8")
+        (directory / name).write_text(textwrap.dedent(text), encoding="utf-8")
     done = subprocess.run(
         [
             sys.executable,
@@ -61,7 +61,7 @@ def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
             "-c",
             str(TESTS.parent / "pyproject.toml"),
             "-v",
-            str(folder),
+            str(directory),
         ],
         env={
             **os.environ,
@@ -69,7 +69,7 @@ def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
             "PYTHONPATH": os.pathsep.join([str(TESTS), str(TESTS / "support")]),
             "PYTEST_ADDOPTS": "-p no:cacheprovider -p no:arena_async --continue-on-collection-errors",
         },
-        cwd=folder,
+        cwd=directory,
         capture_output=True,
         text=True,
         check=False,

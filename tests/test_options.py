@@ -31,8 +31,8 @@ BOUNDS: list[tuple[type[Any], str, Any, Any]] = [
     (PollPolicy, "timeout", 0.001, 0),
     (TransferOptions, "workers", 1, 0),
     (TransferOptions, "workers", 256, 257),
-    (TransferOptions, "most_workers", 8, 7),
-    (TransferOptions, "most_workers", 256, 257),
+    (TransferOptions, "max_workers", 8, 7),
+    (TransferOptions, "max_workers", 256, 257),
     (TransferOptions, "chunk_size", 64 * KIB, 64 * KIB - 1),
     (TransferOptions, "chunk_size", 64 * MIB, 64 * MIB + 1),
     (TransferOptions, "attempts", 1, 0),
@@ -51,7 +51,7 @@ NUMBERS = [
     (kind, field.name)
     for kind in (RetryPolicy, Timeouts, PollPolicy, TransferOptions)
     for field in attrs.fields(kind)
-    if field.name not in ("most_workers", "durability", "digest", "layout", "max_file_size", "max_rate")
+    if field.name not in ("max_workers", "durability", "digest", "layout", "max_file_size", "max_rate")
 ]
 
 
@@ -91,13 +91,13 @@ def test_a_choice_that_is_not_offered_is_refused_with_the_offer(name: str, value
 
 def test_the_longest_interval_is_not_shorter_than_the_first() -> None:
     """Asking more and more often would be the opposite of what is wanted."""
-    assert PollPolicy(every=10, slowest=10).slowest == 10
+    assert PollPolicy(every=10, max_interval=10).max_interval == 10
     with pytest.raises(ConfigurationError, match=r"^PollPolicy\.slowest is 9 s and shorter than every, 10 s"):
-        PollPolicy(every=10, slowest=9)
+        PollPolicy(every=10, max_interval=9)
 
 
 @pytest.mark.parametrize(
-    ("policy", "seconds", "questions"),
+    ("policy", "seconds", "polls"),
     [
         # QU13: a run of forty minutes.
         (PollPolicy(), 40 * 60, 18),
@@ -106,41 +106,39 @@ def test_the_longest_interval_is_not_shorter_than_the_first() -> None:
         (PollPolicy(), 0.1, 2),
         (PollPolicy(), 5, 2),
         (PollPolicy(), 1e9, 82),
-        (PollPolicy(every=60, slowest=60, timeout=600), None, 11),
-        (PollPolicy(every=60, slowest=60, timeout=600), 90, 3),
-        (PollPolicy(every=1, slowest=1.5, timeout=10), None, 8),
-        (PollPolicy(every=1e-6, slowest=1e-6, timeout=1000), None, 1_000_000_001),
+        (PollPolicy(every=60, max_interval=60, timeout=600), None, 11),
+        (PollPolicy(every=60, max_interval=60, timeout=600), 90, 3),
+        (PollPolicy(every=1, max_interval=1.5, timeout=10), None, 8),
+        (PollPolicy(every=1e-6, max_interval=1e-6, timeout=1000), None, 1_000_000_001),
     ],
 )
-def test_what_a_wait_costs_at_most_is_known_beforehand(
-    policy: PollPolicy, seconds: float | None, questions: int
-) -> None:
+def test_what_a_wait_costs_at_most_is_known_beforehand(policy: PollPolicy, seconds: float | None, polls: int) -> None:
     """In requests, the first and the last question included; and it is known at once, however many they are."""
-    assert policy.most_questions(seconds) == questions
+    assert policy.max_polls(seconds) == polls
 
 
 @given(
     every=floats(0.5, 100),
-    slowest=floats(1, 10),
+    max_interval=floats(1, 10),
     timeout=floats(1, 50_000),
     finished=floats(0, 50_000),
     expected=none() | floats(0, 50_000),
     passed=floats(0, 50_000),
 )
-@example(every=2.0, slowest=1.0, timeout=1.0, finished=5e-324, expected=None, passed=0.0)
+@example(every=2.0, max_interval=1.0, timeout=1.0, finished=5e-324, expected=None, passed=0.0)
 def test_no_wait_costs_more_than_was_said(
-    every: float, slowest: float, timeout: float, finished: float, expected: float | None, passed: float
+    every: float, max_interval: float, timeout: float, finished: float, expected: float | None, passed: float
 ) -> None:
     """Whatever is known about earlier runs, and however the intervals fall."""
-    policy = PollPolicy(every=every, slowest=every * slowest, timeout=timeout)
-    now, asked = 0.0, 1
+    policy = PollPolicy(every=every, max_interval=every * max_interval, timeout=timeout)
+    now, requested = 0.0, 1
     while now < min(finished, timeout):
-        pause = policy.pause(asked, passed=passed + now, expected=expected)
-        assert every <= pause <= policy.slowest
-        now, asked = now + min(pause, timeout - now), asked + 1
+        pause = policy.pause(requested, passed=passed + now, expected=expected)
+        assert every <= pause <= policy.max_interval
+        now, requested = now + min(pause, timeout - now), requested + 1
 
-    assert asked <= policy.most_questions(finished)
-    assert asked <= policy.most_questions()
+    assert requested <= policy.max_polls(finished)
+    assert requested <= policy.max_polls()
 
 
 @pytest.mark.parametrize("kind", [RetryPolicy, Timeouts, PollPolicy, TransferOptions])
@@ -177,8 +175,8 @@ def test_the_defaults_are_the_documented_ones() -> None:
     assert attrs.asdict(Timeouts()) == {
         "connect": 15.0, "read": 60.0, "pool": 60.0, "slowest_rate": 1024.0, "slowest_over": 60.0,
     }  # fmt: skip
-    assert attrs.asdict(PollPolicy()) == {"every": 5.0, "slowest": 300.0, "timeout": 21_600.0}
+    assert attrs.asdict(PollPolicy()) == {"every": 5.0, "max_interval": 300.0, "timeout": 21_600.0}
     assert attrs.asdict(TransferOptions()) == {
-        "workers": 8, "most_workers": None, "chunk_size": 1_048_576, "attempts": 5, "durability": "group",
+        "workers": 8, "max_workers": None, "chunk_size": 1_048_576, "attempts": 5, "durability": "group",
         "digest": "sha256", "layout": None, "max_file_size": None, "max_rate": None,
     }  # fmt: skip

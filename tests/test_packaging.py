@@ -49,7 +49,7 @@ def test_type_checkers_see_the_same_names() -> None:
         for alias in node.names
     }
 
-    assert seen == set(arena_async._HOMES.items())
+    assert seen == set(arena_async._MODULES.items())
     assert {name for name, _ in seen} == set(arena_async.__all__)
 
 
@@ -92,7 +92,7 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
 def test_help_and_mistakes_cost_no_more_than_the_parser(words: list[str]) -> None:
     """What is answered without doing anything loads nothing that does something."""
     program = f"import sys; from arena_async.__main__ import main; sys.argv[1:] = {words}; sys.exit(main())"
-    ours = ["arena_async.wire", "arena_async.net", "arena_async.transfer", "arena_async.cli.running"]
+    ours = ["arena_async.protocol", "arena_async.http", "arena_async.transfer", "arena_async.cli.running"]
 
     assert loaded(program, "cyclopts", *ours, *HEAVY) == ["cyclopts"]
 
@@ -109,7 +109,7 @@ def test_the_version_is_told_without_an_event_loop() -> None:
 def test_the_plugin_costs_other_test_suites_nothing() -> None:
     """Pytest loads it in every suite of the environment; the simulators are loaded for the test that asks for one."""
     program = "import pytest, arena_async.testing.pytest_plugin as p; p.testing.__all__"
-    ours = ["arena_async.net", "arena_async.providers", "arena_async.simulator", "arena_async.transfer"]
+    ours = ["arena_async.http", "arena_async.providers", "arena_async.testing.server", "arena_async.transfer"]
 
     assert loaded(program, "pytest", "aiofiles", "aiohttp", "anyio", "attr", "cattrs", "sqlite3", *ours) == ["pytest"]
 

@@ -21,7 +21,7 @@ def test_the_public_names_are_sorted_and_each_is_there() -> None:
 
 def test_every_public_name_is_public_where_it_lives() -> None:
     """The table of homes leads to modules that export the name themselves."""
-    homes = arena_async._HOMES
+    homes = arena_async._MODULES
 
     assert sorted(homes) == list(arena_async.__all__)
     assert [name for name, home in homes.items() if name not in import_module(home).__all__] == []

@@ -18,8 +18,8 @@ from command_line import environment
 from scripted import RawServer, reply
 
 from arena_async import errors, options
-from arena_async.simulator.server import Call, Refusal, Reply, Route, SimulatedService
 from arena_async.testing import ArenaSimulator, CentrePointSimulator
+from arena_async.testing.server import Call, Refusal, Reply, Route, SimulatedService
 
 pytestmark = [pytest.mark.readme, pytest.mark.process]
 

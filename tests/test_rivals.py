@@ -38,7 +38,7 @@ async def test_the_same_faults_harm_the_loop_and_not_us(rivals: Any, tmp_path: P
     async with asyncio.timeout(60):
         played = await runner.play(rows, field, tmp_path)
 
-    marks = {(row.id, contender.name): str(verdict.mark) for row, contender, verdict in played}
+    marks = {(row.id, contender.name): str(result.mark) for row, contender, result in played}
     assert marks == {
         ("TR18", "loop"): "NO",
         ("TR18", "arena_async"): "yes",
@@ -62,7 +62,7 @@ def test_a_claim_that_does_not_hold_is_taken_back(rivals: Any) -> None:
     field = field_of(runner, "parfive", "pypdl", "pooch")
     marks = [rows.Mark.YES, rows.Mark.YES, rows.Mark.GIVES_UP]
     played = [
-        (row, contender, rows.Verdict(mark, "as made up"))
+        (row, contender, rows.VerificationResult(mark, "as made up"))
         for contender, mark in zip(field.contenders, marks, strict=True)
     ]
 

@@ -133,19 +133,19 @@ SAMPLES = {
 }
 
 
-def run(folder: Path, *options: str) -> tuple[int, str]:
+def run(directory: Path, *options: str) -> tuple[int, str]:
     """Run the rows; give the exit status and what pytest printed."""
     for name, text in SAMPLES.items():
-        (folder / name).write_text(textwrap.dedent(text), encoding="utf-8")
-    shutil.copy(TESTS / "matrix" / "conftest.py", folder)
+        (directory / name).write_text(textwrap.dedent(text), encoding="utf-8")
+    shutil.copy(TESTS / "matrix" / "conftest.py", directory)
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-c", str(TESTS.parent / "pyproject.toml"), "-v", *options, str(folder)],
+        [sys.executable, "-m", "pytest", "-c", str(TESTS.parent / "pyproject.toml"), "-v", *options, str(directory)],
         env={
             **os.environ,
-            "PYTHONPATH": os.pathsep.join([str(folder), str(TESTS / "support")]),
+            "PYTHONPATH": os.pathsep.join([str(directory), str(TESTS / "support")]),
             "PYTEST_ADDOPTS": "-p no:cacheprovider -p no:arena_async",
         },
-        cwd=folder,
+        cwd=directory,
         capture_output=True,
         text=True,
         check=False,

@@ -15,8 +15,8 @@ from arena_async.cli.options import ServiceOptions, SyncOptions, TargetOptions, 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from arena_async.protocol.files import FileSet
     from arena_async.providers.arena import ArenaClient, Exports, Extracts, Imports
-    from arena_async.wire.contracts import FileSet
 
 __all__ = ["export_run", "file_commands", "import_check", "import_commit", "list_commands", "quota"]
 

@@ -12,8 +12,8 @@ from arena_async.cli.commands import Verb, run_list, run_on_files
 from arena_async.cli.options import ServiceOptions, SyncOptions, flag
 
 if TYPE_CHECKING:
+    from arena_async.protocol.files import FileSet
     from arena_async.providers.centrepoint import CentrePointClient
-    from arena_async.wire.contracts import FileSet
 
 __all__ = ["file_commands", "list_commands"]
 
@@ -60,7 +60,7 @@ class _FileCommands:
             "centrepoint",
             lambda centrepoint: centrepoint.study_files(study),
             options,
-            notices=lambda files: files.remarks(),
+            notices=lambda files: files.notices(),
         )
 
     def day_files(

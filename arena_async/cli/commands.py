@@ -14,7 +14,7 @@ from arena_async.providers.registry import Service
 
 if TYPE_CHECKING:
     from arena_async.cli.output import Output
-    from arena_async.wire.contracts import FileSet, Remark
+    from arena_async.protocol.files import FileSet, Notice
 
 __all__ = ["Verb", "resume_hint", "run_command", "run_list", "run_on_files"]
 
@@ -57,7 +57,7 @@ def run_on_files(
     service: Service,
     make_files: Callable[[Any], _Files],
     options: SyncOptions,
-    notices: Callable[[_Files], Awaitable[Sequence[Remark]]] | None = None,
+    notices: Callable[[_Files], Awaitable[Sequence[Notice]]] | None = None,
 ) -> int:
     """
     Run ``sync`` or ``plan`` for a file set.

@@ -14,11 +14,11 @@ from arena_async.cli.progress import ProgressReporter
 from arena_async.cli.reports import cost_record, describe_plan, describe_report, describe_verification, report_exit_code
 from arena_async.cli.simulator import open_simulator
 from arena_async.errors import ConfigurationError
+from arena_async.protocol.files import FileSet
 from arena_async.providers.arena import ArenaClient
 from arena_async.providers.centrepoint import CentrePointClient
 from arena_async.providers.registry import PROVIDERS, Service
 from arena_async.transfer.mirror import Mirror
-from arena_async.wire.contracts import FileSet
 
 __all__ = ["demo"]
 

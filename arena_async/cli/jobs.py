@@ -13,9 +13,9 @@ from arena_async.cli.output import Output, error_message, fields_of
 from arena_async.cli.progress import ProgressReporter
 from arena_async.cli.reports import write_plan, write_report, write_verification
 from arena_async.errors import ArenaAsyncError, ConfigurationError
+from arena_async.protocol.files import FileSet, Notice
 from arena_async.providers.urls import UrlSet
 from arena_async.transfer.mirror import Mirror
-from arena_async.wire.contracts import FileSet, Remark
 
 __all__ = ["count_files", "get", "plan", "sync", "verify"]
 
@@ -26,7 +26,7 @@ async def sync(
     files: _Files,
     options: SyncOptions | GetOptions,
     output: Output,
-    notices: Callable[[_Files], Awaitable[Sequence[Remark]]] | None = None,
+    notices: Callable[[_Files], Awaitable[Sequence[Notice]]] | None = None,
 ) -> int:
     """Download a file set into the target directory, and write its notices."""
     transfer_options = options.transfer_options()
@@ -42,7 +42,7 @@ async def sync(
     return write_report(report, output, present=present, to=options.to, written=progress.messages)
 
 
-def _write_notices(notices: Sequence[Remark], output: Output) -> None:
+def _write_notices(notices: Sequence[Notice], output: Output) -> None:
     for notice in notices:
         if not output.json:
             output.note(notice.text)

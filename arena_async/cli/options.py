@@ -95,7 +95,7 @@ class DownloadOptions:
 
         rate = None if self.max_rate is None else read_size(self.max_rate, option="--max-rate")
         if self.workers is None:
-            return TransferOptions(most_workers=_MAX_WORKERS, max_rate=rate)
+            return TransferOptions(max_workers=_MAX_WORKERS, max_rate=rate)
         return TransferOptions(workers=self.workers, max_rate=rate)
 
 
@@ -142,4 +142,4 @@ class WaitOptions:
         """
         from arena_async.options import PollPolicy
 
-        return PollPolicy(timeout=self.timeout, every=self.every, slowest=max(300.0, self.every))
+        return PollPolicy(timeout=self.timeout, every=self.every, max_interval=max(300.0, self.every))

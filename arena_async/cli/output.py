@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import attrs
 
 from arena_async.errors import ArenaAsyncError
-from arena_async.wire.messages import Secret, printable, scrub
+from arena_async.protocol.messages import Secret, printable, scrub
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -159,7 +159,7 @@ def _plain(value: object) -> object:
         return value.isoformat()
     if isinstance(value, (set, frozenset, tuple)):
         return list(value)
-    return printable(str(value), most=1000)
+    return printable(str(value), maximum=1000)
 
 
 def fields_of(value: Any) -> dict[str, Any]:
@@ -226,7 +226,7 @@ async def write_rows(rows: AsyncIterable[Any], columns: Sequence[str], output: O
 def error_message(error: BaseException) -> str:
     """Return the message of an error, without secrets."""
     if isinstance(error, ArenaAsyncError):
-        return scrub(str(error), most=2000)
+        return scrub(str(error), maximum=2000)
     return f"unexpected {type(error).__name__}: {scrub(str(error))}. This is a defect of arena_async; please report it."
 
 

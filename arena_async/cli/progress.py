@@ -14,9 +14,9 @@ import attrs
 
 from arena_async.cli.output import Output, error_message, show_size
 from arena_async.cli.reports import DONE, PRESENT, label_of, outcome_record
+from arena_async.protocol.messages import printable
 from arena_async.transfer.events import Event, Finished, Progress, Retrying, Started
 from arena_async.transfer.models import Outcome
-from arena_async.wire.messages import printable
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult

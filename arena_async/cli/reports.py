@@ -8,10 +8,10 @@ from typing import Any
 
 from arena_async.cli.exit_codes import ExitCode, exit_code
 from arena_async.cli.output import Output, error_message, error_record, fields_of, show_count, show_size, show_when
+from arena_async.protocol.files import RemoteFile
+from arena_async.protocol.messages import printable
 from arena_async.transfer.mirror import Verification
 from arena_async.transfer.models import Action, Outcome, Plan, Report
-from arena_async.wire.contracts import RemoteFile
-from arena_async.wire.messages import printable
 
 __all__ = [
     "DONE",
@@ -43,7 +43,7 @@ PRESENT = (Action.FETCH, Action.RESUME, Action.REFRESH, Action.KEEP)
 
 def label_of(file: RemoteFile) -> str:
     """Return the path of a file in the documented layout, without the cleaning that a real path needs."""
-    return printable(str(PurePosixPath(*file.parts, file.stem + file.extension)), most=300)
+    return printable(str(PurePosixPath(*file.parts, file.stem + file.extension)), maximum=300)
 
 
 def outcome_record(outcome: Outcome, to: Path) -> dict[str, Any]:
@@ -133,7 +133,7 @@ def cost_record(plan: Plan) -> dict[str, Any]:
         "remaining": plan.remaining,
         "reserve": plan.reserve,
         "resets_at": plan.resets_at,
-        "fits": plan.price.fits(requests),
+        "fits": plan.cost.fits(requests),
     }
 
 
@@ -147,7 +147,7 @@ def describe_plan(plan: Plan) -> list[str]:
         f"costs {show_count(requests, 'request')}: {plan.listing:,} to list, {plan.content:,} for content",
     ]
     if plan.remaining is not None:
-        fits = "fits" if plan.price.fits(requests) else "does not fit"
+        fits = "fits" if plan.cost.fits(requests) else "does not fit"
         reserve = f", {plan.reserve:,} of them in reserve" if plan.reserve else ""
         reset = f" until {show_when(plan.resets_at)}" if plan.resets_at else ""
         lines.append(f"{fits}: {plan.remaining:,} left{reserve}{reset}")
@@ -163,7 +163,7 @@ def write_plan(plan: Plan, output: Output) -> ExitCode:
         output.record({"type": "summary", "counts": counts, "bytes": plan.bytes_to_fetch, **cost_record(plan)})
     elif not output.quiet:
         for file in plan.files:
-            output.data(f"{file.action.value:<8} {show_size(file.size):>7}  {printable(file.path, most=300)}")
+            output.data(f"{file.action.value:<8} {show_size(file.size):>7}  {printable(file.path, maximum=300)}")
         for line in describe_plan(plan):
             output.data(line)
     return ExitCode.OK
@@ -184,7 +184,7 @@ def write_verification(result: Verification, output: Output, directory: Path) ->
         return code
     for name in ("changed", "missing"):
         for row in groups[name]:
-            output.data(f"{name:<8} {printable(_relative(row.path, directory), most=300)}")
+            output.data(f"{name:<8} {printable(_relative(row.path, directory), maximum=300)}")
     if not output.quiet:
         output.data(describe_verification(result))
     if result.bad:

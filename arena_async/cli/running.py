@@ -13,12 +13,12 @@ from types import FrameType
 
 from arena_async.cli.exit_codes import ExitCode, exit_code
 from arena_async.cli.output import Output, error_message, error_record
-from arena_async.wire.messages import scrub
+from arena_async.protocol.messages import scrub
 
 __all__ = ["run_job"]
 
 #: Seconds that an interrupted command may take to close connections and files.
-_PATIENCE = 1.5
+_GRACE_SECONDS = 1.5
 
 
 def run_job(
@@ -73,7 +73,7 @@ class _WarningHandler(logging.Handler):
         self._output = output
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._output.note(f"arena-async: {scrub(record.getMessage(), most=2000)}")
+        self._output.note(f"arena-async: {scrub(record.getMessage(), maximum=2000)}")
 
 
 @contextmanager
@@ -151,7 +151,7 @@ class _Stop:
             self._end_now()
         if hasattr(signal, "setitimer"):
             signal.signal(signal.SIGALRM, lambda *_: self._end_now())
-            signal.setitimer(signal.ITIMER_REAL, _PATIENCE)
+            signal.setitimer(signal.ITIMER_REAL, _GRACE_SECONDS)
         self._request_stop()
 
     def _end_now(self) -> None:

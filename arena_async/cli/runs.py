@@ -15,9 +15,9 @@ from arena_async.cli.progress import ProgressReporter
 from arena_async.cli.reports import write_report
 from arena_async.errors import QuotaExhaustedError, TransfersFailedError
 from arena_async.options import TransferOptions
+from arena_async.protocol.messages import printable
 from arena_async.providers.arena import ApiUsage, ArenaClient, ExportRun, Fetched, ImportRun, RunSeen, Submission
 from arena_async.transfer.mirror import Mirror
-from arena_async.wire.messages import printable
 
 __all__ = ["export_run", "import_check", "import_commit", "quota"]
 
@@ -31,7 +31,7 @@ async def export_run(definition: str, options: SyncOptions, wait: WaitOptions, o
     """Start an export, wait for it and download its files."""
     poll, watch = wait.poll_policy(), _RunReporter(output)
     code, _ = await _download_run(
-        lambda arena, mirror: arena.exports.fetch(definition, mirror, poll=poll, fresh=fresh, watch=watch),
+        lambda arena, mirror: arena.exports.fetch(definition, mirror, poll=poll, fresh=fresh, on_status=watch),
         options,
         options.transfer_options(),
         output,
@@ -46,7 +46,7 @@ async def import_check(
     poll, watch = wait.poll_policy(), _RunReporter(output)
     code, fetched = await _download_run(
         lambda arena, mirror: arena.imports.fetch(
-            definition, Submission(file, worksheet=worksheet), mirror, poll=poll, watch=watch
+            definition, Submission(file, worksheet=worksheet), mirror, poll=poll, on_status=watch
         ),
         options,
         TransferOptions(workers=2),
@@ -72,7 +72,7 @@ async def import_commit(
     poll = wait.poll_policy()
     async with options.connect("arena") as arena:
         committed = await arena.imports.commit(definition, run, despite_errors=despite_errors)
-        done = await arena.imports.wait(definition, committed, poll=poll, watch=_RunReporter(output))
+        done = await arena.imports.wait(definition, committed, poll=poll, on_status=_RunReporter(output))
     code = _write_import(done, output, done="imported")
     if code is not ExitCode.OK:
         output.error("Rows failed; the others were imported.")
@@ -117,7 +117,7 @@ class _RunReporter:
                     "how": seen.how,
                     "guid": run.guid if run else None,
                     "status": run.status if run else None,
-                    "asked": seen.asked,
+                    "asked": seen.polls,
                     "again_in": seen.again_in,
                 }
             )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from arena_async.errors import ConfigurationError
 from arena_async.options import KIB, MIB
-from arena_async.wire.messages import printable
+from arena_async.protocol.messages import printable
 
 __all__ = ["read_settings", "read_size"]
 

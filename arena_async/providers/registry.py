@@ -57,14 +57,14 @@ PROVIDERS: Mapping[Service, Provider] = {
     "arena": Provider(
         title="Arena PLM",
         client="arena_async.providers.arena:ArenaClient",
-        simulator="arena_async.providers.arena.simulator:ArenaSimulator",
+        simulator="arena_async.testing.arena.simulator:ArenaSimulator",
         size_option="size",
         example="arena-async sync arena extracts",
     ),
     "centrepoint": Provider(
         title="ActiGraph CentrePoint",
         client="arena_async.providers.centrepoint:CentrePointClient",
-        simulator="arena_async.providers.centrepoint.simulator:CentrePointSimulator",
+        simulator="arena_async.testing.centrepoint.simulator:CentrePointSimulator",
         size_option="file_size",
         example="arena-async sync centrepoint datasets {study}",
     ),

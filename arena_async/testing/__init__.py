@@ -18,7 +18,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from arena_async.simulator import faults
+    from arena_async.testing import faults
     from arena_async.testing.arena import ArenaSimulator
     from arena_async.testing.centrepoint import CentrePointSimulator
 
@@ -33,7 +33,7 @@ def __getattr__(name: str) -> Any:
         case "CentrePointSimulator":
             return import_module("arena_async.testing.centrepoint").CentrePointSimulator
         case "faults":
-            return import_module("arena_async.simulator.faults")
+            return import_module("arena_async.testing.faults")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

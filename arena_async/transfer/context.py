@@ -25,6 +25,7 @@ from typing import ParamSpec, TypeVar
 
 from arena_async.errors import ClosedError, ConfigurationError
 from arena_async.options import Clock, TransferOptions
+from arena_async.protocol.messages import printable
 from arena_async.transfer.commit import Committer, recover
 from arena_async.transfer.directory import Directory
 from arena_async.transfer.events import EventEmitter, Observer
@@ -33,7 +34,6 @@ from arena_async.transfer.partial_files import PartialFiles
 from arena_async.transfer.planner import RetryBudget, is_overload, layout_problem
 from arena_async.transfer.rate import INTERVAL, Interval, RateLimit, Splitting, Width
 from arena_async.transfer.workers import Permits, Threads, Writer, buffer_size, wait_to_end
-from arena_async.wire.messages import printable
 
 __all__ = ["Context", "LedgerFacts"]
 
@@ -100,7 +100,7 @@ class Context:
         self.clock = clock
         self.emitter = EventEmitter(observer, clock=clock.monotonic)
         self.budget = RetryBudget(first=float(options.attempts * options.workers))
-        rate, workers, widest = options.max_rate, options.workers, options.most_workers
+        rate, workers, widest = options.max_rate, options.workers, options.max_workers
         self.rate = RateLimit(rate, readers=options.widest) if rate is not None else None
         self.permits = Permits(workers)
         self.splitting = Splitting()
@@ -114,7 +114,7 @@ class Context:
         self.committer: Committer
         self._adaptive: _Adaptive | None = None
         if widest is not None:
-            self._adaptive = _Adaptive(Width(start=workers, most=widest), self.permits, clock.monotonic)
+            self._adaptive = _Adaptive(Width(start=workers, maximum=widest), self.permits, clock.monotonic)
         self._owner = owner
         self._threads: Threads | None = None
         self._writers: list[Writer] = []

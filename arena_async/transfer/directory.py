@@ -33,8 +33,9 @@ from typing import Self
 
 from arena_async.errors import DestinationBusyError, DiskFullError, StorageError, UnsafeNameError
 from arena_async.options import KIB
+from arena_async.protocol.messages import printable
 from arena_async.transfer.filesystem import (
-    NO_FOLDER,
+    NO_DIRECTORY,
     UNSUPPORTED,
     FileSystem,
     Handle,
@@ -45,7 +46,6 @@ from arena_async.transfer.filesystem import (
 )
 from arena_async.transfer.models import FileState
 from arena_async.transfer.private_files import replace_file
-from arena_async.wire.messages import printable
 
 __all__ = ["BLOCK", "STATE_DIRECTORY", "Directory", "ParentCache", "claim_tenant", "permissions", "split_path"]
 
@@ -110,7 +110,7 @@ class ParentCache:
         """Close a directory."""
         opened = self._opened.pop(parent)
         if opened is not None:
-            self._directory.files.close_folder(opened)
+            self._directory.files.close_directory(opened)
 
     def opened(self) -> list[tuple[str, Handle]]:
         """Return the open directories."""
@@ -186,7 +186,7 @@ class Directory:
         self._partials = self._state = self._root = None
         for handle in opened:
             with contextlib.suppress(OSError):
-                self.files.close_folder(handle)
+                self.files.close_directory(handle)
 
     @property
     def partials(self) -> Handle:
@@ -211,9 +211,9 @@ class Directory:
     def _private_directory(self, parent: Handle, name: str) -> Handle:
         """Open one of our own directories, which other users may not read."""
         with contextlib.suppress(FileExistsError):
-            again(self.files.make_folder, parent, name, 0o700)
+            again(self.files.make_directory, parent, name, 0o700)
             self.sync_directory(parent)
-        handle = again(self.files.open_folder, parent, name)
+        handle = again(self.files.open_directory, parent, name)
         if isinstance(handle, int):
             with contextlib.suppress(PermissionError):
                 if stat.S_IMODE(again(self.files.look_open, handle).st_mode) != 0o700:
@@ -363,7 +363,7 @@ class Directory:
             return None
         except OSError as error:
             self._close_all(opened)
-            if error.errno in NO_FOLDER:
+            if error.errno in NO_DIRECTORY:
                 raise DestinationBusyError(
                     f"{path}: a part of this path is a file or a symbolic link, which is never followed; nothing "
                     "was written. Move it away, or let the folder itself be the link."
@@ -375,18 +375,18 @@ class Directory:
     def _step(self, parent: Handle, name: str, *, make: bool) -> Handle:
         """Open a directory in another, and make it before on request."""
         try:
-            return again(self.files.open_folder, parent, name)
+            return again(self.files.open_directory, parent, name)
         except FileNotFoundError:
             if not make:
                 raise
         with contextlib.suppress(FileExistsError):
-            again(self.files.make_folder, parent, name, 0o775)
+            again(self.files.make_directory, parent, name, 0o775)
             self.sync_directory(parent)
-        return again(self.files.open_folder, parent, name)
+        return again(self.files.open_directory, parent, name)
 
     def _close_all(self, handles: Sequence[Handle]) -> None:
         for handle in handles:
-            self.files.close_folder(handle)
+            self.files.close_directory(handle)
 
     def digest(self, path: str) -> tuple[str, FileState] | None:
         """
@@ -440,7 +440,7 @@ class Directory:
                 handle = parents.get(above)
                 try:
                     if handle is not None:
-                        again(self.files.remove_folder, handle, name)
+                        again(self.files.remove_directory, handle, name)
                 except OSError:
                     break
                 parent = above
@@ -451,7 +451,7 @@ class Directory:
     def sync_directory(self, handle: Handle) -> bool:
         """Sync the names in a directory; False where the file system cannot. Raises ``OSError``."""
         try:
-            again(self.files.sync_folder, handle)
+            again(self.files.sync_directory, handle)
         except OSError as error:
             if error.errno not in UNSUPPORTED:
                 raise
@@ -504,7 +504,7 @@ class Directory:
             self.remove(handle, name)
         except OSError:
             with contextlib.suppress(OSError):
-                again(self.files.remove_folder, handle, name)
+                again(self.files.remove_directory, handle, name)
 
     def read_small(self, handle: Handle, name: str) -> bytes | None:
         """Read a small file of ours; None when it is missing, is no file, or is larger than any of ours."""
@@ -544,7 +544,7 @@ def _make_root(directory: Directory) -> None:
             try:
                 directory.sync_directory(parent)
             finally:
-                files.close_folder(parent)
+                files.close_directory(parent)
 
 
 def _no_directory(root: str, there: str, error: OSError) -> StorageError:

@@ -36,6 +36,9 @@ from arena_async.errors import (
     StorageError,
 )
 from arena_async.options import KIB
+from arena_async.protocol.files import BodyHead, FileSet, OpenedFile, RemoteFile
+from arena_async.protocol.messages import printable
+from arena_async.protocol.ranges import HeadDecision, PartialContent, ResumeStep, is_encoded, judge_head, validator_of
 from arena_async.transfer.commit import Pending
 from arena_async.transfer.context import Context
 from arena_async.transfer.events import Progress, Started
@@ -52,9 +55,6 @@ from arena_async.transfer.planner import (
 )
 from arena_async.transfer.verify import ContentVerifier, VerificationResult
 from arena_async.transfer.workers import Writer
-from arena_async.wire.contracts import BodyHead, FileSet, OpenedFile, RemoteFile
-from arena_async.wire.messages import printable
-from arena_async.wire.ranges import HeadVerdict, Held, Step, is_encoded, judge_head, validator_of
 
 __all__ = ["Attempt", "Job", "Source", "attempt", "fail", "put_down", "recover", "stop_after"]
 
@@ -241,7 +241,7 @@ async def _request(job: Job, state: Attempt, source: Source) -> tuple[bytes | No
     opened = await source.files.open(job.file, offset=held.offset, validator=validator)
     try:
         step = await _handle_headers(job, state, opened.head, held, source.context)
-        if step.step is Step.COMPLETE:
+        if step.step is ResumeStep.COMPLETE:
             return None, False
         if held.offset == 0 and job.partial is None:
             content = await _receive_small(job, state, opened, source.context)
@@ -255,18 +255,20 @@ async def _request(job: Job, state: Attempt, source: Source) -> tuple[bytes | No
     return None, stopped and begin < job.end < (job.total or 0) and job.sound
 
 
-def _resume_point(job: Job, context: Context) -> Held:
+def _resume_point(job: Job, context: Context) -> PartialContent:
     """Return what can be resumed."""
     if job.partial is None:
         return _NOTHING
-    held = Held(offset=job.partial.end, validator=job.validator, total=job.total)
+    held = PartialContent(offset=job.partial.end, validator=job.validator, total=job.total)
     return held if held.resumable and job.budget not in context.no_ranges else _NOTHING
 
 
-_NOTHING = Held()
+_NOTHING = PartialContent()
 
 
-async def _handle_headers(job: Job, state: Attempt, head: BodyHead, held: Held, context: Context) -> HeadVerdict:
+async def _handle_headers(
+    job: Job, state: Attempt, head: BodyHead, held: PartialContent, context: Context
+) -> HeadDecision:
     """
     Decide about the response by its headers, and prepare the partial file.
 
@@ -279,17 +281,17 @@ async def _handle_headers(job: Job, state: Attempt, head: BodyHead, held: Held, 
     step = judge_head(head, held, expected=job.file.size, gzipped=gzipped)
     if step.ranges_ignored:
         context.no_ranges.add(job.budget)
-    if step.step is Step.REFUSE:
+    if step.step is ResumeStep.REFUSE:
         raise ContentError(f"{job.name}: the answer is not the content: {step.reason}. Nothing was kept.")
-    if step.step is Step.CHANGED:
+    if step.step is ResumeStep.CHANGED:
         raise SourceChangedError(f"{job.name}: the file at the service is another one now: {step.reason}.")
-    if step.step is Step.RESTART_PLAIN:
+    if step.step is ResumeStep.RESTART_PLAIN:
         await put_down(job, context, drop=True)
         state.missing = True
         raise IntegrityError(f"{job.name}: the answer does not fit: {step.reason}. It is asked for as a whole.")
     total = head.total if head.total is not None else job.file.size
     _check_size(job, total, context)
-    if step.step is Step.RESTART_HERE or held.offset == 0:
+    if step.step is ResumeStep.RESTART_HERE or held.offset == 0:
         job.total = total
         small = job.partial is None and (total is None or total <= _max_in_memory(context))
         job.verifier = _new_verifier(job, head, total, context)
@@ -425,7 +427,7 @@ def _split(job: Job, head: BodyHead, source: Source) -> Multipart | None:
     if total is None or validator is None or not _may_split(job, head, source):
         staged.ranges = tuple  # One request for all the rest, over parts that are downloaded already too.
         return None
-    min_size = source.context.splitting.least_size
+    min_size = source.context.splitting.min_size
     if not staged.ahead and (total - job.end < min_size or job.end < job.split_from):
         return None
     # Whatever ended the connections ahead, as much again is received over one before they are tried anew.
@@ -444,7 +446,7 @@ def _split(job: Job, head: BodyHead, source: Source) -> Multipart | None:
 
 def _may_split(job: Job, head: BodyHead, source: Source) -> bool:
     """Return whether more than one request may be sent for the content, each for a part of it."""
-    context, cost = source.context, source.files.price()
+    context, cost = source.context, source.files.cost()
     return (
         head.ranges
         and not (cost.per_file and cost.metered)
@@ -557,17 +559,17 @@ def _new_verifier(job: Job, head: BodyHead, total: int | None, context: Context)
 
 def _limit(job: Job, context: Context) -> int | None:
     """Return the bytes that the body may have, counted from the start of the file, or None."""
-    largest = context.options.max_file_size
-    if job.total is None or largest is None:
-        return largest if job.total is None else job.total
-    return min(job.total, largest)
+    maximum = context.options.max_file_size
+    if job.total is None or maximum is None:
+        return maximum if job.total is None else job.total
+    return min(job.total, maximum)
 
 
 def _check_size(job: Job, size: int | None, context: Context) -> None:
     """Reject a file that is known to be larger than allowed."""
-    largest = context.options.max_file_size
-    if size is not None and largest is not None and size > largest:
-        raise _too_long(job, largest)
+    maximum = context.options.max_file_size
+    if size is not None and maximum is not None and size > maximum:
+        raise _too_long(job, maximum)
 
 
 def _too_long(job: Job, limit: int) -> ContentError:

@@ -11,12 +11,12 @@ from typing import Self
 
 from arena_async.errors import ArenaAsyncError, ClosedError
 from arena_async.options import Clock, TransferOptions
+from arena_async.protocol.files import FileSet
 from arena_async.transfer.context import Context
 from arena_async.transfer.events import Observer
 from arena_async.transfer.models import Action, Outcome, Report
 from arena_async.transfer.scheduler import Numbered, Run
 from arena_async.transfer.workers import wait_to_end
-from arena_async.wire.contracts import FileSet
 
 __all__ = ["DirectoryOwner", "Downloader", "OutcomeStream", "report_on"]
 

@@ -18,9 +18,9 @@ from typing import cast
 
 import attrs
 
+from arena_async.protocol.files import RemoteFile
 from arena_async.transfer.models import Action, Outcome
 from arena_async.transfer.workers import Threads, wait_to_end
-from arena_async.wire.contracts import RemoteFile
 
 __all__ = ["Event", "EventEmitter", "Finished", "Observer", "Progress", "Retrying", "Started"]
 

@@ -16,10 +16,10 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 from arena_async.errors import DiskFullError, StorageError
-from arena_async.wire.messages import printable
+from arena_async.protocol.messages import printable
 
 __all__ = [
-    "NO_FOLDER",
+    "NO_DIRECTORY",
     "NO_FOLLOW",
     "PLAIN_FLAGS",
     "UNSUPPORTED",
@@ -50,7 +50,7 @@ _TRIES = 100
 
 _FULL = frozenset({errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)})
 UNSUPPORTED = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP})
-NO_FOLDER = frozenset({errno.ELOOP, errno.ENOTDIR, getattr(errno, "EMLINK", errno.ELOOP)})
+NO_DIRECTORY = frozenset({errno.ELOOP, errno.ENOTDIR, getattr(errno, "EMLINK", errno.ELOOP)})
 
 _ADVICE = {
     errno.ENOSPC: "no room is left on the disk. Free some space and run again; what was recorded is continued",
@@ -86,7 +86,8 @@ class FileSystem:
     """
     The calls to the system, one method each, without any policy. Tests put recorders and faults here.
 
-    Every method raises ``OSError`` as the system does. A folder is what :meth:`open_root` and :meth:`open_folder` give.
+    Every method raises ``OSError`` as the system does. A folder is what :meth:`open_root` and :meth:`open_directory`
+    give.
     """
 
     #: Whether a file may be renamed or removed while it is open.
@@ -106,7 +107,7 @@ class FileSystem:
             return os.path.abspath(path)
         return os.open(path, os.O_RDONLY | os.O_DIRECTORY | PLAIN_FLAGS)
 
-    def open_folder(self, parent: Handle, name: str) -> Handle:
+    def open_directory(self, parent: Handle, name: str) -> Handle:
         """Open a folder inside another, and no link to one."""
         if isinstance(parent, str):
             path = os.path.join(parent, name)
@@ -115,61 +116,61 @@ class FileSystem:
             return path
         return os.open(name, os.O_RDONLY | os.O_DIRECTORY | NO_FOLLOW, dir_fd=parent)
 
-    def make_folder(self, parent: Handle, name: str, mode: int) -> None:
+    def make_directory(self, parent: Handle, name: str, mode: int) -> None:
         """Make one folder."""
         if isinstance(parent, str):
             os.mkdir(os.path.join(parent, name), mode)
         else:
             os.mkdir(name, mode, dir_fd=parent)
 
-    def remove_folder(self, parent: Handle, name: str) -> None:
+    def remove_directory(self, parent: Handle, name: str) -> None:
         """Remove an empty folder."""
         if isinstance(parent, str):
             os.rmdir(os.path.join(parent, name))
         else:
             os.rmdir(name, dir_fd=parent)
 
-    def names(self, folder: Handle) -> list[str]:
+    def names(self, directory: Handle) -> list[str]:
         """List the names in a folder, in no order. Any number of threads may do so at once."""
-        if isinstance(folder, str):
-            return os.listdir(folder)
+        if isinstance(directory, str):
+            return os.listdir(directory)
         # All who hold one handle share its place in the folder, and would each get a part of the names.
-        own = os.open(".", os.O_RDONLY | os.O_DIRECTORY | NO_FOLLOW, dir_fd=folder)
+        own = os.open(".", os.O_RDONLY | os.O_DIRECTORY | NO_FOLLOW, dir_fd=directory)
         try:
             return os.listdir(own)
         finally:
             os.close(own)
 
-    def sync_folder(self, folder: Handle) -> None:
+    def sync_directory(self, directory: Handle) -> None:
         """Force the names in a folder to the disk. Windows has no such call and does it by itself."""
-        if not isinstance(folder, str):
-            _force(folder)
+        if not isinstance(directory, str):
+            _force(directory)
 
-    def close_folder(self, folder: Handle) -> None:
+    def close_directory(self, directory: Handle) -> None:
         """Give a folder back."""
-        if not isinstance(folder, str):
-            os.close(folder)
+        if not isinstance(directory, str):
+            os.close(directory)
 
-    def free(self, folder: Handle) -> int | None:
+    def free(self, directory: Handle) -> int | None:
         """Say how many bytes an ordinary user may still write, or None."""
         if hasattr(os, "statvfs"):
-            numbers = os.statvfs(folder)
+            numbers = os.statvfs(directory)
             return numbers.f_bavail * numbers.f_frsize
-        return shutil.disk_usage(folder).free
+        return shutil.disk_usage(directory).free
 
-    def create(self, folder: Handle, name: str, mode: int) -> int:
+    def create(self, directory: Handle, name: str, mode: int) -> int:
         """Make a new file, never one that exists, and open it for reading and writing."""
-        return self._open(folder, name, os.O_RDWR | os.O_CREAT | os.O_EXCL | NO_FOLLOW, mode)
+        return self._open(directory, name, os.O_RDWR | os.O_CREAT | os.O_EXCL | NO_FOLLOW, mode)
 
-    def open_file(self, folder: Handle, name: str, *, writable: bool = False) -> int:
+    def open_file(self, directory: Handle, name: str, *, writable: bool = False) -> int:
         """Open what is there, and no link to it, without waiting for anybody."""
-        return self._open(folder, name, (os.O_RDWR if writable else os.O_RDONLY) | _NO_WAIT, 0)
+        return self._open(directory, name, (os.O_RDWR if writable else os.O_RDONLY) | _NO_WAIT, 0)
 
     @staticmethod
-    def _open(folder: Handle, name: str, flags: int, mode: int) -> int:
-        if isinstance(folder, str):
-            return os.open(os.path.join(folder, name), flags, mode)
-        return os.open(name, flags, mode, dir_fd=folder)
+    def _open(directory: Handle, name: str, flags: int, mode: int) -> int:
+        if isinstance(directory, str):
+            return os.open(os.path.join(directory, name), flags, mode)
+        return os.open(name, flags, mode, dir_fd=directory)
 
     def write(self, file: int, data: memoryview | bytes, offset: int) -> int:
         """Write at an offset and say how many bytes were taken."""
@@ -223,29 +224,29 @@ class FileSystem:
         if hasattr(os, "fchmod"):
             os.fchmod(file, mode)
 
-    def look(self, folder: Handle, name: str) -> os.stat_result:
+    def look(self, directory: Handle, name: str) -> os.stat_result:
         """Look at a name, and at a link itself."""
-        if isinstance(folder, str):
-            return os.lstat(os.path.join(folder, name))
-        return os.stat(name, dir_fd=folder, follow_symlinks=False)
+        if isinstance(directory, str):
+            return os.lstat(os.path.join(directory, name))
+        return os.stat(name, dir_fd=directory, follow_symlinks=False)
 
     def look_open(self, file: int) -> os.stat_result:
         """Look at an open file."""
         return os.fstat(file)
 
-    def rename(self, folder: Handle, name: str, to: Handle, new: str) -> None:
+    def rename(self, directory: Handle, name: str, to: Handle, new: str) -> None:
         """Give a file a new name in one step, in place of what has that name."""
-        if isinstance(folder, str) or isinstance(to, str):
-            os.replace(os.path.join(str(folder), name), os.path.join(str(to), new))
+        if isinstance(directory, str) or isinstance(to, str):
+            os.replace(os.path.join(str(directory), name), os.path.join(str(to), new))
         else:
-            os.replace(name, new, src_dir_fd=folder, dst_dir_fd=to)
+            os.replace(name, new, src_dir_fd=directory, dst_dir_fd=to)
 
-    def unlink(self, folder: Handle, name: str) -> None:
+    def unlink(self, directory: Handle, name: str) -> None:
         """Take a name away."""
-        if isinstance(folder, str):
-            os.unlink(os.path.join(folder, name))
+        if isinstance(directory, str):
+            os.unlink(os.path.join(directory, name))
         else:
-            os.unlink(name, dir_fd=folder)
+            os.unlink(name, dir_fd=directory)
 
     def lock(self, file: int) -> bool:
         """Lock an open file until it is closed, without waiting; False when somebody else has it locked."""

@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 from arena_async.errors import DiskFullError, StorageError
+from arena_async.protocol.filenames import fold
 from arena_async.transfer.models import (
     PAGE,
     KnownRow,
@@ -40,7 +41,6 @@ from arena_async.transfer.models import (
 )
 from arena_async.transfer.private_files import create_private, set_aside
 from arena_async.transfer.workers import Lock
-from arena_async.wire.names import fold
 
 __all__ = ["Ledger"]
 
@@ -156,7 +156,7 @@ def _decoded(value: Any) -> Any:
     return value
 
 
-class _Connection(sqlite3.Connection):
+class _LedgerConnection(sqlite3.Connection):
     """A connection that takes any text a service may send, and that leaves complaints to whom it belongs."""
 
     def __del__(self) -> None:
@@ -455,7 +455,7 @@ class Ledger:
             timeout=self._busy_timeout,
             isolation_level=None,
             check_same_thread=False,  # One thread at a time uses it, under the lock.
-            factory=_Connection,
+            factory=_LedgerConnection,
         )
         try:
             if self._path is not None:

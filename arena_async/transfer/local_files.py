@@ -12,15 +12,15 @@ from typing import Self
 
 from arena_async.errors import ConfigurationError, SourceChangedError, StorageError
 from arena_async.options import MIB
+from arena_async.protocol.messages import printable
 from arena_async.transfer.filesystem import PLAIN_FLAGS, FileSystem, again, explained, explaining, kind_of
 from arena_async.transfer.models import FileState
 from arena_async.transfer.workers import Threads
-from arena_async.wire.messages import printable
 
-__all__ = ["LocalFile", "Source"]
+__all__ = ["LocalFile", "UploadSource"]
 
 
-class Source:
+class UploadSource:
     """
     A file of this machine that is read in order to be sent.
 
@@ -98,7 +98,7 @@ class LocalFile:
         size: Its bytes.
     """
 
-    def __init__(self, source: Source, state: FileState, threads: Threads) -> None:
+    def __init__(self, source: UploadSource, state: FileState, threads: Threads) -> None:
         self.name = source.path.name
         self.size = state.size
         self._source = source
@@ -114,7 +114,7 @@ class LocalFile:
             ConfigurationError: There is no such file, or it is a folder.
             StorageError: The system does not let us read it.
         """
-        source, threads = Source(path), Threads(1, name="arena_async-upload")
+        source, threads = UploadSource(path), Threads(1, name="arena_async-upload")
         try:
             return cls(source, await threads.run(source.open), threads)
         except BaseException:

@@ -22,6 +22,8 @@ import attrs
 
 from arena_async.errors import ArenaAsyncError, ConfigurationError, NotFoundError
 from arena_async.options import Clock, TransferOptions
+from arena_async.protocol.files import Cost, FileSet, OpenedFile, RemoteFile, UsesMetadataCache
+from arena_async.protocol.messages import printable
 from arena_async.transfer.context import Context, LedgerFacts
 from arena_async.transfer.directory import claim_tenant
 from arena_async.transfer.downloader import DirectoryOwner, report_on
@@ -40,8 +42,6 @@ from arena_async.transfer.models import (
     can_restore,
 )
 from arena_async.transfer.planner import duplicate_key, key_of_file
-from arena_async.wire.contracts import FileSet, OpenedFile, Price, Recalling, RemoteFile
-from arena_async.wire.messages import printable
 
 __all__ = ["Mirror", "Verification", "Verified"]
 
@@ -169,7 +169,7 @@ class Mirror(DirectoryOwner):
             files=tuple(rows),
             kept=stream.kept,
             whole=whole,
-            price=files.price(),
+            cost=files.cost(),
             listing=files.requests_sent - before,
             look_up=0 if can_restore(files) else None,
             made_at=now,
@@ -336,7 +336,7 @@ class Mirror(DirectoryOwner):
 
 def _with_facts(files: FileSet, context: Context) -> FileSet:
     """Return the set with access to the cached metadata of the directory, if it can use it."""
-    return files.recalling(LedgerFacts(context)) if isinstance(files, Recalling) else files
+    return files.recalling(LedgerFacts(context)) if isinstance(files, UsesMetadataCache) else files
 
 
 def _check(files: FileSet, plan: Plan | None, *, prune: bool) -> None:
@@ -613,6 +613,6 @@ class _Planned:
         del watermark
         return self
 
-    def price(self) -> Price:
+    def cost(self) -> Cost:
         """Say what the whole set costs."""
-        return self._files.price()
+        return self._files.cost()

@@ -14,8 +14,8 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import attrs
 
 from arena_async.errors import ArenaAsyncError, ConfigurationError, TransferError, TransfersFailedError
-from arena_async.wire.contracts import FileSet, Price, RemoteFile
-from arena_async.wire.messages import printable, scrub
+from arena_async.protocol.files import Cost, FileSet, RemoteFile
+from arena_async.protocol.messages import printable, scrub
 
 __all__ = [
     "PAGE",
@@ -359,7 +359,7 @@ class Plan:
         files: One row for each file with something to do; files that are kept are only counted.
         kept: Files that are here and the same.
         whole: Whether the listing was whole and not narrowed, so that what it lacks is gone.
-        price: What the query costs, and what is left of the allowance, as it was when the plan was made.
+        cost: What the query costs, and what is left of the allowance, as it was when the plan was made.
         listing: Metered requests that the listing took.
         look_up: Metered requests to look the files of the plan up again, or None where that is not known beforehand.
         made_at: When it was made (aware).
@@ -369,7 +369,7 @@ class Plan:
     files: tuple[PlannedFile, ...]
     kept: int = 0
     whole: bool = False
-    price: Price
+    cost: Cost
     listing: int = 0
     look_up: int | None = None
     made_at: datetime | None = None
@@ -397,7 +397,7 @@ class Plan:
     @property
     def content(self) -> int:
         """Metered requests for the content of all files to fetch, if nothing fails."""
-        return self.price.per_file * len(self.to_fetch)
+        return self.cost.per_file * len(self.to_fetch)
 
     @property
     def requests(self) -> int:
@@ -412,22 +412,22 @@ class Plan:
     @property
     def remaining(self) -> int | None:
         """Requests that were left when the plan was made, or None where nobody said."""
-        return self.price.remaining
+        return self.cost.remaining
 
     @property
     def reserve(self) -> int:
         """Requests that are to be left untouched."""
-        return self.price.reserve
+        return self.cost.reserve
 
     @property
     def resets_at(self) -> datetime | None:
         """When the allowance starts anew (aware), or None."""
-        return self.price.resets_at
+        return self.cost.resets_at
 
     @property
     def fits(self) -> bool | None:
         """Whether carrying it out fits into what was left without the reserve; None where nobody said what was left."""
-        return self.price.fits(self.requests)
+        return self.cost.fits(self.requests)
 
     def to_json(self) -> str:
         """Write the plan down."""
@@ -450,7 +450,7 @@ class Plan:
                 files=tuple(_planned(row) for row in data["files"]),
                 kept=_typed(data["kept"], int),
                 whole=_typed(data["whole"], bool),
-                price=Price(**{**data["price"], "resets_at": _instant(data["price"]["resets_at"])}),
+                cost=Cost(**{**data["price"], "resets_at": _instant(data["price"]["resets_at"])}),
                 listing=_typed(data.get("listing", 0), int),
                 look_up=None if data.get("look_up") is None else _typed(data["look_up"], int),
                 made_at=_instant(data["made_at"]),

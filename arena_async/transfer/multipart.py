@@ -24,12 +24,12 @@ from functools import partial
 
 from arena_async.errors import ArenaAsyncError, IntegrityError, StorageError, TransportError
 from arena_async.options import KIB, MIB
+from arena_async.protocol.files import FileSet, RemoteFile
+from arena_async.protocol.ranges import PartialContent, is_piece, judge_head
 from arena_async.transfer.context import Context
 from arena_async.transfer.partial_files import PartialFile, PartWriter
 from arena_async.transfer.rate import Part, Parts, Span, Spread
 from arena_async.transfer.workers import Writer, end_tasks
-from arena_async.wire.contracts import FileSet, RemoteFile
-from arena_async.wire.ranges import Held, is_piece, judge_head
 
 __all__ = ["Multipart"]
 
@@ -98,7 +98,7 @@ class Multipart:
 
     def _begin(self, begin: int, *, done: Sequence[Span] = ()) -> None:
         """Leave everything from a byte on to parts, but what is written already."""
-        min_size, max_size = self._how.least_piece, self._how.largest_piece
+        min_size, max_size = self._how.min_piece, self._how.max_piece
         self._parts = Parts(begin=begin, total=self._total, min_size=min_size, max_size=max_size, done=done)
 
     def _spans(self) -> list[Span]:
@@ -135,9 +135,9 @@ class Multipart:
         if rate is None:
             return
         how = self._how
-        begin = end + max(how.least_piece, int(rate * how.head_start))
+        begin = end + max(how.min_piece, int(rate * how.head_start))
         spare = self._context.permits.spare(self._run)
-        if self._parts is None and self._total - begin >= how.least_piece and spare:
+        if self._parts is None and self._total - begin >= how.min_piece and spare:
             self._begin(begin)
         self._judge(rate)
 
@@ -188,10 +188,10 @@ class Multipart:
     def _judge(self, rate: float) -> None:
         """Have more connections or fewer, by the rate they reach."""
         before = self._spread.connections
-        most = self._primary + len(self._running) + self._context.permits.spare(self._run)
-        wanted = 1 if self._parts is None else self._spread.judge(rate, most=most)
+        maximum = self._primary + len(self._running) + self._context.permits.spare(self._run)
+        wanted = 1 if self._parts is None else self._spread.judge(rate, maximum=maximum)
         parts = self._parts
-        more = parts is not None and parts.left and not self._spread.settled and wanted >= most
+        more = parts is not None and parts.left and not self._spread.settled and wanted >= maximum
         self._context.permits.wish(self, more=more)
         self._measuring = wanted == before
         self._since, self._measured = self._context.clock.monotonic(), 0
@@ -278,7 +278,7 @@ class Multipart:
             IntegrityError: The response is not that part, or not all of it.
             ArenaAsyncError: It was not received.
         """
-        held = Held(offset=part.at, validator=self._validator, total=self._total)
+        held = PartialContent(offset=part.at, validator=self._validator, total=self._total)
         writer, at = connection.writer, part.at
         async with await self._files.open(
             self._file, offset=part.at, validator=self._validator, until=part.until

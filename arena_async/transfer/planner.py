@@ -44,11 +44,11 @@ from arena_async.errors import (
     UnsafeNameError,
 )
 from arena_async.options import KIB, RetryPolicy
+from arena_async.protocol.filenames import collision_suffix, safe_name, safe_path
+from arena_async.protocol.files import RemoteFile
+from arena_async.protocol.messages import printable
+from arena_async.protocol.retry import backoff
 from arena_async.transfer.models import PAGE, Action, FileState, KnownRow, LedgerEntry, ListingRecord
-from arena_async.wire.contracts import RemoteFile
-from arena_async.wire.messages import printable
-from arena_async.wire.names import safe_name, safe_path, suffix_for_twin
-from arena_async.wire.retrying import backoff
 
 __all__ = [
     "Decision",
@@ -357,7 +357,7 @@ def layout_problem(layout: str) -> str | None:
         if form or conversion or not field.isidentifier():
             return f"{{{field}}} is more than the name of a field"
     folders = layout.split("/")
-    if any(folder.strip() in ("", ".", "..") for folder in folders):
+    if any(directory.strip() in ("", ".", "..") for directory in folders):
         return "it has an empty folder, or . or .. among them"
     if not any(field is not None for _, field, _, _ in pieces):
         return "it names no field, so that all files would go to one place"
@@ -409,12 +409,12 @@ def duplicate_path(path: str, name: str, extension: str) -> str:
     plain = PurePosixPath(path)
     end = extension if extension and plain.name.endswith(extension) else plain.suffix
     stem = plain.name[: -len(end)] if end else plain.name
-    return str(plain.with_name(f"{stem}{suffix_for_twin(name)}{end}"))
+    return str(plain.with_name(f"{stem}{collision_suffix(name)}{end}"))
 
 
 def duplicate_key(key: str, name: str) -> str:
     """Return the key under which such a row is remembered."""
-    return f"{key}{suffix_for_twin(name)}"
+    return f"{key}{collision_suffix(name)}"
 
 
 def key_of_file(key: str) -> str:

@@ -24,6 +24,7 @@ from aiofiles.threadpool.binary import AsyncBufferedReader
 
 from arena_async.errors import ConfigurationError, DestinationBusyError, StorageError
 from arena_async.options import KIB
+from arena_async.protocol.messages import printable
 from arena_async.transfer.filesystem import (
     NO_FOLLOW,
     FileSystem,
@@ -33,7 +34,6 @@ from arena_async.transfer.filesystem import (
     kind_of,
     write_all,
 )
-from arena_async.wire.messages import printable
 
 __all__ = ["PrivateFile", "create_private", "open_for_reading", "replace_file", "set_aside"]
 
@@ -42,7 +42,7 @@ T = TypeVar("T")
 log = logging.getLogger("arena_async")
 
 #: Bytes of a private file, at the most.
-_LARGEST = 64 * KIB
+_MAX_BYTES = 64 * KIB
 #: How long its lock is waited for: it is held for milliseconds.
 _LOCK_TRIES, _LOCK_PAUSE = 200, 0.025
 #: Seconds after which nobody can be writing a new one any more.
@@ -195,18 +195,18 @@ class PrivateFile:
             DiskFullError: No room is left.
             StorageError: The disk refused, or somebody holds the lock for too long.
         """
-        folder = self._folder()
+        directory = self._directory()
         try:
-            with self._locked(folder):
-                content, result = make(self._read(folder))
+            with self._locked(directory):
+                content, result = make(self._read(directory))
                 if content is not None:
                     with explaining(self.path, "written"):
-                        self._replace(folder, content)
+                        self._replace(directory, content)
             return result
         finally:
-            self._files.close_folder(folder)
+            self._files.close_directory(directory)
 
-    def _folder(self) -> Handle:
+    def _directory(self) -> Handle:
         """Open the folder it lies in, made for its owner alone."""
         place = self.path.parent
         with explaining(place, "opened"):
@@ -214,26 +214,26 @@ class PrivateFile:
                 again(self._files.make_root, str(place.parent))
                 with contextlib.suppress(FileExistsError):
                     os.mkdir(place, 0o700)
-            folder = again(self._files.open_root, str(place))
-        if isinstance(folder, int):
-            seen = self._files.look_open(folder)
+            directory = again(self._files.open_root, str(place))
+        if isinstance(directory, int):
+            seen = self._files.look_open(directory)
             if seen.st_uid != os.geteuid() or stat.S_IMODE(seen.st_mode) & 0o027:
-                self._files.close_folder(folder)
+                self._files.close_directory(directory)
                 raise ConfigurationError(
                     f"{printable(str(place))}: others may read or change what lies in this folder, so nothing private "
                     "is kept there; nothing was read or written. Name a folder of its own, which is made for you "
                     "alone, or take the permissions of everybody else away (chmod 700)."
                 )
-        return folder
+        return directory
 
     @contextlib.contextmanager
-    def _locked(self, folder: Handle) -> Iterator[None]:
+    def _locked(self, directory: Handle) -> Iterator[None]:
         """Hold the lock, which is a file of its own: the other one is replaced while it is held."""
         name = f"{self.path.name}.lock"
         with explaining(self.path, "locked"):
             with contextlib.suppress(FileExistsError):
-                self._files.close(again(self._files.create, folder, name, 0o600))
-            file = again(self._files.open_file, folder, name, writable=True)
+                self._files.close(again(self._files.create, directory, name, 0o600))
+            file = again(self._files.open_file, directory, name, writable=True)
         try:
             with explaining(self.path, "locked"):
                 granted = again(self._files.lock, file)
@@ -251,36 +251,38 @@ class PrivateFile:
         finally:
             self._files.close(file)
 
-    def _read(self, folder: Handle) -> bytes | None:
+    def _read(self, directory: Handle) -> bytes | None:
         """Read it, if nobody else can have written or read it."""
         with explaining(self.path, "read"):
             try:
-                file = again(self._files.open_file, folder, self.path.name)
+                file = again(self._files.open_file, directory, self.path.name)
             except FileNotFoundError:
                 return None
             try:
                 seen = self._files.look_open(file)
-                trusted = stat.S_ISREG(seen.st_mode) and seen.st_size <= _LARGEST
+                trusted = stat.S_ISREG(seen.st_mode) and seen.st_size <= _MAX_BYTES
                 if os.name == "posix":
                     trusted = trusted and seen.st_uid == os.geteuid() and not stat.S_IMODE(seen.st_mode) & 0o077
                 if trusted:
-                    return again(self._files.read, file, _LARGEST, 0)
+                    return again(self._files.read, file, _MAX_BYTES, 0)
             finally:
                 self._files.close(file)
         log.warning("%s: it is no private file of ours; what it says is not believed.", self.path)
         return None
 
-    def _replace(self, folder: Handle, content: bytes) -> None:
+    def _replace(self, directory: Handle, content: bytes) -> None:
         """Write a new file and rename it. Raises ``OSError``."""
         prefix = f"{self.path.name}."
-        replace_file(self._files, folder, self.path.name, content, draw_name=lambda: f"{prefix}{secrets.token_hex(8)}")
-        self._sweep(folder, self._files.look(folder, self.path.name).st_mtime)
+        replace_file(
+            self._files, directory, self.path.name, content, draw_name=lambda: f"{prefix}{secrets.token_hex(8)}"
+        )
+        self._sweep(directory, self._files.look(directory, self.path.name).st_mtime)
 
-    def _sweep(self, folder: Handle, now: float) -> None:
+    def _sweep(self, directory: Handle, now: float) -> None:
         """Remove what writers that were killed have left. Whoever writes holds the lock, and this one has it."""
         left = re.compile(re.escape(self.path.name) + r"\.[0-9a-f]{16}")
         with contextlib.suppress(OSError):
-            for name in again(self._files.names, folder):
+            for name in again(self._files.names, directory):
                 # The disk's clock is compared with itself. Not every disk can lock, so that a new one may be in use.
-                if left.fullmatch(name) and now - self._files.look(folder, name).st_mtime > _OVER:
-                    self._files.unlink(folder, name)
+                if left.fullmatch(name) and now - self._files.look(directory, name).st_mtime > _OVER:
+                    self._files.unlink(directory, name)

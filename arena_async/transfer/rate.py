@@ -40,16 +40,16 @@ _CREDIT = 1.0
 #: Seconds worth of the rate that all bodies together take at a time.
 _BREATH = 0.1
 #: Bytes that a body takes at a time, at the least.
-_LEAST_PIECE = 4 * KIB
+_MIN_PIECE = 4 * KIB
 
 #: What more open bodies must bring, as a part of what they would bring if nothing but their number held them up.
 MIN_GAIN = 0.3
 #: How many times as many connections of one file are tried next.
 STRIDE = 8
 #: Intervals without growth after more bodies were tried in vain, or refused; each time in vain it is twice as long.
-_REST, _LONGEST_REST = 10, 1200
+_REST, _MAX_REST = 10, 1200
 #: Seconds; in an interval that is longer, nothing was fetched for a while, and its rate tells nothing.
-_LONGEST_INTERVAL = 5.0
+_MAX_INTERVAL = 5.0
 
 
 class RateLimit:
@@ -67,7 +67,7 @@ class RateLimit:
 
     def __init__(self, rate: float, *, readers: int) -> None:
         #: Bytes that a body should take at a time, so that a low rate comes evenly and no connection idles for long.
-        self.piece = max(_LEAST_PIECE, int(rate * _BREATH / readers))
+        self.piece = max(_MIN_PIECE, int(rate * _BREATH / readers))
         self._rate = rate
         self._paid_until: float | None = None
 
@@ -116,12 +116,12 @@ class Width:
 
     Args:
         start: Bodies at the start.
-        most: Bodies that are never exceeded.
+        maximum: Bodies that are never exceeded.
     """
 
-    def __init__(self, *, start: int, most: int) -> None:
+    def __init__(self, *, start: int, maximum: int) -> None:
         self.slots = start
-        self._most = most
+        self._maximum = maximum
         self._before: tuple[int, float] | None = None
         self._settling = True
         self._careful = False
@@ -131,19 +131,19 @@ class Width:
     def judge(self, seen: Interval) -> int:
         """Say how many bodies may be open from now on."""
         if seen.refusals:
-            self._change(max(1, self.slots * 3 // 4), in_vain=True)
+            self._change(max(1, self.slots * 3 // 4), wasted=True)
         elif self._settling:
             # What was opened or ended in this interval was not there for the whole of it.
             self._settling = False
-        elif not seen.wanted or seen.seconds > _LONGEST_INTERVAL:
+        elif not seen.wanted or seen.seconds > _MAX_INTERVAL:
             self._before = None
-        elif self._before is not None and self._was_in_vain(*self._before, seen.rate):
-            self._change(self._before[0], in_vain=True)
+        elif self._before is not None and self._was_wasted(*self._before, seen.rate):
+            self._change(self._before[0], wasted=True)
         else:
             self._go_on(seen.rate)
         return self.slots
 
-    def _was_in_vain(self, slots: int, before: float, rate: float) -> bool:
+    def _was_wasted(self, slots: int, before: float, rate: float) -> bool:
         """Whether growing from so many slots brought too little."""
         return rate < before * (1 + MIN_GAIN * (self.slots / slots - 1))
 
@@ -152,18 +152,18 @@ class Width:
         self._before = None
         if self._rest > 0:
             self._rest -= 1
-        elif self.slots < self._most:
+        elif self.slots < self._maximum:
             step = max(1, self.slots // 4) if self._careful else self.slots
             before = (self.slots, rate)
-            self._change(min(self._most, self.slots + step), in_vain=False)
+            self._change(min(self._maximum, self.slots + step), wasted=False)
             self._before = before
 
-    def _change(self, slots: int, *, in_vain: bool) -> None:
+    def _change(self, slots: int, *, wasted: bool) -> None:
         """Take another number, and rest behind one that was too large."""
         self.slots, self._before, self._settling = slots, None, True
-        if in_vain:
+        if wasted:
             self._careful = True
-            self._rest, self._next_rest = self._next_rest, min(2 * self._next_rest, _LONGEST_REST)
+            self._rest, self._next_rest = self._next_rest, min(2 * self._next_rest, _MAX_REST)
 
 
 @attrs.frozen(kw_only=True)
@@ -172,17 +172,17 @@ class Splitting:
     When and how one file is fetched over several connections.
 
     Args:
-        least_size: Bytes that have to be missing of it.
-        least_piece: Bytes of a piece, at the least.
-        largest_piece: Bytes of a piece, at the most.
+        min_size: Bytes that have to be missing of it.
+        min_piece: Bytes of a piece, at the least.
+        max_piece: Bytes of a piece, at the most.
         interval: Seconds over which connections are measured.
         head_start: Seconds of its own rate for which the front goes on while the first pieces are asked for.
         fast: Bytes a second; a connection that brings as much is not what holds a file up.
     """
 
-    least_size: int = 64 * MIB
-    least_piece: int = 2 * MIB
-    largest_piece: int = 64 * MIB
+    min_size: int = 64 * MIB
+    min_piece: int = 2 * MIB
+    max_piece: int = 64 * MIB
     interval: float = 0.1
     head_start: float = 0.4
     fast: float = 50.0 * MIB
@@ -337,13 +337,13 @@ class Spread:
         self._next_rest = _SPREAD_REST
         self._before: tuple[int, float] | None = None
 
-    def judge(self, rate: float, *, most: int) -> int:
+    def judge(self, rate: float, *, maximum: int) -> int:
         """
         Say how many connections there should be.
 
         Args:
             rate: Bytes a second that those there are bring together.
-            most: Connections that there may be.
+            maximum: Connections that there may be.
         """
         if self.settled:
             return self.connections
@@ -358,10 +358,10 @@ class Spread:
             self._rest -= 1
             return self.connections
         self.settled = rate >= self._fast * self.connections
-        if self.settled or most <= self.connections:
+        if self.settled or maximum <= self.connections:
             return self.connections
         self._before = (self.connections, rate)
-        self.connections = min(most, STRIDE * self.connections)
+        self.connections = min(maximum, STRIDE * self.connections)
         return self.connections
 
     def lose(self) -> None:

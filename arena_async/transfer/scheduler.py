@@ -25,6 +25,7 @@ from datetime import datetime
 import attrs
 
 from arena_async.errors import ArenaAsyncError, QuotaExhaustedError
+from arena_async.protocol.files import FileSet, RemoteFile
 from arena_async.transfer.commit import Pending
 from arena_async.transfer.context import Context
 from arena_async.transfer.directory import claim_tenant
@@ -42,7 +43,6 @@ from arena_async.transfer.planner import (
     service_of,
 )
 from arena_async.transfer.workers import end_tasks
-from arena_async.wire.contracts import FileSet, RemoteFile
 
 __all__ = ["Numbered", "Run"]
 
@@ -588,7 +588,7 @@ class Run:
             verified_by=result.verified_by if result is not None else "none",
             attempts=job.tries.sent,
             bytes_written=job.bytes_written,
-            reason=result.remark if result is not None else "",
+            reason=result.notice if result is not None else "",
             sha256=result.sha256 if result is not None else None,
             durable=pending.durable,
         )

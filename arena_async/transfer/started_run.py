@@ -23,10 +23,10 @@ import attrs
 
 from arena_async.errors import ArenaAsyncError, ConfigurationError, RunFailedError
 from arena_async.options import TransferOptions
+from arena_async.protocol.files import FileSet
 from arena_async.transfer.events import Observer
 from arena_async.transfer.mirror import Mirror
 from arena_async.transfer.models import Report, StartedRun
-from arena_async.wire.contracts import FileSet
 
 __all__ = ["Fetched", "RunFetch", "To"]
 

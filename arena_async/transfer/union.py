@@ -11,8 +11,8 @@ from typing import Any
 import attrs
 
 from arena_async.errors import ConfigurationError
+from arena_async.protocol.files import Cost, FileSet, MetadataCache, OpenedFile, RemoteFile, UsesMetadataCache
 from arena_async.transfer.models import PlannedFile, Restoring, can_restore
-from arena_async.wire.contracts import Facts, FileSet, OpenedFile, Price, Recalling, RemoteFile
 
 __all__ = ["union"]
 
@@ -36,7 +36,7 @@ def union(*filesets: FileSet) -> FileSet:
 
 
 @attrs.frozen(kw_only=True)
-class _Member(RemoteFile):
+class _UnionMember(RemoteFile):
     """A file that knows which set it came from."""
 
     member: int = attrs.field(eq=False, repr=False)
@@ -89,7 +89,7 @@ class _Union:
         self, file: RemoteFile, *, offset: int = 0, validator: str | None = None, until: int | None = None
     ) -> OpenedFile:
         """Ask the set the file came from for its content, once."""
-        if not isinstance(file, _Member):
+        if not isinstance(file, _UnionMember):
             raise ConfigurationError(f"{file.key} did not come from this union; open it with the set that listed it.")
         return await self._members[file.member].open(file.original, offset=offset, validator=validator, until=until)
 
@@ -119,28 +119,30 @@ class _Union:
                 found |= {file.key: self._tagged(file, number) for file in await member.restore(left)}
         return list(found.values())
 
-    def recalling(self, facts: Facts) -> _Union:
+    def recalling(self, facts: MetadataCache) -> _Union:
         """Give the sets, each of which looks at what is known already if it can."""
-        return _Union(tuple(one.recalling(facts) if isinstance(one, Recalling) else one for one in self._members))
+        return _Union(
+            tuple(one.recalling(facts) if isinstance(one, UsesMetadataCache) else one for one in self._members)
+        )
 
     def since(self, watermark: datetime | None) -> _Union:
         """Give the set itself."""
         del watermark
         return self
 
-    def price(self) -> Price:
+    def cost(self) -> Cost:
         """Say what all of them cost. The dearest file counts for all, and then the price is not exact."""
-        prices = [member.price() for member in self._members]
-        per_file = {price.per_file for price in prices}
-        known = [price.remaining for price in prices if price.remaining is not None]
-        resets = [price.resets_at for price in prices if price.resets_at is not None]
-        return Price(
-            listing=sum(price.listing for price in prices),
+        costs = [member.cost() for member in self._members]
+        per_file = {cost.per_file for cost in costs}
+        known = [cost.remaining for cost in costs if cost.remaining is not None]
+        resets = [cost.resets_at for cost in costs if cost.resets_at is not None]
+        return Cost(
+            listing=sum(cost.listing for cost in costs),
             per_file=max(per_file),
-            metered=any(price.metered and price.per_file > 0 for price in prices),
-            exact=len(per_file) == 1 and all(price.exact for price in prices),
+            metered=any(cost.metered and cost.per_file > 0 for cost in costs),
+            exact=len(per_file) == 1 and all(cost.exact for cost in costs),
             remaining=min(known, default=None),
-            reserve=max(price.reserve for price in prices),
+            reserve=max(cost.reserve for cost in costs),
             resets_at=max(resets, default=None),
         )
 
@@ -151,7 +153,7 @@ class _Union:
         while len(self._of) > _REMEMBERED:
             self._of.popitem(last=False)
         fields = {field.name: getattr(file, field.name) for field in attrs.fields(RemoteFile)}
-        return _Member(**fields, member=number, original=file)
+        return _UnionMember(**fields, member=number, original=file)
 
     def _order(self, keys: Collection[str]) -> list[int]:
         """Put the sets that some of the keys came from first."""

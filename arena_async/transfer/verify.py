@@ -44,7 +44,7 @@ Kind = Literal["gzip", "zip", "avro", "empty", "other"]
 
 
 _HEAD = 512
-_LARGEST_MESSAGE = 64 * KIB
+_MAX_MESSAGE = 64 * KIB
 
 
 @attrs.frozen(kw_only=True)
@@ -59,7 +59,7 @@ class VerificationResult:
         md5: In hexadecimal, or None when nobody needed it.
         kind: What the first bytes say it is.
         problem: Why it must not be kept, as a typed error, or None.
-        remark: Something odd that is no failure, for instance a zip under the name ``.csv.gz``; or "".
+        notice: Something odd that is no failure, for instance a zip under the name ``.csv.gz``; or "".
     """
 
     verified_by: Proof
@@ -68,7 +68,7 @@ class VerificationResult:
     md5: str | None = None
     kind: Kind = "other"
     problem: TransferError | None = None
-    remark: str = ""
+    notice: str = ""
 
 
 def choose_proof(
@@ -119,7 +119,7 @@ _ERROR_WORDS = frozenset(
 
 
 @attrs.frozen
-class _Vouched:
+class _DeclaredDigest:
     """A digest of the whole content that somebody else gives."""
 
     whose: str
@@ -164,10 +164,10 @@ class ContentVerifier:
         self._encoded = encoded
         self._promise = next((kind for end, kind in _PROMISES if extension.lower().endswith(end)), None)
         self._expected = length
-        self._most = max_length
+        self._maximum = max_length
         #: What others say it is, by whose word and which digest.
-        self._vouched = [
-            _Vouched(whose, name, text.lower())
+        self._declared = [
+            _DeclaredDigest(whose, name, text.lower())
             for whose, name, text, digits in (
                 ("list", "SHA-256", listed_sha256, 64),
                 ("list", "MD5", listed_md5, 32),
@@ -175,7 +175,7 @@ class ContentVerifier:
             )
             if text is not None and _is_digest(text, digits=digits)
         ]
-        wanted = {vouched.name for vouched in self._vouched}
+        wanted = {declared.name for declared in self._declared}
         self._sha256 = hashlib.sha256() if digest == "sha256" or "SHA-256" in wanted else None
         self._md5 = hashlib.md5(usedforsecurity=False) if "MD5" in wanted else None
         self._meter = Meter(caps or Caps(), clock or time.monotonic)
@@ -221,9 +221,9 @@ class ContentVerifier:
 
     def _too_long(self) -> bool:
         """Notice a body that does not end where it should."""
-        if self._problem is None and self._most is not None and self._length > self._most:
+        if self._problem is None and self._maximum is not None and self._length > self._maximum:
             self._problem = ContentError(
-                f"{self._name}: the content is longer than {self._most} bytes, the most a file may have; it was "
+                f"{self._name}: the content is longer than {self._maximum} bytes, the most a file may have; it was "
                 "discarded. Raise max_file_size if that is right."
             )
         if self._problem is None and self._expected is not None and self._length > self._expected:
@@ -240,7 +240,7 @@ class ContentVerifier:
         )
         if self._kind == "other" and self._promise is not None and _PAGE.match(self._head):
             self._problem = self._foreign("a web page")
-        if self._kind == "gzip" and not self._vouched:
+        if self._kind == "gzip" and not self._declared:
             self._gzip = GzipCheck(self._meter, encoded=self._encoded)
 
     def _follow(self, view: memoryview) -> None:
@@ -279,9 +279,9 @@ class ContentVerifier:
         checked = False
         if self._problem is None:
             self._problem = self._wrong_length() or self._wrong_digest() or self._wrong_kind(read)
-        if self._problem is None and not self._vouched:
+        if self._problem is None and not self._declared:
             checked = self._check_structure(read)
-        return self._verdict(checked=checked)
+        return self._result(checked=checked)
 
     def _check_structure(self, read: Read) -> bool:
         """Check what gzip and zip say about themselves; False when that could not be done completely."""
@@ -307,28 +307,29 @@ class ContentVerifier:
         )
 
     def _wrong_digest(self) -> TransferError | None:
-        for vouched in self._vouched:
-            seen = self._sha256 if vouched.name == "SHA-256" else self._md5
+        for declared in self._declared:
+            seen = self._sha256 if declared.name == "SHA-256" else self._md5
             actual = "" if seen is None else seen.hexdigest()
-            if actual != vouched.text:
-                doubt = "the list" if vouched.whose == "list" else "the service"
+            if actual != declared.text:
+                doubt = "the list" if declared.whose == "list" else "the service"
                 return IntegrityError(
-                    f"{self._name}: its {vouched.name} is {actual} and the {vouched.whose} says {vouched.text}; it was "
+                    f"{self._name}: its {declared.name} is {actual} and the {declared.whose} says "
+                    f"{declared.text}; it was "
                     f"discarded. Run again; if it stays so, ask whoever keeps {doubt} about this file.",
-                    expected=vouched.text,
+                    expected=declared.text,
                     actual=actual,
                 )
         return None
 
     def _wrong_kind(self, read: Read) -> TransferError | None:
         """Notice content that cannot be what the name promises."""
-        if self._promise is None or self._vouched:
+        if self._promise is None or self._declared:
             return None
         if self._kind == "empty" and self._promise != "other":
             return self._damaged("it is empty, and not even an empty one of its kind is")
         if self._kind != "other":
             return None
-        if self._length <= _LARGEST_MESSAGE and _is_object(self._head) and _tells_error(read(0, self._length)):
+        if self._length <= _MAX_MESSAGE and _is_object(self._head) and _is_error_message(read(0, self._length)):
             return self._foreign("a JSON document about an error")
         # The vendor's pages disagree about what .csv.gz holds, so that one may be plain; a zip is never text.
         if self._promise != "other" and not (self._promise == "gzip" and _is_text(self._head)):
@@ -348,14 +349,14 @@ class ContentVerifier:
             "Run again; if it stays so, ask the service about this file."
         )
 
-    def _verdict(self, *, checked: bool) -> VerificationResult:
+    def _result(self, *, checked: bool) -> VerificationResult:
         kind = self._kind or "other"
         proof: Proof = "none"
         if self._problem is None:
             length = self._length if self._whole else self._expected
-            vouched = {vouched.name: vouched.text for vouched in self._vouched}
+            declared = {declared.name: declared.text for declared in self._declared}
             proof = choose_proof(
-                kind=kind, sha256=vouched.get("SHA-256"), md5=vouched.get("MD5"), length=length, structure=checked
+                kind=kind, sha256=declared.get("SHA-256"), md5=declared.get("MD5"), length=length, structure=checked
             )
         return VerificationResult(
             verified_by=proof,
@@ -364,10 +365,10 @@ class ContentVerifier:
             md5=self._md5.hexdigest() if self._md5 is not None else None,
             kind=kind,
             problem=self._problem,
-            remark=self._remark(kind),
+            notice=self._notice(kind),
         )
 
-    def _remark(self, kind: Kind) -> str:
+    def _notice(self, kind: Kind) -> str:
         """Say what is odd about it and no failure."""
         odd = []
         if self._promise not in (None, "other", kind):
@@ -391,7 +392,7 @@ def _bare(content: bytes) -> bytes:
     return content.removeprefix(b"\xef\xbb\xbf").strip()
 
 
-def _tells_error(content: bytes) -> bool:
+def _is_error_message(content: bytes) -> bool:
     """Say whether it is a JSON object that tells about an error."""
     try:
         document = json.loads(_bare(content))

@@ -31,22 +31,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.write and (given.row or given.only):
         parser.error("only a whole run can be written down")
 
-    with tempfile.TemporaryDirectory(prefix="rivals-") as folder:
-        field = Field.gather(given.environment or Path(folder) / "environment", only=given.only)
+    with tempfile.TemporaryDirectory(prefix="rivals-") as directory:
+        field = Field.gather(given.environment or Path(directory) / "environment", only=given.only)
         if not field.contenders:
             parser.error(f"there is no contender called {', '.join(given.only)}")
         rows = [row for row in ROWS if not given.row or row.id in given.row]
-        verdicts = asyncio.run(play(rows, field, Path(folder)))
+        results = asyncio.run(play(rows, field, Path(directory)))
     if given.json:
-        for row, contender, verdict in verdicts:
-            line = {"row": row.id, "contender": contender.title, "mark": verdict.mark, "seen": verdict.seen}
+        for row, contender, result in results:
+            line = {"row": row.id, "contender": contender.title, "mark": result.mark, "seen": result.seen}
             print(json.dumps(line))
     else:
-        print(report.as_text(verdicts, field))
+        print(report.as_text(results, field))
     if given.write:
-        (ROOT / report.PAGE).write_text(report.as_page(verdicts, field), encoding="utf-8")
-    ours = [verdict for _, contender, verdict in verdicts if contender.name == "arena_async"]
-    return 0 if all(verdict.mark is Mark.YES for verdict in ours) else 1
+        (ROOT / report.PAGE).write_text(report.as_page(results, field), encoding="utf-8")
+    ours = [result for _, contender, result in results if contender.name == "arena_async"]
+    return 0 if all(result.mark is Mark.YES for result in ours) else 1
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ CLAIM = "brought: "
 #: Bodies at a time, and tries beyond the first one where the contender counts them.
 WORKERS, RETRIES = 4, 3
 #: Seconds of silence after which a contender that has such a setting gives a connection up.
-PATIENCE = 10
+TIMEOUT = 10
 
 Job = dict[str, Any]
 
@@ -41,7 +41,7 @@ def parfive(job: Job) -> set[int]:
     import aiohttp
     import parfive as rival
 
-    timeouts = aiohttp.ClientTimeout(total=None, sock_read=PATIENCE)
+    timeouts = aiohttp.ClientTimeout(total=None, sock_read=TIMEOUT)
     config = rival.SessionConfig(headers=job["headers"] or None, timeouts=timeouts)
     numbers = {file["url"]: number for number, file in enumerate(job["files"])}
     done: set[int] = set()
@@ -100,7 +100,7 @@ def pooch(job: Job) -> set[int]:
     """Use ``create`` with retries and a registry; ``retrieve`` where the name is left to it."""
     import pooch as rival
 
-    download = rival.HTTPDownloader(headers=job["headers"], timeout=PATIENCE)
+    download = rival.HTTPDownloader(headers=job["headers"], timeout=TIMEOUT)
     named = [file for file in job["files"] if file["name"]]
     known = {file["name"]: f"sha256:{file['sha256']}" if job["careful"] else None for file in named}
     urls = {file["name"]: file["url"] for file in named}
@@ -131,13 +131,13 @@ def loop(job: Job) -> set[int]:
                 async for piece in answer.content.iter_chunked(65_536):
                     file.write(piece)
 
-    async def bring() -> list[BaseException | None]:
+    async def download() -> list[BaseException | None]:
         async with aiohttp.ClientSession(headers=job["headers"]) as session:
             work = [fetch(session, file["url"], Path(job["to"], file["name"])) for file in job["files"]]
             return await asyncio.gather(*work, return_exceptions=True)
 
     done = set()
-    for number, error in enumerate(asyncio.run(bring())):
+    for number, error in enumerate(asyncio.run(download())):
         if error is None:
             done.add(number)
         else:
@@ -147,9 +147,9 @@ def loop(job: Job) -> set[int]:
 
 def arena_async(job: Job) -> set[int]:
     """Use ``Mirror`` with the options it comes with, and without any digest."""
-    from benchmarks.rivals.links import bring
+    from benchmarks.rivals.links import download
 
-    return asyncio.run(bring(job))
+    return asyncio.run(download(job))
 
 
 #: Everybody who can be asked.

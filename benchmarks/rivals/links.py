@@ -15,15 +15,16 @@ import attrs
 
 from arena_async import Mirror, TransferOptions
 from arena_async.errors import ApiError, ConfigurationError, NotFoundError, PermissionDeniedError, ServerError
-from arena_async.net.login import Authentication
-from arena_async.net.session import Session
-from arena_async.wire.contracts import Credential, OpenedFile, Price, RemoteFile
-from arena_async.wire.messages import Headers, Request, Response, Secret
-from arena_async.wire.names import file_name_from_url
-from arena_async.wire.quota import SlidingWindow
-from arena_async.wire.urls import origin
+from arena_async.http.login import Authentication
+from arena_async.http.session import Session
+from arena_async.protocol.adapter import Credential
+from arena_async.protocol.filenames import file_name_from_url
+from arena_async.protocol.files import Cost, OpenedFile, RemoteFile
+from arena_async.protocol.messages import Headers, Request, Response, Secret
+from arena_async.protocol.quota import SlidingWindow
+from arena_async.protocol.urls import origin
 
-__all__ = ["Links", "bring", "listed"]
+__all__ = ["Links", "download", "listed"]
 
 _TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
 
@@ -46,13 +47,13 @@ class _NoLogin:
 class _PlainStatuses:
     """Refusals by their status alone; there are no pages."""
 
-    def page_params(self, asked: object) -> Never:
+    def page_params(self, requested: object) -> Never:
         """Refuse."""
-        raise ConfigurationError(f"Links have no pages ({asked!r}).")
+        raise ConfigurationError(f"Links have no pages ({requested!r}).")
 
-    def read_page(self, payload: object, asked: object, shape: object) -> Never:
+    def read_page(self, payload: object, requested: object, shape: object) -> Never:
         """Refuse."""
-        raise ConfigurationError(f"Links have no pages ({asked!r}, {shape!r}): {type(payload).__name__}.")
+        raise ConfigurationError(f"Links have no pages ({requested!r}, {shape!r}): {type(payload).__name__}.")
 
     def read_quota(self, headers: Headers) -> None:
         """Know of no allowance."""
@@ -106,9 +107,9 @@ class Links:
         del watermark
         return self
 
-    def price(self) -> Price:
+    def cost(self) -> Cost:
         """Count one request for each file."""
-        return Price(listing=0, per_file=1, exact=True)
+        return Cost(listing=0, per_file=1, exact=True)
 
 
 def _row(number: int, file: Mapping[str, Any], tenant: str) -> RemoteFile:
@@ -144,7 +145,7 @@ async def listed(files: Sequence[Mapping[str, Any]], headers: Mapping[str, str] 
         await session.aclose()
 
 
-async def bring(job: Mapping[str, Any]) -> set[int]:
+async def download(job: Mapping[str, Any]) -> set[int]:
     """Bring all files of a job home with Mirror, print the errors, and give the numbers of those that are here."""
     async with (
         listed(job["files"], job["headers"]) as files,

@@ -6,7 +6,7 @@ import platform
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
-from benchmarks.rivals.rows import Mark, Row, Verdict
+from benchmarks.rivals.rows import Mark, Row, VerificationResult
 from benchmarks.rivals.runner import Field, Played
 from benchmarks.rivals.stage import DEADLINE, Contender
 
@@ -67,7 +67,7 @@ def as_text(played: Sequence[Played], field: Field) -> str:
     widths = [max(len(title), len(Mark.GIVES_UP)) for title in titles]
     lines = [_versions(field), "", " " * 6 + "  ".join(map(str.ljust, titles, widths)).rstrip()]
     for row, cells in _by_row(played):
-        marks = map(str.ljust, (str(verdict.mark) for _, verdict in cells), widths)
+        marks = map(str.ljust, (str(result.mark) for _, result in cells), widths)
         lines.append(f"{row.id:<6}{'  '.join(marks).rstrip()}")
     return "\n".join([*lines, "", *withdrawn(played)])
 
@@ -92,8 +92,8 @@ def withdrawn(played: Sequence[Played]) -> list[str]:
     """Say of whom it was said that they fail a row, and who does not, one line each."""
     return [
         f"{row.id} ({row.short}): {contender.title} was said to fail, and does not."
-        for row, contender, verdict in played
-        if contender.name in row.said and not contender.careful and verdict.mark is Mark.YES
+        for row, contender, result in played
+        if contender.name in row.said and not contender.careful and result.mark is Mark.YES
     ]
 
 
@@ -111,31 +111,31 @@ def _versions(field: Field) -> str:
     return ", ".join(f"{name} {version}" for name, version in field.versions.items())
 
 
-def _by_row(played: Sequence[Played]) -> Iterator[tuple[Row, list[tuple[Contender, Verdict]]]]:
+def _by_row(played: Sequence[Played]) -> Iterator[tuple[Row, list[tuple[Contender, VerificationResult]]]]:
     for row in dict.fromkeys(row.id for row, _, _ in played):
-        cells = [(one, contender, verdict) for one, contender, verdict in played if one.id == row]
-        yield cells[0][0], [(contender, verdict) for _, contender, verdict in cells]
+        cells = [(one, contender, result) for one, contender, result in played if one.id == row]
+        yield cells[0][0], [(contender, result) for _, contender, result in cells]
 
 
 def _table(played: Sequence[Played], field: Field) -> Iterator[str]:
     yield "| row | the world | " + " | ".join(contender.title for contender in field.contenders) + " |"
     yield "|---|---|" + "---|" * len(field.contenders)
     for row, cells in _by_row(played):
-        marks = (f"**{verdict.mark}**" if verdict.mark is Mark.NO else str(verdict.mark) for _, verdict in cells)
+        marks = (f"**{result.mark}**" if result.mark is Mark.NO else str(result.mark) for _, result in cells)
         yield f"| {row.id} | {row.short} | " + " | ".join(marks) + " |"
 
 
-def _details(row: Row, cells: Sequence[tuple[Contender, Verdict]]) -> Iterator[str]:
+def _details(row: Row, cells: Sequence[tuple[Contender, VerificationResult]]) -> Iterator[str]:
     """Write what a row asks and what each did; those who did the same share a line."""
     yield f"### {row.id}: {row.short}\n"
     yield f"The world: {row.world}. Owed: {row.owed}.\n"
-    if row.remark:
-        yield f"{row.remark}\n"
+    if row.notice:
+        yield f"{row.notice}\n"
     yield "| who | | what was seen |"
     yield "|---|---|---|"
-    same: dict[Verdict, list[str]] = {}
-    for contender, verdict in cells:
-        same.setdefault(verdict, []).append(contender.title)
-    for verdict, titles in same.items():
-        yield f"| {'; '.join(titles)} | {verdict.mark} | {verdict.seen} |"
+    same: dict[VerificationResult, list[str]] = {}
+    for contender, result in cells:
+        same.setdefault(result, []).append(contender.title)
+    for result, titles in same.items():
+        yield f"| {'; '.join(titles)} | {result.mark} | {result.seen} |"
     yield ""

@@ -17,7 +17,7 @@ import attrs
 
 from benchmarks.rivals.stage import Ended, File, Stage, body, read_range, scripted, serve, stalled_in_the_middle
 
-__all__ = ["ROWS", "Mark", "Row", "Verdict"]
+__all__ = ["ROWS", "Mark", "Row", "VerificationResult"]
 
 SIG = "canarySig77f5"
 SESSION = "canarySession77f2"
@@ -40,7 +40,7 @@ class Mark(StrEnum):
 
 
 @attrs.frozen
-class Verdict:
+class VerificationResult:
     """A mark, and what was seen."""
 
     mark: Mark
@@ -60,7 +60,7 @@ class Row:
         said: Who was said to fail it when it was written down: names of contenders.
         play: Plays it to one contender.
         unasked: Who cannot be asked, with the reason.
-        remark: What has to be known to judge fairly, in whole sentences.
+        notice: What has to be known to judge fairly, in whole sentences.
     """
 
     id: str
@@ -68,9 +68,9 @@ class Row:
     world: str
     owed: str
     said: frozenset[str]
-    play: Callable[[Stage], Awaitable[Verdict]]
+    play: Callable[[Stage], Awaitable[VerificationResult]]
     unasked: dict[str, str] = attrs.field(factory=dict)
-    remark: str = ""
+    notice: str = ""
 
 
 # ------------------------------------------------------------------------------------------------------------ judgement
@@ -95,7 +95,7 @@ def _claim(ended: Ended) -> str:
     return "reported as brought" if 0 in ended.done else "reported as failed"
 
 
-def _judge(stage: Stage, ended: Ended, *, refusing: bool = False) -> Verdict:
+def _judge(stage: Stage, ended: Ended, *, refusing: bool = False) -> VerificationResult:
     """
     Judge the one file of a row.
 
@@ -107,14 +107,14 @@ def _judge(stage: Stage, ended: Ended, *, refusing: bool = False) -> Verdict:
     found = stage.found(NAME)
     seen = f"{_state(found, CONTENT)} under the final name, {_claim(ended)}"
     if ended.code is None:
-        return Verdict(Mark.NO, seen)
-    brought = ended.done is not None and 0 in ended.done
+        return VerificationResult(Mark.NO, seen)
+    downloaded = ended.done is not None and 0 in ended.done
     right = found == CONTENT
-    if brought:
-        return Verdict(Mark.YES if right and not refusing else Mark.NO, seen)
+    if downloaded:
+        return VerificationResult(Mark.YES if right and not refusing else Mark.NO, seen)
     if found is not None:
-        return Verdict(Mark.GIVES_UP if right else Mark.NO, seen)
-    return Verdict(Mark.YES if refusing else Mark.GIVES_UP, seen)
+        return VerificationResult(Mark.GIVES_UP if right else Mark.NO, seen)
+    return VerificationResult(Mark.YES if refusing else Mark.GIVES_UP, seen)
 
 
 def _the_file(stage: Stage, path: str = "/day.csv.gz") -> list[File]:
@@ -124,25 +124,25 @@ def _the_file(stage: Stage, path: str = "/day.csv.gz") -> list[File]:
 # ----------------------------------------------------------------------------------------------------------------- rows
 
 
-async def _half_without_length(stage: Stage) -> Verdict:
+async def _half_without_length(stage: Stage) -> VerificationResult:
     half = scripted.reply(body=CONTENT, length=None, cut=len(CONTENT) // 2)
     stage.server.on("*", "/day.csv.gz", half)
-    return _judge(stage, await stage.bring(_the_file(stage)), refusing=True)
+    return _judge(stage, await stage.download(_the_file(stage)), refusing=True)
 
 
-async def _encoding_that_is_none(stage: Stage) -> Verdict:
-    honest, verdicts = serve(CONTENT, headers={"Content-Encoding": "gzip"}), []
+async def _encoding_that_is_none(stage: Stage) -> VerificationResult:
+    honest, results = serve(CONTENT, headers={"Content-Encoding": "gzip"}), []
     whole = scripted.reply(body=CONTENT, headers={"Content-Encoding": "gzip", "ETag": '"v1"'})
     for host, answer in (("without ranges", whole), ("with ranges", honest)):
         stage.server.on("*", "/day.csv.gz", answer)
         (stage.to / NAME).unlink(missing_ok=True)
-        verdict = _judge(stage, await stage.bring(_the_file(stage)))
-        verdicts.append(Verdict(verdict.mark, f"{host}: {verdict.seen}"))
-    worst = max(verdicts, key=lambda verdict: list(Mark).index(verdict.mark))
-    return Verdict(worst.mark, "; ".join(verdict.seen for verdict in verdicts))
+        result = _judge(stage, await stage.download(_the_file(stage)))
+        results.append(VerificationResult(result.mark, f"{host}: {result.seen}"))
+    worst = max(results, key=lambda result: list(Mark).index(result.mark))
+    return VerificationResult(worst.mark, "; ".join(result.seen for result in results))
 
 
-async def _range_from_elsewhere(stage: Stage) -> Verdict:
+async def _range_from_elsewhere(stage: Stage) -> VerificationResult:
     honest, cut = serve(CONTENT), [True]
 
     def answer(seen: Any) -> Any:
@@ -156,10 +156,10 @@ async def _range_from_elsewhere(stage: Stage) -> Verdict:
         return scripted.reply(206, body=part, headers={"ETag": '"v1"', "Content-Range": where})
 
     stage.server.on("*", "/day.csv.gz", answer)
-    return _judge(stage, await stage.bring(_the_file(stage)))
+    return _judge(stage, await stage.download(_the_file(stage)))
 
 
-async def _away_once(stage: Stage) -> Verdict:
+async def _away_once(stage: Stage) -> VerificationResult:
     honest, left = serve(CONTENT), {"HEAD", "GET"}
 
     def answer(seen: Any) -> Any:
@@ -169,87 +169,89 @@ async def _away_once(stage: Stage) -> Verdict:
         return honest(seen)
 
     stage.server.on("*", "/day.csv.gz", answer)
-    return _judge(stage, await stage.bring(_the_file(stage)))
+    return _judge(stage, await stage.download(_the_file(stage)))
 
 
-async def _redirected_elsewhere(stage: Stage) -> Verdict:
+async def _redirected_elsewhere(stage: Stage) -> VerificationResult:
     stage.server.on("*", "/day.csv.gz", scripted.reply(302, headers={"Location": f"{stage.other.base_url}/blob"}))
     stage.other.on("*", "/blob", serve(CONTENT))
-    ended = await stage.bring(_the_file(stage), headers={"X-Session-Id": SESSION})
-    told = sum(seen.header("X-Session-Id") is not None for seen in stage.other.requests)
-    if told:
-        return Verdict(Mark.NO, f"the session header came with {told} of {len(stage.other.requests)} requests there")
+    ended = await stage.download(_the_file(stage), headers={"X-Session-Id": SESSION})
+    reported = sum(seen.header("X-Session-Id") is not None for seen in stage.other.requests)
+    if reported:
+        return VerificationResult(
+            Mark.NO, f"the session header came with {reported} of {len(stage.other.requests)} requests there"
+        )
     return _judge(stage, ended)
 
 
-async def _captive_portal(stage: Stage) -> Verdict:
+async def _captive_portal(stage: Stage) -> VerificationResult:
     page = b"<!DOCTYPE html><html><title>Welcome</title><body>Please accept our terms.</body></html>"
     stage.server.on("*", "/day.csv.gz", scripted.reply(302, headers={"Location": "/welcome"}))
     stage.server.on("*", "/welcome", scripted.reply(body=page, headers={"Content-Type": "text/html"}))
-    return _judge(stage, await stage.bring(_the_file(stage)), refusing=True)
+    return _judge(stage, await stage.download(_the_file(stage)), refusing=True)
 
 
-async def _twenty_files(stage: Stage) -> Verdict:
+async def _twenty_files(stage: Stage) -> VerificationResult:
     contents = {f"f{number}.csv.gz": body(20_000, str(number)) for number in range(20)}
     for name, content in contents.items():
         stage.server.on("*", f"/{name}", serve(content))
     base = stage.server.base_url
     files = [File(url=f"{base}/{name}", content=content, name=name) for name, content in contents.items()]
-    ended = await stage.bring(files, frugal=True)
+    ended = await stage.download(files, frugal=True)
     whole = sum(stage.found(name) == content for name, content in contents.items())
-    asked = len(stage.server.requests)
-    seen = f"{asked} requests for 20 files, {whole} of them whole"
+    requested = len(stage.server.requests)
+    seen = f"{requested} requests for 20 files, {whole} of them whole"
     if whole < 20 or ended.done != frozenset(range(20)):
-        return Verdict(Mark.GIVES_UP if ended.code is not None else Mark.NO, seen)
-    return Verdict(Mark.YES if asked == 20 else Mark.NO, seen)
+        return VerificationResult(Mark.GIVES_UP if ended.code is not None else Mark.NO, seen)
+    return VerificationResult(Mark.YES if requested == 20 else Mark.NO, seen)
 
 
-async def _no_room(stage: Stage) -> Verdict:
+async def _no_room(stage: Stage) -> VerificationResult:
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (len(CONTENT) // 2, len(CONTENT) // 2))
 
     stage.server.on("*", "/day.csv.gz", serve(CONTENT))
-    return _judge(stage, await stage.bring(_the_file(stage), before=limit), refusing=True)
+    return _judge(stage, await stage.download(_the_file(stage), before=limit), refusing=True)
 
 
-async def _leftover(stage: Stage) -> Verdict:
+async def _leftover(stage: Stage) -> VerificationResult:
     stage.server.on("*", "/day.csv.gz", serve(CONTENT))
     (stage.to / NAME).write_bytes(CONTENT[:1000])
-    return _judge(stage, await stage.bring(_the_file(stage)))
+    return _judge(stage, await stage.download(_the_file(stage)))
 
 
-async def _names_that_climb(stage: Stage) -> Verdict:
+async def _names_that_climb(stage: Stage) -> VerificationResult:
     stage.server.on("*", "/named", serve(CONTENT, headers={"Content-Disposition": 'attachment; filename="../../evil"'}))
     stage.server.on("*", "/x/..%2f..%2fevil2", serve(CONTENT))
     urls = ("/named", "/x/..%2f..%2fevil2")
-    await stage.bring([File(url=stage.server.base_url + url, content=CONTENT) for url in urls])
+    await stage.download([File(url=stage.server.base_url + url, content=CONTENT) for url in urls])
     strays = stage.strays()
     if strays:
-        return Verdict(Mark.NO, f"written outside the folder: {', '.join(strays)}")
-    return Verdict(Mark.YES, "nothing outside the folder")
+        return VerificationResult(Mark.NO, f"written outside the folder: {', '.join(strays)}")
+    return VerificationResult(Mark.YES, "nothing outside the folder")
 
 
-async def _name_of_a_signed_link(stage: Stage) -> Verdict:
+async def _name_of_a_signed_link(stage: Stage) -> VerificationResult:
     stage.server.on("*", "/blob/day.csv.gz", serve(CONTENT))
     url = f"{stage.server.base_url}/blob/day.csv.gz?se=2030-01-01&sig={SIG}"
-    ended = await stage.bring([File(url=url, content=CONTENT)])
-    telling = [name for name in stage.names() if "sig" in name]
-    if telling:
-        return Verdict(Mark.NO, f"the signature is in the name: `{telling[0].rpartition('/')[2]}`")
+    ended = await stage.download([File(url=url, content=CONTENT)])
+    log_lines = [name for name in stage.names() if "sig" in name]
+    if log_lines:
+        return VerificationResult(Mark.NO, f"the signature is in the name: `{log_lines[0].rpartition('/')[2]}`")
     if not ended.done:
-        return Verdict(Mark.GIVES_UP, _claim(ended))
+        return VerificationResult(Mark.GIVES_UP, _claim(ended))
     called = ", ".join(path.name for path in stage.to.iterdir() if path.is_file())
-    return Verdict(Mark.YES, f"called `{re.sub('[0-9a-f]{32}', '<32 hex digits>', called)}`")
+    return VerificationResult(Mark.YES, f"called `{re.sub('[0-9a-f]{32}', '<32 hex digits>', called)}`")
 
 
-async def _refused_signed_link(stage: Stage) -> Verdict:
+async def _refused_signed_link(stage: Stage) -> VerificationResult:
     stage.server.on("*", "/blob/day.csv.gz", scripted.reply(403, body=b"<Code>AuthorizationPermissionMismatch</Code>"))
-    ended = await stage.bring(_the_file(stage, f"/blob/day.csv.gz?se=2030-01-01&sig={SIG}"))
+    ended = await stage.download(_the_file(stage, f"/blob/day.csv.gz?se=2030-01-01&sig={SIG}"))
     if SIG in ended.text:
         line = next(line for line in ended.text.splitlines() if SIG in line).replace(SIG, "***")
-        return Verdict(Mark.NO, f"the signature is in what it printed or logged: `{_short(line)}`")
+        return VerificationResult(Mark.NO, f"the signature is in what it printed or logged: `{_short(line)}`")
     if any(SIG in name for name in stage.names()):
-        return Verdict(Mark.NO, "the signature is in a file name")
+        return VerificationResult(Mark.NO, "the signature is in a file name")
     return _judge(stage, ended, refusing=True)
 
 
@@ -274,8 +276,8 @@ def _batch(stage: Stage) -> tuple[list[File], Callable[[], bool]]:
     stage.server.on("GET", f"/{PLAIN}", scripted.reply(body=PLAIN_CONTENT, **stalled_in_the_middle(PLAIN_CONTENT)))
 
     def under_way() -> bool:
-        asked = [seen for seen in stage.server.requests if seen.method == "GET" and seen.path == f"/{NAME}"]
-        spans = [read_range(seen.header("Range"), len(CONTENT)) for seen in asked]
+        requested = [seen for seen in stage.server.requests if seen.method == "GET" and seen.path == f"/{NAME}"]
+        spans = [read_range(seen.header("Range"), len(CONTENT)) for seen in requested]
         return any(span is None or span[1] - span[0] > 1000 for span in spans)
 
     base = stage.server.base_url
@@ -291,41 +293,43 @@ def _cut(stage: Stage) -> list[str]:
     ]
 
 
-async def _signals(stage: Stage) -> Verdict:
-    verdicts = []
+async def _signals(stage: Stage) -> VerificationResult:
+    results = []
     for number in (signal.SIGINT, signal.SIGTERM):
         files, under_way = _batch(stage)
         stage.server.requests.clear()
         for name in BATCH:
             (stage.to / name).unlink(missing_ok=True)
-        ended = await stage.bring(files, when=under_way, number=number)
+        ended = await stage.download(files, when=under_way, number=number)
         faults = _cut(stage)
         if ended.code is None or ended.seconds >= 2:
             faults.append(f"still there {ended.seconds:.0f} s later")
         if ended.code == 0:
             faults.append("exit code 0")
-        verdicts += [f"{number.name}: {fault}" for fault in faults]
-    if verdicts:
-        return Verdict(Mark.NO, "; ".join(verdicts))
-    return Verdict(Mark.YES, "out in 2 s, nothing cut under a final name, the exit code is not 0")
+        results += [f"{number.name}: {fault}" for fault in faults]
+    if results:
+        return VerificationResult(Mark.NO, "; ".join(results))
+    return VerificationResult(Mark.YES, "out in 2 s, nothing cut under a final name, the exit code is not 0")
 
 
-async def _killed(stage: Stage) -> Verdict:
+async def _killed(stage: Stage) -> VerificationResult:
     files, under_way = _batch(stage)
-    await stage.bring(files, when=under_way)
+    await stage.download(files, when=under_way)
     at_the_kill = _cut(stage)
     stage.server.on("*", f"/{NAME}", serve(CONTENT))
     stage.server.on("*", f"/{PLAIN}", scripted.reply(body=PLAIN_CONTENT))
-    ended = await stage.bring(files)
+    ended = await stage.download(files)
     after, all_brought = _cut(stage), ended.done == frozenset(range(len(BATCH)))
-    told = "says that all is well" if all_brought else "says that something failed"
+    reported = "says that all is well" if all_brought else "says that something failed"
     if after:
-        return Verdict(Mark.NO, f"at the kill: {'; '.join(at_the_kill) or 'well'}; the next run {told}: {after[0]}")
+        return VerificationResult(
+            Mark.NO, f"at the kill: {'; '.join(at_the_kill) or 'well'}; the next run {reported}: {after[0]}"
+        )
     if at_the_kill:
-        return Verdict(Mark.NO, f"at the kill: {at_the_kill[0]}; the next run puts it right")
+        return VerificationResult(Mark.NO, f"at the kill: {at_the_kill[0]}; the next run puts it right")
     if not all_brought:
-        return Verdict(Mark.GIVES_UP, f"nothing cut at the kill; the next run {told}")
-    return Verdict(Mark.YES, "nothing cut at the kill, and the next run ends in the whole folder")
+        return VerificationResult(Mark.GIVES_UP, f"nothing cut at the kill; the next run {reported}")
+    return VerificationResult(Mark.YES, "nothing cut at the kill, and the next run ends in the whole folder")
 
 
 def _said(*names: str) -> frozenset[str]:
@@ -351,7 +355,7 @@ ROWS = (
         owed="the bytes on the disk are the bytes stored",
         said=EVERYBODY,
         play=_encoding_that_is_none,
-        remark="It is asked for twice, from a host with ranges and from one without: in parts, some do otherwise.",
+        notice="It is asked for twice, from a host with ranges and from one without: in parts, some do otherwise.",
     ),
     Row(
         id="TR18",
@@ -368,7 +372,7 @@ ROWS = (
         owed="the file",
         said=_said("parfive", "pooch", "loop"),
         play=_away_once,
-        remark="Each method is refused once, so that a HEAD does not take the blow for the GET.",
+        notice="Each method is refused once, so that a HEAD does not take the blow for the GET.",
     ),
     Row(
         id="TR44",
@@ -377,7 +381,7 @@ ROWS = (
         owed="the file, and the header is not handed over",
         said=EVERYBODY,
         play=_redirected_elsewhere,
-        remark="The header is one of a service's own, as that of Arena is, and not `Authorization`.",
+        notice="The header is one of a service's own, as that of Arena is, and not `Authorization`.",
     ),
     Row(
         id="TR46",
@@ -402,7 +406,7 @@ ROWS = (
         owed="it ends, says so, and leaves nothing under the final name",
         said=_said("parfive", "pypdl", "loop"),
         play=_no_room,
-        remark="Writing fails with EFBIG, as it does with ENOSPC on a full disk.",
+        notice="Writing fails with EFBIG, as it does with ENOSPC on a full disk.",
     ),
     Row(
         id="ST10",
@@ -437,7 +441,7 @@ ROWS = (
         owed="out in 2 s, an exit code other than 0, nothing cut under a final name",
         said=_said("parfive", "pypdl", "loop"),
         play=_signals,
-        remark=(
+        notice=(
             "One of the two comes from a host without ranges. The exit code is that of a script that looks at what the "
             "tool reports: parfive takes the signal itself and returns with errors as usual, so that a script that "
             "does not look at them exits with 0."
@@ -458,6 +462,6 @@ ROWS = (
         owed="it says so without the signature, in everything that it prints and logs",
         said=EVERYBODY,
         play=_refused_signed_link,
-        remark="What counts is what the tool prints or logs at INFO by itself, its log files, and its own error texts.",
+        notice="What counts is what the tool prints or logs at INFO by itself, its log files, and its own error texts.",
     ),
 )

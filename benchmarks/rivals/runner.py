@@ -14,7 +14,7 @@ from typing import Self
 
 import attrs
 
-from benchmarks.rivals.rows import Mark, Row, Verdict
+from benchmarks.rivals.rows import Mark, Row, VerificationResult
 from benchmarks.rivals.stage import ROOT, Contender, Stage, scripted
 
 __all__ = ["Field", "Played", "play"]
@@ -23,7 +23,7 @@ RIVALS = ("parfive", "pypdl", "pooch")
 #: What the others stand on, and what the loop is made of.
 BELOW = ("aiohttp", "requests")
 
-Played = tuple[Row, Contender, Verdict]
+Played = tuple[Row, Contender, VerificationResult]
 
 _VERSIONS = (
     "import json, sys; from importlib.metadata import version; "
@@ -85,23 +85,23 @@ def _install(environment: Path, python: str) -> None:
 
 def _ask_versions(python: str, *names: str) -> dict[str, str]:
     """Ask an interpreter which releases it has."""
-    asked = subprocess.run(
+    requested = subprocess.run(
         [python, "-c", _VERSIONS, *names], capture_output=True, text=True, check=True, timeout=60, cwd=ROOT
     )
-    return dict(json.loads(asked.stdout))
+    return dict(json.loads(requested.stdout))
 
 
-async def play(rows: Sequence[Row], field: Field, folder: Path) -> list[Played]:
+async def play(rows: Sequence[Row], field: Field, directory: Path) -> list[Played]:
     """Play each row to everybody, a few at a time, each on a stage of its own."""
     free = asyncio.Semaphore(os.cpu_count() or 2)
 
     async def one(row: Row, contender: Contender) -> Played:
         if contender.name in row.unasked:
-            return row, contender, Verdict(Mark.UNASKED, row.unasked[contender.name])
-        place = folder / f"{row.id}-{contender.title.replace(', ', '-').replace(' ', '-')}"
+            return row, contender, VerificationResult(Mark.UNASKED, row.unasked[contender.name])
+        place = directory / f"{row.id}-{contender.title.replace(', ', '-').replace(' ', '-')}"
         async with free, scripted.RawServer() as server, scripted.RawServer() as other:
-            verdict = await row.play(Stage(contender, place, server, other))
-        print(f"{row.id}  {contender.title:<22} {verdict.mark:<8}  {verdict.seen}", file=sys.stderr, flush=True)
-        return row, contender, verdict
+            result = await row.play(Stage(contender, place, server, other))
+        print(f"{row.id}  {contender.title:<22} {result.mark:<8}  {result.seen}", file=sys.stderr, flush=True)
+        return row, contender, result
 
     return list(await asyncio.gather(*(one(row, contender) for row in rows for contender in field.contenders)))

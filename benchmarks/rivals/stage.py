@@ -134,18 +134,18 @@ class Stage:
         to: Where the files are to go.
     """
 
-    def __init__(self, contender: Contender, folder: Path, server: Any, other: Any) -> None:
+    def __init__(self, contender: Contender, directory: Path, server: Any, other: Any) -> None:
         self.contender = contender
         self.server = server
         self.other = other
-        self.home = folder / "home"
+        self.home = directory / "home"
         self.to = self.home / "a" / "b" / "files"
-        self._desk = folder / "desk"
+        self._executor = directory / "desk"
         self.to.mkdir(parents=True)
-        self._desk.mkdir()
+        self._executor.mkdir()
         (self.home / "mine.txt").write_text("not yours")
 
-    async def bring(
+    async def download(
         self,
         files: Sequence[File],
         *,
@@ -182,7 +182,7 @@ class Stage:
             "benchmarks.rivals.contenders",
             self.contender.name,
             json.dumps(job),
-            cwd=self._desk,
+            cwd=self._executor,
             env=self._environment(),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
@@ -201,7 +201,7 @@ class Stage:
             os.killpg(child.pid, signal.SIGKILL)
         said = (await reading)[0].decode(errors="replace")
         claims = [line for line in said.splitlines() if line.startswith(CLAIM)]
-        logs = "".join(path.read_text(errors="replace") for path in self._desk.glob("*.log"))
+        logs = "".join(path.read_text(errors="replace") for path in self._executor.glob("*.log"))
         return Ended(
             code=None if late else child.returncode,
             seconds=seconds,
@@ -212,7 +212,7 @@ class Stage:
     def _environment(self) -> dict[str, str]:
         """Give an environment in which nothing speaks of proxies, settings or other homes."""
         kept = {name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL", "TMPDIR") if name in os.environ}
-        return {**kept, "HOME": str(self._desk), "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+        return {**kept, "HOME": str(self._executor), "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
 
     def found(self, name: str) -> bytes | None:
         """Give what lies under a final name, or None."""

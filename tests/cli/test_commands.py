@@ -37,15 +37,15 @@ async def read_lines(child: asyncio.subprocess.Process, count: int) -> None:
             await child.stdout.readline()
 
 
-def entries(folder: Path) -> list[str]:
+def entries(directory: Path) -> list[str]:
     """Give the names in a folder."""
-    return sorted(path.name for path in folder.iterdir())
+    return sorted(path.name for path in directory.iterdir())
 
 
-def files_below(folder: Path) -> dict[str, bytes]:
+def files_below(directory: Path) -> dict[str, bytes]:
     """Give the final files of a folder by their path."""
-    found = (path for path in folder.rglob("*") if path.is_file() and ".arena-async" not in path.parts)
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in found}
+    found = (path for path in directory.rglob("*") if path.is_file() and ".arena-async" not in path.parts)
+    return {path.relative_to(directory).as_posix(): path.read_bytes() for path in found}
 
 
 async def test_a_sync_brings_the_bytes_of_the_service_and_a_second_one_fetches_nothing(tmp_path: Path) -> None:
@@ -63,10 +63,10 @@ async def test_a_sync_brings_the_bytes_of_the_service_and_a_second_one_fetches_n
     assert first.out.splitlines()[0].startswith("5 fetched  (")
     assert second.out.splitlines()[0].startswith("nothing new  (0 B, ")
     assert first.out.splitlines()[1] == second.out.splitlines()[1] == f"5 files in {tmp_path / 'out'}"
-    brought = files_below(tmp_path / "out")
-    assert {hashlib.sha256(content).hexdigest() for content in brought.values()} == wanted
-    assert len(brought) == len(wanted) == 5
-    assert all(path.startswith(f"arena/extracts/{arena.extract}/") and path.endswith(".zip") for path in brought)
+    downloaded = files_below(tmp_path / "out")
+    assert {hashlib.sha256(content).hexdigest() for content in downloaded.values()} == wanted
+    assert len(downloaded) == len(wanted) == 5
+    assert all(path.startswith(f"arena/extracts/{arena.extract}/") and path.endswith(".zip") for path in downloaded)
 
 
 async def test_both_services_share_a_folder_and_verify_notices_what_changed(tmp_path: Path) -> None:
@@ -117,13 +117,13 @@ async def test_quota_says_on_request_who_spent_it() -> None:
         for _ in range(3):
             await run("list", "arena", "exports", env=env)
         arena.clear()
-        told = await run("quota", "--who", env=env)
+        reported = await run("quota", "--who", env=env)
         record = await run("quota", "--who", "--json", env=env)
 
-    first, head, most = told.out.splitlines()[:3]
+    first, head, maximum = reported.out.splitlines()[:3]
     assert first.startswith("Arena PLM: 9,99")
     assert head.split() == ["count", "who", "method", "endpoint", "date"]
-    assert most.split()[:5] == ["3", "Ida", "Integration", "GET", "/exports"]
+    assert maximum.split()[:5] == ["3", "Ida", "Integration", "GET", "/exports"]
     assert [one["type"] for one in record.records[:2]] == ["quota", "usage"]
     spent = [tuple(map(one.get, ("service", "count", "endpoint"))) for one in record.records]
     assert ("arena", 3, "/exports") in spent
@@ -316,11 +316,11 @@ async def test_the_latest_run_of_a_delta_extract_comes_with_a_warning(tmp_path: 
     async with ArenaSimulator(files=0) as arena:
         run_guid = arena.add_extract_run(kind="Delta").guid
         words = ("sync", "arena", "extracts", arena.extract, "--latest", "--to", str(tmp_path / "out"))
-        told = await run(*words, env=environment(arena))
+        reported = await run(*words, env=environment(arena))
         quiet = await run(*words, "--quiet", env=environment(arena))
 
-    assert (told.code, quiet.code) == (0, 0)
-    assert f"its latest run {run_guid} is a delta run" in told.err
+    assert (reported.code, quiet.code) == (0, 0)
+    assert f"its latest run {run_guid} is a delta run" in reported.err
     assert (quiet.out, quiet.err) == ("", "")
 
 
@@ -371,7 +371,7 @@ async def test_an_interrupted_sync_is_out_within_two_seconds_and_goes_on_later(
 
     assert child.returncode == 130
     # What a busy machine adds to that is not ours; the service is silent for good.
-    assert running._PATIENCE < 2.0
+    assert running._GRACE_SECONDS < 2.0
     assert took < 20
     assert err.decode().splitlines()[-2:] == [
         "Stopped. Downloaded data is kept. Run it again to continue:",

@@ -16,10 +16,10 @@ RAW = "raw-accelerometer"
 NUMBER, IDENTIFIER = "10821", "A-001"
 
 
-def below(folder: Path) -> dict[str, bytes]:
+def below(directory: Path) -> dict[str, bytes]:
     """Give the final files of a folder by their path."""
-    found = [path for path in folder.glob("centrepoint/**/*") if path.is_file()]
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in found}
+    found = [path for path in directory.glob("centrepoint/**/*") if path.is_file()]
+    return {path.relative_to(directory).as_posix(): path.read_bytes() for path in found}
 
 
 async def test_days_are_synced_by_number_and_by_identifier_and_only_once(tmp_path: Path) -> None:

@@ -20,10 +20,10 @@ BODY = b"day,steps\n1,9000\n" * 1000
 HERE = ("--allow-http", "--allow-private")
 
 
-def files_below(folder: Path) -> dict[str, bytes]:
+def files_below(directory: Path) -> dict[str, bytes]:
     """Give the final files of a folder by their path."""
-    found = (path for path in folder.rglob("*") if path.is_file() and ".arena-async" not in path.parts)
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in found}
+    found = (path for path in directory.rglob("*") if path.is_file() and ".arena-async" not in path.parts)
+    return {path.relative_to(directory).as_posix(): path.read_bytes() for path in found}
 
 
 async def test_addresses_come_home_and_a_second_run_asks_for_nothing(tmp_path: Path) -> None:

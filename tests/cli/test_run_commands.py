@@ -186,11 +186,11 @@ async def test_a_worksheet_goes_with_an_excel_file(tmp_path: Path) -> None:
         words = ("--worksheet", "Item Master", "--to", str(tmp_path / "out"), *QUICK)
         done = await run("import", "check", arena.import_, str(good), *words, env=env)
         made = arena.imports[arena.import_].runs[-1]
-        asked = len(arena.log)
+        requested = len(arena.log)
         refused = await run("import", "check", arena.import_, str(bad), *words, env=env)
 
     assert done.code == 0, done.err
     assert made.worksheet == "Item Master"
     assert refused.code == 2
     assert "it is no XLSX file. Nothing was sent." in refused.err
-    assert len(arena.log) == asked
+    assert len(arena.log) == requested

@@ -12,9 +12,9 @@ from studies import is_whole
 from arena_async.testing import CentrePointSimulator
 
 
-def count_files(folder: Path) -> int:
+def count_files(directory: Path) -> int:
     """Count the dataset files of a folder."""
-    return len(list(folder.glob("centrepoint/study-234/program-*/subject-*/*.csv.gz")))
+    return len(list(directory.glob("centrepoint/study-234/program-*/subject-*/*.csv.gz")))
 
 
 @pytest.mark.process

@@ -60,11 +60,11 @@ def ranged(body: bytes, *, stall_after: int | None = None) -> Any:
 
     def answer(seen: Seen) -> Reply:
         headers = {"ETag": '"v1"'}
-        asked = seen.header("Range")
-        if asked is None:
+        requested = seen.header("Range")
+        if requested is None:
             stall = next(stalls, None)
             return reply(body=body, headers=headers, cut=stall, stall=stall is not None)
-        first = int(asked.removeprefix("bytes=").rstrip("-"))
+        first = int(requested.removeprefix("bytes=").rstrip("-"))
         headers["Content-Range"] = f"bytes {first}-{len(body) - 1}/{len(body)}"
         return reply(206, body=body[first:], headers=headers)
 

@@ -14,8 +14,7 @@ import attrs
 import pytest
 from command_line import environment
 
-from arena_async.simulator import faults
-from arena_async.testing import ArenaSimulator
+from arena_async.testing import ArenaSimulator, faults
 
 SUPPORT = Path(__file__).parent.parent / "support"
 
@@ -49,8 +48,8 @@ async def finish(child: asyncio.subprocess.Process) -> dict[str, Any]:
     async with asyncio.timeout(30):
         out, err = await child.communicate()
     assert child.returncode == 0, err.decode()
-    told: dict[str, Any] = json.loads(out)
-    return told
+    reported: dict[str, Any] = json.loads(out)
+    return reported
 
 
 async def kill(child: asyncio.subprocess.Process) -> None:
@@ -69,12 +68,12 @@ async def test_a_run_that_was_started_is_waited_for_by_the_next_process(tmp_path
         run = simulator.exports[simulator.export].runs[-1]
         assert run.status == "RUNNING"
         world.now += 61
-        told = await finish(await start(simulator, definition=simulator.export, to=str(tmp_path)))
+        reported = await finish(await start(simulator, definition=simulator.export, to=str(tmp_path)))
         posts = simulator.seen("POST */runs")
-        (path,) = (Path(one) for one in told["paths"])
+        (path,) = (Path(one) for one in reported["paths"])
         expected = simulator.sha256[path.relative_to(tmp_path).as_posix()]
 
-    assert (told["run"], told["resumed"]) == (run.guid, True)
+    assert (reported["run"], reported["resumed"]) == (run.guid, True)
     assert len(posts) == 1
     assert hashlib.sha256(path.read_bytes()).hexdigest() == expected
 
@@ -90,10 +89,10 @@ async def test_a_start_whose_answer_came_too_late_is_found_by_the_next_process(t
         await kill(child)
         run = simulator.exports[simulator.export].runs[-1]
         world.now += 61
-        told = await finish(await start(simulator, definition=simulator.export, to=str(tmp_path)))
+        reported = await finish(await start(simulator, definition=simulator.export, to=str(tmp_path)))
         posts, looks = simulator.seen("POST */runs"), simulator.seen("GET */runs")
 
-    assert (told["run"], told["resumed"]) == (run.guid, True)
+    assert (reported["run"], reported["resumed"]) == (run.guid, True)
     assert (len(posts), len(looks)) == (1, 1)
 
 
@@ -104,13 +103,13 @@ async def test_a_start_that_was_never_heard_is_made_by_the_next_process(tmp_path
         child = await start(simulator, definition=simulator.export, to=str(tmp_path))
         await simulator.until(lambda: simulator.seen("POST */runs"))
         await kill(child)
-        told = await finish(await start(simulator, definition=simulator.export, to=str(tmp_path)))
+        reported = await finish(await start(simulator, definition=simulator.export, to=str(tmp_path)))
         order = [seen.method for seen in simulator.log if seen.path.endswith("/runs")]
         runs = [run.guid for run in simulator.exports[simulator.export].runs]
 
     assert order == ["POST", "GET", "POST"]
-    assert not told["resumed"]
-    assert told["run"] == runs[-1]
+    assert not reported["resumed"]
+    assert reported["run"] == runs[-1]
 
 
 async def test_a_file_that_was_uploaded_is_not_uploaded_again(tmp_path: Path) -> None:
@@ -124,9 +123,9 @@ async def test_a_file_that_was_uploaded_is_not_uploaded_again(tmp_path: Path) ->
         await simulator.until(lambda: len(simulator.seen("GET */runs/*")) >= 2)
         await kill(child)
         world.now += 61
-        told = await finish(await start(simulator, definition=simulator.import_, **job))
+        reported = await finish(await start(simulator, definition=simulator.import_, **job))
         posts = simulator.seen("POST */runs")
 
-    assert told["resumed"]
+    assert reported["resumed"]
     assert len(posts) == 1
-    assert [Path(path).name for path in told["paths"]] == ["result.csv"]
+    assert [Path(path).name for path in reported["paths"]] == ["result.csv"]

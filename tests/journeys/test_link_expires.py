@@ -12,7 +12,7 @@ from seams import rig
 from arena_async import Action, Downloader, Mirror
 from arena_async.errors import LinkExpiredError, TransfersFailedError
 from arena_async.options import KIB, TransferOptions
-from arena_async.wire.contracts import RemoteFile
+from arena_async.protocol.files import RemoteFile
 
 BODY = content(400_000)
 EXPIRED = reply(403, body=b"<Code>AuthenticationFailed</Code> expired")
@@ -20,11 +20,11 @@ EXPIRED = reply(403, body=b"<Code>AuthenticationFailed</Code> expired")
 
 def rest(seen: Seen) -> Reply:
     """Serve what is asked for."""
-    asked = seen.header("Range")
+    requested = seen.header("Range")
     headers = {"ETag": '"v1"'}
-    if asked is None:
+    if requested is None:
         return reply(body=BODY, headers=headers)
-    first = int(asked.removeprefix("bytes=").rstrip("-"))
+    first = int(requested.removeprefix("bytes=").rstrip("-"))
     headers["Content-Range"] = f"bytes {first}-{len(BODY) - 1}/{len(BODY)}"
     return reply(206, body=BODY[first:], headers=headers)
 
@@ -55,12 +55,12 @@ async def test_a_link_that_expires_between_two_resumes_is_renewed_and_the_rest_c
         async with Downloader(tmp_path, options=TransferOptions(chunk_size=64 * KIB), random=lambda: 0.0) as downloads:
             report = await downloads.run(files)
 
-        asked = [(seen.target, seen.header("Range"), seen.header("If-Match")) for seen in server.requests]
+        requested = [(seen.target, seen.header("Range"), seen.header("If-Match")) for seen in server.requests]
 
     assert report.failures == ()
     assert report.outcomes[0].attempts == 3
     assert (tmp_path / "files" / "a.bin").read_bytes() == BODY
-    assert asked == [
+    assert requested == [
         ("/a?sig=canary1", None, None),
         ("/a?sig=canary1", "bytes=262144-", '"v1"'),
         ("/a?sig=canary2", "bytes=262144-", '"v1"'),
@@ -70,11 +70,11 @@ async def test_a_link_that_expires_between_two_resumes_is_renewed_and_the_rest_c
 async def test_no_signature_is_shown_or_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """I4: not in events, errors, logs, names or the ledger, though every link fails."""
     caplog.set_level("DEBUG")
-    told: list[str] = []
+    reported: list[str] = []
     async with RawServer() as server:
         server.on("GET", "/*", EXPIRED)
         files = Renewing(server.base_url, [remote("a", size=len(BODY)), remote("b")], {})
-        async with Mirror(tmp_path, observer=lambda event: told.append(repr(event)), random=lambda: 0.0) as mirror:
+        async with Mirror(tmp_path, observer=lambda event: reported.append(repr(event)), random=lambda: 0.0) as mirror:
             report = await mirror.sync(files)
             plan = await mirror.plan(files)
 
@@ -82,7 +82,7 @@ async def test_no_signature_is_shown_or_kept(tmp_path: Path, caplog: pytest.LogC
         report.raise_for_failures()
     assert all(isinstance(error, LinkExpiredError) for error in caught.value.exceptions)
     names, kept = everything(tmp_path)
-    shown = "".join([*told, repr(report), repr(caught.value.exceptions), plan.to_json(), caplog.text])
+    shown = "".join([*reported, repr(report), repr(caught.value.exceptions), plan.to_json(), caplog.text])
     assert "canary" not in shown + names
     assert b"canary" not in kept
 

@@ -39,7 +39,7 @@ class Line:
     """What became of the tests of one row: their names, by verdict."""
 
     protections: list[str] = attrs.field(factory=list)
-    verdicts: dict[str, list[str]] = attrs.field(factory=dict)
+    results: dict[str, list[str]] = attrs.field(factory=dict)
     seconds: float = 0.0
 
 
@@ -56,7 +56,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("fault matrix")
     group.addoption("--matrix-table", action="store_true", help="print the rows; a row without a test is a failure")
     group.addoption("--sabotage", action="store_true", help="remove each protection; a test that passes is a failure")
-    group.addoption("--road", choices=(*roads.ROADS, "both"), help="let every body come by one road, or run on both")
+    group.addoption(
+        "--road", choices=(*roads.BODY_READERS, "both"), help="let every body come by one road, or run on both"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -70,9 +72,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run the rows on the roads that are asked for."""
-    asked = metafunc.config.getoption("--road", default=None)
-    if asked is not None:
-        metafunc.parametrize("road", roads.ROADS if asked == "both" else (asked,), indirect=True)
+    requested = metafunc.config.getoption("--road", default=None)
+    if requested is not None:
+        metafunc.parametrize("road", roads.BODY_READERS if requested == "both" else (requested,), indirect=True)
 
 
 def _case_of(item: pytest.Item) -> Case | None:
@@ -86,10 +88,10 @@ def _case_of(item: pytest.Item) -> Case | None:
 @pytest.fixture(autouse=True)
 def road(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the bodies of a row, and those of its child processes, come by the road that is asked for."""
-    asked: str | None = getattr(request, "param", None)
-    if asked is not None:
-        monkeypatch.setenv(roads.VARIABLE, asked)
-        roads.narrow(asked, monkeypatch)
+    requested: str | None = getattr(request, "param", None)
+    if requested is not None:
+        monkeypatch.setenv(roads.VARIABLE, requested)
+        roads.narrow(requested, monkeypatch)
 
 
 @pytest.fixture
@@ -120,8 +122,8 @@ def invariants(
         yield
 
 
-def _faults_of_children(folder: Path) -> Path:
-    return folder.with_name(f"{folder.name}-faults")
+def _faults_of_children(directory: Path) -> Path:
+    return directory.with_name(f"{directory.name}-faults")
 
 
 @pytest.hookimpl(wrapper=True)
@@ -152,13 +154,13 @@ def pytest_runtest_makereport(
     if case is None:
         return report
     if not item.config.stash[TABLE].sabotaged:
-        verdict = "FAILED" if report.failed else "passed"
+        result = "FAILED" if report.failed else "passed"
     elif report.when == "call":
-        verdict = _judge(item, case, call, report)
+        result = _judge(item, case, call, report)
     else:
-        verdict = _judge_around(item, case, call, report)
+        result = _judge_around(item, case, call, report)
     # What a report is given goes with it from a worker of pytest-xdist to where the table is.
-    report.row = (case.identifier, case.protection, verdict)  # type: ignore[attr-defined]
+    report.row = (case.identifier, case.protection, result)  # type: ignore[attr-defined]
     return report
 
 
@@ -197,10 +199,10 @@ def _judge_around(item: pytest.Item, case: Case, call: pytest.CallInfo[None], re
     return "passed"
 
 
-def _fail(report: pytest.TestReport, verdict: str, reason: str) -> str:
+def _fail(report: pytest.TestReport, result: str, reason: str) -> str:
     shown = f"\n{report.longrepr}" if report.longrepr else ""
-    report.outcome, report.longrepr = "failed", f"{verdict}: {reason}{shown}"
-    return verdict
+    report.outcome, report.longrepr = "failed", f"{result}: {reason}{shown}"
+    return result
 
 
 class _Lines:
@@ -214,13 +216,13 @@ class _Lines:
         found: tuple[str, str, str] | None = getattr(report, "row", None)
         if found is None:
             return
-        identifier, protection, verdict = found
+        identifier, protection, result = found
         line = self._table.lines.setdefault(identifier, Line())
         line.seconds += report.duration
         if protection not in line.protections:
             line.protections.append(protection)
-        if report.when == "call" or verdict != "passed":
-            line.verdicts.setdefault(verdict, []).append(report.nodeid)
+        if report.when == "call" or result != "passed":
+            line.results.setdefault(result, []).append(report.nodeid)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
@@ -234,19 +236,19 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         if line is None:
             terminalreporter.line(f"{identifier}  no test")
             continue
-        counts = ", ".join(f"{len(tests)} {verdict}" for verdict, tests in sorted(line.verdicts.items()))
+        counts = ", ".join(f"{len(tests)} {result}" for result, tests in sorted(line.results.items()))
         terminalreporter.line(
-            f"{identifier}  {_verdict(line):7} {line.seconds:6.2f} s  {counts:20}  {'; '.join(line.protections)}"
+            f"{identifier}  {_result(line):7} {line.seconds:6.2f} s  {counts:20}  {'; '.join(line.protections)}"
         )
     for line in table.lines.values():
-        for test in line.verdicts.get("control", ()):
+        for test in line.results.get("control", ()):
             terminalreporter.line(f"control  {test}")
 
 
-def _verdict(line: Line) -> str:
+def _result(line: Line) -> str:
     """Return the worst that became of a test of a row; a row needs more than controls."""
     order = ("ERROR", "FAILED", "HOLLOW", "failed", "passed")
-    return next((verdict for verdict in order if verdict in line.verdicts), "HOLLOW")
+    return next((result for result in order if result in line.results), "HOLLOW")
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -257,5 +259,5 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     table = config.stash[TABLE]
     if config.getoption("--matrix-table", default=False) and len(table.lines) < len(ROWS):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
-    if table.sabotaged and any(_verdict(line) != "failed" for line in table.lines.values()):
+    if table.sabotaged and any(_result(line) != "failed" for line in table.lines.values()):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -20,13 +20,13 @@ from filesets import content
 from matrix import World, row
 from scripted import RawServer, Reply, Seen, reply
 from seams import rig
-from session_files import Hours, bring, ranged, remote, session_files
+from session_files import Hours, download, ranged, remote, session_files
 
 from arena_async import Downloader, Event, Mirror, Progress, Report, Retrying
 from arena_async.errors import NotFoundError
 from arena_async.options import KIB, TransferOptions
+from arena_async.protocol.files import RemoteFile
 from arena_async.transfer.filesystem import FileSystem
-from arena_async.wire.contracts import RemoteFile
 
 BODY = content(300_000)
 
@@ -53,7 +53,7 @@ async def test_a_download_cancelled_at_any_await_leaves_a_whole_file_or_a_resuma
 
         cancelled, last = 0, 0
         async with mirror:
-            async for stopped in cancel_at_every_await(start, how=how, most=390, everywhere=True, every=2):
+            async for stopped in cancel_at_every_await(start, how=how, maximum=390, everywhere=True, every=2):
                 assert stopped.cancelled or stopped.result.failures == ()
                 assert not [name for name in open_files() if name.endswith(".part")]
                 cancelled, last = cancelled + stopped.cancelled, stopped.at
@@ -61,7 +61,7 @@ async def test_a_download_cancelled_at_any_await_leaves_a_whole_file_or_a_resuma
             await all_workers_work(mirror, 1)
         assert not [name for name in open_files() if name.endswith(".part")]
         files.rows = rows[1 : last + 1]
-        report = await bring(world, files, remember=True)
+        report = await download(world, files, remember=True)
     assert cancelled > 15
     assert report.failures == ()
     assert all((world.root / f"files/f{at}.bin").read_bytes() == BODY for at in range(1, last + 1))
@@ -69,8 +69,8 @@ async def test_a_download_cancelled_at_any_await_leaves_a_whole_file_or_a_resuma
 
 def open_files() -> list[str]:
     """Name what this process has open; nothing where the system does not tell."""
-    folder = Path("/proc/self/fd")
-    return [str(entry.readlink()) for entry in folder.iterdir() if entry.is_symlink()] if folder.is_dir() else []
+    directory = Path("/proc/self/fd")
+    return [str(entry.readlink()) for entry in directory.iterdir() if entry.is_symlink()] if directory.is_dir() else []
 
 
 @row("CC02", protection="a cancellation waits for the thread that is writing")
@@ -93,7 +93,7 @@ async def test_a_cancelled_file_is_closed_only_when_its_write_has_ended(world: W
         async def job() -> None:
             with anyio.CancelScope() as scope:
                 scopes.append(scope)
-                await bring(world, files, disk=disk)
+                await download(world, files, disk=disk)
 
         scopes: list[anyio.CancelScope] = []
         task = asyncio.create_task(job())
@@ -127,7 +127,7 @@ async def test_a_second_cancellation_does_not_tear_a_commit(world: World, verb: 
     disk.replace(verb, slow, name="*.part")
     async with RawServer() as server, session_files(world, server, remote("a", size=len(BODY))) as files:
         server.on("GET", "/a", ranged(BODY))
-        task = asyncio.create_task(bring(world, files, disk=disk, remember=True))
+        task = asyncio.create_task(download(world, files, disk=disk, remember=True))
         await asyncio.get_running_loop().run_in_executor(None, reached.wait, 20)
         task.cancel()
         for _ in range(50):
@@ -139,9 +139,9 @@ async def test_a_second_cancellation_does_not_tear_a_commit(world: World, verb: 
         go_on.set()
         await asyncio.wait([task])
         assert task.cancelled()
-        asked = len(server.requests)
-        report = await bring(world, files, remember=True)
-        assert len(server.requests) == asked, "the verified file was fetched again"
+        requested = len(server.requests)
+        report = await download(world, files, remember=True)
+        assert len(server.requests) == requested, "the verified file was fetched again"
     assert still_there
     assert report.failures == ()
     assert final.read_bytes() == BODY
@@ -154,7 +154,7 @@ async def test_one_that_fails_for_good_leaves_ninety_nine(world: World) -> None:
     async with RawServer() as server, session_files(world, server, *rows) as files:
         server.on("GET", "/f*", reply(body=content(1000)))
         server.on("GET", "/f37", reply(404))
-        report = await bring(world, files, workers=8)
+        report = await download(world, files, workers=8)
         assert len(server.requests) == 101 - 1 + len(server.lines("GET /f37*")) - 1
     assert [outcome.file.stem for outcome in report.outcomes] == [listed.stem for listed in rows]
     assert [outcome.file.stem for outcome in report.failures] == ["f37"]
@@ -185,7 +185,7 @@ async def test_fail_fast_stops_the_rest_and_keeps_what_can_be_resumed(world: Wor
         assert len(server.lines("GET /later*")) <= 2
         server.on("GET", "/slow", ranged(BODY))
         files.rows = files.rows[:1]
-        again = await bring(world, files)
+        again = await download(world, files)
         assert server.requests[-1].header("Range") is not None
     assert [type(outcome.error) for outcome in report.failures] == [NotFoundError]
     assert report.not_started >= 200
@@ -252,7 +252,7 @@ async def test_a_listing_of_a_hundred_thousand_is_pulled_lazily(world: World) ->
         async with Downloader(world.root, options=options) as downloads, downloads.stream(endless) as outcomes:
             for _ in range(300):
                 world.saw(await anext(outcomes))
-        assert server.most_open <= 8
+        assert server.max_open <= 8
         assert len(server.requests) <= 300 + 8 + 64 + 8
     assert listed <= 300 + 2 * 400 + 8 + 64
 
@@ -270,10 +270,10 @@ async def test_a_host_that_stalls_leaves_the_others_their_share(world: World) ->
         session_files(world, other, *healthy) as good_files,
     ):
         one.on("GET", "/s*", reply(body=BODY, cut=1000, stall=True))
-        listed_late, most_open = asyncio.Event(), set()
+        listed_late, max_open = asyncio.Event(), set()
 
         def answer(_: Seen) -> Reply:
-            most_open.add(one.most_open)
+            max_open.add(one.max_open)
             return reply(body=content(1000))
 
         other.on("GET", "/h*", answer)
@@ -303,7 +303,7 @@ async def test_a_host_that_stalls_leaves_the_others_their_share(world: World) ->
                 stuck.cancel()
                 await asyncio.wait([fine, stuck])
     # As long as the other set goes on: what it leaves behind is for all.
-    assert most_open == {3}
+    assert max_open == {3}
     assert report.failures == ()
     assert len(report.outcomes) == 30
 
@@ -328,7 +328,7 @@ async def test_the_loop_stays_free_while_much_is_hashed_and_inflated(world: Worl
     world.allow("files/a.csv.gz", body)
     async with RawServer() as server, session_files(world, server, remote("a", extension=".csv.gz")) as files:
         server.on("GET", "/a", ranged(body))
-        report = await bring(world, files, disk=Noting(), chunk_size=4 * 1024 * KIB)
+        report = await download(world, files, disk=Noting(), chunk_size=4 * 1024 * KIB)
     assert [outcome.verified_by for outcome in report.outcomes] == ["crc"]
     assert writers
     assert threading.get_ident() not in writers
@@ -370,7 +370,7 @@ async def test_an_exception_in_a_worker_gives_its_slot_back(world: World) -> Non
             return await opening(file, **how)
 
         files.open = unforeseen  # type: ignore[method-assign]
-        report: Report = await bring(world, files, workers=1)
+        report: Report = await download(world, files, workers=1)
     assert [outcome.error is None for outcome in report.outcomes] == [False] * 5 + [True]
 
 

@@ -18,7 +18,7 @@ import pytest
 from command_line import environment, start
 from filesets import content
 from matrix import SECRETS, World, row
-from offering import SUPPORT, asked, bodies_at_home, finish, offer, partials, state
+from offering import SUPPORT, bodies_at_home, finish, offer, partials, requested, state
 from offering import start as start_sync
 from scripted import RawServer
 from session_files import ranged
@@ -89,14 +89,14 @@ async def test_a_signal_in_the_middle_of_a_batch_ends_quietly_and_costs_nothing(
 
     world.saw(out.decode(), err.decode(), complaints.decode())
     # What a busy machine adds to that is not ours; the service is silent for good.
-    assert running._PATIENCE < 2
+    assert running._GRACE_SECONDS < 2
     assert took < 20
     assert child.returncode == 130
     assert out == b""
-    told = [line for line in err.decode().splitlines() if not line.startswith("fetched  ")]
-    assert told[0].startswith("Stopped. ")
+    reported = [line for line in err.decode().splitlines() if not line.startswith("fetched  ")]
+    assert reported[0].startswith("Stopped. ")
     assert "Traceback" not in err.decode()
-    assert len(told) <= 2, "there is the hint and the command line to go on with, and nothing else"
+    assert len(reported) <= 2, "there is the hint and the command line to go on with, and nothing else"
     assert left == [".json", ".part"]
     assert again.returncode == 0
     assert len(contents) == 5
@@ -166,7 +166,7 @@ async def test_what_a_dead_process_had_locked_is_gone_on_with_at_once(world: Wor
     assert not free_before
     assert (again.code, again.complaints) == (0, "")
     assert again.report["counts"] == {"resume": 1}
-    first, second = asked(server, "a")
+    first, second = requested(server, "a")
     assert first is None
     assert int((second or "bytes=0-")[6:-1]) >= 65_536
     assert bodies_at_home(world) == {"files/a.bin": BODY}
@@ -184,7 +184,7 @@ def _is_free(path: Path) -> bool:
 
 @row("CC19", protection="whoever forgets to close is told so once")
 @pytest.mark.parametrize(
-    ("kind", "told"),
+    ("kind", "reported"),
     [
         ("client", ["client"]),
         ("downloader", ["Downloader"]),
@@ -193,7 +193,7 @@ def _is_free(path: Path) -> bool:
     ],
 )
 async def test_what_was_never_closed_is_one_warning_at_the_end(
-    world: World, started: Started, kind: str, told: list[str]
+    world: World, started: Started, kind: str, reported: list[str]
 ) -> None:
     """CC19: the interpreter ends with open clients and folders, in debug mode: one line each, and nothing else."""
     world.keeps_partials = kind == "under way"
@@ -219,6 +219,6 @@ async def test_what_was_never_closed_is_one_warning_at_the_end(
     world.saw(out.decode(), err.decode())
     assert (child.returncode, out) == (0, b"over\n")
     lines = [line.partition("ResourceWarning: ")[2] for line in err.decode().splitlines() if "Warning: This" in line]
-    assert sorted(lines) == [f"This {what} was never closed; use it with `async with`." for what in told]
+    assert sorted(lines) == [f"This {what} was never closed; use it with `async with`." for what in reported]
     assert "Traceback" not in err.decode()
-    assert err.count(b"Warning") - err.count(b"ResourceWarning: Enable tracemalloc") == len(told), err.decode()
+    assert err.count(b"Warning") - err.count(b"ResourceWarning: Enable tracemalloc") == len(reported), err.decode()

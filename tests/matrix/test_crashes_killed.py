@@ -14,9 +14,9 @@ from disks import FaultyDisk
 from filesets import content
 from lives import Lives
 from matrix import World, row
-from offering import age, asked, bodies_at_home, offer, partials, state
+from offering import age, bodies_at_home, offer, partials, requested, state
 from scripted import RawServer
-from session_files import bring, session_files
+from session_files import download, session_files
 
 from arena_async.errors import ArenaAsyncError
 from arena_async.options import KIB
@@ -47,19 +47,19 @@ async def kill_before_every_step(
     whole = {f"{name}.bin": body for name, body in files.items()}
     settings = {"base_url": base_url, "files": {name: len(body) for name, body in files.items()}, "powered": True}
     for step in steps:
-        folder = root / str(step)
-        killed = await lives.live(to=str(folder), kill_at=step, **settings)
+        directory = root / str(step)
+        killed = await lives.live(to=str(directory), kill_at=step, **settings)
         # Files that are ready at the same moment share a group, so that one life takes some steps fewer than another.
         came_first = killed.code == 0 and killed.report["steps"] < step
         if killed.code != -signal.SIGKILL and not came_first:
             wrong.append(f"step {step}: it ended by itself: {killed}")
-        left = finals(folder)
+        left = finals(directory)
         if not left.items() <= whole.items():
             wrong.append(f"step {step}: {[(name, len(body)) for name, body in left.items()]} lie under final names")
-        age(folder)
-        again = await lives.live(to=str(folder), **settings)
+        age(directory)
+        again = await lives.live(to=str(directory), **settings)
         kept = again.report["counts"].get("keep", 0) if again.code == 0 else -1
-        if again.code or again.report["failures"] or finals(folder) != whole or kept < len(left):
+        if again.code or again.report["failures"] or finals(directory) != whole or kept < len(left):
             wrong.append(f"step {step}: the next run ended with {again}")
     return wrong
 
@@ -106,7 +106,7 @@ async def test_a_chain_of_200_kills_at_random_bytes_ends_well(world: World, live
         last = await lives.live(**settings)
 
     assert last.report["failures"] == 0
-    starts = [0 if asked_for is None else int(asked_for[6:-1]) for asked_for in asked(server, "a")]
+    starts = [0 if requested_for is None else int(requested_for[6:-1]) for requested_for in requested(server, "a")]
     assert len(starts) == kills + 1
     assert starts == sorted(starts)
 
@@ -132,7 +132,7 @@ async def test_a_kill_between_the_name_and_the_end_of_the_record_costs_nothing(w
     assert killed.code == -signal.SIGKILL
     assert left == ({"files/a.bin": BODY}, [".json"])
     assert again.report["counts"] == {"keep": 1}
-    assert asked(server, "a") == [None]
+    assert requested(server, "a") == [None]
     assert partials(world) == []
 
 
@@ -149,7 +149,7 @@ async def test_a_kill_while_a_record_is_replaced_leaves_the_one_before(world: Wo
 
     assert killed.code == -signal.SIGKILL
     assert again.report["failures"] == 0
-    assert asked(server, "a") == [None, "bytes=65536-"]
+    assert requested(server, "a") == [None, "bytes=65536-"]
     assert bodies_at_home(world) == {"files/a.bin": BODY}
 
 
@@ -202,7 +202,7 @@ async def test_an_exit_from_a_callback_is_like_a_kill(world: World, lives: Lives
 
     assert (left.code, home) == (7, {})
     assert again.report["counts"] == {"resume": 1}
-    first, second = asked(server, "a")
+    first, second = requested(server, "a")
     assert first is None
     assert int((second or "bytes=0-")[6:-1]) >= 300_000 // 65_536 * 65_536
     assert bodies_at_home(world) == {"files/a.bin": body}
@@ -221,8 +221,8 @@ async def test_no_memory_for_one_file_fails_that_file(world: World) -> None:
         disk = FaultyDisk()
         disk.replace("write", no_memory, name="*.part", times=1)
         async with session_files(world, server, *rows) as files:
-            first = await bring(world, files, remember=True, disk=disk, workers=1)
-            second = await bring(world, files, remember=True)
+            first = await download(world, files, remember=True, disk=disk, workers=1)
+            second = await download(world, files, remember=True)
 
     (failure,) = first.failures
     assert isinstance(failure.error, ArenaAsyncError)

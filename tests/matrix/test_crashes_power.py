@@ -16,13 +16,13 @@ from offering import age
 from powerloss import Crash, TracingDisk
 from scripted import RawServer, reply
 from seams import rig
-from session_files import bring, ranged, session_files
+from session_files import download, ranged, session_files
 
 from arena_async import Finished, Mirror
 from arena_async.options import KIB, MIB, TransferOptions
+from arena_async.protocol.files import RemoteFile
 from arena_async.transfer import ledger
 from arena_async.transfer.filesystem import FileSystem
-from arena_async.wire.contracts import RemoteFile
 
 OLD = content(70_000, "old")
 NEW = content(150_000, "new")
@@ -31,7 +31,7 @@ FIRST, LAST = content(150_000, "first"), content(140_000, "last")
 LARGE = content(MIB + 100_000, "large")
 
 #: Disks to look at on every push, besides the extremes; every one of them in the long run.
-MOST = int(os.environ.get("POWER_LOSSES", "60"))
+MAXIMUM = int(os.environ.get("POWER_LOSSES", "60"))
 
 
 def listed(*, later: bool) -> list[RemoteFile]:
@@ -56,7 +56,7 @@ async def record(world: World, patch: pytest.MonkeyPatch, *, before: bool) -> Tr
     if before:
         async with RawServer() as server, session_files(world, server, *listed(later=False)) as files:
             server.on("GET", "/old", ranged(OLD))
-            await bring(world, files, remember=True)
+            await download(world, files, remember=True)
     async with RawServer() as server:
         server.on("GET", "/old", ranged(NEW, etag='"v2"'))
         # A range is asked for, and the whole of another content comes: the partial file begins anew under its name.
@@ -123,10 +123,10 @@ async def wrong_afterwards(root: Path, crash: Crash) -> list[str]:
     async with mirror:
         report = await mirror.sync(files)
     promised = {path.partition("/")[2] for path in crash.promised}
-    asked = {f"{'new/folders' if key == 'test/small' else 'files'}/{key[5:]}.bin" for key in files.counts}
+    requested = {f"{'new/folders' if key == 'test/small' else 'files'}/{key[5:]}.bin" for key in files.counts}
     return [
         *(f"failed: {failure.error}" for failure in report.failures),
-        *(f"{path} came twice although it was promised" for path in promised & asked),
+        *(f"{path} came twice although it was promised" for path in promised & requested),
         *(["the folder is not as it has to be"] if finals(root) != AFTER else []),
         *(f"left: {path.name}" for path in (root / ".arena-async" / "partial").iterdir()),
     ]
@@ -134,14 +134,14 @@ async def wrong_afterwards(root: Path, crash: Crash) -> list[str]:
 
 def keep_power_on(patch: pytest.MonkeyPatch) -> None:
     """Let the next runs force nothing to the disk: only what they find is looked at, and the power stays on."""
-    for verb in ("sync", "sync_data", "sync_folder"):
+    for verb in ("sync", "sync_data", "sync_directory"):
         patch.setattr(FileSystem, verb, lambda *_: None)
-    execute = ledger._Connection.execute
+    execute = ledger._LedgerConnection.execute
 
-    def without_waiting(connection: ledger._Connection, statement: str, *values: Any) -> Any:
+    def without_waiting(connection: ledger._LedgerConnection, statement: str, *values: Any) -> Any:
         return execute(connection, statement.replace("synchronous = FULL", "synchronous = OFF"), *values)
 
-    patch.setattr(ledger._Connection, "execute", without_waiting)
+    patch.setattr(ledger._LedgerConnection, "execute", without_waiting)
 
 
 @row("CR04", protection="content is on the disk before its name", seconds=600)
@@ -164,7 +164,7 @@ async def test_no_power_loss_leaves_a_wrong_byte_or_takes_what_was_promised(
     crashes = await asyncio.to_thread(lambda: list(disk.crashes(chance)))
     sample = [crash for crash in crashes if crash.extreme]
     others = [crash for crash in crashes if not crash.extreme]
-    sample += others if len(others) <= MOST else chance.sample(others, MOST)
+    sample += others if len(others) <= MAXIMUM else chance.sample(others, MAXIMUM)
     wrong: list[str] = []
     for number, crash in enumerate(sample):
         place = world.root.parent / f"crash{number}"

@@ -12,13 +12,13 @@ from filesets import content, remote
 from matrix import World, row
 from offering import bodies_at_home, partials
 from scripted import RawServer, reply
-from session_files import ETAG, bring, ranged, session_files
+from session_files import ETAG, download, ranged, session_files
 
 from arena_async.errors import DestinationBusyError
+from arena_async.protocol import filenames
+from arena_async.protocol.files import RemoteFile
 from arena_async.transfer.models import Action, Report
 from arena_async.transfer.planner import target_path as place
-from arena_async.wire import names
-from arena_async.wire.contracts import RemoteFile
 
 BODY = content(5_000, "a")
 
@@ -43,7 +43,7 @@ async def bring_rows(
         async with session_files(
             world, server, *rows, link=lambda row, _: f"/content/{numbers[row.key]}", signed=False
         ) as files:
-            report = await bring(world, files, remember=True, **how)
+            report = await download(world, files, remember=True, **how)
     assert len(server.requests) == sum(outcome.attempts for outcome in report.outcomes)
     return report
 
@@ -82,9 +82,9 @@ async def test_the_path_of_a_link_names_no_file(world: World) -> None:
     async with RawServer() as server:
         server.on("GET", "*", ranged(BODY))
         link = "/x/..%2f..%2fevil/%2e%2e/evil"
-        evil = remote("a", size=len(BODY), stem="../../evil", name=names.file_name_from_url(link))
+        evil = remote("a", size=len(BODY), stem="../../evil", name=filenames.file_name_from_url(link))
         async with session_files(world, server, evil, link=lambda *_: link) as files:
-            report = await bring(world, files)
+            report = await download(world, files)
 
     assert report.failures == ()
     assert [path.rpartition("~")[0] for path in paths(world)] == ["files/_.._.._evil"]
@@ -162,7 +162,7 @@ async def test_a_long_name_is_cut_between_characters(world: World) -> None:
     assert all("~" in "".join(parts) for parts in components)
 
 
-TWINS = {
+DUPLICATES = {
     "case": ("A", "a"),
     "case of folders": ("Weekly", "weekly"),
     "composition": (unicodedata.normalize("NFC", "é"), unicodedata.normalize("NFD", "é")),
@@ -173,10 +173,10 @@ TWINS = {
 
 
 @row("NM07", protection="names that look alike are told apart")
-@pytest.mark.parametrize("kind", TWINS)
+@pytest.mark.parametrize("kind", DUPLICATES)
 async def test_names_that_some_file_system_takes_for_one_are_two(world: World, kind: str) -> None:
     """NM07: two files, whatever the file system; the same two names whichever comes first."""
-    rows = [named(number, stem=text) for number, text in enumerate(TWINS[kind])]
+    rows = [named(number, stem=text) for number, text in enumerate(DUPLICATES[kind])]
     report = await bring_rows(world, rows)
     first = paths(world)
     again = await bring_rows(world, rows[::-1])
@@ -211,11 +211,11 @@ async def test_a_name_from_a_signed_link_holds_nothing_of_its_query(world: World
     async with RawServer() as server:
         server.on("GET", "*", ranged(BODY))
         link = f"{server.base_url}/v/day%201.bin?sig={world.secrets['sig']}#part"
-        name = names.file_name_from_url(link)
+        name = filenames.file_name_from_url(link)
         stem, _, extension = name.partition(".")
         entry = remote("a", size=len(BODY), stem=stem, extension=f".{extension}", name=name, key=f"test/{name}")
         async with session_files(world, server, entry, link=lambda *_: "/v/day%201.bin") as files:
-            report = await bring(world, files, remember=True)
+            report = await download(world, files, remember=True)
 
     assert report.failures == ()
     assert paths(world) == ["files/day 1.bin"]
@@ -293,7 +293,7 @@ async def test_a_name_that_changes_between_attempts_changes_no_place(world: Worl
         server.on("GET", "/a", reply(body=body, headers=ETAG, cut=100_000), OVER, ranged(body, headers=other))
         async with session_files(world, server, row, link=lambda _, looked_up: f"/a?v={looked_up}") as files:
             files.fresh[row.key] = attrs.evolve(row, stem="second", name="second.bin")
-            report = await bring(world, files, remember=True)
+            report = await download(world, files, remember=True)
 
     (outcome,) = report.outcomes
     assert (outcome.error, outcome.path) == (None, final)

@@ -9,20 +9,20 @@ from typing import Any
 import pytest
 from matrix import World, row
 from scripted import RawServer, Reply, Seen, reply
-from services import CentrePointScript, asked, studies
+from services import CentrePointScript, requested, studies
 from session_files import Hours
 
-from arena_async.net.pager import Pager
+from arena_async.http.paginator import Paginator
+from arena_async.protocol.messages import Request
+from arena_async.providers.centrepoint.adapter import list_shape
 from arena_async.providers.centrepoint.auth import CENTREPOINT
-from arena_async.providers.centrepoint.dialect import list_shape
-from arena_async.wire.messages import Request
 
 STUDIES = "/centrepoint/v3/Studies"
 
 
 def offsets(server: RawServer) -> list[int]:
     """Give the offsets that were asked for, in the order they arrived."""
-    return [asked(seen)[0] for seen in server.requests if seen.method == "GET"]
+    return [requested(seen)[0] for seen in server.requests if seen.method == "GET"]
 
 
 async def settled(rounds: int = 30) -> None:
@@ -38,7 +38,7 @@ async def test_leaving_a_list_ends_what_is_on_its_way(world: World, how: str) ->
     go = asyncio.Event()
 
     async def answer(seen: Seen) -> Reply:
-        offset, limit = asked(seen)
+        offset, limit = requested(seen)
         if offset < 200:
             return studies(range(offset, offset + limit), total=1000, offset=offset, limit=limit)
         await go.wait()
@@ -96,13 +96,13 @@ async def test_a_slow_reader_holds_four_pages_and_outlives_tokens(world: World) 
             if hours.passed - given.setdefault(token, hours.passed) > 300:
                 refused += 1
                 return reply(401)
-            offset, limit = asked(seen)
+            offset, limit = requested(seen)
             return studies(range(offset, offset + limit), total=200, offset=offset, limit=limit)
 
         script.on("GET", STUDIES, answer)
         async with script.session(hours) as session:
             request = Request(method="GET", path=STUDIES, scope=CENTREPOINT)
-            rows: Pager[int] = Pager(session, request, list_shape("id"), lambda item: item["id"], limit=10)
+            rows: Paginator[int] = Paginator(session, request, list_shape("id"), lambda item: item["id"], limit=10)
             found = []
             async for number in rows:
                 found.append(number)
@@ -124,7 +124,7 @@ async def test_pages_that_overtake_each_other_are_handed_out_in_order(world: Wor
     last, failures = asyncio.Event(), [500, 500, 500]
 
     async def answer(seen: Seen) -> Reply:
-        offset, limit = asked(seen)
+        offset, limit = requested(seen)
         if offset == 100:
             await last.wait()
         if offset == 300 and failures:

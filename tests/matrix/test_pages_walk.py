@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 from matrix import World, case, row
 from scripted import RawServer, Reply, Seen, json_reply, reply
-from services import ArenaScript, CentrePointScript, arena_error, asked, page, studies
+from services import ArenaScript, CentrePointScript, arena_error, page, requested, studies
 
 from arena_async.errors import ArenaAsyncError, DecodeError, ListingError, QuotaExhaustedError
-from arena_async.net.pager import Pager
-from arena_async.providers.arena.dialect import LIST, ArenaDialect
+from arena_async.http.paginator import Paginator
+from arena_async.protocol.messages import Request
+from arena_async.protocol.pagination import Page, PageRequest
+from arena_async.providers.arena.adapter import LIST, ArenaAdapter
+from arena_async.providers.centrepoint.adapter import CentrePointAdapter, list_shape
 from arena_async.providers.centrepoint.auth import CENTREPOINT
-from arena_async.providers.centrepoint.dialect import CentrePointDialect, list_shape
-from arena_async.wire.messages import Request
-from arena_async.wire.paging import Page, PageRequest
 
 AT_THE_END = "a list that has come to its end is not asked for more"
 STUDIES = "/centrepoint/v3/Studies"
@@ -47,7 +47,7 @@ async def centrepoint_list(world: World, answer: Callable[[Seen], Reply]) -> Asy
 
 def offsets(server: RawServer) -> list[int]:
     """Give the offsets that were asked for, sorted: pages that are asked for ahead may overtake each other."""
-    return sorted(asked(seen)[0] for seen in server.requests if seen.method == "GET")
+    return sorted(requested(seen)[0] for seen in server.requests if seen.method == "GET")
 
 
 def extracts(numbers: Iterable[int]) -> list[dict[str, str]]:
@@ -139,7 +139,7 @@ async def test_a_page_that_was_capped_is_followed_by_what_came(world: World, ech
     """PG03: 100 rows are asked for and 40 are given: the next page begins at 40."""
 
     def answer(seen: Seen) -> Reply:
-        offset, _ = asked(seen)
+        offset, _ = requested(seen)
         return studies(range(offset, min(offset + 40, 110)), total=110, offset=offset, limit=echoed)
 
     async with centrepoint_list(world, answer) as (found, server):
@@ -157,7 +157,7 @@ async def test_a_limit_that_is_ignored_is_noticed(world: World, counted: Callabl
     """
 
     def answer(seen: Seen) -> Reply:
-        offset, _ = asked(seen)
+        offset, _ = requested(seen)
         rows = extracts(range(offset, min(offset + 20, 95)))
         return page(rows, count=counted(len(rows)))
 
@@ -180,7 +180,7 @@ async def test_a_service_that_ignores_offset_and_limit_gives_the_whole_list_at_o
 
     def again(seen: Seen) -> Reply:
         """Give the first page for ever, and an end to the test."""
-        return page(extracts(range(10))) if asked(seen)[0] < 300 else reply(404)
+        return page(extracts(range(10))) if requested(seen)[0] < 300 else reply(404)
 
     async with arena_list(world, again) as (found, server):
         rows, error = await taken(found.search(limit=10))
@@ -195,7 +195,7 @@ async def test_a_last_page_that_is_given_for_ever_is_noticed(world: World) -> No
     """PG05: past its end of thirty rows the service gives the last ten again: an error that says where, no loop."""
 
     def answer(seen: Seen) -> Reply:
-        offset = asked(seen)[0]
+        offset = requested(seen)[0]
         return page(extracts(range(min(offset, 20), min(offset, 20) + 10))) if offset < 300 else reply(404)
 
     async with arena_list(world, answer) as (found, server):
@@ -213,7 +213,7 @@ async def test_an_early_empty_page_is_asked_for_once_more(world: World, again: b
     empty = [200, 200] if again else [200]
 
     def answer(seen: Seen) -> Reply:
-        offset, limit = asked(seen)
+        offset, limit = requested(seen)
         if offset in empty:
             empty.remove(offset)
             return studies([], total=500, offset=offset, limit=limit)
@@ -244,7 +244,7 @@ async def test_an_early_empty_page_of_arena_is_asked_for_once_more(
     """
 
     def answer(seen: Seen) -> Reply:
-        offset, limit = asked(seen)
+        offset, limit = requested(seen)
         return page(extracts(range(offset, min(offset + limit, 20))), count=25)
 
     async with arena_list(world, answer) as (found, server):
@@ -260,7 +260,7 @@ async def test_hidden_rows_shorten_pages_and_nothing_else(world: World) -> None:
     hidden = set(range(20, 27)) | set(range(110, 113))
 
     def answer(seen: Seen) -> Reply:
-        offset, limit = asked(seen)
+        offset, limit = requested(seen)
         numbers = (number for number in range(offset, min(offset + limit, 250)) if number not in hidden)
         return studies(numbers, total=250, offset=offset, limit=limit)
 
@@ -271,7 +271,7 @@ async def test_hidden_rows_shorten_pages_and_nothing_else(world: World) -> None:
 
 def moved(seen: Seen) -> list[int]:
     """Give 25 rows in tens of which the last of the first page comes again: rows moved by one meanwhile."""
-    offset, limit = asked(seen)
+    offset, limit = requested(seen)
     return [number - (offset > 0) for number in range(offset, min(offset + limit, 25))]
 
 
@@ -298,7 +298,7 @@ async def test_a_row_that_never_came_is_noticed(world: World) -> None:
     """PG10: CentrePoint: its total shows that one of 250 rows is missing: no duplicate, and an error at the end."""
 
     def answer(seen: Seen) -> Reply:
-        offset, limit = asked(seen)
+        offset, limit = requested(seen)
         numbers = [number - (offset > 0) for number in range(offset, min(offset + limit, 250))]
         return studies(numbers, total=250, offset=offset, limit=limit)
 
@@ -318,7 +318,7 @@ async def test_one_key_with_two_contents_comes_once(world: World) -> None:
     first = [{"guid": "A", "name": "old"}, {"guid": "B"}, {"guid": "A", "name": "new"}]
     first += extracts(range(7))
     second = [{"guid": "B", "name": "late"}, {"guid": "C"}]
-    async with arena_list(world, lambda seen: page(second if asked(seen)[0] else first)) as (found, server):
+    async with arena_list(world, lambda seen: page(second if requested(seen)[0] else first)) as (found, server):
         rows = await found.search(limit=10).collect()
     assert [(extract.guid, extract.name) for extract in rows] == [
         ("A", "new"),
@@ -336,7 +336,7 @@ async def test_rows_without_a_key_pass_through(world: World, service: str) -> No
     rows = [{"value": 1}, {"value": 1}, {"guid": None, "value": 2}, {"guid": "", "value": 3}, {"guid": ["odd"]}]
 
     def answer(seen: Seen) -> Reply:
-        offset, limit = asked(seen)
+        offset, limit = requested(seen)
         items = [*rows, {"value": 4}][offset : offset + limit]
         if service == "arena":
             return page(items)
@@ -349,7 +349,7 @@ async def test_rows_without_a_key_pass_through(world: World, service: str) -> No
             scope = "" if service == "arena" else CENTREPOINT
             request = Request(method="GET", path="/rows", scope=scope)
             shape = LIST if service == "arena" else list_shape()
-            found = await Pager(client.session, request, shape, lambda item: item, limit=5).collect()
+            found = await Paginator(client.session, request, shape, lambda item: item, limit=5).collect()
     assert found == [*rows, {"value": 4}]
     assert offsets(server) == [0, 5]
 
@@ -367,7 +367,7 @@ async def test_a_link_to_the_next_page_is_never_followed(world: World, what: str
         }
 
         def answer(seen: Seen) -> Reply:
-            offset, limit = asked(seen)
+            offset, limit = requested(seen)
             numbers = range(offset, min(offset + limit, 250))
             return studies(numbers, total=250, offset=offset, limit=limit, links={"next": places[what]})
 
@@ -378,7 +378,7 @@ async def test_a_link_to_the_next_page_is_never_followed(world: World, what: str
     assert {seen.path for seen in server.requests} == {STUDIES, CentrePointScript.TOKENS}
 
 
-ASKED = PageRequest(offset=0, limit=100)
+REQUESTED = PageRequest(offset=0, limit=100)
 
 
 @row("PG20", protection="a number of rows is one")
@@ -393,10 +393,10 @@ ASKED = PageRequest(offset=0, limit=100)
 def test_a_total_may_be_text(total: object, read: int) -> None:
     """PG20: digits are digits."""
     payload = {"items": [], "totalCount": total}
-    assert CentrePointDialect().read_page(payload, ASKED, list_shape("id")) == Page(
+    assert CentrePointAdapter().read_page(payload, REQUESTED, list_shape("id")) == Page(
         items=(), offset=0, limit=100, total=read
     )
-    assert ArenaDialect().read_page({"count": total, "results": []}, ASKED, LIST).total == read
+    assert ArenaAdapter().read_page({"count": total, "results": []}, REQUESTED, LIST).total == read
 
 
 @row("PG20", protection="a number of rows is one")
@@ -404,9 +404,9 @@ def test_a_total_may_be_text(total: object, read: int) -> None:
 def test_what_is_no_number_of_rows_is_refused(total: object) -> None:
     """PG20: by both services."""
     with pytest.raises(DecodeError, match="totalCount"):
-        CentrePointDialect().read_page({"items": [], "totalCount": total}, ASKED, list_shape("id"))
+        CentrePointAdapter().read_page({"items": [], "totalCount": total}, REQUESTED, list_shape("id"))
     with pytest.raises(DecodeError, match="count"):
-        ArenaDialect().read_page({"count": total, "results": []}, ASKED, LIST)
+        ArenaAdapter().read_page({"count": total, "results": []}, REQUESTED, LIST)
 
 
 @row("PG20", protection="a number of rows is one")
@@ -418,8 +418,8 @@ def test_a_total_that_ends_a_list_is_held_to_more(total: object) -> None:
     By the design the count of Arena ends nothing: there ``null`` is no count, and 500.0 is 500.
     """
     with pytest.raises(DecodeError, match="totalCount"):
-        CentrePointDialect().read_page({"items": [], "totalCount": total}, ASKED, list_shape("id"))
-    read = ArenaDialect().read_page({"count": total, "results": []}, ASKED, LIST).total
+        CentrePointAdapter().read_page({"items": [], "totalCount": total}, REQUESTED, list_shape("id"))
+    read = ArenaAdapter().read_page({"count": total, "results": []}, REQUESTED, LIST).total
     assert read == (None if total is None else 500)
 
 
@@ -430,7 +430,7 @@ async def test_a_page_of_another_offset_is_asked_for_once_more(world: World, tim
     lies = [100] * times
 
     def answer(seen: Seen) -> Reply:
-        offset, limit = asked(seen)
+        offset, limit = requested(seen)
         if offset in lies:
             lies.remove(offset)
             return studies(range(limit), total=250, offset=0, limit=limit)
@@ -456,7 +456,7 @@ async def test_a_session_that_dies_on_page_seven_costs_one_login_and_one_page(wo
         script = ArenaScript(world, server)
 
         def answer(seen: Seen) -> Reply:
-            offset, limit = asked(seen)
+            offset, limit = requested(seen)
             if offset == 60 and script.logins == 1:
                 script.alive = ""
                 return reply(401)
@@ -479,7 +479,7 @@ async def test_a_list_that_the_day_did_not_suffice_for_goes_on_tomorrow(world: W
         days = [True, False]
 
         def answer(seen: Seen) -> Reply:
-            offset, limit = asked(seen)
+            offset, limit = requested(seen)
             if offset == 60 and days.pop(0):
                 return arena_error(429, 4084, headers={"X-Arena-Requests-Remaining": "0"})
             return page(extracts(range(offset, min(offset + limit, 95))))

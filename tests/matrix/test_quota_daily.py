@@ -14,12 +14,12 @@ import pytest
 from matrix import World, case, row
 from scripted import RawServer, Reply, Seen, json_reply, reply
 from services import EXPORT, EXPORT_RUN, FILE, RUN, ArenaScript, CentrePointScript, arena_error, zipped
-from session_files import START, Hours, bring, ranged
+from session_files import START, Hours, download, ranged
 
 from arena_async.errors import QuotaExhaustedError
-from arena_async.providers.arena.dialect import ArenaDialect
-from arena_async.wire.messages import Headers, Request, Response
-from arena_async.wire.quota import DailyAllowance, Moment, Quota, Ticket
+from arena_async.protocol.messages import Headers, Request, Response
+from arena_async.protocol.quota import ClockReading, DailyQuota, Quota, Reservation
+from arena_async.providers.arena.adapter import ArenaAdapter
 
 THINGS = Request(method="GET", path="/things")
 LOGIN, THING, LOGOUT = "POST /v1/login", "GET /v1/things", "PUT /v1/logout"
@@ -45,8 +45,8 @@ async def test_a_used_up_day_stops_everything_of_arena_and_nothing_else(world: W
         async with script.client() as arena, others.client() as centrepoint:
             calls = (arena.session.send(THINGS) for _ in range(10))
             found: list[Any] = await asyncio.gather(*calls, return_exceptions=True)
-            stopped = await bring(world, arena.exports.files(EXPORT, RUN))
-            goes_on = await bring(world, centrepoint.datasets.files(234))
+            stopped = await download(world, arena.exports.files(EXPORT, RUN))
+            goes_on = await download(world, centrepoint.datasets.files(234))
 
     world.saw(*found)
     assert [type(error) for error in found] == [QuotaExhaustedError] * 10
@@ -97,7 +97,7 @@ async def test_the_reserve_is_never_touched(world: World) -> None:
 
 @row("QU04", protection="the reset is read in the vendor's own shape")
 @pytest.mark.parametrize(
-    ("text", "moment"),
+    ("text", "timestamp"),
     [
         ("Fri, 02-May-2014 14:22:13 GMT-0700 (PDT)", datetime(2014, 5, 2, 21, 22, 13, tzinfo=UTC)),
         ("Tue, 02-Dec-2014 14:22:13 GMT-0800 (PST)", datetime(2014, 12, 2, 22, 22, 13, tzinfo=UTC)),
@@ -112,10 +112,10 @@ async def test_the_reserve_is_never_touched(world: World) -> None:
         ("1399065733000", datetime(2014, 5, 2, 21, 22, 13, tzinfo=UTC)),
     ],
 )
-def test_a_reset_is_read_in_any_shape_that_was_seen(text: str, moment: datetime) -> None:
+def test_a_reset_is_read_in_any_shape_that_was_seen(text: str, timestamp: datetime) -> None:
     """QU04: in UTC, whatever zone it was written in."""
     headers = Headers([("X-Arena-Requests-Remaining", "7"), ("X-Arena-Next-Request-Limit-Reset", text)])
-    assert ArenaDialect().read_quota(headers) == Quota(remaining=7, resets_at=moment)
+    assert ArenaAdapter().read_quota(headers) == Quota(remaining=7, resets_at=timestamp)
 
 
 #: The clocks of the US changed on 2026-03-08 and on 2026-11-01, at two in the morning.
@@ -140,7 +140,7 @@ def test_a_reset_that_cannot_be_read_is_the_next_pacific_midnight(text: str | No
     given = [("X-Arena-Requests-Remaining", "7")]
     if text is not None:
         given.append(("X-Arena-Next-Request-Limit-Reset", text))
-    quota = ArenaDialect(now=lambda: at).read_quota(Headers(given))
+    quota = ArenaAdapter(now=lambda: at).read_quota(Headers(given))
     assert quota == Quota(remaining=7, resets_at=datetime.fromisoformat(f"{midnight}+00:00"))
 
 
@@ -181,10 +181,10 @@ async def test_a_number_that_is_none_is_not_believed(world: World, caplog: pytes
 @row("QU06", protection="within one day the number never rises")
 def test_answers_that_overtake_each_other_never_give_requests_back() -> None:
     """QU06: 90, 88, 89 leave 88; a later reset opens a new day; an answer of the day before changes nothing."""
-    gate = DailyAllowance()
+    limiter = DailyQuota()
     noon = datetime(2026, 5, 1, 12, tzinfo=UTC)
     tonight, tomorrow = noon + timedelta(hours=19), noon + timedelta(hours=43)
-    told = [
+    reported = [
         (0, 90, tonight, 90),
         (1, 88, tonight, 88),
         (2, 89, tonight, 88),
@@ -193,14 +193,14 @@ def test_answers_that_overtake_each_other_never_give_requests_back() -> None:
         (19 * 3600 + 2, 87, tonight, 9999),
         (19 * 3600 + 3, 9998, tomorrow, 9998),
     ]
-    for seconds, remaining, resets_at, left in told:
-        now = Moment(float(seconds), noon + timedelta(seconds=seconds))
-        ticket = gate.reserve(now)
-        assert isinstance(ticket, Ticket)
-        gate.sent(ticket, now)
-        gate.settle(ticket, Quota(remaining=remaining, resets_at=resets_at), now)
-        assert gate.quota is not None
-        assert gate.quota.remaining == left
+    for seconds, remaining, resets_at, left in reported:
+        now = ClockReading(float(seconds), noon + timedelta(seconds=seconds))
+        reservation = limiter.reserve(now)
+        assert isinstance(reservation, Reservation)
+        limiter.sent(reservation, now)
+        limiter.settle(reservation, Quota(remaining=remaining, resets_at=resets_at), now)
+        assert limiter.quota is not None
+        assert limiter.quota.remaining == left
 
 
 @row("QU08", protection="the number from before the renumbering is known")
@@ -208,8 +208,8 @@ def test_answers_that_overtake_each_other_never_give_requests_back() -> None:
 def test_the_old_number_means_the_same(world: World, code: int) -> None:
     """QU08: 4014 with 429 was the used-up day before the winter of 2023; without a header it ends at midnight."""
     body = json.dumps({"status": 429, "errors": [{"code": code, "message": "Limit"}]}).encode()
-    spelt = ArenaDialect(now=lambda: datetime(2026, 7, 1, 12, tzinfo=UTC))
-    error = spelt.read_error(THINGS, Response(status=429, body=body))
+    format_status = ArenaAdapter(now=lambda: datetime(2026, 7, 1, 12, tzinfo=UTC))
+    error = format_status.read_error(THINGS, Response(status=429, body=body))
     world.saw(error)
     assert isinstance(error, QuotaExhaustedError)
     assert (error.code, error.remaining, error.transient) == (code, 0, False)
@@ -229,16 +229,16 @@ async def test_a_file_that_the_day_did_not_suffice_for_is_taken_up_tomorrow(worl
         script.export(FILE)
         script.on("GET", content, cut, used_up, ranged(body))
         async with script.client() as arena:
-            today = await bring(world, arena.exports.files(EXPORT, RUN), remember=True)
+            today = await download(world, arena.exports.files(EXPORT, RUN), remember=True)
         async with script.client() as arena:
-            tomorrow = await bring(world, arena.exports.files(EXPORT, RUN), remember=True)
+            tomorrow = await download(world, arena.exports.files(EXPORT, RUN), remember=True)
 
     assert isinstance(today.error, QuotaExhaustedError)
     assert (today.error.resets_at, today.not_started, today.outcomes) == (RESETS_AT, 1, ())
     tomorrow.raise_for_failures()
     assert final.read_bytes() == body
-    asked = [seen.header("Range") for seen in server.requests if seen.path == f"/v1{content}"]
-    assert asked == [None, "bytes=196608-", "bytes=196608-"]
+    requested = [seen.header("Range") for seen in server.requests if seen.path == f"/v1{content}"]
+    assert requested == [None, "bytes=196608-", "bytes=196608-"]
 
 
 class Together(Hours):
@@ -302,7 +302,7 @@ async def test_content_without_a_number_is_taken_off_what_was_known(world: World
             watch: Callable[[], None] = look
             await arena.exports.run(EXPORT, RUN)
             watch()
-            report = await bring(world, arena.exports.files(EXPORT, RUN))
+            report = await download(world, arena.exports.files(EXPORT, RUN))
             watch()
             script.remaining = 31
             await arena.session.send(THINGS)

@@ -9,17 +9,17 @@ import pytest
 from matrix import World, case, row
 from scripted import RawServer, Reply, Seen, json_reply, reply
 from services import EXPORT, EXPORT_RUN, FILE, RUN, ArenaScript, CentrePointScript, arena_error, studies, zipped
-from session_files import Hours, bring, ranged
+from session_files import Hours, download, ranged
 
 from arena_async.errors import DeadlineError, ThrottledError, TransportError, UnsafeUrlError
-from arena_async.net.pager import Pager
+from arena_async.http.paginator import Paginator
 from arena_async.options import KIB, MIB, Clock, PollPolicy, RetryPolicy
+from arena_async.protocol import retry
+from arena_async.protocol.messages import Request
+from arena_async.protocol.quota import ClockReading, Reservation, SlidingWindow
 from arena_async.providers.arena.extracts import Extracts
+from arena_async.providers.centrepoint.adapter import list_shape
 from arena_async.providers.centrepoint.auth import CENTREPOINT
-from arena_async.providers.centrepoint.dialect import list_shape
-from arena_async.wire import retrying
-from arena_async.wire.messages import Request
-from arena_async.wire.quota import Moment, SlidingWindow, Ticket
 
 THINGS = Request(method="GET", path="/things")
 LOGIN, THING, LOGOUT = "POST /v1/login", "GET /v1/things", "PUT /v1/logout"
@@ -126,8 +126,8 @@ async def test_a_file_costs_one_content_request(world: World) -> None:
         script.export(*guids, content=reply(body=body))
         async with script.client() as arena:
             files = arena.exports.files(EXPORT, RUN)
-            assert (files.price().listing, files.price().per_file) == (1, 1)
-            report = await bring(world, files)
+            assert (files.cost().listing, files.cost().per_file) == (1, 1)
+            report = await download(world, files)
 
     report.raise_for_failures()
     assert report.requests == 13
@@ -140,7 +140,7 @@ async def test_a_file_costs_one_content_request(world: World) -> None:
 async def test_forty_minutes_of_waiting_cost_eighteen_questions(world: World) -> None:
     """QU13: a run that never ends: no more questions than the policy says beforehand, and the caller hears each."""
     hours, poll = Hours(), PollPolicy(timeout=40 * 60)
-    heard: list[tuple[int, float | None]] = []
+    on_poll: list[tuple[int, float | None]] = []
     async with RawServer() as server:
         script = ArenaScript(world, server)
         script.on("GET", "/extracts/E/runs/R", json_reply({"guid": "R", "status": "In Progress"}))
@@ -148,21 +148,23 @@ async def test_forty_minutes_of_waiting_cost_eighteen_questions(world: World) ->
             timing = Clock(monotonic=hours.clock, sleep=hours.sleep, random=lambda: 0.5)
             extracts = Extracts(session, timing=timing)
             with pytest.raises(DeadlineError) as caught:
-                await extracts.wait("E", "R", poll=poll, watch=lambda seen: heard.append((seen.asked, seen.again_in)))
+                await extracts.wait(
+                    "E", "R", poll=poll, on_status=lambda seen: on_poll.append((seen.polls, seen.again_in))
+                )
 
     world.saw(caught.value)
-    asked = len(server.lines("GET *"))
-    assert 10 <= asked <= 18
-    assert poll.most_questions() == 18
+    requested = len(server.lines("GET *"))
+    assert 10 <= requested <= 18
+    assert poll.max_polls() == 18
     assert hours.passed == 40 * 60
-    assert [number for number, _ in heard] == list(range(1, asked + 1))
-    assert [again for _, again in heard] == [*hours.waits, None]
+    assert [number for number, _ in on_poll] == list(range(1, requested + 1))
+    assert [again for _, again in on_poll] == [*hours.waits, None]
     assert max(hours.waits) == 300
 
 
 @row("QU14", protection="the requests for one file are bounded")
 @pytest.mark.parametrize(
-    ("brought", "attempts", "requests"),
+    ("downloaded", "attempts", "requests"),
     [
         case(100 * KIB, 5, 21, protection="a cut body is taken up where it broke"),
         (100 * KIB, 1, 10),
@@ -171,7 +173,7 @@ async def test_forty_minutes_of_waiting_cost_eighteen_questions(world: World) ->
     ids=["twenty breaks", "too many breaks", "no progress"],
 )
 async def test_a_transfer_that_breaks_again_and_again_is_booked_and_bounded(
-    world: World, brought: int, attempts: int, requests: int
+    world: World, downloaded: int, attempts: int, requests: int
 ) -> None:
     """
     QU14: each continuation is a booked request, and there are ten times as many as attempts without progress at most.
@@ -184,28 +186,28 @@ async def test_a_transfer_that_breaks_again_and_again_is_booked_and_bounded(
     async with RawServer() as server:
         script = ArenaScript(world, server)
         script.export(FILE)
-        script.on("GET", content, *[ranged(body, cut=brought)] * 20, ranged(body, cut=None))
+        script.on("GET", content, *[ranged(body, cut=downloaded)] * 20, ranged(body, cut=None))
         async with script.client() as arena:
-            report = await bring(world, arena.exports.files(EXPORT, RUN), remember=True, attempts=attempts)
+            report = await download(world, arena.exports.files(EXPORT, RUN), remember=True, attempts=attempts)
             assert len(server.lines(f"GET /v1{content}")) == requests
             assert report.requests == 1 + requests
             if requests < 21:
                 (failure,) = report.failures
                 assert isinstance(failure.error, TransportError)
                 script.on("GET", content, ranged(body))
-                report = await bring(world, arena.exports.files(EXPORT, RUN), remember=True)
+                report = await download(world, arena.exports.files(EXPORT, RUN), remember=True)
             report.raise_for_failures()
 
-    asked = [seen.header("Range") for seen in server.requests if seen.path == f"/v1{content}"]
-    assert asked[:requests] == [None, *(f"bytes={number * brought}-" for number in range(1, requests))]
-    for later in asked[requests:]:
+    requested = [seen.header("Range") for seen in server.requests if seen.path == f"/v1{content}"]
+    assert requested[:requests] == [None, *(f"bytes={number * downloaded}-" for number in range(1, requests))]
+    for later in requested[requests:]:
         begin = int((later or "bytes=0-")[6:-1])
-        assert requests * brought - 64 * KIB <= begin <= requests * brought
+        assert requests * downloaded - 64 * KIB <= begin <= requests * downloaded
 
 
 def fullest_minute(at: list[float]) -> int:
     """Say how many of these moments lie in the sixty seconds that hold most of them."""
-    return max(sum(begin <= moment < begin + 60 for moment in at) for begin in set(at))
+    return max(sum(begin <= timestamp < begin + 60 for timestamp in at) for begin in set(at))
 
 
 class InStep(Hours):
@@ -242,9 +244,9 @@ async def test_no_minute_holds_more_requests_than_are_allowed(world: World) -> N
             request = Request(method="GET", path="/centrepoint/v3/Studies", scope=CENTREPOINT)
             link = f"{server.base_url}/blob/a?sig={world.secrets['sig']}"
             blob = Request(method="GET", path=link, scope=None, metered=False)
-            pager = Pager(session, request, list_shape("id"), lambda row: row["id"], limit=1, ahead=1)
+            paginator = Paginator(session, request, list_shape("id"), lambda row: row["id"], limit=1, ahead=1)
             walked = 0
-            async for _ in pager:
+            async for _ in paginator:
                 walked += 1
                 if walked % 30 == 0:
                     async with await session.stream(blob):
@@ -261,10 +263,10 @@ def test_twelve_hundred_calls_take_their_minutes() -> None:
     """QU15: 1,200 calls at 400 a minute, each 0.1 s after the one before where it may leave at once."""
     window, now, at = SlidingWindow(limit=400), 0.0, []
     while len(at) < 1200:
-        answer = window.reserve(Moment(now, NOW))
-        if isinstance(answer, Ticket):
-            window.sent(answer, Moment(now, NOW))
-            window.settle(answer, None, Moment(now, NOW))
+        answer = window.reserve(ClockReading(now, NOW))
+        if isinstance(answer, Reservation):
+            window.sent(answer, ClockReading(now, NOW))
+            window.settle(answer, None, ClockReading(now, NOW))
             at.append(now)
             now += 0.1
         else:
@@ -274,7 +276,7 @@ def test_twelve_hundred_calls_take_their_minutes() -> None:
     assert 120 <= at[-1] <= 161
 
 
-FAR = retrying.LONGEST_RETRY_AFTER
+FAR = retry.MAX_RETRY_AFTER
 
 
 @row("QU17", protection="what the service asks to wait is read whatever its shape")
@@ -301,7 +303,7 @@ FAR = retrying.LONGEST_RETRY_AFTER
 )
 def test_any_retry_after_is_a_bounded_number_or_nothing(values: list[str], seconds: float | None) -> None:
     """QU17: never negative, never beyond a year, no error for nonsense; of several values the longest counts."""
-    assert retrying.read_retry_after(values, NOW) == seconds
+    assert retry.read_retry_after(values, NOW) == seconds
 
 
 @row("QU17", protection="what the service asks to wait is read whatever its shape")

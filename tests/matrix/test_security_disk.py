@@ -18,12 +18,12 @@ from filesets import content
 from matrix import World, case, row
 from scripted import RawServer, json_reply, reply
 from seams import rig
-from session_files import bring, ranged, remote, session_files
+from session_files import download, ranged, remote, session_files
 
 from arena_async import ArenaClient, ArenaCredentials, Downloader, Mirror, Outcome
 from arena_async.errors import DestinationBusyError, IntegrityError
 from arena_async.transfer.archives import Caps
-from arena_async.transfer.verify import ContentVerifier as Inspector
+from arena_async.transfer.verify import ContentVerifier
 
 BODY = gzip.compress(content(60_000), mtime=0)
 FINAL = "files/a.csv.gz"
@@ -35,7 +35,7 @@ async def _bring_one(world: World, body: bytes = BODY, extension: str = ".csv.gz
     async with RawServer() as server:
         server.on("GET", "/a", ranged(body))
         async with session_files(world, server, remote("a", extension=extension)) as files:
-            report = await bring(world, files, **how)
+            report = await download(world, files, **how)
     (outcome,) = report.outcomes
     return outcome
 
@@ -63,12 +63,12 @@ def _trap_pipe(path: Path, outside: Path) -> None:
     os.mkfifo(path)
 
 
-def _trap_twin(path: Path, outside: Path) -> None:
+def _trap_duplicate(path: Path, outside: Path) -> None:
     path.hardlink_to(outside / "mine.txt")
 
 
 @row("SE10", protection="a partial file is made anew and never opened through a link")
-@pytest.mark.parametrize("trap", [_trap_link, _trap_pipe, _trap_twin])
+@pytest.mark.parametrize("trap", [_trap_link, _trap_pipe, _trap_duplicate])
 @pytest.mark.parametrize(
     "known",
     [
@@ -113,23 +113,23 @@ async def test_a_trap_under_the_name_of_a_partial_file_catches_nobody(
 async def test_a_folder_that_becomes_a_link_leads_nowhere(world: World, when: str) -> None:
     """SE11: the file does not land where the link leads."""
     world.keeps_partials = True
-    folder = world.root / "files"
+    directory = world.root / "files"
 
     def swap(call: Call) -> None:
         """Put the link there when the file has come and been verified."""
-        if when != "before" and call.verb == "sync" and call.name.endswith(".part") and folder.is_dir():
-            folder.rmdir()
-            folder.symlink_to(world.outside / "folder")
+        if when != "before" and call.verb == "sync" and call.name.endswith(".part") and directory.is_dir():
+            directory.rmdir()
+            directory.symlink_to(world.outside / "folder")
 
     world.root.mkdir(exist_ok=True)
     if when == "before":
-        folder.symlink_to(world.outside / "folder")
+        directory.symlink_to(world.outside / "folder")
     else:
-        folder.mkdir()
+        directory.mkdir()
     outcome = await _bring_one(world, disk=RecordingDisk(swap))
 
     assert isinstance(outcome.error, DestinationBusyError)
-    assert folder.is_symlink()
+    assert directory.is_symlink()
     assert sorted(path.name for path in (world.outside / "folder").iterdir()) == ["deep.bin"]
 
 
@@ -159,10 +159,10 @@ async def test_an_archive_with_evil_names_stays_an_archive(world: World) -> None
 
 
 def _inspect(body: bytes, **how: Any) -> Any:
-    inspector = Inspector(name="a", length=len(body), **how)
+    verifier = ContentVerifier(name="a", length=len(body), **how)
     for at in range(0, len(body), 65_536):
-        inspector.feed(body[at : at + 65_536])
-    return inspector.finish(lambda offset, size: body[offset : offset + size])
+        verifier.feed(body[at : at + 65_536])
+    return verifier.finish(lambda offset, size: body[offset : offset + size])
 
 
 @row("SE13", protection="what a check may produce is bounded")
@@ -188,10 +188,10 @@ async def test_a_zip_bomb_costs_a_bounded_check_and_no_disk(world: World) -> Non
 def test_a_zip_of_very_many_members_is_not_walked_to_its_end(world: World) -> None:
     """SE13: the count of members has a cap of its own."""
     body = _zip({f"{number}": b"" for number in range(2_000)}, method=zipfile.ZIP_STORED)
-    verdict = _inspect(body, extension=".zip", caps=Caps(members=1_000))
-    assert verdict.problem is None
-    assert verdict.verified_by == "length"
-    assert "more than 1000 members" in verdict.remark
+    result = _inspect(body, extension=".zip", caps=Caps(members=1_000))
+    assert result.problem is None
+    assert result.verified_by == "length"
+    assert "more than 1000 members" in result.notice
 
 
 @row("SE13", protection="a member is as long as it says")
@@ -200,8 +200,8 @@ def test_a_zip_that_lies_about_a_size_is_refused(world: World) -> None:
     body = bytearray(_zip({"a": content(100_000)}, method=zipfile.ZIP_STORED))
     directory = body.rindex(b"PK\x01\x02")
     body[22:26] = body[directory + 24 : directory + 28] = (10).to_bytes(4, "little")
-    verdict = _inspect(bytes(body), extension=".zip")
-    assert isinstance(verdict.problem, IntegrityError)
+    result = _inspect(bytes(body), extension=".zip")
+    assert isinstance(result.problem, IntegrityError)
 
 
 @row("SE14", protection="what a check may produce is bounded")
@@ -226,10 +226,10 @@ async def test_a_gzip_bomb_costs_a_constant(world: World) -> None:
 async def test_a_stored_session_is_private_and_never_in_an_open_folder(world: World, tmp_path: Path) -> None:
     """SE17: only where it is asked for, 0600, and refused in a folder that others may write to."""
     session = world.secrets["session"]
-    private, open_folder = tmp_path / "private", tmp_path / "open"
+    private, open_directory = tmp_path / "private", tmp_path / "open"
     private.mkdir(mode=0o700)
-    open_folder.mkdir()
-    open_folder.chmod(0o777)
+    open_directory.mkdir()
+    open_directory.chmod(0o777)
     credentials = ArenaCredentials("me@example.com", world.secrets["password"])
     async with RawServer() as server:
         server.on("POST", "/login", json_reply({"arenaSessionId": session, "workspaceId": 7}))
@@ -250,7 +250,7 @@ async def test_a_stored_session_is_private_and_never_in_an_open_folder(world: Wo
             os.umask(before)
 
         with pytest.raises(Exception, match=r"(?i)folder|others|private") as caught:
-            async with ArenaClient(credentials, base_url=server.base_url, session_store=open_folder / "s") as arena:
+            async with ArenaClient(credentials, base_url=server.base_url, session_store=open_directory / "s") as arena:
                 await arena.extracts.search().first()
         world.saw(caught.value)
-        assert list(open_folder.iterdir()) == []
+        assert list(open_directory.iterdir()) == []

@@ -22,12 +22,12 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 from plain_provider import new_session
 from scripted import RawServer, json_reply, reply, unused_port
-from session_files import bring, ranged, remote, session_files
+from session_files import download, ranged, remote, session_files
 
 from arena_async import ArenaClient, ArenaCredentials, CentrePointClient, CentrePointCredentials, RetryPolicy
 from arena_async.errors import ArenaAsyncError, ConfigurationError, TlsError, UnsafeUrlError
-from arena_async.wire.messages import Request, Secret
-from arena_async.wire.urls import UrlPolicy
+from arena_async.protocol.messages import Request, Secret
+from arena_async.protocol.urls import UrlPolicy
 
 BODY = gzip.compress(content(60_000), mtime=0)
 FINAL = "files/a.csv.gz"
@@ -47,7 +47,7 @@ async def test_a_run_in_which_much_goes_wrong_shows_no_secret(world: World) -> N
         server.on("GET", "/b", reply(403, body=b"<Code>AuthorizationPermissionMismatch</Code>"))
         server.on("GET", "/c", reply(500))
         server.on("GET", "/d", reply(body=b"<html>sig=" + world.secrets["sig"].encode()))
-        report = await bring(world, files, attempts=2)
+        report = await download(world, files, attempts=2)
         for outcome in report.failures:
             logging.getLogger("arena_async").warning("%s", outcome.error, exc_info=outcome.error)
     assert len(report.failures) == 3
@@ -57,7 +57,7 @@ async def test_a_run_in_which_much_goes_wrong_shows_no_secret(world: World) -> N
 async def _failure(world: World, server: RawServer, **options: Any) -> ArenaAsyncError:
     """Fetch one signed file in vain and give the error, as a user and as a log would see it."""
     async with session_files(world, server, remote("blob", extension=".csv.gz"), **options) as files:
-        report = await bring(world, files, attempts=1)
+        report = await download(world, files, attempts=1)
     (outcome,) = report.failures
     assert outcome.error is not None
     world.saw(outcome.error)
@@ -173,7 +173,7 @@ async def test_debug_logs_of_every_layer_show_nothing(world: World) -> None:
         server.on("GET", "/extracts*", reply(500), json_reply({"count": 0, "results": []}))
         credentials = ArenaCredentials("me@example.com", world.secrets["password"])
         async with ArenaClient(credentials, base_url=server.base_url, retry=EAGER) as arena:
-            assert await arena.extracts.search().collect(at_most=10) == []
+            assert await arena.extracts.search().collect(max_items=10) == []
         assert [seen.header("arena_session_id") for seen in server.requests if seen.method == "GET"] == [session] * 2
     asyncio.get_running_loop().set_debug(False)
 
@@ -247,7 +247,7 @@ async def test_proxy_and_netrc_of_the_environment_are_ignored(
         server.on("GET", "/a", ranged(BODY))
         world.allow(FINAL, BODY)
         async with session_files(world, server, remote("a", extension=".csv.gz")) as files:
-            report = await bring(world, files)
+            report = await download(world, files)
         assert report.failures == ()
         assert proxy.requests == []
         assert [seen.header("Authorization") for seen in server.requests] == [None]

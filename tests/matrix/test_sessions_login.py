@@ -9,7 +9,7 @@ import pytest
 from matrix import World, row
 from scripted import RawServer, Reply, json_reply, reply
 from services import EXPORT, EXPORT_RUN, FILE, RUN, ArenaScript, CentrePointScript, arena_error
-from session_files import START, Hours, bring
+from session_files import START, Hours, download
 
 from arena_async.errors import (
     AccountLockedError,
@@ -20,9 +20,9 @@ from arena_async.errors import (
     TransportError,
     UnsafeUrlError,
 )
-from arena_async.net import session as sessions
+from arena_async.http import session as sessions
 from arena_async.options import RetryPolicy
-from arena_async.wire.messages import Request
+from arena_async.protocol.messages import Request
 
 THINGS = Request(method="GET", path="/things")
 LOGIN, THING, LOGOUT = "POST /v1/login", "GET /v1/things", "PUT /v1/logout"
@@ -238,7 +238,7 @@ async def test_the_file_of_another_users_run_is_asked_for_once(world: World) -> 
         script = ArenaScript(world, server)
         script.export(FILE, content=arena_error(403, 3024))
         async with script.client() as arena:
-            report = await bring(world, arena.exports.files(EXPORT, RUN))
+            report = await download(world, arena.exports.files(EXPORT, RUN))
 
     (failure,) = report.failures
     assert isinstance(failure.error, PermissionDeniedError)

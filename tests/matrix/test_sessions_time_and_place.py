@@ -13,9 +13,9 @@ from pathlib import Path
 from matrix import World, row
 from scripted import RawServer, Reply, Seen, json_reply, reply
 from services import ArenaScript, CentrePointScript, zipped
-from session_files import Hours, bring
+from session_files import Hours, download
 
-from arena_async.wire.messages import Request
+from arena_async.protocol.messages import Request
 
 THINGS = Request(method="GET", path="/things")
 LOGIN, THING, LOGOUT = "POST /v1/login", "GET /v1/things", "PUT /v1/logout"
@@ -99,11 +99,11 @@ async def test_another_loop_or_process_is_refused_at_once(world: World) -> None:
         said, complained = await child.communicate()
 
     world.saw(said.decode(), complained.decode())
-    *told, last = [json.loads(line) for line in said.decode().splitlines()]
+    *reported, last = [json.loads(line) for line in said.decode().splitlines()]
     script.elsewhere = last["booked"]
     forked = ["forked, same loop", "forked, own loop"] if hasattr(os, "fork") else []
-    assert [line["how"] for line in told] == ["second loop", *forked, *(["parent goes on"] if forked else [])]
-    for line in told:
+    assert [line["how"] for line in reported] == ["second loop", *forked, *(["parent goes on"] if forked else [])]
+    for line in reported:
         if line["how"] == "parent goes on":
             assert line["error"] is None
             continue
@@ -128,7 +128,7 @@ async def test_a_host_that_content_is_redirected_to_sees_no_credential(world: Wo
         script.on("GET", "/extracts/E/runs/R/files/A/content", reply(302, headers=cookie))
         blobs.on("GET", "/blob/a.zip", reply(body=body))
         async with script.client() as arena:
-            report = await bring(world, arena.extracts.files("E", "R"))
+            report = await download(world, arena.extracts.files("E", "R"))
 
     report.raise_for_failures()
     (seen,) = blobs.requests
@@ -146,7 +146,7 @@ async def test_the_host_of_a_signed_link_sees_no_credential(world: World) -> Non
         script.dataset_file(link, **{"Set-Cookie": f"session={world.secrets['session']}; Path=/"})
         blobs.on("GET", "/day/a.csv.gz", reply(body=body))
         async with script.client() as centrepoint:
-            report = await bring(world, centrepoint.datasets.files(234))
+            report = await download(world, centrepoint.datasets.files(234))
 
     report.raise_for_failures()
     (seen,) = blobs.requests

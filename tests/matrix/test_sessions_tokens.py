@@ -12,9 +12,9 @@ from services import CentrePointScript
 from session_files import Hours
 
 from arena_async.errors import AuthenticationError, DecodeError
+from arena_async.protocol.messages import Request, Response
 from arena_async.providers.centrepoint import auth
 from arena_async.providers.centrepoint.auth import CentrePointAuth, CentrePointCredentials
-from arena_async.wire.messages import Request, Response
 
 STUDIES = "GET /centrepoint/v3/Studies"
 

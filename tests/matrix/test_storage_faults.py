@@ -13,10 +13,10 @@ import pytest
 from disks import Call, FaultyDisk, RecordingDisk
 from filesets import content
 from matrix import World, row
-from offering import asked, bodies_at_home, offer, partials
+from offering import bodies_at_home, offer, partials, requested
 from scripted import RawServer
 from seams import rig
-from session_files import bring, session_files
+from session_files import download, session_files
 
 from arena_async import Action
 from arena_async.errors import StorageError
@@ -25,7 +25,8 @@ BODY = content(200_000, "a")
 
 #: What a download calls, but for those that must not be repeated: closing frees the number whatever it says.
 REPEATED = (
-    "make_root", "open_root", "open_folder", "make_folder", "names", "sync_folder", "free", "create", "open_file",
+    "make_root", "open_root", "open_directory", "make_directory", "names", "sync_directory", "free", "create",
+    "open_file",
     "write", "read", "sync", "sync_data", "chmod", "look", "look_open", "rename", "unlink", "lock",
 )  # fmt: skip
 
@@ -40,11 +41,11 @@ async def test_interrupted_calls_are_made_again(world: World, number: int) -> No
         for verb in REPEATED:
             disk.fail(verb, number, times=2)
         async with session_files(world, server, *rows) as files:
-            report = await bring(world, files, remember=True, disk=disk)
+            report = await download(world, files, remember=True, disk=disk)
 
     assert {call.verb for call in disk.calls} >= set(REPEATED)
     assert report.failures == ()
-    assert asked(server, "a") == [None]
+    assert requested(server, "a") == [None]
     assert bodies_at_home(world) == {"files/a.bin": BODY}
 
 
@@ -66,11 +67,11 @@ async def test_a_sharing_violation_of_300_milliseconds_is_waited_for(world: Worl
         disk = FaultyDisk()
         _open_elsewhere(disk, times=5)
         async with session_files(world, server, *rows) as files:
-            report = await bring(world, files, disk=disk, prepare=note_waits)
+            report = await download(world, files, disk=disk, prepare=note_waits)
 
     assert report.failures == ()
     assert 0.3 <= sum(waits) <= 0.6
-    assert asked(server, "a") == [None]
+    assert requested(server, "a") == [None]
     assert bodies_at_home(world) == {"files/a.bin": BODY}
 
 
@@ -86,14 +87,14 @@ async def test_a_refused_rename_keeps_what_was_verified(world: World, number: in
         else:
             disk.fail("rename", number, name="*.part")
         async with session_files(world, server, *rows) as files:
-            first = await bring(world, files, remember=True, disk=disk, prepare=_no_waits)
+            first = await download(world, files, remember=True, disk=disk, prepare=_no_waits)
             left = [path.suffix for path in partials(world, "*.part")]
-            second = await bring(world, files, remember=True)
+            second = await download(world, files, remember=True)
 
     assert type(first.failures[0].error) is StorageError
     assert disk.lines("rename").count(f"rename {partials_name(disk)} -> a.bin") <= 10
     assert left == [".part"]
-    assert asked(server, "a") == [None]
+    assert requested(server, "a") == [None]
     assert second.counts[Action.KEEP] == 1
     assert bodies_at_home(world) == {"files/a.bin": BODY}
 
@@ -114,7 +115,7 @@ async def test_nothing_is_named_before_it_is_on_the_disk(world: World) -> None:
         rows = offer(world, server, {"a": BODY})
         disk = RecordingDisk()
         async with session_files(world, server, *rows) as files:
-            report = await bring(world, files, remember=True, disk=disk)
+            report = await download(world, files, remember=True, disk=disk)
 
     assert report.outcomes[0].durable
     name = partials_name(disk)
@@ -129,7 +130,7 @@ def _step(call: Call, partial: str, record: str) -> str:
         ("write", partial): "w",
         ("sync_data", partial): "s",
         ("sync", partial): "S",
-        ("sync_folder", "files"): "F",
+        ("sync_directory", "files"): "F",
     }
     if call.verb == "rename":
         return {record: "r", "a.bin": "N"}.get(call.new, "")
@@ -137,19 +138,21 @@ def _step(call: Call, partial: str, record: str) -> str:
 
 
 @row("ST12", protection="a file system without fsync is used all the same")
-@pytest.mark.parametrize("verbs", [("sync", "sync_data"), ("sync_folder",)], ids=["no fsync", "no folder fsync"])
+@pytest.mark.parametrize(
+    "operations", [("sync", "sync_data"), ("sync_directory",)], ids=["no fsync", "no folder fsync"]
+)
 async def test_a_file_system_without_fsync_is_used_with_one_warning(
-    world: World, verbs: tuple[str, ...], caplog: pytest.LogCaptureFixture
+    world: World, operations: tuple[str, ...], caplog: pytest.LogCaptureFixture
 ) -> None:
     """ST12: the files come, one warning is logged, and no outcome claims to survive a power loss."""
     bodies = {name: content(100_000, name) for name in "abc"}
     async with RawServer() as server:
         rows = offer(world, server, bodies)
         disk = FaultyDisk()
-        for verb in verbs:
+        for verb in operations:
             disk.fail(verb, errno.EINVAL)
         async with session_files(world, server, *rows) as files:
-            report = await bring(world, files, remember=True, disk=disk)
+            report = await download(world, files, remember=True, disk=disk)
 
     assert report.failures == ()
     assert [outcome.durable for outcome in report.outcomes] == [False, False, False]
@@ -179,7 +182,7 @@ async def test_a_write_that_takes_long_holds_nobody_but_its_own_file(world: Worl
         rows = offer(world, server, {"a": BODY})
         disk = _SlowDisk()
         async with session_files(world, server, *rows) as files:
-            task = asyncio.create_task(bring(world, files, disk=disk, workers=1))
+            task = asyncio.create_task(download(world, files, disk=disk, workers=1))
             while not disk.began.is_set():
                 await asyncio.sleep(0)
             task.cancel()
@@ -189,7 +192,7 @@ async def test_a_write_that_takes_long_holds_nobody_but_its_own_file(world: Worl
             disk.go_on.set()
             with suppress(asyncio.CancelledError):
                 await task
-            report = await bring(world, files)
+            report = await download(world, files)
 
     assert waits_for_the_write
     assert task.cancelled()

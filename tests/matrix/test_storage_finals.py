@@ -18,14 +18,14 @@ import pytest
 from disks import FaultyDisk
 from filesets import content, remote
 from matrix import World, row
-from offering import asked, bodies_at_home, finish, offer, partials, start
+from offering import bodies_at_home, finish, offer, partials, requested, start
 from scripted import RawServer, reply
-from session_files import ETAG, SessionFiles, bring, ranged, session_files
+from session_files import ETAG, SessionFiles, download, ranged, session_files
 
 from arena_async.errors import DestinationBusyError
+from arena_async.protocol.decoding import read_datetime
+from arena_async.protocol.files import Cost, OpenedFile, RemoteFile
 from arena_async.transfer.models import Action
-from arena_async.wire.contracts import OpenedFile, Price, RemoteFile
-from arena_async.wire.decoding import read_datetime
 
 BODY = content(200_000, "a")
 
@@ -50,7 +50,7 @@ def _occupy(path: Path, kind: str) -> FaultyDisk:
         with suppress(PermissionError):
             os.mknod(path, stat.S_IFCHR | 0o600, os.makedev(1, 3))
         if not path.exists():  # Only root may make one; then the disk says that the name is taken by one.
-            disk.replace("look", lambda real, folder, name: os.stat("/dev/null"), name=path.name)  # noqa: PTH116
+            disk.replace("look", lambda real, directory, name: os.stat("/dev/null"), name=path.name)  # noqa: PTH116
     return disk
 
 
@@ -64,7 +64,7 @@ async def test_what_is_no_file_is_never_opened_or_replaced(world: World, kind: s
     async with RawServer() as server:
         server.on("GET", "/a", ranged(BODY))
         async with session_files(world, server, remote("a", size=len(BODY))) as files:
-            report = await bring(world, files, disk=disk)
+            report = await download(world, files, disk=disk)
 
     error = report.failures[0].error
     assert isinstance(error, DestinationBusyError)
@@ -94,16 +94,16 @@ async def test_only_what_the_ledger_can_prove_is_kept(world: World, there: bytes
     async with RawServer() as server:
         rows = offer(world, server, {"a": BODY})
         async with session_files(world, server, *rows) as files:
-            first = await bring(world, files, remember=True)
-            brought = final.read_bytes()
-            second = await bring(world, files, remember=True)
+            first = await download(world, files, remember=True)
+            downloaded = final.read_bytes()
+            second = await download(world, files, remember=True)
             touched = world.allow("files/a.bin", content(len(BODY), "touched"))
             touched.write_bytes(content(len(BODY), "touched"))
-            third = await bring(world, files, remember=True)
+            third = await download(world, files, remember=True)
 
     assert (first.counts[Action.FETCH], second.counts[Action.KEEP], third.counts[Action.REFRESH]) == (1, 1, 1)
-    assert asked(server, "a") == [None, None]
-    assert brought == BODY
+    assert requested(server, "a") == [None, None]
+    assert downloaded == BODY
     assert final.read_bytes() == BODY
 
 
@@ -178,8 +178,8 @@ class _Filtering:
     def since(self, watermark: datetime | None) -> _Filtering:
         return _Filtering(self.files, watermark)
 
-    def price(self) -> Price:
-        return self.files.price()
+    def cost(self) -> Cost:
+        return self.files.cost()
 
 
 #: What a listing says about the time of a change, and what the header of the content says.
@@ -207,10 +207,10 @@ async def test_times_that_cannot_be_are_tolerated(world: World) -> None:
             headers = ETAG | ({"Last-Modified": header} if header else {})
             server.on("GET", f"/{name}", reply(body=bodies[name], headers=headers))
         async with session_files(world, server, *rows) as files:
-            first = await bring(world, _Filtering(files), remember=True)
+            first = await download(world, _Filtering(files), remember=True)
             files.rows.append(remote("new", size=1_000, changed_at=datetime.now(UTC)))
             server.on("GET", "/new", reply(body=bodies["new"], headers={"Last-Modified": formatdate(usegmt=True)}))
-            second = await bring(world, _Filtering(files), remember=True)
+            second = await download(world, _Filtering(files), remember=True)
 
     assert (first.failures, first.counts[Action.FETCH]) == ((), 5)
     assert (second.failures, second.counts[Action.FETCH]) == ((), 1)

@@ -15,9 +15,9 @@ import pytest
 from disks import FaultyDisk
 from filesets import content
 from matrix import World, row
-from offering import asked, bodies_at_home, child, offer, partials
+from offering import bodies_at_home, child, offer, partials, requested
 from scripted import RawServer, reply
-from session_files import ETAG, bring, ranged, session_files
+from session_files import ETAG, download, ranged, session_files
 
 from arena_async.errors import DiskFullError, StorageError
 from arena_async.options import MIB
@@ -56,7 +56,7 @@ FULL = [
     # The first small file of ours that is written is tenant.json.
     pytest.param(Full("write", "new-*", 1, None), id="first control record"),
     pytest.param(Full("write", "new-*", 2, "bytes=65536-"), id="second control record"),
-    pytest.param(Full("make_folder", "files", 0, "", spared=0), id="mkdir"),
+    pytest.param(Full("make_directory", "files", 0, "", spared=0), id="mkdir"),
     pytest.param(Full("rename", "*.part", 0, "", spared=0), id="rename"),
 ]
 
@@ -69,18 +69,18 @@ async def test_a_full_disk_stops_the_pool_and_costs_no_request(world: World, whe
         rows = offer(world, server, {"a": LARGE, **MANY})
         async with session_files(world, server, *rows) as files:
             disk = full(where.verb, where.pattern, skip=where.skip)
-            first = await bring(world, files, remember=True, workers=1, disk=disk)
-            asked_first = [seen.path for seen in server.requests]
+            first = await download(world, files, remember=True, workers=1, disk=disk)
+            requested_first = [seen.path for seen in server.requests]
             left = bodies_at_home(world)
-            second = await bring(world, files, remember=True)
+            second = await download(world, files, remember=True)
 
     assert isinstance(first.error, DiskFullError)
     assert isinstance(first.failures[0].error, DiskFullError)
-    assert len(asked_first) == len(set(asked_first))
+    assert len(requested_first) == len(set(requested_first))
     assert first.not_started >= where.spared
-    assert len(asked_first) + first.not_started == 31
+    assert len(requested_first) + first.not_started == 31
     assert "files/a.bin" not in left
-    assert asked(server, "a")[1:] == ([] if where.next == "" else [where.next])
+    assert requested(server, "a")[1:] == ([] if where.next == "" else [where.next])
     assert second.failures == ()
     assert bodies_at_home(world) == {f"files/{name}.bin": body for name, body in {"a": LARGE, **MANY}.items()}
 
@@ -93,13 +93,13 @@ async def test_closing_that_tells_of_a_full_disk_leaves_no_name(world: World) ->
         disk = FaultyDisk()
         disk.replace("close", _refuse_after_closing, name="*.part")
         async with session_files(world, server, *rows) as files:
-            first = await bring(world, files, remember=True, workers=1, disk=disk, durability="off")
+            first = await download(world, files, remember=True, workers=1, disk=disk, durability="off")
             left, waiting = bodies_at_home(world), partials(world)
-            second = await bring(world, files, remember=True)
+            second = await download(world, files, remember=True)
 
     assert isinstance(first.error, DiskFullError)
     assert (left, waiting) == ({}, [])
-    assert asked(server, "a") == [None, None]
+    assert requested(server, "a") == [None, None]
     assert second.failures == ()
 
 
@@ -116,23 +116,23 @@ async def test_a_large_file_without_room_is_noticed_before_its_first_byte(world:
         rows = offer(world, server, {"a": body, **MANY})
         disk = full("allocate")
         async with session_files(world, server, *rows) as files:
-            report = await bring(world, files, remember=True, workers=1, disk=disk)
+            report = await download(world, files, remember=True, workers=1, disk=disk)
 
     assert isinstance(report.error, DiskFullError)
     assert (report.bytes_written, partials(world), bodies_at_home(world)) == (0, [], {})
-    assert asked(server, "a") == [None]
+    assert requested(server, "a") == [None]
     assert report.not_started == 30
 
 
 @row("ST01", protection="what the system says becomes a typed error")
-@pytest.mark.parametrize(("verb", "pattern"), [("make_folder", "*"), ("write", "new-*")], ids=["folder", "tenant"])
+@pytest.mark.parametrize(("verb", "pattern"), [("make_directory", "*"), ("write", "new-*")], ids=["folder", "tenant"])
 async def test_a_folder_that_cannot_be_prepared_is_a_typed_error(world: World, verb: str, pattern: str) -> None:
     """ST01: no room for our own folder, or for writing down whose it is: nothing is asked for at all."""
     async with RawServer() as server:
         rows = offer(world, server, {"a": LARGE})
         async with session_files(world, server, *rows) as files:
             with pytest.raises(DiskFullError) as caught:
-                await bring(world, files, disk=full(verb, pattern))
+                await download(world, files, disk=full(verb, pattern))
     world.saw(caught.value)
 
     assert server.requests == []
@@ -151,7 +151,7 @@ async def test_a_device_that_is_really_full_is_believed(world: World) -> None:
             else:
                 disk.replace("write", lambda real, file, data, offset: os.write(device, data), name="*.part")
             async with session_files(world, server, *rows) as files:
-                report = await bring(world, files, workers=1, disk=disk)
+                report = await download(world, files, workers=1, disk=disk)
 
     assert isinstance(report.error, DiskFullError)
     assert len(server.requests) + report.not_started == 31
@@ -181,14 +181,14 @@ async def test_a_limit_on_the_size_of_files_ends_the_run_and_the_next_one_goes_o
         offer(world, server, {"a": LARGE, **MANY})
         settings = {"base_url": server.base_url, "files": files}
         first = await child(world, **settings, workers=1, fsize=150_000)
-        asked_first = len(server.requests)
+        requested_first = len(server.requests)
         left = bodies_at_home(world)
         second = await child(world, **settings)
 
     assert (first.code, first.complaints, second.code, second.complaints) == (0, "", 0, "")
     assert first.lines[-2] == "settled a DiskFullError"
-    assert (first.report["failures"], asked_first, left) == (1, 1, {})
-    assert asked(server, "a") == [None, "bytes=131072-"]
+    assert (first.report["failures"], requested_first, left) == (1, 1, {})
+    assert requested(server, "a") == [None, "bytes=131072-"]
     assert second.report["failures"] == 0
     assert len(bodies_at_home(world)) == 31
 
@@ -214,7 +214,7 @@ async def test_a_small_disk_that_fills_up_is_gone_on_with_when_there_is_room(wor
     assert ended.report["first"] == "DiskFullError"
     assert ended.report["whole"] == {"a.bin": len(body)}
     assert ended.report["partials"] == []
-    ranges = asked(server, "a")
+    ranges = requested(server, "a")
     assert len(ranges) == 2
     assert int((ranges[1] or "bytes=0-")[6:-1]) >= 131_072
 
@@ -233,9 +233,9 @@ async def test_a_file_larger_than_the_free_space_is_not_asked_for(world: World) 
     async with RawServer() as server:
         rows = offer(world, server, {"a": LARGE})
         disk = FaultyDisk()
-        disk.replace("free", lambda real, folder: len(LARGE) - 1)
+        disk.replace("free", lambda real, directory: len(LARGE) - 1)
         async with session_files(world, server, *rows) as files:
-            report = await bring(world, files, disk=disk)
+            report = await download(world, files, disk=disk)
 
     assert isinstance(report.failures[0].error, DiskFullError)
     assert "199999 are free" in str(report.failures[0].error)
@@ -263,7 +263,7 @@ async def test_what_the_disk_says_reaches_the_caller_with_advice(
         disk = FaultyDisk()
         disk.fail(verb, number, name="*.part")
         async with session_files(world, server, *rows) as files:
-            report = await bring(world, files, disk=disk)
+            report = await download(world, files, disk=disk)
 
     error = report.failures[0].error
     assert type(error) is kind
@@ -271,7 +271,7 @@ async def test_what_the_disk_says_reaches_the_caller_with_advice(
     assert error.__cause__.errno == number
     assert str(error).startswith("files/a.bin: could not be ")
     assert (report.error is error) is stops
-    assert asked(server, "a") == [None]
+    assert requested(server, "a") == [None]
     assert (partials(world), bodies_at_home(world)) == ([], {})
 
 
@@ -285,12 +285,12 @@ async def test_bytes_whose_fsync_failed_are_never_trusted(world: World, verb: st
         disk = FaultyDisk()
         disk.fail(verb, number, name="*.part", skip=1 if verb == "sync_data" else 0, times=1)
         async with session_files(world, server, *rows) as files:
-            first = await bring(world, files, disk=disk)
+            first = await download(world, files, disk=disk)
             left = partials(world)
-            second = await bring(world, files)
+            second = await download(world, files)
 
     assert isinstance(first.failures[0].error, StorageError)
     assert left == []
-    assert asked(server, "a") == [None, None]
+    assert requested(server, "a") == [None, None]
     assert (second.failures, second.counts[Action.FETCH]) == ((), 1)
     assert (world.root / "files/a.bin").read_bytes() == LARGE

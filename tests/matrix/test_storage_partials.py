@@ -16,9 +16,9 @@ import pytest
 from disks import FaultyDisk
 from filesets import content, remote
 from matrix import World, row
-from offering import asked, bodies_at_home, finish, offer, partials, start
+from offering import bodies_at_home, finish, offer, partials, requested, start
 from scripted import RawServer, Reply, Seen, reply
-from session_files import ETAG, SessionFiles, bring, ranged, session_files
+from session_files import ETAG, SessionFiles, download, ranged, session_files
 
 from arena_async.errors import ApiError
 
@@ -30,7 +30,7 @@ RECORDED = 131_072
 async def _broken_off(world: World, server: RawServer, files: SessionFiles) -> tuple[Path, Path]:
     """Bring 150,000 bytes and no more; give the partial file and its record. The next answers are honest."""
     server.on("GET", "/a", reply(body=BODY, headers=ETAG, cut=150_000), reply(503), ranged(BODY))
-    report = await bring(world, files, attempts=1)
+    report = await download(world, files, attempts=1)
     assert isinstance(report.failures[0].error, ApiError)
     (part,), (record,) = partials(world, "*.part"), partials(world, "*.json")
     assert json.loads(record.read_bytes())["offset"] == RECORDED
@@ -46,7 +46,7 @@ def _huge(record: Path) -> None:
         file.truncate(1 << 30)
 
 
-def _folder(record: Path) -> None:
+def _directory(record: Path) -> None:
     record.unlink()
     record.mkdir()
 
@@ -59,7 +59,7 @@ RECORDS: dict[str, Callable[[Path], object]] = {
     "of another file": lambda record: record.write_bytes(_changed(record, key="0" * 64)),
     "a list": lambda record: record.write_bytes(b"[" * 30_000),
     "a gigabyte": _huge,
-    "a folder": _folder,
+    "a folder": _directory,
 }
 
 
@@ -71,10 +71,10 @@ async def test_a_control_record_that_is_none_is_replaced(world: World, damage: s
     async with RawServer() as server, session_files(world, server, remote("a", size=len(BODY))) as files:
         _, record = await _broken_off(world, server, files)
         RECORDS[damage](record)
-        report = await bring(world, files)
+        report = await download(world, files)
 
     assert report.failures == ()
-    assert asked(server, "a")[2:] == [None]
+    assert requested(server, "a")[2:] == [None]
     assert bodies_at_home(world) == {"files/a.bin": BODY}
     assert partials(world) == []
 
@@ -87,10 +87,10 @@ async def test_a_partial_file_is_cut_back_to_its_record(world: World, junk: int)
     async with RawServer() as server, session_files(world, server, remote("a", size=len(BODY))) as files:
         part, _ = await _broken_off(world, server, files)
         part.write_bytes(part.read_bytes()[:RECORDED] + b"?" * junk)
-        report = await bring(world, files)
+        report = await download(world, files)
 
     assert report.failures == ()
-    assert asked(server, "a")[2:] == [f"bytes={RECORDED}-"]
+    assert requested(server, "a")[2:] == [f"bytes={RECORDED}-"]
     assert bodies_at_home(world) == {"files/a.bin": BODY}
 
 
@@ -118,10 +118,10 @@ async def test_a_partial_file_whose_end_was_lost_begins_anew(
         found = bytearray(part.read_bytes())
         damage(found)
         part.write_bytes(found)
-        report = await bring(world, files)
+        report = await download(world, files)
 
     assert report.failures == ()
-    assert asked(server, "a")[2:] == [None]
+    assert requested(server, "a")[2:] == [None]
     assert bodies_at_home(world) == {"files/a.bin": BODY}
 
 
@@ -170,13 +170,13 @@ async def test_a_partial_file_that_is_not_ours_alone_is_not_written_to(
         make(part, world, disk)
         with part.open("rb") as other:
             before = other.read()
-            report = await bring(world, files, disk=disk)
+            report = await download(world, files, disk=disk)
             other.seek(0)
             after = other.read()
 
     assert report.failures == ()
     assert after == before
-    assert asked(server, "a")[2:] == [None]
+    assert requested(server, "a")[2:] == [None]
     assert bodies_at_home(world) == {"files/a.bin": BODY}
 
 
@@ -189,7 +189,7 @@ async def test_a_lock_that_keeps_nobody_out_costs_work_and_no_byte(world: World)
     together = asyncio.Event()
 
     def once_all_are_here(seen: Seen) -> Reply:
-        if len(asked(server, "large")) == 3:
+        if len(requested(server, "large")) == 3:
             together.set()
         return reply(body=bodies["large"], headers=ETAG, before_body=together)
 
@@ -202,6 +202,6 @@ async def test_a_lock_that_keeps_nobody_out_costs_work_and_no_byte(world: World)
 
     assert [(one.code, one.complaints) for one in ended] == [(0, "")] * 3
     assert [one.report["failures"] for one in ended] == [0, 0, 0]
-    assert max(len(asked(server, name)) for name in bodies) <= 3
+    assert max(len(requested(server, name)) for name in bodies) <= 3
     assert bodies_at_home(world) == {f"files/{name}.bin": body for name, body in bodies.items()}
     assert partials(world) == []

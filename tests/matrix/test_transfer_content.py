@@ -16,11 +16,10 @@ from filesets import content, zipped
 from matrix import World, case, control, row
 from scripted import RawServer, reply
 from services import CentrePointScript
-from session_files import ETAG, bring, ranged, remote, session_files
+from session_files import ETAG, download, ranged, remote, session_files
 
 from arena_async.errors import ContentError, IntegrityError, TransferError
-from arena_async.transfer.verify import ContentVerifier as Inspector
-from arena_async.transfer.verify import VerificationResult as Verdict
+from arena_async.transfer.verify import ContentVerifier, VerificationResult
 
 CSV = b"time,x,y,z\n" + b"".join(b"%d,0.01,-0.98,0.12\n" % number for number in range(9000))
 STORED = gzip.compress(CSV, mtime=0)
@@ -47,7 +46,7 @@ async def test_a_stored_gzip_file_that_is_called_encoded_is_stored_as_it_is(worl
     final = world.allow("files/a.csv.gz", STORED)
     async with RawServer() as server, session_files(world, server, remote("a", extension=".csv.gz")) as files:
         server.on("GET", "/a", reply(body=STORED, headers={**ETAG, "Content-Encoding": "gzip"}, **how))
-        report = await bring(world, files)
+        report = await download(world, files)
 
     assert report.failures == ()
     assert final.read_bytes() == STORED
@@ -65,7 +64,7 @@ async def test_the_bytes_on_the_disk_are_those_of_the_storage_from_listing_to_na
         half = reply(body=STORED, headers=encoded, cut=len(STORED) // 2)
         host.on("GET", "/a.csv.gz", half, reply(body=STORED, headers=encoded))
         async with service.client() as client:
-            report = await bring(world, client.datasets.files(234))
+            report = await download(world, client.datasets.files(234))
 
     (outcome,) = report.outcomes
     assert outcome.error is None
@@ -87,7 +86,7 @@ async def test_a_proxy_that_packs_what_it_passes_on_is_refused(
     listed = remote("a", extension=extension, size=len(packed) if size else None)
     async with RawServer() as server, session_files(world, server, listed) as files:
         server.on("GET", "/a", reply(body=packed, headers={**ETAG, "Content-Encoding": "gzip"}))
-        report = await bring(world, files)
+        report = await download(world, files)
 
     assert isinstance(report.outcomes[0].error, ContentError)
     assert len(server.requests) == 1
@@ -101,7 +100,7 @@ async def test_a_gzip_file_that_was_packed_once_more_is_refused(world: World) ->
     async with RawServer() as server, session_files(world, server, remote("a", extension=".csv.gz")) as files:
         packed = gzip.compress(STORED, mtime=0)
         server.on("GET", "/a", reply(body=packed, headers={**ETAG, "Content-Encoding": "gzip"}))
-        report = await bring(world, files)
+        report = await download(world, files)
 
     assert isinstance(report.outcomes[0].error, ContentError)
     assert "packed once more" in str(report.outcomes[0].error)
@@ -111,12 +110,12 @@ async def test_a_gzip_file_that_was_packed_once_more_is_refused(world: World) ->
 # ------------------------------------------------------------------------------------------------------ what is inside
 
 
-def inspected(body: bytes, extension: str) -> Verdict:
+def inspected(body: bytes, extension: str) -> VerificationResult:
     """Feed content as a transfer of unknown length does, and give the verdict."""
-    inspector = Inspector(name="a", extension=extension)
+    verifier = ContentVerifier(name="a", extension=extension)
     for start in range(0, len(body), 1000):
-        inspector.feed(memoryview(body)[start : start + 1000])
-    return inspector.finish(lambda offset, size: body[offset : offset + size])
+        verifier.feed(memoryview(body)[start : start + 1000])
+    return verifier.finish(lambda offset, size: body[offset : offset + size])
 
 
 def flipped(body: bytes, at: int) -> bytes:
@@ -147,10 +146,10 @@ SECOND = gzip.compress(b"second", mtime=0)
 )
 def test_gzip_content_is_whole_to_its_last_byte(body: bytes, good: bool) -> None:
     """TR12: several members and padding are right; anything else behind or missing is not."""
-    verdict = inspected(body, ".csv.gz")
+    result = inspected(body, ".csv.gz")
 
-    assert verdict.verified_by == ("crc" if good else "none")
-    assert verdict.problem is None if good else isinstance(verdict.problem, IntegrityError)
+    assert result.verified_by == ("crc" if good else "none")
+    assert result.problem is None if good else isinstance(result.problem, IntegrityError)
 
 
 def encrypted() -> bytes:
@@ -217,10 +216,10 @@ def wrong_member() -> bytes:
 )
 def test_a_zip_is_whole_to_its_last_member_and_nothing_else(body: bytes, proof: str) -> None:
     """TR13: what a lenient reader takes, junk before and behind, is not what was stored."""
-    verdict = inspected(body, ".zip")
+    result = inspected(body, ".zip")
 
-    assert verdict.verified_by == proof
-    assert verdict.problem is None if proof != "none" else isinstance(verdict.problem, TransferError)
+    assert result.verified_by == proof
+    assert result.problem is None if proof != "none" else isinstance(result.problem, TransferError)
 
 
 @row("TR12", protection="gzip content is followed to its last member")
@@ -229,7 +228,7 @@ async def test_a_damaged_gzip_file_is_fetched_once_more_and_never_kept(world: Wo
     world.allow("files/a.csv.gz")
     async with RawServer() as server, session_files(world, server, remote("a", extension=".csv.gz")) as files:
         server.on("GET", "/a", reply(body=flipped(STORED, -7), headers=ETAG))
-        report = await bring(world, files)
+        report = await download(world, files)
 
     assert isinstance(report.outcomes[0].error, IntegrityError)
     assert len(server.requests) == 2
@@ -241,7 +240,7 @@ async def test_a_damaged_zip_is_fetched_once_more(world: World) -> None:
     final = world.allow("files/a.zip", ZIP)
     async with RawServer() as server, session_files(world, server, remote("a", extension=".zip")) as files:
         server.on("GET", "/a", reply(body=flipped(ZIP, 40), headers=ETAG), reply(body=ZIP, headers=ETAG))
-        report = await bring(world, files)
+        report = await download(world, files)
 
     assert report.failures == ()
     assert final.read_bytes() == ZIP
@@ -258,7 +257,7 @@ async def test_a_wrong_check_sum_gets_one_more_chance(world: World, header: str)
     world.allow("files/a.bin")
     async with RawServer() as server, session_files(world, server, remote("a", size=len(BODY))) as files:
         server.on("GET", "/a", reply(body=BODY, headers={**ETAG, header: md5(b"something else")}))
-        report = await bring(world, files)
+        report = await download(world, files)
 
     error = report.outcomes[0].error
     assert isinstance(error, IntegrityError)
@@ -278,8 +277,8 @@ async def test_on_a_range_only_the_check_sum_of_the_file_counts(world: World, bl
     async with RawServer() as server, session_files(world, server, remote("a", size=len(BODY))) as files:
         server.on("GET", "/a", reply(body=BODY, headers={**ETAG, **whole}, cut=half), *[reply(501)] * later, rest)
         if later:
-            await bring(world, files, flush_unit=1)
-        report = await bring(world, files)
+            await download(world, files, flush_unit=1)
+        report = await download(world, files)
 
     assert report.failures == ()
     assert report.outcomes[0].verified_by == ("md5" if blob else "length")
@@ -305,7 +304,7 @@ async def test_what_is_no_check_sum_is_no_proof_and_no_fault(world: World, value
     given = {"Content-MD5": value, "x-ms-blob-content-md5": value} if value is not None else {}
     async with RawServer() as server, session_files(world, server, remote("a")) as files:
         server.on("GET", "/a", reply(body=BODY, headers={**ETAG, **given}))
-        report = await bring(world, files)
+        report = await download(world, files)
 
     assert report.failures == ()
     assert report.outcomes[0].verified_by == "length"
@@ -325,7 +324,7 @@ async def test_an_answer_that_is_no_file_is_not_kept(world: World, extension: st
     async with RawServer() as server, session_files(world, server, remote("a", extension=extension)) as files:
         server.on("GET", "/a", reply(302, headers={"Location": "/portal"}))
         server.on("GET", "/portal", reply(body=body, headers={"Content-Type": "application/octet-stream"}))
-        report = await bring(world, files)
+        report = await download(world, files)
 
     assert isinstance(report.outcomes[0].error, ContentError)
     assert [seen.path for seen in server.requests] == ["/a", "/portal"]
@@ -342,7 +341,7 @@ async def test_a_zip_under_the_name_of_a_gzip_file_is_checked_as_a_zip(world: Wo
     final = world.allow("files/a.csv.gz", ZIP)
     async with RawServer() as server, session_files(world, server, remote("a", extension=".csv.gz")) as files:
         server.on("GET", "/a", reply(body=ZIP, headers=ETAG))
-        report = await bring(world, files)
+        report = await download(world, files)
 
     assert report.failures == ()
     assert report.outcomes[0].verified_by == "crc"
@@ -356,6 +355,6 @@ async def test_a_damaged_zip_under_the_name_of_a_gzip_file_is_not_kept(world: Wo
     world.allow("files/a.csv.gz")
     async with RawServer() as server, session_files(world, server, remote("a", extension=".csv.gz")) as files:
         server.on("GET", "/a", reply(body=flipped(ZIP, 40), headers=ETAG))
-        report = await bring(world, files)
+        report = await download(world, files)
 
     assert isinstance(report.outcomes[0].error, IntegrityError)

@@ -9,12 +9,12 @@ import pytest
 from filesets import content, zipped
 from matrix import World, case, control, row
 from scripted import RawServer, Reply, Seen, reply
-from session_files import ETAG, Hours, bring, ranged, remote, session_files
+from session_files import ETAG, Hours, download, ranged, remote, session_files
 
 from arena_async.errors import ContentError, DecodeError, IntegrityError, SourceChangedError
 from arena_async.options import KIB, MIB
+from arena_async.protocol.decoding import decode
 from arena_async.providers.arena.models import FileAssociation
-from arena_async.wire.decoding import decode
 
 TEN = content(10 * MIB)
 BODY = content(300_000)
@@ -29,7 +29,7 @@ async def test_a_cut_body_is_taken_up_where_it_broke(world: World) -> None:
     final = world.allow("files/a.bin", TEN)
     async with RawServer() as server, session_files(world, server, remote("a", size=len(TEN))) as files:
         server.on("GET", "/a", reply(body=TEN, headers=ETAG, cut=4 * MIB), ranged(TEN))
-        report = await bring(world, files)
+        report = await download(world, files)
 
     assert report.failures == ()
     assert final.read_bytes() == TEN
@@ -46,8 +46,8 @@ async def test_a_later_run_takes_up_what_an_earlier_one_left(world: World) -> No
     final = world.allow("files/a.bin", TEN)
     async with RawServer() as server, session_files(world, server, remote("a", size=len(TEN))) as files:
         server.on("GET", "/a", reply(body=TEN, headers=ETAG, cut=4 * MIB), reply(501), ranged(TEN))
-        failed = await bring(world, files, remember=True)
-        report = await bring(world, files, remember=True)
+        failed = await download(world, files, remember=True)
+        report = await download(world, files, remember=True)
 
     assert len(failed.failures) == 1
     assert report.failures == ()
@@ -62,7 +62,7 @@ async def test_a_body_without_framing_is_held_to_the_listed_size(world: World) -
     final = world.allow("files/a.bin", BODY)
     async with RawServer() as server, session_files(world, server, remote("a", size=len(BODY))) as files:
         server.on("GET", "/a", reply(body=BODY[:HALF], headers=ETAG, length=None), ranged(BODY))
-        report = await bring(world, files)
+        report = await download(world, files)
 
     assert report.failures == ()
     assert final.read_bytes() == BODY
@@ -77,7 +77,7 @@ async def test_half_of_a_compressed_file_of_unknown_size_is_seen_by_its_structur
     final = world.allow(f"files/a{extension}", body)
     async with RawServer() as server, session_files(world, server, remote("a", extension=extension)) as files:
         server.on("GET", "/a", reply(body=body[: len(body) // 2], length=None), reply(body=body, length=None))
-        report = await bring(world, files)
+        report = await download(world, files)
 
     assert report.failures == ()
     assert report.outcomes[0].verified_by == "crc"
@@ -91,7 +91,7 @@ async def test_half_of_a_plain_file_of_unknown_size_is_not_called_verified(world
     world.allow("files/a.csv", CSV[:40_000])
     async with RawServer() as server, session_files(world, server, remote("a", extension=".csv")) as files:
         server.on("GET", "/a", reply(body=CSV[:40_000], length=None))
-        report = await bring(world, files)
+        report = await download(world, files)
 
     assert report.failures == ()
     assert report.outcomes[0].verified_by == "none"
@@ -118,7 +118,7 @@ async def test_a_chunked_body_without_its_end_is_cut_off(world: World, raw: byte
     final = world.allow("files/a.bin", BODY)
     async with RawServer() as server, session_files(world, server, remote("a")) as files:
         server.on("GET", "/a", reply(raw=raw, close=True), ranged(BODY, chunked=True))
-        report = await bring(world, files)
+        report = await download(world, files)
 
     assert report.failures == ()
     assert final.read_bytes() == BODY
@@ -133,7 +133,7 @@ async def test_a_length_that_contradicts_the_listing_is_looked_up_once(world: Wo
     world.allow("files/a.bin")
     async with RawServer() as server, session_files(world, server, remote("a", size=len(BODY))) as files:
         server.on("GET", "/a", reply(body=body, headers=ETAG))
-        report = await bring(world, files)
+        report = await download(world, files)
 
     assert isinstance(report.outcomes[0].error, SourceChangedError)
     assert len(files.looked_up) == 1
@@ -149,7 +149,7 @@ async def test_a_fresh_entry_that_agrees_settles_it(world: World) -> None:
     async with RawServer() as server, session_files(world, server, listed) as files:
         files.fresh[listed.key] = remote("a", size=len(body), change="2")
         server.on("GET", "/a", reply(body=body, headers=ETAG))
-        report = await bring(world, files)
+        report = await download(world, files)
 
     assert report.failures == ()
     assert final.read_bytes() == body
@@ -157,8 +157,8 @@ async def test_a_fresh_entry_that_agrees_settles_it(world: World) -> None:
 
 
 @row("TR07", protection="a body is stopped where it has to end")
-@pytest.mark.parametrize(("size", "most"), [(200_000, None), (None, 200_000), (200_000, 500_000)])
-async def test_an_endless_body_is_stopped_one_byte_too_far(world: World, size: int | None, most: int | None) -> None:
+@pytest.mark.parametrize(("size", "maximum"), [(200_000, None), (None, 200_000), (200_000, 500_000)])
+async def test_an_endless_body_is_stopped_one_byte_too_far(world: World, size: int | None, maximum: int | None) -> None:
     """TR07: by the listed size, or by the caller's limit; it is not asked for again, and nothing stays."""
     world.allow("files/a.bin")
     sent = [0]
@@ -170,7 +170,7 @@ async def test_an_endless_body_is_stopped_one_byte_too_far(world: World, size: i
     async with RawServer() as server, session_files(world, server, remote("a", size=size)) as files:
         # After 16 MiB it is enough for a test that does not end it.
         server.on("GET", "/a", reply(body=block, times=256, headers=ETAG, chunked=True, piece=64 * KIB, between=count))
-        report = await bring(world, files, max_file_size=most)
+        report = await download(world, files, max_file_size=maximum)
         await server.drained()
 
     assert isinstance(report.outcomes[0].error, ContentError)
@@ -185,7 +185,7 @@ async def test_an_empty_body_of_a_file_that_is_not_empty_is_cut_off(world: World
     world.allow("files/a.bin")
     async with RawServer() as server, session_files(world, server, remote("a", size=len(BODY))) as files:
         server.on("GET", "/a", reply(length=None, headers=ETAG))
-        report = await bring(world, files)
+        report = await download(world, files)
 
     error = report.outcomes[0].error
     assert isinstance(error, IntegrityError)
@@ -203,7 +203,7 @@ async def test_an_announced_length_of_nothing_contradicts_the_listing(world: Wor
     world.allow("files/a.bin")
     async with RawServer() as server, session_files(world, server, remote("a", size=len(BODY))) as files:
         server.on("GET", "/a", reply(headers=ETAG))
-        report = await bring(world, files)
+        report = await download(world, files)
 
     assert isinstance(report.outcomes[0].error, SourceChangedError)
     assert len(server.requests) == 2
@@ -230,7 +230,7 @@ async def test_an_empty_file_is_right_only_where_one_can_be(
         session_files(world, server, remote("a", extension=extension, size=size)) as files,
     ):
         server.on("GET", "/a", reply(headers=ETAG))
-        report = await bring(world, files)
+        report = await download(world, files)
 
     error = report.outcomes[0].error
     assert final.exists() is good
@@ -259,7 +259,7 @@ async def test_one_byte_for_each_request_ends(world: World, size: int) -> None:
     hours = Hours()
     async with RawServer() as server, session_files(world, server, remote("a", size=size)) as files:
         server.on("GET", "/a", one_byte_more(content(size)))
-        report = await bring(world, files, hours=hours)
+        report = await download(world, files, hours=hours)
 
     assert report.outcomes[0].error is not None
     assert [seen.header("Range") for seen in server.requests] == [None, *(f"bytes={at}-" for at in range(1, 5))]

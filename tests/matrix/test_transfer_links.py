@@ -16,12 +16,12 @@ from filesets import content
 from matrix import World, case, row
 from scripted import RawServer, reply
 from services import CentrePointScript
-from session_files import ETAG, Hours, bring, ranged, remote, session_files
+from session_files import ETAG, Hours, download, ranged, remote, session_files
 
 from arena_async.errors import PermissionDeniedError
 from arena_async.options import Clock
+from arena_async.protocol.files import FileSet, RemoteFile
 from arena_async.transfer.models import Action
-from arena_async.wire.contracts import FileSet, RemoteFile
 
 BODY = gzip.compress(content(150_000), mtime=0)
 NEW = gzip.compress(content(160_000, "new"), mtime=0)
@@ -65,7 +65,7 @@ class Links:
         self.made += 1
         return listed_row(f"{self.host.base_url}{self.place}?n={self.made}&sig={self.world.secrets['sig']}", **changes)
 
-    def asked(self) -> list[tuple[str, str | None]]:
+    def requested(self) -> list[tuple[str, str | None]]:
         """Give the number of the link and the range of each request."""
         return [(seen.query.partition("&")[0], seen.header("Range")) for seen in self.host.requests]
 
@@ -80,11 +80,11 @@ async def test_a_link_that_is_over_already_is_renewed_by_one_listing(world: Worl
         script_rows(service, links.row(), then=[lambda: [links.row()]])
         host.on("GET", "/blob.csv.gz", OVER, ranged(BODY))
         async with service.client() as client:
-            report = await bring(world, client.datasets.files(234))
+            report = await download(world, client.datasets.files(234))
 
     assert report.failures == ()
     assert final.read_bytes() == BODY
-    assert links.asked() == [("n=1", None), ("n=2", None)]
+    assert links.requested() == [("n=1", None), ("n=2", None)]
     assert len(api.lines(LISTING)) == 2
 
 
@@ -98,11 +98,11 @@ async def test_a_link_that_ends_between_two_resumes_costs_no_byte(world: World) 
         script_rows(service, links.row(), then=[lambda: [links.row()]])
         host.on("GET", "/blob.csv.gz", reply(body=BODY, headers=ETAG, cut=CUT), OVER, ranged(BODY))
         async with service.client() as client:
-            report = await bring(world, client.datasets.files(234))
+            report = await download(world, client.datasets.files(234))
 
     assert report.failures == ()
     assert final.read_bytes() == BODY
-    assert links.asked() == [("n=1", None), ("n=1", f"bytes={CUT}-"), ("n=2", f"bytes={CUT}-")]
+    assert links.requested() == [("n=1", None), ("n=1", f"bytes={CUT}-"), ("n=2", f"bytes={CUT}-")]
     assert report.bytes_written == len(BODY)
     assert len(api.lines(LISTING)) == 2
 
@@ -117,13 +117,13 @@ async def test_a_link_that_ends_between_two_runs_costs_no_byte(world: World) -> 
         script_rows(service, links.row(), then=[lambda: [links.row()]])
         host.on("GET", "/blob.csv.gz", reply(body=BODY, headers=ETAG, cut=CUT), OVER, OVER, ranged(BODY))
         async with service.client() as client:
-            first = await bring(world, client.datasets.files(234), remember=True, flush_unit=1)
-            second = await bring(world, client.datasets.files(234), remember=True)
+            first = await download(world, client.datasets.files(234), remember=True, flush_unit=1)
+            second = await download(world, client.datasets.files(234), remember=True)
 
     assert len(first.failures) == 1
     assert second.counts[Action.RESUME] == 1
     assert final.read_bytes() == BODY
-    assert links.asked()[-1] == ("n=3", f"bytes={CUT}-")
+    assert links.requested()[-1] == ("n=3", f"bytes={CUT}-")
 
 
 @row("TR28", protection="a refused link is renewed once")
@@ -139,10 +139,10 @@ async def test_a_link_that_is_refused_for_another_reason_is_renewed_once(world: 
         script_rows(service, links.row(), then=[lambda: [links.row()]])
         host.on("GET", "/blob.csv.gz", refusal(code))
         async with service.client() as client:
-            report = await bring(world, client.datasets.files(234))
+            report = await download(world, client.datasets.files(234))
 
     assert isinstance(report.outcomes[0].error, PermissionDeniedError)
-    assert links.asked() == [("n=1", None), ("n=2", None)]
+    assert links.requested() == [("n=1", None), ("n=2", None)]
     assert len(api.lines(LISTING)) == 2
 
 
@@ -163,11 +163,11 @@ async def test_links_that_are_withdrawn_before_their_end_are_not_tried_one_after
             "GET", "/blob.csv.gz", lambda seen: withdrawn if int(number.findall(seen.query)[0]) <= 40 else good(seen)
         )
         async with service.client() as client:
-            report = await bring(world, client.datasets.files(234))
+            report = await download(world, client.datasets.files(234))
 
     assert report.failures == ()
-    asked = links.asked()
-    assert len(asked) == len(set(asked)) <= 40 + 2
+    requested = links.requested()
+    assert len(requested) == len(set(requested)) <= 40 + 2
     assert len(api.lines(LISTING)) == 2
 
 
@@ -186,12 +186,12 @@ async def test_a_fresh_entry_of_another_version_is_never_spliced(world: World, c
         script_rows(service, links.row(), then=[lambda: [links.row(**changes)]])
         host.on("GET", "/blob.csv.gz", reply(body=BODY, headers=ETAG, cut=CUT), OVER, ranged(NEW))
         async with service.client() as client:
-            report = await bring(world, client.datasets.files(234))
+            report = await download(world, client.datasets.files(234))
 
     assert report.failures == ()
     assert final.read_bytes() == NEW
-    assert [wanted for _, wanted in links.asked()] == [None, f"bytes={CUT}-", None]
-    assert len({link for link, _ in links.asked()}) == 2
+    assert [wanted for _, wanted in links.requested()] == [None, f"bytes={CUT}-", None]
+    assert len({link for link, _ in links.requested()}) == 2
     # A version of another name is looked for beyond its old page.
     assert len(api.lines(LISTING)) <= 3
 
@@ -205,7 +205,7 @@ async def test_a_fresh_entry_of_another_size_is_never_spliced(world: World) -> N
     async with RawServer() as server, session_files(world, server, old, link=numbered) as files:
         files.fresh[old.key] = attrs.evolve(old, size=len(NEW))
         server.on("GET", "/a", reply(body=BODY, headers=ETAG, cut=CUT), OVER, ranged(NEW))
-        report = await bring(world, files)
+        report = await download(world, files)
 
     assert report.failures == ()
     assert final.read_bytes() == NEW
@@ -215,8 +215,8 @@ async def test_a_fresh_entry_of_another_size_is_never_spliced(world: World) -> N
 def ends(hours: Hours, *, se: float, announced: float | None) -> dict[str, Any]:
     """Write the two ends of a link, in minutes from now by the clock of the service."""
     at = hours.now() + timedelta(minutes=se)
-    told = (hours.now() + timedelta(minutes=announced)).isoformat() if announced is not None else None
-    return {"se": at.strftime("%Y-%m-%dT%H%%3A%M%%3A%SZ"), "downloadUrlExpiresOn": told}
+    reported = (hours.now() + timedelta(minutes=announced)).isoformat() if announced is not None else None
+    return {"se": at.strftime("%Y-%m-%dT%H%%3A%M%%3A%SZ"), "downloadUrlExpiresOn": reported}
 
 
 class Clocked(Links):
@@ -264,11 +264,11 @@ async def test_the_earlier_end_of_a_link_counts_and_a_margin_before_it(
             files = client.datasets.files(234)
             listed = [file async for file in files]
             hours.passed += 60 * minutes
-            report = await bring(world, Listed(files, listed), hours=hours)
+            report = await download(world, Listed(files, listed), hours=hours)
 
     assert report.failures == ()
     assert final.read_bytes() == BODY
-    assert [link for link, _ in links.asked()] == ["n=2" if renewed else "n=1"]
+    assert [link for link, _ in links.requested()] == ["n=2" if renewed else "n=1"]
     assert len(api.lines(LISTING)) == 1 + renewed
 
 
@@ -300,9 +300,9 @@ async def test_a_clock_of_ours_that_is_wrong_costs_no_request(
             files = client.datasets.files(234)
             listed = [file async for file in files]
             hours.passed += 60 * minutes
-            report = await bring(world, Listed(files, listed), hours=hours)
+            report = await download(world, Listed(files, listed), hours=hours)
 
     assert report.failures == ()
     assert final.read_bytes() == BODY
-    assert [link for link, _ in links.asked()] == ["n=2" if renewed else "n=1"]
+    assert [link for link, _ in links.requested()] == ["n=2" if renewed else "n=1"]
     assert len(api.lines(LISTING)) == 1 + renewed

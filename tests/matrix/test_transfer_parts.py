@@ -24,7 +24,7 @@ from offering import age, bodies_at_home
 from powerloss import TracingDisk
 from scripted import RawServer, Reply, Seen, reply
 from seams import rig
-from session_files import bring, ranged, session_files
+from session_files import download, ranged, session_files
 from splitting import EAGER, Ticking
 
 from arena_async import Action, Mirror, Report
@@ -58,7 +58,7 @@ async def bring_split(world: World, server: RawServer) -> Report:
     """Bring the file home over as many connections as there are lanes."""
     async with session_files(world, server, remote("a", size=len(BODY))) as files:
         files.metered = False
-        return await bring(world, files, hours=Ticking(), prepare=prepare, workers=6)
+        return await download(world, files, hours=Ticking(), prepare=prepare, workers=6)
 
 
 def whole(_: tuple[int, int]) -> Reply:
@@ -105,11 +105,11 @@ async def test_an_answer_that_is_not_the_part_is_not_written(
     async with RawServer() as server:
         server.on("GET", "/a", answer)
         report = await bring_split(world, server)
-        asked = parts(server)
+        requested = parts(server)
 
     assert report.failures == ()
     assert bodies_at_home(world) == {"files/a.bin": BODY}
-    assert len(asked) >= 2
+    assert len(requested) >= 2
 
 
 @row("TR41", protection="what goes wrong with a part is no failure of the file")
@@ -177,10 +177,10 @@ async def test_a_disk_that_is_full_under_a_part_fails_the_file_and_keeps_what_is
     async with RawServer() as server, session_files(world, server, remote("a", size=len(BODY))) as files:
         files.metered = False
         server.on("GET", "/a", ranged(BODY, headers=RANGES))
-        first = await bring(world, files, disk=disk, **how)
+        first = await download(world, files, disk=disk, **how)
         home = bodies_at_home(world)
         sent = len(server.requests)
-        second = await bring(world, files, **how)
+        second = await download(world, files, **how)
         again = len(server.requests) - sent
 
     assert [type(failure.error) for failure in first.failures] == [DiskFullError]
@@ -212,7 +212,7 @@ async def test_cancelled_at_any_await_no_connection_of_a_split_file_runs_on(worl
 
         cancelled, last = 0, 0
         async with mirror:
-            async for stopped in cancel_at_every_await(start, how=how, most=390, everywhere=True, every=3):
+            async for stopped in cancel_at_every_await(start, how=how, maximum=390, everywhere=True, every=3):
                 assert stopped.cancelled or stopped.result.failures == ()
                 assert not [task for task in asyncio.all_tasks() if task.get_name() == "arena_async segment"]
                 cancelled, last = cancelled + stopped.cancelled, stopped.at
@@ -221,7 +221,7 @@ async def test_cancelled_at_any_await_no_connection_of_a_split_file_runs_on(worl
             await all_workers_work(mirror, 4)
         assert parts(server)
         files.rows = rows[1 : last + 1]
-        report = await bring(world, files, remember=True)
+        report = await download(world, files, remember=True)
     assert cancelled > 10
     assert report.failures == ()
     assert all((world.root / f"files/f{at}.bin").read_bytes() == body for at in range(1, last + 1))
@@ -239,36 +239,38 @@ async def test_after_a_kill_in_the_middle_only_what_is_missing_of_each_part_is_a
         for number, kill_after in enumerate((400_000, 700_000, 1_000_000, 1_300_000) * 4):
             if number >= 4 and saved >= 64 * KIB:
                 break  # On a busy machine the others may be no further than the front, again and again.
-            folder = world.root / str(number)
+            directory = world.root / str(number)
             settings = {"files": {"a": len(body)}, "workers": 6, "flush_unit": 16 * KIB, "powered": True}
-            killed = await lives.live(to=str(folder), split=True, kill_after=kill_after, **settings)
+            killed = await lives.live(to=str(directory), split=True, kill_after=kill_after, **settings)
             assert killed.code == -signal.SIGKILL, killed
-            known = known_parts(folder)
+            known = known_parts(directory)
             saved += sum(until - start for start, until in known[1:])
             files = MemoryFiles([remote("a", size=len(body))], {"test/a": Source(body=body)})
             files.per_file = 0
-            report = await sync_split(folder, files)
+            report = await sync_split(directory, files)
 
             assert report.failures == ()
             assert report.counts[Action.RESUME] == 1
-            assert (folder / "files" / "a.bin").read_bytes() == body
+            assert (directory / "files" / "a.bin").read_bytes() == body
             assert report.bytes_written == len(body) - sum(until - start for start, until in known)
-            assert not list((folder / ".arena-async" / "partial").iterdir())
+            assert not list((directory / ".arena-async" / "partial").iterdir())
 
     assert saved >= 64 * KIB
 
 
-def known_parts(folder: Path) -> list[tuple[int, int]]:
+def known_parts(directory: Path) -> list[tuple[int, int]]:
     """Give what the record of the only partial file speaks of: what is there without a gap, then what lies ahead."""
-    (path,) = (folder / ".arena-async" / "partial").glob("*.json")
+    (path,) = (directory / ".arena-async" / "partial").glob("*.json")
     found = json.loads(path.read_text())
     return [(0, found["offset"]), *((start, until) for start, until, _ in found["ahead"])]
 
 
-async def sync_split(folder: Path, files: MemoryFiles, *, disk: FileSystem | None = None, workers: int = 6) -> Report:
+async def sync_split(
+    directory: Path, files: MemoryFiles, *, disk: FileSystem | None = None, workers: int = 6
+) -> Report:
     """Sync into a folder over many lanes."""
     options = TransferOptions(workers=workers, chunk_size=64 * KIB)
-    mirror = Mirror(folder, options=options, clock=Ticking().clock)
+    mirror = Mirror(directory, options=options, clock=Ticking().clock)
     rig(mirror, splitting=EAGER, record_every=16 * KIB, disk=disk or FileSystem())
     async with mirror:
         return await mirror.sync(files)

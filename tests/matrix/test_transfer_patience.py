@@ -16,7 +16,7 @@ from disks import FaultyDisk
 from filesets import content
 from matrix import World, case, row
 from scripted import RawServer, reply, unused_port
-from session_files import ETAG, Hours, bring, ranged, ranges, remote, session_files
+from session_files import ETAG, Hours, download, ranged, ranges, remote, session_files
 from wires import Wire, serving, trusting
 
 from arena_async.errors import (
@@ -47,7 +47,7 @@ async def test_a_refusal_that_passes_is_outlived(world: World, status: int) -> N
     hours = Hours()
     async with RawServer() as server, session_files(world, server, remote("a", size=len(BODY))) as files:
         server.on("GET", "/a", reply(status), ranged(BODY))
-        report = await bring(world, files, hours=hours)
+        report = await download(world, files, hours=hours)
 
     assert report.failures == ()
     assert final.read_bytes() == BODY
@@ -66,7 +66,7 @@ async def test_a_refusal_that_stays_ends_with_its_status(
     hours = Hours()
     async with RawServer() as server, session_files(world, server, remote("a", size=len(BODY))) as files:
         server.on("GET", "/a", reply(status))
-        report = await bring(world, files, hours=hours, random=lambda: chance)
+        report = await download(world, files, hours=hours, random=lambda: chance)
 
     error = report.outcomes[0].error
     assert isinstance(error, ThrottledError if status == 429 else ServerError)
@@ -84,7 +84,7 @@ async def test_a_refusal_for_good_is_asked_for_once(world: World, status: int) -
     rows = [remote("a", size=len(BODY))]
     async with RawServer() as server, session_files(world, server, *rows, signed=False) as files:
         server.on("GET", "/a", reply(status))
-        report = await bring(world, files, hours=hours)
+        report = await download(world, files, hours=hours)
 
     error = report.outcomes[0].error
     assert isinstance(error, ApiError)
@@ -105,7 +105,7 @@ async def test_a_signed_link_that_is_refused_for_good_is_not_asked_again(world: 
     gone = status in (404, 410)
     async with RawServer() as server, session_files(world, server, remote("a", size=len(BODY))) as files:
         server.on("GET", "/a", reply(status))
-        report = await bring(world, files)
+        report = await download(world, files)
 
     assert report.outcomes[0].error is not None
     assert (len(files.looked_up), len(server.requests)) == ((1, 2) if gone else (0, 1))
@@ -131,7 +131,7 @@ async def test_an_answer_that_stops_is_asked_for_again_after_the_limit(
     listed = remote("a", size=len(BODY))
     async with RawServer() as server, session_files(world, server, listed, timeouts=QUICK) as files:
         server.on("GET", "/a", reply(body=BODY, headers=ETAG, **how), ranged(BODY))
-        report = await bring(world, files)
+        report = await download(world, files)
 
     assert report.failures == ()
     assert final.read_bytes() == BODY
@@ -154,7 +154,7 @@ async def test_an_answer_that_always_stops_ends_in_the_limit_for_each_attempt(
     async with RawServer() as server, session_files(world, server, listed, timeouts=QUICK) as files:
         server.on("GET", "/a", reply(body=BODY, headers=ETAG, **how))
         began = loop.time()
-        report = await bring(world, files, attempts=2)
+        report = await download(world, files, attempts=2)
         took = loop.time() - began
 
     assert isinstance(report.outcomes[0].error, kind)
@@ -185,7 +185,7 @@ async def test_a_trickle_is_stalled_although_every_byte_is_in_time(world: World)
     listed = remote("a", size=2000)
     async with RawServer() as server, session_files(world, server, listed, hours=hours) as files:
         server.on("GET", "/a", reply(body=content(2000), headers=ETAG, piece=1, between=passing(hours, 0.2)))
-        report = await bring(world, files, hours=hours, attempts=2)
+        report = await download(world, files, hours=hours, attempts=2)
 
     assert isinstance(report.outcomes[0].error, StalledError)
     assert len(server.requests) == 2
@@ -218,7 +218,7 @@ async def test_a_healthy_body_may_take_as_long_as_it_likes(world: World) -> None
     listed = remote("a", size=len(body))
     async with RawServer() as server, session_files(world, server, listed, clock=jumping.loop.time) as files:
         server.on("GET", "/a", reply(body=body, headers=ETAG, piece=100_000, between=jumping.twenty_seconds))
-        report = await bring(world, files)
+        report = await download(world, files)
 
     assert report.failures == ()
     assert final.read_bytes() == body
@@ -268,7 +268,7 @@ async def test_a_slow_disk_holds_the_network_back_and_blames_nobody(world: World
     async with RawServer() as server, session_files(world, server, listed, hours=hours, timeouts=fast) as files:
         server.on("GET", "/a", reply(body=block, times=384, headers=ETAG, piece=len(block), between=count))
         going_on = asyncio.create_task(go_on())
-        report = await bring(world, files, disk=stuck.disk, flush_unit=MIB)
+        report = await download(world, files, disk=stuck.disk, flush_unit=MIB)
         await going_on
 
     assert report.failures == ()
@@ -285,7 +285,7 @@ async def test_a_rate_that_the_caller_limits_holds_the_network_back_and_blames_n
     listed = remote("a", size=len(body))
     async with RawServer() as server, session_files(world, server, listed, hours=hours, timeouts=strict) as files:
         server.on("GET", "/a", ranged(body))
-        report = await bring(world, files, hours=hours, max_rate=100_000)
+        report = await download(world, files, hours=hours, max_rate=100_000)
 
     assert report.failures == ()
     assert final.read_bytes() == body
@@ -314,7 +314,7 @@ async def test_a_name_that_is_not_found_is_looked_up_again(world: World, monkeyp
         place = f"http://files.localhost:{host.port}/a"
         async with session_files(world, api, remote("a", size=len(BODY)), link=lambda *_: place) as files:
             host.on("GET", "/a", ranged(BODY))
-            report = await bring(world, files)
+            report = await download(world, files)
 
     assert report.failures == ()
     assert final.read_bytes() == BODY
@@ -346,7 +346,7 @@ async def test_a_refused_connection_is_tried_again(world: World) -> None:
     host.on("GET", "/a", ranged(BODY))
     async with RawServer() as api:
         async with session_files(world, api, remote("a", size=len(BODY)), link=lambda *_: place) as files:
-            report = await bring(world, files, hours=hours)
+            report = await download(world, files, hours=hours)
         await host.__aexit__()
 
     assert report.failures == ()
@@ -372,7 +372,7 @@ async def test_a_tls_connection_that_breaks_is_made_again(world: World, fault: A
         ) as files,
     ):
         host.on("GET", "/a", ranged(BODY))
-        report = await bring(world, files)
+        report = await download(world, files)
 
     assert report.failures == ()
     assert final.read_bytes() == BODY
@@ -387,7 +387,7 @@ async def test_a_body_that_is_reset_goes_on_where_it_broke(world: World, reset: 
     final = world.allow("files/a.bin", BODY)
     async with RawServer() as server, session_files(world, server, remote("a", size=len(BODY))) as files:
         server.on("GET", "/a", reply(body=BODY, headers=ETAG, cut=CUT, reset=reset), ranged(BODY))
-        report = await bring(world, files)
+        report = await download(world, files)
 
     assert report.failures == ()
     assert final.read_bytes() == BODY
@@ -416,7 +416,7 @@ async def test_a_wrong_certificate_ends_it_at_once(world: World, kind: str) -> N
         listed = remote("a", size=len(BODY))
         async with session_files(world, api, listed, link=lambda *_: place, ssl=client_side) as files:
             host.on("GET", "/a", ranged(BODY))
-            report = await bring(world, files)
+            report = await download(world, files)
 
     assert isinstance(report.outcomes[0].error, TlsError)
     assert report.outcomes[0].attempts == 1
@@ -440,7 +440,7 @@ async def test_a_body_that_ended_while_we_were_busy_is_whole(world: World, tls: 
         async with session_files(world, server, listed, ssl=trusting(authority)) as files:
             server.on("GET", "/a", reply(body=body, headers=ETAG, close=True))
             going_on = asyncio.create_task(go_on())
-            report = await bring(world, files, disk=stuck.disk)
+            report = await download(world, files, disk=stuck.disk)
             await going_on
 
     assert report.failures == ()
@@ -455,7 +455,7 @@ async def test_a_body_whose_end_alone_is_lost_costs_one_harmless_request(world: 
     head = b'HTTP/1.1 200 OK\r\nETag: "v1"\r\nTransfer-Encoding: chunked\r\n\r\n'
     async with RawServer() as server, session_files(world, server, remote("a")) as files:
         server.on("GET", "/a", reply(raw=head + b"%x\r\n" % len(BODY) + BODY, close=True), ranged(BODY))
-        report = await bring(world, files)
+        report = await download(world, files)
 
     assert report.failures == ()
     assert final.read_bytes() == BODY
@@ -473,7 +473,7 @@ async def test_a_host_that_is_down_for_all_is_not_asked_five_times_for_each(worl
     rows = [remote(f"f{number}", size=10) for number in range(500)]
     async with RawServer() as server, session_files(world, server, *rows) as files:
         server.on("GET", "/*", reply(**down))
-        report = await bring(world, files, hours=hours, workers=4, shown=False)
+        report = await download(world, files, hours=hours, workers=4, shown=False)
 
     world.saw(*report.outcomes[::100])
     assert len(report.failures) == 500
@@ -493,7 +493,7 @@ async def test_old_and_hasty_servers_are_asked_once(world: World, how: dict[str,
     finals = [world.allow(f"files/{name}.bin", BODY) for name in names]
     async with RawServer() as server, session_files(world, server, *rows) as files:
         server.on("GET", "/*", reply(body=BODY, headers=ETAG, **how))
-        report = await bring(world, files, workers=1)
+        report = await download(world, files, workers=1)
 
     assert report.failures == ()
     assert [final.read_bytes() for final in finals] == [BODY] * 3
@@ -511,11 +511,11 @@ async def test_an_idle_connection_that_the_server_has_ended_costs_no_hidden_requ
         server.on("GET", "/a", ranged(BODY))
         server.on("GET", "/b", *([] if seen else [reply(mute=True)]), ranged(BODY))
         files.rows = rows[:1]
-        first = await bring(world, files, hours=hours)
+        first = await download(world, files, hours=hours)
         if seen:
             await server.hang_up()
         files.rows = rows[1:]
-        second = await bring(world, files, hours=hours)
+        second = await download(world, files, hours=hours)
 
     assert first.failures == second.failures == ()
     assert [final.read_bytes() for final in finals] == [BODY, BODY]

@@ -8,7 +8,7 @@ import pytest
 from filesets import content
 from matrix import World, row
 from scripted import RawServer, Reply, Seen, reply
-from session_files import ETAG, Hours, bring, ranged, ranges, remote, session_files
+from session_files import ETAG, Hours, download, ranged, ranges, remote, session_files
 
 from arena_async.errors import IntegrityError, SourceChangedError
 
@@ -36,7 +36,7 @@ async def test_a_whole_answer_to_a_range_is_used_from_its_first_byte(world: Worl
     final = world.allow("files/a.bin", BODY)
     async with RawServer() as server, session_files(world, server, remote("a", size=size)) as files:
         server.on("GET", "/a", PART, WHOLE)
-        report = await bring(world, files)
+        report = await download(world, files)
 
     assert report.failures == ()
     assert final.read_bytes() == BODY
@@ -51,7 +51,7 @@ async def test_a_host_without_ranges_is_not_asked_for_one_again(world: World) ->
     async with RawServer() as server, session_files(world, server, *rows) as files:
         server.on("GET", "/a", PART, PART, WHOLE)
         server.on("GET", "/b", PART, WHOLE)
-        report = await bring(world, files, workers=1)
+        report = await download(world, files, workers=1)
 
     assert report.failures == ()
     assert [final.read_bytes() for final in finals] == [BODY, BODY]
@@ -66,7 +66,7 @@ async def test_a_range_that_starts_elsewhere_is_never_spliced(world: World, firs
     final = world.allow("files/a.bin", BODY)
     async with RawServer() as server, session_files(world, server, remote("a")) as files:
         server.on("GET", "/a", PART, slice_of(BODY, first, last), WHOLE)
-        report = await bring(world, files)
+        report = await download(world, files)
 
     assert report.failures == ()
     assert final.read_bytes() == BODY
@@ -88,7 +88,7 @@ async def test_a_range_of_another_version_begins_the_file_anew_once(world: World
     final = world.allow("files/a.bin", NEW)
     async with RawServer() as server, session_files(world, server, remote("a")) as files:
         server.on("GET", "/a", PART, rest, reply(body=NEW, headers={"ETag": '"v2"'}))
-        report = await bring(world, files)
+        report = await download(world, files)
 
     assert report.failures == ()
     assert final.read_bytes() == NEW
@@ -102,7 +102,7 @@ async def test_a_slice_under_status_200_is_judged_by_its_content_range(world: Wo
     final = world.allow("files/a.bin", BODY)
     async with RawServer() as server, session_files(world, server, remote("a")) as files:
         server.on("GET", "/a", PART, slice_of(BODY, CUT, len(BODY) - 1, status=200))
-        report = await bring(world, files)
+        report = await download(world, files)
 
     assert report.failures == ()
     assert final.read_bytes() == BODY
@@ -115,7 +115,7 @@ async def test_a_slice_that_nobody_asked_for_is_not_the_file(world: World) -> No
     final = world.allow("files/a.bin", BODY)
     async with RawServer() as server, session_files(world, server, remote("a")) as files:
         server.on("GET", "/a", slice_of(BODY, 0, 99_999, status=200), slice_of(BODY, 5, 99_999, status=200), WHOLE)
-        report = await bring(world, files)
+        report = await download(world, files)
 
     assert report.failures == ()
     assert final.read_bytes() == BODY
@@ -140,7 +140,7 @@ async def test_a_range_that_does_not_say_where_it_starts_is_not_written(world: W
     final = world.allow("files/a.bin", BODY)
     async with RawServer() as server, session_files(world, server, remote("a")) as files:
         server.on("GET", "/a", PART, odd, WHOLE)
-        report = await bring(world, files)
+        report = await download(world, files)
 
     assert report.failures == ()
     assert final.read_bytes() == BODY
@@ -153,7 +153,7 @@ async def test_a_range_in_answer_to_a_plain_request_is_never_the_file(world: Wor
     world.allow("files/a.bin")
     async with RawServer() as server, session_files(world, server, remote("a")) as files:
         server.on("GET", "/a", slice_of(BODY, 0, 99_999))
-        report = await bring(world, files, attempts=3)
+        report = await download(world, files, attempts=3)
 
     assert isinstance(report.outcomes[0].error, IntegrityError)
     assert ranges(server) == [None, None, None]
@@ -182,7 +182,7 @@ async def test_a_source_that_changes_with_every_answer_ends_after_two_restarts(w
     hours = Hours()
     async with RawServer() as server, session_files(world, server, remote("a", size=len(BODY))) as files:
         server.on("GET", "/a", unequal(cut_wholes=None, honest=honest))
-        report = await bring(world, files, hours=hours)
+        report = await download(world, files, hours=hours)
 
     assert isinstance(report.outcomes[0].error, SourceChangedError)
     assert ranges(server) == [None, REST] * 3
@@ -195,7 +195,7 @@ async def test_a_source_that_changes_with_every_answer_is_finished_by_a_whole_on
     final = world.allow("files/a.bin", BODY)
     async with RawServer() as server, session_files(world, server, remote("a", size=len(BODY))) as files:
         server.on("GET", "/a", unequal(cut_wholes=1, honest=False))
-        report = await bring(world, files)
+        report = await download(world, files)
 
     assert report.failures == ()
     assert final.read_bytes() == BODY
@@ -212,7 +212,7 @@ async def test_a_refused_precondition_begins_the_file_anew_with_a_fresh_entry(wo
         if listed:
             files.fresh[old.key] = remote("a", size=len(NEW), change="2")
         server.on("GET", "/a", PART, ranged(NEW, etag='"v2"'))
-        report = await bring(world, files)
+        report = await download(world, files)
 
     assert report.failures == ()
     assert final.read_bytes() == NEW

@@ -13,11 +13,11 @@ from filesets import content
 from matrix import World, case, row
 from scripted import RawServer, Seen, reply
 from services import ArenaScript
-from session_files import ETAG, Hours, bring, ranged, remote, session_files
+from session_files import ETAG, Hours, download, ranged, remote, session_files
 from wires import serving, trusting
 
 from arena_async.errors import ApiError, UnsafeUrlError
-from arena_async.wire.urls import UrlPolicy, origin
+from arena_async.protocol.urls import UrlPolicy, origin
 
 FILE = content(50_000)
 
@@ -54,13 +54,13 @@ async def test_content_that_lies_elsewhere_is_fetched_as_a_stranger(
         host.on("GET", "/blob.zip", answer)
         api.on("GET", "/open/blob.zip", reply(body=ZIP, headers=ETAG))
         async with service.client() as arena:
-            report = await bring(world, arena.extracts.files(EXTRACT, latest=True))
+            report = await download(world, arena.extracts.files(EXTRACT, latest=True))
 
     assert report.failures == ()
     assert final.read_bytes() == ZIP
-    (asked,) = host.requests
-    assert asked.target == f"/blob.zip?sig={world.secrets['sig']}"
-    assert is_a_stranger(asked, world)
+    (requested,) = host.requests
+    assert requested.target == f"/blob.zip?sig={world.secrets['sig']}"
+    assert is_a_stranger(requested, world)
     returned = [seen for seen in api.requests if seen.path.startswith("/open/")]
     assert all(is_a_stranger(seen, world) for seen in returned)
     assert service.sent_with("*/content") == [1]
@@ -79,7 +79,7 @@ async def test_content_is_not_followed_from_https_to_http(world: World, allowed:
         async with session_files(world, api, *rows, signed=False, urls=urls, ssl=trusting(authority)) as files:
             api.on("GET", "/a", reply(302, headers={"Location": f"{host.base_url}/a"}))
             host.on("GET", "/a", ranged(FILE))
-            report = await bring(world, files)
+            report = await download(world, files)
 
     assert len(host.requests) == allowed
     assert len(api.requests) == 1
@@ -101,7 +101,7 @@ async def test_redirects_end_after_five(world: World, hops: int) -> None:
         steps = [reply(302, headers={"Location": f"/hop/{number}"}) for number in range(1, min(hops, 30))]
         chain = [reply(302, headers={"Location": "/hop/0"}), *steps]
         server.on("GET", "/*", *(chain if hops > 100 else [*chain, ranged(FILE)]))
-        report = await bring(world, files, hours=hours)
+        report = await download(world, files, hours=hours)
 
     if hops <= 5:
         assert report.failures == ()
@@ -153,7 +153,7 @@ async def is_refused(world: World, location: str | None) -> None:
     headers = {} if location is None else {"Location": location}
     async with RawServer() as server, session_files(world, server, remote("a", size=len(FILE)), signed=False) as files:
         server.on("GET", "/a", reply(302, headers=headers))
-        report = await bring(world, files, hours=hours)
+        report = await download(world, files, hours=hours)
 
     assert isinstance(report.outcomes[0].error, UnsafeUrlError)
     assert len(server.requests) == 1
@@ -171,7 +171,7 @@ async def test_a_relative_redirect_is_read_from_where_it_stands(world: World, lo
         server.on("GET", "/a", reply(302, headers={"Location": place}))
         server.on("GET", "/a?b", ranged(FILE))
         server.on("GET", "/b", ranged(FILE))
-        report = await bring(world, files)
+        report = await download(world, files)
 
     assert report.failures == ()
     assert final.read_bytes() == FILE
@@ -186,7 +186,7 @@ async def test_a_status_that_is_no_redirect_is_none(world: World, status: int) -
     async with RawServer() as server, session_files(world, server, remote("a", size=len(FILE)), signed=False) as files:
         server.on("GET", "/a", reply(status, headers={"Location": "/b"}))
         server.on("GET", "/b", ranged(FILE))
-        report = await bring(world, files)
+        report = await download(world, files)
 
     error = report.outcomes[0].error
     assert isinstance(error, ApiError)

@@ -9,7 +9,7 @@ from arena_runs import EXPORT_PLACE, EXTRACT, EXTRACT_PLACE, FILE, RUN, ZIP, exp
 from matrix import World, case, row
 from scripted import RawServer, Reply, json_reply, reply
 from services import ArenaScript, arena_error
-from session_files import ETAG, Hours, bring, ranged
+from session_files import ETAG, Hours, download, ranged
 
 from arena_async.errors import (
     ApiError,
@@ -19,7 +19,7 @@ from arena_async.errors import (
     RunFailedError,
     ServerError,
 )
-from arena_async.net.polling import wait_until
+from arena_async.http.polling import wait_until
 from arena_async.options import Clock, PollPolicy
 from arena_async.providers.arena.models import ExportRun, ExtractRun, ImportRun
 from arena_async.transfer.models import Action
@@ -40,7 +40,7 @@ async def test_content_that_cannot_be_had_now_is_asked_for_later(world: World, r
         service = ArenaScript(world, server)
         extract_of_one(service, refusal, WHOLE)
         async with service.client() as arena:
-            report = await bring(world, arena.extracts.files(EXTRACT, latest=True), hours=hours)
+            report = await download(world, arena.extracts.files(EXTRACT, latest=True), hours=hours)
 
     assert report.failures == ()
     assert final.read_bytes() == ZIP
@@ -58,15 +58,15 @@ async def test_content_that_cannot_be_had_at_all_ends_as_something_temporary(wor
         service = ArenaScript(world, server)
         extract_of_one(service, refusal)
         async with service.client() as arena:
-            report = await bring(world, arena.extracts.files(EXTRACT), hours=hours, remember=True)
-            asked = len(server.lines(CONTENT))
+            report = await download(world, arena.extracts.files(EXTRACT), hours=hours, remember=True)
+            requested = len(server.lines(CONTENT))
             extract_of_one(service, WHOLE)
-            later = await bring(world, arena.extracts.files(EXTRACT), remember=True)
+            later = await download(world, arena.extracts.files(EXTRACT), remember=True)
 
     error = report.outcomes[0].error
     assert isinstance(error, ServerError)
     assert error.transient
-    assert asked == 5
+    assert requested == 5
     assert hours.waits == [60.0] * 4
     assert later.counts[Action.FETCH] == 1
 
@@ -80,8 +80,8 @@ async def test_a_file_without_content_is_asked_for_once_for_ever(world: World, c
         service = ArenaScript(world, server)
         extract_of_one(service, arena_error(400, code))
         async with service.client() as arena:
-            first = await bring(world, arena.extracts.files(EXTRACT), remember=True)
-            second = await bring(world, arena.extracts.files(EXTRACT), remember=True)
+            first = await download(world, arena.extracts.files(EXTRACT), remember=True)
+            second = await download(world, arena.extracts.files(EXTRACT), remember=True)
 
     assert isinstance(first.outcomes[0].error, NotFoundError)
     assert [outcome.action for outcome in second.outcomes] == [Action.SKIP]
@@ -133,7 +133,7 @@ async def test_an_unknown_status_is_waited_out_until_the_deadline(world: World, 
     async def ask() -> ExportRun:
         return ExportRun(guid="R", status=next(statuses))
 
-    policy = PollPolicy(every=5, slowest=300, timeout=3600)
+    policy = PollPolicy(every=5, max_interval=300, timeout=3600)
     waiting = wait_until(ask, lambda run: run.over, policy, clock=Clock(monotonic=hours.clock, sleep=hours.sleep))
     if last is not None:
         run = await waiting
@@ -154,7 +154,7 @@ async def test_a_complete_run_that_does_not_tell_its_files_is_an_error(world: Wo
         async with service.client() as arena:
             files = arena.exports.files(EXTRACT, RUN) if alone else arena.exports.files(EXTRACT)
             with pytest.raises(DecodeError) as caught:
-                await bring(world, files)
+                await download(world, files)
 
     world.saw(caught.value)
     assert server.lines("GET */content") == []
@@ -169,8 +169,8 @@ async def test_a_run_that_was_asked_for_and_has_no_files_is_an_error(world: Worl
         export_of_one(service, export_run(files=[]), WHOLE)
         async with service.client() as arena:
             with pytest.raises(RunFailedError) as caught:
-                await bring(world, arena.exports.files(EXTRACT, RUN))
-            among_others = await bring(world, arena.exports.files(EXTRACT))
+                await download(world, arena.exports.files(EXTRACT, RUN))
+            among_others = await download(world, arena.exports.files(EXTRACT))
 
     world.saw(caught.value)
     assert among_others.outcomes == ()
@@ -191,7 +191,7 @@ async def test_every_file_of_a_run_comes_home(world: World) -> None:
         for name in names[1:]:
             service.on("GET", f"/exports/{EXTRACT}/runs/{RUN}/files/{name}/content", WHOLE)
         async with service.client() as arena:
-            report = await bring(world, arena.exports.files(EXTRACT))
+            report = await download(world, arena.exports.files(EXTRACT))
 
     assert report.failures == ()
     assert [final.read_bytes() for final in finals] == [ZIP] * 3
@@ -216,10 +216,10 @@ async def test_what_the_service_calls_downloaded_is_fetched_until_it_is_here(wor
         script(False, cut, reply(405))
         async with service.client() as arena:
             files = arena.extracts.files(EXTRACT) if kind == "extract" else arena.exports.files(EXTRACT)
-            first = await bring(world, files, remember=True)
+            first = await download(world, files, remember=True)
             script(True, ranged(ZIP))
-            second = await bring(world, files, remember=True)
-            third = await bring(world, files, remember=True)
+            second = await download(world, files, remember=True)
+            third = await download(world, files, remember=True)
 
     assert isinstance(first.outcomes[0].error, ApiError)
     assert second.counts[Action.RESUME] == 1
@@ -240,8 +240,8 @@ async def test_the_content_of_a_run_that_is_too_old_is_gone(world: World, refusa
         service = ArenaScript(world, server)
         export_of_one(service, export_run(), refusal)
         async with service.client() as arena:
-            first = await bring(world, arena.exports.files(EXTRACT), hours=hours, remember=True)
-            second = await bring(world, arena.exports.files(EXTRACT), remember=True)
+            first = await download(world, arena.exports.files(EXTRACT), hours=hours, remember=True)
+            second = await download(world, arena.exports.files(EXTRACT), remember=True)
 
     error = first.outcomes[0].error
     assert isinstance(error, ApiError)

@@ -23,9 +23,9 @@ from filesets import content
 from arena_async import Action, Mirror, Report
 from arena_async.errors import ArenaAsyncError, PermissionDeniedError, SourceChangedError
 from arena_async.options import RetryPolicy, TransferOptions
+from arena_async.protocol.files import FileSet
 from arena_async.providers.centrepoint import CentrePointClient, CentrePointCredentials, DayQuery
-from arena_async.providers.centrepoint.simulator import CentrePointSimulator, FileKey
-from arena_async.wire.contracts import FileSet
+from arena_async.testing.centrepoint.simulator import CentrePointSimulator, FileKey
 
 pytestmark = pytest.mark.real
 
@@ -118,15 +118,15 @@ def blob_of(url: str) -> str:
     return unquote(urlsplit(url).path.removeprefix(f"/{ACCOUNT}/{CONTAINER}/"))
 
 
-def below(folder: Path) -> dict[str, bytes]:
+def below(directory: Path) -> dict[str, bytes]:
     """Give the final files of a folder by their path."""
-    found = [path for path in folder.glob("centrepoint/**/*") if path.is_file()]
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in found}
+    found = [path for path in directory.glob("centrepoint/**/*") if path.is_file()]
+    return {path.relative_to(directory).as_posix(): path.read_bytes() for path in found}
 
 
 async def sync(
     files: FileSet,
-    folder: Path,
+    directory: Path,
     *,
     sleep: Callable[[float], Awaitable[None]] | None = None,
     attempts: int = 5,
@@ -138,13 +138,13 @@ async def sync(
         await asyncio.sleep(0)
 
     options = TransferOptions(chunk_size=PIECES, attempts=attempts, workers=workers)
-    async with Mirror(folder, options=options, sleep=sleep or at_once) as mirror:
+    async with Mirror(directory, options=options, sleep=sleep or at_once) as mirror:
         return await mirror.sync(files)
 
 
-async def wait_until(moment: datetime) -> None:
+async def wait_until(timestamp: datetime) -> None:
     """Wait for the clock of this machine, by which links end."""
-    while (left := (moment - datetime.now(UTC)).total_seconds()) > -1:
+    while (left := (timestamp - datetime.now(UTC)).total_seconds()) > -1:
         await asyncio.sleep(max(left + 1, 0.05))
 
 
@@ -204,13 +204,13 @@ async def test_a_request_for_raw_data_comes_home_by_links_made_for_each_file(
 ) -> None:
     """One link and one answer for each file, the summary included."""
     world = await make(subjects=1)
-    desk, raw = world.simulator.data_requests, world.client.raw_requests
-    desk.pending = desk.working = 0
+    executor, raw = world.simulator.data_requests, world.client.raw_requests
+    executor.pending = executor.working = 0
     started = await raw.start(
         world.simulator.study, "A-001", begin="2024-02-01T00:00:00Z", end="2024-02-02T00:00:00Z", file_format="avro"
     )
-    (request,) = desk.requests
-    for file in desk.files_of(request):
+    (request,) = executor.requests
+    for file in executor.files_of(request):
         blob = f"dataretrieval-study-{world.simulator.study:010d}/{file.id}"
         await azurite.put(blob, b"".join(file.content.chunks()))
 
@@ -219,7 +219,7 @@ async def test_a_request_for_raw_data_comes_home_by_links_made_for_each_file(
     report.raise_for_failures()
     assert {outcome.verified_by for outcome in report.outcomes} == {"md5"}
     assert sorted(below(tmp_path / "home").values()) == sorted(
-        b"".join(file.content.chunks()) for file in desk.files_of(request)
+        b"".join(file.content.chunks()) for file in executor.files_of(request)
     )
     assert len(world.links.given) == len(await azurite.log(3)) == 3
 
@@ -368,12 +368,12 @@ def said(error: BaseException) -> str:
     return "".join(traceback.format_exception(error)) + repr(error) + repr(vars(error))
 
 
-async def fail(world: World, folder: Path) -> ArenaAsyncError:
+async def fail(world: World, directory: Path) -> ArenaAsyncError:
     """Bring home what cannot come, and give the error of the only file."""
-    report = await sync(world.datasets(), folder)
+    report = await sync(world.datasets(), directory)
     (failed,) = report.failures
     assert failed.error is not None
-    assert below(folder) == {}
+    assert below(directory) == {}
     for link in world.links.given:
         assert parse_qs(urlsplit(link).query)["sig"][0] not in said(failed.error)
         assert urlsplit(link).query not in said(failed.error)

@@ -16,11 +16,11 @@ from plain_provider import new_session
 from served import Nginx, Restart, Served, ServedFiles
 
 from arena_async.errors import TlsError
-from arena_async.net.session import Session
+from arena_async.http.session import Session
 from arena_async.options import TransferOptions
+from arena_async.protocol.quota import SlidingWindow
 from arena_async.transfer.downloader import Downloader
 from arena_async.transfer.models import Action
-from arena_async.wire.quota import SlidingWindow
 
 pytestmark = pytest.mark.real
 
@@ -37,7 +37,7 @@ async def nginx(tmp_path: Path) -> AsyncIterator[Nginx]:
 
 def session_for(server: Nginx, **options: Any) -> Session:
     """Build a session whose allowance is no matter here."""
-    return new_session(server.base_url, gate=SlidingWindow(limit=100_000), **options)
+    return new_session(server.base_url, limiter=SlidingWindow(limit=100_000), **options)
 
 
 async def test_each_file_costs_one_request(nginx: Nginx, tmp_path: Path) -> None:
@@ -84,18 +84,18 @@ async def test_bytes_are_stored_as_they_lie_on_the_server(nginx: Nginx, tmp_path
     assert (here / "moved.csv").read_bytes() == table
 
 
-async def fetch_through_a_restart(server: Nginx, folder: Path, restart: Restart) -> tuple[bytes, int]:
+async def fetch_through_a_restart(server: Nginx, directory: Path, restart: Restart) -> tuple[bytes, int]:
     """Bring one file home while the server is restarted under it; give its bytes and how often it was asked for."""
     session = session_for(server)
 
     async def wait(_: float) -> None:
         await asyncio.sleep(0.05)
 
-    async with Downloader(folder, options=PIECES, observer=restart, sleep=wait) as downloads:
+    async with Downloader(directory, options=PIECES, observer=restart, sleep=wait) as downloads:
         report = await downloads.run(ServedFiles(session, ["big.bin"]))
     await session.aclose()
     report.raise_for_failures()
-    return (folder / "served" / "big.bin").read_bytes(), report.outcomes[0].attempts
+    return (directory / "served" / "big.bin").read_bytes(), report.outcomes[0].attempts
 
 
 def in_the_log(server: Nginx) -> list[Served]:

@@ -14,11 +14,11 @@ from plain_provider import new_session
 from served import Nginx, Restart, ServedFiles
 
 from arena_async.errors import ContentError, StalledError, TransportError
-from arena_async.net.session import Session
+from arena_async.http.session import Session
 from arena_async.options import Timeouts, TransferOptions
+from arena_async.protocol.quota import SlidingWindow
 from arena_async.transfer.downloader import Downloader
 from arena_async.transfer.models import Report
-from arena_async.wire.quota import SlidingWindow
 
 pytestmark = pytest.mark.real
 
@@ -32,20 +32,20 @@ async def nginx(tmp_path: Path) -> AsyncIterator[Nginx]:
         yield server
 
 
-async def fetch(session: Session, folder: Path, *names: str, attempts: int = 5) -> Report:
+async def fetch(session: Session, directory: Path, *names: str, attempts: int = 5) -> Report:
     """Bring some names home, waiting no time between two tries."""
 
     async def at_once(_: float) -> None:
         await asyncio.sleep(0)
 
     options = TransferOptions(chunk_size=65_536, attempts=attempts)
-    async with Downloader(folder, options=options, sleep=at_once) as downloads:
+    async with Downloader(directory, options=options, sleep=at_once) as downloads:
         return await downloads.run(ServedFiles(session, names))
 
 
 def session_for(server: Nginx, *, timeouts: Timeouts | None = None) -> Session:
     """Build a session whose allowance is no matter here."""
-    return new_session(server.base_url, gate=SlidingWindow(limit=100_000), timeouts=timeouts)
+    return new_session(server.base_url, limiter=SlidingWindow(limit=100_000), timeouts=timeouts)
 
 
 def put(server: Nginx, name: str, body: bytes) -> None:
@@ -91,8 +91,8 @@ async def test_a_server_that_hangs_up_is_asked_as_often_as_is_said(nginx: Nginx,
     failed, whole = report.outcomes
     assert isinstance(failed.error, TransportError)
     assert whole.error is None
-    asked = [served for served in nginx.log if served.path == "/cut/a.csv"]
-    assert [served.status for served in asked] == [444] * failed.attempts
+    requested = [served for served in nginx.log if served.path == "/cut/a.csv"]
+    assert [served.status for served in requested] == [444] * failed.attempts
     assert 3 <= failed.attempts <= 4
     assert report.requests == failed.attempts + 1
 
@@ -122,9 +122,9 @@ async def test_a_server_without_ranges_is_asked_for_the_whole_again(tmp_path: Pa
 async def test_a_server_that_has_a_packed_twin_gives_the_file_itself(nginx: Nginx, tmp_path: Path) -> None:
     """It is asked not to pack; one that packs all the same is refused, since the bytes would not be the file's."""
     table = b"time,x,y,z\r\n" + b"1,2,3,4\r\n" * 50_000
-    for folder in ("packed", "always-packed"):
-        put(nginx, f"{folder}/table.csv", table)
-        put(nginx, f"{folder}/table.csv.gz", gzip.compress(table))
+    for directory in ("packed", "always-packed"):
+        put(nginx, f"{directory}/table.csv", table)
+        put(nginx, f"{directory}/table.csv.gz", gzip.compress(table))
     session = session_for(nginx)
 
     report = await fetch(session, tmp_path / "here", "packed/table.csv", "always-packed/table.csv")

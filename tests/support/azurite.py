@@ -28,7 +28,7 @@ import attrs
 import trustme
 import yarl
 
-from arena_async.providers.centrepoint.simulated_storage import Storage
+from arena_async.testing.centrepoint.storage import Storage
 
 __all__ = ["Answered", "AzureLinks", "Azurite"]
 
@@ -108,7 +108,7 @@ class Azurite:
             assert found, self._log.decode()
             self.origin = found[1].decode()
             self._http = aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=self.trust))
-            await self._ask("PUT", f"/{CONTAINER}", {"restype": "container"})
+            await self._request("PUT", f"/{CONTAINER}", {"restype": "container"})
             await self._get_delegated_key()
         except BaseException:
             await self.__aexit__()
@@ -149,8 +149,8 @@ class Azurite:
 
         def lines() -> list[Answered]:
             rows = (_LINE.search(line) for line in self._log.decode("utf-8", "replace").splitlines())
-            asked = [Answered(row["method"], row["target"], int(row["status"])) for row in rows if row]
-            return [row for row in asked if row.method == "GET" and "sig=" in row.target]
+            requested = [Answered(row["method"], row["target"], int(row["status"])) for row in rows if row]
+            return [row for row in requested if row.method == "GET" and "sig=" in row.target]
 
         await self._until(lambda: len(lines()) >= at_least)
         return lines()
@@ -159,13 +159,13 @@ class Azurite:
 
     async def put(self, blob: str, body: bytes) -> None:
         """Store a blob, or store it anew under another ETag."""
-        await self._ask("PUT", f"/{CONTAINER}/{quote(blob)}", body=body, headers={"x-ms-blob-type": "BlockBlob"})
+        await self._request("PUT", f"/{CONTAINER}/{quote(blob)}", body=body, headers={"x-ms-blob-type": "BlockBlob"})
 
     async def delete(self, blob: str) -> None:
         """Remove a blob."""
-        await self._ask("DELETE", f"/{CONTAINER}/{quote(blob)}")
+        await self._request("DELETE", f"/{CONTAINER}/{quote(blob)}")
 
-    async def _ask(
+    async def _request(
         self,
         method: str,
         path: str,
@@ -187,10 +187,12 @@ class Azurite:
         """Get the key with which links are signed on behalf of a user; a link cannot outlive it."""
         now = datetime.now(UTC)
         began, ends = _written(now - timedelta(minutes=5)), _written(now + timedelta(days=1))
-        asked = (
+        requested = (
             f'<?xml version="1.0" encoding="utf-8"?><KeyInfo><Start>{began}</Start><Expiry>{ends}</Expiry></KeyInfo>'
         )
-        text = await self._ask("POST", "/", {"restype": "service", "comp": "userdelegationkey"}, body=asked.encode())
+        text = await self._request(
+            "POST", "/", {"restype": "service", "comp": "userdelegationkey"}, body=requested.encode()
+        )
         self._delegated = {node.tag: node.text or "" for node in ET.fromstring(text)}  # noqa: S314 - our own process
 
     # Links
@@ -279,8 +281,8 @@ class AzureLinks(Storage):
         return link
 
 
-def _written(moment: datetime) -> str:
-    return f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+def _written(timestamp: datetime) -> str:
+    return f"{timestamp.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def _token() -> str:

@@ -164,8 +164,8 @@ class Bench:
             fields: What else the record says, or instead.
         """
         self.partial.mkdir(parents=True, exist_ok=True)
-        for folder in (self.partial.parent, self.partial):
-            folder.chmod(0o700)
+        for directory in (self.partial.parent, self.partial):
+            directory.chmod(0o700)
         digest = hashlib.sha256(key.encode()).hexdigest()
         record: dict[str, object] = {
             "version": 1,

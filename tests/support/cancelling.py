@@ -166,7 +166,7 @@ async def cancel_at_every_await(
     make: Callable[[int], Coroutine[Any, Any, Any] | Awaitable[Coroutine[Any, Any, Any]]],
     *,
     how: How = "native",
-    most: int = 2000,
+    maximum: int = 2000,
     everywhere: bool = False,
     every: int = 1,
 ) -> AsyncIterator[Stopped]:
@@ -176,15 +176,15 @@ async def cancel_at_every_await(
     Args:
         make: Gives a fresh job for each k.
         how: ``"native"`` (``task.cancel``) or ``"anyio"`` (a cancel scope).
-        most: Awaits after which the job counts as endless.
+        maximum: Awaits after which the job counts as endless.
         everywhere: Count the awaits of all tasks that begin meanwhile; it is always the job that is cancelled.
         every: Cancel at every so many awaits only.
     """
-    for at in range(1, most + 1, every):
+    for at in range(1, maximum + 1, every):
         made = make(at)
         job = made if asyncio.iscoroutine(made) else await made
         stopped = await _stop(job, at, how, everywhere=everywhere)
         yield stopped
         if not stopped.reached:
             return
-    raise AssertionError(f"the job still waits after {most} awaits")
+    raise AssertionError(f"the job still waits after {maximum} awaits")

@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 from wire_talk import Answer, ask
 
-from arena_async.providers.centrepoint.simulator import CentrePointSimulator
+from arena_async.testing.centrepoint.simulator import CentrePointSimulator
 
 __all__ = ["call"]
 

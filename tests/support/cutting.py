@@ -63,10 +63,10 @@ class CuttingDoor:
         del self._open[writer]
 
 
-async def _pass(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, most: int | None = None) -> None:
+async def _pass(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, maximum: int | None = None) -> None:
     """Pass on what one side says, up to so many bytes."""
     passed = 0
-    while most is None or passed < most:
+    while maximum is None or passed < maximum:
         piece = await reader.read(65_536)
         if not piece:
             return

@@ -16,10 +16,11 @@ import attrs
 
 from arena_async.transfer.filesystem import FileSystem
 
-__all__ = ["CALLS", "Call", "DyingDisk", "FaultyDisk", "Gate", "Killed", "RecordingDisk"]
+__all__ = ["CALLS", "Call", "DyingDisk", "FaultyDisk", "Killed", "RateLimiter", "RecordingDisk"]
 
 CALLS = (
-    "make_root", "open_root", "open_folder", "make_folder", "remove_folder", "names", "sync_folder", "close_folder",
+    "make_root", "open_root", "open_directory", "make_directory", "remove_directory", "names", "sync_directory",
+    "close_directory",
     "free", "create", "open_file", "write", "read", "allocate", "truncate", "begin_sync", "sync", "sync_data",
     "close", "chmod", "look",
     "look_open", "rename", "unlink", "lock",
@@ -64,9 +65,9 @@ class RecordingDisk(FileSystem):
         for verb in CALLS:
             setattr(self, verb, partial(self._record, verb, getattr(FileSystem, verb)))
 
-    def lines(self, *verbs: str) -> list[str]:
+    def lines(self, *operations: str) -> list[str]:
         """Show the calls, or those of some verbs, one line each."""
-        return [str(call) for call in self.calls if not verbs or call.verb in verbs]
+        return [str(call) for call in self.calls if not operations or call.verb in operations]
 
     def _record(self, verb: str, real: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         call = self._describe(verb, args)
@@ -74,9 +75,9 @@ class RecordingDisk(FileSystem):
         if self.before is not None:
             self.before(call)
         result = self.perform(call, partial(real, self), args, kwargs)
-        if verb in ("create", "open_file", "open_folder", "open_root") and isinstance(result, int):
+        if verb in ("create", "open_file", "open_directory", "open_root") and isinstance(result, int):
             self._names[result] = call.name
-        if verb in ("close", "close_folder"):
+        if verb in ("close", "close_directory"):
             self._names.pop(args[0], None)
         return result
 
@@ -143,9 +144,9 @@ class FaultyDisk(RecordingDisk):
             _Fault(verb, name, skip, times, lambda call, real, args, kwargs: act(real, *args, **kwargs))
         )
 
-    def shorten_writes(self, most: int) -> None:
+    def shorten_writes(self, maximum: int) -> None:
         """Take at most so many bytes at a time."""
-        self.replace("write", lambda real, file, data, offset: real(file, memoryview(data)[:most], offset))
+        self.replace("write", lambda real, file, data, offset: real(file, memoryview(data)[:maximum], offset))
 
     def fill_up(self, after: int) -> None:
         """Take so many bytes of content, and then no more."""
@@ -180,7 +181,17 @@ class Killed(BaseException):
 
 #: Calls that leave something behind; a kill before any other one is the kill before the next of these.
 CHANGES = frozenset(
-    {"make_root", "make_folder", "remove_folder", "sync_folder", "create", "write", "allocate", "truncate", "sync"}
+    {
+        "make_root",
+        "make_directory",
+        "remove_directory",
+        "sync_directory",
+        "create",
+        "write",
+        "allocate",
+        "truncate",
+        "sync",
+    }
     | {"sync_data", "chmod", "rename", "unlink"}
 )
 
@@ -210,12 +221,12 @@ class DyingDisk(RecordingDisk):
 
     def perform(self, call: Call, real: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Do it, unless the process is dead."""
-        if self.died and call.verb not in ("close", "close_folder"):
+        if self.died and call.verb not in ("close", "close_directory"):
             raise Killed
         return real(*args, **kwargs)
 
 
-class Gate:
+class RateLimiter:
     """
     Holds the first call of a verb, on a name of a pattern, until it is opened: the ``before`` of a disk.
 

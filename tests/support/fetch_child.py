@@ -19,7 +19,7 @@ __all__: list[str] = []
 
 
 async def _main(settings: dict[str, Any]) -> None:
-    poll = PollPolicy(every=0.05, slowest=0.1, timeout=30)
+    poll = PollPolicy(every=0.05, max_interval=0.1, timeout=30)
     async with ArenaClient.from_env() as arena:
         if "file" in settings:
             fetched: Any = await arena.imports.fetch(
@@ -27,8 +27,8 @@ async def _main(settings: dict[str, Any]) -> None:
             )
         else:
             fetched = await arena.exports.fetch(settings["definition"], settings["to"], poll=poll)
-    told = {"run": fetched.run.guid, "resumed": fetched.resumed, "paths": [str(path) for path in fetched.paths]}
-    sys.stdout.write(json.dumps(told))
+    reported = {"run": fetched.run.guid, "resumed": fetched.resumed, "paths": [str(path) for path in fetched.paths]}
+    sys.stdout.write(json.dumps(reported))
 
 
 if __name__ == "__main__":

@@ -19,9 +19,9 @@ from typing import Any
 import attrs
 
 from arena_async.errors import ApiError, LinkExpiredError, NotFoundError, ServerError, TransportError
-from arena_async.wire.contracts import BodyHead, ByteStream, OpenedFile, Price, RemoteFile
-from arena_async.wire.messages import Secret
-from arena_async.wire.ranges import read_content_range
+from arena_async.protocol.files import BodyHead, ByteStream, Cost, OpenedFile, RemoteFile
+from arena_async.protocol.messages import Secret
+from arena_async.protocol.ranges import read_content_range
 
 __all__ = ["Asked", "MemoryFiles", "SocketFiles", "Source", "content", "remote", "zipped"]
 
@@ -103,7 +103,7 @@ class _MemoryStream(ByteStream):
         self._files = files
         self._open = True
         files.open_bodies += 1
-        files.most_open = max(files.most_open, files.open_bodies)
+        files.max_open = max(files.max_open, files.open_bodies)
 
     async def readinto(self, buffer: memoryview) -> int:
         await asyncio.sleep(0)
@@ -124,8 +124,8 @@ class MemoryFiles:
     """
     Files out of memory.
 
-    ``asked`` holds every request for content in order, ``found`` the keys of each look-up, ``listings`` how often it
-    was walked.
+    ``requested`` holds every request for content in order, ``found`` the keys of each look-up, ``listings`` how often
+    it was walked.
 
     Args:
         rows: What is listed, in order; or a callable that gives it anew each time.
@@ -144,13 +144,13 @@ class MemoryFiles:
         self.sources = sources
         self.scope = scope
         self.narrowed = narrowed
-        self.asked: list[Asked] = []
+        self.requested: list[Asked] = []
         self.found: list[tuple[str, ...]] = []
         self.listings = 0
         self.listed = 0
         self.listings_closed = 0
         self.open_bodies = 0
-        self.most_open = 0
+        self.max_open = 0
         self.watermarks: list[datetime | None] = []
         self.filters = False
         self.before_open: Callable[[Asked], Awaitable[object]] | None = None
@@ -159,12 +159,12 @@ class MemoryFiles:
 
     @property
     def requests_sent(self) -> int:
-        return len(self.asked) + self.listings + len(self.found)
+        return len(self.requested) + self.listings + len(self.found)
 
     @property
     def counts(self) -> Counter[str]:
         """How often each content was asked for."""
-        return Counter(asked.key for asked in self.asked)
+        return Counter(requested.key for requested in self.requested)
 
     async def __aiter__(self) -> AsyncIterator[RemoteFile]:
         self.listings += 1
@@ -184,11 +184,11 @@ class MemoryFiles:
     async def open(
         self, file: RemoteFile, *, offset: int = 0, validator: str | None = None, until: int | None = None
     ) -> OpenedFile:
-        asked = Asked(key=file.key, offset=offset, validator=validator, until=until)
-        self.asked.append(asked)
+        requested = Asked(key=file.key, offset=offset, validator=validator, until=until)
+        self.requested.append(requested)
         await asyncio.sleep(0)
         if self.before_open is not None:
-            await self.before_open(asked)
+            await self.before_open(requested)
         source = self.sources[file.key]
         fault = source.faults.pop(0) if source.faults else None
         if isinstance(fault, Exception):
@@ -231,11 +231,11 @@ class MemoryFiles:
         later.__dict__.update({**self.__dict__, "narrowed": True})
         rows = [] if callable(self.rows) else self.rows
         later.rows = [row for row in rows if row.changed_at is None or row.changed_at >= watermark]
-        later.asked, later.found = self.asked, self.found
+        later.requested, later.found = self.requested, self.found
         return later
 
-    def price(self) -> Price:
-        return Price(listing=1, per_file=self.per_file, exact=True)
+    def cost(self) -> Cost:
+        return Cost(listing=1, per_file=self.per_file, exact=True)
 
 
 class _SocketStream(ByteStream):
@@ -264,11 +264,11 @@ class _SocketStream(ByteStream):
             raise error
         return count
 
-    async def _piece(self, most: int) -> bytes:
+    async def _piece(self, maximum: int) -> bytes:
         """Give some bytes, or none at the end or where it broke."""
         if not self._kept and not self._ended and self._error is None:
             self._kept = await self._receive()
-        piece, self._kept = self._kept[:most], self._kept[most:]
+        piece, self._kept = self._kept[:maximum], self._kept[maximum:]
         return piece
 
     async def _receive(self) -> bytes:
@@ -335,8 +335,8 @@ class SocketFiles:
         del watermark
         return self
 
-    def price(self) -> Price:
-        return Price(listing=1, per_file=0)
+    def cost(self) -> Cost:
+        return Cost(listing=1, per_file=0)
 
     async def open(self, file: RemoteFile, *, offset: int = 0, validator: str | None = None) -> OpenedFile:
         assert file.link is not None

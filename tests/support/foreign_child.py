@@ -15,8 +15,8 @@ from typing import Any
 
 from inherited import take_over
 
+from arena_async.protocol.messages import Request
 from arena_async.providers.arena import ArenaClient, ArenaCredentials
-from arena_async.wire.messages import Request
 
 THINGS = Request(method="GET", path="/things")
 

@@ -6,7 +6,7 @@ What a process holds and how long its event loop is held, sampled while it works
     async with Sampler() as sampler:
         ...
     assert sampler.most.descriptors < 100
-    assert sampler.longest_hold < 0.1
+    assert sampler.max_hold < 0.1
 """
 
 from __future__ import annotations
@@ -214,21 +214,21 @@ class Sampler:
 
     Attributes:
         most: The most that was held at any look.
-        longest_hold: Seconds that the event loop was held at the most, and worked for all that time, collections of
+        max_hold: Seconds that the event loop was held at the most, and worked for all that time, collections of
             all garbage left out.
         looks: How often it looked.
     """
 
     def __init__(self, *, every: float = 0.005) -> None:
-        self.most = Held()
-        self.longest_hold = 0.0
+        self.maximum = Held()
+        self.max_hold = 0.0
         self.looks = 0
         self._every = every
         self._task: asyncio.Task[None] | None = None
         self._collections = _Collections()
 
     @property
-    def longest_collection(self) -> float:
+    def max_collection(self) -> float:
         """Seconds that a collection of all garbage took at the most."""
         return self._collections.longest
 
@@ -249,8 +249,8 @@ class Sampler:
         while True:
             await asyncio.sleep(self._every)
             held, busy = hold.look(slept=self._every)
-            self.longest_hold = max(self.longest_hold, min(held, busy))
+            self.max_hold = max(self.max_hold, min(held, busy))
             if self.looks % 20 == 0:
-                self.most = self.most.or_more(Held.now())
+                self.maximum = self.maximum.or_more(Held.now())
                 hold = Hold(lambda: self._collections.seconds)
             self.looks += 1

@@ -30,16 +30,16 @@ class Leaps:
         self.seconds += seconds
 
     @contextmanager
-    def each(self, moment: float, seconds: float) -> Iterator[None]:
-        """Leap by ``seconds`` after each real ``moment``, until the end of the block."""
+    def each(self, timestamp: float, seconds: float) -> Iterator[None]:
+        """Leap by ``seconds`` after each real ``timestamp``, until the end of the block."""
         loop = asyncio.get_running_loop()
 
         def go_on() -> None:
             nonlocal timer
             self.leap(seconds)
-            timer = loop.call_later(moment, go_on)
+            timer = loop.call_later(timestamp, go_on)
 
-        timer = loop.call_later(moment, go_on)
+        timer = loop.call_later(timestamp, go_on)
         try:
             yield
         finally:

@@ -54,9 +54,9 @@ def _mirror(settings: dict[str, Any], before: Callable[[Call], object] | None = 
     storage = mirror._destination.storage
     storage.files, storage.flush_unit = RecordingDisk(before), 16 * KIB
     mirror._destination.splitting = Splitting(
-        least_size=512 * KIB,
-        least_piece=16 * KIB,
-        largest_piece=16 * KIB,
+        min_size=512 * KIB,
+        min_piece=16 * KIB,
+        max_piece=16 * KIB,
         interval=0.0,
         head_start=0.0,
         fast=math.inf,
@@ -121,10 +121,10 @@ def _split() -> Callable[[Seen], Reply]:
 
     def answer(seen: Seen) -> Reply:
         headers = {"ETag": '"split"', "Accept-Ranges": "bytes"}
-        asked = seen.header("Range")
-        if asked is None:
+        requested = seen.header("Range")
+        if requested is None:
             return reply(body=body, headers=headers)
-        first, _, last = asked.removeprefix("bytes=").partition("-")
+        first, _, last = requested.removeprefix("bytes=").partition("-")
         part = body[int(first) : int(last) + 1]
         headers["Content-Range"] = f"bytes {first}-{last}/{len(body)}"
         cut = pieces.pop(0) if pieces else 0

@@ -85,9 +85,9 @@ SECRETS = {
 }
 
 #: The event loop may not be held longer than this, in seconds of the processor that its thread worked meanwhile.
-LONGEST_HOLD = 0.1
+MAX_HOLD = 0.1
 #: Held this long although it hardly worked, and had a processor to work with: a call that waits was made on the loop.
-LONGEST_WAIT = 1.0
+MAX_WAIT = 1.0
 #: A row gets so many times its seconds on a machine that has more to do; not so where it may hang for want of the
 #: protection that was taken away.
 PATIENCE = 4
@@ -158,9 +158,9 @@ class World:
         keeps_partials: Whether partial files may be left at the end: for rows that end with something to resume.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.root = folder / "root"
-        self.outside = folder / "outside"
+    def __init__(self, directory: Path) -> None:
+        self.root = directory / "root"
+        self.outside = directory / "outside"
         self.secrets = dict(SECRETS)
         self.memory = MEMORY
         self.keeps_partials = False
@@ -238,7 +238,7 @@ class World:
             await asyncio.sleep(0.005)
             held, busy = hold.look(slept=0.005)
             busy -= self._records.spent - spent
-            if (held > LONGEST_HOLD and busy > LONGEST_HOLD) or held > LONGEST_WAIT:
+            if (held > MAX_HOLD and busy > MAX_HOLD) or held > MAX_WAIT:
                 self._faults.append(f"I8: the event loop was held for {held:.2f} s ({busy:.2f} s of it working)")
 
     def _look_at_finals(self) -> None:
@@ -299,8 +299,8 @@ class World:
 
     def _check_partials(self) -> list[str]:
         faults = []
-        for folder in self.root.parent.rglob(f"{_STATE}/partial"):
-            names = [path.name for path in folder.iterdir()]
+        for directory in self.root.parent.rglob(f"{_STATE}/partial"):
+            names = [path.name for path in directory.iterdir()]
             kinds: dict[tuple[str, bool], int] = {}
             for name in names:
                 key = (name.partition("-")[0], name.endswith(".part"))
@@ -400,19 +400,19 @@ def _everything_about(error: BaseException) -> list[str]:
     return texts
 
 
-def _tree(folder: Path) -> str:
+def _tree(directory: Path) -> str:
     """Digest a folder: names, kinds and content."""
     digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*")):
-        digest.update(f"{path.relative_to(folder)} {path.is_symlink()} {path.is_file()}".encode())
+    for path in sorted(directory.rglob("*")):
+        digest.update(f"{path.relative_to(directory)} {path.is_symlink()} {path.is_file()}".encode())
         if path.is_file():
             digest.update(path.read_bytes())
     return digest.hexdigest()
 
 
-def _written(folder: Path) -> Iterable[tuple[str, str]]:
+def _written(directory: Path) -> Iterable[tuple[str, str]]:
     """Give every name below a folder, and what its state files hold."""
-    for path in folder.rglob("*"):
-        yield "a file name", str(path.relative_to(folder))
+    for path in directory.rglob("*"):
+        yield "a file name", str(path.relative_to(directory))
         if _STATE in path.parts and path.is_file() and not path.name.endswith(".part"):
             yield f"the state file {path.name}", path.read_bytes().decode("latin-1")

@@ -25,9 +25,21 @@ from matrix import World
 from scripted import RawServer
 from session_files import ETAG, ranged
 
-from arena_async.wire.contracts import RemoteFile
+from arena_async.protocol.files import RemoteFile
 
-__all__ = ["ETAG", "Child", "age", "asked", "bodies_at_home", "child", "finish", "offer", "partials", "start", "state"]
+__all__ = [
+    "ETAG",
+    "Child",
+    "age",
+    "bodies_at_home",
+    "child",
+    "finish",
+    "offer",
+    "partials",
+    "requested",
+    "start",
+    "state",
+]
 
 SUPPORT = Path(__file__).parent
 
@@ -40,7 +52,7 @@ def offer(world: World, server: RawServer, bodies: Mapping[str, bytes], **how: A
     return [remote(name, size=len(body)) for name, body in bodies.items()]
 
 
-def asked(server: RawServer, name: str) -> list[str | None]:
+def requested(server: RawServer, name: str) -> list[str | None]:
     """Give the ranges that one file was asked for with; None for the whole."""
     return [seen.header("Range") for seen in server.requests if seen.path == f"/{name}"]
 
@@ -64,10 +76,10 @@ def bodies_at_home(world: World) -> dict[str, bytes]:
     }
 
 
-def age(folder: Path, *, seconds: float = 3600) -> None:
+def age(directory: Path, *, seconds: float = 3600) -> None:
     """Let time pass over everything in a folder."""
     then = time.time() - seconds
-    for path in folder.rglob("*"):
+    for path in directory.rglob("*"):
         if not path.is_symlink() and path.suffix not in (".part", ".bin"):
             os.utime(path, (then, then))
 

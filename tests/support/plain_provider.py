@@ -23,13 +23,13 @@ from arena_async.errors import (
     ServerError,
     ThrottledError,
 )
-from arena_async.net.login import Authentication
-from arena_async.net.session import Session
+from arena_async.http.login import Authentication
+from arena_async.http.session import Session
 from arena_async.options import Clock, HttpOptions, RetryPolicy
-from arena_async.wire.contracts import Credential
-from arena_async.wire.messages import Headers, Request, Response, Secret
-from arena_async.wire.paging import ListShape, Page, PageRequest
-from arena_async.wire.quota import DailyAllowance, Gate, Quota
+from arena_async.protocol.adapter import Credential
+from arena_async.protocol.messages import Headers, Request, Response, Secret
+from arena_async.protocol.pagination import ListShape, Page, PageRequest
+from arena_async.protocol.quota import DailyQuota, Quota, RateLimiter
 
 __all__ = ["PASSWORD", "PlainAuth", "PlainDialect", "new_session", "session_with"]
 
@@ -76,16 +76,16 @@ def _login_refused(response: Response) -> ApiError:
 class PlainDialect:
     """Spells pages, allowance and refusals."""
 
-    def page_params(self, asked: PageRequest) -> tuple[tuple[str, str], ...]:
-        return (("offset", str(asked.offset)), ("limit", str(asked.limit)))
+    def page_params(self, requested: PageRequest) -> tuple[tuple[str, str], ...]:
+        return (("offset", str(requested.offset)), ("limit", str(requested.limit)))
 
-    def read_page(self, payload: Any, asked: PageRequest, shape: ListShape) -> Page:
+    def read_page(self, payload: Any, requested: PageRequest, shape: ListShape) -> Page:
         if not isinstance(payload, dict) or not isinstance(payload.get("results"), list):
             raise DecodeError("It is no page.")
         return Page(
             items=tuple(payload["results"]),
-            offset=asked.offset,
-            limit=asked.limit,
+            offset=requested.offset,
+            limit=requested.limit,
             total=payload.get("count"),
             echoed_offset=payload.get("offset"),
             echoed_limit=payload.get("limit"),
@@ -118,14 +118,16 @@ class PlainDialect:
         return ApiError(f"{line}: {status}.", status=status, request=line)
 
 
-def new_session(base_url: str, *, gate: Gate | None = None, auth: PlainAuth | None = None, **options: Any) -> Session:
+def new_session(
+    base_url: str, *, limiter: RateLimiter | None = None, auth: PlainAuth | None = None, **options: Any
+) -> Session:
     """Build a session for the plain provider that tries again without waiting."""
     return session_with(
-        auth or PlainAuth(), PlainDialect(), gate or DailyAllowance(), base_url, **{"retry": EAGER, **options}
+        auth or PlainAuth(), PlainDialect(), limiter or DailyQuota(), base_url, **{"retry": EAGER, **options}
     )
 
 
-def session_with(auth: Any, dialect: Any, gate: Gate, base_url: str, **options: Any) -> Session:
+def session_with(auth: Any, adapter: Any, limiter: RateLimiter, base_url: str, **options: Any) -> Session:
     """Build a session from single settings, in whichever of its values they belong."""
     ways = {name: options.pop(name) for name in ("store", "given", "renewable") if name in options}
     times = {name: options.pop(name) for name in ("clock", "sleep", "random", "now") if name in options}
@@ -134,8 +136,8 @@ def session_with(auth: Any, dialect: Any, gate: Gate, base_url: str, **options: 
     found = {name: value for name, value in options.items() if value is not None}
     return Session(
         Authentication(auth=auth, **ways),
-        dialect,
-        gate,
+        adapter,
+        limiter,
         base_url=base_url,
         urls=urls,
         options=HttpOptions(**found, clock=clock),

@@ -84,7 +84,7 @@ class _File:
 
 
 @attrs.define(eq=False)
-class _Folder:
+class _Directory:
     """A folder: the names that are certainly on the disk, and what was changed since, in order."""
 
     durable: dict[str, _Node] = attrs.field(factory=dict)
@@ -111,7 +111,7 @@ class _Folder:
         return [self.durable, self.now(), *found]
 
 
-_Node = _File | _Folder
+_Node = _File | _Directory
 
 
 def _applied(content: bytes, changes: Iterable[Change]) -> bytes:
@@ -174,8 +174,8 @@ class Crash:
     def put(self, place: Path) -> None:
         """Make a folder as it would be found."""
         place.mkdir(parents=True)
-        for folder in sorted(self.folders):
-            (place / folder).mkdir(parents=True, exist_ok=True)
+        for directory in sorted(self.folders):
+            (place / directory).mkdir(parents=True, exist_ok=True)
         for path, content in self.files.items():
             target = place / path
             target.write_bytes(content)
@@ -208,7 +208,7 @@ class TracingDisk(RecordingDisk):
     def __init__(self, above: Path) -> None:
         super().__init__()
         self._above = above
-        self._top = _Folder()
+        self._top = _Directory()
         self._opened: dict[int, _Node] = {}
         self._ledger: dict[str, tuple[tuple[str, bytes], ...]] = {}
         self._promised: set[str] = set()
@@ -216,13 +216,13 @@ class TracingDisk(RecordingDisk):
         self._moments: list[_Moment] = []
         self._scan(above, self._top)
 
-    def _scan(self, place: Path, folder: _Folder) -> None:
+    def _scan(self, place: Path, directory: _Directory) -> None:
         for path in place.iterdir():
             if path.is_dir():
-                folder.durable[path.name] = inner = _Folder()
+                directory.durable[path.name] = inner = _Directory()
                 self._scan(path, inner)
             elif not path.name.startswith("ledger.sqlite"):
-                folder.durable[path.name] = _File(path.read_bytes(), mtime_ns=path.stat().st_mtime_ns)
+                directory.durable[path.name] = _File(path.read_bytes(), mtime_ns=path.stat().st_mtime_ns)
             elif not path.name.endswith("-shm"):
                 key = path.parent.relative_to(self._above).as_posix()
                 self._ledger[key] = (*self._ledger.get(key, ()), (path.name, path.read_bytes()))
@@ -255,36 +255,36 @@ class TracingDisk(RecordingDisk):
             )
         )
 
-    def _walk(self, folder: _Folder) -> Iterator[_Node]:
+    def _walk(self, directory: _Directory) -> Iterator[_Node]:
         """Give everything that may be found in a folder, itself included."""
-        yield folder
-        inside = [*folder.durable.values(), *(node for _, node in folder.pending if node is not None)]
+        yield directory
+        inside = [*directory.durable.values(), *(node for _, node in directory.pending if node is not None)]
         for node in {id(node): node for node in inside}.values():
-            if isinstance(node, _Folder):
+            if isinstance(node, _Directory):
                 yield from self._walk(node)
             else:
                 yield node
 
     def _note_make_root(self, _: None, path: str) -> None:
-        folder = self._top
+        directory = self._top
         for name in Path(path).relative_to(self._above).parts:
-            inner = folder.now().get(name)
+            inner = directory.now().get(name)
             if inner is None:
-                inner = _Folder()
-                folder.pending.append((name, inner))
-            assert isinstance(inner, _Folder)
-            folder = inner
+                inner = _Directory()
+                directory.pending.append((name, inner))
+            assert isinstance(inner, _Directory)
+            directory = inner
 
     def _note_open_root(self, opened: int, path: str) -> None:
         node: _Node = self._top
         for name in Path(path).relative_to(self._above).parts:
-            assert isinstance(node, _Folder)
+            assert isinstance(node, _Directory)
             node = node.now()[name]
         self._opened[opened] = node
 
-    def _folder(self, opened: int) -> _Folder:
+    def _directory(self, opened: int) -> _Directory:
         node = self._opened[opened]
-        assert isinstance(node, _Folder)
+        assert isinstance(node, _Directory)
         return node
 
     def _file(self, opened: int) -> _File:
@@ -292,22 +292,22 @@ class TracingDisk(RecordingDisk):
         assert isinstance(node, _File)
         return node
 
-    def _note_open_folder(self, opened: int, parent: int, name: str) -> None:
-        self._opened[opened] = self._folder(parent) if name == "." else self._folder(parent).now()[name]
+    def _note_open_directory(self, opened: int, parent: int, name: str) -> None:
+        self._opened[opened] = self._directory(parent) if name == "." else self._directory(parent).now()[name]
 
-    def _note_make_folder(self, _: None, parent: int, name: str, mode: int) -> None:
-        self._folder(parent).pending.append((name, _Folder()))
+    def _note_make_directory(self, _: None, parent: int, name: str, mode: int) -> None:
+        self._directory(parent).pending.append((name, _Directory()))
 
-    def _note_remove_folder(self, _: None, parent: int, name: str) -> None:
-        self._folder(parent).pending.append((name, None))
+    def _note_remove_directory(self, _: None, parent: int, name: str) -> None:
+        self._directory(parent).pending.append((name, None))
 
-    def _note_create(self, opened: int, folder: int, name: str, mode: int) -> None:
+    def _note_create(self, opened: int, directory: int, name: str, mode: int) -> None:
         made = _File()
-        self._folder(folder).pending.append((name, made))
+        self._directory(directory).pending.append((name, made))
         self._opened[opened] = made
 
-    def _note_open_file(self, opened: int, folder: int, name: str, **_: Any) -> None:
-        self._opened[opened] = self._folder(folder).now()[name]
+    def _note_open_file(self, opened: int, directory: int, name: str, **_: Any) -> None:
+        self._opened[opened] = self._directory(directory).now()[name]
 
     def _note_write(self, taken: int, opened: int, data: memoryview | bytes, offset: int) -> None:
         written = bytes(data[:taken])
@@ -324,24 +324,24 @@ class TracingDisk(RecordingDisk):
 
     _note_sync_data = _note_sync
 
-    def _note_sync_folder(self, _: None, opened: int) -> None:
-        folder = self._folder(opened)
-        folder.durable, folder.pending = folder.now(), []
+    def _note_sync_directory(self, _: None, opened: int) -> None:
+        directory = self._directory(opened)
+        directory.durable, directory.pending = directory.now(), []
 
-    def _note_rename(self, _: None, folder: int, name: str, to: int, new: str) -> None:
-        node = self._folder(folder).now()[name]
-        self._folder(to).pending.append((new, node))
-        self._folder(folder).pending.append((name, None))
+    def _note_rename(self, _: None, directory: int, name: str, to: int, new: str) -> None:
+        node = self._directory(directory).now()[name]
+        self._directory(to).pending.append((new, node))
+        self._directory(directory).pending.append((name, None))
 
-    def _note_unlink(self, _: None, folder: int, name: str) -> None:
-        self._folder(folder).pending.append((name, None))
+    def _note_unlink(self, _: None, directory: int, name: str) -> None:
+        self._directory(directory).pending.append((name, None))
 
     def watch_ledger(self, patch: pytest.MonkeyPatch, root: Path) -> None:
         """Write down the ledger below a root after each transaction, as SQLite has forced it to the disk."""
-        execute = ledger._Connection.execute
+        execute = ledger._LedgerConnection.execute
         key = f"{root.relative_to(self._above).as_posix()}/.arena-async"
 
-        def note(connection: ledger._Connection, statement: str, *values: Any) -> Any:
+        def note(connection: ledger._LedgerConnection, statement: str, *values: Any) -> Any:
             result = execute(connection, statement, *values)
             if statement == "COMMIT":
                 with self._lock:
@@ -350,7 +350,7 @@ class TracingDisk(RecordingDisk):
                     self._look("COMMIT")
             return result
 
-        patch.setattr(ledger._Connection, "execute", note)
+        patch.setattr(ledger._LedgerConnection, "execute", note)
 
     def promise(self, path: Path) -> None:
         """Note that somebody was told that no power loss can take a file."""
@@ -368,14 +368,14 @@ class TracingDisk(RecordingDisk):
         the least and with the most of all others, and some guesses.
         """
         seen: set[Hashable] = set()
-        for moment in self._moments:
-            for number, choice in enumerate(_choices(moment, chance, guesses)):
-                crash = self._crash(moment, choice, extreme=number < 2)
+        for timestamp in self._moments:
+            for number, choice in enumerate(_choices(timestamp, chance, guesses)):
+                crash = self._crash(timestamp, choice, extreme=number < 2)
                 if crash.signature not in seen:
                     seen.add(crash.signature)
                     yield crash
 
-    def _crash(self, moment: _Moment, choice: dict[int, int], *, extreme: bool) -> Crash:
+    def _crash(self, timestamp: _Moment, choice: dict[int, int], *, extreme: bool) -> Crash:
         files: dict[str, bytes] = {}
         links: dict[str, str] = {}
         names: dict[int, str] = {}
@@ -383,41 +383,43 @@ class TracingDisk(RecordingDisk):
         folders: list[str] = []
 
         def put(number: int, path: str) -> None:
-            version = moment.versions[number][choice[number]]
-            if isinstance(moment.nodes[number], _File):
+            version = timestamp.versions[number][choice[number]]
+            if isinstance(timestamp.nodes[number], _File):
                 if names.setdefault(number, path) != path:
                     links[path] = names[number]
                     return
                 files[path] = version
-                times[path] = moment.times[number] + (choice[number] > 0) * 1_000_000
+                times[path] = timestamp.times[number] + (choice[number] > 0) * 1_000_000
                 return
             folders.append(path)
             for name, node in version.items():
                 put(id(node), f"{path}/{name}" if path else name)
 
         put(id(self._top), "")
-        files.update((path, text) for path, text in moment.ledger if path.rpartition("/")[0] in folders)
+        files.update((path, text) for path, text in timestamp.ledger if path.rpartition("/")[0] in folders)
         return Crash(
-            after=moment.after,
+            after=timestamp.after,
             files=files,
             links=links,
             times=times,
             folders=tuple(filter(None, folders)),
-            promised=moment.promised,
+            promised=timestamp.promised,
             extreme=extreme,
         )
 
 
-def _choices(moment: _Moment, chance: random.Random, guesses: int) -> Iterator[dict[int, int]]:
+def _choices(timestamp: _Moment, chance: random.Random, guesses: int) -> Iterator[dict[int, int]]:
     """Say for each file and folder which of its versions is found."""
-    counts = {number: len(versions) for number, versions in moment.versions.items()}
-    least = dict.fromkeys(counts, 0)
-    most = {number: min(1, count - 1) for number, count in counts.items()}
-    yield least
-    yield most
+    counts = {number: len(versions) for number, versions in timestamp.versions.items()}
+    minimum = dict.fromkeys(counts, 0)
+    maximum = {number: min(1, count - 1) for number, count in counts.items()}
+    yield minimum
+    yield maximum
     for number, count in counts.items():
-        for version in range(count if count > 2 or moment.versions[number][0] != moment.versions[number][-1] else 0):
-            yield {**least, number: version}
-            yield {**most, number: version}
+        for version in range(
+            count if count > 2 or timestamp.versions[number][0] != timestamp.versions[number][-1] else 0
+        ):
+            yield {**minimum, number: version}
+            yield {**maximum, number: version}
     for _ in range(guesses):
         yield {number: chance.randrange(count) for number, count in counts.items()}

@@ -33,14 +33,14 @@ from sync_child import Life
 
 from arena_async import Mirror
 from arena_async.errors import ArenaAsyncError
-from arena_async.net.pager import Pager
-from arena_async.net.session import Session
+from arena_async.http.paginator import Paginator
+from arena_async.http.session import Session
 from arena_async.options import KIB, Timeouts, TransferOptions
+from arena_async.protocol.files import Cost, OpenedFile, RemoteFile
+from arena_async.protocol.messages import Request, Secret
+from arena_async.protocol.pagination import ListShape
+from arena_async.protocol.quota import DailyQuota
 from arena_async.providers.centrepoint.links import read_refusal
-from arena_async.wire.contracts import OpenedFile, Price, RemoteFile
-from arena_async.wire.messages import Request, Secret
-from arena_async.wire.paging import ListShape
-from arena_async.wire.quota import DailyAllowance
 
 __all__ = ["CANARY", "PAGE", "PAGE_TROUBLES", "RESERVE", "TROUBLES", "Offer", "Service", "live", "state_files"]
 
@@ -58,7 +58,7 @@ class Offer:
 
     name: str
     linked: bool
-    vouched: bool
+    declared: bool
     version: int = 1
     size: int = 0
     listed: bool = True
@@ -120,14 +120,14 @@ class Service:
     def new_life(self) -> None:
         """Count anew."""
         self.metered = self.logins = self.expiries = 0
-        self.asked: Counter[str] = Counter()
+        self.requested: Counter[str] = Counter()
         self.changed: set[str] = set()
 
     # What happens to it
 
-    def offer(self, name: str, size: int, *, linked: bool, vouched: bool) -> None:
+    def offer(self, name: str, size: int, *, linked: bool, declared: bool) -> None:
         """Have one file more, or another version of it."""
-        offer = self.offers.setdefault(name, Offer(name, linked, vouched, version=0))
+        offer = self.offers.setdefault(name, Offer(name, linked, declared, version=0))
         offer.version, offer.size, offer.listed = offer.version + 1, size, True
         self.versions.setdefault(name, set()).add(offer.body)
 
@@ -141,7 +141,7 @@ class Service:
 
     def _change(self, offer: Offer) -> None:
         self.changed.add(offer.name)
-        self.offer(offer.name, offer.size + 1, linked=offer.linked, vouched=offer.vouched)
+        self.offer(offer.name, offer.size + 1, linked=offer.linked, declared=offer.declared)
 
     def expire_session(self) -> None:
         """End the session that is."""
@@ -239,7 +239,7 @@ class Service:
 
     def _content(self, seen: Seen, headers: dict[str, str]) -> Reply:
         offer = self.offers[seen.path.rpartition("/")[2]]
-        self.asked[offer.name] += 1
+        self.requested[offer.name] += 1
         trouble, size = self.troubles.popleft() if self.troubles else ("", 0)
         if trouble == "busy":
             return reply(503, headers=headers)
@@ -259,19 +259,19 @@ class Service:
     def _serve(self, seen: Seen, offer: Offer, headers: dict[str, str], trouble: str, size: int) -> Reply:
         body = offer.body
         given = {**headers, "ETag": offer.etag}
-        if offer.vouched:
+        if offer.declared:
             given["x-ms-blob-content-md5"] = _md5(body)
         if seen.header("If-Match") not in (None, offer.etag):
             return reply(412, headers=given)
-        asked = seen.header("Range")
+        requested = seen.header("Range")
         status, part = 200, body
-        if asked is not None and trouble != "whole":
-            first = int(asked.removeprefix("bytes=").rstrip("-"))
+        if requested is not None and trouble != "whole":
+            first = int(requested.removeprefix("bytes=").rstrip("-"))
             if first >= len(body):
                 return reply(416, headers={**given, "Content-Range": f"bytes */{len(body)}"})
             given["Content-Range"] = f"bytes {first}-{len(body) - 1}/{len(body)}"
             status, part = 206, body[first:]
-        if trouble == "damage" and offer.vouched and part:
+        if trouble == "damage" and offer.declared and part:
             part = part[:-1] + bytes([part[-1] ^ 1])
         if trouble in ("cut", "reset", "stall") and size < len(part):
             return reply(status, body=part, headers=given, cut=size, reset=trouble == "reset", stall=trouble == "stall")
@@ -299,8 +299,8 @@ class RestlessFiles:
         return self._session.requests_sent
 
     async def __aiter__(self) -> AsyncIterator[RemoteFile]:
-        shape = ListShape(largest=PAGE, total=True, key="name")
-        async for row in Pager(self._session, Request(method="GET", path="/list"), shape, _read_row):
+        shape = ListShape(max_page_size=PAGE, total=True, key="name")
+        async for row in Paginator(self._session, Request(method="GET", path="/list"), shape, _read_row):
             yield row
 
     async def open(self, file: RemoteFile, *, offset: int = 0, validator: str | None = None) -> OpenedFile:
@@ -318,8 +318,8 @@ class RestlessFiles:
         del watermark
         return self
 
-    def price(self) -> Price:
-        return Price(listing=1, per_file=1)
+    def cost(self) -> Cost:
+        return Cost(listing=1, per_file=1)
 
 
 def _read_row(row: dict[str, Any]) -> RemoteFile:
@@ -342,7 +342,7 @@ async def live(settings: dict[str, Any]) -> None:
     life = Life({**settings, "powered": True})
     session = new_session(
         settings["base_url"],
-        gate=DailyAllowance(reserve=RESERVE),
+        limiter=DailyQuota(reserve=RESERVE),
         timeouts=Timeouts(read=settings["patience"]),
         sleep=_no_wait,
     )

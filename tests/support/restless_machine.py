@@ -70,8 +70,8 @@ class Playground:
             more, and where it goes well then, tells nothing but that.
     """
 
-    def __init__(self, folder: Path, loop: asyncio.AbstractEventLoop, service: Service, lives: Lives) -> None:
-        self.folder = folder
+    def __init__(self, directory: Path, loop: asyncio.AbstractEventLoop, service: Service, lives: Lives) -> None:
+        self.directory = directory
         self.service = service
         self.schedules = 0
         self.ends: Counter[str] = Counter()
@@ -104,7 +104,7 @@ class Playground:
 
 
 @contextlib.contextmanager
-def playground(folder: Path) -> Iterator[Playground]:
+def playground(directory: Path) -> Iterator[Playground]:
     """Start everything, and end it."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="playground")
@@ -122,7 +122,7 @@ def playground(folder: Path) -> Iterator[Playground]:
             for each in (service, lives):
                 run(each.__aenter__())
                 stack.callback(lambda each=each: run(each.__aexit__(None, None, None)))
-            yield Playground(folder, loop, service, lives)
+            yield Playground(directory, loop, service, lives)
     finally:
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
@@ -143,7 +143,7 @@ class RestlessMachine(RuleBasedStateMachine):
         super().__init__()
         self.ground.schedules += 1
         self.service = self.ground.service
-        self.root = Path(tempfile.mkdtemp(dir=self.ground.folder))
+        self.root = Path(tempfile.mkdtemp(dir=self.ground.directory))
         self.service.begin(self.root)
         #: Names whose content may be newer than the listing that the client saw.
         self.muddled: set[str] = set()
@@ -156,8 +156,8 @@ class RestlessMachine(RuleBasedStateMachine):
 
     @rule(files=_files)
     def list_files_or_other_versions(self, files: list[tuple[str, int, bool, bool]]) -> None:
-        for name, size, linked, vouched in files:
-            self.service.offer(name, size, linked=linked, vouched=vouched)
+        for name, size, linked, declared in files:
+            self.service.offer(name, size, linked=linked, declared=declared)
 
     @rule(number=st.integers(0, 6))
     def withdraw_a_file(self, number: int) -> None:
@@ -218,7 +218,7 @@ class RestlessMachine(RuleBasedStateMachine):
     def _have_something_to_do(self) -> None:
         if not self.service.due():
             offer = next(iter(self.service.offers.values()))
-            self.service.offer(offer.name, 70_000, linked=offer.linked, vouched=offer.vouched)
+            self.service.offer(offer.name, 70_000, linked=offer.linked, declared=offer.declared)
 
     def _some(self, step: int) -> int:
         """Give a step that the next life will come to, very likely, and see that it has something to do."""
@@ -277,7 +277,7 @@ class RestlessMachine(RuleBasedStateMachine):
 
     def _check_requests(self, here: set[str], may_spend: int) -> None:
         service = self.service
-        fetched_again = {name for name in service.asked if name in here and name not in self.muddled}
+        fetched_again = {name for name in service.requested if name in here and name not in self.muddled}
         assert not fetched_again, f"{fetched_again} were here and were asked for again"
         assert service.metered <= may_spend, f"{service.metered} requests were sent, {may_spend} were allowed"
         assert service.logins <= 1 + service.expiries
@@ -286,17 +286,17 @@ class RestlessMachine(RuleBasedStateMachine):
         assert report["requests"] == self.service.metered, (report, self.service.metered)
         for name, action, error, verified_by, _ in report["outcomes"]:
             if action in ("fetch", "resume", "refresh") and not error:
-                assert verified_by == ("md5" if self.service.offers[name].vouched else "length")
+                assert verified_by == ("md5" if self.service.offers[name].declared else "length")
 
     def _check_thrift(self, here: set[str], begun: set[str]) -> None:
         """Check what it cost where nothing went wrong."""
         listed = [offer for offer in self.service.offers.values() if offer.listed]
-        asked = self.service.asked
-        assert all(count <= 1 + (name in begun) for name, count in asked.items()), asked
-        metered = sum(count for name, count in asked.items() if not self.service.offers[name].linked)
+        requested = self.service.requested
+        assert all(count <= 1 + (name in begun) for name, count in requested.items()), requested
+        metered = sum(count for name, count in requested.items() if not self.service.offers[name].linked)
         pages = max(1, math.ceil(len(listed) / PAGE))
         assert (self.service.metered, self.service.logins) == (pages + metered, 1)
-        assert not here & asked.keys()
+        assert not here & requested.keys()
 
     def _check_pruned(self, settings: dict[str, Any]) -> None:
         listed = {offer.name for offer in self.service.offers.values() if offer.listed}
@@ -339,7 +339,7 @@ class RestlessMachine(RuleBasedStateMachine):
         self.final_names_are_whole()
         second = self.live(workers=2).report
         assert [row for row in first["outcomes"] if row[2]] == []
-        assert not service.asked, service.asked
+        assert not service.requested, service.requested
         refused = {row[0] for row in second["outcomes"] if row[1] == "skip"}
         expected = {
             each.name: each.body for each in service.offers.values() if each.listed and each.name not in refused

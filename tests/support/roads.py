@@ -13,25 +13,25 @@ import sys
 
 import pytest
 
-from arena_async.net import handover
-from arena_async.net.body import ReaderBody
+from arena_async.http import zero_copy
+from arena_async.http.body import ReaderBody
 
-__all__ = ["ROADS", "VARIABLE", "apply_from_environment", "narrow", "road_of"]
+__all__ = ["BODY_READERS", "VARIABLE", "apply_from_environment", "narrow", "road_of"]
 
 #: Names the road that child processes have to take.
 VARIABLE = "MATRIX_ROAD"
 #: The plain reader for every body; and the handover for every body that it can be open for, however small.
-ROADS = ("reader", "handover")
+BODY_READERS = ("reader", "handover")
 
 
 def narrow(road: str, patch: pytest.MonkeyPatch) -> None:
     """Let every body come by one road, for as long as ``patch`` lasts."""
-    patch.setattr(handover, "LEAST", sys.maxsize if road == "reader" else 0)
+    patch.setattr(zero_copy, "MINIMUM", sys.maxsize if road == "reader" else 0)
 
 
 def road_of(stream: object) -> str:
     """Return the name of the road by which a body comes."""
-    kinds = {ReaderBody: "reader", handover.HandedOverBody: "handover"}
+    kinds = {ReaderBody: "reader", zero_copy.ZeroCopyBody: "handover"}
     return kinds[type(stream)]
 
 

@@ -14,21 +14,21 @@ from arena_async.options import KIB
 __all__ = ["Rounds", "in_rounds", "settled"]
 
 
-async def settled(files: MemoryFiles, *, least: int = 0) -> None:
+async def settled(files: MemoryFiles, *, minimum: int = 0) -> None:
     """
     Wait until no further content is asked for, however often the threads get their turn.
 
     Args:
         files: The set.
-        least: Requests that are waited for in any case.
+        minimum: Requests that are waited for in any case.
     """
-    while len(files.asked) < least:
+    while len(files.requested) < minimum:
         await asyncio.to_thread(int)
     quiet = 0
     while quiet < 300:
-        before = len(files.asked)
+        before = len(files.requested)
         await asyncio.to_thread(int)
-        quiet = quiet + 1 if len(files.asked) == before else 0
+        quiet = quiet + 1 if len(files.requested) == before else 0
 
 
 class Rounds:

@@ -5,7 +5,7 @@ A module ``sabotage_<group>.py`` beside this one registers them::
 
     @protection("the start of a range is checked")
     def _(patch: Patch) -> None:
-        patch.replace("arena_async.wire.ranges:judge_head", believing)
+        patch.replace("arena_async.protocol.ranges:judge_head", believing)
 
 A test that starts a child process calls :func:`inherited.take_over` in it first.
 

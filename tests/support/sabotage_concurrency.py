@@ -20,7 +20,7 @@ def _(patch: Patch) -> None:
     async def nothing(self: Any, *, drop: bool) -> None:
         return None
 
-    patch.replace("arena_async.transfer.fetching:_Journey.put_down", nothing)
+    patch.replace("arena_async.transfer.fetching:_Download.put_down", nothing)
 
 
 @protection("a cancellation waits for the thread that is writing")
@@ -72,7 +72,7 @@ def _(patch: Patch) -> None:
             if asyncio.iscoroutine(answer):
                 answer.close()
 
-    patch.replace("arena_async.transfer.events:EventEmitter.announce", unguarded)
+    patch.replace("arena_async.transfer.events:EventEmitter.emit", unguarded)
 
 
 @protection("jobs are pulled as there is room")
@@ -88,7 +88,7 @@ def _(patch: Patch) -> None:
 
 @protection("each set keeps a lane within reach")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.transfer.slots:Slots._within_share", lambda self, key: True)
+    patch.replace("arena_async.transfer.slots:WorkerPool._within_share", lambda self, key: True)
 
 
 @protection("content is looked at on the thread of its slot")
@@ -106,7 +106,7 @@ def _(patch: Patch) -> None:
 
 @protection("a wait between two tries can be cancelled")
 def _(patch: Patch) -> None:
-    real = patch.current("arena_async.transfer.fetching:_Journey.recover")
+    real = patch.current("arena_async.transfer.fetching:_Download.recover")
 
     async def stubborn(self: Any, failure: Exception) -> None:
         with anyio.CancelScope(shield=True):
@@ -119,19 +119,19 @@ def _(patch: Patch) -> None:
                     continue
         await work
 
-    patch.replace("arena_async.transfer.fetching:_Journey.recover", stubborn)
+    patch.replace("arena_async.transfer.fetching:_Download.recover", stubborn)
 
 
 @protection("a slot comes back whatever happens")
 def _(patch: Patch) -> None:
     @asynccontextmanager
     async def leaking(self: Any, files: object) -> Any:
-        lane = await self.slots.take(files)
-        yield lane
-        await lane.abandon()
-        self.slots.give(files, lane)
+        worker = await self.slots.take(files)
+        yield worker
+        await worker.abandon()
+        self.slots.give(files, worker)
 
-    patch.replace("arena_async.transfer.destination:Destination.lane", leaking)
+    patch.replace("arena_async.transfer.destination:Destination.worker", leaking)
 
 
 @protection("outcomes that nobody takes hold the pool back")

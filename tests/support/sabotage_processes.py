@@ -25,11 +25,11 @@ def _(patch: Patch) -> None:
 def _(patch: Patch) -> None:
     rename = patch.current("arena_async.transfer.filesystem:FileSystem.rename")
 
-    def move_half_first(self: Any, folder: Any, name: str, to: Any, new: str) -> None:
-        file = self.open_file(folder, name, writable=True)
+    def move_half_first(self: Any, directory: Any, name: str, to: Any, new: str) -> None:
+        file = self.open_file(directory, name, writable=True)
         content = self.read(file, 1 << 24, 0)
         self.truncate(file, len(content) // 2)
-        rename(self, folder, name, to, new)
+        rename(self, directory, name, to, new)
         time.sleep(0.01)
         self.write(file, content[len(content) // 2 :], len(content) // 2)
         self.close(file)
@@ -66,4 +66,4 @@ def _(patch: Patch) -> None:
 @protection("whoever forgets to close is told so once")
 def _(patch: Patch) -> None:
     patch.remove("arena_async.transfer.destination:Destination.__del__")
-    patch.remove("arena_async.net.session:Session.__del__")
+    patch.remove("arena_async.http.session:Session.__del__")

@@ -13,13 +13,13 @@ from urllib.parse import urlsplit
 import aiohttp
 from sabotage import Patch, protection
 
-from arena_async.wire.messages import Secret
+from arena_async.protocol.messages import Secret
 
 
 @protection("links are shown without their query")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.wire.messages:show_url", lambda url: url)
-    patch.replace("arena_async.wire.messages:Request.line", property(lambda self: f"{self.method} {self.path}"))
+    patch.replace("arena_async.protocol.messages:show_url", lambda url: url)
+    patch.replace("arena_async.protocol.messages:Request.line", property(lambda self: f"{self.method} {self.path}"))
 
 
 @protection("text of the server is scrubbed")
@@ -28,43 +28,43 @@ def _(patch: Patch) -> None:
         return text
 
     for name in ("scrub", "printable", "show_url"):
-        patch.replace(f"arena_async.wire.messages:{name}", as_it_is)
+        patch.replace(f"arena_async.protocol.messages:{name}", as_it_is)
 
 
 @protection("secrets are masked wherever they are shown")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.wire.messages:Secret.__repr__", lambda self: repr(self._text))
-    patch.replace("arena_async.wire.messages:Secret.__reduce__", lambda self: (Secret, (self._text,)))
+    patch.replace("arena_async.protocol.messages:Secret.__repr__", lambda self: repr(self._text))
+    patch.replace("arena_async.protocol.messages:Secret.__reduce__", lambda self: (Secret, (self._text,)))
 
 
 @protection("the HTTP client is shown no secret that it might log")
 def _(patch: Patch) -> None:
     real = aiohttp.ClientSession._request
 
-    async def telling(self: Any, method: str, url: Any, **how: Any) -> Any:
+    async def log_lines(self: Any, method: str, url: Any, **how: Any) -> Any:
         logging.getLogger("aiohttp.client").debug("%s %s %r", method, url, dict(how.get("headers") or {}))
         return await real(self, method, url, **how)
 
-    patch.replace("aiohttp:ClientSession._request", telling)
+    patch.replace("aiohttp:ClientSession._request", log_lines)
 
 
 @protection("a link may not lead into a private network")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.wire.urls:UrlPolicy.check", lambda self, url: None)
-    patch.replace("arena_async.wire.urls:UrlPolicy.check_address", lambda self, ip: None)
+    patch.replace("arena_async.protocol.urls:UrlPolicy.check", lambda self, url: None)
+    patch.replace("arena_async.protocol.urls:UrlPolicy.check_address", lambda self, ip: None)
 
 
 @protection("a URL of an odd shape is refused")
 def _(patch: Patch) -> None:
-    parts = patch.current("arena_async.wire.urls:_Parts")
+    parts = patch.current("arena_async.protocol.urls:_Parts")
 
     def lenient(url: str) -> Any:
         read = urlsplit(url)
         return parts("https", read.hostname or "files.example.com", 443)
 
-    patch.replace("arena_async.wire.urls:_split", lenient)
-    patch.replace("arena_async.wire.urls:UrlPolicy.check", lambda self, url: None)
-    patch.replace("arena_async.wire.urls:UrlPolicy.check_address", lambda self, ip: None)
+    patch.replace("arena_async.protocol.urls:_split", lenient)
+    patch.replace("arena_async.protocol.urls:UrlPolicy.check", lambda self, url: None)
+    patch.replace("arena_async.protocol.urls:UrlPolicy.check_address", lambda self, ip: None)
 
 
 @protection("proxies and netrc count only when they are asked for")
@@ -80,18 +80,18 @@ def _(patch: Patch) -> None:
 @protection("the proxy's password is not shown")
 def _(patch: Patch) -> None:
     patch.add(
-        "arena_async.net.session:Session.__repr__", lambda self: f"<Session {self._exchange._connections._proxy!r}>"
+        "arena_async.http.session:Session.__repr__", lambda self: f"<Session {self._exchange._connections._proxy!r}>"
     )
 
 
 @protection("an identifier is one segment of a path")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.wire.messages:segment", lambda value, **_: str(value))
+    patch.replace("arena_async.protocol.messages:segment", lambda value, **_: str(value))
 
 
 @protection("nothing in the environment loosens TLS")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.net.exchange:_ssl", types.SimpleNamespace(SSLContext=object))
+    patch.replace("arena_async.http.exchange:_ssl", types.SimpleNamespace(SSLContext=object))
     real = aiohttp.ClientSession._request
 
     async def careless(self: Any, method: str, url: Any, **how: Any) -> Any:
@@ -102,12 +102,12 @@ def _(patch: Patch) -> None:
 
 @protection("plain http is for this machine only")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.wire.urls:_is_loopback", lambda host: True)
+    patch.replace("arena_async.protocol.urls:_is_loopback", lambda host: True)
 
 
 @protection("this machine may be asked in plain http")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.wire.urls:_is_loopback", lambda host: False)
+    patch.replace("arena_async.protocol.urls:_is_loopback", lambda host: False)
 
 
 @protection("the floor of the HTTP client has its fixes")
@@ -124,44 +124,44 @@ def _(patch: Patch) -> None:
 
 @protection("a final name comes about by a rename")
 def _(patch: Patch) -> None:
-    def copy(self: Any, folder: Any, name: str, to: Any, new: str) -> None:
-        source = os.open(name, os.O_RDONLY, dir_fd=folder)
+    def copy(self: Any, directory: Any, name: str, to: Any, new: str) -> None:
+        source = os.open(name, os.O_RDONLY, dir_fd=directory)
         target = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600, dir_fd=to)
         os.write(target, os.read(source, 10_000_000))
         os.close(source)
         os.close(target)
-        os.unlink(name, dir_fd=folder)
+        os.unlink(name, dir_fd=directory)
 
     patch.replace("arena_async.transfer.filesystem:FileSystem.rename", copy)
 
 
 @protection("a partial file is made anew and never opened through a link")
 def _(patch: Patch) -> None:
-    def careless(self: Any, folder: Any, name: str, mode: int) -> int:
-        return os.open(name, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK, mode, dir_fd=folder)
+    def careless(self: Any, directory: Any, name: str, mode: int) -> int:
+        return os.open(name, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK, mode, dir_fd=directory)
 
-    def following(self: Any, folder: Any, name: str, *, writable: bool = False) -> int:
-        return os.open(name, os.O_RDWR if writable else os.O_RDONLY, dir_fd=folder)
+    def following(self: Any, directory: Any, name: str, *, writable: bool = False) -> int:
+        return os.open(name, os.O_RDWR if writable else os.O_RDONLY, dir_fd=directory)
 
     patch.replace("arena_async.transfer.filesystem:FileSystem.create", careless)
     patch.replace("arena_async.transfer.filesystem:FileSystem.open_file", following)
-    patch.replace("arena_async.transfer.storage:Storage._judge", lambda self, file, folder, name: file)
-    patch.replace("arena_async.transfer.storage:Storage._is_named", lambda self, file, folder, name: True)
+    patch.replace("arena_async.transfer.storage:Storage._judge", lambda self, file, directory, name: file)
+    patch.replace("arena_async.transfer.storage:Storage._is_named", lambda self, file, directory, name: True)
 
 
 @protection("what lies under the key of a partial file is no partial file by that")
 def _(patch: Patch) -> None:
     create = patch.current("arena_async.transfer.filesystem:FileSystem.create")
 
-    def believing(self: Any, folder: Any, name: str, mode: int) -> Any:
-        for found in self.names(folder):
+    def believing(self: Any, directory: Any, name: str, mode: int) -> Any:
+        for found in self.names(directory):
             if name.endswith(".part") and found.partition("-")[0] == name.partition("-")[0]:
-                return os.open(found, os.O_RDWR | os.O_NONBLOCK, dir_fd=folder)
-        return create(self, folder, name, mode)
+                return os.open(found, os.O_RDWR | os.O_NONBLOCK, dir_fd=directory)
+        return create(self, directory, name, mode)
 
     patch.replace("arena_async.transfer.filesystem:FileSystem.create", believing)
     patch.replace("arena_async.transfer.storage:Storage.find_partial", lambda self, key: None)
-    patch.replace("arena_async.transfer.storage:Storage._is_named", lambda self, file, folder, name: True)
+    patch.replace("arena_async.transfer.storage:Storage._is_named", lambda self, file, directory, name: True)
 
 
 @protection("folders are opened one in the other, without following links")
@@ -169,7 +169,7 @@ def _(patch: Patch) -> None:
     def following(self: Any, parent: Any, name: str) -> int:
         return os.open(name, os.O_RDONLY | os.O_DIRECTORY, dir_fd=parent)
 
-    patch.replace("arena_async.transfer.filesystem:FileSystem.open_folder", following)
+    patch.replace("arena_async.transfer.filesystem:FileSystem.open_directory", following)
 
 
 @protection("an archive is stored and never unpacked")
@@ -194,7 +194,7 @@ def _(patch: Patch) -> None:
 
 @protection("a member is as long as it says")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.transfer.integrity:Inspector._check_structure", lambda self, *_, **__: True)
+    patch.replace("arena_async.transfer.integrity:ContentVerifier._check_structure", lambda self, *_, **__: True)
 
 
 @protection("a stored session is for its owner alone")
@@ -202,5 +202,5 @@ def _(patch: Patch) -> None:
     given = patch.current("arena_async.transfer.filesystem:FileSystem.create")
     patch.replace(
         "arena_async.transfer.filesystem:FileSystem.create",
-        lambda self, folder, name, _: given(self, folder, name, 0o666),
+        lambda self, directory, name, _: given(self, directory, name, 0o666),
     )

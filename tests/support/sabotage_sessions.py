@@ -16,33 +16,33 @@ from sabotage import Always, Patch, protection
 
 from arena_async.errors import DecodeError, TransportError
 from arena_async.options import MIB
-from arena_async.wire.contracts import Credential
-from arena_async.wire.decoding import parse_json
-from arena_async.wire.messages import Secret
-from arena_async.wire.paging import Page, Step, Walk
-from arena_async.wire.quota import DailyAllowance, Hold, Moment, Quota, SlidingWindow, Ticket
+from arena_async.protocol.adapter import Credential
+from arena_async.protocol.decoding import parse_json
+from arena_async.protocol.messages import Secret
+from arena_async.protocol.pagination import Page, Pagination, PaginationStep
+from arena_async.protocol.quota import ClockReading, DailyQuota, Hold, Quota, Reservation, SlidingWindow
 
 # --- logins -----------------------------------------------------------------------------------------------------------
 
 
 @protection("one login serves everybody who waits")
 def _(patch: Patch) -> None:
-    patch.add("arena_async.net.login:SharedLogin._outcome", Always(None))
+    patch.add("arena_async.http.login:SharedLogin._outcome", Always(None))
 
 
 @protection("a rejection counts against the session it was sent with")
 def _(patch: Patch) -> None:
-    given = patch.current("arena_async.net.login:SharedLogin.rejected")
+    given = patch.current("arena_async.http.login:SharedLogin.rejected")
 
     def whichever(self: Any, held: Any, error: Any) -> Any:
         return given(self, self._current or held, error)
 
-    patch.replace("arena_async.net.login:SharedLogin.rejected", whichever)
+    patch.replace("arena_async.http.login:SharedLogin.rejected", whichever)
 
 
 @protection("a refused login is not tried again for a while")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.net.login:SharedLogin._refuse_for_a_while", lambda _: None)
+    patch.replace("arena_async.http.login:SharedLogin._refuse_for_a_while", lambda _: None)
 
 
 @protection("an account that is locked for five minutes is left alone for as long")
@@ -57,7 +57,7 @@ def _(patch: Patch) -> None:
         return Credential(headers=(("arena_session_id", Secret(value)),))
 
     patch.replace("arena_async.providers.arena.auth:PasswordAuth.read_login", believing)
-    patch.replace("arena_async.net.login_requests:check_credential", lambda credential, **_: credential)
+    patch.replace("arena_async.http.login_requests:check_credential", lambda credential, **_: credential)
 
 
 @protection("the workspace a login lands in is compared with the one asked for")
@@ -74,24 +74,24 @@ def _(patch: Patch) -> None:
 
 @protection("a login has a budget of its own")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.net.login_requests:_LOGIN_ATTEMPTS", 100)
+    patch.replace("arena_async.http.login_requests:_LOGIN_ATTEMPTS", 100)
 
 
 @protection("a new session that is rejected at once is the end of it")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.net.login:_PATIENCE", -1.0)
+    patch.replace("arena_async.http.login:_GRACE_SECONDS", -1.0)
 
 
 @protection("a refusal for lack of permission has nothing to do with the session")
 def _(patch: Patch) -> None:
-    given = patch.current("arena_async.providers.arena.dialect:ArenaDialect.read_error")
+    given = patch.current("arena_async.providers.arena.adapter:ArenaAdapter.read_error")
 
     def suspicious(self: Any, request: Any, response: Any) -> Any:
         error = given(self, request, response)
         error.stale_login = error.stale_login or response.status == 403
         return error
 
-    patch.replace("arena_async.providers.arena.dialect:ArenaDialect.read_error", suspicious)
+    patch.replace("arena_async.providers.arena.adapter:ArenaAdapter.read_error", suspicious)
 
 
 @protection("what goes wrong with a logout stays there")
@@ -99,8 +99,8 @@ def _(patch: Patch) -> None:
     class NeverRaisedError(Exception):
         pass
 
-    given = patch.current("arena_async.net.login_requests:log_out")
-    read = patch.current("arena_async.net.connections:Connections.read")
+    given = patch.current("arena_async.http.login_requests:log_out")
+    read = patch.current("arena_async.http.connections:Connections.read")
 
     async def judging(self: Any, response: Any, *args: Any, **kwargs: Any) -> Any:
         body, whole = await read(self, response, *args, **kwargs)
@@ -110,23 +110,23 @@ def _(patch: Patch) -> None:
 
     async def loud(*args: Any) -> None:
         with Patch(patch.report) as within:
-            within.replace("arena_async.net.login_requests:ArenaAsyncError", NeverRaisedError)
-            within.replace("arena_async.net.connections:Connections.read", judging)
+            within.replace("arena_async.http.login_requests:ArenaAsyncError", NeverRaisedError)
+            within.replace("arena_async.http.connections:Connections.read", judging)
             await given(*args)
 
-    patch.replace("arena_async.net.login_requests:log_out", loud)
+    patch.replace("arena_async.http.login_requests:log_out", loud)
 
 
 @protection("closing takes a few seconds at the most")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.net.session:_CLOSING_SECONDS", 1e6)
-    patch.replace("arena_async.net.login_requests:_LOGOUT_SECONDS", 1e6)
+    patch.replace("arena_async.http.session:_CLOSING_SECONDS", 1e6)
+    patch.replace("arena_async.http.login_requests:_LOGOUT_SECONDS", 1e6)
 
 
 @protection("a session that was taken away is not logged out")
 def _(patch: Patch) -> None:
-    given = patch.current("arena_async.net.login:SharedLogin.rejected")
-    log_out = patch.current("arena_async.net.login_requests:log_out")
+    given = patch.current("arena_async.http.login:SharedLogin.rejected")
+    log_out = patch.current("arena_async.http.login_requests:log_out")
 
     def keeping(self: Any, held: Any, error: Any) -> Any:
         found = given(self, held, error)
@@ -136,8 +136,8 @@ def _(patch: Patch) -> None:
     async def finish(self: Any) -> None:
         await log_out(self._exchange, self._auth, self._last)
 
-    patch.replace("arena_async.net.login:SharedLogin.rejected", keeping)
-    patch.replace("arena_async.net.login:SharedLogin.finish", finish)
+    patch.replace("arena_async.http.login:SharedLogin.rejected", keeping)
+    patch.replace("arena_async.http.login:SharedLogin.finish", finish)
 
 
 @protection("closing waits for a login that is under way")
@@ -145,14 +145,14 @@ def _(patch: Patch) -> None:
     async def impatient(self: Any) -> None:
         self.abandon()
 
-    patch.replace("arena_async.net.login:SharedLogin.finish", impatient)
+    patch.replace("arena_async.http.login:SharedLogin.finish", impatient)
 
 
 @protection("a login belongs to none of those who wait for it")
 def _(patch: Patch) -> None:
     unshielded = types.ModuleType("asyncio")
     vars(unshielded).update(vars(asyncio), shield=lambda future: future)
-    patch.replace("arena_async.net.login:asyncio", unshielded)
+    patch.replace("arena_async.http.login:asyncio", unshielded)
 
 
 @protection("a redirect of a login is not followed")
@@ -168,19 +168,19 @@ def _(patch: Patch) -> None:
 
 @protection("a session is renewed before it has idled away")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.net.login:SharedLogin._is_over", lambda _, __: False)
+    patch.replace("arena_async.http.login:SharedLogin._is_over", lambda _, __: False)
 
 
 @protection("lifetimes are measured on a clock that never jumps")
 def _(patch: Patch) -> None:
-    given = patch.current("arena_async.net.exchange:Exchange.__init__")
+    given = patch.current("arena_async.http.exchange:Exchange.__init__")
 
     def dated(self: Any, *args: Any, options: Any, **kwargs: Any) -> None:
         now = options.clock.now
         clock = attrs.evolve(options.clock, monotonic=lambda: now().timestamp())
         given(self, *args, options=attrs.evolve(options, clock=clock), **kwargs)
 
-    patch.replace("arena_async.net.exchange:Exchange.__init__", dated)
+    patch.replace("arena_async.http.exchange:Exchange.__init__", dated)
 
 
 @protection("a client belongs to one event loop of one process")
@@ -188,26 +188,26 @@ def _(patch: Patch) -> None:
     def bind(self: Any) -> None:
         self._loop = self._loop or asyncio.get_running_loop()
 
-    patch.replace("arena_async.net.session:Session._check_usable", bind)
-    patch.replace("arena_async.net.session:Session._is_foreign", lambda _: False)
+    patch.replace("arena_async.http.session:Session._check_usable", bind)
+    patch.replace("arena_async.http.session:Session._is_foreign", lambda _: False)
 
 
 @protection("credentials go to the own origin only")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.net.exchange:origin", lambda _: "everywhere")
+    patch.replace("arena_async.http.exchange:origin", lambda _: "everywhere")
 
 
 @protection("a signed link needs no token")
 def _(patch: Patch) -> None:
-    opened = patch.current("arena_async.net.session:Session._open_body")
+    opened = patch.current("arena_async.http.session:Session._open_body")
 
     async def generous(self: Any, sent: Any, *args: Any) -> Any:
         if sent.request.scope is None:
             sent.request = attrs.evolve(sent.request, scope="any")
         return await opened(self, sent, *args)
 
-    patch.replace("arena_async.net.exchange:origin", lambda _: "everywhere")
-    patch.replace("arena_async.net.session:Session._open_body", generous)
+    patch.replace("arena_async.http.exchange:origin", lambda _: "everywhere")
+    patch.replace("arena_async.http.session:Session._open_body", generous)
 
 
 # --- tokens -----------------------------------------------------------------------------------------------------------
@@ -215,7 +215,7 @@ def _(patch: Patch) -> None:
 
 @protection("a token is used until shortly before its end")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.net.login:_LIFE_MARGIN", 0.0)
+    patch.replace("arena_async.http.login:_LIFE_MARGIN", 0.0)
 
 
 @protection("the lifetime of a token is taken within bounds")
@@ -224,7 +224,7 @@ def _(patch: Patch) -> None:
         seconds = parse_json(response.body).get("expires_in")
         return attrs.evolve(given(response, **how), lifetime=0.0 if seconds is None else float(seconds))
 
-    given = patch.replace("arena_async.wire.tokens:read_token", believing)
+    given = patch.replace("arena_async.protocol.oauth:read_token", believing)
 
 
 @protection("the lifetime of a token is a number")
@@ -235,7 +235,7 @@ def _(patch: Patch) -> None:
         except DecodeError:
             return Credential(headers=(("Authorization", Secret("Bearer x")),), lifetime=600.0)
 
-    given = patch.replace("arena_async.wire.tokens:read_token", believing)
+    given = patch.replace("arena_async.protocol.oauth:read_token", believing)
 
 
 @protection("a token that cannot be sent is never sent")
@@ -245,12 +245,12 @@ def _(patch: Patch) -> None:
         return Credential(headers=(("Authorization", Secret(f"Bearer {token}")),))
 
     patch.replace("arena_async.providers.centrepoint.auth:CentrePointAuth.read_login", believing)
-    patch.replace("arena_async.net.login_requests:check_credential", lambda credential, **_: credential)
+    patch.replace("arena_async.http.login_requests:check_credential", lambda credential, **_: credential)
 
 
 @protection("a rejected token is replaced once")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.net.retries:_MOST_REPLAYS", 0)
+    patch.replace("arena_async.http.retries:_MAX_REPLAYS", 0)
 
 
 # --- the allowance of a day -------------------------------------------------------------------------------------------
@@ -258,40 +258,40 @@ def _(patch: Patch) -> None:
 
 @protection("what the service says is left is believed")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.wire.quota:DailyAllowance.observe", lambda *_: None)
+    patch.replace("arena_async.protocol.quota:DailyQuota.observe", lambda *_: None)
 
 
 @protection("a request is booked before it leaves")
 def _(patch: Patch) -> None:
-    patch.add("arena_async.wire.quota:DailyAllowance._in_flight", Always(0))
+    patch.add("arena_async.protocol.quota:DailyQuota._in_flight", Always(0))
 
 
 @protection("the reset is read in the vendor's own shape")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.providers.arena.dialect:read_reset", parsedate_to_datetime)
+    patch.replace("arena_async.providers.arena.adapter:read_reset", parsedate_to_datetime)
 
 
 @protection("the reset is read whatever its shape")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.providers.arena.dialect:read_reset", lambda _: None)
+    patch.replace("arena_async.providers.arena.adapter:read_reset", lambda _: None)
 
 
 @protection("without a date the day ends at midnight on the Pacific coast")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.providers.arena.dialect:next_reset", lambda now: now + timedelta(hours=12))
+    patch.replace("arena_async.providers.arena.adapter:next_reset", lambda now: now + timedelta(hours=12))
 
 
 @protection("a number that is none is not believed")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.providers.arena.dialect:_remaining", lambda values: int(values[0]) if values else None)
+    patch.replace("arena_async.providers.arena.adapter:_remaining", lambda values: int(values[0]) if values else None)
 
 
 @protection("within one day the number never rises")
 def _(patch: Patch) -> None:
-    def believing(self: DailyAllowance, quota: Quota, now: Moment) -> None:
+    def believing(self: DailyQuota, quota: Quota, now: ClockReading) -> None:
         self._remaining, self._resets_at = quota.remaining, quota.resets_at
 
-    patch.replace("arena_async.wire.quota:DailyAllowance.observe", believing)
+    patch.replace("arena_async.protocol.quota:DailyQuota.observe", believing)
 
 
 @protection("the number from before the renumbering is known")
@@ -310,24 +310,24 @@ def _(patch: Patch) -> None:
 
 @protection("after the reset one request goes first")
 def _(patch: Patch) -> None:
-    given = patch.current("arena_async.wire.quota:DailyAllowance.reserve")
+    given = patch.current("arena_async.protocol.quota:DailyQuota.reserve")
 
-    def optimistic(self: DailyAllowance, now: Moment) -> Any:
+    def optimistic(self: DailyQuota, now: ClockReading) -> Any:
         if self._remaining is not None and self._forget_at is not None and now.utc >= self._forget_at:
             self._remaining, self._forget_at, self._resets_at = 1000, None, None
         return given(self, now)
 
-    patch.replace("arena_async.wire.quota:DailyAllowance.reserve", optimistic)
+    patch.replace("arena_async.protocol.quota:DailyQuota.reserve", optimistic)
 
 
 @protection("an answer without a number costs one")
 def _(patch: Patch) -> None:
-    def forgiving(self: DailyAllowance, ticket: Ticket, quota: Quota | None, now: Moment) -> None:
+    def forgiving(self: DailyQuota, reservation: Reservation, quota: Quota | None, now: ClockReading) -> None:
         self._in_flight -= 1
         if quota is not None:
             self.observe(quota, now)
 
-    patch.replace("arena_async.wire.quota:DailyAllowance.settle", forgiving)
+    patch.replace("arena_async.protocol.quota:DailyQuota.settle", forgiving)
 
 
 # --- pauses -----------------------------------------------------------------------------------------------------------
@@ -343,7 +343,7 @@ def _(patch: Patch) -> None:
 
 @protection("of a refusal only the beginning is read")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.net.connections:LARGEST_REFUSAL", 100 * MIB)
+    patch.replace("arena_async.http.connections:MAX_ERROR_BYTES", 100 * MIB)
 
 
 @protection("the HTTP client sends nothing a second time")
@@ -356,14 +356,14 @@ def _(patch: Patch) -> None:
 
 @protection("content is asked for without a probe")
 def _(patch: Patch) -> None:
-    given = patch.current("arena_async.net.session:Session.stream")
+    given = patch.current("arena_async.http.session:Session.stream")
 
     async def probing(self: Any, request: Any, **kwargs: Any) -> Any:
         async with await given(self, request, **kwargs):
             pass
         return await given(self, request, **kwargs)
 
-    patch.replace("arena_async.net.session:Session.stream", probing)
+    patch.replace("arena_async.http.session:Session.stream", probing)
 
 
 @protection("questions come at widening intervals")
@@ -373,18 +373,18 @@ def _(patch: Patch) -> None:
 
 @protection("the requests for one file are bounded")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.transfer.planning:_MOST_ASKED", 30)
+    patch.replace("arena_async.transfer.planning:_MAX_REQUESTED", 30)
 
 
 @protection("no minute holds more requests than are allowed")
 def _(patch: Patch) -> None:
-    given = patch.current("arena_async.wire.quota:SlidingWindow.reserve")
+    given = patch.current("arena_async.protocol.quota:SlidingWindow.reserve")
 
-    def generous(self: SlidingWindow, now: Moment) -> Any:
+    def generous(self: SlidingWindow, now: ClockReading) -> Any:
         answer = given(self, now)
-        return Ticket(now.ticks) if isinstance(answer, Hold) else answer
+        return Reservation(now.monotonic) if isinstance(answer, Hold) else answer
 
-    patch.replace("arena_async.wire.quota:SlidingWindow.reserve", generous)
+    patch.replace("arena_async.protocol.quota:SlidingWindow.reserve", generous)
 
 
 @protection("what the service asks to wait is read whatever its shape")
@@ -393,12 +393,12 @@ def _(patch: Patch) -> None:
         values = [text] if isinstance(text, str) else list(text or ())
         return float(values[0]) if values else None
 
-    patch.replace("arena_async.wire.retrying:read_retry_after", plain)
+    patch.replace("arena_async.protocol.retry:read_retry_after", plain)
 
 
 @protection("a service that is away says when to come back")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.wire.retrying:read_retry_after", lambda *_: None)
+    patch.replace("arena_async.protocol.retry:read_retry_after", lambda *_: None)
 
 
 # --- pages ------------------------------------------------------------------------------------------------------------
@@ -406,12 +406,12 @@ def _(patch: Patch) -> None:
 
 def _shaped(patch: Patch, *, total: bool) -> None:
     """Let every list be walked as if its number were a total, or none."""
-    given = Walk.__init__
+    given = Pagination.__init__
 
-    def reshaped(self: Walk, shape: Any, **kwargs: Any) -> None:
+    def reshaped(self: Pagination, shape: Any, **kwargs: Any) -> None:
         given(self, attrs.evolve(shape, total=total), **kwargs)
 
-    patch.replace("arena_async.wire.paging:Walk.__init__", reshaped)
+    patch.replace("arena_async.protocol.pagination:Pagination.__init__", reshaped)
 
 
 @protection("a total that can be trusted ends a list")
@@ -426,123 +426,125 @@ def _(patch: Patch) -> None:
 
 @protection("a page that is shorter than asked is the last")
 def _(patch: Patch) -> None:
-    given = patch.current("arena_async.wire.paging:Walk._offset_after")
+    given = patch.current("arena_async.protocol.pagination:Pagination._offset_after")
 
-    def hoping(self: Walk, page: Any) -> int | None:
+    def hoping(self: Pagination, page: Any) -> int | None:
         trusted = self._shape.total and self._total is not None
-        return given(self, page) if trusted else self.asked.offset + len(page.items)  # type: ignore[no-any-return]
+        return given(self, page) if trusted else self.requested.offset + len(page.items)  # type: ignore[no-any-return]
 
-    patch.replace("arena_async.wire.paging:Walk._offset_after", hoping)
+    patch.replace("arena_async.protocol.pagination:Pagination._offset_after", hoping)
 
 
 @protection("a list that has come to its end is not asked for more")
 def _(patch: Patch) -> None:
-    def hoping(self: Walk, page: Any) -> int:
+    def hoping(self: Pagination, page: Any) -> int:
         found = given(self, page)
-        return self.asked.offset + len(page.items) if found is None else found
+        return self.requested.offset + len(page.items) if found is None else found
 
-    def asking(self: Walk, _: Any) -> Step:
-        return self._end(()) if self._asked_again else self._ask_again("is empty")
+    def requesting(self: Pagination, _: Any) -> PaginationStep:
+        return self._end(()) if self._requested_again else self._ask_again("is empty")
 
-    given = patch.replace("arena_async.wire.paging:Walk._offset_after", hoping)
-    patch.replace("arena_async.wire.paging:Walk._take_empty", asking)
+    given = patch.replace("arena_async.protocol.pagination:Pagination._offset_after", hoping)
+    patch.replace("arena_async.protocol.pagination:Pagination._take_empty", requesting)
 
 
 @protection("a walk goes on by what was granted")
 def _(patch: Patch) -> None:
-    given = patch.current("arena_async.wire.paging:Walk._offset_after")
+    given = patch.current("arena_async.protocol.pagination:Pagination._offset_after")
 
-    def hoping(self: Walk, page: Any) -> int | None:
-        return None if given(self, page) is None else self.asked.offset + self.asked.limit
+    def hoping(self: Pagination, page: Any) -> int | None:
+        return None if given(self, page) is None else self.requested.offset + self.requested.limit
 
-    patch.replace("arena_async.wire.paging:Walk._offset_after", hoping)
+    patch.replace("arena_async.protocol.pagination:Pagination._offset_after", hoping)
 
 
 @protection("rows that come again are noticed")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.wire.paging:Walk._check_repeats", lambda *_: None)
+    patch.replace("arena_async.protocol.pagination:Pagination._check_repeats", lambda *_: None)
 
 
 @protection("an early empty page is no end")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.wire.paging:Walk._take_empty", lambda self, _: self._end(()))
+    patch.replace("arena_async.protocol.pagination:Pagination._take_empty", lambda self, _: self._end(()))
 
 
 @protection("the end of a list is judged by the offset")
 def _(patch: Patch) -> None:
-    given = patch.current("arena_async.wire.paging:Walk._offset_after")
+    given = patch.current("arena_async.protocol.pagination:Pagination._offset_after")
 
-    def by_length(self: Walk, page: Any) -> int | None:
-        return None if len(page.items) < self.asked.limit else given(self, page)
+    def by_length(self: Pagination, page: Any) -> int | None:
+        return None if len(page.items) < self.requested.limit else given(self, page)
 
-    patch.replace("arena_async.wire.paging:Walk._offset_after", by_length)
+    patch.replace("arena_async.protocol.pagination:Pagination._offset_after", by_length)
 
 
 @protection("a row that came before is dropped")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.wire.paging:Walk._new_rows", lambda _, page, __: page.items)
+    patch.replace("arena_async.protocol.pagination:Pagination._new_rows", lambda _, page, __: page.items)
 
 
 @protection("rows that never came are noticed")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.wire.paging:Walk._end", lambda _, rows: Step(rows=rows))
+    patch.replace("arena_async.protocol.pagination:Pagination._end", lambda _, rows: PaginationStep(rows=rows))
 
 
 @protection("rows without a key are never taken for repeats")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.wire.paging:Walk._keys_of", lambda _, rows: [str(row.get("guid")) for row in rows])
+    patch.replace(
+        "arena_async.protocol.pagination:Pagination._keys_of", lambda _, rows: [str(row.get("guid")) for row in rows]
+    )
 
 
 @protection("the next page is computed and never followed")
 def _(patch: Patch) -> None:
-    given = patch.current("arena_async.providers.centrepoint.dialect:CentrePointDialect.read_page")
+    given = patch.current("arena_async.providers.centrepoint.adapter:CentrePointAdapter.read_page")
     links: list[str] = []
 
     def remembering(self: Any, payload: Any, *args: Any) -> Any:
         links[:] = [payload["links"]["next"]]
         return given(self, payload, *args)
 
-    send = patch.current("arena_async.net.session:Session.send")
+    send = patch.current("arena_async.http.session:Session.send")
 
     async def following(self: Any, request: Any) -> Any:
         return await send(self, attrs.evolve(request, path=links[0], params=()) if links else request)
 
-    patch.replace("arena_async.providers.centrepoint.dialect:CentrePointDialect.read_page", remembering)
-    patch.replace("arena_async.net.session:Session.send", following)
+    patch.replace("arena_async.providers.centrepoint.adapter:CentrePointAdapter.read_page", remembering)
+    patch.replace("arena_async.http.session:Session.send", following)
 
 
 @protection("a number of rows is one")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.providers.centrepoint.dialect:_count", lambda payload, name: payload.get(name))
-    patch.replace("arena_async.providers.arena.dialect:_count", lambda value: value)
+    patch.replace("arena_async.providers.centrepoint.adapter:_count", lambda payload, name: payload.get(name))
+    patch.replace("arena_async.providers.arena.adapter:_count", lambda value: value)
 
 
 @protection("nothing is no number of rows")
 def _(patch: Patch) -> None:
-    named = patch.current("arena_async.providers.centrepoint.dialect:_count")
-    alone = patch.current("arena_async.providers.arena.dialect:_count")
+    named = patch.current("arena_async.providers.centrepoint.adapter:_count")
+    alone = patch.current("arena_async.providers.arena.adapter:_count")
 
     def count(payload: Any, name: str) -> Any:
         return 0 if payload.get(name, 0) is None else named(payload, name)
 
-    patch.replace("arena_async.providers.centrepoint.dialect:_count", count)
-    patch.replace("arena_async.providers.arena.dialect:_count", lambda value: 0 if value is None else alone(value))
+    patch.replace("arena_async.providers.centrepoint.adapter:_count", count)
+    patch.replace("arena_async.providers.arena.adapter:_count", lambda value: 0 if value is None else alone(value))
 
 
 @protection("a number of rows is read")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.providers.centrepoint.dialect:_count", lambda *_: None)
-    patch.replace("arena_async.providers.arena.dialect:_count", lambda _: None)
+    patch.replace("arena_async.providers.centrepoint.adapter:_count", lambda *_: None)
+    patch.replace("arena_async.providers.arena.adapter:_count", lambda _: None)
 
 
 @protection("the page that came is the page that was asked for")
 def _(patch: Patch) -> None:
-    given = patch.current("arena_async.providers.centrepoint.dialect:CentrePointDialect.read_page")
+    given = patch.current("arena_async.providers.centrepoint.adapter:CentrePointAdapter.read_page")
 
     def trusting(self: Any, *args: Any) -> Any:
         return attrs.evolve(given(self, *args), echoed_offset=None)
 
-    patch.replace("arena_async.providers.centrepoint.dialect:CentrePointDialect.read_page", trusting)
+    patch.replace("arena_async.providers.centrepoint.adapter:CentrePointAdapter.read_page", trusting)
 
 
 @protection("an interrupted list says where to go on")
@@ -552,28 +554,28 @@ def _(patch: Patch) -> None:
 
 @protection("a page that cannot be read is asked for once more")
 def _(patch: Patch) -> None:
-    async def once(self: Any, asked: Any, *, again: bool = True) -> Any:
+    async def once(self: Any, requested: Any, *, again: bool = True) -> Any:
         del again
-        return await given(self, asked, again=False)
+        return await given(self, requested, again=False)
 
-    given = patch.replace("arena_async.net.pager:_PageLoader.page", once)
+    given = patch.replace("arena_async.http.paginator:_PageLoader.page", once)
 
 
 @protection("whatever comes is read by rules, and never by hope")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.net.pager:parse_json", lambda body, **_: json.loads(body.decode()))
+    patch.replace("arena_async.http.paginator:parse_json", lambda body, **_: json.loads(body.decode()))
 
 
 @protection("what is no page is no empty list")
 def _(patch: Patch) -> None:
-    def reading(self: Any, payload: Any, asked: Any, shape: Any) -> Page:
+    def reading(self: Any, payload: Any, requested: Any, shape: Any) -> Page:
         try:
-            return given(self, payload, asked, shape)  # type: ignore[no-any-return]
+            return given(self, payload, requested, shape)  # type: ignore[no-any-return]
         except DecodeError:
-            return Page(items=(), offset=asked.offset, limit=asked.limit)
+            return Page(items=(), offset=requested.offset, limit=requested.limit)
 
-    patch.replace("arena_async.wire.decoding:parse_json", lambda body, **_: json.loads(body.decode()))
-    given = patch.replace("arena_async.providers.arena.dialect:ArenaDialect.read_page", reading)
+    patch.replace("arena_async.protocol.decoding:parse_json", lambda body, **_: json.loads(body.decode()))
+    given = patch.replace("arena_async.providers.arena.adapter:ArenaAdapter.read_page", reading)
 
 
 @protection("JSON is UTF-8 whatever its label says")
@@ -587,17 +589,17 @@ def _(patch: Patch) -> None:
             raise DecodeError("It is not in the charset of its label.") from None
         return attrs.evolve(response, body=text.encode())
 
-    given = patch.replace("arena_async.net.session:Session.send", labelled)
+    given = patch.replace("arena_async.http.session:Session.send", labelled)
 
 
 @protection("a page is bounded where it is unpacked")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.net.exchange:_LARGEST_PAGE", 64 * MIB)
+    patch.replace("arena_async.http.exchange:_MAX_PAGE_BYTES", 64 * MIB)
 
 
 @protection("a reply is judged by what it is, not by its label")
 def _(patch: Patch) -> None:
-    given = patch.current("arena_async.net.session:Session.send")
+    given = patch.current("arena_async.http.session:Session.send")
 
     async def formal(self: Any, request: Any) -> Any:
         response = await given(self, request)
@@ -605,34 +607,35 @@ def _(patch: Patch) -> None:
             raise DecodeError("It is not called JSON.")
         return response
 
-    patch.replace("arena_async.net.session:Session.send", formal)
+    patch.replace("arena_async.http.session:Session.send", formal)
 
 
 @protection("the words of a refusal are kept and made safe")
 def _(patch: Patch) -> None:
     patch.replace("arena_async.providers.arena.error_codes:scrub", lambda text, **_: text)
-    patch.replace("arena_async.providers.centrepoint.dialect:scrub", lambda text, **_: text)
+    patch.replace("arena_async.providers.centrepoint.adapter:scrub", lambda text, **_: text)
 
 
 @protection("leaving a list ends what is on its way")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.net.pager:_cancel_all", lambda _: None)
+    patch.replace("arena_async.http.paginator:_cancel_all", lambda _: None)
 
 
 @protection("no more than four pages are held")
 def _(patch: Patch) -> None:
-    given = patch.current("arena_async.wire.paging:Walk.ahead")
+    given = patch.current("arena_async.protocol.pagination:Pagination.ahead")
     patch.replace(
-        "arena_async.wire.paging:Walk.ahead", lambda self, most, **kwargs: given(self, max(most, 12), **kwargs)
+        "arena_async.protocol.pagination:Pagination.ahead",
+        lambda self, maximum, **kwargs: given(self, max(maximum, 12), **kwargs),
     )
 
 
 @protection("pages are handed out in order")
 def _(patch: Patch) -> None:
-    async def take(self: Any, asked: Any) -> Any:
+    async def take(self: Any, requested: Any) -> Any:
         done, _ = await asyncio.wait(self._tasks.values(), return_when=asyncio.FIRST_COMPLETED)
         first = next(key for key, task in self._tasks.items() if task in done)
         page, _ = self._tasks.pop(first).result()
         return page
 
-    patch.replace("arena_async.net.pager:_Prefetch.take", take)
+    patch.replace("arena_async.http.paginator:_Prefetch.take", take)

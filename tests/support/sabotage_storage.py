@@ -15,12 +15,12 @@ import attrs
 from sabotage import Patch, protection
 
 from arena_async.errors import ArenaAsyncError, IntegrityError, StorageError
+from arena_async.protocol import filenames
+from arena_async.protocol.files import RemoteFile
 from arena_async.transfer import ledger
 from arena_async.transfer.filesystem import explained
 from arena_async.transfer.models import Action
 from arena_async.transfer.planner import Decision, Move, Recovery
-from arena_async.wire import names
-from arena_async.wire.contracts import RemoteFile
 
 # --- full disks -------------------------------------------------------------------------------------------------------
 
@@ -29,7 +29,7 @@ from arena_async.wire.contracts import RemoteFile
 def _(patch: Patch) -> None:
     def try_again(error: Exception, tries: Any, **known: Any) -> Recovery:
         if isinstance(error, StorageError):
-            return Recovery(move=Move.AGAIN if tries.asked < 30 else Move.GIVE_UP)
+            return Recovery(move=Move.AGAIN if tries.requested < 30 else Move.GIVE_UP)
         return judge(error, tries, **known)  # type: ignore[no-any-return]
 
     judge = patch.replace("arena_async.transfer.planning:judge_failure", try_again)
@@ -133,7 +133,7 @@ def _(patch: Patch) -> None:
     create = patch.current("arena_async.transfer.filesystem:FileSystem.create")
     patch.replace(
         "arena_async.transfer.filesystem:FileSystem.create",
-        lambda self, folder, name, _: create(self, folder, name, 0o666),
+        lambda self, directory, name, _: create(self, directory, name, 0o666),
     )
     patch.replace("arena_async.transfer.storage:Storage.mode_for", lambda *_: 0o666)
 
@@ -149,7 +149,7 @@ def _(patch: Patch) -> None:
 @protection("a control record is believed only when it is whole and of that file")
 def _(patch: Patch) -> None:
     control = patch.current("arena_async.transfer.storage:_control")
-    record = patch.current("arena_async.transfer.storage:_Record")
+    record = patch.current("arena_async.transfer.storage:_ControlRecord")
 
     def believing(self: Any, name: str, _: str) -> Any:
         file = self.files.open_file(self.partials, control(name))
@@ -212,28 +212,32 @@ def _(patch: Patch) -> None:
 
 @protection("characters that nobody sees are replaced in names")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.wire.names:_is_refused", lambda letter: letter in "/\\\0")
-    patch.replace("arena_async.wire.names:_UNSEEN", re.compile("(?!)"))
+    patch.replace("arena_async.protocol.filenames:_is_refused", lambda letter: letter in "/\\\0")
+    patch.replace("arena_async.protocol.filenames:_UNSEEN", re.compile("(?!)"))
 
 
 @protection("text of the service is escaped where it is shown")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.wire.messages:printable", lambda text, *_, **__: text)
+    patch.replace("arena_async.protocol.messages:printable", lambda text, *_, **__: text)
 
 
 @protection("a name of which nothing is left gets another")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.wire.names:_leaf", lambda stem, extension, _: f"{names._clean(stem)}{extension}")
+    patch.replace(
+        "arena_async.protocol.filenames:_leaf", lambda stem, extension, _: f"{filenames._clean(stem)}{extension}"
+    )
 
 
 @protection("a long name is cut between characters")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.wire.names:_MOST", 100_000)
+    patch.replace("arena_async.protocol.filenames:_MAXIMUM", 100_000)
 
 
 @protection("names that look alike are told apart")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.wire.names:_leaf", lambda stem, extension, _: f"{names._clean(stem)}{extension}")
+    patch.replace(
+        "arena_async.protocol.filenames:_leaf", lambda stem, extension, _: f"{filenames._clean(stem)}{extension}"
+    )
 
 
 @protection("two files never go to one place")
@@ -243,29 +247,29 @@ def _(patch: Patch) -> None:
 
 @protection("a name from a link has no query")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.wire.names:file_name_from_url", lambda url: url.rsplit("/", 1)[-1])
+    patch.replace("arena_async.protocol.filenames:file_name_from_url", lambda url: url.rsplit("/", 1)[-1])
 
 
 @protection("no name begins as programs read more into")
 def _(patch: Patch) -> None:
-    clean = patch.current("arena_async.wire.names:_clean")
+    clean = patch.current("arena_async.protocol.filenames:_clean")
 
     def as_it_begins(text: str) -> str:
         return clean(text).removeprefix("_") if text[:1] in ("-", "~", ".") else clean(text)
 
-    patch.replace("arena_async.wire.names:_clean", as_it_begins)
+    patch.replace("arena_async.protocol.filenames:_clean", as_it_begins)
 
 
 @protection("the place of a file is settled before its first request")
 def _(patch: Patch) -> None:
-    look_up = patch.current("arena_async.transfer.fetching:_Journey.look_up")
+    look_up = patch.current("arena_async.transfer.fetching:_Download.look_up")
     place = patch.current("arena_async.transfer.planning:place")
 
     async def moving(self: Any, failure: Exception) -> None:
         await look_up(self, failure)
         self.job = attrs.evolve(self.job, path=place(self.file))
 
-    patch.replace("arena_async.transfer.fetching:_Journey.look_up", moving)
+    patch.replace("arena_async.transfer.fetching:_Download.look_up", moving)
 
 
 @protection("each field of a layout is cleaned on its own")
@@ -279,7 +283,7 @@ def _(patch: Patch) -> None:
 
 @protection("text that is no Unicode can be written down")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.transfer.ledger:_Connection", ledger.sqlite3.Connection)
+    patch.replace("arena_async.transfer.ledger:_LedgerConnection", ledger.sqlite3.Connection)
 
 
 # --- crashes ----------------------------------------------------------------------------------------------------------
@@ -287,8 +291,8 @@ def _(patch: Patch) -> None:
 
 @protection("a file gets its final name in one step")
 def _(patch: Patch) -> None:
-    def copy(self: Any, folder: Any, name: str, to: Any, new: str) -> None:
-        source = self.open_file(folder, name)
+    def copy(self: Any, directory: Any, name: str, to: Any, new: str) -> None:
+        source = self.open_file(directory, name)
         with contextlib.suppress(FileNotFoundError):
             self.unlink(to, new)
         target = self.create(to, new, 0o600)
@@ -297,7 +301,7 @@ def _(patch: Patch) -> None:
             self.write(target, self.read(source, size // 2 + 1, start), start)
         self.close(source)
         self.close(target)
-        self.unlink(folder, name)
+        self.unlink(directory, name)
 
     patch.replace("arena_async.transfer.filesystem:FileSystem.rename", copy)
 
@@ -324,13 +328,13 @@ def _(patch: Patch) -> None:
 
 @protection("each part of a file has to be the one that was asked for, of the same file")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.wire.ranges:is_piece", lambda *_, **__: True)
+    patch.replace("arena_async.protocol.ranges:is_piece", lambda *_, **__: True)
 
 
 @protection("what goes wrong with a part is no failure of the file")
 def _(patch: Patch) -> None:
-    def fail(self: Any, error: Exception, *, brought: bool) -> None:
-        self._failure = IntegrityError(f"A part did not come ({error}, {brought}).")
+    def fail(self: Any, error: Exception, *, downloaded: bool) -> None:
+        self._failure = IntegrityError(f"A part did not come ({error}, {downloaded}).")
 
     patch.replace("arena_async.transfer.segments:Segments.fail", fail)
 
@@ -352,9 +356,9 @@ def _(patch: Patch) -> None:
 def _(patch: Patch) -> None:
     replace = patch.current("arena_async.transfer.storage:Storage.replace_private")
 
-    def old_one_first(self: Any, folder: Any, name: str, content: bytes) -> None:
-        self.remove(folder, name)
-        replace(self, folder, name, content)
+    def old_one_first(self: Any, directory: Any, name: str, content: bytes) -> None:
+        self.remove(directory, name)
+        replace(self, directory, name, content)
 
     patch.replace("arena_async.transfer.storage:Storage.replace_private", old_one_first)
 

@@ -15,11 +15,11 @@ import attrs
 from sabotage import Always, Patch, protection
 
 from arena_async.errors import ApiError, TransportError
+from arena_async.protocol.files import BodyHead
+from arena_async.protocol.messages import Request, Response
+from arena_async.protocol.ranges import HeadDecision, PartialContent, ResumeStep
+from arena_async.protocol.urls import UrlPolicy
 from arena_async.transfer.planner import Move, Recovery, Tries
-from arena_async.wire.contracts import BodyHead
-from arena_async.wire.messages import Request, Response
-from arena_async.wire.ranges import HeadVerdict, Held, Step
-from arena_async.wire.urls import UrlPolicy
 
 
 def _always(value: object) -> Callable[..., Any]:
@@ -45,7 +45,7 @@ def _read_within(patch: Patch, around: Callable[[Any], AbstractContextManager[No
             with around(self):
                 return await given(self, memory)
 
-        given = patch.replace(f"arena_async.net.body:Body.{name}", read)
+        given = patch.replace(f"arena_async.http.body:Body.{name}", read)
 
     surround("readinto")
     surround("read")
@@ -53,18 +53,18 @@ def _read_within(patch: Patch, around: Callable[[Any], AbstractContextManager[No
 
 @protection("a cut body is taken up where it broke")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.wire.ranges:Held.resumable", property(_always(False)))
+    patch.replace("arena_async.protocol.ranges:PartialContent.resumable", property(_always(False)))
 
 
 @protection("the length that is known beforehand is compared")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.transfer.fetching:_Journey.check_length", _always(None))
-    patch.replace("arena_async.transfer.integrity:Inspector._wrong_length", _always(None))
+    patch.replace("arena_async.transfer.fetching:_Download.check_length", _always(None))
+    patch.replace("arena_async.transfer.integrity:ContentVerifier._wrong_length", _always(None))
 
 
 @protection("the structure of content is followed to its end")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.transfer.integrity:Inspector._check_structure", _always(True))
+    patch.replace("arena_async.transfer.integrity:ContentVerifier._check_structure", _always(True))
 
 
 @protection("content without any proof is not called verified")
@@ -93,7 +93,7 @@ def _(patch: Patch) -> None:
                 self.at_end = True
                 return nothing
 
-        given = patch.replace(f"arena_async.net.body:Body.{name}", read)
+        given = patch.replace(f"arena_async.http.body:Body.{name}", read)
 
     ending("readinto", 0)
     ending("read", b"")
@@ -101,18 +101,18 @@ def _(patch: Patch) -> None:
 
 @protection("an announced length that contradicts the listing is not believed")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.wire.ranges:_differ", _always(False))
+    patch.replace("arena_async.protocol.ranges:_differ", _always(False))
 
 
 @protection("a body is stopped where it has to end")
 def _(patch: Patch) -> None:
     patch.add("arena_async.transfer.fetching:min", _always(None))
-    patch.replace("arena_async.transfer.integrity:Inspector._too_long", _always(False))
+    patch.replace("arena_async.transfer.integrity:ContentVerifier._too_long", _always(False))
 
 
 @protection("an empty body is a file only where one can be")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.transfer.integrity:Inspector._wrong_kind", _always(None))
+    patch.replace("arena_async.transfer.integrity:ContentVerifier._wrong_kind", _always(None))
 
 
 @protection("an empty body is a file where one can be")
@@ -120,23 +120,23 @@ def _(patch: Patch) -> None:
     def refuse(self: Any, _: object) -> Any:
         return self._damaged("it is empty") if self._kind == "empty" else None
 
-    patch.replace("arena_async.transfer.integrity:Inspector._wrong_kind", refuse)
+    patch.replace("arena_async.transfer.integrity:ContentVerifier._wrong_kind", refuse)
 
 
 @protection("a byte is no progress")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.transfer.planning:LEAST_PROGRESS", 1)
+    patch.replace("arena_async.transfer.planning:MIN_PROGRESS", 1)
     patch.add("arena_async.transfer.planning:max", _always(1))
 
 
 @protection("a size is a number of bytes or nothing")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.wire.decoding:_is_size", _always(True))
+    patch.replace("arena_async.protocol.decoding:_is_size", _always(True))
 
 
 @protection("a size that is one is read")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.wire.decoding:_is_size", _always(False))
+    patch.replace("arena_async.protocol.decoding:_is_size", _always(False))
 
 
 @protection("bodies are stored as they were sent")
@@ -149,7 +149,7 @@ def _(patch: Patch) -> None:
 
 @protection("an encoding that nobody asked for is refused")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.wire.ranges:is_encoded", _always(False))
+    patch.replace("arena_async.protocol.ranges:is_encoded", _always(False))
 
 
 @protection("a gzip file that was packed once more is refused")
@@ -170,17 +170,17 @@ def _(patch: Patch) -> None:
 
 @protection("the check sum of the server is compared")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.transfer.integrity:Inspector._wrong_digest", _always(None))
+    patch.replace("arena_async.transfer.integrity:ContentVerifier._wrong_digest", _always(None))
 
 
 @protection("a check sum of a range is not taken for one of the file")
 def _(patch: Patch) -> None:
-    read_digest = patch.current("arena_async.net.body:_hexadecimal")
+    read_digest = patch.current("arena_async.http.body:_hexadecimal")
 
     def believing(response: Any) -> BodyHead:
         return attrs.evolve(read(response), md5=read_digest(response.headers.get("Content-MD5")))
 
-    read = patch.replace("arena_async.net.body:read_head", believing)
+    read = patch.replace("arena_async.http.body:read_head", believing)
 
 
 @protection("a check sum that is none is not believed")
@@ -188,14 +188,14 @@ def _(patch: Patch) -> None:
     def believing(response: Any) -> BodyHead:
         return attrs.evolve(read(response), md5=response.headers.get("Content-MD5"))
 
-    read = patch.replace("arena_async.net.body:read_head", believing)
+    read = patch.replace("arena_async.http.body:read_head", believing)
     patch.replace("arena_async.transfer.integrity:_is_digest", lambda text, **_: text is not None)
 
 
 @protection("an answer that is no file is told by its first bytes")
 def _(patch: Patch) -> None:
     patch.replace("arena_async.transfer.integrity:_PAGE", re.compile(rb"(?!)"))
-    patch.replace("arena_async.transfer.integrity:Inspector._wrong_kind", _always(None))
+    patch.replace("arena_async.transfer.integrity:ContentVerifier._wrong_kind", _always(None))
 
 
 @protection("the check is chosen by the first bytes")
@@ -205,57 +205,59 @@ def _(patch: Patch) -> None:
 
 @protection("a whole answer to a range begins anew")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.wire.ranges:_judge_range", _always(HeadVerdict(step=Step.APPEND, reason="")))
+    patch.replace("arena_async.protocol.ranges:_judge_range", _always(HeadDecision(step=ResumeStep.APPEND, reason="")))
 
 
 @protection("a host without ranges is asked for one only once")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.wire.ranges:HeadVerdict.ranges_ignored", Always(False))
+    patch.replace("arena_async.protocol.ranges:HeadDecision.ranges_ignored", Always(False))
 
 
 @protection("the start of a range is checked")
 def _(patch: Patch) -> None:
-    judge = patch.current("arena_async.wire.ranges:_judge_range")
+    judge = patch.current("arena_async.protocol.ranges:_judge_range")
 
-    def believing(head: BodyHead, held: Held, expected: int | None) -> HeadVerdict:
+    def believing(head: BodyHead, held: PartialContent, expected: int | None) -> HeadDecision:
         return judge(attrs.evolve(head, offset=held.offset, length=None), held, expected)
 
-    patch.replace("arena_async.wire.ranges:_judge_range", believing)
+    patch.replace("arena_async.protocol.ranges:_judge_range", believing)
 
 
 @protection("a range has to belong to the same file")
 def _(patch: Patch) -> None:
-    judge = patch.current("arena_async.wire.ranges:_judge_range")
+    judge = patch.current("arena_async.protocol.ranges:_judge_range")
 
-    def believing(head: BodyHead, held: Held, expected: int | None) -> HeadVerdict:
+    def believing(head: BodyHead, held: PartialContent, expected: int | None) -> HeadDecision:
         return judge(attrs.evolve(head, etag=held.validator, total=held.total), held, expected)
 
-    patch.replace("arena_async.wire.ranges:_judge_range", believing)
+    patch.replace("arena_async.protocol.ranges:_judge_range", believing)
 
 
 @protection("a slice is told by its Content-Range")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.wire.ranges:read_content_range", _always(None))
+    patch.replace("arena_async.protocol.ranges:read_content_range", _always(None))
 
 
 @protection("only what says where it belongs is written")
 def _(patch: Patch) -> None:
-    def believing(head: BodyHead, held: Held | None = None, **known: Any) -> HeadVerdict:
+    def believing(head: BodyHead, held: PartialContent | None = None, **known: Any) -> HeadDecision:
         if head.status == 206:
-            return HeadVerdict(step=Step.APPEND, reason="")
+            return HeadDecision(step=ResumeStep.APPEND, reason="")
         return judge(head, held, **known)  # type: ignore[no-any-return]
 
-    judge = patch.replace("arena_async.wire.ranges:judge_head", believing)
+    judge = patch.replace("arena_async.protocol.ranges:judge_head", believing)
 
 
 @protection("a file is begun anew twice at the most")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.transfer.planning:MOST_RESTARTS", 20)
+    patch.replace("arena_async.transfer.planning:MAX_RESTARTS", 20)
 
 
 @protection("a refused precondition means another file")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.wire.ranges:_judge_refusal", _always(HeadVerdict(step=Step.COMPLETE, reason="")))
+    patch.replace(
+        "arena_async.protocol.ranges:_judge_refusal", _always(HeadDecision(step=ResumeStep.COMPLETE, reason=""))
+    )
 
 
 @protection("a link that is over is renewed by listing")
@@ -277,7 +279,7 @@ def _(patch: Patch) -> None:
         return judge(error, attrs.evolve(tries, renewals=0), **facts)  # type: ignore[no-any-return]
 
     judge = patch.replace("arena_async.transfer.planning:judge_failure", forgetful)
-    patch.replace("arena_async.providers.centrepoint.renewing:worth_listing", _always(True))
+    patch.replace("arena_async.providers.centrepoint.link_refresh:worth_listing", _always(True))
 
 
 @protection("the files of a page go by its newest links")
@@ -285,7 +287,7 @@ def _(patch: Patch) -> None:
     async def none_newer(*_: object) -> None:
         return None
 
-    patch.replace("arena_async.providers.centrepoint.renewing:FreshLinks._newest", none_newer)
+    patch.replace("arena_async.providers.centrepoint.link_refresh:FreshLinks._newest", none_newer)
 
 
 @protection("a fresh entry of another content begins anew")
@@ -326,7 +328,7 @@ def _(patch: Patch) -> None:
 
 @protection("the time of the service is told by its answers")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.net.server_clock:ServerClock.note", _always(None))
+    patch.replace("arena_async.http.server_clock:ServerClock.note", _always(None))
 
 
 @protection("what may pass is tried again")
@@ -336,12 +338,12 @@ def _(patch: Patch) -> None:
 
 @protection("attempts come to an end")
 def _(patch: Patch) -> None:
-    _rejudged(patch, lambda _, tries: Move.AGAIN if tries.asked < 8 else Move.GIVE_UP)
+    _rejudged(patch, lambda _, tries: Move.AGAIN if tries.requested < 8 else Move.GIVE_UP)
 
 
 @protection("a refusal that stays is believed")
 def _(patch: Patch) -> None:
-    _rejudged(patch, lambda _, tries: Move.AGAIN if tries.asked < 5 else Move.GIVE_UP)
+    _rejudged(patch, lambda _, tries: Move.AGAIN if tries.requested < 5 else Move.GIVE_UP)
 
 
 @protection("silence has a limit")
@@ -356,7 +358,7 @@ def _(patch: Patch) -> None:
 
 @protection("no limit on the whole of a body")
 def _(patch: Patch) -> None:
-    make, begun = patch.current("arena_async.net.connections:Connections._new_client"), dict[int, float]()
+    make, begun = patch.current("arena_async.http.connections:Connections._new_client"), dict[int, float]()
 
     async def new_client(self: Any, **options: Any) -> aiohttp.ClientSession:
         made = await make(self, **options)
@@ -370,7 +372,7 @@ def _(patch: Patch) -> None:
             body._stall("it took too long")
         yield
 
-    patch.replace("arena_async.net.connections:Connections._new_client", new_client)
+    patch.replace("arena_async.http.connections:Connections._new_client", new_client)
     # The limit of the HTTP client does not reach a connection that was handed over.
     _read_within(patch, for_a_while)
 
@@ -399,8 +401,8 @@ def _(patch: Patch) -> None:
 
 @protection("a range behind the last byte is the end")
 def _(patch: Patch) -> None:
-    plain = HeadVerdict(step=Step.RESTART_PLAIN, reason="")
-    patch.replace("arena_async.wire.ranges:_judge_refusal", _always(plain))
+    plain = HeadDecision(step=ResumeStep.RESTART_PLAIN, reason="")
+    patch.replace("arena_async.protocol.ranges:_judge_refusal", _always(plain))
 
 
 @protection("what came before a connection ended is read")
@@ -414,7 +416,7 @@ def _(patch: Patch) -> None:
             begun.add(id(self))
             return await given(self, some(memory))
 
-        given = patch.replace(f"arena_async.net.body:Body.{name}", hasty)
+        given = patch.replace(f"arena_async.http.body:Body.{name}", hasty)
 
     hurry("readinto", lambda buffer: buffer[:65_536])
     hurry("read", lambda limit: min(limit, 65_536))
@@ -435,13 +437,13 @@ def _(patch: Patch) -> None:
 
 @protection("credentials go to the origin of the API only")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.net.exchange:origin", _always("everywhere"))
+    patch.replace("arena_async.http.exchange:origin", _always("everywhere"))
 
 
 @protection("where a redirect leads is checked")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.wire.urls:UrlPolicy.check", _always(None))
-    patch.replace("arena_async.wire.urls:UrlPolicy.check_address", _always(None))
+    patch.replace("arena_async.protocol.urls:UrlPolicy.check", _always(None))
+    patch.replace("arena_async.protocol.urls:UrlPolicy.check_address", _always(None))
 
 
 @protection("what the caller named is contacted")
@@ -449,34 +451,34 @@ def _(patch: Patch) -> None:
     def forgetful(self: UrlPolicy, url: str) -> None:
         given(attrs.evolve(self, origins=frozenset()), url)
 
-    given = patch.replace("arena_async.wire.urls:UrlPolicy.check", forgetful)
+    given = patch.replace("arena_async.protocol.urls:UrlPolicy.check", forgetful)
 
 
 @protection("redirects are counted")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.net.redirects:MAX_REDIRECTS", 20)
+    patch.replace("arena_async.http.redirects:MAX_REDIRECTS", 20)
 
 
 @protection("a few redirects are followed")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.net.redirects:MAX_REDIRECTS", 0)
+    patch.replace("arena_async.http.redirects:MAX_REDIRECTS", 0)
 
 
 @protection("a relative redirect stays at home")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.net.exchange:urljoin", lambda _, location: location)
+    patch.replace("arena_async.http.exchange:urljoin", lambda _, location: location)
 
 
 @protection("a file server that is away is given time")
 def _(patch: Patch) -> None:
-    read = patch.current("arena_async.providers.arena.dialect:ArenaDialect.read_error")
+    read = patch.current("arena_async.providers.arena.adapter:ArenaAdapter.read_error")
 
     def read_error(self: Any, request: Request, response: Response) -> ApiError:
         error = read(self, request, response)
         error.transient = False
         return error
 
-    patch.replace("arena_async.providers.arena.dialect:ArenaDialect.read_error", read_error)
+    patch.replace("arena_async.providers.arena.adapter:ArenaAdapter.read_error", read_error)
 
 
 @protection("a status is understood in every spelling")
@@ -535,5 +537,5 @@ def _(patch: Patch) -> None:
         url = urljoin(target.url, (response.headers.get("Location") or "").replace("[", ""))
         return target.redirected(url, self._origin_of(url))
 
-    patch.replace("arena_async.net.exchange:Exchange.redirected", redirected)
-    patch.replace("arena_async.net.exchange:origin", lambda url: url.partition("/x")[0])
+    patch.replace("arena_async.http.exchange:Exchange.redirected", redirected)
+    patch.replace("arena_async.http.exchange:origin", lambda url: url.partition("/x")[0])

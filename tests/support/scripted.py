@@ -196,13 +196,13 @@ class RawServer:
     A server on a free port of 127.0.0.1 that answers what it was told to; anything else gets a 404.
 
     ``requests`` holds every request in the order it was read, ``connections`` counts the accepted ones, ``open`` those
-    that are open now and ``most_open`` the most that ever were.
+    that are open now and ``max_open`` the most that ever were.
     """
 
     def __init__(self, *, ssl_context: ssl.SSLContext | None = None, host: str = "127.0.0.1", port: int = 0) -> None:
         self.requests: list[Seen] = []
         self.connections = 0
-        self.most_open = 0
+        self.max_open = 0
         self.port = port
         self._host = host
         self._ssl = ssl_context
@@ -269,7 +269,7 @@ class RawServer:
         self.connections += 1
         task = asyncio.create_task(self._serve(reader, writer, self.connections), name="scripted connection")
         self._tasks[task] = writer
-        self.most_open = max(self.most_open, len(self._tasks))
+        self.max_open = max(self.max_open, len(self._tasks))
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
         try:

@@ -17,10 +17,10 @@ from typing import Self
 
 import attrs
 
-from arena_async.net.session import Session
+from arena_async.http.session import Session
+from arena_async.protocol.files import Cost, OpenedFile, RemoteFile
+from arena_async.protocol.messages import Request
 from arena_async.transfer.events import Event, Progress
-from arena_async.wire.contracts import OpenedFile, Price, RemoteFile
-from arena_async.wire.messages import Request
 
 __all__ = ["Nginx", "Restart", "Served", "ServedFiles"]
 
@@ -190,7 +190,7 @@ class ServedFiles:
     A list of names on a web server, as a set of files without login.
 
     Args:
-        session: What sends the requests; nothing of it but :meth:`~arena_async.net.session.Session.stream` is used.
+        session: What sends the requests; nothing of it but :meth:`~arena_async.http.session.Session.stream` is used.
         names: Paths below the base URL.
     """
 
@@ -236,5 +236,5 @@ class ServedFiles:
         del watermark
         return self
 
-    def price(self) -> Price:
-        return Price(listing=0, per_file=1, exact=True)
+    def cost(self) -> Cost:
+        return Cost(listing=0, per_file=1, exact=True)

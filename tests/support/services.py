@@ -33,16 +33,16 @@ from plain_provider import session_with
 from scripted import Answer, RawServer, Reply, Seen, json_reply, reply
 from session_files import Hours
 
-from arena_async.net.session import Session
+from arena_async.http.session import Session
 from arena_async.options import RetryPolicy
+from arena_async.protocol.messages import Secret
+from arena_async.protocol.quota import DailyQuota, OnExhausted, SlidingWindow
 from arena_async.providers.arena import ArenaClient, ArenaCredentials
+from arena_async.providers.arena.adapter import ArenaAdapter
 from arena_async.providers.arena.auth import PasswordAuth
-from arena_async.providers.arena.dialect import ArenaDialect
 from arena_async.providers.centrepoint import CentrePointClient, CentrePointCredentials
+from arena_async.providers.centrepoint.adapter import CentrePointAdapter
 from arena_async.providers.centrepoint.auth import CentrePointAuth
-from arena_async.providers.centrepoint.dialect import CentrePointDialect
-from arena_async.wire.messages import Secret
-from arena_async.wire.quota import DailyAllowance, OnExhausted, SlidingWindow
 
 __all__ = [
     "EAGER",
@@ -54,8 +54,8 @@ __all__ = [
     "ArenaScript",
     "CentrePointScript",
     "arena_error",
-    "asked",
     "page",
+    "requested",
     "studies",
     "under",
     "zipped",
@@ -85,7 +85,7 @@ def under(hours: Hours) -> dict[str, Any]:
     return {"clock": hours.clock, "sleep": hours.sleep, "now": hours.now}
 
 
-def asked(seen: Seen) -> tuple[int, int]:
+def requested(seen: Seen) -> tuple[int, int]:
     """Give the offset and the limit that a request asks for."""
     query = parse_qs(seen.query)
     return int(query["offset"][0]), int(query["limit"][0])
@@ -211,7 +211,7 @@ class ArenaScript(_Script):
         """Serve a list of so many extracts that honours offset and limit; ``counted`` makes its count of the rows."""
 
         def answer(seen: Seen) -> Reply:
-            offset, limit = asked(seen)
+            offset, limit = requested(seen)
             rows = [{"guid": f"G{number}"} for number in range(offset, min(offset + limit, count))]
             return page(rows, count=counted(len(rows)))
 
@@ -246,12 +246,12 @@ class ArenaScript(_Script):
         **options: Any,
     ) -> AsyncIterator[Session]:
         """Give what such a client is made of, on a time of the test's own."""
-        dialect = ArenaDialect(now=hours.now)
+        adapter = ArenaAdapter(now=hours.now)
         credentials = ArenaCredentials("robot@example.com", self.world.secrets["password"])
         session = session_with(
-            PasswordAuth(credentials=credentials, dialect=dialect, workspace_id=workspace_id),
-            dialect,
-            DailyAllowance(reserve=reserve, on_exhausted=on_exhausted),
+            PasswordAuth(credentials=credentials, adapter=adapter, workspace_id=workspace_id),
+            adapter,
+            DailyQuota(reserve=reserve, on_exhausted=on_exhausted),
             f"{self.server.base_url}/v1",
             **{**under(hours), **options},
         )
@@ -318,7 +318,7 @@ class CentrePointScript(_Script):
         """Serve a list of so many studies that honours offset and limit and echoes them."""
 
         def answer(seen: Seen) -> Reply:
-            offset, limit = asked(seen)
+            offset, limit = requested(seen)
             numbers = range(offset, min(offset + limit, count))
             return studies(numbers, **{"total": count, "offset": offset, "limit": limit, **said})
 
@@ -347,7 +347,7 @@ class CentrePointScript(_Script):
         """Give what such a client is made of, on a time of the test's own."""
         session = session_with(
             CentrePointAuth(credentials=self._credentials(), auth_url=f"{self.server.base_url}{self.TOKENS}"),
-            CentrePointDialect(),
+            CentrePointAdapter(),
             SlidingWindow(limit=rate_limit),
             self.server.base_url,
             **{**under(hours), **options},

@@ -28,12 +28,12 @@ async def _main(settings: dict[str, Any]) -> None:
         retry=RetryPolicy(wait_initial=0, wait_jitter=0),
     )
     async with client as arena:
-        await _ask(arena, settings["extract"], settings.get("times", 1))
+        await _request(arena, settings["extract"], settings.get("times", 1))
         await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
-        await _ask(arena, settings["extract"], 1)
+        await _request(arena, settings["extract"], 1)
 
 
-async def _ask(arena: ArenaClient, extract: str, times: int) -> None:
+async def _request(arena: ArenaClient, extract: str, times: int) -> None:
     try:
         for _ in range(times):
             await arena.extracts.get(extract)

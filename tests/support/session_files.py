@@ -30,15 +30,15 @@ from scripted import RawServer, Reply, Seen, reply
 from seams import rig
 
 from arena_async import Downloader, Mirror, Report
-from arena_async.net.session import Session
+from arena_async.http.session import Session
 from arena_async.options import KIB, TransferOptions
+from arena_async.protocol.files import Cost, FileSet, OpenedFile, RemoteFile
+from arena_async.protocol.messages import Request, Secret
+from arena_async.protocol.quota import SlidingWindow
 from arena_async.providers.centrepoint.links import read_refusal
 from arena_async.transfer.filesystem import FileSystem
-from arena_async.wire.contracts import FileSet, OpenedFile, Price, RemoteFile
-from arena_async.wire.messages import Request, Secret
-from arena_async.wire.quota import SlidingWindow
 
-__all__ = ["ETAG", "Hours", "SessionFiles", "bring", "ranged", "ranges", "remote", "session_files"]
+__all__ = ["ETAG", "Hours", "SessionFiles", "download", "ranged", "ranges", "remote", "session_files"]
 
 #: The headers of a file that may be taken up again.
 ETAG = {"ETag": '"v1"'}
@@ -87,12 +87,12 @@ def ranged(
 
     def answer(seen: Seen) -> Reply:
         given = {"ETag": etag, **(headers or {})}
-        asked = seen.header("Range")
+        requested = seen.header("Range")
         if seen.header("If-Match") not in (None, etag):
             return reply(412, headers=given)
-        if asked is None:
+        if requested is None:
             return reply(body=body, headers=given, **how)
-        start, _, end = asked.removeprefix("bytes=").partition("-")
+        start, _, end = requested.removeprefix("bytes=").partition("-")
         first = int(start)
         if first >= len(body):
             return reply(416, headers={**given, "Content-Range": f"bytes */{len(body)}"})
@@ -174,8 +174,8 @@ class SessionFiles:
         del watermark
         return self
 
-    def price(self) -> Price:
-        return Price(listing=0, per_file=1, exact=True, metered=self.metered)
+    def cost(self) -> Cost:
+        return Cost(listing=0, per_file=1, exact=True, metered=self.metered)
 
 
 @asynccontextmanager
@@ -202,7 +202,7 @@ async def session_files(
         options: Those of the session.
     """
     time = {} if hours is None else {"clock": hours.clock, "sleep": hours.sleep, "now": hours.now}
-    session = new_session(server.base_url, gate=SlidingWindow(limit=1_000_000), **{**time, **options})
+    session = new_session(server.base_url, limiter=SlidingWindow(limit=1_000_000), **{**time, **options})
     files = SessionFiles(session, rows, link=link, signature=world.secrets["sig"] if signed else None)
     world.counted(server=lambda: len(server.requests), client=lambda: files.requests_sent)
     try:
@@ -211,7 +211,7 @@ async def session_files(
         await session.aclose()
 
 
-async def bring(
+async def download(
     world: World,
     files: FileSet,
     *,

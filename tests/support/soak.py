@@ -38,9 +38,9 @@ GROWTH = 128 * KIB
 #: between what stays is a few hundred bytes for a file.
 ALL_GROWTH, ROOM, ROOM_FOR_FILE = 8 * MIB, 64 * MIB, 2 * KIB
 #: Passes, at the least: what three of them added has a median.
-LEAST_PASSES = 4
+MIN_PASSES = 4
 #: Seconds of work at one stretch on the event loop, as promised.
-LONGEST_HOLD = 0.1
+MAX_HOLD = 0.1
 WORKERS = 8
 #: Connections that may be kept for later, to the file host and to the API: at rest there are some more or fewer.
 IDLE = 2 * WORKERS
@@ -61,8 +61,8 @@ class Soaked:
         seconds: How long it took.
         rests: What was held after each pass, at rest.
         most: The most that was held.
-        longest_hold: The longest stretch of work on the event loop, in seconds, collections of all garbage left out.
-        longest_collection: The longest of those, in seconds.
+        max_hold: The longest stretch of work on the event loop, in seconds, collections of all garbage left out.
+        max_collection: The longest of those, in seconds.
         wrong: What did not hold, in words.
     """
 
@@ -73,9 +73,9 @@ class Soaked:
     failures: Counter[str] = attrs.field(factory=Counter)
     seconds: float = 0.0
     rests: list[Held] = attrs.field(factory=list)
-    most: Held = attrs.field(factory=Held)
-    longest_hold: float = 0.0
-    longest_collection: float = 0.0
+    maximum: Held = attrs.field(factory=Held)
+    max_hold: float = 0.0
+    max_collection: float = 0.0
     wrong: list[str] = attrs.field(factory=list)
 
     @property
@@ -94,20 +94,20 @@ class Soaked:
         yield (
             f"in use {first.in_use / MIB:.2f} MiB after the first pass, {last.in_use / MIB:.2f} MiB at the end,"
             f" {self.growth:,} bytes more with each; resident {first.memory / MIB:.1f}, {last.memory / MIB:.1f},"
-            f" {self.most.memory / MIB:.1f} MiB at the most;"
+            f" {self.maximum.memory / MIB:.1f} MiB at the most;"
             f" descriptors {first.descriptors}, {last.descriptors},"
-            f" {self.most.descriptors}; threads {first.threads}, {last.threads}, {self.most.threads};"
-            f" tasks {first.tasks}, {last.tasks}, {self.most.tasks}; the loop was held for"
-            f" {self.longest_hold * 1000:.0f} ms, by a collection for {self.longest_collection * 1000:.0f} ms"
+            f" {self.maximum.descriptors}; threads {first.threads}, {last.threads}, {self.maximum.threads};"
+            f" tasks {first.tasks}, {last.tasks}, {self.maximum.tasks}; the loop was held for"
+            f" {self.max_hold * 1000:.0f} ms, by a collection for {self.max_collection * 1000:.0f} ms"
         )
 
 
-async def soak(folder: Path, *, files: int, seed: int, seconds: float) -> Soaked:
+async def soak(directory: Path, *, files: int, seed: int, seconds: float) -> Soaked:
     """
-    Bring all files home, again and again for as long as there is time, and :data:`LEAST_PASSES` times at the least.
+    Bring all files home, again and again for as long as there is time, and :data:`MIN_PASSES` times at the least.
 
     Args:
-        folder: Where to.
+        directory: Where to.
         files: How many.
         seed: What the chance of the service is made from.
         seconds: No pass is begun after so many.
@@ -124,33 +124,33 @@ async def soak(folder: Path, *, files: int, seed: int, seconds: float) -> Soaked
             timeouts=Timeouts(read=1.0),
         )
         async with client:
-            while found.passes < LEAST_PASSES or time.monotonic() - began < seconds:
+            while found.passes < MIN_PASSES or time.monotonic() - began < seconds:
                 if found.passes:
                     await service.ask("turn")
-                await _pass(found, service, client, folder)
+                await _pass(found, service, client, directory)
                 found.seconds = time.monotonic() - began
     found.wrong += broken_bounds(found)
     return found
 
 
-def _mirror(folder: Path) -> Mirror:
+def _mirror(directory: Path) -> Mirror:
     async def short(seconds: float) -> None:
         await asyncio.sleep(min(seconds, 0.02))
 
-    return Mirror(folder, options=TransferOptions(workers=WORKERS, chunk_size=64 * KIB), sleep=short)
+    return Mirror(directory, options=TransferOptions(workers=WORKERS, chunk_size=64 * KIB), sleep=short)
 
 
-async def _pass(found: Soaked, service: UnluckyService, client: CentrePointClient, folder: Path) -> None:
+async def _pass(found: Soaked, service: UnluckyService, client: CentrePointClient, directory: Path) -> None:
     """Bring all files home in two halves, and look at everything."""
     await service.ask("unlucky")
     await service.ask("figures")
     before, missing = client.session.requests_sent, 0
     for program in service.facts["programs"]:
-        async with Sampler() as sampler, _mirror(folder) as mirror:
+        async with Sampler() as sampler, _mirror(directory) as mirror:
             report = await mirror.sync(client.datasets.files(service.facts["study"], program=program))
-        found.longest_hold = max(found.longest_hold, sampler.longest_hold)
-        found.longest_collection = max(found.longest_collection, sampler.longest_collection)
-        found.most = found.most.or_more(sampler.most)
+        found.max_hold = max(found.max_hold, sampler.max_hold)
+        found.max_collection = max(found.max_collection, sampler.max_collection)
+        found.maximum = found.maximum.or_more(sampler.maximum)
         found.failures.update(type(outcome.error).__name__ for outcome in report.failures)
         missing += len(report.failures)
         found.files += sum(1 for outcome in report.outcomes if outcome.error is None)
@@ -166,16 +166,16 @@ async def _pass(found: Soaked, service: UnluckyService, client: CentrePointClien
         found.wrong.append(f"{booked} requests were booked, the service saw {figures['api']}")
     if figures["breaches"]:
         found.wrong.append(f"credentials came to the file host: {figures['breaches'][:3]}")
-    await _look_at_all(found, service, client, folder, missing=missing)
+    await _look_at_all(found, service, client, directory, missing=missing)
     found.passes += 1
     found.rests.append(Held.at_rest())
 
 
 async def _look_at_all(
-    found: Soaked, service: UnluckyService, client: CentrePointClient, folder: Path, *, missing: int
+    found: Soaked, service: UnluckyService, client: CentrePointClient, directory: Path, *, missing: int
 ) -> None:
     """Sync once more while nothing goes wrong, and compare every file."""
-    async with _mirror(folder) as mirror:
+    async with _mirror(directory) as mirror:
         report = await mirror.sync(client.datasets.files(service.facts["study"]))
         verified = await mirror.verify()
     figures = await service.ask("figures")
@@ -186,22 +186,22 @@ async def _look_at_all(
         )
     found.files += missing
     expected: dict[str, str] = await service.ask("digests")
-    there = _digests(folder)
+    there = _digests(directory)
     if there != expected:
         wrong = sorted(path for path in there.keys() | expected.keys() if there.get(path) != expected.get(path))
         found.wrong.append(f"{len(wrong)} files are not what they should be: {wrong[:3]}")
     if verified.ok != len(expected) or verified.bad or verified.unknown:
         found.wrong.append(f"of {len(expected)} files {verified.ok} are verified")
-    left = sorted(path.name for path in (folder / ".arena-async" / "partial").iterdir())
+    left = sorted(path.name for path in (directory / ".arena-async" / "partial").iterdir())
     if left:
         found.wrong.append(f"{left[:3]} were left behind")
 
 
-def _digests(folder: Path) -> dict[str, str]:
+def _digests(directory: Path) -> dict[str, str]:
     """Digest everything in a folder that is not our own, by its path."""
     return {
-        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in (folder / "centrepoint").rglob("*")
+        path.relative_to(directory).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in (directory / "centrepoint").rglob("*")
         if path.is_file()
     }
 
@@ -223,6 +223,6 @@ def broken_bounds(found: Soaked) -> list[str]:
     ):
         if getattr(last, name) > getattr(first, name) + more:
             wrong.append(f"{called} grew from {getattr(first, name):,} to {getattr(last, name):,}")
-    if found.longest_hold > LONGEST_HOLD:
-        wrong.append(f"the event loop was held for {found.longest_hold:.2f} s")
+    if found.max_hold > MAX_HOLD:
+        wrong.append(f"the event loop was held for {found.max_hold:.2f} s")
     return wrong

@@ -13,7 +13,7 @@ __all__ = ["EAGER", "Ticking"]
 
 #: Everything is split as soon as something came, and no connection is ever fast enough.
 EAGER = Splitting(
-    least_size=256 * KIB, least_piece=64 * KIB, largest_piece=64 * KIB, interval=0.0, head_start=0.0, fast=math.inf
+    min_size=256 * KIB, min_piece=64 * KIB, max_piece=64 * KIB, interval=0.0, head_start=0.0, fast=math.inf
 )
 
 

@@ -12,7 +12,7 @@ from arena_async import options as library
 from arena_async.options import RetryPolicy
 from arena_async.providers.centrepoint import CentrePointClient, CentrePointCredentials, DataRequests
 from arena_async.providers.centrepoint.api import Api
-from arena_async.providers.centrepoint.simulator import CentrePointSimulator
+from arena_async.testing.centrepoint.simulator import CentrePointSimulator
 
 __all__ = ["QUICK", "Clock", "SleepersClock", "client_of", "is_whole", "naive", "requests_of", "sample_rows"]
 
@@ -74,7 +74,9 @@ def sample_rows(name: str) -> list[dict[str, Any]]:
     return items
 
 
-def is_whole(simulator: CentrePointSimulator, folder: Path) -> bool:
+def is_whole(simulator: CentrePointSimulator, directory: Path) -> bool:
     """Say whether a folder holds exactly the files of the service, under their documented names."""
-    found = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.glob("centrepoint/**/*.gz")}
+    found = {
+        path.relative_to(directory).as_posix(): path.read_bytes() for path in directory.glob("centrepoint/**/*.gz")
+    }
     return found == {key.path: simulator.content(key) for key in simulator.files}

@@ -96,7 +96,7 @@ class Life:
         """Give the disk of this life; from here on everything is counted."""
         disk = FaultyDisk(self.before)
         disk.replace("write", self.write, name="*.part")
-        for verb in ("sync", "sync_data", "sync_folder") if self._powered else ():
+        for verb in ("sync", "sync_data", "sync_directory") if self._powered else ():
             disk.replace(verb, lambda real, opened: None)
         if self._lies:
             disk.replace("lock", lambda real, file: True)
@@ -126,9 +126,9 @@ class Life:
 
     def _look_on(self) -> None:
         """Look at each statement of the ledger before it is executed, and at what comes over the sockets."""
-        execute, receive = ledger._Connection.execute, filesets._SocketStream._receive
+        execute, receive = ledger._LedgerConnection.execute, filesets._SocketStream._receive
 
-        def step_and_execute(connection: ledger._Connection, *args: Any) -> Any:
+        def step_and_execute(connection: ledger._LedgerConnection, *args: Any) -> Any:
             self.step()
             if self._powered and args[0] == "PRAGMA synchronous = FULL":
                 args = ("PRAGMA synchronous = OFF",)
@@ -139,7 +139,7 @@ class Life:
             self.received += len(piece)
             return piece
 
-        ledger._Connection.execute = step_and_execute  # type: ignore[method-assign]
+        ledger._LedgerConnection.execute = step_and_execute  # type: ignore[method-assign]
         filesets._SocketStream._receive = receive_and_count  # type: ignore[method-assign]
 
     def say(self, event: Event) -> None:

@@ -28,11 +28,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
-from arena_async.providers.centrepoint.simulated_storage import storage_error
-from arena_async.providers.centrepoint.simulator import CentrePointSimulator
-from arena_async.simulator import faults
-from arena_async.simulator.faults import Fault
-from arena_async.simulator.server import Seen
+from arena_async.testing import faults
+from arena_async.testing.centrepoint.simulator import CentrePointSimulator
+from arena_async.testing.centrepoint.storage import storage_error
+from arena_async.testing.faults import Fault
+from arena_async.testing.server import Seen
 
 __all__ = ["UnluckyService"]
 
@@ -113,7 +113,7 @@ class _Unlucky(CentrePointSimulator):
             return {key.path: self.sha256(key) for key in self.files}
         elif what == "figures":
             counts = {name: len(self.seen(listener=name)) for name in self.listeners}
-            found = {**counts, "faults": self.met, "breaches": self.breaches, "most_at_once": self.most_in_flight}
+            found = {**counts, "faults": self.met, "breaches": self.breaches, "max_at_once": self.max_in_flight}
             self.clear()
             self.met = 0
             return found

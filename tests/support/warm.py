@@ -229,8 +229,8 @@ def _serve(line: socket.socket) -> dict[str, Any] | None:
     # Whoever watches over a child waits for it; nobody waits for those.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     while True:
-        asked, descriptors, _, _ = socket.recv_fds(line, 1, 4)
-        if not asked:
+        requested, descriptors, _, _ = socket.recv_fds(line, 1, 4)
+        if not requested:
             return None
         if os.fork() == 0:
             line.close()

@@ -79,7 +79,7 @@ class Wire:
         behind, ahead = await asyncio.open_connection("127.0.0.1", self._behind)
         up = asyncio.create_task(_copy(reader, ahead), name="wire up")
         try:
-            await _copy(behind, writer, most=fault if isinstance(fault, int) else None)
+            await _copy(behind, writer, maximum=fault if isinstance(fault, int) else None)
             writer.close()
             with contextlib.suppress(OSError):
                 await writer.wait_closed()
@@ -90,11 +90,11 @@ class Wire:
                 end.transport.abort()
 
 
-async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, most: int | None = None) -> None:
-    """Pass bytes on until one side ends, or ``most`` of them have passed."""
+async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, maximum: int | None = None) -> None:
+    """Pass bytes on until one side ends, or ``maximum`` of them have passed."""
     passed = 0
     with contextlib.suppress(OSError):
-        while piece := await reader.read(65_536 if most is None else min(65_536, most - passed)):
+        while piece := await reader.read(65_536 if maximum is None else min(65_536, maximum - passed)):
             passed += len(piece)
             writer.write(piece)
             await writer.drain()

@@ -18,10 +18,10 @@ pytestmark = pytest.mark.process
 #: What each part gets of the time.
 SCHEDULES, STEPS, SOAK = 0.4, 0.3, 0.3
 #: Schedules that are played from one seed, and the most of all of them.
-BATCH, MOST = 25, 10_000
+BATCH, MAXIMUM = 25, 10_000
 #: Files of one pass of the soak, for each minute of the whole and at the most. There are as many passes as there is
 #: time for; the least number of them takes a slow machine about the share of the soak.
-FILES_A_MINUTE, MOST_FILES = 150, 10_000
+FILES_A_MINUTE, MAX_FILES = 150, 10_000
 
 
 def test_the_promises_hold_in_many_schedules(torture: Torture, tmp_path: Path) -> None:
@@ -35,9 +35,9 @@ def test_the_promises_hold_in_many_schedules(torture: Torture, tmp_path: Path) -
                 torture.say(f"schedules: seed {number} BREAKS A PROMISE, see above; first of all:")
                 torture.say(ground.broken[0] if ground.broken else "nothing was seen")
                 raise
-            if torture.replayed or ground.schedules >= MOST or time.monotonic() >= ends:
+            if torture.replayed or ground.schedules >= MAXIMUM or time.monotonic() >= ends:
                 break
-        lived = ", ".join(f"{end} {count}" for end, count in ground.ends.most_common())
+        lived = ", ".join(f"{end} {count}" for end, count in ground.ends.max_common())
         torture.say(
             f"schedules: {ground.schedules:,} from the seeds {torture.seed} to {number}; lives that ended {lived}"
         )
@@ -81,7 +81,7 @@ def test_a_stop_before_any_step_loses_nothing(torture: Torture, tmp_path: Path) 
 
 async def test_thousands_of_files_from_an_unlucky_service_are_all_right(torture: Torture, tmp_path: Path) -> None:
     """Every twentieth answer goes wrong: the folder is right, the price is low, and nothing grows."""
-    files = min(MOST_FILES, int(FILES_A_MINUTE * torture.minutes))
+    files = min(MAX_FILES, int(FILES_A_MINUTE * torture.minutes))
     found = await soak(tmp_path, files=files, seed=torture.seed, seconds=torture.minutes * 60 * SOAK)
     for line in found.lines():
         torture.say(f"soak: {line}")

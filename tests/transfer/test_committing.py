@@ -16,7 +16,7 @@ import anyio
 import pytest
 from bench import Bench, many
 from cancelling import HOW, How, cancel_at_every_await
-from disks import Call, FaultyDisk, Gate, RecordingDisk
+from disks import Call, FaultyDisk, RateLimiter, RecordingDisk
 from filesets import Asked, MemoryFiles
 from rounds import settled
 
@@ -36,7 +36,9 @@ def names(count: int, prefix: str = "k") -> list[str]:
     return [f"{prefix}{number}" for number in range(count)]
 
 
-async def together(bench: Bench, gate: Gate, files: MemoryFiles, before: Callable[[], object] = lambda: None) -> Report:
+async def together(
+    bench: Bench, gate: RateLimiter, files: MemoryFiles, before: Callable[[], object] = lambda: None
+) -> Report:
     """Sync with all files in one group: they come while another one is held; then do something and let it go on."""
     first = many("zero")
     first.scope = "test/first"
@@ -47,7 +49,7 @@ async def together(bench: Bench, gate: Gate, files: MemoryFiles, before: Callabl
         held = asyncio.create_task(mirror.sync(first))
         await gate.reached()
         going = asyncio.create_task(mirror.sync(files))
-        await settled(files, least=len(files.sources))
+        await settled(files, minimum=len(files.sources))
         before()
         gate.open()
         await held
@@ -85,17 +87,19 @@ async def test_the_row_is_written_between_the_content_and_the_name(tmp_path: Pat
 
     (name,) = {call.name for call in disk.calls if call.verb == "write" and call.name.endswith(".part")}
     assert steps == [("write", []), ("sync", []), ("rename", [("committing", name)])]
-    assert [line for line in disk.lines("write", "sync", "rename", "sync_folder") if name in line or "r d" in line] == [
+    assert [
+        line for line in disk.lines("write", "sync", "rename", "sync_directory") if name in line or "r d" in line
+    ] == [
         f"write {name}",
         f"sync {name}",
         f"rename {name} -> k",
-        "sync_folder d",
+        "sync_directory d",
     ]
 
 
 async def test_files_that_wait_together_are_committed_together(tmp_path: Path) -> None:
     """One fsync of the folder and one transaction for ten files."""
-    gate, seen = Gate("sync", armed=False), list[int]()
+    gate, seen = RateLimiter("sync", armed=False), list[int]()
 
     def before(call: Call) -> None:
         gate(call)
@@ -108,7 +112,10 @@ async def test_files_that_wait_together_are_committed_together(tmp_path: Path) -
     report = await together(bench, gate, many(*names(10)), disk.calls.clear)
 
     assert report.failures == ()
-    assert disk.lines("sync_folder") == ["sync_folder d", "sync_folder d"]  # The one that was held, and the group.
+    assert disk.lines("sync_directory") == [
+        "sync_directory d",
+        "sync_directory d",
+    ]  # The one that was held, and the group.
     assert seen[-10:] == [10] * 10
     assert len(bench.finals()) == 11
 
@@ -116,7 +123,7 @@ async def test_files_that_wait_together_are_committed_together(tmp_path: Path) -
 async def test_a_group_is_made_ready_while_the_one_before_gets_its_names(tmp_path: Path) -> None:
     """The names wait for the ledger, and the disk need not idle meanwhile; they are still given in order."""
     held, synced = threading.Event(), threading.Event()
-    gate = Gate("sync", part_of("test/first"))
+    gate = RateLimiter("sync", part_of("test/first"))
 
     def before(call: Call) -> None:
         gate(call)
@@ -125,8 +132,8 @@ async def test_a_group_is_made_ready_while_the_one_before_gets_its_names(tmp_pat
 
     files, second = many("first", "second"), asyncio.Event()
 
-    async def wait(asked: Asked) -> None:
-        if asked.key == "test/second":
+    async def wait(requested: Asked) -> None:
+        if requested.key == "test/second":
             await second.wait()
 
     files.before_open = wait
@@ -164,7 +171,7 @@ async def test_one_by_one_each_file_is_a_group(tmp_path: Path) -> None:
 
     report = await bench.sync(many(*names(5)))
 
-    assert disk.lines("sync_folder").count("sync_folder d") == 5
+    assert disk.lines("sync_directory").count("sync_directory d") == 5
     assert all(outcome.durable for outcome in report.outcomes if outcome.action is Action.FETCH)
 
 
@@ -177,7 +184,7 @@ async def test_switched_off_nothing_is_forced_to_the_disk(tmp_path: Path) -> Non
 
     report = await bench.sync(many(*names(5)))
 
-    assert disk.lines("sync", "sync_data", "sync_folder") == []
+    assert disk.lines("sync", "sync_data", "sync_directory") == []
     assert not any(outcome.durable for outcome in report.outcomes)
     assert len(bench.finals()) == 6
     for name in {call.name for call in disk.calls if call.verb == "write"}:
@@ -192,7 +199,7 @@ async def test_a_file_system_without_fsync_promises_nothing(tmp_path: Path) -> N
     """ST12."""
     disk = FaultyDisk()
     disk.fail("sync", errno.EINVAL)
-    disk.fail("sync_folder", errno.EINVAL)
+    disk.fail("sync_directory", errno.EINVAL)
     bench = Bench(tmp_path, disk=disk)
 
     outcome = await bench.fetch(many("k"))
@@ -205,7 +212,7 @@ async def test_a_folder_that_cannot_be_forced_to_the_disk_costs_only_the_promise
     """The names are given and cannot be taken back."""
     await Bench(tmp_path).sync(many("zero"))
     disk = FaultyDisk()
-    disk.fail("sync_folder", errno.EIO, name="d")
+    disk.fail("sync_directory", errno.EIO, name="d")
     bench = Bench(tmp_path, disk=disk)
 
     report = await bench.sync(many("zero", "k"))
@@ -228,7 +235,7 @@ async def test_a_file_that_fails_fails_alone(
     tmp_path: Path, verb: str, number: int, kind: type[StorageError], kept: bool
 ) -> None:
     """ST01, ST03, ST06: the others of its group are committed; what was verified and written down is kept."""
-    gate = Gate("sync", armed=False)
+    gate = RateLimiter("sync", armed=False)
     disk = FaultyDisk(gate)
     disk.fail(verb, number, name=part_of("test/bad"))
     bench = Bench(tmp_path, disk=disk, workers=8)
@@ -246,7 +253,7 @@ async def test_a_name_that_is_taken_meanwhile_fails_alone_and_keeps_what_was_ver
     """ST08: and the next start brings it in once the name is free."""
 
     def take(call: Call) -> None:
-        if call.verb == "make_folder" and call.name == "d":
+        if call.verb == "make_directory" and call.name == "d":
             (tmp_path / "d/k").mkdir(parents=True)
 
     first = await Bench(tmp_path, disk=RecordingDisk(take)).fetch(many("k"))
@@ -260,13 +267,13 @@ async def test_a_name_that_is_taken_meanwhile_fails_alone_and_keeps_what_was_ver
     assert isinstance(first.error, DestinationBusyError)
     assert isinstance(second.error, DestinationBusyError)
     assert still == [left]
-    assert (third.outcomes, third.counts[Action.KEEP], files.asked) == ((), 1, [])
+    assert (third.outcomes, third.counts[Action.KEEP], files.requested) == ((), 1, [])
     assert (bench.finals(), bench.partials()) == ({"d/k": b"whole"}, [])
 
 
 async def test_a_ledger_that_refuses_fails_the_group_and_leaves_no_name(tmp_path: Path) -> None:
     """No row, no name; each file gets an error of its own."""
-    gate = Gate("sync", armed=False)
+    gate = RateLimiter("sync", armed=False)
     bench = Bench(tmp_path, disk=RecordingDisk(gate), workers=8)
 
     def refuse() -> None:
@@ -305,18 +312,18 @@ async def test_something_unforeseen_is_the_answer_and_not_a_hang(tmp_path: Path)
 
 async def test_only_so_many_finished_files_wait_for_their_group(tmp_path: Path) -> None:
     """The rest keep their workers: no more is asked for while the disk stands still."""
-    gate = Gate("sync")
+    gate = RateLimiter("sync")
     files = many(*names(500))
     bench = Bench(tmp_path, disk=RecordingDisk(gate), workers=4)
     async with bench.mirror() as mirror:
         going = asyncio.create_task(mirror.sync(files))
         await gate.reached()
         await settled(files)
-        asked = len(files.asked)
+        requested = len(files.requested)
         gate.open()
         report = await going
 
-    assert asked <= 1 + 64 + 64 + 4
+    assert requested <= 1 + 64 + 64 + 4
     assert len(report.outcomes) == 500
     assert report.failures == ()
 
@@ -359,7 +366,7 @@ async def test_cancelled_at_every_await_a_file_is_whole_or_absent(
 @pytest.mark.parametrize("how", HOW)
 async def test_a_cancelled_task_leaves_its_file_in_the_group_and_waits_for_its_end(tmp_path: Path, how: How) -> None:
     """CC03: all or nothing, as seen when the cancellation comes out; a second cancellation changes nothing."""
-    gate = Gate("rename")
+    gate = RateLimiter("rename")
     bench = Bench(tmp_path, disk=RecordingDisk(gate))
     scopes: list[anyio.CancelScope] = []
     async with bench.mirror() as mirror:
@@ -385,13 +392,13 @@ async def test_a_cancelled_task_leaves_its_file_in_the_group_and_waits_for_its_e
 
 async def test_at_the_end_of_the_event_loop_nobody_is_left_waiting(tmp_path: Path) -> None:
     """The end of a loop cancels every task, our own too: no hang, no thread left, and what was handed over is done."""
-    gate = Gate("sync")
+    gate = RateLimiter("sync")
     bench, files = Bench(tmp_path, disk=RecordingDisk(gate)), many(*names(3))
     mirror = bench.mirror()
     await mirror.__aenter__()
     task = asyncio.create_task(mirror.sync(files))
     await gate.reached()
-    await settled(files, least=len(files.sources))
+    await settled(files, minimum=len(files.sources))
     for each in asyncio.all_tasks() - {asyncio.current_task()}:
         each.cancel()
     gate.open()
@@ -409,12 +416,12 @@ async def test_at_the_end_of_the_event_loop_nobody_is_left_waiting(tmp_path: Pat
 
 async def test_closing_commits_what_waits_and_settles_the_ledger(tmp_path: Path) -> None:
     """Then every row says complete, no thread is left, and nothing more is taken."""
-    gate = Gate("sync")
+    gate = RateLimiter("sync")
     bench, files = Bench(tmp_path, disk=RecordingDisk(gate)), many(*names(5))
     mirror = bench.mirror()
     task = asyncio.create_task(mirror.sync(files))
     await gate.reached()
-    await settled(files, least=len(files.sources))
+    await settled(files, minimum=len(files.sources))
     closing = asyncio.create_task(mirror.aclose())
     await asyncio.sleep(0)
     gate.open()
@@ -450,11 +457,11 @@ async def test_a_verified_file_is_not_fetched_again_after_a_kill_at_its_rename(t
     await bench.sync(files)
     await interrupted(bench, "k", moved=False)
     (bench.partial / await interrupted(bench, "lost", moved=False)).unlink()
-    files.asked.clear()
+    files.requested.clear()
 
     report = await bench.sync(files)
 
-    assert [asked.key for asked in files.asked] == ["test/lost"]
+    assert [requested.key for requested in files.requested] == ["test/lost"]
     assert report.counts[Action.KEEP] == 1
     assert bench.finals() == {"d/k": b"whole", "d/lost": b"whole"}
     assert bench.rows("key", "state", "partial") == [("test/k", "complete", ""), ("test/lost", "complete", "")]
@@ -475,7 +482,7 @@ async def test_a_verified_file_that_another_process_is_committing_is_left_to_it(
     report = await bench.sync(files)
 
     assert during == ([name], {})
-    assert (report.counts[Action.KEEP], len(files.asked)) == (1, 1)
+    assert (report.counts[Action.KEEP], len(files.requested)) == (1, 1)
     assert (bench.finals(), bench.partials()) == ({"d/k": b"whole"}, [])
 
 
@@ -494,7 +501,7 @@ async def test_a_file_that_is_not_what_the_ledger_says_is_not_named(tmp_path: Pa
     await bench.sync(files)
 
     assert named == {}
-    assert len(files.asked) == 2
+    assert len(files.requested) == 2
     assert bench.finals() == {"d/k": b"whole"}
 
 
@@ -506,7 +513,7 @@ async def test_a_name_that_was_given_before_the_kill_is_complete(tmp_path: Path)
 
     report = await bench.sync(files)
 
-    assert (report.counts[Action.KEEP], len(files.asked)) == (1, 1)
+    assert (report.counts[Action.KEEP], len(files.requested)) == (1, 1)
     assert bench.rows("state", "partial") == [("complete", "")]
 
 

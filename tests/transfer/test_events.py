@@ -19,10 +19,10 @@ from arena_async.errors import (
     TransferError,
     TransfersFailedError,
 )
+from arena_async.protocol.files import RemoteFile
+from arena_async.protocol.messages import Secret
 from arena_async.transfer.events import EventEmitter
 from arena_async.transfer.models import as_error
-from arena_async.wire.contracts import RemoteFile
-from arena_async.wire.messages import Secret
 
 FILE = RemoteFile(key="k", service="s", tenant="t", parts=(), stem="a")
 
@@ -34,22 +34,22 @@ def advanced(done: int) -> Progress:
 
 async def test_a_plain_function_is_told_on_the_loop_and_in_order() -> None:
     """At once, so that it may touch what belongs to the loop."""
-    told: list[tuple[Event, int]] = []
-    announcer = EventEmitter(lambda event: told.append((event, threading.get_ident())))
+    reported: list[tuple[Event, int]] = []
+    emitter = EventEmitter(lambda event: reported.append((event, threading.get_ident())))
 
-    announcer.emit(Started(file=FILE, action=Action.FETCH))
-    announcer.emit(advanced(5))
+    emitter.emit(Started(file=FILE, action=Action.FETCH))
+    emitter.emit(advanced(5))
 
-    assert told == [
+    assert reported == [
         (Started(file=FILE, action=Action.FETCH), threading.get_ident()),
         (advanced(5), threading.get_ident()),
     ]
-    await announcer.aclose()
+    await emitter.aclose()
 
 
 async def test_a_coroutine_function_is_awaited_one_event_after_the_other() -> None:
     """The order is kept however long each takes."""
-    told: list[Event] = []
+    reported: list[Event] = []
     busy = 0
 
     async def observer(event: Event) -> None:
@@ -57,33 +57,33 @@ async def test_a_coroutine_function_is_awaited_one_event_after_the_other() -> No
         busy += 1
         assert busy == 1
         await asyncio.sleep(0)
-        told.append(event)
+        reported.append(event)
         busy -= 1
 
-    announcer = EventEmitter(observer)
+    emitter = EventEmitter(observer)
     for done in range(5):
-        announcer.emit(advanced(done))
-    await announcer.drain()
+        emitter.emit(advanced(done))
+    await emitter.drain()
 
-    assert told == [advanced(done) for done in range(5)]
-    await announcer.aclose()
+    assert reported == [advanced(done) for done in range(5)]
+    await emitter.aclose()
 
 
 async def test_an_observer_that_raises_is_logged_once_and_told_the_rest(caplog: pytest.LogCaptureFixture) -> None:
     """CC11: the transfer does not notice."""
-    told = 0
+    reported = 0
 
     def observer(_: Event) -> None:
-        nonlocal told
-        told += 1
+        nonlocal reported
+        reported += 1
         raise ZeroDivisionError
 
-    announcer = EventEmitter(observer)
+    emitter = EventEmitter(observer)
     for done in range(3):
-        announcer.emit(advanced(done))
-    await announcer.aclose()
+        emitter.emit(advanced(done))
+    await emitter.aclose()
 
-    assert told == 3
+    assert reported == 3
     assert [record.message for record in caplog.records] == [
         "The observer failed; the transfers go on, and it receives further events."
     ]
@@ -91,21 +91,21 @@ async def test_an_observer_that_raises_is_logged_once_and_told_the_rest(caplog: 
 
 async def test_a_coroutine_observer_that_raises_or_cancels_itself_is_told_the_rest() -> None:
     """CC11, for coroutine functions."""
-    told: list[int] = []
+    reported: list[int] = []
 
     async def observer(event: Event) -> None:
         assert isinstance(event, Progress)
-        told.append(event.bytes_done)
+        reported.append(event.bytes_done)
         if event.bytes_done == 1:
             raise asyncio.CancelledError
         raise ZeroDivisionError
 
-    announcer = EventEmitter(observer)
+    emitter = EventEmitter(observer)
     for done in range(3):
-        announcer.emit(advanced(done))
-    await announcer.aclose()
+        emitter.emit(advanced(done))
+    await emitter.aclose()
 
-    assert told == [0, 1, 2]
+    assert reported == [0, 1, 2]
 
 
 async def test_an_observer_that_blocks_once_is_called_on_a_thread_from_then_on(
@@ -120,71 +120,71 @@ async def test_an_observer_that_blocks_once_is_called_on_a_thread_from_then_on(
         now += 5.0
         threads.append(threading.get_ident())
 
-    announcer = EventEmitter(observer, clock=lambda: now)
+    emitter = EventEmitter(observer, clock=lambda: now)
     for done in range(3):
-        announcer.emit(advanced(done))
-    await announcer.drain()
+        emitter.emit(advanced(done))
+    await emitter.drain()
 
     assert threads[0] == threading.get_ident()
     assert len(threads) == 3
     assert threads[1] == threads[2] != threads[0]
     assert ["thread of its own" in record.message for record in caplog.records] == [True]
-    await announcer.aclose()
+    await emitter.aclose()
 
 
 async def test_an_observer_that_never_comes_back_does_not_keep_anybody() -> None:
     """What waits is bounded, and the end waits only so long."""
     stuck = asyncio.Event()
-    told: list[Event] = []
+    reported: list[Event] = []
 
     async def observer(event: Event) -> None:
-        told.append(event)
+        reported.append(event)
         await stuck.wait()
 
-    announcer = EventEmitter(observer, max_waiting=10, drain_timeout=0.0)
+    emitter = EventEmitter(observer, max_waiting=10, drain_timeout=0.0)
     for done in range(1000):
-        announcer.emit(advanced(done))
+        emitter.emit(advanced(done))
     await asyncio.sleep(0)
     settled = Finished(outcome=Outcome(FILE, Action.FETCH))
-    announcer.emit(settled)
-    before = len(told)
+    emitter.emit(settled)
+    before = len(reported)
     stuck.set()
-    await announcer.drain()
+    await emitter.drain()
 
     assert before == 1
-    assert len(told) <= 12
-    assert told[-1] == settled
-    await announcer.aclose()
+    assert len(reported) <= 12
+    assert reported[-1] == settled
+    await emitter.aclose()
 
 
 async def test_the_end_does_not_wait_for_an_observer_that_never_comes_back() -> None:
     """It waits only so long."""
-    told: list[Event] = []
+    reported: list[Event] = []
 
     async def observer(event: Event) -> None:
-        told.append(event)
+        reported.append(event)
         await asyncio.get_running_loop().create_future()
 
-    announcer = EventEmitter(observer, max_waiting=10, drain_timeout=0.0)
+    emitter = EventEmitter(observer, max_waiting=10, drain_timeout=0.0)
     for done in range(1000):
-        announcer.emit(advanced(done))
+        emitter.emit(advanced(done))
     await asyncio.sleep(0)
 
-    await announcer.aclose()
+    await emitter.aclose()
 
-    assert len(told) == 1
+    assert len(reported) == 1
 
 
 async def test_nobody_is_told_after_the_end() -> None:
     """Closing twice is harmless."""
-    told: list[Event] = []
-    announcer = EventEmitter(told.append)
-    await announcer.aclose()
-    await announcer.aclose()
+    reported: list[Event] = []
+    emitter = EventEmitter(reported.append)
+    await emitter.aclose()
+    await emitter.aclose()
 
-    announcer.emit(advanced(1))
+    emitter.emit(advanced(1))
 
-    assert told == []
+    assert reported == []
 
 
 def test_a_report_sums_up() -> None:
@@ -245,11 +245,11 @@ async def test_an_observer_left_far_behind_is_said_to_be(caplog: pytest.LogCaptu
     async def observer(_: Event) -> None:
         await asyncio.get_running_loop().create_future()
 
-    announcer = EventEmitter(observer, drain_timeout=0.0)
-    announcer.emit(advanced(1))
-    announcer.emit(advanced(2))
+    emitter = EventEmitter(observer, drain_timeout=0.0)
+    emitter.emit(advanced(1))
+    emitter.emit(advanced(2))
     with caplog.at_level(logging.WARNING):
-        await announcer.aclose()
+        await emitter.aclose()
 
     assert "events behind" in caplog.text
 

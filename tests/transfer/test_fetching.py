@@ -30,8 +30,8 @@ from arena_async.errors import (
     TransportError,
 )
 from arena_async.options import KIB, MIB
-from arena_async.wire.contracts import RemoteFile
-from arena_async.wire.messages import Secret
+from arena_async.protocol.files import RemoteFile
+from arena_async.protocol.messages import Secret
 
 SIZE = 300_000
 BODY = content(SIZE)
@@ -54,7 +54,7 @@ async def test_a_file_is_fetched_verified_and_named(bench: Bench) -> None:
     assert (outcome.verified_by, outcome.sha256) == ("length", hashlib.sha256(BODY).hexdigest())
     assert outcome.path == bench.root / "files" / "a.bin"
     assert outcome.path.read_bytes() == BODY
-    assert files.asked == [Asked(key="test/a", offset=0, validator=None)]
+    assert files.requested == [Asked(key="test/a", offset=0, validator=None)]
     assert bench.partials() == []
     assert files.open_bodies == 0
 
@@ -85,7 +85,7 @@ async def test_a_cut_body_goes_on_at_the_byte_it_reached(bench: Bench) -> None:
 
     assert outcome.error is None
     assert (outcome.attempts, outcome.bytes_written) == (2, SIZE)
-    assert files.asked[1] == Asked(key="test/a", offset=200_000, validator='"v1"')
+    assert files.requested[1] == Asked(key="test/a", offset=200_000, validator='"v1"')
     assert (bench.root / "files" / "a.bin").read_bytes() == BODY
     assert bench.waits == [0.625]
 
@@ -97,7 +97,7 @@ async def test_a_cut_body_without_a_strong_etag_begins_anew(bench: Bench) -> Non
     outcome = await bench.fetch(files)
 
     assert outcome.error is None
-    assert [asked.offset for asked in files.asked] == [0, 0]
+    assert [requested.offset for requested in files.requested] == [0, 0]
     assert (bench.root / "files" / "a.bin").read_bytes() == BODY
 
 
@@ -108,7 +108,7 @@ async def test_a_server_without_ranges_is_asked_for_one_only_once(bench: Bench) 
     outcome = await bench.fetch(files)
 
     assert outcome.error is None
-    assert [asked.offset for asked in files.asked] == [0, 200_000, 0, 0]
+    assert [requested.offset for requested in files.requested] == [0, 200_000, 0, 0]
     assert (bench.root / "files" / "a.bin").read_bytes() == BODY
 
 
@@ -123,8 +123,8 @@ async def test_what_an_earlier_run_left_is_continued(bench: Bench) -> None:
 
     assert outcome.error is None
     assert outcome.action is Action.RESUME
-    assert files.asked[-1].offset >= 196_608
-    assert outcome.bytes_written == SIZE - files.asked[-1].offset
+    assert files.requested[-1].offset >= 196_608
+    assert outcome.bytes_written == SIZE - files.requested[-1].offset
     assert outcome.sha256 == hashlib.sha256(BODY).hexdigest()
     assert (bench.root / "files" / "a.bin").read_bytes() == BODY
     assert bench.partials() == []
@@ -134,12 +134,12 @@ async def test_what_a_second_interruption_leaves_is_continued_too(bench: Bench) 
     """CR03: what comes behind a continued part is recorded as it comes, just like the first."""
     files = one(Source(body=BODY, faults=[100_000, 100_000]), size=SIZE)
     for _ in range(2):
-        files.asked.clear()
+        files.requested.clear()
         await bench.sync(_Once(files), attempts=1)
 
     outcome = await bench.fetch(files)
 
-    assert [asked.offset for asked in files.asked] == [65_536, 131_072]
+    assert [requested.offset for requested in files.requested] == [65_536, 131_072]
     assert outcome.sha256 == hashlib.sha256(BODY).hexdigest()
     assert bench.partials() == []
 
@@ -154,7 +154,7 @@ async def test_a_part_of_a_content_of_another_size_is_not_asked_about(bench: Ben
 
     assert outcome.error is None
     assert outcome.action is Action.FETCH
-    assert [asked.offset for asked in newer.asked] == [0]
+    assert [requested.offset for requested in newer.requested] == [0]
     assert bench.partials() == []
 
 
@@ -165,7 +165,7 @@ class _Once(MemoryFiles):
         self.__dict__.update(files.__dict__)
 
     async def open(self, file: RemoteFile, *, offset: int = 0, validator: str | None = None) -> Any:
-        if self.asked:
+        if self.requested:
             raise QuotaExhaustedError("GET /content: the allowance is used up.")
         return await super().open(file, offset=offset, validator=validator)
 
@@ -180,7 +180,7 @@ async def test_an_old_part_of_a_changed_file_is_dropped(bench: Bench) -> None:
     outcome = await bench.fetch(changed)
 
     assert outcome.error is None
-    assert [asked.offset > 0 for asked in changed.asked] == [True, False]
+    assert [requested.offset > 0 for requested in changed.requested] == [True, False]
     assert changed.found == []
     assert (bench.root / "files" / "a.bin").read_bytes() == new
 
@@ -190,8 +190,8 @@ async def test_a_file_that_changes_meanwhile_begins_anew(bench: Bench) -> None:
     new = content(SIZE, "new")
     files = one(Source(body=BODY, faults=[200_000]), size=SIZE)
 
-    async def change(asked: Asked) -> None:
-        if asked.offset:
+    async def change(requested: Asked) -> None:
+        if requested.offset:
             files.sources["test/a"] = Source(body=new, etag='"v2"')
 
     files.before_open = change
@@ -207,14 +207,14 @@ async def test_a_file_that_changes_with_every_answer_fails_after_two_restarts(be
     files = one(Source(body=BODY), size=SIZE)
 
     async def flip(_: Asked) -> None:
-        number = len(files.asked)
+        number = len(files.requested)
         files.sources["test/a"] = Source(body=BODY, etag=f'"v{number}"', faults=[150_000])
 
     files.before_open = flip
     outcome = await bench.fetch(files)
 
     assert isinstance(outcome.error, SourceChangedError)
-    assert [asked.offset for asked in files.asked] == [0, 150_000, 0, 150_000, 0, 150_000]
+    assert [requested.offset for requested in files.requested] == [0, 150_000, 0, 150_000, 0, 150_000]
     assert bench.partials() == []
 
 
@@ -248,14 +248,14 @@ async def test_an_expired_link_is_renewed_once(bench: Bench) -> None:
     files = one(Source(body=BODY, faults=[expired, 200_000, expired]), size=SIZE, link=Secret("/a?n=1&sig=s"))
     files.fresh["test/a"] = remote("a", size=SIZE, link=Secret("/a?n=2&sig=s"))
 
-    async def mint(_: Asked) -> None:
-        files.fresh["test/a"] = remote("a", size=SIZE, link=Secret(f"/a?n={len(files.asked) + 1}&sig=s"))
+    async def generation(_: Asked) -> None:
+        files.fresh["test/a"] = remote("a", size=SIZE, link=Secret(f"/a?n={len(files.requested) + 1}&sig=s"))
 
-    files.before_open = mint
+    files.before_open = generation
     outcome = await bench.fetch(files)
 
     assert outcome.error is None
-    assert [asked.offset for asked in files.asked] == [0, 0, 200_000, 200_000]
+    assert [requested.offset for requested in files.requested] == [0, 0, 200_000, 200_000]
     assert len(files.found) == 2
     assert (bench.root / "files" / "a.bin").read_bytes() == BODY
 
@@ -268,7 +268,7 @@ async def test_a_dead_link_is_not_asked_twice(bench: Bench) -> None:
     outcome = await bench.fetch(files)
 
     assert isinstance(outcome.error, LinkExpiredError)
-    assert len(files.asked) == 1
+    assert len(files.requested) == 1
     assert "secret" not in str(outcome.error)
 
 
@@ -281,7 +281,7 @@ async def test_a_forbidden_link_is_renewed_once_and_then_believed(bench: Bench) 
     outcome = await bench.fetch(files)
 
     assert isinstance(outcome.error, PermissionDeniedError)
-    assert (len(files.asked), len(files.found)) == (2, 1)
+    assert (len(files.requested), len(files.found)) == (2, 1)
     assert outcome.action is Action.FETCH
 
 
@@ -291,15 +291,15 @@ async def test_a_renewed_entry_of_another_content_begins_anew(bench: Bench) -> N
     files = one(Source(body=BODY, faults=[200_000, LinkExpiredError("over")]), size=SIZE, link=Secret("/a?n=1&sig=s"))
     files.fresh["test/a"] = remote("a", size=260_000, change="2", link=Secret("/a?n=2&sig=s"))
 
-    async def replace(asked: Asked) -> None:
-        if len(files.asked) == 3:
+    async def replace(requested: Asked) -> None:
+        if len(files.requested) == 3:
             files.sources["test/a"] = Source(body=new, etag='"v2"')
 
     files.before_open = replace
     outcome = await bench.fetch(files)
 
     assert outcome.error is None
-    assert [asked.offset for asked in files.asked] == [0, 200_000, 0]
+    assert [requested.offset for requested in files.requested] == [0, 200_000, 0]
     assert (bench.root / "files" / "a.bin").read_bytes() == new
     assert outcome.file.change == "2"
 
@@ -347,7 +347,7 @@ async def test_what_may_pass_is_tried_as_often_as_allowed(bench: Bench) -> None:
     outcome = await bench.fetch(files)
 
     assert isinstance(outcome.error, ServerError)
-    assert outcome.attempts == len(files.asked) == 5
+    assert outcome.attempts == len(files.requested) == 5
     assert bench.waits == [0.75, 1.0, 1.5, 2.5]
 
 
@@ -372,7 +372,7 @@ async def test_one_byte_for_each_request_is_no_progress(bench: Bench) -> None:
     outcome = await bench.fetch(files)
 
     assert isinstance(outcome.error, TransportError)
-    assert len(files.asked) == 5
+    assert len(files.requested) == 5
 
 
 async def test_progress_resets_the_patience(bench: Bench) -> None:
@@ -397,7 +397,7 @@ async def test_a_stale_login_is_tried_again_once(bench: Bench) -> None:
 
     assert (first.outcomes[0].error, first.outcomes[0].attempts, first.error) == (None, 2, None)
     assert isinstance(second.error, AuthenticationError)
-    assert (len(twice.asked), second.outcomes, second.not_started) == (2, (), 1)
+    assert (len(twice.requested), second.outcomes, second.not_started) == (2, (), 1)
 
 
 async def test_a_used_up_allowance_stops_the_service(bench: Bench) -> None:
@@ -407,7 +407,7 @@ async def test_a_used_up_allowance_stops_the_service(bench: Bench) -> None:
     report = await bench.sync(files)
 
     assert isinstance(report.error, QuotaExhaustedError)
-    assert (len(files.asked), report.outcomes, report.not_started) == (1, (), 1)
+    assert (len(files.requested), report.outcomes, report.not_started) == (1, (), 1)
 
 
 async def test_a_wrong_digest_gets_one_more_chance(bench: Bench) -> None:
@@ -417,7 +417,7 @@ async def test_a_wrong_digest_gets_one_more_chance(bench: Bench) -> None:
     outcome = await bench.fetch(files)
 
     assert isinstance(outcome.error, IntegrityError)
-    assert [asked.offset for asked in files.asked] == [0, 0]
+    assert [requested.offset for requested in files.requested] == [0, 0]
     assert bench.partials() == []
     assert not (bench.root / "files" / "a.bin").exists()
 
@@ -457,7 +457,7 @@ async def test_a_file_above_the_limit_is_not_asked_for(bench: Bench) -> None:
     outcomes = [await bench.fetch(files, max_file_size=100_000) for files in (listed, announced, silent)]
 
     assert [type(outcome.error) for outcome in outcomes] == [ContentError] * 3
-    assert [len(files.asked) for files in (listed, announced, silent)] == [0, 1, 1]
+    assert [len(files.requested) for files in (listed, announced, silent)] == [0, 1, 1]
     assert [outcome.bytes_written <= 100_000 for outcome in outcomes] == [True] * 3
     assert bench.partials() == []
 
@@ -492,20 +492,20 @@ async def test_a_full_disk_is_no_reason_to_ask_again(tmp_path: Path) -> None:
     report = await bench.sync(files)
 
     assert isinstance(report.outcomes[0].error, DiskFullError)
-    assert (report.error, len(files.asked)) == (report.outcomes[0].error, 1)
+    assert (report.error, len(files.requested)) == (report.outcomes[0].error, 1)
     assert not (bench.root / "files" / "a.bin").exists()
 
 
 async def test_a_known_size_that_does_not_fit_is_not_asked_for(tmp_path: Path) -> None:
     """ST02: before any body byte."""
     disk = FaultyDisk()
-    disk.replace("free", lambda real, folder: 1000)
+    disk.replace("free", lambda real, directory: 1000)
     files = one(Source(body=BODY), size=SIZE)
 
     outcome = await Bench(tmp_path / "out", disk=disk).fetch(files)
 
     assert isinstance(outcome.error, DiskFullError)
-    assert files.asked == []
+    assert files.requested == []
 
 
 async def test_an_unexpected_exception_is_the_outcome_of_its_file(bench: Bench) -> None:

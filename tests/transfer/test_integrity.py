@@ -21,9 +21,7 @@ from hypothesis import strategies as st
 from arena_async.errors import ContentError, IntegrityError, TransferError
 from arena_async.transfer.archives import Caps
 from arena_async.transfer.models import Proof
-from arena_async.transfer.verify import ContentVerifier as Inspector
-from arena_async.transfer.verify import VerificationResult as Verdict
-from arena_async.transfer.verify import choose_proof
+from arena_async.transfer.verify import ContentVerifier, VerificationResult, choose_proof
 
 TEXT = b"time,x,y,z\n" + b"".join(b"%d,0.01,-0.98,0.12\n" % number for number in range(2000))
 GZ = gzip.compress(TEXT, mtime=0)
@@ -40,9 +38,9 @@ def inspect(
     max_length: int | None = None,
     encoded: bool = False,
     clock: Callable[[], float] | None = None,
-) -> Verdict:
+) -> VerificationResult:
     """Feed content as a transfer does, in blocks, and give the verdict."""
-    inspector = Inspector(
+    verifier = ContentVerifier(
         name="a/b.bin",
         extension=extension,
         length=length,
@@ -53,8 +51,8 @@ def inspect(
         clock=clock,
     )
     for start in range(0, len(content), block):
-        inspector.feed(memoryview(content)[start : start + block])
-    return inspector.finish(lambda offset, size: content[offset : offset + size])
+        verifier.feed(memoryview(content)[start : start + block])
+    return verifier.finish(lambda offset, size: content[offset : offset + size])
 
 
 def zipped(**members: bytes) -> bytes:
@@ -100,41 +98,41 @@ def test_the_strongest_proof_is_chosen(
 
 def test_content_without_any_proof_is_not_called_verified() -> None:
     """I9: it may be half a file."""
-    verdict = inspect(b"some,csv\n1,2\n", extension=".csv")
+    result = inspect(b"some,csv\n1,2\n", extension=".csv")
 
-    assert (verdict.verified_by, verdict.problem, verdict.length) == ("none", None, 13)
+    assert (result.verified_by, result.problem, result.length) == ("none", None, 13)
 
 
 def test_digest_and_length_are_those_of_the_content() -> None:
     """What goes into the ledger; no MD5 when nobody asked for one."""
-    verdict = inspect(b"abc", length=3)
+    result = inspect(b"abc", length=3)
 
-    assert verdict == Verdict(
+    assert result == VerificationResult(
         verified_by="length",
         length=3,
         sha256="ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
         kind="other",
     )
-    inspector = Inspector(name="x", digest=None)
-    inspector.feed(b"abc")
-    assert inspector.finish(lambda offset, size: b"").sha256 is None
+    verifier = ContentVerifier(name="x", digest=None)
+    verifier.feed(b"abc")
+    assert verifier.finish(lambda offset, size: b"").sha256 is None
 
 
 def test_of_a_large_block_only_the_first_bytes_are_kept() -> None:
     """What tells the kind is kept for each file that is open: half a KiB, not the block that it came in."""
     content = random.Random(0).randbytes(1 << 20)
-    inspector = Inspector(name="x", length=len(content))
+    verifier = ContentVerifier(name="x", length=len(content))
     tracemalloc.start()
     try:
-        inspector.feed(memoryview(content))
+        verifier.feed(memoryview(content))
         kept, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
 
-    verdict = inspector.finish(lambda offset, size: content[offset : offset + size])
+    result = verifier.finish(lambda offset, size: content[offset : offset + size])
 
     assert kept < 64 * 1024
-    assert (verdict.verified_by, verdict.sha256) == ("length", hashlib.sha256(content).hexdigest())
+    assert (result.verified_by, result.sha256) == ("length", hashlib.sha256(content).hexdigest())
 
 
 def test_the_md5_of_the_server_is_the_strongest_proof() -> None:
@@ -154,20 +152,20 @@ def test_the_md5_of_the_server_is_the_strongest_proof() -> None:
 @pytest.mark.parametrize("length", [0, 2, 4])
 def test_another_length_than_announced_is_a_failure(length: int) -> None:
     """TR02, TR08: too short is cut off; too long is somebody else's content."""
-    verdict = inspect(b"abc", length=length)
+    result = inspect(b"abc", length=length)
 
-    assert verdict.verified_by == "none"
-    assert type(verdict.problem) is (IntegrityError if length > 3 else ContentError)
+    assert result.verified_by == "none"
+    assert type(result.problem) is (IntegrityError if length > 3 else ContentError)
     if length > 3:
-        assert isinstance(verdict.problem, IntegrityError)
-        assert (verdict.problem.expected, verdict.problem.actual) == (4, 3)
+        assert isinstance(result.problem, IntegrityError)
+        assert (result.problem.expected, result.problem.actual) == (4, 3)
 
 
 def test_a_body_that_does_not_end_is_noticed_at_once() -> None:
     """TR07: one byte more than expected, or than allowed, is enough."""
-    endless = Inspector(name="x", length=100)
+    endless = ContentVerifier(name="x", length=100)
     endless.feed(b"x" * 101)
-    capped = Inspector(name="x", max_length=100)
+    capped = ContentVerifier(name="x", max_length=100)
     capped.feed(b"x" * 101)
 
     assert isinstance(endless.problem, ContentError)
@@ -189,11 +187,11 @@ def test_a_body_that_does_not_end_is_noticed_at_once() -> None:
 )
 def test_an_empty_file_is_right_only_where_one_can_be(extension: str, kind: type[TransferError] | None) -> None:
     """TR08: the gzip module accepts no bytes at all as a whole gzip file; we do not."""
-    verdict = inspect(b"", extension=extension, length=0)
+    result = inspect(b"", extension=extension, length=0)
 
-    assert type(verdict.problem) is (kind or type(None))
-    assert verdict.kind == "empty"
-    assert verdict.verified_by == ("none" if kind else "length")
+    assert type(result.problem) is (kind or type(None))
+    assert result.kind == "empty"
+    assert result.verified_by == ("none" if kind else "length")
 
 
 def test_a_problem_can_be_sent_to_another_process() -> None:
@@ -240,12 +238,12 @@ BAD_LENGTH = GZ[:-4] + bytes([GZ[-4] ^ 1]) + GZ[-3:]
 @pytest.mark.parametrize("block", [1, 7, 1000, 10**6])
 def test_gzip_content_is_whole_to_the_last_member(content: bytes, good: bool, block: int) -> None:
     """TR12, TR03: members, padding, junk, halves, check sums, in blocks of any size and without a known length."""
-    verdict = inspect(content, extension=".csv.gz", block=block)
+    result = inspect(content, extension=".csv.gz", block=block)
 
-    assert (verdict.problem is None) == good
-    assert verdict.verified_by == ("crc" if good else "none")
-    assert verdict.kind == "gzip"
-    assert good or isinstance(verdict.problem, IntegrityError)
+    assert (result.problem is None) == good
+    assert result.verified_by == ("crc" if good else "none")
+    assert result.kind == "gzip"
+    assert good or isinstance(result.problem, IntegrityError)
 
 
 @given(st.binary(max_size=300), st.integers(0, 400), st.integers(1, 50))
@@ -261,11 +259,11 @@ def test_no_cut_of_a_gzip_file_passes(body: bytes, at: int, block: int) -> None:
 
 def test_damage_is_noticed_while_the_content_comes() -> None:
     """The rest of a large file need not be fetched then."""
-    inspector = Inspector(name="x", extension=".gz")
-    inspector.feed(b"\x1f\x8b\x08\x00" + os.urandom(100_000))
+    verifier = ContentVerifier(name="x", extension=".gz")
+    verifier.feed(b"\x1f\x8b\x08\x00" + os.urandom(100_000))
 
-    assert isinstance(inspector.problem, IntegrityError)
-    assert "member 1 is damaged" in str(inspector.problem)
+    assert isinstance(verifier.problem, IntegrityError)
+    assert "member 1 is damaged" in str(verifier.problem)
 
 
 def test_what_was_inflated_is_not_kept() -> None:
@@ -273,12 +271,12 @@ def test_what_was_inflated_is_not_kept() -> None:
     bomb = gzip.compress(bytes(200 * 2**20), 9, mtime=0)
     tracemalloc.start()
     try:
-        verdict = inspect(bomb, extension=".gz", block=2**16, caps=Caps(ratio=2000), length=len(bomb))
+        result = inspect(bomb, extension=".gz", block=2**16, caps=Caps(ratio=2000), length=len(bomb))
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
 
-    assert verdict.verified_by == "crc"
+    assert result.verified_by == "crc"
     assert peak < 4 * 2**20
 
 
@@ -303,7 +301,7 @@ def test_content_that_is_too_costly_to_check_falls_back_to_its_length(
 
     assert (known.verified_by, unknown.verified_by) == ("length", "none")
     assert known.problem is None
-    assert words in known.remark
+    assert words in known.notice
 
 
 # ----------------------------------------------------------------------------------------------------------------- zip
@@ -411,11 +409,11 @@ START = directory_at(ZIP)
 @pytest.mark.parametrize("block", [13, 10**6])
 def test_a_whole_zip_is_recognized(content: bytes, proof: Proof, block: int) -> None:
     """TR13: all lawful shapes, with and without check sums that can be computed."""
-    verdict = inspect(content, extension=".zip", block=block)
+    result = inspect(content, extension=".zip", block=block)
 
-    assert verdict.problem is None
-    assert (verdict.verified_by, verdict.kind) == (proof, "zip")
-    assert ("encrypted" in verdict.remark) == (proof == "length")
+    assert result.problem is None
+    assert (result.verified_by, result.kind) == (proof, "zip")
+    assert ("encrypted" in result.notice) == (proof == "length")
 
 
 @pytest.mark.parametrize(
@@ -452,11 +450,11 @@ def test_a_whole_zip_is_recognized(content: bytes, proof: Proof, block: int) -> 
 )
 def test_a_zip_that_is_not_whole_or_was_added_to_is_refused(content: bytes, words: str) -> None:
     """TR13, SE13: a lenient reader would take some of these."""
-    verdict = inspect(content, extension=".zip", length=len(content))
+    result = inspect(content, extension=".zip", length=len(content))
 
-    assert isinstance(verdict.problem, IntegrityError)
-    assert words in str(verdict.problem)
-    assert verdict.verified_by == "none"
+    assert isinstance(result.problem, IntegrityError)
+    assert words in str(result.problem)
+    assert result.verified_by == "none"
 
 
 def test_a_zip_with_a_lying_size_is_stopped_by_the_bytes_it_produces() -> None:
@@ -467,12 +465,12 @@ def test_a_zip_with_a_lying_size_is_stopped_by_the_bytes_it_produces() -> None:
     liar = patched(patched(content, 22, 10, 0, 0, 0), start + 24, 10, 0, 0, 0)
     tracemalloc.start()
     try:
-        verdict = inspect(liar, extension=".zip")
+        result = inspect(liar, extension=".zip")
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
 
-    assert "is not 10 bytes long" in str(verdict.problem)
+    assert "is not 10 bytes long" in str(result.problem)
     assert peak < 4 * 2**20
 
 
@@ -495,8 +493,8 @@ def test_no_cut_and_no_flip_of_a_zip_passes_for_whole(data: st.DataObject) -> No
     flipped = patched(ZIP, at, ZIP[at] ^ (1 << bit))
 
     assert inspect(ZIP[:at], extension=".zip").verified_by == "none"
-    verdict = inspect(flipped, extension=".zip")
-    if verdict.verified_by == "crc":
+    result = inspect(flipped, extension=".zip")
+    if result.verified_by == "crc":
         assert [unpacked(flipped, name) for name in ("one", "two", "three")] == [
             unpacked(ZIP, name) for name in ("one", "two", "three")
         ]
@@ -514,8 +512,8 @@ def unpacked(content: bytes, name: str) -> bytes:
 def test_nothing_makes_the_checks_fail_otherwise(content: bytes) -> None:
     """Whatever comes, there is a verdict."""
     for start in (b"", b"PK\x03\x04", b"\x1f\x8b", b"PK\x05\x06", b"{", b"Obj\x01"):
-        verdict = inspect(start + content + ZIP[-22:] * (len(content) % 2), extension=".zip", block=50)
-        assert verdict.problem is None or isinstance(verdict.problem, TransferError)
+        result = inspect(start + content + ZIP[-22:] * (len(content) % 2), extension=".zip", block=50)
+        assert result.problem is None or isinstance(result.problem, TransferError)
 
 
 # ------------------------------------------------------------------------------------------------- something else came
@@ -534,12 +532,12 @@ def test_nothing_makes_the_checks_fail_otherwise(content: bytes) -> None:
 )
 def test_an_answer_that_is_no_file_is_refused(extension: str, content: bytes, what: str) -> None:
     """TR46: a captive portal, an error with status 200; even when the length is right."""
-    verdict = inspect(content, extension=extension, length=len(content))
+    result = inspect(content, extension=extension, length=len(content))
 
-    assert isinstance(verdict.problem, ContentError)
-    assert f"{what}" in str(verdict.problem)
-    assert "Sign in" not in str(verdict.problem)
-    assert verdict.verified_by == "none"
+    assert isinstance(result.problem, ContentError)
+    assert f"{what}" in str(result.problem)
+    assert "Sign in" not in str(result.problem)
+    assert result.verified_by == "none"
 
 
 @pytest.mark.parametrize(
@@ -558,33 +556,33 @@ def test_an_answer_that_is_no_file_is_refused(extension: str, content: bytes, wh
 )
 def test_content_that_may_be_right_is_taken(content: bytes, extension: str) -> None:
     """Only what clearly is something else is refused."""
-    verdict = inspect(content, extension=extension, length=len(content))
+    result = inspect(content, extension=extension, length=len(content))
 
-    assert (verdict.problem, verdict.verified_by) == (None, "length")
+    assert (result.problem, result.verified_by) == (None, "length")
 
 
 @pytest.mark.parametrize("extension", [".csv.gz", ".zip", ".avro"])
 def test_content_that_lost_its_first_bytes_is_damaged(extension: str) -> None:
     """Binary content that is none of the kinds cannot be what the name promises."""
-    verdict = inspect(b"\x00" + GZ[1:], extension=extension, length=len(GZ))
+    result = inspect(b"\x00" + GZ[1:], extension=extension, length=len(GZ))
 
-    assert isinstance(verdict.problem, IntegrityError)
+    assert isinstance(result.problem, IntegrityError)
 
 
 @pytest.mark.parametrize("extension", [".zip", ".avro"])
 def test_text_is_no_zip(extension: str) -> None:
     """TR13: junk before a zip, as long as it likes; only ``.csv.gz`` may turn out to be plain."""
-    verdict = inspect(b"junk\n" * 1000 + ZIP, extension=extension)
+    result = inspect(b"junk\n" * 1000 + ZIP, extension=extension)
 
-    assert isinstance(verdict.problem, IntegrityError)
+    assert isinstance(result.problem, IntegrityError)
 
 
 def test_a_zip_where_gzip_was_promised_is_checked_as_a_zip_and_said_so() -> None:
     """TR47: the vendor's own pages disagree about it."""
-    verdict = inspect(ZIP, extension=".csv.gz")
+    result = inspect(ZIP, extension=".csv.gz")
 
-    assert (verdict.verified_by, verdict.kind, verdict.problem) == ("crc", "zip", None)
-    assert verdict.remark == "the name promises gzip content and it is zip"
+    assert (result.verified_by, result.kind, result.problem) == ("crc", "zip", None)
+    assert result.notice == "the name promises gzip content and it is zip"
 
 
 @pytest.mark.parametrize("block", [1, 7, 100_000])
@@ -592,24 +590,24 @@ def test_gzip_content_that_was_packed_once_more_on_its_way_is_foreign(block: int
     """TR10: only where the answer called itself encoded; a gzip file inside a gzip file is allowed to be one."""
     twice = gzip.compress(GZ, mtime=0)
 
-    verdict = inspect(twice, extension=".csv.gz", block=block, encoded=True)
+    result = inspect(twice, extension=".csv.gz", block=block, encoded=True)
 
-    assert isinstance(verdict.problem, ContentError)
-    assert "packed once more" in str(verdict.problem)
+    assert isinstance(result.problem, ContentError)
+    assert "packed once more" in str(result.problem)
     assert inspect(twice, extension=".csv.gz", block=block).verified_by == "crc"
     assert inspect(GZ, extension=".csv.gz", block=block, encoded=True).verified_by == "crc"
 
 
 def test_a_resumed_file_is_judged_as_a_whole() -> None:
     """The bytes of an earlier attempt are fed first, in other blocks."""
-    inspector = Inspector(name="x", extension=".gz")
-    inspector.feed(GZ[:777])
+    verifier = ContentVerifier(name="x", extension=".gz")
+    verifier.feed(GZ[:777])
     for start in range(777, len(GZ), 100):
-        inspector.feed(memoryview(GZ)[start : start + 100])
+        verifier.feed(memoryview(GZ)[start : start + 100])
 
-    verdict = inspector.finish(lambda offset, size: GZ[offset : offset + size])
+    result = verifier.finish(lambda offset, size: GZ[offset : offset + size])
 
-    assert (verdict.verified_by, verdict.sha256) == ("crc", hashlib.sha256(GZ).hexdigest())
+    assert (result.verified_by, result.sha256) == ("crc", hashlib.sha256(GZ).hexdigest())
 
 
 def test_random_content_in_random_blocks_gives_the_digest_of_the_whole() -> None:

@@ -50,7 +50,7 @@ async def test_text_that_is_no_unicode_is_found_again_as_it_was(bench: Bench) ->
     assert (report.counts[Action.KEEP], [outcome.reason for outcome in report.outcomes]) == (2, [ODD])
     assert job == StartedRun(key=ODD, run=ODD)
     assert entries == [(ODD, ODD, ODD), ("test/plain", "plain as the vendor calls it.bin", "1")]
-    assert len(files.asked) == 3
+    assert len(files.requested) == 3
 
 
 async def test_a_path_belongs_to_one_key(bench: Bench) -> None:
@@ -112,17 +112,17 @@ async def test_a_download_without_memory_always_fetches(bench: Bench) -> None:
 
 async def test_the_file_is_private_and_alone_when_it_is_closed(bench: Bench) -> None:
     """0600, also what SQLite keeps beside it, which is gone at the end."""
-    folder = bench.root / ".arena-async"
+    directory = bench.root / ".arena-async"
     async with bench.mirror() as mirror:
         await mirror.sync(many("k"))
-        modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in folder.glob("ledger*")}
+        modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in directory.glob("ledger*")}
         with sqlite3.connect(ledger_of(bench)) as looked:
             (journal,) = looked.execute("PRAGMA journal_mode").fetchone()
         looked.close()
 
     assert modes == {"ledger.sqlite": 0o600, "ledger.sqlite-shm": 0o600, "ledger.sqlite-wal": 0o600}
     assert journal == "wal"
-    assert [path.name for path in folder.glob("ledger*")] == ["ledger.sqlite"]
+    assert [path.name for path in directory.glob("ledger*")] == ["ledger.sqlite"]
 
 
 async def test_a_file_that_others_may_read_is_closed_to_them(bench: Bench) -> None:
@@ -185,12 +185,12 @@ async def test_a_damaged_ledger_is_set_aside_and_begun_anew(
                 other.execute("CREATE TABLE something (else_)")
                 other.execute("PRAGMA user_version = 1")
             other.close()
-        files.asked.clear()
+        files.requested.clear()
 
         await bench.sync(files)
         again = await bench.sync(files)
 
-        assert len(files.asked) == 300
+        assert len(files.requested) == 300
         assert again.counts[Action.KEEP] == 300
         assert (path.parent / aside).exists()
         assert f"set aside as {aside}" in caplog.text
@@ -216,7 +216,7 @@ async def test_a_row_that_nobody_of_us_wrote_counts_as_unknown(bench: Bench) -> 
     bench.change_ledger("UPDATE files SET state = 'perhaps' WHERE key = 'test/a'")
     bench.change_ledger("UPDATE files SET size = 'big' WHERE key = 'test/b'")
     bench.change_ledger("UPDATE files SET at = 'then' WHERE key = 'test/d'")
-    files.asked.clear()
+    files.requested.clear()
 
     report = await bench.sync(files)
 

@@ -31,8 +31,8 @@ from arena_async.errors import (
     ServerError,
 )
 from arena_async.options import KIB, TransferOptions
-from arena_async.wire.contracts import RemoteFile
-from arena_async.wire.messages import Secret
+from arena_async.protocol.files import RemoteFile
+from arena_async.protocol.messages import Secret
 
 #: Rows that are decided on in one go.
 PAGE = 400
@@ -77,11 +77,11 @@ async def test_a_second_sync_fetches_nothing(tmp_path: Path) -> None:
     files = many(30)
 
     first = await sync(tmp_path, files)
-    asked = len(files.asked)
+    requested = len(files.requested)
     second = await sync(tmp_path, files)
 
     assert (counted(first), counted(second)) == ({"fetch": 30}, {"keep": 30})
-    assert (asked, len(files.asked)) == (30, 30)
+    assert (requested, len(files.requested)) == (30, 30)
     assert (first.requests, second.requests) == (31, 1)
     assert second.outcomes == ()
 
@@ -112,7 +112,7 @@ async def test_a_leftover_is_never_taken_for_a_file(tmp_path: Path) -> None:
     report = await sync(tmp_path, files)
 
     assert counted(report) == {"fetch": 1}
-    assert len(files.asked) == 1
+    assert len(files.requested) == 1
 
 
 async def test_a_permanent_refusal_is_remembered_and_asked_again_on_request(tmp_path: Path) -> None:
@@ -139,7 +139,7 @@ async def test_what_the_listing_calls_without_content_is_skipped(tmp_path: Path)
         assert [entry async for entry in home.entries()] == []
 
     assert counted(report) == {"skip": 1}
-    assert files.asked == []
+    assert files.requested == []
 
 
 async def test_what_is_no_longer_listed_is_reported_and_stays(tmp_path: Path) -> None:
@@ -174,13 +174,13 @@ class Growing(MemoryFiles):
         self.pause_at = -1
         self.go_on = asyncio.Event()
         self.living: weakref.WeakSet[RemoteFile] = weakref.WeakSet()
-        self.most = 0
+        self.maximum = 0
 
     def row(self, number: int) -> RemoteFile:
         """Make a row, and count those that are alive."""
         row = remote(f"f{number}", change="1", size=0)
         self.living.add(row)
-        self.most = max(self.most, len(self.living))
+        self.maximum = max(self.maximum, len(self.living))
         return row
 
 
@@ -229,15 +229,15 @@ async def test_memory_does_not_grow_with_what_is_here_already(tmp_path: Path, ve
                 gc.collect()
                 # pathlib interns its parts: the interpreter's own table grows when its time has come.
                 ours = tracemalloc.take_snapshot().filter_traces([tracemalloc.Filter(False, "*pathlib*")])
-                return files.most, sum(trace.size for trace in ours.traces)
+                return files.maximum, sum(trace.size for trace in ours.traces)
         finally:
             tracemalloc.stop()
 
     await held(tmp_path / "first", 100)
-    (_, few), (most, many) = await held(tmp_path / "few", 1000), await held(tmp_path / "many", 3000)
+    (_, few), (maximum, many) = await held(tmp_path / "few", 1000), await held(tmp_path / "many", 3000)
 
     # A page waits, a page is decided on, and the reader holds a row.
-    assert most <= 2 * PAGE + 10
+    assert maximum <= 2 * PAGE + 10
     # 2000 rows that are held anywhere are a million bytes.
     assert many < few + 200_000
 
@@ -486,7 +486,7 @@ async def test_a_plan_touches_nothing_and_says_what_a_sync_would_do(tmp_path: Pa
     (tmp_path / "files" / "f1.bin").unlink()
     replace(files, 2, skip="no content", change="2")
     del files.rows[4]
-    files.asked.clear()
+    files.requested.clear()
 
     async with mirror(tmp_path) as home:
         plan = await home.plan(files)
@@ -499,7 +499,7 @@ async def test_a_plan_touches_nothing_and_says_what_a_sync_would_do(tmp_path: Pa
     ]
     assert (plan.kept, plan.whole, plan.requests, plan.bytes_to_fetch) == (1, True, 2, 10_000)
     assert (plan.scope, plan.made_at) == ("test/files", NOW)
-    assert files.asked == []
+    assert files.requested == []
     assert not (tmp_path / "files" / "f1.bin").exists()
 
 
@@ -637,7 +637,7 @@ async def test_a_folder_refuses_a_second_tenant(tmp_path: Path) -> None:
     with pytest.raises(DestinationBusyError):
         await sync(tmp_path, other)
 
-    assert other.asked == []
+    assert other.requested == []
 
 
 async def test_twins_are_kept_by_the_next_sync(tmp_path: Path) -> None:

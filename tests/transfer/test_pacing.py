@@ -70,10 +70,10 @@ async def test_over_any_time_no_more_comes_than_the_rate_and_a_second_and_a_bloc
     assert report.failures == ()
     block = max(files.buffers)
     for first, (start, _) in enumerate(files.came):
-        brought = 0
+        downloaded = 0
         for now, count in files.came[first:]:
-            brought += count
-            assert brought <= rate * (now - start + 1) + block * workers
+            downloaded += count
+            assert downloaded <= rate * (now - start + 1) + block * workers
     total = sum(count for _, count in files.came)
     assert files.came[-1][0] >= total / rate - 2
 
@@ -120,7 +120,7 @@ def many(count: int) -> MemoryFiles:
 
 async def test_bodies_go_back_to_what_was_enough(tmp_path: Path) -> None:
     """A line that is full with four of them: eight bring nothing more, so four are open again."""
-    opened = await in_rounds(tmp_path, many(120), workers=4, most_workers=32, link=4)
+    opened = await in_rounds(tmp_path, many(120), workers=4, max_workers=32, link=4)
 
     assert max(opened) == 8
     assert opened[0] == 4
@@ -132,7 +132,7 @@ async def test_behind_a_refusal_the_bodies_come_back_one_step_after_another(tmp_
     files = many(200)
     files.sources["test/f00003"].faults = [ThrottledError("slower", status=429, retry_after=0)]
 
-    *opened, _ = await in_rounds(tmp_path, files, workers=8, most_workers=8)
+    *opened, _ = await in_rounds(tmp_path, files, workers=8, max_workers=8)
 
     assert (opened[0], min(opened), opened[-1]) == (8, 6, 8)
     narrow = opened[opened.index(6) :]

@@ -43,7 +43,7 @@ class Counting(MemoryFiles):
 @pytest.fixture
 def bench(tmp_path: Path) -> Bench:
     """Return an empty directory in which small files are split."""
-    splitting = Splitting(least_size=64 * KIB, least_piece=16 * KIB, largest_piece=64 * KIB)
+    splitting = Splitting(min_size=64 * KIB, min_piece=16 * KIB, max_piece=64 * KIB)
     return Bench(tmp_path / "out", splitting=splitting, workers=4, record_every=1 << 20)
 
 
@@ -78,7 +78,7 @@ async def test_what_lies_ahead_is_not_asked_for_again(bench: Bench) -> None:
     outcome = await finish(bench, files)
 
     assert outcome.action is Action.RESUME
-    assert (files.asked[0].offset, files.sent) == (END, len(BODY) - 350_000)
+    assert (files.requested[0].offset, files.sent) == (END, len(BODY) - 350_000)
 
 
 async def test_a_part_that_begins_where_the_others_end_belongs_to_them(bench: Bench) -> None:
@@ -88,7 +88,7 @@ async def test_a_part_that_begins_where_the_others_end_belongs_to_them(bench: Be
 
     await finish(bench, files)
 
-    assert (files.asked[0].offset, files.sent) == (150_000, len(BODY) - 160_000)
+    assert (files.requested[0].offset, files.sent) == (150_000, len(BODY) - 160_000)
 
 
 async def test_a_part_whose_end_was_lost_with_the_power_is_not_believed(bench: Bench) -> None:
@@ -100,7 +100,7 @@ async def test_a_part_whose_end_was_lost_with_the_power_is_not_believed(bench: B
 
     await finish(bench, files)
 
-    assert (files.asked[0].offset, files.sent) == (END, len(BODY) - END - 150_000)
+    assert (files.requested[0].offset, files.sent) == (END, len(BODY) - END - 150_000)
 
 
 async def test_parts_that_are_not_there_at_all_are_not_believed(bench: Bench) -> None:
@@ -132,7 +132,7 @@ async def test_a_record_that_makes_no_sense_of_its_parts_is_ignored(bench: Bench
     outcome = await finish(bench, files)
 
     assert outcome.action is Action.FETCH
-    assert (files.asked[0].offset, files.sent) == (0, len(BODY))
+    assert (files.requested[0].offset, files.sent) == (0, len(BODY))
 
 
 async def test_a_record_without_a_word_about_parts_has_none(bench: Bench) -> None:
@@ -145,7 +145,7 @@ async def test_a_record_without_a_word_about_parts_has_none(bench: Bench) -> Non
 
     await finish(bench, files)
 
-    assert (files.asked[0].offset, files.sent) == (END, len(BODY) - END)
+    assert (files.requested[0].offset, files.sent) == (END, len(BODY) - END)
 
 
 async def test_a_file_that_begins_anew_forgets_its_parts(bench: Bench) -> None:
@@ -155,5 +155,5 @@ async def test_a_file_that_begins_anew_forgets_its_parts(bench: Bench) -> None:
 
     await finish(bench, files)
 
-    assert [asked.offset for asked in files.asked[:2]] == [END, 0]
+    assert [requested.offset for requested in files.requested[:2]] == [END, 0]
     assert files.sent == len(BODY)

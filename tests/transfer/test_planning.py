@@ -39,6 +39,8 @@ from arena_async.errors import (
     UnsafeNameError,
     UnsafeUrlError,
 )
+from arena_async.protocol.files import Cost, RemoteFile
+from arena_async.protocol.messages import Secret
 from arena_async.transfer.models import FileState
 from arena_async.transfer.models import LedgerEntry as Entry
 from arena_async.transfer.planner import (
@@ -47,16 +49,14 @@ from arena_async.transfer.planner import (
     Tries,
     decide,
     decide_retry,
+    duplicate_key,
     is_newer,
     is_permanent,
     is_same_content,
     layout_problem,
 )
-from arena_async.transfer.planner import duplicate_key as twin_key
-from arena_async.transfer.planner import duplicate_path as twin_path
+from arena_async.transfer.planner import duplicate_path as collision_path
 from arena_async.transfer.planner import target_path as place
-from arena_async.wire.contracts import Price, RemoteFile
-from arena_async.wire.messages import Secret
 
 FILE = RemoteFile(
     key="arena/1/a",
@@ -226,10 +226,10 @@ def test_an_unknown_field_names_those_there_are() -> None:
 
 def test_a_twin_gets_its_mark_before_the_extension() -> None:
     """The mark is of the vendor's name, so it is the same on every run."""
-    path = twin_path("s/d.csv.gz", "old_export.csv.gz", ".csv.gz")
+    path = collision_path("s/d.csv.gz", "old_export.csv.gz", ".csv.gz")
 
     assert path == "s/d~1036be03.csv.gz"
-    assert twin_key("k", "old_export.csv.gz") == "k~1036be03"
+    assert duplicate_key("k", "old_export.csv.gz") == "k~1036be03"
 
 
 # ----------------------------------------------------------------------------------------------------------- failures
@@ -441,7 +441,7 @@ PLAN = Plan(
     ),
     kept=7,
     whole=True,
-    price=Price(listing=2, per_file=1, remaining=900, reserve=50, resets_at=datetime(2026, 5, 1, 7, tzinfo=UTC)),
+    cost=Cost(listing=2, per_file=1, remaining=900, reserve=50, resets_at=datetime(2026, 5, 1, 7, tzinfo=UTC)),
     listing=3,
     look_up=1,
     made_at=datetime(2026, 4, 30, 12, tzinfo=UTC),
@@ -469,7 +469,7 @@ def test_a_plan_says_what_it_costs_step_by_step() -> None:
 @pytest.mark.parametrize(("remaining", "fits"), [(53, True), (52, False), (50, False), (0, False), (None, None)])
 def test_a_plan_says_whether_it_fits(remaining: int | None, fits: bool | None) -> None:
     """Into what is left without the reserve; nobody knows where nobody said."""
-    assert attrs.evolve(PLAN, price=attrs.evolve(PLAN.price, remaining=remaining)).fits is fits
+    assert attrs.evolve(PLAN, cost=attrs.evolve(PLAN.cost, remaining=remaining)).fits is fits
 
 
 def test_a_plan_of_an_earlier_version_can_be_read() -> None:

@@ -35,7 +35,7 @@ from arena_async.errors import (
     ThrottledError,
 )
 from arena_async.options import KIB, TransferOptions
-from arena_async.wire.contracts import RemoteFile
+from arena_async.protocol.files import RemoteFile
 
 BODY = content(20_000)
 
@@ -72,7 +72,7 @@ async def test_all_files_come_home_in_one_request_each(tmp_path: Path) -> None:
     assert (report.failures, report.not_started, report.error) == ((), 0, None)
     assert report.requests == 51
     assert report.bytes_written == 50 * len(BODY)
-    assert files.most_open <= 4
+    assert files.max_open <= 4
     assert all((tmp_path / "files" / f"f{number:05}.bin").read_bytes() == BODY for number in range(50))
     assert busy() == set()
 
@@ -99,7 +99,7 @@ async def test_fail_fast_stops_at_the_first_failure(tmp_path: Path) -> None:
         report = await downloads.run(files, fail_fast=True)
 
     assert len(report.failures) == 1
-    assert len(files.asked) < 200
+    assert len(files.requested) < 200
     assert report.not_started > 0
     assert busy() == set()
 
@@ -109,8 +109,8 @@ async def test_a_stream_gives_outcomes_as_they_finish(tmp_path: Path) -> None:
     files = many(3)
     gate = asyncio.Event()
 
-    async def hold(asked: Asked) -> None:
-        if asked.key == "test/f00000":
+    async def hold(requested: Asked) -> None:
+        if requested.key == "test/f00000":
             await gate.wait()
 
     files.before_open = hold
@@ -157,7 +157,7 @@ async def test_leaving_the_downloader_ends_its_streams(tmp_path: Path) -> None:
         async for _ in downloads.stream(files):
             break
         await settled(files)
-        assert len(files.asked) <= 4 + 64 + 4 + 1
+        assert len(files.requested) <= 4 + 64 + 4 + 1
     assert busy() == set()
     assert files.listings_closed == 1
 
@@ -275,17 +275,17 @@ async def test_a_cancelled_wait_for_an_outcome_loses_nothing(tmp_path: Path) -> 
 async def test_closing_wakes_a_task_that_waits_for_an_outcome(tmp_path: Path) -> None:
     """It learns that this is not the end of the listing."""
     files = many(3)
-    asked, never = asyncio.Event(), asyncio.Event()
+    requested, never = asyncio.Event(), asyncio.Event()
 
     async def hold(_: Asked) -> None:
-        asked.set()
+        requested.set()
         await never.wait()
 
     files.before_open = hold
     downloads = downloader(tmp_path)
     outcomes = downloads.stream(files)
     waiting = asyncio.create_task(outcomes.__anext__())
-    await asked.wait()
+    await requested.wait()
     await downloads.aclose()
 
     with pytest.raises(ClosedError):
@@ -302,7 +302,7 @@ async def test_a_slow_consumer_holds_the_pool_back(tmp_path: Path) -> None:
             seen += 1
             for _ in range(20):
                 await asyncio.sleep(0)
-            assert len(files.asked) - seen <= 4 + 64 + 4 + 1
+            assert len(files.requested) - seen <= 4 + 64 + 4 + 1
 
     assert seen == 400
 
@@ -341,7 +341,7 @@ async def test_memory_does_not_grow_with_the_listing(tmp_path: Path) -> None:
 
     async def held(count: int) -> tuple[int, int]:
         """Give the bytes that are held after the last outcome, and the rows that were held at the most."""
-        alive = most = 0
+        alive = maximum = 0
         rows: deque[weakref.ref[RemoteFile]] = deque()
 
         def gone(row: weakref.ref[RemoteFile]) -> None:
@@ -350,12 +350,12 @@ async def test_memory_does_not_grow_with_the_listing(tmp_path: Path) -> None:
             rows.remove(row)
 
         async def listing() -> AsyncIterator[RemoteFile]:
-            nonlocal alive, most
+            nonlocal alive, maximum
             for number in range(count):
                 row = remote(f"f{number}", skip="no content, says the listing")
                 rows.append(weakref.ref(row, gone))
                 alive += 1
-                most = max(most, alive)
+                maximum = max(maximum, alive)
                 yield row
 
         tracemalloc.start()
@@ -367,18 +367,18 @@ async def test_memory_does_not_grow_with_the_listing(tmp_path: Path) -> None:
                 gc.collect()
                 # pathlib interns its parts: the interpreter's own table grows when its time has come.
                 ours = tracemalloc.take_snapshot().filter_traces([tracemalloc.Filter(False, "*pathlib*")])
-                return sum(trace.size for trace in ours.traces), most
+                return sum(trace.size for trace in ours.traces), maximum
         finally:
             tracemalloc.stop()
 
     await anyio.lowlevel.checkpoint()  # It imports a module when it is first used.
     await held(500)
-    (small, _), (large, most) = await held(1000), await held(6000)
+    (small, _), (large, maximum) = await held(1000), await held(6000)
 
     # A key alone would be 500,000.
     assert large < small + 300_000
     # The listing may be two pages of 400 ahead; those between it and the outcome are a few more.
-    assert most < 1_500
+    assert maximum < 1_500
 
 
 async def test_a_listing_that_fails_is_raised_after_what_it_brought(tmp_path: Path) -> None:
@@ -422,7 +422,7 @@ async def test_a_used_up_allowance_is_one_error_of_the_report(tmp_path: Path) ->
     assert report.failures == ()
     assert len(report.outcomes) == 10
     assert report.not_started == 490
-    assert len(files.asked) <= 10 + 4 + 1
+    assert len(files.requested) <= 10 + 4 + 1
 
 
 async def test_a_listing_that_runs_out_of_allowance_is_reported_too(tmp_path: Path) -> None:
@@ -449,8 +449,8 @@ async def test_a_service_that_stopped_does_not_stop_another(tmp_path: Path) -> N
     rows += [remote(f"b{number}", service="two", parts=("other",)) for number in range(20)]
     files = MemoryFiles(rows, {row.key: Source(body=BODY) for row in rows})
 
-    async def refuse(asked: Asked) -> None:
-        if asked.key.startswith("test/a"):
+    async def refuse(requested: Asked) -> None:
+        if requested.key.startswith("test/a"):
             raise QuotaExhaustedError("used up")
 
     files.before_open = refuse
@@ -477,7 +477,7 @@ async def test_a_full_disk_stops_the_feeding(tmp_path: Path) -> None:
     assert isinstance(report.error, DiskFullError)
     assert 1 <= len(report.outcomes) <= 5
     assert report.not_started == files.listed - len(report.outcomes) > 300
-    assert len(files.asked) <= 5
+    assert len(files.requested) <= 5
 
 
 async def test_a_full_disk_is_known_before_the_slot_goes_to_the_next_file(tmp_path: Path) -> None:
@@ -491,7 +491,7 @@ async def test_a_full_disk_is_known_before_the_slot_goes_to_the_next_file(tmp_pa
         report = await downloads.run(files)
 
     assert isinstance(report.error, DiskFullError)
-    assert (len(report.outcomes), report.not_started, len(files.asked)) == (1, 49, 1)
+    assert (len(report.outcomes), report.not_started, len(files.requested)) == (1, 49, 1)
 
 
 async def test_a_full_disk_is_known_before_many_more_small_files_come(tmp_path: Path) -> None:
@@ -503,7 +503,7 @@ async def test_a_full_disk_is_known_before_many_more_small_files_come(tmp_path: 
         report = await downloads.run(files)
 
     assert isinstance(report.error, DiskFullError)
-    assert 1 <= len(files.asked) == len(report.outcomes) <= 1 + 64
+    assert 1 <= len(files.requested) == len(report.outcomes) <= 1 + 64
     assert report.not_started == files.listed - len(report.outcomes) > 300
     assert all(isinstance(outcome.error, DiskFullError) and outcome.attempts == 1 for outcome in report.outcomes)
 
@@ -518,7 +518,7 @@ async def test_a_service_that_is_away_is_not_asked_five_times_a_file(tmp_path: P
         report = await downloads.run(files)
 
     assert len(report.failures) == 500
-    assert len(files.asked) <= 1.2 * 500 + 5 * 4
+    assert len(files.requested) <= 1.2 * 500 + 5 * 4
 
 
 async def test_a_slot_comes_back_whatever_happens(tmp_path: Path) -> None:
@@ -563,13 +563,13 @@ async def test_a_wait_of_a_minute_is_cancelled_at_once(tmp_path: Path) -> None:
             await downloads.run(files)
 
     assert scope.cancelled_caught
-    assert len(files.asked) == 1
+    assert len(files.requested) == 1
 
 
 # --------------------------------------------------------------------------------------------------------------- twins
 
 
-def twins(order: str, *, between: int = 0) -> MemoryFiles:
+def duplicates(order: str, *, between: int = 0) -> MemoryFiles:
     """Make a listing with rows of one key, an old one (o) and a new one (n), in some order, others behind the first."""
     rows = {
         "o": remote("a", name="old.bin", change="2024-01-01|old.bin", size=3),
@@ -579,21 +579,21 @@ def twins(order: str, *, between: int = 0) -> MemoryFiles:
     sources = {row.key: Source(body=BODY) for row in listed}
     bodies = {"old.bin": b"OLD", "new.bin": b"NEW"}
 
-    class Twins(MemoryFiles):
+    class Duplicates(MemoryFiles):
         async def open(self, file: RemoteFile, *, offset: int = 0, validator: str | None = None) -> Any:
             if file.key == "test/a":
                 await asyncio.sleep(0)
                 return self._answer(Source(body=bodies[file.name]), 0, None, None)
             return await super().open(file, offset=offset, validator=validator)
 
-    return Twins(listed, sources)
+    return Duplicates(listed, sources)
 
 
 @pytest.mark.parametrize("between", [0, 1, 900])
 @pytest.mark.parametrize("order", ["on", "no", "non", "oon", "nno"])
 async def test_the_newest_of_two_rows_of_one_key_has_the_plain_path(order: str, between: int, tmp_path: Path) -> None:
     """The other one is beside it, and neither the order nor the distance in the listing matters."""
-    files = twins(order, between=between)
+    files = duplicates(order, between=between)
 
     async with downloader(tmp_path, workers=2) as downloads:
         report = await downloads.run(files)
@@ -612,7 +612,10 @@ async def test_two_keys_for_one_path_are_refused_before_any_transfer(tmp_path: P
         report = await downloads.run(files)
 
     assert [type(outcome.error) for outcome in report.outcomes] == [type(None), DestinationBusyError, type(None)]
-    assert [asked.key for asked in sorted(files.asked, key=lambda asked: asked.key)] == ["test/a", "test/c"]
+    assert [requested.key for requested in sorted(files.requested, key=lambda requested: requested.key)] == [
+        "test/a",
+        "test/c",
+    ]
 
 
 async def test_a_layout_that_does_not_fit_the_files_stops_before_any_transfer(tmp_path: Path) -> None:
@@ -625,7 +628,7 @@ async def test_a_layout_that_does_not_fit_the_files_stops_before_any_transfer(tm
     with pytest.raises(ConfigurationError, match="names no field"):
         downloader(tmp_path, layout="x.bin")
 
-    assert files.asked == []
+    assert files.requested == []
 
 
 async def test_a_folder_belongs_to_one_tenant_of_a_service(tmp_path: Path) -> None:
@@ -639,7 +642,7 @@ async def test_a_folder_belongs_to_one_tenant_of_a_service(tmp_path: Path) -> No
         with pytest.raises(DestinationBusyError):
             await downloads.run(files)
 
-    assert files.asked == []
+    assert files.requested == []
 
 
 async def test_the_final_name_may_be_no_folder(tmp_path: Path) -> None:
@@ -651,7 +654,7 @@ async def test_the_final_name_may_be_no_folder(tmp_path: Path) -> None:
         report = await downloads.run(files)
 
     assert [type(outcome.error) for outcome in report.outcomes] == [DestinationBusyError, type(None)]
-    assert [asked.key for asked in files.asked] == ["test/f00001"]
+    assert [requested.key for requested in files.requested] == ["test/f00001"]
 
 
 async def test_what_the_listing_says_will_never_come_is_skipped(tmp_path: Path) -> None:
@@ -663,7 +666,7 @@ async def test_what_the_listing_says_will_never_come_is_skipped(tmp_path: Path) 
 
     assert report.counts[Action.SKIP] == 1
     assert (report.outcomes[0].reason, report.outcomes[0].error) == ("it is a link to another site", None)
-    assert files.asked == []
+    assert files.requested == []
 
 
 async def test_two_sets_at_a_time_share_the_slots(tmp_path: Path) -> None:
@@ -677,12 +680,12 @@ async def test_two_sets_at_a_time_share_the_slots(tmp_path: Path) -> None:
         part.before_open = count
         return await downloads.run(part)
 
-    open_now, most = 0, 0
+    open_now, maximum = 0, 0
 
     async def count(_: Asked) -> None:
-        nonlocal open_now, most
+        nonlocal open_now, maximum
         open_now += 1
-        most = max(most, open_now)
+        maximum = max(maximum, open_now)
         await asyncio.sleep(0)
         open_now -= 1
 
@@ -690,22 +693,22 @@ async def test_two_sets_at_a_time_share_the_slots(tmp_path: Path) -> None:
         reports = await asyncio.gather(run(1, downloads), run(2, downloads))
 
     assert [report.counts[Action.FETCH] for report in reports] == [20, 20]
-    assert most <= 4
+    assert maximum <= 4
 
 
 async def test_an_observer_that_raises_or_waits_harms_nothing(tmp_path: Path) -> None:
     """CC11: the report is the same."""
-    told: list[Event] = []
+    reported: list[Event] = []
 
     async def observer(event: Event) -> None:
-        told.append(event)
+        reported.append(event)
         raise ZeroDivisionError
 
     async with Downloader(tmp_path, options=TransferOptions(durability="off"), observer=observer) as downloads:
         report = await downloads.run(many(5))
 
     assert report.counts[Action.FETCH] == 5
-    assert sum(isinstance(event, Finished) for event in told) == 5
+    assert sum(isinstance(event, Finished) for event in reported) == 5
 
 
 async def test_a_closed_downloader_says_so(tmp_path: Path) -> None:
@@ -766,7 +769,7 @@ async def test_all_files_together_keep_to_the_rate(tmp_path: Path) -> None:
 
 async def test_bodies_become_more_while_more_of_them_bring_more(tmp_path: Path) -> None:
     """From 3 to 12 in a few rounds; without leave to grow always 3."""
-    grown = await in_rounds(tmp_path / "a", many(90), workers=3, most_workers=12)
+    grown = await in_rounds(tmp_path / "a", many(90), workers=3, max_workers=12)
     fixed = await in_rounds(tmp_path / "b", many(30), workers=3)
 
     assert grown[0] == 3
@@ -780,7 +783,7 @@ async def test_a_service_that_refuses_is_asked_by_fewer_at_a_time(tmp_path: Path
     for source in files.sources.values():
         source.faults = [ThrottledError("slower", status=429, retry_after=0)]
 
-    opened = await in_rounds(tmp_path, files, workers=8, most_workers=8)
+    opened = await in_rounds(tmp_path, files, workers=8, max_workers=8)
 
     assert opened[0] == 8
     assert min(opened[:20]) == 1

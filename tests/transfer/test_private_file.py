@@ -23,14 +23,14 @@ posix = pytest.mark.skipif(os.name != "posix", reason="permissions are those of 
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
     """Give a path in a folder that is closed to others."""
-    folder = tmp_path / "closed"
-    folder.mkdir(mode=0o700)
-    return folder / "sessions.json"
+    directory = tmp_path / "closed"
+    directory.mkdir(mode=0o700)
+    return directory / "sessions.json"
 
 
-def names(folder: Path) -> list[str]:
+def names(directory: Path) -> list[str]:
     """Give what lies in a folder."""
-    return sorted(path.name for path in folder.iterdir())
+    return sorted(path.name for path in directory.iterdir())
 
 
 def put(file: PrivateFile, content: bytes) -> bytes | None:
@@ -90,14 +90,14 @@ def test_only_the_owner_may_read_it_and_its_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize("mode", [0o755, 0o777, 0o1777, 0o770, 0o704, 0o702])
 def test_a_folder_that_others_may_look_into_is_refused(tmp_path: Path, mode: int) -> None:
     """Nothing is written there, and the error says what to do."""
-    folder = tmp_path / "open"
-    folder.mkdir()
-    folder.chmod(mode)
+    directory = tmp_path / "open"
+    directory.mkdir()
+    directory.chmod(mode)
 
     with pytest.raises(ConfigurationError, match="chmod 700"):
-        put(PrivateFile(folder / "sessions.json"), b"secret")
+        put(PrivateFile(directory / "sessions.json"), b"secret")
 
-    assert names(folder) == []
+    assert names(directory) == []
 
 
 @posix

@@ -35,12 +35,10 @@ from arena_async.errors import (
     TransportError,
 )
 from arena_async.options import KIB, MIB
-from arena_async.wire.contracts import BodyHead, OpenedFile
+from arena_async.protocol.files import BodyHead, OpenedFile
 
 BODY = content(4 * MIB + 12_345)
-SMALL = Splitting(
-    least_size=MIB, least_piece=64 * KIB, largest_piece=512 * KIB, interval=0.1, head_start=0.2, fast=100 * MIB
-)
+SMALL = Splitting(min_size=MIB, min_piece=64 * KIB, max_piece=512 * KIB, interval=0.1, head_start=0.2, fast=100 * MIB)
 WORKERS = 9
 
 
@@ -58,19 +56,19 @@ class HeldBack(MemoryFiles):
         super().__init__([remote(name, size=len(body))], {f"test/{name}": Source(body=body, **source)})
         self.per_file = 0
         self.passed = 0.0
-        self.brought = 0
+        self.downloaded = 0
         self.spoil: Callable[[Asked, OpenedFile], OpenedFile] = lambda _, opened: opened
 
     async def open(self, file: Any, **how: Any) -> OpenedFile:
         opened = await super().open(file, **how)
-        if self.asked[-1].until is not None:
-            opened = self.spoil(self.asked[-1], opened)
+        if self.requested[-1].until is not None:
+            opened = self.spoil(self.requested[-1], opened)
         readinto = opened.stream.readinto
 
         async def slowly(buffer: memoryview) -> int:
             count = await readinto(buffer)
             self.passed += count / MIB / min(max(1, self.open_bodies), self.shared or 1000)
-            self.brought += count
+            self.downloaded += count
             return count
 
         opened.stream.readinto = slowly  # type: ignore[method-assign]
@@ -79,7 +77,7 @@ class HeldBack(MemoryFiles):
     @property
     def pieces(self) -> list[Asked]:
         """What was asked for with an end."""
-        return [asked for asked in self.asked if asked.until is not None]
+        return [requested for requested in self.requested if requested.until is not None]
 
 
 def bench_on(root: Path, files: HeldBack, **how: Any) -> Bench:
@@ -120,16 +118,16 @@ async def test_a_file_of_a_host_that_holds_each_connection_back_comes_over_all_f
     assert outcome.error is None
     assert (outcome.sha256, outcome.verified_by) == (hashlib.sha256(BODY).hexdigest(), "length")
     assert (outcome.attempts, outcome.bytes_written) == (1, len(BODY))
-    told = [event for event in bench.events if isinstance(event, Finished) and event.outcome.file.key == "test/a"]
-    assert [event.bytes_done for event in told] == [len(BODY)]
+    reported = [event for event in bench.events if isinstance(event, Finished) and event.outcome.file.key == "test/a"]
+    assert [event.bytes_done for event in reported] == [len(BODY)]
     assert bench.finals()["files/a.bin"] == BODY
-    assert files.asked[0] == Asked(key="test/a", offset=0, validator=None)
-    assert {asked.validator for asked in files.pieces} == {'"v1"'}
-    assert len(files.asked) == 1 + len(files.pieces)
-    spans = sorted((asked.offset, asked.until) for asked in files.pieces)
+    assert files.requested[0] == Asked(key="test/a", offset=0, validator=None)
+    assert {requested.validator for requested in files.pieces} == {'"v1"'}
+    assert len(files.requested) == 1 + len(files.pieces)
+    spans = sorted((requested.offset, requested.until) for requested in files.pieces)
     assert spans[-1][1] == len(BODY)
     assert [one[1] for one in spans[:-1]] == [other[0] for other in spans[1:]]
-    assert files.most_open >= 8
+    assert files.max_open >= 8
     assert files.passed < 1.5
     done = [event.bytes_done for event in bench.events if isinstance(event, Progress) and event.file.key == "test/a"]
     assert done == sorted(done)
@@ -142,10 +140,10 @@ async def test_pieces_become_smaller_towards_the_end(tmp_path: Path) -> None:
 
     await fetch(bench_on(tmp_path, files), files)
 
-    sizes = [asked.until - asked.offset for asked in files.pieces if asked.until is not None]
+    sizes = [requested.until - requested.offset for requested in files.pieces if requested.until is not None]
     assert all(one >= other for one, other in pairwise(sizes[:-1]))
-    assert max(sizes) <= SMALL.largest_piece
-    assert min(sizes[:-1]) >= SMALL.least_piece
+    assert max(sizes) <= SMALL.max_piece
+    assert min(sizes[:-1]) >= SMALL.min_piece
     assert sizes[0] > 2 * sizes[-2]
 
 
@@ -175,7 +173,7 @@ async def test_a_file_is_not_split_where_that_costs_or_proves_or_helps_nothing(
     outcome = await fetch(bench, files)
 
     assert outcome.error is None
-    assert len(files.asked) == 1
+    assert len(files.requested) == 1
     assert bench.finals()["files/a.bin"] == BODY[:size]
 
 
@@ -185,7 +183,7 @@ async def test_a_connection_that_needs_no_help_has_none(tmp_path: Path) -> None:
 
     await fetch(bench_on(tmp_path, files, splitting=attrs.evolve(SMALL, fast=MIB / 2)), files)
 
-    assert len(files.asked) == 1
+    assert len(files.requested) == 1
 
 
 async def test_connections_become_fewer_where_more_of_them_bring_nothing(tmp_path: Path) -> None:
@@ -215,9 +213,9 @@ def ignored(_: Asked, opened: OpenedFile) -> OpenedFile:
     return attrs.evolve(opened, head=BodyHead(status=200, length=len(BODY), total=len(BODY), etag='"v1"', ranges=True))
 
 
-def shifted(asked: Asked, opened: OpenedFile) -> OpenedFile:
+def shifted(requested: Asked, opened: OpenedFile) -> OpenedFile:
     """Answer with what lies one byte further on."""
-    return attrs.evolve(opened, head=attrs.evolve(opened.head, offset=asked.offset + 1))
+    return attrs.evolve(opened, head=attrs.evolve(opened.head, offset=requested.offset + 1))
 
 
 def cut(_: Asked, opened: OpenedFile) -> OpenedFile:
@@ -278,11 +276,11 @@ async def test_an_answer_that_is_not_the_piece_costs_at_most_its_connection(
     """Once, for three of them, for all: the file is whole in the end, and what is wrong is never taken."""
     files, left = HeldBack(), [times]
 
-    def spoiled(asked: Asked, opened: OpenedFile) -> OpenedFile:
+    def corrupt(requested: Asked, opened: OpenedFile) -> OpenedFile:
         left[0] -= 1
-        return spoil(asked, opened) if left[0] >= 0 else opened
+        return spoil(requested, opened) if left[0] >= 0 else opened
 
-    files.spoil = spoiled
+    files.spoil = corrupt
     bench = bench_on(tmp_path, files)
 
     outcome = await fetch(bench, files)
@@ -312,8 +310,8 @@ async def test_a_refusal_of_a_piece_is_none_of_the_file(tmp_path: Path, error: E
     """The front goes on by itself when all of them are refused; nobody waits for what the pieces were told."""
     files, left = HeldBack(), [times]
 
-    def refuse(asked: Asked, opened: OpenedFile) -> OpenedFile:
-        del asked
+    def refuse(requested: Asked, opened: OpenedFile) -> OpenedFile:
+        del requested
         left[0] -= 1
         if left[0] >= 0:
             files.open_bodies -= 1
@@ -345,12 +343,12 @@ async def test_retries_of_pieces_come_out_of_what_all_files_may_spend(tmp_path: 
         (outcome,) = (await mirror.sync(files)).outcomes
 
     assert len(spent.failures) == 40
-    assert len(failing.asked) < 80
+    assert len(failing.requested) < 80
     assert outcome.error is None
     assert bench.finals() == {"files/a.bin": BODY}
     assert outcome.attempts > 1
-    asked = [asked.offset for asked in files.pieces]
-    assert len(asked) == len(set(asked))
+    requested = [requested.offset for requested in files.pieces]
+    assert len(requested) == len(set(requested))
 
 
 async def test_a_disk_that_is_full_under_a_piece_fails_the_file_at_once(tmp_path: Path) -> None:
@@ -487,7 +485,7 @@ async def test_stopped_before_any_step_the_next_run_takes_no_byte_that_was_ahead
         files = HeldBack(body)
         bench = bench_on(place, files, workers=1 + number % 3)
         outcome = await fetch(bench, files)
-        assert files.brought == len(body) - sum(until - start for start, until in known)
+        assert files.downloaded == len(body) - sum(until - start for start, until in known)
         ahead += len(known) > 1
         assert outcome.error is None
         assert bench.finals()["files/a.bin"] == body

@@ -59,13 +59,13 @@ async def test_a_set_that_begins_is_served_before_the_next_file_of_one_that_has_
     greedy, other = Held("greedy", 10), Held("other", 3)
     async with downloader(tmp_path) as downloads:
         first = asyncio.create_task(downloads.run(greedy))
-        await settled(greedy, least=2)
+        await settled(greedy, minimum=2)
         second = asyncio.create_task(downloads.run(other))
         await settled(other)
-        before = len(greedy.asked), len(other.asked)
+        before = len(greedy.requested), len(other.requested)
         greedy.turns[0].set()
-        await settled(other, least=1)
-        after = len(greedy.asked), len(other.asked)
+        await settled(other, minimum=1)
+        after = len(greedy.requested), len(other.requested)
         greedy.go_on()
         other.go_on()
         reports = await asyncio.gather(first, second)
@@ -82,7 +82,7 @@ async def test_a_set_that_is_held_up_keeps_no_more_workers_than_there_are(tmp_pa
         outcomes = downloads.stream(other)
         assert (await anext(outcomes)).error is None
         first = asyncio.create_task(downloads.run(greedy))
-        await settled(greedy, least=2)
+        await settled(greedy, minimum=2)
         rest = [outcome.error async for outcome in outcomes]
         greedy.go_on()
         report = await first
@@ -108,7 +108,7 @@ async def test_beyond_the_eighth_worker_buffers_are_a_quarter(
     files = Held("f", workers, body=content(3 * 1024 * KIB))
     async with downloader(tmp_path, workers=workers, chunk_size=chunk_size) as downloads:
         going = asyncio.create_task(downloads.run(files))
-        while len(files.asked) < workers:
+        while len(files.requested) < workers:
             await asyncio.to_thread(int)
         files.go_on()
         report = await going

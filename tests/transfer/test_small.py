@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from bench import Bench, many
-from disks import FaultyDisk, Gate, RecordingDisk
+from disks import FaultyDisk, RateLimiter, RecordingDisk
 from filesets import MemoryFiles, Source, content, remote
 from rounds import settled
 
@@ -66,7 +66,7 @@ async def test_nothing_stays_of_a_small_file_that_the_disk_refused(tmp_path: Pat
 
 async def test_the_disk_begins_with_all_files_of_a_group_before_one_is_waited_for(tmp_path: Path) -> None:
     """Three files are on their way before the first is forced to the disk."""
-    gate = Gate("sync")
+    gate = RateLimiter("sync")
     disk = RecordingDisk(gate)
     bench, files = Bench(tmp_path, disk=disk, workers=8), many("zero", "a", "b", "c")
     async with bench.mirror() as mirror:
@@ -76,7 +76,7 @@ async def test_the_disk_begins_with_all_files_of_a_group_before_one_is_waited_fo
         others = many("a", "b", "c")
         others.scope = "test/others"
         second = asyncio.create_task(mirror.sync(others))
-        await settled(others, least=3)
+        await settled(others, minimum=3)
         gate.open()
         await asyncio.gather(first, second)
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 from bench import Bench, many, one
-from disks import Call, FaultyDisk, Gate, RecordingDisk
+from disks import Call, FaultyDisk, RateLimiter, RecordingDisk
 from filesets import Asked, MemoryFiles, Source, content, remote
 
 from arena_async import Action
@@ -63,12 +63,12 @@ async def first_offset(bench: Bench, **source: Any) -> int:
     assert outcome.error is None
     assert bench.finals()["files/a.bin"] == BODY
     assert outcome.sha256 == hashlib.sha256(BODY).hexdigest()
-    return files.asked[0].offset
+    return files.requested[0].offset
 
 
-def listed(folder: Path) -> list[str]:
+def listed(directory: Path) -> list[str]:
     """List the names in a folder."""
-    return sorted(path.name for path in folder.iterdir())
+    return sorted(path.name for path in directory.iterdir())
 
 
 # ---------------------------------------------------------------------------------------------------------- the folder
@@ -81,17 +81,17 @@ async def test_a_new_folder_is_on_the_disk_with_every_folder_above_it_that_is_ne
         async with Bench(tmp_path / "new" / "out", disk=disk).mirror():
             pass
 
-    assert disk.lines("make_root", "make_folder", "sync_folder") == [
+    assert disk.lines("make_root", "make_directory", "sync_directory") == [
         "make_root out",
-        "sync_folder new",
-        f"sync_folder {tmp_path.name}",
-        "make_folder .arena-async",
-        "sync_folder out",
-        "make_folder partial",
-        "sync_folder .arena-async",
+        "sync_directory new",
+        f"sync_directory {tmp_path.name}",
+        "make_directory .arena-async",
+        "sync_directory out",
+        "make_directory partial",
+        "sync_directory .arena-async",
         "make_root out",
-        "make_folder .arena-async",
-        "make_folder partial",
+        "make_directory .arena-async",
+        "make_directory partial",
     ]
 
 
@@ -101,8 +101,8 @@ async def test_the_folders_of_the_state_are_private(root: Path, bench: Bench) ->
     async with bench.mirror():
         pass
 
-    for folder in (root / ".arena-async", root / ".arena-async" / "partial"):
-        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    for directory in (root / ".arena-async", root / ".arena-async" / "partial"):
+        assert stat.S_IMODE(directory.stat().st_mode) == 0o700
     assert listed(root / ".arena-async") == ["ledger.sqlite", "lock", "partial"]
 
 
@@ -164,19 +164,19 @@ async def test_a_damaged_tenant_record_is_not_taken_for_none(root: Path, bench: 
         await bench.sync(files)
 
     assert record.read_bytes() == damage
-    assert files.asked == []
+    assert files.requested == []
 
 
 @pytest.mark.parametrize(("size", "fits"), [(1000, True), (1001, False)])
 async def test_too_little_room_is_noticed_before_anything_is_made(root: Path, size: int, fits: bool) -> None:
     """ST02: nothing of the content is written."""
     disk = FaultyDisk()
-    disk.replace("free", lambda real, folder: 1000)
+    disk.replace("free", lambda real, directory: 1000)
     bench, files = Bench(root, disk=disk), one(Source(body=content(size)), size=size)
 
     outcome = await bench.fetch(files)
 
-    assert len(files.asked) == fits
+    assert len(files.requested) == fits
     assert fits or (
         isinstance(outcome.error, DiskFullError) and "1001 bytes are needed and 1000 are free" in str(outcome.error)
     )
@@ -224,7 +224,7 @@ async def test_a_final_name_that_is_no_file_is_refused_before_anything_is_made(
 
     assert isinstance(outcome.error, DestinationBusyError)
     assert f"the name is taken by a {kind}" in str(outcome.error)
-    assert (bench.partials(), files.asked) == ([], [])
+    assert (bench.partials(), files.requested) == ([], [])
 
 
 def when(verb: str, act: Callable[[Call], object], name: str = "*.part") -> RecordingDisk:
@@ -271,13 +271,13 @@ async def test_a_link_at_the_final_name_is_replaced_and_its_target_untouched(
     assert (root / "d/a").read_bytes() == b"whole"
 
 
-@pytest.mark.parametrize("moment", ["before", "between"])
-async def test_a_folder_that_is_a_link_is_never_followed(root: Path, tmp_path: Path, moment: str) -> None:
+@pytest.mark.parametrize("timestamp", ["before", "between"])
+async def test_a_folder_that_is_a_link_is_never_followed(root: Path, tmp_path: Path, timestamp: str) -> None:
     """SE11: not even when it is swapped between the check and the rename."""
     (tmp_path / "outside").mkdir()
     root.mkdir()
     disk = None
-    if moment == "before":
+    if timestamp == "before":
         (root / "d").symlink_to(tmp_path / "outside")
     else:
         disk = when("sync", lambda _: (root / "d").symlink_to(tmp_path / "outside"))
@@ -285,7 +285,7 @@ async def test_a_folder_that_is_a_link_is_never_followed(root: Path, tmp_path: P
     outcome = await Bench(root, disk=disk).fetch(many("a"))
 
     assert isinstance(outcome.error, DestinationBusyError)
-    assert moment == "between" or "symbolic link, which is never followed" in str(outcome.error)
+    assert timestamp == "between" or "symbolic link, which is never followed" in str(outcome.error)
     assert listed(tmp_path / "outside") == []
 
 
@@ -361,13 +361,13 @@ async def test_content_is_on_the_disk_before_its_name_and_the_name_before_the_en
 
     (name,) = {call.name for call in disk.calls if call.verb == "rename" and call.name.endswith(".part")}
     shown = [
-        line for line in disk.lines("write", "sync", "sync_data", "rename", "sync_folder")
-        if name in line or line == "sync_folder files"
+        line for line in disk.lines("write", "sync", "sync_data", "rename", "sync_directory")
+        if name in line or line == "sync_directory files"
     ]  # fmt: skip
     assert [line for line in shown if not line.startswith("write")] == [
         f"sync {name}",
         f"rename {name} -> a.bin",
-        "sync_folder files",
+        "sync_directory files",
     ]
     assert shown[-4] == f"write {name}"
 
@@ -431,7 +431,7 @@ async def test_a_file_that_is_kept_is_recorded_up_to_its_end_where_that_is_worth
     await bench.sync(files)
     await bench.sync(files)
 
-    assert files.asked[-1].offset == (kept or 0)
+    assert files.requested[-1].offset == (kept or 0)
 
 
 async def test_a_file_that_cannot_be_forced_to_the_disk_is_not_kept(root: Path) -> None:
@@ -449,7 +449,7 @@ async def test_a_file_that_cannot_be_forced_to_the_disk_is_not_kept(root: Path) 
 async def test_a_file_system_without_fsync_is_used_with_a_warning(root: Path, caplog: pytest.LogCaptureFixture) -> None:
     """ST12: one warning, and the result does not promise what nobody can."""
     disk = FaultyDisk()
-    for verb in ("sync", "sync_data", "sync_folder"):
+    for verb in ("sync", "sync_data", "sync_directory"):
         disk.fail(verb, errno.EINVAL)
     bench, files = Bench(root, disk=disk), many("b")
     files.rows = [remote("a"), *files.rows]  # type: ignore[misc]
@@ -480,7 +480,7 @@ async def test_a_file_system_without_fsync_is_used_with_a_warning(root: Path, ca
 )
 @pytest.mark.parametrize(
     ("verb", "name"),
-    [("create", "*.part"), ("write", "*.part"), ("sync", "*.part"), ("rename", "*.part"), ("make_folder", "files")],
+    [("create", "*.part"), ("write", "*.part"), ("sync", "*.part"), ("rename", "*.part"), ("make_directory", "files")],
 )
 @pytest.mark.parametrize("body", [b"x", BODY], ids=["small", "large"])
 async def test_what_the_disk_says_becomes_a_typed_error(
@@ -539,7 +539,7 @@ async def test_an_interrupted_call_is_repeated(root: Path, number: int) -> None:
     disk = FaultyDisk()
     for verb in (
         "make_root", "open_root", "create", "write", "sync", "sync_data", "chmod", "look", "look_open", "rename",
-        "open_folder",
+        "open_directory",
     ):  # fmt: skip
         disk.fail(verb, number, times=2)
 
@@ -811,7 +811,7 @@ async def test_the_best_of_several_partial_files_is_kept(bench: Bench) -> None:
 
 async def test_a_partial_file_that_is_being_written_is_left_alone(root: Path) -> None:
     """Another process has it: it is neither continued nor removed."""
-    gate = Gate("write", armed=False)
+    gate = RateLimiter("write", armed=False)
 
     def before(call: Call) -> None:
         if call.offset and call.offset >= 2 * UNIT:
@@ -879,7 +879,7 @@ async def test_where_locks_keep_nobody_out_a_partial_file_is_copied_and_recent_o
 
     assert outcome.error is None
     assert bench.finals() == {"files/a.bin": BODY}
-    assert files.asked[0].offset == (0 if recent else 2 * UNIT)
+    assert files.requested[0].offset == (0 if recent else 2 * UNIT)
     assert bench.partials("*.part") == ([part.name] if recent else [])
 
 
@@ -916,8 +916,8 @@ async def test_what_is_being_written_is_not_swept_and_what_a_killed_writer_left_
         if call.name.startswith("new-") and call.verb == "sync":
             (root / ".arena-async/partial/new-00").write_bytes(b"half of a rec")
             asyncio.run(another())
-            for folder in (root / ".arena-async", root / ".arena-async/partial"):
-                seen.append([name for name in listed(folder) if name.startswith("new-")])  # noqa: PERF401
+            for directory in (root / ".arena-async", root / ".arena-async/partial"):
+                seen.append([name for name in listed(directory) if name.startswith("new-")])  # noqa: PERF401
 
     await stop(Bench(root, disk=RecordingDisk(start_another)))
 
@@ -980,4 +980,4 @@ async def test_a_record_that_cannot_be_replaced_leaves_the_old_one_and_nothing_e
     ], "one attempt, which is taken back"
     files = large()
     again = await Bench(root).fetch(files)
-    assert (again.error, again.action, files.asked[0].offset) == (None, Action.RESUME, UNIT)
+    assert (again.error, again.action, files.requested[0].offset) == (None, Action.RESUME, UNIT)

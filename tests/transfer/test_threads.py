@@ -12,7 +12,7 @@ import anyio
 import pytest
 from bench import Bench, one
 from cancelling import HOW, Awaits, How, cancel_at_every_await, counted_tasks
-from disks import FaultyDisk, Gate, RecordingDisk
+from disks import FaultyDisk, RateLimiter, RecordingDisk
 from filesets import MemoryFiles, Source, content, remote
 
 from arena_async.errors import StorageError
@@ -30,7 +30,7 @@ def threads() -> list[str]:
 @pytest.mark.parametrize("how", HOW)
 async def test_a_cancelled_task_waits_for_the_end_of_its_call(tmp_path: Path, how: How) -> None:
     """The thread has ended when the cancellation comes out, and not before; it does not spin meanwhile."""
-    gate = Gate("write")
+    gate = RateLimiter("write")
     disk = RecordingDisk(gate)
     scopes: list[anyio.CancelScope] = []
     async with Bench(tmp_path, disk=disk).downloader() as downloads:
@@ -62,7 +62,7 @@ async def test_a_cancelled_task_waits_for_the_end_of_its_call(tmp_path: Path, ho
 
 async def test_a_time_limit_around_a_run_leaves_no_cancellation_behind(tmp_path: Path) -> None:
     """``asyncio.timeout`` still works as the standard library means it."""
-    gate = Gate("write")
+    gate = RateLimiter("write")
     async with Bench(tmp_path, disk=RecordingDisk(gate)).downloader() as downloads:
         opener = threading.Timer(0.05, gate.open)
         opener.start()
@@ -95,7 +95,7 @@ async def test_after_closing_no_thread_is_left(tmp_path: Path) -> None:
 
 async def test_one_block_is_received_while_the_one_before_is_written(tmp_path: Path) -> None:
     """Two buffers take turns: the second is filled meanwhile, and no third."""
-    gate, received = Gate("write"), 0
+    gate, received = RateLimiter("write"), 0
 
     class Noting(MemoryFiles):
         async def open(self, file: Any, **how: Any) -> Any:
@@ -159,8 +159,8 @@ async def test_cancelled_at_every_await_nothing_is_written_after_its_file_is_clo
             closed = [call.name for call in calls if call.verb == "close"]
             assert {call.name for call in calls if call.verb == "write"} <= set(closed)
             for name in set(closed):
-                verbs = [call.verb for call in calls if call.name == name]
-                assert "write" not in verbs[verbs.index("close") :]
+                operations = [call.verb for call in calls if call.name == name]
+                assert "write" not in operations[operations.index("close") :]
             disk.calls.clear()
     assert count > 10
     assert threads() == []

@@ -12,8 +12,8 @@ from filesets import MemoryFiles, Source, remote
 from arena_async import Action, Downloader, union
 from arena_async.errors import ConfigurationError, LinkExpiredError, ListingError
 from arena_async.options import TransferOptions
-from arena_async.wire.contracts import Price, RemoteFile
-from arena_async.wire.messages import Secret
+from arena_async.protocol.files import Cost, RemoteFile
+from arena_async.protocol.messages import Secret
 
 
 def named(*names: str, scope: str, **fields: Any) -> MemoryFiles:
@@ -30,7 +30,7 @@ async def test_a_union_lists_and_opens_each_file_where_it_came_from(tmp_path: Pa
         report = await downloads.run(union(one, two))
 
     assert report.counts[Action.FETCH] == 3
-    assert [asked.key for asked in two.asked] == ["test/c"]
+    assert [requested.key for requested in two.requested] == ["test/c"]
     assert (tmp_path / "files" / "c.bin").read_bytes() == b"test/c"
     assert report.requests == 5
 
@@ -74,7 +74,7 @@ def test_a_union_says_what_its_sets_say() -> None:
 
     assert both.scope == "one + two"
     assert both.narrowed
-    assert both.price() == Price(listing=2, per_file=1, exact=True)
+    assert both.cost() == Cost(listing=2, per_file=1, exact=True)
     assert both.since(None) is both
     assert union(one) is one
     with pytest.raises(ConfigurationError):

@@ -18,6 +18,7 @@ from arena_async import (
     ByteStream,
     CentrePointClient,
     CentrePointCredentials,
+    Cost,
     Downloader,
     Event,
     FileSet,
@@ -29,10 +30,9 @@ from arena_async import (
     Outcome,
     OutcomeStream,
     Page,
-    Pager,
+    Paginator,
     Plan,
     PollPolicy,
-    Price,
     Progress,
     Quota,
     QuotaExhaustedError,
@@ -164,7 +164,7 @@ def clients(context: ssl.SSLContext) -> tuple[ArenaClient, CentrePointClient]:
     assert_type(ArenaClient.from_env(session_store="sessions.json", on_exhausted="stop"), ArenaClient)
     assert_type(ArenaClient.from_env(), ArenaClient)
     assert_type(CentrePointClient.from_env(environ={}), CentrePointClient)
-    PollPolicy(every=5, slowest=300, timeout=6 * 3600)
+    PollPolicy(every=5, max_interval=300, timeout=6 * 3600)
     return arena, centrepoint
 
 
@@ -185,12 +185,12 @@ async def sessions(arena: ArenaClient) -> None:
 
 async def extracts(arena: ArenaClient, guid: str, run: str) -> None:
     """Data extracts."""
-    assert_type(arena.extracts.search("Weekly*", enabled=True, creator="Ann"), Pager[Extract])
+    assert_type(arena.extracts.search("Weekly*", enabled=True, creator="Ann"), Paginator[Extract])
     assert_type(await arena.extracts.get(guid), Extract)
     runs = arena.extracts.runs(
         guid, ExtractRunQuery(status="Completed", completed_from=NOON, with_files=True), offset=400, limit=400
     )
-    assert_type(runs, Pager[ExtractRun])
+    assert_type(runs, Paginator[ExtractRun])
     assert_type(await arena.extracts.run(guid, run), ExtractRun)
     assert_type(await arena.extracts.latest_run(guid), ExtractRun)
     for files in (
@@ -201,7 +201,7 @@ async def extracts(arena: ArenaClient, guid: str, run: str) -> None:
         arena.extracts.files(guid, completed_from=NOON),
     ):
         check: FileSet = files
-        assert_type(check.price(), Price)
+        assert_type(check.cost(), Cost)
 
 
 async def exports(arena: ArenaClient, guid: str, run: str) -> None:
@@ -209,7 +209,7 @@ async def exports(arena: ArenaClient, guid: str, run: str) -> None:
     assert_type(await arena.exports.search(ExportQuery(name="BOM", number=7)).first(), ExportDefinition | None)
     assert_type(await arena.exports.get(guid), ExportDefinition)
     assert_type(
-        await arena.exports.runs(guid, ExportRunQuery(latest=True, status="COMPLETE")).collect(at_most=10),
+        await arena.exports.runs(guid, ExportRunQuery(latest=True, status="COMPLETE")).collect(max_items=10),
         list[ExportRun],
     )
     assert_type(await arena.exports.run(guid, run), ExportRun)
@@ -245,16 +245,16 @@ async def export_jobs(arena: ArenaClient, guid: str, mirror: Mirror) -> None:
     )
     definition = await arena.exports.define("Resistors", criteria=criteria, options=options, reuse=True)
     assert_type(definition, ExportDefinition)
-    poll = PollPolicy(every=5, slowest=300, timeout=3600)
-    assert_type(poll.most_questions(600), int)
+    poll = PollPolicy(every=5, max_interval=300, timeout=3600)
+    assert_type(poll.max_polls(600), int)
 
     def see(seen: RunSeen[ExportRun]) -> None:
         assert_type(seen.run, ExportRun | None)
 
-    run = await arena.exports.start(guid, criteria=items_by_guid([guid]), poll=poll, watch=see)
-    assert_type(await arena.exports.wait(guid, run, poll=poll, earlier=[run], watch=see), ExportRun)
+    run = await arena.exports.start(guid, criteria=items_by_guid([guid]), poll=poll, on_status=see)
+    assert_type(await arena.exports.wait(guid, run, poll=poll, earlier=[run], on_status=see), ExportRun)
     assert_type(await arena.exports.wait(definition, run.guid), ExportRun)
-    fetched = await arena.exports.fetch(definition, "warehouse", poll=poll, fresh=True, watch=see)
+    fetched = await arena.exports.fetch(definition, "warehouse", poll=poll, fresh=True, on_status=see)
     assert_type(fetched, Fetched[ExportRun])
     assert_type(fetched.paths, tuple[Path, ...])
     assert_type((await arena.exports.fetch(guid, mirror, criteria=criteria)).report, Report)
@@ -274,8 +274,8 @@ async def other_jobs(arena: ArenaClient, guid: str, to: Path) -> None:
     assert_type(done.has_errors, bool)
     assert_type(await arena.imports.commit(guid, done.guid, despite_errors=False), ImportRun)
     assert_type(await arena.imports.complete(guid, done.guid), ImportRun)
-    prices = Submission(to / "prices.txt", file_type="CSV", parts=("result", "error"))
-    checked = await arena.imports.fetch(guid, prices, to)
+    costs = Submission(to / "prices.txt", file_type="CSV", parts=("result", "error"))
+    checked = await arena.imports.fetch(guid, costs, to)
     assert_type(await arena.imports.fetch(guid, to / "prices.csv", to), Fetched[ImportRun])
     assert_type(checked, Fetched[ImportRun])
 
@@ -286,10 +286,10 @@ async def files_and_items(arena: ArenaClient, guid: str) -> None:
     sets: list[FileSet] = [
         arena.files.content(guid, *found),
         arena.items.files(guid, primary=True),
-        arena.items.files(*await arena.items.search(ItemQuery(in_assembly=True)).collect(at_most=3)),
+        arena.items.files(*await arena.items.search(ItemQuery(in_assembly=True)).collect(max_items=3)),
     ]
     check: FileSet = union(*sets)
-    assert_type(check.price().fits(10), bool | None)
+    assert_type(check.cost().fits(10), bool | None)
     query = ItemQuery(
         number="900-*",
         view="full",
@@ -298,10 +298,10 @@ async def files_and_items(arena: ArenaClient, guid: str) -> None:
         effective_from=NOON,
     )
     items = arena.items.search(query)
-    assert_type(items, Pager[Item])
-    assert_type(arena.items.associations(guid), Pager[FileAssociation])
+    assert_type(items, Paginator[Item])
+    assert_type(arena.items.associations(guid), Paginator[FileAssociation])
     assert_type(await arena.items.association(guid, guid), FileAssociation)
-    assert_type(arena.list("/changes", limit=5, paged=True, number="ECO*"), Pager[dict[str, Any]])
+    assert_type(arena.list("/changes", limit=5, paged=True, number="ECO*"), Paginator[dict[str, Any]])
     async for usage in arena.usages(date_from=NOON):
         assert_type(usage, ApiUsage)
         assert_type(usage.count, int | None)
@@ -309,13 +309,13 @@ async def files_and_items(arena: ArenaClient, guid: str) -> None:
 
 async def events(arena: ArenaClient, guid: str) -> None:
     """Outbound events of both generations."""
-    assert_type(arena.events.search("ERP*", enabled=True), Pager[EventIntegration])
+    assert_type(arena.events.search("ERP*", enabled=True), Paginator[EventIntegration])
     assert_type(await arena.events.get(guid), EventIntegration)
-    assert_type(arena.events.triggers(guid), Pager[EventTrigger])
-    assert_type(arena.events.every(guid, reconciled=True), Pager[OutboundEvent])
+    assert_type(arena.events.triggers(guid), Paginator[EventTrigger])
+    assert_type(arena.events.every(guid, reconciled=True), Paginator[OutboundEvent])
     for event in await arena.events.pending(guid):
         assert_type(
-            arena.events.resources(event, "changes", EventResourceQuery(reconciled=False)), Pager[EventResource]
+            arena.events.resources(event, "changes", EventResourceQuery(reconciled=False)), Paginator[EventResource]
         )
         assert_type(await arena.events.reconcile_resource(event, "items", guid), EventResource)
         assert_type(await arena.events.reconcile(event), OutboundEvent)
@@ -325,14 +325,14 @@ async def events(arena: ArenaClient, guid: str) -> None:
             assert_type(event, OutboundEvent)
     for queued in await arena.event_queue.pending(guid):
         assert_type(await arena.event_queue.item_guids(queued), list[str])
-        assert_type(arena.event_queue.items(queued), Pager[EventResource])
+        assert_type(arena.event_queue.items(queued), Paginator[EventResource])
 
 
 async def datasets(centrepoint: CentrePointClient) -> None:
     """Dataset files."""
     async with centrepoint:
         found = centrepoint.datasets.search(234, subject=10821, program="5b342a11", data_set="ActivityDaily8")
-        assert_type(found, Pager[DatasetFile])
+        assert_type(found, Paginator[DatasetFile])
         files: FileSet = centrepoint.datasets.files(234, subject=10821, program="5b342a11", data_set="ActivityDaily8")
         async for file in files:
             assert_type(file, RemoteFile)
@@ -343,7 +343,7 @@ async def days(centrepoint: CentrePointClient) -> None:
     found = centrepoint.day_files.search(
         DayQuery(234, "A-017", CATEGORIES[0], day_from="2024-02-01", day_to=dt.date(2024, 2, 2))
     )
-    assert_type(found, Pager[DayFile])
+    assert_type(found, Paginator[DayFile])
     files = centrepoint.day_files.files(DayQuery(234, 10821, "imu", year=2024, month=2, day=1, file_format="avro"))
     assert_type(files, DayFileSet)
     some: FileSet = files
@@ -355,7 +355,7 @@ async def days(centrepoint: CentrePointClient) -> None:
 async def data_requests(centrepoint: CentrePointClient, mirror: Mirror) -> None:
     """Raw and epoch data, step by step and in one await."""
     begin, end = dt.datetime(2024, 2, 1, tzinfo=dt.UTC), "2024-02-02T00:00:00Z"
-    poll = PollPolicy(every=10, slowest=60)
+    poll = PollPolicy(every=10, max_interval=60)
     started = await centrepoint.raw_requests.start(
         RawQuery(234, "A-017", time_from=begin, time_to=end, file_format="avro"), poll=poll
     )
@@ -363,9 +363,9 @@ async def data_requests(centrepoint: CentrePointClient, mirror: Mirror) -> None:
     assert_type(await centrepoint.raw_requests.get(started.id), DataRequest)
     done = await centrepoint.raw_requests.wait(started, poll=poll)
     assert_type(done.is_completed, bool)
-    assert_type(centrepoint.raw_requests.data_files(done), Pager[DataFile])
+    assert_type(centrepoint.raw_requests.data_files(done), Paginator[DataFile])
     files: FileSet = centrepoint.raw_requests.files(done)
-    assert_type(files.price().per_file, int)
+    assert_type(files.cost().per_file, int)
     fetched = await centrepoint.raw_requests.fetch(RawQuery(234, 10821, time_from=begin, time_to=end), "raw")
     assert_type(fetched, FetchedData)
     epochs = await centrepoint.epoch_requests.fetch(
@@ -392,28 +392,28 @@ async def study(centrepoint: CentrePointClient) -> None:
 
 async def lists(centrepoint: CentrePointClient) -> None:
     """Every list has its rows."""
-    assert_type(centrepoint.studies.search(), Pager[Study])
-    assert_type(centrepoint.sites.search(234), Pager[Site])
-    assert_type(centrepoint.subjects.search(234), Pager[Subject])
-    assert_type(centrepoint.subjects.milestones(234, "A-017"), Pager[SubjectMilestone])
-    assert_type(centrepoint.subjects.time_zones(234, 10821), Pager[TimeZoneChange])
-    assert_type(centrepoint.milestones.search(234), Pager[Milestone])
-    assert_type(centrepoint.programs.search(234), Pager[StudyProgram])
-    assert_type(centrepoint.activity_monitors.search(234), Pager[ActivityMonitor])
-    assert_type(centrepoint.assignments.search(234), Pager[Assignment])
-    assert_type(centrepoint.uploads.search(234, "A-017"), Pager[Upload])
-    assert_type(centrepoint.webhooks.search(234), Pager[Webhook])
-    assert_type(centrepoint.webhooks.events(), Pager[WebhookEvent])
-    assert_type(centrepoint.webhooks.history(234, 1), Pager[WebhookDelivery])
-    day, moment = dt.date(2024, 3, 1), dt.datetime(2024, 3, 2, tzinfo=dt.UTC)
-    minutes = centrepoint.minute_summaries.search(234, "A-017", setting="7d1c", day_from=day, day_to=moment)
-    assert_type(minutes, Pager[MinuteSummary])
-    assert_type(centrepoint.minute_summaries.price(day, moment, subjects=3), Price)
-    assert_type(centrepoint.daily_statistics.search(234, 10821, day_from=day), Pager[DailyStatistics])
-    assert_type(centrepoint.sleep_periods.search(234, 10821), Pager[SleepPeriod])
-    assert_type(centrepoint.event_markers.search(234, 10821), Pager[EventMarker])
-    assert_type(centrepoint.algorithm_settings.search(234, algorithm_type="UWF Steps"), Pager[AlgorithmSetting])
-    assert_type(centrepoint.minute_summaries.settings(234, ids=["7d1c"]), Pager[SummarySetting])
+    assert_type(centrepoint.studies.search(), Paginator[Study])
+    assert_type(centrepoint.sites.search(234), Paginator[Site])
+    assert_type(centrepoint.subjects.search(234), Paginator[Subject])
+    assert_type(centrepoint.subjects.milestones(234, "A-017"), Paginator[SubjectMilestone])
+    assert_type(centrepoint.subjects.time_zones(234, 10821), Paginator[TimeZoneChange])
+    assert_type(centrepoint.milestones.search(234), Paginator[Milestone])
+    assert_type(centrepoint.programs.search(234), Paginator[StudyProgram])
+    assert_type(centrepoint.activity_monitors.search(234), Paginator[ActivityMonitor])
+    assert_type(centrepoint.assignments.search(234), Paginator[Assignment])
+    assert_type(centrepoint.uploads.search(234, "A-017"), Paginator[Upload])
+    assert_type(centrepoint.webhooks.search(234), Paginator[Webhook])
+    assert_type(centrepoint.webhooks.events(), Paginator[WebhookEvent])
+    assert_type(centrepoint.webhooks.history(234, 1), Paginator[WebhookDelivery])
+    day, timestamp = dt.date(2024, 3, 1), dt.datetime(2024, 3, 2, tzinfo=dt.UTC)
+    minutes = centrepoint.minute_summaries.search(234, "A-017", setting="7d1c", day_from=day, day_to=timestamp)
+    assert_type(minutes, Paginator[MinuteSummary])
+    assert_type(centrepoint.minute_summaries.cost(day, timestamp, subjects=3), Cost)
+    assert_type(centrepoint.daily_statistics.search(234, 10821, day_from=day), Paginator[DailyStatistics])
+    assert_type(centrepoint.sleep_periods.search(234, 10821), Paginator[SleepPeriod])
+    assert_type(centrepoint.event_markers.search(234, 10821), Paginator[EventMarker])
+    assert_type(centrepoint.algorithm_settings.search(234, algorithm_type="UWF Steps"), Paginator[AlgorithmSetting])
+    assert_type(centrepoint.minute_summaries.settings(234, ids=["7d1c"]), Paginator[SummarySetting])
     assert_type(await centrepoint.sleep_periods.setting(234, "7d1c"), SleepPeriodSetting)
 
 
@@ -443,7 +443,7 @@ async def downloads(files: FileSet) -> None:
     """A run and a stream of outcomes."""
     options = TransferOptions(
         workers=8,
-        most_workers=32,
+        max_workers=32,
         chunk_size=1 << 20,
         attempts=5,
         durability="group",
@@ -472,7 +472,7 @@ async def mirrors(files: FileSet) -> None:
     async with Mirror(Path("warehouse"), observer=watch_slowly) as mirror:
         plan = await mirror.plan(files)
         assert_type(plan, Plan)
-        assert_type(plan.price, Price)
+        assert_type(plan.cost, Cost)
         assert_type(plan.steps, Mapping[str, int | None])
         assert_type(plan.fits, bool | None)
         assert_type(plan.resets_at, dt.datetime | None)

@@ -19,7 +19,11 @@ from datetime import datetime
 import attrs
 
 from arena_async.errors import ConfigurationError
-from arena_async.net.sharing import CredentialStore
+from arena_async.http.credential_store import CredentialStore
+from arena_async.protocol.adapter import Auth, Credential
+from arena_async.protocol.messages import Secret, printable
+from arena_async.protocol.urls import origin
+from arena_async.providers.arena.adapter import ArenaAdapter
 from arena_async.providers.arena.auth import (
     IDLE,
     ArenaCredentials,
@@ -29,12 +33,8 @@ from arena_async.providers.arena.auth import (
     MachineAuth,
     PasswordAuth,
 )
-from arena_async.providers.arena.dialect import ArenaDialect
 from arena_async.providers.arena.sessions import SessionStore
 from arena_async.providers.arena.settings import REGIONS
-from arena_async.wire.contracts import Auth, Credential
-from arena_async.wire.messages import Secret, printable
-from arena_async.wire.urls import origin
 
 __all__ = ["Access", "AccessSettings", "grant"]
 
@@ -85,29 +85,29 @@ class Access:
     store: CredentialStore | None = None
 
 
-def grant(asked: AccessSettings, dialect: ArenaDialect, *, now: Callable[[], datetime]) -> Access:
+def grant(requested: AccessSettings, adapter: ArenaAdapter, *, now: Callable[[], datetime]) -> Access:
     """
     Return what the session needs.
 
     Raises:
         ConfigurationError: What is given does not go together, or is not enough.
     """
-    _check(asked)
-    workspace = f"workspace {asked.workspace_id}" if asked.workspace_id is not None else "last workspace used"
-    where = f"at {origin(asked.base_url)}, {workspace}"
+    _check(requested)
+    workspace = f"workspace {requested.workspace_id}" if requested.workspace_id is not None else "last workspace used"
+    where = f"at {origin(requested.base_url)}, {workspace}"
     given = None
-    if asked.session_id is not None:
-        given = GivenSession(session_id=asked.session_id, workspace_id=asked.workspace_id)
-    match asked.credentials:
+    if requested.session_id is not None:
+        given = GivenSession(session_id=requested.session_id, workspace_id=requested.workspace_id)
+    match requested.credentials:
         case ArenaCredentials() as credentials:
-            return _of_person(credentials, asked, dialect, given, where=where, now=now)
+            return _of_person(credentials, requested, adapter, given, where=where, now=now)
         case ArenaMachineCredentials() as credentials:
             auth = MachineAuth(
                 credentials=credentials,
-                dialect=dialect,
-                token_url=_token_url(credentials, asked.base_url),
-                usage_reason=asked.usage_reason,
-                workspace_id=asked.workspace_id,
+                adapter=adapter,
+                token_url=_token_url(credentials, requested.base_url),
+                usage_reason=requested.usage_reason,
+                workspace_id=requested.workspace_id,
             )
             return Access(auth=auth, shown=f"client {credentials.client_id} {where}")
     if given is None:
@@ -121,20 +121,23 @@ def grant(asked: AccessSettings, dialect: ArenaDialect, *, now: Callable[[], dat
 
 def _of_person(
     credentials: ArenaCredentials,
-    asked: AccessSettings,
-    dialect: ArenaDialect,
+    requested: AccessSettings,
+    adapter: ArenaAdapter,
     given: GivenSession | None,
     *,
     where: str,
     now: Callable[[], datetime],
 ) -> Access:
     """Return the access of a user who logs in with a password."""
-    store, email, shown = _store(asked.session_store), credentials.email, f"{credentials.email} {where}"
+    store, email, shown = _store(requested.session_store), credentials.email, f"{credentials.email} {where}"
     claim = LoginClaim(
-        user=(origin(asked.base_url), email.casefold()), workspace_id=asked.workspace_id, shared=store, shown=shown
+        user=(origin(requested.base_url), email.casefold()),
+        workspace_id=requested.workspace_id,
+        shared=store,
+        shown=shown,
     )
-    auth = PasswordAuth(credentials=credentials, dialect=dialect, workspace_id=asked.workspace_id, claim=claim)
-    identity = "\n".join((asked.base_url, email.casefold(), str(asked.workspace_id or "")))
+    auth = PasswordAuth(credentials=credentials, adapter=adapter, workspace_id=requested.workspace_id, claim=claim)
+    identity = "\n".join((requested.base_url, email.casefold(), str(requested.workspace_id or "")))
     return Access(
         auth=auth,
         user=email,
@@ -145,23 +148,25 @@ def _of_person(
     )
 
 
-def _check(asked: AccessSettings) -> None:
+def _check(requested: AccessSettings) -> None:
     """Raise if the settings do not go together."""
-    if asked.credentials is not None and not isinstance(asked.credentials, ArenaCredentials | ArenaMachineCredentials):
+    if requested.credentials is not None and not isinstance(
+        requested.credentials, ArenaCredentials | ArenaMachineCredentials
+    ):
         raise ConfigurationError(
             "ArenaClient.credentials takes ArenaCredentials(email, password) or "
             "ArenaMachineCredentials(client_id, client_secret)."
         )
-    if isinstance(asked.credentials, ArenaMachineCredentials) and asked.session_id is not None:
+    if isinstance(requested.credentials, ArenaMachineCredentials) and requested.session_id is not None:
         raise ConfigurationError("A machine user has a token and no session; leave session_id out.")
-    if asked.session_store is None:
+    if requested.session_store is None:
         return
-    if not isinstance(asked.credentials, ArenaCredentials):
+    if not isinstance(requested.credentials, ArenaCredentials):
         raise ConfigurationError(
             "A session store is for users who log in with e-mail address and password; machine users may log in as "
             "often as they like. Leave session_store out."
         )
-    if asked.session_id is not None:
+    if requested.session_id is not None:
         raise ConfigurationError("session_id and session_store exclude each other; give one of them.")
 
 

@@ -14,15 +14,15 @@ from typing import Any, Final, TypeVar
 import attrs
 
 from arena_async.errors import ConfigurationError
-from arena_async.net.asking import ask
-from arena_async.net.pager import Pager
-from arena_async.net.session import Session
-from arena_async.providers.arena.dialect import LIST
-from arena_async.wire.decoding import decode
-from arena_async.wire.messages import Request, join_path, printable
-from arena_async.wire.paging import ListShape
+from arena_async.http.objects import request_object
+from arena_async.http.paginator import Paginator
+from arena_async.http.session import Session
+from arena_async.protocol.decoding import decode
+from arena_async.protocol.messages import Request, join_path, printable
+from arena_async.protocol.pagination import ListShape
+from arena_async.providers.arena.adapter import LIST
 
-__all__ = ["UNPAGED", "any_list", "ask", "make_request", "paginate", "write_datetime"]
+__all__ = ["UNPAGED", "any_list", "make_request", "paginate", "request_object", "write_datetime"]
 
 T = TypeVar("T")
 
@@ -64,7 +64,7 @@ def paginate(
     offset: int = 0,
     limit: int | None = None,
     shape: ListShape = LIST,
-) -> Pager[T]:
+) -> Paginator[T]:
     """
     Return an iterator over a list; pages are requested as it is read.
 
@@ -80,7 +80,7 @@ def paginate(
     def read(row: Any) -> T:
         return decode(row, model, request=request.line)
 
-    return Pager(session, request, shape, read, limit=limit, start=offset)
+    return Paginator(session, request, shape, read, limit=limit, start=offset)
 
 
 def any_list(
@@ -91,7 +91,7 @@ def any_list(
     offset: int = 0,
     limit: int | None = None,
     paged: bool | None = None,
-) -> Pager[dict[str, Any]]:
+) -> Paginator[dict[str, Any]]:
     """
     Return an iterator over the undecoded rows of a list.
 
@@ -109,7 +109,7 @@ def any_list(
     _check_list_path(path)
     unpaged = bool(_UNPAGED_PATH.fullmatch(path.rstrip("/"))) if paged is None else not paged
     request = Request(method="GET", path=path, params=_write_times(query))
-    return Pager(session, request, UNPAGED if unpaged else LIST, dict, limit=limit, start=offset)
+    return Paginator(session, request, UNPAGED if unpaged else LIST, dict, limit=limit, start=offset)
 
 
 def _check_list_path(path: str) -> None:

@@ -15,12 +15,12 @@ from typing import Any, Final
 import attrs
 
 from arena_async.errors import ApiError, AuthenticationError, ConfigurationError, DecodeError
-from arena_async.providers.arena.dialect import ArenaDialect
+from arena_async.protocol.adapter import Credential
+from arena_async.protocol.decoding import decode, parse_json
+from arena_async.protocol.messages import Request, Response, Secret, printable, show_url
+from arena_async.protocol.oauth import is_unknown_client, is_wrong_scope, read_token
+from arena_async.providers.arena.adapter import ArenaAdapter
 from arena_async.providers.arena.sessions import SessionStore
-from arena_async.wire.contracts import Credential
-from arena_async.wire.decoding import decode, parse_json
-from arena_async.wire.messages import Request, Response, Secret, printable, show_url
-from arena_async.wire.tokens import is_unknown_client, is_wrong_scope, read_token
 
 __all__ = [
     "IDLE",
@@ -61,7 +61,7 @@ class ArenaCredentials:
 
     Args:
         email: The e-mail address of the user. Give every integration a user of its own.
-        password: The password, as text or as a :class:`~arena_async.wire.messages.Secret`.
+        password: The password, as text or as a :class:`~arena_async.protocol.messages.Secret`.
 
     Raises:
         ConfigurationError: One of them is empty or no text.
@@ -78,7 +78,7 @@ class ArenaMachineCredentials:
 
     Args:
         client_id: The client id that an administrator has made.
-        client_secret: Its secret, as text or as a :class:`~arena_async.wire.messages.Secret`.
+        client_secret: Its secret, as text or as a :class:`~arena_async.protocol.messages.Secret`.
         token_url: The whole address of the token endpoint, handed out with the two; None for that of North America.
 
     Raises:
@@ -159,13 +159,13 @@ class PasswordAuth:
 
     Args:
         credentials: The user.
-        dialect: Reads the errors.
+        adapter: Reads the errors.
         workspace_id: The workspace to land in; None for the one that was used last.
         claim: Taken before the login, or None.
     """
 
     credentials: ArenaCredentials
-    dialect: ArenaDialect
+    adapter: ArenaAdapter
     workspace_id: int | None = None
     claim: LoginClaim | None = None
 
@@ -194,7 +194,7 @@ class PasswordAuth:
         """
         request = self.login("")
         if not 200 <= response.status < 300:
-            raise self.dialect.read_error(request, response)
+            raise self.adapter.read_error(request, response)
         answer = decode(parse_json(response.body, request=request.line), _Login, request=request.line)
         session_id = answer.session_id
         if not isinstance(session_id, str) or not _SESSION_ID.fullmatch(session_id):
@@ -274,14 +274,14 @@ class MachineAuth:
 
     Args:
         credentials: The machine user.
-        dialect: Reads the errors that are not about the credentials.
+        adapter: Reads the errors that are not about the credentials.
         token_url: The whole address of the token endpoint.
         usage_reason: What the service notes as the reason.
         workspace_id: The workspace to work in; None for the one that the machine user was granted.
     """
 
     credentials: ArenaMachineCredentials
-    dialect: ArenaDialect
+    adapter: ArenaAdapter
     token_url: str
     usage_reason: str
     workspace_id: int | None = None
@@ -326,7 +326,7 @@ class MachineAuth:
     def _refusal(self, response: Response) -> ApiError:
         """Return the error of a rejected client, or the usual error of the service."""
         if not 400 <= response.status < 500 or response.status in (408, 429):
-            return self.dialect.read_error(self.login(""), response)
+            return self.adapter.read_error(self.login(""), response)
         if is_unknown_client(response):
             advice = "The client id or its secret is wrong; check them."
         elif is_wrong_scope(response):

@@ -11,14 +11,17 @@ from datetime import UTC, datetime
 from ssl import SSLContext
 from typing import Any, Self
 
-from arena_async.net.login import Authentication
-from arena_async.net.pager import Pager
-from arena_async.net.session import Session
+from arena_async.http.login import Authentication
+from arena_async.http.paginator import Paginator
+from arena_async.http.session import Session
 from arena_async.options import Clock, HttpOptions, RetryPolicy, Timeouts
+from arena_async.protocol.messages import Secret, printable
+from arena_async.protocol.quota import DailyQuota, OnExhausted, Quota
+from arena_async.protocol.urls import UrlPolicy
 from arena_async.providers.arena.access import AccessSettings, grant
+from arena_async.providers.arena.adapter import ArenaAdapter
 from arena_async.providers.arena.api import UNPAGED, any_list, make_request, paginate
 from arena_async.providers.arena.auth import ArenaCredentials, ArenaMachineCredentials
-from arena_async.providers.arena.dialect import ArenaDialect
 from arena_async.providers.arena.events import EventQueue, Events
 from arena_async.providers.arena.exports import Exports
 from arena_async.providers.arena.extracts import Extracts
@@ -36,9 +39,6 @@ from arena_async.providers.arena.settings import (
     read_number,
     written_reason,
 )
-from arena_async.wire.messages import Secret, printable
-from arena_async.wire.quota import DailyAllowance, OnExhausted, Quota
-from arena_async.wire.urls import UrlPolicy
 
 __all__ = ["ArenaClient"]
 
@@ -121,13 +121,13 @@ class ArenaClient:
         check_choices(workspace_id, import_parameters)
         address = find_base_url(base_url, region)
         reason = written_reason(usage_reason)
-        urls, dialect = UrlPolicy.for_base(address, allow_http=allow_http), ArenaDialect(now=now)
+        urls, adapter = UrlPolicy.for_base(address, allow_http=allow_http), ArenaAdapter(now=now)
         settings = AccessSettings(credentials, session_id, session_store, address, workspace_id, reason)
-        self._access = access = grant(settings, dialect, now=now)
+        self._access = access = grant(settings, adapter, now=now)
         self.session = session = Session(
             Authentication(auth=access.auth, store=access.store, given=access.given, renewable=access.renewable),
-            dialect,
-            DailyAllowance(reserve=quota_reserve, on_exhausted=on_exhausted),
+            adapter,
+            DailyQuota(reserve=quota_reserve, on_exhausted=on_exhausted),
             base_url=address,
             urls=urls,
             options=HttpOptions(
@@ -220,7 +220,7 @@ class ArenaClient:
 
     def list(
         self, path: str, *, offset: int = 0, limit: int | None = None, paged: bool | None = None, **params: object
-    ) -> Pager[dict[str, Any]]:
+    ) -> Paginator[dict[str, Any]]:
         """
         Return the undecoded rows of any list of the service, with the same session, quota and pages as the rest.
 
@@ -241,7 +241,7 @@ class ArenaClient:
         """
         return any_list(self.session, path, params, offset=offset, limit=limit, paged=paged)
 
-    def usages(self, *, date_from: datetime | None = None, date_to: datetime | None = None) -> Pager[ApiUsage]:
+    def usages(self, *, date_from: datetime | None = None, date_to: datetime | None = None) -> Paginator[ApiUsage]:
         """
         Return the requests of the workspace: by day, user and endpoint. One request.
 

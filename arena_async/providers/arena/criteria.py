@@ -24,8 +24,8 @@ from typing import Any, Final, Literal
 import attrs
 
 from arena_async.errors import ConfigurationError
+from arena_async.protocol.messages import printable
 from arena_async.providers.arena.api import write_datetime
-from arena_async.wire.messages import printable
 
 __all__ = ["ITEM", "UNCATEGORIZED", "Criteria", "Criterion", "ItemFields", "all_of", "any_of", "items_by_guid"]
 
@@ -35,7 +35,7 @@ Conjunction = Literal["AND", "OR"]
 UNCATEGORIZED: Final = "-uncategorized-"
 
 #: Items that one export takes at the most; the service refuses more with 3148.
-_MOST_ITEMS = 20_000
+_MAX_ITEMS = 20_000
 _GUID = re.compile(r"[0-9A-Za-z]+")
 
 
@@ -85,10 +85,10 @@ class Criteria:
 
     def __attrs_post_init__(self) -> None:
         """Raise if the service would reject it."""
-        asked = [criterion.attribute for group in self.groups for criterion in group.criteria]
-        if not asked:
+        requested = [criterion.attribute for group in self.groups for criterion in group.criteria]
+        if not requested:
             raise ConfigurationError("The criteria have no condition; an export without any is refused (code 3140).")
-        if "guid" in asked and len(asked) > 1:
+        if "guid" in requested and len(requested) > 1:
             raise ConfigurationError(
                 "The criteria ask for guids and for something else; a condition on the guid has to be the only one. "
                 "Name all items in one items_by_guid(...), or leave the guids out."
@@ -141,7 +141,7 @@ def _combined(parts: tuple[Criterion | Criteria, ...], word: Conjunction) -> Cri
 
 
 @attrs.frozen
-class _Field:
+class _CriteriaField:
     """What items are asked about, under the vendor's name."""
 
     attribute: str
@@ -167,7 +167,7 @@ class _Field:
         return value
 
 
-class WordField(_Field):
+class WordField(_CriteriaField):
     """One of a few words that the workspace defines."""
 
     def is_equal_to(self, value: str) -> Criterion:
@@ -199,7 +199,7 @@ class TextField(WordField):
         return self._is("DOES_NOT_START_WITH", self._text(value))
 
 
-class GuidField(_Field):
+class GuidField(_CriteriaField):
     """Something that is named by a single guid."""
 
     def is_equal_to(self, guid: str) -> Criterion:
@@ -213,28 +213,28 @@ class GuidsField(GuidField):
     def is_in(self, guids: Iterable[str]) -> Criterion:
         """Take the items that go with any of these guids."""
         found = tuple(dict.fromkeys(self._guid(guid) for guid in _several(guids, self.attribute)))
-        if len(found) > _MOST_ITEMS:
+        if len(found) > _MAX_ITEMS:
             raise ConfigurationError(
-                f"{self.attribute} is compared with {len(found):,} guids; an export takes {_MOST_ITEMS:,} items at the "
+                f"{self.attribute} is compared with {len(found):,} guids; an export takes {_MAX_ITEMS:,} items at the "
                 "most (code 3148). Split them into several exports."
             )
         return self._is("IS_IN", found)
 
 
-class PeriodField(_Field):
+class PeriodField(_CriteriaField):
     """A date and time (aware) that is looked for before, after or between others."""
 
-    def is_before(self, moment: datetime) -> Criterion:
+    def is_before(self, timestamp: datetime) -> Criterion:
         """Take the items from before then."""
-        return self._is("IS_BEFORE", write_datetime(moment, what=self.attribute))
+        return self._is("IS_BEFORE", write_datetime(timestamp, what=self.attribute))
 
-    def is_after(self, moment: datetime) -> Criterion:
+    def is_after(self, timestamp: datetime) -> Criterion:
         """Take the items from after then."""
-        return self._is("IS_AFTER", write_datetime(moment, what=self.attribute))
+        return self._is("IS_AFTER", write_datetime(timestamp, what=self.attribute))
 
     def is_between(self, first: datetime, last: datetime) -> Criterion:
         """Take the items from the time between the two, which come in this order."""
-        pair = tuple(write_datetime(moment, what=self.attribute) for moment in (first, last))
+        pair = tuple(write_datetime(timestamp, what=self.attribute) for timestamp in (first, last))
         if first > last:
             raise ConfigurationError(f"{self.attribute} is looked for between {pair[0]} and {pair[1]}; swap the two.")
         return self._is("IS_BETWEEN", pair)
@@ -243,12 +243,12 @@ class PeriodField(_Field):
 class DateField(PeriodField):
     """A date and time (aware) that can be asked for exactly, too."""
 
-    def is_equal_to(self, moment: datetime) -> Criterion:
+    def is_equal_to(self, timestamp: datetime) -> Criterion:
         """Take the items from exactly then."""
-        return self._is("IS_EQUAL_TO", write_datetime(moment, what=self.attribute))
+        return self._is("IS_EQUAL_TO", write_datetime(timestamp, what=self.attribute))
 
 
-class FlagField(_Field):
+class FlagField(_CriteriaField):
     """Yes or no. With the revision status ``LATEST`` the ``modified`` flags speak of the working revision."""
 
     def is_equal_to(self, value: bool) -> Criterion:  # noqa: FBT001 - the value that is compared with
@@ -258,7 +258,7 @@ class FlagField(_Field):
         return self._is("IS_EQUAL_TO", str(value).lower())
 
 
-class AnyField(_Field):
+class AnyField(_CriteriaField):
     """All attributes at once."""
 
     def contains(self, value: str) -> Criterion:
@@ -266,7 +266,7 @@ class AnyField(_Field):
         return self._is("CONTAINS", self._text(value))
 
 
-class DropDownField(_Field):
+class DropDownField(_CriteriaField):
     """One or several of the values of a custom drop-down."""
 
     def is_in(self, values: Iterable[str]) -> Criterion:
@@ -287,7 +287,7 @@ class DropDownField(_Field):
         return ";".join(dict.fromkeys(found))
 
 
-class NumberField(_Field):
+class NumberField(_CriteriaField):
     """A custom number."""
 
     def is_equal_to(self, value: float) -> Criterion:

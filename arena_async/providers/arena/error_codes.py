@@ -26,8 +26,8 @@ from arena_async.errors import (
     ServerError,
     ThrottledError,
 )
-from arena_async.wire.decoding import parse_json
-from arena_async.wire.messages import Request, Response, scrub
+from arena_async.protocol.decoding import parse_json
+from arena_async.protocol.messages import Request, Response, scrub
 
 __all__ = ["error_of"]
 
@@ -324,4 +324,4 @@ def _code(value: Any) -> int | None:
 
 def _quoted(text: str) -> str:
     """Return a message of the service on one line, scrubbed, for a message of ours."""
-    return scrub(" ".join(text.split()), most=300).rstrip(".")
+    return scrub(" ".join(text.split()), maximum=300).rstrip(".")

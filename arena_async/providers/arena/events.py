@@ -23,17 +23,17 @@ from typing import Any, Literal, Self
 import attrs
 
 from arena_async.errors import ConfigurationError, DeadlineError, DecodeError
-from arena_async.net.pager import Pager
-from arena_async.net.polling import Polled, wait_until
-from arena_async.net.session import Session
+from arena_async.http.paginator import Paginator
+from arena_async.http.polling import Polled, wait_until
+from arena_async.http.session import Session
 from arena_async.options import Clock, PollPolicy
-from arena_async.providers.arena.api import ask, make_request, paginate
-from arena_async.providers.arena.dialect import LIST
+from arena_async.protocol.decoding import decode, parse_json
+from arena_async.protocol.messages import Request, printable
+from arena_async.providers.arena.adapter import LIST
+from arena_async.providers.arena.api import make_request, paginate, request_object
 from arena_async.providers.arena.models import ArenaModel, Change, Item, User
 from arena_async.providers.arena.queries import EventResourceQuery, write_query
 from arena_async.providers.arena.runs import REAL_TIME
-from arena_async.wire.decoding import decode, parse_json
-from arena_async.wire.messages import Request, printable
 
 __all__ = [
     "EventIntegration",
@@ -151,7 +151,7 @@ class _EventSource:
 
     def search(
         self, name: str | None = None, *, enabled: bool | None = None, offset: int = 0, limit: int | None = None
-    ) -> Pager[EventIntegration]:
+    ) -> Paginator[EventIntegration]:
         """
         Return the integrations that collect events. One request for each 400.
 
@@ -166,7 +166,7 @@ class _EventSource:
 
     def every(
         self, integration: str, *, reconciled: bool | None = None, offset: int = 0, limit: int | None = None
-    ) -> Pager[OutboundEvent]:
+    ) -> Paginator[OutboundEvent]:
         """
         Return the events of an integration, in the order of the service. One request for each 400.
 
@@ -182,7 +182,7 @@ class _EventSource:
         def read(row: Any) -> OutboundEvent:
             return attrs.evolve(decode(row, OutboundEvent, request=request.line), integration=integration)
 
-        return Pager(self.session, request, LIST, read, limit=limit, start=offset)
+        return Paginator(self.session, request, LIST, read, limit=limit, start=offset)
 
     async def pending(self, integration: str) -> list[OutboundEvent]:
         """Return the events that are not reconciled, the oldest first. One request for each 400."""
@@ -192,7 +192,7 @@ class _EventSource:
     async def event(self, integration: str, guid: str) -> OutboundEvent:
         """Return one event. One request."""
         request = self._request("GET", integration, "/events/{event}", event=guid)
-        return attrs.evolve(await ask(self.session, request, OutboundEvent), integration=integration)
+        return attrs.evolve(await request_object(self.session, request, OutboundEvent), integration=integration)
 
     async def reconcile(self, event: OutboundEvent) -> OutboundEvent:
         """
@@ -204,18 +204,18 @@ class _EventSource:
             ConfigurationError: The event does not say which integration it is of.
         """
         request = self._of_event("PUT", event, json={self._flag: True})
-        return attrs.evolve(await ask(self.session, request, OutboundEvent), integration=event.integration)
+        return attrs.evolve(await request_object(self.session, request, OutboundEvent), integration=event.integration)
 
     def watch(self, integration: str, *, poll: PollPolicy | None = None) -> Watch:
         """
         Return the events of an integration as they appear, the oldest first, until there was none for ``poll.timeout``.
 
         An event is reconciled when its block has ended without an error. One that is left pending, by an error or
-        because its block was never entered, is returned again after ``poll.slowest`` seconds; so is one whose
+        because its block was never entered, is returned again after ``poll.max_interval`` seconds; so is one whose
         reconciliation the service has lost. Processing an event twice must do no harm.
 
         Nothing runs beside the loop: leave it at any time. Without events it costs at most
-        :meth:`PollPolicy.most_questions` requests; with events, one for each poll and one for each event.
+        :meth:`PollPolicy.max_polls` requests; with events, one for each poll and one for each event.
 
         Args:
             integration: The integration.
@@ -267,9 +267,9 @@ class Events(_EventSource):
 
     async def get(self, integration: str) -> EventIntegration:
         """Return one integration. One request."""
-        return await ask(self.session, self._request("GET", integration, ""), EventIntegration)
+        return await request_object(self.session, self._request("GET", integration, ""), EventIntegration)
 
-    def triggers(self, integration: str, *, offset: int = 0, limit: int | None = None) -> Pager[EventTrigger]:
+    def triggers(self, integration: str, *, offset: int = 0, limit: int | None = None) -> Paginator[EventTrigger]:
         """Return the triggers of an integration. One request for each 400."""
         request = self._request("GET", integration, "/triggers")
         return paginate(self.session, request, EventTrigger, offset=offset, limit=limit)
@@ -282,7 +282,7 @@ class Events(_EventSource):
         *,
         offset: int = 0,
         limit: int | None = None,
-    ) -> Pager[EventResource]:
+    ) -> Paginator[EventResource]:
         """
         Return the resources of an event. One request for each 400.
 
@@ -299,13 +299,13 @@ class Events(_EventSource):
     async def resource(self, event: OutboundEvent, kind: ResourceKind, guid: str) -> EventResource:
         """Return one resource of an event. One request."""
         request = self._of_event("GET", event, "/{kind}/{resource}", kind=kind, resource=guid)
-        return await ask(self.session, request, EventResource)
+        return await request_object(self.session, request, EventResource)
 
     async def reconcile_resource(self, event: OutboundEvent, kind: ResourceKind, guid: str) -> EventResource:
         """Mark one resource of an event as processed. One request; :meth:`reconcile` takes one for all."""
         path = "/{kind}/{resource}"
         request = self._of_event("PUT", event, path, json={"reconciled": True}, kind=kind, resource=guid)
-        return await ask(self.session, request, EventResource)
+        return await request_object(self.session, request, EventResource)
 
 
 @attrs.frozen
@@ -328,7 +328,7 @@ class EventQueue(_EventSource):
         reconciled: bool | None = None,
         offset: int = 0,
         limit: int | None = None,
-    ) -> Pager[EventResource]:
+    ) -> Paginator[EventResource]:
         """
         Return the items of an event. One request for each 400.
 
@@ -424,7 +424,7 @@ class Watch:
             except DeadlineError:
                 raise StopAsyncIteration from None
         event = self._due.popleft()
-        self._again_at[event.guid] = self._timing.monotonic() + self._policy.slowest
+        self._again_at[event.guid] = self._timing.monotonic() + self._policy.max_interval
         return PendingEvent(event, self._settle)
 
     async def _wait(self) -> None:

@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from arena_async.errors import ConfigurationError
+from arena_async.protocol.messages import printable
 from arena_async.providers.arena.models import ExportOptions, status_word
-from arena_async.wire.messages import printable
 
 __all__ = ["same_options", "write_export_options"]
 
@@ -78,7 +78,7 @@ def write_export_options(options: ExportOptions) -> dict[str, Any]:
     return written
 
 
-def same_options(asked: ExportOptions, came: ExportOptions) -> bool:
+def same_options(requested: ExportOptions, came: ExportOptions) -> bool:
     """
     Return whether a definition does what is requested.
 
@@ -87,7 +87,7 @@ def same_options(asked: ExportOptions, came: ExportOptions) -> bool:
     Raises:
         ConfigurationError: The requested options cannot be sent.
     """
-    wanted = {**_DEFAULTS, **write_export_options(asked)}
+    wanted = {**_DEFAULTS, **write_export_options(requested)}
     try:
         found = {**_DEFAULTS, **write_export_options(came)}
     except ConfigurationError:

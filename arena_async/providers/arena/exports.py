@@ -11,20 +11,20 @@ from typing import Any, Final
 import attrs
 
 from arena_async.errors import ConfigurationError, DecodeError, PermissionDeniedError, RunFailedError
-from arena_async.net.pager import Pager
-from arena_async.net.session import Session
+from arena_async.http.paginator import Paginator
+from arena_async.http.session import Session
 from arena_async.options import PollPolicy
-from arena_async.providers.arena.api import ask, make_request, paginate
+from arena_async.protocol.messages import Request, printable
+from arena_async.providers.arena.api import make_request, paginate, request_object
 from arena_async.providers.arena.criteria import Criteria
 from arena_async.providers.arena.export_options import same_options, write_export_options
 from arena_async.providers.arena.files import RunFiles
+from arena_async.providers.arena.layout import FileFacts, Key
 from arena_async.providers.arena.models import ArenaFile, ExportDefinition, ExportOptions, ExportRun
 from arena_async.providers.arena.queries import ExportQuery, ExportRunQuery
 from arena_async.providers.arena.run_service import RunService, guid_of
-from arena_async.providers.arena.runs import Start, Watch
-from arena_async.providers.arena.sets import FileFacts, Key
+from arena_async.providers.arena.runs import OnStatus, Start
 from arena_async.transfer.started_run import Fetched, To
-from arena_async.wire.messages import Request, printable
 
 __all__ = ["ExportFiles", "Exports"]
 
@@ -41,7 +41,7 @@ class Exports(RunService[ExportDefinition, ExportRun]):
 
     def search(
         self, query: ExportQuery | str | None = None, *, offset: int = 0, limit: int | None = None
-    ) -> Pager[ExportDefinition]:
+    ) -> Paginator[ExportDefinition]:
         """
         Return the export definitions of the workspace. One request for each 400.
 
@@ -61,11 +61,11 @@ class Exports(RunService[ExportDefinition, ExportRun]):
             include_empty_additional_attributes: Whether custom attributes without a value are shown too.
         """
         query = {"includeEmptyAdditionalAttributes": include_empty_additional_attributes}
-        return await ask(self.session, self._request("GET", guid, query=query), ExportDefinition)
+        return await request_object(self.session, self._request("GET", guid, query=query), ExportDefinition)
 
     def runs(
         self, guid: str, query: ExportRunQuery | str | None = None, *, offset: int = 0, limit: int | None = None
-    ) -> Pager[ExportRun]:
+    ) -> Paginator[ExportRun]:
         """
         Return the runs of a definition. One request for each 400.
 
@@ -79,7 +79,7 @@ class Exports(RunService[ExportDefinition, ExportRun]):
 
     async def file(self, guid: str, run: str, file: str) -> ArenaFile:
         """Return name, size and the other metadata of one file of a run. One request."""
-        return await ask(
+        return await request_object(
             self.session, self._request("GET", guid, "/runs/{run}/files/{file}", run=run, file=file), ArenaFile
         )
 
@@ -148,7 +148,7 @@ class Exports(RunService[ExportDefinition, ExportRun]):
         *,
         criteria: Criteria | None = None,
         poll: PollPolicy | None = None,
-        watch: Watch[ExportRun] | None = None,
+        on_status: OnStatus[ExportRun] | None = None,
     ) -> ExportRun:
         """
         Start a run of a definition, once. One request, and more only after a failure.
@@ -160,7 +160,7 @@ class Exports(RunService[ExportDefinition, ExportRun]):
             guid: The definition, by its guid or as it was returned, which is checked for criteria before sending.
             criteria: Which items it takes; exactly one of definition and run has criteria.
             poll: How long to wait for another export, and how often to try; None for the default policy.
-            watch: Called with the state of the run.
+            on_status: Called with the state of the run.
 
         Raises:
             ConfigurationError: Both have criteria, or none.
@@ -168,7 +168,7 @@ class Exports(RunService[ExportDefinition, ExportRun]):
             TransportError: The response was lost, and it is not known whether a run was started.
         """
         start = self._start(guid, criteria)
-        return await self._line(guid).start(start, poll=poll, watch=watch)
+        return await self._line(guid).start(start, poll=poll, on_status=on_status)
 
     async def fetch(
         self,
@@ -178,7 +178,7 @@ class Exports(RunService[ExportDefinition, ExportRun]):
         criteria: Criteria | None = None,
         poll: PollPolicy | None = None,
         fresh: bool = False,
-        watch: Watch[ExportRun] | None = None,
+        on_status: OnStatus[ExportRun] | None = None,
     ) -> Fetched[ExportRun]:
         """
         Start a run, wait until it is done, and download its files, verified. All of them, or an error.
@@ -192,7 +192,7 @@ class Exports(RunService[ExportDefinition, ExportRun]):
             criteria: Which items it takes; exactly one of definition and run has criteria.
             poll: How often to poll and how long to wait; None for the default policy.
             fresh: Start a run even if one is under way.
-            watch: Called with the state of the run.
+            on_status: Called with the state of the run.
 
         Raises:
             ConfigurationError: Both the definition and the run have criteria, or none.
@@ -202,7 +202,7 @@ class Exports(RunService[ExportDefinition, ExportRun]):
             DestinationBusyError: The directory belongs to another workspace.
         """
         start = self._start(guid, criteria)
-        return await self._fetch(start, self.files(guid_of(guid)), to, poll=poll, fresh=fresh, watch=watch)
+        return await self._fetch(start, self.files(guid_of(guid)), to, poll=poll, fresh=fresh, on_status=on_status)
 
     def _start(self, definition: str | ExportDefinition, criteria: Criteria | None) -> Start[ExportRun]:
         """
@@ -281,7 +281,7 @@ class ExportFiles(RunFiles[ExportRun]):
             DecodeError: It is complete, too young to have lost its files, and does not list them here either.
         """
         request = make_request("GET", "/exports/{export}/runs/{run}", export=definition, run=run.guid)
-        files = (await ask(self._session, request, ExportRun)).files
+        files = (await request_object(self._session, request, ExportRun)).files
         if files is None and not self._is_old(run):
             raise DecodeError(
                 f"{request.line}: run {printable(run.guid)} is complete and does not list its files, so that some "
@@ -311,7 +311,9 @@ async def _one_run(session: Session, export: str, guid: str) -> ExportRun | None
     https://github.com/ptc-arena/arena-restapi-doc - the sample of this endpoint shows a definition and no run. A
     response with another guid is therefore not believed, and the run is looked up in the list.
     """
-    run = await ask(session, make_request("GET", "/exports/{export}/runs/{run}", export=export, run=guid), ExportRun)
+    run = await request_object(
+        session, make_request("GET", "/exports/{export}/runs/{run}", export=export, run=guid), ExportRun
+    )
     if run.guid == guid and run.status is not None:
         return run
     async for listed in paginate(session, make_request("GET", "/exports/{export}/runs", export=export), ExportRun):

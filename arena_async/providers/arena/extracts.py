@@ -10,17 +10,17 @@ from typing import Final
 import attrs
 
 from arena_async.errors import ApiError
-from arena_async.net.pager import Pager
+from arena_async.http.paginator import Paginator
 from arena_async.options import PollPolicy
-from arena_async.providers.arena.api import ask, make_request, paginate
+from arena_async.protocol.messages import Request, printable
+from arena_async.providers.arena.api import make_request, paginate, request_object
 from arena_async.providers.arena.files import RunFiles
+from arena_async.providers.arena.layout import FileFacts, Key
 from arena_async.providers.arena.models import Extract, ExtractRun, FileAssociation, status_word
 from arena_async.providers.arena.queries import ExtractRunQuery
 from arena_async.providers.arena.run_service import RunService
-from arena_async.providers.arena.runs import Start, Watch
-from arena_async.providers.arena.sets import FileFacts, Key
+from arena_async.providers.arena.runs import OnStatus, Start
 from arena_async.transfer.started_run import Fetched, To
-from arena_async.wire.messages import Request, printable
 
 __all__ = ["ExtractFiles", "Extracts"]
 
@@ -45,7 +45,7 @@ class Extracts(RunService[Extract, ExtractRun]):
         creator: str | None = None,
         offset: int = 0,
         limit: int | None = None,
-    ) -> Pager[Extract]:
+    ) -> Paginator[Extract]:
         """
         Return the extracts of the workspace. One request for each 400.
 
@@ -61,7 +61,7 @@ class Extracts(RunService[Extract, ExtractRun]):
 
     def runs(
         self, guid: str, query: ExtractRunQuery | str | None = None, *, offset: int = 0, limit: int | None = None
-    ) -> Pager[ExtractRun]:
+    ) -> Paginator[ExtractRun]:
         """
         Return the runs of an extract. One request for each 400.
 
@@ -82,7 +82,9 @@ class Extracts(RunService[Extract, ExtractRun]):
             with_files: Request the guids of its files too.
         """
         query = {"view": "withFiles" if with_files else None}
-        return await ask(self.session, self._request("GET", guid, "/runs/latestCompleted", query), ExtractRun)
+        return await request_object(
+            self.session, self._request("GET", guid, "/runs/latestCompleted", query), ExtractRun
+        )
 
     def run_files(
         self,
@@ -93,7 +95,7 @@ class Extracts(RunService[Extract, ExtractRun]):
         downloaded_to: datetime | None = None,
         offset: int = 0,
         limit: int | None = None,
-    ) -> Pager[FileAssociation]:
+    ) -> Paginator[FileAssociation]:
         """
         Return the files of a run with their names and sizes. One request for each 400.
 
@@ -112,7 +114,7 @@ class Extracts(RunService[Extract, ExtractRun]):
     async def association(self, guid: str, run: str, association: str) -> FileAssociation:
         """Return one file of a run, by the guid of its association. One request."""
         request = self._request("GET", guid, "/runs/{run}/files/{association}", run=run, association=association)
-        return await ask(self.session, request, FileAssociation)
+        return await request_object(self.session, request, FileAssociation)
 
     def files(
         self,
@@ -139,7 +141,7 @@ class Extracts(RunService[Extract, ExtractRun]):
         )
 
     async def start(
-        self, guid: str, *, poll: PollPolicy | None = None, watch: Watch[ExtractRun] | None = None
+        self, guid: str, *, poll: PollPolicy | None = None, on_status: OnStatus[ExtractRun] | None = None
     ) -> ExtractRun:
         """
         Start a run of an extract, once. One request, and more only after a failure.
@@ -149,12 +151,12 @@ class Extracts(RunService[Extract, ExtractRun]):
         Args:
             guid: The extract.
             poll: How long to keep trying, and how often; None for the default policy.
-            watch: Called with the state of the run.
+            on_status: Called with the state of the run.
 
         Raises:
             TransportError: The response was lost, and it is not known whether a run was started.
         """
-        return await self._line(guid).start(self._start(guid), poll=poll, watch=watch)
+        return await self._line(guid).start(self._start(guid), poll=poll, on_status=on_status)
 
     async def fetch(
         self,
@@ -163,7 +165,7 @@ class Extracts(RunService[Extract, ExtractRun]):
         *,
         poll: PollPolicy | None = None,
         fresh: bool = False,
-        watch: Watch[ExtractRun] | None = None,
+        on_status: OnStatus[ExtractRun] | None = None,
     ) -> Fetched[ExtractRun]:
         """
         Start a run, wait until it is done, and download its files, verified. All of them, or an error.
@@ -176,7 +178,7 @@ class Extracts(RunService[Extract, ExtractRun]):
             to: The directory, or an open :class:`~arena_async.Mirror` of one, with its own options and observer.
             poll: How often to poll and how long to wait; None for the default policy.
             fresh: Start a run even if one is under way.
-            watch: Called with the state of the run.
+            on_status: Called with the state of the run.
 
         Raises:
             RunFailedError: The run failed; the next call starts another one.
@@ -184,7 +186,7 @@ class Extracts(RunService[Extract, ExtractRun]):
             DeadlineError: The run is not done yet; the next call waits on.
             DestinationBusyError: The directory belongs to another workspace.
         """
-        return await self._fetch(self._start(guid), self.files(guid), to, poll=poll, fresh=fresh, watch=watch)
+        return await self._fetch(self._start(guid), self.files(guid), to, poll=poll, fresh=fresh, on_status=on_status)
 
     def _start(self, guid: str) -> Start[ExtractRun]:
         return Start(request=attrs.evolve(self._request("POST", guid, "/runs"), json={}))
@@ -212,7 +214,7 @@ class ExtractFiles(RunFiles[ExtractRun]):
 
     async def _one(self, definition: str, run: str) -> ExtractRun:
         request = make_request("GET", "/extracts/{extract}/runs/{run}", extract=definition, run=run)
-        return await ask(self._session, request, ExtractRun)
+        return await request_object(self._session, request, ExtractRun)
 
     async def _one_to_find(self, definition: str, run: str) -> ExtractRun:  # noqa: ARG002
         # The list of its files is enough.
@@ -221,7 +223,7 @@ class ExtractFiles(RunFiles[ExtractRun]):
     async def _newest(self, definition: str) -> list[ExtractRun]:
         path = "/extracts/{extract}/runs/latestCompleted"
         request = make_request("GET", path, {"view": "withFiles"}, extract=definition)
-        run = await ask(self._session, request, ExtractRun)
+        run = await request_object(self._session, request, ExtractRun)
         if "delta" in status_word(run.type):
             _log.warning(
                 "Extract %s: its latest run %s is a delta run, which holds the changes only. Without `latest` the "

@@ -16,12 +16,12 @@ import attrs
 
 from arena_async.errors import ApiError, ArenaAsyncError, NotFoundError, PermissionDeniedError
 from arena_async.options import PollPolicy
+from arena_async.protocol.files import FileSet
+from arena_async.providers.arena.layout import keys_of, tenant_of
 from arena_async.providers.arena.models import ExportRun, ExtractRun, ImportRun
-from arena_async.providers.arena.runs import Line, RunSeen, Start, Watch, may_be_done
-from arena_async.providers.arena.sets import keys_of, tenant_of
+from arena_async.providers.arena.runs import Line, OnStatus, RunSeen, Start, may_be_done
 from arena_async.transfer.models import StartedRun
 from arena_async.transfer.started_run import RunFetch
-from arena_async.wire.contracts import FileSet
 
 __all__ = ["Fetch"]
 
@@ -44,7 +44,7 @@ class Fetch(RunFetch[R]):
         files: The files of a run that is done.
         name: What distinguishes this job from others of the same definition, or "".
         poll: How often to poll and how long to wait; None for the usual policy.
-        watch: Called with what is seen of the run.
+        on_status: Called with what is seen of the run.
         fresh: Whether to start a run even where one is under way.
     """
 
@@ -56,7 +56,7 @@ class Fetch(RunFetch[R]):
     files: Callable[[R], FileSet]
     name: str = ""
     poll: PollPolicy | None = None
-    watch: Watch[R] | None = None
+    on_status: OnStatus[R] | None = None
     fresh: bool = False
 
     @property
@@ -96,8 +96,8 @@ class Fetch(RunFetch[R]):
             began = f"{job.began:%Y-%m-%d %H:%M %Z}".strip()
             _log.info("%s run %s is of %s; a new one is started.", self.line.kind, run.guid, began)
             return None
-        if self.watch is not None:
-            self.watch(RunSeen(how="found" if found else "resumed", run=run, asked=1))
+        if self.on_status is not None:
+            self.on_status(RunSeen(how="found" if found else "resumed", run=run, polls=1))
         return run
 
     async def _read(self, guid: str) -> R | None:
@@ -114,7 +114,9 @@ class Fetch(RunFetch[R]):
 
     async def start_run(self, job: StartedRun) -> R:
         """Start a run."""
-        return await self.line.start(self.start, poll=self.poll, watch=self.watch, since=job.began, unlike=job.run)
+        return await self.line.start(
+            self.start, poll=self.poll, on_status=self.on_status, since=job.began, unlike=job.run
+        )
 
     def may_be_started(self, error: ArenaAsyncError) -> bool:
         """Return whether the service may have started the run although the request failed."""
@@ -122,7 +124,7 @@ class Fetch(RunFetch[R]):
 
     async def wait_for(self, run: R, job: StartedRun) -> R:
         """Return the run once it is finished."""
-        return await self.line.wait(run, poll=self.poll, watch=self.watch, expected=job.took)
+        return await self.line.wait(run, poll=self.poll, on_status=self.on_status, expected=job.took)
 
     def files_of(self, run: R) -> FileSet:
         """Return the files of a finished run."""

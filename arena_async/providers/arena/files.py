@@ -17,15 +17,15 @@ from typing import Generic, Self, TypeVar
 import attrs
 
 from arena_async.errors import ApiError, ConfigurationError, RunFailedError
-from arena_async.net.session import Session
+from arena_async.http.session import Session
+from arena_async.protocol.files import MetadataCache, RemoteFile
 from arena_async.providers.arena.api import write_datetime
+from arena_async.providers.arena.layout import ArenaFiles, FileFacts, Key, is_gone, lay_out, tenant_of
 from arena_async.providers.arena.models import (
     ExportRun,
     ExtractRun,
     ImportRun,
 )
-from arena_async.providers.arena.sets import ArenaFiles, FileFacts, Key, is_gone, lay_out, tenant_of
-from arena_async.wire.contracts import Facts, RemoteFile
 
 __all__ = [
     "RunFiles",
@@ -93,7 +93,7 @@ class RunFiles(ArenaFiles, Generic[R]):
         self._completed_from = _whole_second(completed_from)
         self._watermark: datetime | None = None
         self._seen: R | None = None
-        self._facts: Facts | None = None
+        self._facts: MetadataCache | None = None
 
     @property
     def definition(self) -> str | None:
@@ -147,7 +147,7 @@ class RunFiles(ArenaFiles, Generic[R]):
                     raise
         return list(found.values())
 
-    def recalling(self, facts: Facts) -> Self:
+    def recalling(self, facts: MetadataCache) -> Self:
         """Return the same set, which requests the files of a completed run only once."""
         return self._changed({"_facts": facts})
 

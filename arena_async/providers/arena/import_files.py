@@ -16,11 +16,11 @@ from typing import Any, Final, Literal, Self, get_args
 import attrs
 
 from arena_async.errors import ConfigurationError
+from arena_async.protocol.decoding import wire_names
+from arena_async.protocol.messages import Request, UploadBody, UploadedFile, printable
 from arena_async.providers.arena.models import ImportDefinition, ImportMapping, ImportOptions, ImportRun, status_word
 from arena_async.providers.arena.runs import Start
 from arena_async.transfer.local_files import LocalFile
-from arena_async.wire.decoding import wire_names
-from arena_async.wire.messages import Request, Upload, UploadedFile, printable
 
 __all__ = [
     "IMPORT_PARTS",
@@ -130,31 +130,33 @@ def _check(name: str, kind: FileType, head: bytes) -> None:
 class _Opened:
     """An open submission, ready to be sent."""
 
-    asked: Submission
+    requested: Submission
     kind: FileType
     file: LocalFile
     content: LocalFile | None
 
     def start(self, request: Request, parameters: ImportParameters) -> Start[ImportRun]:
         """Return how a run with it is started; one that commits is not sent twice."""
-        asked = self.asked
+        requested = self.requested
         values = {
             "submitFileType": self.kind,
-            "submitWorksheetName": asked.worksheet,
-            "commit": str(asked.commit).lower(),
+            "submitWorksheetName": requested.worksheet,
+            "commit": str(requested.commit).lower(),
         }
-        form = Upload(fields=values if parameters == "parts" else (), files=self._files())
+        form = UploadBody(fields=values if parameters == "parts" else (), files=self._files())
         return Start(
             request=attrs.evolve(request, params=values if parameters == "query" else (), upload=form),
             like=self._like,
             alike=False,
-            repeatable=not asked.commit,
+            repeatable=not requested.commit,
         )
 
     async def name(self) -> str:
         """Return what distinguishes this submission from others to the same definition."""
         digests = [await file.sha256() for file in (self.file, self.content) if file is not None]
-        return "-".join([*digests, self.kind, "commit" if self.asked.commit else "check", self.asked.worksheet or ""])
+        return "-".join(
+            [*digests, self.kind, "commit" if self.requested.commit else "check", self.requested.worksheet or ""]
+        )
 
     def _files(self) -> list[UploadedFile]:
         """Return the parts with files in them."""
@@ -165,8 +167,8 @@ class _Opened:
         """Return whether a run may have been started with this."""
         return (
             run.submit_file_type in (None, self.kind)
-            and run.submit_worksheet_name in (None, self.asked.worksheet)
-            and run.commit in (None, self.asked.commit)
+            and run.submit_worksheet_name in (None, self.requested.worksheet)
+            and run.commit in (None, self.requested.commit)
         )
 
 

@@ -10,10 +10,12 @@ from typing import Any, Self
 import attrs
 
 from arena_async.errors import ConfigurationError, ConflictError
-from arena_async.net.pager import Pager
-from arena_async.net.session import Session
+from arena_async.http.paginator import Paginator
+from arena_async.http.session import Session
 from arena_async.options import PollPolicy
-from arena_async.providers.arena.api import ask, make_request, paginate
+from arena_async.protocol.files import RemoteFile
+from arena_async.protocol.messages import Request
+from arena_async.providers.arena.api import make_request, paginate, request_object
 from arena_async.providers.arena.files import RunFiles
 from arena_async.providers.arena.import_files import (
     IMPORT_PARTS,
@@ -23,14 +25,12 @@ from arena_async.providers.arena.import_files import (
     same_import_options,
     write_import_options,
 )
+from arena_async.providers.arena.layout import FileFacts, Key, lay_out
 from arena_async.providers.arena.models import ImportDefinition, ImportOptions, ImportRun
 from arena_async.providers.arena.queries import ImportQuery, ImportRunQuery
 from arena_async.providers.arena.run_service import RunService, check_texts
-from arena_async.providers.arena.runs import Watch
-from arena_async.providers.arena.sets import FileFacts, Key, lay_out
+from arena_async.providers.arena.runs import OnStatus
 from arena_async.transfer.started_run import Fetched, To
-from arena_async.wire.contracts import RemoteFile
-from arena_async.wire.messages import Request
 
 __all__ = ["ImportFiles", "Imports"]
 
@@ -56,7 +56,7 @@ class Imports(RunService[ImportDefinition, ImportRun]):
 
     def search(
         self, query: ImportQuery | str | None = None, *, offset: int = 0, limit: int | None = None
-    ) -> Pager[ImportDefinition]:
+    ) -> Paginator[ImportDefinition]:
         """
         Return the import definitions of the workspace. One request for each 400.
 
@@ -69,7 +69,7 @@ class Imports(RunService[ImportDefinition, ImportRun]):
 
     def runs(
         self, guid: str, query: ImportRunQuery | str | None = None, *, offset: int = 0, limit: int | None = None
-    ) -> Pager[ImportRun]:
+    ) -> Paginator[ImportRun]:
         """
         Return the runs of a definition. One request for each 400.
 
@@ -142,7 +142,7 @@ class Imports(RunService[ImportDefinition, ImportRun]):
         body = {field: text for field, text in given.items() if text is not None}
         if not body:
             raise ConfigurationError(f"The import {guid} is to be renamed without a new name or description.")
-        return await ask(self.session, attrs.evolve(self._request("PUT", guid), json=body), ImportDefinition)
+        return await request_object(self.session, attrs.evolve(self._request("PUT", guid), json=body), ImportDefinition)
 
     async def start(
         self,
@@ -150,7 +150,7 @@ class Imports(RunService[ImportDefinition, ImportRun]):
         file: Submission | str | os.PathLike[str],
         *,
         poll: PollPolicy | None = None,
-        watch: Watch[ImportRun] | None = None,
+        on_status: OnStatus[ImportRun] | None = None,
     ) -> ImportRun:
         """
         Upload a file and start a run with it, once. One request.
@@ -162,7 +162,7 @@ class Imports(RunService[ImportDefinition, ImportRun]):
             guid: The definition.
             file: The path of an XLSX or CSV (UTF-8) file for a dry run, or a :class:`Submission` of one.
             poll: How long to keep trying, and how often; None for the default policy.
-            watch: Called with the state of the run.
+            on_status: Called with the state of the run.
 
         Raises:
             ConfigurationError: There is no such file, or its content does not fit its name. Nothing was sent.
@@ -171,7 +171,7 @@ class Imports(RunService[ImportDefinition, ImportRun]):
         """
         async with Submission.of(file).opened() as opened:
             start = opened.start(self._request("POST", guid, "/runs"), self.parameters)
-            return await self._line(guid).start(start, poll=poll, watch=watch)
+            return await self._line(guid).start(start, poll=poll, on_status=on_status)
 
     async def commit(self, guid: str, run: str, *, despite_errors: bool = False) -> ImportRun:
         """
@@ -202,11 +202,15 @@ class Imports(RunService[ImportDefinition, ImportRun]):
             )
         in_query = self.parameters == "query"
         request = self._request("PUT", guid, "/runs/{run}", {"commit": True} if in_query else None, run=run)
-        return await ask(self.session, attrs.evolve(request, json=None if in_query else {"commit": True}), ImportRun)
+        return await request_object(
+            self.session, attrs.evolve(request, json=None if in_query else {"commit": True}), ImportRun
+        )
 
     async def complete(self, guid: str, run: str) -> ImportRun:
         """Mark a run as finished. One request."""
-        return await ask(self.session, self._request("PUT", guid, "/runs/{run}/complete", run=run), ImportRun)
+        return await request_object(
+            self.session, self._request("PUT", guid, "/runs/{run}/complete", run=run), ImportRun
+        )
 
     async def fetch(
         self,
@@ -216,7 +220,7 @@ class Imports(RunService[ImportDefinition, ImportRun]):
         *,
         poll: PollPolicy | None = None,
         fresh: bool = False,
-        watch: Watch[ImportRun] | None = None,
+        on_status: OnStatus[ImportRun] | None = None,
     ) -> Fetched[ImportRun]:
         """
         Upload a file, wait until its run is done, and download the results.
@@ -230,7 +234,7 @@ class Imports(RunService[ImportDefinition, ImportRun]):
             to: The directory, or an open :class:`~arena_async.Mirror` of one, with its own options and observer.
             poll: How often to poll and how long to wait; None for the default policy.
             fresh: Start a run even if one with this file is under way.
-            watch: Called with the state of the run.
+            on_status: Called with the state of the run.
 
         Raises:
             ConfigurationError: There is no such file, or its content does not fit its name. Nothing was sent.
@@ -244,7 +248,7 @@ class Imports(RunService[ImportDefinition, ImportRun]):
                 opened.start(self._request("POST", guid, "/runs"), self.parameters), name=await opened.name()
             )
             files = self.files(guid, parts=submission.parts)
-            return await self._fetch(start, files, to, poll=poll, fresh=fresh, watch=watch)
+            return await self._fetch(start, files, to, poll=poll, fresh=fresh, on_status=on_status)
 
 
 class ImportFiles(RunFiles[ImportRun]):
@@ -307,7 +311,7 @@ class ImportFiles(RunFiles[ImportRun]):
 
     async def _one(self, definition: str, run: str) -> ImportRun:
         request = make_request("GET", "/imports/{import_}/runs/{run}", import_=definition, run=run)
-        return await ask(self._session, request, ImportRun)
+        return await request_object(self._session, request, ImportRun)
 
     async def _pages(self, definition: str, completed_from: datetime | None) -> AsyncIterator[Sequence[ImportRun]]:  # noqa: ARG002
         request = make_request("GET", "/imports/{import_}/runs", import_=definition)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import attrs
 
-from arena_async.net.pager import Pager
-from arena_async.net.session import Session
-from arena_async.providers.arena.api import UNPAGED, ask, make_request, paginate
+from arena_async.http.paginator import Paginator
+from arena_async.http.session import Session
+from arena_async.providers.arena.api import UNPAGED, make_request, paginate, request_object
 from arena_async.providers.arena.models import ArenaFile, FileAssociation, Item
 from arena_async.providers.arena.queries import FileQuery, ItemQuery, write_query
 from arena_async.providers.arena.stored import ItemFiles, StoredFiles
@@ -27,7 +27,9 @@ class Items:
     session: Session = attrs.field(repr=False)
     reserve: int = 0
 
-    def search(self, query: ItemQuery | str | None = None, *, offset: int = 0, limit: int | None = None) -> Pager[Item]:
+    def search(
+        self, query: ItemQuery | str | None = None, *, offset: int = 0, limit: int | None = None
+    ) -> Paginator[Item]:
         """
         Return items. One request for each 400, also with the full view.
 
@@ -44,9 +46,9 @@ class Items:
 
     async def get(self, guid: str) -> Item:
         """Return one item; of a listed guid, its effective revision. One request."""
-        return await ask(self.session, make_request("GET", "/items/{item}", item=guid), Item)
+        return await request_object(self.session, make_request("GET", "/items/{item}", item=guid), Item)
 
-    def associations(self, guid: str) -> Pager[FileAssociation]:
+    def associations(self, guid: str) -> Paginator[FileAssociation]:
         """Return the files of an item as it refers to them, with their metadata. One request: the list has no pages."""
         request = make_request("GET", "/items/{item}/files", item=guid)
         return paginate(self.session, request, FileAssociation, shape=UNPAGED)
@@ -54,7 +56,7 @@ class Items:
     async def association(self, guid: str, association: str) -> FileAssociation:
         """Return one file of an item, by the guid of its association. One request."""
         request = make_request("GET", "/items/{item}/files/{association}", item=guid, association=association)
-        return await ask(self.session, request, FileAssociation)
+        return await request_object(self.session, request, FileAssociation)
 
     def files(self, *items: str | Item, primary: bool = False) -> ItemFiles:
         """
@@ -87,7 +89,7 @@ class Files:
 
     def search(
         self, query: FileQuery | str | None = None, *, offset: int = 0, limit: int | None = None
-    ) -> Pager[ArenaFile]:
+    ) -> Paginator[ArenaFile]:
         """
         Return the latest editions of files. One request for each 400.
 
@@ -102,9 +104,9 @@ class Files:
 
     async def get(self, guid: str) -> ArenaFile:
         """Return one file with all its metadata. One request."""
-        return await ask(self.session, make_request("GET", "/files/{file}", file=guid), ArenaFile)
+        return await request_object(self.session, make_request("GET", "/files/{file}", file=guid), ArenaFile)
 
-    def editions(self, guid: str) -> Pager[ArenaFile]:
+    def editions(self, guid: str) -> Paginator[ArenaFile]:
         """Return every edition of a file. One request: the list has no pages."""
         request = make_request("GET", "/files/{file}/editions", file=guid)
         return paginate(self.session, request, ArenaFile, shape=UNPAGED)

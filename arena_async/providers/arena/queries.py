@@ -17,9 +17,9 @@ import attrs
 from attrs import AttrsInstance
 
 from arena_async.errors import ConfigurationError
+from arena_async.protocol.decoding import wire_names
+from arena_async.protocol.messages import printable
 from arena_async.providers.arena.criteria import Criteria
-from arena_async.wire.decoding import wire_names
-from arena_async.wire.messages import printable
 
 __all__ = [
     "EventResourceQuery",

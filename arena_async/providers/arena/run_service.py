@@ -27,10 +27,11 @@ from arena_async.errors import (
     ServerError,
     TransportError,
 )
-from arena_async.net.pager import Pager
-from arena_async.net.session import Session
+from arena_async.http.paginator import Paginator
+from arena_async.http.session import Session
 from arena_async.options import Clock, PollPolicy
-from arena_async.providers.arena.api import ask, make_request, paginate
+from arena_async.protocol.messages import Request
+from arena_async.providers.arena.api import make_request, paginate, request_object
 from arena_async.providers.arena.fetches import Fetch
 from arena_async.providers.arena.files import RunFiles
 from arena_async.providers.arena.models import (
@@ -47,14 +48,13 @@ from arena_async.providers.arena.runs import (
     SETTLING,
     SKEW,
     Line,
+    OnStatus,
     Start,
-    Watch,
     may_be_done,
     same_user,
     with_more,
 )
 from arena_async.transfer.started_run import Fetched, To
-from arena_async.wire.messages import Request
 
 __all__ = ["RunService", "check_texts", "guid_of"]
 
@@ -99,7 +99,7 @@ class RunService(Generic[D, R]):
 
     async def get(self, guid: str) -> D:
         """Return one definition. One request."""
-        return await ask(self.session, self._request("GET", guid), self._models[0])
+        return await request_object(self.session, self._request("GET", guid), self._models[0])
 
     async def run(self, guid: str, run: str) -> R:
         """
@@ -108,7 +108,7 @@ class RunService(Generic[D, R]):
         Raises:
             PermissionDeniedError: Another user started the export run, or it does not exist.
         """
-        return await ask(self.session, self._request("GET", guid, "/runs/{run}", run=run), self._models[1])
+        return await request_object(self.session, self._request("GET", guid, "/runs/{run}", run=run), self._models[1])
 
     async def wait(
         self,
@@ -117,10 +117,10 @@ class RunService(Generic[D, R]):
         *,
         poll: PollPolicy | None = None,
         earlier: Iterable[R] = (),
-        watch: Watch[R] | None = None,
+        on_status: OnStatus[R] | None = None,
     ) -> R:
         """
-        Wait until a run is done. Costs at most :meth:`PollPolicy.most_questions` requests.
+        Wait until a run is done. Costs at most :meth:`PollPolicy.max_polls` requests.
 
         An export run that was downloaded already (``DOWNLOADED``) is done, too. An import run is done when the engine
         has finished: look at ``has_errors``, since rows may have failed.
@@ -130,22 +130,22 @@ class RunService(Generic[D, R]):
             run: The run, by its guid or as :meth:`start` returned it, which saves the first request.
             poll: How often to poll and how long to wait; None for the default policy.
             earlier: Runs that were listed before: polling begins when most of the time that they took has passed.
-            watch: Called after each poll.
+            on_status: Called after each poll.
 
         Raises:
             RunFailedError: The run failed, or the service has removed its files because of their age.
             DeadlineError: It is not done yet; it continues at the service.
             PermissionDeniedError: Another user started the export run, or it does not exist.
         """
-        return await self._line(guid).wait(run, poll=poll, watch=watch, earlier=earlier)
+        return await self._line(guid).wait(run, poll=poll, on_status=on_status, earlier=earlier)
 
-    def _search(self, query: AttrsInstance | str | None, offset: int, limit: int | None) -> Pager[D]:
+    def _search(self, query: AttrsInstance | str | None, offset: int, limit: int | None) -> Paginator[D]:
         request = make_request("GET", f"/{self._kind}s", write_query(query))
         return paginate(self.session, request, self._models[0], offset=offset, limit=limit)
 
     def _runs(
         self, guid: str, query: AttrsInstance | str | None = None, offset: int = 0, limit: int | None = None
-    ) -> Pager[R]:
+    ) -> Paginator[R]:
         request = self._request("GET", guid, "/runs", write_query(query, text="status"))
         return paginate(self.session, request, self._models[1], offset=offset, limit=limit)
 
@@ -161,10 +161,12 @@ class RunService(Generic[D, R]):
         *,
         poll: PollPolicy | None,
         fresh: bool,
-        watch: Watch[R] | None,
+        on_status: OnStatus[R] | None,
     ) -> Fetched[R]:
         line = self._line(files.definition or "")
-        fetch = Fetch(line=line, start=start, files=files.of, name=start.name, poll=poll, watch=watch, fresh=fresh)
+        fetch = Fetch(
+            line=line, start=start, files=files.of, name=start.name, poll=poll, on_status=on_status, fresh=fresh
+        )
         return await fetch.fetch(to, options=None, observer=None)
 
     async def _define(
@@ -193,7 +195,7 @@ class RunService(Generic[D, R]):
         request = make_request("POST", f"/{self._kind}s", json=body)
         lost: ArenaAsyncError
         try:
-            return await ask(self.session, request, self._models[0])
+            return await request_object(self.session, request, self._models[0])
         except (TransportError, DeadlineError, ServerError, DecodeError) as error:
             lost = error
         if not may_be_done(lost):

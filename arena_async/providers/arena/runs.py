@@ -34,22 +34,22 @@ from arena_async.errors import (
     ServerError,
     TransportError,
 )
-from arena_async.net.polling import Polled, wait_until
-from arena_async.net.session import Session
+from arena_async.http.polling import Polled, wait_until
+from arena_async.http.session import Session
 from arena_async.options import Clock, PollPolicy
-from arena_async.providers.arena.api import ask
+from arena_async.protocol.messages import Request
+from arena_async.providers.arena.api import request_object
 from arena_async.providers.arena.files import ended
 from arena_async.providers.arena.models import ExportRun, ExtractRun, ImportRun, User
-from arena_async.wire.messages import Request
 
 __all__ = [
     "REAL_TIME",
     "SETTLING",
     "SKEW",
     "Line",
+    "OnStatus",
     "RunSeen",
     "Start",
-    "Watch",
     "may_be_done",
     "same_user",
     "with_more",
@@ -66,7 +66,7 @@ _IN_LINE = 3144
 #: Could not start, too many running: the service says that nothing was started.
 _NOT_BEGUN = frozenset({3146, 3514})
 #: How often a start is sent again after the list has shown that it was not received.
-_MOST_REPEATS = 2
+_MAX_REPEATS = 2
 #: Seconds until the list shows what the service has started.
 SETTLING: Final = 2.0
 #: How far the clocks of this machine and of the service may be apart.
@@ -80,21 +80,21 @@ class RunSeen(Generic[R]):
 
     Args:
         how: ``started``: the service has confirmed it. ``found``: the response to its start was lost, and it was in the
-            list of runs. ``resumed``: an earlier process had started it. ``asked``: it was polled. ``in line``: another
+            list of runs. ``resumed``: an earlier process had started it. ``polls``: it was polled. ``in line``: another
             export has to end before this one can be started.
         run: The run, or None while another export is in progress.
-        asked: The number of polls so far; each cost a request.
+        polls: The number of polls so far; each cost a request.
         again_in: Seconds to the next poll, or None.
     """
 
     how: Literal["started", "found", "resumed", "asked", "in line"]
     run: R | None
-    asked: int = 0
+    polls: int = 0
     again_in: float | None = None
 
 
 #: Called with the state of a run; it must return at once.
-Watch = Callable[[RunSeen[R]], object]
+OnStatus = Callable[[RunSeen[R]], object]
 
 
 @attrs.frozen(kw_only=True)
@@ -167,7 +167,7 @@ class Line(Generic[R]):
         start: Start[R],
         *,
         poll: PollPolicy | None,
-        watch: Watch[R] | None,
+        on_status: OnStatus[R] | None,
         since: datetime | None = None,
         unlike: str = "",
     ) -> R:
@@ -177,7 +177,7 @@ class Line(Generic[R]):
         Args:
             start: How.
             poll: How long to wait for another export, and how often to try; None for the default policy.
-            watch: Called with the state of the run.
+            on_status: Called with the state of the run.
             since: When the first request left, at the earliest (aware); None for now.
             unlike: The guid of a run that it cannot be.
 
@@ -187,14 +187,14 @@ class Line(Generic[R]):
             TransportError: The response was lost, and it is not known whether the run was started.
         """
         poll = poll or PollPolicy()
-        attempts = _Attempts(self, start, watch, since or self.timing.now(), unlike)
+        attempts = _Attempts(self, start, on_status, since or self.timing.now(), unlike)
         try:
             run = await wait_until(
                 attempts.once,
                 lambda run: run is not None,
                 poll,
                 clock=Clock(monotonic=self.timing.monotonic, sleep=self.timing.sleep),
-                polled=Polled(what=self.start_named, on_answer=attempts.heard),
+                polled=Polled(what=self.start_named, on_answer=attempts.on_poll),
             )
         except DeadlineError as error:
             # That of a request names it.
@@ -249,7 +249,7 @@ class Line(Generic[R]):
         run: str | R,
         *,
         poll: PollPolicy | None,
-        watch: Watch[R] | None,
+        on_status: OnStatus[R] | None,
         earlier: Iterable[R] = (),
         expected: float | None = None,
     ) -> R:
@@ -259,7 +259,7 @@ class Line(Generic[R]):
         Args:
             run: The run: its guid, or as it was just seen, which delays the first poll.
             poll: How often to poll and how long to wait; None for the default policy.
-            watch: Called with the state of the run.
+            on_status: Called with the state of the run.
             earlier: Runs that show how long one takes.
             expected: Seconds that earlier runs took, where that is known already.
 
@@ -270,9 +270,9 @@ class Line(Generic[R]):
         """
         known, guid = (None, run) if isinstance(run, str) else (run, run.guid)
 
-        def heard(found: R, asked: int, pause: float | None) -> None:
-            if watch is not None and asked:
-                watch(RunSeen(how="asked", run=found, asked=asked, again_in=pause))
+        def on_poll(found: R, polls: int, pause: float | None) -> None:
+            if on_status is not None and polls:
+                on_status(RunSeen(how="asked", run=found, polls=polls, again_in=pause))
 
         passed = (self.timing.now() - known.began).total_seconds() if known is not None and known.began else 0.0
         done = await wait_until(
@@ -285,7 +285,7 @@ class Line(Generic[R]):
                 known=known,
                 passed=max(passed, 0.0),
                 expected=expected or _usual(earlier),
-                on_answer=heard,
+                on_answer=on_poll,
             ),
         )
         if not ended(done, self.kind):
@@ -303,7 +303,7 @@ class _Attempts(Generic[R]):
 
     line: Line[R]
     start: Start[R]
-    watch: Watch[R] | None
+    on_status: OnStatus[R] | None
     since: datetime
     unlike: str
     repeats: int = 0
@@ -313,7 +313,7 @@ class _Attempts(Generic[R]):
         """Start the run; None where that is to be tried again."""
         lost: ArenaAsyncError
         try:
-            run = await ask(self.line.session, self.start.request, self.line.model)
+            run = await request_object(self.line.session, self.start.request, self.line.model)
         except ConflictError as error:
             if error.code != _IN_LINE:
                 raise
@@ -322,7 +322,7 @@ class _Attempts(Generic[R]):
         except (TransportError, DeadlineError, ServerError, DecodeError) as error:
             lost = error
         else:
-            return self._told("started", run)
+            return self._reported("started", run)
         self.waiting, self.repeats = False, self.repeats + 1
         return await self._recover(lost)
 
@@ -331,10 +331,10 @@ class _Attempts(Generic[R]):
         done = may_be_done(lost)
         run = await self._look_for(lost) if done else None
         if run is not None:
-            return self._told("found", run)
-        if done and (self.repeats > _MOST_REPEATS or not self.start.repeatable):
+            return self._reported("found", run)
+        if done and (self.repeats > _MAX_REPEATS or not self.start.repeatable):
             raise with_more(lost, self._unknown)
-        if self.repeats > _MOST_REPEATS or not (done or isinstance(lost, ServerError)):
+        if self.repeats > _MAX_REPEATS or not (done or isinstance(lost, ServerError)):
             raise lost
         return None
 
@@ -361,16 +361,16 @@ class _Attempts(Generic[R]):
             "runs does not show it. Look at the list after a while before you start another one."
         )
 
-    def heard(self, _: R | None, tries: int, pause: float | None) -> None:
+    def on_poll(self, _: R | None, tries: int, pause: float | None) -> None:
         """Notify the caller that another export is in progress."""
-        if self.waiting and self.watch is not None:
-            self.watch(RunSeen(how="in line", run=None, asked=tries, again_in=pause))
+        if self.waiting and self.on_status is not None:
+            self.on_status(RunSeen(how="in line", run=None, polls=tries, again_in=pause))
 
-    def _told(self, how: Literal["started", "found"], run: R) -> R:
+    def _reported(self, how: Literal["started", "found"], run: R) -> R:
         """Notify the caller of the run, and return it."""
         self.waiting = False
-        if self.watch is not None:
-            self.watch(RunSeen(how=how, run=run))
+        if self.on_status is not None:
+            self.on_status(RunSeen(how=how, run=run))
         return run
 
 

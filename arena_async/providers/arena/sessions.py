@@ -30,13 +30,13 @@ from typing import Any, Final, TypeVar
 import attrs
 
 from arena_async.errors import AccountLockedError, ApiError, AuthenticationError, DecodeError, SessionDisplacedError
-from arena_async.net.login import TAKE_BACK_SECONDS
-from arena_async.net.login_requests import check_credential
-from arena_async.net.sharing import Shared, Turn, Wait
+from arena_async.http.credential_store import LoginPending, LoginTurn, SharedCredential
+from arena_async.http.login import RELOGIN_SECONDS
+from arena_async.http.login_requests import check_credential
+from arena_async.protocol.adapter import Credential
+from arena_async.protocol.messages import Secret
 from arena_async.transfer.private_files import PrivateFile
 from arena_async.transfer.workers import Threads
-from arena_async.wire.contracts import Credential
-from arena_async.wire.messages import Secret
 
 __all__ = ["SessionStore", "SharedSessions"]
 
@@ -57,7 +57,7 @@ _KINDS: Final[Mapping[str, type[AuthenticationError]]] = {
 }
 
 
-def _at_home(path: str | os.PathLike[str]) -> Path:
+def _expand_user(path: str | os.PathLike[str]) -> Path:
     return Path(path).expanduser()
 
 
@@ -73,7 +73,7 @@ class SessionStore:
         path: Where the file lies; ``~`` is your home.
     """
 
-    path: Path = attrs.field(converter=_at_home)
+    path: Path = attrs.field(converter=_expand_user)
 
     def of(self, identity: str, *, now: Callable[[], datetime]) -> SharedSessions:
         """Give the sessions of one user at one service; ``now`` gives the present time (aware)."""
@@ -81,7 +81,7 @@ class SessionStore:
 
 
 @attrs.frozen(kw_only=True)
-class _Record:
+class _StoredSession:
     """
     What the file says about one user. Times are seconds since 1970.
 
@@ -89,13 +89,13 @@ class _Record:
         session: What a login gave, when, and when it was last known to be used; or None.
         claim: Who is logging in, and since when; or None.
         refused: Whose login was refused, and how; or None.
-        take_backs: When a session was taken back from somebody who had ended it.
+        relogins: When a session was taken back from somebody who had ended it.
     """
 
     session: Mapping[str, Any] | None = None
     claim: Mapping[str, Any] | None = None
     refused: Mapping[str, Any] | None = None
-    take_backs: tuple[float, ...] = ()
+    relogins: tuple[float, ...] = ()
 
     def credential(self) -> Credential | None:
         """Give the stored credential, or None where there is none that can be used."""
@@ -131,17 +131,17 @@ class SharedSessions:
         self._awaited = ""
         self._threads = Threads(1, name="arena_async-sessions")
 
-    async def take(self, *, rejected: Credential | None) -> Shared | Turn | Wait:
-        """Take what is there; see :class:`~arena_async.net.sharing.CredentialStore`."""
+    async def take(self, *, rejected: Credential | None) -> SharedCredential | LoginTurn | LoginPending:
+        """Take what is there; see :class:`~arena_async.http.credential_store.CredentialStore`."""
         found = await self._change(lambda record: self._take(record, rejected))
         if isinstance(found, ApiError):
             raise found
         return found
 
-    async def put(self, credential: Credential, *, take_back: bool) -> None:
+    async def put(self, credential: Credential, *, relogin: bool) -> None:
         """Give what a login brought to everybody."""
 
-        def make(record: _Record) -> tuple[_Record | None, None]:
+        def make(record: _StoredSession) -> tuple[_StoredSession | None, None]:
             now = self._seconds()
             session = {
                 "headers": [[name, value.reveal()] for name, value in credential.headers],
@@ -151,15 +151,15 @@ class SharedSessions:
                 "since": now,
                 "used": now,
             }
-            mine = (now,) if take_back else ()
-            return _Record(session=session, take_backs=(*self._lately(record), *mine)), None
+            mine = (now,) if relogin else ()
+            return _StoredSession(session=session, relogins=(*self._lately(record), *mine)), None
 
         await self._change(make)
 
     async def give_up(self, error: Exception | None) -> None:
         """Let the next one try, or tell those who wait that they would get the same refusal."""
 
-        def make(record: _Record) -> tuple[_Record | None, None]:
+        def make(record: _StoredSession) -> tuple[_StoredSession | None, None]:
             if record.claim is None or record.claim.get("by") != self._me:
                 return None, None
             refused = _dump_error(error, by=self._me) if isinstance(error, ApiError) else None
@@ -170,7 +170,7 @@ class SharedSessions:
     async def note_use(self, credential: Credential) -> None:
         """Note that a session is in use now, if it is still the one that everybody has."""
 
-        def make(record: _Record) -> tuple[_Record | None, None]:
+        def make(record: _StoredSession) -> tuple[_StoredSession | None, None]:
             stored = record.credential()
             if stored is None or record.session is None or not _same(stored, credential):
                 return None, None
@@ -183,24 +183,24 @@ class SharedSessions:
         await self._threads.aclose()
 
     def _take(
-        self, record: _Record, rejected: Credential | None
-    ) -> tuple[_Record | None, Shared | Turn | Wait | ApiError]:
+        self, record: _StoredSession, rejected: Credential | None
+    ) -> tuple[_StoredSession | None, SharedCredential | LoginTurn | LoginPending | ApiError]:
         """Decide what to do with what is there."""
         now = self._seconds()
         credential = record.credential()
         if record.session is not None and credential is not None and not _same(credential, rejected):
             age, rest = (max(0.0, now - _number(record.session.get(name))) for name in ("since", "used"))
             if credential.idle_lifetime is None or rest < credential.idle_lifetime + _NOTED_LATE:
-                return None, Shared(credential=credential, age=age, rest=rest)
+                return None, SharedCredential(credential=credential, age=age, rest=rest)
         if record.refused is not None and record.refused.get("by") == self._awaited:
             self._awaited = ""
             return None, _load_error(record.refused)
         if record.claim is not None and self._is_waited_for(record.claim, now):
             self._awaited = str(record.claim.get("by"))
-            return None, Wait(seconds=_LOOK_EVERY)
+            return None, LoginPending(seconds=_LOOK_EVERY)
         lately = self._lately(record)
         claim = {"by": self._me, "pid": os.getpid(), "host": platform.node(), "at": now}
-        return _Record(session=record.session, claim=claim, take_backs=lately), Turn(take_backs=len(lately))
+        return _StoredSession(session=record.session, claim=claim, relogins=lately), LoginTurn(relogins=len(lately))
 
     def _is_waited_for(self, claim: Mapping[str, Any], now: float) -> bool:
         """Say whether somebody who is logging in may still come to an end with it."""
@@ -208,19 +208,19 @@ class SharedSessions:
             return False
         return claim.get("host") != platform.node() or _is_alive(claim.get("pid"))
 
-    def _lately(self, record: _Record) -> tuple[float, ...]:
+    def _lately(self, record: _StoredSession) -> tuple[float, ...]:
         """Give the take-backs that still count."""
-        return tuple(at for at in record.take_backs if 0 <= self._seconds() - at < TAKE_BACK_SECONDS)
+        return tuple(at for at in record.relogins if 0 <= self._seconds() - at < RELOGIN_SECONDS)
 
     def _seconds(self) -> float:
         return self._now().timestamp()
 
-    async def _change(self, make: Callable[[_Record], tuple[_Record | None, T]]) -> T:
+    async def _change(self, make: Callable[[_StoredSession], tuple[_StoredSession | None, T]]) -> T:
         """Change what the file says about this user, in one undivided step."""
 
         def change(content: bytes | None) -> tuple[bytes | None, T]:
             users = _load(content)
-            record, result = make(users.get(self._user, _Record()))
+            record, result = make(users.get(self._user, _StoredSession()))
             if record is None:
                 return None, result
             now = self._seconds()
@@ -251,13 +251,13 @@ def _is_alive(pid: object) -> bool:
     return True
 
 
-def _is_forgotten(record: _Record, now: float) -> bool:
+def _is_forgotten(record: _StoredSession, now: float) -> bool:
     """Say whether nobody has come back for a long time."""
-    moments = [(record.session or {}).get("used"), (record.claim or {}).get("at")]
-    return all(now - _number(moment) > _FORGOTTEN for moment in moments)
+    timestamps = [(record.session or {}).get("used"), (record.claim or {}).get("at")]
+    return all(now - _number(timestamp) > _FORGOTTEN for timestamp in timestamps)
 
 
-def _load(content: bytes | None) -> dict[str, _Record]:
+def _load(content: bytes | None) -> dict[str, _StoredSession]:
     """Read the file; one that is damaged, or of a newer version, says nothing."""
     try:
         data = json.loads(content or b"{}")
@@ -268,14 +268,17 @@ def _load(content: bytes | None) -> dict[str, _Record]:
         return {}
 
 
-def _load_record(entry: Mapping[str, Any]) -> _Record:
+def _load_record(entry: Mapping[str, Any]) -> _StoredSession:
     parts = {name: entry[name] for name in ("session", "claim", "refused") if isinstance(entry.get(name), dict)}
-    moments = entry.get("take_backs")
-    return _Record(**parts, take_backs=tuple(map(_number, moments)) if isinstance(moments, list) else ())
+    timestamps = entry.get("take_backs")
+    return _StoredSession(**parts, relogins=tuple(map(_number, timestamps)) if isinstance(timestamps, list) else ())
 
 
-def _dump(users: Mapping[str, _Record]) -> bytes:
-    rows = {user: attrs.asdict(record) for user, record in users.items()}
+def _dump(users: Mapping[str, _StoredSession]) -> bytes:
+    rows = {
+        user: {"take_backs" if name == "relogins" else name: value for name, value in attrs.asdict(record).items()}
+        for user, record in users.items()
+    }
     return json.dumps({"arena_async_sessions": _VERSION, "users": rows}, indent=1).encode()
 
 

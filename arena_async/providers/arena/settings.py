@@ -14,10 +14,10 @@ from urllib.parse import urlsplit
 import attrs
 
 from arena_async.errors import ConfigurationError
+from arena_async.protocol.messages import printable
+from arena_async.protocol.urls import UrlPolicy
 from arena_async.providers.arena.auth import ArenaCredentials, ArenaMachineCredentials
 from arena_async.providers.arena.import_files import ImportParameters
-from arena_async.wire.messages import printable
-from arena_async.wire.urls import UrlPolicy
 
 __all__ = [
     "NORTH_AMERICA",

@@ -14,19 +14,19 @@ from datetime import datetime
 from pathlib import PurePosixPath
 
 from arena_async.errors import ApiError, ConfigurationError
-from arena_async.net.session import Session
-from arena_async.providers.arena.api import UNPAGED, ask, make_request, paginate
+from arena_async.http.session import Session
+from arena_async.protocol.files import RemoteFile
+from arena_async.protocol.messages import Request
+from arena_async.providers.arena.api import UNPAGED, make_request, paginate, request_object
+from arena_async.providers.arena.layout import ArenaFiles, FileFacts, Key, is_gone, lay_out, tenant_of
 from arena_async.providers.arena.models import ArenaFile, FileAssociation, Item
-from arena_async.providers.arena.sets import ArenaFiles, FileFacts, Key, is_gone, lay_out, tenant_of
-from arena_async.wire.contracts import RemoteFile
-from arena_async.wire.messages import Request
 
 __all__ = ["ItemFiles", "StoredFiles"]
 
 #: Guids that a scope spells out; of more than that it has a digest.
-_SPELT_OUT = 3
+_MAX_LISTED = 3
 #: Letters of an extension that is one.
-_LONGEST_EXTENSION = 16
+_MAX_EXTENSION = 16
 
 
 class StoredFiles(ArenaFiles):
@@ -55,7 +55,7 @@ class StoredFiles(ArenaFiles):
     @property
     def scope(self) -> str:
         """The name of the query, without any secret."""
-        return f"arena/files/{_spell(self._guids)}"
+        return f"arena/files/{_format_guids(self._guids)}"
 
     @property
     def narrowed(self) -> bool:
@@ -66,7 +66,7 @@ class StoredFiles(ArenaFiles):
         """List the files; each is looked up as it is read."""
         tenant = await tenant_of(self._session)
         for file in self._given:
-            yield _stored_file(tenant, file if isinstance(file, ArenaFile) else await self._ask(file))
+            yield _stored_file(tenant, file if isinstance(file, ArenaFile) else await self._request(file))
 
     async def find(self, keys: Collection[str]) -> list[RemoteFile]:
         """Return fresh entries for some keys of this kind; what is gone is missing. One request for each."""
@@ -74,7 +74,7 @@ class StoredFiles(ArenaFiles):
         found = []
         for key in self._mine(keys, tenant):
             try:
-                file = _stored_file(tenant, await self._ask(key.names[0]))
+                file = _stored_file(tenant, await self._request(key.names[0]))
             except ApiError as error:
                 if not is_gone(error):
                     raise
@@ -82,8 +82,8 @@ class StoredFiles(ArenaFiles):
                 found += [file] if file.key in keys else []
         return found
 
-    async def _ask(self, guid: str) -> ArenaFile:
-        return await ask(self._session, make_request("GET", "/files/{file}", file=guid), ArenaFile)
+    async def _request(self, guid: str) -> ArenaFile:
+        return await request_object(self._session, make_request("GET", "/files/{file}", file=guid), ArenaFile)
 
     def _listing(self) -> tuple[int, bool]:
         return sum(isinstance(file, str) for file in self._given), True
@@ -120,7 +120,7 @@ class ItemFiles(ArenaFiles):
     @property
     def scope(self) -> str:
         """The name of the query, without any secret."""
-        return f"arena/items/{_spell(self._items)}{'?primary' if self._primary else ''}"
+        return f"arena/items/{_format_guids(self._items)}{'?primary' if self._primary else ''}"
 
     @property
     def narrowed(self) -> bool:
@@ -169,9 +169,9 @@ def _guid_of(given: str | ArenaFile | Item, what: str) -> str:
     return guid
 
 
-def _spell(guids: list[str]) -> str:
+def _format_guids(guids: list[str]) -> str:
     """Name a choice of guids, whatever their order."""
-    if len(guids) <= _SPELT_OUT:
+    if len(guids) <= _MAX_LISTED:
         return "+".join(sorted(guids))
     return f"{len(guids)} {hashlib.sha256('+'.join(sorted(guids)).encode()).hexdigest()[:16]}"
 
@@ -209,12 +209,12 @@ def _changed_at(file: ArenaFile) -> datetime | None:
 
 def _change(file: ArenaFile) -> str:
     """Return the change marker: it changes with the content."""
-    moment = _changed_at(file)
-    parts = (file.guid, file.edition, None if moment is None else moment.isoformat())
+    timestamp = _changed_at(file)
+    parts = (file.guid, file.edition, None if timestamp is None else timestamp.isoformat())
     return " ".join(part for part in parts if part)
 
 
 def _extension(file: ArenaFile) -> str:
     """Return the extension: the format, or what the vendor's name ends with, if it looks like one."""
     word = (file.format or PurePosixPath(file.name or "").suffix).lstrip(".").lower()
-    return f".{word}" if word.isascii() and word.isalnum() and len(word) <= _LONGEST_EXTENSION else ""
+    return f".{word}" if word.isascii() and word.isalnum() and len(word) <= _MAX_EXTENSION else ""

@@ -10,7 +10,9 @@ from typing import Any, Generic, TypeVar
 import attrs
 
 from arena_async.errors import ConfigurationError
-from arena_async.net.pager import Pager
+from arena_async.http.paginator import Paginator
+from arena_async.protocol.files import Cost
+from arena_async.providers.centrepoint.adapter import MAX_PAGE_SIZE
 from arena_async.providers.centrepoint.analytics_models import (
     AlgorithmSetting,
     DailyStatistics,
@@ -22,8 +24,6 @@ from arena_async.providers.centrepoint.analytics_models import (
 )
 from arena_async.providers.centrepoint.api import Api, Endpoint, days_query, during, is_one_of, is_same
 from arena_async.providers.centrepoint.auth import ANALYTICS
-from arena_async.providers.centrepoint.dialect import LARGEST_PAGE
-from arena_async.wire.contracts import Price
 
 __all__ = [
     "DAILY_STATISTICS",
@@ -117,7 +117,7 @@ class Computed(Generic[R, S]):
         setting: str | None = None,
         day_from: date | None = None,
         day_to: date | None = None,
-    ) -> Pager[R]:
+    ) -> Paginator[R]:
         """
         Return the paginator of the results of a subject.
 
@@ -144,7 +144,7 @@ class Computed(Generic[R, S]):
             matches.append(is_same(kind.filtered_by, setting, kind.setting_of))
         return self._api.list(kind.results, study=study, subject=subject, params=params, matches=matches)
 
-    def settings(self, study: int | str, *, ids: Iterable[str] = ()) -> Pager[S]:
+    def settings(self, study: int | str, *, ids: Iterable[str] = ()) -> Paginator[S]:
         """Return the paginator of the settings of these results in a study, all or those of some GUIDs."""
         wanted = list(ids)
         return self._api.list(
@@ -169,14 +169,14 @@ class MinuteSummaries(Computed[MinuteSummary, SummarySetting]):
     """
     Minute summaries; reached as ``client.minute_summaries``. Needs the scope ``Analytics``.
 
-    They are expensive: a day of one subject has 1440 rows, and the service returns 100 in a response. :meth:`price`
+    They are expensive: a day of one subject has 1440 rows, and the service returns 100 in a response. :meth:`cost`
     computes it beforehand. Dataset files have the same kind of data, a complete study's in a few requests.
     """
 
     def __init__(self, api: Api) -> None:
         super().__init__(api, _MINUTE_SUMMARIES)
 
-    def price(self, day_from: date, day_to: date, *, subjects: int = 1) -> Price:
+    def cost(self, day_from: date, day_to: date, *, subjects: int = 1) -> Cost:
         """
         Return what :meth:`search` costs, before anything is sent: 15 requests for one subject and day.
 
@@ -193,8 +193,8 @@ class MinuteSummaries(Computed[MinuteSummary, SummarySetting]):
         days_query(day_from, day_to)
         if subjects < 0:
             raise ConfigurationError(f"subjects is {subjects}; it takes a number of subjects.")
-        pages = math.ceil(_minutes(day_from, day_to) / LARGEST_PAGE)
-        return Price(listing=pages * subjects, per_file=0)
+        pages = math.ceil(_minutes(day_from, day_to) / MAX_PAGE_SIZE)
+        return Cost(listing=pages * subjects, per_file=0)
 
 
 class AlgorithmSettings:
@@ -203,7 +203,7 @@ class AlgorithmSettings:
     def __init__(self, api: Api) -> None:
         self._api = api
 
-    def search(self, study: int | str, *, algorithm_type: str | None = None) -> Pager[AlgorithmSetting]:
+    def search(self, study: int | str, *, algorithm_type: str | None = None) -> Paginator[AlgorithmSetting]:
         """
         Return the paginator of the algorithms.
 

@@ -18,16 +18,16 @@ from urllib.parse import quote
 import attrs
 
 from arena_async.errors import ApiError, ConfigurationError, ListingError, NotFoundError
-from arena_async.net.asking import ask
-from arena_async.net.pager import Pager, Question
-from arena_async.net.session import Session
+from arena_async.http.objects import request_object
+from arena_async.http.paginator import ListQuery, Paginator
+from arena_async.http.session import Session
+from arena_async.protocol.decoding import decode
+from arena_async.protocol.messages import Request, join_path, printable
+from arena_async.providers.centrepoint.adapter import list_shape
 from arena_async.providers.centrepoint.auth import CENTREPOINT
-from arena_async.providers.centrepoint.dialect import list_shape
 from arena_async.providers.centrepoint.identifiers import named_subject, number
 from arena_async.providers.centrepoint.models import Subject
 from arena_async.providers.centrepoint.subjects import SubjectDirectory
-from arena_async.wire.decoding import decode
-from arena_async.wire.messages import Request, join_path, printable
 
 __all__ = [
     "SUBJECTS",
@@ -111,7 +111,7 @@ class Api:
         parts: Mapping[str, object] = _NO_PARTS,
         params: Sequence[tuple[str, str]] = (),
         matches: Sequence[Match] = (),
-    ) -> Pager[T]:
+    ) -> Paginator[T]:
         """
         Return the paginator of a list.
 
@@ -129,23 +129,23 @@ class Api:
         owners: dict[str, object] = {} if study is None else {"study": number(study)}
         wanted = None if subject is None else named_subject(subject)
 
-        def question(subject: int | None) -> Question[T]:
+        def query(subject: int | None) -> ListQuery[T]:
             named = owners if subject is None else {**owners, "subject": subject}
             path = join_path(endpoint.path, **named, **parts)
             request = Request(method="GET", path=path, params=params, scope=endpoint.scope)
             whose = [is_same(f"{name}Id", value, partial(_field, f"{name}_id")) for name, value in named.items()]
-            return Question(request=request, read=read_rows(endpoint.model, request.line, [*whose, *matches]))
+            return ListQuery(request=request, read=read_rows(endpoint.model, request.line, [*whose, *matches]))
 
-        async def settle() -> Question[T]:
-            return question(await self._number(study, subject))
+        async def settle() -> ListQuery[T]:
+            return query(await self._number(study, subject))
 
         by_name = isinstance(wanted, str)
-        asked = _shown(endpoint, study, wanted) if isinstance(wanted, str) else question(wanted)
-        return Pager(
+        requested = _shown(endpoint, study, wanted) if isinstance(wanted, str) else query(wanted)
+        return Paginator(
             self.session,
-            asked.request,
+            requested.request,
             list_shape(*endpoint.key),
-            asked.read,
+            requested.read,
             settle=settle if by_name else None,
             # A list below something else than a study or subject would hide a wrong identifier of that.
             empty_if=None if parts else self.belongs_to(study, wanted),
@@ -169,7 +169,9 @@ class Api:
         if subject is not None:
             named["subject"] = await self._number(study, subject)
         path = join_path(f"{endpoint.path}/{{identifier}}", **named, identifier=identifier)
-        return await ask(self.session, Request(method="GET", path=path, scope=endpoint.scope), endpoint.model)
+        return await request_object(
+            self.session, Request(method="GET", path=path, scope=endpoint.scope), endpoint.model
+        )
 
     async def resolve(self, study: int | str, subject: int | str) -> int:
         """Return the number of a subject; see :meth:`Subjects.resolve`."""
@@ -201,11 +203,11 @@ class Api:
         return True
 
 
-def _shown(endpoint: Endpoint[T], study: int | str | None, subject: str) -> Question[T]:
+def _shown(endpoint: Endpoint[T], study: int | str | None, subject: str) -> ListQuery[T]:
     """Return what the list of a subject is called in messages while its number is not known."""
     path = endpoint.path.replace("{subject}", quote(subject, safe="")).replace("{study}", str(study))
     request = Request(method="GET", path=path)
-    return Question(request=request, read=read_rows(endpoint.model, request.line, ()))
+    return ListQuery(request=request, read=read_rows(endpoint.model, request.line, ()))
 
 
 def read_rows(model: type[T], line: str, matches: Sequence[Match]) -> Callable[[Any], T]:

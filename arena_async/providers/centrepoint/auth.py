@@ -17,10 +17,10 @@ from arena_async.errors import (
     ServerError,
     ThrottledError,
 )
-from arena_async.providers.centrepoint.dialect import retry_after, server_text
-from arena_async.wire.contracts import Credential
-from arena_async.wire.messages import Request, Response, Secret, show_url
-from arena_async.wire.tokens import is_unknown_client, is_wrong_scope, read_token
+from arena_async.protocol.adapter import Credential
+from arena_async.protocol.messages import Request, Response, Secret, show_url
+from arena_async.protocol.oauth import is_unknown_client, is_wrong_scope, read_token
+from arena_async.providers.centrepoint.adapter import retry_after, server_text
 
 __all__ = [
     "ANALYTICS",
@@ -70,7 +70,7 @@ class CentrePointCredentials:
 
     Args:
         client_id: The client id.
-        client_secret: The client secret, as text or as a :class:`~arena_async.wire.messages.Secret`.
+        client_secret: The client secret, as text or as a :class:`~arena_async.protocol.messages.Secret`.
 
     Raises:
         ConfigurationError: One of them is empty or cannot be sent.

@@ -9,9 +9,12 @@ from types import TracebackType
 from typing import Any, Self
 
 from arena_async.errors import ConfigurationError
-from arena_async.net.session import Session
+from arena_async.http.session import Session
 from arena_async.options import HttpOptions, RetryPolicy, Timeouts
+from arena_async.protocol.quota import SlidingWindow
+from arena_async.protocol.urls import UrlPolicy, origin
 from arena_async.providers.centrepoint.active_requests import ActiveRequests
+from arena_async.providers.centrepoint.adapter import CentrePointAdapter
 from arena_async.providers.centrepoint.analytics import (
     DAILY_STATISTICS,
     EVENT_MARKERS,
@@ -25,7 +28,6 @@ from arena_async.providers.centrepoint.auth import CentrePointAuth, CentrePointC
 from arena_async.providers.centrepoint.data_requests import DataRequests, EpochQuery, RawQuery
 from arena_async.providers.centrepoint.datasets import DatasetQuery, Datasets
 from arena_async.providers.centrepoint.day_files import DayFiles
-from arena_async.providers.centrepoint.dialect import CentrePointDialect
 from arena_async.providers.centrepoint.studies import (
     ASSIGNMENTS,
     MILESTONES,
@@ -40,8 +42,6 @@ from arena_async.providers.centrepoint.studies import (
     Webhooks,
 )
 from arena_async.providers.centrepoint.study_files import StudyFileSet
-from arena_async.wire.quota import SlidingWindow
-from arena_async.wire.urls import UrlPolicy, origin
 
 __all__ = ["AUTH_URL", "BASE_URL", "RATE_LIMIT", "CentrePointClient"]
 
@@ -102,7 +102,7 @@ class CentrePointClient:
         urls = _policy(base_url, auth_url, allow_http=allow_http)
         self._session = Session(
             CentrePointAuth(credentials=credentials, auth_url=auth_url),
-            CentrePointDialect(),
+            CentrePointAdapter(),
             SlidingWindow(limit=rate_limit, seconds=60.0),
             base_url=base_url.rstrip("/"),
             urls=urls,

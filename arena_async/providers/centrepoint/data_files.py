@@ -10,32 +10,32 @@ from typing import Any
 import attrs
 
 from arena_async.errors import DecodeError
-from arena_async.net.pager import Pager
-from arena_async.net.session import Session
+from arena_async.http.paginator import Paginator
+from arena_async.http.session import Session
 from arena_async.options import KIB
+from arena_async.protocol.decoding import decode, parse_json
+from arena_async.protocol.files import ByteStream, Cost, OpenedFile, RemoteFile
+from arena_async.protocol.messages import Request, join_path
+from arena_async.protocol.pagination import ListShape
+from arena_async.providers.centrepoint.adapter import MAX_PAGE_SIZE
 from arena_async.providers.centrepoint.auth import DATA_RETRIEVAL
-from arena_async.providers.centrepoint.dialect import LARGEST_PAGE
 from arena_async.providers.centrepoint.identifiers import SERVICE, join_key
 from arena_async.providers.centrepoint.links import LinkOnDemand, SignedLink, open_link, sign
 from arena_async.providers.centrepoint.models import DataFile, DataFileLink
-from arena_async.wire.contracts import ByteStream, OpenedFile, Price, RemoteFile
-from arena_async.wire.decoding import decode, parse_json
-from arena_async.wire.messages import Request, join_path
-from arena_async.wire.paging import ListShape
 
 __all__ = ["DataFileSet", "data_file", "data_files_prefix", "list_data_files"]
 
 _KIND = "data-file"
 #: The list of files is a bare array, without pages.
-_SHAPE = ListShape(largest=LARGEST_PAGE, paged=False, bare=True, key="id")
+_SHAPE = ListShape(max_page_size=MAX_PAGE_SIZE, paged=False, bare=True, key="id")
 _MAX_LINK = 64 * KIB
 _EXTENSION = re.compile(r"(?:\.[a-z0-9]{1,8})(?:\.gz)?\Z")
 
 
-def list_data_files(session: Session, path: str, read: Callable[[DataFile], Any]) -> Pager[Any]:
+def list_data_files(session: Session, path: str, read: Callable[[DataFile], Any]) -> Paginator[Any]:
     """Return the paginator of the files of one request."""
     request = Request(method="GET", path=f"{path}/datafiles", scope=DATA_RETRIEVAL)
-    return Pager(session, request, _SHAPE, lambda row: read(decode(row, DataFile, request=request.line)))
+    return Paginator(session, request, _SHAPE, lambda row: read(decode(row, DataFile, request=request.line)))
 
 
 def data_files_prefix(tenant: str, what: str, request: str) -> str:
@@ -157,11 +157,11 @@ class DataFileSet:
         del watermark
         return self
 
-    def price(self) -> Price:
+    def cost(self) -> Cost:
         """Return the cost: one request for the list and one for the URL of each file."""
-        return Price(listing=1, per_file=1, exact=True)
+        return Cost(listing=1, per_file=1, exact=True)
 
-    def _listing(self) -> Pager[RemoteFile]:
+    def _listing(self) -> Paginator[RemoteFile]:
         def entry(row: DataFile) -> RemoteFile:
             return data_file(row, request=self._request, what=self._what, tenant=self._tenant, now=self._now())
 

@@ -37,11 +37,13 @@ from arena_async.errors import (
     ServerError,
     TransportError,
 )
-from arena_async.net.asking import ask
-from arena_async.net.pager import Pager
-from arena_async.net.polling import Polled, wait_until
-from arena_async.net.session import Session
+from arena_async.http.objects import request_object
+from arena_async.http.paginator import Paginator
+from arena_async.http.polling import Polled, wait_until
+from arena_async.http.session import Session
 from arena_async.options import Clock, PollPolicy, TransferOptions
+from arena_async.protocol.decoding import read_datetime
+from arena_async.protocol.messages import Request, join_path, printable
 from arena_async.providers.centrepoint.active_requests import MAX_ACTIVE, ActiveRequests
 from arena_async.providers.centrepoint.api import Api
 from arena_async.providers.centrepoint.auth import DATA_RETRIEVAL
@@ -51,15 +53,13 @@ from arena_async.providers.centrepoint.models import DataFile, DataRequest
 from arena_async.transfer.events import Observer
 from arena_async.transfer.models import StartedRun
 from arena_async.transfer.started_run import Fetched, RunFetch, To
-from arena_async.wire.decoding import read_datetime
-from arena_async.wire.messages import Request, join_path, printable
 
 __all__ = ["POLLING", "DataRequests", "EpochQuery", "FetchedData", "RawQuery"]
 
 _log = logging.getLogger("arena_async")
 
 #: The service ends a request itself after 6 hours of work, before this timeout.
-POLLING = PollPolicy(every=10.0, slowest=60.0, timeout=7 * 3600.0)
+POLLING = PollPolicy(every=10.0, max_interval=60.0, timeout=7 * 3600.0)
 
 _REAL_TIME = Clock(monotonic=time.monotonic, sleep=asyncio.sleep, random=random.random)
 #: The service removes the files of a request then.
@@ -280,7 +280,7 @@ class DataRequests(Generic[Q]):
             )
         return found
 
-    def data_files(self, request: DataRequest | str) -> Pager[DataFile]:
+    def data_files(self, request: DataRequest | str) -> Paginator[DataFile]:
         """Return the paginator of the files of a completed request. One request, whatever their number."""
         return list_data_files(self.session, self._path_of(request), lambda row: row)
 
@@ -339,7 +339,9 @@ class DataRequests(Generic[Q]):
     async def _read(self, path: str) -> DataRequest:
         """Read the status once, and note whether the request is still active."""
         try:
-            found = await ask(self.session, Request(method="GET", path=path, scope=DATA_RETRIEVAL), DataRequest)
+            found = await request_object(
+                self.session, Request(method="GET", path=path, scope=DATA_RETRIEVAL), DataRequest
+            )
         except NotFoundError:
             self._active.remove(path)
             raise
@@ -388,7 +390,7 @@ class DataRequests(Generic[Q]):
             return None
         failure: ArenaAsyncError
         try:
-            created = await ask(self.session, request, DataRequest)
+            created = await request_object(self.session, request, DataRequest)
         except ArenaAsyncError as error:
             failure = error
         else:

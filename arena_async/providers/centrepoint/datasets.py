@@ -11,17 +11,17 @@ from urllib.parse import quote
 
 import attrs
 
-from arena_async.net.pager import AHEAD, Pager
+from arena_async.http.paginator import AHEAD, Paginator
+from arena_async.protocol.files import RemoteFile
+from arena_async.protocol.messages import Request, join_path
+from arena_async.providers.centrepoint.adapter import MAX_PAGE_SIZE, list_shape
 from arena_async.providers.centrepoint.api import Api, Match, read_rows
 from arena_async.providers.centrepoint.auth import DATA_ACCESS
-from arena_async.providers.centrepoint.dialect import LARGEST_PAGE, list_shape
 from arena_async.providers.centrepoint.identifiers import SERVICE, extension_for, join_key, split_key, word
 from arena_async.providers.centrepoint.linked_files import FileQuery, LinkedFileSet
-from arena_async.providers.centrepoint.links import Listed, sign
+from arena_async.providers.centrepoint.links import ListedLink, sign
 from arena_async.providers.centrepoint.models import DatasetFile, DatasetSubject
 from arena_async.providers.centrepoint.studies import DATASET_SUBJECTS
-from arena_async.wire.contracts import RemoteFile
-from arena_async.wire.messages import Request, join_path
 
 __all__ = ["DatasetFileSet", "DatasetQuery", "Datasets", "file_key", "remote_file"]
 
@@ -134,7 +134,7 @@ def _read_key(key: str, tenant: str) -> _DatasetKey | None:
     return _DatasetKey(*fields[:4]) if len(fields) in (4, 5) else None
 
 
-def remote_file(row: DatasetFile, *, tenant: str, now: datetime, listed: Listed | None = None) -> RemoteFile:
+def remote_file(row: DatasetFile, *, tenant: str, now: datetime, listed: ListedLink | None = None) -> RemoteFile:
     """
     Return the entry of a dataset file.
 
@@ -210,7 +210,7 @@ class DatasetFileSet(LinkedFileSet[DatasetQuery, DatasetFile]):
         async with aclosing(self._pages_of(query, any_row=True)) as pages:
             async for page in pages:
                 found += [file for file in page.items if file.key in named]
-                left = math.ceil((page.total or 0) / LARGEST_PAGE) - page.offset // LARGEST_PAGE - 1
+                left = math.ceil((page.total or 0) / MAX_PAGE_SIZE) - page.offset // MAX_PAGE_SIZE - 1
                 if 1 < len(subjects) < left:
                     return await self._find_by_subject(query, subjects, named)
         return found
@@ -241,7 +241,7 @@ class DatasetFileSet(LinkedFileSet[DatasetQuery, DatasetFile]):
             query = attrs.evolve(query, data_set=self._written.get(data_set.pop()))
         return query
 
-    def _entry(self, row: DatasetFile, listed_at: datetime, listed: Listed) -> RemoteFile:
+    def _entry(self, row: DatasetFile, listed_at: datetime, listed: ListedLink) -> RemoteFile:
         self._written[row.data_set_name.casefold()] = row.data_set_name
         return remote_file(row, tenant=self._tenant, now=listed_at, listed=listed)
 
@@ -282,7 +282,7 @@ class Datasets:
         program: str | None = None,
         data_set: str | None = None,
         legacy: bool | None = None,
-    ) -> Pager[DatasetFile]:
+    ) -> Paginator[DatasetFile]:
         """
         Return the paginator of the dataset files, up to 100 a request.
 
@@ -303,7 +303,7 @@ class Datasets:
         """
         legacy = self._legacy if legacy is None else legacy
         query = DatasetQuery(study, subject, program=program, data_set=data_set, legacy=legacy)
-        return query.pager(self._api)
+        return query.paginator(self._api)
 
     def files(
         self,
@@ -324,7 +324,7 @@ class Datasets:
         query = DatasetQuery(study, subject, program=program, data_set=data_set, legacy=legacy)
         return DatasetFileSet(self._api, query, tenant=self._tenant)
 
-    def subjects(self, study: int | str) -> Pager[DatasetSubject]:
+    def subjects(self, study: int | str) -> Paginator[DatasetSubject]:
         """
         Return the paginator of when raw data of each subject was last uploaded, and when each program last ran for it.
 

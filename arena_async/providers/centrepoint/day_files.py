@@ -13,10 +13,12 @@ from urllib.parse import quote
 import attrs
 
 from arena_async.errors import ConfigurationError, DecodeError, NotFoundError
-from arena_async.net.pager import Pager
+from arena_async.http.paginator import Paginator
+from arena_async.protocol.files import RemoteFile
+from arena_async.protocol.messages import Request, join_path, printable
+from arena_async.providers.centrepoint.adapter import MAX_PAGE_SIZE, list_shape
 from arena_async.providers.centrepoint.api import Api, Match, OwnerCheck, is_same, read_rows
 from arena_async.providers.centrepoint.auth import DATA_ACCESS
-from arena_async.providers.centrepoint.dialect import LARGEST_PAGE, list_shape
 from arena_async.providers.centrepoint.identifiers import (
     SERVICE,
     extension_for,
@@ -26,10 +28,8 @@ from arena_async.providers.centrepoint.identifiers import (
     word,
 )
 from arena_async.providers.centrepoint.linked_files import FileQuery, LinkedFileSet
-from arena_async.providers.centrepoint.links import Listed, sign
+from arena_async.providers.centrepoint.links import ListedLink, sign
 from arena_async.providers.centrepoint.models import DayFile
-from arena_async.wire.contracts import RemoteFile
-from arena_async.wire.messages import Request, join_path, printable
 
 __all__ = [
     "CATEGORIES",
@@ -227,7 +227,8 @@ class DayQuery(FileQuery[DayFile]):
             if row.day:
                 return row
             raise DecodeError(
-                f"{line}: a file is listed whose date is {printable(repr(row.date_text), most=60)}, which is no day. "
+                f"{line}: a file is listed whose date is {printable(repr(row.date_text), maximum=60)}, which "
+                "is no day. "
                 "Nothing of the list was used; ask ActiGraph about it.",
                 problems=("$.date: is no day",),
                 request=line,
@@ -271,7 +272,7 @@ def read_day_file_key(key: str, tenant: str, query: DayQuery) -> tuple[str, str]
     return (day, kind) if query.holds(day, kind) else None
 
 
-def day_file(row: DayFile, *, tenant: str, now: datetime, listed: Listed | None = None) -> RemoteFile:
+def day_file(row: DayFile, *, tenant: str, now: datetime, listed: ListedLink | None = None) -> RemoteFile:
     """
     Return the entry of a day file.
 
@@ -318,7 +319,7 @@ def narrowest(query: DayQuery, wanted: Iterable[tuple[str, str]]) -> list[DayQue
     formats = {kind for _, kind in files}
     only = formats.pop() if len(formats) == 1 else None
     whole = attrs.evolve(query, day_from=None, day_to=None, year=None, month=None, day=None, file_format=only)
-    pages_of_a_year = math.ceil(_DAYS_OF_A_YEAR * (1 if only else 2) / LARGEST_PAGE)
+    pages_of_a_year = math.ceil(_DAYS_OF_A_YEAR * (1 if only else 2) / MAX_PAGE_SIZE)
     found: list[DayQuery] = []
     days = sorted({tuple(int(part) for part in day.split("-")) for day, _ in files})
     for year in sorted({day[0] for day in days}):
@@ -359,7 +360,7 @@ class DayFileSet(LinkedFileSet[DayQuery, DayFile]):
                 continue
         return found
 
-    def _entry(self, row: DayFile, listed_at: datetime, listed: Listed) -> RemoteFile:
+    def _entry(self, row: DayFile, listed_at: datetime, listed: ListedLink) -> RemoteFile:
         return day_file(row, tenant=self._tenant, now=listed_at, listed=listed)
 
 
@@ -379,7 +380,7 @@ class DayFiles:
         self._api = api
         self._tenant = tenant
 
-    def search(self, query: DayQuery) -> Pager[DayFile]:
+    def search(self, query: DayQuery) -> Paginator[DayFile]:
         """
         Return the paginator of day files, up to 100 a request.
 
@@ -387,7 +388,7 @@ class DayFiles:
             ListingError: While iterating: the list contradicts itself, or holds what was not requested.
             NotFoundError: While iterating: the service knows no such study, subject or category.
         """
-        return query.pager(self._api)
+        return query.paginator(self._api)
 
     def files(self, query: DayQuery) -> DayFileSet:
         """Return the same files as :meth:`search` as a set for a ``Downloader`` or ``Mirror``."""

@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from arena_async.errors import ConfigurationError
-from arena_async.wire.messages import printable
+from arena_async.protocol.messages import printable
 
 __all__ = [
     "SERVICE",

@@ -12,16 +12,16 @@ from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import attrs
 
-from arena_async.net.pager import Pager, Question
-from arena_async.net.session import Session
+from arena_async.http.paginator import ListQuery, Paginator
+from arena_async.http.session import Session
+from arena_async.protocol.files import Cost, OpenedFile, RemoteFile
+from arena_async.protocol.messages import Request
+from arena_async.protocol.pagination import ListShape, Page
+from arena_async.providers.centrepoint.adapter import MAX_PAGE_SIZE
 from arena_async.providers.centrepoint.api import Api, OwnerCheck
-from arena_async.providers.centrepoint.dialect import LARGEST_PAGE
 from arena_async.providers.centrepoint.identifiers import named_subject, number
-from arena_async.providers.centrepoint.links import Listed
-from arena_async.providers.centrepoint.renewing import FreshLinks
-from arena_async.wire.contracts import OpenedFile, Price, RemoteFile
-from arena_async.wire.messages import Request
-from arena_async.wire.paging import ListShape, Page
+from arena_async.providers.centrepoint.link_refresh import FreshLinks
+from arena_async.providers.centrepoint.links import ListedLink
 
 __all__ = ["FileQuery", "LinkedFileSet"]
 
@@ -85,7 +85,9 @@ class FileQuery(ABC, Generic[R]):
             return self
         return attrs.evolve(self, subject=await api.resolve(self.study, self.subject))
 
-    def pager(self, api: Api, *, any_row: bool = False, start: int = 0, prefetch: int | None = None) -> Pager[R]:
+    def paginator(
+        self, api: Api, *, any_row: bool = False, start: int = 0, prefetch: int | None = None
+    ) -> Paginator[R]:
         """
         Return the paginator of the list.
 
@@ -96,11 +98,11 @@ class FileQuery(ABC, Generic[R]):
             prefetch: Pages that may be requested in advance; None for the usual number of this list.
         """
 
-        async def settle() -> Question[R]:
+        async def settle() -> ListQuery[R]:
             query = await self.resolved(api)
-            return Question(request=query.request, read=query.reader(any_row=any_row))
+            return ListQuery(request=query.request, read=query.reader(any_row=any_row))
 
-        return Pager(
+        return Paginator(
             api.session,
             self.request,
             self.shape,
@@ -206,21 +208,21 @@ class LinkedFileSet(ABC, Generic[Q, R]):
         del watermark
         return self
 
-    def price(self) -> Price:
+    def cost(self) -> Cost:
         """Return the cost: the pages of the list. Content is served by another host and does not count."""
-        return Price(listing=self._pages(), per_file=0, exact=self._total is not None)
+        return Cost(listing=self._pages(), per_file=0, exact=self._total is not None)
 
     @abstractmethod
-    def _entry(self, row: R, listed_at: datetime, listed: Listed) -> RemoteFile:
+    def _entry(self, row: R, listed_at: datetime, listed: ListedLink) -> RemoteFile:
         """Return the entry of a row."""
 
     def _pages(self) -> int:
         """Return the number of pages of the list as it was last seen, else the least there can be."""
-        return max(1, math.ceil((self._total or 0) / LARGEST_PAGE))
+        return max(1, math.ceil((self._total or 0) / MAX_PAGE_SIZE))
 
     async def _pages_of(self, query: Q, *, any_row: bool = False) -> AsyncGenerator[Page, None]:
         """Yield the pages of a list, with entries for rows."""
-        async with aclosing(query.pager(self._api, any_row=any_row).pages()) as pages:
+        async with aclosing(query.paginator(self._api, any_row=any_row).pages()) as pages:
             async for page in pages:
                 yield attrs.evolve(page, items=tuple(self._entries(page, query, self._links.next_number())))
 
@@ -231,13 +233,13 @@ class LinkedFileSet(ABC, Generic[Q, R]):
 
     def _entries(self, page: Page, query: Q, number: int) -> list[RemoteFile]:
         """Return the entries of the rows of a page. Its URLs date from when it was received, not from now."""
-        listed_at, listed = self._now() - timedelta(seconds=page.waited), Listed(query, page.offset, number)
+        listed_at, listed = self._now() - timedelta(seconds=page.waited), ListedLink(query, page.offset, number)
         return [self._entry(row, listed_at, listed) for row in page.items]
 
     async def _list_page(self, query: Any, offset: int, number: int) -> list[RemoteFile]:
         """List one page again, for its URLs. The query is one of this set."""
-        pager = query.pager(self._api, any_row=True, start=offset, prefetch=1)
-        async with aclosing(pager.pages()) as pages:
+        paginator = query.paginator(self._api, any_row=True, start=offset, prefetch=1)
+        async with aclosing(paginator.pages()) as pages:
             page = await anext(pages, None)
         return self._entries(page, query, number) if page else []
 

@@ -26,14 +26,14 @@ from arena_async.errors import (
     ThrottledError,
     UnsafeUrlError,
 )
-from arena_async.net.session import Session
-from arena_async.providers.centrepoint.dialect import error_of
-from arena_async.wire.contracts import OpenedFile, RemoteFile
-from arena_async.wire.decoding import read_datetime
-from arena_async.wire.messages import Request, Response, Secret, printable
-from arena_async.wire.retrying import read_http_date
+from arena_async.http.session import Session
+from arena_async.protocol.decoding import read_datetime
+from arena_async.protocol.files import OpenedFile, RemoteFile
+from arena_async.protocol.messages import Request, Response, Secret, printable
+from arena_async.protocol.retry import read_http_date
+from arena_async.providers.centrepoint.adapter import error_of
 
-__all__ = ["LinkOnDemand", "Listed", "SignedLink", "link_end", "open_link", "over", "read_refusal", "shown", "sign"]
+__all__ = ["LinkOnDemand", "ListedLink", "SignedLink", "link_end", "open_link", "over", "read_refusal", "shown", "sign"]
 
 #: A URL counts as expired this long before its end, or a quarter of its life if that is less, so that a request that is
 #: on its way does not meet the end.
@@ -55,7 +55,7 @@ _MEANINGS: Mapping[type[ApiError], str] = {
 
 
 @attrs.frozen
-class Listed:
+class ListedLink:
     """
     Where a URL was listed.
 
@@ -89,7 +89,7 @@ class SignedLink(Secret):
         ends_at: datetime | None = None,
         *,
         expired_at: datetime | None = None,
-        listed: Listed | None = None,
+        listed: ListedLink | None = None,
     ) -> None:
         super().__init__(text)
         self.ends_at = ends_at
@@ -129,7 +129,7 @@ def _date(value: str) -> datetime | None:
 
 
 def sign(
-    url: Secret | None, *, announced: datetime | None, now: datetime, listed: Listed | None = None
+    url: Secret | None, *, announced: datetime | None, now: datetime, listed: ListedLink | None = None
 ) -> SignedLink | None:
     """
     Return a URL that was listed at ``now``, with the earlier of the ends that it and the service state.
@@ -224,7 +224,7 @@ def read_refusal(request: Request, response: Response, *, file: RemoteFile, now:
 
 def shown(file: RemoteFile) -> str:
     """Return the documented path of a file, for messages."""
-    return printable("/".join((*file.parts, f"{file.stem}{file.extension}")), most=300)
+    return printable("/".join((*file.parts, f"{file.stem}{file.extension}")), maximum=300)
 
 
 def _code(response: Response) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 
 import attrs
 
-from arena_async.wire.messages import Secret
+from arena_async.protocol.messages import Secret
 
 __all__ = [
     "ActivityMonitor",

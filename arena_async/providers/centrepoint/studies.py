@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Generic, TypeVar
 
-from arena_async.net.pager import Pager
+from arena_async.http.paginator import Paginator
 from arena_async.providers.centrepoint.api import SUBJECTS, Api, Endpoint
 from arena_async.providers.centrepoint.auth import CENTREPOINT, DATA_ACCESS
 from arena_async.providers.centrepoint.identifiers import number
@@ -92,7 +92,7 @@ class StudyList(Generic[T]):
         self._api = api
         self._endpoint = endpoint
 
-    def search(self, study: int | str) -> Pager[T]:
+    def search(self, study: int | str) -> Paginator[T]:
         """Return the paginator of the list."""
         return self._api.list(self._endpoint, study=study)
 
@@ -116,7 +116,7 @@ class Studies:
     def __init__(self, api: Api) -> None:
         self._api = api
 
-    def search(self) -> Pager[Study]:
+    def search(self) -> Paginator[Study]:
         """Return the paginator of the studies."""
         return self._api.list(_STUDIES)
 
@@ -186,11 +186,11 @@ class Subjects(StudyList[Subject]):
         """
         return await self._api.resolve(study, subject)
 
-    def milestones(self, study: int | str, subject: int | str) -> Pager[SubjectMilestone]:
+    def milestones(self, study: int | str, subject: int | str) -> Paginator[SubjectMilestone]:
         """Return the paginator of the milestones that a subject has reached."""
         return self._api.list(_SUBJECT_MILESTONES, study=study, subject=subject)
 
-    def time_zones(self, study: int | str, subject: int | str) -> Pager[TimeZoneChange]:
+    def time_zones(self, study: int | str, subject: int | str) -> Paginator[TimeZoneChange]:
         """Return the paginator of the timezones in which a subject has lived, and since when."""
         return self._api.list(_TIME_ZONES, study=study, subject=subject)
 
@@ -205,7 +205,7 @@ class Programs(StudyObjects[StudyProgram]):
     def __init__(self, api: Api) -> None:
         super().__init__(api, _PROGRAMS)
 
-    def data_sets(self, study: int | str, program: str) -> Pager[StudyDataSet]:
+    def data_sets(self, study: int | str, program: str) -> Paginator[StudyDataSet]:
         """Return the paginator of the data sets that one program makes."""
         return self._api.list(_DATA_SETS, study=study, parts={"program": program})
 
@@ -216,7 +216,7 @@ class Uploads:
     def __init__(self, api: Api) -> None:
         self._api = api
 
-    def search(self, study: int | str, subject: int | str) -> Pager[Upload]:
+    def search(self, study: int | str, subject: int | str) -> Paginator[Upload]:
         """Return the paginator of the uploads of a subject. The service filters on no dates and promises no order."""
         return self._api.list(_UPLOADS, study=study, subject=subject)
 
@@ -241,10 +241,10 @@ class Webhooks(StudyObjects[Webhook]):
     def __init__(self, api: Api) -> None:
         super().__init__(api, _WEBHOOKS)
 
-    def events(self) -> Pager[WebhookEvent]:
+    def events(self) -> Paginator[WebhookEvent]:
         """Return the paginator of the events that webhooks can be sent for."""
         return self._api.list(_EVENTS)
 
-    def history(self, study: int | str, webhook: int | str) -> Pager[WebhookDelivery]:
+    def history(self, study: int | str, webhook: int | str) -> Paginator[WebhookDelivery]:
         """Return the paginator of what was sent to a webhook, and of the responses."""
         return self._api.list(_DELIVERIES, study=study, parts={"webhook": webhook})

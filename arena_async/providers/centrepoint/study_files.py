@@ -21,15 +21,15 @@ from datetime import datetime
 
 import attrs
 
+from arena_async.protocol.files import Cost, Notice, RemoteFile
+from arena_async.protocol.pagination import Page
+from arena_async.providers.centrepoint.adapter import MAX_PAGE_SIZE
 from arena_async.providers.centrepoint.api import Api
 from arena_async.providers.centrepoint.datasets import DatasetFileSet, DatasetQuery
-from arena_async.providers.centrepoint.dialect import LARGEST_PAGE
 from arena_async.providers.centrepoint.identifiers import SERVICE
-from arena_async.providers.centrepoint.links import Listed
+from arena_async.providers.centrepoint.links import ListedLink
 from arena_async.providers.centrepoint.models import DatasetFile, DatasetSubject, StaleDataSet, is_later
 from arena_async.providers.centrepoint.studies import DATASET_SUBJECTS
-from arena_async.wire.contracts import Price, Remark, RemoteFile
-from arena_async.wire.paging import Page
 
 __all__ = ["Changes", "Choice", "StudyFileSet", "choose", "pages_of"]
 
@@ -50,25 +50,25 @@ class Choice(enum.Enum):
     LOOK = "look"
 
 
-def choose(*, changed: int, pages: int | None, least_pages: int) -> Choice:
+def choose(*, changed: int, pages: int | None, min_pages: int) -> Choice:
     """
     Choose how to list what changed, with the fewest requests. Where it is all the same, all files are listed.
 
     Args:
         changed: Subjects for which a program ran; one request for each.
         pages: Pages of the complete list that are still to be requested, or None when that is not known.
-        least_pages: How many there are at the least.
+        min_pages: How many there are at the least.
     """
     if not changed:
         return Choice.NOTHING
     if pages is not None:
         return Choice.SUBJECTS if changed < pages else Choice.WHOLE
-    return Choice.SUBJECTS if changed < max(least_pages, 2) else Choice.LOOK
+    return Choice.SUBJECTS if changed < max(min_pages, 2) else Choice.LOOK
 
 
 def pages_of(rows: int) -> int:
     """Return the number of requests for a list of so many rows: at least one."""
-    return max(1, math.ceil(rows / LARGEST_PAGE))
+    return max(1, math.ceil(rows / MAX_PAGE_SIZE))
 
 
 @attrs.define
@@ -109,7 +109,7 @@ class Changes:
         if not self.executed:
             return Choice.WHOLE
         pages = None if total is None else pages_of(total) - here
-        return choose(changed=len(self.programs), pages=pages, least_pages=pages_of(self.executed))
+        return choose(changed=len(self.programs), pages=pages, min_pages=pages_of(self.executed))
 
     def queries(self, whole: DatasetQuery) -> list[DatasetQuery]:
         """Return what to list for each subject: one program where only one ran, else all of them."""
@@ -198,7 +198,7 @@ class StudyFileSet(DatasetFileSet):
             await self._look(Changes(self._now()))
         return list(self._seen.stale or ())
 
-    async def remarks(self) -> list[Remark]:
+    async def notices(self) -> list[Notice]:
         """
         Return the notices for after a sync: which data sets are stale. It costs what :meth:`stale` costs.
 
@@ -215,11 +215,11 @@ class StudyFileSet(DatasetFileSet):
             f"({named}) came after a study program last ran, so the data sets do not hold it yet. Ask "
             "ActiGraph to process the study; the service sends no notice of it."
         )
-        return [Remark(kind="stale", text=text, rows=tuple(stale))]
+        return [Notice(kind="stale", text=text, rows=tuple(stale))]
 
-    def price(self) -> Price:
+    def cost(self) -> Cost:
         """Return the cost: the pages of the list; with a watermark at least one, to read for whom programs ran."""
-        return super().price() if self._watermark is None else Price(listing=1, per_file=0)
+        return super().cost() if self._watermark is None else Cost(listing=1, per_file=0)
 
     async def _changed_since(self, watermark: datetime) -> AsyncGenerator[RemoteFile, None]:
         """Read what changed, choose how to list it, and list it."""
@@ -257,7 +257,7 @@ class StudyFileSet(DatasetFileSet):
         super()._note(page)
         self._seen.total = page.total
 
-    def _entry(self, row: DatasetFile, listed_at: datetime, listed: Listed) -> RemoteFile:
+    def _entry(self, row: DatasetFile, listed_at: datetime, listed: ListedLink) -> RemoteFile:
         """Return the entry of a row. Later runs are compared with the time of the run, so it counts here too."""
         file = super()._entry(row, listed_at, listed)
         ran = row.last_successful_program_execution

@@ -16,10 +16,10 @@ from collections.abc import AsyncIterable, Callable, Iterable, Mapping
 import attrs
 
 from arena_async.errors import ClosedError, ConfigurationError, NotFoundError
-from arena_async.net.session import Session
+from arena_async.http.session import Session
+from arena_async.protocol.messages import printable
 from arena_async.providers.centrepoint.identifiers import named_subject, number
 from arena_async.providers.centrepoint.models import Subject
-from arena_async.wire.messages import printable
 
 __all__ = ["KnownSubjects", "SubjectDirectory", "choose_subject", "near_matches"]
 

@@ -21,14 +21,14 @@ from typing import NamedTuple, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from arena_async.errors import ConfigurationError, UnsafeUrlError
+from arena_async.protocol.filenames import fold, safe_name, split_extension
+from arena_async.protocol.files import RemoteFile
+from arena_async.protocol.messages import Secret, scrub, show_url
+from arena_async.protocol.urls import UrlPolicy, origin
 from arena_async.providers.urls.links import Link, bears_secret
 from arena_async.providers.urls.reading import LinkList, Row, read_line
-from arena_async.wire.contracts import RemoteFile
-from arena_async.wire.messages import Secret, scrub, show_url
-from arena_async.wire.names import fold, safe_name, split_extension
-from arena_async.wire.urls import UrlPolicy, origin
 
-__all__ = ["SERVICE", "Address", "Entries", "Names", "digest_of"]
+__all__ = ["SERVICE", "Address", "Names", "UrlEntries", "digest_of"]
 
 SERVICE = "urls"
 T = TypeVar("T")
@@ -62,7 +62,7 @@ class Address(Secret):
         self.headers = headers
 
 
-class Entries:
+class UrlEntries:
     """
     Makes the entries of the rows of a list.
 
@@ -240,7 +240,7 @@ def _parts(url: str) -> tuple[str, str, str]:
 
 def _key(host: str, path: str, query: str, name: str | None) -> str:
     """Return the permanent key of a row, without any secret."""
-    shown = scrub(path, most=1 << 20) if bears_secret(path) else path
+    shown = scrub(path, maximum=1 << 20) if bears_secret(path) else path
     digest = ""
     if query and not bears_secret(query):
         digest = f"?~{hashlib.sha256(query.encode()).hexdigest()[:16]}"

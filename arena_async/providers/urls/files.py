@@ -13,18 +13,18 @@ from types import TracebackType
 from typing import Any, Self, TypedDict, Unpack
 
 from arena_async.errors import ConfigurationError, LinkExpiredError
-from arena_async.net.session import Session
+from arena_async.http.session import Session
 from arena_async.options import HttpOptions, Timeouts
-from arena_async.providers.urls.dialect import NoLogin, PlainWeb
-from arena_async.providers.urls.entries import SERVICE, Address, Entries, Names, digest_of
+from arena_async.protocol.filenames import fold
+from arena_async.protocol.files import Cost, OpenedFile, RemoteFile
+from arena_async.protocol.messages import Request, Secret, printable
+from arena_async.protocol.quota import SlidingWindow
+from arena_async.protocol.urls import UrlPolicy
+from arena_async.providers.urls.adapter import NoLogin, PlainWeb
+from arena_async.providers.urls.entries import SERVICE, Address, Names, UrlEntries, digest_of
 from arena_async.providers.urls.links import Link
-from arena_async.providers.urls.reading import FileList, LinkList, RowList, TextList, walk
+from arena_async.providers.urls.reading import FileList, LinkList, RowList, TextList, read_rows
 from arena_async.transfer.models import PlannedFile
-from arena_async.wire.contracts import OpenedFile, Price, RemoteFile
-from arena_async.wire.messages import Request, Secret, printable
-from arena_async.wire.names import fold
-from arena_async.wire.quota import SlidingWindow
-from arena_async.wire.urls import UrlPolicy
 
 __all__ = ["UrlSet", "UrlSettings"]
 
@@ -144,7 +144,7 @@ class UrlSet:
 
     def _use(self, links: LinkList) -> None:
         self._links = links
-        self._entries = Entries(links, policy=self._policy, folders=self._folders)
+        self._entries = UrlEntries(links, policy=self._policy, folders=self._folders)
 
     def __repr__(self) -> str:
         return "<UrlSet>"
@@ -176,7 +176,7 @@ class UrlSet:
                 return self._checked != (state,)
 
             names = Names()
-            async with aclosing(walk(self._links, is_new)) as pages:
+            async with aclosing(read_rows(self._links, is_new)) as pages:
                 async for page in pages:
                     names.add(self._entries.paths(page))
             if self._checked == tuple(seen):
@@ -198,7 +198,7 @@ class UrlSet:
             StorageError: The disk failed.
         """
         await self.check()
-        async with aclosing(walk(self._links)) as pages:
+        async with aclosing(read_rows(self._links)) as pages:
             async for page in pages:
                 for file in self._entries.files(page):
                     yield file
@@ -256,9 +256,9 @@ class UrlSet:
         del watermark
         return self
 
-    def price(self) -> Price:
+    def cost(self) -> Cost:
         """Return the cost: a request for each file, which no quota counts."""
-        return Price(listing=0, per_file=1, exact=True, metered=False)
+        return Cost(listing=0, per_file=1, exact=True, metered=False)
 
     async def aclose(self) -> None:
         """End every request and connection of this set. Safe to call twice."""
@@ -280,7 +280,7 @@ class UrlSet:
             ConfigurationError: There are two.
         """
         first: dict[str, tuple[str, Link]] = {}
-        async with aclosing(walk(self._links)) as pages:
+        async with aclosing(read_rows(self._links)) as pages:
             async for page in pages:
                 for where, path, link in self._entries.named(page):
                     if digest_of(path) not in doubtful:

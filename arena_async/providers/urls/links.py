@@ -9,9 +9,9 @@ from typing import Any
 import attrs
 
 from arena_async.errors import ConfigurationError, UnsafeUrlError
-from arena_async.wire.messages import Secret, printable, scrub, show_url
-from arena_async.wire.names import file_name_from_url
-from arena_async.wire.urls import origin
+from arena_async.protocol.filenames import file_name_from_url
+from arena_async.protocol.messages import Secret, printable, scrub, show_url
+from arena_async.protocol.urls import origin
 
 __all__ = ["Link", "bears_secret"]
 
@@ -45,7 +45,7 @@ _MAX_SIZE = 2**63 - 1
 
 def bears_secret(text: str) -> bool:
     """Return whether something in an address looks like a signature, a token or a password."""
-    return not _PLAIN.fullmatch(text) and scrub(text, most=1 << 20) != printable(text, most=1 << 20)
+    return not _PLAIN.fullmatch(text) and scrub(text, maximum=1 << 20) != printable(text, maximum=1 << 20)
 
 
 def _secret(value: object) -> Secret:

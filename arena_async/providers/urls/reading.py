@@ -19,12 +19,12 @@ from typing import Any
 
 from arena_async.errors import ConfigurationError, SourceChangedError
 from arena_async.options import KIB
+from arena_async.protocol.messages import Secret, printable
 from arena_async.providers.urls.links import Link
-from arena_async.transfer.local_files import Source
+from arena_async.transfer.local_files import UploadSource
 from arena_async.transfer.workers import Threads
-from arena_async.wire.messages import Secret, printable
 
-__all__ = ["FileList", "LinkList", "Row", "RowList", "TextList", "read_line", "walk"]
+__all__ = ["FileList", "LinkList", "Row", "RowList", "TextList", "read_line", "read_rows"]
 
 #: Bytes that are split into lines at a time: some hundred rows, so that the event loop is not blocked for long.
 _BLOCK = 16 * KIB
@@ -108,7 +108,7 @@ class FileList(LinkList):
 
     def open(self) -> tuple[object, Iterator[list[Row]], Callable[[], None]]:
         """Open the file and return its lines."""
-        source = Source(self._path)
+        source = UploadSource(self._path)
         state = source.open()
 
         def pages() -> Iterator[list[Row]]:
@@ -122,7 +122,9 @@ class FileList(LinkList):
         return state, pages(), source.close
 
 
-async def walk(links: LinkList, is_new: Callable[[object], bool] = lambda _: True) -> AsyncGenerator[list[Row], None]:
+async def read_rows(
+    links: LinkList, is_new: Callable[[object], bool] = lambda _: True
+) -> AsyncGenerator[list[Row], None]:
     """
     Yield the rows of a list page by page, read on a thread.
 

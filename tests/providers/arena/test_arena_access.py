@@ -15,11 +15,11 @@ from scripted import RawServer, json_reply, reply
 
 from arena_async.errors import AuthenticationError, ConfigurationError, DecodeError, ServerError
 from arena_async.options import RetryPolicy, TransferOptions
+from arena_async.protocol.messages import Secret
 from arena_async.providers.arena import ArenaClient, ArenaCredentials, ArenaMachineCredentials
 from arena_async.testing import ArenaSimulator
 from arena_async.transfer.mirror import Mirror
 from arena_async.transfer.models import Action
-from arena_async.wire.messages import Secret
 
 EAGER = RetryPolicy(wait_initial=0, wait_jitter=0)
 MACHINE = ArenaMachineCredentials("0oa1machine", "planted-secret", "https://oauth.example.com/oauth2/token")
@@ -46,17 +46,17 @@ async def test_a_machine_user_trades_its_secret_for_a_token_once(service: ArenaS
     async with machine(service, usage_reason="Everyroad Sync/2.1") as arena:
         await asyncio.gather(*(arena.extracts.get(service.extract) for _ in range(20)))
 
-    token, *asked = service.log
+    token, *requested = service.log
     assert (token.method, token.path) == ("POST", "/oauth2/token")
     assert token.headers["Content-Type"] == "application/x-www-form-urlencoded"
     assert token.body.decode() == (
         "grant_type=client_credentials&client_id=0oa1machine&client_secret=correct+staple"
         f"&workspace_id={service.workspace_id}&arena-usage-reason=Everyroad+Sync%2F2.1"
     )
-    assert {(seen.method, seen.status) for seen in asked} == {("GET", 200)}
-    assert len(asked) == 20
-    assert len({seen.headers["Authorization"] for seen in asked}) == 1
-    assert not [seen for seen in asked if "arena_session_id" in seen.headers]
+    assert {(seen.method, seen.status) for seen in requested} == {("GET", 200)}
+    assert len(requested) == 20
+    assert len({seen.headers["Authorization"] for seen in requested}) == 1
+    assert not [seen for seen in requested if "arena_session_id" in seen.headers]
     assert arena.session.requests_sent == 20
 
 
@@ -74,11 +74,11 @@ async def test_machine_users_do_not_end_each_others_tokens(service: ArenaSimulat
 
 async def test_a_token_is_renewed_before_its_end_and_after_a_rejection() -> None:
     """``expires_in`` bounds it; a 401 before that costs one new token."""
-    ticks = [1000.0]
-    async with ArenaSimulator(files=1, clock=lambda: ticks[0]) as service:
-        async with machine(service, clock=lambda: ticks[0]) as arena:
+    monotonic = [1000.0]
+    async with ArenaSimulator(files=1, clock=lambda: monotonic[0]) as service:
+        async with machine(service, clock=lambda: monotonic[0]) as arena:
             for passed in (0, 5300, 60):
-                ticks[0] += passed
+                monotonic[0] += passed
                 await arena.extracts.get(service.extract)
             assert len(service.seen("POST */oauth2/token")) == 2
             service.end_sessions()

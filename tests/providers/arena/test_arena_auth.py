@@ -13,19 +13,19 @@ import attrs
 import pytest
 
 from arena_async.errors import AccountLockedError, AuthenticationError, ConfigurationError, DecodeError
+from arena_async.protocol.adapter import Credential
+from arena_async.protocol.messages import Request, Response, Secret
+from arena_async.providers.arena.adapter import ArenaAdapter
 from arena_async.providers.arena.auth import ArenaCredentials, PasswordAuth
-from arena_async.providers.arena.dialect import ArenaDialect
-from arena_async.wire.contracts import Credential
-from arena_async.wire.messages import Request, Response, Secret
 
 PAYLOADS = Path(__file__).parents[2] / "payloads"
 CREDENTIALS = ArenaCredentials("robot@everyroadgps.com", "planted-password")
-DIALECT = ArenaDialect(now=lambda: datetime(2026, 5, 2, 12, 0, tzinfo=UTC))
+DIALECT = ArenaAdapter(now=lambda: datetime(2026, 5, 2, 12, 0, tzinfo=UTC))
 
 
 def auth(workspace_id: int | None = 896256783) -> PasswordAuth:
     """Build the login under test."""
-    return PasswordAuth(credentials=CREDENTIALS, dialect=DIALECT, workspace_id=workspace_id)
+    return PasswordAuth(credentials=CREDENTIALS, adapter=DIALECT, workspace_id=workspace_id)
 
 
 def answer(content: Any, status: int = 200) -> Response:

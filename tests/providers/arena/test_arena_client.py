@@ -86,7 +86,7 @@ async def test_the_reserve_is_never_touched() -> None:
             await arena.extracts.get("E")
 
         assert len(server.lines("GET *")) == 1
-        assert arena.extracts.files("E").price().reserve == 100
+        assert arena.extracts.files("E").cost().reserve == 100
 
 
 async def test_a_login_into_another_workspace_sends_nothing_else() -> None:
@@ -220,7 +220,7 @@ def test_a_client_is_built_from_the_environment(monkeypatch: pytest.MonkeyPatch)
         "<ArenaClient robot@everyroadgps.com at https://api.arenasolutions.com:443, last workspace used>"
     )
     assert repr(full) == "<ArenaClient robot@everyroadgps.com at https://api.europe.arenaplm.com:443, workspace 77>"
-    assert full.extracts.files("E").price().reserve == 250
+    assert full.extracts.files("E").cost().reserve == 250
     assert full.session.base_url == "https://api.europe.arenaplm.com/v1"
 
 

@@ -295,11 +295,11 @@ def test_a_json_export_with_something_in_it_is_accepted(options: ExportOptions) 
 
 def test_a_definition_does_what_is_asked_for_whatever_else_it_says() -> None:
     """Defaults count, and so do words in another case; views count in any order."""
-    asked = ExportOptions(export_views=["BOM", "SPECS"], header="apiName")
+    requested = ExportOptions(export_views=["BOM", "SPECS"], header="apiName")
 
-    assert same_options(asked, ExportOptions(export_views=["SPECS", "BOM"], bom_levels="FULL"))
-    assert same_options(asked, ExportOptions(export_views=["specs", "bom"], header="APINAME"))
-    assert not same_options(asked, ExportOptions(export_views=["SPECS", "BOM"], header="name"))
-    assert not same_options(asked, ExportOptions(export_views=["SPECS", "BOM"], format="json"))
-    assert not same_options(asked, ExportOptions(export_views=["SPECS"]))
-    assert not same_options(asked, ExportOptions(export_views=["SPECS", "BOM", "NEW_VIEW"]))
+    assert same_options(requested, ExportOptions(export_views=["SPECS", "BOM"], bom_levels="FULL"))
+    assert same_options(requested, ExportOptions(export_views=["specs", "bom"], header="APINAME"))
+    assert not same_options(requested, ExportOptions(export_views=["SPECS", "BOM"], header="name"))
+    assert not same_options(requested, ExportOptions(export_views=["SPECS", "BOM"], format="json"))
+    assert not same_options(requested, ExportOptions(export_views=["SPECS"]))
+    assert not same_options(requested, ExportOptions(export_views=["SPECS", "BOM", "NEW_VIEW"]))

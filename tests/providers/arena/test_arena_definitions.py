@@ -216,8 +216,10 @@ async def test_an_import_definition_is_used_again_where_that_is_asked_for(server
     server.on("GET", "/v1/imports", page_reply({**shown, "guid": "A", "mode": "CREATE"}, shown))
 
     assert (await imports.define("Prices", resource="ITEM_SPECS", mode="EDIT", reuse=True)).guid == "OLD"
-    asked = ImportOptions(time_zone="US/Pacific")
-    assert (await imports.define("Prices", resource="ITEM_SPECS", mode="EDIT", options=asked, reuse=True)).guid == "NEW"
+    requested = ImportOptions(time_zone="US/Pacific")
+    assert (
+        await imports.define("Prices", resource="ITEM_SPECS", mode="EDIT", options=requested, reuse=True)
+    ).guid == "NEW"
 
 
 async def test_a_definition_of_an_import_can_be_renamed(server: RawServer, imports: Imports) -> None:

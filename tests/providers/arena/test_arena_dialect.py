@@ -25,14 +25,14 @@ from arena_async.errors import (
     ServerError,
     ThrottledError,
 )
-from arena_async.providers.arena.dialect import LIST, ArenaDialect, next_reset, read_reset
-from arena_async.wire.messages import Headers, Request, Response
-from arena_async.wire.paging import Page, PageRequest
-from arena_async.wire.quota import Quota
+from arena_async.protocol.messages import Headers, Request, Response
+from arena_async.protocol.pagination import Page, PageRequest
+from arena_async.protocol.quota import Quota
+from arena_async.providers.arena.adapter import LIST, ArenaAdapter, next_reset, read_reset
 
 NOW = datetime(2026, 5, 2, 12, 0, tzinfo=UTC)
 MIDNIGHT = datetime(2026, 5, 3, 7, 0, tzinfo=UTC)
-DIALECT = ArenaDialect(now=lambda: NOW)
+DIALECT = ArenaAdapter(now=lambda: NOW)
 FIRST = PageRequest(offset=0, limit=400)
 
 LOGIN = Request(method="POST", path="/login", scope=None)

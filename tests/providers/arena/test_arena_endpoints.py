@@ -11,6 +11,7 @@ import pytest
 from endpoint_table import Endpoint, match, read_page
 
 from arena_async.options import PollPolicy, TransferOptions
+from arena_async.protocol.files import FileSet
 from arena_async.providers.arena import (
     ITEM,
     ArenaClient,
@@ -21,7 +22,6 @@ from arena_async.providers.arena import (
 )
 from arena_async.testing import ArenaSimulator
 from arena_async.transfer.downloader import Downloader
-from arena_async.wire.contracts import FileSet
 
 ROUTES = read_page()
 
@@ -102,7 +102,7 @@ def test_every_endpoint_has_a_call_or_a_reason() -> None:
 
 # --- by which call ----------------------------------------------------------------------------------------------------
 
-QUICK = PollPolicy(every=0.01, slowest=0.02, timeout=5)
+QUICK = PollPolicy(every=0.01, max_interval=0.02, timeout=5)
 CRITERIA = all_of(ITEM.number.contains("9"))
 OPTIONS = ExportOptions(export_views=("SPECS",))
 
@@ -113,7 +113,7 @@ class Stage:
 
     service: ArenaSimulator
     arena: ArenaClient
-    folder: Path
+    directory: Path
 
     @property
     def extract_run(self) -> Any:
@@ -146,13 +146,13 @@ class Stage:
 
     @property
     def sheet(self) -> Path:
-        place = self.folder / "sheet.csv"
+        place = self.directory / "sheet.csv"
         place.write_text("number,name\r\n900-1,Bracket\r\n")
         return place
 
-    async def bring(self, files: FileSet) -> None:
+    async def download(self, files: FileSet) -> None:
         """Bring the files of a set home."""
-        async with Downloader(self.folder, options=TransferOptions(durability="off")) as downloads:
+        async with Downloader(self.directory, options=TransferOptions(durability="off")) as downloads:
             (await downloads.run(files)).raise_for_failures()
 
     async def take_over(self, events: Any, integration: str) -> None:
@@ -189,11 +189,11 @@ CALLS: dict[str, Act] = {
     "extracts.search": lambda s: s.arena.extracts.search().collect(),
     "extracts.get": lambda s: s.arena.extracts.get(s.service.extract),
     "extracts.runs": lambda s: s.arena.extracts.runs(s.service.extract).collect(),
-    "extracts.files": lambda s: s.bring(s.arena.extracts.files(s.service.extract)),
-    "extracts.files(latest=True)": lambda s: s.bring(s.arena.extracts.files(s.service.extract, latest=True)),
+    "extracts.files": lambda s: s.download(s.arena.extracts.files(s.service.extract)),
+    "extracts.files(latest=True)": lambda s: s.download(s.arena.extracts.files(s.service.extract, latest=True)),
     "extracts.start": lambda s: s.arena.extracts.start(s.service.extract),
     "extracts.wait": lambda s: s.arena.extracts.wait(s.service.extract, s.extract_run.guid),
-    "extracts.fetch": lambda s: s.arena.extracts.fetch(s.service.extract, s.folder, poll=QUICK),
+    "extracts.fetch": lambda s: s.arena.extracts.fetch(s.service.extract, s.directory, poll=QUICK),
     "extracts.run": lambda s: s.arena.extracts.run(s.service.extract, s.extract_run.guid),
     "extracts.latest_run": lambda s: s.arena.extracts.latest_run(s.service.extract),
     "extracts.run_files": lambda s: s.arena.extracts.run_files(s.service.extract, s.extract_run.guid).collect(),
@@ -207,10 +207,10 @@ CALLS: dict[str, Act] = {
     ),
     "exports.get": lambda s: s.arena.exports.get(s.service.export),
     "exports.runs": lambda s: s.arena.exports.runs(s.service.export).collect(),
-    "exports.files": lambda s: s.bring(s.arena.exports.files(s.service.export)),
+    "exports.files": lambda s: s.download(s.arena.exports.files(s.service.export)),
     "exports.start": lambda s: s.arena.exports.start(s.service.export),
     "exports.wait": lambda s: s.arena.exports.wait(s.service.export, s.export_run.guid),
-    "exports.fetch": lambda s: s.arena.exports.fetch(s.service.export, s.folder, poll=QUICK),
+    "exports.fetch": lambda s: s.arena.exports.fetch(s.service.export, s.directory, poll=QUICK),
     "exports.run": lambda s: s.arena.exports.run(s.service.export, s.export_run.guid),
     "exports.file": lambda s: s.arena.exports.file(s.service.export, s.export_run.guid, s.export_run.files[0].guid),
     "imports.search": lambda s: s.arena.imports.search().collect(),
@@ -218,22 +218,22 @@ CALLS: dict[str, Act] = {
     "imports.get": lambda s: s.arena.imports.get(s.service.import_),
     "imports.rename": lambda s: s.arena.imports.rename(s.service.import_, name="Prices"),
     "imports.runs": lambda s: s.arena.imports.runs(s.service.import_).collect(),
-    "imports.files": lambda s: s.bring(s.arena.imports.files(s.service.import_)),
+    "imports.files": lambda s: s.download(s.arena.imports.files(s.service.import_)),
     "imports.start": lambda s: s.arena.imports.start(s.service.import_, s.sheet),
     "imports.wait": lambda s: s.arena.imports.wait(s.service.import_, s.import_run.guid),
-    "imports.fetch": lambda s: s.arena.imports.fetch(s.service.import_, s.sheet, s.folder, poll=QUICK),
+    "imports.fetch": lambda s: s.arena.imports.fetch(s.service.import_, s.sheet, s.directory, poll=QUICK),
     "imports.run": lambda s: s.arena.imports.run(s.service.import_, s.import_run.guid),
     "imports.commit": lambda s: s.arena.imports.commit(s.service.import_, s.import_run.guid, despite_errors=True),
     "imports.complete": lambda s: s.arena.imports.complete(s.service.import_, s.import_run.guid),
     "files.search": lambda s: s.arena.files.search().collect(),
     "files.get": lambda s: s.arena.files.get(s.file),
-    "files.content": lambda s: s.bring(s.arena.files.content(s.file)),
+    "files.content": lambda s: s.download(s.arena.files.content(s.file)),
     "files.editions": lambda s: s.arena.files.editions(s.file).collect(),
     "items.search": lambda s: s.arena.items.search().collect(),
     "items.get": lambda s: s.arena.items.get(s.item),
     "items.associations": lambda s: s.arena.items.associations(s.item).collect(),
     "items.association": lambda s: s.arena.items.association(s.item, s.service.items[s.item].files[0].guid),
-    "items.files": lambda s: s.bring(s.arena.items.files(s.item)),
+    "items.files": lambda s: s.download(s.arena.items.files(s.item)),
     "usages": lambda s: s.arena.usages().collect(),
     "events.search": lambda s: s.arena.events.search().collect(),
     "events.get": lambda s: s.arena.events.get(s.service.integration),
@@ -279,8 +279,8 @@ async def test_a_call_reaches_the_endpoints_that_the_table_names(call: str, tmp_
         await CALLS[call](Stage(service, arena, tmp_path))
         log = list(service.log)
 
-    asked = {match(ROUTES, seen.method, seen.path.removeprefix("/v1")) for seen in log}
+    requested = {match(ROUTES, seen.method, seen.path.removeprefix("/v1")) for seen in log}
     assert {seen.status for seen in log} <= {200, 201}
-    assert None not in asked
-    assert {route.path for route in said_of(call)} <= {route.path for route in asked if route is not None}
-    assert [route.path for route in asked if route is not None and not route.calls] == []
+    assert None not in requested
+    assert {route.path for route in said_of(call)} <= {route.path for route in requested if route is not None}
+    assert [route.path for route in requested if route is not None and not route.calls] == []

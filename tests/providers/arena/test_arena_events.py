@@ -184,7 +184,7 @@ async def test_the_cheap_loop_of_the_queue_costs_one_list_and_two_requests_for_e
 
 # --- watching ---------------------------------------------------------------------------------------------------------
 
-QUICK = PollPolicy(every=5, slowest=60, timeout=600)
+QUICK = PollPolicy(every=5, max_interval=60, timeout=600)
 
 
 async def test_events_are_reconciled_one_by_one_after_their_blocks(service: ArenaSimulator) -> None:
@@ -249,7 +249,7 @@ async def test_an_event_that_was_left_pending_is_offered_again_after_a_while(ser
     assert all(later - earlier >= 60 for (_, earlier), (_, later) in pairwise(seen[1:]))
     assert puts(service) == [good.guid, bad.guid]
     # Twice a minute until it is offered again, and 600 seconds without any event, each begun by a look of its own.
-    assert looks <= 2 * (QUICK.most_questions(60) + 1) + QUICK.most_questions() + 1
+    assert looks <= 2 * (QUICK.max_polls(60) + 1) + QUICK.max_polls() + 1
 
 
 async def test_an_event_whose_block_is_not_entered_is_not_reconciled(service: ArenaSimulator) -> None:
@@ -271,7 +271,7 @@ async def test_a_watch_without_events_costs_what_its_policy_says_and_ends(servic
         found = [pending async for pending in arena.events.watch(service.integration, poll=QUICK)]
 
     assert found == []
-    assert len(service.seen("GET */events")) <= QUICK.most_questions()
+    assert len(service.seen("GET */events")) <= QUICK.max_polls()
     assert clock.naps[:3] == [5.0, 7.5, 11.25]
     assert max(clock.naps) == 60
     assert clock.at == began + 600

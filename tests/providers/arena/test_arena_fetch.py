@@ -27,8 +27,7 @@ from arena_async.providers.arena import ITEM, ArenaClient, all_of
 from arena_async.providers.arena.exports import Exports
 from arena_async.providers.arena.extracts import Extracts
 from arena_async.providers.arena.runs import RunSeen
-from arena_async.simulator import faults
-from arena_async.testing import ArenaSimulator
+from arena_async.testing import ArenaSimulator, faults
 from arena_async.transfer.mirror import Mirror
 from arena_async.transfer.models import StartedRun
 
@@ -94,7 +93,7 @@ async def test_an_export_comes_home_in_one_await_and_the_fewest_requests(
 ) -> None:
     """One start, the questions, one content: the run tells its files, so that no listing is asked for."""
     seen: list[RunSeen[Any]] = []
-    fetched = await exports.fetch(simulator.export, tmp_path, watch=seen.append)
+    fetched = await exports.fetch(simulator.export, tmp_path, on_status=seen.append)
     run = simulator.exports[simulator.export].runs[-1]
     (path,) = fetched.paths
 
@@ -152,7 +151,7 @@ async def test_a_wait_that_ran_out_of_time_is_taken_up_by_the_next_call(
     with pytest.raises(DeadlineError):
         await exports.fetch(simulator.export, tmp_path, poll=PollPolicy(timeout=20))
     seen: list[RunSeen[Any]] = []
-    fetched = await exports.fetch(simulator.export, tmp_path, watch=seen.append)
+    fetched = await exports.fetch(simulator.export, tmp_path, on_status=seen.append)
 
     assert posts(simulator) == 1
     assert fetched.resumed

@@ -11,13 +11,13 @@ import pytest
 
 from arena_async.errors import NotFoundError
 from arena_async.options import TransferOptions
+from arena_async.protocol.files import FileSet
 from arena_async.providers.arena import ArenaClient
 from arena_async.testing import ArenaSimulator
 from arena_async.transfer.downloader import Downloader
 from arena_async.transfer.mirror import Mirror
 from arena_async.transfer.models import Action, Plan, Report
 from arena_async.transfer.union import union
-from arena_async.wire.contracts import FileSet
 
 HOUR = 3600.0
 
@@ -64,9 +64,9 @@ def spent(service: ArenaSimulator) -> list[str]:
     return lines
 
 
-def brought(folder: Path) -> set[str]:
+def downloaded(directory: Path) -> set[str]:
     """Give the files that are in a folder."""
-    return {path.relative_to(folder).as_posix() for path in folder.rglob("arena/**/*.*")}
+    return {path.relative_to(directory).as_posix() for path in directory.rglob("arena/**/*.*")}
 
 
 LATEST = "GET /extracts/*/runs/latestCompleted"
@@ -122,8 +122,8 @@ async def test_the_runs_since_a_date_cost_one_request_and_one_for_each_run(
 
     await sync(tmp_path, arena.extracts.files(service.extract, completed_from=since))
 
-    (asked,) = service.seen("GET */runs")
-    assert dict(asked.query) == {
+    (requested,) = service.seen("GET */runs")
+    assert dict(requested.query) == {
         "completionDateTimeFrom": since.strftime("%Y-%m-%dT%H:%M:%SZ"),
         "view": "withFiles",
         "offset": "0",
@@ -141,11 +141,11 @@ async def test_all_runs_of_an_extract_cost_one_request_and_one_for_each_run(
     assert spent(service) == [RUNS, *[CONTENT] * 3]
 
     await sync(tmp_path, files)
-    (asked,) = service.seen("GET */runs")
+    (requested,) = service.seen("GET */runs")
     newest = max(run.completed or 0.0 for run in service.extracts[service.extract].runs)
     overlap = datetime.fromtimestamp(newest - HOUR, UTC)
 
-    assert asked.query["completionDateTimeFrom"] == overlap.strftime("%Y-%m-%dT%H:%M:%SZ")
+    assert requested.query["completionDateTimeFrom"] == overlap.strftime("%Y-%m-%dT%H:%M:%SZ")
     assert spent(service) == [RUNS]
 
 
@@ -324,11 +324,11 @@ async def test_a_sync_with_a_plan_spends_what_the_plan_said(
 
     report = await sync(tmp_path, files, plan=plan)
 
-    asked = spent(service)
-    assert plan.requests == len(plan.to_fetch) == len(asked) == report.requests
-    assert {line.lower().rpartition("content")[1] for line in asked} == {"content"}
+    requested = spent(service)
+    assert plan.requests == len(plan.to_fetch) == len(requested) == report.requests
+    assert {line.lower().rpartition("content")[1] for line in requested} == {"content"}
     assert report.failures == ()
-    assert brought(tmp_path) == {name for name in service.files if kind == "union" or f"/{kind}/" in name}
+    assert downloaded(tmp_path) == {name for name in service.files if kind == "union" or f"/{kind}/" in name}
     await sync(tmp_path, files)
     assert not [line for line in spent(service) if "ontent" in line]
 

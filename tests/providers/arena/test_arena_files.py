@@ -17,8 +17,8 @@ from arena_async.errors import (
     PermissionDeniedError,
     RunFailedError,
 )
+from arena_async.protocol.files import Cost, FileSet, RemoteFile
 from arena_async.providers.arena import ArenaClient
-from arena_async.wire.contracts import FileSet, Price, RemoteFile
 
 DAY = datetime(2026, 5, 1, tzinfo=UTC)
 
@@ -156,9 +156,9 @@ async def test_a_filter_that_the_service_ignores_is_applied_here_too(server: Raw
         ),
     )
     # The service knows whole seconds: what was completed within the one that is named counts.
-    moment = datetime(2026, 5, 2, 6, 0, 0, 999999, tzinfo=UTC)
+    timestamp = datetime(2026, 5, 2, 6, 0, 0, 999999, tzinfo=UTC)
 
-    files = await every(arena.extracts.files("E", completed_from=moment))
+    files = await every(arena.extracts.files("E", completed_from=timestamp))
 
     assert [file.fields["run"] for file in files] == ["SAME", "NEW", "UNDATED"]
 
@@ -667,12 +667,12 @@ def test_a_set_says_what_it_costs_before_anything_is_sent() -> None:
     """Requests of one listing at the least, one for each content; the allowance is not known yet."""
     arena = arena_client_without_server()
 
-    assert arena.extracts.files("E", latest=True).price() == Price(listing=1, per_file=1, exact=True)
-    assert arena.extracts.files("E").price() == Price(listing=1, per_file=1)
-    assert arena.extracts.files().price() == Price(listing=2, per_file=1)
-    assert arena.exports.files("X").price() == Price(listing=1, per_file=1)
-    assert arena.imports.files("I").price() == Price(listing=1, per_file=1)
-    assert arena.imports.files("I", "R").price() == Price(listing=1, per_file=1, exact=True)
+    assert arena.extracts.files("E", latest=True).cost() == Cost(listing=1, per_file=1, exact=True)
+    assert arena.extracts.files("E").cost() == Cost(listing=1, per_file=1)
+    assert arena.extracts.files().cost() == Cost(listing=2, per_file=1)
+    assert arena.exports.files("X").cost() == Cost(listing=1, per_file=1)
+    assert arena.imports.files("I").cost() == Cost(listing=1, per_file=1)
+    assert arena.imports.files("I", "R").cost() == Cost(listing=1, per_file=1, exact=True)
 
 
 async def test_a_price_knows_what_is_left_once_the_service_has_said_so(server: RawServer, arena: ArenaClient) -> None:
@@ -682,7 +682,7 @@ async def test_a_price_knows_what_is_left_once_the_service_has_said_so(server: R
 
     await every(files)
 
-    assert files.price() == Price(
+    assert files.cost() == Cost(
         listing=1, per_file=1, remaining=9000, resets_at=datetime(2036, 5, 2, 21, 22, 13, tzinfo=UTC)
     )
     assert files.requests_sent == 1

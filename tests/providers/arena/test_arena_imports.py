@@ -15,9 +15,8 @@ from arena_async.errors import ConfigurationError, ConflictError, DeadlineError,
 from arena_async.options import PollPolicy
 from arena_async.providers.arena import ArenaClient, ImportRun, Submission
 from arena_async.providers.arena.imports import Imports
-from arena_async.simulator import faults
-from arena_async.simulator.server import Call
-from arena_async.testing import ArenaSimulator
+from arena_async.testing import ArenaSimulator, faults
+from arena_async.testing.server import Call
 
 CSV = b"number,price\r\n900-1,5\r\n900-2,6\r\n"
 XLSX = b"PK\x03\x04 a worksheet is a zip inside"
@@ -147,9 +146,9 @@ async def test_a_check_brings_counts_warnings_and_the_error_file(
     assert (run.total_count, run.success_count, run.error_count) == (2, 1, 1)
     assert run.warnings is not None
     assert run.warnings.results[0].message == "Column 'Descrptn' ignored."
-    folder = tmp_path / "out" / "arena" / "imports" / simulator.import_ / run.guid
-    assert sorted(checked.paths) == [folder / "error.csv", folder / "result.csv"]
-    assert (folder / "error.csv").read_bytes().splitlines()[1] == b"ERROR,3003,The value is not valid."
+    directory = tmp_path / "out" / "arena" / "imports" / simulator.import_ / run.guid
+    assert sorted(checked.paths) == [directory / "error.csv", directory / "result.csv"]
+    assert (directory / "error.csv").read_bytes().splitlines()[1] == b"ERROR,3003,The value is not valid."
 
 
 async def test_a_check_without_errors_has_no_error_file(

@@ -14,7 +14,9 @@ from typing import Any
 
 import pytest
 
-from arena_async.providers.arena.dialect import LIST, ArenaDialect
+from arena_async.protocol.decoding import decode, parse_json
+from arena_async.protocol.pagination import PageRequest
+from arena_async.providers.arena.adapter import LIST, ArenaAdapter
 from arena_async.providers.arena.models import (
     ArenaFile,
     Category,
@@ -39,8 +41,6 @@ from arena_async.providers.arena.models import (
     User,
     status_word,
 )
-from arena_async.wire.decoding import decode, parse_json
-from arena_async.wire.paging import PageRequest
 
 PAYLOADS = Path(__file__).parents[2] / "payloads"
 HEIDI = User(email="hwalker@everyroadgps.com", full_name="Heidi Walker", guid="WEYH0DYPCFWFH0JS1PD")
@@ -54,7 +54,7 @@ def payload(name: str) -> Any:
 
 def rows(content: Any) -> tuple[Any, ...]:
     """Take the rows out of a page as a walk does."""
-    return ArenaDialect().read_page(content, PageRequest(offset=0, limit=400), LIST).items
+    return ArenaAdapter().read_page(content, PageRequest(offset=0, limit=400), LIST).items
 
 
 def utc(*parts: int) -> datetime:

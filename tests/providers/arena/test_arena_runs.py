@@ -26,8 +26,7 @@ from arena_async.options import PollPolicy, RetryPolicy
 from arena_async.providers.arena import ITEM, ArenaClient, ArenaCredentials, ExportDefinition, ExportRun, all_of
 from arena_async.providers.arena.exports import Exports
 from arena_async.providers.arena.runs import RunSeen
-from arena_async.simulator import faults
-from arena_async.testing import ArenaSimulator
+from arena_async.testing import ArenaSimulator, faults
 
 MINE = {"creator": {"email": "robot@everyroadgps.com", "fullName": "Robot"}}
 RUNS = "/v1/exports/X/runs"
@@ -66,10 +65,10 @@ class TestWaiting:
             exports = attrs.evolve(arena.exports, timing=time.timing)
             begun = await exports.start(simulator.export)
             done = await exports.wait(simulator.export, begun)
-            asked = simulator.seen(f"GET */runs/{begun.guid}")
+            polls = simulator.seen(f"GET */runs/{begun.guid}")
 
         assert done.done
-        assert len(asked) == 17 <= PollPolicy().most_questions(40 * 60) == 18
+        assert len(polls) == 17 <= PollPolicy().max_polls(40 * 60) == 18
 
     async def test_earlier_runs_that_were_listed_anyway_make_it_cheaper(self, time: FakeTime) -> None:
         """Three runs took about 40 minutes: nobody asks often in the first half hour, and nothing is asked for that."""
@@ -86,10 +85,10 @@ class TestWaiting:
             ]
             begun = await exports.start(simulator.export)
             await exports.wait(simulator.export, begun, earlier=earlier)
-            asked = simulator.seen(f"GET */runs/{begun.guid}")
+            polls = simulator.seen(f"GET */runs/{begun.guid}")
             everything = len(simulator.seen("GET *"))
 
-        assert len(asked) == 10
+        assert len(polls) == 10
         assert everything == 10
 
     @pytest.mark.parametrize(
@@ -129,7 +128,7 @@ class TestWaiting:
         with pytest.raises(
             DeadlineError, match=r"^export run R: not finished after 100 s and 5 questions\. It goes on"
         ):
-            await exports.wait("X", "R", poll=PollPolicy(every=30, slowest=30, timeout=100))
+            await exports.wait("X", "R", poll=PollPolicy(every=30, max_interval=30, timeout=100))
 
         assert time.at - began == 100
 
@@ -169,9 +168,9 @@ class TestWaiting:
         """What came, how many were asked, and when the next one is."""
         seen: list[RunSeen[ExportRun]] = []
         server.on("GET", f"{RUNS}/R", json_reply(run("R", "RUNNING")), json_reply(run("R", "COMPLETE")))
-        await exports.wait("X", "R", watch=seen.append)
+        await exports.wait("X", "R", on_status=seen.append)
 
-        assert [(one.how, one.run.status if one.run else None, one.asked, one.again_in) for one in seen] == [
+        assert [(one.how, one.run.status if one.run else None, one.polls, one.again_in) for one in seen] == [
             ("asked", "RUNNING", 1, 5.0),
             ("asked", "COMPLETE", 2, None),
         ]
@@ -184,7 +183,7 @@ class TestStarting:
         """Without criteria the body is an empty object."""
         server.on("POST", RUNS, json_reply(run("R", "CREATED"), 201))
         seen: list[RunSeen[ExportRun]] = []
-        begun = await exports.start("X", watch=seen.append)
+        begun = await exports.start("X", on_status=seen.append)
 
         assert begun.guid == "R"
         assert [(one.line, one.body) for one in server.requests[1:]] == [(f"POST {RUNS}", b"{}")]
@@ -244,14 +243,14 @@ class TestStarting:
             other = simulator.add_export("Other")
             first = await exports.start(other.guid)
             seen: list[RunSeen[ExportRun]] = []
-            second = await exports.start(simulator.export, watch=seen.append)
+            second = await exports.start(simulator.export, on_status=seen.append)
             posts = simulator.seen(f"POST */exports/{simulator.export}/runs")
             runs = [one.guid for one in simulator.exports[simulator.export].runs]
 
         assert first.guid != second.guid
         assert [one.status for one in posts] == [400, 400, 400, 400, 400, 201]
         assert runs.count(second.guid) == 1
-        assert [(one.how, one.asked, one.again_in) for one in seen] == [
+        assert [(one.how, one.polls, one.again_in) for one in seen] == [
             ("in line", 1, 5.0),
             ("in line", 2, 7.5),
             ("in line", 3, 11.25),
@@ -265,7 +264,7 @@ class TestStarting:
         server.on("POST", RUNS, refusal(3144))
         began = time.at
         with pytest.raises(DeadlineError, match=r"one export at a time \(code 3144\).*Nothing was started") as caught:
-            await exports.start("X", poll=PollPolicy(every=30, slowest=30, timeout=100))
+            await exports.start("X", poll=PollPolicy(every=30, max_interval=30, timeout=100))
 
         assert time.at - began == 100
         assert len(server.lines(f"POST {RUNS}")) == 5
@@ -303,7 +302,7 @@ class TestLostAnswers:
             simulator.inject(fault, on="POST */runs")
             with caplog.at_level(logging.WARNING, logger="arena_async"):
                 seen: list[RunSeen[ExportRun]] = []
-                begun = await exports.start(simulator.export, watch=seen.append)
+                begun = await exports.start(simulator.export, on_status=seen.append)
             runs = simulator.exports[simulator.export].runs
             posts = simulator.seen("POST */runs")
 

@@ -9,6 +9,10 @@ from arena_scripts import QUOTA, SESSION_ID, arena_client, error_reply, page_rep
 from scripted import RawServer, json_reply, reply
 
 from arena_async.errors import ApiError, PermissionDeniedError, ServerError
+from arena_async.protocol.decoding import decode
+from arena_async.protocol.messages import Request
+from arena_async.protocol.pagination import PageRequest
+from arena_async.protocol.quota import Quota
 from arena_async.providers.arena import (
     ArenaFile,
     ExportQuery,
@@ -22,11 +26,7 @@ from arena_async.providers.arena import (
     ImportRunQuery,
     ItemQuery,
 )
-from arena_async.providers.arena.dialect import LIST, ArenaDialect
-from arena_async.wire.decoding import decode
-from arena_async.wire.messages import Request
-from arena_async.wire.paging import PageRequest
-from arena_async.wire.quota import Quota
+from arena_async.providers.arena.adapter import LIST, ArenaAdapter
 
 EXTRACT, RUN, ASSOCIATION = "N5O7Q9SYH0W5SPPV", "FXH0EBFHS9SK3M5O7QS1", "3L5O2Z35GXG6P8R88MYW"
 EXPORT, EXPORT_RUN, EXPORT_FILE = "HZJ2GDHJUBRATCQ5TNJX", "M407Q30F25L3M5WZUF9M", "VDXGZCX0BEXDWF5CV9RE"
@@ -119,7 +119,7 @@ async def test_export_runs_are_listed_with_every_filter() -> None:
             ),
         ).collect()
 
-        rows = ArenaDialect().read_page(sample, PageRequest(offset=0, limit=400), LIST).items
+        rows = ArenaAdapter().read_page(sample, PageRequest(offset=0, limit=400), LIST).items
         assert found == [decode(row, ExportRun) for row in rows]
         assert server.lines("GET *") == [
             (

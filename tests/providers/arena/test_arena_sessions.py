@@ -20,8 +20,7 @@ from faketime import FakeTime
 from arena_async.errors import AuthenticationError, ClosedError, ConfigurationError, SessionDisplacedError
 from arena_async.options import RetryPolicy
 from arena_async.providers.arena import ArenaClient, ArenaCredentials, SessionStore
-from arena_async.simulator import faults
-from arena_async.testing import ArenaSimulator
+from arena_async.testing import ArenaSimulator, faults
 
 CHILD = Path(__file__).parents[2] / "support" / "session_child.py"
 
@@ -338,19 +337,19 @@ async def test_the_store_is_private_and_holds_no_password_and_no_name(
 
 
 @pytest.fixture
-def open_folder(tmp_path: Path) -> Path:
+def open_directory(tmp_path: Path) -> Path:
     """Give a folder that everybody may look into."""
-    folder = tmp_path / "open"
-    folder.mkdir()
-    folder.chmod(0o755)
-    return folder
+    directory = tmp_path / "open"
+    directory.mkdir()
+    directory.chmod(0o755)
+    return directory
 
 
 async def test_a_folder_that_others_may_look_into_is_refused_at_the_first_request(
-    service: ArenaSimulator, open_folder: Path
+    service: ArenaSimulator, open_directory: Path
 ) -> None:
     """Nothing is sent."""
-    async with client(service, open_folder / "arena.json") as arena:
+    async with client(service, open_directory / "arena.json") as arena:
         with pytest.raises(ConfigurationError, match="others may read or change"):
             await ask(arena, service)
 
@@ -364,12 +363,12 @@ async def test_a_login_under_way_at_the_end_of_a_client_is_there_for_the_next_on
     go = asyncio.Event()
     service.inject(faults.delay(go), on="POST */login")
     arena = client(service, store)
-    asking = asyncio.create_task(ask(arena, service))
+    requesting = asyncio.create_task(ask(arena, service))
     while not service.seen("POST */login"):
         await asyncio.sleep(0.01)
     closing = asyncio.create_task(arena.aclose())
     with pytest.raises(ClosedError):
-        await asking
+        await requesting
     go.set()
     await closing
     async with client(service, store) as arena:
@@ -382,15 +381,15 @@ async def test_a_login_that_is_given_up_lets_the_next_one_try(
     service: ArenaSimulator, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A client that had no time to wait for its own login does not make the others wait for it."""
-    monkeypatch.setattr("arena_async.net.session._CLOSING_SECONDS", 0.05)
+    monkeypatch.setattr("arena_async.http.session._CLOSING_SECONDS", 0.05)
     service.inject(faults.delay(asyncio.Event()), on="POST */login")
     arena = client(service, store)
-    asking = asyncio.create_task(ask(arena, service))
+    requesting = asyncio.create_task(ask(arena, service))
     while not service.seen("POST */login"):
         await asyncio.sleep(0.01)
     await arena.aclose()
     with pytest.raises(ClosedError):
-        await asking
+        await requesting
     async with asyncio.timeout(5), client(service, store) as arena:
         await ask(arena, service)
 

@@ -13,11 +13,11 @@ from scripted import RawServer, json_reply
 
 from arena_async.errors import ApiError, ConfigurationError
 from arena_async.options import TransferOptions
+from arena_async.protocol.files import FileSet, RemoteFile
 from arena_async.providers.arena import ITEM, ArenaClient, ArenaFile, FileQuery, Item, ItemQuery, all_of
 from arena_async.testing import ArenaSimulator
 from arena_async.transfer.mirror import Mirror
 from arena_async.transfer.models import Action, Report
-from arena_async.wire.contracts import FileSet, RemoteFile
 
 DRAWING = "arena/items/ITEM1/DFZI1EZP8QYGH1ZPKRMS.pdf"
 
@@ -48,10 +48,10 @@ async def sync(to: Path, files: FileSet, **arguments: Any) -> Report:
         return await mirror.sync(files, **arguments)
 
 
-def digests(folder: Path) -> dict[str, str]:
+def digests(directory: Path) -> dict[str, str]:
     """Give the digest of every file that was brought home."""
-    found = [path for path in folder.rglob("*") if path.is_file() and ".arena-async" not in path.parts]
-    return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in found}
+    found = [path for path in directory.rglob("*") if path.is_file() and ".arena-async" not in path.parts]
+    return {path.relative_to(directory).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in found}
 
 
 # --- files of items ---------------------------------------------------------------------------------------------------
@@ -89,9 +89,9 @@ async def test_the_primary_file_alone_can_be_asked_for(arena: ArenaClient) -> No
 
 async def test_a_price_is_one_request_for_each_item_and_one_for_each_content(arena: ArenaClient) -> None:
     """And it is exact: these lists come whole."""
-    price = arena.items.files("ITEM1", "ITEM2", "ITEM1").price()
+    cost = arena.items.files("ITEM1", "ITEM2", "ITEM1").cost()
 
-    assert (price.listing, price.per_file, price.exact) == (2, 1, True)
+    assert (cost.listing, cost.per_file, cost.exact) == (2, 1, True)
 
 
 async def test_files_of_items_are_found_again_with_one_request_for_each_item(
@@ -207,12 +207,12 @@ async def test_files_of_the_vault_come_home_by_their_guids(service: ArenaSimulat
     drawing, sheet, later = list(service.vault.values())
     async with service.client() as arena:
         report = await sync(tmp_path, arena.files.content(drawing.guid, sheet.guid, later.guid))
-        asked = [seen for seen in service.log if seen.method == "GET"]
+        requested = [seen for seen in service.log if seen.method == "GET"]
 
     place = f"arena/files/{drawing.guid}/1.pdf"
     assert digests(tmp_path) == {place: service.stored_files[place].sha256}
     assert report.counts[Action.SKIP] == 2
-    assert len(asked) == 3 + 1
+    assert len(requested) == 3 + 1
 
 
 async def test_files_that_were_listed_already_are_not_looked_up_again(service: ArenaSimulator, tmp_path: Path) -> None:
@@ -220,10 +220,10 @@ async def test_files_that_were_listed_already_are_not_looked_up_again(service: A
     async with service.client() as arena:
         found = await arena.files.search(FileQuery(format="pdf")).collect()
         files = arena.files.content(*found)
-        price = files.price()
+        cost = files.cost()
         report = await sync(tmp_path, files)
 
-    assert (price.listing, price.per_file, price.exact) == (0, 1, True)
+    assert (cost.listing, cost.per_file, cost.exact) == (0, 1, True)
     assert report.requests == 1
     assert len([seen for seen in service.log if seen.method == "GET"]) == 2
 

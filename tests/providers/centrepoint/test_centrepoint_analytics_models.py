@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 from studies import naive, sample_rows
 
+from arena_async.protocol.decoding import decode
 from arena_async.providers.centrepoint.analytics_models import (
     AlgorithmSetting,
     CutpointBucket,
@@ -18,7 +19,6 @@ from arena_async.providers.centrepoint.analytics_models import (
     SleepPeriodSetting,
     SummarySetting,
 )
-from arena_async.wire.decoding import decode
 
 G = "7d1c5a52-0f0e-4bb1-8a57-2f2f6d1f9a10"
 H = "0e9b7c11-5a4d-4c1e-9b5e-3d2a1c0b9f88"

@@ -19,8 +19,8 @@ from arena_async.errors import (
     ServerError,
     ThrottledError,
 )
+from arena_async.protocol.messages import Headers, Response, Secret
 from arena_async.providers.centrepoint.auth import CentrePointAuth, CentrePointCredentials
-from arena_async.wire.messages import Headers, Response, Secret
 
 PAYLOADS = Path(__file__).parents[2] / "payloads"
 SECRET = "planted-client-secret"

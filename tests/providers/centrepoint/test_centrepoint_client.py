@@ -28,13 +28,13 @@ from arena_async.errors import (
     UnsafeUrlError,
 )
 from arena_async.options import RetryPolicy
+from arena_async.protocol.files import FileSet, OpenedFile, RemoteFile
+from arena_async.protocol.messages import Secret
 from arena_async.providers.centrepoint import CentrePointClient, CentrePointCredentials, DatasetFileSet
 from arena_async.providers.centrepoint.api import Api
 from arena_async.providers.centrepoint.datasets import DatasetQuery
-from arena_async.providers.centrepoint.simulator import CentrePointSimulator
-from arena_async.simulator import faults
-from arena_async.wire.contracts import FileSet, OpenedFile, RemoteFile
-from arena_async.wire.messages import Secret
+from arena_async.testing import faults
+from arena_async.testing.centrepoint.simulator import CentrePointSimulator
 
 PAYLOADS = Path(__file__).parents[2] / "payloads"
 PROGRAM = "5b342a11-2fb9-4ad9-a7be-4d410181f51c"
@@ -94,7 +94,7 @@ def shown(error: BaseException) -> str:
 
 async def test_a_list_is_walked_to_its_real_total(client: CentrePointClient, simulator: CentrePointSimulator) -> None:
     """240 files are three requests and one token; ``links.next`` leads elsewhere and is not followed."""
-    files = await client.datasets.search(234).collect(at_most=1000)
+    files = await client.datasets.search(234).collect(max_items=1000)
 
     assert len({(f.study_program_id, f.data_set_name, f.subject_id) for f in files}) == len(files) == 240
     assert [seen.query["offset"] for seen in simulator.seen(LISTS)] == ["0", "100", "200"]
@@ -126,8 +126,8 @@ async def test_the_first_published_form_is_asked_for_on_request(
 ) -> None:
     """Another path, and the filters in the body of the GET; by a setting of the client or of the call."""
     async with client_of(simulator, legacy=by_client) as client:
-        pager = client.datasets.search(234, program=PROGRAM, legacy=None if by_client else True)
-        files = await pager.collect(at_most=1000)
+        paginator = client.datasets.search(234, program=PROGRAM, legacy=None if by_client else True)
+        files = await paginator.collect(max_items=1000)
 
     assert len(files) == 120
     seen = simulator.seen("GET /studies/234/datasetexportfiles")
@@ -144,7 +144,7 @@ async def test_ignored_filters_are_noticed(
     simulator.filters_ignored = True
 
     with pytest.raises(ListingError, match="ignores the filters"):
-        await client.datasets.search(234, legacy=legacy, **filters).collect(at_most=1000)
+        await client.datasets.search(234, legacy=legacy, **filters).collect(max_items=1000)
     with pytest.raises(ListingError, match="ignores the filters"):
         [file async for file in client.datasets.files(234, legacy=legacy, **filters)]
 
@@ -160,7 +160,7 @@ async def test_a_service_that_repeats_its_first_page_is_noticed(
     simulator.inject(faults.status(200, body=json.dumps(page)), on=LISTS, after=1)
 
     with pytest.raises(ListingError, match=r"came before|same row"):
-        await client.datasets.search(234).collect(at_most=1000)
+        await client.datasets.search(234).collect(max_items=1000)
 
 
 async def test_every_list_of_a_study_can_be_read(client: CentrePointClient) -> None:
@@ -256,7 +256,7 @@ async def test_a_token_that_is_over_is_replaced_once(
     """401 in the middle of a walk: one new token for all pages that met it, each again, nothing lost."""
     simulator.inject(faults.expire_session(), on=LISTS, after=1)
 
-    assert len(await client.datasets.search(234).collect(at_most=1000)) == 240
+    assert len(await client.datasets.search(234).collect(max_items=1000)) == 240
     assert [seen.status for seen in simulator.seen(LISTS)] == [200, 401, 401, 200, 200]
     assert len(simulator.seen("POST *")) == 2
 
@@ -660,12 +660,12 @@ async def test_two_versions_of_one_file_are_both_given() -> None:
 async def test_the_price_is_the_listing(client: CentrePointClient) -> None:
     """At least one page before anything is known, and the pages of the list once it was walked."""
     files = client.datasets.files(234)
-    assert (files.price().listing, files.price().per_file, files.price().exact) == (1, 0, False)
+    assert (files.cost().listing, files.cost().per_file, files.cost().exact) == (1, 0, False)
 
     async for _ in files:
         pass
 
-    assert (files.price().listing, files.price().per_file, files.price().exact) == (3, 0, True)
+    assert (files.cost().listing, files.cost().per_file, files.cost().exact) == (3, 0, True)
 
 
 def test_a_set_knows_its_name_and_whether_it_is_all() -> None:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 from studies import naive, sample_rows
 
+from arena_async.protocol.decoding import decode
 from arena_async.providers.centrepoint.models import (
     ActivityMonitor,
     Assignment,
@@ -19,7 +20,6 @@ from arena_async.providers.centrepoint.models import (
     WebhookEvent,
     WebhookMessage,
 )
-from arena_async.wire.decoding import decode
 
 
 def test_the_sample_of_monitors_is_read_whole() -> None:

@@ -16,13 +16,13 @@ from arena_async.errors import (
     ServerError,
     ThrottledError,
 )
-from arena_async.providers.centrepoint.dialect import CentrePointDialect, list_shape
-from arena_async.wire.messages import Headers, Request, Response
-from arena_async.wire.paging import ListShape, PageRequest
+from arena_async.protocol.messages import Headers, Request, Response
+from arena_async.protocol.pagination import ListShape, PageRequest
+from arena_async.providers.centrepoint.adapter import CentrePointAdapter, list_shape
 
-DIALECT = CentrePointDialect()
+DIALECT = CentrePointAdapter()
 SHAPE = list_shape("id")
-ASKED = PageRequest(offset=200, limit=100)
+REQUESTED = PageRequest(offset=200, limit=100)
 REQUEST = Request(method="GET", path="/dataaccess/v3/studies/234/datasetfiles", scope="DataAccess")
 
 
@@ -40,14 +40,14 @@ def refusal(status: int, body: bytes = b"", **headers: str) -> ApiError:
 
 def test_limit_and_offset_are_always_sent() -> None:
     """No default is documented, so none is relied on."""
-    assert DIALECT.page_params(ASKED) == (("limit", "100"), ("offset", "200"))
+    assert DIALECT.page_params(REQUESTED) == (("limit", "100"), ("offset", "200"))
 
 
 def test_an_envelope_becomes_a_page() -> None:
     """Rows, total and both echoes are taken; ``links`` is not looked at."""
     links = {"next": "https://elsewhere.example/DataRetrieval/v3/Studies?limit=100&offset=300"}
 
-    page = DIALECT.read_page(envelope(links=links), ASKED, SHAPE)
+    page = DIALECT.read_page(envelope(links=links), REQUESTED, SHAPE)
 
     assert page.items == ({"id": 1},)
     assert (page.offset, page.limit, page.total) == (200, 100, 201)
@@ -56,7 +56,7 @@ def test_an_envelope_becomes_a_page() -> None:
 
 def test_numbers_may_come_as_text_and_echoes_may_be_missing() -> None:
     """Integer-like text is read; an absent echo is no contradiction."""
-    page = DIALECT.read_page(envelope(totalCount="500", limit="absent", offset="absent"), ASKED, SHAPE)
+    page = DIALECT.read_page(envelope(totalCount="500", limit="absent", offset="absent"), REQUESTED, SHAPE)
 
     assert (page.total, page.echoed_offset, page.echoed_limit) == (500, None, None)
 
@@ -65,7 +65,7 @@ def test_numbers_may_come_as_text_and_echoes_may_be_missing() -> None:
 def test_a_total_that_is_no_number_of_rows_is_refused(total: object) -> None:
     """A listing whose total cannot be believed cannot be known to be whole."""
     with pytest.raises(DecodeError) as caught:
-        DIALECT.read_page(envelope(totalCount=total), ASKED, SHAPE)
+        DIALECT.read_page(envelope(totalCount=total), REQUESTED, SHAPE)
 
     assert caught.value.problems[0].startswith("$.totalCount")
 
@@ -87,19 +87,19 @@ def test_a_total_that_is_no_number_of_rows_is_refused(total: object) -> None:
 def test_what_is_no_page_is_refused(payload: object) -> None:
     """A bare array or an error object in place of a page is a decode error."""
     with pytest.raises(DecodeError):
-        DIALECT.read_page(payload, ASKED, SHAPE)
+        DIALECT.read_page(payload, REQUESTED, SHAPE)
 
 
 def test_a_bare_array_is_read_where_it_is_declared() -> None:
     """The file lists of raw and epoch requests have no envelope."""
-    shape = ListShape(largest=100, paged=False, bare=True, key="id")
+    shape = ListShape(max_page_size=100, paged=False, bare=True, key="id")
 
-    page = DIALECT.read_page([{"id": 1}, {"id": 2}], ASKED, shape)
+    page = DIALECT.read_page([{"id": 1}, {"id": 2}], REQUESTED, shape)
 
     assert page.items == ({"id": 1}, {"id": 2})
     assert page.total is None
     with pytest.raises(DecodeError):
-        DIALECT.read_page(envelope(), ASKED, shape)
+        DIALECT.read_page(envelope(), REQUESTED, shape)
 
 
 def test_no_answer_says_what_is_left() -> None:

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from arena_async.errors import ConfigurationError, DecodeError, ListingError
+from arena_async.protocol.decoding import decode
+from arena_async.protocol.files import RemoteFile
 from arena_async.providers.centrepoint.datasets import DatasetQuery, file_key, remote_file
 from arena_async.providers.centrepoint.links import SignedLink
 from arena_async.providers.centrepoint.models import DatasetFile
-from arena_async.wire.contracts import RemoteFile
-from arena_async.wire.decoding import decode
 
 PAYLOADS = Path(__file__).parents[2] / "payloads"
 PROGRAM = "5b342a11-2fb9-4ad9-a7be-4d410181f51c"

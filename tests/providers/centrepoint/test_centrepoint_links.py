@@ -15,9 +15,9 @@ from arena_async.errors import (
     SourceChangedError,
     ThrottledError,
 )
+from arena_async.protocol.files import RemoteFile
+from arena_async.protocol.messages import Headers, Request, Response
 from arena_async.providers.centrepoint.links import link_end, read_refusal
-from arena_async.wire.contracts import RemoteFile
-from arena_async.wire.messages import Headers, Request, Response
 
 PLACE = "https://datafiles.actigraphcorp.com/study-0000000234/a.csv.gz"
 URL = f"{PLACE}?skt=2024-02-29T15%3A00%3A51Z&ske=2024-02-29T19%3A00%3A51Z&se=2024-02-29T19%3A00%3A51Z&sig=PLANTED%3D"

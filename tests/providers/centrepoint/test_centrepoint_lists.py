@@ -17,18 +17,17 @@ from arena_async.errors import (
     PermissionDeniedError,
     ServerError,
 )
-from arena_async.net.pager import Pager
+from arena_async.http.paginator import Paginator
 from arena_async.options import RetryPolicy
 from arena_async.providers.centrepoint import CentrePointClient, CentrePointCredentials
 from arena_async.providers.centrepoint.api import during, wire_date
 from arena_async.providers.centrepoint.models import DatasetSubject, ProgramExecution, is_later
-from arena_async.providers.centrepoint.simulated_analytics import FIRST_DAY, LAST_DAY, setting_id
-from arena_async.simulator import faults
-from arena_async.testing import CentrePointSimulator
+from arena_async.testing import CentrePointSimulator, faults
+from arena_async.testing.centrepoint.analytics import FIRST_DAY, LAST_DAY, setting_id
 
 STUDY = 234
 SECOND_DAY = FIRST_DAY + timedelta(days=1)
-List = Callable[[CentrePointClient], Pager[Any]]
+List = Callable[[CentrePointClient], Paginator[Any]]
 
 
 @pytest.fixture
@@ -91,9 +90,9 @@ async def test_every_list_is_asked_for_where_it_is_and_read_whole(
 
     assert len(rows) == count
     assert all(row.unknown == {} for row in rows)
-    asked = simulator.seen(listener="api")
-    assert {seen.path for seen in asked} == {path}
-    assert sorted(int(seen.query["offset"]) for seen in asked) == list(range(0, count, 100))
+    requested = simulator.seen(listener="api")
+    assert {seen.path for seen in requested} == {path}
+    assert sorted(int(seen.query["offset"]) for seen in requested) == list(range(0, count, 100))
     assert len(simulator.seen(listener="auth")) == 1
 
 
@@ -282,16 +281,16 @@ def test_the_price_of_minutes_is_said_before_anything_is_sent(
 ) -> None:
     """1440 rows a day and a hundred in a request."""
     client = CentrePointClient(CentrePointCredentials("c", "s"))
-    price = client.minute_summaries.price(first, last, subjects=subjects)
-    assert (price.listing, price.per_file) == (requests, 0)
+    cost = client.minute_summaries.cost(first, last, subjects=subjects)
+    assert (cost.listing, cost.per_file) == (requests, 0)
 
 
 async def test_minutes_cost_what_was_said(client: CentrePointClient, simulator: CentrePointSimulator) -> None:
     """A full day of one subject is 15 requests on the wire."""
-    price = client.minute_summaries.price(FIRST_DAY, FIRST_DAY)
+    cost = client.minute_summaries.cost(FIRST_DAY, FIRST_DAY)
     rows = await client.minute_summaries.search(STUDY, 10821, day_from=FIRST_DAY, day_to=FIRST_DAY).collect()
     assert len(rows) == 1440
-    assert len(simulator.seen(listener="api")) == price.listing == 15
+    assert len(simulator.seen(listener="api")) == cost.listing == 15
 
 
 # Lists that are not found

@@ -8,8 +8,8 @@ from studies import is_whole
 
 from arena_async import Action, Mirror
 from arena_async.providers.centrepoint import CentrePointClient, CentrePointCredentials
-from arena_async.providers.centrepoint.simulator import CentrePointSimulator
-from arena_async.simulator import faults
+from arena_async.testing import faults
+from arena_async.testing.centrepoint.simulator import CentrePointSimulator
 
 
 def client_of(simulator: CentrePointSimulator) -> CentrePointClient:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from arena_async.protocol.decoding import decode
 from arena_async.providers.centrepoint.models import (
     DatasetFile,
     DatasetSubject,
@@ -17,7 +18,6 @@ from arena_async.providers.centrepoint.models import (
     StudyProgram,
     Subject,
 )
-from arena_async.wire.decoding import decode
 
 PAYLOADS = Path(__file__).parents[2] / "payloads"
 PROGRAM = "5b342a11-2fb9-4ad9-a7be-4d410181f51c"

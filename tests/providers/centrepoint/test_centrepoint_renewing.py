@@ -15,15 +15,14 @@ from studies import Clock, is_whole
 from arena_async import Action, Mirror
 from arena_async.errors import ClosedError, LinkExpiredError, ListingError, PermissionDeniedError, ServerError
 from arena_async.options import RetryPolicy, TransferOptions
+from arena_async.protocol.files import OpenedFile
 from arena_async.providers.centrepoint import CentrePointClient
 from arena_async.providers.centrepoint.api import Api
 from arena_async.providers.centrepoint.datasets import DatasetQuery
-from arena_async.providers.centrepoint.renewing import worth_listing
+from arena_async.providers.centrepoint.link_refresh import worth_listing
 from arena_async.providers.centrepoint.study_files import StudyFileSet
-from arena_async.simulator import faults
-from arena_async.simulator.server import Call
-from arena_async.testing import CentrePointSimulator
-from arena_async.wire.contracts import OpenedFile
+from arena_async.testing import CentrePointSimulator, faults
+from arena_async.testing.server import Call
 
 LISTS = "GET /dataaccess/*/datasetfiles"
 BLOBS = "GET *datasetexports*"
@@ -271,13 +270,13 @@ async def test_a_file_goes_on_where_it_was_when_its_link_ends(
     rest = await whole(await files.open(first, offset=2000, validator=etag))
 
     assert bytes(buffer) + rest == simulator.content(key)
-    asked = simulator.seen(BLOBS)
-    assert [(seen.status, seen.headers.get("Range"), seen.headers.get("If-Match")) for seen in asked] == [
+    requested = simulator.seen(BLOBS)
+    assert [(seen.status, seen.headers.get("Range"), seen.headers.get("If-Match")) for seen in requested] == [
         (200, None, None),
         (206, "bytes=2000-", etag),
     ]
-    assert asked[0].path == asked[1].path
-    assert asked[0].target != asked[1].target
+    assert requested[0].path == requested[1].path
+    assert requested[0].target != requested[1].target
 
 
 async def test_a_cut_body_is_continued_in_a_mirror_after_its_link_ended(
@@ -295,9 +294,9 @@ async def test_a_cut_body_is_continued_in_a_mirror_after_its_link_ended(
 
     report.raise_for_failures()
     assert is_whole(simulator, tmp_path)
-    asked = simulator.seen(BLOBS)
-    assert set(Counter(seen.path for seen in asked if seen.status == 200).values()) == {1}
-    parts = [seen.headers["Range"] for seen in asked if seen.status == 206]
+    requested = simulator.seen(BLOBS)
+    assert set(Counter(seen.path for seen in requested if seen.status == 200).values()) == {1}
+    parts = [seen.headers["Range"] for seen in requested if seen.status == 206]
     assert set(parts) == {"bytes=1500-"}
     assert len(parts) >= 10
     assert set(refused(simulator).values()) <= {1}

@@ -14,13 +14,12 @@ from studies import is_whole
 
 from arena_async import Action, Mirror
 from arena_async.errors import ConfigurationError, NotFoundError
+from arena_async.protocol.files import FileSet
 from arena_async.providers.centrepoint import CentrePointClient
 from arena_async.providers.centrepoint.datasets import DatasetQuery
 from arena_async.providers.centrepoint.models import DatasetSubject, ProgramExecution
 from arena_async.providers.centrepoint.study_files import Changes, Choice, choose, pages_of
-from arena_async.simulator import faults
-from arena_async.testing import CentrePointSimulator
-from arena_async.wire.contracts import FileSet
+from arena_async.testing import CentrePointSimulator, faults
 
 FILES = "GET /dataaccess/*/datasetfiles"
 SUBJECTS = "GET /dataaccess/*/subjects"
@@ -45,7 +44,7 @@ async def client(simulator: CentrePointSimulator) -> AsyncIterator[CentrePointCl
 
 
 @pytest.mark.parametrize(
-    ("changed", "pages", "least", "choice"),
+    ("changed", "pages", "minimum", "choice"),
     [
         (0, None, 1, Choice.NOTHING),
         (0, 24, 4, Choice.NOTHING),
@@ -60,9 +59,9 @@ async def client(simulator: CentrePointSimulator) -> AsyncIterator[CentrePointCl
         (1, 0, 0, Choice.WHOLE),
     ],
 )
-def test_what_costs_less_is_chosen(changed: int, pages: int | None, least: int, choice: Choice) -> None:
+def test_what_costs_less_is_chosen(changed: int, pages: int | None, minimum: int, choice: Choice) -> None:
     """One request for each subject against one for each page; at the same price everything is listed."""
-    assert choose(changed=changed, pages=pages, least_pages=least) is choice
+    assert choose(changed=changed, pages=pages, min_pages=minimum) is choice
 
 
 @given(changed=st.integers(0, 500), files=st.integers(0, 50_000), known=st.booleans())
@@ -71,10 +70,10 @@ def test_the_choice_is_never_dearer_than_the_whole_list_by_more_than_a_look(
 ) -> None:
     """Whatever is known beforehand: at most one page more than the cheaper of the two ways."""
     pages = pages_of(files)
-    first = choose(changed=changed, pages=pages if known else None, least_pages=1)
+    first = choose(changed=changed, pages=pages if known else None, min_pages=1)
     cost = 0
     if first is Choice.LOOK:
-        cost, first = 1, choose(changed=changed, pages=pages - 1, least_pages=0)
+        cost, first = 1, choose(changed=changed, pages=pages - 1, min_pages=0)
         cost += pages - 1 if first is Choice.WHOLE else changed
     else:
         cost = {Choice.NOTHING: 0, Choice.SUBJECTS: changed, Choice.WHOLE: pages}[first]
@@ -139,8 +138,8 @@ async def test_a_study_is_a_set_of_files(client: CentrePointClient, simulator: C
     assert (changed.scope, changed.narrowed) == (files.scope, True)
     assert changed.since(SINCE) is not changed
     assert changed.since(None).narrowed is False
-    assert (files.price().listing, files.price().exact) == (5, True)
-    assert (changed.price().listing, changed.price().exact) == (1, False)
+    assert (files.cost().listing, files.cost().exact) == (5, True)
+    assert (changed.cost().listing, changed.cost().exact) == (1, False)
     with pytest.raises(ConfigurationError):
         client.study_files("A")
 
@@ -233,11 +232,11 @@ async def test_last_nights_changes_come_for_a_few_requests(
             simulator.clear()
             report = await mirror.sync(client.study_files(234))
             assert report.counts[Action.REFRESH] == 1
-            asked = simulator.seen(listener="api")
-            assert report.requests == len(asked)
+            requested = simulator.seen(listener="api")
+            assert report.requests == len(requested)
             if night > 1:
                 # The night before lies within the overlap, this one after it.
-                assert len(asked) <= 1 + 1 + 2
+                assert len(requested) <= 1 + 1 + 2
         simulator.clear()
         last = await mirror.sync(client.study_files(234))
         assert last.counts[Action.REFRESH] == last.counts[Action.FETCH] == 0
@@ -285,7 +284,7 @@ async def test_what_is_stale_is_told_for_a_sync(
     async with Mirror(tmp_path) as mirror:
         files = client.study_files(234)
         await mirror.sync(files)
-        assert await files.remarks() == []
+        assert await files.notices() == []
         assert len(simulator.seen(SUBJECTS)) == 1
         for number in range(10821, 10828):
             simulator.upload_raw(number)
@@ -294,14 +293,14 @@ async def test_what_is_stale_is_told_for_a_sync(
         await mirror.sync(again)
         simulator.clear()
 
-        (remark,) = await again.remarks()
+        (notice,) = await again.notices()
 
-        assert len(await again.stale()) == len(remark.rows) == 14
+        assert len(await again.stale()) == len(notice.rows) == 14
         assert simulator.log == []
-    assert remark.kind == "stale"
-    assert "study 234" in remark.text
-    assert "7 subjects (10821, 10822, 10823, 10824, 10825, ...)" in remark.text
-    assert "Ask ActiGraph" in remark.text
+    assert notice.kind == "stale"
+    assert "study 234" in notice.text
+    assert "7 subjects (10821, 10822, 10823, 10824, 10825, ...)" in notice.text
+    assert "Ask ActiGraph" in notice.text
 
 
 async def test_a_file_is_as_new_as_the_run_that_made_it(

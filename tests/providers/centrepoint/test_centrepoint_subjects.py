@@ -12,16 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arena_async.errors import ArenaAsyncError, ClosedError, ConfigurationError, NotFoundError, PermissionDeniedError
-from arena_async.net.session import Session
+from arena_async.http.session import Session
 from arena_async.options import Clock, HttpOptions
+from arena_async.protocol.quota import SlidingWindow
 from arena_async.providers.centrepoint import CentrePointClient
+from arena_async.providers.centrepoint.adapter import CentrePointAdapter
 from arena_async.providers.centrepoint.api import Api
 from arena_async.providers.centrepoint.auth import CentrePointAuth, CentrePointCredentials
-from arena_async.providers.centrepoint.dialect import CentrePointDialect
 from arena_async.providers.centrepoint.subjects import KnownSubjects, choose_subject, near_matches
-from arena_async.simulator import faults
-from arena_async.testing import CentrePointSimulator
-from arena_async.wire.quota import SlidingWindow
+from arena_async.testing import CentrePointSimulator, faults
 
 SUBJECTS = "GET /centrepoint/v3/*/subjects"
 KNOWN = KnownSubjects.of(
@@ -211,7 +210,7 @@ async def test_a_subject_that_was_enrolled_since_is_found_in_a_new_list(simulato
             credentials=CentrePointCredentials(simulator.client_id, simulator.client_secret),
             auth_url=simulator.auth_url,
         ),
-        CentrePointDialect(),
+        CentrePointAdapter(),
         SlidingWindow(limit=400),
         base_url=simulator.base_url,
         options=HttpOptions(clock=Clock(monotonic=lambda: now[0])),

@@ -27,6 +27,8 @@ from arena_async.errors import (
     TransportError,
 )
 from arena_async.options import PollPolicy, TransferOptions
+from arena_async.protocol.decoding import decode
+from arena_async.protocol.files import FileSet
 from arena_async.providers.centrepoint import (
     CentrePointClient,
     CentrePointCredentials,
@@ -40,11 +42,9 @@ from arena_async.providers.centrepoint.active_requests import ActiveRequests
 from arena_async.providers.centrepoint.api import Api
 from arena_async.providers.centrepoint.data_files import data_file
 from arena_async.providers.centrepoint.models import DataFileLink
-from arena_async.providers.centrepoint.simulator import CentrePointSimulator
-from arena_async.simulator import faults
+from arena_async.testing import faults
+from arena_async.testing.centrepoint.simulator import CentrePointSimulator
 from arena_async.transfer.planner import target_path as place
-from arena_async.wire.contracts import FileSet
-from arena_async.wire.decoding import decode
 
 PAYLOADS = Path(__file__).parents[2] / "payloads"
 SUBJECT = 10821
@@ -93,19 +93,19 @@ def raw(client: CentrePointClient, clock: SleepersClock) -> DataRequests[RawQuer
     return found
 
 
-async def brought(files: FileSet, folder: Path, *, workers: int = 8) -> Report:
+async def downloaded(files: FileSet, directory: Path, *, workers: int = 8) -> Report:
     """Bring a set home, waiting no time between two tries."""
 
     async def at_once(_: float) -> None:
         await asyncio.sleep(0)
 
-    async with Mirror(folder, options=TransferOptions(workers=workers), sleep=at_once) as mirror:
+    async with Mirror(directory, options=TransferOptions(workers=workers), sleep=at_once) as mirror:
         return await mirror.sync(files)
 
 
-def held(folder: Path) -> list[bytes]:
+def held(directory: Path) -> list[bytes]:
     """Give what lies in a folder, the ledger included."""
-    return [path.read_bytes() for path in folder.rglob("*") if path.is_file()]
+    return [path.read_bytes() for path in directory.rglob("*") if path.is_file()]
 
 
 # What the service says
@@ -419,7 +419,7 @@ async def test_a_place_that_never_comes_free_is_not_waited_for_for_ever(
         await other.start(RawQuery(234, SUBJECT, **SPAN))
 
     with pytest.raises(DeadlineError, match=r"10 requests were active for 300 s.*Nothing was started"):
-        await mine.start(RawQuery(234, SUBJECT, **SPAN), poll=PollPolicy(every=10, slowest=60, timeout=300))
+        await mine.start(RawQuery(234, SUBJECT, **SPAN), poll=PollPolicy(every=10, max_interval=60, timeout=300))
 
     assert len(simulator.data_requests.requests) == 10
     assert sum(clock.slept) == pytest.approx(300)
@@ -433,7 +433,9 @@ async def test_the_line_itself_is_not_waited_in_for_ever(
     behind: DataRequests[RawQuery] = DataRequests(Api(raw.session), RawQuery, tenant=TENANT, active=active)
     async with active.turn(1):
         with pytest.raises(DeadlineError, match="Nothing was started"):
-            await behind.start(RawQuery(234, SUBJECT, **SPAN), poll=PollPolicy(every=0.01, slowest=0.01, timeout=0.01))
+            await behind.start(
+                RawQuery(234, SUBJECT, **SPAN), poll=PollPolicy(every=0.01, max_interval=0.01, timeout=0.01)
+            )
     assert (await behind.start(RawQuery(234, SUBJECT, **SPAN))).is_active
 
 
@@ -441,7 +443,7 @@ async def test_raw_and_epoch_requests_share_their_places(
     client: CentrePointClient, simulator: CentrePointSimulator, clock: SleepersClock
 ) -> None:
     """Nobody says that they do not."""
-    simulator.data_requests.most_active = 99
+    simulator.data_requests.max_active = 99
     active = ActiveRequests()
     raw = requests_of(client, clock, RawQuery, active=active)
     epochs = requests_of(client, clock, EpochQuery, active=active)
@@ -550,7 +552,7 @@ async def test_statuses_in_capitals_and_unknown_ones_are_waited_through(clock: S
             raw = requests_of(client, clock, RawQuery)
             done = await raw.wait(status["id"])
             with pytest.raises(DeadlineError, match="raw request odd: not finished after 60 s"):
-                await raw.wait("odd", poll=PollPolicy(every=10, slowest=60, timeout=60))
+                await raw.wait("odd", poll=PollPolicy(every=10, max_interval=60, timeout=60))
 
     assert done.status == "Completed"
 
@@ -581,7 +583,7 @@ async def test_a_request_is_brought_home_from_start_to_file(
     done = await finished(raw, clock, file_format=file_format)
     files = raw.files(done)
 
-    report = await brought(files, tmp_path)
+    report = await downloaded(files, tmp_path)
 
     report.raise_for_failures()
     assert (report.counts[Action.FETCH], report.requests) == (3, 4)
@@ -591,8 +593,8 @@ async def test_a_request_is_brought_home_from_start_to_file(
         end = made_file.name.rpartition(".")[2]
         path = tmp_path / "centrepoint" / "raw-requests" / done.id / f"{made_file.id}.{end}"
         assert path.read_bytes() == b"".join(made_file.content.chunks())
-    price = files.price()
-    assert (price.listing, price.per_file, price.exact) == (1, 1, True)
+    cost = files.cost()
+    assert (cost.listing, cost.per_file, cost.exact) == (1, 1, True)
 
 
 async def test_epochs_are_brought_home_too_and_only_once(
@@ -604,9 +606,9 @@ async def test_epochs_are_brought_home_too_and_only_once(
     files = epochs.files(done.id)
     async with Mirror(tmp_path) as mirror:
         plan = await mirror.plan(files)
-    first = await brought(files, tmp_path)
+    first = await downloaded(files, tmp_path)
     simulator.clear()
-    second = await brought(files, tmp_path)
+    second = await downloaded(files, tmp_path)
 
     sizes = [row.file_size for row in await epochs.data_files(done).collect()]
     assert plan.bytes_to_fetch == sum(size for size in sizes if size) == first.bytes_written
@@ -637,7 +639,7 @@ async def test_each_link_is_made_when_its_file_is_opened(
             clock.seconds += 60
             return await files.open(file, **how)
 
-    report = await brought(Slow(), tmp_path, workers=1)
+    report = await downloaded(Slow(), tmp_path, workers=1)
 
     report.raise_for_failures()
     assert report.counts[Action.FETCH] == 21
@@ -655,7 +657,7 @@ async def test_a_link_that_was_over_too_early_is_made_anew(
     simulator.inject(faults.drop(after_bytes=300_000), on="GET /dataretrieval-study-*")
     simulator.inject(faults.expire_links(), on="GET /dataretrieval-study-*")
 
-    report = await brought(files, tmp_path, workers=1)
+    report = await downloaded(files, tmp_path, workers=1)
 
     report.raise_for_failures()
     seen = simulator.seen("GET /dataretrieval-study-*", listener="files")
@@ -673,10 +675,10 @@ async def test_files_that_were_removed_are_skipped_with_a_reason(
 ) -> None:
     """What is here already is kept, and stays known."""
     files = raw.files(await finished(raw, clock))
-    await brought(files, tmp_path / "early")
+    await downloaded(files, tmp_path / "early")
     clock.seconds += 31 * 86_400
 
-    early, late = await brought(files, tmp_path / "early"), await brought(files, tmp_path / "late")
+    early, late = await downloaded(files, tmp_path / "early"), await downloaded(files, tmp_path / "late")
 
     assert (early.counts[Action.KEEP], early.counts[Action.SKIP]) == (3, 0)
     assert (late.counts[Action.SKIP], late.failures) == (3, ())
@@ -692,7 +694,7 @@ async def test_a_file_that_is_gone_before_its_time_fails_alone(
     simulator.inject(faults.status(404, body="Gone"), on="GET *downloadurl")
     files = raw.files(await finished(raw, clock))
 
-    report = await brought(files, tmp_path)
+    report = await downloaded(files, tmp_path)
 
     (failed,) = report.failures
     assert isinstance(failed.error, NotFoundError)
@@ -709,7 +711,7 @@ async def test_a_file_host_that_refuses_is_asked_twice_and_not_given_up_for_ever
     refusal = faults.status(403, body="<Error><Code>AuthorizationPermissionMismatch</Code></Error>")
     simulator.inject(refusal, on="GET /dataretrieval-study-*", times=2)
 
-    first, second = await brought(files, tmp_path), await brought(files, tmp_path)
+    first, second = await downloaded(files, tmp_path), await downloaded(files, tmp_path)
 
     (failed,) = first.failures
     assert isinstance(failed.error, PermissionDeniedError)
@@ -729,7 +731,7 @@ async def test_an_answer_that_is_no_link_is_an_error(
         server.on("GET", "/dataretrieval/v3/RawActivityRequests/r/datafiles", json_reply([row]))
         server.on("GET", f"/dataretrieval/v3/DataFiles/{row['id']}/downloadurl", json_reply(answer))
         async with scripted_client(server.base_url, f"{server.base_url}/token") as client:
-            report = await brought(requests_of(client, clock, RawQuery).files("r"), tmp_path)
+            report = await downloaded(requests_of(client, clock, RawQuery).files("r"), tmp_path)
 
         (failed,) = report.failures
         assert isinstance(failed.error, DecodeError)
@@ -748,7 +750,7 @@ async def test_no_link_is_shown_or_stored(
     files = raw.files(await finished(raw, clock))
     simulator.inject(faults.status(418, body="no"), on="GET /dataretrieval-study-*")
 
-    report = await brought(files, tmp_path)
+    report = await downloaded(files, tmp_path)
 
     signatures = [seen.query["sig"] for seen in simulator.seen("GET *", listener="files")]
     assert len(signatures) == 3
@@ -774,7 +776,7 @@ async def test_links_are_asked_for_once_by_whoever_opens(
 
     simulator.clear()
     simulator.inject(faults.mute(), on="GET *downloadurl", times=2)
-    report = await brought(files, tmp_path)
+    report = await downloaded(files, tmp_path)
     report.raise_for_failures()
     assert len(simulator.seen("GET *downloadurl")) == 3
 

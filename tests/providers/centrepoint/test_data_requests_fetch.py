@@ -20,13 +20,13 @@ from arena_async.errors import (
 )
 from arena_async.options import PollPolicy, TransferOptions
 from arena_async.providers.centrepoint import CentrePointClient, DataRequests, EpochQuery, RawQuery
-from arena_async.providers.centrepoint.simulator import CentrePointSimulator
-from arena_async.simulator import faults
+from arena_async.testing import faults
+from arena_async.testing.centrepoint.simulator import CentrePointSimulator
 
 SPAN = {"time_from": "2024-02-01T00:00:00Z", "time_to": "2024-02-02T00:00:00Z"}
 STARTS = "POST /dataretrieval/*"
 #: Not as long as a request takes in most of these tests.
-SHORT = PollPolicy(every=10, slowest=10, timeout=30)
+SHORT = PollPolicy(every=10, max_interval=10, timeout=30)
 
 
 @pytest.fixture

@@ -15,10 +15,10 @@ from studies import QUICK, Clock, client_of
 
 from arena_async import Action, Mirror, Report
 from arena_async.errors import ListingError, NotFoundError
+from arena_async.protocol.files import FileSet
 from arena_async.providers.centrepoint import CentrePointClient, CentrePointCredentials, DayFileSet, DayQuery
-from arena_async.providers.centrepoint.simulator import CentrePointSimulator, DayKey
-from arena_async.simulator import faults
-from arena_async.wire.contracts import FileSet
+from arena_async.testing import faults
+from arena_async.testing.centrepoint.simulator import CentrePointSimulator, DayKey
 
 PAYLOADS = Path(__file__).parents[2] / "payloads"
 RAW = "raw-accelerometer"
@@ -51,10 +51,10 @@ def targets(simulator: CentrePointSimulator) -> list[str]:
     return [seen.target.partition("/subjects/10821/")[2] for seen in simulator.seen(LISTS)]
 
 
-def lies_in(folder: Path) -> dict[str, bytes]:
+def lies_in(directory: Path) -> dict[str, bytes]:
     """Give what was brought."""
-    found = [path for path in folder.glob("centrepoint/**/*") if path.is_file()]
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in found}
+    found = [path for path in directory.glob("centrepoint/**/*") if path.is_file()]
+    return {path.relative_to(directory).as_posix(): path.read_bytes() for path in found}
 
 
 def offered(simulator: CentrePointSimulator, *formats: str) -> dict[str, bytes]:
@@ -122,7 +122,7 @@ async def test_a_subject_is_taken_by_its_identifier(
     assert (await client.day_files.search(DayQuery(234, "A-001", RAW, year=2021, month=1, day=1)).first()) is not None
     simulator.inject(faults.expire_links(), on="GET /study-*", after=3)
 
-    report = await brought(files, tmp_path)
+    report = await downloaded(files, tmp_path)
 
     assert report.counts[Action.FETCH] == 31
     assert all(path.startswith("centrepoint/day-files/study-234/subject-10821/") for path in lies_in(tmp_path))
@@ -173,9 +173,9 @@ async def at_once(_: float) -> None:
     await asyncio.sleep(0)
 
 
-async def brought(files: FileSet, folder: Path) -> Report:
+async def downloaded(files: FileSet, directory: Path) -> Report:
     """Bring a set home and insist that nothing failed."""
-    async with Mirror(folder, sleep=at_once) as mirror:
+    async with Mirror(directory, sleep=at_once) as mirror:
         report = await mirror.sync(files)
     report.raise_for_failures()
     return report
@@ -186,20 +186,20 @@ async def test_days_are_brought_home_once_and_kept_equal(
 ) -> None:
     """A second run costs the listing; after a day was rebuilt, a third fetches that day in the place of the old one."""
     files = client.day_files.files(DayQuery(234, SUBJECT, RAW))
-    first = await brought(files, tmp_path)
+    first = await downloaded(files, tmp_path)
     assert (first.counts[Action.FETCH], first.requests) == (240, 3)
     assert {outcome.verified_by for outcome in first.outcomes} == {"md5"}
     assert lies_in(tmp_path) == offered(simulator)
     simulator.clear()
 
-    second = await brought(files, tmp_path)
+    second = await downloaded(files, tmp_path)
     assert (second.counts[Action.KEEP], second.requests) == (240, 3)
     assert [seen.listener for seen in simulator.log] == ["api"] * 3
 
     days = simulator.day_files.keys(SUBJECT, RAW)
     simulator.day_files.rebuild(days[5])
     simulator.day_files.remove(days[9])
-    third = await brought(files, tmp_path)
+    third = await downloaded(files, tmp_path)
     assert (third.counts[Action.REFRESH], third.counts[Action.KEEP], third.counts[Action.GONE]) == (1, 238, 1)
     kept = {days[9].path: simulator.day_files.content(days[9])}
     assert lies_in(tmp_path) == offered(simulator) | kept
@@ -211,11 +211,11 @@ async def test_what_a_file_is_its_bytes_say(
 ) -> None:
     """Bare gzip, bare avro, and a zip with either in it: each is checked by what it is, and stored as it came."""
     simulator.content_md5 = False
-    bare = await brought(
+    bare = await downloaded(
         client.day_files.files(DayQuery(234, SUBJECT, RAW, year=2021, month=1, day=1)), tmp_path / "bare"
     )
     simulator.day_files.zipped = True
-    zipped = await brought(
+    zipped = await downloaded(
         client.day_files.files(DayQuery(234, SUBJECT, RAW, year=2021, month=1, day=1)), tmp_path / "zipped"
     )
 
@@ -234,7 +234,7 @@ async def test_links_whose_announced_end_contradicts_them_are_used(
     """As in the sample: nothing fails, and no list is asked for again."""
     simulator.expiry_contradicts = True
 
-    report = await brought(client.day_files.files(DayQuery(234, SUBJECT, RAW, file_format="csv")), tmp_path)
+    report = await downloaded(client.day_files.files(DayQuery(234, SUBJECT, RAW, file_format="csv")), tmp_path)
 
     assert (report.counts[Action.FETCH], report.requests) == (120, 2)
     assert lies_in(tmp_path) == offered(simulator, "csv")
@@ -246,7 +246,7 @@ async def test_links_that_end_in_the_middle_are_renewed(
     """Every file arrives, and no dead link is asked for twice."""
     simulator.inject(faults.expire_links(), on="GET /study-*", after=20)
 
-    report = await brought(client.day_files.files(DayQuery(234, SUBJECT, RAW, file_format="avro")), tmp_path)
+    report = await downloaded(client.day_files.files(DayQuery(234, SUBJECT, RAW, file_format="avro")), tmp_path)
 
     assert report.counts[Action.FETCH] == 120
     assert lies_in(tmp_path) == offered(simulator, "avro")
@@ -266,7 +266,7 @@ async def test_a_day_that_is_cut_off_after_its_link_ended_goes_on_where_it_was(
     simulator.inject(faults.expire_links(), on=blob)
 
     files = client.day_files.files(DayQuery(234, SUBJECT, RAW, year=2021, month=1, day=1, file_format="csv"))
-    report = await brought(files, tmp_path)
+    report = await downloaded(files, tmp_path)
 
     assert report.counts[Action.FETCH] == 1
     cut, refused, rest = simulator.seen(blob, listener="files")
@@ -299,7 +299,7 @@ async def test_a_day_that_is_rebuilt_while_it_is_fetched_comes_new_and_whole(
         async def __aiter__(self) -> AsyncIterator[Any]:
             yield listed
 
-    await brought(Listed(files), tmp_path)
+    await downloaded(Listed(files), tmp_path)
 
     assert lies_in(tmp_path) == {day.path: simulator.day_files.content(day)}
     assert [seen.status for seen in simulator.seen("GET /study-*", listener="files")] == [404, 200]
@@ -336,9 +336,9 @@ async def test_keys_are_looked_up_by_day_month_and_year(
 async def test_the_price_is_known_after_the_first_page(client: CentrePointClient) -> None:
     """Only the listing costs; what it costs is exact once the service has said how many there are."""
     files = client.day_files.files(DayQuery(234, SUBJECT, RAW))
-    before = files.price()
+    before = files.cost()
     await anext(aiter(files))
-    after = files.price()
+    after = files.cost()
 
     assert (before.listing, before.per_file, before.exact) == (1, 0, False)
     assert (after.listing, after.per_file, after.exact) == (3, 0, True)

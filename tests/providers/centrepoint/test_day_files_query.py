@@ -13,6 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arena_async.errors import ConfigurationError, DecodeError, ListingError
+from arena_async.protocol.decoding import decode
+from arena_async.protocol.files import RemoteFile
 from arena_async.providers.centrepoint import CATEGORIES, DayFile
 from arena_async.providers.centrepoint.day_files import (
     DayQuery,
@@ -23,8 +25,6 @@ from arena_async.providers.centrepoint.day_files import (
 )
 from arena_async.providers.centrepoint.links import SignedLink
 from arena_async.transfer.planner import target_path as place
-from arena_async.wire.contracts import RemoteFile
-from arena_async.wire.decoding import decode
 
 PAYLOADS = Path(__file__).parents[2] / "payloads"
 TENANT = "https://api.actigraphcorp.com:443 client-7"
@@ -251,7 +251,7 @@ def test_the_query_is_named_by_what_narrows_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "came"),
+    ("requested", "came"),
     [
         ({"study": 653}, {}),
         ({"subject": 47590}, {}),
@@ -264,18 +264,18 @@ def test_the_query_is_named_by_what_narrows_it() -> None:
         ({"day_to": "2021-01-01"}, {"date": "2021-01-03"}),
     ],
 )
-def test_a_row_nobody_asked_for_is_an_error(asked: dict[str, Any], came: dict[str, Any]) -> None:
+def test_a_row_nobody_asked_for_is_an_error(requested: dict[str, Any], came: dict[str, Any]) -> None:
     """All files in the place of some look like success."""
     with pytest.raises(ListingError, match="asked for") as caught:
-        query(**asked).reader()(items()[0] | came)
+        query(**requested).reader()(items()[0] | came)
 
     assert "PLANTED" not in str(caught.value)
 
 
-@pytest.mark.parametrize("asked", [{"day_from": "2021-01-02"}, {"day_to": "2020-12-31"}, {"year": 2021}])
-def test_a_day_beside_the_range_passes(asked: dict[str, Any]) -> None:
+@pytest.mark.parametrize("requested", [{"day_from": "2021-01-02"}, {"day_to": "2020-12-31"}, {"year": 2021}])
+def test_a_day_beside_the_range_passes(requested: dict[str, Any]) -> None:
     """Nobody says in which timezone a range begins."""
-    assert query(**asked).reader()(items()[0]).day == "2021-01-01"
+    assert query(**requested).reader()(items()[0]).day == "2021-01-01"
 
 
 def test_a_row_without_a_day_is_no_day_file() -> None:
@@ -287,7 +287,7 @@ def test_a_row_without_a_day_is_no_day_file() -> None:
 # The narrowest way to ask again
 
 
-def asked_for(wanted: list[tuple[str, str]], **changes: Any) -> list[tuple[str, str | None]]:
+def requested_for(wanted: list[tuple[str, str]], **changes: Any) -> list[tuple[str, str | None]]:
     """Give dates and format of the narrowest queries."""
     return [(found.dates, found.file_format) for found in narrowest(query(**changes), wanted)]
 
@@ -311,12 +311,12 @@ def test_keys_are_looked_up_with_the_fewest_requests(
     wanted: list[tuple[str, str]], queries: list[tuple[str, str | None]]
 ) -> None:
     """A day or a month is one request, a year four or eight."""
-    assert asked_for(wanted) == queries
+    assert requested_for(wanted) == queries
 
 
 def test_a_format_asked_for_stays_asked_for() -> None:
     """And a range gives way to the days of the keys."""
-    assert asked_for([("2021-01-05", "csv")], day_from="2021-01-01", file_format="csv") == [("2021-01-05", "csv")]
+    assert requested_for([("2021-01-05", "csv")], day_from="2021-01-01", file_format="csv") == [("2021-01-05", "csv")]
 
 
 DAYS = st.dates(min_value=date(2019, 1, 1), max_value=date(2023, 12, 31)).map(date.isoformat)

@@ -58,10 +58,10 @@ async def mirrored(files: UrlSet, to: Path) -> Report:
         return await mirror.sync(files)
 
 
-def kept(folder: Path) -> dict[str, bytes]:
+def kept(directory: Path) -> dict[str, bytes]:
     """Give the final files of a folder."""
-    found = (path for path in folder.rglob("*") if path.is_file() and ".arena-async" not in path.parts)
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in found}
+    found = (path for path in directory.rglob("*") if path.is_file() and ".arena-async" not in path.parts)
+    return {path.relative_to(directory).as_posix(): path.read_bytes() for path in found}
 
 
 async def test_files_come_home_under_the_names_of_their_addresses(tmp_path: Path) -> None:
@@ -256,10 +256,10 @@ async def test_a_plan_asks_for_nothing_and_is_carried_out_as_it_says(tmp_path: P
         files = links(*(f"{server.base_url}/{number}?sig=canary" for number in range(5)))
         async with files, Mirror(tmp_path) as mirror:
             plan = await mirror.plan(files)
-            asked = len(server.requests)
+            requested = len(server.requests)
             report = await mirror.sync(files, plan=plan)
 
-    assert (asked, plan.listing, plan.look_up, plan.content) == (0, 0, 0, 5)
+    assert (requested, plan.listing, plan.look_up, plan.content) == (0, 0, 0, 5)
     assert "canary" not in str(plan)
     assert report.requests == len(server.requests) == 5
     assert len(kept(tmp_path)) == 5
@@ -279,8 +279,8 @@ async def test_a_bad_row_far_down_stops_everything_before_the_first_request(tmp_
 async def test_no_secret_of_a_list_is_written_anywhere(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Not into logs, events, outcomes, errors, names, the ledger, or what is left of a file that failed."""
     caplog.set_level(logging.DEBUG)
-    told: list[str] = []
-    note: Callable[[object], None] = lambda event: told.append(repr(event))  # noqa: E731
+    reported: list[str] = []
+    note: Callable[[object], None] = lambda event: reported.append(repr(event))  # noqa: E731
     async with RawServer() as server:
         server.on("GET", "/a", reply(500, body=b"canary"), reply(body=BODY, headers=ETAG, cut=70_000), ranged(BODY))
         server.on("GET", "/b", reply(403, body=b"canary"))
@@ -293,8 +293,8 @@ async def test_no_secret_of_a_list_is_written_anywhere(tmp_path: Path, caplog: p
             shown = [repr(files), repr(rows)]
 
     assert [outcome.file.name for outcome in report.failures] == ["b", "c", "d"]
-    shown += [*told, *caplog.messages, repr(report), *(str(outcome.error) for outcome in report.outcomes)]
-    assert told
+    shown += [*reported, *caplog.messages, repr(report), *(str(outcome.error) for outcome in report.outcomes)]
+    assert reported
     assert [text for text in shown if "canary" in text] == []
     written = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert [path for path in written if "canary" in path.name or b"canary" in path.read_bytes()] == []

@@ -1,0 +1,334 @@
+"""
+One request and its response: reserve, add headers and credential, send, settle, read.
+
+Nothing is retried here. What is the same for all requests to an origin is computed once for it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import ssl as _ssl
+from collections.abc import Callable, Mapping
+from importlib import metadata
+from typing import TYPE_CHECKING
+from urllib.parse import quote, urlencode, urljoin
+
+import aiohttp
+
+from arena_async.errors import ApiError, ConfigurationError, DecodeError, UnsafeUrlError
+from arena_async.http.admission import Admission
+from arena_async.http.body import BodyContext
+from arena_async.http.connections import MAX_ERROR_BYTES, Connections, SentHeaders, SentRequest, without_user
+from arena_async.http.deadlines import Deadlines
+from arena_async.http.redirects import MAX_REDIRECTS, REDIRECTS, Origin, Target
+from arena_async.http.server_clock import ServerClock
+from arena_async.http.upload import Form
+from arena_async.options import MIB, HttpOptions
+from arena_async.protocol.adapter import Adapter
+from arena_async.protocol.messages import Headers, Request, Response, show_url
+from arena_async.protocol.quota import RateLimiter
+from arena_async.protocol.retry import read_retry_after
+from arena_async.protocol.urls import UrlPolicy, authority, host_of, origin
+
+if TYPE_CHECKING:
+    from arena_async.http.login import SharedLogin
+
+__all__ = ["TOO_LARGE", "Exchange", "ReadError"]
+
+_LOG = logging.getLogger("arena_async")
+
+#: The problem that a :class:`DecodeError` names where a response was not read to its end.
+TOO_LARGE = "too large"
+#: Bytes of a page, counted after decoding; a larger one is an error.
+_MAX_PAGE_BYTES = 16 * MIB
+#: Origins that are remembered.
+_MAX_ORIGINS = 1024
+
+ReadError = Callable[[Request, Response], Exception]
+
+
+class Exchange:
+    """
+    Sends single requests of one session.
+
+    Args:
+        adapter: How the service formats quota and errors.
+        limiter: The quota.
+        base_url: The base of all relative paths, with its version.
+        urls: Which URLs may be contacted; None for the rules that follow from ``base_url``.
+        options: The settings of the session.
+
+    Raises:
+        ConfigurationError: A setting is wrong.
+    """
+
+    def __init__(
+        self, adapter: Adapter, limiter: RateLimiter, *, base_url: str, urls: UrlPolicy | None, options: HttpOptions
+    ) -> None:
+        self.urls = urls or UrlPolicy.for_base(base_url)
+        self.base_url = base_url.rstrip("/")
+        self.adapter = adapter
+        self.clock = ServerClock(options.clock)
+        self.admission = Admission(limiter, adapter, options.clock, options.retry.timeout)
+        self.requests_sent = 0
+        self.unmetered_sent = 0
+        self._origin = origin(base_url)
+        self._user_agent = checked_headers({"User-Agent": _user_agent(options.user_agent)})
+        self._api_headers = self._user_agent | checked_headers(dict(options.headers))
+        self._origins: dict[str, Origin] = {}
+        if options.ssl is not None and not isinstance(options.ssl, _ssl.SSLContext):
+            raise ConfigurationError("ssl takes an ssl.SSLContext or None; certificates are always checked.")
+        _check_proxy(options.proxy)
+        deadlines = Deadlines()
+        self.bodies = BodyContext(options.timeouts, options.clock.monotonic, deadlines)
+        own_hosts = {host_of(base_url), *map(host_of, self.urls.origins)}
+        self._connections = Connections(options, self.urls, own_hosts, deadlines, self._note_sent)
+
+    def target(self, request: Request) -> Target:
+        """
+        Return where a request goes; an absolute URL stays byte for byte.
+
+        Raises:
+            UnsafeUrlError: It must not be contacted.
+        """
+        url = f"{self.base_url}{request.path}" if request.path.startswith("/") else request.path
+        if request.params:
+            try:
+                query = urlencode(request.params, quote_via=quote, safe="*")
+            except UnicodeEncodeError:
+                query = None
+            if query is None:
+                raise ConfigurationError(f"{request.line}: a parameter has characters that are not valid text.")
+            url = f"{url}{'&' if '?' in url else '?'}{query}"
+        place = self._origin_of(url)
+        return Target(url, place, place.is_api, place.name)
+
+    def redirected(self, request: Request, target: Target, response: Response) -> Target:
+        """
+        Return where a redirect of a body leads.
+
+        Raises:
+            UnsafeUrlError: It must not be followed.
+        """
+        location = response.headers.get("Location")
+        if not location:
+            raise UnsafeUrlError(f"{request.line}: the answer is a redirect that does not say where to.")
+        if target.redirects >= MAX_REDIRECTS:
+            raise UnsafeUrlError(
+                f"{request.line}: redirected more than {MAX_REDIRECTS} times; not followed any further."
+            )
+        try:
+            url = urljoin(target.url, location)
+        except ValueError:
+            url = ""
+        return target.redirected(url, self._origin_of(url))
+
+    def login_target(self, request: Request) -> Target:
+        """Return where a login goes, whose address is the caller's own setting and nothing a server said."""
+        url = request.path if request.absolute else f"{self.base_url}{request.path}"
+        UrlPolicy.for_base(url, allow_http=self.urls.allow_http)
+        self._connections.own_hosts.add(host_of(url))
+        name = origin(url)
+        is_api = name == self._origin
+        return Target(url, Origin(name, is_api, self._api_headers if is_api else self._user_agent), is_api, name)
+
+    async def open(
+        self,
+        sent: SentRequest,
+        target: Target,
+        extra: Mapping[str, str],
+        *,
+        login: SharedLogin | None = None,
+        seconds: float | None = None,
+    ) -> aiohttp.ClientResponse:
+        """
+        Reserve, take the credential, and send, up to the headers of the response.
+
+        Args:
+            sent: The request.
+            target: Where it goes.
+            extra: Further headers.
+            login: Where its credential comes from, if it gets one.
+            seconds: Seconds after which to give up, or None.
+        """
+        if sent.metered and not sent.urgent:
+            await self.admission.reserve(sent)
+        try:
+            if login is not None:
+                # A login that failed has had its own tries and is not begun anew for this request.
+                sent.final = True
+                sent.held = await login.held()
+                sent.final = False
+            headers = self._headers(sent, target, extra)
+            request = sent.request
+            body = None
+            if request.json is not None or request.form or request.upload is not None:
+                body = _body(sent, headers)
+            response = await self._connections.open(sent, target.url, headers, body, seconds)
+        except BaseException:
+            self.admission.settle(sent)
+            raise
+        if target.ours:
+            self.clock.note(response.headers.get("Date"))
+        return response
+
+    async def call(
+        self, sent: SentRequest, target: Target, *, login: SharedLogin | None = None, seconds: float
+    ) -> Response:
+        """Send once and read the whole response."""
+        limit = None if sent.request.upload is not None else seconds
+        response = await self.open(sent, target, {"Accept-Encoding": "gzip"}, login=login, seconds=limit)
+        return await self.finish(response, sent, max_size=_MAX_PAGE_BYTES if response.status < 300 else MAX_ERROR_BYTES)
+
+    async def finish(
+        self, response: aiohttp.ClientResponse, sent: SentRequest, *, max_size: int = MAX_ERROR_BYTES
+    ) -> Response:
+        """Read the body of a small response, and note what its headers say about the quota."""
+        line = sent.request.line
+        headers = Headers(response.headers.items())
+        if response.status != 429:
+            self.admission.settle(sent, headers)
+        try:
+            body, whole = await self._connections.read(response, sent, max_size=max_size)
+        finally:
+            # A 429 stays reserved until it is known what it says: no other request may be sent before that.
+            self.admission.settle(sent, headers)
+        if not whole and response.status < 300:
+            raise DecodeError(
+                f"{line}: the answer is larger than {max_size // MIB} MiB and was refused. Ask for less.",
+                problems=[TOO_LARGE],
+                request=line,
+            )
+        _LOG.debug("%s: %d, %d bytes", line, response.status, len(body))
+        return Response(status=response.status, headers=headers, body=body, request=line)
+
+    def error_for(
+        self, sent: SentRequest, response: Response, read_error: ReadError, login: SharedLogin | None
+    ) -> Exception:
+        """Return the error of a response that is none of those expected, and update quota and login by it."""
+        line = sent.request.line
+        if response.status in REDIRECTS:
+            return UnsafeUrlError(
+                f"{line}: the answer is a redirect to {show_url(response.headers.get('Location') or 'nowhere')}, which"
+                " is not followed with credentials. Check the base URL."
+            )
+        if response.status < 400:
+            return ApiError(
+                f"{line}: the answer is {response.status}, which nobody asked for.",
+                status=response.status,
+                request=line,
+            )
+        error = read_error(sent.request, response)
+        if not isinstance(error, ApiError):
+            return error
+        self.note_retry_after(error, response)
+        if sent.metered:
+            self.admission.close_after(error)
+        if sent.held is None:
+            return error
+        if not error.stale_login:
+            sent.held.accepted = True
+        elif login is not None:
+            final = login.rejected(sent.held, error)
+            error.transient = sent.may_log_in = final is None
+            return final or error
+        return error
+
+    def note_retry_after(self, error: ApiError, response: Response) -> None:
+        """Set ``retry_after`` of an error by the headers of its response, unless it is set."""
+        if error.retry_after is None:
+            error.retry_after = read_retry_after(response.headers.get_all("Retry-After"), self.clock.local.now())
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._connections.aclose()
+
+    def _note_sent(self, sent: SentRequest) -> None:
+        """Count a request at the moment its headers are written."""
+        if sent.metered:
+            self.requests_sent += 1
+        else:
+            self.unmetered_sent += 1
+        if sent.reservation is not None:
+            self.admission.limiter.sent(sent.reservation, self.admission.timestamp())
+        if sent.held is not None:
+            sent.held.touched = self.clock.local.monotonic()
+
+    def _origin_of(self, url: str) -> Origin:
+        """Return the origin of a URL, which is one that may be contacted."""
+        place = authority(url)
+        return (self._origins.get(place) if place is not None else None) or self._new_origin(url, place)
+
+    def _new_origin(self, url: str, place: str | None) -> Origin:
+        name = origin(url)
+        is_api = name == self._origin
+        if not is_api:
+            self.urls.check(url)
+        found = Origin(name, is_api, self._api_headers if is_api else self._user_agent)
+        if place is not None and len(self._origins) < _MAX_ORIGINS:
+            self._origins[place] = found
+        return found
+
+    def _headers(self, sent: SentRequest, target: Target, extra: Mapping[str, str]) -> SentHeaders:
+        """Return the headers: those of the API for the API only, the request's own not beyond its own origin."""
+        headers = SentHeaders(target.origin.headers if target.ours else self._user_agent)
+        if sent.request.headers and not target.away:
+            headers.update(checked_headers(dict(sent.request.headers)))
+        headers.update(extra)
+        if sent.held is not None:
+            for name, value in sent.held.credential.headers:
+                headers[name] = value.reveal()
+        return headers
+
+
+def _body(sent: SentRequest, headers: SentHeaders) -> bytes | Form | None:
+    """Return the body of a request, and name its type in the headers."""
+    request = sent.request
+    problem = None
+    try:
+        if request.upload is not None:
+            sent.form = Form(request.upload)
+            headers["Content-Type"] = sent.form.content_type
+            return sent.form
+        if request.json is not None:
+            headers["Content-Type"] = "application/json"
+            return json.dumps(request.json, allow_nan=False).encode()
+        if request.form:
+            headers["Content-Type"] = "application/x-www-form-urlencoded"
+            return urlencode(request.form).encode("ascii")
+    except (TypeError, ValueError) as error:
+        problem = type(error).__name__
+    if problem is not None:
+        raise ConfigurationError(f"{request.line}: the body cannot be written ({problem}); nothing was sent.")
+    return None
+
+
+def checked_headers(headers: dict[str, str]) -> dict[str, str]:
+    """Return headers if each can be sent as it is; a lone surrogate, for instance, would arrive as nothing."""
+    for name, value in headers.items():
+        if not value.isprintable() or not name.isascii() or not name.replace("-", "").replace("_", "").isalnum():
+            raise ConfigurationError(f"The header {name!r} has characters that cannot be sent in a header.")
+    return headers
+
+
+def _check_proxy(proxy: str | None) -> None:
+    if proxy is None:
+        return
+    problem = None
+    try:
+        origin(without_user(proxy))
+    except UnsafeUrlError as error:
+        problem = str(error)
+    if problem is not None:
+        raise ConfigurationError(f"The proxy cannot be used. {problem}")
+
+
+def _user_agent(prefix: str | None) -> str:
+    """Return the name of this library, after whatever the caller says about itself."""
+    try:
+        version = metadata.version("arena-async")
+    except metadata.PackageNotFoundError:
+        version = "0"
+    own = f"arena-async/{version}"
+    return f"{prefix} {own}" if prefix else own

@@ -1,0 +1,346 @@
+"""
+One login for all tasks: however many need a credential, one request fetches it.
+
+An error response says which credential was rejected, so that of fifty requests that fail with the same session one
+renews it and the others take the newer one::
+
+    none ──held()──▶ logging in ──▶ held ──rejected(held)──▶ logging in ──▶ a newer one
+                        │            ▲                                        │
+                        └─ error: all callers get it, and no login is sent    └─ rejected again, never accepted:
+                           again for a while                                     that is the result
+
+Where several processes of one user share a store (:mod:`arena_async.http.credential_store`), "logging in" begins with a
+look into
+it: the credential of another process is taken over, and of several processes that need one at the same time only one
+logs in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import logging
+import math
+from collections import deque
+from datetime import timedelta
+
+import anyio
+import attrs
+
+from arena_async.errors import (
+    AccountLockedError,
+    ApiError,
+    ArenaAsyncError,
+    AuthenticationError,
+    ClosedError,
+    DecodeError,
+    SessionDisplacedError,
+    StorageError,
+    UnsafeUrlError,
+)
+from arena_async.http.credential_store import CredentialStore, LoginPending, LoginTurn, SharedCredential
+from arena_async.http.exchange import Exchange
+from arena_async.http.login_requests import log_in, log_out
+from arena_async.options import RetryPolicy
+from arena_async.protocol.adapter import Auth, Credential
+
+__all__ = ["MAX_RELOGINS", "RELOGIN_SECONDS", "Authentication", "CachedSession", "SharedLogin"]
+
+_LOG = logging.getLogger("arena_async")
+
+#: Seconds in which a rejected login is not retried. Arena locks an account for five minutes (its code 4083).
+_COOL_DOWN = 300.0
+#: Seconds after which a credential that was never accepted may be replaced by another login after all.
+_GRACE_SECONDS = 60.0
+#: So often in so many seconds a session that another client ended is renewed: more than that is two programs at war.
+MAX_RELOGINS, RELOGIN_SECONDS = 2, 300.0
+#: Seconds between two notes in a store that a credential is in use, which keep other processes from giving it up.
+_NOTED_EVERY = 600.0
+#: Seconds before its end at which a credential is renewed, at most.
+_LIFE_MARGIN, _IDLE_MARGIN = 60.0, 120.0
+
+
+@attrs.define(eq=False)
+class CachedSession:
+    """
+    A credential and what became of it.
+
+    Args:
+        credential: The credential.
+        since: Monotonic seconds at which its login began.
+        touched: Monotonic seconds at which it was last sent.
+        ours: Whether this client logged in for itself alone, so that it logs out at its end.
+        renewed: Whether it replaced one that was rejected.
+        accepted: Whether any request with it got another response than a rejection.
+    """
+
+    credential: Credential
+    since: float
+    touched: float
+    ours: bool = True
+    renewed: bool = False
+    accepted: bool = False
+
+
+@attrs.frozen(kw_only=True)
+class Authentication:
+    """
+    How a session gets its credentials.
+
+    Args:
+        auth: How to log in.
+        given: A credential to begin with; it is never logged out.
+        renewable: Whether ``auth`` can log in when the given credential has expired.
+        store: Where several processes share what one of them got, or None. What is shared is never logged out: it
+            expires by itself when it is not used any more, and the next process begins with it until then.
+    """
+
+    auth: Auth
+    given: Credential | None = None
+    renewable: bool = True
+    store: CredentialStore | None = None
+
+
+class SharedLogin:
+    """
+    The credential of one scope.
+
+    The login runs in a task of this object and not of the first caller, so that a caller who gives up takes nothing
+    away from the others. :meth:`finish` and :meth:`abandon` end it.
+
+    Args:
+        exchange: Sends the requests.
+        authentication: How to log in.
+        scope: The scope.
+        retry: How often and how patiently a login is retried.
+    """
+
+    def __init__(self, exchange: Exchange, authentication: Authentication, scope: str, retry: RetryPolicy) -> None:
+        self._exchange = exchange
+        self._auth = authentication.auth
+        self._store = authentication.store
+        self._given = given = authentication.given
+        self._renewable = authentication.renewable
+        self._scope = scope
+        self._retry = retry
+        clock = exchange.clock.local
+        self._clock, self._now, self._sleep = clock.monotonic, clock.now, clock.sleep
+        self._line = self._auth.login(scope).line
+        self._current: CachedSession | None = None
+        if given is not None:
+            self._current = CachedSession(given, since=self._clock(), touched=self._clock(), ours=False)
+        self._given_up: Credential | None = None
+        self._noted_at = self._clock()
+        #: Why the previous credential was given up, until there is another one.
+        self._rejection: ApiError | None = None
+        self._relogins: deque[float] = deque(maxlen=MAX_RELOGINS)
+        self._refusal: tuple[Exception, float] | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._outcome: asyncio.Future[CachedSession | Exception] | None = None
+        self._closed = False
+
+    async def held(self) -> CachedSession:
+        """
+        Return a credential that is good as far as is known here, logging in where there is none.
+
+        Raises:
+            ApiError: The login was rejected, now or a short while ago.
+            DecodeError: The response to the login is not what the service documents.
+            TransportError: The login could not be sent.
+            ClosedError: The session was closed meanwhile.
+        """
+        if self._closed:
+            raise self._closed_error()
+        current = self._current
+        if current is not None and not self._is_over(current):
+            if self._store is not None:
+                await self._note_use(self._store, current)
+            return current
+        self._refuse_for_a_while()
+        outcome = self._outcome or self._begin()
+        found = await asyncio.shield(outcome)
+        if isinstance(found, Exception):
+            # Each caller gets a copy: one object raised in many tasks would collect the tracebacks of all of them.
+            raise copy.copy(found)
+        return found
+
+    def rejected(self, held: CachedSession, error: ApiError) -> ApiError | None:
+        """
+        Note that a request with this credential was rejected.
+
+        Returns:
+            None if a retry with what :meth:`held` returns then may help, else what to raise.
+        """
+        if held is not self._current:
+            return None
+        if held.renewed and not held.accepted and self._clock() - held.since < _GRACE_SECONDS:
+            return error
+        self._current = None
+        if held.credential is self._given and not self._renewable:
+            self._refusal = (self._given_is_over(error), math.inf)
+            return self._refusal[0]
+        _LOG.info("%s: the credential was rejected; a newer one is looked for", self._line)
+        self._rejection, self._given_up = error, held.credential
+        return None
+
+    async def finish(self) -> None:
+        """
+        End all waits, let a login that is under way arrive, and log out.
+
+        It may take as long as the network does: the caller bounds it, and calls :meth:`abandon` in any case.
+        """
+        self._closed = True
+        if self._outcome is not None and not self._outcome.done():
+            self._outcome.set_result(self._closed_error())
+        if self._task is not None and not self._task.done():
+            await asyncio.wait([self._task])
+        held, self._current = self._current, None
+        if held is not None and held.ours and not self._is_over(held):
+            await log_out(self._exchange, self._auth, held)
+
+    def abandon(self) -> asyncio.Task[None] | None:
+        """End a login that still runs, and return its task, which is to be waited for."""
+        self._closed = True
+        if self._outcome is not None and not self._outcome.done():
+            self._outcome.set_result(self._closed_error())
+        if self._task is None or self._task.done():
+            return None
+        self._task.cancel()
+        return self._task
+
+    def _begin(self) -> asyncio.Future[CachedSession | Exception]:
+        loop = asyncio.get_running_loop()
+        outcome: asyncio.Future[CachedSession | Exception] = loop.create_future()
+        self._outcome = outcome
+        self._task = loop.create_task(self._run(outcome), name="arena_async login")
+        return outcome
+
+    async def _run(self, outcome: asyncio.Future[CachedSession | Exception]) -> None:
+        """Get one and hand the outcome to all who wait; an error is a value here, so that none is lost."""
+        found: CachedSession | Exception = self._closed_error()
+        try:
+            found = await (self._log_in_alone() if self._store is None else self._find_or_log_in(self._store))
+            self._current, self._refusal, self._rejection = found, None, None
+        except Exception as error:  # noqa: BLE001  # Whatever it is, it belongs to those who wait.
+            found = error
+            self._remember(error)
+        finally:
+            self._outcome = None
+            if not outcome.done():
+                outcome.set_result(found)
+
+    async def _log_in_alone(self, *, relogins: int = 0) -> CachedSession:
+        """Log in, unless the session was taken back too often already."""
+        began, is_relogin = self._clock(), self._rejection is not None
+        if is_relogin:
+            self._check_peace(relogins)
+            self._relogins.append(began)
+        credential = await log_in(self._exchange, self._auth, self._scope, self._retry)
+        ours = self._store is None
+        return CachedSession(credential, since=began, touched=self._clock(), ours=ours, renewed=is_relogin)
+
+    async def _find_or_log_in(self, store: CredentialStore) -> CachedSession:
+        """Take over the credential of another process, or wait for the one that is logging in, or log in for all."""
+        while not self._closed:
+            match await store.take(rejected=self._given_up):
+                case SharedCredential(credential=credential, age=age, rest=rest):
+                    now = self._clock()
+                    return CachedSession(credential, since=now - age, touched=now - rest, ours=False)
+                case LoginTurn(relogins=relogins):
+                    return await self._log_in_for_all(store, relogins)
+                case LoginPending(seconds=seconds):
+                    await self._sleep(seconds)
+        raise self._closed_error()
+
+    async def _log_in_for_all(self, store: CredentialStore, relogins: int) -> CachedSession:
+        """Log in, and store the outcome for the other processes, whatever it was."""
+        try:
+            held = await self._log_in_alone(relogins=relogins)
+            await store.put(held.credential, relogin=held.renewed)
+        except Exception as error:
+            await store.give_up(error if self._is_lasting(error) else None)
+            raise
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                await store.give_up(None)
+            raise
+        self._noted_at = self._clock()
+        return held
+
+    def _check_peace(self, relogins: int) -> None:
+        """
+        Stop logging in again when another client keeps ending the session.
+
+        Raises:
+            SessionDisplacedError: It was renewed too often lately, by this process or by all that share the store.
+        """
+        oldest = self._relogins[0] if len(self._relogins) == MAX_RELOGINS else -math.inf
+        if relogins < MAX_RELOGINS and self._clock() - oldest >= RELOGIN_SECONDS:
+            return
+        error = self._rejection or ApiError()
+        raise SessionDisplacedError(
+            f"{error.request or self._line}: the session was rejected again, after {MAX_RELOGINS} new logins within"
+            f" {RELOGIN_SECONDS / 60:g} minutes. Another login of the same user ends it each time, and ours would end"
+            " that one's: use one user per integration, or let all programs of the user share one session.",
+            status=error.status,
+            code=error.code,
+            request=error.request,
+            stale_login=True,
+        )
+
+    async def _note_use(self, store: CredentialStore, held: CachedSession) -> None:
+        """Note in the store now and then that the credential is in use; that this fails is no error."""
+        now = self._clock()
+        if now - self._noted_at < _NOTED_EVERY:
+            return
+        self._noted_at = now
+        try:
+            await store.note_use(held.credential)
+        except StorageError as error:
+            _LOG.warning("%s The session is used all the same.", error)
+
+    def _given_is_over(self, error: ApiError) -> AuthenticationError:
+        return AuthenticationError(
+            f"{error.request or self._line}: the session that was given is not accepted (any more), and nothing is"
+            " known to log in with. Give a new one, or credentials.",
+            status=error.status,
+            code=error.code,
+            request=error.request,
+        )
+
+    def _is_over(self, held: CachedSession) -> bool:
+        """Return whether a credential has expired, or may expire before a request with it arrives."""
+        now = self._clock()
+        life, idle = held.credential.lifetime, held.credential.idle_lifetime
+        if life is not None and now - held.since >= life - min(_LIFE_MARGIN, life / 10):
+            return True
+        return idle is not None and now - held.touched >= idle - min(_IDLE_MARGIN, idle / 10)
+
+    def _remember(self, error: Exception) -> None:
+        """Keep a rejection, so that a wrong password is sent once and not until the account is locked."""
+        if not self._is_lasting(error):
+            return
+        seconds = RELOGIN_SECONDS if isinstance(error, SessionDisplacedError) else _COOL_DOWN
+        if isinstance(error, AccountLockedError):
+            error.retry_at = error.retry_at or self._now() + timedelta(seconds=_COOL_DOWN)
+            seconds = max((error.retry_at - self._now()).total_seconds(), 0.0)
+        self._refusal = (error, self._clock() + seconds)
+
+    @staticmethod
+    def _is_lasting(error: Exception) -> bool:
+        """Return whether the same login would be rejected again a moment later."""
+        if isinstance(error, ApiError):
+            return not error.transient or isinstance(error, AccountLockedError)
+        return isinstance(error, DecodeError | UnsafeUrlError)
+
+    def _refuse_for_a_while(self) -> None:
+        """Raise the kept rejection while a rejected login must not be repeated."""
+        if self._refusal is None:
+            return
+        error, until = self._refusal
+        if self._clock() < until:
+            raise copy.copy(error)
+        self._refusal = None
+
+    def _closed_error(self) -> ArenaAsyncError:
+        return ClosedError(f"{self._line}: the client was closed meanwhile; make a new one.")

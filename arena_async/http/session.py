@@ -1,0 +1,312 @@
+"""
+Sends the requests of one client.
+
+::
+
+    send ──▶ reserve quota ──▶ credential ──▶ exchange ──▶ judge ──┬─▶ Response
+               ▲                                                   ├─▶ retry later, or with a newer credential
+               └───────────────────────────────────────────────────┘  └─▶ raise the typed error
+    stream ──▶ the same once: no loop here, ``transfer`` has the one for bodies
+
+Credentials are sent to the origin of the API only; redirects are followed by hand and only for bodies. The HTTP client
+keeps no cookies, reads nothing from the environment and sends nothing a second time on its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import warnings
+from collections.abc import Callable, Coroutine, Mapping
+from datetime import datetime
+from typing import Any, TypeVar
+
+import anyio
+
+from arena_async.errors import ArenaAsyncError, ClosedError
+from arena_async.http.body import read_head
+from arena_async.http.connections import SentRequest
+from arena_async.http.exchange import Exchange, ReadError
+from arena_async.http.login import Authentication, SharedLogin
+from arena_async.http.redirects import REDIRECTS
+from arena_async.http.retries import send_with_retries
+from arena_async.http.zero_copy import open_body
+from arena_async.options import HttpOptions
+from arena_async.protocol.adapter import Adapter, Auth, Credential
+from arena_async.protocol.files import OpenedFile
+from arena_async.protocol.messages import Headers, Request, Response
+from arena_async.protocol.quota import Quota, RateLimiter
+from arena_async.protocol.ranges import strong_etag
+from arena_async.protocol.urls import UrlPolicy
+
+__all__ = ["Session"]
+
+#: Seconds that closing may take for the sake of the service.
+_CLOSING_SECONDS = 5.0
+_CONTENT = frozenset({200, 206, 412, 416})
+
+T = TypeVar("T")
+
+
+class Session:
+    """
+    Sends the requests of one client: reserves quota, adds the credential, sends, retries.
+
+    It belongs to the event loop of its first request and to the process that made it. Connections are opened with the
+    first request and closed by :meth:`aclose`.
+
+    Args:
+        auth: How to log in; an :class:`~arena_async.http.login.Authentication` to begin with a credential or share one.
+        adapter: How the service formats pages, quota and errors.
+        limiter: The quota; every metered request is reserved there first.
+        base_url: The base of all relative paths, with its version.
+        urls: Which URLs may be contacted; None for the rules that follow from ``base_url``.
+        options: Timeouts, retries, TLS, proxy and so on; None for the defaults.
+
+    Raises:
+        ConfigurationError: A setting is wrong; nothing was sent.
+    """
+
+    def __init__(
+        self,
+        auth: Auth | Authentication,
+        adapter: Adapter,
+        limiter: RateLimiter,
+        *,
+        base_url: str,
+        urls: UrlPolicy | None = None,
+        options: HttpOptions | None = None,
+    ) -> None:
+        options = options or HttpOptions()
+        self._authentication = auth if isinstance(auth, Authentication) else Authentication(auth=auth)
+        self._retry = options.retry
+        self._exchange = Exchange(adapter, limiter, base_url=base_url, urls=urls, options=options)
+        #: The base of all relative paths.
+        self.base_url = self._exchange.base_url
+        #: How the service formats pages, quota and errors.
+        self.adapter = adapter
+        self._logins: dict[str, SharedLogin] = {}
+        self._beside: set[asyncio.Task[Any]] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._pid = os.getpid()
+        self._closed = False
+
+    @property
+    def quota(self) -> Quota | None:
+        """What is known about the quota, or None before the service said anything about it."""
+        return self._exchange.admission.limiter.quota
+
+    @property
+    def requests_sent(self) -> int:
+        """Metered requests that were sent so far, repeated ones included."""
+        return self._exchange.requests_sent
+
+    @property
+    def unmetered_sent(self) -> int:
+        """Requests that were sent and count against no quota: logins, and those to other hosts than the API."""
+        return self._exchange.unmetered_sent
+
+    async def send(self, request: Request) -> Response:
+        """
+        Send a request, again where that may help, and return its response.
+
+        The body is decoded from any content encoding. A GET or HEAD is repeated after broken connections and temporary
+        errors; anything else only if nothing of it was sent or the service says that nothing was done.
+
+        Raises:
+            ApiError: The service responded with an error, as one of its subclasses; :class:`QuotaExhaustedError` also
+                before sending.
+            TransportError: No usable response was received.
+            TlsError: The certificate was rejected.
+            DeadlineError: A time limit ran out.
+            DecodeError: The response is larger than 16 MiB, or the response to a login is not what is documented.
+            UnsafeUrlError: The address must not be contacted, or the response is a redirect.
+            ClosedError: The session is closed, or used from another event loop or after a fork.
+        """
+        self._check_usable()
+        exchange = self._exchange
+
+        async def once(sent: SentRequest, seconds: float) -> Response:
+            target = exchange.target(request)
+            login = self._login(request.scope) if target.ours and request.scope is not None else None
+            response = await exchange.call(sent, target, login=login, seconds=seconds)
+            if response.status >= 300:
+                raise exchange.error_for(sent, response, self.adapter.read_error, login)
+            if sent.held is not None:
+                sent.held.accepted = True
+            return response
+
+        return await send_with_retries(exchange, request, once, self._retry, repeatable=request.repeatable)
+
+    async def stream(
+        self,
+        request: Request,
+        *,
+        offset: int = 0,
+        validator: str | None = None,
+        until: int | None = None,
+        read_error: ReadError | None = None,
+    ) -> OpenedFile:
+        """
+        Request a body once and return it as it is received. Nothing is retried here.
+
+        Redirects are followed, at most five, without credentials to any origin but the API and without the headers of
+        the request itself to another origin than its own. ``Range`` and ``If-Match`` are sent only for an offset above
+        0 with a strong validator; the head says what the response is.
+
+        Args:
+            request: The request; an absolute ``path`` is sent byte for byte.
+            offset: The byte to begin at, counted from 0.
+            validator: The ETag that the earlier bytes came with.
+            until: The byte to end before, for a part in the middle; None for all that follows.
+            read_error: Makes the error of an error response, where the body lies on another host than the API.
+
+        Raises:
+            ApiError: The status is none of 200, 206, 412 and 416. ``transient`` is set where a newer credential may
+                help.
+            TransportError: No usable response was received, as for :meth:`send` with its other errors.
+            UnsafeUrlError: The address, or one it redirects to, must not be contacted.
+        """
+        self._check_usable()
+        extra = {"Accept-Encoding": "identity"}
+        if not request.headers or not any(name.lower() == "accept" for name, _ in request.headers):
+            extra["Accept"] = "*/*"
+        if offset > 0 and (etag := strong_etag(validator)) is not None:
+            extra |= {"Range": f"bytes={offset}-{'' if until is None else until - 1}", "If-Match": etag}
+        refused = False
+        failure: ArenaAsyncError
+        while True:
+            sent = SentRequest(request, metered=request.metered)
+            try:
+                return await self._open_body(sent, extra, read_error or self.adapter.read_error)
+            except ArenaAsyncError as error:
+                failure = error
+            if not self._exchange.admission.waits_after(failure, sent, before=refused):
+                # The frames in which it was raised hold whole URLs and credentials.
+                raise failure.with_traceback(None)
+            refused = True
+
+    async def credential(self, scope: str = "") -> Credential:
+        """
+        Return the credential of a scope, logging in if there is none that is good.
+
+        Raises:
+            ApiError: The login was rejected.
+            DecodeError: The response to it is not what the service documents.
+            TransportError: It could not be sent, as for :meth:`send` with its other errors.
+        """
+        self._check_usable()
+        return (await self._login(scope).held()).credential
+
+    @property
+    def clock(self) -> Callable[[], float]:
+        """Seconds that never jump, as this session measures them."""
+        return self._exchange.clock.local.monotonic
+
+    def now(self) -> datetime:
+        """Return the date and time (aware) by the service's own clock as its last response told it, else by ours."""
+        return self._exchange.clock.now()
+
+    def spawn(self, work: Callable[[], Coroutine[Any, Any, T]], *, name: str) -> asyncio.Task[T]:
+        """
+        Run ``work`` beside the caller, who may leave before it is done; :meth:`aclose` ends it.
+
+        The caller waits for the task to get its result; an error that is never fetched is not reported.
+
+        Raises:
+            ClosedError: The session is closed, or used from another event loop or after a fork.
+        """
+        self._check_usable()
+        task = asyncio.create_task(work(), name=f"arena_async {name}")
+        self._beside.add(task)
+        task.add_done_callback(self._note_end)
+        return task
+
+    async def aclose(self) -> None:
+        """
+        Log out, end what runs and close the connections. Safe to call twice.
+
+        It takes at most 5 seconds for the sake of the service, and no error of a logout comes out of it. After a fork
+        or from another event loop it only marks the session as closed.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        if self._loop is None or self._is_foreign():
+            return
+        beside = list(self._beside)
+        for task in beside:
+            task.cancel()
+        self._exchange.admission.close()
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_CLOSING_SECONDS):
+                    for login in self._logins.values():
+                        await login.finish()
+        finally:
+            # A scope that is cancelled would cancel these short waits as well, each of them.
+            with anyio.CancelScope(shield=True):
+                try:
+                    beside += [login_task for login in self._logins.values() if (login_task := login.abandon())]
+                    if beside:
+                        await asyncio.wait(beside)
+                    if self._authentication.store is not None:
+                        await self._authentication.store.aclose()
+                finally:
+                    await self._exchange.aclose()
+
+    def __del__(self, _warn: Callable[..., None] = warnings.warn) -> None:
+        """Warn if something was sent and the session was never closed."""
+        opened = getattr(self, "_loop", None) is not None and os.getpid() == self._pid
+        if opened and not self._closed:
+            _warn("This client was never closed; use it with `async with`.", ResourceWarning, source=self)
+
+    async def _open_body(self, sent: SentRequest, extra: Mapping[str, str], read_error: ReadError) -> OpenedFile:
+        """Send once, follow redirects, and return the first response that holds the body."""
+        exchange, request = self._exchange, sent.request
+        target = exchange.target(request)
+        while True:
+            login = self._login(request.scope) if target.ours and request.scope is not None else None
+            if target.redirects or (sent.metered and not target.ours):
+                sent = SentRequest(request, metered=request.metered and target.ours)
+            response = await exchange.open(sent, target, extra, login=login)
+            if response.status in _CONTENT:
+                if sent.reservation is not None:
+                    exchange.admission.settle(sent, Headers(response.headers.items()))
+                if sent.held is not None:
+                    sent.held.accepted = True
+                return OpenedFile(head=read_head(response), stream=open_body(response, request, exchange.bodies))
+            answer = await exchange.finish(response, sent)
+            if answer.status not in REDIRECTS:
+                raise exchange.error_for(sent, answer, read_error, login)
+            target = exchange.redirected(request, target, answer)
+
+    def _login(self, scope: str) -> SharedLogin:
+        login = self._logins.get(scope)
+        if login is None:
+            login = SharedLogin(self._exchange, self._authentication, scope, self._retry)
+            self._logins[scope] = login
+        return login
+
+    def _note_end(self, task: asyncio.Task[Any]) -> None:
+        """Forget a task that ended, and fetch its error, so that one that was not wanted is not reported."""
+        self._beside.discard(task)
+        if not task.cancelled():
+            task.exception()
+
+    def _check_usable(self) -> None:
+        """Raise if the session is closed or not ours any more; otherwise bind it to this event loop."""
+        if self._closed:
+            raise ClosedError("The request: the client is closed; make a new one.")
+        if self._loop is None:
+            self._loop, self._pid = asyncio.get_running_loop(), os.getpid()
+        # In this order: a forked process has no running loop.
+        if self._pid != os.getpid() or self._loop is not asyncio.get_running_loop():
+            raise ClosedError(
+                "The client is used from another event loop or another process than the one it was first used in. Its"
+                " connections cannot be shared; make one client per loop."
+            )
+
+    def _is_foreign(self) -> bool:
+        return os.getpid() != self._pid or self._loop is not asyncio.get_running_loop()

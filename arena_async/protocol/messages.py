@@ -1,0 +1,331 @@
+"""What is sent and what comes back, as plain values, and how any of it is shown without a secret."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from hmac import compare_digest
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import attrs
+
+from arena_async.errors import ConfigurationError
+
+__all__ = [
+    "Headers",
+    "Request",
+    "Response",
+    "Secret",
+    "UploadBody",
+    "UploadedFile",
+    "join_path",
+    "printable",
+    "scrub",
+    "segment",
+    "show_url",
+]
+
+
+class Secret:
+    """
+    A piece of text that must not be shown: its ``repr``, ``str``, copies for ``attrs.asdict`` and pickles are masked.
+
+    Only :meth:`reveal` gives the text, and only the places that send it call that.
+    """
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str | None) -> None:
+        self._text = text
+
+    def reveal(self) -> str:
+        """
+        Give the text.
+
+        Raises:
+            ConfigurationError: It was lost on the way through a pickle.
+        """
+        if self._text is None:
+            raise ConfigurationError("A secret does not survive pickling; make the credentials anew on this side.")
+        return self._text
+
+    def __bool__(self) -> bool:
+        return bool(self._text)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and compare_digest(
+            (self._text or "").encode("utf-8", "surrogatepass"), (other._text or "").encode("utf-8", "surrogatepass")
+        )
+
+    def __hash__(self) -> int:
+        return hash((Secret, self._text or ""))
+
+    def __repr__(self) -> str:
+        return "***"
+
+    def __copy__(self) -> Secret:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Secret:
+        return self
+
+    def __reduce__(self) -> tuple[type[Secret], tuple[None]]:
+        return Secret, (None,)
+
+
+@attrs.frozen(init=False, repr=False)
+class Headers:
+    """
+    The headers of an answer, looked up without regard to case. Values that came several times keep their order.
+
+    Its ``repr`` shows the names only.
+    """
+
+    pairs: tuple[tuple[str, str], ...]
+
+    def __init__(self, pairs: Iterable[tuple[str, str]] = ()) -> None:
+        self.__attrs_init__(tuple((str(name), str(value)) for name, value in pairs))
+
+    def get(self, name: str, default: str | None = None) -> str | None:
+        """Give the first value under ``name``, or ``default``."""
+        wanted = name.lower()
+        for key, value in self.pairs:
+            if key.lower() == wanted:
+                return value
+        return default
+
+    def get_all(self, name: str) -> tuple[str, ...]:
+        """Give every value under ``name``, in the order they came."""
+        wanted = name.lower()
+        return tuple(value for key, value in self.pairs if key.lower() == wanted)
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and bool(self.get_all(name))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict.fromkeys(name for name, _ in self.pairs))
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __repr__(self) -> str:
+        return f"Headers({', '.join(self)})"
+
+
+def _pairs(values: Any) -> tuple[tuple[str, str], ...]:
+    """Return pairs of text for a mapping or pairs, without those whose value is None."""
+    if not values:
+        return ()
+    items = values.items() if hasattr(values, "items") else values
+    # The services write ``true`` and ``false`` in lower case.
+    return tuple(
+        (str(name), str(value).lower() if isinstance(value, bool) else str(value))
+        for name, value in items
+        if value is not None
+    )
+
+
+@attrs.frozen(kw_only=True)
+class UploadedFile:
+    """
+    A file that is sent as one part of a form, read piece by piece while it is sent.
+
+    Args:
+        part: The name of the part.
+        name: What the receiver is told that the file is called.
+        size: Bytes of its content, which are announced before the first of them is sent.
+        content_type: Its media type.
+        read: Gives the pieces of the content from the beginning, ``size`` bytes in all; called anew for every try.
+    """
+
+    part: str
+    name: str
+    size: int
+    content_type: str = "application/octet-stream"
+    read: Callable[[], AsyncIterator[bytes]] = attrs.field(repr=False, eq=False)
+
+
+def _several(files: Iterable[UploadedFile]) -> tuple[UploadedFile, ...]:
+    """Take files in any kind of list."""
+    return tuple(files)
+
+
+@attrs.frozen(kw_only=True)
+class UploadBody:
+    """
+    A multipart form with files in it.
+
+    Args:
+        fields: Small values, each a part of its own, as a mapping or as pairs; what is None is left out.
+        files: The files, which follow the values.
+    """
+
+    fields: tuple[tuple[str, str], ...] = attrs.field(default=(), converter=_pairs, repr=False)
+    files: tuple[UploadedFile, ...] = attrs.field(default=(), converter=_several)
+
+
+@attrs.frozen(kw_only=True)
+class Request:
+    """
+    One request, before anybody has decided when and with which credential it leaves.
+
+    Args:
+        method: ``GET``, ``POST``, ``PUT`` and so on.
+        path: Below the base URL and starting with ``/`` (build it with :func:`join_path`), or an absolute URL, which is
+            sent byte for byte and gets a credential only at the API's own origin.
+        params: The query, as a mapping or as pairs; what is None is left out.
+        headers: Headers of this request alone.
+        json: A small JSON body.
+        form: A form body, as pairs.
+        upload: A body of parts with files in it; such a request has no time limit but that something goes on.
+        scope: Which credential goes with it: ``""`` for the only one, the vendor's scope name where there are several,
+            None for none at all.
+        metered: Whether it counts against the allowance of the service.
+        shown_as: What to show instead of the address, where even the path says too much.
+    """
+
+    method: str
+    path: str
+    params: tuple[tuple[str, str], ...] = attrs.field(default=(), converter=_pairs)
+    headers: tuple[tuple[str, str], ...] = attrs.field(default=(), converter=_pairs, repr=False)
+    json: Any = attrs.field(default=None, repr=False)
+    form: tuple[tuple[str, str], ...] = attrs.field(default=(), converter=_pairs, repr=False)
+    upload: UploadBody | None = attrs.field(default=None, repr=False)
+    scope: str | None = ""
+    metered: bool = True
+    shown_as: str | None = None
+
+    @property
+    def line(self) -> str:
+        """Method and address without the query: the form that may be shown and logged."""
+        return f"{self.method} {self.shown_as or show_url(self.path)}"
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether sending it twice does no more than sending it once, by its method."""
+        return self.method in ("GET", "HEAD")
+
+    @property
+    def absolute(self) -> bool:
+        """Whether ``path`` is a whole URL."""
+        return not self.path.startswith("/")
+
+    def __repr__(self) -> str:
+        return f"<Request {self.line}>"
+
+
+@attrs.frozen(kw_only=True)
+class Response:
+    """
+    One whole, small answer.
+
+    Args:
+        status: The HTTP status.
+        headers: Its headers.
+        body: Its body, decoded from any transfer or content encoding.
+        request: The line of the request that got it, without its query.
+    """
+
+    status: int
+    headers: Headers = Headers()
+    body: bytes = attrs.field(default=b"", repr=False)
+    request: str = ""
+
+
+def segment(value: object, *, what: str = "identifier") -> str:
+    """
+    Encode one value as exactly one path segment.
+
+    Raises:
+        ConfigurationError: It is empty, ``.`` or ``..``, or has control characters, so that it would name something
+            else than one object.
+    """
+    text = str(value)
+    if isinstance(value, bool | bytes) or value is None or not text.strip() or text in (".", ".."):
+        raise ConfigurationError(f"The {what} is {value!r}; it must be the identifier the service gave.")
+    if any(ord(letter) < 32 or ord(letter) == 127 for letter in text) or "\\" in text or "/" in text:
+        raise ConfigurationError(
+            f"The {what} {printable(text)!r} has characters that no identifier of the service has."
+        )
+    try:
+        return quote(text, safe="")
+    except UnicodeEncodeError:
+        raise ConfigurationError(f"The {what} {printable(text)!r} is not valid text.") from None
+
+
+def join_path(template: str, **parts: object) -> str:
+    """
+    Fill a path template such as ``/extracts/{extract}/runs`` with encoded segments.
+
+    Raises:
+        ConfigurationError: One of the parts is not a single safe segment.
+    """
+    return template.format(**{name: segment(value, what=name.replace("_", " ")) for name, value in parts.items()})
+
+
+#: Characters of an address that are shown.
+_MAX_SHOWN = 300
+#: Most addresses are of this kind: there is nothing in them to hide before the query, and nothing to escape.
+_PLAIN_URL = re.compile(r"(?:https?://[a-z0-9.-]+(?::(?:[1-9][0-9]{0,3}|[1-5][0-9]{4}))?/|/(?!/))[\w./~-]*", re.ASCII)
+_ENDS = ("", "?", "#")
+
+
+def show_url(url: str) -> str:
+    """Show an address without user, query and fragment: host and path for a whole URL, the path for a relative one."""
+    plain = _PLAIN_URL.match(url)
+    if plain is not None and plain.end() <= _MAX_SHOWN and url[plain.end() : plain.end() + 1] in _ENDS:
+        return plain[0]
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        return "<not a URL>"
+    named = f"[{host}]" if ":" in host else host
+    place = f"{parts.scheme}://{named}{f':{port}' if port else ''}" if parts.scheme or host else ""
+    shown = f"{place}{parts.path}"
+    suspicious = _SUSPICIOUS.search(host) or _SUSPICIOUS.search(parts.path)
+    return printable(_mask(shown) if suspicious else shown, maximum=_MAX_SHOWN)
+
+
+def printable(text: str, *, maximum: int = 200) -> str:
+    """Escape control, bidirectional and unpaired characters, and cut after ``maximum`` characters."""
+    cut = text if len(text) <= maximum else f"{text[:maximum]}... ({len(text)} characters)"
+    if cut.isprintable():
+        return cut
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode("ascii") for c in cut
+    )
+
+
+#: What must not be shown wherever it turns up: signed links, tokens, sessions and logins, as a query, a form, JSON,
+#: XML, a header, or the ``repr`` of any of them, escaped once more or not. Rather one word too many than one too few,
+#: so nothing is asked of what stands before the name.
+_SECRET = re.compile(
+    r"""(?ixs)
+    ( (?: sig | skoid | sktid | signature | x-amz-[a-z-]{1,40} | token | secret | passw(?:or)?d | pwd | session_?id
+        | authorization | api_?key )
+      (?: \\*["'] \s* ,
+        | (?: \\*["'] | &(?:quot|\#34|\#39); )? \s* (?: = | : | > | %(?:25)*3[ad] | \\u003[ad] ) )
+      \s* (?: b (?=["']) )? )
+    (?: "(?:[^"\\]|\\.)*"? | '(?:[^'\\]|\\.)*'? | \\+["'].*?(?:\\+["']|\Z) | &(?:quot|\#34|\#39);[^&]*
+      | (?:bearer|basic)\s+[^\s"'<>,;]+ | [^\s"'&<>,;}]+ )
+    """
+)
+_BEARER = re.compile(r"(?i)\b(bearer +)[\w.~+/=-]{8,}")
+_COOKIE = re.compile(r"""(?i)(cookie["']?\s*[:=,]\s*)[^\r\n]+""")
+#: Without any of these there is nothing that the patterns could find; most paths have none, and they are all looked at.
+_SUSPICIOUS = re.compile(r"""[^\w./~-]""", re.ASCII)
+_USER = re.compile(r"(//)[^/\s@\"'<>]+(?=@)")
+
+
+def scrub(text: str, *, maximum: int = 400) -> str:
+    """Make text of somebody else's showable: what may be secret becomes ``***``; the rest is escaped and cut."""
+    return printable(_mask(text), maximum=maximum)
+
+
+def _mask(text: str) -> str:
+    """Put ``***`` in the place of every value that may be secret."""
+    for pattern in (_COOKIE, _SECRET, _BEARER, _USER):
+        text = pattern.sub(r"\1***", text)
+    return text

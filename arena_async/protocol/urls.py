@@ -1,0 +1,239 @@
+"""
+Whom we may contact: the API a caller named, and the public addresses that its links point at.
+
+A listing, a link or a redirect may name any address. What it names is checked here twice: the URL before it is used,
+and every address that the name resolves to at the moment of connecting.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from functools import lru_cache
+from urllib.parse import urlsplit
+
+import attrs
+
+from arena_async.errors import ConfigurationError, UnsafeUrlError
+from arena_async.protocol.messages import show_url
+
+__all__ = ["UrlPolicy", "authority", "host_of", "origin"]
+
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+#: One label or several of letters, digits, hyphens and underscores. Other scripts come as ``xn--`` labels.
+_HOST = re.compile(r"(?=.{1,253}\.?\Z)[a-z0-9_](?:[a-z0-9_-]{0,62})(?:\.[a-z0-9_](?:[a-z0-9_-]{0,62}))*\.?", re.ASCII)
+#: What the system's resolver reads as an IPv4 address in another notation: ``127.1``, ``0x7f000001``, ``2130706433``.
+_NUMBERS = re.compile(r"(?:0x[0-9a-f]*|[0-9]+)(?:\.(?:0x[0-9a-f]*|[0-9]+))*\.?", re.ASCII)
+_LOOPBACK_NAMES = ("localhost", "localhost.")
+#: Scheme and place of a URL: all that is looked at here but its characters.
+_PLACE = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#]*", re.ASCII | re.IGNORECASE)
+#: Places that are remembered: listings have thousands of links to the same one.
+_MAX_PLACES = 1024
+#: Characters of a place that is remembered; names of hosts have 253 at the most.
+_MAX_PLACE = 300
+_UNREADABLE = "is not a URL that can be read"
+#: RFC 6052: IPv4 addresses behind an IPv6-only network.
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+
+_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+@attrs.frozen
+class _Parts:
+    scheme: str
+    host: str
+    port: int
+
+    @property
+    def origin(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.scheme}://{host}:{self.port}"
+
+
+def authority(url: str) -> str | None:
+    """Return scheme and authority of a URL as they are written; None if it may not be read like other URLs of them."""
+    found = _PLACE.match(url)
+    if found is None or len(found[0]) > _MAX_PLACE or not (url.isascii() and url.isprintable()):
+        return None
+    return None if " " in url or "\\" in url else found[0]
+
+
+def origin(url: str) -> str:
+    """
+    Give scheme, host and port of a URL as ``"https://host:port"``, in lower case and with the port always written out.
+
+    Raises:
+        UnsafeUrlError: It is no absolute ``http`` or ``https`` URL.
+    """
+    return _split(url).origin
+
+
+def host_of(url: str) -> str:
+    """
+    Give the host of a URL in lower case, without brackets.
+
+    Raises:
+        UnsafeUrlError: It is no absolute ``http`` or ``https`` URL.
+    """
+    return _split(url).host
+
+
+@attrs.frozen(kw_only=True)
+class UrlPolicy:
+    """
+    Which URLs may be contacted.
+
+    Without any permission: ``https`` only, on its usual port, and at public addresses only. ``origins`` are those that
+    the caller named and that are therefore contacted wherever they are.
+
+    Args:
+        allow_http: Plain ``http`` is allowed everywhere.
+        allow_ports: Any port is allowed, and not only the usual one.
+        allow_private: Loopback, link-local, private and reserved addresses and any port are allowed.
+        allow_loopback: This machine is allowed, on any port and with plain ``http``.
+        origins: Origins as :func:`origin` writes them.
+    """
+
+    allow_http: bool = False
+    allow_ports: bool = False
+    allow_private: bool = False
+    allow_loopback: bool = False
+    origins: frozenset[str] = frozenset()
+
+    @classmethod
+    def for_base(cls, base_url: str, *, allow_http: bool = False) -> UrlPolicy:
+        """
+        Build the policy of an API from the base URL that the caller gave.
+
+        Where the API itself is on loopback, the links it hands out may be on loopback and plain http too.
+
+        Args:
+            base_url: The base URL of the API.
+            allow_http: Whether the caller asked for plain http explicitly.
+
+        Raises:
+            ConfigurationError: It is no URL, carries user information, a query or a fragment, or is plain http and not
+                on loopback.
+        """
+        try:
+            parts = _split(base_url)
+        except UnsafeUrlError as error:
+            problem = str(error)
+        else:
+            problem = ""
+        if problem:
+            raise ConfigurationError(f"The base URL cannot be used. {problem}")
+        if any(mark in base_url for mark in "?#"):
+            raise ConfigurationError(
+                f"The base URL {show_url(base_url)} has a query or a fragment; give scheme, host and path only."
+            )
+        loopback = _is_loopback(parts.host)
+        if parts.scheme == "http" and not (loopback or allow_http):
+            raise ConfigurationError(
+                f"The base URL {show_url(base_url)} is plain http, so that credentials would travel readable; use"
+                " https, or allow plain http explicitly."
+            )
+        return cls(allow_http=allow_http, allow_loopback=loopback, origins=frozenset({parts.origin}))
+
+    def trusting(self, url: str) -> UrlPolicy:
+        """
+        Give the same policy with one more origin that the caller named.
+
+        Raises:
+            UnsafeUrlError: ``url`` is no absolute http or https URL.
+        """
+        return attrs.evolve(self, origins=self.origins | {origin(url)})
+
+    def check(self, url: str) -> None:
+        """
+        Refuse a URL that must not be contacted, as far as its text shows that.
+
+        Raises:
+            UnsafeUrlError: Its scheme, its user information, its port or its literal address is not allowed, or its
+                shape is odd enough to be read differently by two programs.
+        """
+        parts = _split(url)
+        if parts.origin in self.origins:
+            return
+        loopback = self.allow_loopback and _is_loopback(parts.host)
+        if parts.scheme == "http" and not (self.allow_http or loopback):
+            raise UnsafeUrlError(f"{show_url(url)} is plain http; only https is contacted.")
+        if parts.port != _DEFAULT_PORTS[parts.scheme] and not (self.allow_ports or self.allow_private or loopback):
+            raise UnsafeUrlError(f"{show_url(url)} names an unusual port; only the usual one is contacted.")
+        address = _address(parts.host)
+        if address is not None or parts.host in _LOOPBACK_NAMES:
+            self.check_address(parts.host if address is not None else "127.0.0.1")
+
+    def check_address(self, ip: str) -> None:
+        """
+        Refuse an address that a name resolved to.
+
+        Raises:
+            UnsafeUrlError: It is not a public one, and the policy does not allow it.
+        """
+        address = _address(ip)
+        if address is None:
+            raise UnsafeUrlError(f"{show_url(ip)} is not an IP address; it is not contacted.")
+        if self.allow_private or (self.allow_loopback and address.is_loopback):
+            return
+        if not address.is_global or address.is_multicast or address.is_reserved:
+            raise UnsafeUrlError(
+                f"{address} is not a public address; it is not contacted. A link into a private network has to be"
+                " allowed explicitly."
+            )
+
+
+def _split(url: str) -> _Parts:
+    """Take a URL apart, and refuse every shape that two programs might read differently."""
+    if not (url.isascii() and url.isprintable()) or " " in url or "\\" in url:
+        raise UnsafeUrlError(f"{show_url(url)} has characters that no URL has; it is not contacted.")
+    place = authority(url)
+    # URLs with a password are rejected before they are remembered anywhere.
+    parts = _known_place(place) if place is not None and "@" not in place else _read_place(url)
+    if isinstance(parts, str):
+        what = "An address" if parts == _UNREADABLE else show_url(url)
+        raise UnsafeUrlError(f"{what} {parts}; it is not contacted.")
+    return parts
+
+
+def _read_place(url: str) -> _Parts | str:
+    """Read scheme, host and port of a URL, or say what is wrong with them."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        return _UNREADABLE
+    if parts.scheme not in _DEFAULT_PORTS:
+        return "is not an absolute http or https URL"
+    if "@" in parts.netloc:
+        return "carries user information"
+    if not host or port == 0 or parts.netloc.endswith(":"):
+        return "names no host or no port"
+    if len(host) > _MAX_PLACE or (_address(host) is None and (_NUMBERS.fullmatch(host) or not _HOST.fullmatch(host))):
+        return "names a host of an odd shape"
+    return _Parts(parts.scheme, host, port or _DEFAULT_PORTS[parts.scheme])
+
+
+#: The same, remembered.
+_known_place = lru_cache(_MAX_PLACES)(_read_place)
+
+
+@lru_cache(_MAX_PLACES)
+def _address(text: str) -> _Address | None:
+    """Read a literal address; one that carries an IPv4 address inside is judged by that."""
+    try:
+        address = ipaddress.ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    if isinstance(address, ipaddress.IPv4Address):
+        return address
+    inner = address.ipv4_mapped or address.sixtofour
+    if inner is None and address in _NAT64:
+        inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+    return inner or address
+
+
+def _is_loopback(host: str) -> bool:
+    """Whether a host is this machine, by its name or its literal address."""
+    address = _address(host)
+    return address.is_loopback if address is not None else host in _LOOPBACK_NAMES or host.endswith(".localhost")

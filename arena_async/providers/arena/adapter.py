@@ -1,0 +1,218 @@
+"""The adapter of Arena: the format of its pages, of its daily quota and of its errors."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable
+from datetime import UTC, date, datetime, timedelta, timezone
+from typing import Any, Final
+
+import attrs
+
+from arena_async.errors import ApiError, DecodeError
+from arena_async.protocol.decoding import read_datetime
+from arena_async.protocol.messages import Headers, Request, Response, scrub
+from arena_async.protocol.pagination import ListShape, Page, PageRequest
+from arena_async.protocol.quota import Quota
+from arena_async.providers.arena.error_codes import error_of
+
+__all__ = ["LIST", "ArenaAdapter", "next_reset", "read_reset"]
+
+_log = logging.getLogger("arena_async")
+
+#: Every list of the service: 20 rows by default, 400 at the most, and a count that nobody defines. Some take no query
+#: at all, and which these are is not documented for each.
+LIST: Final = ListShape(max_page_size=400, default=20, unpaged_if=frozenset({3200}))
+
+#: What stands beside the rows of a list; anything else without rows is no list.
+_LIST_KEYS = frozenset({"count", "offset", "limit", "total", "results", "Results"})
+#: More rows than a workspace can have; a larger number is no count.
+_MAX_ROWS = 2**53
+
+
+@attrs.frozen(kw_only=True)
+class ArenaAdapter:
+    """
+    The formats of Arena. Pure: the time is passed in.
+
+    Args:
+        now: Returns the time (aware).
+    """
+
+    now: Callable[[], datetime] = attrs.field(default=lambda: datetime.now(UTC), eq=False)
+
+    def page_params(self, requested: PageRequest) -> tuple[tuple[str, str], ...]:
+        """Return the query of a page."""
+        return ("offset", str(requested.offset)), ("limit", str(requested.limit))
+
+    def read_page(self, payload: Any, requested: PageRequest, shape: ListShape) -> Page:  # noqa: ARG002  one shape only
+        """
+        Read the rows of a page.
+
+        Taken for rows: ``results`` (or ``Results``) as an array, as one object, or as an object that holds objects, a
+        bare array, and an object with a guid, which is one row. A page without them has none.
+
+        Raises:
+            DecodeError: It is no page.
+        """
+        count = _count(payload.get("count")) if isinstance(payload, dict) else None
+        rows = _rows(payload) if isinstance(payload, dict) else payload
+        if isinstance(rows, dict):
+            rows = [rows] if "guid" in rows else list(rows.values())
+        if not isinstance(rows, list):
+            raise _no_page("$.results: no array where one was expected")
+        wrong = [
+            f"$.results[{index}]: no object where one was expected"
+            for index, row in enumerate(rows)
+            if not isinstance(row, dict)
+        ]
+        if wrong:
+            raise _no_page(*wrong[:20])
+        return Page(items=tuple(rows), offset=requested.offset, limit=requested.limit, total=count)
+
+    def read_quota(self, headers: Headers) -> Quota | None:
+        """
+        Read the remaining requests and the reset, or None where the response does not state them.
+
+        A reset that cannot be read is taken as the next midnight of the US Pacific coast.
+        """
+        remaining = _remaining(headers.get_all("X-Arena-Requests-Remaining"))
+        stated = headers.get("X-Arena-Next-Request-Limit-Reset")
+        if remaining is None and stated is None:
+            return None
+        resets_at = read_reset(stated) if stated is not None else None
+        return Quota(remaining=remaining, resets_at=resets_at or next_reset(self.now()))
+
+    def read_error(self, request: Request, response: Response) -> ApiError:
+        """Return the error of a response, by its status, its error numbers and the kind of endpoint."""
+        now = self.now()
+        quota = self.read_quota(response.headers) or Quota()
+        resets_at = quota.resets_at or next_reset(now)
+        return error_of(request, response, remaining=quota.remaining, resets_at=resets_at, now=now)
+
+
+# --- pages ------------------------------------------------------------------------------------------------------------
+
+
+def _rows(payload: dict[str, Any]) -> Any:
+    """Return the value that holds the rows of a page."""
+    for name in ("results", "Results"):
+        if payload.get(name) is not None:
+            return payload[name]
+    if "errors" in payload:
+        raise _no_page("$.errors: an error came with a status of success")
+    if "guid" in payload:
+        return [payload]
+    strange = sorted(set(payload) - _LIST_KEYS)
+    if strange:
+        raise _no_page("$.results: missing, and the answer is no list")
+    return []
+
+
+def _count(value: Any) -> int | None:
+    """Read the count, which may come as text."""
+    if value is None:
+        return None
+    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,16}", value):
+        value = int(value)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _MAX_ROWS:
+        raise _no_page("$.count: no number of rows")
+    return value
+
+
+def _no_page(*problems: str) -> DecodeError:
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    return DecodeError(
+        f"The page is no list that the service documents, {problems[0]}{more}. "
+        "The service may have changed; update the library, or report the endpoint and this line.",
+        problems=problems,
+    )
+
+
+# --- the daily quota ----------------------------------------------------------------------------------------------
+
+
+def _remaining(values: tuple[str, ...]) -> int | None:
+    """Read how many requests are left; several values must agree."""
+    numbers = {value.strip() for value in values}
+    if not numbers:
+        return None
+    text = numbers.pop()
+    if numbers or not re.fullmatch(r"[0-9]{1,9}", text):
+        _log.warning(
+            "X-Arena-Requests-Remaining is %r, which is no single number; the last good one stays.",
+            scrub(", ".join(values), maximum=80),
+        )
+        return None
+    return int(text)
+
+
+_MONTHS = {
+    name: number
+    for number, name in enumerate(
+        ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"), 1
+    )
+}
+#: "Fri, 02-May-2014 14:22:13 GMT-0700 (PDT)", and the RFC's "Fri, 02 May 2014 21:22:13 GMT".
+_DATED = re.compile(
+    r"""(?xi) (?: [a-z]+ ,? \s+ )? (?P<day>[0-9]{1,2}) [\ -] (?P<month>[a-z]{3}) [a-z]* [\ -] (?P<year>[0-9]{4}) \s+
+        (?P<hour>[0-9]{2}) : (?P<minute>[0-9]{2}) : (?P<second>[0-9]{2})
+        \s* (?: gmt | utc | z )? \s* (?P<offset> [+-][0-9]{2} :? [0-9]{2} )? \s* (?: \( [^()]* \) )? """
+)
+_EPOCH = re.compile(r"(?P<seconds>[0-9]{9,10})(?P<thousandths>[0-9]{3})?(?:\.[0-9]*)?")
+
+
+def read_reset(text: str) -> datetime | None:
+    """
+    Read when the count starts anew, in UTC.
+
+    Read are the vendor's own shape, that of RFC 9110, ISO 8601, and seconds or milliseconds since 1970; None for
+    anything else.
+    """
+    text = text.strip()
+    if epoch := _EPOCH.fullmatch(text):
+        return datetime.fromtimestamp(int(epoch["seconds"]), UTC)
+    timestamp = read_datetime(text)
+    if timestamp is not None:
+        return (timestamp if timestamp.tzinfo else timestamp.replace(tzinfo=UTC)).astimezone(UTC)
+    dated = _DATED.fullmatch(text)
+    month = _MONTHS.get(dated["month"].lower()) if dated else None
+    if dated is None or month is None:
+        return None
+    offset = (dated["offset"] or "+0000").replace(":", "")
+    minutes = int(offset[1:3]) * 60 + int(offset[3:])
+    try:
+        zone = timezone(timedelta(minutes=-minutes if offset[0] == "-" else minutes))
+        day = (int(dated["year"]), month, int(dated["day"]))
+        local = datetime(*day, int(dated["hour"]), int(dated["minute"]), int(dated["second"]), tzinfo=zone)
+        return local.astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+
+
+def next_reset(now: datetime) -> datetime:
+    """
+    Return the next midnight of the US Pacific coast, in UTC: the documented reset of the quota.
+
+    By the rule of US law since 2007 and not by a time zone database, which Windows and small containers do not have.
+    """
+    today = (now.astimezone(UTC) - timedelta(hours=8)).date()
+    for day in (today, today + timedelta(days=1), today + timedelta(days=2)):
+        midnight = datetime(day.year, day.month, day.day, 7 if _summer_midnight(day) else 8, tzinfo=UTC)
+        if midnight > now:
+            return midnight
+    raise AssertionError  # pragma: no cover  the midnight after tomorrow is later than now
+
+
+def _summer_midnight(day: date) -> bool:
+    """Return whether summer time holds as a day of the US begins; the clocks change two hours later."""
+    return _sunday(day.year, 3, 2) < day <= _sunday(day.year, 11, 1)
+
+
+def _sunday(year: int, month: int, number: int) -> date:
+    """Return the first, second, ... Sunday of a month."""
+    first = date(year, month, 1)
+    return first + timedelta(days=(6 - first.weekday()) % 7 + 7 * (number - 1))

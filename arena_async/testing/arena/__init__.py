@@ -1,0 +1,7 @@
+"""The Arena simulator: a local Arena, and a client for it that is ready to use."""
+
+from __future__ import annotations
+
+from arena_async.testing.arena.simulator import ArenaSimulator
+
+__all__ = ["ArenaSimulator"]

@@ -1,0 +1,191 @@
+"""
+What the simulated Arena reads from a request, and how it refuses one.
+
+Search attributes are functions from a row and the text that was asked for.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+from arena_async.testing.server import Call, Refusal, Reply
+
+__all__ = [
+    "BY_CREATOR",
+    "BY_DEFINITION",
+    "Match",
+    "check_criteria",
+    "find",
+    "forbidden",
+    "formatted_with",
+    "match_attribute",
+    "match_flag",
+    "match_span",
+    "match_text",
+    "match_word",
+    "newest_first",
+    "read_object",
+    "read_whole",
+    "refusal",
+    "refuse_query",
+    "unknown_guid",
+]
+
+T = TypeVar("T")
+#: Whether a row has what was asked for.
+Match = Callable[[Any, str], bool]
+
+
+# ---------------------------------------------------------------------- refusals
+
+
+def refusal(status: int, code: int, message: str) -> Refusal:
+    """Make the refusal of the service."""
+    return Refusal(Reply.json({"status": status, "errors": [{"code": code, "message": message}]}, status=status))
+
+
+def forbidden() -> Refusal:
+    """Make the refusal that does not say whether the thing exists."""
+    message = "Either you do not have privileges to access the requested data or it does not exist."
+    return refusal(403, 3024, message)
+
+
+def unknown_guid(kind: str, guid: str) -> Refusal:
+    """Make the refusal for a well-formed guid that names nothing."""
+    return refusal(400, 3012, f'The {kind} with guid "{guid}" was not found.')
+
+
+def find(call: Call, name: str, among: Mapping[str, T]) -> T:
+    """Find what a part of the path names."""
+    guid = call.vars[name]
+    if re.fullmatch(r"[0-9A-Z]{15,24}", guid) is None:
+        raise refusal(400, 3011, f'The guid "{guid}" is not valid.')
+    found = among.get(guid)
+    if found is None:
+        raise unknown_guid(name.strip("_"), guid)
+    return found
+
+
+def read_object(call: Call) -> dict[str, Any]:
+    """Read a JSON object; no body is an empty one."""
+    try:
+        payload_ = call.json()
+    except ValueError:
+        raise refusal(400, 400, "The request has bad syntax.") from None
+    if payload_ is None:
+        return {}
+    if not isinstance(payload_, dict):
+        raise refusal(400, 400, "The request has bad syntax.")
+    return payload_
+
+
+def read_whole(call: Call, name: str, default: int, *, minimum: int, maximum: int | None, code: int) -> int:
+    """Read offset or limit."""
+    text = call.query.get(name)
+    if text is None:
+        return default
+    if (
+        re.fullmatch(r"-?[0-9]{1,18}", text) is None
+        or int(text) < minimum
+        or (maximum is not None and int(text) > maximum)
+    ):
+        raise refusal(400, code, f'The value of "{name}" is not valid.')
+    return int(text)
+
+
+def refuse_query(call: Call) -> None:
+    """Refuse any query."""
+    if call.query:
+        raise refusal(400, 3200, "The end point takes no query parameters.")
+
+
+# ---------------------------------------------------------------------- search
+
+
+def match_text(read: Callable[[Any], str]) -> Match:
+    """Match text as a whole, or its beginning where a ``*`` ends what is searched."""
+
+    def fits(row: Any, wanted: str) -> bool:
+        return read(row).startswith(wanted[:-1]) if wanted.endswith("*") else read(row) == wanted
+
+    return fits
+
+
+def match_attribute(guid: str) -> Match:
+    """Match the value of a custom attribute."""
+    return lambda row, wanted: bool(row.attributes.get(guid) == wanted)
+
+
+def check_criteria(text: str) -> None:
+    """Refuse criteria that are no lists of lists; what they say is not carried out."""
+    try:
+        groups = json.loads(text)
+    except ValueError:
+        groups = None
+    if not isinstance(groups, list) or not all(isinstance(group, list | str) for group in groups):
+        raise refusal(400, 3003, 'The value of the attribute "criteria" is not valid.')
+
+
+def match_flag(read: Callable[[Any], bool]) -> Match:
+    """Match true, false, or any."""
+    return lambda row, wanted: wanted.lower() in ("any", str(read(row)).lower())
+
+
+def match_word(read: Callable[[Any], str]) -> Match:
+    """Match a word of an enumeration in any spelling."""
+
+    def plain(text: str) -> str:
+        return re.sub(r"[\s_-]", "", text).lower()
+
+    return lambda row, wanted: plain(read(row)) == plain(wanted)
+
+
+def match_span(name: str, read: Callable[[Any], float | None], *, inclusive: bool = False) -> dict[str, Match]:
+    """Match instants after ``...From`` (or from it on) and up to ``...To``; what never happened matches nothing."""
+
+    def after(row: Any, wanted: str) -> bool:
+        at, bound = read(row), _instant(wanted)
+        return at is not None and (at > bound or (inclusive and at == bound))
+
+    def until(row: Any, wanted: str) -> bool:
+        at, bound = read(row), _instant(wanted)
+        return at is not None and at <= bound
+
+    return {f"{name}From": after, f"{name}To": until}
+
+
+def _instant(text: str) -> float:
+    """Read an instant; only the documented form in UTC is one."""
+    try:
+        return datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC).timestamp()
+    except ValueError:
+        raise refusal(400, 3003, f"The value {json.dumps(text)} is not a valid date and time.") from None
+
+
+BY_CREATOR: dict[str, Match] = {
+    "creator.email": match_text(lambda one: one.creator.email),
+    "creator.fullName": match_text(lambda one: one.creator.full_name),
+    "creator.guid": match_text(lambda one: one.creator.guid),
+}
+BY_DEFINITION: dict[str, Match] = {
+    "name": match_text(lambda one: one.name),
+    "number": match_text(lambda one: str(one.number)),
+    "description": match_text(lambda one: one.description or ""),
+    **BY_CREATOR,
+}
+
+
+def newest_first(runs: Sequence[T]) -> list[T]:
+    """Put the newest first, so that pages shift while runs are added."""
+    return list(reversed(runs))
+
+
+def formatted_with(
+    format_status: Callable[[str], str], show: Callable[[T, Callable[[str], str]], dict[str, Any]]
+) -> Callable[[T], dict[str, Any]]:
+    """Bind the spelling of states to what shows a run."""
+    return lambda row: show(row, format_status)

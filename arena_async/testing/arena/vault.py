@@ -1,0 +1,110 @@
+"""Files and items of the simulated Arena, and who spent its quota."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from arena_async.testing.arena.lists import Lists
+from arena_async.testing.arena.queries import (
+    check_criteria,
+    find,
+    match_attribute,
+    match_text,
+    refusal,
+    refuse_query,
+)
+from arena_async.testing.arena.records import Association, StoredFile, User
+from arena_async.testing.server import Call, Reply
+
+__all__ = ["Vault"]
+
+#: Queries of items that change nothing here.
+_ITEM_QUERIES = (
+    *("responseview", "criteria", "description", "revisionNumber", "category.guid", "category.name"),
+    *("includeChildCategories", "owner.fullName", "creator.fullName", "creator.guid", "creator.email"),
+    *("lifecyclePhase.guid", "lifecyclePhase.stage", "assemblyType", "inAssembly"),
+    *("effectiveDateTimeFrom", "effectiveDateTimeTo"),
+    *("modifiedBom", "modifiedFiles", "modifiedSourcing", "modifiedSpecs"),
+)
+
+
+class Vault(Lists):
+    """The end points of what lies in the workspace."""
+
+    def _show_file(self, file: StoredFile) -> dict[str, Any]:
+        return file.as_json(size_as_text=self.sizes_as_text)
+
+    def _files(self, call: Call, _user: User) -> Reply:
+        by = {
+            "title": match_text(lambda one: one.title or ""),
+            "number": match_text(lambda one: one.number or ""),
+            "name": match_text(lambda one: one.name),
+            "format": match_text(lambda one: one.format),
+        }
+        latest = [file for file in self.vault.values() if file.latest]
+        return self._list(call, latest, self._show_file, by=by, also=("includeChildCategories", "category.guid"))
+
+    def _file(self, call: Call, _user: User) -> Reply:
+        return Reply.json(self._show_file(find(call, "file", self.vault)))
+
+    def _editions(self, call: Call, _user: User) -> Reply:
+        refuse_query(call)
+        family = find(call, "file", self.vault).family
+        rows = [self._show_file(file) for file in self.vault.values() if file.family == family]
+        return self._wrap(rows, total=len(rows))
+
+    def _file_content(self, call: Call, _user: User) -> Reply:
+        return self._content(call, find(call, "file", self.vault))
+
+    def _items(self, call: Call, _user: User) -> Reply:
+        by = {
+            "number": match_text(lambda one: one.number),
+            "name": match_text(lambda one: one.name),
+            **{guid: match_attribute(guid) for guid in call.query if re.fullmatch(r"[0-9A-Z]{15,24}", guid)},
+        }
+        if {"assemblyType", "inAssembly"} <= set(call.query):
+            raise refusal(400, 3851, "The attributes assemblyType and inAssembly cannot be combined.")
+        if "criteria" in call.query:
+            check_criteria(call.query["criteria"])
+        view = call.query.get("responseview", "compact")
+        rows = list(self.items.values())
+        return self._list(call, rows, lambda one: one.as_json(view=view), by=by, also=_ITEM_QUERIES)
+
+    def _item(self, call: Call, _user: User) -> Reply:
+        return Reply.json(find(call, "item", self.items).as_json())
+
+    def _show_item_file(self, one: Association) -> dict[str, Any]:
+        file = self._show_file(one.file)
+        return {"guid": one.guid, "primary": one.primary, "latestEditionAssociation": True, "file": file}
+
+    def _item_files(self, call: Call, _user: User) -> Reply:
+        refuse_query(call)
+        rows = [self._show_item_file(one) for one in find(call, "item", self.items).files]
+        return self._wrap(rows, total=len(rows))
+
+    def _item_tie(self, call: Call) -> Association:
+        return find(call, "file", {one.guid: one for one in find(call, "item", self.items).files})
+
+    def _item_file(self, call: Call, _user: User) -> Reply:
+        return Reply.json(self._show_item_file(self._item_tie(call)))
+
+    def _item_file_content(self, call: Call, _user: User) -> Reply:
+        return self._content(call, self._item_tie(call).file)
+
+    def _usages(self, call: Call, _user: User) -> Reply:
+        """Say who spent the quota; the pages document no paging here, so offset and limit mean nothing."""
+        since, until = (call.query.get(f"dateTime{end}") for end in ("From", "To"))
+        rows = [
+            {
+                "date": f"{day}T00:00:00Z",
+                "method": method,
+                "resource": endpoint.split("/")[1],
+                "endpoint": endpoint,
+                "count": count,
+                "user": self.users[email.lower()].as_json(),
+            }
+            for (day, method, endpoint, email), count in sorted(self._usage.items())
+            if (since is None or day >= since[:10]) and (until is None or day <= until[:10])
+        ]
+        return self._wrap(rows, total=len(rows))

@@ -1,0 +1,7 @@
+"""The CentrePoint simulator: a local CentrePoint, and a client for it that is ready to use."""
+
+from __future__ import annotations
+
+from arena_async.testing.centrepoint.simulator import CentrePointSimulator
+
+__all__ = ["CentrePointSimulator"]

@@ -1,0 +1,291 @@
+"""
+Lists of a simulated CentrePoint: how one is answered, and the rows that a study has.
+
+The rows have the fields of the vendor's pages, and what is unpleasant about the samples there: optional keys that are
+missing, dates of the year 1 for "never", seven digits of a second, and a next page that lies elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, Protocol
+
+import attrs
+
+from arena_async.testing.server import Call, Refusal, Reply
+
+__all__ = [
+    "FIRST_RUN",
+    "FIRST_SUBJECT",
+    "NEVER",
+    "Table",
+    "World",
+    "executed",
+    "plain_text",
+    "stamp",
+    "study_tables",
+    "subject_of",
+]
+
+NEVER = "0001-01-01T00:00:00+00:00"
+FIRST_SUBJECT = 10821
+#: The first run of every program: 2024-02-29T10:05:08.0962163Z, in seconds and in ticks of 100 ns beside them.
+FIRST_RUN = datetime(2024, 2, 29, 10, 5, 8, tzinfo=UTC)
+_RAN_AT_TICK = 962_163
+
+
+class World(Protocol):
+    """What the lists tell about."""
+
+    study: int
+    subjects: list[int]
+    programs: list[str]
+    data_sets: list[str]
+    #: Identifiers of subjects, where they are not the usual ones.
+    identifiers: dict[int, str]
+    #: When raw data of subjects last came, where that is not the usual time.
+    raw_uploads: dict[int, datetime]
+    filters_ignored: bool
+
+    @property
+    def base_url(self) -> str:
+        """The address of the API."""
+        ...
+
+    def runs_of(self, program: str, subject: int) -> int:
+        """Say how often a program ran again for a subject."""
+        ...
+
+
+@attrs.frozen(kw_only=True)
+class Table:
+    """
+    A list of the service and the single reads below it.
+
+    Args:
+        path: The path of the list, with named segments in braces.
+        scope: What a token must open.
+        rows: Gives what the list holds for a request.
+        show: Writes one of them as a row.
+        named_by: Gives what names one of them in the path of its single read; None where there is no such read.
+        what: What to call one of them when it is not found.
+    """
+
+    path: str
+    scope: str
+    rows: Callable[[Call], Sequence[Any]]
+    show: Callable[[Any], dict[str, Any]]
+    named_by: Callable[[Any], object] | None = None
+    what: str = "The object"
+
+    def page(self, base_url: str, call: Call) -> Reply:
+        """Answer the list: the rows of the page asked for, and how many there are in all."""
+        limit, offset = _whole(call, "limit", 100), _whole(call, "offset", 0)
+        if not 1 <= limit <= 100 or offset < 0:
+            return plain_text(400, "limit must be between 1 and 100, and offset must not be negative.")
+        rows = self.rows(call)
+        links = {}
+        # In the documented sample the next page of a list of studies lies under another prefix; so it does here.
+        wrong = f"{base_url}/DataRetrieval/v3/Studies?limit={limit}&offset="
+        if offset + limit < len(rows):
+            links["next"] = f"{wrong}{offset + limit}"
+        if offset > 0:
+            links["prev"] = f"{wrong}{max(0, offset - limit)}"
+        return Reply.json(
+            {
+                "items": [self.show(row) for row in rows[offset : offset + limit]],
+                "links": links,
+                "totalCount": len(rows),
+                "limit": limit,
+                "offset": offset,
+            }
+        )
+
+    def one(self, call: Call) -> Reply:
+        """Answer the single read: the bare object."""
+        wanted = call.vars["one"].lower()
+        for row in self.rows(call) if self.named_by is not None else ():
+            if self.named_by is not None and str(self.named_by(row)).lower() == wanted:
+                return Reply.json(self.show(row))
+        raise Refusal(plain_text(404, f"{self.what} was not found."))
+
+
+def study_tables(world: World) -> Iterable[Table]:
+    """Give the lists of a study that lead to its data: studies, sites, subjects, programs and what they ran for."""
+    root, data = "/centrepoint/v3/studies", "/dataaccess/v3/studies/{study}"
+
+    def named(row: Any) -> object:
+        return row
+
+    yield Table(
+        path=root,
+        scope="CentrePoint",
+        rows=lambda _: [world.study],
+        show=_study,
+        named_by=named,
+        what="Study",
+    )
+    yield Table(
+        path=root + "/{study}/sites",
+        scope="CentrePoint",
+        rows=lambda _: [1],
+        show=lambda site: _site(world.study, site),
+        named_by=named,
+        what="Site",
+    )
+    yield Table(
+        path=root + "/{study}/subjects",
+        scope="CentrePoint",
+        rows=lambda _: world.subjects,
+        show=lambda subject: _subject(world, subject),
+        named_by=named,
+        what="Subject",
+    )
+    yield Table(
+        path=data + "/subjects",
+        scope="DataAccess",
+        rows=lambda _: world.subjects,
+        show=lambda subject: _dataset_subject(world, subject),
+        named_by=named,
+        what="Subject",
+    )
+    yield Table(
+        path=data + "/programs",
+        scope="DataAccess",
+        rows=lambda _: world.programs,
+        show=lambda program: _program(world, program),
+        named_by=named,
+        what="Study program",
+    )
+    yield Table(
+        path=data + "/programs/{program}/datasets",
+        scope="DataAccess",
+        rows=lambda call: [(_program_of(world, call), name) for name in world.data_sets],
+        show=lambda row: {"studyProgramId": row[0], "dataSetName": row[1]},
+    )
+
+
+def _study(study: int) -> dict[str, Any]:
+    return {
+        "id": study,
+        "name": "Simulated Study",
+        "organizationName": "Simulated Organization",
+        "createdDateTime": "2023-11-07T14:02:11.07Z",
+        "studyStatus": "Active",
+        "defaultWearPosition": "Left Non-Dominant Wrist",
+        "wearPositions": ["Left Non-Dominant Wrist", "Waist - Left"],
+        "monitorDataCollectionMode": "Raw Only",
+    }
+
+
+def _site(study: int, site: int) -> dict[str, Any]:
+    return {
+        "id": site,
+        "studyId": study,
+        "siteName": "Main Site",
+        "siteIdentifier": "A",
+        "description": "The only site",
+        "requireDob": False,
+        "requireGender": True,
+        "requireWeight": True,
+        "requireHeight": False,
+        "defaultShipmentCountryCode": "US",
+        "depot": False,
+        "dateFormat": "MM/dd/yyyy",
+        "defaultWeightUnit": "Lbs",
+        "defaultHeightUnit": "in",
+        "timezone": "(UTC-06:00) Central Time (US & Canada)",
+        "requireSiteIdentifier": True,
+    }
+
+
+def _subject(world: World, subject: int) -> dict[str, Any]:
+    return {
+        "id": subject,
+        "studyId": world.study,
+        "siteId": 1,
+        "siteIdentifier": "A",
+        "subjectIdentifier": world.identifiers.get(subject, f"A-{subject - FIRST_SUBJECT + 1:03d}"),
+        "gender": "Female",
+        "timezone": "America/Chicago",
+        "wearPosition": "Left Non-Dominant Wrist",
+        "weight": 150.0,
+        "weightUnit": "Lbs",
+        "assignmentStatus": "Not Assigned",
+    }
+
+
+def _dataset_subject(world: World, subject: int) -> dict[str, Any]:
+    executions = [
+        {
+            "studyProgramId": program,
+            "studyProgramName": _program_name(world, program),
+            "lastSuccessfulProgramExecutionTimeStamp": executed(world, program, subject),
+        }
+        for program in world.programs
+    ]
+    # In the documented sample a subject has executions although nothing was ever uploaded; the last one is such.
+    usual = NEVER if subject == world.subjects[-1] else stamp(FIRST_RUN - timedelta(hours=3), 5_899_754)
+    uploaded = stamp(world.raw_uploads[subject], 5_899_754) if subject in world.raw_uploads else usual
+    return {
+        "studyId": world.study,
+        "subjectId": subject,
+        "lastRawUploadedTimeStamp": uploaded,
+        "studyProgramExecutions": executions,
+    }
+
+
+def executed(world: World, program: str, subject: int) -> str:
+    """Say when a program last ran for a subject."""
+    return stamp(FIRST_RUN + timedelta(days=world.runs_of(program, subject)), _RAN_AT_TICK)
+
+
+def _program(world: World, program: str) -> dict[str, Any]:
+    return {
+        "studyProgramId": program,
+        "studyId": world.study,
+        "studyProgramName": _program_name(world, program),
+    }
+
+
+def _program_name(world: World, program: str) -> str:
+    return "Activity (30)" if program == world.programs[0] else "ParamsAndSubject (31)"
+
+
+def _program_of(world: World, call: Call) -> str:
+    wanted = call.vars["program"].lower()
+    for program in world.programs:
+        if program.lower() == wanted:
+            return program
+    raise Refusal(plain_text(404, "Study program was not found."))
+
+
+def subject_of(world: World, call: Call) -> int:
+    """
+    Give the subject of a path.
+
+    Raises:
+        Refusal: The study has no such subject.
+    """
+    text = call.vars["subject"]
+    if text.isascii() and text.isdigit() and len(text) < 19 and int(text) in world.subjects:
+        return int(text)
+    raise Refusal(plain_text(404, "Subject was not found."))
+
+
+def stamp(timestamp: datetime, subseconds: int) -> str:
+    """Write a date-time as the service does: up to seven digits of a second, without trailing zeros."""
+    fraction = f".{subseconds:07d}".rstrip("0").rstrip(".")
+    return f"{timestamp:%Y-%m-%dT%H:%M:%S}{fraction}+00:00"
+
+
+def plain_text(status: int, words: str) -> Reply:
+    """Answer in plain text, as the service refuses."""
+    return Reply(status=status, headers={"Content-Type": "text/plain; charset=utf-8"}, body=words.encode())
+
+
+def _whole(call: Call, name: str, default: int) -> int:
+    """Read a number out of the query; nonsense is out of every range."""
+    text = call.query.get(name, str(default))
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else -1
