@@ -1,0 +1,47 @@
+"""What is written down keeps its keys, whatever the attributes are called in Python."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+from arena_async import Action, Cost, Plan, PlannedFile
+from arena_async.protocol.adapter import Credential
+from arena_async.protocol.messages import Secret
+from arena_async.providers.arena import SessionStore
+
+NOON = datetime(2024, 3, 1, 12, tzinfo=UTC)
+
+
+def test_a_written_plan_has_the_same_keys_as_ever() -> None:
+    """Plans that were written by an older version can be read, and the other way round."""
+    file = PlannedFile(key="test/a", action=Action.FETCH, path="test/a.bin")
+    plan = Plan(scope="s", files=(file,), cost=Cost(listing=1, per_file=1, resets_at=NOON), made_at=NOON)
+
+    written = json.loads(plan.to_json())
+
+    assert list(written) == [
+        "arena_async_plan", "scope", "files", "kept", "whole", "price", "listing", "look_up", "made_at",
+    ]  # fmt: skip
+    assert list(written["price"]) == [
+        "listing", "per_file", "exact", "metered", "remaining", "reserve", "resets_at",
+    ]  # fmt: skip
+    assert list(written["files"][0]) == ["key", "action", "path", "size", "name", "reason", "extension", "change"]
+    assert Plan.from_json(plan.to_json()) == plan
+
+
+async def test_the_session_store_has_the_same_keys_as_ever(tmp_path: Path) -> None:
+    """Processes of two versions may share one file."""
+    path = tmp_path / "sessions.json"
+    sessions = SessionStore(path).of("a user", now=lambda: NOON)
+    await sessions.take(rejected=None)
+    await sessions.put(Credential(headers=(("arena_session_id", Secret("s")),)), relogin=True)
+    await sessions.aclose()
+
+    written = json.loads(path.read_text(encoding="utf-8"))
+
+    assert list(written) == ["arena_async_sessions", "users"]
+    (user,) = written["users"].values()
+    assert list(user) == ["session", "claim", "refused", "take_backs"]
+    assert user["take_backs"] == [NOON.timestamp()]
