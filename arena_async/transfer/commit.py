@@ -226,7 +226,7 @@ class Committer:
         """Note a finished batch: the one call into the event loop for it."""
         self._busy = False
         self._files -= len(batch)
-        self._bytes -= sum(pending.size for pending in batch)
+        self._bytes -= sum([pending.size for pending in batch])
         for pending in batch:
             self._finished.setdefault(pending.run, []).append(pending)
         if self._waiting:
@@ -277,7 +277,7 @@ class Committer:
 
     def _write_small(self, small: Sequence[Pending]) -> None:
         """Verify, write and sync small files, on several threads where checking them takes that long."""
-        count = min(_SYNC_THREADS, len(small), 1 + sum(pending.size for pending in small) // _SHARE)
+        count = min(_SYNC_THREADS, len(small), 1 + sum([pending.size for pending in small]) // _SHARE)
         shares = [small[start::count] for start in range(count)]
         others = [self._pool.submit(self._write_share, share) for share in shares[1:]]
         if shares:
@@ -297,10 +297,11 @@ class Committer:
         written = [pending for pending in share if pending.partial is not None]
         for pending in written if self._durable and len(written) > 1 else ():
             pending.partial.begin_sync()  # type: ignore[union-attr]
+        now = self._now()
         for pending in written:
             try:
                 state, durable = pending.partial.secure(durable=self._durable)  # type: ignore[union-attr]
-                pending.secured(state, durable=durable, at=self._now())
+                pending.secured(state, durable=durable, at=now)
             except Exception as error:  # noqa: BLE001 - it is the error of this file
                 pending.error = error
 

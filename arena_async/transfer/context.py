@@ -17,28 +17,34 @@ A directory that is open for work, with everything its runs share.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
 import os
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
-from arena_async.errors import ClosedError, ConfigurationError
-from arena_async.options import Clock, TransferOptions
+from arena_async.errors import ClosedError, ConfigurationError, DestinationBusyError, StorageError
+from arena_async.options import KIB, Clock, TransferOptions
 from arena_async.protocol.messages import printable
 from arena_async.transfer.commit import Committer, recover
-from arena_async.transfer.directory import Directory
+from arena_async.transfer.directory import STATE_DIRECTORY, Directory
 from arena_async.transfer.events import EventEmitter, Observer
+from arena_async.transfer.filesystem import Handle, again, explaining
 from arena_async.transfer.ledger import Ledger
 from arena_async.transfer.partial_files import PartialFiles
 from arena_async.transfer.planner import RetryBudget, is_overload, layout_problem
 from arena_async.transfer.rate import INTERVAL, Interval, RateLimit, Splitting, Width
 from arena_async.transfer.workers import Permits, Threads, Writer, buffer_size, wait_to_end
 
-__all__ = ["Context", "LedgerFacts"]
+__all__ = ["Context", "LedgerFacts", "claim_tenant"]
 
 T = TypeVar("T")
 P = ParamSpec("P")
+
+#: Bytes of a file that is downloaded into memory at most. Beyond it, what is saved is not seen beside the transfer.
+_MAX_IN_MEMORY = 256 * KIB
 
 
 class _Adaptive:
@@ -104,6 +110,10 @@ class Context:
         self.rate = RateLimit(rate, readers=options.widest) if rate is not None else None
         self.permits = Permits(workers)
         self.splitting = Splitting()
+        #: Bytes of a file that is downloaded into memory at most.
+        self.max_in_memory = min(_MAX_IN_MEMORY, options.chunk_size - 1)
+        #: Whether :meth:`note_received` has anything to do.
+        self.paced = options.max_rate is not None or options.max_workers is not None
         #: Services that ignored a range request.
         self.no_ranges: set[str] = set()
         #: Services that responded to a request for a part with something else.
@@ -256,11 +266,6 @@ class Context:
         finally:
             self._writers.append(writer)
 
-    @property
-    def paced(self) -> bool:
-        """Whether :meth:`note_received` has anything to do."""
-        return self.rate is not None or self._adaptive is not None
-
     async def note_received(self, count: int) -> None:
         """Count received bytes, adapt the number of permits, and wait as the maximum rate demands."""
         if self._adaptive is not None:
@@ -295,3 +300,64 @@ class LedgerFacts:
     async def keep(self, facts: Mapping[str, str]) -> None:
         """Write some facts."""
         await self._context.run(self._context.ledger.write_facts, facts)
+
+
+def claim_tenant(directory: Directory, service: str, tenant: str) -> None:
+    """
+    Record that a directory belongs to a tenant of a service, permanently.
+
+    Raises:
+        DestinationBusyError: It belongs to another tenant of that service.
+        StorageError: ``tenant.json`` cannot be read or written.
+    """
+    state = directory.state
+    with _locked(directory, state):
+        tenants = _read_tenants(directory, state)
+        owner = tenants.get(service)
+        if owner == tenant:
+            return
+        if owner is not None:
+            raise DestinationBusyError(
+                f"{directory.root}: the folder belongs to {printable(owner)} of {service}, and files of "
+                f"{printable(tenant)} were to go there; nothing was written. Choose a folder for each."
+            )
+        text = json.dumps({**tenants, service: tenant}, sort_keys=True).encode()
+        with explaining(directory.root / STATE_DIRECTORY / "tenant.json", "written"):
+            directory.write_record(state, "tenant.json", text)
+            directory.sync_directory(state)
+
+
+def _read_tenants(directory: Directory, state: Handle) -> dict[str, str]:
+    """Return the tenant of each service that the directory belongs to."""
+    place = directory.root / STATE_DIRECTORY / "tenant.json"
+    with explaining(place, "read"):
+        text = directory.read_small(state, "tenant.json")
+        if text is None and directory.mode_of(state, "tenant.json"):
+            text = b""
+    if text is None:
+        return {}
+    with contextlib.suppress(ValueError, RecursionError):
+        tenants = json.loads(text)
+        if isinstance(tenants, dict) and all(isinstance(name, str) for name in tenants.values()):
+            return tenants
+    raise StorageError(
+        f"{place}: it is damaged, so it is not known whose files these are; nothing was written. "
+        "Remove it if the folder is yours, and run again."
+    )
+
+
+@contextlib.contextmanager
+def _locked(directory: Directory, state: Handle) -> Iterator[None]:
+    """Hold the lock of the directory, if it is granted within five seconds; it only saves work."""
+    place, files = directory.root / STATE_DIRECTORY / "lock", directory.files
+    with explaining(place, "opened"):
+        file = again(files.open_file, state, "lock", writable=True)
+    try:
+        for _ in range(100):
+            with explaining(place, "locked"):
+                if again(files.lock, file):
+                    break
+            directory.sleep(0.05)
+        yield
+    finally:
+        files.close(file)

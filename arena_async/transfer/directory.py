@@ -21,13 +21,12 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import itertools
-import json
 import logging
 import os
 import secrets
 import stat
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -47,13 +46,15 @@ from arena_async.transfer.filesystem import (
 from arena_async.transfer.models import FileState
 from arena_async.transfer.private_files import replace_file
 
-__all__ = ["BLOCK", "STATE_DIRECTORY", "Directory", "ParentCache", "claim_tenant", "permissions", "split_path"]
+__all__ = ["BLOCK", "STATE_DIRECTORY", "Directory", "ParentCache", "permissions", "split_path"]
 
 log = logging.getLogger("arena_async")
 
 #: The name of our own directory below a root.
 STATE_DIRECTORY = ".arena-async"
 
+#: What stands for a directory that is not open.
+_CLOSED: Handle = -1
 #: Bytes that are read at a time.
 BLOCK = 256 * KIB
 #: Bytes of a control record or of tenant.json at most.
@@ -148,9 +149,11 @@ class Directory:
         self.locks_work = False
         #: The permissions of a new file.
         self.mode = 0o600
-        self._root: Handle | None = None
-        self._state: Handle | None = None
-        self._partials: Handle | None = None
+        #: The open directory of partial files.
+        self.partials: Handle = _CLOSED
+        #: The open directory of our own files.
+        self.state: Handle = _CLOSED
+        self._root: Handle = _CLOSED
         self._warned = False
 
     def __repr__(self) -> str:
@@ -166,47 +169,32 @@ class Directory:
             DiskFullError: No space is left.
             StorageError: The root is not a directory or cannot be written.
         """
-        if self._partials is not None:
+        if self._root != _CLOSED:
             return
         try:
             with explaining(self.root, "opened"):
                 _make_root(self)
                 self._root = again(self.files.open_root, str(self.root))
-                self._state = self._private_directory(self._root, STATE_DIRECTORY)
-                self.mode = self._default_mode(self._state)
-                self.locks_work = self._try_locks(self._state)
-                self._partials = self._private_directory(self._state, "partial")
+                self.state = self._private_directory(self._root, STATE_DIRECTORY)
+                self.mode = self._default_mode(self.state)
+                self.locks_work = self._try_locks(self.state)
+                self.partials = self._private_directory(self.state, "partial")
         except BaseException:
             self.close()
             raise
 
     def close(self) -> None:
         """Close the directories. Safe to call twice."""
-        opened = [handle for handle in (self._partials, self._state, self._root) if handle is not None]
-        self._partials = self._state = self._root = None
+        opened = [handle for handle in (self.partials, self.state, self._root) if handle != _CLOSED]
+        self.partials = self.state = self._root = _CLOSED
         for handle in opened:
             with contextlib.suppress(OSError):
                 self.files.close_directory(handle)
 
     @property
-    def partials(self) -> Handle:
-        """The open directory of partial files."""
-        return self._opened(self._partials)
-
-    @property
-    def state(self) -> Handle:
-        """The open directory of our own files."""
-        return self._opened(self._state)
-
-    @property
     def ledger_path(self) -> Path:
         """The path of the ledger."""
         return self.root / STATE_DIRECTORY / "ledger.sqlite"
-
-    def _opened(self, handle: Handle | None) -> Handle:
-        if handle is None:
-            raise StorageError(f"{self.root}: the folder is not open. Call prepare() first.")
-        return handle
 
     def _private_directory(self, parent: Handle, name: str) -> Handle:
         """Open one of our own directories, which other users may not read."""
@@ -262,7 +250,7 @@ class Directory:
     def free_bytes(self) -> int | None:
         """Return how many bytes can still be written, or None where the system does not tell."""
         try:
-            return again(self.files.free, self._opened(self._root))
+            return again(self.files.free, self._root)
         except OSError:
             return None
 
@@ -350,7 +338,7 @@ class Directory:
             DestinationBusyError: A part of the path is no directory.
             StorageError: The disk failed.
         """
-        current, opened = self._opened(self._root), []
+        current, opened = self._root, []
         try:
             # The root itself is opened once more, so that every handle returned is the caller's to close.
             for name in path.split("/") if path else (".",):
@@ -558,64 +546,3 @@ def _no_directory(root: str, there: str, error: OSError) -> StorageError:
     return StorageError(
         f"{shown}: {it} is no folder, so that no files can go there. Nothing was sent; choose another folder."
     )
-
-
-def claim_tenant(directory: Directory, service: str, tenant: str) -> None:
-    """
-    Record that a directory belongs to a tenant of a service, permanently.
-
-    Raises:
-        DestinationBusyError: It belongs to another tenant of that service.
-        StorageError: ``tenant.json`` cannot be read or written.
-    """
-    state = directory.state
-    with _locked(directory, state):
-        tenants = _read_tenants(directory, state)
-        owner = tenants.get(service)
-        if owner == tenant:
-            return
-        if owner is not None:
-            raise DestinationBusyError(
-                f"{directory.root}: the folder belongs to {printable(owner)} of {service}, and files of "
-                f"{printable(tenant)} were to go there; nothing was written. Choose a folder for each."
-            )
-        text = json.dumps({**tenants, service: tenant}, sort_keys=True).encode()
-        with explaining(directory.root / STATE_DIRECTORY / "tenant.json", "written"):
-            directory.write_record(state, "tenant.json", text)
-            directory.sync_directory(state)
-
-
-def _read_tenants(directory: Directory, state: Handle) -> dict[str, str]:
-    """Return the tenant of each service that the directory belongs to."""
-    place = directory.root / STATE_DIRECTORY / "tenant.json"
-    with explaining(place, "read"):
-        text = directory.read_small(state, "tenant.json")
-        if text is None and directory.mode_of(state, "tenant.json"):
-            text = b""
-    if text is None:
-        return {}
-    with contextlib.suppress(ValueError, RecursionError):
-        tenants = json.loads(text)
-        if isinstance(tenants, dict) and all(isinstance(name, str) for name in tenants.values()):
-            return tenants
-    raise StorageError(
-        f"{place}: it is damaged, so it is not known whose files these are; nothing was written. "
-        "Remove it if the folder is yours, and run again."
-    )
-
-
-@contextlib.contextmanager
-def _locked(directory: Directory, state: Handle) -> Iterator[None]:
-    """Hold the lock of the directory, if it is granted within five seconds; it only saves work."""
-    place, files = directory.root / STATE_DIRECTORY / "lock", directory.files
-    with explaining(place, "opened"):
-        file = again(files.open_file, state, "lock", writable=True)
-    try:
-        for _ in range(100):
-            with explaining(place, "locked"):
-                if again(files.lock, file):
-                    break
-            directory.sleep(0.05)
-        yield
-    finally:
-        files.close(file)

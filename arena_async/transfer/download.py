@@ -35,9 +35,7 @@ from arena_async.errors import (
     SourceChangedError,
     StorageError,
 )
-from arena_async.options import KIB
 from arena_async.protocol.files import BodyHead, FileSet, OpenedFile, RemoteFile
-from arena_async.protocol.messages import printable
 from arena_async.protocol.ranges import HeadDecision, PartialContent, ResumeStep, is_encoded, judge_head, validator_of
 from arena_async.transfer.commit import Pending
 from arena_async.transfer.context import Context
@@ -60,8 +58,6 @@ __all__ = ["Attempt", "Job", "Source", "attempt", "fail", "put_down", "recover",
 
 _log = logging.getLogger("arena_async")
 
-#: Bytes of a file that is downloaded into memory at most. Beyond it, what is saved is not seen beside the transfer.
-_MAX_IN_MEMORY = 256 * KIB
 #: Seconds between two progress events of one file at least.
 _EVENT_INTERVAL = 0.1
 _NO_TRIES = Tries()
@@ -123,14 +119,14 @@ class Job:
     path: str
     planned: Action
     clear: bool = False
-    action: Action = attrs.field(init=False)
+    action: Action = attrs.field(init=False, default=Action.FETCH)
     tries: Tries = attrs.field(init=False, default=_NO_TRIES)
     last: Attempt | None = attrs.field(init=False, default=None)
     failure: Exception | None = attrs.field(init=False, default=None)
     bytes_written: int = attrs.field(init=False, default=0)
     max_offset: int = attrs.field(init=False, default=0)
     # The partial file
-    looked: bool = attrs.field(init=False)
+    looked: bool = attrs.field(init=False, default=False)
     partial: PartialFile | None = attrs.field(init=False, default=None)
     verifier: ContentVerifier | None = attrs.field(init=False, default=None)
     validator: str | None = attrs.field(init=False, default=None)
@@ -139,14 +135,10 @@ class Job:
     split_from: int = attrs.field(init=False, default=0)
     event_at: float = attrs.field(init=False, default=0.0)
 
-    def __attrs_post_init__(self) -> None:
-        self.action = self.planned
-        self.looked = self.clear
-
     @property
     def name(self) -> str:
         """What to call the file in errors."""
-        return printable(self.path)
+        return self.path
 
     @property
     def budget(self) -> str:
@@ -174,7 +166,7 @@ class Job:
 
     def without_url(self) -> RemoteFile:
         """Return the file without its signed URL, for outcomes and events."""
-        return self.file if self.file.link is None else attrs.evolve(self.file, link=None)
+        return self.file if self.file.link is None else self.file.without_link()
 
 
 # ---- one attempt
@@ -191,6 +183,8 @@ async def attempt(job: Job, source: Source) -> Pending:
     first = not job.tries.sent
     state = job.last = Attempt()
     _check_size(job, job.file.size, context)
+    if first:
+        job.action, job.looked = job.planned, job.clear
     if not first or not job.clear:
         await context.run(_pick_up, job, context)
     if first:
@@ -293,7 +287,7 @@ async def _handle_headers(
     _check_size(job, total, context)
     if step.step is ResumeStep.RESTART_HERE or held.offset == 0:
         job.total = total
-        small = job.partial is None and (total is None or total <= _max_in_memory(context))
+        small = job.partial is None and (total is None or total <= context.max_in_memory)
         job.verifier = _new_verifier(job, head, total, context)
         job.validator = validator_of(head)
         if not small:
@@ -301,10 +295,6 @@ async def _handle_headers(
     else:
         await context.run(_continue, job, head, total, held.offset, context)
     return step
-
-
-def _max_in_memory(context: Context) -> int:
-    return min(_MAX_IN_MEMORY, context.options.chunk_size - 1)
 
 
 async def _receive_small(job: Job, state: Attempt, opened: OpenedFile, context: Context) -> bytes | None:
@@ -318,7 +308,7 @@ async def _receive_small(job: Job, state: Attempt, opened: OpenedFile, context: 
         StorageError: The disk failed.
     """
     limit, stream = _limit(job, context), opened.stream
-    room = _max_in_memory(context) if limit is None else min(_max_in_memory(context), limit)
+    room = context.max_in_memory if limit is None else min(context.max_in_memory, limit)
     piece = room + 1 if context.rate is None else min(context.rate.piece, room + 1)
     chunks: list[bytes] = []
     failure: ArenaAsyncError | None = None

@@ -18,6 +18,11 @@ from typing import Any, TypeVar
 from arena_async.errors import DiskFullError, StorageError
 from arena_async.protocol.messages import printable
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 __all__ = [
     "NO_DIRECTORY",
     "NO_FOLLOW",
@@ -73,13 +78,10 @@ def _force(file: int) -> None:
     """Force an open file or folder to the disk."""
     # fsync of macOS stops at the cache of the drive.
     # https://developer.apple.com/documentation/xcode/reducing-disk-writes
-    with contextlib.suppress(ImportError):
-        import fcntl  # noqa: PLC0415 - not on Windows
-
-        if hasattr(fcntl, "F_FULLFSYNC"):
-            fcntl.fcntl(file, fcntl.F_FULLFSYNC)
-            return
-    os.fsync(file)
+    if fcntl is not None and hasattr(fcntl, "F_FULLFSYNC"):
+        fcntl.fcntl(file, fcntl.F_FULLFSYNC)
+    else:
+        os.fsync(file)
 
 
 class FileSystem:
@@ -250,9 +252,7 @@ class FileSystem:
 
     def lock(self, file: int) -> bool:
         """Lock an open file until it is closed, without waiting; False when somebody else has it locked."""
-        try:
-            import fcntl  # noqa: PLC0415 - not on Windows
-        except ImportError:
+        if fcntl is None:
             return True
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -24,8 +24,7 @@ from arena_async.errors import ArenaAsyncError, ConfigurationError, NotFoundErro
 from arena_async.options import Clock, TransferOptions
 from arena_async.protocol.files import Cost, FileSet, OpenedFile, RemoteFile, UsesMetadataCache
 from arena_async.protocol.messages import printable
-from arena_async.transfer.context import Context, LedgerFacts
-from arena_async.transfer.directory import claim_tenant
+from arena_async.transfer.context import Context, LedgerFacts, claim_tenant
 from arena_async.transfer.downloader import DirectoryOwner, report_on
 from arena_async.transfer.events import Finished, Observer
 from arena_async.transfer.models import (

@@ -197,7 +197,7 @@ class Outcome:
 
     file: RemoteFile
     action: Action
-    path: Path | None = None
+    _path: Path | str | None = attrs.field(default=None, alias="path")
     verified_by: Proof = "none"
     attempts: int = 0
     bytes_written: int = 0
@@ -205,6 +205,12 @@ class Outcome:
     reason: str = ""
     sha256: str | None = None
     durable: bool = False
+
+    @property
+    def path(self) -> Path | None:
+        """Where it lies, or would lie; None where there is no such path."""
+        # A run reports many files, and few callers look at each path.
+        return None if self._path is None else Path(self._path)
 
     @property
     def ok(self) -> bool:

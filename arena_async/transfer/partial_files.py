@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import stat
 import time
@@ -32,6 +33,8 @@ from arena_async.transfer.models import FileState
 from arena_async.transfer.rate import Span, joined, length_of
 
 __all__ = ["FoundPartial", "PartWriter", "PartialFile", "PartialFiles", "control_name"]
+
+log = logging.getLogger("arena_async")
 
 _VERSION = 1
 _TAIL = 64 * KIB
@@ -187,10 +190,12 @@ class PartialFile:
         self._file: int | None = file
         self._validator: str | None = None
         self._total: int | None = None
-        self._recorded = offset > 0
+        #: Whether it has, or may have, a control record.
+        self.recorded = offset > 0
         self._synced_at = 0.0
         self._durable = offset
-        self._identity: tuple[int, int] | None = None
+        #: Device and inode of the file once it was secured: the same under any name.
+        self.identity: tuple[int, int] | None = None
 
     def __repr__(self) -> str:
         return f"<PartialFile {self.path} {self.end} bytes>"
@@ -216,16 +221,6 @@ class PartialFile:
         if self._validator is None:
             return False
         return self._owner.is_due(self.held - self._durable, since=self._synced_at)
-
-    @property
-    def recorded(self) -> bool:
-        """Whether it has, or may have, a control record."""
-        return self._recorded
-
-    @property
-    def identity(self) -> tuple[int, int] | None:
-        """Device and inode of the file once it was secured: the same under any name."""
-        return self._identity
 
     def describe(self, *, validator: str | None, total: int | None) -> None:
         """
@@ -318,7 +313,7 @@ class PartialFile:
                 ahead=tuple((start, until, self._tail(start, until)) for start, until in ahead[:_MAX_RANGES]),
             )
             self._directory.write_record(self._directory.partials, control_name(self.name), record.dump(self.key))
-        self._recorded = True
+        self.recorded = True
         self.durable_offset = self.end
         self._synced_at = self._owner.clock()
         self._durable = self.end + length_of(ahead)
@@ -351,7 +346,7 @@ class PartialFile:
             again(self._files.truncate, self._open(), 0)
         self.end = self.durable_offset = self._durable = 0
         self.ranges = tuple
-        self._recorded = False
+        self.recorded = False
 
     def read(self, offset: int, size: int) -> bytes:
         """
@@ -414,8 +409,10 @@ class PartialFile:
 
         What is recorded was synced already, and stays cached for the next reader.
         """
-        with contextlib.suppress(OSError):
+        try:
             self._files.begin_sync(self._open(), self.durable_offset)
+        except OSError as error:
+            log.debug("%s: the system did not begin to write it: %s", self.path, error)
 
     def secure(self, *, durable: bool = True) -> tuple[FileState, bool]:
         """
@@ -430,7 +427,7 @@ class PartialFile:
             seen = again(self._files.look_open, self._open())
         except OSError as error:
             raise explained(error, self.path, "completed", file=self.key) from error
-        self._identity = (seen.st_dev, seen.st_ino)
+        self.identity = (seen.st_dev, seen.st_ino)
         return FileState(size=seen.st_size, mtime_ns=seen.st_mtime_ns), durable
 
     def release(self) -> None:
@@ -453,7 +450,7 @@ class PartialFile:
         """Close it. A recorded file stays for the next run, one without a record is removed. Safe to call twice."""
         if self._file is None:
             return
-        if not self._recorded:
+        if not self.recorded:
             self.drop()
             return
         # Recorded bytes were synced before; an error of closing is about bytes that are not recorded.
@@ -478,7 +475,7 @@ class PartialFile:
                 self.release()
             self._owner.drop(self.name)
             self.release()
-        self._recorded = False
+        self.recorded = False
 
     def _open(self) -> int:
         if self._file is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from collections.abc import Sequence
 from typing import Literal
@@ -64,8 +63,10 @@ def _publish(partials: PartialFiles, partial: PartialFile, parents: ParentCache,
         _move(partials.directory, partial.name, partial.path, parents, partial.identity)
     except OSError as error:
         raise explained(error, partial.path, "given its name", file=partial.key) from error
-    with contextlib.suppress(StorageError):
+    try:
         partial.release()
+    except StorageError as error:
+        log.debug("%s: closing it failed: %s", partial.path, error)
     if partial.recorded:
         partials.forget(partial.name)
 

@@ -27,8 +27,7 @@ import attrs
 from arena_async.errors import ArenaAsyncError, QuotaExhaustedError
 from arena_async.protocol.files import FileSet, RemoteFile
 from arena_async.transfer.commit import Pending
-from arena_async.transfer.context import Context
-from arena_async.transfer.directory import claim_tenant
+from arena_async.transfer.context import Context, claim_tenant
 from arena_async.transfer.download import Job, Source, attempt, fail, put_down, recover, stop_after
 from arena_async.transfer.events import Finished, Retrying
 from arena_async.transfer.models import PAGE, Action, FileState, KnownRow, LedgerEntry, Outcome, as_error
@@ -280,6 +279,7 @@ class Run:
         self.planner = _PagePlanner(context, scope, dry, ask_again)
         self._source = Source(files, context, self)
         self._context = context
+        self._root = str(context.root)
         self._dry = dry
         self._delivered = 0
         self._credits = 2 * context.options.widest + _WAITING
@@ -401,7 +401,7 @@ class Run:
             if row.rejected is not None or decision.action is Action.SKIP or self._dry:
                 self._credits -= 1
                 self._report(row, decision)
-            elif not self._is_stopped(row.file):
+            elif not self._stopped or not self._is_stopped(row.file):
                 self._credits -= 1
                 self._enqueue(Job(row.number, row.file, row.key, row.path, decision.action, clear))
             if "disk" in self._stopped:
@@ -409,8 +409,8 @@ class Run:
 
     def _report(self, row: Row, decision: Decision) -> None:
         """Deliver the outcome of a row that needs no content."""
-        file, path = row.file, self._context.root / row.path if row.path else None
-        shown = file if file.link is None else attrs.evolve(file, link=None)
+        file, path = row.file, f"{self._root}/{row.path}" if row.path else None
+        shown = file if file.link is None else file.without_link()
         outcome = Outcome(shown, decision.action, path, error=row.rejected, reason=decision.reason)
         if not self._dry and self._context.emitter.active:
             self._context.emitter.emit(Finished(outcome=outcome))
@@ -418,7 +418,7 @@ class Run:
 
     def _is_stopped(self, file: RemoteFile) -> bool:
         """Return whether something has stopped what this file needs."""
-        return bool(self._stopped) and ("disk" in self._stopped or service_of(file) in self._stopped)
+        return "disk" in self._stopped or service_of(file) in self._stopped
 
     # -- the queue
 
@@ -495,7 +495,7 @@ class Run:
         """Take a job one step further: an attempt, or what follows a failed commit."""
         failure, job.failure = job.failure, None
         if failure is None:
-            if not job.tries.sent and self._is_stopped(job.file):
+            if self._stopped and not job.tries.sent and self._is_stopped(job.file):
                 self._end(job)
                 return
             try:
@@ -584,7 +584,7 @@ class Run:
         return Outcome(
             job.without_url(),
             job.action,
-            self._context.root / job.path,
+            f"{self._root}/{job.path}",
             verified_by=result.verified_by if result is not None else "none",
             attempts=job.tries.sent,
             bytes_written=job.bytes_written,
