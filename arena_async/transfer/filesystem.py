@@ -18,10 +18,8 @@ from typing import Any, TypeVar
 from arena_async.errors import DiskFullError, StorageError
 from arena_async.protocol.messages import printable
 
-try:
+if sys.platform != "win32":
     import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
 
 __all__ = [
     "NO_DIRECTORY",
@@ -78,7 +76,7 @@ def _force(file: int) -> None:
     """Force an open file or folder to the disk."""
     # fsync of macOS stops at the cache of the drive.
     # https://developer.apple.com/documentation/xcode/reducing-disk-writes
-    if fcntl is not None and hasattr(fcntl, "F_FULLFSYNC"):
+    if sys.platform == "darwin":
         fcntl.fcntl(file, fcntl.F_FULLFSYNC)
     else:
         os.fsync(file)
@@ -252,7 +250,7 @@ class FileSystem:
 
     def lock(self, file: int) -> bool:
         """Lock an open file until it is closed, without waiting; False when somebody else has it locked."""
-        if fcntl is None:
+        if sys.platform == "win32":
             return True
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

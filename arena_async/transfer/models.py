@@ -436,8 +436,11 @@ class Plan:
         return self.cost.fits(self.requests)
 
     def to_json(self) -> str:
-        """Write the plan down."""
-        return json.dumps({"arena_async_plan": 1, **attrs.asdict(self, value_serializer=_plain)}, indent=1)
+        """Return the plan as JSON."""
+        data = attrs.asdict(self, value_serializer=_plain)
+        # Written plans have had the key "price" since the first version.
+        data = {"price" if name == "cost" else name: value for name, value in data.items()}
+        return json.dumps({"arena_async_plan": 1, **data}, indent=1)
 
     @classmethod
     def from_json(cls, text: str) -> Plan:

@@ -145,7 +145,7 @@ def _declared_digests(
             ("list", "MD5", listed_md5, 32),
             ("server", "MD5", md5, 32),
         )
-        if _is_digest(text, digits=digits)
+        if text is not None and _is_digest(text, digits=digits)
     ]
 
 
