@@ -27,6 +27,7 @@ from typing import ParamSpec, TypeVar
 
 from arena_async.errors import ClosedError, ConfigurationError, DestinationBusyError, StorageError
 from arena_async.options import KIB, Clock, TransferOptions
+from arena_async.protocol.layout import layout_problem
 from arena_async.protocol.messages import printable
 from arena_async.transfer.commit import Committer, recover
 from arena_async.transfer.directory import STATE_DIRECTORY, Directory
@@ -34,7 +35,7 @@ from arena_async.transfer.events import EventEmitter, Observer
 from arena_async.transfer.filesystem import Handle, again, explaining
 from arena_async.transfer.ledger import Ledger
 from arena_async.transfer.partial_files import PartialFiles
-from arena_async.transfer.planner import RetryBudget, is_overload, layout_problem
+from arena_async.transfer.planner import RetryBudget, is_overload
 from arena_async.transfer.rate import INTERVAL, Interval, RateLimit, Splitting, Width
 from arena_async.transfer.workers import Permits, Threads, Writer, buffer_size, wait_to_end
 

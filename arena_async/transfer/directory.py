@@ -43,8 +43,8 @@ from arena_async.transfer.filesystem import (
     explaining,
     kind_of,
 )
+from arena_async.transfer.local_files import replace_file
 from arena_async.transfer.models import FileState
-from arena_async.transfer.private_files import replace_file
 
 __all__ = ["BLOCK", "STATE_DIRECTORY", "Directory", "ParentCache", "permissions", "split_path"]
 

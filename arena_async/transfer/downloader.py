@@ -15,7 +15,7 @@ from arena_async.protocol.files import FileSet
 from arena_async.transfer.context import Context
 from arena_async.transfer.events import Observer
 from arena_async.transfer.models import Action, Outcome, Report
-from arena_async.transfer.scheduler import Numbered, Run
+from arena_async.transfer.scheduler import Numbered, TransferRun
 from arena_async.transfer.workers import wait_to_end
 
 __all__ = ["DirectoryOwner", "Downloader", "OutcomeStream", "report_on"]
@@ -45,7 +45,7 @@ class OutcomeStream:
         #: Outcomes that were not taken when it was closed.
         self.left_over: list[Numbered] = []
         self._context = context
-        self._run = Run(files, context, scope=scope or files.scope, dry=dry, ask_again=ask_again)
+        self._run = TransferRun(files, context, scope=scope or files.scope, dry=dry, ask_again=ask_again)
         self._closing: asyncio.Task[None] | None = None
 
     @property

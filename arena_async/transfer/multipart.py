@@ -27,7 +27,7 @@ from arena_async.options import KIB, MIB
 from arena_async.protocol.files import FileSet, RemoteFile
 from arena_async.protocol.ranges import PartialContent, is_piece, judge_head
 from arena_async.transfer.context import Context
-from arena_async.transfer.partial_files import PartialFile, PartWriter
+from arena_async.transfer.partial_file import PartialFile, PartWriter
 from arena_async.transfer.rate import Part, Parts, Span, Spread
 from arena_async.transfer.workers import Writer, end_tasks
 

@@ -67,7 +67,7 @@ from arena_async.providers.arena.runs import RunSeen
 from arena_async.providers.arena.sessions import SessionStore
 from arena_async.providers.arena.settings import NORTH_AMERICA
 from arena_async.providers.arena.stored import ItemFiles, StoredFiles
-from arena_async.transfer.started_run import Fetched
+from arena_async.providers.started_run import Fetched
 
 __all__ = [
     "ITEM",

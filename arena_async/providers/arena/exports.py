@@ -24,7 +24,7 @@ from arena_async.providers.arena.models import ArenaFile, ExportDefinition, Expo
 from arena_async.providers.arena.queries import ExportQuery, ExportRunQuery
 from arena_async.providers.arena.run_service import RunService, guid_of
 from arena_async.providers.arena.runs import OnStatus, Start
-from arena_async.transfer.started_run import Fetched, To
+from arena_async.providers.started_run import Fetched, To
 
 __all__ = ["ExportFiles", "Exports"]
 

@@ -20,7 +20,7 @@ from arena_async.providers.arena.models import Extract, ExtractRun, FileAssociat
 from arena_async.providers.arena.queries import ExtractRunQuery
 from arena_async.providers.arena.run_service import RunService
 from arena_async.providers.arena.runs import OnStatus, Start
-from arena_async.transfer.started_run import Fetched, To
+from arena_async.providers.started_run import Fetched, To
 
 __all__ = ["ExtractFiles", "Extracts"]
 

@@ -20,8 +20,8 @@ from arena_async.protocol.files import FileSet
 from arena_async.providers.arena.layout import keys_of, tenant_of
 from arena_async.providers.arena.models import ExportRun, ExtractRun, ImportRun
 from arena_async.providers.arena.runs import Line, OnStatus, RunSeen, Start, may_be_done
+from arena_async.providers.started_run import RunFetch
 from arena_async.transfer.models import StartedRun
-from arena_async.transfer.started_run import RunFetch
 
 __all__ = ["Fetch"]
 

@@ -30,7 +30,7 @@ from arena_async.providers.arena.models import ImportDefinition, ImportOptions, 
 from arena_async.providers.arena.queries import ImportQuery, ImportRunQuery
 from arena_async.providers.arena.run_service import RunService, check_texts
 from arena_async.providers.arena.runs import OnStatus
-from arena_async.transfer.started_run import Fetched, To
+from arena_async.providers.started_run import Fetched, To
 
 __all__ = ["ImportFiles", "Imports"]
 

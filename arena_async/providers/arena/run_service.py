@@ -54,7 +54,7 @@ from arena_async.providers.arena.runs import (
     same_user,
     with_more,
 )
-from arena_async.transfer.started_run import Fetched, To
+from arena_async.providers.started_run import Fetched, To
 
 __all__ = ["RunService", "check_texts", "guid_of"]
 

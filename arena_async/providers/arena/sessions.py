@@ -35,7 +35,7 @@ from arena_async.http.login import RELOGIN_SECONDS
 from arena_async.http.login_requests import check_credential
 from arena_async.protocol.adapter import Credential
 from arena_async.protocol.messages import Secret
-from arena_async.transfer.private_files import PrivateFile
+from arena_async.transfer.local_files import PrivateFile
 from arena_async.transfer.workers import Threads
 
 __all__ = ["SessionStore", "SharedSessions"]
