@@ -21,8 +21,6 @@ from __future__ import annotations
 import logging
 from functools import partial
 
-import attrs
-
 from arena_async.errors import (
     ArenaAsyncError,
     ContentError,
@@ -30,11 +28,12 @@ from arena_async.errors import (
     SourceChangedError,
     StorageError,
 )
-from arena_async.protocol.files import BodyHead, FileSet, OpenedFile, RemoteFile
+from arena_async.protocol.files import BodyHead, OpenedFile
 from arena_async.protocol.ranges import HeadDecision, PartialContent, ResumeStep, is_encoded, judge_head, validator_of
 from arena_async.transfer.commit import Pending
 from arena_async.transfer.context import Context
 from arena_async.transfer.events import Progress, Started
+from arena_async.transfer.jobs import DownloadAttempt, Job, Source
 from arena_async.transfer.models import Action
 from arena_async.transfer.multipart import Multipart
 from arena_async.transfer.partial_file import PartialFile, drop_partial
@@ -42,119 +41,13 @@ from arena_async.transfer.planner import Tries
 from arena_async.transfer.verify import ContentVerifier, VerificationResult
 from arena_async.transfer.workers import Writer
 
-__all__ = ["Attempt", "Job", "Source", "attempt", "put_down"]
+__all__ = ["attempt", "put_down"]
 
 _log = logging.getLogger("arena_async")
 
 #: Seconds between two progress events of one file at least.
 _EVENT_INTERVAL = 0.1
 _NO_TRIES = Tries()
-
-
-@attrs.frozen
-class Source:
-    """
-    Where the jobs of a run come from and go to.
-
-    Args:
-        files: The file set: opens a file, and returns a fresh entry when its URL has expired.
-        context: The directory, open.
-        run: Identifies the run to permits and committer.
-    """
-
-    files: FileSet
-    context: Context
-    run: object
-
-
-@attrs.define(eq=False)
-class Attempt:
-    """
-    One attempt at the content of a file.
-
-    Args:
-        whole: Whether the whole file was requested, not a range.
-        received: Bytes of content that it received.
-        buffered: Bytes of them that are in memory only.
-        missing: Whether the body ended early: what was received is right, but incomplete.
-        sent: Whether a request was sent.
-    """
-
-    sent: bool = False
-    whole: bool = True
-    received: int = 0
-    buffered: int = 0
-    missing: bool = False
-
-
-@attrs.define(eq=False)
-class Job:
-    """
-    A file that is to be downloaded, and what is known about it from attempt to attempt.
-
-    Args:
-        number: Its position in the listing, from 0.
-        file: The file as listed.
-        key: The key under which it is remembered; that of the file but for rows whose key a newer row has.
-        path: Its final path, below the root.
-        planned: Fetch it, or refresh the local file.
-        clear: Whether it was checked that no partial file exists, that a file can go there, and that it fits.
-    """
-
-    number: int
-    file: RemoteFile
-    key: str
-    path: str
-    planned: Action
-    clear: bool = False
-    action: Action = attrs.field(init=False, default=Action.FETCH)
-    tries: Tries = attrs.field(init=False, default=_NO_TRIES)
-    last: Attempt | None = attrs.field(init=False, default=None)
-    failure: Exception | None = attrs.field(init=False, default=None)
-    bytes_written: int = attrs.field(init=False, default=0)
-    max_offset: int = attrs.field(init=False, default=0)
-    # The partial file
-    looked: bool = attrs.field(init=False, default=False)
-    partial: PartialFile | None = attrs.field(init=False, default=None)
-    verifier: ContentVerifier | None = attrs.field(init=False, default=None)
-    validator: str | None = attrs.field(init=False, default=None)
-    total: int | None = attrs.field(init=False, default=None)
-    recovered: bool = attrs.field(init=False, default=False)
-    split_from: int = attrs.field(init=False, default=0)
-    event_at: float = attrs.field(init=False, default=0.0)
-
-    @property
-    def name(self) -> str:
-        """What to call the file in errors."""
-        return self.path
-
-    @property
-    def budget(self) -> str:
-        """What the retries of this file are counted under."""
-        return f"{self.file.service} {self.file.host or self.file.tenant}"
-
-    @property
-    def end(self) -> int:
-        """Bytes received without a gap."""
-        if self.partial is not None:
-            return self.partial.end
-        return self.last.buffered if self.last is not None else 0
-
-    @property
-    def held(self) -> int:
-        """Bytes received, wherever they belong."""
-        if self.partial is not None:
-            return self.partial.held
-        return self.last.buffered if self.last is not None else 0
-
-    @property
-    def sound(self) -> bool:
-        """Whether nothing is wrong with the received content so far."""
-        return self.verifier is None or self.verifier.problem is None
-
-    def without_url(self) -> RemoteFile:
-        """Return the file without its signed URL, for outcomes and events."""
-        return self.file if self.file.link is None else self.file.without_link()
 
 
 # ---- one attempt
@@ -169,7 +62,7 @@ async def attempt(job: Job, source: Source) -> Pending:
     """
     context = source.context
     first = not job.tries.sent
-    state = job.last = Attempt()
+    state = job.last = DownloadAttempt()
     _check_size(job, job.file.size, context)
     if first:
         job.action, job.looked = job.planned, job.clear
@@ -208,7 +101,7 @@ async def attempt(job: Job, source: Source) -> Pending:
     )
 
 
-async def _request(job: Job, state: Attempt, source: Source) -> tuple[bytes | None, bool]:
+async def _request(job: Job, state: DownloadAttempt, source: Source) -> tuple[bytes | None, bool]:
     """
     Send one request and receive the body.
 
@@ -249,7 +142,7 @@ _NOTHING = PartialContent()
 
 
 async def _handle_headers(
-    job: Job, state: Attempt, head: BodyHead, held: PartialContent, context: Context
+    job: Job, state: DownloadAttempt, head: BodyHead, held: PartialContent, context: Context
 ) -> HeadDecision:
     """
     Decide about the response by its headers, and prepare the partial file.
@@ -285,7 +178,7 @@ async def _handle_headers(
     return step
 
 
-async def _receive_small(job: Job, state: Attempt, opened: OpenedFile, context: Context) -> bytes | None:
+async def _receive_small(job: Job, state: DownloadAttempt, opened: OpenedFile, context: Context) -> bytes | None:
     """
     Receive a body into memory; None when it is not small after all: what was received is in the partial file then.
 
@@ -328,7 +221,9 @@ async def _receive_small(job: Job, state: Attempt, opened: OpenedFile, context: 
     return None
 
 
-async def _receive(job: Job, state: Attempt, opened: OpenedFile, context: Context, multipart: Multipart | None) -> None:
+async def _receive(
+    job: Job, state: DownloadAttempt, opened: OpenedFile, context: Context, multipart: Multipart | None
+) -> None:
     """
     Receive a body into the partial file: one buffer is filled while the other is written and hashed on a thread.
 
@@ -356,7 +251,13 @@ async def _receive(job: Job, state: Attempt, opened: OpenedFile, context: Contex
 
 
 async def _copy(
-    job: Job, opened: OpenedFile, context: Context, *, state: Attempt, writer: Writer, multipart: Multipart | None
+    job: Job,
+    opened: OpenedFile,
+    context: Context,
+    *,
+    state: DownloadAttempt,
+    writer: Writer,
+    multipart: Multipart | None,
 ) -> None:
     """Receive chunk after chunk, as far as no other connection receives what follows."""
     limit, end = _limit(job, context), job.end
@@ -559,13 +460,13 @@ def _too_long(job: Job, limit: int) -> ContentError:
     )
 
 
-def _check_length(job: Job, state: Attempt) -> None:
+def _check_length(job: Job, state: DownloadAttempt) -> None:
     """Reject a body that ended before the file does."""
     if job.total is not None and job.end < job.total and job.sound:
         raise _cut_off(job, state, job.end)
 
 
-def _cut_off(job: Job, state: Attempt, end: int) -> IntegrityError:
+def _cut_off(job: Job, state: DownloadAttempt, end: int) -> IntegrityError:
     state.missing = True
     return IntegrityError(
         f"{job.name}: the body ended after {end} of {job.total} bytes.", expected=job.total, actual=end

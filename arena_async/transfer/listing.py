@@ -13,7 +13,7 @@ from arena_async.protocol.files import FileSet, RemoteFile
 from arena_async.protocol.layout import duplicate_key
 from arena_async.transfer.context import Context, claim_tenant
 from arena_async.transfer.models import PAGE, Action, FileState, KnownRow, LedgerEntry, as_error
-from arena_async.transfer.planner import Decision, Duplicates, Row, decide, is_clear, new_row
+from arena_async.transfer.planner import Decision, Duplicates, PlannedRow, decide, is_clear, new_row
 
 __all__ = ["Listing", "PagePlanner"]
 
@@ -115,7 +115,7 @@ class PagePlanner:
 
     def plan(
         self, page: Sequence[RemoteFile], first: int, *, evicted: bool = False
-    ) -> list[tuple[Row, Decision, bool]]:
+    ) -> list[tuple[PlannedRow, Decision, bool]]:
         """
         Return the rows of a page in order, what to do with each, and whether nothing has to be checked before that.
 
@@ -154,7 +154,7 @@ class PagePlanner:
             newest = max(changes)
             self.newest = newest if self.newest is None else max(self.newest, newest)
 
-    def _settle(self, page: Sequence[RemoteFile], first: int, *, evicted: bool) -> list[Row]:
+    def _settle(self, page: Sequence[RemoteFile], first: int, *, evicted: bool) -> list[PlannedRow]:
         """Return the rows of a page with their paths and keys. Rows that only repeat another are left out."""
         layout = self.context.options.layout
         rows = [new_row(number, file, layout) for number, file in enumerate(page, first)]
@@ -164,10 +164,10 @@ class PagePlanner:
         settled, aside = self.duplicates.settle(rows, known, self._moved(rows, known))
         return self.duplicates.add_aside(settled, aside, self._note(aside) if aside else ())
 
-    def _note(self, rows: Sequence[Row]) -> list[KnownRow]:
+    def _note(self, rows: Sequence[PlannedRow]) -> list[KnownRow]:
         return self.context.ledger.note_listed(self.scope, self.generation, [row.record() for row in rows])
 
-    def _moved(self, rows: Sequence[Row], known: Sequence[KnownRow]) -> Mapping[str, LedgerEntry]:
+    def _moved(self, rows: Sequence[PlannedRow], known: Sequence[KnownRow]) -> Mapping[str, LedgerEntry]:
         """Return the entries of rows that an earlier run may have moved aside for a newer one."""
         keys = [
             duplicate_key(row.file.key, row.file.name)
@@ -177,8 +177,8 @@ class PagePlanner:
         return self.context.ledger.look_up(keys) if keys else {}
 
     def _decide(
-        self, row: Row, states: Mapping[str, FileState | Exception | None], free: int | None
-    ) -> tuple[Row, Decision, bool]:
+        self, row: PlannedRow, states: Mapping[str, FileState | Exception | None], free: int | None
+    ) -> tuple[PlannedRow, Decision, bool]:
         """Decide about one row; what lies under its final name may be a reason to reject it."""
         state = states.get(row.path)
         if isinstance(state, Exception):
@@ -196,7 +196,7 @@ class PagePlanner:
         clear = is_clear(row, state, free=free, resumable=partials.may_resume(row.key))
         return row, decision, clear
 
-    def _write_skips(self, planned: Sequence[tuple[Row, Decision, bool]]) -> None:
+    def _write_skips(self, planned: Sequence[tuple[PlannedRow, Decision, bool]]) -> None:
         """Remember what will never be delivered according to the listing itself, in one transaction."""
         now = self.context.clock.now()
         entries = [

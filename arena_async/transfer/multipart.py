@@ -28,7 +28,7 @@ from arena_async.protocol.files import FileSet, RemoteFile
 from arena_async.protocol.ranges import PartialContent, is_piece, judge_head
 from arena_async.transfer.context import Context
 from arena_async.transfer.partial_file import PartialFile, PartWriter
-from arena_async.transfer.rate import Part, Parts, Span, Spread
+from arena_async.transfer.rate import FileParts, Part, Span, Spread
 from arena_async.transfer.workers import Writer, end_tasks
 
 __all__ = ["Multipart"]
@@ -79,7 +79,7 @@ class Multipart:
         self._how = context.splitting
         self._spread = Spread(fast=self._how.fast)
         self._over = False
-        self._parts: Parts | None = None
+        self._parts: FileParts | None = None
         if staged.ahead:
             self._begin(staged.ahead[0][0], done=staged.ahead)
         #: Bytes that the connections received.
@@ -99,7 +99,7 @@ class Multipart:
     def _begin(self, begin: int, *, done: Sequence[Span] = ()) -> None:
         """Leave everything from a byte on to parts, but what is written already."""
         min_size, max_size = self._how.min_piece, self._how.max_piece
-        self._parts = Parts(begin=begin, total=self._total, min_size=min_size, max_size=max_size, done=done)
+        self._parts = FileParts(begin=begin, total=self._total, min_size=min_size, max_size=max_size, done=done)
 
     def _spans(self) -> list[Span]:
         """Return the ranges that were written here. Called on the thread of the primary connection."""

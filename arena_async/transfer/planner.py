@@ -50,9 +50,9 @@ __all__ = [
     "Decision",
     "Duplicates",
     "Move",
+    "PlannedRow",
     "Recovery",
     "RetryBudget",
-    "Row",
     "Tries",
     "decide",
     "decide_retry",
@@ -174,7 +174,7 @@ def service_of(file: RemoteFile) -> str:
 
 
 @attrs.frozen
-class Row:
+class PlannedRow:
     """
     A listed file with its target path and the key under which it is remembered; or why it has none.
 
@@ -203,7 +203,7 @@ class Row:
         """Return what the ledger notes of it."""
         return ListingRecord(self.key, self.file.name, self.file.change, self.path)
 
-    def as_duplicate(self) -> Row:
+    def as_duplicate(self) -> PlannedRow:
         """Return it with the path and key of a row whose key a newer row has."""
         key = duplicate_key(self.file.key, self.file.name)
         path = duplicate_path(self.path, self.file.name, self.file.extension) if self.rejected is None else self.path
@@ -226,8 +226,8 @@ class Duplicates:
     repeated: int = 0
 
     def settle(
-        self, rows: Sequence[Row], known: Sequence[KnownRow], moved: Mapping[str, LedgerEntry]
-    ) -> tuple[dict[str, Row], list[Row]]:
+        self, rows: Sequence[PlannedRow], known: Sequence[KnownRow], moved: Mapping[str, LedgerEntry]
+    ) -> tuple[dict[str, PlannedRow], list[PlannedRow]]:
         """
         Return the rows of a page that have their plain path, by key, and those that are moved aside.
 
@@ -236,8 +236,8 @@ class Duplicates:
             known: What the ledger knows about each.
             moved: Entries under :func:`duplicate_key` of the rows that :func:`may_be_moved`.
         """
-        settled: dict[str, Row] = {}
-        aside: list[Row] = []
+        settled: dict[str, PlannedRow] = {}
+        aside: list[PlannedRow] = []
         for listed, facts in zip(rows, known, strict=True):
             row = listed if facts.entry is None else attrs.evolve(listed, entry=facts.entry)
             if facts.earlier is not None:
@@ -248,7 +248,9 @@ class Duplicates:
                 settled[row.key] = unless_taken(row, facts)
         return settled, aside
 
-    def _settle_again(self, row: Row, facts: KnownRow, settled: dict[str, Row], aside: list[Row]) -> None:
+    def _settle_again(
+        self, row: PlannedRow, facts: KnownRow, settled: dict[str, PlannedRow], aside: list[PlannedRow]
+    ) -> None:
         """Settle a row whose key this listing has delivered before."""
         earlier = facts.earlier
         holder = self.newest.get(row.key, (earlier.change, earlier.name) if earlier is not None else ("", ""))
@@ -267,7 +269,9 @@ class Duplicates:
             self.evicted.setdefault(row.key, set()).add(holder[1])
         settled[row.key] = unless_taken(row, facts)
 
-    def add_aside(self, settled: dict[str, Row], aside: Sequence[Row], known: Sequence[KnownRow]) -> list[Row]:
+    def add_aside(
+        self, settled: dict[str, PlannedRow], aside: Sequence[PlannedRow], known: Sequence[KnownRow]
+    ) -> list[PlannedRow]:
         """Return all rows of a page in order, those that were moved aside included unless they only repeat another."""
         for row, facts in zip(aside, known, strict=True):
             if facts.earlier is not None:
@@ -277,11 +281,11 @@ class Duplicates:
         return sorted(settled.values(), key=_number) if aside else list(settled.values())
 
 
-def _number(row: Row) -> int:
+def _number(row: PlannedRow) -> int:
     return row.number
 
 
-def new_row(number: int, file: RemoteFile, layout: str | None) -> Row:
+def new_row(number: int, file: RemoteFile, layout: str | None) -> PlannedRow:
     """
     Return a row with its target path.
 
@@ -291,22 +295,22 @@ def new_row(number: int, file: RemoteFile, layout: str | None) -> Row:
     try:
         path = target_path(file, layout)
     except UnsafeNameError as error:
-        return Row(number, file, file.key, "", None, error)
-    return Row(number, file, file.key, path)
+        return PlannedRow(number, file, file.key, "", None, error)
+    return PlannedRow(number, file, file.key, path)
 
 
-def may_be_moved(row: Row) -> bool:
+def may_be_moved(row: PlannedRow) -> bool:
     """Return whether an earlier run may have moved this row aside for a newer one."""
     entry = row.entry
     return entry is not None and entry.name != row.file.name and is_newer(entry.change, entry.name, than=row.rank)
 
 
-def _was_moved(row: Row, moved: Mapping[str, LedgerEntry]) -> bool:
+def _was_moved(row: PlannedRow, moved: Mapping[str, LedgerEntry]) -> bool:
     found = moved.get(duplicate_key(row.file.key, row.file.name))
     return found is not None and found.change == row.file.change
 
 
-def unless_taken(row: Row, facts: KnownRow) -> Row:
+def unless_taken(row: PlannedRow, facts: KnownRow) -> PlannedRow:
     """Return the row, rejected if another key of this listing has its path."""
     if facts.conflict is None or row.rejected is not None:
         return row
@@ -318,7 +322,7 @@ def unless_taken(row: Row, facts: KnownRow) -> Row:
     return attrs.evolve(row, rejected=error)
 
 
-def is_clear(row: Row, state: FileState | Exception | None, *, free: int | None, resumable: bool) -> bool:
+def is_clear(row: PlannedRow, state: FileState | Exception | None, *, free: int | None, resumable: bool) -> bool:
     """
     Return whether nothing has to be checked before the content of a row is requested.
 

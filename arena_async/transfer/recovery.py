@@ -21,7 +21,8 @@ from arena_async.errors import (
     StorageError,
 )
 from arena_async.transfer.context import Context
-from arena_async.transfer.download import Attempt, Job, Source, put_down
+from arena_async.transfer.download import put_down
+from arena_async.transfer.jobs import DownloadAttempt, Job, Source
 from arena_async.transfer.models import Action, Outcome, as_error
 from arena_async.transfer.planner import Move, Recovery, decide_retry, is_permanent, is_same_content
 
@@ -37,7 +38,7 @@ async def recover(job: Job, failure: Exception, source: Source) -> Recovery:
     Raises:
         Exception: ``failure``, when no further request may help; or what made the preparation fail.
     """
-    context, state = source.context, job.last or Attempt()
+    context, state = source.context, job.last or DownloadAttempt()
     if state.sent:
         progress = max(0, job.held - job.max_offset)
         job.max_offset += progress
@@ -57,7 +58,7 @@ async def recover(job: Job, failure: Exception, source: Source) -> Recovery:
 
 def decide(job: Job, failure: Exception, context: Context) -> Recovery:
     """Decide about a failure with what is known about the job."""
-    state = job.last or Attempt()
+    state = job.last or DownloadAttempt()
     return decide_retry(
         failure,
         job.tries,

@@ -18,35 +18,25 @@ Two jobs of one path are never in progress at once, commit included. Only the pl
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Sequence
-
-import attrs
 
 from arena_async.errors import ArenaAsyncError
 from arena_async.protocol.files import FileSet, RemoteFile
 from arena_async.transfer.commit import Pending
 from arena_async.transfer.context import Context
-from arena_async.transfer.download import Job, Source, attempt, put_down
+from arena_async.transfer.download import attempt, put_down
 from arena_async.transfer.events import Finished, Retrying
+from arena_async.transfer.jobs import Job, JobQueue, OutcomeBuffer, Source
 from arena_async.transfer.listing import Listing, PagePlanner
 from arena_async.transfer.models import Action, Outcome, as_error
-from arena_async.transfer.planner import Decision, Row, service_of
+from arena_async.transfer.planner import Decision, PlannedRow, service_of
 from arena_async.transfer.recovery import fail, recover, stop_after
 from arena_async.transfer.workers import end_tasks
 
-__all__ = ["Numbered", "TransferRun"]
+__all__ = ["TransferRun"]
 
 #: Files beyond two for each worker that may be planned and have no outcome yet.
 _WAITING = 64
-
-
-@attrs.frozen
-class Numbered:
-    """An outcome with the position of its file in the listing, from 0."""
-
-    number: int
-    outcome: Outcome
 
 
 class TransferRun:
@@ -66,7 +56,7 @@ class TransferRun:
         error: Why it stopped before its end, where that is no failed listing; or None.
         failure: What made it fail, or None.
         ended: Whether everything that was listed has been dealt with.
-        outcomes: Outcomes that were not taken yet.
+        results: The outcomes, until they are taken.
     """
 
     def __init__(self, files: FileSet, context: Context, *, scope: str, dry: bool, ask_again: bool) -> None:
@@ -75,34 +65,26 @@ class TransferRun:
         self.error: ArenaAsyncError | None = None
         self.failure: BaseException | None = None
         self.ended = False
-        self.outcomes: deque[Numbered] = deque()
+        self.results = OutcomeBuffer(2 * context.options.widest + _WAITING)
         self.planner = PagePlanner(context, scope, dry, ask_again)
         self._source = Source(files, context, self)
         self._context = context
         self._root = str(context.root)
         self._dry = dry
-        self._delivered = 0
-        self._credits = 2 * context.options.widest + _WAITING
-        self._ready: deque[Job] = deque()
-        self._active: dict[str, deque[Job]] = {}
-        self._jobs: set[Job] = set()
+        self._queue = JobQueue()
         self._committing = 0
         self._stopped: set[str] = set()
         self._workers: set[asyncio.Task[None]] = set()
-        self._idle: deque[asyncio.Future[Job | None]] = deque()
         self._delays: set[asyncio.Task[None]] = set()
         self._collector: asyncio.Task[None] | None = None
         self._reader: asyncio.Task[None] | None = None
         self._planning: asyncio.Task[None] | None = None
-        self._credit: asyncio.Future[None] | None = None
-        self._drained: asyncio.Future[None] | None = None
-        self._outcome: asyncio.Future[None] | None = None
-        self._over = self._finished = False
+        self._closing = False
 
     @property
     def not_started(self) -> int:
         """Files that were listed and have no outcome (yet)."""
-        return self.listing.count - self.kept - self._delivered - self.planner.duplicates.repeated
+        return self.listing.count - self.kept - self.results.delivered - self.planner.duplicates.repeated
 
     # -- for the stream
 
@@ -111,20 +93,9 @@ class TransferRun:
         if self._planning is None:
             self._planning = asyncio.create_task(self._plan(), name="arena_async planner")
 
-    async def outcome_ready(self) -> None:
-        """Wait until an outcome can be taken, or everything ended, or the run is closed."""
-        while not self.outcomes and not self.ended and not self._over:
-            self._outcome = asyncio.get_running_loop().create_future()
-            await self._outcome
-
-    def take(self) -> Numbered:
-        """Take an outcome."""
-        self._return_credit()
-        return self.outcomes.popleft()
-
     async def close(self) -> None:
         """Stop listing and downloading, and wait until nothing runs any more; what is being committed is committed."""
-        self._over = True
+        self._closing = True
         tasks = [task for task in (self._reader, self._planning, *self._workers, *self._delays) if task is not None]
         await end_tasks(*tasks)
         while self._committing:
@@ -133,10 +104,10 @@ class TransferRun:
                 await self._context.committer.changed()
         if self._collector is not None:
             await end_tasks(self._collector)
-        for job in list(self._jobs):
+        for job in list(self._queue.jobs):
             await put_down(job, self._context)
         self._context.permits.leave(self)
-        self._wake_stream()
+        self.results.end()
 
     # -- planning
 
@@ -148,18 +119,12 @@ class TransferRun:
             self.failure = self.failure or error
         if self._reader is not None:
             await end_tasks(self._reader)
-        while self._jobs:
-            self._drained = asyncio.get_running_loop().create_future()
-            await self._drained
-        self._finished = True
-        for idle in self._idle:
-            if not idle.done():
-                idle.set_result(None)
+        await self._queue.drained()
         if self._workers:
             await asyncio.wait(self._workers)
         self._context.permits.leave(self)
         self.ended = True
-        self._wake_stream()
+        self.results.end()
 
     async def _plan_all(self) -> None:
         """List and plan."""
@@ -189,62 +154,43 @@ class TransferRun:
         if listing.whole:
             await context.run(planner.end)
 
-    async def _give_out(self, planned: Sequence[tuple[Row, Decision, bool]]) -> None:
+    async def _give_out(self, planned: Sequence[tuple[PlannedRow, Decision, bool]]) -> None:
         """Act on the decisions about a page: outcomes at once, jobs into the queue, each with a credit."""
         for row, decision, clear in planned:
             if decision.action is Action.KEEP:
                 self.kept += 1
                 continue
-            if self._credits <= 0:
-                self._credit = asyncio.get_running_loop().create_future()
-                await self._credit
+            await self.results.take_credit()
             if row.rejected is not None or decision.action is Action.SKIP or self._dry:
-                self._credits -= 1
                 self._report(row, decision)
-            elif not self._stopped or not self._is_stopped(row.file):
-                self._credits -= 1
-                self._enqueue(Job(row.number, row.file, row.key, row.path, decision.action, clear))
+            elif self._stopped and self._is_stopped(row.file):
+                self.results.return_credit()
+            else:
+                job = Job(row.number, row.file, row.key, row.path, decision.action, clear)
+                if self._queue.add(job):
+                    self._make_ready(job)
             if "disk" in self._stopped:
                 return
 
-    def _report(self, row: Row, decision: Decision) -> None:
+    def _report(self, row: PlannedRow, decision: Decision) -> None:
         """Deliver the outcome of a row that needs no content."""
         file, path = row.file, f"{self._root}/{row.path}" if row.path else None
         shown = file if file.link is None else file.without_link()
         outcome = Outcome(shown, decision.action, path, error=row.rejected, reason=decision.reason)
         if not self._dry and self._context.emitter.active:
             self._context.emitter.emit(Finished(outcome=outcome))
-        self._deliver(row.number, outcome)
+        self.results.put(row.number, outcome)
 
     def _is_stopped(self, file: RemoteFile) -> bool:
         """Return whether something has stopped what this file needs."""
         return "disk" in self._stopped or service_of(file) in self._stopped
 
-    # -- the queue
-
-    def _enqueue(self, job: Job) -> None:
-        """Queue a job, behind the one of the same path that is in progress."""
-        self._jobs.add(job)
-        same_path = self._active.get(job.path)
-        if same_path is not None:
-            same_path.append(job)
-            return
-        self._active[job.path] = deque()
-        self._make_ready(job)
+    # -- workers
 
     def _make_ready(self, job: Job, *, first: bool = False) -> None:
-        """Give a job to a worker; a worker is started if all are busy and more are allowed."""
-        if self._over:
+        """Give a job to a worker; another one is started if all are busy and more are allowed."""
+        if self._closing or self._queue.put(job, first=first):
             return
-        while self._idle:
-            idle = self._idle.popleft()
-            if not idle.done():
-                idle.set_result(job)
-                return
-        if first:
-            self._ready.appendleft(job)
-        else:
-            self._ready.append(job)
         if len(self._workers) < self._context.options.widest:
             task = asyncio.create_task(self._work(), name="arena_async worker")
             self._workers.add(task)
@@ -255,29 +201,23 @@ class TransferRun:
         self._workers.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             self.failure = self.failure or error
-            self._jobs.clear()
-            self._release_planner()
+            self._queue.jobs.clear()
+            self._queue.release()
 
     async def _work(self) -> None:
         """Serve job after job, holding a permit as long as there are jobs."""
-        permits, committer = self._context.permits, self._context.committer
+        permits, committer, queue = self._context.permits, self._context.committer, self._queue
         holding = False
         try:
             while True:
-                if self._ready:
-                    job = self._ready.popleft()
-                else:
+                job = queue.take()
+                if job is None:
                     if holding:
                         holding = False
                         permits.release(self)
-                    if self._finished:
-                        return
-                    idle: asyncio.Future[Job | None] = asyncio.get_running_loop().create_future()
-                    self._idle.append(idle)
-                    found = await idle
-                    if found is None:
-                        return
-                    job = found
+                    job = await queue.wait()
+                if job is None:
+                    return
                 if not holding:
                     await permits.acquire(self)
                     holding = True
@@ -397,35 +337,12 @@ class TransferRun:
 
     def _end(self, job: Job, outcome: Outcome | None = None, *, done: int = 0, deliver: bool = True) -> None:
         """End a job, deliver its outcome, and let the next job of its path begin."""
-        self._jobs.discard(job)
-        same_path = self._active.pop(job.path, None)
-        if same_path:
-            following = same_path.popleft()
-            self._active[job.path] = same_path
+        following = self._queue.end(job)
+        if following is not None:
             self._make_ready(following)
         if outcome is not None and self._context.emitter.active:
             self._context.emitter.emit(Finished(outcome=outcome, bytes_done=done))
         if outcome is not None and deliver:
-            self._deliver(job.number, outcome)
+            self.results.put(job.number, outcome)
         else:
-            self._return_credit()
-        if not self._jobs:
-            self._release_planner()
-
-    def _release_planner(self) -> None:
-        if self._drained is not None and not self._drained.done():
-            self._drained.set_result(None)
-
-    def _deliver(self, number: int, outcome: Outcome) -> None:
-        self._delivered += 1
-        self.outcomes.append(Numbered(number, outcome))
-        self._wake_stream()
-
-    def _wake_stream(self) -> None:
-        if self._outcome is not None and not self._outcome.done():
-            self._outcome.set_result(None)
-
-    def _return_credit(self) -> None:
-        self._credits += 1
-        if self._credit is not None and not self._credit.done():
-            self._credit.set_result(None)
+            self.results.return_credit()
