@@ -35,7 +35,7 @@ from arena_async.transfer.context import Context
 from arena_async.transfer.events import Progress, Started
 from arena_async.transfer.jobs import DownloadAttempt, Job, Source
 from arena_async.transfer.models import Action
-from arena_async.transfer.multipart import Multipart
+from arena_async.transfer.multipart import Multipart, split
 from arena_async.transfer.partial_file import PartialFile, drop_partial
 from arena_async.transfer.planner import Tries
 from arena_async.transfer.verify import ContentVerifier, VerificationResult
@@ -122,7 +122,7 @@ async def _request(job: Job, state: DownloadAttempt, source: Source) -> tuple[by
             content = await _receive_small(job, state, opened, source.context)
             if content is not None:
                 return content, False
-        begin, multipart = job.end, _split(job, opened.head, source)
+        begin, multipart = job.end, split(job, opened.head, source)
         await _receive(job, state, opened, source.context, multipart)
     finally:
         await opened.stream.aclose()
@@ -296,44 +296,6 @@ async def _follow(job: Job, multipart: Multipart, writer: Writer, context: Conte
         end = reached
         if context.emitter.active:
             _emit_progress(job, end, context)
-
-
-def _split(job: Job, head: BodyHead, source: Source) -> Multipart | None:
-    """Let spare permits download what is far ahead of a large file, where parts of it may be requested at no cost."""
-    staged, total, validator = job.partial, job.total, job.validator
-    if staged is None:
-        return None
-    if total is None or validator is None or not _may_split(job, head, source):
-        staged.ranges = tuple  # One request for all the rest, over parts that are downloaded already too.
-        return None
-    min_size = source.context.splitting.min_size
-    if not staged.ahead and (total - job.end < min_size or job.end < job.split_from):
-        return None
-    # Whatever ended the connections ahead, as much again is received over one before they are tried anew.
-    job.split_from = job.end + min_size
-    return Multipart(
-        job.file,
-        source.files,
-        source.context,
-        staged,
-        validator=validator,
-        total=total,
-        run=source.run,
-        budget=job.budget,
-    )
-
-
-def _may_split(job: Job, head: BodyHead, source: Source) -> bool:
-    """Return whether more than one request may be sent for the content, each for a part of it."""
-    context, cost = source.context, source.files.cost()
-    return (
-        head.ranges
-        and not (cost.per_file and cost.metered)
-        and context.options.max_rate is None
-        and context.directory.files.writes_anywhere
-        and not job.tries.corrupt
-        and job.budget not in context.no_ranges | context.no_parts
-    )
 
 
 # ---- on a thread, in order

@@ -26,6 +26,7 @@ from arena_async.protocol.files import FileSet, RemoteFile, UsesMetadataCache
 from arena_async.protocol.layout import duplicate_key, key_of_file
 from arena_async.protocol.messages import printable
 from arena_async.transfer.context import Context, LedgerFacts, claim_tenant
+from arena_async.transfer.directory import digest, discard
 from arena_async.transfer.downloader import DirectoryOwner, report_on
 from arena_async.transfer.events import Finished, Observer
 from arena_async.transfer.models import (
@@ -48,8 +49,7 @@ __all__ = ["Mirror", "Verification", "Verified"]
 OVERLAP = timedelta(hours=1)
 
 
-_GONE = "it is no longer listed"
-_CLOCK = Clock()
+_GONE, _CLOCK = "it is no longer listed", Clock()
 
 
 @attrs.frozen(kw_only=True)
@@ -455,7 +455,7 @@ def _discard_all(context: Context, entries: Sequence[LedgerEntry]) -> list[bool 
         try:
             state = context.directory.state_of(entry.path)
             same = state is None or not _touched(entry, state)
-            found.append(state is None or (same and context.directory.discard(entry.path)))
+            found.append(state is None or (same and discard(context.directory, entry.path)))
         except ArenaAsyncError as error:
             found.append(error)
     return found
@@ -516,16 +516,16 @@ def _lost(row: PlannedFile, root: Path) -> Outcome:
 def _compare(context: Context, entry: LedgerEntry) -> tuple[str, Verified]:
     """Read one file and compare it with its entry. For a thread."""
     path = context.root / entry.path
-    read = context.directory.digest(entry.path)
+    read = digest(context.directory, entry.path)
     if read is None:
         return "missing", Verified(key=entry.key, path=path, expected=entry.sha256 or entry.size)
-    digest, state = read
+    actual, state = read
     if state.size != entry.size:
         return "changed", Verified(key=entry.key, path=path, expected=entry.size, actual=state.size)
     if entry.sha256 is None:
-        return "unknown", Verified(key=entry.key, path=path, actual=digest)
-    row = Verified(key=entry.key, path=path, expected=entry.sha256, actual=digest)
-    return ("ok" if digest == entry.sha256 else "changed"), row
+        return "unknown", Verified(key=entry.key, path=path, actual=actual)
+    row = Verified(key=entry.key, path=path, expected=entry.sha256, actual=actual)
+    return ("ok" if actual == entry.sha256 else "changed"), row
 
 
 def _touched(entry: LedgerEntry, state: object) -> bool:

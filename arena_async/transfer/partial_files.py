@@ -12,8 +12,8 @@ from typing import Literal
 import attrs
 
 from arena_async.errors import StorageError
-from arena_async.transfer.directory import BLOCK, STATE_DIRECTORY, Directory, ParentCache, split_path
-from arena_async.transfer.filesystem import Handle, again, explained, explaining, write_all
+from arena_async.transfer.directory import BLOCK, STATE_DIRECTORY, Directory, ParentCache, hash_file, split_path
+from arena_async.transfer.filesystem import Handle, again, explained, explaining, read_small, write_all
 from arena_async.transfer.models import FileState
 from arena_async.transfer.partial_file import (
     ControlRecord,
@@ -201,7 +201,7 @@ class PartialFiles:
         with self.taken(name) as file:
             if not isinstance(file, int):
                 return file
-            text = self.directory.read_small(self.directory.partials, control_name(name))
+            text = read_small(self.directory.files, self.directory.partials, control_name(name))
             record = None if text is None else ControlRecord.load(text, owner_hash)
             with contextlib.suppress(OSError):
                 if record is not None and self._holds(file, 0, record.offset, record.tail):
@@ -487,7 +487,7 @@ def _is_whole(directory: Directory, file: int, state: FileState, sha256: str | N
     seen = again(directory.files.look_open, file)
     if (seen.st_size, seen.st_mtime_ns) != (state.size, state.mtime_ns):
         return False
-    return sha256 is None or directory.hash(file) == sha256
+    return sha256 is None or hash_file(directory, file) == sha256
 
 
 def _sync(directory: Directory, handle: Handle) -> bool:

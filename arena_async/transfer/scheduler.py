@@ -26,8 +26,7 @@ from arena_async.transfer.commit import Pending
 from arena_async.transfer.context import Context
 from arena_async.transfer.download import attempt, put_down
 from arena_async.transfer.events import Finished, Retrying
-from arena_async.transfer.jobs import Job, JobQueue, OutcomeBuffer, Source
-from arena_async.transfer.listing import Listing, PagePlanner
+from arena_async.transfer.jobs import Job, JobQueue, Listing, OutcomeBuffer, PagePlanner, Source
 from arena_async.transfer.models import Action, Outcome, as_error
 from arena_async.transfer.planner import Decision, PlannedRow, service_of
 from arena_async.transfer.recovery import fail, recover, stop_after
@@ -267,16 +266,7 @@ class TransferRun:
             await self._fail(job, error)
             return
         if context.emitter.active:
-            known = as_error(failure, file=job.key, attempts=job.tries.sent)
-            context.emitter.emit(
-                Retrying(
-                    file=job.without_url(),
-                    attempt=job.tries.sent,
-                    wait=recovery.wait,
-                    error=known,
-                    bytes_done=job.end,
-                )
-            )
+            context.emitter.emit(_retrying(job, failure, recovery.wait))
         if recovery.wait <= 0:
             self._make_ready(job, first=True)
             return
@@ -312,26 +302,11 @@ class TransferRun:
             job: Job = pending.job  # type: ignore[assignment]
             job.bytes_written += pending.bytes_written
             if pending.error is None:
-                self._end(job, self._committed(job, pending), done=pending.entry.size if pending.entry else 0)
+                self._end(job, _committed(job, pending, self._root), done=pending.entry.size if pending.entry else 0)
                 continue
             job.failure = pending.error
             self._note_stop(job, pending.error)
             self._make_ready(job, first=True)
-
-    def _committed(self, job: Job, pending: Pending) -> Outcome:
-        """Return the outcome of a committed file."""
-        result = pending.result
-        return Outcome(
-            job.without_url(),
-            job.action,
-            f"{self._root}/{job.path}",
-            verified_by=result.verified_by if result is not None else "none",
-            attempts=job.tries.sent,
-            bytes_written=job.bytes_written,
-            reason=result.notice if result is not None else "",
-            sha256=result.sha256 if result is not None else None,
-            durable=pending.durable,
-        )
 
     # -- the end of a job
 
@@ -346,3 +321,25 @@ class TransferRun:
             self.results.put(job.number, outcome)
         else:
             self.results.return_credit()
+
+
+def _committed(job: Job, pending: Pending, root: str) -> Outcome:
+    """Return the outcome of a committed file."""
+    result = pending.result
+    return Outcome(
+        job.without_url(),
+        job.action,
+        f"{root}/{job.path}",
+        verified_by=result.verified_by if result is not None else "none",
+        attempts=job.tries.sent,
+        bytes_written=job.bytes_written,
+        reason=result.notice if result is not None else "",
+        sha256=result.sha256 if result is not None else None,
+        durable=pending.durable,
+    )
+
+
+def _retrying(job: Job, failure: Exception, wait: float) -> Retrying:
+    """Return the event of a retry."""
+    known = as_error(failure, file=job.key, attempts=job.tries.sent)
+    return Retrying(file=job.without_url(), attempt=job.tries.sent, wait=wait, error=known, bytes_done=job.end)
