@@ -1,4 +1,4 @@
-"""Arena PLM: data extracts, exports and imports behind a session and a daily allowance of requests."""
+"""Arena PLM: data extracts, exports and imports behind a session and a daily quota of requests."""
 
 from __future__ import annotations
 
