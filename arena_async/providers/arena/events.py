@@ -33,7 +33,6 @@ from arena_async.providers.arena.adapter import LIST
 from arena_async.providers.arena.api import make_request, paginate, request_object
 from arena_async.providers.arena.models import ArenaModel, Change, Item, User
 from arena_async.providers.arena.queries import EventResourceQuery, write_query
-from arena_async.providers.arena.runs import REAL_TIME
 
 __all__ = [
     "EventIntegration",
@@ -144,7 +143,7 @@ class _EventSource:
     """
 
     session: Session = attrs.field(repr=False)
-    timing: Clock = attrs.field(default=REAL_TIME, repr=False)
+    timing: Clock = attrs.field(factory=Clock, repr=False)
     #: Where the integrations of this generation are, and what it calls an event that was processed completely.
     _root = "/outboundevents"
     _flag = "resourcesReconciled"

@@ -18,6 +18,7 @@ __all__ = [
     "ApiUsage",
     "ArenaFile",
     "ArenaModel",
+    "ArenaRun",
     "Category",
     "Change",
     "ExportDefinition",
@@ -147,7 +148,7 @@ class FileAssociation(ArenaModel):
 
 
 @attrs.frozen(kw_only=True)
-class _Run(ArenaModel):
+class ArenaRun(ArenaModel):
     """Base of the runs of extracts, exports and imports."""
 
     guid: str
@@ -209,7 +210,7 @@ class Extract(ArenaModel):
 
 
 @attrs.frozen(kw_only=True)
-class ExtractRun(_Run):
+class ExtractRun(ArenaRun):
     """
     One run of a data extract.
 
@@ -300,7 +301,7 @@ class ExportFile(ArenaModel):
 
 
 @attrs.frozen(kw_only=True)
-class ExportRun(_Run):
+class ExportRun(ArenaRun):
     """
     One run of an export definition. Only the user who started it can download its files, for 60 days.
 
@@ -404,7 +405,7 @@ class Change(ArenaModel):
 
 
 @attrs.frozen(kw_only=True)
-class ImportRun(_Run):
+class ImportRun(ArenaRun):
     """
     One run of an import definition.
 

@@ -30,27 +30,19 @@ from arena_async.errors import (
 from arena_async.http.paginator import Paginator
 from arena_async.http.session import Session
 from arena_async.options import Clock, PollPolicy
-from arena_async.protocol.messages import Request
 from arena_async.providers.arena.api import make_request, paginate, request_object
 from arena_async.providers.arena.fetches import Fetch
 from arena_async.providers.arena.files import RunFiles
-from arena_async.providers.arena.models import (
-    ExportDefinition,
-    ExportRun,
-    Extract,
-    ExtractRun,
-    ImportDefinition,
-    ImportRun,
-)
-from arena_async.providers.arena.queries import write_query
+from arena_async.providers.arena.models import ArenaRun, ExportDefinition, Extract, ImportDefinition
+from arena_async.providers.arena.queries import ExportRunQuery, ExtractRunQuery, ImportRunQuery, write_query
 from arena_async.providers.arena.runs import (
-    REAL_TIME,
     SETTLING,
     SKEW,
-    Line,
     OnStatus,
+    RunApi,
     Start,
     may_be_done,
+    median_duration,
     same_user,
     with_more,
 )
@@ -59,7 +51,8 @@ from arena_async.transfer.started_run import Fetched, To
 __all__ = ["RunService", "check_texts", "guid_of"]
 
 D = TypeVar("D", Extract, ExportDefinition, ImportDefinition)
-R = TypeVar("R", ExtractRun, ExportRun, ImportRun)
+R = TypeVar("R", bound=ArenaRun)
+Q = TypeVar("Q", ExtractRunQuery, ExportRunQuery, ImportRunQuery)
 
 _log = logging.getLogger("arena_async")
 
@@ -69,7 +62,7 @@ _MAX_DESCRIPTION: Final = 4000
 
 
 @attrs.frozen
-class RunService(Generic[D, R]):
+class RunService(Generic[D, R, Q]):
     """
     The definitions of one kind and their runs.
 
@@ -87,7 +80,7 @@ class RunService(Generic[D, R]):
     session: Session = attrs.field(repr=False)
     reserve: int = 0
     user: str | None = attrs.field(default=None, repr=False)
-    timing: Clock = attrs.field(default=REAL_TIME, repr=False)
+    timing: Clock = attrs.field(factory=Clock, repr=False)
     _kind = ""
     #: How far the clocks of this machine and of the service may be apart.
     _skew = SKEW
@@ -99,7 +92,21 @@ class RunService(Generic[D, R]):
 
     async def get(self, guid: str) -> D:
         """Return one definition. One request."""
-        return await request_object(self.session, self._request("GET", guid), self._models[0])
+        return await request_object(self.session, self._api.request("GET", guid), self._models[0])
+
+    def runs(
+        self, guid: str, query: Q | str | None = None, *, offset: int = 0, limit: int | None = None
+    ) -> Paginator[R]:
+        """
+        Return the runs of a definition. One request for each 400.
+
+        Args:
+            guid: The definition.
+            query: Only these; a string is a status, for instance ``COMPLETE``.
+            offset: Rows to leave out at the beginning.
+            limit: Rows of one page, at most 400.
+        """
+        return self._api.list(guid, write_query(query, text="status"), offset=offset, limit=limit)
 
     async def run(self, guid: str, run: str) -> R:
         """
@@ -108,7 +115,7 @@ class RunService(Generic[D, R]):
         Raises:
             PermissionDeniedError: Another user started the export run, or it does not exist.
         """
-        return await request_object(self.session, self._request("GET", guid, "/runs/{run}", run=run), self._models[1])
+        return await self._api.get(guid, run)
 
     async def wait(
         self,
@@ -137,21 +144,13 @@ class RunService(Generic[D, R]):
             DeadlineError: It is not done yet; it continues at the service.
             PermissionDeniedError: Another user started the export run, or it does not exist.
         """
-        return await self._line(guid).wait(run, poll=poll, on_status=on_status, earlier=earlier)
+        return await self._api.wait(
+            guid_of(guid), run, poll=poll, on_status=on_status, expected=median_duration(earlier)
+        )
 
-    def _search(self, query: AttrsInstance | str | None, offset: int, limit: int | None) -> Paginator[D]:
+    def _search(self, query: AttrsInstance | str | None, offset: int = 0, limit: int | None = None) -> Paginator[D]:
         request = make_request("GET", f"/{self._kind}s", write_query(query))
         return paginate(self.session, request, self._models[0], offset=offset, limit=limit)
-
-    def _runs(
-        self, guid: str, query: AttrsInstance | str | None = None, offset: int = 0, limit: int | None = None
-    ) -> Paginator[R]:
-        request = self._request("GET", guid, "/runs", write_query(query, text="status"))
-        return paginate(self.session, request, self._models[1], offset=offset, limit=limit)
-
-    async def _one(self, guid: str, run: str) -> R | None:
-        """Return one run, or None where it is not there."""
-        return await self.run(guid, run)
 
     async def _fetch(
         self,
@@ -163,9 +162,14 @@ class RunService(Generic[D, R]):
         fresh: bool,
         on_status: OnStatus[R] | None,
     ) -> Fetched[R]:
-        line = self._line(files.definition or "")
         fetch = Fetch(
-            line=line, start=start, files=files.of, name=start.name, poll=poll, on_status=on_status, fresh=fresh
+            api=self._api,
+            definition=files.definition or "",
+            start=start,
+            files=files,
+            poll=poll,
+            on_status=on_status,
+            fresh=fresh,
         )
         return await fetch.fetch(to, options=None, observer=None)
 
@@ -188,7 +192,7 @@ class RunService(Generic[D, R]):
         check_texts(name, description)
         body |= {"description": description} if description is not None else {}
         if reuse:
-            async for found in self._search(name, 0, None):
+            async for found in self._search(name):
                 if found.name == name and same(found):
                     return found
         earliest = self.timing.now() - SKEW
@@ -201,7 +205,7 @@ class RunService(Generic[D, R]):
         if not may_be_done(lost):
             raise lost
         await self.timing.sleep(SETTLING)
-        async for found in self._search(name, 0, None):
+        async for found in self._search(name):
             new = found.creation_date_time is None or found.creation_date_time >= earliest
             if found.name == name and new and same_user(found.creator, self.user) and same(found):
                 _log.warning(
@@ -214,22 +218,13 @@ class RunService(Generic[D, R]):
             "look at the list after a while, or define it with reuse=True.",
         )
 
-    def _request(
-        self, method: str, guid: str, rest: str = "", query: dict[str, Any] | None = None, **identifiers: object
-    ) -> Request:
-        """Build a request below one definition."""
-        path = f"/{self._kind}s/{{{self._kind}}}{rest}"
-        return make_request(method, path, query, **{self._kind: guid}, **identifiers)
-
-    def _line(self, definition: str | D) -> Line[R]:
-        guid = guid_of(definition)
-        return Line(
+    @property
+    def _api(self) -> RunApi[R]:
+        return RunApi(
             kind=self._kind,
-            definition=guid,
             model=self._models[1],
             session=self.session,
-            one=lambda run: self._one(guid, run),
-            every=lambda: aiter(self._runs(guid)),
+            reserve=self.reserve,
             user=self.user,
             timing=self.timing,
             skew=self._skew,

@@ -9,16 +9,16 @@ checksum anywhere in the service, so the size that is listed is what a content i
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Collection, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import datetime
 from pathlib import PurePosixPath
 
-from arena_async.errors import ApiError, ConfigurationError
+from arena_async.errors import ConfigurationError
 from arena_async.http.session import Session
 from arena_async.protocol.files import RemoteFile
 from arena_async.protocol.messages import Request
 from arena_async.providers.arena.api import UNPAGED, make_request, paginate, request_object
-from arena_async.providers.arena.layout import ArenaFiles, FileFacts, Key, is_gone, lay_out, tenant_of
+from arena_async.providers.arena.layout import ArenaFiles, FileFacts, Key, lay_out, tenant_of
 from arena_async.providers.arena.models import ArenaFile, FileAssociation, Item
 
 __all__ = ["ItemFiles", "StoredFiles"]
@@ -68,19 +68,8 @@ class StoredFiles(ArenaFiles):
         for file in self._given:
             yield _stored_file(tenant, file if isinstance(file, ArenaFile) else await self._request(file))
 
-    async def find(self, keys: Collection[str]) -> list[RemoteFile]:
-        """Return fresh entries for some keys of this kind; what is gone is missing. One request for each."""
-        tenant = await tenant_of(self._session)
-        found = []
-        for key in self._mine(keys, tenant):
-            try:
-                file = _stored_file(tenant, await self._request(key.names[0]))
-            except ApiError as error:
-                if not is_gone(error):
-                    raise
-            else:
-                found += [file] if file.key in keys else []
-        return found
+    async def _look_up(self, tenant: str, first: str, keys: Sequence[Key]) -> AsyncIterator[RemoteFile]:  # noqa: ARG002
+        yield _stored_file(tenant, await self._request(first))
 
     async def _request(self, guid: str) -> ArenaFile:
         return await request_object(self._session, make_request("GET", "/files/{file}", file=guid), ArenaFile)
@@ -131,26 +120,14 @@ class ItemFiles(ArenaFiles):
         """List the files, item by item as they are asked for."""
         tenant = await tenant_of(self._session)
         for item in self._items:
-            async for file in self._of_item(tenant, item):
+            async for file in self._look_up(tenant, item):
                 yield file
 
-    async def find(self, keys: Collection[str]) -> list[RemoteFile]:
-        """Return fresh entries for some keys of this kind; what is gone is missing. One request for each item."""
-        tenant = await tenant_of(self._session)
-        found = []
-        for item in dict.fromkeys(key.names[0] for key in self._mine(keys, tenant)):
-            try:
-                found += [file async for file in self._of_item(tenant, item) if file.key in keys]
-            except ApiError as error:
-                if not is_gone(error):
-                    raise
-        return found
-
-    async def _of_item(self, tenant: str, item: str) -> AsyncIterator[RemoteFile]:
-        request = make_request("GET", "/items/{item}/files", item=item)
+    async def _look_up(self, tenant: str, first: str, keys: Sequence[Key] = ()) -> AsyncIterator[RemoteFile]:  # noqa: ARG002
+        request = make_request("GET", "/items/{item}/files", item=first)
         async for association in paginate(self._session, request, FileAssociation, shape=UNPAGED):
             if association.primary or not self._primary:
-                yield _item_file(tenant, item, association)
+                yield _item_file(tenant, first, association)
 
     def _listing(self) -> tuple[int, bool]:
         return len(self._items), True
