@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable
-from datetime import UTC, date, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
 import attrs
@@ -150,18 +151,9 @@ def _remaining(values: tuple[str, ...]) -> int | None:
     return int(text)
 
 
-_MONTHS = {
-    name: number
-    for number, name in enumerate(
-        ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"), 1
-    )
-}
-#: "Fri, 02-May-2014 14:22:13 GMT-0700 (PDT)", and the RFC's "Fri, 02 May 2014 21:22:13 GMT".
-_DATED = re.compile(
-    r"""(?xi) (?: [a-z]+ ,? \s+ )? (?P<day>[0-9]{1,2}) [\ -] (?P<month>[a-z]{3}) [a-z]* [\ -] (?P<year>[0-9]{4}) \s+
-        (?P<hour>[0-9]{2}) : (?P<minute>[0-9]{2}) : (?P<second>[0-9]{2})
-        \s* (?: gmt | utc | z )? \s* (?P<offset> [+-][0-9]{2} :? [0-9]{2} )? \s* (?: \( [^()]* \) )? """
-)
+#: The offset in "Fri, 02-May-2014 14:22:13 GMT-0700 (PDT)", with what the vendor writes around it.
+_OFFSET = re.compile(r"(?:gmt|utc|z)?\s*([+-][0-9]{2}):?([0-9]{2})\s*(?:\([^()]*\))?$", re.IGNORECASE)
+_DATED = re.compile(r".*[0-9]{4}\s+[0-9]{2}:[0-9]{2}:[0-9]{2}\s*(?:[+-][0-9]{4}|gmt|utc|z)?", re.IGNORECASE)
 _EPOCH = re.compile(r"(?P<seconds>[0-9]{9,10})(?P<thousandths>[0-9]{3})?(?:\.[0-9]*)?")
 
 
@@ -178,19 +170,14 @@ def read_reset(text: str) -> datetime | None:
     timestamp = read_datetime(text)
     if timestamp is not None:
         return (timestamp if timestamp.tzinfo else timestamp.replace(tzinfo=UTC)).astimezone(UTC)
-    dated = _DATED.fullmatch(text)
-    month = _MONTHS.get(dated["month"].lower()) if dated else None
-    if dated is None or month is None:
+    plain = _OFFSET.sub(r" \1\2", text)
+    if not _DATED.fullmatch(plain):
         return None
-    offset = (dated["offset"] or "+0000").replace(":", "")
-    minutes = int(offset[1:3]) * 60 + int(offset[3:])
     try:
-        zone = timezone(timedelta(minutes=-minutes if offset[0] == "-" else minutes))
-        day = (int(dated["year"]), month, int(dated["day"]))
-        local = datetime(*day, int(dated["hour"]), int(dated["minute"]), int(dated["second"]), tzinfo=zone)
-        return local.astimezone(UTC)
+        read = parsedate_to_datetime(plain)
     except (ValueError, OverflowError):
         return None
+    return (read if read.tzinfo else read.replace(tzinfo=UTC)).astimezone(UTC)
 
 
 def next_reset(now: datetime) -> datetime:
