@@ -22,13 +22,13 @@ __all__ = ["LIST", "ArenaAdapter", "next_reset", "read_reset"]
 
 _log = logging.getLogger("arena_async")
 
-#: Every list of the service: 20 rows by default, 400 at the most, and a count that nobody defines. Some take no query
-#: at all, and which these are is not documented for each.
+#: Every list of the service: 20 rows by default, at most 400, and a count whose meaning is not documented. Some lists
+#: take no query at all; which ones is documented for a few only.
 LIST: Final = ListShape(max_page_size=400, default=20, unpaged_if=frozenset({3200}))
 
-#: What stands beside the rows of a list; anything else without rows is no list.
+#: The other keys of a list; an object with other keys and without rows is no list.
 _LIST_KEYS = frozenset({"count", "offset", "limit", "total", "results", "Results"})
-#: More rows than a workspace can have; a larger number is no count.
+#: More rows than a workspace can have; a larger number is rejected.
 _MAX_ROWS = 2**53
 
 
@@ -51,11 +51,11 @@ class ArenaAdapter:
         """
         Read the rows of a page.
 
-        Taken for rows: ``results`` (or ``Results``) as an array, as one object, or as an object that holds objects, a
+        Accepted as rows: ``results`` (or ``Results``) as an array, as one object, or as an object that holds objects, a
         bare array, and an object with a guid, which is one row. A page without them has none.
 
         Raises:
-            DecodeError: It is no page.
+            DecodeError: The payload is no page.
         """
         count = _count(payload.get("count")) if isinstance(payload, dict) else None
         rows = _rows(payload) if isinstance(payload, dict) else payload
@@ -102,12 +102,12 @@ def _rows(payload: dict[str, Any]) -> Any:
         if payload.get(name) is not None:
             return payload[name]
     if "errors" in payload:
-        raise _no_page("$.errors: an error came with a status of success")
+        raise _no_page("$.errors: an error with a status of success")
     if "guid" in payload:
         return [payload]
     strange = sorted(set(payload) - _LIST_KEYS)
     if strange:
-        raise _no_page("$.results: missing, and the answer is no list")
+        raise _no_page("$.results: missing, and the response is no list")
     return []
 
 
@@ -144,7 +144,7 @@ def _remaining(values: tuple[str, ...]) -> int | None:
     text = numbers.pop()
     if numbers or not re.fullmatch(r"[0-9]{1,9}", text):
         _log.warning(
-            "X-Arena-Requests-Remaining is %r, which is no single number; the last good one stays.",
+            "X-Arena-Requests-Remaining is %r, which is no single number; the last valid one is kept.",
             scrub(", ".join(values), maximum=80),
         )
         return None
@@ -159,9 +159,9 @@ _EPOCH = re.compile(r"(?P<seconds>[0-9]{9,10})(?P<thousandths>[0-9]{3})?(?:\.[0-
 
 def read_reset(text: str) -> datetime | None:
     """
-    Read when the count starts anew, in UTC.
+    Read when the quota is reset, in UTC.
 
-    Read are the vendor's own shape, that of RFC 9110, ISO 8601, and seconds or milliseconds since 1970; None for
+    Accepted are the vendor's own format, that of RFC 9110, ISO 8601, and seconds or milliseconds since 1970; None for
     anything else.
     """
     text = text.strip()

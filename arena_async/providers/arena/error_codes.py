@@ -35,6 +35,10 @@ __all__ = ["error_of"]
 Endpoint = Literal["login", "content", "other"]
 
 
+def _numbers(codes: Iterable[int]) -> frozenset[int]:
+    return frozenset(codes)
+
+
 @attrs.frozen(kw_only=True)
 class _Rule:
     """
@@ -52,8 +56,8 @@ class _Rule:
         retry_after: Seconds to wait before a retry, or None for the default delay.
     """
 
-    codes: frozenset[int] = attrs.field(default=(), converter=frozenset)
-    old: frozenset[int] = attrs.field(default=(), converter=frozenset)
+    codes: frozenset[int] = attrs.field(default=(), converter=_numbers)
+    old: frozenset[int] = attrs.field(default=(), converter=_numbers)
     endpoint: Endpoint | None = None
     status: int | None = None
     error: type[ApiError] = ApiError
@@ -124,7 +128,7 @@ _RULES: Final = (
         old={4007},
         endpoint="content",
         error=ServerError,
-        meaning="The file server cannot send this file at the moment; try again after a minute or more.",
+        meaning="The file server cannot send this file now; try again after a minute or more.",
         transient=True,
         retry_after=_FILE_SERVER_GAP,
     ),
@@ -214,14 +218,14 @@ def error_of(
     fields: dict[str, Any] = {
         "transient": rule.transient,
         "stale_login": rule.stale_login,
-        # What the service itself says in a header is read by the session, and wins.
+        # A Retry-After header is read by the session and takes precedence.
         "retry_after": None if "Retry-After" in response.headers else rule.retry_after,
     }
     if rule.error is AccountLockedError:
         fields["retry_at"] = now + _LOCKED_FOR
     if rule.error is QuotaExhaustedError:
         fields |= {"resets_at": resets_at, "remaining": remaining or 0}
-        meaning = f"{meaning} They start anew at {resets_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC."
+        meaning = f"{meaning} They are reset at {resets_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC."
     number = f", code {code}" if code is not None else ""
     quoted = f', "{text}"' if text else ", without a message"
     message = f"{request.line}: status {status}{number}{quoted}. {meaning}"

@@ -16,9 +16,9 @@ from typing import Any, Final, Literal, Self, get_args
 import attrs
 
 from arena_async.errors import ConfigurationError
-from arena_async.protocol.decoding import wire_names
 from arena_async.protocol.messages import Request, UploadBody, UploadedFile, printable
-from arena_async.providers.arena.models import ImportDefinition, ImportMapping, ImportOptions, ImportRun, status_word
+from arena_async.providers.arena.api import known_word, write_fields
+from arena_async.providers.arena.models import ImportDefinition, ImportOptions, ImportRun, status_word
 from arena_async.providers.arena.runs import Start
 from arena_async.transfer.local_files import LocalFile
 
@@ -143,7 +143,9 @@ class _Opened:
             "submitWorksheetName": requested.worksheet,
             "commit": str(requested.commit).lower(),
         }
-        form = UploadBody(fields=values if parameters == "parts" else (), files=self._files())
+        files = [_part("submitContent", self.file, _MEDIA[self.kind])]
+        files += [_part("fileContent", self.content)] if self.content is not None else []
+        form = UploadBody(fields=values if parameters == "parts" else (), files=files)
         return Start(
             request=attrs.evolve(request, params=values if parameters == "query" else (), upload=form),
             like=self._like,
@@ -157,11 +159,6 @@ class _Opened:
         return "-".join(
             [*digests, self.kind, "commit" if self.requested.commit else "check", self.requested.worksheet or ""]
         )
-
-    def _files(self) -> list[UploadedFile]:
-        """Return the parts with files in them."""
-        files = [_part("submitContent", self.file, _MEDIA[self.kind])]
-        return files + ([_part("fileContent", self.content)] if self.content is not None else [])
 
     def _like(self, run: ImportRun) -> bool:
         """Return whether a run may have been started with this."""
@@ -188,7 +185,10 @@ def write_import_options(resource: str, mode: str, options: ImportOptions | None
     Raises:
         ConfigurationError: A word is not documented, or the two do not go together.
     """
-    written = {"resource": _word("resource", resource, _RESOURCES), "mode": _word("mode", mode, _MODES)}
+    written: dict[str, Any] = {
+        "resource": known_word("The resource", resource, _RESOURCES),
+        "mode": known_word("The mode", mode, _MODES),
+    }
     if written["mode"] == "REPLACE" and written["resource"] != "ITEM_BOM":
         raise ConfigurationError(
             "The mode REPLACE goes with the resource ITEM_BOM only; OVERWRITE is the one for others."
@@ -203,27 +203,7 @@ def same_import_options(body: dict[str, Any], found: ImportDefinition) -> bool:
     return words and all(came.get(name) == value for name, value in body.get("options", {}).items())
 
 
-def _word(name: str, value: object, allowed: tuple[str, ...]) -> str:
-    """Return the documented form of a word."""
-    found = [word for word in allowed if isinstance(value, str) and status_word(word) == status_word(value)]
-    if not found:
-        raise ConfigurationError(f"The {name} is {value!r}; it takes one of {', '.join(allowed)}.")
-    return found[0]
-
-
 def _write_options(options: ImportOptions) -> dict[str, Any]:
-    """Return the options that are set, by their first documented name, and the unknown keys of a listed definition."""
-    written: dict[str, Any] = dict(options.unknown)
-    for field in attrs.fields(ImportOptions):
-        value = getattr(options, field.name)
-        if field.name in ("unknown", "mapping") or value is None:
-            continue
-        written[wire_names(field)[0]] = value
-    if options.mapping:
-        written["mapping"] = [_write_mapping(row) for row in options.mapping]
-    return written
-
-
-def _write_mapping(row: ImportMapping) -> dict[str, Any]:
-    values = {wire_names(field)[0]: getattr(row, field.name) for field in attrs.fields(ImportMapping)}
-    return {**row.unknown, **{name: value for name, value in values.items() if value is not None and name != "unknown"}}
+    """Return the options that are set, and the unknown keys of a listed definition."""
+    written = write_fields(options)
+    return written | ({"mapping": [write_fields(row) for row in options.mapping]} if options.mapping else {})

@@ -2,8 +2,8 @@
 The responses of Arena, as frozen values.
 
 Names are the vendor's in snake_case. Date-times are aware (UTC); a malformed one is None, and its text is in
-``unknown``, together with every key that is not documented. Words such as a status stay the text that came, since new
-ones appear; the properties beside them understand every known spelling.
+``unknown``, together with every key that is not documented. Words such as a status stay the text of the
+response, since new ones appear; the properties read every known form of them.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def status_word(text: str | None) -> str:
 
 @attrs.frozen(kw_only=True)
 class ArenaModel:
-    """What every response has: its undocumented keys. All times of the service are UTC, also without the Z."""
+    """Base of every response, with its undocumented keys. All times of the service are UTC, also without the Z."""
 
     wire_zone = UTC
 
@@ -78,7 +78,7 @@ class User(ArenaModel):
 
 @attrs.frozen(kw_only=True)
 class Category(ArenaModel):
-    """What kind of item, change or file something is."""
+    """The category of an item, change or file."""
 
     guid: str | None = None
     name: str | None = None
@@ -88,7 +88,7 @@ class Category(ArenaModel):
 @attrs.frozen(kw_only=True)
 class ArenaFile(ArenaModel):
     """
-    A file of the workspace, with its facts but without its content.
+    A file of the workspace: its metadata, without its content.
 
     ``size`` is in bytes. There is no checksum anywhere in the service.
     """
@@ -108,7 +108,7 @@ class ArenaFile(ArenaModel):
     category: Category | None = None
     author: User | None = None
     creation_date_time: datetime | None = None
-    # A column of the file summary spells it "Data".
+    # A column of the file summary calls it "Data".
     last_modified_date_time: datetime | None = attrs.field(
         default=None, metadata={"wire": ("lastModifiedDateTime", "lastModifiedDataTime")}
     )
@@ -135,7 +135,7 @@ class ArenaFile(ArenaModel):
 @attrs.frozen(kw_only=True)
 class FileAssociation(ArenaModel):
     """
-    A file at the place where it is used. Content is asked for by the guid of the association, not by the file's.
+    A file as an object refers to it. Content is requested by the guid of the association, not of the file.
 
     ``file`` is None where the service lists the guids only; ``download_date_time`` is the first download, or None.
     """
@@ -177,12 +177,12 @@ class ArenaRun(ArenaModel):
 
     @property
     def done(self) -> bool:
-        """Whether it ended well, so that its files are ready (or were downloaded already)."""
+        """Whether it succeeded, so that its files are ready (or were downloaded already)."""
         return status_word(self.status) in _DONE
 
     @property
     def failed(self) -> bool:
-        """Whether it ended badly, so that no files will come."""
+        """Whether it failed, so that it has no files."""
         return status_word(self.status) in _FAILED
 
     @property
@@ -218,7 +218,7 @@ class ExtractRun(ArenaRun):
     """
 
     type: str | None = None
-    # The names without "Time" are the deprecated twins; one page prints scheduleDate.
+    # The names without "Time" are deprecated; one page prints scheduleDate.
     run_date_time: datetime | None = attrs.field(default=None, metadata={"wire": ("runDateTime", "runDate")})
     scheduled_date_time: datetime | None = attrs.field(
         default=None, metadata={"wire": ("scheduledDateTime", "scheduledDate", "scheduleDate")}
@@ -240,7 +240,7 @@ def _words(words: Iterable[str]) -> tuple[str, ...]:
 @attrs.frozen(kw_only=True)
 class ExportFileContent(ArenaModel):
     """
-    Which physical files an export brings along.
+    Which physical files an export contains.
 
     ``item`` is ``NONE``, ``PRIMARY`` or ``ALL``; ``supplier_item`` is ``NONE`` or ``ALL``.
     """
@@ -367,7 +367,7 @@ class ImportDefinition(ArenaModel):
 
 @attrs.frozen(kw_only=True)
 class ImportRunWarning(ArenaModel):
-    """One thing the import engine wondered about."""
+    """A warning of the import engine."""
 
     code: int | None = None
     message: str | None = None
@@ -375,7 +375,7 @@ class ImportRunWarning(ArenaModel):
 
 @attrs.frozen(kw_only=True)
 class ImportRunWarnings(ArenaModel):
-    """What the import engine wondered about; ``count`` may be more than the ``results`` that are shown."""
+    """The warnings of the import engine; ``count`` may be more than the ``results`` that are shown."""
 
     count: int | None = None
     results: tuple[ImportRunWarning, ...] = ()
@@ -383,7 +383,7 @@ class ImportRunWarnings(ArenaModel):
 
 @attrs.frozen(kw_only=True)
 class LifecycleStatus(ArenaModel):
-    """Where in its life a change is."""
+    """The lifecycle status of a change."""
 
     type: str | None = None
 
@@ -409,7 +409,7 @@ class ImportRun(ArenaRun):
     """
     One run of an import definition.
 
-    ``done`` says that the engine has finished, even where rows failed: look at ``has_errors``. ``commit`` is False
+    ``done`` means that the engine has finished, even where rows failed: look at ``has_errors``. ``commit`` is False
     for a dry run.
     """
 
@@ -436,7 +436,7 @@ class ImportRun(ArenaRun):
 
 @attrs.frozen(kw_only=True)
 class LifecyclePhase(ArenaModel):
-    """Where in its life an item is."""
+    """The lifecycle phase of an item."""
 
     guid: str | None = None
     name: str | None = None
@@ -445,7 +445,7 @@ class LifecyclePhase(ArenaModel):
 
 @attrs.frozen(kw_only=True)
 class Item(ArenaModel):
-    """One revision of an item. What only the full view gives, for instance costs, is in ``unknown``."""
+    """One revision of an item. What only the full view returns, for instance costs, is in ``unknown``."""
 
     guid: str
     number: str | None = None

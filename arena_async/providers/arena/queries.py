@@ -1,5 +1,5 @@
 """
-Filters of lists that have more of them than a call should have arguments.
+Filters of lists that have many of them.
 
 A field is named as in the models; what is None is not filtered on. Text filters with a trailing ``*`` find what starts
 with the rest. Date-times are aware, and bounds are inclusive.
@@ -17,8 +17,8 @@ import attrs
 from attrs import AttrsInstance
 
 from arena_async.errors import ConfigurationError
-from arena_async.protocol.decoding import wire_names
 from arena_async.protocol.messages import printable
+from arena_async.providers.arena.api import write_fields
 from arena_async.providers.arena.criteria import Criteria
 
 __all__ = [
@@ -44,7 +44,7 @@ def write_query(query: AttrsInstance | str | None, *, text: str = "name") -> dic
     """Return the parameters of a query; one that is a string is the filter called ``text``."""
     if query is None or isinstance(query, str):
         return {text: query}
-    params: dict[str, Any] = {wire_names(field)[0]: getattr(query, field.name) for field in attrs.fields(type(query))}
+    params = write_fields(query)
     if isinstance(query, ExtractRunQuery):
         params["view"] = "withFiles" if query.with_files else None
     if (criteria := params.get("criteria")) is not None:

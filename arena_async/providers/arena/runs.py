@@ -18,7 +18,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 from statistics import median
-from typing import Final, Generic, Literal, TypeVar
+from typing import Any, Final, Generic, Literal, TypeVar
 
 import attrs
 
@@ -167,30 +167,14 @@ class RunApi(Generic[R]):
     skew: timedelta = SKEW
 
     def request(
-        self,
-        method: str,
-        definition: str,
-        rest: str = "",
-        query: Mapping[str, object] | None = None,
-        *,
-        json: object = None,
-        **identifiers: object,
+        self, method: str, definition: str, rest: str = "", query: Mapping[str, object] | None = None, **more: Any
     ) -> Request:
-        """Build a request below one definition."""
-        path = f"/{self.kind}s/{{{self.kind}}}{rest}"
-        return make_request(method, path, query, json=json, **{self.kind: definition}, **identifiers)
+        """Build a request below one definition; ``more`` is as for :func:`make_request`."""
+        return make_request(method, f"/{self.kind}s/{{{self.kind}}}{rest}", query, **{self.kind: definition}, **more)
 
-    def list(
-        self,
-        definition: str,
-        query: Mapping[str, object] | None = None,
-        *,
-        offset: int = 0,
-        limit: int | None = None,
-    ) -> Paginator[R]:
-        """Return the runs of a definition. One request for each 400."""
-        request = self.request("GET", definition, "/runs", query)
-        return paginate(self.session, request, self.model, offset=offset, limit=limit)
+    def list(self, definition: str, query: Mapping[str, object] | None = None, **page: Any) -> Paginator[R]:
+        """Return the runs of a definition, with ``offset`` and ``limit``. One request for each 400."""
+        return paginate(self.session, self.request("GET", definition, "/runs", query), self.model, **page)
 
     async def get(self, definition: str, run: str) -> R:
         """Return one run as the service shows it alone. One request."""
@@ -200,8 +184,8 @@ class RunApi(Generic[R]):
         """
         Return one run, or None where it is not there.
 
-        https://github.com/ptc-arena/arena-restapi-doc - the sample of an export run shows a definition and no run. A
-        response with another guid is therefore not believed, and the run is looked up in the list.
+        https://github.com/ptc-arena/arena-restapi-doc - the sample of an export run shows a definition and no run. So
+        a response with another guid is not accepted, and the run is looked up in the list.
         """
         run = await self.get(definition, guid)
         if self.kind != "export" or (run.guid == guid and run.status is not None):
@@ -224,29 +208,19 @@ class RunApi(Generic[R]):
         """
         Start a run, once.
 
-        Args:
-            definition: The guid of the definition.
-            start: How.
-            poll: How long to wait for another export, and how often to try; None for the default policy.
-            on_status: Called with the state of the run.
-            since: When the first request left, at the earliest (aware); None for now.
-            unlike: The guid of a run that it cannot be.
+        ``since`` is when the first request was sent, at the earliest; None for now. ``unlike`` is the guid of a run
+        that it cannot be.
 
         Raises:
             ApiError: The service responded with an error.
             DeadlineError: Another export was in progress all the time.
             TransportError: The response was lost, and it is not known whether the run was started.
         """
-        poll = poll or PollPolicy()
+        poll, what = poll or PollPolicy(), self.start_of(definition)
         attempts = _Attempts(self, definition, start, on_status, since or self.timing.now(), unlike)
+        polled = Polled(what=what, on_answer=attempts.on_poll)
         try:
-            run = await wait_until(
-                attempts.once,
-                lambda run: run is not None,
-                poll,
-                clock=self.timing,
-                polled=Polled(what=self.start_of(definition), on_answer=attempts.on_poll),
-            )
+            run = await wait_until(attempts.once, lambda run: run is not None, poll, clock=self.timing, polled=polled)
         except DeadlineError as error:
             # That of a request names it.
             if error.request is not None:
@@ -254,9 +228,9 @@ class RunApi(Generic[R]):
             run = None
         if run is None:
             raise DeadlineError(
-                f"{self.start_of(definition)}: it could not be started within {poll.timeout:g} s, because the service "
-                "does one export at a time (code 3144) and another one was in progress. Nothing was started; try again "
-                "later, or allow more time."
+                f"{what}: it could not be started within {poll.timeout:g} s, because the service does one export at a "
+                "time (code 3144) and another one was in progress. Nothing was started; try again later, or allow more "
+                "time."
             )
         return run
 
@@ -298,17 +272,12 @@ class RunApi(Generic[R]):
         """
         Wait until a run is done.
 
-        Args:
-            definition: The guid of the definition.
-            run: The run: its guid, or as it was just seen, which delays the first poll.
-            poll: How often to poll and how long to wait; None for the default policy.
-            on_status: Called with the state of the run.
-            expected: Seconds that earlier runs took, where that is known.
+        A run that is given as it was just seen delays the first poll; so do the ``expected`` seconds of earlier runs.
 
         Raises:
             RunFailedError: It failed.
             DeadlineError: It is not done yet; it continues at the service.
-            ApiError: The service responded with an error, or the quota is used up; the run continues at the service.
+            ApiError: The service responded with an error, or the quota is used up.
         """
         known, guid = (None, run) if isinstance(run, str) else (run, run.guid)
 
@@ -323,16 +292,10 @@ class RunApi(Generic[R]):
                 on_status(RunSeen(how="asked", run=found, polls=polls, again_in=pause))
 
         passed = (self.timing.now() - known.began).total_seconds() if known is not None and known.began else 0.0
-        polled = Polled(
-            what=f"{self.kind} run {guid}",
-            known=known,
-            passed=max(passed, 0.0),
-            expected=expected,
-            on_answer=on_poll,
-        )
-        done = await wait_until(
-            request, lambda found: found.over, poll or PollPolicy(), clock=self.timing, polled=polled
-        )
+        what, passed = f"{self.kind} run {guid}", max(passed, 0.0)
+        polled = Polled(what=what, known=known, passed=passed, expected=expected, on_answer=on_poll)
+        poll = poll or PollPolicy()
+        done = await wait_until(request, lambda found: found.over, poll, clock=self.timing, polled=polled)
         if not ended(done, self.kind):
             raise RunFailedError(
                 f"{self.kind} run {guid}: its status is {done.status}; the service has removed its files. Start "
