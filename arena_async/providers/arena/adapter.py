@@ -51,7 +51,7 @@ class ArenaAdapter:
         """
         Read the rows of a page.
 
-        Accepted as rows: ``results`` (or ``Results``) as an array, as one object, or as an object that holds objects, a
+        Accepted as rows: ``results`` (or ``Results``) as an array, as one object, or as an object of objects, a
         bare array, and an object with a guid, which is one row. A page without them has none.
 
         Raises:
@@ -97,7 +97,7 @@ class ArenaAdapter:
 
 
 def _rows(payload: dict[str, Any]) -> Any:
-    """Return the value that holds the rows of a page."""
+    """Return the value with the rows of a page."""
     for name in ("results", "Results"):
         if payload.get(name) is not None:
             return payload[name]
@@ -105,8 +105,7 @@ def _rows(payload: dict[str, Any]) -> Any:
         raise _no_page("$.errors: an error with a status of success")
     if "guid" in payload:
         return [payload]
-    strange = sorted(set(payload) - _LIST_KEYS)
-    if strange:
+    if not payload.keys() <= _LIST_KEYS:
         raise _no_page("$.results: missing, and the response is no list")
     return []
 
@@ -195,7 +194,7 @@ def next_reset(now: datetime) -> datetime:
 
 
 def _summer_midnight(day: date) -> bool:
-    """Return whether summer time holds as a day of the US begins; the clocks change two hours later."""
+    """Return whether a day of the US begins in summer time; the clocks change two hours later."""
     return _sunday(day.year, 3, 2) < day <= _sunday(day.year, 11, 1)
 
 

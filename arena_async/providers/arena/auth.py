@@ -206,15 +206,15 @@ class PasswordAuth:
                 problems=("$.arenaSessionId: no text that a header can carry",),
                 request=request.line,
             )
-        landed = login.workspace_id
-        if self.workspace_id is not None and landed is not None and landed != self.workspace_id:
+        selected = login.workspace_id
+        if self.workspace_id is not None and selected is not None and selected != self.workspace_id:
             raise AuthenticationError(
-                f"{request.line}: the login landed in workspace {landed}, not in {self.workspace_id} as requested, so "
-                "nothing else was sent. Check the workspace id, and that the user is a member of that workspace.",
+                f"{request.line}: the login landed in workspace {selected}, not in {self.workspace_id} as requested, "
+                "so nothing else was sent. Check the workspace id, and that the user is a member of that workspace.",
                 status=response.status,
                 request=request.line,
             )
-        workspace = landed if landed is not None else self.workspace_id
+        workspace = selected if selected is not None else self.workspace_id
         limit = login.workspace_request_limit
         return _session_credential(Secret(session_id), workspace, idle_lifetime=IDLE, request_limit=limit)
 
@@ -302,7 +302,7 @@ class MachineAuth:
         if response.status != 200:
             raise self._rejection(response)
         workspace = f"of client {self.credentials.client_id}" if self.workspace_id is None else str(self.workspace_id)
-        advice = "Check that the token URL is the one that came with the credentials."
+        advice = "Check that the token URL is the one that was issued with the credentials."
         return read_token(response, lifetime=_TOKEN_LIFETIME, advice=advice, workspace=workspace)
 
     def logout(self, credential: Credential) -> None:

@@ -107,12 +107,12 @@ def _joined(parts: list[Any], word: Conjunction) -> list[Any]:
 
 
 def all_of(*parts: Criterion | Criteria) -> Criteria:
-    """Take the items for which all of the parts hold. At most two levels, as in ``any_of(all_of(...), ...)``."""
+    """Take the items that match all of the parts. At most two levels, as in ``any_of(all_of(...), ...)``."""
     return _combined(parts, "AND")
 
 
 def any_of(*parts: Criterion | Criteria) -> Criteria:
-    """Take the items for which any of the parts holds. At most two levels, as in ``all_of(any_of(...), ...)``."""
+    """Take the items that match any of the parts. At most two levels, as in ``all_of(any_of(...), ...)``."""
     return _combined(parts, "OR")
 
 
@@ -182,7 +182,7 @@ class WordField(_CriteriaField):
 
 
 class TextField(WordField):
-    """Text: names, numbers, descriptions. A ``*`` stands for itself in equality and for anything elsewhere."""
+    """Text: names, numbers, descriptions. A ``*`` is literal in equality and matches anything elsewhere."""
 
     def contains(self, value: str) -> Criterion:
         """Take the items that have this somewhere."""

@@ -101,7 +101,7 @@ _INVALID: Final = {
     (3200,): "This endpoint takes no query at all, not even offset and limit.",
     (3041, 3220, 4328, 4329): "The offset or the limit was not accepted; the limit is at most 400.",
 }
-_NOT_VISIBLE = "The user may not see this, or it does not exist; the service does not say which."
+_NOT_VISIBLE = "The user may not see this, or it does not exist; the service does not tell them apart."
 
 #: https://ptc-arena.github.io/arena-dev-help/error-codes/ - the first rule that fits wins.
 _RULES: Final = (

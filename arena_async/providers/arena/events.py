@@ -58,7 +58,7 @@ class EventIntegration(ArenaModel):
 
     guid: str
     name: str | None = None
-    # The older queue, and one page of the newer engine, say "enable".
+    # The older queue, and one page of the newer engine, have "enable".
     enabled: bool | None = attrs.field(default=None, metadata={"wire": ("enabled", "enable")})
     status: str | None = None
     type: str | None = None
@@ -111,9 +111,9 @@ class OutboundEvent(ArenaModel):
 @attrs.frozen(kw_only=True)
 class EventResource(ArenaModel):
     """
-    A resource of an event; which field holds it depends on the kind.
+    A resource of an event; the field depends on the kind.
 
-    ``pre_events`` and ``post_events`` are what it was before and is after, as they came: a list, or one of them.
+    ``pre_events`` and ``post_events`` are its states before and after, as they were received: a list, or one object.
     """
 
     guid: str
@@ -200,7 +200,7 @@ class _EventSource:
         The user has to be an administrator of the integration.
 
         Raises:
-            ConfigurationError: The event does not say which integration it is of.
+            ConfigurationError: The event has no integration.
         """
         request = self._of_event("PUT", event, json={self._flag: True})
         return attrs.evolve(await request_object(self.session, request, OutboundEvent), integration=event.integration)
@@ -344,7 +344,7 @@ def _age(event: OutboundEvent) -> datetime:
 def _integration_of(event: OutboundEvent) -> str:
     if not event.integration:
         raise ConfigurationError(
-            f"Event {printable(event.guid)} does not say which integration it is of; take it from events.pending(), "
+            f"Event {printable(event.guid)} has no integration; take it from events.pending(), "
             "events.every() or events.event()."
         )
     return event.integration

@@ -53,7 +53,7 @@ def write_export_options(options: ExportOptions) -> dict[str, Any]:
     Return options in the format of the service.
 
     Raises:
-        ConfigurationError: One of them is not documented, there is no view, or the export would come out empty.
+        ConfigurationError: One of them is not documented, there is no view, or the export would be empty.
     """
 
     def word(name: str, value: str | None) -> str | None:
@@ -130,4 +130,4 @@ def _any_file(options: dict[str, Any]) -> bool:
 
 
 def _empty(what: str, remedy: str) -> ConfigurationError:
-    return ConfigurationError(f"A JSON export of {what} comes out empty; add {remedy}, or write CSV.")
+    return ConfigurationError(f"A JSON export of {what} would be empty; add {remedy}, or write CSV.")

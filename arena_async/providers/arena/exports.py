@@ -1,4 +1,4 @@
-"""Exports of items: definitions say what to write, runs write it."""
+"""Exports of items: definitions describe them, runs write the files."""
 
 from __future__ import annotations
 

@@ -116,7 +116,7 @@ class Extracts(RunService[Extract, ExtractRun, ExtractRunQuery]):
         Args:
             guid: The extract; None for all of the workspace.
             run: Only this run.
-            latest: Only the run that was completed last. A run of a delta extract holds the changes only.
+            latest: Only the run that was completed last. A run of a delta extract contains the changes only.
             completed_from: Only runs completed then or later (aware).
 
         Raises:
@@ -201,7 +201,7 @@ class ExtractFiles(RunFiles[ExtractRun]):
         run = await request_object(self._session, request, ExtractRun)
         if "delta" in status_word(run.type):
             _log.warning(
-                "Extract %s: its latest run %s is a delta run, which holds the changes only. Without `latest` the "
+                "Extract %s: its latest run %s is a delta run, which contains the changes only. Without `latest` the "
                 "last full run and all deltas after it are downloaded.",
                 printable(definition),
                 printable(run.guid),
@@ -228,12 +228,12 @@ class ExtractFiles(RunFiles[ExtractRun]):
                     raise
 
     def _listed(self, runs: Sequence[ExtractRun]) -> dict[str, Sequence[FileFacts]]:
-        """An empty list is believed when another run beside it has files: then the view was honoured."""
-        honoured = any(run.files for run in runs)
+        """An empty list counts when another run of the page has files: then the service supports the view."""
+        supported = any(run.files for run in runs)
         return {
             run.guid: [_facts_of(association) for association in run.files or ()]
             for run in runs
-            if run.files or (honoured and run.files is not None)
+            if run.files or (supported and run.files is not None)
         }
 
     async def _request_files(self, definition: str, run: ExtractRun) -> list[FileFacts]:

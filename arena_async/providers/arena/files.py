@@ -243,7 +243,7 @@ def _load_files(fact: str) -> list[FileFacts] | None:
 
 
 def _whole_second(time: datetime | None) -> datetime | None:
-    """Cut to whole seconds, which is what can be requested."""
+    """Cut to full seconds, as the service takes them."""
     if time is None:
         return None
     write_datetime(time, what="completed_from")

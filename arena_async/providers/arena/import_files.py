@@ -60,7 +60,7 @@ class Submission:
         file: The path of an XLSX or CSV (UTF-8) file.
         worksheet: The name of the worksheet, for an XLSX file.
         commit: Change the workspace at once, for good; a dry run first shows what would happen.
-        file_type: ``EXCEL_WORKSHEET`` or ``CSV``, where the file name does not say so.
+        file_type: ``EXCEL_WORKSHEET`` or ``CSV``, where the file name does not show it.
         content: A file with the physical files that the rows name, for resources that have some.
         parts: Which contents of the run ``fetch`` downloads.
     """
@@ -102,7 +102,7 @@ class Submission:
         kind = self.file_type or _BY_SUFFIX.get(PurePath(self.file).suffix.lower())
         if kind is None:
             raise ConfigurationError(
-                f"{printable(name)}: an import takes .xlsx and .csv files. Where the name says nothing, give file_type."
+                f"{printable(name)}: an import takes .xlsx and .csv files. For another name, give file_type."
             )
         if kind == "CSV" and self.worksheet is not None:
             raise ConfigurationError(f"{printable(name)}: a CSV file has no worksheets; leave the worksheet out.")
@@ -170,7 +170,7 @@ class _Opened:
 
 
 def _part(name: str, file: LocalFile, media: str = "application/octet-stream") -> UploadedFile:
-    """Return the part of a file; characters that no header carries are replaced in its name."""
+    """Return the part of a file; characters that are not valid in a header are replaced in its name."""
     shown = "".join(letter if letter.isprintable() else "_" for letter in file.name)
     return UploadedFile(part=name, name=shown, size=file.size, content_type=media, read=file.pieces)
 
@@ -198,9 +198,9 @@ def write_import_options(resource: str, mode: str, options: ImportOptions | None
 
 def same_import_options(body: dict[str, Any], found: ImportDefinition) -> bool:
     """Return whether a definition does what is requested; what is not requested may be anything."""
-    came = _write_options(found.options) if found.options is not None else {}
+    received = _write_options(found.options) if found.options is not None else {}
     words = all(status_word(getattr(found, word)) == status_word(body[word]) for word in ("resource", "mode"))
-    return words and all(came.get(name) == value for name, value in body.get("options", {}).items())
+    return words and all(received.get(name) == value for name, value in body.get("options", {}).items())
 
 
 def _write_options(options: ImportOptions) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Imports of spreadsheets: definitions say how to read one, runs read it."""
+"""Imports of spreadsheets: definitions describe how to read one, runs read it."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ class Imports(RunService[ImportDefinition, ImportRun, ImportRunQuery]):
 
     async def commit(self, guid: str, run: str, *, despite_errors: bool = False) -> ImportRun:
         """
-        Let a dry run change the workspace, for good. Two requests: one to check the run, and the commit.
+        Apply a dry run to the workspace, permanently. Two requests: one to check the run, and the commit.
 
         A run that was committed before is returned as it is, so that it is safe to call this again.
 

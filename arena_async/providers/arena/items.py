@@ -173,7 +173,7 @@ class StoredFiles(ArenaFiles):
 
     @property
     def narrowed(self) -> bool:
-        """True: the vault holds more."""
+        """True: the vault has more files."""
         return True
 
     async def __aiter__(self) -> AsyncIterator[RemoteFile]:

@@ -61,7 +61,7 @@ class Key:
 @attrs.frozen
 class FileFacts:
     """
-    What a listing says about a file. Its fields are stored as cached facts, in this order.
+    The metadata of a file in a listing. Its fields are stored as cached facts, in this order.
 
     Args:
         guid: The last of the identifying fields.
@@ -125,7 +125,7 @@ class ArenaFiles(ABC):
 
     #: The word for the kind in keys and paths.
     kind: str
-    #: Planned files can be downloaded without another look-up: a key holds all that addresses the content.
+    #: Planned files can be downloaded without another look-up: a key has everything that addresses the content.
     restores = True
 
     def __init__(self, session: Session, *, reserve: int = 0) -> None:
@@ -237,7 +237,7 @@ class ArenaFiles(ABC):
 
     @abstractmethod
     def _look_up(self, tenant: str, first: str, keys: Sequence[Key]) -> AsyncIterator[RemoteFile]:
-        """List at least the files of some keys with the same first field; an error says when that is gone."""
+        """List at least the files of some keys with the same first field; a not-found error means that it is gone."""
 
     def _changed(self, **changes: object) -> Self:
         """Return a copy of the set with other attributes."""

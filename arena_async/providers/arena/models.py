@@ -90,7 +90,7 @@ class ArenaFile(ArenaModel):
     """
     A file of the workspace: its metadata, without its content.
 
-    ``size`` is in bytes. There is no checksum anywhere in the service.
+    ``size`` is in bytes. The service has no checksums. Some samples have other keys for a date and ``checkedOut``.
     """
 
     guid: str | None = None
@@ -108,7 +108,6 @@ class ArenaFile(ArenaModel):
     category: Category | None = None
     author: User | None = None
     creation_date_time: datetime | None = None
-    # A column of the file summary calls it "Data".
     last_modified_date_time: datetime | None = attrs.field(
         default=None, metadata={"wire": ("lastModifiedDateTime", "lastModifiedDataTime")}
     )
@@ -116,7 +115,6 @@ class ArenaFile(ArenaModel):
     locked: bool | None = None
     private: bool | None = None
     has_markup: bool | None = None
-    # One sample lacks a letter.
     checked_out: bool | None = attrs.field(default=None, metadata={"wire": ("checkedOut", "chekedOut")})
     checkout_date_time: datetime | None = None
     corrected: bool | None = None

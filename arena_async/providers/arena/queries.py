@@ -146,7 +146,7 @@ class ItemQuery:
         assembly_type: ``TOP_LEVEL_ASSEMBLY``, ``SUB_ASSEMBLY`` or ``NOT_AN_ASSEMBLY``.
         in_assembly: Whether it is used in an assembly; not together with ``assembly_type``.
         lifecycle_phase_stage: Only phases of this stage, for instance ``PRODUCTION``.
-        modified_bom: Whether the bill of materials of the working revision was modified; ``modified_files``,
+        modified_bom: Whether the BOM of the working revision was modified; ``modified_files``,
             ``modified_sourcing`` and ``modified_specs`` likewise.
         owner: The full name of the owner.
         attributes: Values of custom attributes, by the guids of the attributes.
@@ -187,7 +187,7 @@ class ItemQuery:
         """Check what goes together."""
         if self.assembly_type is not None and self.in_assembly is not None:
             raise ConfigurationError(
-                "items: assembly_type and in_assembly exclude each other, the service says (3851); give one of them."
+                "items: assembly_type and in_assembly exclude each other at the service (3851); give one of them."
             )
         if self.view is not None and self.view not in get_args(ItemView):
             raise ConfigurationError(f"items: view is {self.view!r}; it takes one of {', '.join(get_args(ItemView))}.")

@@ -315,7 +315,7 @@ class _Fetch(RunFetch[R]):
         return run.guid
 
     async def resume_run(self, job: StartedRun) -> R | None:
-        """Return the run that an earlier process started, or None where a new one is wanted."""
+        """Return the run that an earlier process started, or None where a new one is to be started."""
         if self.fresh or job.state == "over" or job.began is None:
             return None
         found = job.state == "starting"

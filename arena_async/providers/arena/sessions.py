@@ -156,7 +156,7 @@ class SharedSessions:
         await self._change(make)
 
     async def give_up(self, error: Exception | None) -> None:
-        """Let the next process try; a rejection is stored for the processes that wait for this login."""
+        """Release the claim; a rejection is stored for the processes that wait for this login."""
 
         def make(record: _StoredSession) -> tuple[_StoredSession | None, None]:
             if record.claim is None or record.claim.get("by") != self._me:

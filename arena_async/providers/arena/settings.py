@@ -149,7 +149,7 @@ def written_reason(text: str | None) -> str:
     Return the value of the ``Arena-Usage-Reason`` header.
 
     Raises:
-        ConfigurationError: A header cannot carry it.
+        ConfigurationError: It is not valid in a header.
     """
     if text is None:
         return f"arena_async/{version('arena-async')}"
@@ -186,7 +186,7 @@ def read_number(variables: Mapping[str, str], name: str) -> int | None:
     if not text:
         return None
     if not (text.isascii() and text.isdigit() and len(text) <= 18):
-        raise ConfigurationError(f"{name} is {printable(text)!r}; it takes a whole number of at least 0.")
+        raise ConfigurationError(f"{name} is {printable(text)!r}; it takes an integer of at least 0.")
     return int(text)
 
 
