@@ -171,15 +171,7 @@ class RunService(Generic[D, R, Q]):
         fresh: bool,
         on_status: OnStatus[R] | None,
     ) -> Fetched[R]:
-        fetch = _Fetch(
-            api=self._api,
-            definition=files.definition or "",
-            start=start,
-            files=files,
-            poll=poll,
-            on_status=on_status,
-            fresh=fresh,
-        )
+        fetch = _Fetch(self._api, files.definition or "", start, files, poll, on_status, fresh)
         return await fetch.fetch(to, options=None, observer=None)
 
     async def _define(
@@ -260,7 +252,7 @@ def check_texts(name: str | None, description: str | None) -> None:
         )
 
 
-@attrs.frozen(kw_only=True, eq=False)
+@attrs.frozen(eq=False)
 class _Fetch(RunFetch[R]):
     """
     Which run to start for a directory, and which of its files to download.
