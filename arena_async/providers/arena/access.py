@@ -33,7 +33,7 @@ from arena_async.providers.arena.auth import (
     PasswordAuth,
     given_credential,
 )
-from arena_async.providers.arena.sessions import SessionStore
+from arena_async.providers.arena.sessions import SessionStore, SharedSessions
 from arena_async.providers.arena.settings import REGIONS
 
 __all__ = ["Access", "AccessSettings", "grant"]
@@ -138,7 +138,7 @@ def _of_person(
         shown=shown,
         claim=claim,
         given=None if session_id is None else given_credential(session_id, workspace_id, idle_lifetime=IDLE),
-        store=None if store is None else store.of(identity, now=now),
+        store=None if store is None else SharedSessions(store, identity, now=now),
     )
 
 

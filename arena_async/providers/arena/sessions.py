@@ -75,10 +75,6 @@ class SessionStore:
 
     path: Path = attrs.field(converter=_expand_user)
 
-    def of(self, identity: str, *, now: Callable[[], datetime]) -> SharedSessions:
-        """Return the sessions of one user at one service; ``now`` returns the time (aware)."""
-        return SharedSessions(PrivateFile(self.path), identity, now=now)
-
 
 @attrs.frozen(kw_only=True)
 class _StoredSession:
@@ -117,13 +113,13 @@ class SharedSessions:
     The session of one user, shared by processes through a file.
 
     Args:
-        file: The file.
+        store: The file.
         identity: The service, the user and the workspace. It is stored as a digest only.
         now: Returns the time (aware); processes have no other clock in common.
     """
 
-    def __init__(self, file: PrivateFile, identity: str, *, now: Callable[[], datetime]) -> None:
-        self._file = file
+    def __init__(self, store: SessionStore, identity: str, *, now: Callable[[], datetime]) -> None:
+        self._file = PrivateFile(store.path)
         self._user = hashlib.sha256(identity.encode()).hexdigest()
         self._now = now
         self._me = secrets.token_hex(8)
