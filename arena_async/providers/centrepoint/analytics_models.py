@@ -28,6 +28,11 @@ __all__ = [
 ]
 
 
+def _either(name: str) -> dict[str, tuple[str, ...]]:
+    """Return the two names of a key: one begins with a capital."""
+    return {"wire": (name, name[0].upper() + name[1:])}
+
+
 @attrs.frozen(kw_only=True)
 class CutpointBucket(CentrePointModel):
     """
@@ -38,10 +43,8 @@ class CutpointBucket(CentrePointModel):
         number_of_seconds: Seconds at it.
     """
 
-    name: str = attrs.field(default="", metadata={"wire": ("name", "Name")})
-    number_of_seconds: float | None = attrs.field(
-        default=None, metadata={"wire": ("numberOfSeconds", "NumberOfSeconds")}
-    )
+    name: str = attrs.field(default="", metadata=_either("name"))
+    number_of_seconds: float | None = attrs.field(default=None, metadata=_either("numberOfSeconds"))
 
 
 @attrs.frozen(kw_only=True)
@@ -55,18 +58,9 @@ class Cutpoints(CentrePointModel):
         aggregate_buckets: Time by groups of intensities, for instance moderate to vigorous.
     """
 
-    algorithm_name: str = attrs.field(default="", metadata={"wire": ("algorithmName", "AlgorithmName")})
-    cutpoint_buckets: tuple[CutpointBucket, ...] = attrs.field(
-        default=(), metadata={"wire": ("cutpointBuckets", "CutpointBuckets")}
-    )
-    aggregate_buckets: tuple[CutpointBucket, ...] = attrs.field(
-        default=(), metadata={"wire": ("aggregateBuckets", "AggregateBuckets")}
-    )
-
-
-def _either(name: str) -> dict[str, tuple[str, ...]]:
-    """Return the two names of a group of keys: one begins with a capital."""
-    return {"wire": (name, name[0].upper() + name[1:])}
+    algorithm_name: str = attrs.field(default="", metadata=_either("algorithmName"))
+    cutpoint_buckets: tuple[CutpointBucket, ...] = attrs.field(default=(), metadata=_either("cutpointBuckets"))
+    aggregate_buckets: tuple[CutpointBucket, ...] = attrs.field(default=(), metadata=_either("aggregateBuckets"))
 
 
 @attrs.frozen(kw_only=True)

@@ -38,9 +38,9 @@ from arena_async.providers.centrepoint import (
     EpochQuery,
     RawQuery,
 )
-from arena_async.providers.centrepoint.active_requests import ActiveRequests
 from arena_async.providers.centrepoint.api import Api
 from arena_async.providers.centrepoint.data_files import data_file
+from arena_async.providers.centrepoint.data_requests import ActiveRequests
 from arena_async.providers.centrepoint.models import DataFileLink
 from arena_async.testing import faults
 from arena_async.testing.centrepoint.simulator import CentrePointSimulator
