@@ -16,8 +16,8 @@ import hashlib
 import itertools
 import re
 from array import array
-from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple, TypeVar
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from arena_async.errors import ConfigurationError, UnsafeUrlError
@@ -31,10 +31,11 @@ from arena_async.providers.urls.reading import LinkList, Row, read_line
 __all__ = ["SERVICE", "Address", "Names", "UrlEntries", "digest_of"]
 
 SERVICE = "urls"
-T = TypeVar("T")
 
 #: Origins that are remembered while a list is iterated.
 _MAX_ORIGINS = 4096
+#: Digests of names have 8 bytes.
+_DIGEST = 0xFFFF_FFFF_FFFF_FFFF
 #: A directory may hold files of any lists.
 _TENANT = "any"
 #: Most rows are addresses with nothing to decode, to hide or to check in their path and name.
@@ -85,7 +86,7 @@ class UrlEntries:
         Raises:
             ConfigurationError: One of them cannot be an address, or is not allowed; the message has its position.
         """
-        return self._each(page, self._file)
+        return [_remote_file(*parsed) for _, parsed in self._parsed(page)]
 
     def paths(self, page: Iterable[Row]) -> list[str]:
         """
@@ -94,59 +95,27 @@ class UrlEntries:
         Raises:
             ConfigurationError: As for :meth:`files`.
         """
-        return self._each(page, self._path)
+        return ["/".join(map(safe_name, parsed.parts)) for _, parsed in self._parsed(page)]
 
     def named(self, page: Iterable[Row]) -> Iterator[tuple[str, str, Link]]:
-        """Yield position, path and link of some rows that were checked before."""
-        for number, row in page:
-            parsed = self._parse(row)
-            if parsed is not None:
-                path = "/".join(map(safe_name, parsed.parts))
-                yield self._links.where(number), path, parsed.link or Link(parsed.url)
+        """Yield position, path and link of some rows."""
+        for number, parsed in self._parsed(page):
+            path = "/".join(map(safe_name, parsed.parts))
+            yield f"{self._links.noun} {number}", path, parsed.link or Link(parsed.url)
 
-    def _each(self, page: Iterable[Row], make: Callable[[bytes | str | Secret | Link], T | None]) -> list[T]:
-        made: list[T] = []
+    def _parsed(self, page: Iterable[Row]) -> Iterator[tuple[int, _Parsed]]:
+        """Yield the rows that have an address, with their numbers."""
+        problem = None
         for number, row in page:
             try:
-                one = make(row)
+                parsed = self._parse(row)
             except ConfigurationError as error:
-                problem = f"{self._links.where(number)}: {error}"
+                problem = f"{self._links.noun} {number}: {error}"
                 break
-            if one is not None:
-                made.append(one)
-        else:
-            return made
-        raise ConfigurationError(problem)
-
-    def _path(self, row: bytes | str | Secret | Link) -> str | None:
-        parsed = self._parse(row)
-        return None if parsed is None else "/".join(map(safe_name, parsed.parts))
-
-    def _file(self, row: bytes | str | Secret | Link) -> RemoteFile | None:
-        parsed = self._parse(row)
-        if parsed is None:
-            return None
-        url, host, path, query, parts, link = parsed
-        *folders, name = parts
-        stem, extension = split_extension(name)
-        key = f"{SERVICE} {host}{path}" if link is None else _key(host, path, query, link.name)
-        return RemoteFile(
-            key=key,
-            service=SERVICE,
-            tenant=_TENANT,
-            parts=tuple(folders),
-            stem=stem,
-            extension=extension,
-            name=name,
-            size=None if link is None else link.size,
-            change="" if link is None else _change(link),
-            sha256=None if link is None else link.sha256,
-            md5=None if link is None else link.md5,
-            fields={"host": host.partition("://")[2].rpartition(":")[0], "name": name},
-            link=Address(url, () if link is None else link.headers),
-            host=host,
-            as_named=True,
-        )
+            if parsed is not None:
+                yield number, parsed
+        if problem is not None:
+            raise ConfigurationError(problem)
 
     def _parse(self, row: bytes | str | Secret | Link) -> _Parsed | None:
         """
@@ -171,7 +140,7 @@ class UrlEntries:
             folders = _folders_of(place, path)
             if bears_secret("/".join(folders)):
                 raise ConfigurationError(
-                    f"a folder of {show_url(url)} looks like a secret. Say what to call the file: name."
+                    f"a directory of {show_url(url)} looks like a secret. Say what to call the file: name."
                 )
             parts = (*folders, parts[-1])
         return _Parsed(url, host, path, query, parts, link)
@@ -211,7 +180,7 @@ class Names:
     def add(self, names: Iterable[str]) -> None:
         """Note some names."""
         for name in names:
-            digest = digest_of(name)
+            digest = hash(fold(name)) & _DIGEST
             self._digests[digest & 0xFF].append(digest)
             self.count += 1
 
@@ -225,9 +194,31 @@ class Names:
         }
 
 
+def _remote_file(url: str, host: str, path: str, query: str, parts: tuple[str, ...], link: Link | None) -> RemoteFile:
+    *folders, name = parts
+    stem, extension = split_extension(name)
+    return RemoteFile(
+        key=f"{SERVICE} {host}{path}" if link is None else _key(host, path, query, link.name),
+        service=SERVICE,
+        tenant=_TENANT,
+        parts=tuple(folders),
+        stem=stem,
+        extension=extension,
+        name=name,
+        size=None if link is None else link.size,
+        change="" if link is None else _change(link),
+        sha256=None if link is None else link.sha256,
+        md5=None if link is None else link.md5,
+        fields={"host": host.partition("://")[2].rpartition(":")[0], "name": name},
+        link=Address(url, () if link is None else link.headers),
+        host=host,
+        as_named=True,
+    )
+
+
 def digest_of(name: str) -> int:
     """Return a number for a name; two names that some file system takes for one have the same."""
-    return hash(fold(name)) & 0xFFFF_FFFF_FFFF_FFFF
+    return hash(fold(name)) & _DIGEST
 
 
 def _parts(url: str) -> tuple[str, str, str]:
@@ -248,12 +239,12 @@ def _key(host: str, path: str, query: str, name: str | None) -> str:
 
 
 def _change(link: Link) -> str:
-    """Return what shows that another content is wanted than before."""
-    if link.sha256 is not None:
-        return f"sha256:{link.sha256}"
-    if link.md5 is not None:
-        return f"md5:{link.md5}"
-    return "" if link.size is None else f"size:{link.size}"
+    """Return the change mark: the strongest of what the row says about its content."""
+    for name in ("sha256", "md5", "size"):
+        value = getattr(link, name)
+        if value is not None:
+            return f"{name}:{value}"
+    return ""
 
 
 def _folders_of(place: str, path: str) -> list[str]:

@@ -23,7 +23,7 @@ from arena_async.protocol.urls import UrlPolicy
 from arena_async.providers.urls.adapter import NoLogin, PlainWeb
 from arena_async.providers.urls.entries import SERVICE, Address, Names, UrlEntries, digest_of
 from arena_async.providers.urls.links import Link
-from arena_async.providers.urls.reading import FileList, LinkList, RowList, TextList, read_rows
+from arena_async.providers.urls.reading import LinkList, list_in_file, list_in_text, list_of_rows, read_rows
 from arena_async.transfer.models import PlannedFile
 
 __all__ = ["UrlSet", "UrlSettings"]
@@ -98,7 +98,7 @@ class UrlSet:
             raise ConfigurationError("UrlSet takes a list of addresses; UrlSet.parse takes a list as one text.")
         policy = UrlPolicy(allow_http=allow_http, allow_private=allow_private, allow_ports=True)
         self._policy, self._folders = policy, folders
-        self._use(RowList(tuple(rows)))
+        self._use(list_of_rows(tuple(rows)))
         self._session = Session(
             NoLogin(),
             PlainWeb(),
@@ -125,7 +125,7 @@ class UrlSet:
             settings: The settings of the class.
         """
         files = cls((), **settings)
-        files._use(FileList(path))
+        files._use(list_in_file(path))
         return files
 
     @classmethod
@@ -139,7 +139,7 @@ class UrlSet:
             settings: The settings of the class.
         """
         files = cls((), **settings)
-        files._use(TextList(text, name=name))
+        files._use(list_in_text(text, name))
         return files
 
     def _use(self, links: LinkList) -> None:
@@ -185,7 +185,7 @@ class UrlSet:
                 raise ConfigurationError("The list names no address; it takes one a line.")
             doubtful = names.doubtful()
             if doubtful:
-                await self._refuse_two_of_a_name(doubtful)
+                await self._reject_equal_paths(doubtful)
             self._checked = (seen[0],)
 
     async def __aiter__(self) -> AsyncGenerator[RemoteFile, None]:
@@ -272,7 +272,7 @@ class UrlSet:
     ) -> None:
         await self.aclose()
 
-    async def _refuse_two_of_a_name(self, doubtful: Collection[int]) -> None:
+    async def _reject_equal_paths(self, doubtful: Collection[int]) -> None:
         """
         Raise for two rows that would have the same path. Rows that repeat another word for word are one.
 
@@ -289,5 +289,5 @@ class UrlSet:
                     if before[1] != link:
                         raise ConfigurationError(
                             f"{where}: it would be called {printable(path)}, as {before[0]} is. Give them names, or "
-                            "keep the folders of the addresses (folders, --folders)."
+                            "keep the directories of the addresses (folders, --folders)."
                         )
