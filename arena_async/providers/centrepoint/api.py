@@ -186,21 +186,18 @@ class Api:
             return None
 
         async def exists(_: NotFoundError) -> bool:
-            return await self._exists(study, await self._number(study, subject))
+            path = join_path("/centrepoint/v3/Studies/{study}", study=study)
+            if subject is not None:
+                path += join_path("/Subjects/{subject}", subject=await self.resolve(study, subject))
+            try:
+                await self.session.send(Request(method="GET", path=path, scope=CENTREPOINT))
+            except ApiError as error:
+                if error.transient:
+                    raise
+                return False
+            return True
 
         return exists
-
-    async def _exists(self, study: int | str, subject: int | None) -> bool:
-        """Return whether a study, or a subject of it, exists; False where the service does not tell."""
-        path = join_path("/centrepoint/v3/Studies/{study}", study=study)
-        path += "" if subject is None else join_path("/Subjects/{subject}", subject=subject)
-        try:
-            await self.session.send(Request(method="GET", path=path, scope=CENTREPOINT))
-        except ApiError as error:
-            if error.transient:
-                raise
-            return False
-        return True
 
 
 def _shown(endpoint: Endpoint[T], study: int | str | None, subject: str) -> ListQuery[T]:

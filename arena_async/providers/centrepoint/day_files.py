@@ -5,7 +5,7 @@ from __future__ import annotations
 import calendar
 import math
 from collections.abc import Callable, Collection, Iterable
-from contextlib import aclosing
+from contextlib import suppress
 from datetime import date, datetime, timedelta
 from typing import Any
 from urllib.parse import quote
@@ -85,22 +85,14 @@ def _day(value: Any) -> date:
     )
 
 
-def _year(value: Any) -> int:
-    return _between(value, 1, 9999, "year")
+def _between(low: int, high: int, what: str) -> Callable[[Any, Any, Any], None]:
+    """Return the validator of a number that may be None."""
 
+    def check(_: Any, __: Any, value: Any) -> None:
+        if value is not None and (type(value) is not int or not low <= value <= high):
+            raise ConfigurationError(f"{printable(repr(value))} is no {what}; it takes a number, {low} to {high}.")
 
-def _month(value: Any) -> int:
-    return _between(value, 1, 12, "month")
-
-
-def _day_of_month(value: Any) -> int:
-    return _between(value, 1, 31, "day of a month")
-
-
-def _between(value: Any, low: int, high: int, what: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise ConfigurationError(f"{printable(repr(value))} is no {what}; it takes a number, {low} to {high}.")
-    return value
+    return check
 
 
 @attrs.frozen
@@ -134,9 +126,9 @@ class DayQuery(FileQuery[DayFile]):
     category: str = attrs.field(converter=_category)
     day_from: date | None = attrs.field(default=None, kw_only=True, converter=attrs.converters.optional(_day))
     day_to: date | None = attrs.field(default=None, kw_only=True, converter=attrs.converters.optional(_day))
-    year: int | None = attrs.field(default=None, kw_only=True, converter=attrs.converters.optional(_year))
-    month: int | None = attrs.field(default=None, kw_only=True, converter=attrs.converters.optional(_month))
-    day: int | None = attrs.field(default=None, kw_only=True, converter=attrs.converters.optional(_day_of_month))
+    year: int | None = attrs.field(default=None, kw_only=True, validator=_between(1, 9999, "year"))
+    month: int | None = attrs.field(default=None, kw_only=True, validator=_between(1, 12, "month"))
+    day: int | None = attrs.field(default=None, kw_only=True, validator=_between(1, 31, "day of a month"))
     file_format: str | None = attrs.field(default=None, kw_only=True, converter=attrs.converters.optional(_format))
     newest_first: bool = attrs.field(default=False, kw_only=True)
 
@@ -352,12 +344,8 @@ class DayFileSet(LinkedFileSet[DayQuery, DayFile]):
         named = {key: name for key in keys if (name := read_day_file_key(key, self._tenant, requested)) is not None}
         found, missing = await self._renewed(named)
         for query in narrowest(requested, [named[key] for key in missing]):
-            try:
-                async with aclosing(self._pages_of(query)) as pages:
-                    found += [file async for page in pages for file in page.items if file.key in missing]
-            except NotFoundError:
-                # An empty list may be answered like this.
-                continue
+            with suppress(NotFoundError):  # an empty list may be answered like this
+                found += await self._matching(query, missing)
         return found
 
     def _entry(self, row: DayFile, listed_at: datetime, listed: ListedLink) -> RemoteFile:

@@ -32,7 +32,7 @@ from arena_async.errors import ClosedError, LinkExpiredError, PermissionDeniedEr
 from arena_async.http.session import Session
 from arena_async.protocol.files import OpenedFile, RemoteFile
 from arena_async.protocol.messages import Secret
-from arena_async.providers.centrepoint.links import ListedLink, SignedLink, open_link, over
+from arena_async.providers.centrepoint.links import ListedLink, SignedLink, expired_error, open_link
 
 __all__ = ["FreshLinks", "worth_listing"]
 
@@ -69,8 +69,13 @@ class _ListedPage:
 
     def is_expired(self, now: datetime) -> bool:
         """Return whether any of its URLs is expired by its own date."""
-        links = (file.link for file in self.files.values())
-        return any(isinstance(link, SignedLink) and link.is_expired(now) for link in links)
+        return any(_is_expired(file.link, now) for file in self.files.values())
+
+    def entry(self, file: RemoteFile) -> RemoteFile | None:
+        """Return the entry of the same version of a file at the same path, or None."""
+        found = self.files.get((file.key, file.name))
+        same = found is not None and found.change == file.change and _path_of(found.link) == _path_of(file.link)
+        return found if same else None
 
 
 @attrs.frozen
@@ -141,13 +146,10 @@ class FreshLinks:
             opened = await open_link(
                 self._session, fresh, offset=offset, validator=validator, until=until, now=self._now
             )
-        except LinkExpiredError:
-            self._note_rejected(fresh, known=file.link, expired=True)
+        except (LinkExpiredError, PermissionDeniedError) as error:
+            self._record_rejection(fresh, known=file.link, expired=isinstance(error, LinkExpiredError))
             raise
-        except PermissionDeniedError:
-            self._note_rejected(fresh, known=file.link, expired=False)
-            raise
-        self._note_good(fresh)
+        self._record_success(fresh)
         return opened
 
     async def find(self, key: str) -> list[RemoteFile]:
@@ -164,16 +166,15 @@ class FreshLinks:
         for name, row in rejected.items():
             del self._rejected[key, name]
             if not self._may_help(row):
-                found.append(attrs.evolve(self._pages[_page_key(row.listed)].files[key, name], link=row.known))
-                continue
-            page = await self._page(_page_key(row.listed), newer_than=row.listed.number)
-            if (key, name) in page.files:
-                found.append(page.files[key, name])
+                found.append(attrs.evolve(self._pages[row.listed.page].files[key, name], link=row.known))
+            else:
+                page = await self._page(row.listed.page, newer_than=row.listed.number)
+                found += [page.files[key, name]] if (key, name) in page.files else []
         return found if len(found) == len(rejected) else []
 
     def _may_help(self, row: _Rejected) -> bool:
         """Return whether a new URL may help where one was rejected, and count the listings for it."""
-        key = _page_key(row.listed)
+        key = row.listed.page
         page = self._pages.get(key)
         if row.expired or page is None or page.number != row.listed.number or key in self._tasks:
             return True
@@ -188,21 +189,21 @@ class FreshLinks:
         if not isinstance(link, SignedLink):
             return file
         expired = link.is_expired(self._now())
-        if link.listed is None:
-            if expired:
-                raise over(file, link)
+        if link.listed is None and not expired:
             return file
+        if link.listed is None:
+            raise expired_error(file, link)
         if link.listed.number > self._expired and not expired:
             return await self._newest(file, link.listed) or file
-        page = await self._page(_page_key(link.listed), newer_than=link.listed.number)
-        found = page.files.get((file.key, file.name))
-        if found is None or not _is_same(found, file):
-            raise over(file, link)
+        page = await self._page(link.listed.page, newer_than=link.listed.number)
+        found = page.entry(file)
+        if found is None:
+            raise expired_error(file, link)
         return found
 
     async def _newest(self, file: RemoteFile, listed: ListedLink) -> RemoteFile | None:
         """Return the entry of a file from a newer listing of its page, if there is one or is about to be."""
-        key = _page_key(listed)
+        key = listed.page
         task = self._tasks.get(key)
         if task is not None:
             # Another URL of the page was rejected, and this one may be no better.
@@ -210,34 +211,31 @@ class FreshLinks:
         page = self._pages.get(key)
         if page is None or page.number <= max(listed.number, self._expired):
             return None
-        found = page.files.get((file.key, file.name))
-        if found is None or not _is_same(found, file):
-            return None
-        return None if isinstance(found.link, SignedLink) and found.link.is_expired(self._now()) else found
+        found = page.entry(file)
+        return found if found is not None and not _is_expired(found.link, self._now()) else None
 
-    def _note_good(self, file: RemoteFile) -> None:
-        """Note that a URL was good."""
-        link = file.link
-        if not isinstance(link, SignedLink) or link.listed is None:
+    def _record_success(self, file: RemoteFile) -> None:
+        """Record that a URL worked."""
+        listed = _listed_link(file)
+        if listed is None:
             return
-        self._worked = max(self._worked, link.listed.number)
+        self._worked = max(self._worked, listed.number)
         if (file.key, file.name) in self._doubtful:
             del self._doubtful[file.key, file.name]
-            page = self._pages.get(_page_key(link.listed))
-            if page is not None:
-                page.wasted = 0
+            if listed.page in self._pages:
+                self._pages[listed.page].wasted = 0
 
-    def _note_rejected(self, file: RemoteFile, *, known: Secret | None, expired: bool) -> None:
-        """Note that a URL was rejected. With an expired one all are expired that were listed before it."""
-        link = file.link
-        if not isinstance(link, SignedLink) or link.listed is None:
+    def _record_rejection(self, file: RemoteFile, *, known: Secret | None, expired: bool) -> None:
+        """Record that a URL was rejected. With an expired one all are expired that were listed before it."""
+        listed = _listed_link(file)
+        if listed is None:
             return
         name = (file.key, file.name)
         if expired:
-            self._expired = max(self._expired, link.listed.number)
+            self._expired = max(self._expired, listed.number)
         else:
             self._doubtful[name] = None
-        self._rejected[name] = _Rejected(link.listed, expired, known)
+        self._rejected[name] = _Rejected(listed, expired, known)
         for noted in (self._rejected, self._doubtful):
             while len(noted) > _MAX_REJECTED:
                 noted.popitem(last=False)
@@ -285,13 +283,13 @@ class FreshLinks:
         return page
 
 
-def _page_key(listed: ListedLink) -> _PageKey:
-    return listed.query, listed.offset
+def _listed_link(file: RemoteFile) -> ListedLink | None:
+    """Return where the URL of a file was listed, or None."""
+    return file.link.listed if isinstance(file.link, SignedLink) else None
 
 
-def _is_same(found: RemoteFile, file: RemoteFile) -> bool:
-    """Return whether two entries are of one version at one path."""
-    return found.change == file.change and _path_of(found.link) == _path_of(file.link)
+def _is_expired(link: Secret | None, now: datetime) -> bool:
+    return isinstance(link, SignedLink) and link.is_expired(now)
 
 
 def _path_of(link: Secret | None) -> str:

@@ -226,6 +226,11 @@ class LinkedFileSet(ABC, Generic[Q, R]):
             async for page in pages:
                 yield attrs.evolve(page, items=tuple(self._entries(page, query, self._links.next_number())))
 
+    async def _matching(self, query: Q, keys: Collection[str], *, any_row: bool = False) -> list[RemoteFile]:
+        """List a query to its end, and return the entries of some keys."""
+        async with aclosing(self._pages_of(query, any_row=any_row)) as pages:
+            return [file async for page in pages for file in page.items if file.key in keys]
+
     async def _renewed(self, keys: Collection[str]) -> tuple[list[RemoteFile], set[str]]:
         """Return the entries of keys whose URL was rejected, from their pages, and the keys that are still to find."""
         files = {key: found for key in keys if (found := await self._links.find(key))}
@@ -238,8 +243,7 @@ class LinkedFileSet(ABC, Generic[Q, R]):
 
     async def _list_page(self, query: Any, offset: int, number: int) -> list[RemoteFile]:
         """List one page again, for its URLs. The query is one of this set."""
-        paginator = query.paginator(self._api, any_row=True, start=offset, prefetch=1)
-        async with aclosing(paginator.pages()) as pages:
+        async with aclosing(query.paginator(self._api, any_row=True, start=offset, prefetch=1).pages()) as pages:
             page = await anext(pages, None)
         return self._entries(page, query, number) if page else []
 

@@ -33,7 +33,7 @@ from arena_async.protocol.messages import Request, Response, Secret, printable
 from arena_async.protocol.retry import read_http_date
 from arena_async.providers.centrepoint.adapter import error_of
 
-__all__ = ["LinkOnDemand", "ListedLink", "SignedLink", "link_end", "open_link", "over", "read_refusal", "shown", "sign"]
+__all__ = ["LinkOnDemand", "ListedLink", "SignedLink", "expired_error", "link_end", "open_link", "read_refusal", "sign"]
 
 #: A URL counts as expired this long before its end, or a quarter of its life if that is less, so that a request that is
 #: on its way does not meet the end.
@@ -68,6 +68,11 @@ class ListedLink:
     query: Hashable
     offset: int
     number: int
+
+    @property
+    def page(self) -> tuple[Hashable, int]:
+        """What identifies the page: the query, and its offset."""
+        return self.query, self.offset
 
 
 class SignedLink(Secret):
@@ -119,13 +124,16 @@ def link_end(url: str) -> datetime | None:
     """Return the end that the URL itself states: the earlier of ``se`` and of the end of its key, ``ske``."""
     query = url.partition("#")[0].partition("?")[2]
     pairs = (pair.partition("=") for pair in query.split("&"))
-    return _earliest(*(_date(value) for name, _, value in pairs if name in ("se", "ske") and len(value) < _MAX_DATE))
+    dates = (_date(value) for name, _, value in pairs if name in ("se", "ske") and len(value) < _MAX_DATE)
+    return min((date for date in dates if date is not None), default=None)
 
 
 # All URLs of a page expire at the same time.
 @functools.lru_cache(maxsize=8)
 def _date(value: str) -> datetime | None:
-    return read_datetime(unquote(value))
+    """Read a date of a URL; one without a zone is UTC."""
+    date = read_datetime(unquote(value))
+    return date.replace(tzinfo=UTC) if date is not None and date.tzinfo is None else date
 
 
 def sign(
@@ -178,23 +186,23 @@ async def open_link(
     """
     if not file.link:
         raise LinkExpiredError(
-            f"{shown(file)}: its signed link is not known here, links are never stored. List again for a new one.",
+            f"{_shown(file)}: its signed link is not known here, links are never stored. List again for a new one.",
             file=file.key,
         )
     request = Request(method="GET", path=file.link.reveal(), scope=None, metered=False)
     if not request.absolute:
         raise UnsafeUrlError(
-            f"{shown(file)}: its link names no host, so it is not followed. The service has to give one."
+            f"{_shown(file)}: its link names no host, so it is not followed. The service has to give one."
         )
     read_error = functools.partial(read_refusal, file=file, now=now())
     return await session.stream(request, offset=offset, validator=validator, until=until, read_error=read_error)
 
 
-def over(file: RemoteFile, link: SignedLink) -> LinkExpiredError:
+def expired_error(file: RemoteFile, link: SignedLink) -> LinkExpiredError:
     """Return the error of a URL that is known to be expired."""
     ends = f" at {link.ends_at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC" if link.ends_at is not None else ""
     return LinkExpiredError(
-        f"{shown(file)}: its signed link ended{ends}, or is about to, and was not used any more. List again for a new "
+        f"{_shown(file)}: its signed link ended{ends}, or is about to, and was not used any more. List again for a new "
         "one.",
         file=file.key,
     )
@@ -203,7 +211,7 @@ def over(file: RemoteFile, link: SignedLink) -> LinkExpiredError:
 def read_refusal(request: Request, response: Response, *, file: RemoteFile, now: datetime) -> ArenaAsyncError:
     """Return the typed error of the file host. Nothing of its text is shown, it may echo the signature."""
     status, code = response.status, _code(response)
-    said = f"{shown(file)}: {request.line}: {status}{f' {code}' if code else ''}."
+    said = f"{_shown(file)}: {request.line}: {status}{f' {code}' if code else ''}."
     if status == 403 and _is_expired(request.path, code, response, now):
         return LinkExpiredError(f"{said} The signed link is expired. List again for a new one.", file=file.key)
     if status in (404, 410):
@@ -222,7 +230,7 @@ def read_refusal(request: Request, response: Response, *, file: RemoteFile, now:
     return error_of(request, response, said, _MEANINGS)
 
 
-def shown(file: RemoteFile) -> str:
+def _shown(file: RemoteFile) -> str:
     """Return the documented path of a file, for messages."""
     return printable("/".join((*file.parts, f"{file.stem}{file.extension}")), maximum=300)
 
@@ -240,13 +248,7 @@ def _is_expired(url: str, code: str, response: Response, now: datetime) -> bool:
     if code not in _EXPIRED_CODES:
         return False
     end = link_end(url)
-    if end is None or end.tzinfo is None:
+    if end is None:
         return code == "AuthenticationFailed"
     theirs = read_http_date(response.headers.get("Date"))
     return end <= theirs + _MARGIN if theirs is not None else end <= now + _SKEW
-
-
-def _earliest(*dates: datetime | None) -> datetime | None:
-    """Return the earliest of some dates; one without a zone is UTC, as in every signed URL."""
-    aware = [date if date.tzinfo else date.replace(tzinfo=UTC) for date in dates if date is not None]
-    return min(aware, default=None)

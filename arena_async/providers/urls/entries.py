@@ -86,7 +86,7 @@ class UrlEntries:
         Raises:
             ConfigurationError: One of them cannot be an address, or is not allowed; the message has its position.
         """
-        return [_remote_file(*parsed) for _, parsed in self._parsed(page)]
+        return [_remote_file(parsed) for _, parsed in self._parsed(page)]
 
     def paths(self, page: Iterable[Row]) -> list[str]:
         """
@@ -194,7 +194,8 @@ class Names:
         }
 
 
-def _remote_file(url: str, host: str, path: str, query: str, parts: tuple[str, ...], link: Link | None) -> RemoteFile:
+def _remote_file(parsed: _Parsed) -> RemoteFile:
+    url, host, path, query, parts, link = parsed
     *folders, name = parts
     stem, extension = split_extension(name)
     return RemoteFile(
