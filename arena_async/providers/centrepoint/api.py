@@ -24,7 +24,7 @@ from arena_async.http.session import Session
 from arena_async.protocol.decoding import decode
 from arena_async.protocol.messages import Request, join_path, printable
 from arena_async.providers.centrepoint.adapter import list_shape
-from arena_async.providers.centrepoint.auth import CENTREPOINT
+from arena_async.providers.centrepoint.auth import ANALYTICS, CENTREPOINT, DATA_ACCESS
 from arena_async.providers.centrepoint.identifiers import named_subject, number
 from arena_async.providers.centrepoint.models import Subject
 from arena_async.providers.centrepoint.subjects import SubjectDirectory
@@ -53,6 +53,9 @@ OwnerCheck = Callable[[NotFoundError], Awaitable[bool]]
 _NO_PARTS: Mapping[str, object] = MappingProxyType({})
 
 
+_SCOPES = {"analytics": ANALYTICS, "centrepoint": CENTREPOINT, "dataaccess": DATA_ACCESS}
+
+
 @attrs.frozen(kw_only=True)
 class Match:
     """
@@ -69,25 +72,28 @@ class Match:
     shown: Callable[[Any], object]
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen
 class Endpoint(Generic[T]):
     """
     One list of the service; an object of it is one path segment below.
 
     Args:
         path: The path, with ``{study}``, ``{subject}`` and further names.
-        scope: The scope that the token needs.
         model: The model of a row.
         key: The fields that identify a row together.
     """
 
     path: str
-    scope: str
     model: type[T]
-    key: tuple[str, ...] = ("id",)
+    key: tuple[str, ...] = attrs.field(default=("id",), kw_only=True)
+
+    @property
+    def scope(self) -> str:
+        """The scope that the token needs: each API of the service has its own."""
+        return _SCOPES[self.path.split("/")[1]]
 
 
-SUBJECTS = Endpoint(path="/centrepoint/v3/Studies/{study}/Subjects", scope=CENTREPOINT, model=Subject)
+SUBJECTS = Endpoint("/centrepoint/v3/Studies/{study}/Subjects", Subject)
 
 
 class Api:

@@ -172,7 +172,7 @@ class DataFileSet:
         path = join_path("/dataretrieval/v3/DataFiles/{file}/downloadurl", file=file.fields.get("file", ""))
         request = Request(method="GET", path=path, scope=DATA_RETRIEVAL)
         async with await self._session.stream(request) as opened:
-            body = await _read(opened.stream, limit=_MAX_LINK)
+            body = await _read(opened.stream)
         given = decode(parse_json(body, request=request.line), DataFileLink, request=request.line)
         link = sign(given.download_url, announced=given.expires, now=self._now())
         if link is None:
@@ -184,12 +184,13 @@ class DataFileSet:
         return link
 
 
-async def _read(stream: ByteStream, *, limit: int) -> bytes:
+async def _read(stream: ByteStream) -> bytes:
     """Read a small body to its end."""
-    buffer = memoryview(bytearray(limit + 1))
-    length = 0
-    while length <= limit and (count := await stream.readinto(buffer[length:])):
-        length += count
-    if length > limit:
-        raise DecodeError(f"A response of more than {limit} bytes was received instead of a link; it was not read.")
-    return bytes(buffer[:length])
+    body = b""
+    while chunk := await stream.read(_MAX_LINK):
+        body += chunk
+        if len(body) > _MAX_LINK:
+            raise DecodeError(
+                f"A response of more than {_MAX_LINK} bytes was received instead of a URL; it was not used."
+            )
+    return body

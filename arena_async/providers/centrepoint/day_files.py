@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import calendar
+import itertools
 import math
 from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
@@ -75,10 +76,8 @@ def _day(value: Any) -> date:
     if isinstance(value, date) and not isinstance(value, datetime):
         return value
     if isinstance(value, str):
-        try:
+        with suppress(ValueError):
             return date.fromisoformat(value.strip())
-        except ValueError:
-            pass
     raise ConfigurationError(
         f"{printable(repr(value))} is no day; it takes a date, or text like 2021-01-01. It is a day of the subject's "
         "own calendar, so it has no time and no timezone."
@@ -313,15 +312,15 @@ def narrowest(query: DayQuery, wanted: Iterable[tuple[str, str]]) -> list[DayQue
     whole = attrs.evolve(query, day_from=None, day_to=None, year=None, month=None, day=None, file_format=only)
     pages_of_a_year = math.ceil(_DAYS_OF_A_YEAR * (1 if only else 2) / MAX_PAGE_SIZE)
     found: list[DayQuery] = []
-    days = sorted({tuple(int(part) for part in day.split("-")) for day, _ in files})
-    for year in sorted({day[0] for day in days}):
-        months = sorted({day[1] for day in days if day[0] == year})
+    wanted_days = sorted({date.fromisoformat(day) for day, _ in files})
+    for year, of_year in itertools.groupby(wanted_days, key=lambda day: day.year):
+        months = {month: list(days) for month, days in itertools.groupby(of_year, key=lambda day: day.month)}
         if len(months) > pages_of_a_year:
             found.append(attrs.evolve(whole, year=year))
             continue
-        for month in months:
-            (first, *others) = [day[2] for day in days if day[:2] == (year, month)]
-            found.append(attrs.evolve(whole, year=year, month=month, day=None if others else first))
+        for month, days in months.items():
+            day = days[0].day if len(days) == 1 else None
+            found.append(attrs.evolve(whole, year=year, month=month, day=day))
     return found
 
 

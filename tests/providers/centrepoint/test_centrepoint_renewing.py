@@ -19,7 +19,7 @@ from arena_async.protocol.files import OpenedFile
 from arena_async.providers.centrepoint import CentrePointClient
 from arena_async.providers.centrepoint.api import Api
 from arena_async.providers.centrepoint.datasets import DatasetQuery
-from arena_async.providers.centrepoint.link_refresh import worth_listing
+from arena_async.providers.centrepoint.linked_files import worth_listing
 from arena_async.providers.centrepoint.study_files import StudyFileSet
 from arena_async.testing import CentrePointSimulator, faults
 from arena_async.testing.server import Call
