@@ -123,7 +123,7 @@ class Computed(Generic[R, S]):
 
         Raises:
             ConfigurationError: An argument cannot be what it should be; raised at once.
-            ListingError: While iterating: the list contradicts itself, or holds what was not requested.
+            ListingError: While iterating: the list contradicts itself, or has rows that were not requested.
             NotFoundError: While iterating: there is no such study or subject.
         """
         kind = self._kind
@@ -178,7 +178,7 @@ class MinuteSummaries(Computed[models.MinuteSummary, models.SummarySetting]):
             subjects: For how many subjects.
 
         Raises:
-            ConfigurationError: The last day lies before the first, or the number of subjects is below 0.
+            ConfigurationError: The last day is before the first, or the number of subjects is below 0.
         """
         days_query(day_from, day_to)
         if subjects < 0:

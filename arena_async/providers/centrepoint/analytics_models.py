@@ -2,7 +2,7 @@
 What CentrePoint computes: minute summaries, daily statistics, sleep periods, event markers, and their settings.
 
 The rules are those of :mod:`~arena_async.providers.centrepoint.models`. Groups of numbers whose names the vendor's
-pages do not list are kept as they come, by the vendor's names.
+pages do not list are kept unchanged, by the vendor's names.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class MinuteSummary(CentrePointModel):
     subject_id: int
     study_id: int | None = None
     activity_monitor_serial: str | None = None
-    # The query calls it minuteSummarySettingId, the answer has one s more.
+    # The query calls it minuteSummarySettingId, the response has one s more.
     minute_summary_setting_id: str | None = attrs.field(
         default=None, metadata={"wire": ("minuteSummarySettingsId", "minuteSummarySettingId")}
     )
@@ -195,7 +195,7 @@ class SleepPeriod(CentrePointModel):
         activity_monitor_serial: The monitor.
         study_id: The study.
         algorithm_setting_id: What it was computed with.
-        in_bed_time: When the subject went to bed; naive where the service gives no zone.
+        in_bed_time: When the subject went to bed; naive where the service states no zone.
         out_bed_time: When the subject got up.
         duration_minutes: Minutes between.
         time_asleep_minutes: Minutes asleep.
@@ -305,7 +305,7 @@ class SummarySetting(CentrePointModel):
 @attrs.frozen(kw_only=True)
 class SleepPeriodAlgorithm(CentrePointModel):
     """
-    The numbers that Dustin Tracy's algorithm goes by, by the vendor's names.
+    The parameters of Dustin Tracy's algorithm, by the vendor's names.
 
     Args:
         block_length_in_minutes: Minutes of a block.

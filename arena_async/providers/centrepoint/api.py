@@ -2,7 +2,7 @@
 Send the requests of lists and objects, and check that the rows of a list are the requested ones.
 
 A service that ignores a filter responds with everything it has, which looks like success, so each row is compared with
-the request. A list that is answered with 404 is empty, with a warning, where the study or subject that it belongs to
+the request. A list with response 404 is empty, with a warning, where the study or subject that it belongs to
 exists; that costs one request. Otherwise the 404 is raised.
 """
 
@@ -45,7 +45,7 @@ __all__ = [
 
 T = TypeVar("T")
 
-#: How far outside of the requested days a row may lie. The pages say neither in which timezone the days begin nor
+#: How far outside of the requested days a row may be. The documents state neither in which timezone the days begin nor
 #: whether the last one is included completely; a service that ignores them returns weeks.
 _SLACK = timedelta(days=1)
 #: Returns, after a 404, whether the study or subject that a list belongs to exists.
@@ -222,7 +222,7 @@ def read_rows(model: type[T], line: str, matches: Sequence[Match]) -> Callable[[
             if not match.holds(row):
                 shown = printable(str(match.shown(row)))
                 raise ListingError(
-                    f"{line}: asked for {printable(match.requested)}, got a row of {shown}. The service ignores the "
+                    f"{line}: requested {printable(match.requested)}, got a row of {shown}. The service ignores the "
                     "filters, and its response was not used. List without that filter.",
                     request=line,
                 )
@@ -285,11 +285,11 @@ def days_query(day_from: date | None, day_to: date | None) -> list[tuple[str, st
     Return the query of a range of days: a day as it is, a time with a timezone in UTC.
 
     Raises:
-        ConfigurationError: One of them is no day or time, or the last one lies before the first.
+        ConfigurationError: One of them is no day or time, or the last one is before the first.
     """
     named = (("fromDate", wire_date(day_from, name="day_from")), ("toDate", wire_date(day_to, name="day_to")))
     if day_from is not None and day_to is not None and _day(day_to) < _day(day_from):
-        raise ConfigurationError(f"day_to, {day_to}, lies before day_from, {day_from}.")
+        raise ConfigurationError(f"day_to, {day_to}, is before day_from, {day_from}.")
     return [(name, value) for name, value in named if value is not None]
 
 

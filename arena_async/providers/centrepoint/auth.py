@@ -37,15 +37,15 @@ DATA_RETRIEVAL = "DataRetrieval"
 
 SCOPES = (CENTREPOINT, DATA_ACCESS, ANALYTICS, DATA_RETRIEVAL)
 
-#: Lifetime of a token, in seconds, when the response does not say.
+#: Lifetime of a token, in seconds, when the response does not state it.
 _LIFETIME = 600.0
 
 
 def _text_of_client(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
     """Reject what cannot be a client id or secret, without showing it."""
     text = value.reveal() if isinstance(value, Secret) else value
-    whole = isinstance(text, str) and text.strip() == text and text.isprintable()
-    if not whole or not text:
+    complete = isinstance(text, str) and text.strip() == text and text.isprintable()
+    if not complete or not text:
         raise ConfigurationError(
             f"CentrePointCredentials.{attribute.name} is empty, or has blanks around it or unprintable characters; "
             "it takes the text that ActiGraph issued."
@@ -154,4 +154,4 @@ def _advice(response: Response) -> str:
         return "This client is not allowed that scope; ask ActiGraph to add it to the contract."
     if is_unknown_client(response):
         return "The client id or the client secret is wrong; check CENTREPOINT_CLIENT_ID and CENTREPOINT_CLIENT_SECRET."
-    return "No token was given; check the credentials and the address of the token endpoint."
+    return "No token was issued; check the credentials and the address of the token endpoint."

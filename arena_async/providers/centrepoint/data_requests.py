@@ -73,7 +73,7 @@ def _timestamp(value: Any) -> datetime:
     stamp = read_datetime(value) if isinstance(value, str) else value
     if not isinstance(stamp, datetime) or stamp.tzinfo is None:
         raise ConfigurationError(
-            f"{printable(repr(value))} is no time; it takes a date and time that says its timezone, for instance "
+            f"{printable(repr(value))} is no time; it takes a date and time with its timezone, for instance "
             "2024-02-29T10:00:00Z."
         )
     return stamp.astimezone(UTC)
@@ -188,7 +188,7 @@ class ActiveRequests:
 
     def __init__(self, *, limit: int = MAX_ACTIVE) -> None:
         self._limit = limit
-        #: Held by the task that starts a request, first come, first served.
+        #: The task that starts a request has it; the others queue.
         self._turn = asyncio.Lock()
         #: When the status of each request was last read, by the clock of the caller.
         self._checked: dict[str, float] = {}
@@ -206,7 +206,7 @@ class ActiveRequests:
     @contextlib.asynccontextmanager
     async def turn(self, seconds: float) -> AsyncIterator[None]:
         """
-        Wait until no other task starts a request.
+        Wait until no other task is starting a request.
 
         Raises:
             TimeoutError: That took longer than ``seconds``.
@@ -247,6 +247,7 @@ class FetchedData(Fetched[DataRequest]):
         return self.run
 
 
+@attrs.frozen(eq=False, repr=False)
 class DataRequests(Generic[Q]):
     """
     Requests for data; reached as ``client.raw_requests`` and ``client.epoch_requests``. Needs ``DataRetrieval``.
@@ -257,24 +258,15 @@ class DataRequests(Generic[Q]):
         api: Sends the requests.
         kind: The class of the queries.
         tenant: Origin of the service, and client.
-        active: The active requests of the client, which both kinds share; None for none so far.
-        timing: Clock and sleep; None for the real ones.
+        active: The active requests of the client, which both kinds share.
+        timing: Clock and sleep.
     """
 
-    def __init__(
-        self,
-        api: Api,
-        kind: type[Q],
-        *,
-        tenant: str,
-        active: ActiveRequests | None = None,
-        timing: Clock | None = None,
-    ) -> None:
-        self._api = api
-        self.kind: type[Q] = kind
-        self.tenant = tenant
-        self._active = active or ActiveRequests()
-        self.timing = timing or Clock()
+    _api: Api
+    kind: type[Q]
+    tenant: str = attrs.field(kw_only=True)
+    _active: ActiveRequests = attrs.field(factory=ActiveRequests, kw_only=True)
+    timing: Clock = attrs.field(factory=Clock, kw_only=True)
 
     @property
     def session(self) -> Session:
@@ -321,7 +313,7 @@ class DataRequests(Generic[Q]):
 
         Raises:
             RunFailedError: The service ended the request with an error.
-            DeadlineError: The time was up before that; the service goes on.
+            DeadlineError: The time was up before that; the service continues.
             NotFoundError: There is no such request.
         """
         path, shown = self._path_of(request), f"{self.kind.kind} request {printable(_tracking_id(request))}"
@@ -334,7 +326,7 @@ class DataRequests(Generic[Q]):
         )
         if found.is_failed:
             raise RunFailedError(
-                f"{shown}: it ended with an error; the service does not say why (its webhook data_retrieval_complete "
+                f"{shown}: it ended with an error; the service does not state why (its webhook data_retrieval_complete "
                 "does). It ends what it has worked on for 6 hours; request a shorter time.",
                 run=found,
             )
@@ -477,9 +469,9 @@ def _start_error(error: ArenaAsyncError, request: Request) -> ArenaAsyncError:
     if not _may_be_accepted(error):
         return error
     message = (
-        f"{error} It is not known whether the service has accepted the request: it may hold one of the {MAX_ACTIVE} "
-        "places until it is done, for 6 hours at most, and there is no list to find it in. It was not sent again; "
-        "start it again if that does no harm."
+        f"{error} It is not known whether the service has accepted the request: it may count as one of the "
+        f"{MAX_ACTIVE} active requests until it is done, for 6 hours at most, and no list shows it. It was not "
+        "sent again; start it again if that does no harm."
     )
     if isinstance(error, ServerError):
         return ServerError(message, status=error.status, request=request.line)
@@ -524,8 +516,8 @@ class _DataFetch(RunFetch[DataRequest]):
             return None
         if job.state == "starting":
             _log.warning(
-                "%s request of %s: no response to its start was received, and the service has no list to find it in. "
-                "It may hold a place for 6 hours; another one is started.",
+                "%s request of %s: no response to its start was received, and the service has no list that shows it. "
+                "It may be active for 6 hours; another one is started.",
                 self.query.kind,
                 f"{job.began:%Y-%m-%d %H:%M} UTC",
             )

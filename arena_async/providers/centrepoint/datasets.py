@@ -18,7 +18,7 @@ from arena_async.providers.centrepoint.adapter import MAX_PAGE_SIZE, list_shape
 from arena_async.providers.centrepoint.api import Api, Match, read_rows
 from arena_async.providers.centrepoint.auth import DATA_ACCESS
 from arena_async.providers.centrepoint.identifiers import SERVICE, extension_for, join_key, split_key, word
-from arena_async.providers.centrepoint.linked_files import FileQuery, LinkedFileSet
+from arena_async.providers.centrepoint.linked_files import LinkedFileQuery, LinkedFileSet
 from arena_async.providers.centrepoint.links import ListedLink, sign
 from arena_async.providers.centrepoint.models import DatasetFile, DatasetSubject
 from arena_async.providers.centrepoint.studies import DATASET_SUBJECTS
@@ -29,7 +29,7 @@ _KIND = "dataset-file"
 
 
 @attrs.frozen
-class DatasetQuery(FileQuery[DatasetFile]):
+class DatasetQuery(LinkedFileQuery[DatasetFile]):
     """
     Which dataset files are requested. What is None is not filtered on.
 
@@ -111,7 +111,7 @@ def file_key(tenant: str, row: DatasetFile) -> str:
     """
     Return the permanent key of a dataset file: tenant, study, program, data set and subject.
 
-    The service writes GUIDs and data sets in several cases and means the same, so the key has one case. ``fileName`` is
+    The service writes GUIDs and data sets in several cases, which are equal, so the key has one case. ``fileName`` is
     no part of it: it changes with every run, and files of different data sets share one.
     """
     # Only csv is documented. Should the same data set exist in another format too, that is another file.
@@ -229,7 +229,7 @@ class Datasets:
     Args:
         api: Sends the requests.
         tenant: Origin of the service, and client.
-        legacy: Whether requests have the form of the first published page, unless a call says otherwise.
+        legacy: Whether requests have the form of the first published page, unless a call overrides it.
     """
 
     def __init__(self, api: Api, *, tenant: str, legacy: bool = False) -> None:
@@ -262,7 +262,7 @@ class Datasets:
 
         Raises:
             ConfigurationError: An argument cannot be what it should be; raised at once.
-            ListingError: While iterating: the list contradicts itself, or holds what was not requested.
+            ListingError: While iterating: the list contradicts itself, or has rows that were not requested.
         """
         legacy = self._legacy if legacy is None else legacy
         query = DatasetQuery(study, subject, program=program, data_set=data_set, legacy=legacy)

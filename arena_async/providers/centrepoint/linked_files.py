@@ -1,5 +1,5 @@
 """
-Files behind the signed URLs that a list holds: listed, opened, and their URLs refreshed with the fewest requests.
+Files behind the signed URLs of a list: listed, opened, and their URLs refreshed with the fewest requests.
 
 A page of a list has a hundred URLs, and they expire together. The first file that needs a new one has its page listed
 again; other files of that page wait for the same response, or find it later::
@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import functools
 import logging
 import math
 from abc import ABC, abstractmethod
@@ -44,7 +43,7 @@ from arena_async.providers.centrepoint.api import Api, OwnerCheck
 from arena_async.providers.centrepoint.identifiers import named_subject, number
 from arena_async.providers.centrepoint.links import ListedLink, SignedLink, expired_error, open_link
 
-__all__ = ["FileQuery", "FreshLinks", "LinkedFileSet", "worth_listing"]
+__all__ = ["FreshLinks", "LinkedFileQuery", "LinkedFileSet", "worth_listing"]
 
 R = TypeVar("R")
 
@@ -60,7 +59,7 @@ _FileKey = tuple[str, str]
 
 
 @attrs.frozen
-class FileQuery(ABC, Generic[R]):
+class LinkedFileQuery(ABC, Generic[R]):
     """
     Which files of a study are requested.
 
@@ -232,7 +231,7 @@ class FreshLinks:
 
         Raises:
             LinkExpiredError: The URL is expired, and its page lists another version, or another path, or nothing of it;
-                or the file host says so.
+                or the file host reports it.
             SourceChangedError: The content does not exist any more.
             PermissionDeniedError: The file host rejects the request for another reason.
             ApiError: Another error response, or the page could not be listed; ``transient`` says whether it may work
@@ -341,12 +340,10 @@ class FreshLinks:
     async def _page(self, key: _PageKey, *, newer_than: int) -> _ListedPage:
         """Return a page whose URLs can be used, listed again if needed."""
         page = self._pages.get(key)
-        if page is not None and page.number > max(self._expired, newer_than) and not page.is_expired(self._now()):
-            return page
-        page = await self._listed(key)
-        if page.number <= max(self._expired, newer_than):
-            # That listing had begun before it was needed.
+        if page is None or page.number <= max(self._expired, newer_than) or page.is_expired(self._now()):
             page = await self._listed(key)
+            if page.number <= max(self._expired, newer_than):  # that listing had begun before it was needed
+                page = await self._listed(key)
         return page
 
     async def _listed(self, key: _PageKey) -> _ListedPage:
@@ -354,7 +351,6 @@ class FreshLinks:
         task = self._tasks.get(key)
         if task is None or task.done():
             task = self._tasks[key] = self._session.spawn(lambda: self._list(key), name="fresh links")
-            task.add_done_callback(functools.partial(self._forget, key))
         await asyncio.wait([task])
         if task.cancelled():
             raise ClosedError("The client was closed while new links were listed.")
@@ -364,15 +360,13 @@ class FreshLinks:
             raise copy.copy(failure)
         return task.result()
 
-    def _forget(self, key: _PageKey, task: asyncio.Task[_ListedPage]) -> None:
-        if self._tasks.get(key) is task:
-            del self._tasks[key]
-
     async def _list(self, key: _PageKey) -> _ListedPage:
         """List a page and keep it."""
         number = self.next_number()
-        query, offset = key
-        files = {(file.key, file.name): file for file in await self._list_page(query, offset, number)}
+        try:
+            files = {(file.key, file.name): file for file in await self._list_page(*key, number)}
+        finally:
+            del self._tasks[key]
         before = self._pages.get(key)
         self._pages[key] = page = _ListedPage(number, files, 0 if before is None else before.wasted)
         self._pages.move_to_end(key)
@@ -395,12 +389,12 @@ def _path_of(link: Secret | None) -> str:
     return link.reveal().partition("?")[0] if link else ""
 
 
-Q = TypeVar("Q", bound=FileQuery[Any])
+Q = TypeVar("Q", bound=LinkedFileQuery[Any])
 
 
 class LinkedFileSet(ABC, Generic[Q, R]):
     """
-    Files behind the signed URLs that a list holds.
+    Files behind the signed URLs of a list.
 
     It can be iterated any number of times. Its files have no size beforehand. Expired URLs are refreshed by listing
     their page again, once for all files on it.
@@ -451,7 +445,7 @@ class LinkedFileSet(ABC, Generic[Q, R]):
         List the files, a page of up to 100 at a time.
 
         Raises:
-            ListingError: The list contradicts itself, or holds what was not requested.
+            ListingError: The list contradicts itself, or has rows that were not requested.
             NotFoundError: What the list belongs to does not exist, or this client does not see it.
             ConfigurationError: The identifier of the subject means more than one.
         """

@@ -148,8 +148,8 @@ class Subjects(StudyList[models.Subject]):
         Return the number of a subject.
 
         An ``int`` is the number and costs nothing. Text is an identifier, written as the study writes it, and costs the
-        list of subjects once for each client and study. Text of digits is looked up as an identifier too, and is taken
-        for a number only if it is no identifier and a subject has that number; where it is the identifier of one
+        list of subjects once for each client and study. Text of digits is looked up as an identifier too, and is used
+        as a number only if it is no identifier and a subject has that number; where it is the identifier of one
         subject and the number of another, that is an error.
 
         Raises:

@@ -2,9 +2,9 @@
 Make the entries of the rows of a list: a key, a path and what is known beforehand.
 
 ========================  =============================================================================================
-path                      the name that is given, else the last part of the address, below the directory
-key                       the address without its query, a digest of a query without any secret, and the given name
-change mark               the digest that is given, else the size that is given, else nothing
+path                      the ``name`` of the row, else the last part of the address, below the directory
+key                       the address without its query, a digest of a query without any secret, and the ``name``
+change mark               the digest of the row, else its size, else nothing
 ========================  =============================================================================================
 
 A signature changes every day, so a query with one is no part of the key.
@@ -19,6 +19,8 @@ from array import array
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
+
+import attrs
 
 from arena_async.errors import ConfigurationError, UnsafeUrlError
 from arena_async.protocol.filenames import fold, safe_name, split_extension
@@ -36,7 +38,7 @@ SERVICE = "urls"
 _MAX_ORIGINS = 4096
 #: Digests of names have 8 bytes.
 _DIGEST = 0xFFFF_FFFF_FFFF_FFFF
-#: A directory may hold files of any lists.
+#: A directory may have files of any lists.
 _TENANT = "any"
 #: Most rows are addresses with nothing to decode, to hide or to check in their path and name.
 _PLAIN = re.compile(r"(https?://[A-Za-z0-9.:_-]+)((?:/[A-Za-z0-9._~-]*)*/([A-Za-z0-9][A-Za-z0-9._-]*))").fullmatch
@@ -63,6 +65,7 @@ class Address(Secret):
         self.headers = headers
 
 
+@attrs.frozen(eq=False, repr=False)
 class UrlEntries:
     """
     Makes the entries of the rows of a list.
@@ -70,14 +73,13 @@ class UrlEntries:
     Args:
         links: The list.
         policy: Which addresses are allowed.
-        folders: Whether host and directories of an address become directories where no name is given.
+        folders: Whether host and directories of an address become directories where the row has no name.
     """
 
-    def __init__(self, links: LinkList, *, policy: UrlPolicy, folders: bool) -> None:
-        self._links = links
-        self._policy = policy
-        self._folders = folders
-        self._origins: dict[str, tuple[str, str | None]] = {}
+    _links: LinkList
+    _policy: UrlPolicy = attrs.field(kw_only=True)
+    _folders: bool = attrs.field(kw_only=True)
+    _origins: dict[str, tuple[str, str | None]] = attrs.field(factory=dict, init=False)
 
     def files(self, page: Iterable[Row]) -> list[RemoteFile]:
         """
@@ -129,42 +131,42 @@ class UrlEntries:
             return None
         plain = _PLAIN(content) if isinstance(content, str) and not self._folders else None
         if plain is not None:
-            place, path, name = plain.groups()
-            return _Parsed(plain[0], self._host(place, plain[0]), path, "", (name,))
+            base, path, name = plain.groups()
+            return _Parsed(plain[0], self._host(base, plain[0]), path, "", (name,))
         link = content if isinstance(content, Link) else Link(content)
         url = link.url.reveal()
-        place, path, query = _parts(url)
-        host = self._host(place, url)
+        base, path, query = _parts(url)
+        host = self._host(base, url)
         parts = link.path
         if self._folders and link.name is None:
-            folders = _folders_of(place, path)
+            folders = _folders_of(base, path)
             if bears_secret("/".join(folders)):
                 raise ConfigurationError(
-                    f"a directory of {show_url(url)} looks like a secret. Say what to call the file: name."
+                    f"a directory of {show_url(url)} looks like a secret. Set the name of the file: name."
                 )
             parts = (*folders, parts[-1])
         return _Parsed(url, host, path, query, parts, link)
 
-    def _host(self, place: str, url: str) -> str:
+    def _host(self, base: str, url: str) -> str:
         """Return the origin of an address; lists have many of the same one."""
-        found = self._origins.get(place)
+        found = self._origins.get(base)
         if found is None:
             if len(self._origins) >= _MAX_ORIGINS:
                 self._origins.clear()
-            found = self._origins[place] = self._check(place)
+            found = self._origins[base] = self._check(base)
         host, problem = found
         if problem is not None:
-            raise ConfigurationError(problem.replace(place, show_url(url)))
+            raise ConfigurationError(problem.replace(base, show_url(url)))
         return host
 
-    def _check(self, place: str) -> tuple[str, str | None]:
-        """Return the origin of a place, and why it is not allowed or None."""
+    def _check(self, base: str) -> tuple[str, str | None]:
+        """Return the origin of an address, and why it is not allowed or None."""
         host = ""
         try:
-            host = origin(place)
-            self._policy.check(place)
+            host = origin(base)
+            self._policy.check(base)
         except UnsafeUrlError as error:
-            plain = place[:5].lower() == "http:" and not self._policy.allow_http
+            plain = base[:5].lower() == "http:" and not self._policy.allow_http
             allow = "allow_http (--allow-http)" if plain else "allow_private (--allow-private)"
             return host, f"{error} If that is meant, allow it with {allow}." if host else str(error)
         return host, None
@@ -240,7 +242,7 @@ def _key(host: str, path: str, query: str, name: str | None) -> str:
 
 
 def _change(link: Link) -> str:
-    """Return the change mark: the strongest of what the row says about its content."""
+    """Return the change mark: the strongest fact of the row about its content."""
     for name in ("sha256", "md5", "size"):
         value = getattr(link, name)
         if value is not None:
@@ -248,8 +250,8 @@ def _change(link: Link) -> str:
     return ""
 
 
-def _folders_of(place: str, path: str) -> list[str]:
+def _folders_of(base: str, path: str) -> list[str]:
     """Return host and directories of an address."""
-    parts = urlsplit(place)
+    parts = urlsplit(base)
     host = (parts.hostname or "") + (f"_{parts.port}" if parts.port else "")
     return [host, *(unquote(part, errors="replace") for part in path.split("/")[:-1] if part)]

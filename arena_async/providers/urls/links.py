@@ -1,4 +1,4 @@
-"""One row of a list: where a file is, what it is called here, and what is known about it beforehand."""
+"""One row of a list: where a file is, its local name, and what is known about it beforehand."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _OURS = re.compile(
     r"(?i)accept-encoding|connection|content-length|expect|host|if-.*|keep-alive|proxy-authorization|proxy-connection"
     r"|range|te|trailer|transfer-encoding|upgrade"
 )
-#: Names that the session sends as well, as it writes them, so that those of the row replace them.
+#: Names that the session sends as well, in its own case, so that those of the row replace them.
 _CASED = {"user-agent": "User-Agent", "accept": "Accept"}
 # https://www.rfc-editor.org/rfc/rfc9110#section-5.6.2
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,256}")
-#: What has no sign that could stand between a name and its secret.
+#: Text without any character that could separate a name from its secret.
 _PLAIN = re.compile(r"[A-Za-z0-9/._~-]*")
 _MAX_HEADERS = 64
 _MAX_SIZE = 2**63 - 1
@@ -44,7 +44,7 @@ def _secret(value: object) -> Secret:
 
 
 def _headers(value: Any) -> tuple[tuple[str, Secret], ...]:
-    """Return headers, given as a mapping or as pairs, with their values as secrets."""
+    """Return the headers of a mapping or of pairs, with their values as secrets."""
     problem = None
     pairs: list[tuple[Any, Any]] = []
     try:
@@ -69,7 +69,7 @@ def _headers_problem(pairs: list[tuple[Any, Any]]) -> str | None:
         if not isinstance(text, str) or not text.isprintable() or not text.isascii():
             return f"header {shown} has a value that cannot be sent: it takes one line of plain text"
         if _OURS.fullmatch(name):
-            return f"header {shown} cannot be given: it decides how the body is sent, which the transfer does"
+            return f"header {shown} cannot be set: it decides how the body is sent, which the transfer does"
         if name.lower() in seen:
             return f"header {shown} is given twice"
         seen.add(name.lower())
@@ -139,7 +139,7 @@ class Link:
 
     @property
     def path(self) -> tuple[str, ...]:
-        """Directories and name, not cleaned yet: what was given, else the last part of the address."""
+        """Directories and name, not cleaned yet: the name, else the last part of the address."""
         return tuple(self.name.split("/")) if self.name is not None else (file_name_from_url(self.url.reveal()),)
 
     def _name_problem(self) -> str | None:
@@ -150,7 +150,7 @@ class Link:
             elif bears_secret(derived):
                 problem = "something that looks like a secret"
             shown = show_url(self.url.reveal()) if problem else ""
-            return f"{shown} ends in {problem}. Say what to call the file: name." if problem else None
+            return f"{shown} ends in {problem}. Set the name of the file: name." if problem else None
         quoted = repr(printable(self.name))
         if not self.name.isprintable() or "\\" in self.name:
             return f"The name {quoted} has characters that no file name has; directories are written with /."

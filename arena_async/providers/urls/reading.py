@@ -1,5 +1,5 @@
 """
-Read lists of addresses block by block, each time they are iterated; a list is never held in memory.
+Read lists of addresses block by block, each time they are iterated; a list is never completely in memory.
 
 ::
 
@@ -184,5 +184,5 @@ def _read_object(text: str) -> Link:
         raise ConfigurationError(f"{printable(repr(unknown[0]))} is no column; there are {', '.join(_COLUMNS)}.")
     if not isinstance(fields.get("url"), str):
         raise ConfigurationError('The object has no "url" that is text.')
-    given = {name: value for name, value in fields.items() if value is not None and name != "url"}
-    return Link(fields["url"], **given)
+    options = {name: value for name, value in fields.items() if value is not None and name != "url"}
+    return Link(fields["url"], **options)

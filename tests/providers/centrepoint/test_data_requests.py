@@ -217,7 +217,7 @@ def test_a_file_of_a_request_is_laid_out_by_request_and_file() -> None:
         "file": "255037a7-c163-483d-182a-08d7062fed2c",
         "kind": "raw",
     }
-    assert late.skip == "the service removed it on 2019-08-10; ask for the same data anew"
+    assert late.skip == "the service removed it on 2019-08-10; request the same data again"
     assert late.key == file.key
     assert len({file.key, small.key, data_file(table, request="r", what="epoch", tenant=TENANT, now=now).key}) == 3
     assert pickle.loads(pickle.dumps(file)).key == file.key
@@ -326,7 +326,7 @@ async def test_a_start_without_a_usable_answer_is_never_sent_again(
     }[raised]
     simulator.inject(fault, on=STARTS)
 
-    with pytest.raises(raised, match="may hold one of the 10 places until it is done") as caught:
+    with pytest.raises(raised, match="may count as one of the 10 active requests until it is done") as caught:
         await raw.start(RawQuery(234, SUBJECT, **SPAN))
 
     assert getattr(caught.value, "sent", True) is True
@@ -342,7 +342,7 @@ async def test_a_start_that_never_left_holds_nothing(clock: SleepersClock) -> No
                 await requests_of(client, clock, RawQuery).start(RawQuery(234, SUBJECT, **SPAN))
 
     assert (caught.value.sent, caught.value.attempts) == (False, 3)
-    assert "places" not in str(caught.value)
+    assert "active requests" not in str(caught.value)
 
 
 async def test_a_refusal_is_a_refusal(raw: DataRequests[RawQuery], simulator: CentrePointSimulator) -> None:
@@ -682,7 +682,7 @@ async def test_files_that_were_removed_are_skipped_with_a_reason(
 
     assert (early.counts[Action.KEEP], early.counts[Action.SKIP]) == (3, 0)
     assert (late.counts[Action.SKIP], late.failures) == (3, ())
-    assert all("ask for the same data anew" in outcome.reason for outcome in late.outcomes)
+    assert all("request the same data again" in outcome.reason for outcome in late.outcomes)
     async with Mirror(tmp_path / "early") as mirror:
         assert (await mirror.verify()).ok == 3
 

@@ -162,7 +162,7 @@ async def test_a_start_that_nobody_answered_is_told_before_another_one(
 ) -> None:
     """The first may hold a place: an error, and a warning when the caller asks again."""
     simulator.inject(faults.lose_answer(), on=STARTS)
-    with pytest.raises(TransportError, match="may hold one of the 10 places"):
+    with pytest.raises(TransportError, match="may count as one of the 10 active requests"):
         await raw.fetch(RawQuery(234, 10821, **SPAN), tmp_path)
     assert caplog.text == ""
 
