@@ -26,12 +26,12 @@ async def files_of(text: str | bytes, **settings: Any) -> list[RemoteFile]:
 
 
 async def paths_of(text: str, **settings: Any) -> list[str]:
-    """Give where the files of a text go."""
+    """Return where the files of a text go."""
     return [str(place(file)) for file in await files_of(text, **settings)]
 
 
 async def problem_of(text: str | bytes, **settings: Any) -> str:
-    """Give the sentence that refuses a text."""
+    """Return the sentence that rejects a text."""
     with pytest.raises(ConfigurationError) as caught:
         await files_of(text, **settings)
     return str(caught.value)
@@ -51,12 +51,12 @@ async def problem_of(text: str | bytes, **settings: Any) -> str:
     ],
 )
 async def test_the_last_part_of_an_address_is_the_name_where_that_is_safe(url: str, path: str) -> None:
-    """As a person would call it, capitals included; what some system refuses or hides carries a mark."""
+    """As a person would call it, capitals included; what some system rejects or hides carries a mark."""
     assert await paths_of(url) == [path]
 
 
 async def test_folders_are_kept_when_asked_for_and_never_lead_out() -> None:
-    """Host and folders are folders, cleaned one by one; a name that is given stands as it is."""
+    """Host and directories are directories, cleaned one by one; a name that is given stands as it is."""
     text = (
         "https://a.example/s1/data.csv\nhttps://a.example:8443/s1/data.csv\nhttps://b.example/%2e%2e/data.csv\n"
         '{"url": "https://b.example/s1/data.csv", "name": "site-01/day-1.csv"}\n'
@@ -197,7 +197,7 @@ async def test_a_row_that_repeats_another_word_for_word_is_no_conflict() -> None
     ],
 )
 async def test_a_key_names_the_file_for_ever_and_no_signature_is_in_it(one: str, other: str, same: bool) -> None:
-    """A signature is another one tomorrow; a query without one asks for another file."""
+    """A signature is another one tomorrow; a query without one is another file."""
     [first], [second] = await files_of(one), await files_of(other)
 
     assert (first.key == second.key) is same
