@@ -327,20 +327,12 @@ class SleepPeriodAlgorithm(CentrePointModel):
 
 
 @attrs.frozen(kw_only=True)
-class SleepPeriodSetting(CentrePointModel):
+class SleepPeriodSetting(AlgorithmSetting):
     """
-    With which numbers sleep periods are computed.
+    With which parameters sleep periods are computed; they are filtered by its GUID.
 
     Args:
-        id: A GUID; sleep periods are filtered by it.
-        study_id: The study.
-        name: Its name.
-        algorithm_type: ``"Dustin Tracy Sleep Periods"``.
-        settings: The numbers.
+        settings: The parameters.
     """
 
-    id: str
-    study_id: int | None = None
-    name: str = ""
-    algorithm_type: str = ""
     settings: SleepPeriodAlgorithm | None = None

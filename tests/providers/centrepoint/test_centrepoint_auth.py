@@ -137,7 +137,7 @@ def test_an_answer_that_is_no_json_is_refused(body: bytes) -> None:
         ("invalid_client", "CENTREPOINT_CLIENT_SECRET"),
         ("invalid_scope", "not allowed that scope"),
         ("unauthorized_client", "not allowed that scope"),
-        ("invalid_grant", "No token was given"),
+        ("invalid_grant", "No token was issued"),
     ],
 )
 def test_a_refused_login_names_the_scope_and_what_to_do(name: str, advice: str) -> None:

@@ -500,7 +500,7 @@ async def test_a_file_without_its_link_asks_to_be_listed_again(client: CentrePoi
     file = await anext(aiter(files))
 
     for lost in (None, Secret(None)):
-        with pytest.raises(LinkExpiredError, match="links are never stored"):
+        with pytest.raises(LinkExpiredError, match="it is never stored"):
             await files.open(attrs.evolve(file, link=lost))
 
 

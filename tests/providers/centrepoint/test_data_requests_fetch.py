@@ -168,7 +168,7 @@ async def test_a_start_that_nobody_answered_is_told_before_another_one(
 
     done = await raw.fetch(RawQuery(234, 10821, **SPAN), tmp_path)
 
-    assert "may hold a place for 6 hours; another one is started" in caplog.text
+    assert "may be active for 6 hours; another one is started" in caplog.text
     assert (done.resumed, len(simulator.seen(STARTS))) == (False, 2)
 
 

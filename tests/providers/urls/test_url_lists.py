@@ -130,9 +130,9 @@ async def test_a_row_says_what_is_known_beforehand() -> None:
         ('{"url": "https://a.example/x", "name": "a\\nx"}', "characters that no file name has"),
         ('{"url": "https://a.example/x", "headers": {"X": "canary\\r\\nY: 1"}}', "header X has a value that cannot"),
         ('{"url": "https://a.example/x", "headers": {"X: canary\\r\\nY": "1"}}', "name of a header"),
-        ('{"url": "https://a.example/x", "headers": {"Range": "bytes=0-canary"}}', "header Range cannot be given"),
-        ('{"url": "https://a.example/x", "headers": {"If-None-Match": "canary"}}', "cannot be given"),
-        ('{"url": "https://a.example/x", "headers": {"HOST": "canary"}}', "header HOST cannot be given"),
+        ('{"url": "https://a.example/x", "headers": {"Range": "bytes=0-canary"}}', "header Range cannot be set"),
+        ('{"url": "https://a.example/x", "headers": {"If-None-Match": "canary"}}', "cannot be set"),
+        ('{"url": "https://a.example/x", "headers": {"HOST": "canary"}}', "header HOST cannot be set"),
         ('{"url": "https://a.example/x", "headers": {"X": "canary", "x": "b"}}', "header x is given twice"),
         ('{"url": "https://a.example/x", "headers": "canary"}', "not a mapping"),
         ("https://a.example/" + "x" * 70_000, "longer than 65536 bytes"),
@@ -173,7 +173,7 @@ async def test_two_rows_of_one_name_are_refused_before_anything_is_sent(rows: st
     problem = await problem_of(rows)
 
     lines = len(rows.split("\n"))
-    assert problem.startswith(f"the list, line {lines}: it would be called ")
+    assert problem.startswith(f"the list, line {lines}: its path would be ")
     assert "as the list, line 1 is. Give them names" in problem
     assert "canary" not in problem
 
@@ -225,7 +225,7 @@ async def test_a_list_in_a_file_is_read_again_for_each_walk(tmp_path: Path) -> N
         path.write_text("https://a.example/x\nhttps://a.example/yy\n")
         assert [file.name async for file in files] == ["x", "yy"]
         path.write_text("https://a.example/x\nhttps://b.example/x\nhttps://b.example/z\n")
-        with pytest.raises(ConfigurationError, match=r"list\.txt, line 2: it would be called x"):
+        with pytest.raises(ConfigurationError, match=r"list\.txt, line 2: its path would be x"):
             await anext(aiter(files))
     async with UrlSet.read(tmp_path / "none.txt") as files:
         with pytest.raises(ConfigurationError, match="there is no such file"):
