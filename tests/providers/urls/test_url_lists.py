@@ -174,7 +174,7 @@ async def test_two_rows_of_one_name_are_refused_before_anything_is_sent(rows: st
 
     lines = len(rows.split("\n"))
     assert problem.startswith(f"the list, line {lines}: its path would be ")
-    assert "as the list, line 1 is. Give them names" in problem
+    assert "as that of the list, line 1. Set names" in problem
     assert "canary" not in problem
 
 
