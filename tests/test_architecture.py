@@ -24,6 +24,7 @@ LONG_MODULES = {
     "testing/arena/records.py": "A list of the things a workspace holds, mostly fields and samples.",
     "testing/arena/workspace.py": "Everything that a test may put into the workspace, and do to it.",
     "providers/centrepoint/data_requests.py": "One conversation: ask, wait, fetch; its steps are read together.",
+    "providers/centrepoint/linked_files.py": "Sets of files and the refresh of their URLs.",
     "providers/centrepoint/models.py": "A list of documented values, mostly fields.",
     "testing/centrepoint/simulator.py": "One service: its endpoints follow each other like the vendor's pages.",
     "testing/server.py": "The one HTTP service below both simulators; a fault may strike at any of its steps.",

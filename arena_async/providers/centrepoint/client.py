@@ -13,7 +13,6 @@ from arena_async.http.session import Session
 from arena_async.options import HttpOptions, RetryPolicy, Timeouts
 from arena_async.protocol.quota import SlidingWindow
 from arena_async.protocol.urls import UrlPolicy, origin
-from arena_async.providers.centrepoint.active_requests import ActiveRequests
 from arena_async.providers.centrepoint.adapter import CentrePointAdapter
 from arena_async.providers.centrepoint.analytics import (
     DAILY_STATISTICS,
@@ -25,7 +24,7 @@ from arena_async.providers.centrepoint.analytics import (
 )
 from arena_async.providers.centrepoint.api import Api
 from arena_async.providers.centrepoint.auth import CentrePointAuth, CentrePointCredentials
-from arena_async.providers.centrepoint.data_requests import DataRequests, EpochQuery, RawQuery
+from arena_async.providers.centrepoint.data_requests import ActiveRequests, DataRequests, EpochQuery, RawQuery
 from arena_async.providers.centrepoint.datasets import DatasetQuery, Datasets
 from arena_async.providers.centrepoint.day_files import DayFiles
 from arena_async.providers.centrepoint.studies import (

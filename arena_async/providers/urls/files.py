@@ -23,7 +23,7 @@ from arena_async.protocol.urls import UrlPolicy
 from arena_async.providers.urls.adapter import NoLogin, PlainWeb
 from arena_async.providers.urls.entries import SERVICE, Address, Names, UrlEntries, digest_of
 from arena_async.providers.urls.links import Link
-from arena_async.providers.urls.reading import FileList, LinkList, RowList, TextList, read_rows
+from arena_async.providers.urls.reading import LinkList, list_in_file, list_in_text, list_of_rows, read_rows
 from arena_async.transfer.models import PlannedFile
 
 __all__ = ["UrlSet", "UrlSettings"]
@@ -49,7 +49,7 @@ class UrlSettings(TypedDict, total=False):
 
 class UrlSet:
     """
-    Files at addresses of your own: a set for ``Downloader`` and ``Mirror``, without any account.
+    Files at any addresses: a set for ``Downloader`` and ``Mirror``, without any account.
 
     ::
 
@@ -58,17 +58,17 @@ class UrlSet:
 
     All rows are checked before the first request: one that cannot be an address is an error with its position. A few
     bytes of each row are kept for that; a list in a file is read again each time it is iterated. What is missing from a
-    list may still be wanted, so nothing is ever gone or pruned.
+    list may still be wanted, so nothing is ever marked gone or pruned.
 
     Args:
         rows: Addresses, or :class:`Link` values with a name, a size, digests or headers.
-        folders: Keep host and directories of each address below the directory, where no name is given.
+        folders: Keep host and directories of each address below the directory, where a row has no name.
         allow_http: Allow plain http too, which can be read and changed on the way.
         allow_private: Allow loopback and private networks too.
         timeouts: Timeouts of the network; None for the defaults.
         ssl: A TLS context, for instance for a company's own authority; None for the system's.
         proxy: The address of an HTTP proxy, or None for none; the environment is not read.
-        user_agent: What goes before the library's own name in ``User-Agent``.
+        user_agent: Text before the library's own name in ``User-Agent``.
         connector: An aiohttp connector whose pool, TLS and DNS are shared; its owner closes it.
 
     Raises:
@@ -98,7 +98,7 @@ class UrlSet:
             raise ConfigurationError("UrlSet takes a list of addresses; UrlSet.parse takes a list as one text.")
         policy = UrlPolicy(allow_http=allow_http, allow_private=allow_private, allow_ports=True)
         self._policy, self._folders = policy, folders
-        self._use(RowList(tuple(rows)))
+        self._use(list_of_rows(tuple(rows)))
         self._session = Session(
             NoLogin(),
             PlainWeb(),
@@ -125,7 +125,7 @@ class UrlSet:
             settings: The settings of the class.
         """
         files = cls((), **settings)
-        files._use(FileList(path))
+        files._use(list_in_file(path))
         return files
 
     @classmethod
@@ -139,7 +139,7 @@ class UrlSet:
             settings: The settings of the class.
         """
         files = cls((), **settings)
-        files._use(TextList(text, name=name))
+        files._use(list_in_text(text, name))
         return files
 
     def _use(self, links: LinkList) -> None:
@@ -185,7 +185,7 @@ class UrlSet:
                 raise ConfigurationError("The list names no address; it takes one a line.")
             doubtful = names.doubtful()
             if doubtful:
-                await self._refuse_two_of_a_name(doubtful)
+                await self._reject_equal_paths(doubtful)
             self._checked = (seen[0],)
 
     async def __aiter__(self) -> AsyncGenerator[RemoteFile, None]:
@@ -222,7 +222,7 @@ class UrlSet:
         link = file.link
         if not isinstance(link, Address):  # a pickle loses it
             raise LinkExpiredError(
-                f"{printable(file.name)}: its address is not known here, addresses are never stored. List again.",
+                f"{printable(file.name)}: its address is not known here; addresses are never stored. List again.",
                 file=file.key,
             )
         self._recent[file.key] = file
@@ -272,9 +272,9 @@ class UrlSet:
     ) -> None:
         await self.aclose()
 
-    async def _refuse_two_of_a_name(self, doubtful: Collection[int]) -> None:
+    async def _reject_equal_paths(self, doubtful: Collection[int]) -> None:
         """
-        Raise for two rows that would have the same path. Rows that repeat another word for word are one.
+        Raise if two rows would have the same path. Equal rows count as one.
 
         Raises:
             ConfigurationError: There are two.
@@ -288,6 +288,6 @@ class UrlSet:
                     before = first.setdefault(fold(path), (where, link))
                     if before[1] != link:
                         raise ConfigurationError(
-                            f"{where}: it would be called {printable(path)}, as {before[0]} is. Give them names, or "
-                            "keep the folders of the addresses (folders, --folders)."
+                            f"{where}: its path would be {printable(path)}, as that of {before[0]}. Set names, or "
+                            "keep the directories of the addresses (folders, --folders)."
                         )
