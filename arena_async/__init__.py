@@ -44,30 +44,37 @@ if TYPE_CHECKING:
         UnsafeNameError,
         UnsafeUrlError,
     )
-    from arena_async.http.paginator import Paginator
+    from arena_async.http.client import ClientSettings
+    from arena_async.http.paginator import PageIterator, Paginator
+    from arena_async.http.session import Session
     from arena_async.options import (
+        Clock,
+        HttpOptions,
         PollPolicy,
         RetryPolicy,
         Timeouts,
         TransferOptions,
     )
     from arena_async.protocol.files import (
+        BodyHead,
         ByteStream,
         Cost,
         FileSet,
+        MetadataCache,
+        Notice,
         OpenedFile,
         RemoteFile,
     )
-    from arena_async.protocol.messages import Request, Response
+    from arena_async.protocol.messages import Headers, Request, Response, Secret
     from arena_async.protocol.pagination import Page
     from arena_async.protocol.quota import Quota
     from arena_async.providers.arena import ArenaClient, ArenaCredentials, ArenaMachineCredentials, SessionStore
     from arena_async.providers.centrepoint import CentrePointClient, CentrePointCredentials
     from arena_async.providers.urls import Link, UrlSet
     from arena_async.transfer.downloader import Downloader, OutcomeStream
-    from arena_async.transfer.events import Event, Finished, Progress, Retrying, Started
+    from arena_async.transfer.events import Event, Finished, Observer, Progress, Retrying, Started
     from arena_async.transfer.mirror import Mirror, Verification, Verified
-    from arena_async.transfer.models import Action, Outcome, Plan, PlannedFile, Report
+    from arena_async.transfer.models import Action, LedgerEntry, Outcome, Plan, PlannedFile, Report, StartedRun
     from arena_async.transfer.union import union
 
 __all__ = [
@@ -79,9 +86,12 @@ __all__ = [
     "ArenaCredentials",
     "ArenaMachineCredentials",
     "AuthenticationError",
+    "BodyHead",
     "ByteStream",
     "CentrePointClient",
     "CentrePointCredentials",
+    "ClientSettings",
+    "Clock",
     "ClosedError",
     "ConfigurationError",
     "ConflictError",
@@ -95,16 +105,23 @@ __all__ = [
     "Event",
     "FileSet",
     "Finished",
+    "Headers",
+    "HttpOptions",
     "IntegrityError",
+    "LedgerEntry",
     "Link",
     "LinkExpiredError",
     "ListingError",
+    "MetadataCache",
     "Mirror",
     "NotFoundError",
+    "Notice",
+    "Observer",
     "OpenedFile",
     "Outcome",
     "OutcomeStream",
     "Page",
+    "PageIterator",
     "Paginator",
     "PermissionDeniedError",
     "Plan",
@@ -120,12 +137,15 @@ __all__ = [
     "RetryPolicy",
     "Retrying",
     "RunFailedError",
+    "Secret",
     "ServerError",
+    "Session",
     "SessionDisplacedError",
     "SessionStore",
     "SourceChangedError",
     "StalledError",
     "Started",
+    "StartedRun",
     "StorageError",
     "ThrottledError",
     "Timeouts",
@@ -152,9 +172,12 @@ _MODULES = {
     "ArenaCredentials": "arena_async.providers.arena",
     "ArenaMachineCredentials": "arena_async.providers.arena",
     "AuthenticationError": "arena_async.errors",
+    "BodyHead": "arena_async.protocol.files",
     "ByteStream": "arena_async.protocol.files",
     "CentrePointClient": "arena_async.providers.centrepoint",
     "CentrePointCredentials": "arena_async.providers.centrepoint",
+    "ClientSettings": "arena_async.http.client",
+    "Clock": "arena_async.options",
     "ClosedError": "arena_async.errors",
     "ConfigurationError": "arena_async.errors",
     "ConflictError": "arena_async.errors",
@@ -168,16 +191,23 @@ _MODULES = {
     "Event": "arena_async.transfer.events",
     "FileSet": "arena_async.protocol.files",
     "Finished": "arena_async.transfer.events",
+    "Headers": "arena_async.protocol.messages",
+    "HttpOptions": "arena_async.options",
     "IntegrityError": "arena_async.errors",
+    "LedgerEntry": "arena_async.transfer.models",
     "Link": "arena_async.providers.urls",
     "LinkExpiredError": "arena_async.errors",
     "ListingError": "arena_async.errors",
+    "MetadataCache": "arena_async.protocol.files",
     "Mirror": "arena_async.transfer.mirror",
     "NotFoundError": "arena_async.errors",
+    "Notice": "arena_async.protocol.files",
+    "Observer": "arena_async.transfer.events",
     "OpenedFile": "arena_async.protocol.files",
     "Outcome": "arena_async.transfer.models",
     "OutcomeStream": "arena_async.transfer.downloader",
     "Page": "arena_async.protocol.pagination",
+    "PageIterator": "arena_async.http.paginator",
     "Paginator": "arena_async.http.paginator",
     "PermissionDeniedError": "arena_async.errors",
     "Plan": "arena_async.transfer.models",
@@ -193,12 +223,15 @@ _MODULES = {
     "RetryPolicy": "arena_async.options",
     "Retrying": "arena_async.transfer.events",
     "RunFailedError": "arena_async.errors",
+    "Secret": "arena_async.protocol.messages",
     "ServerError": "arena_async.errors",
+    "Session": "arena_async.http.session",
     "SessionDisplacedError": "arena_async.errors",
     "SessionStore": "arena_async.providers.arena",
     "SourceChangedError": "arena_async.errors",
     "StalledError": "arena_async.errors",
     "Started": "arena_async.transfer.events",
+    "StartedRun": "arena_async.transfer.models",
     "StorageError": "arena_async.errors",
     "ThrottledError": "arena_async.errors",
     "Timeouts": "arena_async.options",
