@@ -55,6 +55,7 @@ if TYPE_CHECKING:
         Timeouts,
         TransferOptions,
     )
+    from arena_async.protocol.adapter import Credential
     from arena_async.protocol.files import (
         BodyHead,
         ByteStream,
@@ -65,7 +66,7 @@ if TYPE_CHECKING:
         OpenedFile,
         RemoteFile,
     )
-    from arena_async.protocol.messages import Headers, Request, Response, Secret
+    from arena_async.protocol.messages import Headers, Request, Response, Secret, UploadBody, UploadedFile
     from arena_async.protocol.pagination import Page
     from arena_async.protocol.quota import Quota
     from arena_async.providers.arena import ArenaClient, ArenaCredentials, ArenaMachineCredentials, SessionStore
@@ -97,6 +98,7 @@ __all__ = [
     "ConflictError",
     "ContentError",
     "Cost",
+    "Credential",
     "DeadlineError",
     "DecodeError",
     "DestinationBusyError",
@@ -156,6 +158,8 @@ __all__ = [
     "TransportError",
     "UnsafeNameError",
     "UnsafeUrlError",
+    "UploadBody",
+    "UploadedFile",
     "UrlSet",
     "Verification",
     "Verified",
@@ -183,6 +187,7 @@ _MODULES = {
     "ConflictError": "arena_async.errors",
     "ContentError": "arena_async.errors",
     "Cost": "arena_async.protocol.files",
+    "Credential": "arena_async.protocol.adapter",
     "DeadlineError": "arena_async.errors",
     "DecodeError": "arena_async.errors",
     "DestinationBusyError": "arena_async.errors",
@@ -242,6 +247,8 @@ _MODULES = {
     "TransportError": "arena_async.errors",
     "UnsafeNameError": "arena_async.errors",
     "UnsafeUrlError": "arena_async.errors",
+    "UploadBody": "arena_async.protocol.messages",
+    "UploadedFile": "arena_async.protocol.messages",
     "UrlSet": "arena_async.providers.urls",
     "Verification": "arena_async.transfer.mirror",
     "Verified": "arena_async.transfer.mirror",

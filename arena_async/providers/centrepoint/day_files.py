@@ -58,19 +58,19 @@ _DAYS_OF_A_YEAR = 366
 _SLACK = timedelta(days=1)
 
 
-def _category(value: Any) -> str:
+def _category(value: str) -> str:
     """Return the name of a category; the service means the same by every case."""
     return word(value).casefold()
 
 
-def _format(value: Any) -> str:
+def _format(value: str) -> str:
     name = word(value).casefold()
     if not (name.isascii() and name.isalnum()):
         raise ConfigurationError(f"{printable(repr(value))} is no format of day files; they come as csv and as avro.")
     return name
 
 
-def _day(value: Any) -> date:
+def _day(value: date | str) -> date:
     """Return a day: a date, or text like ``2021-01-01``."""
     if isinstance(value, date) and not isinstance(value, datetime):
         return value
@@ -85,15 +85,15 @@ def _day(value: Any) -> date:
     )
 
 
-def _year(value: Any) -> int:
+def _year(value: int) -> int:
     return _between(value, 1, 9999, "year")
 
 
-def _month(value: Any) -> int:
+def _month(value: int) -> int:
     return _between(value, 1, 12, "month")
 
 
-def _day_of_month(value: Any) -> int:
+def _day_of_month(value: int) -> int:
     return _between(value, 1, 31, "day of a month")
 
 
