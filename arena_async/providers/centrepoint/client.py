@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import ssl as tls
 from collections.abc import Mapping
+from ssl import SSLContext
 from typing import Self, Unpack
 
 from arena_async.errors import ConfigurationError
@@ -73,7 +73,7 @@ class CentrePointClient(BaseClient):
         timeouts: Timeouts of the network; None for the defaults.
         ssl: A TLS context, for instance for a company's own authority; None for the system's.
         proxy: The address of an HTTP proxy, or None for none; the environment is not read.
-        user_agent: What goes before the library's own name in ``User-Agent``.
+        user_agent: Text before the library's own name in ``User-Agent``.
         connector: An aiohttp connector whose pool, TLS and DNS are shared; its owner closes it.
         allow_http: Whether plain http is allowed to other hosts than this machine.
         clock: Time and randomness, for tests.
@@ -92,7 +92,7 @@ class CentrePointClient(BaseClient):
         legacy: bool = False,
         retry: RetryPolicy | None = None,
         timeouts: Timeouts | None = None,
-        ssl: tls.SSLContext | None = None,
+        ssl: SSLContext | None = None,
         proxy: str | None = None,
         user_agent: str | None = None,
         connector: BaseConnector | None = None,
