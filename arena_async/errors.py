@@ -42,7 +42,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Self
+from typing import Any, Self, TypedDict, Unpack
 
 __all__ = [
     "AccountLockedError",
@@ -141,6 +141,17 @@ class DeadlineError(_RequestError):
     """A time limit of ours ran out, for a request or for a wait."""
 
 
+class _ApiErrorFields(TypedDict, total=False):
+    """The fields that every :class:`ApiError` takes."""
+
+    status: int | None
+    code: int | None
+    request: str | None
+    transient: bool
+    stale_login: bool
+    retry_after: float | None
+
+
 class ApiError(ArenaAsyncError):
     """The service answered, and the answer is no."""
 
@@ -177,7 +188,9 @@ class AuthenticationError(ApiError):
 class AccountLockedError(AuthenticationError):
     """The account is locked for some minutes after too many rejected logins."""
 
-    def __init__(self, message: str = "", *, retry_at: datetime | None = None, **fields: Any) -> None:
+    def __init__(
+        self, message: str = "", *, retry_at: datetime | None = None, **fields: Unpack[_ApiErrorFields]
+    ) -> None:
         super().__init__(message, **fields)
         #: When a login may be tried again (aware), or None.
         self.retry_at = retry_at
@@ -214,7 +227,7 @@ class QuotaExhaustedError(ApiError):
         remaining: int | None = None,
         reserve: int = 0,
         cursor: int | None = None,
-        **fields: Any,
+        **fields: Unpack[_ApiErrorFields],
     ) -> None:
         super().__init__(message, **fields)
         #: When the allowance starts anew (aware), or None when it is not known.

@@ -12,11 +12,16 @@ import random as _random
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
 
 from arena_async.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
+
+    from aiohttp import BaseConnector
 
 __all__ = ["KIB", "MIB", "Clock", "HttpOptions", "PollPolicy", "RetryPolicy", "Timeouts", "TransferOptions"]
 
@@ -156,10 +161,10 @@ class HttpOptions:
     retry: RetryPolicy = attrs.field(factory=RetryPolicy)
     timeouts: Timeouts = attrs.field(factory=Timeouts)
     headers: Mapping[str, str] = attrs.field(factory=dict, converter=_copied, repr=False)
-    ssl: Any = None
+    ssl: SSLContext | None = None
     proxy: str | None = attrs.field(default=None, repr=False)
     user_agent: str | None = None
-    connector: Any = None
+    connector: BaseConnector | None = None
     clock: Clock = attrs.field(factory=Clock)
 
 

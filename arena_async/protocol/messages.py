@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from hmac import compare_digest
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -113,11 +113,11 @@ class Headers:
         return f"Headers({', '.join(self)})"
 
 
-def _pairs(values: Any) -> tuple[tuple[str, str], ...]:
+def _pairs(values: Mapping[str, object] | Iterable[tuple[str, object]]) -> tuple[tuple[str, str], ...]:
     """Return pairs of text for a mapping or pairs, without those whose value is None."""
     if not values:
         return ()
-    items = values.items() if hasattr(values, "items") else values
+    items = values.items() if isinstance(values, Mapping) else values
     # The services write ``true`` and ``false`` in lower case.
     return tuple(
         (str(name), str(value).lower() if isinstance(value, bool) else str(value))

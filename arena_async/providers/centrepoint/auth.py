@@ -52,7 +52,7 @@ def _text_of_client(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None
         )
 
 
-def _secret(value: Any) -> Any:
+def _secret(value: str | Secret) -> Secret:
     """Wrap plain text, so that it is masked from here on."""
     return Secret(value) if isinstance(value, str) else value
 

@@ -68,7 +68,7 @@ _FILE_LIFE = timedelta(days=30)
 _LIMIT_REACHED = re.compile(r"(?i)\bactive requests?\b")
 
 
-def _timestamp(value: Any) -> datetime:
+def _timestamp(value: datetime | str) -> datetime:
     """Return a time in UTC; text is read as the service writes times."""
     stamp = read_datetime(value) if isinstance(value, str) else value
     if not isinstance(stamp, datetime) or stamp.tzinfo is None:
@@ -79,8 +79,8 @@ def _timestamp(value: Any) -> datetime:
     return stamp.astimezone(UTC)
 
 
-def _epoch(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 3600:
+def _epoch(value: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 3600:  # type: ignore[redundant-expr]
         raise ConfigurationError(f"summary_length is {printable(repr(value))}; it takes whole seconds, 1 to 3600.")
     return value
 

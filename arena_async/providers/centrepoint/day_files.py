@@ -59,19 +59,19 @@ _DAYS_OF_A_YEAR = 366
 _SLACK = timedelta(days=1)
 
 
-def _category(value: Any) -> str:
+def _category(value: str) -> str:
     """Return the name of a category; the service means the same by every case."""
     return word(value).casefold()
 
 
-def _format(value: Any) -> str:
+def _format(value: str) -> str:
     name = word(value).casefold()
     if not (name.isascii() and name.isalnum()):
         raise ConfigurationError(f"{printable(repr(value))} is no format of day files; the formats are csv and avro.")
     return name
 
 
-def _day(value: Any) -> date:
+def _day(value: date | str) -> date:
     """Return a day: a date, or text like ``2021-01-01``."""
     if isinstance(value, date) and not isinstance(value, datetime):
         return value

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import re
-from typing import Any
 from urllib.parse import quote, unquote
 
 from arena_async.errors import ConfigurationError
@@ -25,7 +24,7 @@ SERVICE = "centrepoint"
 _FORMAT = re.compile(r"[a-z0-9]{1,16}\Z")
 
 
-def number(value: Any) -> int:
+def number(value: int | str) -> int:
     """
     Return an identifying number, from a number or its digits.
 
@@ -42,19 +41,19 @@ def number(value: Any) -> int:
     return value
 
 
-def word(value: Any) -> str:
+def word(value: str) -> str:
     """
     Return an identifying name without the blanks around it.
 
     Raises:
         ConfigurationError: It is empty, or no text that can be shown.
     """
-    if not isinstance(value, str) or not value.strip() or not value.isprintable():
+    if not isinstance(value, str) or not value.strip() or not value.isprintable():  # type: ignore[redundant-expr]
         raise ConfigurationError(f"{printable(repr(value))} is no name; it takes the text that the service uses.")
     return value.strip()
 
 
-def named_subject(value: Any) -> int | str:
+def named_subject(value: int | str) -> int | str:
     """
     Return a subject: its number as an integer, or its identifier as text.
 

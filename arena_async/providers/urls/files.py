@@ -9,10 +9,10 @@ from collections import OrderedDict
 from collections.abc import AsyncGenerator, Collection, Iterable, Sequence
 from contextlib import aclosing
 from datetime import datetime
-from types import TracebackType
-from typing import Any, Self, TypedDict, Unpack
+from typing import Self, TypedDict, Unpack
 
 from arena_async.errors import ConfigurationError, LinkExpiredError
+from arena_async.http.client import BaseClient, BaseConnector
 from arena_async.http.session import Session
 from arena_async.options import HttpOptions, Timeouts
 from arena_async.protocol.filenames import fold
@@ -44,10 +44,10 @@ class UrlSettings(TypedDict, total=False):
     ssl: tls.SSLContext | None
     proxy: str | None
     user_agent: str | None
-    connector: Any
+    connector: BaseConnector | None
 
 
-class UrlSet:
+class UrlSet(BaseClient):
     """
     Files at any addresses: a set for ``Downloader`` and ``Mirror``, without any account.
 
@@ -92,14 +92,14 @@ class UrlSet:
         ssl: tls.SSLContext | None = None,
         proxy: str | None = None,
         user_agent: str | None = None,
-        connector: Any = None,
+        connector: BaseConnector | None = None,
     ) -> None:
         if isinstance(rows, str | bytes):
             raise ConfigurationError("UrlSet takes a list of addresses; UrlSet.parse takes a list as one text.")
         policy = UrlPolicy(allow_http=allow_http, allow_private=allow_private, allow_ports=True)
         self._policy, self._folders = policy, folders
         self._use(list_of_rows(tuple(rows)))
-        self._session = Session(
+        session = Session(
             NoLogin(),
             PlainWeb(),
             SlidingWindow(limit=1),  # Nothing is metered, so it is never used.
@@ -109,6 +109,7 @@ class UrlSet:
                 timeouts=timeouts or Timeouts(), ssl=ssl, proxy=proxy, user_agent=user_agent, connector=connector
             ),
         )
+        super().__init__(session)
         self._checked: tuple[object] | None = None
         self._checking = asyncio.Lock()
         self._recent: OrderedDict[str, RemoteFile] = OrderedDict()
@@ -148,11 +149,6 @@ class UrlSet:
 
     def __repr__(self) -> str:
         return "<UrlSet>"
-
-    @property
-    def session(self) -> Session:
-        """The session that sends the requests."""
-        return self._session
 
     @property
     def requests_sent(self) -> int:
@@ -259,18 +255,6 @@ class UrlSet:
     def cost(self) -> Cost:
         """Return the cost: a request for each file, which no quota counts."""
         return Cost(listing=0, per_file=1, exact=True, metered=False)
-
-    async def aclose(self) -> None:
-        """End every request and connection of this set. Safe to call twice."""
-        await self._session.aclose()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
 
     async def _reject_equal_paths(self, doubtful: Collection[int]) -> None:
         """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import attrs
@@ -43,7 +43,7 @@ def _secret(value: object) -> Secret:
     return Secret(text.partition("#")[0])
 
 
-def _headers(value: Any) -> tuple[tuple[str, Secret], ...]:
+def _headers(value: Mapping[str, str | Secret] | Iterable[tuple[str, str | Secret]]) -> tuple[tuple[str, Secret], ...]:
     """Return the headers of a mapping or of pairs, with their values as secrets."""
     problem = None
     pairs: list[tuple[Any, Any]] = []

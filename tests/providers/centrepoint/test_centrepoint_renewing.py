@@ -12,6 +12,7 @@ import attrs
 import pytest
 from studies import Clock, is_whole
 
+import arena_async
 from arena_async import Action, Mirror
 from arena_async.errors import ClosedError, LinkExpiredError, ListingError, PermissionDeniedError, ServerError
 from arena_async.options import RetryPolicy, TransferOptions
@@ -289,7 +290,7 @@ async def test_a_cut_body_is_continued_in_a_mirror_after_its_link_ended(
     async def no_wait(_: float) -> None:
         clock.seconds += 60
 
-    async with Mirror(tmp_path, sleep=no_wait) as mirror:
+    async with Mirror(tmp_path, clock=arena_async.Clock(sleep=no_wait)) as mirror:
         report = await mirror.sync(files_of(client, clock.now))
 
     report.raise_for_failures()

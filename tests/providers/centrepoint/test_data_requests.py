@@ -26,7 +26,7 @@ from arena_async.errors import (
     ServerError,
     TransportError,
 )
-from arena_async.options import PollPolicy, TransferOptions
+from arena_async.options import Clock, PollPolicy, TransferOptions
 from arena_async.protocol.decoding import decode
 from arena_async.protocol.files import FileSet
 from arena_async.protocol.layout import target_path as place
@@ -99,7 +99,7 @@ async def downloaded(files: FileSet, directory: Path, *, workers: int = 8) -> Re
     async def at_once(_: float) -> None:
         await asyncio.sleep(0)
 
-    async with Mirror(directory, options=TransferOptions(workers=workers), sleep=at_once) as mirror:
+    async with Mirror(directory, options=TransferOptions(workers=workers), clock=Clock(sleep=at_once)) as mirror:
         return await mirror.sync(files)
 
 

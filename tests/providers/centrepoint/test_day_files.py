@@ -13,6 +13,7 @@ import pytest
 from scripted import RawServer, json_reply
 from studies import QUICK, Clock, client_of
 
+import arena_async
 from arena_async import Action, Mirror, Report
 from arena_async.errors import ListingError, NotFoundError
 from arena_async.protocol.files import FileSet
@@ -175,7 +176,7 @@ async def at_once(_: float) -> None:
 
 async def downloaded(files: FileSet, directory: Path) -> Report:
     """Download a set and assert that nothing failed."""
-    async with Mirror(directory, sleep=at_once) as mirror:
+    async with Mirror(directory, clock=arena_async.Clock(sleep=at_once)) as mirror:
         report = await mirror.sync(files)
     report.raise_for_failures()
     return report

@@ -28,7 +28,7 @@ from arena_async import (
     UnsafeUrlError,
     UrlSet,
 )
-from arena_async.options import TransferOptions
+from arena_async.options import Clock, TransferOptions
 from arena_async.transfer.models import Action
 
 BODY = bytes(range(256)) * 400
@@ -48,13 +48,13 @@ async def no_wait(_: float) -> None:
 
 async def download(files: UrlSet, to: Path, **how: Any) -> Report:
     """Download a set without waiting between attempts."""
-    async with files, Downloader(to, sleep=no_wait, **how) as downloads:
+    async with files, Downloader(to, clock=Clock(sleep=no_wait), **how) as downloads:
         return await downloads.run(files)
 
 
 async def mirrored(files: UrlSet, to: Path) -> Report:
     """Sync a set into a directory."""
-    async with files, Mirror(to, sleep=no_wait) as mirror:
+    async with files, Mirror(to, clock=Clock(sleep=no_wait)) as mirror:
         return await mirror.sync(files)
 
 
@@ -288,7 +288,7 @@ async def test_no_secret_of_a_list_is_written_anywhere(tmp_path: Path, caplog: p
         server.on("GET", "/d", reply(302, headers={"Location": "http://127.0.0.1:1/x?sig=canary"}))
         query = "sig=canary&token=canary&X-Amz-Signature=canary&se=canary"
         rows = [Link(f"{server.base_url}/{name}?{query}", headers={"X-Key": "canary"}) for name in "abcd"]
-        async with links(*rows) as files, Mirror(tmp_path, sleep=no_wait, observer=note) as mirror:
+        async with links(*rows) as files, Mirror(tmp_path, clock=Clock(sleep=no_wait), observer=note) as mirror:
             report = await mirror.sync(files)
             shown = [repr(files), repr(rows)]
 
