@@ -20,7 +20,7 @@ from collections.abc import Callable
 import aiohttp
 
 from arena_async.errors import ArenaAsyncError, ClosedError, StalledError, TransportError
-from arena_async.http.deadlines import Deadlines, Waiting
+from arena_async.http.connections import Deadlines, Waiting
 from arena_async.http.errors import WIRE_ERRORS, explain
 from arena_async.options import Timeouts
 from arena_async.protocol.files import BodyHead

@@ -21,7 +21,6 @@ from aiohttp.connector import Connection
 from yarl import URL
 
 from arena_async.errors import UnsafeUrlError
-from arena_async.http.deadlines import Deadlines, Waiting
 from arena_async.http.errors import WIRE_ERRORS, WireFailureError, explain
 from arena_async.http.upload import Form
 from arena_async.options import HttpOptions
@@ -34,12 +33,72 @@ if TYPE_CHECKING:
 
     from arena_async.http.login import CachedSession
 
-__all__ = ["MAX_ERROR_BYTES", "Connections", "SentHeaders", "SentRequest", "without_user"]
+__all__ = ["MAX_ERROR_BYTES", "Connections", "Deadlines", "SentHeaders", "SentRequest", "Waiting", "without_user"]
 
 #: Bytes of an error response, counted after decoding; what comes after them is cut.
 MAX_ERROR_BYTES = 64 * 1024
 #: More connections than any pool of workers has, and fewer than a process may have files open.
 _MAX_CONNECTIONS = 320
+#: Seconds between two sweeps, at most.
+_SWEEP_SECONDS = 1.0
+
+
+class Waiting:
+    """
+    Something that waits for the network.
+
+    Attributes:
+        deadline: When the wait ends, on the clock of the event loop; infinite while nothing is waited for.
+    """
+
+    deadline: float = math.inf
+
+    def expire(self, now: float) -> None:
+        """End the wait, or set a new ``deadline`` if there was progress."""
+        raise NotImplementedError
+
+
+class Deadlines:
+    """
+    Ends waits whose deadline has passed, with one timer for all of them.
+
+    A deadline that moves while its owner is registered is noticed at the next sweep, at most a second later.
+    """
+
+    def __init__(self) -> None:
+        #: What waits. The owner of an entry discards it.
+        self.entries: set[Waiting] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._next = math.inf
+
+    def add(self, entry: Waiting) -> None:
+        """Watch an entry until it is discarded from :attr:`entries`."""
+        self.entries.add(entry)
+        if self._timer is None or entry.deadline < self._next:
+            self._schedule(asyncio.get_running_loop())
+
+    def close(self) -> None:
+        """Stop the timer."""
+        self.entries.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _schedule(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._next = min(loop.time() + _SWEEP_SECONDS, *(entry.deadline for entry in self.entries))
+        self._timer = loop.call_at(self._next, self._sweep, loop)
+
+    def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._timer = None
+        now = loop.time()
+        for entry in list(self.entries):
+            if entry.deadline <= now:
+                entry.deadline = math.inf
+                entry.expire(now)
+        if self.entries:
+            self._schedule(loop)
 
 
 class SentHeaders(dict[str, str]):

@@ -9,32 +9,40 @@ from __future__ import annotations
 import json
 import logging
 import ssl as _ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime, timedelta
 from importlib import metadata
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import quote, urlencode, urljoin
 
 import aiohttp
+import attrs
 
-from arena_async.errors import ApiError, ConfigurationError, DecodeError, UnsafeUrlError
+from arena_async.errors import (
+    ApiError,
+    ArenaAsyncError,
+    ConfigurationError,
+    DeadlineError,
+    DecodeError,
+    TlsError,
+    TransportError,
+    UnsafeUrlError,
+)
 from arena_async.http.admission import Admission
 from arena_async.http.body import BodyContext
-from arena_async.http.connections import MAX_ERROR_BYTES, Connections, SentHeaders, SentRequest, without_user
-from arena_async.http.deadlines import Deadlines
-from arena_async.http.redirects import MAX_REDIRECTS, REDIRECTS, Origin, Target
-from arena_async.http.server_clock import ServerClock
+from arena_async.http.connections import MAX_ERROR_BYTES, Connections, Deadlines, SentHeaders, SentRequest, without_user
 from arena_async.http.upload import Form
-from arena_async.options import MIB, HttpOptions
+from arena_async.options import MIB, Clock, HttpOptions, RetryPolicy
 from arena_async.protocol.adapter import Adapter
 from arena_async.protocol.messages import Headers, Request, Response, show_url
 from arena_async.protocol.quota import RateLimiter
-from arena_async.protocol.retry import read_retry_after
+from arena_async.protocol.retry import AgainAfter, Attempt, LogInAgain, judge, read_http_date, read_retry_after
 from arena_async.protocol.urls import UrlPolicy, authority, host_of, origin
 
 if TYPE_CHECKING:
     from arena_async.http.login import SharedLogin
 
-__all__ = ["TOO_LARGE", "Exchange", "ReadError"]
+__all__ = ["REDIRECTS", "TOO_LARGE", "Exchange", "ReadError", "send_with_retries"]
 
 _LOG = logging.getLogger("arena_async")
 
@@ -45,7 +53,89 @@ _MAX_PAGE_BYTES = 16 * MIB
 #: Origins that are remembered.
 _MAX_ORIGINS = 1024
 
+#: Statuses that redirect.
+REDIRECTS = frozenset({301, 302, 303, 307, 308})
+#: Redirects of one body, at most.
+_MAX_REDIRECTS = 5
+#: Replays of one request with newer credentials, at most.
+_MAX_REPLAYS = 3
+
+T = TypeVar("T")
+
 ReadError = Callable[[Request, Response], Exception]
+
+
+@attrs.frozen
+class Origin:
+    """
+    What is the same for all requests to one origin.
+
+    Args:
+        name: Scheme, host and port, as :func:`~arena_async.protocol.urls.origin` writes them.
+        is_api: Whether it is the origin of the API.
+        headers: The headers of every request to it.
+    """
+
+    name: str
+    is_api: bool
+    headers: Mapping[str, str] = attrs.field(repr=False)
+
+
+@attrs.frozen(repr=False)
+class Target:
+    """
+    Where a request goes.
+
+    Args:
+        url: The URL, byte for byte.
+        origin: Its origin.
+        ours: Whether it gets the headers and the credential of the API: not once a redirect has left the API.
+        start: The origin that the request began at.
+        away: Whether a redirect has left that origin, so that the headers of the request itself stay behind.
+        redirects: The number of redirects so far.
+    """
+
+    url: str
+    origin: Origin
+    ours: bool
+    start: str
+    away: bool = False
+    redirects: int = 0
+
+    def redirected(self, url: str, origin: Origin) -> Target:
+        """Return where a redirect to ``url`` leads."""
+        return Target(
+            url.partition("#")[0],
+            origin,
+            ours=self.ours and origin.is_api,
+            start=self.start,
+            away=self.away or origin.name != self.start,
+            redirects=self.redirects + 1,
+        )
+
+
+@attrs.define(eq=False)
+class ServerClock:
+    """
+    A clock that is set by the ``Date`` of responses: what the service says about times is meant by its own.
+
+    Args:
+        local: Our own clock.
+        skew: By how much the clock of the service is ahead.
+    """
+
+    local: Clock
+    skew: timedelta = timedelta()
+
+    def now(self) -> datetime:
+        """Return the date and time (aware)."""
+        return self.local.now() + self.skew
+
+    def note(self, date: str | None) -> None:
+        """Set the clock by the ``Date`` of a response; nonsense changes nothing."""
+        theirs = read_http_date(date)
+        if theirs is not None:
+            self.skew = theirs - self.local.now()
 
 
 class Exchange:
@@ -114,9 +204,9 @@ class Exchange:
         location = response.headers.get("Location")
         if not location:
             raise UnsafeUrlError(f"{request.line}: the answer is a redirect that does not say where to.")
-        if target.redirects >= MAX_REDIRECTS:
+        if target.redirects >= _MAX_REDIRECTS:
             raise UnsafeUrlError(
-                f"{request.line}: redirected more than {MAX_REDIRECTS} times; not followed any further."
+                f"{request.line}: redirected more than {_MAX_REDIRECTS} times; not followed any further."
             )
         try:
             url = urljoin(target.url, location)
@@ -280,6 +370,58 @@ class Exchange:
             for name, value in sent.held.credential.headers:
                 headers[name] = value.reveal()
         return headers
+
+
+async def send_with_retries(
+    exchange: Exchange,
+    request: Request,
+    once: Callable[[SentRequest, float], Awaitable[T]],
+    policy: RetryPolicy,
+    *,
+    repeatable: bool,
+) -> T:
+    """
+    Send a request until :func:`~arena_async.protocol.retry.judge` ends it. Time spent waiting for the quota is free.
+
+    Args:
+        exchange: Sends it.
+        request: The request.
+        once: Sends it once, and ends within so many seconds.
+        policy: How often and how patiently.
+        repeatable: Whether sending it twice does no more than sending it once.
+    """
+    clock = exchange.clock.local
+    began, number, replays, held_back, refused = clock.monotonic(), 1, 0, 0.0, False
+    while True:
+        sent = SentRequest(request, metered=request.metered)
+        try:
+            return await once(sent, policy.timeout - (clock.monotonic() - began - held_back))
+        except ArenaAsyncError as caught:
+            error = caught
+        held_back += sent.held_back
+        if exchange.admission.waits_after(error, sent, before=refused):
+            refused = True
+            continue
+        attempt = Attempt(
+            number=number,
+            elapsed=clock.monotonic() - began - held_back,
+            repeatable=repeatable and not sent.final,
+            sent=sent.sent or sent.final,
+            may_log_in=sent.may_log_in and replays < _MAX_REPLAYS,
+        )
+        match judge(error, attempt, policy, random=clock.random):
+            case AgainAfter(seconds):
+                number += 1
+                _LOG.info("%s Again in %.1f s, try %d of %d.", error, seconds, number, policy.attempts)
+                await clock.sleep(seconds)
+            case LogInAgain():
+                replays += 1
+            case _:
+                if isinstance(error, TransportError | TlsError | DeadlineError):
+                    error.attempts, error.sent = number, sent.sent
+                # The frames in which it was raised hold whole URLs and credentials.
+                raise error.with_traceback(None)
+        exchange.admission.check_open(request)
 
 
 def _body(sent: SentRequest, headers: SentHeaders) -> bytes | Form | None:

@@ -33,18 +33,22 @@ from arena_async.errors import (
     ArenaAsyncError,
     AuthenticationError,
     ClosedError,
+    DeadlineError,
     DecodeError,
     SessionDisplacedError,
     StorageError,
+    TransportError,
     UnsafeUrlError,
 )
+from arena_async.http.connections import SentRequest
 from arena_async.http.credential_store import CredentialStore, LoginPending, LoginTurn, SharedCredential
-from arena_async.http.exchange import Exchange
-from arena_async.http.login_requests import log_in, log_out
+from arena_async.http.exchange import Exchange, send_with_retries
 from arena_async.options import RetryPolicy
 from arena_async.protocol.adapter import Auth, Credential
+from arena_async.protocol.messages import Response
+from arena_async.protocol.quota import Hold, Quota, Reservation
 
-__all__ = ["MAX_RELOGINS", "RELOGIN_SECONDS", "Authentication", "CachedSession", "SharedLogin"]
+__all__ = ["MAX_RELOGINS", "RELOGIN_SECONDS", "Authentication", "CachedSession", "SharedLogin", "check_credential"]
 
 _LOG = logging.getLogger("arena_async")
 
@@ -58,6 +62,12 @@ MAX_RELOGINS, RELOGIN_SECONDS = 2, 300.0
 _NOTED_EVERY = 600.0
 #: Seconds before its end at which a credential is renewed, at most.
 _LIFE_MARGIN, _IDLE_MARGIN = 60.0, 120.0
+#: Bytes of one credential header. Servers reject longer ones, and no session id or token comes near it.
+_MAX_VALUE = 8192
+#: Logins for one credential, the repeated one after a broken connection included.
+_LOGIN_ATTEMPTS = 2
+#: Seconds that the service gets to answer a logout.
+_LOGOUT_SECONDS = 5.0
 
 
 @attrs.define(eq=False)
@@ -196,7 +206,7 @@ class SharedLogin:
             await asyncio.wait([self._task])
         held, self._current = self._current, None
         if held is not None and held.ours and not self._is_over(held):
-            await log_out(self._exchange, self._auth, held)
+            await _log_out(self._exchange, self._auth, held)
 
     def abandon(self) -> asyncio.Task[None] | None:
         """End a login that still runs, and return its task, which is to be waited for."""
@@ -235,7 +245,7 @@ class SharedLogin:
         if is_relogin:
             self._check_peace(relogins)
             self._relogins.append(began)
-        credential = await log_in(self._exchange, self._auth, self._scope, self._retry)
+        credential = await _log_in(self._exchange, self._auth, self._scope, self._retry)
         ours = self._store is None
         return CachedSession(credential, since=began, touched=self._clock(), ours=ours, renewed=is_relogin)
 
@@ -344,3 +354,79 @@ class SharedLogin:
 
     def _closed_error(self) -> ArenaAsyncError:
         return ClosedError(f"{self._line}: the client was closed meanwhile; make a new one.")
+
+
+def check_credential(credential: Credential, *, request: str) -> Credential:
+    """
+    Return the credential if its values can be sent as they are.
+
+    Raises:
+        DecodeError: A value is empty or too long, or has characters that do not survive being sent in a header, so
+            that something else or nothing at all would arrive.
+    """
+    for name, secret in credential.headers:
+        value = secret.reveal()
+        if not value or not value.isascii() or not value.isprintable() or len(value) > _MAX_VALUE:
+            raise DecodeError(
+                f"{request}: the value for the header {name} in the answer is empty, too long, or has characters that"
+                " cannot be sent. Nothing was sent with it.",
+                problems=[f"{name}: not a header value"],
+                request=request,
+            )
+    return credential
+
+
+async def _log_in(exchange: Exchange, auth: Auth, scope: str, retry: RetryPolicy) -> Credential:
+    """Log in, once more after a broken connection, never again after an error response."""
+    request = auth.login(scope)
+    target = exchange.login_target(request)
+    broken = 0
+
+    async def once(sent: SentRequest, seconds: float) -> Credential:
+        nonlocal broken
+        try:
+            response = await exchange.call(sent, target, seconds=seconds)
+        except (TransportError, DeadlineError):
+            # The service may have made a session that no client knows: once more is enough.
+            broken += sent.sent
+            sent.final = broken >= _LOGIN_ATTEMPTS
+            raise
+        if 300 <= response.status < 400:
+            raise exchange.error_for(sent, response, exchange.adapter.read_error, None)
+        return check_credential(_read_login(exchange, auth, response), request=request.line)
+
+    return await send_with_retries(exchange, attrs.evolve(request, metered=False), once, retry, repeatable=True)
+
+
+def _read_login(exchange: Exchange, auth: Auth, response: Response) -> Credential:
+    try:
+        credential = auth.read_login(response)
+    except ApiError as error:
+        exchange.note_retry_after(error, response)
+        raise
+    if credential.request_limit is not None:
+        exchange.admission.limiter.observe(Quota(limit=credential.request_limit), exchange.admission.timestamp())
+    return credential
+
+
+async def _log_out(exchange: Exchange, auth: Auth, held: CachedSession) -> None:
+    """
+    End a session of the service, once and whatever comes of it: the credential is thrown away in any case.
+
+    Where it counts, it is not worth a request of the reserve, nor waiting for.
+    """
+    request = auth.logout(held.credential)
+    if request is None:
+        return
+    sent = SentRequest(request, metered=request.metered, held=held, urgent=True)
+    try:
+        if request.metered:
+            answer = exchange.admission.limiter.reserve(exchange.admission.timestamp())
+            if isinstance(answer, Hold) and answer.waiting:
+                return
+            sent.reservation = answer if isinstance(answer, Reservation) else None
+        await exchange.call(sent, exchange.target(request), seconds=_LOGOUT_SECONDS)
+    except ArenaAsyncError as error:
+        _LOG.info("%s The session ends by itself later.", error)
+    finally:
+        exchange.admission.settle(sent)

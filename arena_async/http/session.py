@@ -27,20 +27,19 @@ import anyio
 from arena_async.errors import ArenaAsyncError, ClosedError
 from arena_async.http.body import read_head
 from arena_async.http.connections import SentRequest
-from arena_async.http.exchange import Exchange, ReadError
+from arena_async.http.exchange import REDIRECTS, Exchange, ReadError, send_with_retries
 from arena_async.http.login import Authentication, SharedLogin
-from arena_async.http.redirects import REDIRECTS
-from arena_async.http.retries import send_with_retries
 from arena_async.http.zero_copy import open_body
 from arena_async.options import HttpOptions
 from arena_async.protocol.adapter import Adapter, Auth, Credential
+from arena_async.protocol.decoding import decode, parse_json
 from arena_async.protocol.files import OpenedFile
 from arena_async.protocol.messages import Headers, Request, Response
 from arena_async.protocol.quota import Quota, RateLimiter
 from arena_async.protocol.ranges import strong_etag
 from arena_async.protocol.urls import UrlPolicy
 
-__all__ = ["Session"]
+__all__ = ["Session", "request_object"]
 
 #: Seconds that closing may take for the sake of the service.
 _CLOSING_SECONDS = 5.0
@@ -310,3 +309,15 @@ class Session:
 
     def _is_foreign(self) -> bool:
         return os.getpid() != self._pid or self._loop is not asyncio.get_running_loop()
+
+
+async def request_object(session: Session, request: Request, model: type[T]) -> T:
+    """
+    Return one object. One request.
+
+    Raises:
+        ApiError: The service responded with an error.
+        DecodeError: The response is something else.
+    """
+    response = await session.send(request)
+    return decode(parse_json(response.body, request=request.line), model, request=request.line)

@@ -14,9 +14,8 @@ from typing import Any, Final, TypeVar
 import attrs
 
 from arena_async.errors import ConfigurationError
-from arena_async.http.objects import request_object
 from arena_async.http.paginator import Paginator
-from arena_async.http.session import Session
+from arena_async.http.session import Session, request_object
 from arena_async.protocol.decoding import decode
 from arena_async.protocol.messages import Request, join_path, printable
 from arena_async.protocol.pagination import ListShape

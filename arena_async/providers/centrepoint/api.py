@@ -18,9 +18,8 @@ from urllib.parse import quote
 import attrs
 
 from arena_async.errors import ApiError, ConfigurationError, ListingError, NotFoundError
-from arena_async.http.objects import request_object
 from arena_async.http.paginator import ListQuery, Paginator
-from arena_async.http.session import Session
+from arena_async.http.session import Session, request_object
 from arena_async.protocol.decoding import decode
 from arena_async.protocol.messages import Request, join_path, printable
 from arena_async.providers.centrepoint.adapter import list_shape
