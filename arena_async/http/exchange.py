@@ -36,7 +36,7 @@ from arena_async.options import MIB, Clock, HttpOptions, RetryPolicy
 from arena_async.protocol.adapter import Adapter
 from arena_async.protocol.messages import Headers, Request, Response, show_url
 from arena_async.protocol.quota import RateLimiter
-from arena_async.protocol.retry import AgainAfter, Attempt, LogInAgain, judge, read_http_date, read_retry_after
+from arena_async.protocol.retry import Attempt, read_http_date, read_retry_after, retry_delay
 from arena_async.protocol.urls import UrlPolicy, authority, host_of, origin
 
 if TYPE_CHECKING:
@@ -381,7 +381,9 @@ async def send_with_retries(
     repeatable: bool,
 ) -> T:
     """
-    Send a request until :func:`~arena_async.protocol.retry.judge` ends it. Time spent waiting for the quota is free.
+    Send a request, again where :func:`~arena_async.protocol.retry.retry_delay` says so.
+
+    Time spent waiting for the quota does not count against the timeout.
 
     Args:
         exchange: Sends it.
@@ -409,18 +411,18 @@ async def send_with_retries(
             sent=sent.sent or sent.final,
             may_log_in=sent.may_log_in and replays < _MAX_REPLAYS,
         )
-        match judge(error, attempt, policy, random=clock.random):
-            case AgainAfter(seconds):
-                number += 1
-                _LOG.info("%s Again in %.1f s, try %d of %d.", error, seconds, number, policy.attempts)
-                await clock.sleep(seconds)
-            case LogInAgain():
-                replays += 1
-            case _:
-                if isinstance(error, TransportError | TlsError | DeadlineError):
-                    error.attempts, error.sent = number, sent.sent
-                # The frames in which it was raised hold whole URLs and credentials.
-                raise error.with_traceback(None)
+        seconds = retry_delay(error, attempt, policy, random=clock.random)
+        if seconds is None:
+            if isinstance(error, TransportError | TlsError | DeadlineError):
+                error.attempts, error.sent = number, sent.sent
+            # The frames in which it was raised hold complete URLs and credentials.
+            raise error.with_traceback(None)
+        if isinstance(error, ApiError) and error.stale_login:
+            replays += 1
+        else:
+            number += 1
+            _LOG.info("%s Again in %.1f s, attempt %d of %d.", error, seconds, number, policy.attempts)
+            await clock.sleep(seconds)
         exchange.admission.check_open(request)
 
 
