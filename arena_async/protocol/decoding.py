@@ -12,8 +12,8 @@ The rules:
 * Date-times are read by :func:`read_datetime`. One that cannot be read is None, and its raw text stays in ``unknown``.
   One without a zone stays naive, unless the field declares its zone: ``metadata={"zone": datetime.UTC}``, or the model
   does for all of its fields: ``wire_zone = datetime.UTC``.
-* A number of bytes (``metadata={"size": True}``) that cannot be one is None and stays in ``unknown``: it is a hint about
-  content, and no reason to lose an entry.
+* A number of bytes (``metadata={"size": True}``) that cannot be one is None and stays in ``unknown``: it is a hint and
+  no reason to lose an entry.
 * Arrays become lists or tuples, objects become models, ``dict[str, ...]`` or stay unchanged (``Any``), signed URLs and
   tokens become :class:`~arena_async.protocol.messages.Secret` where the model declares it.
 

@@ -141,8 +141,7 @@ class RemoteFile:
         fields: The identifying fields by name, for layout templates.
         skip: Why the service has no content for it, or None.
         link: The signed URL, if the content has one. Never shown, never stored, lost in a pickle.
-        host: Where the content is, if that is not the same for all files of the service: files of one host share a retry
-            budget.
+        host: The host of the content, if that differs between files: files of one host share a retry budget.
         as_named: Whether ``parts`` and the name are chosen by users and differ in more than case, so that they are kept
             wherever that is safe.
     """

@@ -308,7 +308,7 @@ async def test_a_row_that_never_came_is_noticed(world: World) -> None:
     # The rows of the page with the error are not given.
     assert rows == list(range(199))
     assert isinstance(error, ListingError)
-    assert "1 of 250 rows missing and 1 that came twice" in str(error)
+    assert "1 of 250 rows missing and 1 received twice" in str(error)
     assert offsets(server) == [0, 100, 200]
 
 
