@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar
 import attrs
 
 from arena_async.errors import ConfigurationError
-from arena_async.http.paginator import Paginator
+from arena_async.http.paginator import ListQuery, Paginator
 from arena_async.http.session import Session, request_object
 from arena_async.protocol.decoding import decode
 from arena_async.protocol.messages import Request, join_path, printable
@@ -79,7 +79,7 @@ def paginate(
     def read(row: Any) -> T:
         return decode(row, model, request=request.line)
 
-    return Paginator(session, request, shape, read, limit=limit, start=offset)
+    return Paginator(session, ListQuery(request, shape, read), limit=limit, start=offset)
 
 
 def any_list(
@@ -108,7 +108,7 @@ def any_list(
     _check_list_path(path)
     unpaged = bool(_UNPAGED_PATH.fullmatch(path.rstrip("/"))) if paged is None else not paged
     request = Request(method="GET", path=path, params=_write_times(query))
-    return Paginator(session, request, UNPAGED if unpaged else LIST, dict, limit=limit, start=offset)
+    return Paginator(session, ListQuery(request, UNPAGED if unpaged else LIST, dict), limit=limit, start=offset)
 
 
 def _check_list_path(path: str) -> None:

@@ -194,7 +194,7 @@ class Line(Generic[R]):
                 lambda run: run is not None,
                 poll,
                 clock=Clock(monotonic=self.timing.monotonic, sleep=self.timing.sleep),
-                polled=Polled(what=self.start_named, on_answer=attempts.on_poll),
+                polled=Polled(what=self.start_named, on_poll=attempts.on_poll),
             )
         except DeadlineError as error:
             # That of a request names it.
@@ -285,7 +285,7 @@ class Line(Generic[R]):
                 known=known,
                 passed=max(passed, 0.0),
                 expected=expected or _usual(earlier),
-                on_answer=on_poll,
+                on_poll=on_poll,
             ),
         )
         if not ended(done, self.kind):
