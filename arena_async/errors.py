@@ -10,7 +10,7 @@ Every error this library raises, as one tree.
     ├── TransportError                  no usable response: connect, reset, cut off     .request .attempts
     ├── TlsError                        the certificate or the TLS handshake failed     .request .attempts
     ├── DeadlineError                   a timeout of ours (requests and waits)          .request .attempts
-    ├── ApiError                        the service responded with an error     .status .code .request .transient .stale_login
+    ├── ApiError                        the service returned an error  .status .code .request .transient .stale_login
     │   ├── AuthenticationError         the login, session or token was not accepted
     │   │   ├── AccountLockedError      locked for some minutes                       .retry_at
     │   │   └── SessionDisplacedError   another login of the same user ended the session

@@ -63,8 +63,8 @@ class RetryPolicy:
     How an API request is retried.
 
     Retried are failed and broken connections, statuses 429, 500, 502, 503, 504, and errors that the vendor documents as
-    temporary, but only for requests that are safe to repeat (GET, HEAD); a POST or PUT is repeated only if nothing of it
-    was sent. The wait before attempt *n* is random between 0 and ``wait_initial * wait_exp_base ** (n - 1)`` plus a
+    temporary, but only for requests that are safe to repeat (GET, HEAD); a POST or PUT is repeated only if nothing was
+    sent. The wait before attempt *n* is random between 0 and ``wait_initial * wait_exp_base ** (n - 1)`` plus a
     jitter of up to ``wait_jitter``, at most ``wait_max`` seconds; a longer ``Retry-After`` is honoured up to
     ``timeout``.
 

@@ -51,14 +51,14 @@ class Admission:
             ClosedError: The session was closed meanwhile.
         """
         began = self._clock.monotonic()
-        while True:
-            self.check_open(sent.request)
+        while not self._closed:
             decision = self.limiter.reserve(self.timestamp())
             if isinstance(decision, Reservation):
                 sent.held_back += self._clock.monotonic() - began
                 sent.reservation = decision
                 return
             await self._hold(decision, sent)
+        self.check_open(sent.request)
 
     def settle(self, sent: SentRequest, headers: Headers | None = None) -> None:
         """

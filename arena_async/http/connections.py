@@ -211,9 +211,8 @@ class Connections:
         options = self._options(sent, headers, url, seconds)
         _SENDING.set((self, sent))
         try:
-            client = self._pooled if sent.request.method in ("GET", "HEAD") else self._fresh
-            if client is None:
-                client = await self._new_client(fresh=sent.request.method not in ("GET", "HEAD"))
+            fresh = not sent.request.repeatable
+            client = (self._fresh if fresh else self._pooled) or await self._new_client(fresh=fresh)
             return await client.request(sent.request.method, URL(url, encoded=True), data=body, **options)
         except (*WIRE_ERRORS, WireFailureError, UnsafeUrlError) as error:
             failure = error
@@ -307,7 +306,7 @@ class Connections:
             sent.end = asyncio.get_running_loop().time() + seconds
             if seconds < self._timeouts.pool + self._timeouts.connect:
                 options["timeout"] = self._timeout(seconds)
-        if self._borrowed is not None and sent.request.method not in ("GET", "HEAD"):
+        if self._borrowed is not None and not sent.request.repeatable:
             # The host name only changes the key in the pool of the caller's connector, so that no idle connection is
             # found; and none is returned to it.
             options["headers"] = SentHeaders(headers, Connection="close")

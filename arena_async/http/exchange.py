@@ -248,9 +248,14 @@ class Exchange:
                 sent.final = True
                 sent.held = await login.held()
                 sent.final = False
-            headers = self._headers(sent, target, extra)
-            request = sent.request
-            body = None
+            request, body = sent.request, None
+            # Those of the API are sent only to the API, those of the request only to its first origin.
+            headers = SentHeaders(target.origin.headers if target.ours else self._user_agent)
+            if request.headers and not target.away:
+                headers.update(checked_headers(dict(request.headers)))
+            headers.update(extra)
+            if sent.held is not None:
+                headers.update((name, value.reveal()) for name, value in sent.held.credential.headers)
             if request.json is not None or request.form or request.upload is not None:
                 body = _body(sent, headers)
             response = await self._connections.open(sent, target.url, headers, body, seconds)
@@ -356,17 +361,6 @@ class Exchange:
             if key is not None and len(self._origins) < _MAX_ORIGINS:
                 self._origins[key] = found
         return found
-
-    def _headers(self, sent: SentRequest, target: Target, extra: Mapping[str, str]) -> SentHeaders:
-        """Return the headers: those of the API only for the API, those of the request only for its first origin."""
-        headers = SentHeaders(target.origin.headers if target.ours else self._user_agent)
-        if sent.request.headers and not target.away:
-            headers.update(checked_headers(dict(sent.request.headers)))
-        headers.update(extra)
-        if sent.held is not None:
-            for name, value in sent.held.credential.headers:
-                headers[name] = value.reveal()
-        return headers
 
 
 async def send_with_retries(

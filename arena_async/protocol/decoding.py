@@ -26,7 +26,7 @@ import functools
 import json
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, tzinfo
 from types import UnionType
 from typing import Any, NoReturn, TypeVar, Union, get_args, get_origin
@@ -377,26 +377,20 @@ def _model_hook(model: type[Any], converter: cattrs.Converter) -> Callable[[Any,
 
 def _take(field: _ModelField, source: dict[str, Any], values: dict[str, Any], unknown: dict[str, Any]) -> None:
     """Copy the value of one field from ``source`` to ``values``, and remove its key from ``unknown``."""
-    found, value = "", None
-    for name in field.names:
-        value = source.get(name)
-        if value is not None:
-            found = name
-            break
-    if value is None or (value == "" and field.textless and not field.required):
-        for name in field.names:
-            unknown.pop(name, None)
-        return
-    if field.dated:
-        result: Any = _read_time(field, value)
-    else:
-        result = None if field.size and not _is_size(value) else value
-    values[field.name] = result
-    if result is None and not (field.dated and _means_never(value)):
-        return  # It stays in unknown.
-    for name in field.names:
-        if name == found or source.get(name) is None:
-            unknown.pop(name, None)
+    found = next((name for name in field.names if source.get(name) is not None), "")
+    value = source.get(found) if found else None
+    used: Sequence[str] = field.names
+    if value is not None and not (value == "" and field.textless and not field.required):
+        if field.dated:
+            result: Any = _read_time(field, value)
+        else:
+            result = None if field.size and not _is_size(value) else value
+        values[field.name] = result
+        if result is None and not (field.dated and _means_never(value)):
+            return  # It stays in unknown.
+        used = [name for name in field.names if name == found or source.get(name) is None]
+    for name in used:
+        unknown.pop(name, None)
 
 
 def _read_time(field: _ModelField, value: Any) -> Any:

@@ -83,9 +83,7 @@ def safe_name(text: str, *, fallback: str = "unnamed") -> str:
     Two of them may differ only in case, unlike those of :func:`safe_component`: callers compare the results of
     :func:`fold`.
     """
-    if _is_everyday(text) or (
-        0 < len(text.encode("utf-8", "surrogatepass")) <= _MAXIMUM and _clean(text) == text and not _MARK.search(text)
-    ):
+    if _is_everyday(text) or _is_safe(text):
         return text
     base, extension = split_extension(_clean(text))
     return _marked(base, extension, text, fallback)
@@ -120,9 +118,7 @@ def is_plain(text: str) -> bool:
     if _is_everyday(text):
         return not _UNUSUAL.search(text) or _WORD.sub(_usual_case, text) == text
     return (
-        0 < len(text.encode("utf-8", "surrogatepass")) <= _MAXIMUM
-        and _clean(text) == text
-        and not _MARK.search(text)
+        _is_safe(text)
         and _WORD.sub(_usual_case, text) == text
         and all(letter.isascii() or _one_case(letter) for letter in text)
     )
@@ -135,6 +131,12 @@ def _is_everyday(text: str) -> bool:
         and _EVERYDAY.fullmatch(text) is not None
         and not _RESERVED.fullmatch(text.partition(".")[0])
     )
+
+
+def _is_safe(text: str) -> bool:
+    """Return whether a text needs no change on any system, apart from case."""
+    size = len(text.encode("utf-8", "surrogatepass"))
+    return 0 < size <= _MAXIMUM and _clean(text) == text and not _MARK.search(text)
 
 
 def file_name_from_url(url: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from hmac import compare_digest
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -74,7 +74,20 @@ class Secret:
         return Secret, (None,)
 
 
-@attrs.frozen(init=False, repr=False)
+def _pairs(values: Any) -> tuple[tuple[str, str], ...]:
+    """Return pairs of text for a mapping or pairs, without those whose value is None."""
+    if not values:
+        return ()
+    items = values.items() if hasattr(values, "items") else values
+    # The services write ``true`` and ``false`` in lower case.
+    return tuple(
+        (str(name), str(value).lower() if isinstance(value, bool) else str(value))
+        for name, value in items
+        if value is not None
+    )
+
+
+@attrs.frozen(repr=False)
 class Headers:
     """
     The headers of a response, looked up ignoring case. Repeated headers keep their order.
@@ -82,10 +95,7 @@ class Headers:
     Its ``repr`` shows the names only.
     """
 
-    pairs: tuple[tuple[str, str], ...]
-
-    def __init__(self, pairs: Iterable[tuple[str, str]] = ()) -> None:
-        self.__attrs_init__(tuple((str(name), str(value)) for name, value in pairs))
+    pairs: tuple[tuple[str, str], ...] = attrs.field(default=(), converter=_pairs)
 
     def get(self, name: str, default: str | None = None) -> str | None:
         """Return the first value of ``name``, or ``default``."""
@@ -107,19 +117,6 @@ class Headers:
 
     def __repr__(self) -> str:
         return f"Headers({', '.join(self)})"
-
-
-def _pairs(values: Any) -> tuple[tuple[str, str], ...]:
-    """Return pairs of text for a mapping or pairs, without those whose value is None."""
-    if not values:
-        return ()
-    items = values.items() if hasattr(values, "items") else values
-    # The services write ``true`` and ``false`` in lower case.
-    return tuple(
-        (str(name), str(value).lower() if isinstance(value, bool) else str(value))
-        for name, value in items
-        if value is not None
-    )
 
 
 @attrs.frozen(kw_only=True)

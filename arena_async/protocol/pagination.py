@@ -24,6 +24,10 @@ from arena_async.errors import ConfigurationError, ListingError
 __all__ = ["ListShape", "Page", "PageRequest", "Pagination", "PaginationStep"]
 
 
+#: The number of arrays of a set of fingerprints.
+_ARRAYS = 4096
+
+
 @attrs.frozen(kw_only=True)
 class ListShape:
     """
@@ -99,6 +103,7 @@ class PaginationStep:
     missing: int = 0
 
 
+@attrs.define(eq=False)
 class _PageFingerprints:
     """
     A set of fingerprints of keys, 64 bits each, since the keys of a long list would fill the memory.
@@ -106,24 +111,17 @@ class _PageFingerprints:
     They are kept sorted in many short arrays, so that one is found and inserted without moving much.
     """
 
-    _ROWS = 4096
+    _rows: dict[int, array[int]] = attrs.field(init=False, factory=dict)
 
-    def __init__(self) -> None:
-        self._rows: dict[int, array[int]] = {}
-
-    def __contains__(self, key: object) -> bool:
-        row, at, found = self._find(hash(key))
-        return at < len(row) and row[at] == found
-
-    def _find(self, fingerprint: int) -> tuple[array[int], int, int]:
-        row = self._rows.setdefault(fingerprint % self._ROWS, array("q"))
-        return row, bisect_left(row, fingerprint), fingerprint
-
-    def add(self, key: object) -> None:
-        """Add the fingerprint of a key."""
-        if key not in self:
-            row, at, fingerprint = self._find(hash(key))
-            row.insert(at, fingerprint)
+    def add(self, key: object) -> bool:
+        """Add the fingerprint of a key, and return whether it is new."""
+        fingerprint = hash(key)
+        row = self._rows.setdefault(fingerprint % _ARRAYS, array("q"))
+        at = bisect_left(row, fingerprint)
+        if at < len(row) and row[at] == fingerprint:
+            return False
+        row.insert(at, fingerprint)
+        return True
 
 
 class Pagination:
@@ -208,8 +206,8 @@ class Pagination:
         if not page.items:
             return self._take_empty(page)
         keys = self._keys_of(page.items)
-        self._check_repeats(page, keys)
         rows, offset = self._new_rows(page, keys), self._offset_after(page)
+        self._check_repeats(page, keys, rows)
         if offset is None:
             return self._end(rows)
         self._stride = max(1, offset - self.requested.offset)
@@ -243,7 +241,7 @@ class Pagination:
             raise self._error(f"states {page.total} rows, after {self._total} before; the list shrank")
         self._total = page.total
 
-    def _check_repeats(self, page: Page, keys: list[str | int | None]) -> None:
+    def _check_repeats(self, page: Page, keys: list[str | int | None], rows: tuple[Any, ...]) -> None:
         """Raise if the service ignores the offset, or responds with its last page to any later offset."""
         first = next((key for key in keys if key is not None), None)
         if first is None:
@@ -253,7 +251,7 @@ class Pagination:
             return
         if first in self._first_keys:
             raise self._error("begins with the same row as a page before")
-        if all(key is not None and key in self._keys for key in keys):
+        if not rows:
             raise self._error("has only rows that were received before")
         self._first_keys.add(first)
 
@@ -262,10 +260,7 @@ class Pagination:
         latest: dict[Any, Any] = {}
         for at, (key, row) in enumerate(zip(keys, page.items, strict=True)):
             latest[("", at) if key is None else key] = row
-        rows = tuple([row for key, row in latest.items() if isinstance(key, tuple) or key not in self._keys])
-        for key in latest:
-            if not isinstance(key, tuple):
-                self._keys.add(key)
+        rows = tuple([row for key, row in latest.items() if isinstance(key, tuple) or self._keys.add(key)])
         self._delivered += len(rows)
         self._dropped += len(page.items) - len(rows)
         return rows

@@ -462,6 +462,8 @@ def test_marks_of_keys_are_a_set_of_them(put_in: list[Any], requested: list[int]
     marks = _PageFingerprints()
     for key in put_in:
         marks.add(key)
-    assert all(key in marks for key in put_in)
+    assert not any(marks.add(key) for key in put_in)
     known = {hash(key) for key in put_in}
-    assert [key in marks for key in requested] == [hash(key) in known for key in requested]
+    for key in requested:
+        assert marks.add(key) == (hash(key) not in known)
+        known.add(hash(key))
