@@ -203,7 +203,7 @@ class Connections:
         Args:
             sent: The request, whose state is updated.
             url: Its URL, sent byte for byte.
-            headers: Its headers. The body of the response is decoded unless they ask for ``identity``.
+            headers: Its headers. The body of the response is decoded unless they request ``identity``.
             body: Its body.
             seconds: Timeout of the response headers in seconds, or None.
         """

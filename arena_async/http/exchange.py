@@ -36,7 +36,7 @@ from arena_async.options import MIB, Clock, HttpOptions, RetryPolicy
 from arena_async.protocol.adapter import Adapter
 from arena_async.protocol.messages import Headers, Request, Response, show_url
 from arena_async.protocol.quota import RateLimiter
-from arena_async.protocol.retry import Attempt, read_http_date, read_retry_after, retry_delay
+from arena_async.protocol.retry import RequestAttempt, read_http_date, read_retry_after, retry_delay
 from arena_async.protocol.urls import UrlPolicy, authority, host_of, origin
 
 if TYPE_CHECKING:
@@ -283,11 +283,11 @@ class Exchange:
         if response.status != 429:
             self.admission.settle(sent, headers)
         try:
-            body, whole = await self._connections.read(response, sent, max_size=max_size)
+            body, complete = await self._connections.read(response, sent, max_size=max_size)
         finally:
             # A 429 stays reserved until its body is read: no other request may be sent before.
             self.admission.settle(sent, headers)
-        if not whole and response.status < 300:
+        if not complete and response.status < 300:
             raise DecodeError(
                 f"{line}: the response is larger than {max_size // MIB} MiB and was rejected. Request less.",
                 problems=[TOO_LARGE],
@@ -384,7 +384,7 @@ async def send_with_retries(
         repeatable: Whether sending it twice has the same effect as sending it once.
     """
     clock = exchange.clock.local
-    began, number, replays, held_back, refused = clock.monotonic(), 1, 0, 0.0, False
+    began, number, replays, held_back, exhausted = clock.monotonic(), 1, 0, 0.0, False
     while True:
         sent = SentRequest(request, metered=request.metered)
         try:
@@ -392,10 +392,10 @@ async def send_with_retries(
         except ArenaAsyncError as caught:
             error = caught
         held_back += sent.held_back
-        if exchange.admission.waits_after(error, sent, before=refused):
-            refused = True
+        if exchange.admission.waits_after(error, sent, before=exhausted):
+            exhausted = True
             continue
-        attempt = Attempt(
+        attempt = RequestAttempt(
             number=number,
             elapsed=clock.monotonic() - began - held_back,
             repeatable=repeatable and not sent.final,

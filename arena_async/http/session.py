@@ -173,7 +173,7 @@ class Session:
             extra["Accept"] = "*/*"
         if offset > 0 and (etag := strong_etag(validator)) is not None:
             extra |= {"Range": f"bytes={offset}-{'' if until is None else until - 1}", "If-Match": etag}
-        refused = False
+        exhausted = False
         failure: ArenaAsyncError
         while True:
             sent = SentRequest(request, metered=request.metered)
@@ -181,10 +181,10 @@ class Session:
                 return await self._open_body(sent, extra, read_error or self.adapter.read_error)
             except ArenaAsyncError as error:
                 failure = error
-            if not self._exchange.admission.waits_after(failure, sent, before=refused):
+            if not self._exchange.admission.waits_after(failure, sent, before=exhausted):
                 # The frames in which it was raised hold complete URLs and credentials.
                 raise failure.with_traceback(None)
-            refused = True
+            exhausted = True
 
     async def credential(self, scope: str = "") -> Credential:
         """

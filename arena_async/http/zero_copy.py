@@ -130,7 +130,7 @@ class ZeroCopyBody(Body):
     def expire(self, now: float) -> None:
         """Wake the reader."""
         del now
-        self._intake.run_out()
+        self._intake.wake(late=True)
 
     def _abort(self) -> None:
         self._intake.abort()
@@ -178,12 +178,12 @@ class _Intake(asyncio.BufferedProtocol):
         Receive into ``buffer`` from now on.
 
         The future is done when it is full, or has bytes at the time ``until`` or later; at the end of the body or of
-        the connection; or after :meth:`run_out`, with the result True.
+        the connection; or after :meth:`wake`, with the value of ``late``.
         """
         self._view, self._filled, self._until = buffer, 0, until
         self._woken = self._loop.create_future()
         if self.lost or self._kept:
-            self._wake()
+            self.wake()
         else:
             with contextlib.suppress(RuntimeError):
                 self._transport.resume_reading()
@@ -197,11 +197,8 @@ class _Intake(asyncio.BufferedProtocol):
         self._kept.clear()
         return filled, memoryview(kept)
 
-    def run_out(self) -> None:
-        """Wake the reader: its deadline has passed."""
-        self._wake(late=True)
-
-    def _wake(self, *, late: bool = False) -> None:
+    def wake(self, *, late: bool = False) -> None:
+        """Wake the reader; ``late`` if its deadline has passed."""
         if self._woken is not None and not self._woken.done():
             self._woken.set_result(late)
 
@@ -258,7 +255,7 @@ class _Intake(asyncio.BufferedProtocol):
             self._keep(self._own[:count])
         if not self.owed or self._filled == len(self._view) or self._clock() >= self._until:
             self._pause()
-            self._wake()
+            self.wake()
 
     def _keep(self, chunk: memoryview) -> None:
         """Move bytes from our buffer to the caller's, as far as they fit."""
@@ -276,7 +273,7 @@ class _Intake(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Wake the reader, and forward the event to the HTTP client."""
         self.lost = True
-        self._wake()
+        self.wake()
         self._protocol.connection_lost(exc)
 
     def pause_writing(self) -> None:

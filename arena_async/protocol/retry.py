@@ -18,7 +18,7 @@ import attrs
 from arena_async.errors import ApiError, DeadlineError, QuotaExhaustedError, ThrottledError, TransportError
 from arena_async.options import RetryPolicy
 
-__all__ = ["MAX_RETRY_AFTER", "Attempt", "backoff", "read_http_date", "read_retry_after", "retry_delay"]
+__all__ = ["MAX_RETRY_AFTER", "RequestAttempt", "backoff", "read_http_date", "read_retry_after", "retry_delay"]
 
 #: Seconds that a ``Retry-After`` may state, at most.
 MAX_RETRY_AFTER = 366 * 86_400.0
@@ -27,7 +27,7 @@ _SECONDS = re.compile(r"[+-]?[0-9]{1,30}(?:\.[0-9]*)?", re.ASCII)
 
 
 @attrs.frozen(kw_only=True)
-class Attempt:
+class RequestAttempt:
     """
     What happened so far to one request.
 
@@ -47,7 +47,7 @@ class Attempt:
 
 
 def retry_delay(
-    error: Exception, attempt: Attempt, policy: RetryPolicy, *, random: Callable[[], float]
+    error: Exception, attempt: RequestAttempt, policy: RetryPolicy, *, random: Callable[[], float]
 ) -> float | None:
     """
     Return the seconds to wait before the request is sent again, or None if it is not.
@@ -72,7 +72,7 @@ def retry_delay(
     return None if attempt.elapsed + seconds > policy.timeout else seconds
 
 
-def _may_help(error: Exception, attempt: Attempt) -> bool:
+def _may_help(error: Exception, attempt: RequestAttempt) -> bool:
     """Return whether the same request may succeed, and is safe to send again."""
     if isinstance(error, QuotaExhaustedError):
         return False

@@ -39,7 +39,7 @@ _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 @attrs.frozen
-class _Parts:
+class _UrlParts:
     scheme: str
     host: str
     port: int
@@ -183,7 +183,7 @@ class UrlPolicy:
             )
 
 
-def _split(url: str) -> _Parts:
+def _split(url: str) -> _UrlParts:
     """Parse a URL, and reject every form that two programs might parse differently."""
     if not (url.isascii() and url.isprintable()) or " " in url or "\\" in url:
         raise UnsafeUrlError(f"{show_url(url)} has characters that are invalid in a URL; it is not contacted.")
@@ -196,7 +196,7 @@ def _split(url: str) -> _Parts:
     return parts
 
 
-def _read_authority(url: str) -> _Parts | str:
+def _read_authority(url: str) -> _UrlParts | str:
     """Return scheme, host and port of a URL, or what is wrong with them."""
     try:
         parts = urlsplit(url)
@@ -213,7 +213,7 @@ def _read_authority(url: str) -> _Parts | str:
         _address(host) is None and (_NUMBERS.fullmatch(host) or not _HOST.fullmatch(host))
     ):
         return "has an invalid host"
-    return _Parts(parts.scheme, host, port or _DEFAULT_PORTS[parts.scheme])
+    return _UrlParts(parts.scheme, host, port or _DEFAULT_PORTS[parts.scheme])
 
 
 #: The same, cached.

@@ -26,7 +26,7 @@ from arena_async.errors import (
 from arena_async.options import RetryPolicy
 from arena_async.protocol.retry import (
     MAX_RETRY_AFTER,
-    Attempt,
+    RequestAttempt,
     backoff,
     read_http_date,
     read_retry_after,
@@ -45,9 +45,9 @@ def half() -> float:
 
 def tried(
     number: int = 1, *, elapsed: float = 0.0, get: bool = True, sent: bool = True, log_in: bool = False
-) -> Attempt:
+) -> RequestAttempt:
     """Describe a try."""
-    return Attempt(number=number, elapsed=elapsed, repeatable=get, sent=sent, may_log_in=log_in)
+    return RequestAttempt(number=number, elapsed=elapsed, repeatable=get, sent=sent, may_log_in=log_in)
 
 
 @pytest.mark.parametrize(
