@@ -68,7 +68,7 @@ http {{
         ssl_certificate_key {home}/server.pem;
         root {data};
         location / {{ autoindex on; }}
-        location {vouched}/ {{ alias {data}/; add_header Content-MD5 $md5; }}
+        location {declared}/ {{ alias {data}/; add_header Content-MD5 $md5; }}
         location = /status {{ stub_status; }}
     }}
 }}

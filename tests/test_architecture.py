@@ -31,6 +31,8 @@ LONG_MODULES = {
     "testing/centrepoint/simulator.py": "One service: its endpoints follow each other like the vendor's pages.",
     "testing/server.py": "The one HTTP service below both simulators; a fault may strike at any of its steps.",
     "transfer/archives.py": "Two formats with the same caps.",
+    "transfer/commit.py": "One batch from memory to its names.",
+    "transfer/verify.py": "Every proof of content.",
     "transfer/directory.py": "One directory: its handles and what lies under its names.",
     "transfer/download.py": "The loop over one body: its steps refer to each other.",
     "transfer/ledger.py": "One ledger and the statements of its schema.",

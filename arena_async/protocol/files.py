@@ -164,6 +164,27 @@ class RemoteFile:
     host: str = ""
     as_named: bool = False
 
+    def without_link(self) -> RemoteFile:
+        """Return the file without its signed URL, for outcomes and events."""
+        return RemoteFile(
+            key=self.key,
+            service=self.service,
+            tenant=self.tenant,
+            parts=self.parts,
+            stem=self.stem,
+            extension=self.extension,
+            name=self.name,
+            size=self.size,
+            change=self.change,
+            sha256=self.sha256,
+            md5=self.md5,
+            changed_at=self.changed_at,
+            fields=self.fields,
+            skip=self.skip,
+            host=self.host,
+            as_named=self.as_named,
+        )
+
 
 @attrs.frozen(kw_only=True)
 class Cost:

@@ -32,8 +32,8 @@ from arena_async.options import KIB, MIB, Durability
 from arena_async.transfer.directory import ParentCache
 from arena_async.transfer.ledger import Ledger
 from arena_async.transfer.models import PAGE, FileState, LedgerEntry
-from arena_async.transfer.partial_files import PartialFile, PartialFiles
-from arena_async.transfer.publishing import adopt, publish
+from arena_async.transfer.partial_file import PartialFile
+from arena_async.transfer.partial_files import PartialFiles, adopt, publish
 from arena_async.transfer.verify import ContentVerifier, VerificationResult
 from arena_async.transfer.workers import ThreadPoolExecutor, run_to_end, wait_to_end
 
@@ -149,7 +149,8 @@ class Committer:
         # Of the event loop:
         self._files = self._bytes = 0
         self._waiting: deque[Pending] = deque()
-        self._busy = False
+        self._preparing = self._naming = False
+        self._prepared: list[Pending] = []
         self._finished: dict[object, list[Pending]] = {}
         self._waiters: list[asyncio.Future[None]] = []
         self._closed = False
@@ -210,27 +211,39 @@ class Committer:
             self._pool.shutdown()
 
     def _join(self, pending: Pending) -> None:
-        """Add a file to the next batch, and start that if none is being committed."""
+        """Add a file to the next batch, and begin that if none is being prepared."""
         self._waiting.append(pending)
-        if not self._busy:
-            self._start()
+        self._start()
 
     def _start(self) -> None:
-        """Commit the next batch: whatever waits now."""
-        count = min(len(self._waiting), self._batch_size)
-        batch = [self._waiting.popleft() for _ in range(count)]
-        self._busy = True
-        self._pool.submit(self._run, batch)
+        """
+        Prepare the next batch, whatever waits now, and name a prepared one: one at a time each, in order.
 
-    def _deliver(self, batch: Sequence[Pending]) -> None:
-        """Note a finished batch: the one call into the event loop for it."""
-        self._busy = False
+        The disk need not idle while the names of a batch wait for the ledger.
+        """
+        if self._waiting and not self._preparing and not self._prepared:
+            self._preparing = True
+            count = min(len(self._waiting), self._batch_size)
+            self._pool.submit(self._prepare, [self._waiting.popleft() for _ in range(count)])
+        if self._prepared and not self._naming:
+            self._naming = True
+            batch, self._prepared = self._prepared, []
+            self._pool.submit(self._name, batch)
+            self._start()
+
+    def _note_prepared(self, batch: list[Pending]) -> None:
+        """Note a prepared batch."""
+        self._preparing, self._prepared = False, batch
+        self._start()
+
+    def _deliver(self, batch: list[Pending]) -> None:
+        """Note a finished batch."""
+        self._naming = False
         self._files -= len(batch)
-        self._bytes -= sum(pending.size for pending in batch)
+        self._bytes -= sum([pending.size for pending in batch])
         for pending in batch:
             self._finished.setdefault(pending.run, []).append(pending)
-        if self._waiting:
-            self._start()
+        self._start()
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:
             if not waiter.done():
@@ -254,30 +267,30 @@ class Committer:
             pending.error = error
         self._return(self._join, pending)
 
-    def _run(self, batch: Sequence[Pending]) -> None:
-        """Commit a batch on a thread and return it to the event loop."""
-        try:
-            self._commit(batch)
-        finally:
-            self._return(self._deliver, batch)
-
-    def _commit(self, batch: Sequence[Pending]) -> None:
-        """Commit a batch; each file has its final name or its error then."""
+    def _prepare(self, batch: list[Pending]) -> None:
+        """Verify, write and sync the small files of a batch on a thread."""
         try:
             self._write_small([pending for pending in batch if pending.content is not None])
+        except Exception as error:  # noqa: BLE001 - it is the error of the files that have none yet
+            _fail(batch, error)
+        self._return(self._note_prepared, batch)
+
+    def _name(self, batch: list[Pending]) -> None:
+        """Write the rows of a batch and rename its files; each has its final name or its error then."""
+        try:
             ready = [pending for pending in batch if pending.error is None]
             if ready and self._write_rows(ready):
                 self._publish(ready)
         except Exception as error:  # noqa: BLE001 - it is the error of the files that have none yet
-            for pending in batch:
-                pending.error = pending.error or error
+            _fail(batch, error)
         for pending in batch:
             if pending.partial is not None and not pending.partial.closed:
                 _close(pending)
+        self._return(self._deliver, batch)
 
     def _write_small(self, small: Sequence[Pending]) -> None:
         """Verify, write and sync small files, on several threads where checking them takes that long."""
-        count = min(_SYNC_THREADS, len(small), 1 + sum(pending.size for pending in small) // _SHARE)
+        count = min(_SYNC_THREADS, len(small), 1 + sum([pending.size for pending in small]) // _SHARE)
         shares = [small[start::count] for start in range(count)]
         others = [self._pool.submit(self._write_share, share) for share in shares[1:]]
         if shares:
@@ -297,10 +310,11 @@ class Committer:
         written = [pending for pending in share if pending.partial is not None]
         for pending in written if self._durable and len(written) > 1 else ():
             pending.partial.begin_sync()  # type: ignore[union-attr]
+        now = self._now()
         for pending in written:
             try:
                 state, durable = pending.partial.secure(durable=self._durable)  # type: ignore[union-attr]
-                pending.secured(state, durable=durable, at=self._now())
+                pending.secured(state, durable=durable, at=now)
             except Exception as error:  # noqa: BLE001 - it is the error of this file
                 pending.error = error
 
@@ -342,6 +356,12 @@ class Committer:
             else:
                 pending.durable = pending.durable and result
                 self._completed.append(pending.key)
+
+
+def _fail(batch: Sequence[Pending], error: Exception) -> None:
+    """Give an error to the files of a batch that have none."""
+    for pending in batch:
+        pending.error = pending.error or error
 
 
 def _without_frames(error: Exception) -> Exception:

@@ -17,28 +17,35 @@ A directory that is open for work, with everything its runs share.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
 import os
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
-from arena_async.errors import ClosedError, ConfigurationError
-from arena_async.options import Clock, TransferOptions
+from arena_async.errors import ClosedError, ConfigurationError, DestinationBusyError, StorageError
+from arena_async.options import KIB, Clock, TransferOptions
+from arena_async.protocol.layout import layout_problem
 from arena_async.protocol.messages import printable
 from arena_async.transfer.commit import Committer, recover
-from arena_async.transfer.directory import Directory
+from arena_async.transfer.directory import STATE_DIRECTORY, Directory
 from arena_async.transfer.events import EventEmitter, Observer
+from arena_async.transfer.filesystem import Handle, again, explaining, read_small
 from arena_async.transfer.ledger import Ledger
 from arena_async.transfer.partial_files import PartialFiles
-from arena_async.transfer.planner import RetryBudget, is_overload, layout_problem
+from arena_async.transfer.planner import RetryBudget, is_overload
 from arena_async.transfer.rate import INTERVAL, Interval, RateLimit, Splitting, Width
 from arena_async.transfer.workers import Permits, Threads, Writer, buffer_size, wait_to_end
 
-__all__ = ["Context", "LedgerFacts"]
+__all__ = ["Context", "LedgerFacts", "claim_tenant"]
 
 T = TypeVar("T")
 P = ParamSpec("P")
+
+#: Bytes of a file that is downloaded into memory at most. Beyond it, what is saved is not seen beside the transfer.
+_MAX_IN_MEMORY = 256 * KIB
 
 
 class _Adaptive:
@@ -51,6 +58,13 @@ class _Adaptive:
         self._permits = permits
         self._clock = clock
         self._began = clock()
+
+    @classmethod
+    def of(cls, options: TransferOptions, permits: Permits, clock: Clock) -> _Adaptive | None:
+        """Return what adapts the permits, or None where their number is fixed."""
+        if options.max_workers is None:
+            return None
+        return cls(Width(start=options.workers, maximum=options.max_workers), permits, clock.monotonic)
 
     def adapt(self) -> None:
         """Decide anew when an interval has passed."""
@@ -90,20 +104,20 @@ class Context:
         clock: Clock,
         owner: str,
     ) -> None:
-        if not os.fspath(to):
-            raise ConfigurationError(f"{owner} was given an empty folder name; name the folder to bring files to.")
-        problem = layout_problem(options.layout) if options.layout is not None else None
-        if problem is not None:
-            raise ConfigurationError(f"The layout {printable(options.layout or '')!r} cannot be used: {problem}.")
+        _check(to, options, owner)
         self.root = Path(to)
         self.options = options
         self.clock = clock
         self.emitter = EventEmitter(observer, clock=clock.monotonic)
         self.budget = RetryBudget(first=float(options.attempts * options.workers))
-        rate, workers, widest = options.max_rate, options.workers, options.max_workers
+        rate = options.max_rate
         self.rate = RateLimit(rate, readers=options.widest) if rate is not None else None
-        self.permits = Permits(workers)
+        self.permits = Permits(options.workers)
         self.splitting = Splitting()
+        #: Bytes of a file that is downloaded into memory at most.
+        self.max_in_memory = min(_MAX_IN_MEMORY, options.chunk_size - 1)
+        #: Whether :meth:`note_received` has anything to do.
+        self.paced = options.max_rate is not None or options.max_workers is not None
         #: Services that ignored a range request.
         self.no_ranges: set[str] = set()
         #: Services that responded to a request for a part with something else.
@@ -112,9 +126,7 @@ class Context:
         self.partials = PartialFiles(self.directory)
         self.ledger = Ledger(self.directory.ledger_path if remember else None)
         self.committer: Committer
-        self._adaptive: _Adaptive | None = None
-        if widest is not None:
-            self._adaptive = _Adaptive(Width(start=workers, maximum=widest), self.permits, clock.monotonic)
+        self._adaptive = _Adaptive.of(options, self.permits, clock)
         self._owner = owner
         self._threads: Threads | None = None
         self._writers: list[Writer] = []
@@ -175,6 +187,8 @@ class Context:
 
     def _prepare(self) -> None:
         """Open directory and ledger, commit what was verified, and sweep. On a thread."""
+        with explaining(self.root, "opened"):
+            _make_root(self.directory)
         self.directory.open()
         remembered = self.directory.ledger_path.exists()
         self.ledger.open()
@@ -256,11 +270,6 @@ class Context:
         finally:
             self._writers.append(writer)
 
-    @property
-    def paced(self) -> bool:
-        """Whether :meth:`note_received` has anything to do."""
-        return self.rate is not None or self._adaptive is not None
-
     async def note_received(self, count: int) -> None:
         """Count received bytes, adapt the number of permits, and wait as the maximum rate demands."""
         if self._adaptive is not None:
@@ -295,3 +304,110 @@ class LedgerFacts:
     async def keep(self, facts: Mapping[str, str]) -> None:
         """Write some facts."""
         await self._context.run(self._context.ledger.write_facts, facts)
+
+
+def claim_tenant(directory: Directory, service: str, tenant: str) -> None:
+    """
+    Record that a directory belongs to a tenant of a service, permanently.
+
+    Raises:
+        DestinationBusyError: It belongs to another tenant of that service.
+        StorageError: ``tenant.json`` cannot be read or written.
+    """
+    state = directory.state
+    with _locked(directory, state):
+        tenants = _read_tenants(directory, state)
+        owner = tenants.get(service)
+        if owner == tenant:
+            return
+        if owner is not None:
+            raise DestinationBusyError(
+                f"{directory.root}: the folder belongs to {printable(owner)} of {service}, and files of "
+                f"{printable(tenant)} were to go there; nothing was written. Choose a folder for each."
+            )
+        text = json.dumps({**tenants, service: tenant}, sort_keys=True).encode()
+        with explaining(directory.root / STATE_DIRECTORY / "tenant.json", "written"):
+            directory.write_record(state, "tenant.json", text)
+            directory.sync_directory(state)
+
+
+def _read_tenants(directory: Directory, state: Handle) -> dict[str, str]:
+    """Return the tenant of each service that the directory belongs to."""
+    place = directory.root / STATE_DIRECTORY / "tenant.json"
+    with explaining(place, "read"):
+        text = read_small(directory.files, state, "tenant.json")
+        if text is None and directory.mode_of(state, "tenant.json"):
+            text = b""
+    if text is None:
+        return {}
+    with contextlib.suppress(ValueError, RecursionError):
+        tenants = json.loads(text)
+        if isinstance(tenants, dict) and all(isinstance(name, str) for name in tenants.values()):
+            return tenants
+    raise StorageError(
+        f"{place}: it is damaged, so it is not known whose files these are; nothing was written. "
+        "Remove it if the folder is yours, and run again."
+    )
+
+
+@contextlib.contextmanager
+def _locked(directory: Directory, state: Handle) -> Iterator[None]:
+    """Hold the lock of the directory, if it is granted within five seconds; it only saves work."""
+    place, files = directory.root / STATE_DIRECTORY / "lock", directory.files
+    with explaining(place, "opened"):
+        file = again(files.open_file, state, "lock", writable=True)
+    try:
+        for _ in range(100):
+            with explaining(place, "locked"):
+                if again(files.lock, file):
+                    break
+            directory.sleep(0.05)
+        yield
+    finally:
+        files.close(file)
+
+
+def _make_root(directory: Directory) -> None:
+    """Make the root and its parents, and sync their names, so that committed files survive a power loss."""
+    files, root = directory.files, str(directory.root)
+    missing, place = [], os.path.abspath(root)
+    while not os.path.lexists(place) and place != os.path.dirname(place):
+        missing.append(place)
+        place = os.path.dirname(place)
+    refused = None
+    try:
+        again(files.make_root, root)
+    except (FileExistsError, NotADirectoryError, FileNotFoundError) as error:
+        refused = error
+    if refused is not None:
+        raise _no_directory(root, place, refused) from refused
+    for path in missing:
+        # The parent may belong to another user, who allows us to make directories in it and no more.
+        with contextlib.suppress(OSError):
+            parent = again(files.open_root, os.path.dirname(path))
+            try:
+                directory.sync_directory(parent)
+            finally:
+                files.close_directory(parent)
+
+
+def _no_directory(root: str, there: str, error: OSError) -> StorageError:
+    """Return the error of a root that cannot be made, by the last existing part of its path."""
+    shown, what = printable(root), printable(there)
+    if os.path.isdir(there):
+        return StorageError(
+            f"{shown}: no folder can be made in {what} ({error.strerror}). Nothing was sent; choose another folder."
+        )
+    it = "it" if there == os.path.abspath(root) else what
+    return StorageError(
+        f"{shown}: {it} is no folder, so that no files can go there. Nothing was sent; choose another folder."
+    )
+
+
+def _check(to: str | os.PathLike[str], options: TransferOptions, owner: str) -> None:
+    """Reject a directory or a layout that is not usable."""
+    if not os.fspath(to):
+        raise ConfigurationError(f"{owner} was given an empty folder name; name the folder to bring files to.")
+    problem = layout_problem(options.layout) if options.layout is not None else None
+    if problem is not None:
+        raise ConfigurationError(f"The layout {printable(options.layout or '')!r} cannot be used: {problem}.")

@@ -21,13 +21,12 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import itertools
-import json
 import logging
 import os
 import secrets
 import stat
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -44,20 +43,30 @@ from arena_async.transfer.filesystem import (
     explaining,
     kind_of,
 )
+from arena_async.transfer.local_files import replace_file
 from arena_async.transfer.models import FileState
-from arena_async.transfer.private_files import replace_file
 
-__all__ = ["BLOCK", "STATE_DIRECTORY", "Directory", "ParentCache", "claim_tenant", "permissions", "split_path"]
+__all__ = [
+    "BLOCK",
+    "STATE_DIRECTORY",
+    "Directory",
+    "ParentCache",
+    "digest",
+    "discard",
+    "hash_file",
+    "permissions",
+    "split_path",
+]
 
 log = logging.getLogger("arena_async")
 
 #: The name of our own directory below a root.
 STATE_DIRECTORY = ".arena-async"
 
+#: What stands for a directory that is not open.
+_CLOSED: Handle = -1
 #: Bytes that are read at a time.
 BLOCK = 256 * KIB
-#: Bytes of a control record or of tenant.json at most.
-_MAX_RECORD = 64 * KIB
 
 
 def split_path(root: Path, path: str) -> tuple[str, str]:
@@ -148,9 +157,11 @@ class Directory:
         self.locks_work = False
         #: The permissions of a new file.
         self.mode = 0o600
-        self._root: Handle | None = None
-        self._state: Handle | None = None
-        self._partials: Handle | None = None
+        #: The open directory of partial files.
+        self.partials: Handle = _CLOSED
+        #: The open directory of our own files.
+        self.state: Handle = _CLOSED
+        self._root: Handle = _CLOSED
         self._warned = False
 
     def __repr__(self) -> str:
@@ -166,47 +177,31 @@ class Directory:
             DiskFullError: No space is left.
             StorageError: The root is not a directory or cannot be written.
         """
-        if self._partials is not None:
+        if self._root != _CLOSED:
             return
         try:
             with explaining(self.root, "opened"):
-                _make_root(self)
                 self._root = again(self.files.open_root, str(self.root))
-                self._state = self._private_directory(self._root, STATE_DIRECTORY)
-                self.mode = self._default_mode(self._state)
-                self.locks_work = self._try_locks(self._state)
-                self._partials = self._private_directory(self._state, "partial")
+                self.state = self._private_directory(self._root, STATE_DIRECTORY)
+                self.mode = _default_mode(self, self.state)
+                self.locks_work = _try_locks(self, self.state)
+                self.partials = self._private_directory(self.state, "partial")
         except BaseException:
             self.close()
             raise
 
     def close(self) -> None:
         """Close the directories. Safe to call twice."""
-        opened = [handle for handle in (self._partials, self._state, self._root) if handle is not None]
-        self._partials = self._state = self._root = None
+        opened = [handle for handle in (self.partials, self.state, self._root) if handle != _CLOSED]
+        self.partials = self.state = self._root = _CLOSED
         for handle in opened:
             with contextlib.suppress(OSError):
                 self.files.close_directory(handle)
 
     @property
-    def partials(self) -> Handle:
-        """The open directory of partial files."""
-        return self._opened(self._partials)
-
-    @property
-    def state(self) -> Handle:
-        """The open directory of our own files."""
-        return self._opened(self._state)
-
-    @property
     def ledger_path(self) -> Path:
         """The path of the ledger."""
         return self.root / STATE_DIRECTORY / "ledger.sqlite"
-
-    def _opened(self, handle: Handle | None) -> Handle:
-        if handle is None:
-            raise StorageError(f"{self.root}: the folder is not open. Call prepare() first.")
-        return handle
 
     def _private_directory(self, parent: Handle, name: str) -> Handle:
         """Open one of our own directories, which other users may not read."""
@@ -219,34 +214,6 @@ class Directory:
                 if stat.S_IMODE(again(self.files.look_open, handle).st_mode) != 0o700:
                     again(self.files.chmod, handle, 0o700)
         return handle
-
-    def _default_mode(self, handle: Handle) -> int:
-        """
-        Return the permissions of a new file here.
-
-        Only making one tells: reading the umask means to change it for every thread, and access lists matter too.
-        """
-        name = f"mode-{self.draw_name()}"
-        file = again(self.files.create, handle, name, 0o666)
-        try:
-            return permissions(again(self.files.look_open, file).st_mode)
-        finally:
-            self.files.close(file)
-            self.remove(handle, name)
-
-    def _try_locks(self, handle: Handle) -> bool:
-        """Return whether a second lock on the same file is refused."""
-        opened: list[int] = []
-        try:
-            with contextlib.suppress(FileExistsError):
-                opened.append(again(self.files.create, handle, "lock", 0o600))
-            while len(opened) < 2:
-                opened.append(again(self.files.open_file, handle, "lock", writable=True))
-            # Another process that tries at this moment makes the first one fail, which shows the same.
-            return not (again(self.files.lock, opened[0]) and again(self.files.lock, opened[1]))
-        finally:
-            for file in opened:
-                self.files.close(file)
 
     def warn_not_durable(self) -> None:
         """Log once that this file system cannot promise that data survive a power loss."""
@@ -262,7 +229,7 @@ class Directory:
     def free_bytes(self) -> int | None:
         """Return how many bytes can still be written, or None where the system does not tell."""
         try:
-            return again(self.files.free, self._opened(self._root))
+            return again(self.files.free, self._root)
         except OSError:
             return None
 
@@ -350,7 +317,7 @@ class Directory:
             DestinationBusyError: A part of the path is no directory.
             StorageError: The disk failed.
         """
-        current, opened = self._opened(self._root), []
+        current, opened = self._root, []
         try:
             # The root itself is opened once more, so that every handle returned is the caller's to close.
             for name in path.split("/") if path else (".",):
@@ -387,64 +354,6 @@ class Directory:
     def _close_all(self, handles: Sequence[Handle]) -> None:
         for handle in handles:
             self.files.close_directory(handle)
-
-    def digest(self, path: str) -> tuple[str, FileState] | None:
-        """
-        Return the SHA-256 of a final file in hexadecimal and the state it was read in, or None when it is missing.
-
-        Raises:
-            DestinationBusyError: It is no file.
-            StorageError: The disk failed.
-        """
-        parent, name = split_path(self.root, path)
-        with ParentCache(self) as parents:
-            handle = parents.get(parent)
-            if handle is None or self.stat_in(handle, name, path) is None:
-                return None
-            with explaining(path, "read"):
-                try:
-                    file = again(self.files.open_file, handle, name)
-                except FileNotFoundError:
-                    return None
-                try:
-                    seen = again(self.files.look_open, file)
-                    return self.hash(file), FileState(size=seen.st_size, mtime_ns=seen.st_mtime_ns)
-                finally:
-                    self.files.close(file)
-
-    def hash(self, file: int) -> str:
-        """Return the SHA-256 of an open file. Raises ``OSError``."""
-        digest, offset = hashlib.sha256(), 0
-        while block := again(self.files.read, file, BLOCK, offset):
-            digest.update(block)
-            offset += len(block)
-        return digest.hexdigest()
-
-    def discard(self, path: str) -> bool:
-        """
-        Remove a final file and the directories that it leaves empty; False when it was not there.
-
-        Raises:
-            DestinationBusyError: It is no file.
-            StorageError: The disk failed.
-        """
-        parent, name = split_path(self.root, path)
-        with ParentCache(self) as parents:
-            handle = parents.get(parent)
-            if handle is None or self.stat_in(handle, name, path) is None:
-                return False
-            with explaining(path, "removed"):
-                removed = self.remove(handle, name)
-            while parent:
-                above, _, name = parent.rpartition("/")
-                handle = parents.get(above)
-                try:
-                    if handle is not None:
-                        again(self.files.remove_directory, handle, name)
-                except OSError:
-                    break
-                parent = above
-        return removed
 
     # -- small steps
 
@@ -506,116 +415,93 @@ class Directory:
             with contextlib.suppress(OSError):
                 again(self.files.remove_directory, handle, name)
 
-    def read_small(self, handle: Handle, name: str) -> bytes | None:
-        """Read a small file of ours; None when it is missing, is no file, or is larger than any of ours."""
-        try:
-            file = again(self.files.open_file, handle, name)
-        except OSError:
-            return None
-        try:
-            seen = again(self.files.look_open, file)
-            if not stat.S_ISREG(seen.st_mode) or seen.st_size > _MAX_RECORD:
-                return None
-            return again(self.files.read, file, _MAX_RECORD, 0)
-        except OSError:
-            return None
-        finally:
-            self.files.close(file)
 
-
-def _make_root(directory: Directory) -> None:
-    """Make the root and its parents, and sync their names, so that committed files survive a power loss."""
-    files, root = directory.files, str(directory.root)
-    missing, place = [], os.path.abspath(root)
-    while not os.path.lexists(place) and place != os.path.dirname(place):
-        missing.append(place)
-        place = os.path.dirname(place)
-    refused = None
-    try:
-        again(files.make_root, root)
-    except (FileExistsError, NotADirectoryError, FileNotFoundError) as error:
-        refused = error
-    if refused is not None:
-        raise _no_directory(root, place, refused) from refused
-    for path in missing:
-        # The parent may belong to another user, who allows us to make directories in it and no more.
-        with contextlib.suppress(OSError):
-            parent = again(files.open_root, os.path.dirname(path))
-            try:
-                directory.sync_directory(parent)
-            finally:
-                files.close_directory(parent)
-
-
-def _no_directory(root: str, there: str, error: OSError) -> StorageError:
-    """Return the error of a root that cannot be made, by the last existing part of its path."""
-    shown, what = printable(root), printable(there)
-    if os.path.isdir(there):
-        return StorageError(
-            f"{shown}: no folder can be made in {what} ({error.strerror}). Nothing was sent; choose another folder."
-        )
-    it = "it" if there == os.path.abspath(root) else what
-    return StorageError(
-        f"{shown}: {it} is no folder, so that no files can go there. Nothing was sent; choose another folder."
-    )
-
-
-def claim_tenant(directory: Directory, service: str, tenant: str) -> None:
+def _default_mode(directory: Directory, handle: Handle) -> int:
     """
-    Record that a directory belongs to a tenant of a service, permanently.
+    Return the permissions of a new file here.
+
+    Only making one tells: reading the umask means to change it for every thread, and access lists matter too.
+    """
+    name = f"mode-{directory.draw_name()}"
+    file = again(directory.files.create, handle, name, 0o666)
+    try:
+        return permissions(again(directory.files.look_open, file).st_mode)
+    finally:
+        directory.files.close(file)
+        directory.remove(handle, name)
+
+
+def _try_locks(directory: Directory, handle: Handle) -> bool:
+    """Return whether a second lock on the same file is refused."""
+    opened: list[int] = []
+    try:
+        with contextlib.suppress(FileExistsError):
+            opened.append(again(directory.files.create, handle, "lock", 0o600))
+        while len(opened) < 2:
+            opened.append(again(directory.files.open_file, handle, "lock", writable=True))
+        # Another process that tries at this moment makes the first one fail, which shows the same.
+        return not (again(directory.files.lock, opened[0]) and again(directory.files.lock, opened[1]))
+    finally:
+        for file in opened:
+            directory.files.close(file)
+
+
+def hash_file(directory: Directory, file: int) -> str:
+    """Return the SHA-256 of an open file. Raises ``OSError``."""
+    digest, offset = hashlib.sha256(), 0
+    while block := again(directory.files.read, file, BLOCK, offset):
+        digest.update(block)
+        offset += len(block)
+    return digest.hexdigest()
+
+
+def digest(directory: Directory, path: str) -> tuple[str, FileState] | None:
+    """
+    Return the SHA-256 of a final file in hexadecimal and the state it was read in, or None when it is missing.
 
     Raises:
-        DestinationBusyError: It belongs to another tenant of that service.
-        StorageError: ``tenant.json`` cannot be read or written.
+        DestinationBusyError: It is no file.
+        StorageError: The disk failed.
     """
-    state = directory.state
-    with _locked(directory, state):
-        tenants = _read_tenants(directory, state)
-        owner = tenants.get(service)
-        if owner == tenant:
-            return
-        if owner is not None:
-            raise DestinationBusyError(
-                f"{directory.root}: the folder belongs to {printable(owner)} of {service}, and files of "
-                f"{printable(tenant)} were to go there; nothing was written. Choose a folder for each."
-            )
-        text = json.dumps({**tenants, service: tenant}, sort_keys=True).encode()
-        with explaining(directory.root / STATE_DIRECTORY / "tenant.json", "written"):
-            directory.write_record(state, "tenant.json", text)
-            directory.sync_directory(state)
+    parent, name = split_path(directory.root, path)
+    with ParentCache(directory) as parents:
+        handle = parents.get(parent)
+        if handle is None or directory.stat_in(handle, name, path) is None:
+            return None
+        with explaining(path, "read"):
+            try:
+                file = again(directory.files.open_file, handle, name)
+            except FileNotFoundError:
+                return None
+            try:
+                seen = again(directory.files.look_open, file)
+                return hash_file(directory, file), FileState(size=seen.st_size, mtime_ns=seen.st_mtime_ns)
+            finally:
+                directory.files.close(file)
 
 
-def _read_tenants(directory: Directory, state: Handle) -> dict[str, str]:
-    """Return the tenant of each service that the directory belongs to."""
-    place = directory.root / STATE_DIRECTORY / "tenant.json"
-    with explaining(place, "read"):
-        text = directory.read_small(state, "tenant.json")
-        if text is None and directory.mode_of(state, "tenant.json"):
-            text = b""
-    if text is None:
-        return {}
-    with contextlib.suppress(ValueError, RecursionError):
-        tenants = json.loads(text)
-        if isinstance(tenants, dict) and all(isinstance(name, str) for name in tenants.values()):
-            return tenants
-    raise StorageError(
-        f"{place}: it is damaged, so it is not known whose files these are; nothing was written. "
-        "Remove it if the folder is yours, and run again."
-    )
+def discard(directory: Directory, path: str) -> bool:
+    """
+    Remove a final file and the directories that it leaves empty; False when it was not there.
 
-
-@contextlib.contextmanager
-def _locked(directory: Directory, state: Handle) -> Iterator[None]:
-    """Hold the lock of the directory, if it is granted within five seconds; it only saves work."""
-    place, files = directory.root / STATE_DIRECTORY / "lock", directory.files
-    with explaining(place, "opened"):
-        file = again(files.open_file, state, "lock", writable=True)
-    try:
-        for _ in range(100):
-            with explaining(place, "locked"):
-                if again(files.lock, file):
-                    break
-            directory.sleep(0.05)
-        yield
-    finally:
-        files.close(file)
+    Raises:
+        DestinationBusyError: It is no file.
+        StorageError: The disk failed.
+    """
+    parent, name = split_path(directory.root, path)
+    with ParentCache(directory) as parents:
+        handle = parents.get(parent)
+        if handle is None or directory.stat_in(handle, name, path) is None:
+            return False
+        with explaining(path, "removed"):
+            removed = directory.remove(handle, name)
+        while parent:
+            above, _, name = parent.rpartition("/")
+            handle = parents.get(above)
+            try:
+                if handle is not None:
+                    again(directory.files.remove_directory, handle, name)
+            except OSError:
+                break
+            parent = above
+    return removed

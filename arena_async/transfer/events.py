@@ -128,6 +128,8 @@ class EventEmitter:
         max_waiting: int = 1000,
         drain_timeout: float = 5.0,
     ) -> None:
+        #: Whether there is an observer; without one, no event needs to be built.
+        self.active = observer is not None
         self._observer = observer
         self._clock = clock
         self._max_seconds = max_seconds
@@ -139,11 +141,6 @@ class EventEmitter:
         self._behind = False
         self._logged_failure = False
         self._closed = False
-
-    @property
-    def active(self) -> bool:
-        """Whether there is an observer; without one, no event needs to be built."""
-        return self._observer is not None
 
     def emit(self, event: Event) -> None:
         """Call the observer, now or as soon as it is ready. Never raises, never waits."""

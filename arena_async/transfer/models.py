@@ -197,7 +197,7 @@ class Outcome:
 
     file: RemoteFile
     action: Action
-    path: Path | None = None
+    _path: Path | str | None = attrs.field(default=None, alias="path")
     verified_by: Proof = "none"
     attempts: int = 0
     bytes_written: int = 0
@@ -205,6 +205,12 @@ class Outcome:
     reason: str = ""
     sha256: str | None = None
     durable: bool = False
+
+    @property
+    def path(self) -> Path | None:
+        """Where it lies, or would lie; None where there is no such path."""
+        # A run reports many files, and few callers look at each path.
+        return None if self._path is None else Path(self._path)
 
     @property
     def ok(self) -> bool:
@@ -228,7 +234,7 @@ class Outcome:
         if self.path is None or not self.ok:
             why = self.error or self.reason or f"it was to be {self.action}"
             raise ConfigurationError(f"{printable(self.file.key)}: there is no file to read: {why}")
-        from arena_async.transfer.private_files import open_for_reading  # noqa: PLC0415 - values import no I/O
+        from arena_async.transfer.local_files import open_for_reading  # noqa: PLC0415 - values import no I/O
 
         return open_for_reading(self.path)
 
@@ -430,8 +436,11 @@ class Plan:
         return self.cost.fits(self.requests)
 
     def to_json(self) -> str:
-        """Write the plan down."""
-        return json.dumps({"arena_async_plan": 1, **attrs.asdict(self, value_serializer=_plain)}, indent=1)
+        """Return the plan as JSON."""
+        data = attrs.asdict(self, value_serializer=_plain)
+        # Written plans have had the key "price" since the first version.
+        data = {"price" if name == "cost" else name: value for name, value in data.items()}
+        return json.dumps({"arena_async_plan": 1, **data}, indent=1)
 
     @classmethod
     def from_json(cls, text: str) -> Plan:

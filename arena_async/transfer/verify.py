@@ -19,7 +19,8 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Literal
 
 import attrs
@@ -84,9 +85,9 @@ def choose_proof(
         length: The whole length, announced or listed, or None.
         structure: Whether the CRCs of this content can be computed (an encrypted zip has none to offer).
     """
-    if _is_digest(sha256, digits=64):
+    if sha256 is not None and _is_digest(sha256, digits=64):
         return "sha256"
-    if _is_digest(md5, digits=32):
+    if md5 is not None and _is_digest(md5, digits=32):
         return "md5"
     if kind in ("gzip", "zip") and structure:
         return "crc"
@@ -127,6 +128,30 @@ class _DeclaredDigest:
     text: str
 
 
+@cache
+def _promise_of(extension: str) -> Kind | None:
+    """Return the kind of content that an extension promises, or None."""
+    return next((kind for end, kind in _PROMISES if extension.lower().endswith(end)), None)
+
+
+def _declared_digests(
+    *, md5: str | None, listed_md5: str | None, listed_sha256: str | None
+) -> Sequence[_DeclaredDigest]:
+    """Return the usable digests that the list and the server declare."""
+    return [
+        _DeclaredDigest(whose, name, text.lower())
+        for whose, name, text, digits in (
+            ("list", "SHA-256", listed_sha256, 64),
+            ("list", "MD5", listed_md5, 32),
+            ("server", "MD5", md5, 32),
+        )
+        if text is not None and _is_digest(text, digits=digits)
+    ]
+
+
+_CAPS = Caps()
+
+
 class ContentVerifier:
     """
     Looks at the content of one file as it comes, block by block, and says in the end whether it is whole.
@@ -162,23 +187,17 @@ class ContentVerifier:
     ) -> None:
         self._name = name
         self._encoded = encoded
-        self._promise = next((kind for end, kind in _PROMISES if extension.lower().endswith(end)), None)
+        self._promise = _promise_of(extension)
         self._expected = length
         self._maximum = max_length
         #: What others say it is, by whose word and which digest.
-        self._declared = [
-            _DeclaredDigest(whose, name, text.lower())
-            for whose, name, text, digits in (
-                ("list", "SHA-256", listed_sha256, 64),
-                ("list", "MD5", listed_md5, 32),
-                ("server", "MD5", md5, 32),
-            )
-            if text is not None and _is_digest(text, digits=digits)
-        ]
-        wanted = {declared.name for declared in self._declared}
+        self._declared: Sequence[_DeclaredDigest] = ()
+        if md5 is not None or listed_md5 is not None or listed_sha256 is not None:
+            self._declared = _declared_digests(md5=md5, listed_md5=listed_md5, listed_sha256=listed_sha256)
+        wanted = [declared.name for declared in self._declared] if self._declared else ()
         self._sha256 = hashlib.sha256() if digest == "sha256" or "SHA-256" in wanted else None
         self._md5 = hashlib.md5(usedforsecurity=False) if "MD5" in wanted else None
-        self._meter = Meter(caps or Caps(), clock or time.monotonic)
+        self._meter = Meter(caps or _CAPS, clock or time.monotonic)
         self._length = 0
         self._head = b""
         self._kind: Kind | None = None
@@ -217,7 +236,8 @@ class ContentVerifier:
             self._recognize()
             self._follow(memoryview(self._head))
             view = view[missing:]
-        self._follow(view)
+        if self._gzip is not None:
+            self._follow(view)
 
     def _too_long(self) -> bool:
         """Notice a body that does not end where it should."""
@@ -235,9 +255,11 @@ class ContentVerifier:
 
     def _recognize(self) -> None:
         """Say by the first bytes what it is, and whether it can be what was asked for."""
-        self._kind = (
-            next((kind for magic, kind in _MAGIC if self._head.startswith(magic)), "other") if self._head else "empty"
-        )
+        self._kind = "other" if self._head else "empty"
+        for magic, kind in _MAGIC:
+            if self._head.startswith(magic):
+                self._kind = kind
+                break
         if self._kind == "other" and self._promise is not None and _PAGE.match(self._head):
             self._problem = self._foreign("a web page")
         if self._kind == "gzip" and not self._declared:
@@ -278,8 +300,12 @@ class ContentVerifier:
             self._follow(memoryview(self._head))
         checked = False
         if self._problem is None:
-            self._problem = self._wrong_length() or self._wrong_digest() or self._wrong_kind(read)
-        if self._problem is None and not self._declared:
+            self._problem = self._wrong_length()
+        if self._problem is None and self._declared:
+            self._problem = self._wrong_digest()
+        if self._problem is None and self._promise is not None:
+            self._problem = self._wrong_kind(read)
+        if self._problem is None and not self._declared and self._kind in ("gzip", "zip"):
             checked = self._check_structure(read)
         return self._result(checked=checked)
 
@@ -354,7 +380,7 @@ class ContentVerifier:
         proof: Proof = "none"
         if self._problem is None:
             length = self._length if self._whole else self._expected
-            declared = {declared.name: declared.text for declared in self._declared}
+            declared = {one.name: one.text for one in self._declared} if self._declared else {}
             proof = choose_proof(
                 kind=kind, sha256=declared.get("SHA-256"), md5=declared.get("MD5"), length=length, structure=checked
             )
