@@ -19,6 +19,9 @@ MAX_LINES_OF_A_FUNCTION = 60
 
 #: Modules that are longer, each with the reason why it is one room all the same.
 LONG_MODULES = {
+    "http/connections.py": "All use of aiohttp's client: connections, what they count, and their deadlines.",
+    "http/exchange.py": "One request from its target to its error, and the retries around it.",
+    "http/login.py": "One shared credential: its states and the requests that change them.",
     "providers/arena/events.py": "Events from their list to their reconciliation: values, two generations, one loop.",
     "providers/arena/models.py": "A list of documented values, mostly fields.",
     "testing/arena/records.py": "A list of the things a workspace holds, mostly fields and samples.",

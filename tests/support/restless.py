@@ -33,7 +33,7 @@ from sync_child import Life
 
 from arena_async import Mirror
 from arena_async.errors import ArenaAsyncError
-from arena_async.http.paginator import Paginator
+from arena_async.http.paginator import ListQuery, Paginator
 from arena_async.http.session import Session
 from arena_async.options import KIB, Clock, Timeouts, TransferOptions
 from arena_async.protocol.files import Cost, OpenedFile, RemoteFile
@@ -300,7 +300,7 @@ class RestlessFiles:
 
     async def __aiter__(self) -> AsyncIterator[RemoteFile]:
         shape = ListShape(max_page_size=PAGE, total=True, key="name")
-        async for row in Paginator(self._session, Request(method="GET", path="/list"), shape, _read_row):
+        async for row in Paginator(self._session, ListQuery(Request(method="GET", path="/list"), shape, _read_row)):
             yield row
 
     async def open(self, file: RemoteFile, *, offset: int = 0, validator: str | None = None) -> OpenedFile:

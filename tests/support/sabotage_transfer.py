@@ -328,7 +328,7 @@ def _(patch: Patch) -> None:
 
 @protection("the time of the service is told by its answers")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.http.server_clock:ServerClock.note", _always(None))
+    patch.replace("arena_async.http.exchange:ServerClock.note", _always(None))
 
 
 @protection("what may pass is tried again")
@@ -456,12 +456,12 @@ def _(patch: Patch) -> None:
 
 @protection("redirects are counted")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.http.redirects:MAX_REDIRECTS", 20)
+    patch.replace("arena_async.http.exchange:_MAX_REDIRECTS", 20)
 
 
 @protection("a few redirects are followed")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.http.redirects:MAX_REDIRECTS", 0)
+    patch.replace("arena_async.http.exchange:_MAX_REDIRECTS", 0)
 
 
 @protection("a relative redirect stays at home")

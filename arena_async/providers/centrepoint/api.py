@@ -18,9 +18,8 @@ from urllib.parse import quote
 import attrs
 
 from arena_async.errors import ApiError, ConfigurationError, ListingError, NotFoundError
-from arena_async.http.objects import request_object
 from arena_async.http.paginator import ListQuery, Paginator
-from arena_async.http.session import Session
+from arena_async.http.session import Session, request_object
 from arena_async.protocol.decoding import decode
 from arena_async.protocol.messages import Request, join_path, printable
 from arena_async.providers.centrepoint.adapter import list_shape
@@ -134,28 +133,23 @@ class Api:
         """
         owners: dict[str, object] = {} if study is None else {"study": number(study)}
         wanted = None if subject is None else named_subject(subject)
+        shape = list_shape(*endpoint.key)
 
         def query(subject: int | None) -> ListQuery[T]:
             named = owners if subject is None else {**owners, "subject": subject}
             path = join_path(endpoint.path, **named, **parts)
             request = Request(method="GET", path=path, params=params, scope=endpoint.scope)
             whose = [is_same(f"{name}Id", value, partial(_field, f"{name}_id")) for name, value in named.items()]
-            return ListQuery(request=request, read=read_rows(endpoint.model, request.line, [*whose, *matches]))
+            return ListQuery(request, shape, read_rows(endpoint.model, request.line, [*whose, *matches]))
 
-        async def settle() -> ListQuery[T]:
+        async def resolve() -> ListQuery[T]:
             return query(await self._number(study, subject))
 
-        by_name = isinstance(wanted, str)
         requested = _shown(endpoint, study, wanted) if isinstance(wanted, str) else query(wanted)
-        return Paginator(
-            self.session,
-            requested.request,
-            list_shape(*endpoint.key),
-            requested.read,
-            settle=settle if by_name else None,
-            # A list below something else than a study or subject would hide a wrong identifier of that.
-            empty_if=None if parts else self.belongs_to(study, wanted),
-        )
+        # A list below something else than a study or subject would hide a wrong identifier of that.
+        empty_if = None if parts else self.belongs_to(study, wanted)
+        resolved = resolve if isinstance(wanted, str) else None
+        return Paginator(self.session, attrs.evolve(requested, resolve=resolved, empty_if=empty_if))
 
     async def get(
         self,
@@ -210,7 +204,7 @@ def _shown(endpoint: Endpoint[T], study: int | str | None, subject: str) -> List
     """Return what the list of a subject is called in messages while its number is not known."""
     path = endpoint.path.replace("{subject}", quote(subject, safe="")).replace("{study}", str(study))
     request = Request(method="GET", path=path)
-    return ListQuery(request=request, read=read_rows(endpoint.model, request.line, ()))
+    return ListQuery(request, list_shape(*endpoint.key), read_rows(endpoint.model, request.line, ()))
 
 
 def read_rows(model: type[T], line: str, matches: Sequence[Match]) -> Callable[[Any], T]:

@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 
 from arena_async.errors import DecodeError
-from arena_async.http.paginator import Paginator
+from arena_async.http.paginator import ListQuery, Paginator
 from arena_async.http.session import Session
 from arena_async.options import KIB
 from arena_async.protocol.decoding import decode, parse_json
@@ -35,7 +35,7 @@ _EXTENSION = re.compile(r"(?:\.[a-z0-9]{1,8})(?:\.gz)?\Z")
 def list_data_files(session: Session, path: str, read: Callable[[DataFile], Any]) -> Paginator[Any]:
     """Return the paginator of the files of one request."""
     request = Request(method="GET", path=f"{path}/datafiles", scope=DATA_RETRIEVAL)
-    return Paginator(session, request, _SHAPE, lambda row: read(decode(row, DataFile, request=request.line)))
+    return Paginator(session, ListQuery(request, _SHAPE, lambda row: read(decode(row, DataFile, request=request.line))))
 
 
 def data_files_prefix(tenant: str, what: str, request: str) -> str:

@@ -36,10 +36,9 @@ from arena_async.errors import (
     ServerError,
     TransportError,
 )
-from arena_async.http.objects import request_object
 from arena_async.http.paginator import Paginator
 from arena_async.http.polling import Polled, wait_until
-from arena_async.http.session import Session
+from arena_async.http.session import Session, request_object
 from arena_async.options import Clock, PollPolicy, TransferOptions
 from arena_async.protocol.decoding import read_datetime
 from arena_async.protocol.messages import Request, join_path, printable

@@ -128,20 +128,18 @@ class LinkedFileQuery(ABC, Generic[R]):
             prefetch: Pages that may be requested in advance; None for the usual number of this list.
         """
 
-        async def settle() -> ListQuery[R]:
+        async def resolve() -> ListQuery[R]:
             query = await self.resolved(api)
-            return ListQuery(request=query.request, read=query.reader(any_row=any_row))
+            return ListQuery(query.request, self.shape, query.reader(any_row=any_row))
 
-        return Paginator(
-            api.session,
+        query = ListQuery(
             self.request,
             self.shape,
             self.reader(any_row=any_row),
-            start=start,
-            ahead=prefetch or self.prefetch,
-            settle=settle if isinstance(self.subject, str) else None,
+            resolve=resolve if isinstance(self.subject, str) else None,
             empty_if=self.known_owner(api),
         )
+        return Paginator(api.session, query, start=start, ahead=prefetch or self.prefetch)
 
 
 def worth_listing(*, worked: bool, wasted: int) -> bool:

@@ -96,8 +96,8 @@ async def test_a_token_is_renewed_before_its_end_and_after_a_rejection() -> None
         (reply(404, body=b"<html>"), AuthenticationError, "differs from region to region"),
         (reply(503), ServerError, "is unavailable or failed"),
         (json_reply({"token_type": "mac", "access_token": "x"}), DecodeError, "token_type: is not Bearer"),
-        (json_reply({"access_token": "a b"}), DecodeError, "access_token: is no text"),
-        (json_reply({"access_token": "planted-token", "expires_in": True}), DecodeError, "no number of seconds"),
+        (json_reply({"access_token": "a b"}), DecodeError, "access_token: is not text"),
+        (json_reply({"access_token": "planted-token", "expires_in": True}), DecodeError, "not a number of seconds"),
     ],
 )
 async def test_a_token_that_is_not_given_is_an_error_without_a_secret(answer: Any, expected: Any, said: str) -> None:
@@ -161,7 +161,7 @@ async def test_a_given_session_that_is_over_is_an_error_and_asked_for_once(servi
     service.end_sessions()
     async with ArenaClient(session_id=Secret(session_id), base_url=service.base_url) as arena:
         for _ in range(3):
-            with pytest.raises(AuthenticationError, match="Give a new one, or credentials") as caught:
+            with pytest.raises(AuthenticationError, match="Pass a new one, or credentials") as caught:
                 await arena.extracts.get(service.extract)
 
     assert len(service.log) == 1

@@ -159,7 +159,7 @@ async def test_a_service_that_repeats_its_first_page_is_noticed(
     page = {"items": again, "links": {}, "totalCount": 240, "limit": 100, "offset": 100}
     simulator.inject(faults.status(200, body=json.dumps(page)), on=LISTS, after=1)
 
-    with pytest.raises(ListingError, match=r"came before|same row"):
+    with pytest.raises(ListingError, match=r"received before|same row"):
         await client.datasets.search(234).collect(max_items=1000)
 
 
