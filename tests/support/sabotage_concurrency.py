@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+import sys
 from typing import Any
 
 import anyio
@@ -17,10 +17,10 @@ async def _left_behind(work: asyncio.Future[Any]) -> None:
 
 @protection("a cancelled file is put down, and not left where it is")
 def _(patch: Patch) -> None:
-    async def nothing(self: Any, *, drop: bool) -> None:
+    async def nothing(*_: object, **__: object) -> None:
         return None
 
-    patch.replace("arena_async.transfer.fetching:_Download.put_down", nothing)
+    patch.replace("arena_async.transfer.download:put_down", nothing)
 
 
 @protection("a cancellation waits for the thread that is writing")
@@ -30,19 +30,20 @@ def _(patch: Patch) -> None:
 
 @protection("a commit is ended by nobody but itself")
 def _(patch: Patch) -> None:
-    real = patch.current("arena_async.transfer.committing:Committer.commit")
+    begun: list[Any] = []
 
-    async def unshielded(self: Any, staged: Any, entry: Any) -> Any:
-        work = asyncio.ensure_future(real(self, staged, entry))
-        try:
-            return await asyncio.shield(work)
-        except asyncio.CancelledError:
-            if self._task is not None:
-                self._task.cancel()
-            staged.drop()
-            raise
+    def note(self: Any, pending: Any) -> None:
+        begun.append(pending)
+        put(self, pending)
 
-    patch.replace("arena_async.transfer.committing:Committer.commit", unshielded)
+    async def drop(self: Any) -> None:
+        for pending in begun:
+            if pending.partial is not None:
+                pending.partial.drop()
+        await close(self)
+
+    put = patch.replace("arena_async.transfer.commit:Committer.put", note)
+    close = patch.replace("arena_async.transfer.scheduler:Run.close", drop)
 
 
 @protection("the failure of a file is its own")
@@ -50,18 +51,18 @@ def _(patch: Patch) -> None:
     def raising(error: Exception, _: object) -> bool:
         raise error
 
-    patch.replace("arena_async.transfer.planning:worth_remembering", raising)
+    patch.replace("arena_async.transfer.planner:is_permanent", raising)
 
 
 @protection("fail-fast stops at the first failure")
 def _(patch: Patch) -> None:
-    real = patch.current("arena_async.transfer.pool:report_on")
+    real = patch.current("arena_async.transfer.downloader:report_on")
 
     async def patient(stream: Any, files: Any, *, fail_fast: bool = False) -> Any:
         async with asyncio.timeout(3):
             return await real(stream, files)
 
-    patch.replace("arena_async.transfer.pool:report_on", patient)
+    patch.replace("arena_async.transfer.downloader:report_on", patient)
 
 
 @protection("an observer cannot harm a transfer")
@@ -77,18 +78,12 @@ def _(patch: Patch) -> None:
 
 @protection("jobs are pulled as there is room")
 def _(patch: Patch) -> None:
-    real = patch.current("arena_async.transfer.pool:OutcomeStream.__init__")
-
-    def boundless(self: Any, *args: Any, **how: Any) -> None:
-        real(self, *args, **how)
-        self._page = asyncio.Queue()
-
-    patch.replace("arena_async.transfer.pool:OutcomeStream.__init__", boundless)
+    patch.replace("arena_async.transfer.scheduler:PAGE", 1_000_000)
 
 
 @protection("each set keeps a lane within reach")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.transfer.slots:WorkerPool._within_share", lambda self, key: True)
+    patch.replace("arena_async.transfer.workers:Permits._available_to", lambda self, _: self.free > 0)
 
 
 @protection("content is looked at on the thread of its slot")
@@ -106,11 +101,11 @@ def _(patch: Patch) -> None:
 
 @protection("a wait between two tries can be cancelled")
 def _(patch: Patch) -> None:
-    real = patch.current("arena_async.transfer.fetching:_Download.recover")
+    real = patch.current("arena_async.transfer.scheduler:Run._delay")
 
-    async def stubborn(self: Any, failure: Exception) -> None:
+    async def stubborn(self: Any, job: Any, seconds: float) -> None:
         with anyio.CancelScope(shield=True):
-            work = asyncio.ensure_future(real(self, failure))
+            work = asyncio.ensure_future(real(self, job, seconds))
             while not work.done():
                 try:
                     await asyncio.wait([work], timeout=25)
@@ -119,27 +114,18 @@ def _(patch: Patch) -> None:
                     continue
         await work
 
-    patch.replace("arena_async.transfer.fetching:_Download.recover", stubborn)
+    patch.replace("arena_async.transfer.scheduler:Run._delay", stubborn)
 
 
 @protection("a slot comes back whatever happens")
 def _(patch: Patch) -> None:
-    @asynccontextmanager
-    async def leaking(self: Any, files: object) -> Any:
-        worker = await self.slots.take(files)
-        yield worker
-        await worker.abandon()
-        self.slots.give(files, worker)
+    def leaking(self: Any, run: object) -> None:
+        if sys.exc_info()[0] is None:
+            release(self, run)
 
-    patch.replace("arena_async.transfer.destination:Destination.worker", leaking)
+    release = patch.replace("arena_async.transfer.workers:Permits.release", leaking)
 
 
 @protection("outcomes that nobody takes hold the pool back")
 def _(patch: Patch) -> None:
-    real = patch.current("arena_async.transfer.pool:OutcomeStream.__init__")
-
-    def boundless(self: Any, *args: Any, **how: Any) -> None:
-        real(self, *args, **how)
-        self._outcomes = asyncio.Queue()
-
-    patch.replace("arena_async.transfer.pool:OutcomeStream.__init__", boundless)
+    patch.replace("arena_async.transfer.scheduler:_WAITING", 1_000_000)
