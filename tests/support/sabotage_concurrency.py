@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from typing import Any
 
 import anyio
 from sabotage import Patch, protection
+
+from arena_async.errors import ArenaAsyncError
 
 
 async def _left_behind(work: asyncio.Future[Any]) -> None:
@@ -119,11 +120,19 @@ def _(patch: Patch) -> None:
 
 @protection("a slot comes back whatever happens")
 def _(patch: Patch) -> None:
-    def leaking(self: Any, run: object) -> None:
-        if sys.exc_info()[0] is None:
-            release(self, run)
+    async def unguarded(job: Any, source: Any) -> Any:
+        try:
+            return await attempt(job, source)
+        except ArenaAsyncError:
+            raise
+        except Exception as error:
+            raise _UncaughtError from error
 
-    release = patch.replace("arena_async.transfer.workers:Permits.release", leaking)
+    attempt = patch.replace("arena_async.transfer.download:attempt", unguarded)
+
+
+class _UncaughtError(BaseException):
+    """An error that nothing catches."""
 
 
 @protection("outcomes that nobody takes hold the pool back")

@@ -42,6 +42,7 @@ def _(patch: Patch) -> None:
         yield
 
     patch.replace("arena_async.transfer.filesystem:explaining", as_it_came)
+    patch.replace("arena_async.transfer.filesystem:explained", lambda error, *_, **__: error)
 
 
 @protection("a size that does not fit is seen before it is asked for")
@@ -163,7 +164,18 @@ def _(patch: Patch) -> None:
             validator=fields["validator"], offset=int(fields["offset"]), total=fields["total"], tail=fields["tail"]
         )
 
+    def whatever_its_size(self: Any, handle: Any, name: str) -> bytes | None:
+        try:
+            file = self.files.open_file(handle, name)
+        except FileNotFoundError:
+            return None
+        try:
+            return self.files.read(file, 1 << 20, 0)  # type: ignore[no-any-return]
+        finally:
+            self.files.close(file)
+
     patch.replace("arena_async.transfer.partial_files:ControlRecord.load", staticmethod(believing))
+    patch.replace("arena_async.transfer.directory:Directory.read_small", whatever_its_size)
 
 
 @protection("what lies behind the recorded end of a partial file counts for nothing")
