@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 import anyio
+import attrs
 from sabotage import Patch, protection
 
 from arena_async.errors import ArenaAsyncError
@@ -21,12 +22,12 @@ def _(patch: Patch) -> None:
     async def nothing(*_: object, **__: object) -> None:
         return None
 
-    patch.replace("arena_async.transfer.download:put_down", nothing)
+    patch.replace("arena_async.transfer:put_down", nothing)
 
 
 @protection("a cancellation waits for the thread that is writing")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.transfer.workers:wait_to_end", _left_behind)
+    patch.replace("arena_async.transfer:wait_to_end", _left_behind)
 
 
 @protection("a commit is ended by nobody but itself")
@@ -43,8 +44,8 @@ def _(patch: Patch) -> None:
                 pending.partial.drop()
         await close(self)
 
-    put = patch.replace("arena_async.transfer.commit:Committer.put", note)
-    close = patch.replace("arena_async.transfer.scheduler:Run.close", drop)
+    put = patch.replace("arena_async.transfer:Committer.put", note)
+    close = patch.replace("arena_async.transfer:OutcomeStream.aclose", drop)
 
 
 @protection("the failure of a file is its own")
@@ -52,18 +53,18 @@ def _(patch: Patch) -> None:
     def raising(error: Exception, _: object) -> bool:
         raise error
 
-    patch.replace("arena_async.transfer.planner:is_permanent", raising)
+    patch.replace("arena_async.transfer:is_permanent", raising)
 
 
 @protection("fail-fast stops at the first failure")
 def _(patch: Patch) -> None:
-    real = patch.current("arena_async.transfer.downloader:report_on")
+    real = patch.current("arena_async.transfer:report_on")
 
     async def patient(stream: Any, files: Any, *, fail_fast: bool = False) -> Any:
         async with asyncio.timeout(3):
             return await real(stream, files)
 
-    patch.replace("arena_async.transfer.downloader:report_on", patient)
+    patch.replace("arena_async.transfer:report_on", patient)
 
 
 @protection("an observer cannot harm a transfer")
@@ -74,17 +75,17 @@ def _(patch: Patch) -> None:
             if asyncio.iscoroutine(answer):
                 answer.close()
 
-    patch.replace("arena_async.transfer.events:EventEmitter.emit", unguarded)
+    patch.replace("arena_async.transfer:EventEmitter.emit", unguarded)
 
 
 @protection("jobs are pulled as there is room")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.transfer.scheduler:PAGE", 1_000_000)
+    patch.replace("arena_async.transfer:PAGE", 1_000_000)
 
 
 @protection("each set keeps a lane within reach")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.transfer.workers:Permits._available_to", lambda self, _: self.free > 0)
+    patch.replace("arena_async.transfer:Permits._available_to", lambda self, _: self.free > 0)
 
 
 @protection("content is looked at on the thread of its slot")
@@ -97,25 +98,28 @@ def _(patch: Patch) -> None:
             done.set_exception(error)
         return done
 
-    patch.replace("arena_async.transfer.workers:Threads.start", at_once)
+    patch.replace("arena_async.transfer:Threads.start", at_once)
 
 
 @protection("a wait between two tries can be cancelled")
 def _(patch: Patch) -> None:
-    real = patch.current("arena_async.transfer.scheduler:Run._delay")
+    def patient(self: Any, *args: Any, **how: Any) -> None:
+        given(self, *args, **how)
+        sleep = self.clock.sleep
 
-    async def stubborn(self: Any, job: Any, seconds: float) -> None:
-        with anyio.CancelScope(shield=True):
-            work = asyncio.ensure_future(real(self, job, seconds))
-            while not work.done():
-                try:
-                    await asyncio.wait([work], timeout=25)
-                    work.cancel()
-                except asyncio.CancelledError:
-                    continue
-        await work
+        async def stubborn(seconds: float) -> None:
+            with anyio.CancelScope(shield=True):
+                work = asyncio.ensure_future(sleep(seconds))
+                while not work.done():
+                    try:
+                        await asyncio.wait([work], timeout=21)
+                        work.cancel()
+                    except asyncio.CancelledError:
+                        continue
 
-    patch.replace("arena_async.transfer.scheduler:Run._delay", stubborn)
+        self.clock = attrs.evolve(self.clock, sleep=stubborn)
+
+    given = patch.replace("arena_async.transfer:Context.__init__", patient)
 
 
 @protection("a slot comes back whatever happens")
@@ -128,7 +132,7 @@ def _(patch: Patch) -> None:
         except Exception as error:
             raise _UncaughtError from error
 
-    attempt = patch.replace("arena_async.transfer.download:attempt", unguarded)
+    attempt = patch.replace("arena_async.transfer:attempt", unguarded)
 
 
 class _UncaughtError(BaseException):
@@ -137,4 +141,4 @@ class _UncaughtError(BaseException):
 
 @protection("outcomes that nobody takes hold the pool back")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.transfer.scheduler:_WAITING", 1_000_000)
+    patch.replace("arena_async.transfer:_WAITING", 1_000_000)

@@ -65,5 +65,5 @@ def _(patch: Patch) -> None:
 
 @protection("whoever forgets to close is told so once")
 def _(patch: Patch) -> None:
-    patch.remove("arena_async.transfer.context:Context.__del__")
+    patch.remove("arena_async.transfer:Context.__del__")
     patch.remove("arena_async.http.session:Session.__del__")

@@ -145,8 +145,8 @@ def _(patch: Patch) -> None:
 
     patch.replace("arena_async.transfer.filesystem:FileSystem.create", careless)
     patch.replace("arena_async.transfer.filesystem:FileSystem.open_file", following)
-    patch.replace("arena_async.transfer.partial_files:PartialFiles._judge", lambda self, file, directory, name: file)
-    patch.replace("arena_async.transfer.partial_files:PartialFiles._is_named", lambda self, file, directory, name: True)
+    patch.replace("arena_async.transfer:PartialFiles._judge", lambda self, file, directory, name: file)
+    patch.replace("arena_async.transfer:PartialFiles._is_named", lambda self, file, directory, name: True)
 
 
 @protection("what lies under the key of a partial file is no partial file by that")
@@ -160,8 +160,8 @@ def _(patch: Patch) -> None:
         return create(self, directory, name, mode)
 
     patch.replace("arena_async.transfer.filesystem:FileSystem.create", believing)
-    patch.replace("arena_async.transfer.partial_files:PartialFiles.find", lambda self, key: None)
-    patch.replace("arena_async.transfer.partial_files:PartialFiles._is_named", lambda self, file, directory, name: True)
+    patch.replace("arena_async.transfer:PartialFiles.find", lambda self, key: None)
+    patch.replace("arena_async.transfer:PartialFiles._is_named", lambda self, file, directory, name: True)
 
 
 @protection("folders are opened one in the other, without following links")
@@ -182,18 +182,18 @@ def _(patch: Patch) -> None:
                 archive.extractall(root)
         return found
 
-    publish = patch.replace("arena_async.transfer.publishing:publish", unpacking)
+    publish = patch.replace("arena_async.transfer:publish", unpacking)
 
 
 @protection("what a check may produce is bounded")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.transfer.archives:Meter.member", lambda self: None)
-    patch.replace("arena_async.transfer.archives:Meter.produced", lambda self, count, *, taken: None)
+    patch.replace("arena_async.transfer:Meter.member", lambda self: None)
+    patch.replace("arena_async.transfer:Meter.produced", lambda self, count, *, taken: None)
 
 
 @protection("a member is as long as it says")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.transfer.verify:ContentVerifier._check_structure", lambda self, *_, **__: True)
+    patch.replace("arena_async.transfer:ContentVerifier._check_structure", lambda self, *_, **__: True)
 
 
 @protection("a stored session is for its owner alone")

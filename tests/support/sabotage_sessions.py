@@ -373,7 +373,7 @@ def _(patch: Patch) -> None:
 
 @protection("the requests for one file are bounded")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.transfer.planner:_MAX_REQUESTS", 30)
+    patch.replace("arena_async.transfer:_MAX_REQUESTS", 30)
 
 
 @protection("no minute holds more requests than are allowed")

@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import re
+import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import PurePosixPath
 from typing import Any
@@ -17,7 +18,6 @@ from sabotage import Always, Patch, protection
 from arena_async.errors import ArenaAsyncError, IntegrityError, StorageError
 from arena_async.protocol import filenames
 from arena_async.protocol.files import RemoteFile
-from arena_async.transfer import ledger
 from arena_async.transfer.filesystem import explained
 from arena_async.transfer.models import Action, FileState
 from arena_async.transfer.planner import Decision, Move, Recovery, target_path
@@ -32,7 +32,7 @@ def _(patch: Patch) -> None:
             return Recovery(move=Move.AGAIN if tries.sent < 30 else Move.GIVE_UP)
         return judge(error, tries, **known)  # type: ignore[no-any-return]
 
-    judge = patch.replace("arena_async.transfer.planner:decide_retry", try_again)
+    judge = patch.replace("arena_async.transfer:decide_retry", try_again)
 
 
 @protection("what the system says becomes a typed error")
@@ -47,7 +47,7 @@ def _(patch: Patch) -> None:
 
 @protection("a size that does not fit is seen before it is asked for")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.transfer.directory:Directory.check_space", lambda *_, **__: None)
+    patch.replace("arena_async.transfer:Directory.check_space", lambda *_, **__: None)
 
 
 @protection("what could not be forced to the disk is dropped")
@@ -59,7 +59,7 @@ def _(patch: Patch) -> None:
             raise explained(error, self.path, "forced to the disk", file=self.key) from error
         return True
 
-    patch.replace("arena_async.transfer.partial_files:PartialFile._sync", keep)
+    patch.replace("arena_async.transfer:PartialFile._sync", keep)
 
 
 # --- calls that fail or are slow --------------------------------------------------------------------------------------
@@ -72,7 +72,7 @@ def _(patch: Patch) -> None:
 
 @protection("a program that has the file open for a moment is waited for")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.transfer.publishing:_SHARING", frozenset())
+    patch.replace("arena_async.transfer:_SHARING", frozenset())
 
 
 @protection("what was verified keeps its partial name until the next start")
@@ -82,7 +82,7 @@ def _(patch: Patch) -> None:
 
 @protection("content is on the disk before its name")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.transfer.directory:Directory.sync_file", lambda *_: True)
+    patch.replace("arena_async.transfer:Directory.sync_file", lambda *_: True)
 
 
 @protection("a file system without fsync is used all the same")
@@ -100,7 +100,7 @@ def _(patch: Patch) -> None:
             done.set_exception(error)
         return done
 
-    patch.replace("arena_async.transfer.workers:Threads.start", here)
+    patch.replace("arena_async.transfer:Threads.start", here)
 
 
 # --- what lies under a final name -------------------------------------------------------------------------------------
@@ -115,7 +115,7 @@ def _(patch: Patch) -> None:
         except FileNotFoundError:
             return None
 
-    patch.replace("arena_async.transfer.directory:Directory.stat_in", whatever_it_is)
+    patch.replace("arena_async.transfer:Directory.stat_in", whatever_it_is)
 
 
 @protection("that something lies there proves nothing")
@@ -132,7 +132,7 @@ def _(patch: Patch) -> None:
             return Decision(Action.KEEP)
         return decide(*facts, path=path, **how)
 
-    look = patch.replace("arena_async.transfer.directory:Directory.states_of", states_of)
+    look = patch.replace("arena_async.transfer:Directory.states_of", states_of)
     decide = patch.replace("arena_async.transfer.planner:decide", believing)
 
 
@@ -143,7 +143,7 @@ def _(patch: Patch) -> None:
         "arena_async.transfer.filesystem:FileSystem.create",
         lambda self, directory, name, _: create(self, directory, name, 0o666),
     )
-    patch.replace("arena_async.transfer.directory:Directory.mode_for", lambda *_: 0o666)
+    patch.replace("arena_async.transfer:Directory.mode_for", lambda *_: 0o666)
 
 
 @protection("a time in the future moves no watermark")
@@ -156,7 +156,7 @@ def _(patch: Patch) -> None:
 
 @protection("a control record is believed only when it is whole and of that file")
 def _(patch: Patch) -> None:
-    record = patch.current("arena_async.transfer.partial_files:ControlRecord")
+    record = patch.current("arena_async.transfer:ControlRecord")
 
     def believing(text: bytes, _: str) -> Any:
         fields = json.loads(text)
@@ -174,8 +174,8 @@ def _(patch: Patch) -> None:
         finally:
             self.files.close(file)
 
-    patch.replace("arena_async.transfer.partial_files:ControlRecord.load", staticmethod(believing))
-    patch.replace("arena_async.transfer.directory:Directory.read_small", whatever_its_size)
+    patch.replace("arena_async.transfer:ControlRecord.load", staticmethod(believing))
+    patch.replace("arena_async.transfer:Directory.read_small", whatever_its_size)
 
 
 @protection("what lies behind the recorded end of a partial file counts for nothing")
@@ -184,12 +184,12 @@ def _(patch: Patch) -> None:
         found = find(self, key)
         return found and attrs.evolve(found, offset=self.files.look(self.directory.partials, found.name).st_size)
 
-    find = patch.replace("arena_async.transfer.partial_files:PartialFiles.find", by_its_length)
+    find = patch.replace("arena_async.transfer:PartialFiles.find", by_its_length)
 
 
 @protection("the tail of a partial file is read back before it is gone on with")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.transfer.partial_files:PartialFiles._holds", lambda *_: True)
+    patch.replace("arena_async.transfer:PartialFiles._holds", lambda *_: True)
 
 
 @protection("only a partial file that is ours alone is gone on with")
@@ -202,12 +202,12 @@ def _(patch: Patch) -> None:
         finally:
             self.files.close(file)
 
-    patch.replace("arena_async.transfer.partial_files:PartialFiles.taken", anybodys)
+    patch.replace("arena_async.transfer:PartialFiles.taken", anybodys)
 
 
 @protection("each file on its way has a name of its own")
 def _(patch: Patch) -> None:
-    patch.add("arena_async.transfer.directory:Directory.draw_name", Always(lambda: "00"))
+    patch.add("arena_async.transfer:Directory.draw_name", Always(lambda: "00"))
 
 
 # --- names ------------------------------------------------------------------------------------------------------------
@@ -219,7 +219,7 @@ def _(patch: Patch) -> None:
         "arena_async.protocol.filenames:safe_path",
         lambda parts, stem, extension="": PurePosixPath(*parts, stem + extension),
     )
-    patch.replace("arena_async.transfer.directory:split_path", lambda _, path: path.rpartition("/")[::2])
+    patch.replace("arena_async.transfer:split_path", lambda _, path: path.rpartition("/")[::2])
 
 
 @protection("characters that nobody sees are replaced in names")
@@ -254,7 +254,7 @@ def _(patch: Patch) -> None:
 
 @protection("two files never go to one place")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.transfer.planner:unless_taken", lambda row, _: row)
+    patch.replace("arena_async.transfer:unless_taken", lambda row, _: row)
 
 
 @protection("a name from a link has no query")
@@ -274,11 +274,16 @@ def _(patch: Patch) -> None:
 
 @protection("the place of a file is settled before its first request")
 def _(patch: Patch) -> None:
-    async def moving(job: Any, failure: Exception, source: Any) -> None:
-        await look_up(job, failure, source)
-        job.path = target_path(job.file)
+    class Moving:
+        """The place of the file as it is listed now."""
 
-    look_up = patch.replace("arena_async.transfer.download:_look_up", moving)
+        def __get__(self, job: Any, kind: type) -> str:
+            return target_path(job.file)
+
+        def __set__(self, job: Any, path: str) -> None:
+            pass
+
+    patch.replace("arena_async.transfer:Job.path", Moving())
 
 
 @protection("each field of a layout is cleaned on its own")
@@ -287,12 +292,15 @@ def _(patch: Patch) -> None:
         given = {"stem": file.stem, "extension": file.extension, **file.fields}
         return str(PurePosixPath((layout or "{stem}{extension}").format(**given)))
 
-    patch.replace("arena_async.transfer.planner:target_path", in_one_go)
+    patch.replace("arena_async.transfer:target_path", in_one_go)
 
 
 @protection("text that is no Unicode can be written down")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.transfer.ledger:_LedgerConnection", ledger.sqlite3.Connection)
+    def connect(*args: Any, **how: Any) -> Any:
+        return given(*args, **{**how, "factory": sqlite3.Connection})
+
+    given = patch.replace("sqlite3:connect", connect)
 
 
 # --- crashes ----------------------------------------------------------------------------------------------------------
@@ -317,12 +325,12 @@ def _(patch: Patch) -> None:
 
 @protection("what came is recorded while it comes")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.transfer.partial_files:PartialFile.checkpoint", lambda _: None)
+    patch.replace("arena_async.transfer:PartialFile.checkpoint", lambda _: None)
 
 
 @protection("what is written ahead is recorded too")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.transfer.partial_files:PartialFile.ahead", property(lambda _: ()))
+    patch.replace("arena_async.transfer:PartialFile.ahead", property(lambda _: ()))
 
 
 @protection("what is written ahead is on the disk before it is recorded")
@@ -330,7 +338,7 @@ def _(patch: Patch) -> None:
     def only_at_the_end(self: Any, file: int, sync: Callable[[int], None]) -> Any:
         return sync == self.files.sync_data or sync_file(self, file, sync)
 
-    sync_file = patch.replace("arena_async.transfer.directory:Directory.sync_file", only_at_the_end)
+    sync_file = patch.replace("arena_async.transfer:Directory.sync_file", only_at_the_end)
 
 
 @protection("each part of a file has to be the one that was asked for, of the same file")
@@ -343,7 +351,7 @@ def _(patch: Patch) -> None:
     def fail(self: Any, error: Exception, *, progressed: bool) -> None:
         self._failure = IntegrityError(f"A part did not come ({error}, {progressed}).")
 
-    patch.replace("arena_async.transfer.multipart:Multipart.fail", fail)
+    patch.replace("arena_async.transfer:Multipart.fail", fail)
 
 
 @protection("what others write ahead ends before its file is touched")
@@ -351,12 +359,12 @@ def _(patch: Patch) -> None:
     async def leave(self: Any) -> None:
         self._over = True
 
-    patch.replace("arena_async.transfer.multipart:Multipart.aclose", leave)
+    patch.replace("arena_async.transfer:Multipart.aclose", leave)
 
 
 @protection("a record without its file is swept away")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.transfer.partial_files:PartialFiles.sweep", lambda *_, **__: 0)
+    patch.replace("arena_async.transfer:PartialFiles.sweep", lambda *_, **__: 0)
 
 
 @protection("a control record is replaced in one step")
@@ -365,13 +373,13 @@ def _(patch: Patch) -> None:
         self.remove(handle, name)
         write(self, handle, name, content)
 
-    write = patch.replace("arena_async.transfer.directory:Directory.write_record", old_one_first)
+    write = patch.replace("arena_async.transfer:Directory.write_record", old_one_first)
 
 
 @protection("the journal of the ledger drops what is torn and keeps the rest")
 def _(patch: Patch) -> None:
     patch.replace(
-        "arena_async.transfer.ledger:_choose_journal",
+        "arena_async.transfer:_choose_journal",
         lambda connection: connection.execute("PRAGMA journal_mode = OFF"),
     )
 
@@ -383,4 +391,4 @@ def _(patch: Patch) -> None:
             raise error
         return judge(error, file)
 
-    judge = patch.replace("arena_async.transfer.planner:is_permanent", only_what_is_known)
+    judge = patch.replace("arena_async.transfer:is_permanent", only_what_is_known)
