@@ -36,7 +36,7 @@ AZURITE = "azurite@3.35.0"
 
 
 def declared(*extras: str) -> dict[str, Requirement]:
-    """Give what pyproject.toml asks for, by name: the base, and the extras named."""
+    """Return what pyproject.toml asks for, by name: the base, and the extras named."""
     lines = list(PROJECT["project"]["dependencies"])
     for extra in extras:
         lines += PROJECT["project"]["optional-dependencies"][extra]
@@ -196,7 +196,7 @@ def build(session: nox.Session) -> None:
 
 
 def wheel_faults(wheel: Path) -> list[str]:
-    """Say what is wrong with a wheel, one line each."""
+    """Return what is wrong with a wheel, one line each."""
     sources = {path.as_posix() for path in Path("arena_async").rglob("*") if path.suffix in (".py", ".typed")}
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
@@ -229,7 +229,7 @@ def wheel_faults(wheel: Path) -> list[str]:
 
 
 def source_faults(source: Path) -> list[str]:
-    """Say what is wrong with a source distribution, one line each."""
+    """Return what is wrong with a source distribution, one line each."""
     with tarfile.open(source) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     junk = re.compile(r"(^|/)(\.venv|\.nox|\.git|__pycache__|\.[a-z_]+_cache|\.hypothesis)(/|$)|\.pyc$")

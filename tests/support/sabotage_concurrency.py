@@ -1,4 +1,4 @@
-"""How the protections of the concurrency rows are taken away."""
+"""How the protections of the concurrency rows are removed."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _(patch: Patch) -> None:
     patch.replace("arena_async.transfer:wait_to_end", _left_behind)
 
 
-@protection("a commit is ended by nobody but itself")
+@protection("a commit is not ended by a cancellation")
 def _(patch: Patch) -> None:
     begun: list[Any] = []
 
@@ -83,18 +83,18 @@ def _(patch: Patch) -> None:
     patch.replace("arena_async.transfer:PAGE", 1_000_000)
 
 
-@protection("each set keeps a lane within reach")
+@protection("each run keeps a permit within reach")
 def _(patch: Patch) -> None:
     patch.replace("arena_async.transfer:Permits._available_to", lambda self, _: self.free > 0)
 
 
-@protection("content is looked at on the thread of its slot")
+@protection("content is verified on a thread")
 def _(patch: Patch) -> None:
     def at_once(self: Any, call: Any, *args: Any, **how: Any) -> Any:
         done = asyncio.get_running_loop().create_future()
         try:
             done.set_result(call(*args, **how))
-        except Exception as error:  # noqa: BLE001 - handed to whoever waits
+        except Exception as error:  # noqa: BLE001 - passed to the waiting task
             done.set_exception(error)
         return done
 
@@ -122,7 +122,7 @@ def _(patch: Patch) -> None:
     given = patch.replace("arena_async.transfer:Context.__init__", patient)
 
 
-@protection("a slot comes back whatever happens")
+@protection("a permit comes back whatever happens")
 def _(patch: Patch) -> None:
     async def unguarded(job: Any, source: Any) -> Any:
         try:
@@ -139,6 +139,6 @@ class _UncaughtError(BaseException):
     """An error that nothing catches."""
 
 
-@protection("outcomes that nobody takes hold the pool back")
+@protection("outcomes that are not taken hold the workers back")
 def _(patch: Patch) -> None:
     patch.replace("arena_async.transfer:_WAITING", 1_000_000)

@@ -1,4 +1,4 @@
-"""How the protections of the security rows are taken away."""
+"""How the protections of the security rows are removed."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ def _(patch: Patch) -> None:
     patch.replace("arena_async.transfer:PartialFiles._is_named", lambda self, file, directory, name: True)
 
 
-@protection("folders are opened one in the other, without following links")
+@protection("directories are opened one inside the other, without following links")
 def _(patch: Patch) -> None:
     def following(self: Any, parent: Any, name: str) -> int:
         return os.open(name, os.O_RDONLY | os.O_DIRECTORY, dir_fd=parent)

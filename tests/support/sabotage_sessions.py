@@ -1,4 +1,4 @@
-"""How the protections of the rows about sessions, allowances and pages are taken away."""
+"""How the protections of the rows about sessions, allowances and pages are removed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the protections of the rows about disks, names and crashes are taken away."""
+"""How the protections of the rows about disks, names and crashes are removed."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def _(patch: Patch) -> None:
         done = asyncio.get_running_loop().create_future()
         try:
             done.set_result(call(*args, **kwargs))
-        except Exception as error:  # noqa: BLE001 - handed on as a thread would
+        except Exception as error:  # noqa: BLE001 - passed on as a thread would
             done.set_exception(error)
         return done
 
@@ -136,7 +136,7 @@ def _(patch: Patch) -> None:
     decide = patch.replace("arena_async.transfer.planner:decide", believing)
 
 
-@protection("permissions follow the umask or the file before, and are nobody else's on the way")
+@protection("permissions follow the umask or the file before, and partial files are private")
 def _(patch: Patch) -> None:
     create = patch.current("arena_async.transfer.filesystem:FileSystem.create")
     patch.replace(
@@ -187,12 +187,12 @@ def _(patch: Patch) -> None:
     find = patch.replace("arena_async.transfer:PartialFiles.find", by_its_length)
 
 
-@protection("the tail of a partial file is read back before it is gone on with")
+@protection("the tail of a partial file is read back before it is resumed")
 def _(patch: Patch) -> None:
     patch.replace("arena_async.transfer:PartialFiles._holds", lambda *_: True)
 
 
-@protection("only a partial file that is ours alone is gone on with")
+@protection("only a partial file that is ours alone is resumed")
 def _(patch: Patch) -> None:
     @contextlib.contextmanager
     def anybodys(self: Any, name: str, **_: object) -> Iterator[int]:
@@ -205,7 +205,7 @@ def _(patch: Patch) -> None:
     patch.replace("arena_async.transfer:PartialFiles.taken", anybodys)
 
 
-@protection("each file on its way has a name of its own")
+@protection("each partial file has a name of its own")
 def _(patch: Patch) -> None:
     patch.add("arena_async.transfer:Directory.draw_name", Always(lambda: "00"))
 
@@ -222,7 +222,7 @@ def _(patch: Patch) -> None:
     patch.replace("arena_async.transfer:split_path", lambda _, path: path.rpartition("/")[::2])
 
 
-@protection("characters that nobody sees are replaced in names")
+@protection("invisible characters are replaced in names")
 def _(patch: Patch) -> None:
     patch.replace("arena_async.protocol.filenames:_is_refused", lambda letter: letter in "/\\\0")
     patch.replace("arena_async.protocol.filenames:_UNSEEN", re.compile("(?!)"))

@@ -1,4 +1,4 @@
-"""How the protections of the transfer rows are taken away."""
+"""How the protections of the transfer rows are removed."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def _(patch: Patch) -> None:
     given = patch.replace("aiohttp:ClientSession._request", decoding)
 
 
-@protection("an encoding that nobody asked for is refused")
+@protection("an encoding that was not requested is rejected")
 def _(patch: Patch) -> None:
     patch.replace("arena_async.protocol.ranges:is_encoded", _always(False))
 
@@ -250,7 +250,7 @@ def _(patch: Patch) -> None:
     judge = patch.replace("arena_async.protocol.ranges:judge_head", believing)
 
 
-@protection("a file is begun anew twice at the most")
+@protection("a file is restarted twice at most")
 def _(patch: Patch) -> None:
     patch.replace("arena_async.transfer:MAX_RESTARTS", 20)
 
