@@ -1,4 +1,4 @@
-"""The door of the command line: ``arena-async`` and ``python -m arena_async``."""
+"""The entry point of the command line: ``arena-async`` and ``python -m arena_async``."""
 
 from __future__ import annotations
 

@@ -276,7 +276,7 @@ class RunFailedError(ArenaAsyncError):
 
 
 class TransferError(ArenaAsyncError):
-    """One file could not be brought home."""
+    """One file could not be downloaded."""
 
     def __init__(self, message: str = "", *, file: str | None = None, attempts: int = 0) -> None:
         super().__init__(message)

@@ -1,1 +1,1 @@
-"""Bringing files home: what to do with each, the bytes on their way to the disk, the commit, the memory of it all."""
+"""Downloads: what to do with each file, receiving, verifying and committing it, and the ledger of all of them."""

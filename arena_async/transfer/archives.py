@@ -107,7 +107,7 @@ class Inflater(Protocol):
         ...
 
     def decompress(self, data: bytes, max_length: int = ...) -> bytes:
-        """Give the next piece."""
+        """Return the next chunk."""
         ...
 
 
@@ -132,7 +132,7 @@ class GzipCheck:
 
     Args:
         meter: Stops what costs too much.
-        encoded: Whether the answer called itself gzip-encoded. Then gzip inside is a stored gzip file that somebody on
+        encoded: Whether the response is declared gzip-encoded. Then gzip inside is a stored gzip file that a proxy on
             the way has packed once more.
     """
 
@@ -412,7 +412,7 @@ class ZipCheck:
 
 
 def _wide(extra: bytes, size: int, packed: int, offset: int) -> tuple[int, int, int]:
-    """Give the 64-bit values (section 4.5.3) for those that did not fit into 32 bits."""
+    """Return the 64-bit values (section 4.5.3) for those that did not fit into 32 bits."""
     at = 0
     while at + 4 <= len(extra):
         tag, length = struct.unpack_from("<HH", extra, at)

@@ -359,7 +359,7 @@ class Committer:
 
 
 def _fail(batch: Sequence[Pending], error: Exception) -> None:
-    """Give an error to the files of a batch that have none."""
+    """Set the error of the files of a batch that have none."""
     for pending in batch:
         pending.error = pending.error or error
 

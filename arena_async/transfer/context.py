@@ -271,7 +271,7 @@ class Context:
             self._writers.append(writer)
 
     async def note_received(self, count: int) -> None:
-        """Count received bytes, adapt the number of permits, and wait as the maximum rate demands."""
+        """Count received bytes, adapt the number of permits, and wait as the maximum rate requires."""
         if self._adaptive is not None:
             self._adaptive.count += count
             self._adaptive.adapt()
@@ -407,7 +407,7 @@ def _no_directory(root: str, there: str, error: OSError) -> StorageError:
 def _check(to: str | os.PathLike[str], options: TransferOptions, owner: str) -> None:
     """Reject a directory or a layout that is not usable."""
     if not os.fspath(to):
-        raise ConfigurationError(f"{owner} was given an empty folder name; name the folder to bring files to.")
+        raise ConfigurationError(f"{owner} was given an empty folder name; name the directory to download to.")
     problem = layout_problem(options.layout) if options.layout is not None else None
     if problem is not None:
         raise ConfigurationError(f"The layout {printable(options.layout or '')!r} cannot be used: {problem}.")

@@ -227,7 +227,7 @@ class Directory:
     # -- space
 
     def free_bytes(self) -> int | None:
-        """Return how many bytes can still be written, or None where the system does not tell."""
+        """Return how many bytes can still be written, or None where the system does not report it."""
         try:
             return again(self.files.free, self._root)
         except OSError:
@@ -420,7 +420,7 @@ def _default_mode(directory: Directory, handle: Handle) -> int:
     """
     Return the permissions of a new file here.
 
-    Only making one tells: reading the umask means to change it for every thread, and access lists matter too.
+    Only making one shows it: reading the umask means to change it for every thread, and access lists matter too.
     """
     name = f"mode-{directory.draw_name()}"
     file = again(directory.files.create, handle, name, 0o666)
@@ -439,7 +439,7 @@ def _try_locks(directory: Directory, handle: Handle) -> bool:
             opened.append(again(directory.files.create, handle, "lock", 0o600))
         while len(opened) < 2:
             opened.append(again(directory.files.open_file, handle, "lock", writable=True))
-        # Another process that tries at this moment makes the first one fail, which shows the same.
+        # Another process that tries at the same time makes the first one fail, which shows the same.
         return not (again(directory.files.lock, opened[0]) and again(directory.files.lock, opened[1]))
     finally:
         for file in opened:

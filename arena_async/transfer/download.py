@@ -157,13 +157,13 @@ async def _handle_headers(
     if step.ranges_ignored:
         context.no_ranges.add(job.budget)
     if step.step is ResumeStep.REFUSE:
-        raise ContentError(f"{job.name}: the answer is not the content: {step.reason}. Nothing was kept.")
+        raise ContentError(f"{job.name}: the response is not the content: {step.reason}. Nothing was kept.")
     if step.step is ResumeStep.CHANGED:
         raise SourceChangedError(f"{job.name}: the file at the service is another one now: {step.reason}.")
     if step.step is ResumeStep.RESTART_PLAIN:
         await put_down(job, context, drop=True)
         state.missing = True
-        raise IntegrityError(f"{job.name}: the answer does not fit: {step.reason}. It is asked for as a whole.")
+        raise IntegrityError(f"{job.name}: the response does not fit: {step.reason}. The whole file is requested.")
     total = head.total if head.total is not None else job.file.size
     _check_size(job, total, context)
     if step.step is ResumeStep.RESTART_HERE or held.offset == 0:

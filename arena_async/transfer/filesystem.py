@@ -150,12 +150,12 @@ class FileSystem:
             _force(directory)
 
     def close_directory(self, directory: Handle) -> None:
-        """Give a folder back."""
+        """Close a directory."""
         if not isinstance(directory, str):
             os.close(directory)
 
     def free(self, directory: Handle) -> int | None:
-        """Say how many bytes an ordinary user may still write, or None."""
+        """Return how many bytes an ordinary user may still write, or None."""
         if hasattr(os, "statvfs"):
             numbers = os.statvfs(directory)
             return numbers.f_bavail * numbers.f_frsize
@@ -166,7 +166,7 @@ class FileSystem:
         return self._open(directory, name, os.O_RDWR | os.O_CREAT | os.O_EXCL | NO_FOLLOW, mode)
 
     def open_file(self, directory: Handle, name: str, *, writable: bool = False) -> int:
-        """Open what is there, and no link to it, without waiting for anybody."""
+        """Open what is there, and no link to it, without blocking."""
         return self._open(directory, name, (os.O_RDWR if writable else os.O_RDONLY) | _NO_WAIT, 0)
 
     @staticmethod
@@ -238,7 +238,7 @@ class FileSystem:
         return os.fstat(file)
 
     def rename(self, directory: Handle, name: str, to: Handle, new: str) -> None:
-        """Give a file a new name in one step, in place of what has that name."""
+        """Rename a file atomically, replacing what has that name."""
         if isinstance(directory, str) or isinstance(to, str):
             os.replace(os.path.join(str(directory), name), os.path.join(str(to), new))
         else:
@@ -252,7 +252,7 @@ class FileSystem:
             os.unlink(name, dir_fd=directory)
 
     def lock(self, file: int) -> bool:
-        """Lock an open file until it is closed, without waiting; False when somebody else has it locked."""
+        """Lock an open file until it is closed, without waiting; False when another process has it locked."""
         if sys.platform == "win32":
             return True
         try:
@@ -269,7 +269,7 @@ class FileSystem:
 def explained(error: OSError, place: object, doing: str, *, file: str | None = None) -> StorageError:
     """Make the typed error of what the system said, with a sentence that says what to do."""
     said = error.strerror or type(error).__name__
-    advice = _ADVICE.get(error.errno or 0, "see what the system says, mend it, and run again")
+    advice = _ADVICE.get(error.errno or 0, "fix what the system reports, and run again")
     kind = DiskFullError if error.errno in _FULL else StorageError
     return kind(f"{printable(str(place))}: could not be {doing} ({said}): {advice}.", file=file)
 
@@ -284,7 +284,7 @@ def explaining(place: object, doing: str, *, file: str | None = None) -> Iterato
 
 
 def again(call: Callable[..., T], *args: Any, **kwargs: Any) -> T:
-    """Repeat a call that was interrupted or asked for another try: that is no fault of the disk."""
+    """Repeat a call that was interrupted or would block: that is no error of the disk."""
     for _ in range(_TRIES):
         try:
             return call(*args, **kwargs)
@@ -305,7 +305,7 @@ def write_all(files: FileSystem, file: int, data: memoryview | bytes, offset: in
 
 
 def kind_of(mode: int) -> str:
-    """Say what something is that is no file."""
+    """Return what something is that is no file."""
     kinds = (
         (stat.S_ISDIR, "a folder"),
         (stat.S_ISLNK, "a symbolic link"),

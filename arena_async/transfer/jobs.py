@@ -164,7 +164,7 @@ class JobQueue:
         return True
 
     def put(self, job: Job, *, first: bool = False) -> bool:
-        """Give a job to an idle worker and return True, or queue it and return False."""
+        """Pass a job to an idle worker and return True, or queue it and return False."""
         while self._idle:
             idle = self._idle.popleft()
             if not idle.done():
@@ -206,7 +206,7 @@ class JobQueue:
             self._drained.set_result(None)
 
     async def drained(self) -> None:
-        """Wait until every job has ended, and send idle workers home."""
+        """Wait until every job has ended, and end idle workers."""
         while self.jobs:
             self._drained = asyncio.get_running_loop().create_future()
             await self._drained

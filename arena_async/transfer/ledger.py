@@ -187,7 +187,7 @@ class Ledger:
 
     def open(self) -> None:
         """
-        Open the file and create its tables if they are missing. Other methods do so on demand.
+        Open the file and create its tables if they are missing. Other methods do so as needed.
 
         Raises:
             StorageError: It cannot be opened, or was written by a newer version of this library.

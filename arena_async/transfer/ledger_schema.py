@@ -54,12 +54,12 @@ _DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 
 def error_code(error: sqlite3.Error) -> int:
-    """Give the primary result code."""
+    """Return the primary result code."""
     return (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
 
 
 def is_damage(error: sqlite3.DatabaseError) -> bool:
-    """Say whether the file is no ledger, or none any more; a missing table or column means the same."""
+    """Return whether the file is damaged or no ledger; a missing table or column means the same."""
     return error_code(error) in _DAMAGED or str(error).startswith(("no such table", "no such column"))
 
 
@@ -69,7 +69,7 @@ _HALF_WRITTEN = re.compile("\ufffe(d[89a-f][0-9a-f]{2})")
 
 
 def _writable(value: Any) -> Any:
-    """Give a text that can be written down; it reads back as it was."""
+    """Return text that can be stored; :func:`decoded` reads it back unchanged."""
     return _HALF.sub(lambda half: f"\ufffe{ord(half[0]):04x}", value) if isinstance(value, str) else value
 
 
@@ -81,7 +81,7 @@ def decoded(value: Any) -> Any:
 
 
 class LedgerConnection(sqlite3.Connection):
-    """A connection that takes any text a service may send, and that leaves complaints to whom it belongs."""
+    """A connection that takes any text a service may send, without warnings of its own when it is collected."""
 
     def __del__(self) -> None:
         """Close it, without the complaint that sqlite3 makes since Python 3.13: the owner makes one."""

@@ -58,7 +58,7 @@ log = logging.getLogger("arena_async")
 _MAX_BYTES = 64 * KIB
 #: How long its lock is waited for: it is held for milliseconds.
 _LOCK_TRIES, _LOCK_PAUSE = 200, 0.025
-#: Seconds after which nobody can be writing a new one any more.
+#: Seconds after which no process can still be writing a new one.
 _OVER = 60.0
 #: Names that are tried for a new file.
 _TRIES = 100
@@ -143,7 +143,7 @@ def replace_file(
             again(files.rename, directory, new, directory, name)
         except BaseException as error:
             if isinstance(error, FileNotFoundError) and not _exists(files, directory, new):
-                # Another process swept it away, in the moment before it had its lock or after it returned it.
+                # Another process removed it, before it was locked or after its lock was released.
                 continue
             with contextlib.suppress(OSError):
                 again(files.unlink, directory, new)
@@ -175,11 +175,11 @@ class PrivateFile:
     """
     A small file that only its owner may read, and that several processes change in turn.
 
-    It is locked only while it is read and written, and replaced in one step: whoever looks at it sees the whole content
+    It is locked only while it is read and written, and replaced in one step: a reader sees the whole content
     of before or the whole content of after. For a thread.
 
     Args:
-        path: Where it lies. The folder is made when it is missing, and must be closed to everybody else: nobody else
+        path: Where it lies. The directory is made when it is missing, and must be closed to other users: no other user
             may be able to read its names or to put another file in the place of this one.
         files: The calls to the system.
         sleep: Waits for so many seconds.
@@ -197,7 +197,7 @@ class PrivateFile:
 
     def change(self, make: Callable[[bytes | None], tuple[bytes | None, T]]) -> T:
         """
-        Read the content, let it be changed, and write it, while nobody else does.
+        Read the content, let it be changed, and write it, while no other process does.
 
         Args:
             make: Given the content, or None where there is none that can be trusted, it says what to write, or None to
@@ -206,7 +206,7 @@ class PrivateFile:
         Raises:
             ConfigurationError: The folder is open to others.
             DiskFullError: No room is left.
-            StorageError: The disk refused, or somebody holds the lock for too long.
+            StorageError: The disk failed, or another process holds the lock for too long.
         """
         directory = self._directory()
         try:
@@ -235,7 +235,7 @@ class PrivateFile:
                 raise ConfigurationError(
                     f"{printable(str(place))}: others may read or change what lies in this folder, so nothing private "
                     "is kept there; nothing was read or written. Name a folder of its own, which is made for you "
-                    "alone, or take the permissions of everybody else away (chmod 700)."
+                    "alone, or remove the permissions of all other users (chmod 700)."
                 )
         return directory
 
@@ -265,7 +265,7 @@ class PrivateFile:
             self._files.close(file)
 
     def _read(self, directory: Handle) -> bytes | None:
-        """Read it, if nobody else can have written or read it."""
+        """Read it, if no other user can have written or read it."""
         with explaining(self.path, "read"):
             try:
                 file = again(self._files.open_file, directory, self.path.name)
@@ -292,7 +292,7 @@ class PrivateFile:
         self._sweep(directory, self._files.look(directory, self.path.name).st_mtime)
 
     def _sweep(self, directory: Handle, now: float) -> None:
-        """Remove what writers that were killed have left. Whoever writes holds the lock, and this one has it."""
+        """Remove what killed writers left. A writer holds the lock, and this process has it."""
         left = re.compile(re.escape(self.path.name) + r"\.[0-9a-f]{16}")
         with contextlib.suppress(OSError):
             for name in again(self._files.names, directory):
@@ -305,7 +305,7 @@ class UploadSource:
     """
     A file of this machine that is read in order to be sent.
 
-    It is opened once, so that nobody can put another in its place, and its state tells a change while it is read.
+    It is opened once, so that it cannot be replaced, and its state shows a change while it is read.
 
     Args:
         path: Where it lies; links are followed, since the user named it.
@@ -341,7 +341,7 @@ class UploadSource:
         return FileState(size=seen.st_size, mtime_ns=seen.st_mtime_ns)
 
     def state(self) -> FileState:
-        """Say how large it is now."""
+        """Return its present state."""
         seen = self._files.look_open(self._opened())
         return FileState(size=seen.st_size, mtime_ns=seen.st_mtime_ns)
 
@@ -362,7 +362,7 @@ class UploadSource:
             self._files.close(file)
 
     def _opened(self) -> int:
-        """Give the handle."""
+        """Return the file descriptor."""
         if self._file is None:
             raise StorageError(f"{printable(str(self.path))}: it is not open.")
         return self._file

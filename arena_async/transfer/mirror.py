@@ -418,7 +418,7 @@ async def _prune(context: Context, page: Sequence[LedgerEntry]) -> list[Outcome]
 def _pruned(entry: LedgerEntry, root: Path, what: bool | ArenaAsyncError) -> Outcome:  # noqa: FBT001 - what became of it
     """Return the outcome of a file that was to be removed."""
     if what is False:
-        return _gone_outcome(entry, root, reason="it is no longer listed; what lies here is not what was brought")
+        return _gone_outcome(entry, root, reason="it is no longer listed; the local file is not the recorded one")
     error = None if what is True else as_error(what, file=entry.key)
     return attrs.evolve(_gone_outcome(entry, root), action=Action.PRUNE, error=error)
 

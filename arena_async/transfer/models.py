@@ -335,7 +335,7 @@ class PlannedFile:
 
 @runtime_checkable
 class Restoring(Protocol):
-    """A set of files that can bring what was planned without looking it up again."""
+    """A file set that can download planned files without looking them up again."""
 
     @property
     def restores(self) -> bool:
@@ -343,12 +343,12 @@ class Restoring(Protocol):
         ...
 
     async def restore(self, rows: Sequence[PlannedFile]) -> list[RemoteFile]:
-        """Give the entries of planned files, without a metered request; those it cannot give are missing."""
+        """Return the entries of planned files, without a metered request; those it cannot restore are missing."""
         ...
 
 
 def can_restore(files: FileSet) -> bool:
-    """Say whether a plan of a set can be carried out without looking its files up again."""
+    """Return whether a plan of a set can be carried out without looking its files up again."""
     return isinstance(files, Restoring) and files.restores
 
 
@@ -365,7 +365,7 @@ class Plan:
         files: One row for each file with something to do; files that are kept are only counted.
         kept: Files that are here and the same.
         whole: Whether the listing was whole and not narrowed, so that what it lacks is gone.
-        cost: What the query costs, and what is left of the allowance, as it was when the plan was made.
+        cost: What the query costs, and what is left of the quota, as it was when the plan was made.
         listing: Metered requests that the listing took.
         look_up: Metered requests to look the files of the plan up again, or None where that is not known beforehand.
         made_at: When it was made (aware).
@@ -391,7 +391,7 @@ class Plan:
 
     @property
     def to_fetch(self) -> tuple[PlannedFile, ...]:
-        """The files whose content would be asked for."""
+        """The files whose content would be requested."""
         return tuple(file for file in self.files if file.action in (Action.FETCH, Action.RESUME, Action.REFRESH))
 
     @property
@@ -417,7 +417,7 @@ class Plan:
 
     @property
     def remaining(self) -> int | None:
-        """Requests that were left when the plan was made, or None where nobody said."""
+        """Requests that were left when the plan was made, or None where that is not known."""
         return self.cost.remaining
 
     @property
@@ -427,12 +427,12 @@ class Plan:
 
     @property
     def resets_at(self) -> datetime | None:
-        """When the allowance starts anew (aware), or None."""
+        """When the quota is reset (aware), or None."""
         return self.cost.resets_at
 
     @property
     def fits(self) -> bool | None:
-        """Whether carrying it out fits into what was left without the reserve; None where nobody said what was left."""
+        """Whether carrying it out fits into what was left without the reserve; None where the rest is not known."""
         return self.cost.fits(self.requests)
 
     def to_json(self) -> str:

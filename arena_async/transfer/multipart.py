@@ -287,13 +287,13 @@ class Multipart:
             if not is_piece(opened.head, held, until=part.until):
                 if judge_head(opened.head, held, expected=self._total).ranges_ignored:
                     self._context.no_parts.add(self._budget)
-                raise IntegrityError(f"{self._file.key}: the answer is not the piece that was asked for.")
+                raise IntegrityError(f"{self._file.key}: the response is not the part that was requested.")
             try:
                 while at < part.until:
                     room = part.until - at if connection.begun else min(part.until - at, _FIRST)
                     count = await opened.stream.readinto(writer.buffer()[:room])
                     if not count:
-                        raise IntegrityError(f"{self._file.key}: the body of a piece ended early.")
+                        raise IntegrityError(f"{self._file.key}: the body of a part ended early.")
                     await writer.put(partial(connection.write, part), count)
                     at += count
                     connection.begun = True
@@ -306,7 +306,7 @@ class Multipart:
             self._moved.set()
             # Reading on to the end lets the connection be used again.
             if await opened.stream.readinto(writer.buffer()[:1]):
-                raise IntegrityError(f"{self._file.key}: more came than the piece that was asked for.")
+                raise IntegrityError(f"{self._file.key}: more was received than the part that was requested.")
 
     def open_part(self) -> PartWriter:
         """Open the partial file for a connection."""

@@ -136,7 +136,7 @@ class ControlRecord:
 
 
 def partial_of(record: ControlRecord, *, key: str, name: str) -> FoundPartial:
-    """Give what can be continued according to a record; parts that begin where the others end belong to those."""
+    """Return what can be resumed according to a record; parts that begin where the others end belong to those."""
     offset, ahead = record.offset, joined([(start, until) for start, until, _ in record.ahead], begin=0)
     if ahead and ahead[0][0] == offset:
         offset, ahead = ahead[0][1], ahead[1:]
@@ -162,7 +162,7 @@ def _read_parts(found: object, offset: int, total: int | None) -> tuple[tuple[in
 
 
 def _is_count(value: object) -> TypeGuard[int]:
-    """Say whether it is a whole number that counts something."""
+    """Return whether it is an integer of at least 0."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
@@ -550,7 +550,7 @@ class PartWriter:
 
 
 def digest_of_tail(files: FileSystem, file: int, start: int, until: int) -> str:
-    """Give the digest of the last bytes of a part of a file; of fewer, if fewer are there. Raises ``OSError``."""
+    """Return the digest of the last bytes of a range of a file; of fewer, if fewer are there. Raises ``OSError``."""
     at, digest = max(start, until - _TAIL), hashlib.sha256()
     while at < until and (block := again(files.read, file, until - at, at)):
         digest.update(block)

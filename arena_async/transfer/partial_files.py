@@ -235,7 +235,7 @@ class PartialFiles:
         return file if self._is_named(file, directory, name) else None
 
     def _is_recent(self, seen: os.stat_result) -> bool:
-        """Return whether another process may still be writing, where locks do not tell."""
+        """Return whether another process may still be writing, where locks do not work."""
         return not self.directory.locks_work and self.directory.now() - seen.st_mtime < _RECENT
 
     def _holds(self, file: int, start: int, until: int, tail: str) -> bool:
@@ -382,7 +382,7 @@ def publish(partials: PartialFiles, files: Sequence[PartialFile], *, durable: bo
 def _publish(partials: PartialFiles, partial: PartialFile, parents: ParentCache, *, durable: bool) -> None:
     """Rename one file."""
     if not durable or not partials.directory.files.renames_open_files:
-        # Nothing was synced: on a network file system, closing is what tells that no space is left.
+        # Nothing was synced: on a network file system, closing is what shows that no space is left.
         try:
             partial.release()
         except StorageError:
@@ -422,7 +422,7 @@ def _move(directory: Directory, name: str, path: str, parents: ParentCache, iden
 
 
 def _rename(directory: Directory, name: str, parent: Handle, final: str) -> None:
-    """Rename; half a second is allowed for a program that has the old file open for a moment (on Windows)."""
+    """Rename; half a second is allowed for a program that has the old file open (on Windows)."""
     for wait in _WAITS:
         try:
             again(directory.files.rename, directory.partials, name, parent, final)

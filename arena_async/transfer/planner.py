@@ -63,7 +63,7 @@ __all__ = [
     "service_of",
 ]
 
-#: Seconds of a ``Retry-After`` that is waited for; the file fails when the service asks for more.
+#: Seconds of a ``Retry-After`` that is waited for; the file fails when the service states more.
 MAX_RETRY_AFTER = 300.0
 
 #: How often a file is restarted because the service has another version now.
@@ -166,7 +166,7 @@ def is_permanent(error: Exception, file: RemoteFile) -> bool:
 
 
 def service_of(file: RemoteFile) -> str:
-    """Return what an error response about everybody's requests concerns: the tenant of a service."""
+    """Return what an error response about all requests concerns: the tenant of a service."""
     return f"{file.service} {file.tenant}"
 
 
@@ -347,12 +347,12 @@ class Tries:
 
     Args:
         sent: Requests for its content.
-        without_progress: How many of the last of them brought no progress worth the name.
-        restarts: Times it was begun anew because the service has another file now.
-        corrupt: Times it was begun anew because the content was not right.
-        renewals: Fresh links since the last answer that brought content.
-        logins: Requests in a row that were refused for a stale login.
-        lost: Requests in a row that a dying connection swallowed.
+        without_progress: How many of the last of them made no progress.
+        restarts: Restarts because the service has another version now.
+        corrupt: Restarts because the content was not right.
+        renewals: Fresh URLs since the last response that delivered content.
+        logins: Requests in a row that were rejected for a stale login.
+        lost: Requests in a row that were lost with a reused connection.
     """
 
     sent: int = 0
@@ -377,11 +377,11 @@ class Tries:
 
     def after(self, *, received: int, progress: int, total: int | None) -> Tries:
         """
-        Judge the last request, which has failed, by what it brought.
+        Return the counts after a failed request, by what it received.
 
         Args:
-            received: Bytes of content that it brought.
-            progress: Those of them that no request had brought before.
+            received: Bytes of content that it received.
+            progress: Those of them that no request had received before.
             total: Bytes of the whole file, or None.
         """
         enough = progress >= max(MIN_PROGRESS, (total or 0) // 100)
@@ -392,13 +392,13 @@ class Tries:
 class Move(enum.Enum):
     """What to do after a request for content failed."""
 
-    #: Ask again, from where the content ends.
+    #: Request again, from where the content ends.
     AGAIN = "again"
-    #: Get a fresh entry with a fresh link, then ask again.
+    #: Look up a fresh entry with a fresh URL, then request again.
     RENEW = "renew"
-    #: Get a fresh entry, drop what came, ask for the whole again.
+    #: Look up a fresh entry, drop what was received, request the whole again.
     RESTART = "restart"
-    #: Drop what came, ask for the whole again.
+    #: Drop what was received, request the whole again.
     CORRUPT = "corrupt"
     #: The file has failed.
     GIVE_UP = "give up"
@@ -433,7 +433,7 @@ def decide_retry(
     random: Callable[[], float],
 ) -> Recovery:
     """
-    Judge what to do after a request for content failed.
+    Return what to do after a request for content failed.
 
     This decides for the loop over the body of one file. The loop over API requests is in the session; neither runs
     inside the other, so that what is allowed here is what is sent.
@@ -444,8 +444,8 @@ def decide_retry(
         attempts: Requests without progress after which the file has failed.
         linked: Whether the content is behind a signed link that may have become stale.
         missing: The body ended early: what came is right, and not all.
-        whole: The whole was sent for, and not a range.
-        random: Gives a number from 0 to 1.
+        whole: Whether the whole file was requested, not a range.
+        random: Returns a number from 0 to 1.
     """
     if isinstance(error, StorageError):
         return Recovery(move=Move.GIVE_UP, stop="disk" if _is_the_disk(error) else None)
@@ -454,7 +454,7 @@ def decide_retry(
     ended = tries.sent >= _MAX_REQUESTS * attempts
     if isinstance(error, SourceChangedError):
         # A whole answer that contradicts the listing is checked against a fresh listing once: when that says the same,
-        # the service contradicts itself, and asking again would not end.
+        # the service contradicts itself, and further requests would not end.
         again = not ended and tries.restarts < (1 if whole else MAX_RESTARTS)
         return Recovery(move=Move.RESTART if again else Move.GIVE_UP, drop=True)
     if isinstance(error, IntegrityError) and not missing:
@@ -474,7 +474,7 @@ def decide_retry(
 
 
 def _decide_temporary(error: Exception, tries: Tries, *, exhausted: bool, random: Callable[[], float]) -> Recovery:
-    """Judge something that may pass."""
+    """Decide about a failure that may be temporary."""
     requested_wait = error.retry_after if isinstance(error, ApiError) else None
     if exhausted or (requested_wait is not None and requested_wait > MAX_RETRY_AFTER):
         return Recovery(move=Move.GIVE_UP)
@@ -485,7 +485,7 @@ def _decide_temporary(error: Exception, tries: Tries, *, exhausted: bool, random
 
 
 def _may_pass(error: Exception) -> bool:
-    """Say whether the same request may succeed later without any change."""
+    """Return whether the same request may succeed later without any change."""
     if isinstance(error, TlsError):
         return False
     if isinstance(error, ApiError):
@@ -494,18 +494,18 @@ def _may_pass(error: Exception) -> bool:
 
 
 def is_overload(error: Exception) -> bool:
-    """Say whether a service shows that it is sent for too much at a time: 429, 503, or a body that stalls."""
+    """Return whether a service shows an overload: 429, 503, or a body that stalls."""
     return isinstance(error, ThrottledError | StalledError) or (isinstance(error, ApiError) and error.status == 503)
 
 
-#: What the system says about one name or folder, so that files elsewhere may still be written.
+#: Errors that concern one name or directory, so that files elsewhere may still be written.
 _OF_ONE_PLACE = frozenset(
     {errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EEXIST}
 )
 
 
 def _is_the_disk(error: StorageError) -> bool:
-    """Say whether no other file could be written either."""
+    """Return whether no other file could be written either."""
     if isinstance(error, DestinationBusyError | UnsafeNameError):
         return False
     cause = error.__cause__ or error.__context__
@@ -514,7 +514,7 @@ def _is_the_disk(error: StorageError) -> bool:
 
 class RetryBudget:
     """
-    A bucket of retries that all files of one service share: one that is away is not sent five times for each file.
+    A bucket of retries that all files of a service share: one that is down is not requested five times a file.
 
     Each file that is begun puts ``share`` of a retry in, each retry takes one out, and the bucket starts with
     ``first``: when everything fails, there are at most ``(1 + share) * files + first`` requests.
@@ -532,7 +532,7 @@ class RetryBudget:
         self._left: dict[str, float] = {}
 
     def add(self, service: str) -> None:
-        """Count a file that is sent for the first time."""
+        """Count a file that is requested for the first time."""
         self._left[service] = min(self._max_left, self._left.get(service, self._first) + self._share)
 
     def spend(self, service: str) -> bool:

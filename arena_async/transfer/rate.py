@@ -32,7 +32,7 @@ __all__ = [
     "length_of",
 ]
 
-#: Seconds of which one :class:`Interval` tells, at the least.
+#: Seconds of one :class:`Interval` at least.
 INTERVAL = 0.5
 
 #: Seconds for which what is left of the rate may be made up for later.
@@ -42,13 +42,13 @@ _BREATH = 0.1
 #: Bytes that a body takes at a time, at the least.
 _MIN_PIECE = 4 * KIB
 
-#: What more open bodies must bring, as a part of what they would bring if nothing but their number held them up.
+#: The gain in rate that more open bodies must reach, as a fraction of a gain proportional to their number.
 MIN_GAIN = 0.3
 #: How many times as many connections of one file are tried next.
 STRIDE = 8
-#: Intervals without growth after more bodies were tried in vain, or refused; each time in vain it is twice as long.
+#: Intervals without growth after more bodies gained nothing, or were rejected; doubled each time.
 _REST, _MAX_REST = 10, 1200
-#: Seconds; in an interval that is longer, nothing was fetched for a while, and its rate tells nothing.
+#: Seconds; in an interval that is longer, nothing was downloaded for a while, and its rate means nothing.
 _MAX_INTERVAL = 5.0
 
 
@@ -76,7 +76,7 @@ class RateLimit:
         Count bytes that came and give the seconds to wait before more are read.
 
         Args:
-            count: Bytes that came since the last call of anybody.
+            count: Bytes received since the last call.
             now: Seconds that only ever grow.
         """
         begin = now if self._paid_until is None else max(self._paid_until, now - _CREDIT)
@@ -109,9 +109,9 @@ class Interval:
 
 class Width:
     """
-    Says how many bodies are open at a time.
+    Decides how many bodies are open at a time.
 
-    It doubles them as long as that brings more, goes back to what was enough when it does not, and tries again a little
+    It doubles them as long as that raises the rate, goes back when it does not, and tries again a little
     wider after ever longer rests. Refusals and stalls make it a quarter narrower at once, down to one.
 
     Args:
@@ -129,7 +129,7 @@ class Width:
         self._next_rest = _REST
 
     def judge(self, seen: Interval) -> int:
-        """Say how many bodies may be open from now on."""
+        """Return how many bodies may be open from now on."""
         if seen.refusals:
             self._change(max(1, self.slots * 3 // 4), wasted=True)
         elif self._settling:
@@ -144,7 +144,7 @@ class Width:
         return self.slots
 
     def _was_wasted(self, slots: int, before: float, rate: float) -> bool:
-        """Whether growing from so many slots brought too little."""
+        """Return whether growing from so many bodies gained too little."""
         return rate < before * (1 + MIN_GAIN * (self.slots / slots - 1))
 
     def _go_on(self, rate: float) -> None:
@@ -176,8 +176,8 @@ class Splitting:
         min_piece: Bytes of a piece, at the least.
         max_piece: Bytes of a piece, at the most.
         interval: Seconds over which connections are measured.
-        head_start: Seconds of its own rate for which the front goes on while the first pieces are asked for.
-        fast: Bytes a second; a connection that brings as much is not what holds a file up.
+        head_start: Seconds of its own rate the primary connection goes on for while the first parts are requested.
+        fast: Bytes a second; a connection with this rate is not the bottleneck of a file.
     """
 
     min_size: int = 64 * MIB
@@ -196,7 +196,7 @@ _SPREAD_REST = 4
 
 
 def joined(spans: Iterable[Span], *, begin: int) -> tuple[Span, ...]:
-    """Give what of some parts lies behind ``begin``, in order, as few parts as possible, none of them empty."""
+    """Return the ranges behind ``begin``, in order and merged, none of them empty."""
     found: list[Span] = []
     for start, until in sorted(spans):
         clipped = max(start, begin)
@@ -217,7 +217,7 @@ def length_of(spans: Iterable[Span]) -> int:
 @attrs.define
 class Part:
     """
-    A part of a file that one connection fetches.
+    A part of a file that one connection downloads.
 
     Args:
         start: Its first byte.
@@ -232,7 +232,7 @@ class Part:
 
 class FileParts:
     """
-    Who fetches what of a file.
+    Which connection downloads which part of a file.
 
     Pieces are taken in order and become smaller towards the end, so that all connections have work until then.
 
@@ -267,12 +267,12 @@ class FileParts:
         return bool(self._done) or any(piece.at > piece.start for piece in self._all)
 
     def spans(self) -> list[Span]:
-        """Give the parts of which every byte is written, in no order. Safe on any thread."""
+        """Return the ranges of which every byte is written, in no order. Safe on any thread."""
         return [*self._done, *((piece.start, piece.at) for piece in self._all[self._first_open :])]
 
     def take(self, connections: int) -> tuple[Part, bool] | None:
         """
-        Give the first piece that nobody fetches, and whether somebody was asked for it before; None when there is none.
+        Return the first part that is not in progress, and whether it was requested before; None when there is none.
 
         Args:
             connections: How many share the rest.
@@ -300,12 +300,12 @@ class FileParts:
             self._next = until
 
     def return_part(self, piece: Part) -> None:
-        """Leave what is missing of a piece to others; nobody writes to it any more."""
+        """Leave what is missing of a part to others; its connection does not write to it any more."""
         if piece.at < piece.until:
             self._again.append(piece)
 
     def reach(self, end: int) -> int:
-        """Say up to where all bytes are written, if all before ``end`` are."""
+        """Return up to where all bytes are written, if all before ``end`` are."""
         if end < self.begin:
             return end
         while self._first_open < len(self._all) and self._all[self._first_open].until <= end:
@@ -320,13 +320,13 @@ class FileParts:
 
 class Spread:
     """
-    Says how many connections one file is worth.
+    Decides how many connections one file is worth.
 
-    One is measured first; then eight times as many are tried as long as that brings clearly more. When it does not, it
+    One is measured first; then eight times as many are tried as long as that is clearly faster. When it is not, it
     goes back to what was enough, and tries again after ever longer rests.
 
     Args:
-        fast: Bytes a second; a connection that brings as much is not what holds a file up.
+        fast: Bytes a second; a connection with this rate is not the bottleneck of a file.
     """
 
     def __init__(self, *, fast: float) -> None:
@@ -342,7 +342,7 @@ class Spread:
         Say how many connections there should be.
 
         Args:
-            rate: Bytes a second that those there are bring together.
+            rate: Bytes a second of all of them together.
             maximum: Connections that there may be.
         """
         if self.settled:
@@ -365,6 +365,6 @@ class Spread:
         return self.connections
 
     def lose(self) -> None:
-        """Say that one of the connections failed: it is not replaced, and no more are tried."""
+        """Note that one of the connections failed: it is not replaced, and no more are tried."""
         self.connections = max(1, self.connections - 1)
         self.settled = True

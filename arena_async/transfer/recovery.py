@@ -120,7 +120,7 @@ async def _look_up(job: Job, failure: Exception, source: Source) -> None:
         raise failure
     if old.link is not None and fresh.link == old.link and isinstance(failure, LinkExpiredError):
         raise LinkExpiredError(
-            f"{job.name}: its link is over and the listing still gives the same one; it was not asked twice. "
+            f"{job.name}: its URL has expired and the listing still has the same one; it was not requested twice. "
             "Run again later."
         )
     if not is_same_content(fresh, old) and job.partial is not None:

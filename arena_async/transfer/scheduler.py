@@ -136,7 +136,7 @@ class TransferRun:
         while "disk" not in self._stopped and (page := await listing.next_page(full=idle)):
             kept, count = self.kept, len(page)
             planned = await context.run(planner.plan, page, number)
-            page.clear()  # The thread may hold both lists for a moment longer.
+            page.clear()  # The thread may hold both lists a little longer.
             await self._give_out(planned)
             planned.clear()
             number += count
@@ -187,7 +187,7 @@ class TransferRun:
     # -- workers
 
     def _make_ready(self, job: Job, *, first: bool = False) -> None:
-        """Give a job to a worker; another one is started if all are busy and more are allowed."""
+        """Pass a job to a worker; another one is started if all are busy and more are allowed."""
         if self._closing or self._queue.put(job, first=first):
             return
         if len(self._workers) < self._context.options.widest:
@@ -252,7 +252,7 @@ class TransferRun:
         await self._recover(job, failure)
 
     def _note_stop(self, job: Job, failure: Exception) -> None:
-        """Stop other files at once where a failure shows that their requests would be in vain."""
+        """Stop other files at once where a failure shows that their requests would fail as well."""
         stop = stop_after(job, failure, self._context)
         if stop is not None:
             self._stopped.add("disk" if stop == "disk" else service_of(job.file))

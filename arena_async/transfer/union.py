@@ -19,13 +19,13 @@ __all__ = ["LOOK_UP_BATCH", "PlannedSet", "union"]
 #: Keys that are looked up at a time, for a plan.
 LOOK_UP_BATCH = 100
 
-#: Keys whose set is remembered, so that a fresh link is asked for where the old one came from.
+#: Keys whose set is remembered, so that a fresh URL is requested from the set of the old one.
 _REMEMBERED = 4096
 
 
 def union(*filesets: FileSet) -> FileSet:
     """
-    Give one set that lists the files of several, one set after the other.
+    Return one set that lists the files of several, one set after the other.
 
     A set whose listing fails does not keep the others from being listed; its error comes at the end. No watermark is
     used: what is new in one service says nothing about another.
@@ -91,13 +91,13 @@ class _Union:
     async def open(
         self, file: RemoteFile, *, offset: int = 0, validator: str | None = None, until: int | None = None
     ) -> OpenedFile:
-        """Ask the set the file came from for its content, once."""
+        """Request the content from the set of the file, once."""
         if not isinstance(file, _UnionMember):
             raise ConfigurationError(f"{file.key} did not come from this union; open it with the set that listed it.")
         return await self._members[file.member].open(file.original, offset=offset, validator=validator, until=until)
 
     async def find(self, keys: Collection[str]) -> list[RemoteFile]:
-        """Give fresh entries for some keys, asking the sets they came from first."""
+        """Return fresh entries for some keys, from the sets that listed them first."""
         found: list[RemoteFile] = []
         missing = set(keys)
         for number in self._order(missing):
@@ -110,11 +110,11 @@ class _Union:
 
     @property
     def restores(self) -> bool:
-        """Whether every set can bring what was planned without looking it up again."""
+        """Whether every set can download planned files without looking them up again."""
         return all(can_restore(member) for member in self._members)
 
     async def restore(self, rows: Sequence[PlannedFile]) -> list[RemoteFile]:
-        """Give the entries of planned files that one of the sets can restore."""
+        """Return the entries of planned files that one of the sets can restore."""
         found: dict[str, RemoteFile] = {}
         for number, member in enumerate(self._members):
             left = [row for row in rows if row.key not in found]
@@ -123,18 +123,18 @@ class _Union:
         return list(found.values())
 
     def recalling(self, facts: MetadataCache) -> _Union:
-        """Give the sets, each of which looks at what is known already if it can."""
+        """Return the sets, each with access to the cached metadata if it can use it."""
         return _Union(
             tuple(one.recalling(facts) if isinstance(one, UsesMetadataCache) else one for one in self._members)
         )
 
     def since(self, watermark: datetime | None) -> _Union:
-        """Give the set itself."""
+        """Return the set itself."""
         del watermark
         return self
 
     def cost(self) -> Cost:
-        """Say what all of them cost. The dearest file counts for all, and then the price is not exact."""
+        """Return what all of them cost. The most expensive file counts for all, and then it is not exact."""
         costs = [member.cost() for member in self._members]
         per_file = {cost.per_file for cost in costs}
         known = [cost.remaining for cost in costs if cost.remaining is not None]
@@ -175,7 +175,7 @@ class _Open:
 
 
 def _session(member: FileSet) -> Any:
-    """Give what counts the requests of a set: its session where it has one, else the set."""
+    """Return what counts the requests of a set: its session where it has one, else the set."""
     return getattr(member, "session", None) or getattr(member, "_session", None) or member
 
 
@@ -185,7 +185,7 @@ class PlannedSet:
     def __init__(self, files: FileSet, plan: Plan) -> None:
         self._files = files
         self._plan = plan
-        #: Rows that nobody lists any more.
+        #: Rows that are not listed any more.
         self.lost: list[PlannedFile] = []
 
     @property
@@ -220,7 +220,7 @@ class PlannedSet:
                     yield file
 
     async def _look_up(self, rows: Sequence[PlannedFile]) -> list[RemoteFile]:
-        """Give the entries of planned files; only those that cannot be restored are asked for."""
+        """Return the entries of planned files; only those that cannot be restored are looked up."""
         found = await self._files.restore(rows) if isinstance(self._files, Restoring) else []
         there = {file.key for file in found}
         missing = [key for key in dict.fromkeys(row.key for row in rows) if key not in there]
@@ -229,7 +229,7 @@ class PlannedSet:
     async def open(
         self, file: RemoteFile, *, offset: int = 0, validator: str | None = None, until: int | None = None
     ) -> OpenedFile:
-        """Ask for the content once."""
+        """Request the content once."""
         return await self._files.open(file, offset=offset, validator=validator, until=until)
 
     async def find(self, keys: Collection[str]) -> list[RemoteFile]:
@@ -237,10 +237,10 @@ class PlannedSet:
         return await self._files.find(keys)
 
     def since(self, watermark: datetime | None) -> PlannedSet:
-        """Give the set itself."""
+        """Return the set itself."""
         del watermark
         return self
 
     def cost(self) -> Cost:
-        """Say what the whole set costs."""
+        """Return what the whole set costs."""
         return self._files.cost()

@@ -10,7 +10,7 @@ Whether the content that came is whole and right, by the strongest proof there i
 ==========  =================================================================================================
 
 What the content is, its first bytes say, never the name. Only what the name promises is compared with that: a page of
-HTML where a zip is expected is somebody else's answer.
+HTML where a zip is expected is the response of another server.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ class VerificationResult:
     Args:
         verified_by: The strongest proof that held.
         length: Bytes.
-        sha256: In hexadecimal, or None when it was not asked for.
-        md5: In hexadecimal, or None when nobody needed it.
+        sha256: In hexadecimal, or None when it was not requested.
+        md5: In hexadecimal, or None when it was not needed.
         kind: What the first bytes say it is.
         problem: Why it must not be kept, as a typed error, or None.
         notice: Something odd that is no failure, for instance a zip under the name ``.csv.gz``; or "".
@@ -80,8 +80,8 @@ def choose_proof(
 
     Args:
         kind: What the first bytes say.
-        md5: What the server or the list vouches for; anything but 32 hexadecimal digits is no proof.
-        sha256: What the list vouches for; anything but 64 hexadecimal digits is no proof.
+        md5: As declared by the server or the list; anything but 32 hexadecimal digits is ignored.
+        sha256: As declared by the list; anything but 64 hexadecimal digits is ignored.
         length: The whole length, announced or listed, or None.
         structure: Whether the CRCs of this content can be computed (an encrypted zip has none to offer).
     """
@@ -121,7 +121,7 @@ _ERROR_WORDS = frozenset(
 
 @attrs.frozen
 class _DeclaredDigest:
-    """A digest of the whole content that somebody else gives."""
+    """A declared digest of the whole content."""
 
     whose: str
     name: str
@@ -154,7 +154,7 @@ _CAPS = Caps()
 
 class ContentVerifier:
     """
-    Looks at the content of one file as it comes, block by block, and says in the end whether it is whole.
+    Checks the content of one file block by block as it arrives, and reports in the end whether it is complete.
 
     Args:
         name: What to call the file in errors.
@@ -204,7 +204,7 @@ class ContentVerifier:
         self._gzip: GzipCheck | None = None
         self._problem: TransferError | None = None
         self._left_unchecked = ""
-        #: Whether a directory in the content vouches for its length.
+        #: Whether a directory in the content proves its length.
         self._whole = False
 
     @property
@@ -218,7 +218,7 @@ class ContentVerifier:
         return self._length
 
     def feed(self, data: memoryview | bytes) -> None:
-        """Look at the next block. Never raises for content: see :attr:`problem`. Meant for the thread of the lane."""
+        """Check the next block. Never raises for content: see :attr:`problem`. Meant for a thread."""
         view = memoryview(data)
         self._length += len(view)
         if self._sha256 is not None:
@@ -254,7 +254,7 @@ class ContentVerifier:
         return self._problem is not None
 
     def _recognize(self) -> None:
-        """Say by the first bytes what it is, and whether it can be what was asked for."""
+        """Detect by the first bytes what it is, and whether it can be what was requested."""
         self._kind = "other" if self._head else "empty"
         for magic, kind in _MAGIC:
             if self._head.startswith(magic):
@@ -289,10 +289,10 @@ class ContentVerifier:
 
     def finish(self, read: Read) -> VerificationResult:
         """
-        Say what the whole content is worth.
+        Return how the whole content was verified.
 
         Args:
-            read: Gives up to so many bytes (second argument) from an offset (first) of the staged file, as
+            read: Returns up to so many bytes (second argument) from an offset (first) of the staged file, as
                 :meth:`Staged.read` does; a zip file is read again here.
         """
         if self._kind is None and self._problem is None:
@@ -341,7 +341,7 @@ class ContentVerifier:
                 return IntegrityError(
                     f"{self._name}: its {declared.name} is {actual} and the {declared.whose} says "
                     f"{declared.text}; it was "
-                    f"discarded. Run again; if it stays so, ask whoever keeps {doubt} about this file.",
+                    f"discarded. Run again; if it stays so, report this file to the owner of {doubt}.",
                     expected=declared.text,
                     actual=actual,
                 )
@@ -372,7 +372,7 @@ class ContentVerifier:
         what = f"{self._kind} content" if self._kind in ("gzip", "zip") else "content"
         return IntegrityError(
             f"{self._name}: the {what} is damaged: {how}; it was discarded. "
-            "Run again; if it stays so, ask the service about this file."
+            "Run again; if it stays so, report this file to the service."
         )
 
     def _result(self, *, checked: bool) -> VerificationResult:
@@ -395,7 +395,7 @@ class ContentVerifier:
         )
 
     def _notice(self, kind: Kind) -> str:
-        """Say what is odd about it and no failure."""
+        """Return a notice about what is odd and no failure."""
         odd = []
         if self._promise not in (None, "other", kind):
             odd.append(f"the name promises {self._promise} content and it is {'plain' if kind == 'other' else kind}")
@@ -405,12 +405,12 @@ class ContentVerifier:
 
 
 def _is_text(head: bytes) -> bool:
-    """Say whether the beginning of some content is text: no control characters but those of lines and columns."""
+    """Return whether the beginning of some content is text: no control characters but those of lines and columns."""
     return not any(byte < 32 and byte not in b"\t\n\r\f" for byte in head)
 
 
 def _is_object(head: bytes) -> bool:
-    """Say whether some content may be a JSON object."""
+    """Return whether some content may be a JSON object."""
     return _bare(head).startswith(b"{")
 
 
@@ -419,7 +419,7 @@ def _bare(content: bytes) -> bytes:
 
 
 def _is_error_message(content: bytes) -> bool:
-    """Say whether it is a JSON object that tells about an error."""
+    """Return whether it is a JSON object about an error."""
     try:
         document = json.loads(_bare(content))
     except (ValueError, RecursionError):

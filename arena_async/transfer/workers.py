@@ -250,7 +250,7 @@ class Permits:
     The bodies that may be open at a time in one directory, shared by its runs.
 
     Each active run keeps at least one permit within reach, so that a run whose host stalls cannot hold all of them;
-    beyond that, permits go to whoever waited first. A worker keeps its permit from job to job as long as
+    beyond that, permits go to the worker that waited first. A worker keeps its permit from job to job as long as
     :meth:`must_yield` is false.
 
     Args:
@@ -266,7 +266,7 @@ class Permits:
 
     @property
     def free(self) -> int:
-        """Permits that nobody holds."""
+        """Permits that are not held."""
         return max(0, self._width - self._out)
 
     @property
@@ -361,7 +361,7 @@ class Permits:
             self._held[run] += 1
 
     def _hand_out(self) -> None:
-        """Give free permits to those who wait, in order."""
+        """Hand free permits to the waiting workers, in order."""
         passed: deque[tuple[object, asyncio.Future[None]]] = deque()
         while self._waiting and self.free:
             run, turn = self._waiting.popleft()

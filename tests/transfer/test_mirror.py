@@ -298,7 +298,7 @@ async def test_more_than_a_page_is_removed_and_forgotten(tmp_path: Path) -> None
     assert counted(report) == {"keep": 1, "prune": 448, "gone": 1}
     assert sorted(path.name for path in (tmp_path / "files").iterdir()) == ["f449.bin", "f7.bin"]
     assert [(row.file.key, row.reason) for row in report.outcomes if row.action is Action.GONE] == [
-        ("test/f7", "it is no longer listed; what lies here is not what was brought")
+        ("test/f7", "it is no longer listed; the local file is not the recorded one")
     ]
     assert counted(again) == {"keep": 1, "gone": 1}
 

@@ -201,8 +201,8 @@ class ArenaClient(BaseClient):
             path: The path below the base URL.
             offset: Rows to leave out at the beginning.
             limit: Rows of one page, at most 400; None for as many as the service gives.
-            paged: Whether to ask page by page; None for yes, but for lists that are known to come whole.
-            params: The query in the vendor's spelling; date-times are aware, and what is None is left out.
+            paged: Whether to request page by page; None for yes, but for lists that are known to come whole.
+            params: The query with the vendor's names; date-times are aware, and what is None is left out.
 
         Raises:
             ConfigurationError: The path leaves the API, or names content, a login or a logout.
