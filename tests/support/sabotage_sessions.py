@@ -442,7 +442,7 @@ def _(patch: Patch) -> None:
         return self.requested.offset + len(page.items) if found is None else found
 
     def requesting(self: Pagination, _: Any) -> PaginationStep:
-        return self._end(()) if self._requested_again else self._ask_again("is empty")
+        return self._end(()) if self._requested_again else self._request_again("is empty")
 
     given = patch.replace("arena_async.protocol.pagination:Pagination._offset_after", hoping)
     patch.replace("arena_async.protocol.pagination:Pagination._take_empty", requesting)
