@@ -19,7 +19,8 @@ from scripted import RawServer, reply
 
 from arena_async import errors, options
 from arena_async.testing import ArenaSimulator, CentrePointSimulator
-from arena_async.testing.server import Call, Refusal, Reply, Route, SimulatedService
+from arena_async.testing.replies import Call, Refusal, Reply, Route
+from arena_async.testing.server import SimulatedService
 
 pytestmark = [pytest.mark.readme, pytest.mark.process]
 

@@ -9,187 +9,27 @@ by the reply and by the :class:`~arena_async.testing.faults.Fault` that was inje
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 import socket
 import struct
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from types import TracebackType
-from typing import Any, Protocol, Self, runtime_checkable
+from typing import Any, Self
 from urllib.parse import unquote
 
 import attrs
 from aiohttp import web
 
 from arena_async.testing.faults import Fault
+from arena_async.testing.replies import Call, Content, Refusal, Reply, Route, Seen
 
-__all__ = ["Call", "Content", "Part", "Refusal", "Reply", "Route", "Seen", "SimulatedService", "give_content"]
+__all__ = ["SimulatedService"]
 
-_PIECE = 256 * 1024
-_MAX_REQUEST = 256 * 1024 * 1024
-_TICKS_A_SECOND = 20
-
-
-@runtime_checkable
-class Content(Protocol):
-    """Bytes that need not be held in memory."""
-
-    @property
-    def size(self) -> int:
-        """Bytes in all."""
-        ...
-
-    def chunks(self, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
-        """Give the bytes from ``start`` up to ``stop`` (the end) in pieces of moderate size."""
-        ...
-
-
-@attrs.frozen(kw_only=True)
-class Part:
-    """One part of a multipart form: ``name``, ``filename`` (or None), ``content_type`` (or None) and ``body``."""
-
-    name: str
-    body: bytes = attrs.field(repr=False)
-    filename: str | None = None
-    content_type: str | None = None
-
-
-@attrs.frozen(kw_only=True)
-class Seen:
-    """
-    One request as it arrived, in the log of the service.
-
-    Args:
-        listener: Which of the service's ports it came to.
-        method: Its method.
-        path: Its path, decoded, without the query.
-        target: Path and query byte for byte as sent.
-        query: Its query, decoded; the first value wins on look-up, ``getall`` gives all.
-        headers: Its headers, looked up without regard to case.
-        body: Its body.
-        status: The status it was answered with; None while it is not answered, and for ever if it never was.
-        sent: Bytes of the body of the answer that were written.
-        at: When it arrived, by the clock of the service.
-        connection: The client's port, which shows whether a connection was used again.
-    """
-
-    listener: str
-    method: str
-    path: str
-    target: str
-    query: Mapping[str, str]
-    headers: Mapping[str, str]
-    body: bytes = attrs.field(default=b"", repr=False)
-    status: int | None = None
-    sent: int = 0
-    at: float = 0.0
-    connection: int = 0
-
-
-@attrs.frozen(kw_only=True)
-class Call:
-    """
-    A request on its way to a handler: what was :class:`Seen`, and what the route made of it.
-
-    Args:
-        seen: The request as it arrived.
-        vars: The named parts of the path, decoded.
-        headers: The headers the handler goes by (a fault may have taken some away).
-    """
-
-    seen: Seen
-    vars: Mapping[str, str] = attrs.field(factory=dict)
-    headers: Mapping[str, str] = attrs.field(factory=dict)
-
-    @property
-    def query(self) -> Mapping[str, str]:
-        """The decoded query."""
-        return self.seen.query
-
-    @property
-    def body(self) -> bytes:
-        """The body as sent."""
-        return self.seen.body
-
-    def values(self, name: str) -> list[str]:
-        """Give every value of a query parameter, in order."""
-        many: Any = self.seen.query
-        found: list[str] = many.getall(name, [])
-        return found
-
-    def json(self) -> Any:
-        """
-        Parse the body as JSON; an empty one gives None.
-
-        Raises:
-            ValueError: It is not JSON.
-        """
-        return json.loads(self.body) if self.body.strip() else None
-
-    def parts(self) -> list[Part]:
-        """Split a multipart body; anything else gives an empty list."""
-        found = re.search(r'boundary="?([^";,]+)"?', self.headers.get("Content-Type", ""))
-        if found is None:
-            return []
-        fence = b"--" + found[1].encode("latin-1")
-        pieces = (b"\r\n" + self.body).split(b"\r\n" + fence)
-        return [_read_part(piece) for piece in pieces[1:] if not piece.startswith(b"--")]
-
-
-def _pairs(given: Mapping[str, str] | Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
-    """Take headers as a mapping or as pairs."""
-    return tuple(given.items() if isinstance(given, Mapping) else given)
-
-
-@attrs.frozen(kw_only=True)
-class Reply:
-    """What a handler answers: status, headers and a body, as bytes or as :class:`Content`."""
-
-    status: int = 200
-    headers: tuple[tuple[str, str], ...] = attrs.field(default=(), converter=_pairs)
-    body: bytes | Content = attrs.field(default=b"", repr=False)
-
-    @classmethod
-    def json(cls, payload: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Reply:
-        """Answer with JSON."""
-        kind = {"Content-Type": "application/json;charset=UTF-8", **(headers or {})}
-        return cls(status=status, headers=kind, body=json.dumps(payload).encode())
-
-    def adding(self, headers: Mapping[str, str | None]) -> Reply:
-        """Give the same reply with headers added or replaced; a value None takes one away."""
-        touched = {name.lower() for name in headers}
-        kept = tuple((name, value) for name, value in self.headers if name.lower() not in touched)
-        new = tuple((name, value) for name, value in headers.items() if value is not None)
-        return attrs.evolve(self, headers=kept + new)
-
-
-class Refusal(Exception):  # noqa: N818 - it is an answer of the service, not a failure of ours
-    """Raised by a handler to answer at once with ``reply``."""
-
-    def __init__(self, reply: Reply) -> None:
-        super().__init__(f"answered with {reply.status}")
-        #: The answer.
-        self.reply = reply
-
-
-@attrs.frozen
-class Route:
-    """
-    One row of a service's table.
-
-    Args:
-        method: The HTTP method.
-        template: The path, with named segments in braces: ``/v1/extracts/{extract}``.
-        handler: What answers; it may raise :class:`Refusal`.
-        listener: The port it is offered at; None for the first one.
-    """
-
-    method: str
-    template: str
-    handler: Callable[[Call], Reply]
-    listener: str | None = None
+_CHUNK_SIZE = 256 * 1024
+_MAX_REQUEST_SIZE = 256 * 1024 * 1024
+_WRITES_PER_SECOND = 20
 
 
 @attrs.define
@@ -231,7 +71,7 @@ class SimulatedService:
         #: Requests that are being answered now, and the most there ever were at once, over all listeners.
         self.in_flight = 0
         self.max_in_flight = 0
-        self._sleep = sleep
+        self.sleep = sleep
         self._wanted_port = port
         self._case_blind = case_blind
         self._ports: dict[str, int] = {}
@@ -370,7 +210,8 @@ class SimulatedService:
             call = Call(seen=seen, headers=seen.headers)
             self.admit(call)
             self._stir()
-            return await self._respond(request, call, self._next_fault(seen), _Entry(self.log, place, seen))
+            fault = self._next_fault(seen) or Fault(name="none")
+            return await self._respond(_Exchange(self, request, fault, _Entry(self.log, place, seen)), call)
         except ConnectionResetError:
             return _hang_up(request)  # the client left in the middle, as clients do: nobody is to be told
         finally:
@@ -382,8 +223,8 @@ class SimulatedService:
         body = bytearray()
         async for piece in request.content.iter_any():
             body += piece
-            if len(body) > _MAX_REQUEST:
-                raise web.HTTPRequestEntityTooLarge(max_size=_MAX_REQUEST, actual_size=len(body))
+            if len(body) > _MAX_REQUEST_SIZE:
+                raise web.HTTPRequestEntityTooLarge(max_size=_MAX_REQUEST_SIZE, actual_size=len(body))
         return Seen(
             listener=listener,
             method=request.method,
@@ -414,27 +255,25 @@ class SimulatedService:
                 self._plans.remove(chosen)
         return chosen.fault
 
-    async def _respond(
-        self, request: web.BaseRequest, call: Call, fault: Fault | None, entry: _Entry
-    ) -> web.StreamResponse:
-        """Let the fault have its way before, instead of and after the handler."""
-        fault = fault or Fault(name="none")
+    async def _respond(self, exchange: _Exchange, call: Call) -> web.StreamResponse:
+        """Apply the fault before, instead of and after the handler."""
+        request, fault = exchange.request, exchange.fault
         if fault.until is not None:
             await fault.until.wait()
         if fault.silence == "close":
             return _hang_up(request)
         if fault.silence == "hang":
-            await self._until_closed()
+            await self.until_closed()
             return _hang_up(request)
         if fault.answer is not None:
             status, headers, body = fault.answer
-            return await self._send(request, Reply(status=status, headers=headers, body=body), fault, entry)
+            return await exchange.send(Reply(status=status, headers=headers, body=body))
         if fault.event is not None:
             self.befall(fault.event, self._routed(call)[1])
         reply = self._answer(_without_range(call) if fault.without_range else call)
         if fault.silence == "close_after":
             return _hang_up(request)
-        return await self._send(request, reply.adding(dict(fault.headers)), fault, entry)
+        return await exchange.send(reply.adding(dict(fault.headers)))
 
     def _routed(self, call: Call) -> tuple[Route | None, Call]:
         """Find the row of the table for a request, and name the parts of its path."""
@@ -460,90 +299,10 @@ class SimulatedService:
             reply = refusal.reply
         return self.dress(call, reply)
 
-    async def _until_closed(self) -> None:
+    async def until_closed(self) -> None:
         """Wait until the service is closed; a client that leaves ends the wait too."""
         if self._closing is not None:
             await self._closing.wait()
-
-    # ------------------------------------------------------------------ one answer
-
-    async def _send(self, request: web.BaseRequest, reply: Reply, fault: Fault, entry: _Entry) -> web.StreamResponse:
-        """Write an answer as the fault has it."""
-        content = reply.body if isinstance(reply.body, Content) else _Bytes(reply.body)
-        size = content.size if fault.cut_to is None else min(fault.cut_to, content.size)
-        pieces = _flipped(content.chunks(0, size), fault.flip)
-        stop = size if fault.stop_after is None else min(fault.stop_after, size)
-        entry.set(status=reply.status)
-        if fault.framing == "none":
-            return await self._send_unannounced(request, reply, _first(pieces, stop), entry)
-        response = web.StreamResponse(status=reply.status)
-        response.headers.extend(reply.headers)
-        if fault.framing == "chunked":
-            response.enable_chunked_encoding()
-        else:
-            response.content_length = size if fault.announced is None else fault.announced
-        await response.prepare(request)
-        if request.method == "HEAD":
-            return response
-        await self._write(request, response, _first(pieces, stop), fault, entry)
-        if fault.stop_after is not None:
-            return await self._end_early(request, response, fault)
-        if fault.announced is not None:
-            await _flushed(request)
-            _close(request)
-        return response
-
-    async def _write(
-        self,
-        request: web.BaseRequest,
-        response: web.StreamResponse,
-        pieces: Iterator[bytes],
-        fault: Fault,
-        entry: _Entry,
-    ) -> None:
-        """Write the pieces, at the rate and beyond the length that the fault asks for."""
-        room = fault.announced
-        step = None if fault.rate is None else max(1, int(fault.rate / _TICKS_A_SECOND))
-        for piece in pieces if step is None else _split(pieces, step):
-            inside = piece if room is None else piece[:room]
-            if inside:
-                await response.write(inside)
-            if len(inside) < len(piece) and request.transport is not None:
-                request.transport.write(piece[len(inside) :])
-            room = None if room is None else room - len(inside)
-            entry.add(len(piece))
-            if fault.rate is not None:
-                await self._sleep(len(piece) / fault.rate)
-
-    async def _end_early(
-        self, request: web.BaseRequest, response: web.StreamResponse, fault: Fault
-    ) -> web.StreamResponse:
-        """End a body before its end."""
-        if fault.ending == "stall":
-            await self._until_closed()
-        if fault.framing == "chunked" and request.transport is not None:
-            request.transport.write(b"400\r\nthis chunk says it is longer")
-        await _flushed(request)
-        if fault.ending == "reset":
-            _reset(request)
-        else:
-            _close(request)
-        return response
-
-    async def _send_unannounced(
-        self, request: web.BaseRequest, reply: Reply, pieces: Iterator[bytes], entry: _Entry
-    ) -> web.StreamResponse:
-        """Write an answer whose end is the end of the connection."""
-        transport = request.transport
-        if transport is None:
-            return web.Response()
-        head = "".join(f"{name}: {value}\r\n" for name, value in reply.headers)
-        transport.write(f"HTTP/1.1 {reply.status} \r\n{head}Connection: close\r\n\r\n".encode("latin-1"))
-        for piece in pieces:
-            transport.write(piece)
-            entry.add(len(piece))
-            await _flushed(request)
-        return _hang_up(request)
 
 
 class _Entry:
@@ -564,6 +323,83 @@ class _Entry:
 
 
 @attrs.frozen
+class _Exchange:
+    """One request that is answered: its connection, the fault injected for it, and its entry in the log."""
+
+    service: SimulatedService
+    request: web.BaseRequest
+    fault: Fault
+    entry: _Entry
+
+    async def send(self, reply: Reply) -> web.StreamResponse:
+        """Send a reply, changed by the fault."""
+        fault = self.fault
+        content = reply.body if isinstance(reply.body, Content) else _Bytes(reply.body)
+        size = content.size if fault.cut_to is None else min(fault.cut_to, content.size)
+        chunks = _flipped(content.chunks(0, size), fault.flip)
+        stop = size if fault.stop_after is None else min(fault.stop_after, size)
+        self.entry.set(status=reply.status)
+        if fault.framing == "none":
+            return await self._send_without_length(reply, _first(chunks, stop))
+        response = web.StreamResponse(status=reply.status)
+        response.headers.extend(reply.headers)
+        if fault.framing == "chunked":
+            response.enable_chunked_encoding()
+        else:
+            response.content_length = size if fault.announced is None else fault.announced
+        await response.prepare(self.request)
+        if self.request.method == "HEAD":
+            return response
+        await self._write(response, _first(chunks, stop))
+        if fault.stop_after is not None:
+            return await self._end_early(response)
+        if fault.announced is not None:
+            await _flushed(self.request)
+            _close(self.request)
+        return response
+
+    async def _write(self, response: web.StreamResponse, chunks: Iterator[bytes]) -> None:
+        """Write the body, at the rate of the fault, and also beyond the declared length."""
+        transport, rate, left = self.request.transport, self.fault.rate, self.fault.announced
+        for chunk in chunks if rate is None else _split(chunks, max(1, int(rate / _WRITES_PER_SECOND))):
+            inside = chunk if left is None else chunk[:left]
+            if inside:
+                await response.write(inside)
+            if len(inside) < len(chunk) and transport is not None:
+                transport.write(chunk[len(inside) :])
+            left = None if left is None else left - len(inside)
+            self.entry.add(len(chunk))
+            if rate is not None:
+                await self.service.sleep(len(chunk) / rate)
+
+    async def _end_early(self, response: web.StreamResponse) -> web.StreamResponse:
+        """End a body before its end."""
+        if self.fault.ending == "stall":
+            await self.service.until_closed()
+        if self.fault.framing == "chunked" and self.request.transport is not None:
+            self.request.transport.write(b"400\r\nthis chunk says it is longer")
+        await _flushed(self.request)
+        if self.fault.ending == "reset":
+            _reset(self.request)
+        else:
+            _close(self.request)
+        return response
+
+    async def _send_without_length(self, reply: Reply, chunks: Iterator[bytes]) -> web.StreamResponse:
+        """Send a reply that ends where the connection ends."""
+        transport = self.request.transport
+        if transport is None:
+            return web.Response()
+        head = "".join(f"{name}: {value}\r\n" for name, value in reply.headers)
+        transport.write(f"HTTP/1.1 {reply.status} \r\n{head}Connection: close\r\n\r\n".encode("latin-1"))
+        for chunk in chunks:
+            transport.write(chunk)
+            self.entry.add(len(chunk))
+            await _flushed(self.request)
+        return _hang_up(self.request)
+
+
+@attrs.frozen
 class _Bytes:
     """Bytes in memory as :class:`Content`."""
 
@@ -575,92 +411,8 @@ class _Bytes:
 
     def chunks(self, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
         end = len(self.body) if stop is None else min(stop, len(self.body))
-        for place in range(start, end, _PIECE):
-            yield self.body[place : min(place + _PIECE, end)]
-
-
-@attrs.frozen
-class _Slice:
-    """A part of some content."""
-
-    whole: Content
-    start: int
-    stop: int
-
-    @property
-    def size(self) -> int:
-        return self.stop - self.start
-
-    def chunks(self, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
-        end = self.stop if stop is None else min(self.start + stop, self.stop)
-        yield from self.whole.chunks(self.start + start, end)
-
-
-def give_content(
-    call: Call,
-    content: Content,
-    *,
-    etag: str | None = None,
-    ranges: bool = False,
-    headers: Mapping[str, str] | None = None,
-) -> Reply:
-    """
-    Answer with a file.
-
-    Args:
-        call: The request.
-        content: The bytes.
-        etag: The validator, quotes included; None for none (then ``If-Match`` means nothing to the service).
-        ranges: Whether a single ``Range`` is honoured (206, 416) or overlooked (200, as HTTP allows).
-        headers: More headers of the answer.
-    """
-    given = {"Content-Type": "application/octet-stream", **(headers or {})}
-    if etag is not None:
-        given["ETag"] = etag
-        wanted = call.headers.get("If-Match")
-        if wanted is not None and wanted.strip() != "*" and etag not in [one.strip() for one in wanted.split(",")]:
-            return Reply(status=412, headers=given)
-    if ranges:
-        given["Accept-Ranges"] = "bytes"
-    if_range = call.headers.get("If-Range")
-    requested = _read_range(call.headers.get("Range"), content.size) if ranges and if_range in (None, etag) else None
-    if requested is None:
-        return Reply(headers=given, body=content)
-    start, stop = requested
-    if start >= stop:
-        return Reply(status=416, headers={**given, "Content-Range": f"bytes */{content.size}"})
-    given["Content-Range"] = f"bytes {start}-{stop - 1}/{content.size}"
-    return Reply(status=206, headers=given, body=_Slice(content, start, stop))
-
-
-def _read_range(text: str | None, size: int) -> tuple[int, int] | None:
-    """Read ``bytes=first-last`` as a half-open span; None for none, for several and for what is no range."""
-    found = re.fullmatch(r"bytes=(\d*)-(\d*)", (text or "").strip())
-    if found is None or found[0] == "bytes=-":
-        return None
-    if not found[1]:
-        return max(0, size - int(found[2])), size
-    start = int(found[1])
-    stop = size if not found[2] else min(int(found[2]) + 1, size)
-    if found[2] and int(found[2]) < start:
-        return None
-    return (start, stop) if start < size else (size, size)
-
-
-def _read_part(piece: bytes) -> Part:
-    """Read one part of a multipart body."""
-    head, _, body = piece.partition(b"\r\n\r\n")
-    lines = head.decode("utf-8", "replace").split("\r\n")
-    fields = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-    where = fields.get("content-disposition", "")
-    name = re.search(r'[; ]name="([^"]*)"', where)
-    file = re.search(r'filename="([^"]*)"', where)
-    return Part(
-        name=name[1] if name else "",
-        body=body,
-        filename=file[1] if file else None,
-        content_type=fields.get("content-type"),
-    )
+        for place in range(start, end, _CHUNK_SIZE):
+            yield self.body[place : min(place + _CHUNK_SIZE, end)]
 
 
 def _index(

@@ -32,7 +32,7 @@ from arena_async.testing import faults
 from arena_async.testing.centrepoint.simulator import CentrePointSimulator
 from arena_async.testing.centrepoint.storage import storage_error
 from arena_async.testing.faults import Fault
-from arena_async.testing.server import Seen
+from arena_async.testing.replies import Seen
 
 __all__ = ["UnluckyService"]
 

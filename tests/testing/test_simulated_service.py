@@ -10,7 +10,8 @@ from wire_talk import Answer, ask
 
 from arena_async.testing import faults
 from arena_async.testing.payloads import payload
-from arena_async.testing.server import Call, Refusal, Reply, Route, SimulatedService, give_content
+from arena_async.testing.replies import Call, Refusal, Reply, Route, give_content
+from arena_async.testing.server import SimulatedService
 
 BODY = b"0123456789"
 

@@ -12,7 +12,7 @@ import attrs
 from arena_async.testing.arena.queries import read_object, refusal
 from arena_async.testing.arena.records import Session, User, write_reset, write_time
 from arena_async.testing.arena.workspace import Workspace
-from arena_async.testing.server import Call, Reply
+from arena_async.testing.replies import Call, Reply
 
 __all__ = ["Access", "Handler"]
 

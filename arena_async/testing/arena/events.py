@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from arena_async.testing.arena.access import Handler
+from arena_async.testing.arena.definitions import EventIntegration, OutboundEvent, OutboundResource
 from arena_async.testing.arena.lists import Lists
 from arena_async.testing.arena.queries import (
     find,
@@ -12,16 +14,36 @@ from arena_async.testing.arena.queries import (
     read_object,
     refusal,
 )
-from arena_async.testing.arena.records import EventIntegration, OutboundEvent, OutboundResource, User
-from arena_async.testing.server import Call, Reply
+from arena_async.testing.arena.records import User
+from arena_async.testing.replies import Call, Reply
 
-__all__ = ["OutboundEvents"]
+__all__ = ["EventEndpoints"]
 
 _RESOURCE_KINDS = ("items", "changes", "requests", "qualityprocesses")
 
 
-class OutboundEvents(Lists):
-    """The end points of what happened in the workspace, for those who carry it elsewhere."""
+class EventEndpoints(Lists):
+    """The endpoints of outbound events, of both generations."""
+
+    def _event_handlers(self) -> dict[str, Handler]:
+        """Return the endpoints by method and path."""
+        return {
+            "GET /outboundevents": self._integrations,
+            "GET /outboundevents/{integration}": self._integration,
+            "GET /outboundevents/{integration}/triggers": self._triggers,
+            "GET /outboundevents/{integration}/events": self._events,
+            "GET /outboundevents/{integration}/events/{event}": self._one_event,
+            "PUT /outboundevents/{integration}/events/{event}": self._settle_event,
+            "GET /outboundevents/{integration}/events/{event}/{kind}": self._resources,
+            "GET /outboundevents/{integration}/events/{event}/{kind}/{resource}": self._resource,
+            "PUT /outboundevents/{integration}/events/{event}/{kind}/{resource}": self._settle_resource,
+            "GET /outboundintegrations": self._queues,
+            "GET /outboundintegrations/{queue}/events": self._queue_events,
+            "GET /outboundintegrations/{queue}/events/{event}": self._queue_event,
+            "PUT /outboundintegrations/{queue}/events/{event}": self._settle_queue_event,
+            "GET /outboundintegrations/{queue}/events/{event}/items": self._queue_items,
+            "GET /outboundintegrations/{queue}/events/{event}/itemguids": self._queue_item_guids,
+        }
 
     def _integrations(self, call: Call, _user: User) -> Reply:
         by = {"name": match_text(lambda one: one.name), "enabled": match_flag(lambda one: one.enabled)}

@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from arena_async.testing.arena.access import Access
+from arena_async.testing.arena.definitions import GOOD_EXPORT, OPEN, ExportRun, ExtractRun, ImportRun
 from arena_async.testing.arena.queries import Match, read_whole, refusal
-from arena_async.testing.arena.records import GOOD_EXPORT, OPEN, Blob, ExportRun, ExtractRun, ImportRun, StoredFile
+from arena_async.testing.arena.records import Blob, StoredFile
 from arena_async.testing.payloads import Payload
-from arena_async.testing.server import Call, Reply, give_content
+from arena_async.testing.replies import Call, Reply, give_content
 
 __all__ = ["Lists"]
 
@@ -71,7 +72,7 @@ class Lists(Access):
 
     def _format_status(self, status: str) -> str:
         """Spell a state as switched."""
-        return self.status_names.get(status, status)
+        return (self.status_names or {}).get(status, status)
 
     def _advance(self, run: ExtractRun | ExportRun | ImportRun) -> None:
         """Let an open run go on: by the clock, or by how often it was looked at."""

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from arena_async.testing.server import Call, Refusal, Reply
+from arena_async.testing.replies import Call, Refusal, Reply
 
 __all__ = [
     "BY_CREATOR",

@@ -13,16 +13,17 @@ from collections.abc import Iterable
 from typing import Any
 
 from arena_async.providers.arena import ArenaClient, ArenaCredentials
-from arena_async.testing.arena.access import Handler
-from arena_async.testing.arena.events import OutboundEvents
-from arena_async.testing.arena.runs import Runs
-from arena_async.testing.arena.vault import Vault
-from arena_async.testing.server import Route
+from arena_async.testing.arena.events import EventEndpoints
+from arena_async.testing.arena.exports import ExportEndpoints
+from arena_async.testing.arena.extracts import ExtractEndpoints
+from arena_async.testing.arena.imports import ImportEndpoints
+from arena_async.testing.arena.vault import VaultEndpoints
+from arena_async.testing.replies import Route
 
 __all__ = ["ArenaSimulator"]
 
 
-class ArenaSimulator(Runs, Vault, OutboundEvents):
+class ArenaSimulator(ExtractEndpoints, ExportEndpoints, ImportEndpoints, VaultEndpoints, EventEndpoints):
     """
     A local Arena with one workspace; an async context manager.
 
@@ -78,75 +79,15 @@ class ArenaSimulator(Runs, Vault, OutboundEvents):
         """Give the documented end points."""
         yield Route("POST", "/v1/login", self._login)
         yield Route("POST", "/oauth2/token", self._token)
-        for line, handler in {**self._table_of_handlers(), **self._table_of_events()}.items():
+        handlers = {
+            "PUT /logout": self._logout,
+            **self._extract_handlers(),
+            **self._export_handlers(),
+            **self._import_handlers(),
+            **self._vault_handlers(),
+            **self._event_handlers(),
+        }
+        for line, handler in handlers.items():
             method, _, template = line.partition(" ")
             multipart = line == "POST /imports/{import_}/runs"
             yield Route(method, f"/v1{template}", self._guarded(handler, multipart=multipart))
-
-    def _table_of_handlers(self) -> dict[str, Handler]:
-        """Give the end points that need a session; the more particular ones first."""
-        return {
-            "PUT /logout": self._logout,
-            "GET /extracts": self._extracts,
-            "GET /extracts/{extract}": self._extract,
-            "GET /extracts/{extract}/ownerusers": self._extract_owners,
-            "GET /extracts/{extract}/runs": self._extract_runs,
-            "POST /extracts/{extract}/runs": self._start_extract,
-            "GET /extracts/{extract}/runs/latestCompleted": self._latest_extract_run,
-            "GET /extracts/{extract}/runs/{run}": self._one_extract_run,
-            "GET /extracts/{extract}/runs/{run}/files": self._extract_files,
-            "GET /extracts/{extract}/runs/{run}/files/{file}": self._extract_file,
-            "GET /extracts/{extract}/runs/{run}/files/{file}/content": self._extract_content,
-            "GET /exports": self._exports,
-            "POST /exports": self._define_export,
-            "GET /exports/{export}": self._export,
-            "GET /exports/{export}/runs": self._export_runs,
-            "POST /exports/{export}/runs": self._start_export,
-            "GET /exports/{export}/runs/latestCompleted": self._latest_export_run,
-            "GET /exports/{export}/runs/{run}": self._one_export_run,
-            "GET /exports/{export}/runs/{run}/files/{file}": self._export_file,
-            "GET /exports/{export}/runs/{run}/files/{file}/content": self._export_content,
-            "GET /imports": self._imports,
-            "POST /imports": self._define_import,
-            "GET /imports/{import_}": self._import,
-            "PUT /imports/{import_}": self._rename_import,
-            "GET /imports/{import_}/runs": self._import_runs,
-            "POST /imports/{import_}/runs": self._start_import,
-            "GET /imports/{import_}/runs/{run}": self._one_import_run,
-            "PUT /imports/{import_}/runs/{run}": self._commit_import,
-            "PUT /imports/{import_}/runs/{run}/complete": self._complete_import,
-            "GET /imports/{import_}/runs/{run}/submitContent": self._submit_content,
-            "GET /imports/{import_}/runs/{run}/resultContent": self._result_content,
-            "GET /imports/{import_}/runs/{run}/errorContent": self._error_content,
-            "GET /files": self._files,
-            "GET /files/{file}": self._file,
-            "GET /files/{file}/editions": self._editions,
-            "GET /files/{file}/content": self._file_content,
-            "GET /items": self._items,
-            "GET /items/{item}": self._item,
-            "GET /items/{item}/files": self._item_files,
-            "GET /items/{item}/files/{file}": self._item_file,
-            "GET /items/{item}/files/{file}/content": self._item_file_content,
-            "GET /settings/recentactivities/apiusages": self._usages,
-            "GET /settings/exports/attributes": self._export_attributes,
-        }
-
-    def _table_of_events(self) -> dict[str, Handler]:
-        """Give the end points of outbound events, of both generations."""
-        return {
-            "GET /outboundevents": self._integrations,
-            "GET /outboundevents/{integration}": self._integration,
-            "GET /outboundevents/{integration}/triggers": self._triggers,
-            "GET /outboundevents/{integration}/events": self._events,
-            "GET /outboundevents/{integration}/events/{event}": self._one_event,
-            "PUT /outboundevents/{integration}/events/{event}": self._settle_event,
-            "GET /outboundevents/{integration}/events/{event}/{kind}": self._resources,
-            "GET /outboundevents/{integration}/events/{event}/{kind}/{resource}": self._resource,
-            "PUT /outboundevents/{integration}/events/{event}/{kind}/{resource}": self._settle_resource,
-            "GET /outboundintegrations": self._queues,
-            "GET /outboundintegrations/{queue}/events": self._queue_events,
-            "GET /outboundintegrations/{queue}/events/{event}": self._queue_event,
-            "PUT /outboundintegrations/{queue}/events/{event}": self._settle_queue_event,
-            "GET /outboundintegrations/{queue}/events/{event}/items": self._queue_items,
-            "GET /outboundintegrations/{queue}/events/{event}/itemguids": self._queue_item_guids,
-        }

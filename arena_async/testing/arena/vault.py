@@ -1,10 +1,11 @@
-"""Files and items of the simulated Arena, and who spent its quota."""
+"""Files and items of the simulated Arena, and the usage of its quota."""
 
 from __future__ import annotations
 
 import re
 from typing import Any
 
+from arena_async.testing.arena.access import Handler
 from arena_async.testing.arena.lists import Lists
 from arena_async.testing.arena.queries import (
     check_criteria,
@@ -15,9 +16,9 @@ from arena_async.testing.arena.queries import (
     refuse_query,
 )
 from arena_async.testing.arena.records import Association, StoredFile, User
-from arena_async.testing.server import Call, Reply
+from arena_async.testing.replies import Call, Reply
 
-__all__ = ["Vault"]
+__all__ = ["VaultEndpoints"]
 
 #: Queries of items that change nothing here.
 _ITEM_QUERIES = (
@@ -29,8 +30,23 @@ _ITEM_QUERIES = (
 )
 
 
-class Vault(Lists):
-    """The end points of what lies in the workspace."""
+class VaultEndpoints(Lists):
+    """The endpoints of files, items and API usage."""
+
+    def _vault_handlers(self) -> dict[str, Handler]:
+        """Return the endpoints by method and path."""
+        return {
+            "GET /files": self._files,
+            "GET /files/{file}": self._file,
+            "GET /files/{file}/editions": self._editions,
+            "GET /files/{file}/content": self._file_content,
+            "GET /items": self._items,
+            "GET /items/{item}": self._item,
+            "GET /items/{item}/files": self._item_files,
+            "GET /items/{item}/files/{file}": self._item_file,
+            "GET /items/{item}/files/{file}/content": self._item_file_content,
+            "GET /settings/recentactivities/apiusages": self._usages,
+        }
 
     def _show_file(self, file: StoredFile) -> dict[str, Any]:
         return file.as_json(size_as_text=self.sizes_as_text)

@@ -15,7 +15,7 @@ from uuid import uuid5
 
 from arena_async.testing.centrepoint.lists import Table, World, plain_text, subject_of
 from arena_async.testing.centrepoint.storage import NAMESPACE
-from arena_async.testing.server import Call, Refusal
+from arena_async.testing.replies import Call, Refusal
 
 __all__ = ["FIRST_DAY", "LAST_DAY", "analytics_tables", "setting_id"]
 

@@ -14,7 +14,7 @@ from typing import Protocol
 
 import attrs
 
-from arena_async.testing.server import Content
+from arena_async.testing.replies import Content
 
 __all__ = ["Avro", "CsvGz", "Held", "Lines", "SteadyContent", "digests"]
 

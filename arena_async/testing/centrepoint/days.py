@@ -22,7 +22,7 @@ from arena_async.providers.centrepoint.day_files import CATEGORIES
 from arena_async.testing.centrepoint.content import Avro, CsvGz, Held, SteadyContent, digests
 from arena_async.testing.centrepoint.lists import Table, plain_text
 from arena_async.testing.centrepoint.storage import Storage, storage_error
-from arena_async.testing.server import Call, Refusal, Reply
+from arena_async.testing.replies import Call, Refusal, Reply
 
 __all__ = ["FIRST_DAY", "DayKey", "DayShelf"]
 

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import attrs
 
-from arena_async.testing.server import Call, Refusal, Reply
+from arena_async.testing.replies import Call, Refusal, Reply
 
 __all__ = [
     "FIRST_RUN",

@@ -23,7 +23,7 @@ import attrs
 from arena_async.testing.centrepoint.content import Avro, Held, Lines, SteadyContent, digests
 from arena_async.testing.centrepoint.lists import plain_text, stamp
 from arena_async.testing.centrepoint.storage import NAMESPACE, Storage, storage_error
-from arena_async.testing.server import Call, Refusal, Reply
+from arena_async.testing.replies import Call, Refusal, Reply
 
 __all__ = ["MAX_ACTIVE", "DataRequestService", "MadeFile", "MadeRequest"]
 

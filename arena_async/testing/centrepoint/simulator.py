@@ -43,7 +43,8 @@ from arena_async.testing.centrepoint.lists import (
 )
 from arena_async.testing.centrepoint.requests import DataRequestService
 from arena_async.testing.centrepoint.storage import NAMESPACE, STORAGE_VERSION, Storage, storage_error
-from arena_async.testing.server import Call, Refusal, Reply, Route, SimulatedService
+from arena_async.testing.replies import Call, Refusal, Reply, Route
+from arena_async.testing.server import SimulatedService
 
 __all__ = ["ALL_SCOPES", "CentrePointSimulator", "DayKey", "FileKey"]
 

@@ -20,7 +20,7 @@ from uuid import UUID
 import attrs
 
 from arena_async.testing.centrepoint.content import SteadyContent, digests
-from arena_async.testing.server import Call, Refusal, Reply, give_content
+from arena_async.testing.replies import Call, Refusal, Reply, give_content
 
 __all__ = ["NAMESPACE", "STORAGE_VERSION", "Storage", "storage_error"]
 

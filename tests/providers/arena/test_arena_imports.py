@@ -16,7 +16,7 @@ from arena_async.options import PollPolicy
 from arena_async.providers.arena import ArenaClient, ImportRun, Submission
 from arena_async.providers.arena.imports import Imports
 from arena_async.testing import ArenaSimulator, faults
-from arena_async.testing.server import Call
+from arena_async.testing.replies import Call
 
 CSV = b"number,price\r\n900-1,5\r\n900-2,6\r\n"
 XLSX = b"PK\x03\x04 a worksheet is a zip inside"

@@ -1,0 +1,256 @@
+"""Requests and replies of a simulated service: plain values, and the reply that sends a file."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Protocol, runtime_checkable
+
+import attrs
+
+__all__ = ["Call", "Content", "Part", "Refusal", "Reply", "Route", "Seen", "give_content"]
+
+
+@runtime_checkable
+class Content(Protocol):
+    """Bytes that need not be held in memory."""
+
+    @property
+    def size(self) -> int:
+        """Bytes in all."""
+        ...
+
+    def chunks(self, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
+        """Give the bytes from ``start`` up to ``stop`` (the end) in pieces of moderate size."""
+        ...
+
+
+@attrs.frozen(kw_only=True)
+class Part:
+    """One part of a multipart form: ``name``, ``filename`` (or None), ``content_type`` (or None) and ``body``."""
+
+    name: str
+    body: bytes = attrs.field(repr=False)
+    filename: str | None = None
+    content_type: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Seen:
+    """
+    One request as it arrived, in the log of the service.
+
+    Args:
+        listener: Which of the service's ports it came to.
+        method: Its method.
+        path: Its path, decoded, without the query.
+        target: Path and query byte for byte as sent.
+        query: Its query, decoded; the first value wins on look-up, ``getall`` gives all.
+        headers: Its headers, looked up without regard to case.
+        body: Its body.
+        status: The status it was answered with; None while it is not answered, and for ever if it never was.
+        sent: Bytes of the body of the answer that were written.
+        at: When it arrived, by the clock of the service.
+        connection: The client's port, which shows whether a connection was used again.
+    """
+
+    listener: str
+    method: str
+    path: str
+    target: str
+    query: Mapping[str, str]
+    headers: Mapping[str, str]
+    body: bytes = attrs.field(default=b"", repr=False)
+    status: int | None = None
+    sent: int = 0
+    at: float = 0.0
+    connection: int = 0
+
+
+@attrs.frozen(kw_only=True)
+class Call:
+    """
+    A request on its way to a handler: what was :class:`Seen`, and what the route made of it.
+
+    Args:
+        seen: The request as it arrived.
+        vars: The named parts of the path, decoded.
+        headers: The headers the handler goes by (a fault may have taken some away).
+    """
+
+    seen: Seen
+    vars: Mapping[str, str] = attrs.field(factory=dict)
+    headers: Mapping[str, str] = attrs.field(factory=dict)
+
+    @property
+    def query(self) -> Mapping[str, str]:
+        """The decoded query."""
+        return self.seen.query
+
+    @property
+    def body(self) -> bytes:
+        """The body as sent."""
+        return self.seen.body
+
+    def values(self, name: str) -> list[str]:
+        """Give every value of a query parameter, in order."""
+        many: Any = self.seen.query
+        found: list[str] = many.getall(name, [])
+        return found
+
+    def json(self) -> Any:
+        """
+        Parse the body as JSON; an empty one gives None.
+
+        Raises:
+            ValueError: It is not JSON.
+        """
+        return json.loads(self.body) if self.body.strip() else None
+
+    def parts(self) -> list[Part]:
+        """Split a multipart body; anything else gives an empty list."""
+        found = re.search(r'boundary="?([^";,]+)"?', self.headers.get("Content-Type", ""))
+        if found is None:
+            return []
+        fence = b"--" + found[1].encode("latin-1")
+        pieces = (b"\r\n" + self.body).split(b"\r\n" + fence)
+        return [_read_part(piece) for piece in pieces[1:] if not piece.startswith(b"--")]
+
+
+def _pairs(given: Mapping[str, str] | Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+    """Take headers as a mapping or as pairs."""
+    return tuple(given.items() if isinstance(given, Mapping) else given)
+
+
+@attrs.frozen(kw_only=True)
+class Reply:
+    """What a handler answers: status, headers and a body, as bytes or as :class:`Content`."""
+
+    status: int = 200
+    headers: tuple[tuple[str, str], ...] = attrs.field(default=(), converter=_pairs)
+    body: bytes | Content = attrs.field(default=b"", repr=False)
+
+    @classmethod
+    def json(cls, payload: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Reply:
+        """Answer with JSON."""
+        kind = {"Content-Type": "application/json;charset=UTF-8", **(headers or {})}
+        return cls(status=status, headers=kind, body=json.dumps(payload).encode())
+
+    def adding(self, headers: Mapping[str, str | None]) -> Reply:
+        """Give the same reply with headers added or replaced; a value None takes one away."""
+        touched = {name.lower() for name in headers}
+        kept = tuple((name, value) for name, value in self.headers if name.lower() not in touched)
+        new = tuple((name, value) for name, value in headers.items() if value is not None)
+        return attrs.evolve(self, headers=kept + new)
+
+
+class Refusal(Exception):  # noqa: N818 - it is an answer of the service, not a failure of ours
+    """Raised by a handler to answer at once with ``reply``."""
+
+    def __init__(self, reply: Reply) -> None:
+        super().__init__(f"answered with {reply.status}")
+        #: The answer.
+        self.reply = reply
+
+
+@attrs.frozen
+class Route:
+    """
+    One row of a service's table.
+
+    Args:
+        method: The HTTP method.
+        template: The path, with named segments in braces: ``/v1/extracts/{extract}``.
+        handler: What answers; it may raise :class:`Refusal`.
+        listener: The port it is offered at; None for the first one.
+    """
+
+    method: str
+    template: str
+    handler: Callable[[Call], Reply]
+    listener: str | None = None
+
+
+@attrs.frozen
+class _Slice:
+    """A part of some content."""
+
+    whole: Content
+    start: int
+    stop: int
+
+    @property
+    def size(self) -> int:
+        return self.stop - self.start
+
+    def chunks(self, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
+        end = self.stop if stop is None else min(self.start + stop, self.stop)
+        yield from self.whole.chunks(self.start + start, end)
+
+
+def give_content(
+    call: Call,
+    content: Content,
+    *,
+    etag: str | None = None,
+    ranges: bool = False,
+    headers: Mapping[str, str] | None = None,
+) -> Reply:
+    """
+    Answer with a file.
+
+    Args:
+        call: The request.
+        content: The bytes.
+        etag: The validator, quotes included; None for none (then ``If-Match`` means nothing to the service).
+        ranges: Whether a single ``Range`` is honoured (206, 416) or overlooked (200, as HTTP allows).
+        headers: More headers of the answer.
+    """
+    given = {"Content-Type": "application/octet-stream", **(headers or {})}
+    if etag is not None:
+        given["ETag"] = etag
+        wanted = call.headers.get("If-Match")
+        if wanted is not None and wanted.strip() != "*" and etag not in [one.strip() for one in wanted.split(",")]:
+            return Reply(status=412, headers=given)
+    if ranges:
+        given["Accept-Ranges"] = "bytes"
+    if_range = call.headers.get("If-Range")
+    requested = _read_range(call.headers.get("Range"), content.size) if ranges and if_range in (None, etag) else None
+    if requested is None:
+        return Reply(headers=given, body=content)
+    start, stop = requested
+    if start >= stop:
+        return Reply(status=416, headers={**given, "Content-Range": f"bytes */{content.size}"})
+    given["Content-Range"] = f"bytes {start}-{stop - 1}/{content.size}"
+    return Reply(status=206, headers=given, body=_Slice(content, start, stop))
+
+
+def _read_range(text: str | None, size: int) -> tuple[int, int] | None:
+    """Read ``bytes=first-last`` as a half-open span; None for none, for several and for what is no range."""
+    found = re.fullmatch(r"bytes=(\d*)-(\d*)", (text or "").strip())
+    if found is None or found[0] == "bytes=-":
+        return None
+    if not found[1]:
+        return max(0, size - int(found[2])), size
+    start = int(found[1])
+    stop = size if not found[2] else min(int(found[2]) + 1, size)
+    if found[2] and int(found[2]) < start:
+        return None
+    return (start, stop) if start < size else (size, size)
+
+
+def _read_part(piece: bytes) -> Part:
+    """Read one part of a multipart body."""
+    head, _, body = piece.partition(b"\r\n\r\n")
+    lines = head.decode("utf-8", "replace").split("\r\n")
+    fields = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    where = fields.get("content-disposition", "")
+    name = re.search(r'[; ]name="([^"]*)"', where)
+    file = re.search(r'filename="([^"]*)"', where)
+    return Part(
+        name=name[1] if name else "",
+        body=body,
+        filename=file[1] if file else None,
+        content_type=fields.get("content-type"),
+    )
