@@ -12,16 +12,17 @@ import io
 import math
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
-from typing import Any, Protocol
+from typing import Any
 
 import attrs
 
 from arena_async.providers.centrepoint.day_files import CATEGORIES
 from arena_async.testing.centrepoint.content import Avro, CsvGz, Held, SteadyContent, digests
+from arena_async.testing.centrepoint.dataset_files import DatasetFiles
 from arena_async.testing.centrepoint.lists import Table, plain_text
-from arena_async.testing.centrepoint.storage import Storage, storage_error
+from arena_async.testing.centrepoint.storage import storage_error
 from arena_async.testing.replies import Call, Refusal, Reply
 
 __all__ = ["FIRST_DAY", "DayKey", "DayShelf"]
@@ -29,27 +30,6 @@ __all__ = ["FIRST_DAY", "DayKey", "DayShelf"]
 FIRST_DAY = date(2021, 1, 1)
 _ROOT = "/dataaccess/v3/files/studies/{study}/subjects/{subject}/{category}"
 _ENDINGS = {"csv": ".csv.gz", "avro": ".avro"}
-
-
-class World(Protocol):
-    """What day files are about."""
-
-    study: int
-    subjects: list[int]
-    filters_ignored: bool
-    expiry_contradicts: bool
-    link_lifetime: float
-    storage: Storage
-
-    @property
-    def clock(self) -> Callable[[], float]:
-        """Gives the time in seconds since 1970."""
-        ...
-
-    @property
-    def file_host(self) -> str:
-        """The address of the file host."""
-        ...
 
 
 @attrs.frozen(order=True)
@@ -74,7 +54,7 @@ class DayShelf:
     The day files of a service: one for every subject, category, day and format.
 
     Args:
-        world: What they are about.
+        service: What they are about.
         categories: The categories with data; those of the page that are not among them are known and empty.
         days: How many days there are.
         first_day: The first of them.
@@ -84,7 +64,7 @@ class DayShelf:
 
     def __init__(
         self,
-        world: World,
+        service: DatasetFiles,
         *,
         categories: Sequence[str] = CATEGORIES[:2],
         days: int = 3,
@@ -98,7 +78,7 @@ class DayShelf:
         self.zipped = zipped
         #: Whether a list without rows is a 404, as the pages leave it open.
         self.empty_is_missing = False
-        self._world = world
+        self._service = service
         self._versions: dict[DayKey, int] = {}
         self._renamed: dict[DayKey, int] = {}
         self._removed: set[DayKey] = set()
@@ -107,7 +87,7 @@ class DayShelf:
         """Give what there is of a subject in a category, in the order it is listed: by day, csv before avro."""
         kinds = formats or tuple(_ENDINGS)
         found = (
-            DayKey(self._world.study, subject, category, day, kind)
+            DayKey(self._service.study, subject, category, day, kind)
             for day in (self.days if category in self.categories else ())
             for kind in kinds
         )
@@ -146,22 +126,22 @@ class DayShelf:
     def _rows(self, call: Call) -> list[DayKey]:
         """Give the files that a request asks for."""
         category = call.vars["category"].lower()
-        if call.vars["subject"] not in map(str, self._world.subjects):
+        if call.vars["subject"] not in map(str, self._service.subjects):
             raise Refusal(plain_text(404, "Subject was not found."))
         if category not in (*CATEGORIES, *self.categories):
             raise Refusal(plain_text(404, "Data category was not found."))
         found = self.keys(int(call.vars["subject"]), category)
-        if not self._world.filters_ignored:
+        if not self._service.filters_ignored:
             found = [key for key in found if _requested_for(key, call.query, call.vars)]
         if self.empty_is_missing and not found:
             raise Refusal(plain_text(404, "No data files were found."))
         return found[::-1] if call.query.get("sortOrder", "asc").lower() == "desc" else found
 
     def _show(self, key: DayKey) -> dict[str, Any]:
-        now = datetime.fromtimestamp(math.floor(self._world.clock()), UTC)
-        ends = now + timedelta(seconds=self._world.link_lifetime)
+        now = datetime.fromtimestamp(math.floor(self._service.clock()), UTC)
+        ends = now + timedelta(seconds=self._service.link_lifetime)
         # In the documented sample this end lies weeks before the link begins to be valid.
-        said = now - timedelta(days=27) if self._world.expiry_contradicts else ends
+        said = now - timedelta(days=27) if self._service.expiry_contradicts else ends
         path = f"/{_folders(key)}/{self.file_name(key)}"
         return {
             "studyId": key.study,
@@ -171,7 +151,7 @@ class DayShelf:
             "fileName": self.file_name(key),
             "fileFormat": key.file_format,
             "modifiedDate": f"{self._modified(key):%Y-%m-%dT%H:%M:%S}+00:00",
-            "downloadUrl": self._world.storage.link(self._world.file_host, path, now=now, ends=ends),
+            "downloadUrl": self._service.storage.link(self._service.file_host, path, now=now, ends=ends),
             "downloadUrlExpiresOn": f"{said:%Y-%m-%dT%H:%M:%S}+00:00",
         }
 
@@ -188,13 +168,13 @@ class DayShelf:
 
     def blob(self, call: Call) -> Reply:
         """Answer the file host."""
-        self._world.storage.check(call)
+        self._service.storage.check(call)
         key = self.file_of(call)
         if key in self._removed or call.vars["name"] != self.file_name(key):
             return storage_error(404, "BlobNotFound", "The specified blob does not exist.")
         seed = f"{key}/{self._versions.get(key, 0)}/{self._renamed.get(key, 0)}"
         etag = f'"0x8D9{hashlib.sha256(seed.encode()).hexdigest()[:12].upper()}"'
-        return self._world.storage.give(call, self._content(key), etag=etag, modified=self._modified(key))
+        return self._service.storage.give(call, self._content(key), etag=etag, modified=self._modified(key))
 
     def file_of(self, call: Call) -> DayKey:
         """Find the file of a path at the file host."""
@@ -202,7 +182,7 @@ class DayShelf:
         try:
             number = int(subject.removeprefix("subject-"))
             kind = "avro" if call.vars["name"].endswith(".avro") else "csv"
-            key = DayKey(self._world.study, number, category, date.fromisoformat("-".join(day)), kind)
+            key = DayKey(self._service.study, number, category, date.fromisoformat("-".join(day)), kind)
         except ValueError:
             key = None
         if key is None or study != f"study-{key.study:010d}" or key not in self.keys(key.subject, category, kind):

@@ -19,8 +19,8 @@ __all__ = [
     "FIRST_RUN",
     "FIRST_SUBJECT",
     "NEVER",
+    "StudyState",
     "Table",
-    "World",
     "executed",
     "plain_text",
     "stamp",
@@ -35,7 +35,7 @@ FIRST_RUN = datetime(2024, 2, 29, 10, 5, 8, tzinfo=UTC)
 _RAN_AT_TICK = 962_163
 
 
-class World(Protocol):
+class StudyState(Protocol):
     """What the lists tell about."""
 
     study: int
@@ -111,59 +111,65 @@ class Table:
         raise Refusal(plain_text(404, f"{self.what} was not found."))
 
 
-def study_tables(world: World) -> Iterable[Table]:
+def study_tables(state: StudyState) -> Iterable[Table]:
     """Give the lists of a study that lead to its data: studies, sites, subjects, programs and what they ran for."""
-    root, data = "/centrepoint/v3/studies", "/dataaccess/v3/studies/{study}"
-
-    def named(row: Any) -> object:
-        return row
+    root = "/centrepoint/v3/studies"
 
     yield Table(
         path=root,
         scope="CentrePoint",
-        rows=lambda _: [world.study],
+        rows=lambda _: [state.study],
         show=_study,
-        named_by=named,
+        named_by=_itself,
         what="Study",
     )
     yield Table(
         path=root + "/{study}/sites",
         scope="CentrePoint",
         rows=lambda _: [1],
-        show=lambda site: _site(world.study, site),
-        named_by=named,
+        show=lambda site: _site(state.study, site),
+        named_by=_itself,
         what="Site",
     )
     yield Table(
         path=root + "/{study}/subjects",
         scope="CentrePoint",
-        rows=lambda _: world.subjects,
-        show=lambda subject: _subject(world, subject),
-        named_by=named,
+        rows=lambda _: state.subjects,
+        show=lambda subject: _subject(state, subject),
+        named_by=_itself,
         what="Subject",
     )
+    yield from _data_tables(state)
+
+
+def _data_tables(state: StudyState) -> Iterable[Table]:
+    data = "/dataaccess/v3/studies/{study}"
     yield Table(
         path=data + "/subjects",
         scope="DataAccess",
-        rows=lambda _: world.subjects,
-        show=lambda subject: _dataset_subject(world, subject),
-        named_by=named,
+        rows=lambda _: state.subjects,
+        show=lambda subject: _dataset_subject(state, subject),
+        named_by=_itself,
         what="Subject",
     )
     yield Table(
         path=data + "/programs",
         scope="DataAccess",
-        rows=lambda _: world.programs,
-        show=lambda program: _program(world, program),
-        named_by=named,
+        rows=lambda _: state.programs,
+        show=lambda program: _program(state, program),
+        named_by=_itself,
         what="Study program",
     )
     yield Table(
         path=data + "/programs/{program}/datasets",
         scope="DataAccess",
-        rows=lambda call: [(_program_of(world, call), name) for name in world.data_sets],
+        rows=lambda call: [(_program_of(state, call), name) for name in state.data_sets],
         show=lambda row: {"studyProgramId": row[0], "dataSetName": row[1]},
     )
+
+
+def _itself(row: Any) -> object:
+    return row
 
 
 def _study(study: int) -> dict[str, Any]:
@@ -200,13 +206,13 @@ def _site(study: int, site: int) -> dict[str, Any]:
     }
 
 
-def _subject(world: World, subject: int) -> dict[str, Any]:
+def _subject(state: StudyState, subject: int) -> dict[str, Any]:
     return {
         "id": subject,
-        "studyId": world.study,
+        "studyId": state.study,
         "siteId": 1,
         "siteIdentifier": "A",
-        "subjectIdentifier": world.identifiers.get(subject, f"A-{subject - FIRST_SUBJECT + 1:03d}"),
+        "subjectIdentifier": state.identifiers.get(subject, f"A-{subject - FIRST_SUBJECT + 1:03d}"),
         "gender": "Female",
         "timezone": "America/Chicago",
         "wearPosition": "Left Non-Dominant Wrist",
@@ -216,52 +222,52 @@ def _subject(world: World, subject: int) -> dict[str, Any]:
     }
 
 
-def _dataset_subject(world: World, subject: int) -> dict[str, Any]:
+def _dataset_subject(state: StudyState, subject: int) -> dict[str, Any]:
     executions = [
         {
             "studyProgramId": program,
-            "studyProgramName": _program_name(world, program),
-            "lastSuccessfulProgramExecutionTimeStamp": executed(world, program, subject),
+            "studyProgramName": _program_name(state, program),
+            "lastSuccessfulProgramExecutionTimeStamp": executed(state, program, subject),
         }
-        for program in world.programs
+        for program in state.programs
     ]
     # In the documented sample a subject has executions although nothing was ever uploaded; the last one is such.
-    usual = NEVER if subject == world.subjects[-1] else stamp(FIRST_RUN - timedelta(hours=3), 5_899_754)
-    uploaded = stamp(world.raw_uploads[subject], 5_899_754) if subject in world.raw_uploads else usual
+    usual = NEVER if subject == state.subjects[-1] else stamp(FIRST_RUN - timedelta(hours=3), 5_899_754)
+    uploaded = stamp(state.raw_uploads[subject], 5_899_754) if subject in state.raw_uploads else usual
     return {
-        "studyId": world.study,
+        "studyId": state.study,
         "subjectId": subject,
         "lastRawUploadedTimeStamp": uploaded,
         "studyProgramExecutions": executions,
     }
 
 
-def executed(world: World, program: str, subject: int) -> str:
+def executed(state: StudyState, program: str, subject: int) -> str:
     """Say when a program last ran for a subject."""
-    return stamp(FIRST_RUN + timedelta(days=world.runs_of(program, subject)), _RAN_AT_TICK)
+    return stamp(FIRST_RUN + timedelta(days=state.runs_of(program, subject)), _RAN_AT_TICK)
 
 
-def _program(world: World, program: str) -> dict[str, Any]:
+def _program(state: StudyState, program: str) -> dict[str, Any]:
     return {
         "studyProgramId": program,
-        "studyId": world.study,
-        "studyProgramName": _program_name(world, program),
+        "studyId": state.study,
+        "studyProgramName": _program_name(state, program),
     }
 
 
-def _program_name(world: World, program: str) -> str:
-    return "Activity (30)" if program == world.programs[0] else "ParamsAndSubject (31)"
+def _program_name(state: StudyState, program: str) -> str:
+    return "Activity (30)" if program == state.programs[0] else "ParamsAndSubject (31)"
 
 
-def _program_of(world: World, call: Call) -> str:
+def _program_of(state: StudyState, call: Call) -> str:
     wanted = call.vars["program"].lower()
-    for program in world.programs:
+    for program in state.programs:
         if program.lower() == wanted:
             return program
     raise Refusal(plain_text(404, "Study program was not found."))
 
 
-def subject_of(world: World, call: Call) -> int:
+def subject_of(state: StudyState, call: Call) -> int:
     """
     Give the subject of a path.
 
@@ -269,7 +275,7 @@ def subject_of(world: World, call: Call) -> int:
         Refusal: The study has no such subject.
     """
     text = call.vars["subject"]
-    if text.isascii() and text.isdigit() and len(text) < 19 and int(text) in world.subjects:
+    if text.isascii() and text.isdigit() and len(text) < 19 and int(text) in state.subjects:
         return int(text)
     raise Refusal(plain_text(404, "Subject was not found."))
 

@@ -15,14 +15,15 @@ import math
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any, Protocol
+from typing import Any
 from uuid import uuid5
 
 import attrs
 
 from arena_async.testing.centrepoint.content import Avro, Held, Lines, SteadyContent, digests
+from arena_async.testing.centrepoint.dataset_files import DatasetFiles
 from arena_async.testing.centrepoint.lists import plain_text, stamp
-from arena_async.testing.centrepoint.storage import NAMESPACE, Storage, storage_error
+from arena_async.testing.centrepoint.storage import NAMESPACE, storage_error
 from arena_async.testing.replies import Call, Refusal, Reply
 
 __all__ = ["MAX_ACTIVE", "DataRequestService", "MadeFile", "MadeRequest"]
@@ -37,24 +38,6 @@ _FORMATS = {"RawActivityRequests": ("gt3x", "csv", "avro"), "EpochRequests": ("c
 _ROOT = "/dataretrieval/v3"
 #: Ticks of 100 ns, for dates with all seven digits.
 _SUBSECONDS = 5_082_033
-
-
-class World(Protocol):
-    """What requests are about."""
-
-    study: int
-    subjects: list[int]
-    storage: Storage
-
-    @property
-    def clock(self) -> Callable[[], float]:
-        """Gives the time in seconds since 1970."""
-        ...
-
-    @property
-    def file_host(self) -> str:
-        """The address of the file host."""
-        ...
 
 
 @attrs.frozen(kw_only=True)
@@ -97,7 +80,7 @@ class DataRequestService:
     Takes requests, works on them by the clock, and hands out links to their files.
 
     Args:
-        world: What they are about.
+        service: What they are about.
         pending: Seconds before it begins to work on a request.
         working: Seconds of work; a request that takes more than 6 hours is ended with an error.
         parts: Files that each request is split into, beside the summary.
@@ -108,7 +91,7 @@ class DataRequestService:
 
     def __init__(
         self,
-        world: World,
+        service: DatasetFiles,
         *,
         pending: float = 1.0,
         working: float = 2.0,
@@ -127,7 +110,7 @@ class DataRequestService:
         self.failing = 0
         #: Every request made here, in order.
         self.requests: list[MadeRequest] = []
-        self._world = world
+        self._service = service
 
     @property
     def active(self) -> int:
@@ -136,7 +119,7 @@ class DataRequestService:
 
     def status_of(self, request: MadeRequest) -> str:
         """Say how a request is doing."""
-        passed = self._world.clock() - request.made_at - self.pending
+        passed = self._service.clock() - request.made_at - self.pending
         if passed < 0:
             return "pending"
         if passed < min(self.working, _MAX_WORK):
@@ -182,10 +165,10 @@ class DataRequestService:
         if self.active >= self.max_active:
             return plain_text(400, _FULL.format(self.max_active))
         made = MadeRequest(
-            id=str(uuid5(NAMESPACE, f"request {len(self.requests)} of {self._world.study}")),
+            id=str(uuid5(NAMESPACE, f"request {len(self.requests)} of {self._service.study}")),
             resource=resource,
             requested=requested,
-            made_at=self._world.clock(),
+            made_at=self._service.clock(),
             fails=self.failing > 0,
         )
         self.failing = max(0, self.failing - 1)
@@ -212,7 +195,7 @@ class DataRequestService:
             raise Refusal(plain_text(400, f"fileFormat {requested['fileFormat']} is not supported."))
         if resource == "EpochRequests" and not 1 <= requested["summaryLengthSeconds"] <= 3600:
             raise Refusal(plain_text(400, "summaryLengthSeconds must be between 1 and 3600."))
-        if requested["studyId"] != self._world.study or requested["subjectId"] not in self._world.subjects:
+        if requested["studyId"] != self._service.study or requested["subjectId"] not in self._service.subjects:
             raise Refusal(plain_text(404, "Study or subject was not found."))
         return requested
 
@@ -254,20 +237,20 @@ class DataRequestService:
         file = self._file_of(call)
         if self._is_removed(file):
             return plain_text(404, "The data file is not available any more.")
-        now = self._world.clock()
+        now = self._service.clock()
         timestamp, ends = (datetime.fromtimestamp(math.floor(at), UTC) for at in (now, now + self.link_lifetime))
-        path = f"/dataretrieval-study-{self._world.study:010d}/{file.id}"
-        link = self._world.storage.link(self._world.file_host, path, now=timestamp, ends=ends)
+        path = f"/dataretrieval-study-{self._service.study:010d}/{file.id}"
+        link = self._service.storage.link(self._service.file_host, path, now=timestamp, ends=ends)
         return Reply.json({"downloadUrl": link, "expirationDateUtc": stamp(ends, _SUBSECONDS)})
 
     def blob(self, call: Call) -> Reply:
         """Answer the file host."""
-        self._world.storage.check(call)
+        self._service.storage.check(call)
         file = self._find(call.vars["name"])
         if file is None or self._is_removed(file):
             return storage_error(404, "BlobNotFound", "The specified blob does not exist.")
         etag = f'"0x8D7{digests(file.content)[0][:12].upper()}"'
-        return self._world.storage.give(call, file.content, etag=etag, modified=file.expires - _FILE_LIFE)
+        return self._service.storage.give(call, file.content, etag=etag, modified=file.expires - _FILE_LIFE)
 
     def _show_file(self, file: MadeFile) -> dict[str, Any]:
         return {
@@ -295,10 +278,10 @@ class DataRequestService:
         return next((file for request in done for file in self.files_of(request) if file.id == file_id), None)
 
     def _is_removed(self, file: MadeFile) -> bool:
-        return self._world.clock() >= file.expires.timestamp()
+        return self._service.clock() >= file.expires.timestamp()
 
     def _is_listed(self, file: MadeFile) -> bool:
-        return self._world.clock() < (file.expires + _LISTED_AFTERWARDS).timestamp()
+        return self._service.clock() < (file.expires + _LISTED_AFTERWARDS).timestamp()
 
 
 def _serial(request: MadeRequest) -> str:
