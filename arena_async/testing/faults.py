@@ -5,7 +5,7 @@ What can go wrong between a service and its client, as frozen values to hand to 
 Answers that are not the service's
 ``status(503, body=..., headers=...)``        this status; the service never sees the request
 ``html_page()``                               a captive portal: 200 and an HTML page
-``empty_400()``                               400 without any body, as a content end point whose file server is away
+``empty_400()``                               400 without any body, as a content endpoint whose file server is away
 ``redirect("http://...")``                    302 to another address (``code=`` for another status)
 No answer
 ``mute()``                                    the request is read and the connection closed without a byte of an answer

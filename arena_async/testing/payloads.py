@@ -78,7 +78,7 @@ class Payload:
         return _runs_of(self.name, self.size, self.seed)
 
     def chunks(self, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
-        """Give the bytes from ``start`` up to ``stop`` (the end), some hundred kilobytes at a time."""
+        """Yield the bytes from ``start`` up to ``stop`` (the end), some hundred kilobytes at a time."""
         end = self.size if stop is None else min(stop, self.size)
         begin = 0
         for run in self._runs:
@@ -88,7 +88,7 @@ class Payload:
             begin += run.size
 
     def read(self) -> bytes:
-        """Give all of it at once."""
+        """Return all of it at once."""
         return b"".join(self.chunks())
 
     @cached_property
@@ -109,7 +109,7 @@ class Payload:
 
 
 def _cut(unit: bytes, start: int, stop: int) -> Iterator[bytes]:
-    """Give a part of ``unit`` repeated without end."""
+    """Return a part of ``unit`` repeated without end."""
     length = len(unit)
     while start < stop:
         count = min(stop - start, _PIECE)
@@ -221,7 +221,7 @@ def _zip(key: str, size: int) -> tuple[_Run, ...]:
 
 @lru_cache(maxsize=1024)
 def _crc_of_many(crc: int, length: int, times: int) -> int:
-    """Give the CRC-32 of a text that is repeated."""
+    """Return the CRC-32 of a text that is repeated."""
     result, done = 0, 0
     whole, span = crc, length
     while times:
@@ -234,13 +234,13 @@ def _crc_of_many(crc: int, length: int, times: int) -> int:
 
 
 def _crc_of_two(first: int, second: int, second_length: int) -> int:
-    """Give the CRC-32 of two texts one after the other, from the CRC-32 of each."""
+    """Return the CRC-32 of two texts one after the other, from the CRC-32 of each."""
     return _times(_power(8 * second_length), first) ^ second
 
 
 @lru_cache(maxsize=1024)
 def _power(bits: int) -> int:
-    """Give x to the power of ``bits`` modulo the CRC-32 polynomial, bits reflected."""
+    """Return x to the power of ``bits`` modulo the CRC-32 polynomial, bits reflected."""
     result, square = 1 << 31, 1 << 30
     while bits:
         if bits & 1:

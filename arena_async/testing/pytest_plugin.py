@@ -34,7 +34,7 @@ def _fixture(function: Any) -> Any:
 
 @_fixture
 async def arena_simulator() -> AsyncIterator[ArenaSimulator]:
-    """Give a running Arena simulator with the world it has by default; ``.client()`` is ready to use."""
+    """Return a running Arena simulator with the world it has by default; ``.client()`` is ready to use."""
     kind: type[ArenaSimulator] = testing.ArenaSimulator
     async with kind() as simulator:
         yield simulator
@@ -42,7 +42,7 @@ async def arena_simulator() -> AsyncIterator[ArenaSimulator]:
 
 @_fixture
 async def centrepoint_simulator() -> AsyncIterator[CentrePointSimulator]:
-    """Give a running CentrePoint simulator with the world it has by default; ``.client()`` is ready to use."""
+    """Return a running CentrePoint simulator with the world it has by default; ``.client()`` is ready to use."""
     kind: type[CentrePointSimulator] = testing.CentrePointSimulator
     async with kind() as simulator:
         yield simulator

@@ -4,26 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import attrs
 
-__all__ = ["Call", "Content", "Part", "Refusal", "Reply", "Route", "Seen", "give_content"]
+from arena_async.testing.content import Content, Slice
 
-
-@runtime_checkable
-class Content(Protocol):
-    """Bytes that need not be held in memory."""
-
-    @property
-    def size(self) -> int:
-        """Bytes in all."""
-        ...
-
-    def chunks(self, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
-        """Give the bytes from ``start`` up to ``stop`` (the end) in pieces of moderate size."""
-        ...
+__all__ = ["Call", "Part", "Refusal", "Reply", "Route", "Seen", "give_content"]
 
 
 @attrs.frozen(kw_only=True)
@@ -94,7 +82,7 @@ class Call:
         return self.seen.body
 
     def values(self, name: str) -> list[str]:
-        """Give every value of a query parameter, in order."""
+        """Return every value of a query parameter, in order."""
         many: Any = self.seen.query
         found: list[str] = many.getall(name, [])
         return found
@@ -138,7 +126,7 @@ class Reply:
         return cls(status=status, headers=kind, body=json.dumps(payload).encode())
 
     def adding(self, headers: Mapping[str, str | None]) -> Reply:
-        """Give the same reply with headers added or replaced; a value None takes one away."""
+        """Return the same reply with headers added or replaced; a value None takes one away."""
         touched = {name.lower() for name in headers}
         kept = tuple((name, value) for name, value in self.headers if name.lower() not in touched)
         new = tuple((name, value) for name, value in headers.items() if value is not None)
@@ -170,23 +158,6 @@ class Route:
     template: str
     handler: Callable[[Call], Reply]
     listener: str | None = None
-
-
-@attrs.frozen
-class _Slice:
-    """A part of some content."""
-
-    whole: Content
-    start: int
-    stop: int
-
-    @property
-    def size(self) -> int:
-        return self.stop - self.start
-
-    def chunks(self, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
-        end = self.stop if stop is None else min(self.start + stop, self.stop)
-        yield from self.whole.chunks(self.start + start, end)
 
 
 def give_content(
@@ -223,7 +194,7 @@ def give_content(
     if start >= stop:
         return Reply(status=416, headers={**given, "Content-Range": f"bytes */{content.size}"})
     given["Content-Range"] = f"bytes {start}-{stop - 1}/{content.size}"
-    return Reply(status=206, headers=given, body=_Slice(content, start, stop))
+    return Reply(status=206, headers=given, body=Slice(content, start, stop))
 
 
 def _read_range(text: str | None, size: int) -> tuple[int, int] | None:

@@ -22,12 +22,12 @@ from urllib.parse import unquote
 import attrs
 from aiohttp import web
 
+from arena_async.testing.content import Bytes, Content, first_bytes, flipped, split
 from arena_async.testing.faults import Fault
-from arena_async.testing.replies import Call, Content, Refusal, Reply, Route, Seen
+from arena_async.testing.replies import Call, Refusal, Reply, Route, Seen
 
 __all__ = ["SimulatedService"]
 
-_CHUNK_SIZE = 256 * 1024
 _MAX_REQUEST_SIZE = 256 * 1024 * 1024
 _WRITES_PER_SECOND = 20
 
@@ -84,14 +84,14 @@ class SimulatedService:
     # ------------------------------------------------------------------ what a simulator gives
 
     def routes(self) -> Iterable[Route]:
-        """Give the table of the service."""
+        """Return the table of the service."""
         return ()
 
     def admit(self, call: Call) -> None:
         """See every request first, faults or not: where a service meters."""
 
     def dress(self, call: Call, reply: Reply) -> Reply:  # noqa: ARG002 - for those who override it
-        """Give the reply its common headers; not called for answers that a fault puts in the service's place."""
+        """Return the reply its common headers; not called for answers that a fault puts in the service's place."""
         return reply
 
     def befall(self, event: str, call: Call) -> None:
@@ -110,14 +110,14 @@ class SimulatedService:
     # ------------------------------------------------------------------ what a test uses
 
     def origin(self, listener: str | None = None) -> str:
-        """Give ``http://127.0.0.1:<port>`` of a listener (the first one)."""
+        """Return ``http://127.0.0.1:<port>`` of a listener (the first one)."""
         name = listener or self.listeners[0]
         if name not in self._ports:
             raise RuntimeError(f"{type(self).__name__} is not running, so it has no port; enter it with `async with`.")
         return f"http://127.0.0.1:{self._ports[name]}"
 
     def seen(self, pattern: str = "*", *, listener: str | None = None) -> list[Seen]:
-        """Give the logged requests whose ``METHOD path`` matches, for instance ``"GET */content"``."""
+        """Return the logged requests whose ``METHOD path`` matches, for instance ``"GET */content"``."""
         return [one for one in self.log if _matches(one, pattern, listener)]
 
     def inject(
@@ -334,13 +334,13 @@ class _Exchange:
     async def send(self, reply: Reply) -> web.StreamResponse:
         """Send a reply, changed by the fault."""
         fault = self.fault
-        content = reply.body if isinstance(reply.body, Content) else _Bytes(reply.body)
+        content = reply.body if isinstance(reply.body, Content) else Bytes(reply.body)
         size = content.size if fault.cut_to is None else min(fault.cut_to, content.size)
-        chunks = _flipped(content.chunks(0, size), fault.flip)
+        chunks = flipped(content.chunks(0, size), fault.flip)
         stop = size if fault.stop_after is None else min(fault.stop_after, size)
         self.entry.set(status=reply.status)
         if fault.framing == "none":
-            return await self._send_without_length(reply, _first(chunks, stop))
+            return await self._send_without_length(reply, first_bytes(chunks, stop))
         response = web.StreamResponse(status=reply.status)
         response.headers.extend(reply.headers)
         if fault.framing == "chunked":
@@ -350,7 +350,7 @@ class _Exchange:
         await response.prepare(self.request)
         if self.request.method == "HEAD":
             return response
-        await self._write(response, _first(chunks, stop))
+        await self._write(response, first_bytes(chunks, stop))
         if fault.stop_after is not None:
             return await self._end_early(response)
         if fault.announced is not None:
@@ -361,7 +361,7 @@ class _Exchange:
     async def _write(self, response: web.StreamResponse, chunks: Iterator[bytes]) -> None:
         """Write the body, at the rate of the fault, and also beyond the declared length."""
         transport, rate, left = self.request.transport, self.fault.rate, self.fault.announced
-        for chunk in chunks if rate is None else _split(chunks, max(1, int(rate / _WRITES_PER_SECOND))):
+        for chunk in chunks if rate is None else split(chunks, max(1, int(rate / _WRITES_PER_SECOND))):
             inside = chunk if left is None else chunk[:left]
             if inside:
                 await response.write(inside)
@@ -399,22 +399,6 @@ class _Exchange:
         return _hang_up(self.request)
 
 
-@attrs.frozen
-class _Bytes:
-    """Bytes in memory as :class:`Content`."""
-
-    body: bytes
-
-    @property
-    def size(self) -> int:
-        return len(self.body)
-
-    def chunks(self, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
-        end = len(self.body) if stop is None else min(stop, len(self.body))
-        for place in range(start, end, _CHUNK_SIZE):
-            yield self.body[place : min(place + _CHUNK_SIZE, end)]
-
-
 def _index(
     routes: Iterable[Route], first: str, *, case_blind: bool
 ) -> dict[tuple[str, int], list[tuple[Route, re.Pattern[str]]]]:
@@ -429,7 +413,7 @@ def _index(
 
 
 def _matches(seen: Seen, pattern: str, listener: str | None) -> bool:
-    """Tell whether a request is meant by ``METHOD path`` with wildcards."""
+    """Return whether a request is meant by ``METHOD path`` with wildcards."""
     if listener is not None and seen.listener != listener:
         return False
     return fnmatchcase(f"{seen.method} {seen.path}".lower(), pattern.lower())
@@ -444,36 +428,8 @@ def _without_range(call: Call) -> Call:
     return attrs.evolve(call, headers=kept)
 
 
-def _first(pieces: Iterator[bytes], count: int) -> Iterator[bytes]:
-    """Give the first ``count`` bytes."""
-    for piece in pieces:
-        if count <= 0:
-            return
-        yield piece[:count]
-        count -= len(piece)
-
-
-def _flipped(pieces: Iterator[bytes], at: int | None) -> Iterator[bytes]:
-    """Change the byte at ``at``."""
-    place = 0
-    for piece in pieces:
-        if at is not None and place <= at < place + len(piece):
-            inside = at - place
-            yield piece[:inside] + bytes([piece[inside] ^ 0xFF]) + piece[inside + 1 :]
-        else:
-            yield piece
-        place += len(piece)
-
-
-def _split(pieces: Iterator[bytes], step: int) -> Iterator[bytes]:
-    """Cut the pieces into small ones."""
-    for piece in pieces:
-        for place in range(0, len(piece), step):
-            yield piece[place : place + step]
-
-
 def _port_of(request: web.BaseRequest) -> int:
-    """Give the port the client speaks from."""
+    """Return the port the client speaks from."""
     peer = None if request.transport is None else request.transport.get_extra_info("peername")
     return int(peer[1]) if peer else 0
 

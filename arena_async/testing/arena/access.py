@@ -67,7 +67,7 @@ class Access(Workspace):
             super().befall(event, call)
 
     def unknown(self, call: Call, *, other_method: bool) -> Reply:  # noqa: ARG002 - the path says nothing more
-        """Answer what is no end point."""
+        """Answer what is no endpoint."""
         code = 405 if other_method else 404
         return refusal(
             code, code, "The method is not allowed here." if other_method else "There is nothing here."
@@ -90,7 +90,7 @@ class Access(Workspace):
         return answer
 
     def _is_over(self, session: Session) -> bool:
-        """Say whether a session has rested for too long, or a token has reached its end."""
+        """Return whether a session has rested for too long, or a token has reached its end."""
         if session.ends is not None:
             return self.clock() >= session.ends
         return self.clock() - session.last_action > _IDLE
@@ -162,7 +162,7 @@ def _is_login(call: Call) -> bool:
 
 
 def _accepts_gzip(call: Call) -> bool:
-    """Tell whether the client takes a gzipped answer."""
+    """Return whether the client takes a gzipped answer."""
     return "gzip" in call.headers.get("Accept-Encoding", "").lower()
 
 

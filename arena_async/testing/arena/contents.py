@@ -270,11 +270,11 @@ class Contents(ArenaSettings):
         return made
 
     def _past(self, age: float) -> float:
-        """Give a whole second some time ago."""
+        """Return a whole second some time ago."""
         return float(int(self.clock() - age))
 
     def _next_size(self) -> int:
-        """Give the size of the next generated file."""
+        """Return the size of the next generated file."""
         self._made += 1
         return self._size(self._made - 1) if callable(self._size) else self._size
 

@@ -130,7 +130,7 @@ class EventEndpoints(Lists):
         return self._list(call, self._queued(call).resources, OutboundResource.as_queue_json, by=by)
 
     def _queue_item_guids(self, call: Call, _user: User) -> Reply:
-        """Give bare guids, all at once; without a word about it only those that are not reconciled."""
+        """Return bare guids, all at once; without a word about it only those that are not reconciled."""
         wanted = call.query.get("reconciled", "false").lower()
         rows = [one.about for one in self._queued(call).resources if wanted in ("any", str(one.reconciled).lower())]
         return Reply.json({"count": len(rows), "results": rows})

@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 class Lists(Access):
-    """What all end points share."""
+    """What all endpoints share."""
 
     def _list(
         self,
@@ -41,7 +41,7 @@ class Lists(Access):
         """
         searchable = by or {}
         if not settled and self.paging == "refused" and {"offset", "limit"} & set(call.query):
-            raise refusal(400, 3200, "The end point takes no such query parameters.")
+            raise refusal(400, 3200, "The endpoint takes no such query parameters.")
         for name in call.query:
             if name not in (*searchable, *also, "offset", "limit") and name not in self.ignored_filters:
                 raise refusal(400, 3019, f"The attribute {json.dumps(name)} is not searchable.")

@@ -100,7 +100,7 @@ def read_whole(call: Call, name: str, default: int, *, minimum: int, maximum: in
 def refuse_query(call: Call) -> None:
     """Refuse any query."""
     if call.query:
-        raise refusal(400, 3200, "The end point takes no query parameters.")
+        raise refusal(400, 3200, "The endpoint takes no query parameters.")
 
 
 # ---------------------------------------------------------------------- search

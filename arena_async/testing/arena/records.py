@@ -36,13 +36,13 @@ _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
 
 
 class Guids:
-    """Gives guids as the service makes them: 20 upper-case letters and digits, the same in every run of one seed."""
+    """Return guids as the service makes them: 20 upper-case letters and digits, the same in every run of one seed."""
 
     def __init__(self, seed: str = "") -> None:
         self._seed, self._given = seed, 0
 
     def __call__(self) -> str:
-        """Give the next one."""
+        """Return the next one."""
         self._given += 1
         digest = hashlib.sha256(f"{self._seed}|{self._given}".encode()).digest()
         return "".join(_ALPHABET[byte % 36] for byte in digest[:20])
@@ -54,7 +54,7 @@ def write_time(at: float | None) -> str | None:
 
 
 def _pacific_hours(utc: datetime) -> int:
-    """Give the hours from UTC to US Pacific time; summer is the second Sunday of March to the first of November."""
+    """Return the hours from UTC to US Pacific time; summer is the second Sunday of March to the first of November."""
     march = datetime(utc.year, 3, 8, 10, tzinfo=UTC)
     november = datetime(utc.year, 11, 1, 9, tzinfo=UTC)
     begins = march + timedelta(days=(6 - march.weekday()) % 7)
@@ -63,7 +63,7 @@ def _pacific_hours(utc: datetime) -> int:
 
 
 def pacific_midnight_after(at: float) -> float:
-    """Give the next midnight of US Pacific time, in seconds since 1970."""
+    """Return the next midnight of US Pacific time, in seconds since 1970."""
     now = datetime.fromtimestamp(at, UTC)
     local = now + timedelta(hours=_pacific_hours(now))
     midnight = local.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
@@ -97,7 +97,7 @@ class Blob:
         return hashlib.sha256(self.body).hexdigest()
 
     def chunks(self, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
-        """Give the bytes from ``start`` up to ``stop`` (the end)."""
+        """Yield the bytes from ``start`` up to ``stop`` (the end)."""
         yield self.body[start:stop]
 
 

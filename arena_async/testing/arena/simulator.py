@@ -76,7 +76,7 @@ class ArenaSimulator(ExtractEndpoints, ExportEndpoints, ImportEndpoints, VaultEn
         return ArenaClient(credentials, **{"base_url": self.base_url, "workspace_id": self.workspace_id, **options})
 
     def routes(self) -> Iterable[Route]:
-        """Give the documented end points."""
+        """Return the documented endpoints."""
         yield Route("POST", "/v1/login", self._login)
         yield Route("POST", "/oauth2/token", self._token)
         handlers = {

@@ -137,7 +137,7 @@ class Workspace(Contents):
 
     def content(self, name: str) -> bytes:
         """
-        Give the whole content of a file, found as :meth:`stored` finds it.
+        Return the whole content of a file, found as :meth:`stored` finds it.
 
         Raises:
             KeyError: There is none, or it has no content.
@@ -161,7 +161,7 @@ class Workspace(Contents):
             session.alive = False
 
     def describe(self) -> dict[str, Any]:
-        """Give addresses, credentials, guids and the environment to export, for showing to a person."""
+        """Return addresses, credentials, guids and the environment to export, for showing to a person."""
         return {
             "service": "arena",
             "base_url": self.base_url,

@@ -30,12 +30,12 @@ _ALGORITHMS = ("Epoch Summary", "Dustin Tracy Sleep Periods", "Choi Wear Periods
 
 
 def setting_id(what: str) -> str:
-    """Give the GUID of the setting of this name."""
+    """Return the GUID of the setting of this name."""
     return str(uuid5(NAMESPACE, f"setting {what}"))
 
 
 def analytics_tables(state: StudyState) -> Iterable[Table]:
-    """Give the lists."""
+    """Return the lists."""
     yield Table(
         path=_SUBJECT + "/minutesummaries",
         scope="Analytics",
@@ -93,7 +93,7 @@ def _settings_tables(state: StudyState) -> Iterable[Table]:
 def _rows(
     state: StudyState, call: Call, make: Callable[[], Sequence[datetime]], setting: str, computed_with: str
 ) -> list[tuple[int, datetime]]:
-    """Give the rows of a subject that the filters let through."""
+    """Return the rows of a subject that the filters let through."""
     subject = subject_of(state, call)
     if not _lets_through(state, call, setting, setting_id(computed_with)):
         return []
@@ -109,18 +109,18 @@ def _presses(state: StudyState, call: Call) -> list[tuple[int, datetime]]:
 
 
 def _lets_through(state: StudyState, call: Call, name: str, value: str) -> bool:
-    """Say whether a filter of the query lets a value through."""
+    """Return whether a filter of the query lets a value through."""
     return state.filters_ignored or call.query.get(name, value).lower() == value.lower()
 
 
 def _settings(state: StudyState, names: Sequence[str], call: Call) -> list[str]:
-    """Give the settings that ``ids``, said once for each, let through."""
+    """Return the settings that ``ids``, said once for each, let through."""
     wanted = [] if state.filters_ignored else [one.lower() for one in call.values("ids")]
     return [name for name in names if not wanted or setting_id(name) in wanted]
 
 
 def _span(state: StudyState, call: Call) -> tuple[datetime, datetime]:
-    """Give the moments from which and up to which rows are wanted; a day counts as a whole."""
+    """Return the moments from which and up to which rows are wanted; a day counts as a whole."""
     first = datetime.combine(FIRST_DAY, time.min, UTC) - timedelta(days=1)
     last = datetime.combine(LAST_DAY, time.max, UTC) + timedelta(days=1)
     if state.filters_ignored:

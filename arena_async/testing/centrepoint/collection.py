@@ -24,7 +24,7 @@ _MILESTONES = {7: "Enrolled", 8: "Completed"}
 
 
 def collection_tables(state: StudyState) -> Iterable[Table]:
-    """Give the lists."""
+    """Return the lists."""
     yield Table(
         path=_ROOT + "/activitymonitors",
         scope="CentrePoint",

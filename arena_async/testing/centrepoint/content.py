@@ -14,7 +14,7 @@ from typing import Protocol
 
 import attrs
 
-from arena_async.testing.replies import Content
+from arena_async.testing.content import Content
 
 __all__ = ["Avro", "CsvGz", "Held", "Lines", "SteadyContent", "digests"]
 
@@ -35,11 +35,11 @@ class CsvGz:
     size: int
 
     def chunks(self, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
-        """Give the bytes from ``start`` up to ``stop`` (the end)."""
+        """Yield the bytes from ``start`` up to ``stop`` (the end)."""
         return _cut(self._pieces(), start, self.size if stop is None else min(stop, self.size))
 
     def _pieces(self) -> Iterator[bytes]:
-        """Give head, stored deflate blocks and trailer."""
+        """Return head, stored deflate blocks and trailer."""
         yield _GZIP_HEAD
         # Each block has five bytes of its own: last or not, and its length twice.
         left = self.size - len(_GZIP_HEAD) - 8
@@ -56,7 +56,7 @@ class CsvGz:
         yield check.to_bytes(4, "little") + (length & 0xFFFFFFFF).to_bytes(4, "little")
 
     def _text(self, number: int, room: int) -> bytes:
-        """Give the lines of one block."""
+        """Return the lines of one block."""
         made = random.Random(f"{self.seed}/{number}").randbytes(room // 2 + 1).hex()  # noqa: S311 - repeatable
         lines = "\n".join(
             f"{made[at : at + 20]},{made[at + 20 : at + 40]},{made[at + 40 : at + _LINE]}"
@@ -77,7 +77,7 @@ class Held:
         return len(self.body)
 
     def chunks(self, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
-        """Give the bytes from ``start`` up to ``stop`` (the end)."""
+        """Yield the bytes from ``start`` up to ``stop`` (the end)."""
         yield self.body[start:stop]
 
 
@@ -90,7 +90,7 @@ class Lines:
     heading: str = ""
 
     def chunks(self, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
-        """Give the bytes from ``start`` up to ``stop`` (the end)."""
+        """Yield the bytes from ``start`` up to ``stop`` (the end)."""
         return _cut(self._pieces(), start, self.size if stop is None else min(stop, self.size))
 
     def _pieces(self) -> Iterator[bytes]:
@@ -140,7 +140,7 @@ class Avro:
         return len(self._head) + self._blocks * len(self._block(0))
 
     def chunks(self, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
-        """Give the bytes from ``start`` up to ``stop`` (the end)."""
+        """Yield the bytes from ``start`` up to ``stop`` (the end)."""
         return _cut(self._pieces(), start, self.size if stop is None else min(stop, self.size))
 
     def _pieces(self) -> Iterator[bytes]:
@@ -163,7 +163,7 @@ class Avro:
         return max(1, (self.wanted - len(self._head)) // len(self._block(0)))
 
     def _block(self, number: int) -> bytes:
-        """Give one block: how many records, how many bytes, the records, and the mark that ends it."""
+        """Return one block: how many records, how many bytes, the records, and the mark that ends it."""
         made = random.Random(f"{self.seed}/{number}")  # noqa: S311 - repeatable
         records = bytearray()
         for place in range(_RECORDS):
@@ -184,7 +184,7 @@ def _long(value: int) -> bytes:
 
 
 def _endless(seed: str) -> Iterator[bytes]:
-    """Give lines of a table without end, in blocks."""
+    """Return lines of a table without end, in blocks."""
     for number in itertools.count():
         made = random.Random(f"{seed}/{number}").randbytes(_BLOCK // 2).hex()  # noqa: S311 - repeatable
         rows = (f"{made[at : at + 20]},{made[at + 20 : at + 40]},{made[at + 40 : at + _LINE]}" for at in _STARTS)
@@ -195,7 +195,7 @@ _STARTS = range(0, _BLOCK - _LINE, _LINE)
 
 
 def _cut(pieces: Iterator[bytes], start: int, end: int) -> Iterator[bytes]:
-    """Give what lies between two places of some pieces."""
+    """Return what lies between two places of some pieces."""
     place = 0
     for piece in pieces:
         if place >= end:
@@ -207,7 +207,7 @@ def _cut(pieces: Iterator[bytes], start: int, end: int) -> Iterator[bytes]:
 
 @functools.lru_cache(maxsize=256)
 def digests(content: SteadyContent) -> tuple[str, str]:
-    """Give MD5 and SHA-256 of some content, in hexadecimal."""
+    """Return MD5 and SHA-256 of some content, in hexadecimal."""
     md5, sha256 = hashlib.md5(usedforsecurity=False), hashlib.sha256()
     for piece in content.chunks():
         md5.update(piece)

@@ -68,11 +68,11 @@ class DatasetFiles(CentrePointSettings):
         self._listed: dict[tuple[str, str, int, str], FileKey] = {_path_key(key): key for key in self.files}
 
     def content(self, key: FileKey) -> bytes:
-        """Give the bytes of a file as they are now."""
+        """Return the bytes of a file as they are now."""
         return b"".join(self._content(key).chunks())
 
     def sha256(self, key: FileKey) -> str:
-        """Give the SHA-256 of a file as it is now, in hexadecimal."""
+        """Return the SHA-256 of a file as it is now, in hexadecimal."""
         return digests(self._content(key))[1]
 
     def change_file(self, key: FileKey, *, rename: bool = True) -> None:
@@ -112,7 +112,7 @@ class DatasetFiles(CentrePointSettings):
         )
 
     def _filtered_by_body(self, call: Call) -> Sequence[FileKey]:
-        """Give the files that the body of a GET asks for, as the first published page has it."""
+        """Return the files that the body of a GET asks for, as the first published page has it."""
         try:
             wanted = call.json() or {}
         except ValueError:
@@ -126,7 +126,7 @@ class DatasetFiles(CentrePointSettings):
         return {name: value for name, value in self._show_file(key).items() if name not in later}
 
     def _filtered(self, wanted: Mapping[str, str]) -> Sequence[FileKey]:
-        """Give the files that match, without regard to case."""
+        """Return the files that match, without regard to case."""
         subject, program, data_set = (
             wanted.get(name, "").lower() for name in ("subjectId", "studyProgramId", "dataSetName")
         )
@@ -159,7 +159,7 @@ class DatasetFiles(CentrePointSettings):
         }
 
     def file_name(self, key: FileKey) -> str:
-        """Give the vendor's file name. The first runs of a program name two data sets of a subject alike."""
+        """Return the vendor's file name. The first runs of a program name two data sets of a subject alike."""
         run = self._runs.get(key, 0)
         # The documented sample has two data sets with one name; so it is here, two by two.
         pair = self.data_sets.index(key.data_set) // 2
@@ -174,7 +174,7 @@ class DatasetFiles(CentrePointSettings):
         return stamp(FIRST_RUN + timedelta(minutes=4, days=version, seconds=subseconds % 60), subseconds)
 
     def runs_of(self, program: str, subject: int) -> int:
-        """Say how often a program ran again for a subject."""
+        """Return how often a program ran again for a subject."""
         changed = self._versions.items()
         return max((runs for key, runs in changed if key.program == program and key.subject == subject), default=0)
 
@@ -209,22 +209,22 @@ class DatasetFiles(CentrePointSettings):
 
 
 def _path_names(key: FileKey) -> tuple[str, str, str, str]:
-    """Give the folders of a file at the file host."""
+    """Return the folders of a file at the file host."""
     return f"study-{key.study:010d}", f"subject-{key.subject:010d}", key.program, key.data_set.lower()
 
 
 def _path_key(key: FileKey) -> tuple[str, str, int, str]:
-    """Give what the path at the file host says about a file."""
+    """Return what the path at the file host says about a file."""
     study, _, program, data_set = _path_names(key)
     return study, program, key.subject, data_set
 
 
 def _program(number: int) -> str:
-    """Give the GUID of a made-up program; the first one is that of the documents."""
+    """Return the GUID of a made-up program; the first one is that of the documents."""
     return str(uuid5(NAMESPACE, f"program {number}")) if number else _SEED_PROGRAM
 
 
 def _data_set_names(count: int) -> list[str]:
-    """Give some names of data sets."""
+    """Return some names of data sets."""
     known = ["ActivityDaily8", "ActivityEpochs10", "LeapAvgBarometer", "LeapMinutes", "SleepPeriods2", "WearPeriods3"]
     return (known + [f"MadeUp{number}" for number in range(len(known), count)])[:count]

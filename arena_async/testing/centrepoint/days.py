@@ -84,7 +84,7 @@ class DayShelf:
         self._removed: set[DayKey] = set()
 
     def keys(self, subject: int, category: str, *formats: str) -> list[DayKey]:
-        """Give what there is of a subject in a category, in the order it is listed: by day, csv before avro."""
+        """Return what there is of a subject in a category, in the order it is listed: by day, csv before avro."""
         kinds = formats or tuple(_ENDINGS)
         found = (
             DayKey(self._service.study, subject, category, day, kind)
@@ -94,11 +94,11 @@ class DayShelf:
         return [key for key in found if key not in self._removed]
 
     def content(self, key: DayKey) -> bytes:
-        """Give the bytes of a file as they are now."""
+        """Return the bytes of a file as they are now."""
         return b"".join(self._content(key).chunks())
 
     def sha256(self, key: DayKey) -> str:
-        """Give the SHA-256 of a file as it is now, in hexadecimal."""
+        """Return the SHA-256 of a file as it is now, in hexadecimal."""
         return digests(self._content(key))[1]
 
     def rebuild(self, key: DayKey, *, rename: bool = True) -> None:
@@ -119,12 +119,12 @@ class DayShelf:
     # ------------------------------------------------------------------ lists
 
     def tables(self) -> Iterable[Table]:
-        """Give the four lists: all days, and those of a year, a month or a day."""
+        """Return the four lists: all days, and those of a year, a month or a day."""
         for path in ("", "/{year}", "/{year}/{month}", "/{year}/{month}/{day}"):
             yield Table(path=_ROOT + path, scope="DataAccess", rows=self._rows, show=self._show)
 
     def _rows(self, call: Call) -> list[DayKey]:
-        """Give the files that a request asks for."""
+        """Return the files that a request asks for."""
         category = call.vars["category"].lower()
         if call.vars["subject"] not in map(str, self._service.subjects):
             raise Refusal(plain_text(404, "Subject was not found."))
@@ -156,7 +156,7 @@ class DayShelf:
         }
 
     def file_name(self, key: DayKey) -> str:
-        """Give the vendor's file name: category, day and a short hash, and neither study nor subject."""
+        """Return the vendor's file name: category, day and a short hash, and neither study nor subject."""
         seed = f"{key.study}/{key.subject}/{key.category}/{key.day}/{self._renamed.get(key, 0)}"
         return f"{key.category}_{key.day.isoformat()}_{zlib.crc32(seed.encode()):08x}{_ENDINGS[key.file_format]}"
 
@@ -196,7 +196,7 @@ class DayShelf:
 
 
 def _requested_for(key: DayKey, query: Mapping[str, str], path: Mapping[str, str]) -> bool:
-    """Say whether a file is among those that a request asks for."""
+    """Return whether a file is among those that a request asks for."""
     parts = {"year": key.day.year, "month": key.day.month, "day": key.day.day}
     midnight = datetime(key.day.year, key.day.month, key.day.day, tzinfo=UTC)
     return (
@@ -226,7 +226,7 @@ def _timestamp(text: str | None, default: datetime) -> datetime:
 
 
 def _folders(key: DayKey) -> str:
-    """Give the folders of a file at the file host."""
+    """Return the folders of a file at the file host."""
     return f"study-{key.study:010d}/subject-{key.subject:010d}/{key.category}/{key.day:%Y/%m/%d}"
 
 

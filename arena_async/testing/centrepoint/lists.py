@@ -54,7 +54,7 @@ class StudyState(Protocol):
         ...
 
     def runs_of(self, program: str, subject: int) -> int:
-        """Say how often a program ran again for a subject."""
+        """Return how often a program ran again for a subject."""
         ...
 
 
@@ -112,7 +112,7 @@ class Table:
 
 
 def study_tables(state: StudyState) -> Iterable[Table]:
-    """Give the lists of a study that lead to its data: studies, sites, subjects, programs and what they ran for."""
+    """Return the lists of a study that lead to its data: studies, sites, subjects, programs and what they ran for."""
     root = "/centrepoint/v3/studies"
 
     yield Table(
@@ -243,7 +243,7 @@ def _dataset_subject(state: StudyState, subject: int) -> dict[str, Any]:
 
 
 def executed(state: StudyState, program: str, subject: int) -> str:
-    """Say when a program last ran for a subject."""
+    """Return when a program last ran for a subject."""
     return stamp(FIRST_RUN + timedelta(days=state.runs_of(program, subject)), _RAN_AT_TICK)
 
 
@@ -269,7 +269,7 @@ def _program_of(state: StudyState, call: Call) -> str:
 
 def subject_of(state: StudyState, call: Call) -> int:
     """
-    Give the subject of a path.
+    Return the subject of a path.
 
     Raises:
         Refusal: The study has no such subject.

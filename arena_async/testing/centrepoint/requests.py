@@ -118,7 +118,7 @@ class DataRequestService:
         return sum(self.status_of(request) in ("pending", "processing") for request in self.requests)
 
     def status_of(self, request: MadeRequest) -> str:
-        """Say how a request is doing."""
+        """Return how a request is doing."""
         passed = self._service.clock() - request.made_at - self.pending
         if passed < 0:
             return "pending"
@@ -127,7 +127,7 @@ class DataRequestService:
         return "error" if request.fails or self.working > _MAX_WORK else "completed"
 
     def files_of(self, request: MadeRequest) -> list[MadeFile]:
-        """Give the files of a request: its parts, and a small summary of them."""
+        """Return the files of a request: its parts, and a small summary of them."""
         kind = str(request.requested["fileFormat"]).lower()
         subject, made_at = request.requested["subjectId"], request.made_at + self.pending + self.working
         files = [
@@ -151,7 +151,7 @@ class DataRequestService:
     # ------------------------------------------------------------------ the table
 
     def routes(self) -> Iterable[tuple[str, str, Callable[[Call], Reply]]]:
-        """Give method, path and handler of what the API offers."""
+        """Return method, path and handler of what the API offers."""
         for resource in _FORMATS:
             root = f"{_ROOT}/{resource}"
             yield "POST", root, functools.partial(self._make, resource)
@@ -233,7 +233,7 @@ class DataRequestService:
         return Reply.json(self._show_file(self._file_of(call)))
 
     def _link(self, call: Call) -> Reply:
-        """Give a link that lives for two minutes."""
+        """Return a link that lives for two minutes."""
         file = self._file_of(call)
         if self._is_removed(file):
             return plain_text(404, "The data file is not available any more.")
@@ -285,7 +285,7 @@ class DataRequestService:
 
 
 def _serial(request: MadeRequest) -> str:
-    """Give the serial of a monitor."""
+    """Return the serial of a monitor."""
     return str(request.requested.get("activityMonitorSerial", "TAS1F39160337"))
 
 

@@ -91,7 +91,7 @@ class CentrePointSimulator(DatasetFiles):
         return self.day_files.categories[0]
 
     def describe(self) -> dict[str, Any]:
-        """Give addresses, credentials, the study and the environment variables of a client."""
+        """Return addresses, credentials, the study and the environment variables of a client."""
         return {
             "base_url": self.base_url,
             "auth_url": self.auth_url,
@@ -123,7 +123,7 @@ class CentrePointSimulator(DatasetFiles):
         return CentrePointClient(credentials, **{"base_url": self.base_url, "auth_url": self.auth_url, **options})
 
     def routes(self) -> Iterable[Route]:
-        """Give what is offered at each port."""
+        """Return what is offered at each port."""
         for table in self.tables():
             yield self._guarded(table.path, table.scope, functools.partial(self._page, table))
             if table.named_by is not None:
@@ -136,7 +136,7 @@ class CentrePointSimulator(DatasetFiles):
         yield Route("GET", "/{container}/{name}", self.data_requests.blob, "files")
 
     def tables(self) -> Iterable[Table]:
-        """Give the lists of the API."""
+        """Return the lists of the API."""
         yield from study_tables(self)
         yield from collection_tables(self)
         yield from analytics_tables(self)

@@ -121,7 +121,7 @@ class _CaseBlind(dict[str, str]):
     """Headers with names in lower case, looked up without regard to case."""
 
     def get(self, name: str, default: Any = None) -> Any:
-        """Give the value under ``name``, or ``default``."""
+        """Return the value under ``name``, or ``default``."""
         return super().get(name.lower(), default)
 
 

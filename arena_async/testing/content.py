@@ -1,0 +1,91 @@
+"""The content of a reply: its chunks, and iterators that change them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol, runtime_checkable
+
+import attrs
+
+__all__ = ["Bytes", "Content", "Slice", "first_bytes", "flipped", "split"]
+
+_CHUNK_SIZE = 256 * 1024
+
+
+@runtime_checkable
+class Content(Protocol):
+    """Bytes that need not be held in memory."""
+
+    @property
+    def size(self) -> int:
+        """Bytes in all."""
+        ...
+
+    def chunks(self, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
+        """Yield the bytes from ``start`` up to ``stop`` (the end) in pieces of moderate size."""
+        ...
+
+
+@attrs.frozen
+class Bytes:
+    """Bytes in memory as :class:`Content`."""
+
+    body: bytes
+
+    @property
+    def size(self) -> int:
+        """The number of bytes."""
+        return len(self.body)
+
+    def chunks(self, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
+        """Yield the bytes from ``start`` up to ``stop`` (the end) in chunks of moderate size."""
+        end = len(self.body) if stop is None else min(stop, len(self.body))
+        for place in range(start, end, _CHUNK_SIZE):
+            yield self.body[place : min(place + _CHUNK_SIZE, end)]
+
+
+@attrs.frozen
+class Slice:
+    """A part of some content."""
+
+    whole: Content
+    start: int
+    stop: int
+
+    @property
+    def size(self) -> int:
+        """The number of bytes."""
+        return self.stop - self.start
+
+    def chunks(self, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
+        """Yield the bytes from ``start`` up to ``stop`` (the end) in chunks of moderate size."""
+        end = self.stop if stop is None else min(self.start + stop, self.stop)
+        yield from self.whole.chunks(self.start + start, end)
+
+
+def first_bytes(pieces: Iterator[bytes], count: int) -> Iterator[bytes]:
+    """Return the first ``count`` bytes."""
+    for piece in pieces:
+        if count <= 0:
+            return
+        yield piece[:count]
+        count -= len(piece)
+
+
+def flipped(pieces: Iterator[bytes], at: int | None) -> Iterator[bytes]:
+    """Change the byte at ``at``."""
+    place = 0
+    for piece in pieces:
+        if at is not None and place <= at < place + len(piece):
+            inside = at - place
+            yield piece[:inside] + bytes([piece[inside] ^ 0xFF]) + piece[inside + 1 :]
+        else:
+            yield piece
+        place += len(piece)
+
+
+def split(pieces: Iterator[bytes], step: int) -> Iterator[bytes]:
+    """Cut the pieces into small ones."""
+    for piece in pieces:
+        for place in range(0, len(piece), step):
+            yield piece[place : place + step]
