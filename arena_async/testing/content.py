@@ -14,7 +14,7 @@ _CHUNK_SIZE = 256 * 1024
 
 @runtime_checkable
 class Content(Protocol):
-    """Bytes that need not be held in memory."""
+    """Bytes that need not be in memory."""
 
     @property
     def size(self) -> int:
@@ -22,7 +22,7 @@ class Content(Protocol):
         ...
 
     def chunks(self, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
-        """Yield the bytes from ``start`` up to ``stop`` (the end) in pieces of moderate size."""
+        """Yield the bytes from ``start`` up to ``stop`` (the end) in chunks of moderate size."""
         ...
 
 
@@ -64,7 +64,7 @@ class Slice:
 
 
 def first_bytes(pieces: Iterator[bytes], count: int) -> Iterator[bytes]:
-    """Return the first ``count`` bytes."""
+    """Yield the first ``count`` bytes."""
     for piece in pieces:
         if count <= 0:
             return
@@ -73,7 +73,7 @@ def first_bytes(pieces: Iterator[bytes], count: int) -> Iterator[bytes]:
 
 
 def flipped(pieces: Iterator[bytes], at: int | None) -> Iterator[bytes]:
-    """Change the byte at ``at``."""
+    """Yield the chunks with the byte at ``at`` changed."""
     place = 0
     for piece in pieces:
         if at is not None and place <= at < place + len(piece):
@@ -85,7 +85,7 @@ def flipped(pieces: Iterator[bytes], at: int | None) -> Iterator[bytes]:
 
 
 def split(pieces: Iterator[bytes], step: int) -> Iterator[bytes]:
-    """Cut the pieces into small ones."""
+    """Yield the chunks in steps of at most ``step`` bytes."""
     for piece in pieces:
         for place in range(0, len(piece), step):
             yield piece[place : place + step]

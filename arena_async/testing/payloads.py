@@ -1,10 +1,10 @@
 """
-Files of any size that cost nothing to keep: real zips with CSV members, real gzipped CSV, plain CSV, plain bytes.
+Generated files of any size that need no storage: real zips with CSV members, real gzipped CSV, plain CSV, plain bytes.
 
 A :class:`Payload` is a recipe. The same name, size and seed give the same bytes wherever zlib is the same; another seed
-gives other bytes. A gigabyte is described by a few kilobytes that repeat, so it is never held nor compressed whole, and
-any part of it can be read without what comes before. The repeating unit has an odd length, so that content which is
-shifted by a whole number of blocks is wrong content.
+gives other bytes. A gigabyte is described by a few kilobytes that repeat, so it is never completely in memory, and any
+part of it can be read without the bytes before it. The repeating unit has an odd length, so that content which is
+shifted by a multiple of a block is wrong content.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def payload(name: str, size: int, *, seed: str = "") -> Payload:
 
 @attrs.frozen
 class _Run:
-    """Some bytes, several times over."""
+    """Bytes that repeat."""
 
     unit: bytes
     times: int = 1
@@ -65,7 +65,7 @@ class Payload:
     Args:
         name: Its name, which decides what kind of file it is.
         size: Bytes in all.
-        seed: What makes it different from another file of the same name and size.
+        seed: Distinguishes files of the same name and size.
     """
 
     name: str
@@ -74,7 +74,7 @@ class Payload:
 
     @property
     def _runs(self) -> tuple[_Run, ...]:
-        """The pieces it consists of."""
+        """The runs of bytes it consists of."""
         return _runs_of(self.name, self.size, self.seed)
 
     def chunks(self, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
@@ -88,7 +88,7 @@ class Payload:
             begin += run.size
 
     def read(self) -> bytes:
-        """Return all of it at once."""
+        """Return all bytes at once."""
         return b"".join(self.chunks())
 
     @cached_property
@@ -123,7 +123,7 @@ def _cut(unit: bytes, start: int, stop: int) -> Iterator[bytes]:
 
 @lru_cache(maxsize=64)
 def _runs_of(name: str, size: int, seed: str) -> tuple[_Run, ...]:
-    """Work out the pieces of a file."""
+    """Return the runs of bytes of a file."""
     key = f"{name}|{seed}"
     if name.endswith(".zip"):
         return _zip(key, size)
@@ -184,9 +184,9 @@ def _rows(key: str, size: int) -> bytes:
 
 
 def _deflated(key: str, size: int) -> tuple[tuple[_Run, ...], int, int]:
-    """Make a deflate stream of exactly ``size`` bytes; give it with the CRC-32 and the length of what it holds."""
+    """Make a deflate stream of exactly ``size`` bytes; return it with the CRC-32 and the length of its content."""
     text, packed, text_crc = _unit(_kind(key))
-    # The first rows get some room of their own, or the text would begin in the middle of a repetition.
+    # The first rows take some space, or the text would begin in the middle of a repetition.
     times = max(0, size - 50) // len(packed)
     room = size - 10 - times * len(packed)
     own = _rows(key, room)

@@ -27,20 +27,20 @@ class Part:
 @attrs.frozen(kw_only=True)
 class Seen:
     """
-    One request as it arrived, in the log of the service.
+    One received request, in the log of the service.
 
     Args:
-        listener: Which of the service's ports it came to.
+        listener: The port of the service that received it, by name.
         method: Its method.
         path: Its path, decoded, without the query.
         target: Path and query byte for byte as sent.
-        query: Its query, decoded; the first value wins on look-up, ``getall`` gives all.
-        headers: Its headers, looked up without regard to case.
+        query: Its query, decoded; ``[]`` returns the first value, ``getall`` all.
+        headers: Its headers, looked up regardless of case.
         body: Its body.
-        status: The status it was answered with; None while it is not answered, and for ever if it never was.
-        sent: Bytes of the body of the answer that were written.
-        at: When it arrived, by the clock of the service.
-        connection: The client's port, which shows whether a connection was used again.
+        status: The status of the response; None before it is sent, or if none was sent.
+        sent: Bytes of the response body that were written.
+        at: When it was received, by the clock of the service.
+        connection: The client's port, which shows whether a connection was reused.
     """
 
     listener: str
@@ -59,12 +59,12 @@ class Seen:
 @attrs.frozen(kw_only=True)
 class Call:
     """
-    A request on its way to a handler: what was :class:`Seen`, and what the route made of it.
+    A request for a handler: the :class:`Seen` request, and the variables of its route.
 
     Args:
-        seen: The request as it arrived.
+        seen: The request as received.
         vars: The named parts of the path, decoded.
-        headers: The headers the handler goes by (a fault may have taken some away).
+        headers: The headers for the handler (a fault may have removed some).
     """
 
     seen: Seen
@@ -89,7 +89,7 @@ class Call:
 
     def json(self) -> Any:
         """
-        Parse the body as JSON; an empty one gives None.
+        Parse the body as JSON; an empty body is None.
 
         Raises:
             ValueError: It is not JSON.
@@ -97,7 +97,7 @@ class Call:
         return json.loads(self.body) if self.body.strip() else None
 
     def parts(self) -> list[Part]:
-        """Split a multipart body; anything else gives an empty list."""
+        """Return the parts of a multipart body; any other body has none."""
         found = re.search(r'boundary="?([^";,]+)"?', self.headers.get("Content-Type", ""))
         if found is None:
             return []
@@ -107,13 +107,13 @@ class Call:
 
 
 def _pairs(given: Mapping[str, str] | Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
-    """Take headers as a mapping or as pairs."""
+    """Return headers as pairs."""
     return tuple(given.items() if isinstance(given, Mapping) else given)
 
 
 @attrs.frozen(kw_only=True)
 class Reply:
-    """What a handler answers: status, headers and a body, as bytes or as :class:`Content`."""
+    """The response of a handler: status, headers and a body, as bytes or as :class:`Content`."""
 
     status: int = 200
     headers: tuple[tuple[str, str], ...] = attrs.field(default=(), converter=_pairs)
@@ -121,24 +121,24 @@ class Reply:
 
     @classmethod
     def json(cls, payload: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Reply:
-        """Answer with JSON."""
+        """Return a reply with JSON."""
         kind = {"Content-Type": "application/json;charset=UTF-8", **(headers or {})}
         return cls(status=status, headers=kind, body=json.dumps(payload).encode())
 
     def adding(self, headers: Mapping[str, str | None]) -> Reply:
-        """Return the same reply with headers added or replaced; a value None takes one away."""
+        """Return the reply with headers added or replaced; a value None removes one."""
         touched = {name.lower() for name in headers}
         kept = tuple((name, value) for name, value in self.headers if name.lower() not in touched)
         new = tuple((name, value) for name, value in headers.items() if value is not None)
         return attrs.evolve(self, headers=kept + new)
 
 
-class Refusal(Exception):  # noqa: N818 - it is an answer of the service, not a failure of ours
-    """Raised by a handler to answer at once with ``reply``."""
+class Refusal(Exception):  # noqa: N818 - a response of the service, not an error of this package
+    """Raised by a handler to respond with ``reply``."""
 
     def __init__(self, reply: Reply) -> None:
-        super().__init__(f"answered with {reply.status}")
-        #: The answer.
+        super().__init__(f"response {reply.status}")
+        #: The response.
         self.reply = reply
 
 
@@ -150,7 +150,7 @@ class Route:
     Args:
         method: The HTTP method.
         template: The path, with named segments in braces: ``/v1/extracts/{extract}``.
-        handler: What answers; it may raise :class:`Refusal`.
+        handler: Returns the reply; it may raise :class:`Refusal`.
         listener: The port it is offered at; None for the first one.
     """
 
@@ -169,14 +169,14 @@ def give_content(
     headers: Mapping[str, str] | None = None,
 ) -> Reply:
     """
-    Answer with a file.
+    Return a reply with a file.
 
     Args:
         call: The request.
         content: The bytes.
         etag: The validator, quotes included; None for none (then ``If-Match`` means nothing to the service).
-        ranges: Whether a single ``Range`` is honoured (206, 416) or overlooked (200, as HTTP allows).
-        headers: More headers of the answer.
+        ranges: Whether a single ``Range`` is honoured (206, 416) or ignored (200, as HTTP allows).
+        headers: More headers of the reply.
     """
     given = {"Content-Type": "application/octet-stream", **(headers or {})}
     if etag is not None:
@@ -198,7 +198,7 @@ def give_content(
 
 
 def _read_range(text: str | None, size: int) -> tuple[int, int] | None:
-    """Read ``bytes=first-last`` as a half-open span; None for none, for several and for what is no range."""
+    """Read ``bytes=first-last`` as a half-open span; None without one, for several and for malformed ones."""
     found = re.fullmatch(r"bytes=(\d*)-(\d*)", (text or "").strip())
     if found is None or found[0] == "bytes=-":
         return None

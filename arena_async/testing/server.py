@@ -1,8 +1,8 @@
 """
-A real HTTP service on this machine that answers like a vendor and misbehaves on order.
+An HTTP server on this machine that responds like a vendor's service, with injected faults.
 
 A simulator is a subclass of :class:`SimulatedService` with a table of :class:`Route`. Its handlers are plain functions
-from a :class:`Call` to a :class:`Reply`: they know no socket. Which bytes of a reply arrive, and how, is decided here,
+from a :class:`Call` to a :class:`Reply`: they use no socket. Which bytes of a reply are sent, and how, is decided here,
 by the reply and by the :class:`~arena_async.testing.faults.Fault` that was injected for the request.
 """
 
@@ -34,7 +34,7 @@ _WRITES_PER_SECOND = 20
 
 @attrs.define
 class _Plan:
-    """An injected fault that waits for its requests."""
+    """An injected fault and the requests it applies to."""
 
     fault: Fault
     pattern: str
@@ -50,9 +50,9 @@ class SimulatedService:
     Args:
         listeners: A name per port; the first one is the main one.
         port: The port of the first listener; 0 for any free one. The others are always free ones.
-        clock: Gives the time in seconds since 1970; tests hand in one that jumps.
-        sleep: Waits some seconds, for ``trickle``.
-        case_blind: Whether paths are matched without regard to case.
+        clock: Returns the time in seconds since 1970; tests may pass their own.
+        sleep: Sleeps for some seconds; used by ``trickle``.
+        case_blind: Whether paths are matched regardless of case.
     """
 
     def __init__(
@@ -66,9 +66,9 @@ class SimulatedService:
     ) -> None:
         self.listeners = tuple(listeners)
         self.clock = clock
-        #: Every request, in the order they arrived.
+        #: Every request, in the order received.
         self.log: list[Seen] = []
-        #: Requests that are being answered now, and the most there ever were at once, over all listeners.
+        #: Requests in progress, and their maximum so far, over all listeners.
         self.in_flight = 0
         self.max_in_flight = 0
         self.sleep = sleep
@@ -81,33 +81,33 @@ class SimulatedService:
         self._closing: asyncio.Event | None = None
         self._stirred = asyncio.Event()
 
-    # ------------------------------------------------------------------ what a simulator gives
+    # ------------------------------------------------------------------ overridden by a simulator
 
     def routes(self) -> Iterable[Route]:
         """Return the table of the service."""
         return ()
 
     def admit(self, call: Call) -> None:
-        """See every request first, faults or not: where a service meters."""
+        """Called first for every request, with or without a fault: for metering."""
 
-    def dress(self, call: Call, reply: Reply) -> Reply:  # noqa: ARG002 - for those who override it
-        """Return the reply its common headers; not called for answers that a fault puts in the service's place."""
+    def dress(self, call: Call, reply: Reply) -> Reply:  # noqa: ARG002 - for subclasses
+        """Return a reply with the common headers; not called for a response that a fault replaces."""
         return reply
 
     def befall(self, event: str, call: Call) -> None:
         """
-        Let something happen to the service: ``"change"``, ``"expire_session"`` or ``"expire_links"``.
+        Apply an event to the service: ``"change"``, ``"expire_session"`` or ``"expire_links"``.
 
         Raises:
-            NotImplementedError: The service has nothing of the kind.
+            NotImplementedError: The service has no such event.
         """
-        raise NotImplementedError(f"{type(self).__name__} has nothing that {event} could happen to.")
+        raise NotImplementedError(f"{type(self).__name__} does not support the event {event}.")
 
-    def unknown(self, call: Call, *, other_method: bool) -> Reply:  # noqa: ARG002 - for those who override it
-        """Answer a path the table does not have, or has with another method only."""
+    def unknown(self, call: Call, *, other_method: bool) -> Reply:  # noqa: ARG002 - for subclasses
+        """Respond to a path without a route, or without one for this method."""
         return Reply(status=405 if other_method else 404)
 
-    # ------------------------------------------------------------------ what a test uses
+    # ------------------------------------------------------------------ used by a test
 
     def origin(self, listener: str | None = None) -> str:
         """Return ``http://127.0.0.1:<port>`` of a listener (the first one)."""
@@ -124,34 +124,34 @@ class SimulatedService:
         self, fault: Fault, *, on: str = "*", times: int | None = 1, after: int = 0, listener: str | None = None
     ) -> None:
         """
-        Let the next ``times`` requests that match ``on`` meet ``fault`` (None: until :meth:`clear`).
+        Apply ``fault`` to the next ``times`` requests that match ``on`` (None: until :meth:`clear`).
 
         Args:
             fault: One of :mod:`arena_async.testing.faults`.
-            on: ``METHOD path`` with ``*`` and ``?`` as wildcards, without regard to case.
-            times: How many requests; a request meets one fault at most, the one injected first.
-            after: How many matching requests stay unharmed before.
+            on: ``METHOD path`` with ``*`` and ``?`` as wildcards, regardless of case.
+            times: How many requests; at most one fault applies to a request, the one injected first.
+            after: How many matching requests are passed over before.
             listener: Only requests to this port.
         """
         self._plans.append(_Plan(fault=fault, pattern=on, times=times, after=after, listener=listener))
 
     def clear(self) -> None:
-        """Forget the log and every fault that is still waiting. The world of the service stays as it is."""
+        """Remove the log and the faults that are left. The state of the service stays as it is."""
         self.log.clear()
         self._plans.clear()
         self.max_in_flight = self.in_flight
 
     async def until(self, condition: Callable[[], object]) -> None:
-        """Wait until ``condition()`` holds; it is looked at whenever a request arrives or is done with."""
+        """Wait until ``condition()`` holds; it is checked whenever a request is received or completed."""
         while not condition():
             await self._stirred.wait()
 
     def _stir(self) -> None:
-        """Let those who wait for a condition look at it again."""
+        """Wake the waiters of :meth:`until`."""
         self._stirred.set()
         self._stirred = asyncio.Event()
 
-    # ------------------------------------------------------------------ life
+    # ------------------------------------------------------------------ start and close
 
     async def start(self) -> Self:
         """Open the ports."""
@@ -168,7 +168,7 @@ class SimulatedService:
         return self
 
     async def aclose(self) -> None:
-        """Close the ports and every connection, whatever is under way. Safe to call twice."""
+        """Close the ports and all connections, also those in use. Safe to call twice."""
         if self._closing is not None:
             self._closing.set()
         runners, self._runners = self._runners, []
@@ -185,7 +185,7 @@ class SimulatedService:
         await self.aclose()
 
     async def _listen(self, name: str, port: int) -> int:
-        """Open one port and give its number."""
+        """Open one port and return its number."""
 
         async def answer(request: web.BaseRequest) -> web.StreamResponse:
             return await self._serve(name, request)
@@ -200,7 +200,7 @@ class SimulatedService:
     # ------------------------------------------------------------------ one request
 
     async def _serve(self, listener: str, request: web.BaseRequest) -> web.StreamResponse:
-        """Log a request, find out what becomes of it, and see to it."""
+        """Log a request and respond to it."""
         self.in_flight += 1
         self.max_in_flight = max(self.max_in_flight, self.in_flight)
         try:
@@ -213,13 +213,13 @@ class SimulatedService:
             fault = self._next_fault(seen) or Fault(name="none")
             return await self._respond(_Exchange(self, request, fault, _Entry(self.log, place, seen)), call)
         except ConnectionResetError:
-            return _hang_up(request)  # the client left in the middle, as clients do: nobody is to be told
+            return _hang_up(request)  # the client has disconnected
         finally:
             self.in_flight -= 1
             self._stir()
 
     async def _read(self, listener: str, request: web.BaseRequest) -> Seen:
-        """Take a request off the wire."""
+        """Read a request."""
         body = bytearray()
         async for piece in request.content.iter_any():
             body += piece
@@ -238,7 +238,7 @@ class SimulatedService:
         )
 
     def _next_fault(self, seen: Seen) -> Fault | None:
-        """Take the first waiting fault that this request meets."""
+        """Return the first fault that applies to this request."""
         chosen: _Plan | None = None
         for plan in self._plans:
             if not _matches(seen, plan.pattern, plan.listener):
@@ -276,7 +276,7 @@ class SimulatedService:
         return await exchange.send(reply.adding(dict(fault.headers)))
 
     def _routed(self, call: Call) -> tuple[Route | None, Call]:
-        """Find the row of the table for a request, and name the parts of its path."""
+        """Return the route of a request, and the request with the variables of its path."""
         path = call.seen.target.partition("?")[0]
         key = (call.seen.listener, path.count("/"))
         for route, pattern in self._table.get(key, ()):
@@ -286,7 +286,7 @@ class SimulatedService:
         return None, call
 
     def _answer(self, call: Call) -> Reply:
-        """Ask the service."""
+        """Return the reply of the service."""
         route, call = self._routed(call)
         try:
             if route is None:
@@ -300,31 +300,31 @@ class SimulatedService:
         return self.dress(call, reply)
 
     async def until_closed(self) -> None:
-        """Wait until the service is closed; a client that leaves ends the wait too."""
+        """Wait until the service is closed; a client that disconnects ends the wait too."""
         if self._closing is not None:
             await self._closing.wait()
 
 
 class _Entry:
-    """The line of the log that belongs to a request under way."""
+    """The log entry of a request in progress."""
 
     def __init__(self, log: list[Seen], place: int, seen: Seen) -> None:
         self._log, self._place, self._seen = log, place, seen
 
     def set(self, **changes: Any) -> None:
-        """Write down what became of it, unless the log was cleared meanwhile."""
+        """Update the entry, unless the log was cleared."""
         before, self._seen = self._seen, attrs.evolve(self._seen, **changes)
         if self._place < len(self._log) and self._log[self._place] is before:
             self._log[self._place] = self._seen
 
     def add(self, count: int) -> None:
-        """Count bytes of the answer."""
+        """Count sent bytes of the response."""
         self.set(sent=self._seen.sent + count)
 
 
 @attrs.frozen
 class _Exchange:
-    """One request that is answered: its connection, the fault injected for it, and its entry in the log."""
+    """One request in progress: its connection, the fault injected for it, and its log entry."""
 
     service: SimulatedService
     request: web.BaseRequest
@@ -402,7 +402,7 @@ class _Exchange:
 def _index(
     routes: Iterable[Route], first: str, *, case_blind: bool
 ) -> dict[tuple[str, int], list[tuple[Route, re.Pattern[str]]]]:
-    """Arrange the table by listener and number of segments, each row with its pattern."""
+    """Return the routes by listener and number of segments, each with its pattern."""
     table: dict[tuple[str, int], list[tuple[Route, re.Pattern[str]]]] = {}
     for route in routes:
         literal = re.split(r"\{(\w+)\}", route.template)
@@ -413,14 +413,14 @@ def _index(
 
 
 def _matches(seen: Seen, pattern: str, listener: str | None) -> bool:
-    """Return whether a request is meant by ``METHOD path`` with wildcards."""
+    """Return whether a request matches ``METHOD path`` with wildcards."""
     if listener is not None and seen.listener != listener:
         return False
     return fnmatchcase(f"{seen.method} {seen.path}".lower(), pattern.lower())
 
 
 def _without_range(call: Call) -> Call:
-    """Take ``Range`` and ``If-Range`` away from a request."""
+    """Return a request without ``Range`` and ``If-Range``."""
     left: Any = call.headers
     kept = left.copy()
     for name in ("Range", "If-Range"):
@@ -429,19 +429,19 @@ def _without_range(call: Call) -> Call:
 
 
 def _port_of(request: web.BaseRequest) -> int:
-    """Return the port the client speaks from."""
+    """Return the port of the client."""
     peer = None if request.transport is None else request.transport.get_extra_info("peername")
     return int(peer[1]) if peer else 0
 
 
 def _hang_up(request: web.BaseRequest) -> web.StreamResponse:
-    """Close the connection; what is returned is never written, because it is closed."""
+    """Close the connection; the returned response is never written."""
     _close(request)
     return web.Response()
 
 
 def _close(request: web.BaseRequest) -> None:
-    """Close the connection in order, after what was written."""
+    """Close the connection after everything was written."""
     if request.transport is not None:
         request.transport.close()
 
@@ -459,7 +459,7 @@ def _reset(request: web.BaseRequest) -> None:
 
 
 async def _flushed(request: web.BaseRequest) -> None:
-    """Wait until all that was written has left for the network, or the client is gone."""
+    """Wait until everything was sent, or the client has disconnected."""
     transport = request.transport
     while isinstance(transport, asyncio.WriteTransport) and not transport.is_closing():
         if transport.get_write_buffer_size() == 0:

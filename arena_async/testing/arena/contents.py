@@ -57,7 +57,7 @@ class Contents(ArenaSettings):
         self.queue = self.add_integration("ERP integration", queue=True).guid
 
     def add_user(self, email: str, password: str, *, full_name: str = "Olga Other") -> User:
-        """Let somebody else log in."""
+        """Add a user who may log in."""
         made = User(email, password, full_name, self._guid())
         self.users[email.lower()] = made
         return made
@@ -89,10 +89,10 @@ class Contents(ArenaSettings):
         Add a run to an extract (the first one).
 
         Args:
-            files: Names and sizes of its zips, or how many there are under names as the vendor makes them.
+            files: Names and sizes of its zips, or their number; then the names follow the vendor's pattern.
             extract: The guid of the extract.
-            status: Its state; only a completed one has files.
-            age: How many seconds ago it was done.
+            status: Its status; only a completed run has files.
+            age: Seconds since its completion.
             kind: ``Full`` or ``Delta``; as the extract by default.
         """
         owner = self.extracts[extract or self.extract]
@@ -142,7 +142,7 @@ class Contents(ArenaSettings):
         creator: User | None = None,
         files: int = 1,
     ) -> ExportRun:
-        """Add a run to an export definition (the first one); of somebody else with ``creator``."""
+        """Add a run to an export definition (the first one); ``creator`` is another user."""
         owner = self.exports[export or self.export]
         done = self._past(age)
         run = ExportRun(
@@ -202,7 +202,7 @@ class Contents(ArenaSettings):
             errors=errors,
         )
         bytes_each = size or self._next_size()
-        # A worksheet is a zip inside.
+        # An .xlsx file is a zip.
         kind = "csv" if submit_type == "CSV" else "zip"
         run.submitted = payload(f"submit.{kind}", bytes_each, seed=run.guid)
         run.result = payload(f"result.{kind}", bytes_each + 300, seed=run.guid)
@@ -254,12 +254,12 @@ class Contents(ArenaSettings):
         self, *, items: Sequence[str] = (), kind: str = "items", age: float = 0.0, integration: str | None = None
     ) -> OutboundEvent:
         """
-        Add an event that nobody has reconciled to an integration (the first one of the newer generation).
+        Add an event that is not reconciled to an integration (the first one of the newer generation).
 
         Args:
-            items: The guids of what it is about; one made-up thing if empty.
+            items: The guids of its resources; one generated resource if empty.
             kind: ``items``, ``changes``, ``requests`` or ``qualityprocesses``.
-            age: How many seconds ago it happened.
+            age: Seconds since it happened.
             integration: The guid of the integration, of either generation.
         """
         owner = {**self.integrations, **self.queues}[integration or self.integration]
@@ -270,7 +270,7 @@ class Contents(ArenaSettings):
         return made
 
     def _past(self, age: float) -> float:
-        """Return a whole second some time ago."""
+        """Return the time ``age`` seconds ago, in whole seconds."""
         return float(int(self.clock() - age))
 
     def _next_size(self) -> int:

@@ -24,14 +24,14 @@ __all__ = [
     "OutboundResource",
 ]
 
-#: States of a run that goes on, and those of an export run that has files.
+#: Statuses of a run in progress, and of an export run that has files.
 OPEN = ("InProcess", "CREATED", "RUNNING")
 GOOD_EXPORT = ("COMPLETE", "DOWNLOADED")
 
 
 @attrs.define(eq=False, kw_only=True)
 class ExtractRun:
-    """One run of the data extract."""
+    """One run of a data extract."""
 
     guid: str
     status: str
@@ -46,7 +46,7 @@ class ExtractRun:
     outcome: str = "Completed"
 
     def as_json(self, format_status: Callable[[str], str], *, with_files: bool) -> dict[str, Any]:
-        """Show the run, its deprecated twins included."""
+        """Return the run as JSON, deprecated duplicate fields included."""
         shown: dict[str, Any] = {
             "completionDate": write_time(self.completed),
             "completionDateTime": write_time(self.completed),
@@ -62,7 +62,7 @@ class ExtractRun:
             "viewsExtracted": 4,
         }
         if with_files:
-            # The vendor shows no size and no name here.
+            # The vendor lists no size and no name here.
             shown["files"] = [{"guid": one.guid, "downloadDateTime": write_time(one.downloaded)} for one in self.files]
         return shown
 
@@ -155,7 +155,7 @@ class Export:
 
 @attrs.define(eq=False, kw_only=True)
 class ImportRun:
-    """One run of the import engine."""
+    """One run of an import definition."""
 
     guid: str
     number: int
@@ -229,7 +229,7 @@ class Import:
 
 @attrs.define(eq=False, kw_only=True)
 class OutboundResource:
-    """Something an event is about: an item, a change, a request, a quality process."""
+    """A resource of an event: an item, a change, a request, a quality process."""
 
     guid: str
     kind: str
@@ -238,7 +238,7 @@ class OutboundResource:
     reconciled_at: float | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """Show the resource as the newer events do; the name of the time has a lower-case t there."""
+        """Return the resource as newer events do; ``reconciledDatetime`` has a lower-case t there."""
         named = {"items": "item", "changes": "change", "requests": "request", "qualityprocesses": "qualityProcess"}
         shown: dict[str, Any] = {
             "guid": self.guid,
@@ -258,7 +258,7 @@ class OutboundResource:
 
 @attrs.define(eq=False, kw_only=True)
 class OutboundEvent:
-    """One event that waits for somebody outside."""
+    """One outbound event."""
 
     guid: str
     created: float
@@ -273,7 +273,7 @@ class OutboundEvent:
             one.reconciled, one.reconciled_at = done, at if done else None
 
     def note(self) -> None:
-        """Be done when everything in it is."""
+        """Set the status of the event from its resources."""
         self.reconciled = all(one.reconciled for one in self.resources)
 
     def as_json(self) -> dict[str, Any]:
@@ -302,7 +302,7 @@ class OutboundEvent:
 
 @attrs.define(eq=False, kw_only=True)
 class EventIntegration:
-    """An integration that gathers events, of either generation."""
+    """An integration that collects events, of either generation."""
 
     guid: str
     name: str
@@ -325,7 +325,7 @@ class EventIntegration:
         }
 
     def as_queue_json(self) -> dict[str, Any]:
-        """Show the integration as the older queue does, where the word is ``enable``."""
+        """Show the integration as the older queue does, where the field is named ``enable``."""
         return {
             "enable": self.enabled,
             "guid": self.guid,

@@ -58,7 +58,7 @@ class EventEndpoints(Lists):
         return self._list(call, rows, dict)
 
     def _events(self, call: Call, _user: User) -> Reply:
-        """List events, the newest first: whoever wants them in order sorts them."""
+        """List events, the newest first."""
         rows = newest_first(find(call, "integration", self.integrations).events)
         by = {"resourcesReconciled": match_flag(lambda one: one.reconciled)}
         return self._list(call, rows, OutboundEvent.as_json, by=by, also=("order",))
@@ -130,7 +130,7 @@ class EventEndpoints(Lists):
         return self._list(call, self._queued(call).resources, OutboundResource.as_queue_json, by=by)
 
     def _queue_item_guids(self, call: Call, _user: User) -> Reply:
-        """Return bare guids, all at once; without a word about it only those that are not reconciled."""
+        """Return guids without paging; by default those that are not reconciled."""
         wanted = call.query.get("reconciled", "false").lower()
         rows = [one.about for one in self._queued(call).resources if wanted in ("any", str(one.reconciled).lower())]
         return Reply.json({"count": len(rows), "results": rows})

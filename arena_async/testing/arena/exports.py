@@ -96,7 +96,7 @@ class ExportEndpoints(Lists):
             raise refusal(400, 3140, "The export has no criteria: neither its definition nor the run gives any.")
         if own and export.criteria:
             raise refusal(400, 3142, "The definition of the export has criteria already.")
-        # Nobody says whether one at a time is meant per user or per workspace; the workspace is the harder reading.
+        # The documents do not define whether one at a time is per user or per workspace; the workspace is stricter.
         others = [run for one in self.exports.values() for run in one.runs]
         for run in others if self.run_seconds is not None else ():
             self._advance(run)
@@ -122,7 +122,7 @@ class ExportEndpoints(Lists):
         return Reply.json(max(done, key=lambda run: run.completed or 0.0).as_json(self._format_status))
 
     def _export_run(self, call: Call, user: User) -> ExportRun:
-        """Find a run; the list shows everybody's, but only who started it may look closer."""
+        """Return a run; the list has the runs of all users, but only the user who started one may read it."""
         export = find(call, "export", self.exports)
         run = find(call, "run", {run.guid: run for run in export.runs})
         if run.creator is not user:
@@ -144,7 +144,7 @@ class ExportEndpoints(Lists):
 
     def _export_file(self, call: Call, user: User) -> Reply:
         shown = self._export_result(call, user).as_json(size_as_text=self.sizes_as_text)
-        # The vendor's sample has a dot in the place of the second colon.
+        # The vendor's sample has a dot instead of the second colon.
         modified = shown["lastModifiedDateTime"]
         return Reply.json({**shown, "lastModifiedDateTime": f"{modified[:16]}.{modified[17:]}"})
 
@@ -154,7 +154,7 @@ class ExportEndpoints(Lists):
         return reply
 
     def _export_attributes(self, call: Call, _user: User) -> Reply:
-        """List what criteria of exports may speak about; the pages disagree about the path, this is the newer one."""
+        """List the attributes for criteria of exports; the documents disagree about the path, this is the newer one."""
         rows = [{"apiName": name, "name": name, "fieldType": "SINGLE_LINE_TEXT"} for name in ("number", "description")]
         also = ("world", "includePossibleValues", "creatableOnly", "editableOnly", "searchableOnly")
         return self._list(call, rows, dict, also=also)

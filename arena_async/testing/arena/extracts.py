@@ -100,7 +100,7 @@ class ExtractEndpoints(Lists):
         return Reply.json(run.as_json(self._format_status, with_files=call.query.get("view") == "withFiles"))
 
     def _show_tie(self, one: Association) -> dict[str, Any]:
-        """Show what ties a file to an extract run."""
+        """Return the association of a file with an extract run as JSON."""
         file = one.file.as_json(size_as_text=self.sizes_as_text)
         return {"downloadDateTime": write_time(one.downloaded), "file": file, "guid": one.guid}
 
@@ -116,10 +116,10 @@ class ExtractEndpoints(Lists):
 
     def _extract_content(self, call: Call, user: User) -> Reply:
         tie = self._extract_tie(call)
-        # Only an owner of the extract gets its zip, even where somebody else started the run.
+        # Only an owner of the extract may download its zip, also if another user started the run.
         if user not in find(call, "extract", self.extracts).owners:
             raise forbidden()
         reply = self._content(call, tie.file)
-        # The stamp is set by the first request for content, whether or not its body arrives.
+        # The time is set by the first request for content, whether or not its body is received.
         tie.downloaded = tie.downloaded or self._past(0)
         return reply

@@ -107,7 +107,7 @@ class ImportEndpoints(Lists):
         return self._list(call, runs, formatted_with(self._format_status, ImportRun.as_json), by=by, settled=False)
 
     def _start_import(self, call: Call, user: User) -> Reply:
-        """Start a run; the small values come as parts or in the query, since the pages disagree."""
+        """Start a run; small values are read from parts or from the query, since the documents disagree."""
         owner = find(call, "import_", self.imports)
         parts = {part.name: part for part in call.parts()}
         given = {name: part.body.decode("utf-8", "replace") for name, part in parts.items() if part.filename is None}
@@ -136,7 +136,7 @@ class ImportEndpoints(Lists):
             result=Blob(b"status,code,message\r\n" + bad + b"SUCCESS,,\r\n" * (rows - failed)),
             error=Blob(b"status,code,message\r\n" + bad) if failed else None,
         )
-        # A worksheet is a zip inside; what is none cannot be read.
+        # An .xlsx file is a zip; any other content cannot be read.
         readable = kind == "CSV" or body.startswith(b"PK")
         self._open_run(run, "COMPLETE" if readable else "ERROR")
         owner.runs.append(run)
@@ -147,7 +147,7 @@ class ImportEndpoints(Lists):
         return find(call, "run", {run.guid: run for run in owner.runs})
 
     def _refresh_import(self, run: ImportRun) -> None:
-        """Let a run go on, and forget its results after 60 days."""
+        """Update the status of a run, and purge its results after 60 days."""
         self._advance(run)
         if run.status == "COMPLETE" and run.completed is not None and self.clock() - run.completed > _RETENTION:
             run.status = "PURGED"
@@ -158,7 +158,7 @@ class ImportEndpoints(Lists):
         return Reply.json(run.as_json(self._format_status))
 
     def _commit_import(self, call: Call, _user: User) -> Reply:
-        """Commit, asked for in the body or in the query; there is no way back."""
+        """Commit a run, by body or query; this cannot be undone."""
         run = self._import_run(call)
         requested = str(read_object(call).get("commit", call.query.get("commit", ""))).lower()
         if requested != "true":

@@ -1,4 +1,4 @@
-"""How the simulated Arena answers: lists in their envelope, runs that take their time, and content."""
+"""Responses of the simulated Arena: pages of lists, the progress of runs, and content."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 class Lists(Access):
-    """What all endpoints share."""
+    """Methods that all endpoints share."""
 
     def _list(
         self,
@@ -34,9 +34,9 @@ class Lists(Access):
         settled: bool = True,
     ) -> Reply:
         """
-        Answer with a page of the rows that match the query.
+        Return a page of the rows that match the query.
 
-        ``by`` are the searchable attributes, ``also`` other parameters; ``settled`` says that every source documents
+        ``by`` are the searchable attributes, ``also`` other parameters; ``settled`` means that all documents describe
         paging.
         """
         searchable = by or {}
@@ -60,7 +60,7 @@ class Lists(Access):
         return self._wrap([show(row) for row in page], total=len(left))
 
     def _wrap(self, rows: list[dict[str, Any]], *, total: int) -> Reply:
-        """Put rows into the envelope."""
+        """Return rows in the configured envelope."""
         if self.shape == "bare":
             return Reply.json(rows)
         count = len(rows) if self.count == "page" else total if self.count == "total" else self.count
@@ -71,11 +71,11 @@ class Lists(Access):
         return Reply.json({"count": count, "Results" if self.shape == "Results" else "results": rows})
 
     def _format_status(self, status: str) -> str:
-        """Spell a state as switched."""
+        """Return the configured name of a status."""
         return (self.status_names or {}).get(status, status)
 
     def _advance(self, run: ExtractRun | ExportRun | ImportRun) -> None:
-        """Let an open run go on: by the clock, or by how often it was looked at."""
+        """Advance a run in progress: by the clock, or by the number of polls."""
         if run.status not in OPEN or run.done_at is None:
             return
         if self.run_seconds is None:
@@ -94,13 +94,13 @@ class Lists(Access):
             run.files = [self._export_zip(owner, run.completed)]
 
     def _open_run(self, run: ExtractRun | ExportRun | ImportRun, good: str) -> None:
-        """Let a new run take its time."""
+        """Set when a new run completes, and with which status."""
         run.polls_left = self.run_polls
         run.done_at = self.clock() + (self.run_seconds or 0.0)
         run.outcome = self.run_outcome or good
 
     def _content(self, call: Call, file: StoredFile) -> Reply:
-        """Answer with the bytes of a file, with as many proofs as are switched on."""
+        """Return the content of a file, with the configured validators and checksums."""
         if file.storage != "FILE" or file.content is None:
             raise refusal(400, 3028, f'The file with guid "{file.guid}" has no content.')
         if file.gone:
@@ -115,7 +115,7 @@ class Lists(Access):
 
 
 def _md5(content: Payload | Blob) -> str:
-    """Write the MD5 of some content as ``Content-MD5`` has it."""
+    """Return the MD5 of content in the form of ``Content-MD5``."""
     digest = hashlib.md5(usedforsecurity=False)
     for piece in content.chunks():
         digest.update(piece)

@@ -1,7 +1,7 @@
 """
-What the simulated Arena reads from a request, and how it refuses one.
+Reading and rejecting requests of the simulated Arena.
 
-Search attributes are functions from a row and the text that was asked for.
+Search attributes are functions of a row and the requested text.
 """
 
 from __future__ import annotations
@@ -36,31 +36,31 @@ __all__ = [
 ]
 
 T = TypeVar("T")
-#: Whether a row has what was asked for.
+#: Returns whether a row matches the requested text.
 Match = Callable[[Any, str], bool]
 
 
-# ---------------------------------------------------------------------- refusals
+# ---------------------------------------------------------------------- errors
 
 
 def refusal(status: int, code: int, message: str) -> Refusal:
-    """Make the refusal of the service."""
+    """Return an error response of the service, to be raised."""
     return Refusal(Reply.json({"status": status, "errors": [{"code": code, "message": message}]}, status=status))
 
 
 def forbidden() -> Refusal:
-    """Make the refusal that does not say whether the thing exists."""
+    """Return the error that hides whether the object exists."""
     message = "Either you do not have privileges to access the requested data or it does not exist."
     return refusal(403, 3024, message)
 
 
 def unknown_guid(kind: str, guid: str) -> Refusal:
-    """Make the refusal for a well-formed guid that names nothing."""
+    """Return the error for a well-formed guid of no object."""
     return refusal(400, 3012, f'The {kind} with guid "{guid}" was not found.')
 
 
 def find(call: Call, name: str, among: Mapping[str, T]) -> T:
-    """Find what a part of the path names."""
+    """Return the object that a part of the path names."""
     guid = call.vars[name]
     if re.fullmatch(r"[0-9A-Z]{15,24}", guid) is None:
         raise refusal(400, 3011, f'The guid "{guid}" is not valid.')
@@ -98,7 +98,7 @@ def read_whole(call: Call, name: str, default: int, *, minimum: int, maximum: in
 
 
 def refuse_query(call: Call) -> None:
-    """Refuse any query."""
+    """Reject any query."""
     if call.query:
         raise refusal(400, 3200, "The endpoint takes no query parameters.")
 
@@ -107,7 +107,7 @@ def refuse_query(call: Call) -> None:
 
 
 def match_text(read: Callable[[Any], str]) -> Match:
-    """Match text as a whole, or its beginning where a ``*`` ends what is searched."""
+    """Match complete text, or its beginning if the requested text ends with ``*``."""
 
     def fits(row: Any, wanted: str) -> bool:
         return read(row).startswith(wanted[:-1]) if wanted.endswith("*") else read(row) == wanted
@@ -121,7 +121,7 @@ def match_attribute(guid: str) -> Match:
 
 
 def check_criteria(text: str) -> None:
-    """Refuse criteria that are no lists of lists; what they say is not carried out."""
+    """Reject criteria that are not lists of lists; they are not evaluated."""
     try:
         groups = json.loads(text)
     except ValueError:
@@ -136,7 +136,7 @@ def match_flag(read: Callable[[Any], bool]) -> Match:
 
 
 def match_word(read: Callable[[Any], str]) -> Match:
-    """Match a word of an enumeration in any spelling."""
+    """Match a value of an enumeration, regardless of case and separators."""
 
     def plain(text: str) -> str:
         return re.sub(r"[\s_-]", "", text).lower()
@@ -145,7 +145,7 @@ def match_word(read: Callable[[Any], str]) -> Match:
 
 
 def match_span(name: str, read: Callable[[Any], float | None], *, inclusive: bool = False) -> dict[str, Match]:
-    """Match instants after ``...From`` (or from it on) and up to ``...To``; what never happened matches nothing."""
+    """Match times after ``...From`` (or from it on) and up to ``...To``; missing times do not match."""
 
     def after(row: Any, wanted: str) -> bool:
         at, bound = read(row), _instant(wanted)
@@ -159,7 +159,7 @@ def match_span(name: str, read: Callable[[Any], float | None], *, inclusive: boo
 
 
 def _instant(text: str) -> float:
-    """Read an instant; only the documented form in UTC is one."""
+    """Read a time in the documented form, in UTC."""
     try:
         return datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC).timestamp()
     except ValueError:
@@ -180,12 +180,12 @@ BY_DEFINITION: dict[str, Match] = {
 
 
 def newest_first(runs: Sequence[T]) -> list[T]:
-    """Put the newest first, so that pages shift while runs are added."""
+    """Return the newest first, so that pages shift while runs are added."""
     return list(reversed(runs))
 
 
 def formatted_with(
     format_status: Callable[[str], str], show: Callable[[T, Callable[[str], str]], dict[str, Any]]
 ) -> Callable[[T], dict[str, Any]]:
-    """Bind the spelling of states to what shows a run."""
+    """Return a function that shows a run with the configured status names."""
     return lambda row: show(row, format_status)

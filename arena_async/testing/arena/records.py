@@ -1,7 +1,7 @@
 """
-The things a simulated Arena workspace holds, and how each is written on the wire.
+Records of the simulated Arena workspace, and their JSON.
 
-Records change as the simulator runs; ``as_json`` gives what a documented answer shows of them, deprecated twins
+Records change as the simulator runs; ``as_json`` returns the documented fields, deprecated duplicates
 and nulls included.
 """
 
@@ -36,7 +36,7 @@ _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
 
 
 class Guids:
-    """Return guids as the service makes them: 20 upper-case letters and digits, the same in every run of one seed."""
+    """Generates guids like those of the service: 20 upper-case letters and digits, reproducible by seed."""
 
     def __init__(self, seed: str = "") -> None:
         self._seed, self._given = seed, 0
@@ -82,7 +82,7 @@ def write_reset(at: float) -> str:
 
 @attrs.frozen
 class Blob:
-    """Bytes that were given, not generated, as content."""
+    """Content from given bytes."""
 
     body: bytes = attrs.field(repr=False)
 
@@ -103,7 +103,7 @@ class Blob:
 
 @attrs.define(eq=False)
 class User:
-    """Somebody who may log in."""
+    """A user of the workspace."""
 
     email: str
     password: str = attrs.field(repr=False)
@@ -119,7 +119,7 @@ class User:
 
 @attrs.define(eq=False)
 class Session:
-    """A login that may be over."""
+    """A session of a user, or a token of the machine user."""
 
     id: str = attrs.field(repr=False)
     user: User
@@ -158,13 +158,13 @@ class StoredFile:
 
     @property
     def etag(self) -> str:
-        """The strong validator of the content as it is now."""
+        """The strong validator of the current content."""
         digest = b"" if self.content is None else b"".join(self.content.chunks(0, 4096))
         size = 0 if self.content is None else self.content.size
         return f'"{hashlib.sha256(b"%d|" % size + digest).hexdigest()[:20]}"'
 
     def change(self, at: float) -> None:
-        """Put other bytes of the same size in its place."""
+        """Replace the content by other bytes of the same size."""
         if isinstance(self.content, Payload):
             self.content = payload(self.content.name, self.content.size, seed=f"{self.content.seed}+")
         elif self.content is not None:
@@ -172,7 +172,7 @@ class StoredFile:
         self.modified = at
 
     def as_json(self, *, size_as_text: bool = False) -> dict[str, Any]:
-        """Show the whole file object."""
+        """Return the complete file object."""
         announced = self.listed_size
         if announced is None and self.content is not None:
             announced = self.content.size
@@ -202,7 +202,7 @@ class StoredFile:
 
 @attrs.define(eq=False)
 class Association:
-    """What ties a file to an extract run or to an item; its guid is the one content is asked for by."""
+    """The association of a file with an extract run or an item; its guid is used to request content."""
 
     guid: str
     file: StoredFile
@@ -222,7 +222,7 @@ class Item:
     attributes: dict[str, str] = attrs.field(factory=dict)
 
     def as_json(self, *, view: str = "compact") -> dict[str, Any]:
-        """Show the compact form, or more or less of it."""
+        """Return the item in one of the documented views."""
         if view == "minimum":
             return {"guid": self.guid, "number": self.number, "name": self.name}
         shown = self._compact()

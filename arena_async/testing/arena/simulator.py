@@ -1,9 +1,9 @@
 """
-A local Arena: sessions, the daily quota, extracts, exports, imports, files and items, as the vendor's pages have them.
+A local Arena: sessions, the daily quota, extracts, exports, imports, files and items, as the vendor documents them.
 
-Where the pages leave something open it is a switch of :class:`ArenaSimulator`; where they contradict each other the
-default is what is harder on a client. What they do not say at all is decided here like this: an unknown session is
-not metered, because nobody knows whose it is; a guid is well formed with 15 to 24 upper-case letters and digits;
+What the documents leave open is a setting of :class:`ArenaSimulator`; where they contradict each other, the
+default is what is harder for a client. Undocumented behavior is chosen as follows: an unknown session is
+not metered; a guid is well formed with 15 to 24 upper-case letters and digits;
 ``...From`` of extracts means after, of exports it means from; lists come newest first.
 """
 
@@ -27,7 +27,7 @@ class ArenaSimulator(ExtractEndpoints, ExportEndpoints, ImportEndpoints, VaultEn
     """
     A local Arena with one workspace; an async context manager.
 
-    By default it holds one extract with a completed run and one zip per run, one export definition and one import
+    By default it has one extract with a completed run and one zip per run, one export definition and one import
     definition with runs of their own, some vault files (with and without content) and an item.
 
     Args:
@@ -35,35 +35,35 @@ class ArenaSimulator(ExtractEndpoints, ExportEndpoints, ImportEndpoints, VaultEn
         size: Bytes of a generated file, or a function from its number to that.
         exports: Completed runs of the export definition.
         imports: Completed runs of the import definition.
-        quota: Requests a day that the workspace may spend.
+        quota: Requests a day.
         port: The port; 0 for any free one.
-        clock: Seconds since 1970; a test hands in one that jumps.
-        email: Who may log in.
-        password: With what.
-        workspace_id: The workspace the login lands in without asking; ``lands_in`` overrides what is asked for.
-        lands_in: Log everybody into this workspace, whatever they asked for.
-        client_id: The machine user, who trades this and its secret for tokens that end nobody's session.
-        client_secret: Its secret.
+        clock: Seconds since 1970; a test may pass its own.
+        email: Email address of the default user.
+        password: Password of the default user.
+        workspace_id: The workspace of a login; ``lands_in`` overrides it.
+        lands_in: Log every user into this workspace, whichever was requested.
+        client_id: Client id of the machine user; its tokens do not end other sessions.
+        client_secret: Client secret of the machine user.
         token_lifetime: Seconds that its tokens live.
-        session_key: The spelling of the session id in the answer to a login.
-        count: What ``count`` of a list says: ``"page"`` (rows in this page), ``"total"``, or any value to print as is.
+        session_key: The name of the session id in the response to a login.
+        count: The ``count`` of a list: ``"page"`` (rows in this page), ``"total"``, or any value to print as is.
         shape: How rows are wrapped: ``"results"``, ``"Results"``, ``"bare"`` (a list), and for lists without rows also
             ``"null"`` and ``"missing"``.
         paging: ``"honoured"``; ``"limit ignored"`` (20 rows at a time); ``"ignored"`` (all rows every time);
             ``"refused"`` (3200 for lists whose paging only some pages document: runs and their files).
         honours_view: Whether ``view=withFiles`` works on lists of extract runs.
-        ignored_filters: Search attributes that are overlooked, so that everything is returned.
-        status_names: Other spellings of run states, for instance ``{"Completed": "COMPLETED"}``.
+        ignored_filters: Search attributes that are ignored, so that all rows are returned.
+        status_names: Other names of run statuses, for instance ``{"Completed": "COMPLETED"}``.
         sizes_as_text: Whether file sizes are written as strings.
-        needs_content_type: Whether a request without ``Content-Type: application/json`` is refused with 415.
-        quota_headers: On which answers the quota headers come.
+        needs_content_type: Whether a request without ``Content-Type: application/json`` is rejected with 415.
+        quota_headers: Which responses have quota headers.
         gzipped: Whether JSON is gzipped for clients that accept it.
         etag: The validator of content: none (as documented), ``"strong"`` or ``"weak"``.
         ranges: Whether ``Range`` is honoured on content.
         content_md5: Whether content comes with ``Content-MD5``.
         disposition: Whether content comes with ``Content-Disposition``.
-        run_polls: How often a new run is shown unfinished before it is done.
-        run_seconds: Seconds until a new run is done; counts instead of ``run_polls``.
+        run_polls: Number of polls before a new run is complete.
+        run_seconds: Seconds until a new run is complete; used instead of ``run_polls``.
     """
 
     def client(self, **options: Any) -> ArenaClient:

@@ -20,7 +20,7 @@ from arena_async.testing.replies import Call, Reply
 
 __all__ = ["VaultEndpoints"]
 
-#: Queries of items that change nothing here.
+#: Queries of items without an effect here.
 _ITEM_QUERIES = (
     *("responseview", "criteria", "description", "revisionNumber", "category.guid", "category.name"),
     *("includeChildCategories", "owner.fullName", "creator.fullName", "creator.guid", "creator.email"),
@@ -109,7 +109,7 @@ class VaultEndpoints(Lists):
         return self._content(call, self._item_tie(call).file)
 
     def _usages(self, call: Call, _user: User) -> Reply:
-        """Say who spent the quota; the pages document no paging here, so offset and limit mean nothing."""
+        """Return the users of the quota; no paging is documented here, so offset and limit are ignored."""
         since, until = (call.query.get(f"dateTime{end}") for end in ("From", "To"))
         rows = [
             {

@@ -1,4 +1,4 @@
-"""The workspace of the simulated Arena: what lies in it, and what a test does to it."""
+"""The workspace of the simulated Arena, and the changes that tests make to it."""
 
 from __future__ import annotations
 
@@ -47,17 +47,17 @@ class Workspace(Contents):
 
     @property
     def token_url(self) -> str:
-        """Where machine users get their tokens."""
+        """The address of the token endpoint."""
         return f"{self.origin()}/oauth2/token"
 
     @property
     def base_url(self) -> str:
-        """The base of the API with its version, as clients want it."""
+        """The address of the API with its version."""
         return f"{self.origin()}/v1"
 
     @property
     def remaining(self) -> int:
-        """Requests that the workspace may still spend today; may be set."""
+        """Requests left today; may be set."""
         self._renew_quota()
         return max(0, self.quota - self._spent)
 
@@ -67,13 +67,13 @@ class Workspace(Contents):
 
     @property
     def resets_at(self) -> float:
-        """When the quota starts anew, in seconds since 1970."""
+        """The next reset of the quota, in seconds since 1970."""
         self._renew_quota()
         return self._resets_at
 
     @property
     def files(self) -> dict[str, Payload | Blob]:
-        """Every file that can be had, by its place in the documented layout of a folder."""
+        """Every downloadable file, by its path in the documented layout."""
         found: dict[str, Payload | Blob] = {}
         for extract in self.extracts.values():
             for extract_run in extract.runs:
@@ -94,7 +94,7 @@ class Workspace(Contents):
 
     @property
     def stored_files(self) -> dict[str, Payload | Blob]:
-        """Every file of an item or of the vault that has content, by its place in the documented layout of a folder."""
+        """Every file of an item or of the vault that has content, by its path in the documented layout."""
         found: dict[str, Payload | Blob] = {}
         for item in self.items.values():
             for tie in item.files:
@@ -105,7 +105,7 @@ class Workspace(Contents):
 
     @property
     def sha256(self) -> dict[str, str]:
-        """The SHA-256 of every file, by its place in the documented layout of a folder."""
+        """The SHA-256 of every file, by its path in the documented layout."""
         return {place: content.sha256 for place, content in self.files.items()}
 
     def stored(self, name: str) -> StoredFile:
@@ -137,7 +137,7 @@ class Workspace(Contents):
 
     def content(self, name: str) -> bytes:
         """
-        Return the whole content of a file, found as :meth:`stored` finds it.
+        Return the complete content of a file, found as :meth:`stored` finds it.
 
         Raises:
             KeyError: There is none, or it has no content.
@@ -148,11 +148,11 @@ class Workspace(Contents):
         return b"".join(content.chunks())
 
     def change(self, name: str) -> None:
-        """Put other bytes of the same size into a file, found as :meth:`stored` finds it."""
+        """Replace the content of a file by other bytes of the same size; found as :meth:`stored` finds it."""
         self.stored(name).change(self.clock())
 
     def remove(self, name: str) -> None:
-        """Let the content of a file be gone while it stays listed."""
+        """Remove the content of a file, which stays listed."""
         self.stored(name).gone = True
 
     def end_sessions(self) -> None:
@@ -161,7 +161,7 @@ class Workspace(Contents):
             session.alive = False
 
     def describe(self) -> dict[str, Any]:
-        """Return addresses, credentials, guids and the environment to export, for showing to a person."""
+        """Return addresses, credentials, guids and the environment variables of a client."""
         return {
             "service": "arena",
             "base_url": self.base_url,
@@ -188,6 +188,6 @@ class Workspace(Contents):
 
 
 def _put(found: dict[str, Payload | Blob], place: str, content: Payload | Blob | None) -> None:
-    """Note a file that has content."""
+    """Add a file that has content."""
     if content is not None:
         found[place] = content

@@ -1,8 +1,8 @@
 """
-What a simulated CentrePoint computes: three days of every subject, minute by minute, and the settings for it.
+Analytics of the simulated CentrePoint: three days of every subject, minute by minute, and the settings for them.
 
-As in the documents, the setting of a minute has one s more than the query for it, a group of keys begins with capitals,
-and a list of which a subject has nothing is "not found": the last subject never pressed the button of its monitor.
+As in the documents, the field of a minute has one s more than its query, some keys begin with capitals,
+and an empty list of a subject is "not found": the last subject never pressed the button of its monitor.
 """
 
 from __future__ import annotations
@@ -87,13 +87,13 @@ def _settings_tables(state: StudyState) -> Iterable[Table]:
         )
 
 
-# What is asked
+# Queries
 
 
 def _rows(
     state: StudyState, call: Call, make: Callable[[], Sequence[datetime]], setting: str, computed_with: str
 ) -> list[tuple[int, datetime]]:
-    """Return the rows of a subject that the filters let through."""
+    """Return the rows of a subject that match the filters."""
     subject = subject_of(state, call)
     if not _lets_through(state, call, setting, setting_id(computed_with)):
         return []
@@ -109,18 +109,18 @@ def _presses(state: StudyState, call: Call) -> list[tuple[int, datetime]]:
 
 
 def _lets_through(state: StudyState, call: Call, name: str, value: str) -> bool:
-    """Return whether a filter of the query lets a value through."""
+    """Return whether a value matches a filter of the query."""
     return state.filters_ignored or call.query.get(name, value).lower() == value.lower()
 
 
 def _settings(state: StudyState, names: Sequence[str], call: Call) -> list[str]:
-    """Return the settings that ``ids``, said once for each, let through."""
+    """Return the settings that match the repeated parameter ``ids``."""
     wanted = [] if state.filters_ignored else [one.lower() for one in call.values("ids")]
     return [name for name in names if not wanted or setting_id(name) in wanted]
 
 
 def _span(state: StudyState, call: Call) -> tuple[datetime, datetime]:
-    """Return the moments from which and up to which rows are wanted; a day counts as a whole."""
+    """Return the requested range of times; a date stands for the complete day."""
     first = datetime.combine(FIRST_DAY, time.min, UTC) - timedelta(days=1)
     last = datetime.combine(LAST_DAY, time.max, UTC) + timedelta(days=1)
     if state.filters_ignored:
@@ -141,7 +141,7 @@ def _timestamp(text: str, at: time) -> datetime:
     return timestamp if timestamp.tzinfo else timestamp.replace(tzinfo=UTC)
 
 
-# What there is
+# Rows
 
 
 def _minutes() -> list[datetime]:

@@ -1,7 +1,7 @@
 """
-What a simulated CentrePoint tells about the collection of data: monitors, assignments, uploads, milestones, webhooks.
+Data collection of the simulated CentrePoint: monitors, assignments, uploads, milestones, webhooks.
 
-Each subject wears one monitor and has three uploads, which come in no order; the last of them is taken in only in part.
+Each subject wears one monitor and has three uploads, listed in no order; the last one is inserted only in part.
 """
 
 from __future__ import annotations

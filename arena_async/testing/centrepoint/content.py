@@ -1,4 +1,4 @@
-"""Made-up content: the bytes of a simulated file, the same every time and never whole in memory."""
+"""Generated content: the bytes of a simulated file, reproducible and never completely in memory."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _LINE = 60
 
 
 class SteadyContent(Content, Hashable, Protocol):
-    """Content that is a value: equal ones have the same bytes."""
+    """Content as a value: equal values have the same bytes."""
 
 
 @attrs.frozen
 class CsvGz:
-    """A made-up CSV in a gzip member of exactly ``size`` bytes; made piece by piece, the same every time."""
+    """A generated CSV in a gzip member of exactly ``size`` bytes; reproducible, in chunks."""
 
     seed: str
     size: int
@@ -39,14 +39,14 @@ class CsvGz:
         return _cut(self._pieces(), start, self.size if stop is None else min(stop, self.size))
 
     def _pieces(self) -> Iterator[bytes]:
-        """Return head, stored deflate blocks and trailer."""
+        """Yield header, stored deflate blocks and trailer."""
         yield _GZIP_HEAD
-        # Each block has five bytes of its own: last or not, and its length twice.
+        # Each block has a header of five bytes: whether it is the last, and its length twice.
         left = self.size - len(_GZIP_HEAD) - 8
         number, length, check = 0, 0, 0
         while left > 0:
             room = min(left, _BLOCK + 5) - 5
-            # What is left after this block must hold a block again, or nothing.
+            # The rest after this block must have the size of a block, or be empty.
             if 0 < left - room - 5 <= 5:
                 room -= 6
             left -= room + 5
@@ -67,7 +67,7 @@ class CsvGz:
 
 @attrs.frozen
 class Held:
-    """Bytes that are held in memory."""
+    """Bytes in memory."""
 
     body: bytes = attrs.field(repr=False)
 
@@ -83,7 +83,7 @@ class Held:
 
 @attrs.frozen
 class Lines:
-    """A made-up table of exactly ``size`` bytes under some heading lines; the same every time."""
+    """A generated table of exactly ``size`` bytes below some heading lines; reproducible."""
 
     seed: str
     size: int
@@ -119,14 +119,14 @@ _SCHEMA = json.dumps(
         ],
     }
 )
-#: Samples of each record, and records of each block, of a made-up Avro file.
+#: Samples of each record, and records of each block, of a generated Avro file.
 _SAMPLES, _RECORDS = 8, 16
 
 
 @attrs.frozen
 class Avro:
     """
-    A made-up Avro container of activity records, uncompressed, of about ``size`` bytes (one block at the least).
+    A generated Avro container of activity records, uncompressed, of about ``size`` bytes (at least one block).
 
     https://avro.apache.org/docs/1.12.0/specification/#object-container-files
     """
@@ -163,7 +163,7 @@ class Avro:
         return max(1, (self.wanted - len(self._head)) // len(self._block(0)))
 
     def _block(self, number: int) -> bytes:
-        """Return one block: how many records, how many bytes, the records, and the mark that ends it."""
+        """Return one block: number of records, number of bytes, the records, and the sync marker."""
         made = random.Random(f"{self.seed}/{number}")  # noqa: S311 - repeatable
         records = bytearray()
         for place in range(_RECORDS):
@@ -174,7 +174,7 @@ class Avro:
 
 
 def _long(value: int) -> bytes:
-    """Write a number as Avro does: zigzag, seven bits a byte."""
+    """Encode a number for Avro: zigzag, seven bits a byte."""
     left = (value << 1) ^ (value >> 63)
     written = bytearray()
     while left > 0x7F:
@@ -184,7 +184,7 @@ def _long(value: int) -> bytes:
 
 
 def _endless(seed: str) -> Iterator[bytes]:
-    """Return lines of a table without end, in blocks."""
+    """Yield lines of a table without end, in blocks."""
     for number in itertools.count():
         made = random.Random(f"{seed}/{number}").randbytes(_BLOCK // 2).hex()  # noqa: S311 - repeatable
         rows = (f"{made[at : at + 20]},{made[at + 20 : at + 40]},{made[at + 40 : at + _LINE]}" for at in _STARTS)
@@ -195,7 +195,7 @@ _STARTS = range(0, _BLOCK - _LINE, _LINE)
 
 
 def _cut(pieces: Iterator[bytes], start: int, end: int) -> Iterator[bytes]:
-    """Return what lies between two places of some pieces."""
+    """Yield the bytes of some chunks between two offsets."""
     place = 0
     for piece in pieces:
         if place >= end:
@@ -207,7 +207,7 @@ def _cut(pieces: Iterator[bytes], start: int, end: int) -> Iterator[bytes]:
 
 @functools.lru_cache(maxsize=256)
 def digests(content: SteadyContent) -> tuple[str, str]:
-    """Return MD5 and SHA-256 of some content, in hexadecimal."""
+    """Return the MD5 and SHA-256 of content, in hexadecimal."""
     md5, sha256 = hashlib.md5(usedforsecurity=False), hashlib.sha256()
     for piece in content.chunks():
         md5.update(piece)

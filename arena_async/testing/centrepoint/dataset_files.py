@@ -27,7 +27,7 @@ _SEED_PROGRAM = "5b342a11-2fb9-4ad9-a7be-4d410181f51c"
 
 @attrs.frozen(order=True)
 class FileKey:
-    """What names a dataset file: study, study program, data set and subject."""
+    """The key of a dataset file: study, study program, data set and subject."""
 
     study: int
     program: str
@@ -36,7 +36,7 @@ class FileKey:
 
     @property
     def path(self) -> str:
-        """Where the documented layout has it, below the folder of a mirror."""
+        """The path in the documented layout, below the directory of a mirror."""
         folders = f"centrepoint/study-{self.study}/program-{self.program.lower()}/subject-{self.subject}"
         return f"{folders}/{self.data_set.lower()}.csv.gz"
 
@@ -68,31 +68,31 @@ class DatasetFiles(CentrePointSettings):
         self._listed: dict[tuple[str, str, int, str], FileKey] = {_path_key(key): key for key in self.files}
 
     def content(self, key: FileKey) -> bytes:
-        """Return the bytes of a file as they are now."""
+        """Return the current bytes of a file."""
         return b"".join(self._content(key).chunks())
 
     def sha256(self, key: FileKey) -> str:
-        """Return the SHA-256 of a file as it is now, in hexadecimal."""
+        """Return the current SHA-256 of a file, in hexadecimal."""
         return digests(self._content(key))[1]
 
     def change_file(self, key: FileKey, *, rename: bool = True) -> None:
         """
-        Let the program run again for a file: new content and a new ``modifiedDate``.
+        Run the program again for a file: new content and a new ``modifiedDate``.
 
         Args:
             key: The file.
-            rename: Whether the run makes a new file name, as it does at the vendor; the old link is dead then.
+            rename: Whether the run generates a new file name, as the vendor's do; then the old link is invalid.
         """
         self._versions[key] = self._versions.get(key, 0) + 1
         self._runs[key] = self._runs.get(key, 0) + (1 if rename else 0)
 
     def upload_raw(self, subject: int) -> None:
-        """Let raw data of a subject come after every program ran for it, so that its data sets are stale."""
+        """Upload raw data of a subject after all programs ran for it, so that its data sets are stale."""
         runs = max((self.runs_of(program, subject) for program in self.programs), default=0)
         self.raw_uploads[subject] = FIRST_RUN + timedelta(days=runs, hours=5)
 
     def remove_file(self, key: FileKey) -> None:
-        """Let a file be gone: from the lists and from the file host."""
+        """Remove a file from the lists and from the file host."""
         self.files.remove(key)
         self._known.discard(key)
 
@@ -112,7 +112,7 @@ class DatasetFiles(CentrePointSettings):
         )
 
     def _filtered_by_body(self, call: Call) -> Sequence[FileKey]:
-        """Return the files that the body of a GET asks for, as the first published page has it."""
+        """Return the files requested by the body of a GET, as in the first published document."""
         try:
             wanted = call.json() or {}
         except ValueError:
@@ -126,7 +126,7 @@ class DatasetFiles(CentrePointSettings):
         return {name: value for name, value in self._show_file(key).items() if name not in later}
 
     def _filtered(self, wanted: Mapping[str, str]) -> Sequence[FileKey]:
-        """Return the files that match, without regard to case."""
+        """Return the matching files, regardless of case."""
         subject, program, data_set = (
             wanted.get(name, "").lower() for name in ("subjectId", "studyProgramId", "dataSetName")
         )
@@ -159,9 +159,9 @@ class DatasetFiles(CentrePointSettings):
         }
 
     def file_name(self, key: FileKey) -> str:
-        """Return the vendor's file name. The first runs of a program name two data sets of a subject alike."""
+        """Return the vendor's file name. The first runs of a program give two data sets of a subject the same name."""
         run = self._runs.get(key, 0)
-        # The documented sample has two data sets with one name; so it is here, two by two.
+        # In the documented sample two data sets share a name; here they do in pairs.
         pair = self.data_sets.index(key.data_set) // 2
         seed = f"{key.study}/{key.program}/{key.subject}" + (f"/{pair}" if pair else "")
         seed += f"/{key.data_set}/{run}" if run else ""
@@ -187,7 +187,7 @@ class DatasetFiles(CentrePointSettings):
         return self.storage.link(self.origin("files"), path, now=now, ends=ends)
 
     def _blob(self, call: Call) -> Reply:
-        """Answer the file host."""
+        """Respond for the file host."""
         self.storage.check(call)
         key = self._file_of(call)
         if key not in self._known or call.vars["name"] != self.file_name(key):
@@ -200,7 +200,7 @@ class DatasetFiles(CentrePointSettings):
         return f'"0x8DC{hashlib.sha256(seed.encode()).hexdigest()[:12].upper()}"'
 
     def _file_of(self, call: Call) -> FileKey:
-        """Find the file of a path at the file host."""
+        """Return the file of a path at the file host."""
         try:
             subject = int(call.vars["subject"].removeprefix("subject-"))
             return self._listed[call.vars["study"], call.vars["program"], subject, call.vars["data_set"]]
@@ -209,22 +209,22 @@ class DatasetFiles(CentrePointSettings):
 
 
 def _path_names(key: FileKey) -> tuple[str, str, str, str]:
-    """Return the folders of a file at the file host."""
+    """Return the directories of a file at the file host."""
     return f"study-{key.study:010d}", f"subject-{key.subject:010d}", key.program, key.data_set.lower()
 
 
 def _path_key(key: FileKey) -> tuple[str, str, int, str]:
-    """Return what the path at the file host says about a file."""
+    """Return the parts of a path at the file host that identify a file."""
     study, _, program, data_set = _path_names(key)
     return study, program, key.subject, data_set
 
 
 def _program(number: int) -> str:
-    """Return the GUID of a made-up program; the first one is that of the documents."""
+    """Return the GUID of a generated program; the first one is that of the documents."""
     return str(uuid5(NAMESPACE, f"program {number}")) if number else _SEED_PROGRAM
 
 
 def _data_set_names(count: int) -> list[str]:
-    """Return some names of data sets."""
+    """Return names of data sets."""
     known = ["ActivityDaily8", "ActivityEpochs10", "LeapAvgBarometer", "LeapMinutes", "SleepPeriods2", "WearPeriods3"]
     return (known + [f"MadeUp{number}" for number in range(len(known), count)])[:count]

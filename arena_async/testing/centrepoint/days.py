@@ -1,8 +1,8 @@
 """
-The day files of a simulated CentrePoint: lists by range, year, month and day, and their content at the file host.
+Day files of the simulated CentrePoint: lists by range, year, month and day, and their content at the file host.
 
-What the page leaves open is decided here like this: an unknown subject or category is a 404, one without data an empty
-list, and the old file of a day that was rebuilt is gone under its old link.
+Undocumented behavior is chosen as follows: an unknown subject or category is a 404, one without data an empty
+list, and the old link of a day that was rebuilt is invalid.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _ENDINGS = {"csv": ".csv.gz", "avro": ".avro"}
 
 @attrs.frozen(order=True)
 class DayKey:
-    """What names a day file: study, subject, category, day and format."""
+    """The key of a day file: study, subject, category, day and format."""
 
     study: int
     subject: int
@@ -44,7 +44,7 @@ class DayKey:
 
     @property
     def path(self) -> str:
-        """Where the documented layout has it, below the folder of a mirror."""
+        """The path in the documented layout, below the directory of a mirror."""
         folders = f"centrepoint/day-files/study-{self.study}/subject-{self.subject}/{self.category}"
         return f"{folders}/{self.day.isoformat()}{_ENDINGS[self.file_format]}"
 
@@ -54,12 +54,12 @@ class DayShelf:
     The day files of a service: one for every subject, category, day and format.
 
     Args:
-        service: What they are about.
-        categories: The categories with data; those of the page that are not among them are known and empty.
-        days: How many days there are.
-        first_day: The first of them.
-        size: Bytes of each file, about.
-        zipped: The content comes in a zip, as one sentence of the page has it.
+        service: The simulator.
+        categories: The categories with data; the other documented categories are empty.
+        days: The number of days.
+        first_day: The first day.
+        size: Approximate bytes of each file.
+        zipped: The content is in a zip, as one sentence of the documents says.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class DayShelf:
         self.days = [first_day + timedelta(days=number) for number in range(days)]
         self.size = size
         self.zipped = zipped
-        #: Whether a list without rows is a 404, as the pages leave it open.
+        #: Whether a list without rows is a 404; the documents leave it open.
         self.empty_is_missing = False
         self._service = service
         self._versions: dict[DayKey, int] = {}
@@ -84,7 +84,7 @@ class DayShelf:
         self._removed: set[DayKey] = set()
 
     def keys(self, subject: int, category: str, *formats: str) -> list[DayKey]:
-        """Return what there is of a subject in a category, in the order it is listed: by day, csv before avro."""
+        """Return the files of a subject in a category, in the order of the list: by day, csv before avro."""
         kinds = formats or tuple(_ENDINGS)
         found = (
             DayKey(self._service.study, subject, category, day, kind)
@@ -94,26 +94,26 @@ class DayShelf:
         return [key for key in found if key not in self._removed]
 
     def content(self, key: DayKey) -> bytes:
-        """Return the bytes of a file as they are now."""
+        """Return the current bytes of a file."""
         return b"".join(self._content(key).chunks())
 
     def sha256(self, key: DayKey) -> str:
-        """Return the SHA-256 of a file as it is now, in hexadecimal."""
+        """Return the current SHA-256 of a file, in hexadecimal."""
         return digests(self._content(key))[1]
 
     def rebuild(self, key: DayKey, *, rename: bool = True) -> None:
         """
-        Build a day anew, as after a late upload: new content and a new ``modifiedDate``.
+        Rebuild a day, as after a late upload: new content and a new ``modifiedDate``.
 
         Args:
             key: The file.
-            rename: Whether it gets a new name, as at the vendor; the old link is dead then.
+            rename: Whether it gets a new name, as at the vendor; then the old link is invalid.
         """
         self._versions[key] = self._versions.get(key, 0) + 1
         self._renamed[key] = self._renamed.get(key, 0) + (1 if rename else 0)
 
     def remove(self, key: DayKey) -> None:
-        """Let a file be gone: from the lists and from the file host."""
+        """Remove a file from the lists and from the file host."""
         self._removed.add(key)
 
     # ------------------------------------------------------------------ lists
@@ -124,7 +124,7 @@ class DayShelf:
             yield Table(path=_ROOT + path, scope="DataAccess", rows=self._rows, show=self._show)
 
     def _rows(self, call: Call) -> list[DayKey]:
-        """Return the files that a request asks for."""
+        """Return the requested files."""
         category = call.vars["category"].lower()
         if call.vars["subject"] not in map(str, self._service.subjects):
             raise Refusal(plain_text(404, "Subject was not found."))
@@ -140,7 +140,7 @@ class DayShelf:
     def _show(self, key: DayKey) -> dict[str, Any]:
         now = datetime.fromtimestamp(math.floor(self._service.clock()), UTC)
         ends = now + timedelta(seconds=self._service.link_lifetime)
-        # In the documented sample this end lies weeks before the link begins to be valid.
+        # In the documented sample this time is weeks before the link becomes valid.
         said = now - timedelta(days=27) if self._service.expiry_contradicts else ends
         path = f"/{_folders(key)}/{self.file_name(key)}"
         return {
@@ -156,7 +156,7 @@ class DayShelf:
         }
 
     def file_name(self, key: DayKey) -> str:
-        """Return the vendor's file name: category, day and a short hash, and neither study nor subject."""
+        """Return the vendor's file name: category, day and a short hash, without study and subject."""
         seed = f"{key.study}/{key.subject}/{key.category}/{key.day}/{self._renamed.get(key, 0)}"
         return f"{key.category}_{key.day.isoformat()}_{zlib.crc32(seed.encode()):08x}{_ENDINGS[key.file_format]}"
 
@@ -167,7 +167,7 @@ class DayShelf:
     # ------------------------------------------------------------------ content
 
     def blob(self, call: Call) -> Reply:
-        """Answer the file host."""
+        """Respond for the file host."""
         self._service.storage.check(call)
         key = self.file_of(call)
         if key in self._removed or call.vars["name"] != self.file_name(key):
@@ -177,7 +177,7 @@ class DayShelf:
         return self._service.storage.give(call, self._content(key), etag=etag, modified=self._modified(key))
 
     def file_of(self, call: Call) -> DayKey:
-        """Find the file of a path at the file host."""
+        """Return the file of a path at the file host."""
         study, subject, category, *day = (call.vars[name] for name in ("study", "subject", "category", "y", "m", "d"))
         try:
             number = int(subject.removeprefix("subject-"))
@@ -196,7 +196,7 @@ class DayShelf:
 
 
 def _requested_for(key: DayKey, query: Mapping[str, str], path: Mapping[str, str]) -> bool:
-    """Return whether a file is among those that a request asks for."""
+    """Return whether a file matches a request."""
     parts = {"year": key.day.year, "month": key.day.month, "day": key.day.day}
     midnight = datetime(key.day.year, key.day.month, key.day.day, tzinfo=UTC)
     return (
@@ -215,7 +215,7 @@ def _number(text: str) -> int:
 
 
 def _timestamp(text: str | None, default: datetime) -> datetime:
-    """Read a border of a range; the days of this service begin at its own midnight."""
+    """Read a bound of a range; the days of this service begin at its own midnight."""
     if text is None:
         return default
     try:
@@ -226,12 +226,12 @@ def _timestamp(text: str | None, default: datetime) -> datetime:
 
 
 def _folders(key: DayKey) -> str:
-    """Return the folders of a file at the file host."""
+    """Return the directories of a file at the file host."""
     return f"study-{key.study:010d}/subject-{key.subject:010d}/{key.category}/{key.day:%Y/%m/%d}"
 
 
 def _zipped(name: str, inside: SteadyContent) -> Held:
-    """Put content into a zip, as it is."""
+    """Return content in a zip, uncompressed."""
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as made:
         made.writestr(zipfile.ZipInfo(name), b"".join(inside.chunks()))

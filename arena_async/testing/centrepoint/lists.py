@@ -1,8 +1,8 @@
 """
-Lists of a simulated CentrePoint: how one is answered, and the rows that a study has.
+Lists of the simulated CentrePoint: their pages, and the rows of a study.
 
-The rows have the fields of the vendor's pages, and what is unpleasant about the samples there: optional keys that are
-missing, dates of the year 1 for "never", seven digits of a second, and a next page that lies elsewhere.
+The rows have the documented fields and the irregularities of the documented samples: optional keys that are
+missing, dates of the year 1 for "never", seven digits of a second, and a next page under another path.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ __all__ = [
 
 NEVER = "0001-01-01T00:00:00+00:00"
 FIRST_SUBJECT = 10821
-#: The first run of every program: 2024-02-29T10:05:08.0962163Z, in seconds and in ticks of 100 ns beside them.
+#: The first run of every program: 2024-02-29T10:05:08.0962163Z, in seconds and in units of 100 ns.
 FIRST_RUN = datetime(2024, 2, 29, 10, 5, 8, tzinfo=UTC)
 _RAN_AT_TICK = 962_163
 
 
 class StudyState(Protocol):
-    """What the lists tell about."""
+    """The state of a study that the lists show."""
 
     study: int
     subjects: list[int]
@@ -44,7 +44,7 @@ class StudyState(Protocol):
     data_sets: list[str]
     #: Identifiers of subjects, where they are not the usual ones.
     identifiers: dict[int, str]
-    #: When raw data of subjects last came, where that is not the usual time.
+    #: Times of the last raw data of subjects, where they are not the usual one.
     raw_uploads: dict[int, datetime]
     filters_ignored: bool
 
@@ -65,11 +65,11 @@ class Table:
 
     Args:
         path: The path of the list, with named segments in braces.
-        scope: What a token must open.
-        rows: Gives what the list holds for a request.
-        show: Writes one of them as a row.
-        named_by: Gives what names one of them in the path of its single read; None where there is no such read.
-        what: What to call one of them when it is not found.
+        scope: The required scope of a token.
+        rows: Returns the rows of the list for a request.
+        show: Returns one of them as JSON.
+        named_by: Returns the id of one of them in the path of a single read; None if there is no such read.
+        what: The name of one of them in the error "not found".
     """
 
     path: str
@@ -80,13 +80,13 @@ class Table:
     what: str = "The object"
 
     def page(self, base_url: str, call: Call) -> Reply:
-        """Answer the list: the rows of the page asked for, and how many there are in all."""
+        """Return a page of the list, with the total number of rows."""
         limit, offset = _whole(call, "limit", 100), _whole(call, "offset", 0)
         if not 1 <= limit <= 100 or offset < 0:
             return plain_text(400, "limit must be between 1 and 100, and offset must not be negative.")
         rows = self.rows(call)
         links = {}
-        # In the documented sample the next page of a list of studies lies under another prefix; so it does here.
+        # In the documented sample the next page of a list of studies has another prefix; so it has here.
         wrong = f"{base_url}/DataRetrieval/v3/Studies?limit={limit}&offset="
         if offset + limit < len(rows):
             links["next"] = f"{wrong}{offset + limit}"
@@ -103,7 +103,7 @@ class Table:
         )
 
     def one(self, call: Call) -> Reply:
-        """Answer the single read: the bare object."""
+        """Return a single object."""
         wanted = call.vars["one"].lower()
         for row in self.rows(call) if self.named_by is not None else ():
             if self.named_by is not None and str(self.named_by(row)).lower() == wanted:
@@ -112,7 +112,7 @@ class Table:
 
 
 def study_tables(state: StudyState) -> Iterable[Table]:
-    """Return the lists of a study that lead to its data: studies, sites, subjects, programs and what they ran for."""
+    """Return the lists of a study that lead to its data: studies, sites, subjects, programs and data sets."""
     root = "/centrepoint/v3/studies"
 
     yield Table(
@@ -231,7 +231,7 @@ def _dataset_subject(state: StudyState, subject: int) -> dict[str, Any]:
         }
         for program in state.programs
     ]
-    # In the documented sample a subject has executions although nothing was ever uploaded; the last one is such.
+    # In the documented sample a subject has executions although nothing was uploaded; here the last one has.
     usual = NEVER if subject == state.subjects[-1] else stamp(FIRST_RUN - timedelta(hours=3), 5_899_754)
     uploaded = stamp(state.raw_uploads[subject], 5_899_754) if subject in state.raw_uploads else usual
     return {
@@ -281,17 +281,17 @@ def subject_of(state: StudyState, call: Call) -> int:
 
 
 def stamp(timestamp: datetime, subseconds: int) -> str:
-    """Write a date-time as the service does: up to seven digits of a second, without trailing zeros."""
+    """Format a date-time as the service does: up to seven digits of a second, without trailing zeros."""
     fraction = f".{subseconds:07d}".rstrip("0").rstrip(".")
     return f"{timestamp:%Y-%m-%dT%H:%M:%S}{fraction}+00:00"
 
 
 def plain_text(status: int, words: str) -> Reply:
-    """Answer in plain text, as the service refuses."""
+    """Return an error in plain text, as the service does."""
     return Reply(status=status, headers={"Content-Type": "text/plain; charset=utf-8"}, body=words.encode())
 
 
 def _whole(call: Call, name: str, default: int) -> int:
-    """Read a number out of the query; nonsense is out of every range."""
+    """Return a number of the query; -1 if it is malformed."""
     text = call.query.get(name, str(default))
     return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else -1

@@ -1,7 +1,7 @@
 """
-Requests for raw and epoch data at a simulated CentrePoint: made, worked on, and fetched by links of two minutes.
+Requests for raw and epoch data at the simulated CentrePoint: created, processed, downloaded by links of two minutes.
 
-What the pages leave open is decided here like this: raw and epoch requests share their ten places; one too many is a
+Undocumented behavior is chosen as follows: raw and epoch requests share the limit of ten; one too many is a
 400 with the documented text; a request has no files before it is completed; files are listed for another month after
 they were removed.
 """
@@ -36,20 +36,20 @@ _FILE_LIFE = timedelta(days=30)
 _LISTED_AFTERWARDS = timedelta(days=30)
 _FORMATS = {"RawActivityRequests": ("gt3x", "csv", "avro"), "EpochRequests": ("csv",)}
 _ROOT = "/dataretrieval/v3"
-#: Ticks of 100 ns, for dates with all seven digits.
+#: Units of 100 ns, for dates with all seven digits.
 _SUBSECONDS = 5_082_033
 
 
 @attrs.frozen(kw_only=True)
 class MadeRequest:
     """
-    A request that was made.
+    A created request.
 
     Args:
         id: Its tracking id.
         resource: ``RawActivityRequests`` or ``EpochRequests``.
-        requested: The body it was made with.
-        made_at: When, in seconds since 1970.
+        requested: The body of its creation.
+        made_at: Its creation, in seconds since 1970.
         fails: Whether it ends with an error.
     """
 
@@ -62,7 +62,7 @@ class MadeRequest:
 
 @attrs.frozen(kw_only=True)
 class MadeFile:
-    """One file of a request: its id, its name, its bytes, and when it was made (seconds since 1970)."""
+    """One file of a request: its id, its name, its bytes, and its creation (seconds since 1970)."""
 
     id: str
     name: str
@@ -77,15 +77,15 @@ class MadeFile:
 
 class DataRequestService:
     """
-    Takes requests, works on them by the clock, and hands out links to their files.
+    Accepts requests, processes them by the clock, and issues links to their files.
 
     Args:
-        service: What they are about.
-        pending: Seconds before it begins to work on a request.
-        working: Seconds of work; a request that takes more than 6 hours is ended with an error.
+        service: The simulator.
+        pending: Seconds before it starts to process a request.
+        working: Seconds of processing; a request of more than 6 hours ends with an error.
         parts: Files that each request is split into, beside the summary.
-        size: Bytes of each of them, about.
-        link_lifetime: Seconds a link lives.
+        size: Approximate bytes of each of them.
+        link_lifetime: Lifetime of a link in seconds.
         max_active: Requests that may be active at a time.
     """
 
@@ -106,19 +106,19 @@ class DataRequestService:
         self.size = size
         self.link_lifetime = link_lifetime
         self.max_active = max_active
-        #: Requests that will end with an error: how many of the next ones.
+        #: How many of the next requests end with an error.
         self.failing = 0
-        #: Every request made here, in order.
+        #: Every created request, in order.
         self.requests: list[MadeRequest] = []
         self._service = service
 
     @property
     def active(self) -> int:
-        """How many requests are active now."""
+        """The number of active requests."""
         return sum(self.status_of(request) in ("pending", "processing") for request in self.requests)
 
     def status_of(self, request: MadeRequest) -> str:
-        """Return how a request is doing."""
+        """Return the status of a request."""
         passed = self._service.clock() - request.made_at - self.pending
         if passed < 0:
             return "pending"
@@ -151,7 +151,7 @@ class DataRequestService:
     # ------------------------------------------------------------------ the table
 
     def routes(self) -> Iterable[tuple[str, str, Callable[[Call], Reply]]]:
-        """Return method, path and handler of what the API offers."""
+        """Return method, path and handler of the endpoints."""
         for resource in _FORMATS:
             root = f"{_ROOT}/{resource}"
             yield "POST", root, functools.partial(self._make, resource)
@@ -178,7 +178,7 @@ class DataRequestService:
         return Reply.json({**self._show(made), **{name: requested[name] for name in times}, **capital})
 
     def _read_body(self, resource: str, call: Call) -> dict[str, Any]:
-        """Read what is asked for, or refuse it in plain text."""
+        """Return the requested values, or reject them in plain text."""
         try:
             requested = call.json()
         except ValueError:
@@ -200,7 +200,7 @@ class DataRequestService:
         return requested
 
     def _show(self, request: MadeRequest) -> dict[str, Any]:
-        """Write a request as a row; keys that do not apply yet are missing."""
+        """Return a request as JSON; keys that do not apply yet are missing."""
         status, requested = self.status_of(request), request.requested
         shown: dict[str, Any] = {"fileFormat": str(requested["fileFormat"]).lower()}
         if request.resource == "EpochRequests":
@@ -223,7 +223,7 @@ class DataRequestService:
         return Reply.json(self._show(self._request_of(resource, call)))
 
     def _files(self, resource: str, call: Call) -> Reply:
-        """Answer with a bare array."""
+        """Return a bare array."""
         request = self._request_of(resource, call)
         done = self.status_of(request) == "completed"
         files = [file for file in (self.files_of(request) if done else []) if self._is_listed(file)]
@@ -233,7 +233,7 @@ class DataRequestService:
         return Reply.json(self._show_file(self._file_of(call)))
 
     def _link(self, call: Call) -> Reply:
-        """Return a link that lives for two minutes."""
+        """Return a link that is valid for two minutes."""
         file = self._file_of(call)
         if self._is_removed(file):
             return plain_text(404, "The data file is not available any more.")
@@ -244,7 +244,7 @@ class DataRequestService:
         return Reply.json({"downloadUrl": link, "expirationDateUtc": stamp(ends, _SUBSECONDS)})
 
     def blob(self, call: Call) -> Reply:
-        """Answer the file host."""
+        """Respond for the file host."""
         self._service.storage.check(call)
         file = self._find(call.vars["name"])
         if file is None or self._is_removed(file):
@@ -290,12 +290,12 @@ def _serial(request: MadeRequest) -> str:
 
 
 def _instant(seconds: float) -> str:
-    """Write a moment with seven digits of a second."""
+    """Format a time with seven digits of a second."""
     return stamp(datetime.fromtimestamp(math.floor(seconds), UTC), _SUBSECONDS)
 
 
 def _content(request: MadeRequest, kind: str, number: int, size: int) -> SteadyContent:
-    """Make the bytes of one part."""
+    """Return the content of one part."""
     seed = f"{request.id}/{number}"
     if kind == "avro":
         return Avro(seed, size)
@@ -307,7 +307,7 @@ def _content(request: MadeRequest, kind: str, number: int, size: int) -> SteadyC
 
 
 def _gt3x(log: Lines) -> Held:
-    """Put content into a zip, as files of this format are."""
+    """Return content in a zip, as in this format."""
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as made:
         made.writestr(zipfile.ZipInfo("info.txt"), b"Sample Rate: 30\n")

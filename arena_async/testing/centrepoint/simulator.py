@@ -1,8 +1,8 @@
 """
-A local CentrePoint: token endpoint, API and file host, each on its own port, as the vendor's pages describe them.
+A local CentrePoint: token endpoint, API and file host, each on its own port, as the vendor documents them.
 
-What the pages leave open is decided here like this: a ``limit`` outside 1 to 100 is a 400; a refused request is not
-counted by the limiter; a file that was renamed by a later run is gone under its old link (404 ``BlobNotFound``).
+Undocumented behavior is chosen as follows: a ``limit`` outside 1 to 100 is a 400; a rejected request is not
+counted by the limiter; the old link of a file that was renamed by a later run is invalid (404 ``BlobNotFound``).
 """
 
 from __future__ import annotations
@@ -35,28 +35,28 @@ class CentrePointSimulator(DatasetFiles):
     """
     A CentrePoint of one study, with one file for every subject, study program and data set.
 
-    It has day files too (:attr:`day_files`), and takes requests for raw and epoch data (:attr:`data_requests`).
+    It also has day files (:attr:`day_files`), and accepts requests for raw and epoch data (:attr:`data_requests`).
 
     Args:
         study: The number of the study.
         subjects: How many subjects, or their numbers.
         programs: How many study programs, or their GUIDs. From the second on they share one name, as in the documents.
-        data_sets: How many data sets each program makes, or their names.
-        files: Files in all; None for one of each combination. More subjects are made where it takes them.
-        file_size: Bytes of each file, 100 at the least; of day files and data requests, about so many.
+        data_sets: How many data sets each program has, or their names.
+        files: Files in all; None for one of each combination. The number of subjects grows as required.
+        file_size: Bytes of each dataset file, at least 100; approximate bytes of other files.
         days: How many days each subject has day files for.
         port: The port of the API; 0 for any free one.
         rate_limit: API requests in any 60 seconds; None switches the limiter off.
-        link_lifetime: Seconds a signed link lives.
-        token_lifetime: Seconds a token lives.
-        scopes: What the client may ask for.
-        client_id: Who may ask.
-        client_secret: And what proves it.
-        filters_ignored: Lists overlook the filters, as a service may that does not read the body of a GET.
-        expiry_contradicts: ``downloadUrlExpiresOn`` lies before the link begins, as in the documented sample.
-        content_md5: The file host vouches for its files with an MD5.
+        link_lifetime: Lifetime of a signed link in seconds.
+        token_lifetime: Lifetime of a token in seconds.
+        scopes: Scopes that the client may request.
+        client_id: The client's id.
+        client_secret: The client's secret.
+        filters_ignored: Lists ignore filters, like a service that does not read the body of a GET.
+        expiry_contradicts: ``downloadUrlExpiresOn`` is before the link becomes valid, as in the documented sample.
+        content_md5: The file host sends the MD5 of its files.
         names_with_data_set: The vendor's newer file names, which do not collide.
-        clock: Gives the time in seconds since 1970.
+        clock: Returns the time in seconds since 1970.
     """
 
     def __attrs_post_init__(self) -> None:
@@ -68,7 +68,7 @@ class CentrePointSimulator(DatasetFiles):
 
     @property
     def content_md5(self) -> bool:
-        """Whether the file host vouches for its files with an MD5."""
+        """Whether the file host sends the MD5 of its files."""
         return self.storage.content_md5
 
     @content_md5.setter
@@ -77,7 +77,7 @@ class CentrePointSimulator(DatasetFiles):
 
     @property
     def breaches(self) -> list[str]:
-        """Requests that brought a credential to the file host; there must never be one."""
+        """Requests to the file host that had a credential; there must never be one."""
         return self.storage.breaches
 
     @property
@@ -109,7 +109,7 @@ class CentrePointSimulator(DatasetFiles):
         }
 
     def expire_links(self) -> None:
-        """Let every link given out so far be over, as when the key that signed them is revoked."""
+        """Expire all links issued so far, as when the key that signed them is revoked."""
         self.storage.expire_links()
 
     def client(self, **options: Any) -> CentrePointClient:
@@ -123,7 +123,7 @@ class CentrePointSimulator(DatasetFiles):
         return CentrePointClient(credentials, **{"base_url": self.base_url, "auth_url": self.auth_url, **options})
 
     def routes(self) -> Iterable[Route]:
-        """Return what is offered at each port."""
+        """Return the routes of each port."""
         for table in self.tables():
             yield self._guarded(table.path, table.scope, functools.partial(self._page, table))
             if table.named_by is not None:
@@ -147,7 +147,7 @@ class CentrePointSimulator(DatasetFiles):
         return table.page(self.base_url, call)
 
     def _guarded(self, path: str, scope: str, handler: Callable[[Call], Reply], *, method: str = "GET") -> Route:
-        """Make a route of the API that wants a token of some scope."""
+        """Return a route of the API that requires a token with a scope."""
         return Route(method, path, functools.partial(self._admitted, scope, handler), "api")
 
     def admit(self, call: Call) -> None:
@@ -156,12 +156,12 @@ class CentrePointSimulator(DatasetFiles):
             self._window.append(call.seen.at)
 
     def dress(self, call: Call, reply: Reply) -> Reply:
-        """Add the clock of the service, which may differ from the client's."""
+        """Add the time of the service, which may differ from the client's."""
         dressed = reply.adding({"Date": formatdate(self.clock(), usegmt=True)})
         return dressed.adding({"x-ms-version": STORAGE_VERSION}) if call.seen.listener == "files" else dressed
 
     def befall(self, event: str, call: Call) -> None:
-        """Let content change (in place), the token of a request end, or all links end."""
+        """Change content (in place), end the token of a request, or expire all links."""
         if event == "expire_links":
             self.expire_links()
         elif event == "expire_session":
@@ -174,12 +174,12 @@ class CentrePointSimulator(DatasetFiles):
             super().befall(event, call)
 
     def unknown(self, call: Call, *, other_method: bool) -> Reply:
-        """Answer a path that is not offered in plain text, as the service does."""
+        """Respond to an unknown path in plain text, as the service does."""
         del call
         return plain_text(405 if other_method else 404, "There is nothing here.")
 
     def _admitted(self, scope: str, handler: Callable[[Call], Reply], call: Call) -> Reply:
-        """Let a request through to its handler: the limiter, the token, its scope, and the study."""
+        """Call the handler if rate limit, token, scope and study allow it."""
         self._slow_down(call)
         kind, _, token = call.headers.get("Authorization", "").partition(" ")
         claims = self._tokens.claims(token) if kind.lower() == "bearer" else None
@@ -192,7 +192,7 @@ class CentrePointSimulator(DatasetFiles):
         return handler(call)
 
     def _slow_down(self, call: Call) -> None:
-        """Refuse what is more than the limit in any 60 seconds."""
+        """Reject requests above the limit in any 60 seconds."""
         if self.rate_limit is None:
             return
         now = self.clock()

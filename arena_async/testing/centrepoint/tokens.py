@@ -64,7 +64,7 @@ class Tokens:
 
 
 def _oauth_error(name: str) -> Reply:
-    """Answer as a token endpoint refuses."""
+    """Return an error of the token endpoint."""
     return Reply.json({"error": name}, status=400)
 
 
