@@ -63,29 +63,29 @@ class Slice:
         yield from self.whole.chunks(self.start + start, end)
 
 
-def first_bytes(pieces: Iterator[bytes], count: int) -> Iterator[bytes]:
+def first_bytes(chunks: Iterator[bytes], count: int) -> Iterator[bytes]:
     """Yield the first ``count`` bytes."""
-    for piece in pieces:
+    for chunk in chunks:
         if count <= 0:
             return
-        yield piece[:count]
-        count -= len(piece)
+        yield chunk[:count]
+        count -= len(chunk)
 
 
-def flipped(pieces: Iterator[bytes], at: int | None) -> Iterator[bytes]:
+def flipped(chunks: Iterator[bytes], at: int | None) -> Iterator[bytes]:
     """Yield the chunks with the byte at ``at`` changed."""
     place = 0
-    for piece in pieces:
-        if at is not None and place <= at < place + len(piece):
+    for chunk in chunks:
+        if at is not None and place <= at < place + len(chunk):
             inside = at - place
-            yield piece[:inside] + bytes([piece[inside] ^ 0xFF]) + piece[inside + 1 :]
+            yield chunk[:inside] + bytes([chunk[inside] ^ 0xFF]) + chunk[inside + 1 :]
         else:
-            yield piece
-        place += len(piece)
+            yield chunk
+        place += len(chunk)
 
 
-def split(pieces: Iterator[bytes], step: int) -> Iterator[bytes]:
+def split(chunks: Iterator[bytes], step: int) -> Iterator[bytes]:
     """Yield the chunks in steps of at most ``step`` bytes."""
-    for piece in pieces:
-        for place in range(0, len(piece), step):
-            yield piece[place : place + step]
+    for chunk in chunks:
+        for place in range(0, len(chunk), step):
+            yield chunk[place : place + step]

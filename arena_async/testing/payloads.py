@@ -95,16 +95,16 @@ class Payload:
     def sha256(self) -> str:
         """Its SHA-256 in hexadecimal."""
         digest = hashlib.sha256()
-        for piece in self.chunks():
-            digest.update(piece)
+        for chunk in self.chunks():
+            digest.update(chunk)
         return digest.hexdigest()
 
     @cached_property
     def md5(self) -> bytes:
         """Its MD5, 16 bytes."""
         digest = hashlib.md5(usedforsecurity=False)
-        for piece in self.chunks():
-            digest.update(piece)
+        for chunk in self.chunks():
+            digest.update(chunk)
         return digest.digest()
 
 

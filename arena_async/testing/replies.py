@@ -11,7 +11,7 @@ import attrs
 
 from arena_async.testing.content import Content, Slice
 
-__all__ = ["Call", "Part", "Refusal", "Reply", "Route", "Seen", "give_content"]
+__all__ = ["Call", "ErrorReply", "Part", "Reply", "Route", "Seen", "content_reply"]
 
 
 @attrs.frozen(kw_only=True)
@@ -102,8 +102,8 @@ class Call:
         if found is None:
             return []
         fence = b"--" + found[1].encode("latin-1")
-        pieces = (b"\r\n" + self.body).split(b"\r\n" + fence)
-        return [_read_part(piece) for piece in pieces[1:] if not piece.startswith(b"--")]
+        sections = (b"\r\n" + self.body).split(b"\r\n" + fence)
+        return [_read_part(section) for section in sections[1:] if not section.startswith(b"--")]
 
 
 def _pairs(given: Mapping[str, str] | Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
@@ -133,7 +133,7 @@ class Reply:
         return attrs.evolve(self, headers=kept + new)
 
 
-class Refusal(Exception):  # noqa: N818 - a response of the service, not an error of this package
+class ErrorReply(Exception):  # noqa: N818 - a response of the service, not an error of this package
     """Raised by a handler to respond with ``reply``."""
 
     def __init__(self, reply: Reply) -> None:
@@ -150,7 +150,7 @@ class Route:
     Args:
         method: The HTTP method.
         template: The path, with named segments in braces: ``/v1/extracts/{extract}``.
-        handler: Returns the reply; it may raise :class:`Refusal`.
+        handler: Returns the reply; it may raise :class:`ErrorReply`.
         listener: The port it is offered at; None for the first one.
     """
 
@@ -160,7 +160,7 @@ class Route:
     listener: str | None = None
 
 
-def give_content(
+def content_reply(
     call: Call,
     content: Content,
     *,
@@ -211,9 +211,9 @@ def _read_range(text: str | None, size: int) -> tuple[int, int] | None:
     return (start, stop) if start < size else (size, size)
 
 
-def _read_part(piece: bytes) -> Part:
+def _read_part(section: bytes) -> Part:
     """Read one part of a multipart body."""
-    head, _, body = piece.partition(b"\r\n\r\n")
+    head, _, body = section.partition(b"\r\n\r\n")
     lines = head.decode("utf-8", "replace").split("\r\n")
     fields = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
     where = fields.get("content-disposition", "")

@@ -24,7 +24,7 @@ from aiohttp import web
 
 from arena_async.testing.content import Bytes, Content, first_bytes, flipped, split
 from arena_async.testing.faults import Fault
-from arena_async.testing.replies import Call, Refusal, Reply, Route, Seen
+from arena_async.testing.replies import Call, ErrorReply, Reply, Route, Seen
 
 __all__ = ["SimulatedService"]
 
@@ -79,7 +79,7 @@ class SimulatedService:
         self._plans: list[_Plan] = []
         self._table: dict[tuple[str, int], list[tuple[Route, re.Pattern[str]]]] = {}
         self._closing: asyncio.Event | None = None
-        self._stirred = asyncio.Event()
+        self._changed = asyncio.Event()
 
     # ------------------------------------------------------------------ overridden by a simulator
 
@@ -90,11 +90,11 @@ class SimulatedService:
     def admit(self, call: Call) -> None:
         """Called first for every request, with or without a fault: for metering."""
 
-    def dress(self, call: Call, reply: Reply) -> Reply:  # noqa: ARG002 - for subclasses
+    def finish(self, call: Call, reply: Reply) -> Reply:  # noqa: ARG002 - for subclasses
         """Return a reply with the common headers; not called for a response that a fault replaces."""
         return reply
 
-    def befall(self, event: str, call: Call) -> None:
+    def apply_event(self, event: str, call: Call) -> None:
         """
         Apply an event to the service: ``"change"``, ``"expire_session"`` or ``"expire_links"``.
 
@@ -144,12 +144,12 @@ class SimulatedService:
     async def until(self, condition: Callable[[], object]) -> None:
         """Wait until ``condition()`` holds; it is checked whenever a request is received or completed."""
         while not condition():
-            await self._stirred.wait()
+            await self._changed.wait()
 
-    def _stir(self) -> None:
+    def _notify(self) -> None:
         """Wake the waiters of :meth:`until`."""
-        self._stirred.set()
-        self._stirred = asyncio.Event()
+        self._changed.set()
+        self._changed = asyncio.Event()
 
     # ------------------------------------------------------------------ start and close
 
@@ -209,20 +209,20 @@ class SimulatedService:
             self.log.append(seen)
             call = Call(seen=seen, headers=seen.headers)
             self.admit(call)
-            self._stir()
+            self._notify()
             fault = self._next_fault(seen) or Fault(name="none")
             return await self._respond(_Exchange(self, request, fault, _Entry(self.log, place, seen)), call)
         except ConnectionResetError:
             return _hang_up(request)  # the client has disconnected
         finally:
             self.in_flight -= 1
-            self._stir()
+            self._notify()
 
     async def _read(self, listener: str, request: web.BaseRequest) -> Seen:
         """Read a request."""
         body = bytearray()
-        async for piece in request.content.iter_any():
-            body += piece
+        async for chunk in request.content.iter_any():
+            body += chunk
             if len(body) > _MAX_REQUEST_SIZE:
                 raise web.HTTPRequestEntityTooLarge(max_size=_MAX_REQUEST_SIZE, actual_size=len(body))
         return Seen(
@@ -269,8 +269,8 @@ class SimulatedService:
             status, headers, body = fault.answer
             return await exchange.send(Reply(status=status, headers=headers, body=body))
         if fault.event is not None:
-            self.befall(fault.event, self._routed(call)[1])
-        reply = self._answer(_without_range(call) if fault.without_range else call)
+            self.apply_event(fault.event, self._routed(call)[1])
+        reply = self._reply_to(_without_range(call) if fault.without_range else call)
         if fault.silence == "close_after":
             return _hang_up(request)
         return await exchange.send(reply.adding(dict(fault.headers)))
@@ -285,7 +285,7 @@ class SimulatedService:
                 return route, attrs.evolve(call, vars={name: unquote(text) for name, text in found.groupdict().items()})
         return None, call
 
-    def _answer(self, call: Call) -> Reply:
+    def _reply_to(self, call: Call) -> Reply:
         """Return the reply of the service."""
         route, call = self._routed(call)
         try:
@@ -295,9 +295,9 @@ class SimulatedService:
                 reply = self.unknown(call, other_method=any(pattern.fullmatch(path) for _, pattern in rows))
             else:
                 reply = route.handler(call)
-        except Refusal as refusal:
-            reply = refusal.reply
-        return self.dress(call, reply)
+        except ErrorReply as error:
+            reply = error.reply
+        return self.finish(call, reply)
 
     async def until_closed(self) -> None:
         """Wait until the service is closed; a client that disconnects ends the wait too."""

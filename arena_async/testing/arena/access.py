@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl, unquote
 
 import attrs
 
-from arena_async.testing.arena.queries import read_object, refusal
+from arena_async.testing.arena.queries import error_reply, read_object
 from arena_async.testing.arena.records import Session, User, write_reset, write_time
 from arena_async.testing.arena.workspace import Workspace
 from arena_async.testing.replies import Call, Reply
@@ -42,7 +42,7 @@ class Access(Workspace):
         day = (write_time(self.clock()) or "")[:10]
         self._usage[(day, call.seen.method, _endpoint(call.seen.path), session.user.email)] += 1
 
-    def dress(self, call: Call, reply: Reply) -> Reply:
+    def finish(self, call: Call, reply: Reply) -> Reply:
         """Add the headers of every documented response, and gzip it if configured."""
         given: dict[str, str | None] = {"Server": "ArenaSolutions"}
         reported = self.quota_headers == "always" or (self.quota_headers == "success" and reply.status < 300)
@@ -54,7 +54,7 @@ class Access(Workspace):
             reply = attrs.evolve(reply, body=gzip.compress(reply.body, mtime=0))
         return reply.adding(given)
 
-    def befall(self, event: str, call: Call) -> None:
+    def apply_event(self, event: str, call: Call) -> None:
         """End the session of the request, or change the requested file."""
         if event == "expire_session":
             session = self._session_of(call)
@@ -64,12 +64,12 @@ class Access(Workspace):
             requested = [name for name in call.vars.values() if re.fullmatch(r"[0-9A-Z]{15,24}", name)]
             self.change(requested[-1])
         else:
-            super().befall(event, call)
+            super().apply_event(event, call)
 
     def unknown(self, call: Call, *, other_method: bool) -> Reply:  # noqa: ARG002 - the method decides
         """Respond to a path that is not offered."""
         code = 405 if other_method else 404
-        return refusal(
+        return error_reply(
             code, code, "The method is not allowed here." if other_method else "There is nothing here."
         ).reply
 
@@ -78,18 +78,18 @@ class Access(Workspace):
 
         def answer(call: Call) -> Reply:
             session = self._session_of(call)
-            if session is None or not session.alive or self._is_over(session):
-                raise refusal(401, 401, "There is no session, or it is not valid any more.")
+            if session is None or not session.alive or self._has_expired(session):
+                raise error_reply(401, 401, "There is no session, or it is not valid any more.")
             if self._spent > self.quota:
                 limit = f"The limit of {self.quota} requests per day has been reached; it is reset at"
-                raise refusal(429, 4084, f"{limit} {write_time(self.resets_at)}.")
+                raise error_reply(429, 4084, f"{limit} {write_time(self.resets_at)}.")
             session.last_action = self.clock()
             self._check_type(call, "multipart/form-data" if multipart else "application/json")
             return handler(call, session.user)
 
         return answer
 
-    def _is_over(self, session: Session) -> bool:
+    def _has_expired(self, session: Session) -> bool:
         """Return whether a session was idle for too long, or a token has expired."""
         if session.ends is not None:
             return self.clock() >= session.ends
@@ -99,23 +99,23 @@ class Access(Workspace):
         """Reject a request with another media type than documented, GET included."""
         given = call.headers.get("Content-Type", "").partition(";")[0].strip().lower()
         if self.needs_content_type and given != wanted:
-            raise refusal(415, 415, f"The content-type must be {wanted}.")
+            raise error_reply(415, 415, f"The content-type must be {wanted}.")
 
     def _login(self, call: Call) -> Reply:
         """Log in; the previous session of the same user ends."""
         self._check_type(call, "application/json")
         requested = read_object(call)
         user = self.users.get(str(requested.get("email", "")).lower())
-        rejected = refusal(400, 4001, "The email, the password or the workspace is not right.")
+        rejected = error_reply(400, 4001, "The email, the password or the workspace is not right.")
         if user is None:
             raise rejected
         if self.clock() < user.locked_until:
-            raise refusal(400, 4083, "The account is disabled for five minutes after too many attempts.")
+            raise error_reply(400, 4083, "The account is disabled for five minutes after too many attempts.")
         if requested.get("password") != user.password:
             user.rejected += 1
             if user.rejected >= _REJECTIONS:
                 user.rejected, user.locked_until = 0, self.clock() + _LOCKED
-                raise refusal(400, 4083, "The account is disabled for five minutes after too many attempts.")
+                raise error_reply(400, 4083, "The account is disabled for five minutes after too many attempts.")
             raise rejected
         if requested.get("workspaceId", self.workspace_id) != self.workspace_id:
             raise rejected

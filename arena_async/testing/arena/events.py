@@ -6,13 +6,13 @@ from arena_async.testing.arena.access import Handler
 from arena_async.testing.arena.definitions import EventIntegration, OutboundEvent, OutboundResource
 from arena_async.testing.arena.lists import Lists
 from arena_async.testing.arena.queries import (
+    error_reply,
     find,
     match_flag,
     match_span,
     match_text,
     newest_first,
     read_object,
-    refusal,
 )
 from arena_async.testing.arena.records import User
 from arena_async.testing.replies import Call, Reply
@@ -78,7 +78,7 @@ class EventEndpoints(Lists):
     def _resources(self, call: Call, _user: User) -> Reply:
         event, kind = self._event(call), call.vars["kind"]
         if kind not in _RESOURCE_KINDS:
-            raise refusal(404, 404, "There is nothing here.")
+            raise error_reply(404, 404, "There is nothing here.")
         rows = [one for one in event.resources if one.kind == kind]
         by = {
             "reconciled": match_flag(lambda one: one.reconciled),

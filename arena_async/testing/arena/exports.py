@@ -7,6 +7,7 @@ from arena_async.testing.arena.definitions import GOOD_EXPORT, OPEN, Export, Exp
 from arena_async.testing.arena.lists import Lists
 from arena_async.testing.arena.queries import (
     BY_DEFINITION,
+    error_reply,
     find,
     forbidden,
     formatted_with,
@@ -15,7 +16,6 @@ from arena_async.testing.arena.queries import (
     match_word,
     newest_first,
     read_object,
-    refusal,
     unknown_guid,
 )
 from arena_async.testing.arena.records import StoredFile, User
@@ -52,12 +52,12 @@ class ExportEndpoints(Lists):
         requested = read_object(call)
         name = requested.get("name")
         if not isinstance(name, str) or not name:
-            raise refusal(400, 3001, 'The attribute "name" is required.')
+            raise error_reply(400, 3001, 'The attribute "name" is required.')
         if len(name) > 100:
-            raise refusal(400, 3003, 'The value of the attribute "name" is not valid.')
+            raise error_reply(400, 3003, 'The value of the attribute "name" is not valid.')
         options = requested.get("options") or {}
         if options.get("fileContent", {}).get("supplierItem") == "PRIMARY":
-            raise refusal(400, 4073, 'The value of the attribute "supplierItem" is not valid.')
+            raise error_reply(400, 4073, 'The value of the attribute "supplierItem" is not valid.')
         made = Export(
             guid=self._guid(),
             number=len(self.exports) + 1,
@@ -93,15 +93,15 @@ class ExportEndpoints(Lists):
         export = find(call, "export", self.exports)
         own = read_object(call).get("criteria")
         if not own and not export.criteria:
-            raise refusal(400, 3140, "The export has no criteria: neither its definition nor the run gives any.")
+            raise error_reply(400, 3140, "The export has no criteria: neither its definition nor the run gives any.")
         if own and export.criteria:
-            raise refusal(400, 3142, "The definition of the export has criteria already.")
+            raise error_reply(400, 3142, "The definition of the export has criteria already.")
         # The documents do not define whether one at a time is per user or per workspace; the workspace is stricter.
         others = [run for one in self.exports.values() for run in one.runs]
         for run in others if self.run_seconds is not None else ():
             self._advance(run)
         if any(run.status in OPEN for run in others):
-            raise refusal(400, 3144, "Another export is in progress; only one can run at a time.")
+            raise error_reply(400, 3144, "Another export is in progress; only one can run at a time.")
         run = ExportRun(
             guid=self._guid(),
             number=len(export.runs) + 1,
@@ -118,7 +118,7 @@ class ExportEndpoints(Lists):
         runs = find(call, "export", self.exports).runs
         done = [run for run in runs if run.status in GOOD_EXPORT and run.creator is user]
         if not done:
-            raise refusal(400, 3012, "No completed run was found.")
+            raise error_reply(400, 3012, "No completed run was found.")
         return Reply.json(max(done, key=lambda run: run.completed or 0.0).as_json(self._format_status))
 
     def _export_run(self, call: Call, user: User) -> ExportRun:

@@ -8,6 +8,7 @@ from arena_async.testing.arena.access import Handler
 from arena_async.testing.arena.definitions import Extract, ExtractRun
 from arena_async.testing.arena.lists import Lists
 from arena_async.testing.arena.queries import (
+    error_reply,
     find,
     forbidden,
     match_span,
@@ -15,7 +16,6 @@ from arena_async.testing.arena.queries import (
     match_word,
     newest_first,
     read_object,
-    refusal,
 )
 from arena_async.testing.arena.records import Association, User, write_time
 from arena_async.testing.replies import Call, Reply
@@ -66,7 +66,9 @@ class ExtractEndpoints(Lists):
             **match_span("scheduledDateTime", lambda one: one.scheduled),
             **match_span("runDateTime", lambda one: one.started),
             **match_span("completionDateTime", lambda one: one.completed),
-            **match_span("downloadDateTime", lambda one: next((tie.downloaded for tie in one.files), None)),
+            **match_span(
+                "downloadDateTime", lambda one: next((association.downloaded for association in one.files), None)
+            ),
         }
 
         def show(run: ExtractRun) -> dict[str, Any]:
@@ -86,7 +88,7 @@ class ExtractEndpoints(Lists):
         runs = find(call, "extract", self.extracts).runs
         done = [run for run in runs if run.status == "Completed" and run.completed is not None]
         if not done:
-            raise refusal(400, 3012, "No completed run was found.")
+            raise error_reply(400, 3012, "No completed run was found.")
         latest = max(done, key=lambda run: run.completed or 0.0)
         return Reply.json(latest.as_json(self._format_status, with_files=call.query.get("view") == "withFiles"))
 
@@ -99,27 +101,27 @@ class ExtractEndpoints(Lists):
         self._advance(run)
         return Reply.json(run.as_json(self._format_status, with_files=call.query.get("view") == "withFiles"))
 
-    def _show_tie(self, one: Association) -> dict[str, Any]:
+    def _show_association(self, one: Association) -> dict[str, Any]:
         """Return the association of a file with an extract run as JSON."""
         file = one.file.as_json(size_as_text=self.sizes_as_text)
         return {"downloadDateTime": write_time(one.downloaded), "file": file, "guid": one.guid}
 
     def _extract_files(self, call: Call, _user: User) -> Reply:
         by = match_span("downloadDateTime", lambda one: one.downloaded)
-        return self._list(call, self._extract_run(call).files, self._show_tie, by=by, settled=False)
+        return self._list(call, self._extract_run(call).files, self._show_association, by=by, settled=False)
 
-    def _extract_tie(self, call: Call) -> Association:
+    def _extract_association(self, call: Call) -> Association:
         return find(call, "file", {one.guid: one for one in self._extract_run(call).files})
 
     def _extract_file(self, call: Call, _user: User) -> Reply:
-        return Reply.json(self._show_tie(self._extract_tie(call)))
+        return Reply.json(self._show_association(self._extract_association(call)))
 
     def _extract_content(self, call: Call, user: User) -> Reply:
-        tie = self._extract_tie(call)
+        association = self._extract_association(call)
         # Only an owner of the extract may download its zip, also if another user started the run.
         if user not in find(call, "extract", self.extracts).owners:
             raise forbidden()
-        reply = self._content(call, tie.file)
+        reply = self._content(call, association.file)
         # The time is set by the first request for content, whether or not its body is received.
-        tie.downloaded = tie.downloaded or self._past(0)
+        association.downloaded = association.downloaded or self._past(0)
         return reply

@@ -11,13 +11,13 @@ from arena_async.testing.arena.lists import Lists
 from arena_async.testing.arena.queries import (
     BY_CREATOR,
     BY_DEFINITION,
+    error_reply,
     find,
     formatted_with,
     match_text,
     match_word,
     newest_first,
     read_object,
-    refusal,
     unknown_guid,
 )
 from arena_async.testing.arena.records import Blob, StoredFile, User
@@ -65,9 +65,9 @@ class ImportEndpoints(Lists):
         name, mode, resource = requested.get("name"), str(requested.get("mode", "")), str(requested.get("resource", ""))
         for attribute in ("name", "mode", "resource"):
             if not requested.get(attribute):
-                raise refusal(400, 3001, f'The attribute "{attribute}" is required.')
+                raise error_reply(400, 3001, f'The attribute "{attribute}" is required.')
         if mode.upper() not in _MODES or resource.upper() not in _RESOURCES:
-            raise refusal(400, 3003, "The value of an attribute is not valid.")
+            raise error_reply(400, 3003, "The value of an attribute is not valid.")
         made = Import(
             guid=self._guid(),
             number=len(self.imports) + 1,
@@ -90,7 +90,7 @@ class ImportEndpoints(Lists):
         requested = read_object(call)
         for attribute in requested:
             if attribute not in ("name", "description"):
-                raise refusal(400, 3032, f"The attribute {json.dumps(attribute)} is not editable.")
+                raise error_reply(400, 3032, f"The attribute {json.dumps(attribute)} is not editable.")
         found.name = requested.get("name", found.name)
         found.description = requested.get("description", found.description)
         return Reply.json(found.as_json(), status=201)
@@ -113,11 +113,11 @@ class ImportEndpoints(Lists):
         given = {name: part.body.decode("utf-8", "replace") for name, part in parts.items() if part.filename is None}
         given |= dict(call.query)
         if "submitContent" not in parts:
-            raise refusal(400, 3001, 'The attribute "submitContent" is required.')
+            raise error_reply(400, 3001, 'The attribute "submitContent" is required.')
         body = parts["submitContent"].body
         kind = given.get("submitFileType", "CSV").upper()
         if kind not in ("CSV", "EXCEL_WORKSHEET"):
-            raise refusal(400, 3003, 'The value of the attribute "submitFileType" is not valid.')
+            raise error_reply(400, 3003, 'The value of the attribute "submitFileType" is not valid.')
         rows = max(0, len(body.splitlines()) - 1) if kind == "CSV" else 1
         failed = min(self.import_errors, rows)
         bad = b"ERROR,3003,The value is not valid.\r\n" * failed
@@ -162,7 +162,7 @@ class ImportEndpoints(Lists):
         run = self._import_run(call)
         requested = str(read_object(call).get("commit", call.query.get("commit", ""))).lower()
         if requested != "true":
-            raise refusal(400, 3003, 'The value of the attribute "commit" is not valid.')
+            raise error_reply(400, 3003, 'The value of the attribute "commit" is not valid.')
         run.commit = True
         return Reply.json(run.as_json(self._format_status), status=201)
 
@@ -178,7 +178,7 @@ class ImportEndpoints(Lists):
             raise unknown_guid("run", run.guid)
         found = pick(run)
         if found is None or run.status in OPEN:
-            raise refusal(400, 3028, "The file has no content.")
+            raise error_reply(400, 3028, "The file has no content.")
         return self._content(call, StoredFile(guid=run.guid, name="content.csv", content=found, created=run.created))
 
     def _submit_content(self, call: Call, _user: User) -> Reply:

@@ -10,10 +10,10 @@ from typing import Any, TypeVar
 
 from arena_async.testing.arena.access import Access
 from arena_async.testing.arena.definitions import GOOD_EXPORT, OPEN, ExportRun, ExtractRun, ImportRun
-from arena_async.testing.arena.queries import Match, read_whole, refusal
+from arena_async.testing.arena.queries import Match, error_reply, read_whole
 from arena_async.testing.arena.records import Blob, StoredFile
 from arena_async.testing.payloads import Payload
-from arena_async.testing.replies import Call, Reply, give_content
+from arena_async.testing.replies import Call, Reply, content_reply
 
 __all__ = ["Lists"]
 
@@ -41,10 +41,10 @@ class Lists(Access):
         """
         searchable = by or {}
         if not settled and self.paging == "refused" and {"offset", "limit"} & set(call.query):
-            raise refusal(400, 3200, "The endpoint takes no such query parameters.")
+            raise error_reply(400, 3200, "The endpoint takes no such query parameters.")
         for name in call.query:
             if name not in (*searchable, *also, "offset", "limit") and name not in self.ignored_filters:
-                raise refusal(400, 3019, f"The attribute {json.dumps(name)} is not searchable.")
+                raise error_reply(400, 3019, f"The attribute {json.dumps(name)} is not searchable.")
         wanted = [
             (fits, call.query[name])
             for name, fits in searchable.items()
@@ -102,21 +102,21 @@ class Lists(Access):
     def _content(self, call: Call, file: StoredFile) -> Reply:
         """Return the content of a file, with the configured validators and checksums."""
         if file.storage != "FILE" or file.content is None:
-            raise refusal(400, 3028, f'The file with guid "{file.guid}" has no content.')
+            raise error_reply(400, 3028, f'The file with guid "{file.guid}" has no content.')
         if file.gone:
-            raise refusal(400, 3017, f'The file with guid "{file.guid}" cannot be downloaded at this time.')
+            raise error_reply(400, 3017, f'The file with guid "{file.guid}" cannot be downloaded at this time.')
         headers: dict[str, str] = {}
         if self.disposition:
             headers["Content-Disposition"] = f'attachment; filename="{file.name}"'
         if self.content_md5:
             headers["Content-MD5"] = _md5(file.content)
         etag = None if self.etag is None else file.etag if self.etag == "strong" else f"W/{file.etag}"
-        return give_content(call, file.content, etag=etag, ranges=self.ranges, headers=headers)
+        return content_reply(call, file.content, etag=etag, ranges=self.ranges, headers=headers)
 
 
 def _md5(content: Payload | Blob) -> str:
     """Return the MD5 of content in the form of ``Content-MD5``."""
     digest = hashlib.md5(usedforsecurity=False)
-    for piece in content.chunks():
-        digest.update(piece)
+    for chunk in content.chunks():
+        digest.update(chunk)
     return base64.b64encode(digest.digest()).decode()

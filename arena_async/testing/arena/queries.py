@@ -12,13 +12,14 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from arena_async.testing.replies import Call, Refusal, Reply
+from arena_async.testing.replies import Call, ErrorReply, Reply
 
 __all__ = [
     "BY_CREATOR",
     "BY_DEFINITION",
     "Match",
     "check_criteria",
+    "error_reply",
     "find",
     "forbidden",
     "formatted_with",
@@ -30,8 +31,7 @@ __all__ = [
     "newest_first",
     "read_object",
     "read_whole",
-    "refusal",
-    "refuse_query",
+    "reject_query",
     "unknown_guid",
 ]
 
@@ -43,27 +43,27 @@ Match = Callable[[Any, str], bool]
 # ---------------------------------------------------------------------- errors
 
 
-def refusal(status: int, code: int, message: str) -> Refusal:
+def error_reply(status: int, code: int, message: str) -> ErrorReply:
     """Return an error response of the service, to be raised."""
-    return Refusal(Reply.json({"status": status, "errors": [{"code": code, "message": message}]}, status=status))
+    return ErrorReply(Reply.json({"status": status, "errors": [{"code": code, "message": message}]}, status=status))
 
 
-def forbidden() -> Refusal:
+def forbidden() -> ErrorReply:
     """Return the error that hides whether the object exists."""
     message = "Either you do not have privileges to access the requested data or it does not exist."
-    return refusal(403, 3024, message)
+    return error_reply(403, 3024, message)
 
 
-def unknown_guid(kind: str, guid: str) -> Refusal:
+def unknown_guid(kind: str, guid: str) -> ErrorReply:
     """Return the error for a well-formed guid of no object."""
-    return refusal(400, 3012, f'The {kind} with guid "{guid}" was not found.')
+    return error_reply(400, 3012, f'The {kind} with guid "{guid}" was not found.')
 
 
 def find(call: Call, name: str, among: Mapping[str, T]) -> T:
     """Return the object that a part of the path names."""
     guid = call.vars[name]
     if re.fullmatch(r"[0-9A-Z]{15,24}", guid) is None:
-        raise refusal(400, 3011, f'The guid "{guid}" is not valid.')
+        raise error_reply(400, 3011, f'The guid "{guid}" is not valid.')
     found = among.get(guid)
     if found is None:
         raise unknown_guid(name.strip("_"), guid)
@@ -75,11 +75,11 @@ def read_object(call: Call) -> dict[str, Any]:
     try:
         payload_ = call.json()
     except ValueError:
-        raise refusal(400, 400, "The request has bad syntax.") from None
+        raise error_reply(400, 400, "The request has bad syntax.") from None
     if payload_ is None:
         return {}
     if not isinstance(payload_, dict):
-        raise refusal(400, 400, "The request has bad syntax.")
+        raise error_reply(400, 400, "The request has bad syntax.")
     return payload_
 
 
@@ -93,14 +93,14 @@ def read_whole(call: Call, name: str, default: int, *, minimum: int, maximum: in
         or int(text) < minimum
         or (maximum is not None and int(text) > maximum)
     ):
-        raise refusal(400, code, f'The value of "{name}" is not valid.')
+        raise error_reply(400, code, f'The value of "{name}" is not valid.')
     return int(text)
 
 
-def refuse_query(call: Call) -> None:
+def reject_query(call: Call) -> None:
     """Reject any query."""
     if call.query:
-        raise refusal(400, 3200, "The endpoint takes no query parameters.")
+        raise error_reply(400, 3200, "The endpoint takes no query parameters.")
 
 
 # ---------------------------------------------------------------------- search
@@ -127,7 +127,7 @@ def check_criteria(text: str) -> None:
     except ValueError:
         groups = None
     if not isinstance(groups, list) or not all(isinstance(group, list | str) for group in groups):
-        raise refusal(400, 3003, 'The value of the attribute "criteria" is not valid.')
+        raise error_reply(400, 3003, 'The value of the attribute "criteria" is not valid.')
 
 
 def match_flag(read: Callable[[Any], bool]) -> Match:
@@ -163,7 +163,7 @@ def _instant(text: str) -> float:
     try:
         return datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC).timestamp()
     except ValueError:
-        raise refusal(400, 3003, f"The value {json.dumps(text)} is not a valid date and time.") from None
+        raise error_reply(400, 3003, f"The value {json.dumps(text)} is not a valid date and time.") from None
 
 
 BY_CREATOR: dict[str, Match] = {

@@ -9,11 +9,11 @@ from arena_async.testing.arena.access import Handler
 from arena_async.testing.arena.lists import Lists
 from arena_async.testing.arena.queries import (
     check_criteria,
+    error_reply,
     find,
     match_attribute,
     match_text,
-    refusal,
-    refuse_query,
+    reject_query,
 )
 from arena_async.testing.arena.records import Association, StoredFile, User
 from arena_async.testing.replies import Call, Reply
@@ -65,7 +65,7 @@ class VaultEndpoints(Lists):
         return Reply.json(self._show_file(find(call, "file", self.vault)))
 
     def _editions(self, call: Call, _user: User) -> Reply:
-        refuse_query(call)
+        reject_query(call)
         family = find(call, "file", self.vault).family
         rows = [self._show_file(file) for file in self.vault.values() if file.family == family]
         return self._wrap(rows, total=len(rows))
@@ -80,7 +80,7 @@ class VaultEndpoints(Lists):
             **{guid: match_attribute(guid) for guid in call.query if re.fullmatch(r"[0-9A-Z]{15,24}", guid)},
         }
         if {"assemblyType", "inAssembly"} <= set(call.query):
-            raise refusal(400, 3851, "The attributes assemblyType and inAssembly cannot be combined.")
+            raise error_reply(400, 3851, "The attributes assemblyType and inAssembly cannot be combined.")
         if "criteria" in call.query:
             check_criteria(call.query["criteria"])
         view = call.query.get("responseview", "compact")
@@ -95,18 +95,18 @@ class VaultEndpoints(Lists):
         return {"guid": one.guid, "primary": one.primary, "latestEditionAssociation": True, "file": file}
 
     def _item_files(self, call: Call, _user: User) -> Reply:
-        refuse_query(call)
+        reject_query(call)
         rows = [self._show_item_file(one) for one in find(call, "item", self.items).files]
         return self._wrap(rows, total=len(rows))
 
-    def _item_tie(self, call: Call) -> Association:
+    def _item_association(self, call: Call) -> Association:
         return find(call, "file", {one.guid: one for one in find(call, "item", self.items).files})
 
     def _item_file(self, call: Call, _user: User) -> Reply:
-        return Reply.json(self._show_item_file(self._item_tie(call)))
+        return Reply.json(self._show_item_file(self._item_association(call)))
 
     def _item_file_content(self, call: Call, _user: User) -> Reply:
-        return self._content(call, self._item_tie(call).file)
+        return self._content(call, self._item_association(call).file)
 
     def _usages(self, call: Call, _user: User) -> Reply:
         """Return the users of the quota; no paging is documented here, so offset and limit are ignored."""

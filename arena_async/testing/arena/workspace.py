@@ -97,8 +97,12 @@ class Workspace(Contents):
         """Every file of an item or of the vault that has content, by its path in the documented layout."""
         found: dict[str, Payload | Blob] = {}
         for item in self.items.values():
-            for tie in item.files:
-                _put(found, f"arena/items/{item.guid}/{tie.guid}.{tie.file.format}", tie.file.content)
+            for association in item.files:
+                _put(
+                    found,
+                    f"arena/items/{item.guid}/{association.guid}.{association.file.format}",
+                    association.file.content,
+                )
         for file in self.vault.values():
             _put(found, f"arena/files/{file.guid}/{file.edition}.{file.format}", file.content)
         return found
@@ -115,14 +119,14 @@ class Workspace(Contents):
         Raises:
             KeyError: There is none.
         """
-        ties = [
+        associations = [
             (one, (one.guid, run.guid))
             for extract in self.extracts.values()
             for run in extract.runs
             for one in run.files
         ]
-        ties += [(one, (one.guid, item.guid)) for item in self.items.values() for one in item.files]
-        for one, names in ties:
+        associations += [(one, (one.guid, item.guid)) for item in self.items.values() for one in item.files]
+        for one, names in associations:
             if name in (*names, one.file.guid, one.file.name):
                 return one.file
         for export in self.exports.values():

@@ -15,7 +15,7 @@ from uuid import uuid5
 
 from arena_async.testing.centrepoint.lists import StudyState, Table, plain_text, subject_of
 from arena_async.testing.centrepoint.storage import NAMESPACE
-from arena_async.testing.replies import Call, Refusal
+from arena_async.testing.replies import Call, ErrorReply
 
 __all__ = ["FIRST_DAY", "LAST_DAY", "analytics_tables", "setting_id"]
 
@@ -63,7 +63,7 @@ def analytics_tables(state: StudyState) -> Iterable[Table]:
     yield Table(
         path=_STUDY + "/algorithmsettings",
         scope="Analytics",
-        rows=lambda call: [name for name in _ALGORITHMS if _lets_through(state, call, "algorithmType", name)],
+        rows=lambda call: [name for name in _ALGORITHMS if _matches_filter(state, call, "algorithmType", name)],
         show=lambda name: _algorithm(state, name),
     )
     yield from _settings_tables(state)
@@ -95,7 +95,7 @@ def _rows(
 ) -> list[tuple[int, datetime]]:
     """Return the rows of a subject that match the filters."""
     subject = subject_of(state, call)
-    if not _lets_through(state, call, setting, setting_id(computed_with)):
+    if not _matches_filter(state, call, setting, setting_id(computed_with)):
         return []
     first, last = _span(state, call)
     return [(subject, timestamp) for timestamp in make() if first <= timestamp <= last]
@@ -104,11 +104,11 @@ def _rows(
 def _presses(state: StudyState, call: Call) -> list[tuple[int, datetime]]:
     found = _rows(state, call, _days, "algorithmSettingId", "Event Markers")
     if call.vars["subject"] == str(state.subjects[-1]):
-        raise Refusal(plain_text(404, "No event markers were found."))
+        raise ErrorReply(plain_text(404, "No event markers were found."))
     return found
 
 
-def _lets_through(state: StudyState, call: Call, name: str, value: str) -> bool:
+def _matches_filter(state: StudyState, call: Call, name: str, value: str) -> bool:
     """Return whether a value matches a filter of the query."""
     return state.filters_ignored or call.query.get(name, value).lower() == value.lower()
 
@@ -137,7 +137,7 @@ def _timestamp(text: str, at: time) -> datetime:
             return datetime.combine(date.fromisoformat(text), at, UTC)
         timestamp = datetime.fromisoformat(text)
     except ValueError:
-        raise Refusal(plain_text(400, "A date is no date.")) from None
+        raise ErrorReply(plain_text(400, "A date is no date.")) from None
     return timestamp if timestamp.tzinfo else timestamp.replace(tzinfo=UTC)
 
 

@@ -16,7 +16,7 @@ import attrs
 
 from arena_async.testing.content import Content
 
-__all__ = ["Avro", "CsvGz", "Held", "Lines", "SteadyContent", "digests"]
+__all__ = ["Avro", "CsvGz", "InMemory", "Lines", "SteadyContent", "digests"]
 
 _GZIP_HEAD = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
 _BLOCK = 65_535
@@ -36,9 +36,9 @@ class CsvGz:
 
     def chunks(self, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
         """Yield the bytes from ``start`` up to ``stop`` (the end)."""
-        return _cut(self._pieces(), start, self.size if stop is None else min(stop, self.size))
+        return _cut(self._chunks(), start, self.size if stop is None else min(stop, self.size))
 
-    def _pieces(self) -> Iterator[bytes]:
+    def _chunks(self) -> Iterator[bytes]:
         """Yield header, stored deflate blocks and trailer."""
         yield _GZIP_HEAD
         # Each block has a header of five bytes: whether it is the last, and its length twice.
@@ -66,7 +66,7 @@ class CsvGz:
 
 
 @attrs.frozen
-class Held:
+class InMemory:
     """Bytes in memory."""
 
     body: bytes = attrs.field(repr=False)
@@ -91,9 +91,9 @@ class Lines:
 
     def chunks(self, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
         """Yield the bytes from ``start`` up to ``stop`` (the end)."""
-        return _cut(self._pieces(), start, self.size if stop is None else min(stop, self.size))
+        return _cut(self._chunks(), start, self.size if stop is None else min(stop, self.size))
 
-    def _pieces(self) -> Iterator[bytes]:
+    def _chunks(self) -> Iterator[bytes]:
         yield self.heading.encode()
         yield from _endless(self.seed)
 
@@ -141,9 +141,9 @@ class Avro:
 
     def chunks(self, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
         """Yield the bytes from ``start`` up to ``stop`` (the end)."""
-        return _cut(self._pieces(), start, self.size if stop is None else min(stop, self.size))
+        return _cut(self._chunks(), start, self.size if stop is None else min(stop, self.size))
 
-    def _pieces(self) -> Iterator[bytes]:
+    def _chunks(self) -> Iterator[bytes]:
         yield self._head
         for number in range(self._blocks):
             yield self._block(number)
@@ -194,22 +194,22 @@ def _endless(seed: str) -> Iterator[bytes]:
 _STARTS = range(0, _BLOCK - _LINE, _LINE)
 
 
-def _cut(pieces: Iterator[bytes], start: int, end: int) -> Iterator[bytes]:
+def _cut(chunks: Iterator[bytes], start: int, end: int) -> Iterator[bytes]:
     """Yield the bytes of some chunks between two offsets."""
     place = 0
-    for piece in pieces:
+    for chunk in chunks:
         if place >= end:
             return
-        if place + len(piece) > start:
-            yield piece[max(0, start - place) : end - place]
-        place += len(piece)
+        if place + len(chunk) > start:
+            yield chunk[max(0, start - place) : end - place]
+        place += len(chunk)
 
 
 @functools.lru_cache(maxsize=256)
 def digests(content: SteadyContent) -> tuple[str, str]:
     """Return the MD5 and SHA-256 of content, in hexadecimal."""
     md5, sha256 = hashlib.md5(usedforsecurity=False), hashlib.sha256()
-    for piece in content.chunks():
-        md5.update(piece)
-        sha256.update(piece)
+    for chunk in content.chunks():
+        md5.update(chunk)
+        sha256.update(chunk)
     return md5.hexdigest(), sha256.hexdigest()

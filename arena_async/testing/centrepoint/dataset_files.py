@@ -18,7 +18,7 @@ from arena_async.testing.centrepoint.content import CsvGz, digests
 from arena_async.testing.centrepoint.lists import FIRST_RUN, FIRST_SUBJECT, Table, executed, plain_text, stamp
 from arena_async.testing.centrepoint.settings import CentrePointSettings
 from arena_async.testing.centrepoint.storage import NAMESPACE, Storage, storage_error
-from arena_async.testing.replies import Call, Refusal, Reply
+from arena_async.testing.replies import Call, ErrorReply, Reply
 
 __all__ = ["DatasetFiles", "FileKey"]
 
@@ -118,7 +118,7 @@ class DatasetFiles(CentrePointSettings):
         except ValueError:
             wanted = None
         if not isinstance(wanted, dict):
-            raise Refusal(plain_text(400, "The body is not a JSON object."))
+            raise ErrorReply(plain_text(400, "The body is not a JSON object."))
         return self._filtered({name: str(value) for name, value in wanted.items() if value is not None})
 
     def _show_file_as_first_published(self, key: FileKey) -> dict[str, Any]:
@@ -193,7 +193,7 @@ class DatasetFiles(CentrePointSettings):
         if key not in self._known or call.vars["name"] != self.file_name(key):
             return storage_error(404, "BlobNotFound", "The specified blob does not exist.")
         modified = FIRST_RUN + timedelta(days=self._versions.get(key, 0))
-        return self.storage.give(call, self._content(key), etag=self._etag(key), modified=modified)
+        return self.storage.serve(call, self._content(key), etag=self._etag(key), modified=modified)
 
     def _etag(self, key: FileKey) -> str:
         seed = f"{key}/{self._runs.get(key, 0)}/{self._versions.get(key, 0)}"
@@ -205,7 +205,7 @@ class DatasetFiles(CentrePointSettings):
             subject = int(call.vars["subject"].removeprefix("subject-"))
             return self._listed[call.vars["study"], call.vars["program"], subject, call.vars["data_set"]]
         except (KeyError, ValueError):
-            raise Refusal(storage_error(404, "BlobNotFound", "The specified blob does not exist.")) from None
+            raise ErrorReply(storage_error(404, "BlobNotFound", "The specified blob does not exist.")) from None
 
 
 def _path_names(key: FileKey) -> tuple[str, str, str, str]:

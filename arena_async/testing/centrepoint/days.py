@@ -19,13 +19,13 @@ from typing import Any
 import attrs
 
 from arena_async.providers.centrepoint.day_files import CATEGORIES
-from arena_async.testing.centrepoint.content import Avro, CsvGz, Held, SteadyContent, digests
+from arena_async.testing.centrepoint.content import Avro, CsvGz, InMemory, SteadyContent, digests
 from arena_async.testing.centrepoint.dataset_files import DatasetFiles
 from arena_async.testing.centrepoint.lists import Table, plain_text
 from arena_async.testing.centrepoint.storage import storage_error
-from arena_async.testing.replies import Call, Refusal, Reply
+from arena_async.testing.replies import Call, ErrorReply, Reply
 
-__all__ = ["FIRST_DAY", "DayKey", "DayShelf"]
+__all__ = ["FIRST_DAY", "DayFiles", "DayKey"]
 
 FIRST_DAY = date(2021, 1, 1)
 _ROOT = "/dataaccess/v3/files/studies/{study}/subjects/{subject}/{category}"
@@ -49,7 +49,7 @@ class DayKey:
         return f"{folders}/{self.day.isoformat()}{_ENDINGS[self.file_format]}"
 
 
-class DayShelf:
+class DayFiles:
     """
     The day files of a service: one for every subject, category, day and format.
 
@@ -127,14 +127,14 @@ class DayShelf:
         """Return the requested files."""
         category = call.vars["category"].lower()
         if call.vars["subject"] not in map(str, self._service.subjects):
-            raise Refusal(plain_text(404, "Subject was not found."))
+            raise ErrorReply(plain_text(404, "Subject was not found."))
         if category not in (*CATEGORIES, *self.categories):
-            raise Refusal(plain_text(404, "Data category was not found."))
+            raise ErrorReply(plain_text(404, "Data category was not found."))
         found = self.keys(int(call.vars["subject"]), category)
         if not self._service.filters_ignored:
             found = [key for key in found if _requested_for(key, call.query, call.vars)]
         if self.empty_is_missing and not found:
-            raise Refusal(plain_text(404, "No data files were found."))
+            raise ErrorReply(plain_text(404, "No data files were found."))
         return found[::-1] if call.query.get("sortOrder", "asc").lower() == "desc" else found
 
     def _show(self, key: DayKey) -> dict[str, Any]:
@@ -174,7 +174,7 @@ class DayShelf:
             return storage_error(404, "BlobNotFound", "The specified blob does not exist.")
         seed = f"{key}/{self._versions.get(key, 0)}/{self._renamed.get(key, 0)}"
         etag = f'"0x8D9{hashlib.sha256(seed.encode()).hexdigest()[:12].upper()}"'
-        return self._service.storage.give(call, self._content(key), etag=etag, modified=self._modified(key))
+        return self._service.storage.serve(call, self._content(key), etag=etag, modified=self._modified(key))
 
     def file_of(self, call: Call) -> DayKey:
         """Return the file of a path at the file host."""
@@ -186,7 +186,7 @@ class DayShelf:
         except ValueError:
             key = None
         if key is None or study != f"study-{key.study:010d}" or key not in self.keys(key.subject, category, kind):
-            raise Refusal(storage_error(404, "BlobNotFound", "The specified blob does not exist."))
+            raise ErrorReply(storage_error(404, "BlobNotFound", "The specified blob does not exist."))
         return key
 
     def _content(self, key: DayKey) -> SteadyContent:
@@ -210,7 +210,7 @@ def _requested_for(key: DayKey, query: Mapping[str, str], path: Mapping[str, str
 def _number(text: str) -> int:
     """Read a part of a date."""
     if not (text.isascii() and text.isdigit()):
-        raise Refusal(plain_text(400, "year, month and day must be numbers."))
+        raise ErrorReply(plain_text(400, "year, month and day must be numbers."))
     return int(text)
 
 
@@ -221,7 +221,7 @@ def _timestamp(text: str | None, default: datetime) -> datetime:
     try:
         timestamp = datetime.fromisoformat(text)
     except ValueError:
-        raise Refusal(plain_text(400, "startDate and endDate must be dates.")) from None
+        raise ErrorReply(plain_text(400, "startDate and endDate must be dates.")) from None
     return timestamp if timestamp.tzinfo else timestamp.replace(tzinfo=UTC)
 
 
@@ -230,9 +230,9 @@ def _folders(key: DayKey) -> str:
     return f"study-{key.study:010d}/subject-{key.subject:010d}/{key.category}/{key.day:%Y/%m/%d}"
 
 
-def _zipped(name: str, inside: SteadyContent) -> Held:
+def _zipped(name: str, inside: SteadyContent) -> InMemory:
     """Return content in a zip, uncompressed."""
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as made:
         made.writestr(zipfile.ZipInfo(name), b"".join(inside.chunks()))
-    return Held(archive.getvalue())
+    return InMemory(archive.getvalue())

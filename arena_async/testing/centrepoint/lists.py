@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import attrs
 
-from arena_async.testing.replies import Call, Refusal, Reply
+from arena_async.testing.replies import Call, ErrorReply, Reply
 
 __all__ = [
     "FIRST_RUN",
@@ -108,7 +108,7 @@ class Table:
         for row in self.rows(call) if self.named_by is not None else ():
             if self.named_by is not None and str(self.named_by(row)).lower() == wanted:
                 return Reply.json(self.show(row))
-        raise Refusal(plain_text(404, f"{self.what} was not found."))
+        raise ErrorReply(plain_text(404, f"{self.what} was not found."))
 
 
 def study_tables(state: StudyState) -> Iterable[Table]:
@@ -264,7 +264,7 @@ def _program_of(state: StudyState, call: Call) -> str:
     for program in state.programs:
         if program.lower() == wanted:
             return program
-    raise Refusal(plain_text(404, "Study program was not found."))
+    raise ErrorReply(plain_text(404, "Study program was not found."))
 
 
 def subject_of(state: StudyState, call: Call) -> int:
@@ -272,12 +272,12 @@ def subject_of(state: StudyState, call: Call) -> int:
     Return the subject of a path.
 
     Raises:
-        Refusal: The study has no such subject.
+        ErrorReply: The study has no such subject.
     """
     text = call.vars["subject"]
     if text.isascii() and text.isdigit() and len(text) < 19 and int(text) in state.subjects:
         return int(text)
-    raise Refusal(plain_text(404, "Subject was not found."))
+    raise ErrorReply(plain_text(404, "Subject was not found."))
 
 
 def stamp(timestamp: datetime, subseconds: int) -> str:

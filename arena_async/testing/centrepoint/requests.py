@@ -20,11 +20,11 @@ from uuid import uuid5
 
 import attrs
 
-from arena_async.testing.centrepoint.content import Avro, Held, Lines, SteadyContent, digests
+from arena_async.testing.centrepoint.content import Avro, InMemory, Lines, SteadyContent, digests
 from arena_async.testing.centrepoint.dataset_files import DatasetFiles
 from arena_async.testing.centrepoint.lists import plain_text, stamp
 from arena_async.testing.centrepoint.storage import NAMESPACE, storage_error
-from arena_async.testing.replies import Call, Refusal, Reply
+from arena_async.testing.replies import Call, ErrorReply, Reply
 
 __all__ = ["MAX_ACTIVE", "DataRequestService", "MadeFile", "MadeRequest"]
 
@@ -143,7 +143,7 @@ class DataRequestService:
         about = MadeFile(
             id=str(uuid5(NAMESPACE, f"{request.id}/summary")),
             name=f"{subject}_{request.id}-0531.json",
-            content=Held(summary),
+            content=InMemory(summary),
             made_at=made_at,
         )
         return [*files, about]
@@ -184,19 +184,19 @@ class DataRequestService:
         except ValueError:
             requested = None
         if not isinstance(requested, dict):
-            raise Refusal(plain_text(400, "The body is not a JSON object."))
+            raise ErrorReply(plain_text(400, "The body is not a JSON object."))
         kinds = {"studyId": int, "subjectId": int, "beginTimestampUtc": str, "endTimestampUtc": str, "fileFormat": str}
         if resource == "EpochRequests":
             kinds |= {"summaryLengthSeconds": int, "activityMonitorSerial": str}
         for name, kind in kinds.items():
             if not isinstance(requested.get(name), kind):
-                raise Refusal(plain_text(400, f"{name} is required."))
+                raise ErrorReply(plain_text(400, f"{name} is required."))
         if requested["fileFormat"].lower() not in _FORMATS[resource]:
-            raise Refusal(plain_text(400, f"fileFormat {requested['fileFormat']} is not supported."))
+            raise ErrorReply(plain_text(400, f"fileFormat {requested['fileFormat']} is not supported."))
         if resource == "EpochRequests" and not 1 <= requested["summaryLengthSeconds"] <= 3600:
-            raise Refusal(plain_text(400, "summaryLengthSeconds must be between 1 and 3600."))
+            raise ErrorReply(plain_text(400, "summaryLengthSeconds must be between 1 and 3600."))
         if requested["studyId"] != self._service.study or requested["subjectId"] not in self._service.subjects:
-            raise Refusal(plain_text(404, "Study or subject was not found."))
+            raise ErrorReply(plain_text(404, "Study or subject was not found."))
         return requested
 
     def _show(self, request: MadeRequest) -> dict[str, Any]:
@@ -250,7 +250,7 @@ class DataRequestService:
         if file is None or self._is_removed(file):
             return storage_error(404, "BlobNotFound", "The specified blob does not exist.")
         etag = f'"0x8D7{digests(file.content)[0][:12].upper()}"'
-        return self._service.storage.give(call, file.content, etag=etag, modified=file.expires - _FILE_LIFE)
+        return self._service.storage.serve(call, file.content, etag=etag, modified=file.expires - _FILE_LIFE)
 
     def _show_file(self, file: MadeFile) -> dict[str, Any]:
         return {
@@ -265,12 +265,12 @@ class DataRequestService:
         for request in self.requests:
             if request.resource == resource and request.id == wanted:
                 return request
-        raise Refusal(plain_text(404, "The request was not found."))
+        raise ErrorReply(plain_text(404, "The request was not found."))
 
     def _file_of(self, call: Call) -> MadeFile:
         found = self._find(call.vars["file"].lower())
         if found is None or not self._is_listed(found):
-            raise Refusal(plain_text(404, "The data file was not found."))
+            raise ErrorReply(plain_text(404, "The data file was not found."))
         return found
 
     def _find(self, file_id: str) -> MadeFile | None:
@@ -306,10 +306,10 @@ def _content(request: MadeRequest, kind: str, number: int, size: int) -> SteadyC
     return _gt3x(table) if kind == "gt3x" else table
 
 
-def _gt3x(log: Lines) -> Held:
+def _gt3x(log: Lines) -> InMemory:
     """Return content in a zip, as in this format."""
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as made:
         made.writestr(zipfile.ZipInfo("info.txt"), b"Sample Rate: 30\n")
         made.writestr(zipfile.ZipInfo("log.bin"), b"".join(log.chunks()))
-    return Held(archive.getvalue())
+    return InMemory(archive.getvalue())

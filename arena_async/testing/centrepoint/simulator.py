@@ -18,13 +18,13 @@ from arena_async.providers.centrepoint import CentrePointClient, CentrePointCred
 from arena_async.testing.centrepoint.analytics import analytics_tables
 from arena_async.testing.centrepoint.collection import collection_tables
 from arena_async.testing.centrepoint.dataset_files import DatasetFiles, FileKey
-from arena_async.testing.centrepoint.days import DayKey, DayShelf
+from arena_async.testing.centrepoint.days import DayFiles, DayKey
 from arena_async.testing.centrepoint.lists import Table, plain_text, study_tables
 from arena_async.testing.centrepoint.requests import DataRequestService
 from arena_async.testing.centrepoint.settings import ALL_SCOPES
 from arena_async.testing.centrepoint.storage import STORAGE_VERSION
 from arena_async.testing.centrepoint.tokens import Tokens
-from arena_async.testing.replies import Call, Refusal, Reply, Route
+from arena_async.testing.replies import Call, ErrorReply, Reply, Route
 
 __all__ = ["ALL_SCOPES", "CentrePointSimulator", "DayKey", "FileKey"]
 
@@ -61,7 +61,7 @@ class CentrePointSimulator(DatasetFiles):
 
     def __attrs_post_init__(self) -> None:
         super().__attrs_post_init__()
-        self.day_files = DayShelf(self, days=self._days, size=self.file_size)
+        self.day_files = DayFiles(self, days=self._days, size=self.file_size)
         self.data_requests = DataRequestService(self, size=self.file_size)
         self._tokens = Tokens(self)
         self._window: deque[float] = deque()
@@ -155,12 +155,12 @@ class CentrePointSimulator(DatasetFiles):
         if call.seen.listener == "api" and self.rate_limit is not None:
             self._window.append(call.seen.at)
 
-    def dress(self, call: Call, reply: Reply) -> Reply:
+    def finish(self, call: Call, reply: Reply) -> Reply:
         """Add the time of the service, which may differ from the client's."""
-        dressed = reply.adding({"Date": formatdate(self.clock(), usegmt=True)})
-        return dressed.adding({"x-ms-version": STORAGE_VERSION}) if call.seen.listener == "files" else dressed
+        finished = reply.adding({"Date": formatdate(self.clock(), usegmt=True)})
+        return finished.adding({"x-ms-version": STORAGE_VERSION}) if call.seen.listener == "files" else finished
 
-    def befall(self, event: str, call: Call) -> None:
+    def apply_event(self, event: str, call: Call) -> None:
         """Change content (in place), end the token of a request, or expire all links."""
         if event == "expire_links":
             self.expire_links()
@@ -171,7 +171,7 @@ class CentrePointSimulator(DatasetFiles):
         elif event == "change" and "data_set" in call.vars:
             self.change_file(self._file_of(call), rename=False)
         else:
-            super().befall(event, call)
+            super().apply_event(event, call)
 
     def unknown(self, call: Call, *, other_method: bool) -> Reply:
         """Respond to an unknown path in plain text, as the service does."""
@@ -180,7 +180,7 @@ class CentrePointSimulator(DatasetFiles):
 
     def _admitted(self, scope: str, handler: Callable[[Call], Reply], call: Call) -> Reply:
         """Call the handler if rate limit, token, scope and study allow it."""
-        self._slow_down(call)
+        self._check_rate(call)
         kind, _, token = call.headers.get("Authorization", "").partition(" ")
         claims = self._tokens.claims(token) if kind.lower() == "bearer" else None
         if claims is None:
@@ -191,7 +191,7 @@ class CentrePointSimulator(DatasetFiles):
             return plain_text(404, f"Study {call.vars['study']} was not found.")
         return handler(call)
 
-    def _slow_down(self, call: Call) -> None:
+    def _check_rate(self, call: Call) -> None:
         """Reject requests above the limit in any 60 seconds."""
         if self.rate_limit is None:
             return
@@ -202,4 +202,4 @@ class CentrePointSimulator(DatasetFiles):
             return
         self._window.remove(call.seen.at)
         wait = max(1, math.ceil(self._window[0] + _WINDOW - now))
-        raise Refusal(plain_text(429, "Too many requests.").adding({"Retry-After": str(wait)}))
+        raise ErrorReply(plain_text(429, "Too many requests.").adding({"Retry-After": str(wait)}))

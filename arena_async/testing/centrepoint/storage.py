@@ -20,7 +20,7 @@ from uuid import UUID
 import attrs
 
 from arena_async.testing.centrepoint.content import SteadyContent, digests
-from arena_async.testing.replies import Call, Refusal, Reply, give_content
+from arena_async.testing.replies import Call, ErrorReply, Reply, content_reply
 
 __all__ = ["NAMESPACE", "STORAGE_VERSION", "Storage", "storage_error"]
 
@@ -71,12 +71,12 @@ class Storage:
         Check that a request has a valid link and no credential.
 
         Raises:
-            Refusal: It has a credential, or its link is invalid or has expired.
+            ErrorReply: It has a credential, or its link is invalid or has expired.
         """
         for name in ("Authorization", "arena_session_id", "Cookie"):
             if name in call.headers:
                 self.breaches.append(f"{call.seen.method} {call.seen.path}: {name}")
-                raise Refusal(
+                raise ErrorReply(
                     storage_error(400, "InvalidAuthenticationInfo", "Another credential came beside the link.")
                 )
         query, path = dict(call.query), call.seen.target.partition("?")[0]
@@ -85,16 +85,16 @@ class Storage:
         except ValueError:
             ends = 0.0
         if not hmac.compare_digest(query.get("sig", "").encode(), self._signature(path, query).encode()):
-            raise Refusal(storage_error(403, "AuthenticationFailed", "Signature did not match."))
+            raise ErrorReply(storage_error(403, "AuthenticationFailed", "Signature did not match."))
         if ends <= self._clock():
             said = f"Signed expiry time [{formatdate(ends, usegmt=True)}] must be after now."
-            raise Refusal(storage_error(403, "AuthenticationFailed", said))
+            raise ErrorReply(storage_error(403, "AuthenticationFailed", said))
 
-    def give(self, call: Call, content: SteadyContent, *, etag: str, modified: datetime) -> Reply:
+    def serve(self, call: Call, content: SteadyContent, *, etag: str, modified: datetime) -> Reply:
         """Return a file or a range of it. This kind of storage ignores ``If-Range``."""
         md5 = base64.b64encode(bytes.fromhex(digests(content)[0])).decode() if self.content_md5 else None
         kept = {name.lower(): value for name, value in call.headers.items() if name.lower() in ("range", "if-match")}
-        reply = give_content(
+        reply = content_reply(
             attrs.evolve(call, headers=_CaseBlind(kept)),
             content,
             etag=etag,
@@ -104,8 +104,8 @@ class Storage:
         if reply.status == 412:
             return storage_error(412, "ConditionNotMet", "The condition specified is not met.")
         if reply.status == 416:
-            refusal = storage_error(416, "InvalidRange", "The range specified is invalid.")
-            return refusal.adding({"Content-Range": f"bytes */{content.size}"})
+            error = storage_error(416, "InvalidRange", "The range specified is invalid.")
+            return error.adding({"Content-Range": f"bytes */{content.size}"})
         # A 206 has no Content-MD5: that would be of the range. The other header is of the complete file in both.
         return reply.adding(
             {"x-ms-blob-type": "BlockBlob", "x-ms-blob-content-md5": md5}
