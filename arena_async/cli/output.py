@@ -206,19 +206,18 @@ def write_table(columns: Sequence[str], rows: Sequence[Sequence[str]], output: O
 
 async def write_rows(rows: AsyncIterable[Any], columns: Sequence[str], output: Output) -> None:
     """Write rows as JSON, as a table on a terminal, or else separated by tabs."""
-    if output.data_is_shown and not output.json:
-        table = [cells(row, columns) async for row in rows]
-        if table:
-            write_table(columns, table, output)
-        empty = not table
-    else:
-        empty = True
-        async for row in rows:
-            empty = False
-            if output.json:
-                output.record(fields_of(row))
-            else:
-                output.data("\t".join(cells(row, columns)))
+    table: list[list[str]] = []
+    empty = True
+    async for row in rows:
+        empty = False
+        if output.json:
+            output.record(fields_of(row))
+        elif output.data_is_shown:
+            table.append(cells(row, columns))
+        else:
+            output.data("\t".join(cells(row, columns)))
+    if table:
+        write_table(columns, table, output)
     if empty:
         output.note("Nothing is listed.")
 
