@@ -70,12 +70,15 @@ async def _run_service(service: Service, directory: Path, output: Output) -> Exi
                 output.record({"type": "plan", "service": service, **cost_record(plan)})
             for number, line in enumerate(describe_plan(plan)):
                 _write(output, "" if number else "plan", line)
-            codes = [await _sync(files, step, service, simulator, directory, output) for step in ("sync", "again")]
+            codes = [
+                await _sync(files, simulator, directory, output, service=service, step=step)
+                for step in ("sync", "again")
+            ]
     return max(codes)
 
 
 async def _sync(
-    files: FileSet, step: str, service: Service, simulator: Any, directory: Path, output: Output
+    files: FileSet, simulator: Any, directory: Path, output: Output, *, service: Service, step: str
 ) -> ExitCode:
     """Download everything, and compare the counted requests with those that the service received."""
     api = simulator.listeners[0]

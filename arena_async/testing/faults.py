@@ -9,7 +9,7 @@ Responses that are not the service's
 ``redirect("http://...")``                    302 to another address (``code=`` for another status)
 No response
 ``mute()``                                    the request is read and the connection closed without a response
-``lose_answer()``                             the request is carried out, but its answer never comes
+``lose_answer()``                             the request is processed, but no response is sent
 ``hang()``                                    no response to the request; the connection stays open
 ``delay(event)``                              the request waits until the event is set, then it is processed
 Broken bodies
@@ -83,14 +83,14 @@ class Fault:
 
     Args:
         name: The function that built it.
-        answer: Status, headers and body to send instead of the response of the service, or None.
-        event: What happens to the service before it answers: ``"change"``, ``"expire_session"`` or ``"expire_links"``.
+        response: Status, headers and body to send instead of the response of the service, or None.
+        event: What happens to the service before it responds: ``"change"``, ``"expire_session"`` or ``"expire_links"``.
         silence: What happens instead of a response: ``"close"``, ``"close_after"`` (after processing) or ``"hang"``.
         until: The request waits for it before anything else happens.
         stop_after: Bytes of the body after which ``ending`` happens, or None.
         ending: How a body that stops early ends.
         framing: How the end of the body is marked.
-        announced: Bytes to declare instead of the true number, or None.
+        declared: Bytes to declare instead of the true number, or None.
         rate: Bytes a second, or None for as fast as it goes.
         cut_to: Bytes of the body that are sent and declared, or None for all.
         flip: Position in the body whose byte is changed, or None.
@@ -99,14 +99,14 @@ class Fault:
     """
 
     name: str
-    answer: tuple[int, tuple[tuple[str, str], ...], bytes] | None = None
+    response: tuple[int, tuple[tuple[str, str], ...], bytes] | None = None
     event: str | None = None
     silence: Literal["close", "close_after", "hang"] | None = None
     until: asyncio.Event | None = None
     stop_after: int | None = None
     ending: Ending = "close"
     framing: Framing = "length"
-    announced: int | None = None
+    declared: int | None = None
     rate: float | None = None
     cut_to: int | None = None
     flip: int | None = None
@@ -121,22 +121,22 @@ def status(code: int, *, body: bytes | str = b"", headers: Mapping[str, str] | N
     given = dict(headers or {})
     if raw and not any(name.lower() == "content-type" for name in given):
         given["Content-Type"] = kind
-    return Fault(name="status", answer=(code, tuple(given.items()), raw))
+    return Fault(name="status", response=(code, tuple(given.items()), raw))
 
 
 def html_page(body: bytes = _PORTAL) -> Fault:
     """Respond with 200 and an HTML page, as a captive portal does."""
-    return Fault(name="html_page", answer=(200, (("Content-Type", "text/html; charset=utf-8"),), body))
+    return Fault(name="html_page", response=(200, (("Content-Type", "text/html; charset=utf-8"),), body))
 
 
 def empty_400() -> Fault:
     """Respond with 400 without a body, as the vendor documents it for an unavailable file server."""
-    return Fault(name="empty_400", answer=(400, (), b""))
+    return Fault(name="empty_400", response=(400, (), b""))
 
 
 def redirect(to: str, *, code: int = 302) -> Fault:
     """Redirect the client to ``to``."""
-    return Fault(name="redirect", answer=(code, (("Location", to),), b""))
+    return Fault(name="redirect", response=(code, (("Location", to),), b""))
 
 
 def mute() -> Fault:
@@ -189,14 +189,14 @@ def corrupt(*, at: int = 0) -> Fault:
     return Fault(name="corrupt", flip=at)
 
 
-def wrong_length(announced: int) -> Fault:
+def wrong_length(declared: int) -> Fault:
     """
-    Declare ``announced`` bytes and send the true body.
+    Declare ``declared`` bytes and send the true body.
 
     With too many declared the connection is closed where the body ends; with too few the surplus is sent
     and then the connection is closed.
     """
-    return Fault(name="wrong_length", announced=announced)
+    return Fault(name="wrong_length", declared=declared)
 
 
 def unannounced(*, drop_after: int | None = None) -> Fault:

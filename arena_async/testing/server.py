@@ -187,10 +187,10 @@ class SimulatedService:
     async def _listen(self, name: str, port: int) -> int:
         """Open one port and return its number."""
 
-        async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        async def respond(request: web.BaseRequest) -> web.StreamResponse:
             return await self._serve(name, request)
 
-        server = web.Server(answer, access_log=None, handler_cancellation=True)
+        server = web.Server(respond, access_log=None, handler_cancellation=True)
         runner = web.ServerRunner(server, shutdown_timeout=0.2)
         await runner.setup()
         self._runners.append(runner)
@@ -265,8 +265,8 @@ class SimulatedService:
         if fault.silence == "hang":
             await self.until_closed()
             return _hang_up(request)
-        if fault.answer is not None:
-            status, headers, body = fault.answer
+        if fault.response is not None:
+            status, headers, body = fault.response
             return await exchange.send(Reply(status=status, headers=headers, body=body))
         if fault.event is not None:
             self.apply_event(fault.event, self._routed(call)[1])
@@ -346,21 +346,21 @@ class _Exchange:
         if fault.framing == "chunked":
             response.enable_chunked_encoding()
         else:
-            response.content_length = size if fault.announced is None else fault.announced
+            response.content_length = size if fault.declared is None else fault.declared
         await response.prepare(self.request)
         if self.request.method == "HEAD":
             return response
         await self._write(response, first_bytes(chunks, stop))
         if fault.stop_after is not None:
             return await self._end_early(response)
-        if fault.announced is not None:
+        if fault.declared is not None:
             await _flushed(self.request)
             _close(self.request)
         return response
 
     async def _write(self, response: web.StreamResponse, chunks: Iterator[bytes]) -> None:
         """Write the body, at the rate of the fault, and also beyond the declared length."""
-        transport, rate, left = self.request.transport, self.fault.rate, self.fault.announced
+        transport, rate, left = self.request.transport, self.fault.rate, self.fault.declared
         for chunk in chunks if rate is None else split(chunks, max(1, int(rate / _WRITES_PER_SECOND))):
             inside = chunk if left is None else chunk[:left]
             if inside:

@@ -76,7 +76,7 @@ class Access(Workspace):
     def _guarded(self, handler: Handler, *, multipart: bool = False) -> Callable[[Call], Reply]:
         """Return a handler that first checks session, quota and media type."""
 
-        def answer(call: Call) -> Reply:
+        def checked(call: Call) -> Reply:
             session = self._session_of(call)
             if session is None or not session.alive or self._has_expired(session):
                 raise error_reply(401, 401, "There is no session, or it is not valid any more.")
@@ -87,7 +87,7 @@ class Access(Workspace):
             self._check_type(call, "multipart/form-data" if multipart else "application/json")
             return handler(call, session.user)
 
-        return answer
+        return checked
 
     def _has_expired(self, session: Session) -> bool:
         """Return whether a session was idle for too long, or a token has expired."""

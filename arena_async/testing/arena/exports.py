@@ -31,7 +31,7 @@ class ExportEndpoints(Lists):
     """The endpoints of exports."""
 
     def _export_handlers(self) -> dict[str, Handler]:
-        """Return the endpoints by method and path; specific paths come first."""
+        """Return the endpoints by method and path; specific paths are first."""
         return {
             "GET /exports": self._exports,
             "POST /exports": self._define_export,

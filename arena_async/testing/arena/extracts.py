@@ -27,7 +27,7 @@ class ExtractEndpoints(Lists):
     """The endpoints of data extracts."""
 
     def _extract_handlers(self) -> dict[str, Handler]:
-        """Return the endpoints by method and path; specific paths come first."""
+        """Return the endpoints by method and path; specific paths are first."""
         return {
             "GET /extracts": self._extracts,
             "GET /extracts/{extract}": self._extract,

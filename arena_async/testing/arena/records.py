@@ -173,9 +173,9 @@ class StoredFile:
 
     def as_json(self, *, size_as_text: bool = False) -> dict[str, Any]:
         """Return the complete file object."""
-        announced = self.listed_size
-        if announced is None and self.content is not None:
-            announced = self.content.size
+        declared = self.listed_size
+        if declared is None and self.content is not None:
+            declared = self.content.size
         return {
             "author": None if self.author is None else {"fullName": self.author.full_name},
             "category": {},
@@ -193,7 +193,7 @@ class StoredFile:
             "name": self.name,
             "number": self.number,
             "private": False,
-            "size": str(announced) if size_as_text and announced is not None else announced,
+            "size": str(declared) if size_as_text and declared is not None else declared,
             "storageMethod": _STORAGE[self.storage],
             "storageMethodName": self.storage,
             "title": self.title,

@@ -4,7 +4,7 @@ A local Arena: sessions, the daily quota, extracts, exports, imports, files and 
 What the documents leave open is a setting of :class:`ArenaSimulator`; where they contradict each other, the
 default is what is harder for a client. Undocumented behavior is chosen as follows: an unknown session is
 not metered; a guid is well formed with 15 to 24 upper-case letters and digits;
-``...From`` of extracts means after, of exports it means from; lists come newest first.
+``...From`` of extracts means after, of exports it means from; lists are newest first.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class ArenaSimulator(ExtractEndpoints, ExportEndpoints, ImportEndpoints, VaultEn
         shape: How rows are wrapped: ``"results"``, ``"Results"``, ``"bare"`` (a list), and for lists without rows also
             ``"null"`` and ``"missing"``.
         paging: ``"honoured"``; ``"limit ignored"`` (20 rows at a time); ``"ignored"`` (all rows every time);
-            ``"refused"`` (3200 for lists whose paging only some pages document: runs and their files).
+            ``"refused"`` (3200 for lists whose paging only some documents describe: runs and their files).
         honours_view: Whether ``view=withFiles`` works on lists of extract runs.
         ignored_filters: Search attributes that are ignored, so that all rows are returned.
         status_names: Other names of run statuses, for instance ``{"Completed": "COMPLETED"}``.
@@ -60,8 +60,8 @@ class ArenaSimulator(ExtractEndpoints, ExportEndpoints, ImportEndpoints, VaultEn
         gzipped: Whether JSON is gzipped for clients that accept it.
         etag: The validator of content: none (as documented), ``"strong"`` or ``"weak"``.
         ranges: Whether ``Range`` is honoured on content.
-        content_md5: Whether content comes with ``Content-MD5``.
-        disposition: Whether content comes with ``Content-Disposition``.
+        content_md5: Whether content has ``Content-MD5``.
+        disposition: Whether content has ``Content-Disposition``.
         run_polls: Number of polls before a new run is complete.
         run_seconds: Seconds until a new run is complete; used instead of ``run_polls``.
     """
