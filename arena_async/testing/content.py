@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from typing import Protocol, runtime_checkable
 
@@ -30,12 +31,17 @@ class Content(Protocol):
 class Bytes:
     """Bytes in memory as :class:`Content`."""
 
-    body: bytes
+    body: bytes = attrs.field(repr=False)
 
     @property
     def size(self) -> int:
         """The number of bytes."""
         return len(self.body)
+
+    @property
+    def sha256(self) -> str:
+        """The SHA-256 in hexadecimal."""
+        return hashlib.sha256(self.body).hexdigest()
 
     def chunks(self, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
         """Yield the bytes from ``start`` up to ``stop`` (the end) in chunks of moderate size."""

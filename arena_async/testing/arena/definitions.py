@@ -7,7 +7,8 @@ from typing import Any
 
 import attrs
 
-from arena_async.testing.arena.records import Association, Blob, StoredFile, User, write_time
+from arena_async.testing.arena.records import Association, StoredFile, User, write_time
+from arena_async.testing.content import Bytes
 from arena_async.testing.payloads import Payload
 
 __all__ = [
@@ -169,9 +170,9 @@ class ImportRun:
     total: int = 0
     errors: int = 0
     options: dict[str, Any] = attrs.field(factory=dict)
-    submitted: Payload | Blob = attrs.field(factory=lambda: Blob(b""))
-    result: Payload | Blob | None = None
-    error: Payload | Blob | None = None
+    submitted: Payload | Bytes = attrs.field(factory=lambda: Bytes(b""))
+    result: Payload | Bytes | None = None
+    error: Payload | Bytes | None = None
     polls_left: int = 0
     done_at: float | None = None
     outcome: str = "COMPLETE"

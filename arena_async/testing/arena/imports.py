@@ -20,7 +20,8 @@ from arena_async.testing.arena.queries import (
     read_object,
     unknown_guid,
 )
-from arena_async.testing.arena.records import Blob, StoredFile, User
+from arena_async.testing.arena.records import StoredFile, User
+from arena_async.testing.content import Bytes
 from arena_async.testing.payloads import Payload
 from arena_async.testing.replies import Call, Reply
 
@@ -132,9 +133,9 @@ class ImportEndpoints(Lists):
             commit=given.get("commit", "false").lower() == "true",
             total=rows,
             errors=failed,
-            submitted=Blob(body),
-            result=Blob(b"status,code,message\r\n" + bad + b"SUCCESS,,\r\n" * (rows - failed)),
-            error=Blob(b"status,code,message\r\n" + bad) if failed else None,
+            submitted=Bytes(body),
+            result=Bytes(b"status,code,message\r\n" + bad + b"SUCCESS,,\r\n" * (rows - failed)),
+            error=Bytes(b"status,code,message\r\n" + bad) if failed else None,
         )
         # An .xlsx file is a zip; any other content cannot be read.
         readable = kind == "CSV" or body.startswith(b"PK")
@@ -171,7 +172,7 @@ class ImportEndpoints(Lists):
         run.status, run.completed = "COMPLETE", run.completed or self._past(0)
         return Reply.json(run.as_json(self._format_status))
 
-    def _import_content(self, call: Call, pick: Callable[[ImportRun], Payload | Blob | None]) -> Reply:
+    def _import_content(self, call: Call, pick: Callable[[ImportRun], Payload | Bytes | None]) -> Reply:
         run = self._import_run(call)
         self._refresh_import(run)
         if run.status == "PURGED":

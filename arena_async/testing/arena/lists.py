@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 from arena_async.testing.arena.access import Access
 from arena_async.testing.arena.definitions import GOOD_EXPORT, OPEN, ExportRun, ExtractRun, ImportRun
 from arena_async.testing.arena.queries import Match, error_reply, read_whole
-from arena_async.testing.arena.records import Blob, StoredFile
+from arena_async.testing.arena.records import StoredFile
+from arena_async.testing.content import Bytes
 from arena_async.testing.payloads import Payload
 from arena_async.testing.replies import Call, Reply, content_reply
 
@@ -114,7 +115,7 @@ class Lists(Access):
         return content_reply(call, file.content, etag=etag, ranges=self.ranges, headers=headers)
 
 
-def _md5(content: Payload | Blob) -> str:
+def _md5(content: Payload | Bytes) -> str:
     """Return the MD5 of content in the form of ``Content-MD5``."""
     digest = hashlib.md5(usedforsecurity=False)
     for chunk in content.chunks():

@@ -8,17 +8,16 @@ and nulls included.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 import attrs
 
+from arena_async.testing.content import Bytes
 from arena_async.testing.payloads import Payload, payload
 
 __all__ = [
     "Association",
-    "Blob",
     "Guids",
     "Item",
     "Session",
@@ -80,27 +79,6 @@ def write_reset(at: float) -> str:
     return f"{day} {local:%H:%M:%S} GMT-{-hours:02d}00 ({'PDT' if hours == -7 else 'PST'})"
 
 
-@attrs.frozen
-class Blob:
-    """Content from given bytes."""
-
-    body: bytes = attrs.field(repr=False)
-
-    @property
-    def size(self) -> int:
-        """Bytes in all."""
-        return len(self.body)
-
-    @property
-    def sha256(self) -> str:
-        """The SHA-256 in hexadecimal."""
-        return hashlib.sha256(self.body).hexdigest()
-
-    def chunks(self, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
-        """Yield the bytes from ``start`` up to ``stop`` (the end)."""
-        yield self.body[start:stop]
-
-
 @attrs.define(eq=False)
 class User:
     """A user of the workspace."""
@@ -135,7 +113,7 @@ class StoredFile:
 
     guid: str
     name: str
-    content: Payload | Blob | None
+    content: Payload | Bytes | None
     created: float
     modified: float = attrs.field(default=attrs.Factory(lambda self: self.created, takes_self=True))
     number: str | None = None
@@ -168,7 +146,7 @@ class StoredFile:
         if isinstance(self.content, Payload):
             self.content = payload(self.content.name, self.content.size, seed=f"{self.content.seed}+")
         elif self.content is not None:
-            self.content = Blob(bytes(byte ^ 1 for byte in self.content.body))
+            self.content = Bytes(bytes(byte ^ 1 for byte in self.content.body))
         self.modified = at
 
     def as_json(self, *, size_as_text: bool = False) -> dict[str, Any]:

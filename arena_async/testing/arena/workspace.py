@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from arena_async.testing.arena.contents import Contents
-from arena_async.testing.arena.records import Blob, Session, StoredFile, pacific_midnight_after
+from arena_async.testing.arena.records import Session, StoredFile, pacific_midnight_after
+from arena_async.testing.content import Bytes
 from arena_async.testing.payloads import Payload
 
 __all__ = ["Workspace"]
@@ -72,9 +73,9 @@ class Workspace(Contents):
         return self._resets_at
 
     @property
-    def files(self) -> dict[str, Payload | Blob]:
+    def files(self) -> dict[str, Payload | Bytes]:
         """Every downloadable file, by its path in the documented layout."""
-        found: dict[str, Payload | Blob] = {}
+        found: dict[str, Payload | Bytes] = {}
         for extract in self.extracts.values():
             for extract_run in extract.runs:
                 for one in extract_run.files:
@@ -93,9 +94,9 @@ class Workspace(Contents):
         return found
 
     @property
-    def stored_files(self) -> dict[str, Payload | Blob]:
+    def stored_files(self) -> dict[str, Payload | Bytes]:
         """Every file of an item or of the vault that has content, by its path in the documented layout."""
-        found: dict[str, Payload | Blob] = {}
+        found: dict[str, Payload | Bytes] = {}
         for item in self.items.values():
             for association in item.files:
                 _put(
@@ -191,7 +192,7 @@ class Workspace(Contents):
             self._resets_at = pacific_midnight_after(self.clock())
 
 
-def _put(found: dict[str, Payload | Blob], place: str, content: Payload | Blob | None) -> None:
+def _put(found: dict[str, Payload | Bytes], place: str, content: Payload | Bytes | None) -> None:
     """Add a file that has content."""
     if content is not None:
         found[place] = content

@@ -16,7 +16,7 @@ import attrs
 
 from arena_async.testing.content import Content
 
-__all__ = ["Avro", "CsvGz", "InMemory", "Lines", "SteadyContent", "digests"]
+__all__ = ["Avro", "CsvGz", "Lines", "SteadyContent", "digests"]
 
 _GZIP_HEAD = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
 _BLOCK = 65_535
@@ -63,22 +63,6 @@ class CsvGz:
             for at in range(0, len(made), _LINE)
         )
         return f"Timestamp,X,Y\n{lines}"[: room - 1].encode() + b"\n" if room else b""
-
-
-@attrs.frozen
-class InMemory:
-    """Bytes in memory."""
-
-    body: bytes = attrs.field(repr=False)
-
-    @property
-    def size(self) -> int:
-        """Bytes in all."""
-        return len(self.body)
-
-    def chunks(self, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
-        """Yield the bytes from ``start`` up to ``stop`` (the end)."""
-        yield self.body[start:stop]
 
 
 @attrs.frozen

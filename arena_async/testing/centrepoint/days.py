@@ -19,10 +19,11 @@ from typing import Any
 import attrs
 
 from arena_async.providers.centrepoint.day_files import CATEGORIES
-from arena_async.testing.centrepoint.content import Avro, CsvGz, InMemory, SteadyContent, digests
+from arena_async.testing.centrepoint.content import Avro, CsvGz, SteadyContent, digests
 from arena_async.testing.centrepoint.dataset_files import DatasetFiles
 from arena_async.testing.centrepoint.lists import Table, plain_text
 from arena_async.testing.centrepoint.storage import storage_error
+from arena_async.testing.content import Bytes
 from arena_async.testing.replies import Call, ErrorReply, Reply
 
 __all__ = ["FIRST_DAY", "DayFiles", "DayKey"]
@@ -230,9 +231,9 @@ def _folders(key: DayKey) -> str:
     return f"study-{key.study:010d}/subject-{key.subject:010d}/{key.category}/{key.day:%Y/%m/%d}"
 
 
-def _zipped(name: str, inside: SteadyContent) -> InMemory:
+def _zipped(name: str, inside: SteadyContent) -> Bytes:
     """Return content in a zip, uncompressed."""
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as made:
         made.writestr(zipfile.ZipInfo(name), b"".join(inside.chunks()))
-    return InMemory(archive.getvalue())
+    return Bytes(archive.getvalue())

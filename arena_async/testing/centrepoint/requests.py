@@ -20,10 +20,11 @@ from uuid import uuid5
 
 import attrs
 
-from arena_async.testing.centrepoint.content import Avro, InMemory, Lines, SteadyContent, digests
+from arena_async.testing.centrepoint.content import Avro, Lines, SteadyContent, digests
 from arena_async.testing.centrepoint.dataset_files import DatasetFiles
 from arena_async.testing.centrepoint.lists import plain_text, stamp
 from arena_async.testing.centrepoint.storage import NAMESPACE, storage_error
+from arena_async.testing.content import Bytes
 from arena_async.testing.replies import Call, ErrorReply, Reply
 
 __all__ = ["MAX_ACTIVE", "DataRequestService", "MadeFile", "MadeRequest"]
@@ -143,7 +144,7 @@ class DataRequestService:
         about = MadeFile(
             id=str(uuid5(NAMESPACE, f"{request.id}/summary")),
             name=f"{subject}_{request.id}-0531.json",
-            content=InMemory(summary),
+            content=Bytes(summary),
             made_at=made_at,
         )
         return [*files, about]
@@ -306,10 +307,10 @@ def _content(request: MadeRequest, kind: str, number: int, size: int) -> SteadyC
     return _gt3x(table) if kind == "gt3x" else table
 
 
-def _gt3x(log: Lines) -> InMemory:
+def _gt3x(log: Lines) -> Bytes:
     """Return content in a zip, as in this format."""
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as made:
         made.writestr(zipfile.ZipInfo("info.txt"), b"Sample Rate: 30\n")
         made.writestr(zipfile.ZipInfo("log.bin"), b"".join(log.chunks()))
-    return InMemory(archive.getvalue())
+    return Bytes(archive.getvalue())
