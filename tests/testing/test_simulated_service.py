@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterable
 
 import pytest
-from wire_talk import Answer, ask
+from http_streams import Answer, ask
 
 from arena_async.testing import faults
 from arena_async.testing.payloads import payload

@@ -1,7 +1,7 @@
 """
 A simulated CentrePoint in a process of its own whose every so-manieth answer goes wrong.
 
-``python unlucky_service.py '{"files": 3, "share": 0.05, "seed": 1, ...}'`` prints one line of JSON with what a client
+``python failing_service.py '{"files": 3, "share": 0.05, "seed": 1, ...}'`` prints one line of JSON with what a client
 needs, and answers each line it reads with another one::
 
     {"do": "turn"}                    every program ran again: all files are others, under other names
