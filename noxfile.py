@@ -1,8 +1,8 @@
 """
-Every gate of the project.
+All gates of the project.
 
-``nox`` runs the default ones; ``nox -l`` lists all; ``nox -s tests-3.12 -- tests/protocol`` narrows one. Interpreters
-that are not there are skipped, and nothing is downloaded but packages.
+``nox`` runs the default ones; ``nox -l`` lists all; ``nox -s tests-3.12 -- tests/protocol`` runs a part of one. Missing
+interpreters are skipped, and only packages are downloaded.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ nox.options.sessions = ["lint", "types", "tests", "readme", "build", "lowest"]
 PROJECT = nox.project.load_toml("pyproject.toml")
 PYTHONS = nox.project.python_versions(PROJECT)
 TEST_TOOLS = ("aioresponses", "hypothesis", "pytest", "pytest-asyncio", "pytest-xdist", "trustme")
-#: Much of a test is waiting for a child process or a socket, and two of them at a time leave two cores little to wait.
+#: Tests mostly wait for child processes and sockets, so two at a time keep two cores busy.
 TWO_AT_A_TIME = ("-n", "2")
 
-#: The emulator of Azure Blob Storage, an npm package. 3.36 and later want Node 22.
+#: The emulator of Azure Blob Storage, an npm package. 3.36 and later need Node 22.
 AZURITE = "azurite@3.35.0"
 
 
 def declared(*extras: str) -> dict[str, Requirement]:
-    """Give what pyproject.toml asks for, by name: the base, and the extras named."""
+    """Return the requirements of pyproject.toml by name: the base, and the extras named."""
     lines = list(PROJECT["project"]["dependencies"])
     for extra in extras:
         lines += PROJECT["project"]["optional-dependencies"][extra]
@@ -46,7 +46,7 @@ def declared(*extras: str) -> dict[str, Requirement]:
 
 
 def install_with_tools(session: nox.Session, *, constraints: Path | None = None) -> None:
-    """Build the package, install it as users do, and the test tools beside it."""
+    """Build the package, and install it as users do, together with the test tools."""
     tools = declared("dev")
     limits = ["--constraint", str(constraints)] if constraints else []
     session.install(".[cli,fast]", *(str(tools[name]) for name in TEST_TOOLS), *limits)
@@ -55,7 +55,7 @@ def install_with_tools(session: nox.Session, *, constraints: Path | None = None)
 def run_installed(
     session: nox.Session, *options: str, where: str = "tests", env: Mapping[str, str] | None = None
 ) -> None:
-    """Run pytest from an empty folder, so that neither it nor its child processes see the package in the checkout."""
+    """Run pytest from an empty directory, so that no process imports the package of the checkout."""
     here = Path.cwd()
     given = [str(here / word) if (here / word.partition("::")[0]).exists() else word for word in session.posargs]
     paths = [] if any(word.startswith(str(here)) for word in given) else [str(here / where)]
@@ -69,32 +69,32 @@ def run_installed(
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Style, format and the directions of imports."""
+    """Check style, format and the directions of imports."""
     tools = declared("dev")
     session.install(str(tools["ruff"]), str(tools["import-linter"]))
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
-    # It reads the sources and imports none of them, so nothing else has to be installed.
+    # It reads the sources without importing them, so nothing else has to be installed.
     session.run("lint-imports", "--no-cache", env={"PYTHONPATH": "."}, silent=False)
 
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """The package and the use of its public names, strictly."""
+    """Check the types of the package, and of code that uses its public names."""
     session.install("-e", ".[dev]")
     session.run("mypy")
 
 
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
-    """The tests, against the package as it gets installed, on every Python there is."""
+    """Run the tests against the installed package, on every installed Python."""
     install_with_tools(session)
     run_installed(session, *TWO_AT_A_TIME)
 
 
 @nox.session
 def lowest(session: nox.Session) -> None:
-    """The tests, with the oldest release of everything that pyproject.toml asks for by name."""
+    """Run the tests with the oldest release of everything that pyproject.toml names."""
     constraints = Path(session.virtualenv.location) / "lowest.txt"
     constraints.write_text("\n".join(floors("cli", "fast", "dev")) + "\n", encoding="utf-8")
     install_with_tools(session, constraints=constraints)
@@ -102,7 +102,7 @@ def lowest(session: nox.Session) -> None:
 
 
 def floors(*extras: str) -> list[str]:
-    """Pin every requirement that has a floor to it."""
+    """Return a pin to its lower bound for every requirement that has one."""
     return [
         f"{requirement.name}=={specifier.version}"
         for requirement in declared(*extras).values()
@@ -113,21 +113,21 @@ def floors(*extras: str) -> list[str]:
 
 @nox.session
 def readme(session: nox.Session) -> None:
-    """What README.md shows, run as it stands there."""
+    """Run the commands and scripts of README.md and the pages."""
     install_with_tools(session)
     run_installed(session, "-m", "readme")
 
 
 @nox.session
 def real(session: nox.Session) -> None:
-    """Against a real web server and real storage (nginx and npm have to be installed)."""
+    """Run the tests that need a real web server and real storage (nginx and npm have to be installed)."""
     install_with_tools(session)
     home = Path(session.virtualenv.location) / AZURITE.replace("@", "-")
     programs = home / "node_modules" / ".bin"
     if not (programs / "azurite-blob").exists():
         options = ("--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error", "--prefix", str(home))
         session.run("npm", "install", *options, AZURITE, external=True)
-    # The tests look for it there, and fail where it is not.
+    # The tests search it on the PATH, and fail without it.
     path = os.pathsep.join((str(programs), os.environ["PATH"]))
     run_installed(session, "-m", "real", env={"PATH": path})
 
@@ -148,19 +148,19 @@ def matrix(session: nox.Session) -> None:
 
 @nox.session
 def torture(session: nox.Session) -> None:
-    """Schedules of anything, kills at every step, a soak: ``-- --minutes 60``, and ``--seed`` for the same again."""
+    """Run random schedules, kills at every step and a soak: ``-- --minutes 60``; ``--seed`` repeats a run."""
     install_with_tools(session)
     minutes = [] if any(word.startswith("--minutes") for word in session.posargs) else ["--minutes", "5"]
-    # One test of it takes minutes, and that is no hang.
+    # One of its tests takes minutes.
     run_installed(session, "-q", "-o", "faulthandler_timeout=900", *minutes, where="tests/torture")
 
 
 @nox.session
 def bench(session: nox.Session) -> None:
     """
-    The benchmarks, beside what is installed; ``-- --environment DIR`` brings the libraries, apt the programs.
+    Run the benchmarks against the installed contenders; ``-- --environment DIR`` installs the libraries.
 
-    nginx has to be installed; where it is not, nothing is compared.
+    The programs come from apt. nginx has to be installed; without it, nothing is compared.
     """
     session.install(".[cli,fast]", str(declared("dev")["trustme"]))
     session.run("python", "-m", "benchmarks", *session.posargs)
@@ -168,7 +168,7 @@ def bench(session: nox.Session) -> None:
 
 @nox.session
 def rivals(session: nox.Session) -> None:
-    """The same faults for other downloaders, in their newest releases: one table; ``-- --write`` for docs/rivals.md."""
+    """Inject the same faults into other downloaders, in their newest releases; ``-- --write`` writes docs/rivals.md."""
     session.install(".")
     environment = Path(session.create_tmp()) / "rivals"
     session.run("python", "-m", "benchmarks.rivals", "--environment", str(environment), *session.posargs)
@@ -176,7 +176,7 @@ def rivals(session: nox.Session) -> None:
 
 @nox.session
 def build(session: nox.Session) -> None:
-    """Wheel and source distribution: what is in them, and what is not; and that the wheel works without extras."""
+    """Check the content of the wheel and of the source distribution, and the wheel without extras."""
     directory = Path(session.create_tmp()) / "dist"
     session.install("build")
     session.run("python", "-m", "build", "--outdir", str(directory), silent=True)
@@ -196,7 +196,7 @@ def build(session: nox.Session) -> None:
 
 
 def wheel_faults(wheel: Path) -> list[str]:
-    """Say what is wrong with a wheel, one line each."""
+    """Return what is wrong with a wheel, one line each."""
     sources = {path.as_posix() for path in Path("arena_async").rglob("*") if path.suffix in (".py", ".typed")}
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
@@ -229,7 +229,7 @@ def wheel_faults(wheel: Path) -> list[str]:
 
 
 def source_faults(source: Path) -> list[str]:
-    """Say what is wrong with a source distribution, one line each."""
+    """Return what is wrong with a source distribution, one line each."""
     with tarfile.open(source) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     junk = re.compile(r"(^|/)(\.venv|\.nox|\.git|__pycache__|\.[a-z_]+_cache|\.hypothesis)(/|$)|\.pyc$")

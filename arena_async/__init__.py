@@ -1,7 +1,7 @@
 """
-Brings home the bulk data of Arena PLM and ActiGraph CentrePoint.
+Async client and downloader for Arena PLM and ActiGraph CentrePoint bulk data.
 
-A public name is imported when it is first used, so that ``import arena_async`` alone costs next to nothing.
+Public names are imported on first use, so ``import arena_async`` alone loads neither aiohttp nor cattrs.
 """
 
 from __future__ import annotations
@@ -215,12 +215,12 @@ _MODULES = {
     "union": "arena_async.transfer.union",
 }
 
-# What a library says is heard only where its user listens: https://docs.python.org/3/howto/logging.html#library-config
+# A library configures no logging: https://docs.python.org/3/howto/logging.html#library-config
 logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name when it is asked for."""
+    """Import a public name on first use."""
     module = _MODULES.get(name)
     if module is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -305,9 +305,9 @@ async def seed_mirror(facts: Facts, directory: str) -> Facts:
     The files are names of a few empty ones, since a million real ones would only take longer.
     """
     from arena_async import CentrePointClient
+    from arena_async.protocol.layout import target_path as place
     from arena_async.transfer.ledger import Ledger
     from arena_async.transfer.models import LedgerEntry as Entry
-    from arena_async.transfer.planner import target_path as place
 
     root, made, kept = Path(directory), 0, Path(directory)
     state = root / ".arena-async"

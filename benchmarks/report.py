@@ -28,24 +28,25 @@ _FIRST = "mirror"
 _HEAD = """\
 # Performance
 
-How long this library takes to bring files home, beside programs and libraries that only bring files. `python -m
-benchmarks --write` writes this page and its picture. Measured on {date} (UTC): {system}, {versions}.
+How long downloads with this library take, compared with other programs and libraries. `python -m benchmarks --write`
+writes this page and its picture. Measured on {date} (UTC): {system}, {versions}.
 
-![Wall time of everybody](performance.svg)
+![Wall time of all contenders](performance.svg)
 
-nginx with one worker on loopback is the web server. Everybody is a process of its own, measured whole: the start of an
-interpreter and its imports count. The order within a round is shuffled; ratios (`x`) are made within a round, and shown
-as their median and range. Everybody may have {connections} connections. Times differ by a factor of two between
-machines and days; only the ratios mean something, and on loopback they show what the processor has to do: over a real
-line everybody waits for the line. Loads called *far* come through a proxy that adds the way and caps each connection.
+The web server is nginx with one worker on loopback. Each contender is a process of its own, measured from start to
+end, with the start of the interpreter and its imports. The order within a round is shuffled; ratios (`x`) are
+computed within a round, and shown as their median and range. Each contender may open {connections} connections. Times
+differ by a factor of two between machines and days; only the ratios are comparable. On loopback they show the
+processor time needed; over a real network all contenders wait for the network. Loads called *far* go through a proxy
+that adds latency and limits each connection.
 
-**We do more than the others.** `mirror` verifies every file, hashes it with SHA-256, forces it to the disk in groups
-before it gets its name, and remembers it in a ledger; `mirror-no-digest` leaves the hash out, `mirror-not-durable` does
-not force anything to the disk, `downloader` remembers nothing. `mirror-centrepoint` also lists the files from a
-simulated CentrePoint, brings them through its signed links, and verifies the MD5 of each; the others are given a list
-of addresses. None of the others forces anything to the disk or verifies more than a length. `loop` is what tutorials
-show: aiohttp, aiofiles, a semaphore and `gather`. What the time buys is in [Guarantees](guarantees.md), and what the
-others do where something goes wrong in [Rivals](rivals.md).
+**This library does more than the others.** `mirror` verifies every file, hashes it with SHA-256, syncs files in
+groups before it renames them, and records them in a ledger; `mirror-no-digest` does not hash, `mirror-not-durable`
+does not sync, `downloader` keeps no ledger of complete files. `mirror-centrepoint` also lists the files of a
+simulated CentrePoint, downloads them from its signed URLs, and verifies the MD5 of each; the others get a list of
+URLs. None of the others syncs files or verifies more than a length. `loop` is the loop of tutorials: aiohttp,
+aiofiles, a semaphore and `gather`. What the time is spent on is in [Guarantees](guarantees.md), and what the others
+do when something fails in [Other downloaders](rivals.md).
 """
 
 
@@ -89,7 +90,8 @@ def as_page(
         versions=", ".join(f"{name} {version}" for name, version in at.versions.items()),
         connections=at.connections,
     )
-    parts = [head, *_goals(goals), "## What is slower\n", *(f"* {line}" for line in slower(tables)), "\n## Everybody\n"]
+    behind = [f"* {line}" for line in slower(tables)]
+    parts = [head, *_goals(goals), "## What is slower\n", *behind, "\n## All contenders\n"]
     for table in tables:
         parts += _section(table)
     parts += _costs(costs, rows)
@@ -97,10 +99,10 @@ def as_page(
 
 
 _GOALS = """\
-## What we want, and what is reached
+## Goals, and results
 
-`python -m benchmarks --goals` measures these lines and judges them by their medians; ratios are within a round, with
-the range of all rounds behind them. They count everything that `mirror` does more than the others.
+`python -m benchmarks --goals` measures these lines and compares their medians with the goals; ratios are computed
+within a round, with the range of all rounds in parentheses. They include all the additional work of `mirror`.
 """
 
 
@@ -138,9 +140,9 @@ def slower(tables: Sequence[Table]) -> list[str]:
         name = _title(table.laps[0])
         if faster:
             named = ", ".join(f"{one} ({_times(table.against(_FIRST, one))})" for one in faster)
-            lines.append(f"{name}: `{_FIRST}` takes so many times as long as {named}.")
+            lines.append(f"{name}: `{_FIRST}` takes this many times as long as {named}.")
         else:
-            lines.append(f"{name}: nobody here is faster than `{_FIRST}`.")
+            lines.append(f"{name}: no contender is faster than `{_FIRST}`.")
     return lines
 
 
@@ -192,7 +194,7 @@ def _costs(costs: Sequence[Cost], rows: Sequence[Mapping[str, Any]]) -> Iterator
     """Write what stands for itself."""
     if not costs and not rows:
         return
-    yield "## What we take beside that\n"
+    yield "## Other figures\n"
     yield "| | what | |"
     yield "|---|---|---|"
     for cost in costs:

@@ -1,5 +1,5 @@
 """
-Keep a folder equal to what both services offer. Made for a scheduler: it says what happened, and its exit code tells.
+Mirror both services into one directory. For a scheduler: it prints a summary, and its exit code is 1 after failures.
 
     python nightly_sync.py warehouse 234
 
@@ -16,7 +16,7 @@ from arena_async import Action, ArenaAsyncError, ArenaClient, CentrePointClient,
 
 
 async def download(mirror: Mirror, files: FileSet) -> bool:
-    """Bring what is new or changed, and say whether nothing is left to do."""
+    """Download new and changed files, and return whether all of them succeeded."""
     try:
         report = await mirror.sync(files)
     except ArenaAsyncError as error:
@@ -30,12 +30,14 @@ async def download(mirror: Mirror, files: FileSet) -> bool:
     for outcome in report.failures:
         print(outcome.error, file=sys.stderr)
     if isinstance(report.error, QuotaExhaustedError):
-        print(f"{report.not_started} files wait for the reset at {report.error.resets_at}", file=sys.stderr)
+        print(
+            f"{report.not_started} files are left until the quota resets at {report.error.resets_at}", file=sys.stderr
+        )
     return report.error is None and not report.failures
 
 
 async def main(directory: str, study: int) -> int:
-    """Sync both services into one folder; one that fails does not keep the other from being synced."""
+    """Sync both services into one directory; a failure in one does not affect the other."""
     async with (
         ArenaClient.from_env() as arena,
         CentrePointClient.from_env() as centrepoint,

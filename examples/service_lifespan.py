@@ -1,5 +1,5 @@
 """
-One client for the life of a service, shared by all of its requests.
+One client for the lifetime of a service, shared by all its requests.
 
 The function ``lifespan`` fits FastAPI, Starlette and every framework with ASGI lifespans:
 
@@ -21,7 +21,7 @@ from arena_async import ArenaClient
 
 
 class State(TypedDict):
-    """What each request finds in ``request.state``."""
+    """The attributes of ``request.state``."""
 
     arena: ArenaClient
 
@@ -35,15 +35,15 @@ async def lifespan(app: object) -> AsyncIterator[State]:
 
 
 async def extract_names(arena: ArenaClient) -> list[str]:
-    """Give the names of the enabled data extracts. Safe from any number of requests at once."""
+    """Return the names of the enabled data extracts. Any number of requests may call it at once."""
     return [extract.name or extract.guid async for extract in arena.extracts.search(enabled=True)]
 
 
 async def main() -> None:
-    """Stand in for the framework: enter the lifespan, answer three requests at once, leave it."""
+    """Enter the lifespan as a framework does, and handle three requests at once."""
     async with lifespan(None) as state:
-        answers = await asyncio.gather(*(extract_names(state["arena"]) for _ in range(3)))
-    print(answers[0])
+        responses = await asyncio.gather(*(extract_names(state["arena"]) for _ in range(3)))
+    print(responses[0])
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Whatever README and docs show is run here, as it stands there, against the simulators."""
+"""The commands and scripts of README and docs, run as they are against the simulators."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ TESTS = "python3 -m venv .venv && .venv/bin/pip install -q -e '.[dev]' && .venv/
 
 
 def blocks(text: str, language: str) -> list[str]:
-    """Give the code blocks of a language."""
+    """Return the code blocks of a language."""
     return re.findall(rf"^```{language}\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE)
 
 
-SNIPPETS = blocks(README, "python")
+SNIPPETS = [*blocks(README, "python"), *blocks(PAGES["recipes.md"], "python")]
 SCRIPTS = [snippet for snippet in SNIPPETS if "asyncio.run(" in snippet]
 TESTS_SHOWN = [
     snippet
-    for text in (README, PAGES["testing.md"])
+    for text in (README, PAGES["recipes.md"], PAGES["testing.md"])
     for snippet in blocks(text, "python")
     if "async def test_" in snippet
 ]
@@ -50,7 +50,7 @@ TESTS_SHOWN = [
 
 @pytest.fixture
 async def services() -> AsyncIterator[dict[str, str]]:
-    """Run both services and give the environment that leads there."""
+    """Run both simulators and return the environment of a client."""
     async with ArenaSimulator() as arena, CentrePointSimulator() as centrepoint:
         yield environment(arena, centrepoint, PATH=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
 
@@ -181,7 +181,7 @@ async def test_the_script_about_addresses_brings_them_home(services: dict[str, s
     async with RawServer() as server:
         server.on("GET", "/*", reply(body=b"day,steps\n"))
         (tmp_path / "list.txt").write_text(f"# mine\n{server.base_url}/day-1.csv\n", encoding="utf-8")
-        code = script.replace("UrlSet.read(list_of_addresses)", f"UrlSet.read(list_of_addresses, {settings})")
+        code = script.replace("UrlSet.read(list_of_urls)", f"UrlSet.read(list_of_urls, {settings})")
         printed = await run_script(code, "list.txt", env=services, cwd=tmp_path)
 
     assert code != script
@@ -201,7 +201,7 @@ async def test_scripts_of_the_pages_run(services: dict[str, str], tmp_path: Path
     ("name", "arguments", "said"),
     [
         ("nightly_sync.py", ("warehouse", "234"), " 0 failed, "),
-        ("study_to_folder.py", ("234", "study"), "files here, "),
+        ("study_to_directory.py", ("234", "study"), "files here, "),
         ("service_lifespan.py", (), "["),
     ],
 )
@@ -219,7 +219,7 @@ def test_every_example_is_run() -> None:
     assert sorted(path.name for path in (ROOT / "examples").glob("*.py")) == [
         "nightly_sync.py",
         "service_lifespan.py",
-        "study_to_folder.py",
+        "study_to_directory.py",
     ]
 
 

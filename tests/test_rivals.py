@@ -51,7 +51,7 @@ async def test_the_same_faults_harm_the_loop_and_not_us(rivals: Any, tmp_path: P
     }
     page = report.as_page(played, field)
     assert "| TR46 | a captive portal | **NO** | yes |" in page
-    assert "| loop | NO | wrong bytes: 87 of 400,053 bytes under the final name, reported as brought |" in page
+    assert "| loop | NO | wrong bytes: 87 of 400,053 bytes under the final name, reported as downloaded |" in page
 
 
 def test_a_claim_that_does_not_hold_is_taken_back(rivals: Any) -> None:
@@ -66,8 +66,8 @@ def test_a_claim_that_does_not_hold_is_taken_back(rivals: Any) -> None:
         for contender, mark in zip(field.contenders, marks, strict=True)
     ]
 
-    assert report.withdrawn(played) == ["TR33 (503, once): parfive was said to fail, and does not."]
-    assert "* TR33 (503, once): parfive was said to fail, and does not." in report.as_page(played, field)
+    assert report.withdrawn(played) == ["TR33 (503, once): parfive failed before, and does not fail any more."]
+    assert "* TR33 (503, once): parfive failed before, and does not fail any more." in report.as_page(played, field)
 
 
 def test_the_page_in_the_documentation_is_of_these_rows(rivals: Any) -> None:

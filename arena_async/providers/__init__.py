@@ -1,1 +1,1 @@
-"""The services whose files can be brought home. Each folder is one provider; none knows another."""
+"""Providers, one package per service. They do not import each other."""

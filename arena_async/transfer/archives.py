@@ -222,7 +222,7 @@ _SIZES_BEHIND = 0x0008
 
 
 @attrs.frozen
-class _Directory:
+class _ZipDirectory:
     """Where the central directory of a zip lies, and how many entries it has."""
 
     start: int
@@ -302,7 +302,7 @@ class ZipCheck:
             raise WrongContent(f"it ends in the middle of {what}")
         return data
 
-    def _directory(self) -> _Directory:
+    def _directory(self) -> _ZipDirectory:
         """Find the end record, which must be the very last thing, and what it says about the directory."""
         at, record = self._end_record()
         _, disk, first_disk, here, entries, size, start, _ = record
@@ -319,7 +319,7 @@ class ZipCheck:
             raise WrongContent(
                 "its directory is not where its end record says, so something was put before it or cut out"
             )
-        return _Directory(start, size, entries)
+        return _ZipDirectory(start, size, entries)
 
     def _end_record(self) -> tuple[int, tuple[bytes, int, int, int, int, int, int, int]]:
         """Find the end record: the comment it announces must end exactly where the file ends."""
@@ -334,7 +334,7 @@ class ZipCheck:
             at = tail.rfind(b"PK\x05\x06", 0, at + 3)
         raise WrongContent("it has no end record, or something else behind it: it is cut off, or was added to")
 
-    def _members(self, directory: _Directory) -> Iterator[_Member]:
+    def _members(self, directory: _ZipDirectory) -> Iterator[_Member]:
         """Walk the central directory, a block at a time."""
         at, end, block, block_at = directory.start, directory.start + directory.size, b"", directory.start
         for _ in range(directory.entries):

@@ -32,8 +32,8 @@ from arena_async.options import KIB, MIB, Durability
 from arena_async.transfer.directory import ParentCache
 from arena_async.transfer.ledger import Ledger
 from arena_async.transfer.models import PAGE, FileState, LedgerEntry
-from arena_async.transfer.partial_files import PartialFile, PartialFiles
-from arena_async.transfer.publishing import adopt, publish
+from arena_async.transfer.partial_file import PartialFile
+from arena_async.transfer.partial_files import PartialFiles, adopt, publish
 from arena_async.transfer.verify import ContentVerifier, VerificationResult
 from arena_async.transfer.workers import ThreadPoolExecutor, run_to_end, wait_to_end
 

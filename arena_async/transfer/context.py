@@ -27,14 +27,15 @@ from typing import ParamSpec, TypeVar
 
 from arena_async.errors import ClosedError, ConfigurationError, DestinationBusyError, StorageError
 from arena_async.options import KIB, Clock, TransferOptions
+from arena_async.protocol.layout import layout_problem
 from arena_async.protocol.messages import printable
 from arena_async.transfer.commit import Committer, recover
 from arena_async.transfer.directory import STATE_DIRECTORY, Directory
 from arena_async.transfer.events import EventEmitter, Observer
-from arena_async.transfer.filesystem import Handle, again, explaining
+from arena_async.transfer.filesystem import Handle, again, explaining, read_small
 from arena_async.transfer.ledger import Ledger
 from arena_async.transfer.partial_files import PartialFiles
-from arena_async.transfer.planner import RetryBudget, is_overload, layout_problem
+from arena_async.transfer.planner import RetryBudget, is_overload
 from arena_async.transfer.rate import INTERVAL, Interval, RateLimit, Splitting, Width
 from arena_async.transfer.workers import Permits, Threads, Writer, buffer_size, wait_to_end
 
@@ -57,6 +58,13 @@ class _Adaptive:
         self._permits = permits
         self._clock = clock
         self._began = clock()
+
+    @classmethod
+    def of(cls, options: TransferOptions, permits: Permits, clock: Clock) -> _Adaptive | None:
+        """Return what adapts the permits, or None where their number is fixed."""
+        if options.max_workers is None:
+            return None
+        return cls(Width(start=options.workers, maximum=options.max_workers), permits, clock.monotonic)
 
     def adapt(self) -> None:
         """Decide anew when an interval has passed."""
@@ -96,19 +104,15 @@ class Context:
         clock: Clock,
         owner: str,
     ) -> None:
-        if not os.fspath(to):
-            raise ConfigurationError(f"{owner} was given an empty folder name; name the folder to bring files to.")
-        problem = layout_problem(options.layout) if options.layout is not None else None
-        if problem is not None:
-            raise ConfigurationError(f"The layout {printable(options.layout or '')!r} cannot be used: {problem}.")
+        _check(to, options, owner)
         self.root = Path(to)
         self.options = options
         self.clock = clock
         self.emitter = EventEmitter(observer, clock=clock.monotonic)
         self.budget = RetryBudget(first=float(options.attempts * options.workers))
-        rate, workers, widest = options.max_rate, options.workers, options.max_workers
+        rate = options.max_rate
         self.rate = RateLimit(rate, readers=options.widest) if rate is not None else None
-        self.permits = Permits(workers)
+        self.permits = Permits(options.workers)
         self.splitting = Splitting()
         #: Bytes of a file that is downloaded into memory at most.
         self.max_in_memory = min(_MAX_IN_MEMORY, options.chunk_size - 1)
@@ -122,9 +126,7 @@ class Context:
         self.partials = PartialFiles(self.directory)
         self.ledger = Ledger(self.directory.ledger_path if remember else None)
         self.committer: Committer
-        self._adaptive: _Adaptive | None = None
-        if widest is not None:
-            self._adaptive = _Adaptive(Width(start=workers, maximum=widest), self.permits, clock.monotonic)
+        self._adaptive = _Adaptive.of(options, self.permits, clock)
         self._owner = owner
         self._threads: Threads | None = None
         self._writers: list[Writer] = []
@@ -185,6 +187,8 @@ class Context:
 
     def _prepare(self) -> None:
         """Open directory and ledger, commit what was verified, and sweep. On a thread."""
+        with explaining(self.root, "opened"):
+            _make_root(self.directory)
         self.directory.open()
         remembered = self.directory.ledger_path.exists()
         self.ledger.open()
@@ -331,7 +335,7 @@ def _read_tenants(directory: Directory, state: Handle) -> dict[str, str]:
     """Return the tenant of each service that the directory belongs to."""
     place = directory.root / STATE_DIRECTORY / "tenant.json"
     with explaining(place, "read"):
-        text = directory.read_small(state, "tenant.json")
+        text = read_small(directory.files, state, "tenant.json")
         if text is None and directory.mode_of(state, "tenant.json"):
             text = b""
     if text is None:
@@ -361,3 +365,49 @@ def _locked(directory: Directory, state: Handle) -> Iterator[None]:
         yield
     finally:
         files.close(file)
+
+
+def _make_root(directory: Directory) -> None:
+    """Make the root and its parents, and sync their names, so that committed files survive a power loss."""
+    files, root = directory.files, str(directory.root)
+    missing, place = [], os.path.abspath(root)
+    while not os.path.lexists(place) and place != os.path.dirname(place):
+        missing.append(place)
+        place = os.path.dirname(place)
+    refused = None
+    try:
+        again(files.make_root, root)
+    except (FileExistsError, NotADirectoryError, FileNotFoundError) as error:
+        refused = error
+    if refused is not None:
+        raise _no_directory(root, place, refused) from refused
+    for path in missing:
+        # The parent may belong to another user, who allows us to make directories in it and no more.
+        with contextlib.suppress(OSError):
+            parent = again(files.open_root, os.path.dirname(path))
+            try:
+                directory.sync_directory(parent)
+            finally:
+                files.close_directory(parent)
+
+
+def _no_directory(root: str, there: str, error: OSError) -> StorageError:
+    """Return the error of a root that cannot be made, by the last existing part of its path."""
+    shown, what = printable(root), printable(there)
+    if os.path.isdir(there):
+        return StorageError(
+            f"{shown}: no folder can be made in {what} ({error.strerror}). Nothing was sent; choose another folder."
+        )
+    it = "it" if there == os.path.abspath(root) else what
+    return StorageError(
+        f"{shown}: {it} is no folder, so that no files can go there. Nothing was sent; choose another folder."
+    )
+
+
+def _check(to: str | os.PathLike[str], options: TransferOptions, owner: str) -> None:
+    """Reject a directory or a layout that is not usable."""
+    if not os.fspath(to):
+        raise ConfigurationError(f"{owner} was given an empty folder name; name the folder to bring files to.")
+    problem = layout_problem(options.layout) if options.layout is not None else None
+    if problem is not None:
+        raise ConfigurationError(f"The layout {printable(options.layout or '')!r} cannot be used: {problem}.")

@@ -43,10 +43,20 @@ from arena_async.transfer.filesystem import (
     explaining,
     kind_of,
 )
+from arena_async.transfer.local_files import replace_file
 from arena_async.transfer.models import FileState
-from arena_async.transfer.private_files import replace_file
 
-__all__ = ["BLOCK", "STATE_DIRECTORY", "Directory", "ParentCache", "permissions", "split_path"]
+__all__ = [
+    "BLOCK",
+    "STATE_DIRECTORY",
+    "Directory",
+    "ParentCache",
+    "digest",
+    "discard",
+    "hash_file",
+    "permissions",
+    "split_path",
+]
 
 log = logging.getLogger("arena_async")
 
@@ -57,8 +67,6 @@ STATE_DIRECTORY = ".arena-async"
 _CLOSED: Handle = -1
 #: Bytes that are read at a time.
 BLOCK = 256 * KIB
-#: Bytes of a control record or of tenant.json at most.
-_MAX_RECORD = 64 * KIB
 
 
 def split_path(root: Path, path: str) -> tuple[str, str]:
@@ -173,11 +181,10 @@ class Directory:
             return
         try:
             with explaining(self.root, "opened"):
-                _make_root(self)
                 self._root = again(self.files.open_root, str(self.root))
                 self.state = self._private_directory(self._root, STATE_DIRECTORY)
-                self.mode = self._default_mode(self.state)
-                self.locks_work = self._try_locks(self.state)
+                self.mode = _default_mode(self, self.state)
+                self.locks_work = _try_locks(self, self.state)
                 self.partials = self._private_directory(self.state, "partial")
         except BaseException:
             self.close()
@@ -207,34 +214,6 @@ class Directory:
                 if stat.S_IMODE(again(self.files.look_open, handle).st_mode) != 0o700:
                     again(self.files.chmod, handle, 0o700)
         return handle
-
-    def _default_mode(self, handle: Handle) -> int:
-        """
-        Return the permissions of a new file here.
-
-        Only making one tells: reading the umask means to change it for every thread, and access lists matter too.
-        """
-        name = f"mode-{self.draw_name()}"
-        file = again(self.files.create, handle, name, 0o666)
-        try:
-            return permissions(again(self.files.look_open, file).st_mode)
-        finally:
-            self.files.close(file)
-            self.remove(handle, name)
-
-    def _try_locks(self, handle: Handle) -> bool:
-        """Return whether a second lock on the same file is refused."""
-        opened: list[int] = []
-        try:
-            with contextlib.suppress(FileExistsError):
-                opened.append(again(self.files.create, handle, "lock", 0o600))
-            while len(opened) < 2:
-                opened.append(again(self.files.open_file, handle, "lock", writable=True))
-            # Another process that tries at this moment makes the first one fail, which shows the same.
-            return not (again(self.files.lock, opened[0]) and again(self.files.lock, opened[1]))
-        finally:
-            for file in opened:
-                self.files.close(file)
 
     def warn_not_durable(self) -> None:
         """Log once that this file system cannot promise that data survive a power loss."""
@@ -376,64 +355,6 @@ class Directory:
         for handle in handles:
             self.files.close_directory(handle)
 
-    def digest(self, path: str) -> tuple[str, FileState] | None:
-        """
-        Return the SHA-256 of a final file in hexadecimal and the state it was read in, or None when it is missing.
-
-        Raises:
-            DestinationBusyError: It is no file.
-            StorageError: The disk failed.
-        """
-        parent, name = split_path(self.root, path)
-        with ParentCache(self) as parents:
-            handle = parents.get(parent)
-            if handle is None or self.stat_in(handle, name, path) is None:
-                return None
-            with explaining(path, "read"):
-                try:
-                    file = again(self.files.open_file, handle, name)
-                except FileNotFoundError:
-                    return None
-                try:
-                    seen = again(self.files.look_open, file)
-                    return self.hash(file), FileState(size=seen.st_size, mtime_ns=seen.st_mtime_ns)
-                finally:
-                    self.files.close(file)
-
-    def hash(self, file: int) -> str:
-        """Return the SHA-256 of an open file. Raises ``OSError``."""
-        digest, offset = hashlib.sha256(), 0
-        while block := again(self.files.read, file, BLOCK, offset):
-            digest.update(block)
-            offset += len(block)
-        return digest.hexdigest()
-
-    def discard(self, path: str) -> bool:
-        """
-        Remove a final file and the directories that it leaves empty; False when it was not there.
-
-        Raises:
-            DestinationBusyError: It is no file.
-            StorageError: The disk failed.
-        """
-        parent, name = split_path(self.root, path)
-        with ParentCache(self) as parents:
-            handle = parents.get(parent)
-            if handle is None or self.stat_in(handle, name, path) is None:
-                return False
-            with explaining(path, "removed"):
-                removed = self.remove(handle, name)
-            while parent:
-                above, _, name = parent.rpartition("/")
-                handle = parents.get(above)
-                try:
-                    if handle is not None:
-                        again(self.files.remove_directory, handle, name)
-                except OSError:
-                    break
-                parent = above
-        return removed
-
     # -- small steps
 
     def sync_directory(self, handle: Handle) -> bool:
@@ -494,55 +415,93 @@ class Directory:
             with contextlib.suppress(OSError):
                 again(self.files.remove_directory, handle, name)
 
-    def read_small(self, handle: Handle, name: str) -> bytes | None:
-        """Read a small file of ours; None when it is missing, is no file, or is larger than any of ours."""
-        try:
-            file = again(self.files.open_file, handle, name)
-        except OSError:
-            return None
-        try:
-            seen = again(self.files.look_open, file)
-            if not stat.S_ISREG(seen.st_mode) or seen.st_size > _MAX_RECORD:
-                return None
-            return again(self.files.read, file, _MAX_RECORD, 0)
-        except OSError:
-            return None
-        finally:
-            self.files.close(file)
 
+def _default_mode(directory: Directory, handle: Handle) -> int:
+    """
+    Return the permissions of a new file here.
 
-def _make_root(directory: Directory) -> None:
-    """Make the root and its parents, and sync their names, so that committed files survive a power loss."""
-    files, root = directory.files, str(directory.root)
-    missing, place = [], os.path.abspath(root)
-    while not os.path.lexists(place) and place != os.path.dirname(place):
-        missing.append(place)
-        place = os.path.dirname(place)
-    refused = None
+    Only making one tells: reading the umask means to change it for every thread, and access lists matter too.
+    """
+    name = f"mode-{directory.draw_name()}"
+    file = again(directory.files.create, handle, name, 0o666)
     try:
-        again(files.make_root, root)
-    except (FileExistsError, NotADirectoryError, FileNotFoundError) as error:
-        refused = error
-    if refused is not None:
-        raise _no_directory(root, place, refused) from refused
-    for path in missing:
-        # The parent may belong to another user, who allows us to make directories in it and no more.
-        with contextlib.suppress(OSError):
-            parent = again(files.open_root, os.path.dirname(path))
+        return permissions(again(directory.files.look_open, file).st_mode)
+    finally:
+        directory.files.close(file)
+        directory.remove(handle, name)
+
+
+def _try_locks(directory: Directory, handle: Handle) -> bool:
+    """Return whether a second lock on the same file is refused."""
+    opened: list[int] = []
+    try:
+        with contextlib.suppress(FileExistsError):
+            opened.append(again(directory.files.create, handle, "lock", 0o600))
+        while len(opened) < 2:
+            opened.append(again(directory.files.open_file, handle, "lock", writable=True))
+        # Another process that tries at this moment makes the first one fail, which shows the same.
+        return not (again(directory.files.lock, opened[0]) and again(directory.files.lock, opened[1]))
+    finally:
+        for file in opened:
+            directory.files.close(file)
+
+
+def hash_file(directory: Directory, file: int) -> str:
+    """Return the SHA-256 of an open file. Raises ``OSError``."""
+    digest, offset = hashlib.sha256(), 0
+    while block := again(directory.files.read, file, BLOCK, offset):
+        digest.update(block)
+        offset += len(block)
+    return digest.hexdigest()
+
+
+def digest(directory: Directory, path: str) -> tuple[str, FileState] | None:
+    """
+    Return the SHA-256 of a final file in hexadecimal and the state it was read in, or None when it is missing.
+
+    Raises:
+        DestinationBusyError: It is no file.
+        StorageError: The disk failed.
+    """
+    parent, name = split_path(directory.root, path)
+    with ParentCache(directory) as parents:
+        handle = parents.get(parent)
+        if handle is None or directory.stat_in(handle, name, path) is None:
+            return None
+        with explaining(path, "read"):
             try:
-                directory.sync_directory(parent)
+                file = again(directory.files.open_file, handle, name)
+            except FileNotFoundError:
+                return None
+            try:
+                seen = again(directory.files.look_open, file)
+                return hash_file(directory, file), FileState(size=seen.st_size, mtime_ns=seen.st_mtime_ns)
             finally:
-                files.close_directory(parent)
+                directory.files.close(file)
 
 
-def _no_directory(root: str, there: str, error: OSError) -> StorageError:
-    """Return the error of a root that cannot be made, by the last existing part of its path."""
-    shown, what = printable(root), printable(there)
-    if os.path.isdir(there):
-        return StorageError(
-            f"{shown}: no folder can be made in {what} ({error.strerror}). Nothing was sent; choose another folder."
-        )
-    it = "it" if there == os.path.abspath(root) else what
-    return StorageError(
-        f"{shown}: {it} is no folder, so that no files can go there. Nothing was sent; choose another folder."
-    )
+def discard(directory: Directory, path: str) -> bool:
+    """
+    Remove a final file and the directories that it leaves empty; False when it was not there.
+
+    Raises:
+        DestinationBusyError: It is no file.
+        StorageError: The disk failed.
+    """
+    parent, name = split_path(directory.root, path)
+    with ParentCache(directory) as parents:
+        handle = parents.get(parent)
+        if handle is None or directory.stat_in(handle, name, path) is None:
+            return False
+        with explaining(path, "removed"):
+            removed = directory.remove(handle, name)
+        while parent:
+            above, _, name = parent.rpartition("/")
+            handle = parents.get(above)
+            try:
+                if handle is not None:
+                    again(directory.files.remove_directory, handle, name)
+            except OSError:
+                break
+            parent = above
+    return removed

@@ -19,154 +19,35 @@ runs inside the other.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable
 from functools import partial
 
-import attrs
-
 from arena_async.errors import (
-    ApiError,
     ArenaAsyncError,
-    AuthenticationError,
     ContentError,
     IntegrityError,
-    LinkExpiredError,
-    PermissionDeniedError,
     SourceChangedError,
     StorageError,
 )
-from arena_async.protocol.files import BodyHead, FileSet, OpenedFile, RemoteFile
+from arena_async.protocol.files import BodyHead, OpenedFile
 from arena_async.protocol.ranges import HeadDecision, PartialContent, ResumeStep, is_encoded, judge_head, validator_of
 from arena_async.transfer.commit import Pending
 from arena_async.transfer.context import Context
 from arena_async.transfer.events import Progress, Started
-from arena_async.transfer.models import Action, Outcome, as_error
-from arena_async.transfer.multipart import Multipart
-from arena_async.transfer.partial_files import PartialFile
-from arena_async.transfer.planner import (
-    Move,
-    Recovery,
-    Tries,
-    decide_retry,
-    is_permanent,
-    is_same_content,
-)
+from arena_async.transfer.jobs import DownloadAttempt, Job, Source
+from arena_async.transfer.models import Action
+from arena_async.transfer.multipart import Multipart, split
+from arena_async.transfer.partial_file import PartialFile, drop_partial
+from arena_async.transfer.planner import Tries
 from arena_async.transfer.verify import ContentVerifier, VerificationResult
 from arena_async.transfer.workers import Writer
 
-__all__ = ["Attempt", "Job", "Source", "attempt", "fail", "put_down", "recover", "stop_after"]
+__all__ = ["attempt", "put_down"]
 
 _log = logging.getLogger("arena_async")
 
 #: Seconds between two progress events of one file at least.
 _EVENT_INTERVAL = 0.1
 _NO_TRIES = Tries()
-
-
-@attrs.frozen
-class Source:
-    """
-    Where the jobs of a run come from and go to.
-
-    Args:
-        files: The file set: opens a file, and returns a fresh entry when its URL has expired.
-        context: The directory, open.
-        run: Identifies the run to permits and committer.
-    """
-
-    files: FileSet
-    context: Context
-    run: object
-
-
-@attrs.define(eq=False)
-class Attempt:
-    """
-    One attempt at the content of a file.
-
-    Args:
-        whole: Whether the whole file was requested, not a range.
-        received: Bytes of content that it received.
-        buffered: Bytes of them that are in memory only.
-        missing: Whether the body ended early: what was received is right, but incomplete.
-        sent: Whether a request was sent.
-    """
-
-    sent: bool = False
-    whole: bool = True
-    received: int = 0
-    buffered: int = 0
-    missing: bool = False
-
-
-@attrs.define(eq=False)
-class Job:
-    """
-    A file that is to be downloaded, and what is known about it from attempt to attempt.
-
-    Args:
-        number: Its position in the listing, from 0.
-        file: The file as listed.
-        key: The key under which it is remembered; that of the file but for rows whose key a newer row has.
-        path: Its final path, below the root.
-        planned: Fetch it, or refresh the local file.
-        clear: Whether it was checked that no partial file exists, that a file can go there, and that it fits.
-    """
-
-    number: int
-    file: RemoteFile
-    key: str
-    path: str
-    planned: Action
-    clear: bool = False
-    action: Action = attrs.field(init=False, default=Action.FETCH)
-    tries: Tries = attrs.field(init=False, default=_NO_TRIES)
-    last: Attempt | None = attrs.field(init=False, default=None)
-    failure: Exception | None = attrs.field(init=False, default=None)
-    bytes_written: int = attrs.field(init=False, default=0)
-    max_offset: int = attrs.field(init=False, default=0)
-    # The partial file
-    looked: bool = attrs.field(init=False, default=False)
-    partial: PartialFile | None = attrs.field(init=False, default=None)
-    verifier: ContentVerifier | None = attrs.field(init=False, default=None)
-    validator: str | None = attrs.field(init=False, default=None)
-    total: int | None = attrs.field(init=False, default=None)
-    recovered: bool = attrs.field(init=False, default=False)
-    split_from: int = attrs.field(init=False, default=0)
-    event_at: float = attrs.field(init=False, default=0.0)
-
-    @property
-    def name(self) -> str:
-        """What to call the file in errors."""
-        return self.path
-
-    @property
-    def budget(self) -> str:
-        """What the retries of this file are counted under."""
-        return f"{self.file.service} {self.file.host or self.file.tenant}"
-
-    @property
-    def end(self) -> int:
-        """Bytes received without a gap."""
-        if self.partial is not None:
-            return self.partial.end
-        return self.last.buffered if self.last is not None else 0
-
-    @property
-    def held(self) -> int:
-        """Bytes received, wherever they belong."""
-        if self.partial is not None:
-            return self.partial.held
-        return self.last.buffered if self.last is not None else 0
-
-    @property
-    def sound(self) -> bool:
-        """Whether nothing is wrong with the received content so far."""
-        return self.verifier is None or self.verifier.problem is None
-
-    def without_url(self) -> RemoteFile:
-        """Return the file without its signed URL, for outcomes and events."""
-        return self.file if self.file.link is None else self.file.without_link()
 
 
 # ---- one attempt
@@ -181,7 +62,7 @@ async def attempt(job: Job, source: Source) -> Pending:
     """
     context = source.context
     first = not job.tries.sent
-    state = job.last = Attempt()
+    state = job.last = DownloadAttempt()
     _check_size(job, job.file.size, context)
     if first:
         job.action, job.looked = job.planned, job.clear
@@ -220,7 +101,7 @@ async def attempt(job: Job, source: Source) -> Pending:
     )
 
 
-async def _request(job: Job, state: Attempt, source: Source) -> tuple[bytes | None, bool]:
+async def _request(job: Job, state: DownloadAttempt, source: Source) -> tuple[bytes | None, bool]:
     """
     Send one request and receive the body.
 
@@ -241,7 +122,7 @@ async def _request(job: Job, state: Attempt, source: Source) -> tuple[bytes | No
             content = await _receive_small(job, state, opened, source.context)
             if content is not None:
                 return content, False
-        begin, multipart = job.end, _split(job, opened.head, source)
+        begin, multipart = job.end, split(job, opened.head, source)
         await _receive(job, state, opened, source.context, multipart)
     finally:
         await opened.stream.aclose()
@@ -261,7 +142,7 @@ _NOTHING = PartialContent()
 
 
 async def _handle_headers(
-    job: Job, state: Attempt, head: BodyHead, held: PartialContent, context: Context
+    job: Job, state: DownloadAttempt, head: BodyHead, held: PartialContent, context: Context
 ) -> HeadDecision:
     """
     Decide about the response by its headers, and prepare the partial file.
@@ -297,7 +178,7 @@ async def _handle_headers(
     return step
 
 
-async def _receive_small(job: Job, state: Attempt, opened: OpenedFile, context: Context) -> bytes | None:
+async def _receive_small(job: Job, state: DownloadAttempt, opened: OpenedFile, context: Context) -> bytes | None:
     """
     Receive a body into memory; None when it is not small after all: what was received is in the partial file then.
 
@@ -340,7 +221,9 @@ async def _receive_small(job: Job, state: Attempt, opened: OpenedFile, context: 
     return None
 
 
-async def _receive(job: Job, state: Attempt, opened: OpenedFile, context: Context, multipart: Multipart | None) -> None:
+async def _receive(
+    job: Job, state: DownloadAttempt, opened: OpenedFile, context: Context, multipart: Multipart | None
+) -> None:
     """
     Receive a body into the partial file: one buffer is filled while the other is written and hashed on a thread.
 
@@ -368,7 +251,13 @@ async def _receive(job: Job, state: Attempt, opened: OpenedFile, context: Contex
 
 
 async def _copy(
-    job: Job, opened: OpenedFile, context: Context, *, state: Attempt, writer: Writer, multipart: Multipart | None
+    job: Job,
+    opened: OpenedFile,
+    context: Context,
+    *,
+    state: DownloadAttempt,
+    writer: Writer,
+    multipart: Multipart | None,
 ) -> None:
     """Receive chunk after chunk, as far as no other connection receives what follows."""
     limit, end = _limit(job, context), job.end
@@ -409,44 +298,6 @@ async def _follow(job: Job, multipart: Multipart, writer: Writer, context: Conte
             _emit_progress(job, end, context)
 
 
-def _split(job: Job, head: BodyHead, source: Source) -> Multipart | None:
-    """Let spare permits download what is far ahead of a large file, where parts of it may be requested at no cost."""
-    staged, total, validator = job.partial, job.total, job.validator
-    if staged is None:
-        return None
-    if total is None or validator is None or not _may_split(job, head, source):
-        staged.ranges = tuple  # One request for all the rest, over parts that are downloaded already too.
-        return None
-    min_size = source.context.splitting.min_size
-    if not staged.ahead and (total - job.end < min_size or job.end < job.split_from):
-        return None
-    # Whatever ended the connections ahead, as much again is received over one before they are tried anew.
-    job.split_from = job.end + min_size
-    return Multipart(
-        job.file,
-        source.files,
-        source.context,
-        staged,
-        validator=validator,
-        total=total,
-        run=source.run,
-        budget=job.budget,
-    )
-
-
-def _may_split(job: Job, head: BodyHead, source: Source) -> bool:
-    """Return whether more than one request may be sent for the content, each for a part of it."""
-    context, cost = source.context, source.files.cost()
-    return (
-        head.ranges
-        and not (cost.per_file and cost.metered)
-        and context.options.max_rate is None
-        and context.directory.files.writes_anywhere
-        and not job.tries.corrupt
-        and job.budget not in context.no_ranges | context.no_parts
-    )
-
-
 # ---- on a thread, in order
 #
 # A cancelled task does not receive the result of its thread: what must not be lost is noted by the thread itself.
@@ -460,7 +311,9 @@ def _pick_up(job: Job, context: Context) -> None:
     found = None if job.looked else partials.find(job.key)
     job.looked = True
     if found is not None and job.file.size is not None and found.total not in (None, job.file.size):
-        partials.drop(found.name)  # Of an older content: the service would only say so, for a request.
+        drop_partial(
+            context.directory, found.name
+        )  # Of an older content: the service would only say so, for a request.
         found = None
     if found is not None:
         job.partial = partials.resume(found, job.path)
@@ -569,119 +422,17 @@ def _too_long(job: Job, limit: int) -> ContentError:
     )
 
 
-def _check_length(job: Job, state: Attempt) -> None:
+def _check_length(job: Job, state: DownloadAttempt) -> None:
     """Reject a body that ended before the file does."""
     if job.total is not None and job.end < job.total and job.sound:
         raise _cut_off(job, state, job.end)
 
 
-def _cut_off(job: Job, state: Attempt, end: int) -> IntegrityError:
+def _cut_off(job: Job, state: DownloadAttempt, end: int) -> IntegrityError:
     state.missing = True
     return IntegrityError(
         f"{job.name}: the body ended after {end} of {job.total} bytes.", expected=job.total, actual=end
     )
-
-
-# ---- after a failed attempt
-
-
-async def recover(job: Job, failure: Exception, source: Source) -> Recovery:
-    """
-    Prepare the next attempt after a failed one, and return what was decided.
-
-    Raises:
-        Exception: ``failure``, when no further request may help; or what made the preparation fail.
-    """
-    context, state = source.context, job.last or Attempt()
-    if state.sent:
-        progress = max(0, job.held - job.max_offset)
-        job.max_offset += progress
-        job.tries = job.tries.after(received=state.received, progress=progress, total=job.total)
-    state.buffered = 0
-    recovery = decide(job, failure, context)
-    if recovery.move is Move.GIVE_UP:
-        raise failure
-    # A request that received something is worth another one, and a new URL or login is requested only once; other
-    # retries are taken from what all files of the service share.
-    free = recovery.move is Move.RENEW or isinstance(failure, AuthenticationError) or not job.tries.without_progress
-    if not free and not context.budget.spend(job.budget):
-        raise failure
-    await _prepare(job, recovery, failure, source)
-    return recovery
-
-
-def decide(job: Job, failure: Exception, context: Context) -> Recovery:
-    """Decide about a failure with what is known about the job."""
-    state = job.last or Attempt()
-    return decide_retry(
-        failure,
-        job.tries,
-        attempts=context.options.attempts,
-        linked=job.file.link is not None,
-        missing=state.missing,
-        whole=state.whole,
-        random=context.clock.random,
-    )
-
-
-def stop_after(job: Job, failure: Exception, context: Context) -> str | None:
-    """Return ``"service"`` or ``"disk"`` when a failure shows that no other file needs to be begun."""
-    if isinstance(failure, ApiError | StorageError):
-        return decide(job, failure, context).stop
-    return None
-
-
-async def _prepare(job: Job, recovery: Recovery, failure: Exception, source: Source) -> None:
-    """Drop what has to go and look up a fresh entry where one is needed."""
-    tries, context = job.tries, source.context
-    if recovery.move is Move.CORRUPT:
-        job.tries = attrs.evolve(tries, corrupt=tries.corrupt + 1)
-        await put_down(job, context, drop=True)
-    elif recovery.move is Move.RESTART:
-        job.tries = attrs.evolve(tries, restarts=tries.restarts + 1)
-        was_recovered = job.recovered
-        await put_down(job, context, drop=True)
-        if not was_recovered:  # What an earlier run left may be old; the entry is of this run.
-            await _look_up(job, failure, source)
-    elif recovery.move is Move.RENEW:
-        job.tries = attrs.evolve(tries, renewals=tries.renewals + 1)
-        await _look_up(job, failure, source)
-    elif job.last is None or not job.last.received:
-        logins = tries.logins + int(getattr(failure, "stale_login", False))
-        lost = tries.lost + int(getattr(failure, "unanswered_reuse", False))
-        job.tries = attrs.evolve(tries, logins=logins, lost=lost)
-
-
-async def _look_up(job: Job, failure: Exception, source: Source) -> None:
-    """
-    Look up a fresh entry, and restart if it is of another content.
-
-    Raises:
-        SourceChangedError: The file is no longer listed, or changes with each look-up.
-        LinkExpiredError: The fresh entry has the same expired URL.
-        PermissionDeniedError: It has the same URL that was rejected.
-    """
-    found = [file for file in await source.files.find([job.file.key]) if file.key == job.file.key]
-    same_name = [file for file in found if file.name == job.file.name]
-    is_duplicate = job.key != job.file.key
-    if not found or (is_duplicate and not same_name):
-        raise SourceChangedError(
-            f"{job.name}: it is no longer listed; it was removed while it was fetched. Nothing was kept."
-        )
-    fresh = (same_name or found)[0]
-    old, job.file = job.file, fresh
-    if old.link is not None and fresh.link == old.link and isinstance(failure, PermissionDeniedError):
-        raise failure
-    if old.link is not None and fresh.link == old.link and isinstance(failure, LinkExpiredError):
-        raise LinkExpiredError(
-            f"{job.name}: its link is over and the listing still gives the same one; it was not asked twice. "
-            "Run again later."
-        )
-    if not is_same_content(fresh, old) and job.partial is not None:
-        job.tries = attrs.evolve(job.tries, restarts=job.tries.restarts + 1)
-        await put_down(job, source.context, drop=True)
-        if decide(job, SourceChangedError(), source.context).move is Move.GIVE_UP:
-            raise SourceChangedError(f"{job.name}: it changes faster than it can be fetched. Run again later.")
 
 
 async def put_down(job: Job, context: Context, *, drop: bool = False, keep: bool = False) -> None:
@@ -690,43 +441,6 @@ async def put_down(job: Job, context: Context, *, drop: bool = False, keep: bool
     if staged is not None:
         job.validator, job.total, job.recovered = None, None, False
         await context.run(staged.drop if drop else staged.keep if keep else staged.close)
-
-
-async def fail(job: Job, error: Exception, context: Context) -> tuple[Outcome, int, str | None]:
-    """
-    Return the outcome of a file that failed, and remember a permanent rejection.
-
-    Returns:
-        The outcome, the bytes that are kept, and what other files need not be begun (see :func:`stop_after`).
-    """
-    recovery = decide(job, error, context)
-    done = 0 if recovery.drop else job.end
-    await _quietly(put_down(job, context, drop=recovery.drop, keep=True))
-    known = as_error(error, file=job.key, attempts=job.tries.sent)
-    action = job.action
-    if is_permanent(error, job.file):
-        action = Action.SKIP
-        file, now = job.file, context.clock.now()
-        await _quietly(
-            context.run(context.ledger.skip, job.key, str(error), at=now, change=file.change, name=file.name)
-        )
-    outcome = Outcome(
-        job.without_url(),
-        action,
-        context.root / job.path,
-        attempts=job.tries.sent,
-        bytes_written=job.bytes_written,
-        error=known,
-    )
-    return outcome, done, recovery.stop
-
-
-async def _quietly(step: Awaitable[object]) -> None:
-    """Do a last step whose error must not hide the failure that led to it."""
-    try:
-        await step
-    except Exception as error:  # noqa: BLE001 - the failure that led here is the one to report
-        _log.debug("A step of tidying up failed: %s: %s", type(error).__name__, error)
 
 
 # ---- events

@@ -14,8 +14,9 @@ from arena_async.options import Clock, TransferOptions
 from arena_async.protocol.files import FileSet
 from arena_async.transfer.context import Context
 from arena_async.transfer.events import Observer
+from arena_async.transfer.jobs import Numbered
 from arena_async.transfer.models import Action, Outcome, Report
-from arena_async.transfer.scheduler import Numbered, Run
+from arena_async.transfer.scheduler import TransferRun
 from arena_async.transfer.workers import wait_to_end
 
 __all__ = ["DirectoryOwner", "Downloader", "OutcomeStream", "report_on"]
@@ -45,7 +46,7 @@ class OutcomeStream:
         #: Outcomes that were not taken when it was closed.
         self.left_over: list[Numbered] = []
         self._context = context
-        self._run = Run(files, context, scope=scope or files.scope, dry=dry, ask_again=ask_again)
+        self._run = TransferRun(files, context, scope=scope or files.scope, dry=dry, ask_again=ask_again)
         self._closing: asyncio.Task[None] | None = None
 
     @property
@@ -106,12 +107,12 @@ class OutcomeStream:
         run = self._run
         if self._closing is not None:
             raise StopAsyncIteration
-        if not run.outcomes:
+        if not run.results.outcomes:
             self._context.check_usable()
             run.start()
-            await run.outcome_ready()
-        if run.outcomes and self._closing is None:
-            return run.take()
+            await run.results.ready()
+        if run.results.outcomes and self._closing is None:
+            return run.results.take()
         await self.aclose()
         if not run.ended:
             raise ClosedError("The stream of outcomes was closed by another task; what was under way can be resumed.")
@@ -138,8 +139,8 @@ class OutcomeStream:
     async def _close(self) -> None:
         """End the run and keep what was not taken."""
         await self._run.close()
-        self.left_over += self._run.outcomes
-        self._run.outcomes.clear()
+        self.left_over += self._run.results.outcomes
+        self._run.results.outcomes.clear()
 
 
 async def report_on(stream: OutcomeStream, files: FileSet, *, fail_fast: bool = False) -> Report:

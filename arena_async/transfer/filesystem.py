@@ -32,6 +32,7 @@ __all__ = [
     "explained",
     "explaining",
     "kind_of",
+    "read_small",
     "write_all",
 ]
 
@@ -48,6 +49,8 @@ NO_FOLLOW = PLAIN_FLAGS | getattr(os, "O_NOFOLLOW", 0)
 #: A FIFO must not make us wait for a writer.
 _NO_WAIT = NO_FOLLOW | getattr(os, "O_NONBLOCK", 0)
 
+#: Bytes of a control record or of tenant.json at most.
+_MAX_RECORD = 64 * 1024
 #: Calls that are interrupted again and again are given up after so many tries.
 _TRIES = 100
 
@@ -312,3 +315,20 @@ def kind_of(mode: int) -> str:
         (stat.S_ISBLK, "a device"),
     )
     return next((name for check, name in kinds if check(mode)), "something that is no file")
+
+
+def read_small(files: FileSystem, directory: Handle, name: str) -> bytes | None:
+    """Read a small file of ours; None when it is missing, is no file, or is larger than any of ours."""
+    try:
+        file = again(files.open_file, directory, name)
+    except OSError:
+        return None
+    try:
+        seen = again(files.look_open, file)
+        if not stat.S_ISREG(seen.st_mode) or seen.st_size > _MAX_RECORD:
+            return None
+        return again(files.read, file, _MAX_RECORD, 0)
+    except OSError:
+        return None
+    finally:
+        files.close(file)

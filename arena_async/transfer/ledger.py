@@ -18,9 +18,7 @@ No secret is ever in a row. All methods block and are meant for a thread.
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import re
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -29,6 +27,15 @@ from typing import Any, TypeVar, get_args
 
 from arena_async.errors import DiskFullError, StorageError
 from arena_async.protocol.filenames import fold
+from arena_async.transfer.ledger_schema import (
+    SCHEMA,
+    LedgerConnection,
+    decoded,
+    error_code,
+    is_damage,
+    prepare,
+)
+from arena_async.transfer.local_files import create_private, set_aside
 from arena_async.transfer.models import (
     PAGE,
     KnownRow,
@@ -39,7 +46,6 @@ from arena_async.transfer.models import (
     StartedRun,
     State,
 )
-from arena_async.transfer.private_files import create_private, set_aside
 from arena_async.transfer.workers import Lock
 
 __all__ = ["Ledger"]
@@ -47,42 +53,6 @@ __all__ = ["Ledger"]
 T = TypeVar("T")
 
 log = logging.getLogger("arena_async")
-
-#: The layout of the tables; a ledger of a later layout is not touched.
-_VERSION = 3
-
-_JOBS = """
-CREATE TABLE jobs (
-    key TEXT PRIMARY KEY, state TEXT NOT NULL, run TEXT NOT NULL, began TEXT, took REAL
-) WITHOUT ROWID;
-"""
-
-_FACTS = """
-CREATE TABLE facts (key TEXT PRIMARY KEY, fact TEXT NOT NULL) WITHOUT ROWID;
-"""
-
-#: What leads from each earlier layout to the next one.
-_MIGRATIONS = {1: _JOBS, 2: _FACTS}
-
-_SCHEMA = f"""{_JOBS}{_FACTS}
-CREATE TABLE files (
-    key TEXT PRIMARY KEY, state TEXT NOT NULL, path TEXT NOT NULL, folded TEXT NOT NULL, size INTEGER NOT NULL,
-    mtime_ns INTEGER NOT NULL, change TEXT NOT NULL, sha256 TEXT, md5 TEXT, verified_by TEXT NOT NULL,
-    name TEXT NOT NULL,
-    partial TEXT NOT NULL, reason TEXT NOT NULL, at TEXT
-) WITHOUT ROWID;
-CREATE INDEX files_by_path ON files (folded) WHERE folded <> '';
-CREATE INDEX files_committing ON files (key) WHERE state = 'committing';
-CREATE TABLE seen (
-    scope TEXT NOT NULL, key TEXT NOT NULL, generation INTEGER NOT NULL, name TEXT NOT NULL, change TEXT NOT NULL,
-    path TEXT NOT NULL, folded TEXT NOT NULL, PRIMARY KEY (scope, key)
-) WITHOUT ROWID;
-CREATE INDEX seen_by_path ON seen (scope, folded, generation);
-CREATE INDEX seen_by_key ON seen (key);
-CREATE TABLE scopes (
-    scope TEXT PRIMARY KEY, generation INTEGER NOT NULL DEFAULT 0, ended INTEGER NOT NULL DEFAULT 0, watermark TEXT
-) WITHOUT ROWID;
-"""
 
 _COLUMNS = "key, state, path, size, mtime_ns, change, sha256, md5, verified_by, name, partial, reason, at"
 
@@ -124,65 +94,6 @@ INSERT INTO files ({_COLUMNS}, folded) VALUES (?, 'skipped', '', 0, 0, ?, NULL, 
 ON CONFLICT (key) DO UPDATE SET state = 'skipped', change = excluded.change, name = excluded.name,
     reason = excluded.reason, at = excluded.at
 """
-
-# https://www.sqlite.org/rescode.html
-_DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
-
-
-def _code(error: sqlite3.Error) -> int:
-    """Give the primary result code."""
-    return (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
-
-
-def _is_damage(error: sqlite3.DatabaseError) -> bool:
-    """Say whether the file is no ledger, or none any more; a missing table or column means the same."""
-    return _code(error) in _DAMAGED or str(error).startswith(("no such table", "no such column"))
-
-
-#: Half of a surrogate pair, which JSON may hold and UTF-8 may not, and how it is written down here.
-_HALF = re.compile("[\ud800-\udfff]")
-_HALF_WRITTEN = re.compile("\ufffe(d[89a-f][0-9a-f]{2})")
-
-
-def _writable(value: Any) -> Any:
-    """Give a text that can be written down; it reads back as it was."""
-    return _HALF.sub(lambda half: f"\ufffe{ord(half[0]):04x}", value) if isinstance(value, str) else value
-
-
-def _decoded(value: Any) -> Any:
-    """Read what :func:`_writable` has written."""
-    if isinstance(value, str) and "\ufffe" in value:
-        return _HALF_WRITTEN.sub(lambda found: chr(int(found[1], 16)), value)
-    return value
-
-
-class _LedgerConnection(sqlite3.Connection):
-    """A connection that takes any text a service may send, and that leaves complaints to whom it belongs."""
-
-    def __del__(self) -> None:
-        """Close it, without the complaint that sqlite3 makes since Python 3.13: the owner makes one."""
-        with contextlib.suppress(sqlite3.Error):
-            self.close()
-
-    def execute(self, statement: str, values: Any = (), /) -> sqlite3.Cursor:
-        """Execute a statement; its values come as positions or by name."""
-        try:
-            return super().execute(statement, values)
-        except UnicodeEncodeError:
-            return super().execute(statement, self._writable(values))
-
-    def executemany(self, statement: str, rows: Any, /) -> sqlite3.Cursor:
-        """Execute a statement for each row; ``rows`` can be walked twice."""
-        try:
-            return super().executemany(statement, rows)
-        except UnicodeEncodeError:
-            return super().executemany(statement, [self._writable(row) for row in rows])
-
-    @staticmethod
-    def _writable(values: Any) -> Any:
-        if isinstance(values, dict):
-            return {name: _writable(value) for name, value in values.items()}
-        return tuple(_writable(value) for value in values)
 
 
 def _marks(values: Sequence[object]) -> str:
@@ -228,7 +139,7 @@ def _dump_entry(entry: LedgerEntry) -> tuple[Any, ...]:
 
 def _load_entry(row: tuple[Any, ...]) -> LedgerEntry | None:
     """Read a row; one that this library cannot have written counts as unknown."""
-    fields = dict(zip(_COLUMNS.split(", "), map(_decoded, row), strict=True))
+    fields = dict(zip(_COLUMNS.split(", "), map(decoded, row), strict=True))
     if fields["state"] not in get_args(State) or fields["verified_by"] not in get_args(Proof):
         return None
     if not isinstance(fields["size"], int) or not isinstance(fields["mtime_ns"], int):
@@ -242,7 +153,7 @@ def _load_entries(rows: Iterable[tuple[Any, ...]]) -> list[LedgerEntry]:
 
 def _load_run(row: tuple[Any, ...]) -> StartedRun | None:
     """Read a row; one that this library cannot have written counts as unknown."""
-    key, state, run, began, took = map(_decoded, row)
+    key, state, run, began, took = map(decoded, row)
     if state not in get_args(RunState) or not isinstance(took, float | int | None):
         return None
     return StartedRun(key=key, state=state, run=str(run), began=_load_time(began), took=took)
@@ -415,7 +326,7 @@ class Ledger:
                 try:
                     return self._transact(call, *args, synced=synced)
                 except sqlite3.DatabaseError as error:
-                    if remedy is None or self._path is None or not _is_damage(error):
+                    if remedy is None or self._path is None or not is_damage(error):
                         raise self._explained(error) from error
                     # First it is opened anew: another process may have moved the damaged one aside already.
                     log.warning("%s: the ledger is damaged (%s).", self._name, error)
@@ -455,14 +366,14 @@ class Ledger:
             timeout=self._busy_timeout,
             isolation_level=None,
             check_same_thread=False,  # One thread at a time uses it, under the lock.
-            factory=_LedgerConnection,
+            factory=LedgerConnection,
         )
         try:
             if self._path is not None:
-                _prepare(connection, self._path)
+                prepare(connection, self._path)
             else:
                 connection.execute("PRAGMA synchronous = OFF")
-                for statement in _SCHEMA.split(";"):
+                for statement in SCHEMA.split(";"):
                     connection.execute(statement)
         except BaseException:
             connection.close()
@@ -493,7 +404,7 @@ class Ledger:
 
     def _explained(self, error: sqlite3.DatabaseError) -> StorageError:
         """Return the typed error for an error of SQLite."""
-        code = _code(error)
+        code = error_code(error)
         if code == sqlite3.SQLITE_FULL:
             return DiskFullError(f"{self._name}: no room is left for the ledger. Free some space and run again.")
         if code == sqlite3.SQLITE_BUSY:
@@ -555,51 +466,9 @@ def _noted(
             f"SELECT key, name, change, path FROM seen WHERE scope = ? AND generation = ? AND key IN ({_marks(page)})"
         )
         found = db.execute(query, (scope, generation, *page))
-        earlier.update((record.key, record) for record in (ListingRecord(*map(_decoded, row)) for row in found))
+        earlier.update((record.key, record) for record in (ListingRecord(*map(decoded, row)) for row in found))
     for page in _pages([path for path in folded if path]):
         query = f"SELECT folded, key FROM seen WHERE scope = ? AND generation = ? AND folded IN ({_marks(page)})"
         found = db.execute(query, (scope, generation, *page))
-        owners.update((_decoded(path), _decoded(key)) for path, key in found)
+        owners.update((decoded(path), decoded(key)) for path, key in found)
     return earlier, owners
-
-
-def _prepare(connection: sqlite3.Connection, path: Path) -> None:
-    """Make a connection safe for power losses and other processes, and make the tables if there are none."""
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if version > _VERSION:
-        raise StorageError(
-            f"{path}: it was written by a newer version of arena_async (layout {version}, known up to {_VERSION}). "
-            "Upgrade arena_async, or choose another folder."
-        )
-    if version == 0:
-        _choose_journal(connection)
-    connection.execute("PRAGMA synchronous = FULL")
-    connection.execute("BEGIN IMMEDIATE")
-    # Another process may have been quicker.
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    for step in [_SCHEMA] if version == 0 else [_MIGRATIONS[layout] for layout in range(version, _VERSION)]:
-        for statement in step.split(";"):
-            connection.execute(statement)
-    if version < _VERSION:
-        connection.execute(f"PRAGMA user_version = {_VERSION}")
-    connection.execute("COMMIT")
-
-
-def _choose_journal(connection: sqlite3.Connection) -> str:
-    """Choose the journal that lets readers and a writer go on together, or the plain one where memory is not shared."""
-    mode = ""
-    for _ in range(20):
-        try:
-            (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
-        except sqlite3.OperationalError as error:
-            if _code(error) != sqlite3.SQLITE_BUSY:
-                break
-        else:
-            break
-        # Another process is making the same choice; this statement does not wait for it, a transaction does.
-        connection.execute("BEGIN IMMEDIATE")
-        connection.execute("ROLLBACK")
-    if mode != "wal":
-        # https://www.sqlite.org/wal.html#noshm
-        (mode,) = connection.execute("PRAGMA journal_mode = TRUNCATE").fetchone()
-    return str(mode)

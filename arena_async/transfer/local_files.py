@@ -1,23 +1,304 @@
-"""Files of this machine that are sent to a service: read on a thread, in chunks, again for every attempt."""
+"""
+Local files that are not downloaded: small private ones, those that are uploaded, and finished ones for reading.
+
+All functions block and are meant for a thread, but for :func:`open_for_reading` and :class:`LocalFile`.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
+import logging
 import os
+import re
+import secrets
 import stat
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+import time
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, aclosing
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeVar
 
-from arena_async.errors import ConfigurationError, SourceChangedError, StorageError
-from arena_async.options import MIB
+import aiofiles
+from aiofiles.threadpool.binary import AsyncBufferedReader
+
+from arena_async.errors import ConfigurationError, DestinationBusyError, SourceChangedError, StorageError
+from arena_async.options import KIB, MIB
 from arena_async.protocol.messages import printable
-from arena_async.transfer.filesystem import PLAIN_FLAGS, FileSystem, again, explained, explaining, kind_of
+from arena_async.transfer.filesystem import (
+    NO_FOLLOW,
+    PLAIN_FLAGS,
+    FileSystem,
+    Handle,
+    again,
+    explained,
+    explaining,
+    kind_of,
+    write_all,
+)
 from arena_async.transfer.models import FileState
 from arena_async.transfer.workers import Threads
 
-__all__ = ["LocalFile", "UploadSource"]
+__all__ = [
+    "LocalFile",
+    "PrivateFile",
+    "UploadSource",
+    "create_private",
+    "open_for_reading",
+    "replace_file",
+    "set_aside",
+]
+
+T = TypeVar("T")
+
+log = logging.getLogger("arena_async")
+
+#: Bytes of a private file, at the most.
+_MAX_BYTES = 64 * KIB
+#: How long its lock is waited for: it is held for milliseconds.
+_LOCK_TRIES, _LOCK_PAUSE = 200, 0.025
+#: Seconds after which nobody can be writing a new one any more.
+_OVER = 60.0
+#: Names that are tried for a new file.
+_TRIES = 100
+
+
+def create_private(path: Path) -> bool:
+    """
+    Make an empty file that only its owner may read, unless there is one; say whether it was made.
+
+    Raises:
+        DestinationBusyError: There is something that is no file, a link for instance.
+        DiskFullError: No room is left.
+        StorageError: The disk refused.
+    """
+    with explaining(path, "made"):
+        try:
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | NO_FOLLOW, 0o600))
+        except FileExistsError:
+            seen = os.lstat(path)
+        else:
+            return True
+        if not stat.S_ISREG(seen.st_mode):
+            raise DestinationBusyError(
+                f"{path}: it is {kind_of(seen.st_mode)} and no file. Move it away and run again."
+            )
+        if os.name == "posix" and stat.S_IMODE(seen.st_mode) != 0o600:
+            os.chmod(path, 0o600)
+    return False
+
+
+def set_aside(path: Path, suffix: str) -> Path:
+    """
+    Rename a damaged file out of the way, to a name that is still free, and give that name.
+
+    Raises:
+        StorageError: The disk refused.
+    """
+    with explaining(path, "set aside"):
+        aside = next(
+            name
+            for number in range(1, 10_000)
+            if not os.path.lexists(name := path.with_name(f"{path.name}{suffix}{'' if number == 1 else f'-{number}'}"))
+        )
+        os.replace(path, aside)
+    return aside
+
+
+def open_for_reading(path: Path) -> AbstractAsyncContextManager[AsyncBufferedReader]:
+    """
+    Open a finished file for a task of the caller.
+
+    Its calls run on the threads of the event loop. A cancelled task may leave one behind: it only reads.
+    """
+    return aiofiles.open(path, "rb")
+
+
+def replace_file(
+    files: FileSystem,
+    directory: Handle,
+    name: str,
+    content: bytes,
+    *,
+    draw_name: Callable[[], str],
+    sync: Callable[[int], object] = lambda _: None,
+) -> None:
+    """
+    Replace a small file in one step: readers see the previous content or the new one. Raises ``OSError``.
+
+    Args:
+        files: The system calls.
+        directory: Where it lies, open.
+        name: Its name.
+        content: Its new content.
+        draw_name: Returns the name of the new file until it is renamed.
+        sync: Called with the open file before it is renamed.
+    """
+    for _ in range(_TRIES):
+        new = draw_name()
+        file = again(files.create, directory, new, 0o600)
+        try:
+            _fill(files, file, content, sync)
+            again(files.rename, directory, new, directory, name)
+        except BaseException as error:
+            if isinstance(error, FileNotFoundError) and not _exists(files, directory, new):
+                # Another process swept it away, in the moment before it had its lock or after it returned it.
+                continue
+            with contextlib.suppress(OSError):
+                again(files.unlink, directory, new)
+            raise
+        return
+    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
+
+
+def _fill(files: FileSystem, file: int, content: bytes, sync: Callable[[int], object]) -> None:
+    """Write a new file, sync and close it; its lock shows other processes that it is being written."""
+    try:
+        with contextlib.suppress(OSError):
+            again(files.lock, file)
+        write_all(files, file, content, 0)
+        sync(file)
+    finally:
+        files.close(file)
+
+
+def _exists(files: FileSystem, directory: Handle, name: str) -> bool:
+    try:
+        again(files.look, directory, name)
+    except OSError:
+        return False
+    return True
+
+
+class PrivateFile:
+    """
+    A small file that only its owner may read, and that several processes change in turn.
+
+    It is locked only while it is read and written, and replaced in one step: whoever looks at it sees the whole content
+    of before or the whole content of after. For a thread.
+
+    Args:
+        path: Where it lies. The folder is made when it is missing, and must be closed to everybody else: nobody else
+            may be able to read its names or to put another file in the place of this one.
+        files: The calls to the system.
+        sleep: Waits for so many seconds.
+    """
+
+    def __init__(
+        self, path: Path, *, files: FileSystem | None = None, sleep: Callable[[float], object] = time.sleep
+    ) -> None:
+        self.path = path
+        self._files = files or FileSystem()
+        self._sleep = sleep
+
+    def __repr__(self) -> str:
+        return f"<PrivateFile {self.path}>"
+
+    def change(self, make: Callable[[bytes | None], tuple[bytes | None, T]]) -> T:
+        """
+        Read the content, let it be changed, and write it, while nobody else does.
+
+        Args:
+            make: Given the content, or None where there is none that can be trusted, it says what to write, or None to
+                leave things as they are, and what to give back. It must be quick.
+
+        Raises:
+            ConfigurationError: The folder is open to others.
+            DiskFullError: No room is left.
+            StorageError: The disk refused, or somebody holds the lock for too long.
+        """
+        directory = self._directory()
+        try:
+            with self._locked(directory):
+                content, result = make(self._read(directory))
+                if content is not None:
+                    with explaining(self.path, "written"):
+                        self._replace(directory, content)
+            return result
+        finally:
+            self._files.close_directory(directory)
+
+    def _directory(self) -> Handle:
+        """Open the folder it lies in, made for its owner alone."""
+        place = self.path.parent
+        with explaining(place, "opened"):
+            if not os.path.lexists(place):
+                again(self._files.make_root, str(place.parent))
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(place, 0o700)
+            directory = again(self._files.open_root, str(place))
+        if isinstance(directory, int):
+            seen = self._files.look_open(directory)
+            if seen.st_uid != os.geteuid() or stat.S_IMODE(seen.st_mode) & 0o027:
+                self._files.close_directory(directory)
+                raise ConfigurationError(
+                    f"{printable(str(place))}: others may read or change what lies in this folder, so nothing private "
+                    "is kept there; nothing was read or written. Name a folder of its own, which is made for you "
+                    "alone, or take the permissions of everybody else away (chmod 700)."
+                )
+        return directory
+
+    @contextlib.contextmanager
+    def _locked(self, directory: Handle) -> Iterator[None]:
+        """Hold the lock, which is a file of its own: the other one is replaced while it is held."""
+        name = f"{self.path.name}.lock"
+        with explaining(self.path, "locked"):
+            with contextlib.suppress(FileExistsError):
+                self._files.close(again(self._files.create, directory, name, 0o600))
+            file = again(self._files.open_file, directory, name, writable=True)
+        try:
+            with explaining(self.path, "locked"):
+                granted = again(self._files.lock, file)
+                for _ in range(_LOCK_TRIES):
+                    if granted:
+                        break
+                    self._sleep(_LOCK_PAUSE)
+                    granted = again(self._files.lock, file)
+            if not granted:
+                raise StorageError(
+                    f"{printable(str(self.path))}: another process holds its lock for too long. Let it go on, or end "
+                    "it, and run again."
+                )
+            yield
+        finally:
+            self._files.close(file)
+
+    def _read(self, directory: Handle) -> bytes | None:
+        """Read it, if nobody else can have written or read it."""
+        with explaining(self.path, "read"):
+            try:
+                file = again(self._files.open_file, directory, self.path.name)
+            except FileNotFoundError:
+                return None
+            try:
+                seen = self._files.look_open(file)
+                trusted = stat.S_ISREG(seen.st_mode) and seen.st_size <= _MAX_BYTES
+                if os.name == "posix":
+                    trusted = trusted and seen.st_uid == os.geteuid() and not stat.S_IMODE(seen.st_mode) & 0o077
+                if trusted:
+                    return again(self._files.read, file, _MAX_BYTES, 0)
+            finally:
+                self._files.close(file)
+        log.warning("%s: it is no private file of ours; what it says is not believed.", self.path)
+        return None
+
+    def _replace(self, directory: Handle, content: bytes) -> None:
+        """Write a new file and rename it. Raises ``OSError``."""
+        prefix = f"{self.path.name}."
+        replace_file(
+            self._files, directory, self.path.name, content, draw_name=lambda: f"{prefix}{secrets.token_hex(8)}"
+        )
+        self._sweep(directory, self._files.look(directory, self.path.name).st_mtime)
+
+    def _sweep(self, directory: Handle, now: float) -> None:
+        """Remove what writers that were killed have left. Whoever writes holds the lock, and this one has it."""
+        left = re.compile(re.escape(self.path.name) + r"\.[0-9a-f]{16}")
+        with contextlib.suppress(OSError):
+            for name in again(self._files.names, directory):
+                # The disk's clock is compared with itself. Not every disk can lock, so that a new one may be in use.
+                if left.fullmatch(name) and now - self._files.look(directory, name).st_mtime > _OVER:
+                    self._files.unlink(directory, name)
 
 
 class UploadSource:

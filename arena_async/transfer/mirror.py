@@ -14,7 +14,7 @@ A directory that is kept equal to what a service lists, with a memory of what is
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path, PurePosixPath
 
@@ -22,9 +22,11 @@ import attrs
 
 from arena_async.errors import ArenaAsyncError, ConfigurationError, NotFoundError
 from arena_async.options import Clock, TransferOptions
-from arena_async.protocol.files import Cost, FileSet, OpenedFile, RemoteFile, UsesMetadataCache
+from arena_async.protocol.files import FileSet, RemoteFile, UsesMetadataCache
+from arena_async.protocol.layout import duplicate_key, key_of_file
 from arena_async.protocol.messages import printable
 from arena_async.transfer.context import Context, LedgerFacts, claim_tenant
+from arena_async.transfer.directory import digest, discard
 from arena_async.transfer.downloader import DirectoryOwner, report_on
 from arena_async.transfer.events import Finished, Observer
 from arena_async.transfer.models import (
@@ -35,23 +37,19 @@ from arena_async.transfer.models import (
     Plan,
     PlannedFile,
     Report,
-    Restoring,
     StartedRun,
     as_error,
     can_restore,
 )
-from arena_async.transfer.planner import duplicate_key, key_of_file
+from arena_async.transfer.union import LOOK_UP_BATCH, PlannedSet
 
 __all__ = ["Mirror", "Verification", "Verified"]
 
 #: How far before the watermark a listing starts: services stamp changes before they show them, and clocks differ.
 OVERLAP = timedelta(hours=1)
 
-#: Keys that are looked up at a time, for a plan.
-_BATCH = 100
 
-_GONE = "it is no longer listed"
-_CLOCK = Clock()
+_GONE, _CLOCK = "it is no longer listed", Clock()
 
 
 @attrs.frozen(kw_only=True)
@@ -232,7 +230,7 @@ class Mirror(DirectoryOwner):
 
     async def _sync_plan(self, files: FileSet, plan: Plan, *, prune: bool, ask_again: bool) -> Report:
         """Look the files of a plan up again and download them, and nothing else."""
-        context, planned = self._context, _Planned(files, plan)
+        context, planned = self._context, PlannedSet(files, plan)
         report = await report_on(self._stream(planned, ask_again=ask_again), planned)
         lost = [] if report.error is not None else [_lost(row, context.root) for row in planned.lost]
         for outcome in lost:
@@ -406,8 +404,8 @@ async def _still_gone(files: FileSet, gone: Sequence[LedgerEntry]) -> list[Ledge
     """Look up again what a plan calls gone, and return what is still not listed."""
     keys = [key_of_file(entry.key) for entry in gone]
     listed: set[str] = set()
-    for at in range(0, len(keys), _BATCH):
-        rows = await files.find(list(dict.fromkeys(keys[at : at + _BATCH])))
+    for at in range(0, len(keys), LOOK_UP_BATCH):
+        rows = await files.find(list(dict.fromkeys(keys[at : at + LOOK_UP_BATCH])))
         listed |= {row.key for row in rows} | {duplicate_key(row.key, row.name) for row in rows}
     return [entry for entry in gone if entry.key not in listed]
 
@@ -457,7 +455,7 @@ def _discard_all(context: Context, entries: Sequence[LedgerEntry]) -> list[bool 
         try:
             state = context.directory.state_of(entry.path)
             same = state is None or not _touched(entry, state)
-            found.append(state is None or (same and context.directory.discard(entry.path)))
+            found.append(state is None or (same and discard(context.directory, entry.path)))
         except ArenaAsyncError as error:
             found.append(error)
     return found
@@ -518,16 +516,16 @@ def _lost(row: PlannedFile, root: Path) -> Outcome:
 def _compare(context: Context, entry: LedgerEntry) -> tuple[str, Verified]:
     """Read one file and compare it with its entry. For a thread."""
     path = context.root / entry.path
-    read = context.directory.digest(entry.path)
+    read = digest(context.directory, entry.path)
     if read is None:
         return "missing", Verified(key=entry.key, path=path, expected=entry.sha256 or entry.size)
-    digest, state = read
+    actual, state = read
     if state.size != entry.size:
         return "changed", Verified(key=entry.key, path=path, expected=entry.size, actual=state.size)
     if entry.sha256 is None:
-        return "unknown", Verified(key=entry.key, path=path, actual=digest)
-    row = Verified(key=entry.key, path=path, expected=entry.sha256, actual=digest)
-    return ("ok" if digest == entry.sha256 else "changed"), row
+        return "unknown", Verified(key=entry.key, path=path, actual=actual)
+    row = Verified(key=entry.key, path=path, expected=entry.sha256, actual=actual)
+    return ("ok" if actual == entry.sha256 else "changed"), row
 
 
 def _touched(entry: LedgerEntry, state: object) -> bool:
@@ -548,70 +546,3 @@ def _unlisted(entry: LedgerEntry) -> RemoteFile:
         size=entry.size,
         change=entry.change,
     )
-
-
-class _Planned:
-    """The files of a plan as a set: looked up again by key, some at a time, when their turn comes."""
-
-    def __init__(self, files: FileSet, plan: Plan) -> None:
-        self._files = files
-        self._plan = plan
-        #: Rows that nobody lists any more.
-        self.lost: list[PlannedFile] = []
-
-    @property
-    def scope(self) -> str:
-        """Not the name of the query: what this set lacks is not gone."""
-        return f"plan of {self._files.scope}"
-
-    @property
-    def narrowed(self) -> bool:
-        """It is narrowed to the plan."""
-        return True
-
-    @property
-    def requests_sent(self) -> int:
-        """Metered requests of the session."""
-        return self._files.requests_sent
-
-    async def __aiter__(self) -> AsyncIterator[RemoteFile]:
-        """Look the files up again."""
-        rows = self._plan.to_fetch
-        for at in range(0, len(rows), _BATCH):
-            batch = rows[at : at + _BATCH]
-            found = await self._look_up(batch)
-            by_key: dict[str, list[RemoteFile]] = {}
-            for file in found:
-                by_key.setdefault(file.key, []).append(file)
-            for row in batch:
-                if row.key not in by_key:
-                    self.lost.append(row)
-            for files in by_key.values():
-                for file in files:
-                    yield file
-
-    async def _look_up(self, rows: Sequence[PlannedFile]) -> list[RemoteFile]:
-        """Give the entries of planned files; only those that cannot be restored are asked for."""
-        found = await self._files.restore(rows) if isinstance(self._files, Restoring) else []
-        there = {file.key for file in found}
-        missing = [key for key in dict.fromkeys(row.key for row in rows) if key not in there]
-        return found + (await self._files.find(missing) if missing else [])
-
-    async def open(
-        self, file: RemoteFile, *, offset: int = 0, validator: str | None = None, until: int | None = None
-    ) -> OpenedFile:
-        """Ask for the content once."""
-        return await self._files.open(file, offset=offset, validator=validator, until=until)
-
-    async def find(self, keys: Collection[str]) -> list[RemoteFile]:
-        """Look some files up again."""
-        return await self._files.find(keys)
-
-    def since(self, watermark: datetime | None) -> _Planned:
-        """Give the set itself."""
-        del watermark
-        return self
-
-    def cost(self) -> Cost:
-        """Say what the whole set costs."""
-        return self._files.cost()

@@ -234,7 +234,7 @@ class Outcome:
         if self.path is None or not self.ok:
             why = self.error or self.reason or f"it was to be {self.action}"
             raise ConfigurationError(f"{printable(self.file.key)}: there is no file to read: {why}")
-        from arena_async.transfer.private_files import open_for_reading  # noqa: PLC0415 - values import no I/O
+        from arena_async.transfer.local_files import open_for_reading  # noqa: PLC0415 - values import no I/O
 
         return open_for_reading(self.path)
 

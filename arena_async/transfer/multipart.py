@@ -24,14 +24,15 @@ from functools import partial
 
 from arena_async.errors import ArenaAsyncError, IntegrityError, StorageError, TransportError
 from arena_async.options import KIB, MIB
-from arena_async.protocol.files import FileSet, RemoteFile
+from arena_async.protocol.files import BodyHead, FileSet, RemoteFile
 from arena_async.protocol.ranges import PartialContent, is_piece, judge_head
 from arena_async.transfer.context import Context
-from arena_async.transfer.partial_files import PartialFile, PartWriter
-from arena_async.transfer.rate import Part, Parts, Span, Spread
+from arena_async.transfer.jobs import Job, Source
+from arena_async.transfer.partial_file import PartialFile, PartWriter
+from arena_async.transfer.rate import FileParts, Part, Span, Spread
 from arena_async.transfer.workers import Writer, end_tasks
 
-__all__ = ["Multipart"]
+__all__ = ["Multipart", "split"]
 
 _log = logging.getLogger("arena_async")
 
@@ -79,7 +80,7 @@ class Multipart:
         self._how = context.splitting
         self._spread = Spread(fast=self._how.fast)
         self._over = False
-        self._parts: Parts | None = None
+        self._parts: FileParts | None = None
         if staged.ahead:
             self._begin(staged.ahead[0][0], done=staged.ahead)
         #: Bytes that the connections received.
@@ -99,7 +100,7 @@ class Multipart:
     def _begin(self, begin: int, *, done: Sequence[Span] = ()) -> None:
         """Leave everything from a byte on to parts, but what is written already."""
         min_size, max_size = self._how.min_piece, self._how.max_piece
-        self._parts = Parts(begin=begin, total=self._total, min_size=min_size, max_size=max_size, done=done)
+        self._parts = FileParts(begin=begin, total=self._total, min_size=min_size, max_size=max_size, done=done)
 
     def _spans(self) -> list[Span]:
         """Return the ranges that were written here. Called on the thread of the primary connection."""
@@ -363,3 +364,41 @@ class _Connection:
             raise StorageError("A piece came before its file was opened.")
         self._file.write(data, part.at)
         part.at += len(data)
+
+
+def split(job: Job, head: BodyHead, source: Source) -> Multipart | None:
+    """Let spare permits download what is far ahead of a large file, where parts of it may be requested at no cost."""
+    staged, total, validator = job.partial, job.total, job.validator
+    if staged is None:
+        return None
+    if total is None or validator is None or not _may_split(job, head, source):
+        staged.ranges = tuple  # One request for all the rest, over parts that are downloaded already too.
+        return None
+    min_size = source.context.splitting.min_size
+    if not staged.ahead and (total - job.end < min_size or job.end < job.split_from):
+        return None
+    # Whatever ended the connections ahead, as much again is received over one before they are tried anew.
+    job.split_from = job.end + min_size
+    return Multipart(
+        job.file,
+        source.files,
+        source.context,
+        staged,
+        validator=validator,
+        total=total,
+        run=source.run,
+        budget=job.budget,
+    )
+
+
+def _may_split(job: Job, head: BodyHead, source: Source) -> bool:
+    """Return whether more than one request may be sent for the content, each for a part of it."""
+    context, cost = source.context, source.files.cost()
+    return (
+        head.ranges
+        and not (cost.per_file and cost.metered)
+        and context.options.max_rate is None
+        and context.directory.files.writes_anywhere
+        and not job.tries.corrupt
+        and job.budget not in context.no_ranges | context.no_parts
+    )

@@ -13,10 +13,7 @@ from __future__ import annotations
 
 import enum
 import errno
-import re
-import string
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import PurePosixPath
 from typing import Literal
 
 import attrs
@@ -26,7 +23,6 @@ from arena_async.errors import (
     ArenaAsyncError,
     AuthenticationError,
     ClosedError,
-    ConfigurationError,
     ContentError,
     DeadlineError,
     DestinationBusyError,
@@ -44,8 +40,8 @@ from arena_async.errors import (
     UnsafeNameError,
 )
 from arena_async.options import KIB, RetryPolicy
-from arena_async.protocol.filenames import collision_suffix, safe_name, safe_path
 from arena_async.protocol.files import RemoteFile
+from arena_async.protocol.layout import duplicate_key, duplicate_path, target_path
 from arena_async.protocol.messages import printable
 from arena_async.protocol.retry import backoff
 from arena_async.transfer.models import PAGE, Action, FileState, KnownRow, LedgerEntry, ListingRecord
@@ -54,22 +50,17 @@ __all__ = [
     "Decision",
     "Duplicates",
     "Move",
+    "PlannedRow",
     "Recovery",
     "RetryBudget",
-    "Row",
     "Tries",
     "decide",
     "decide_retry",
-    "duplicate_key",
-    "duplicate_path",
     "is_newer",
     "is_overload",
     "is_permanent",
     "is_same_content",
-    "key_of_file",
-    "layout_problem",
     "service_of",
-    "target_path",
 ]
 
 #: Seconds of a ``Retry-After`` that is waited for; the file fails when the service asks for more.
@@ -183,7 +174,7 @@ def service_of(file: RemoteFile) -> str:
 
 
 @attrs.frozen
-class Row:
+class PlannedRow:
     """
     A listed file with its target path and the key under which it is remembered; or why it has none.
 
@@ -212,7 +203,7 @@ class Row:
         """Return what the ledger notes of it."""
         return ListingRecord(self.key, self.file.name, self.file.change, self.path)
 
-    def as_duplicate(self) -> Row:
+    def as_duplicate(self) -> PlannedRow:
         """Return it with the path and key of a row whose key a newer row has."""
         key = duplicate_key(self.file.key, self.file.name)
         path = duplicate_path(self.path, self.file.name, self.file.extension) if self.rejected is None else self.path
@@ -235,8 +226,8 @@ class Duplicates:
     repeated: int = 0
 
     def settle(
-        self, rows: Sequence[Row], known: Sequence[KnownRow], moved: Mapping[str, LedgerEntry]
-    ) -> tuple[dict[str, Row], list[Row]]:
+        self, rows: Sequence[PlannedRow], known: Sequence[KnownRow], moved: Mapping[str, LedgerEntry]
+    ) -> tuple[dict[str, PlannedRow], list[PlannedRow]]:
         """
         Return the rows of a page that have their plain path, by key, and those that are moved aside.
 
@@ -245,8 +236,8 @@ class Duplicates:
             known: What the ledger knows about each.
             moved: Entries under :func:`duplicate_key` of the rows that :func:`may_be_moved`.
         """
-        settled: dict[str, Row] = {}
-        aside: list[Row] = []
+        settled: dict[str, PlannedRow] = {}
+        aside: list[PlannedRow] = []
         for listed, facts in zip(rows, known, strict=True):
             row = listed if facts.entry is None else attrs.evolve(listed, entry=facts.entry)
             if facts.earlier is not None:
@@ -257,7 +248,9 @@ class Duplicates:
                 settled[row.key] = unless_taken(row, facts)
         return settled, aside
 
-    def _settle_again(self, row: Row, facts: KnownRow, settled: dict[str, Row], aside: list[Row]) -> None:
+    def _settle_again(
+        self, row: PlannedRow, facts: KnownRow, settled: dict[str, PlannedRow], aside: list[PlannedRow]
+    ) -> None:
         """Settle a row whose key this listing has delivered before."""
         earlier = facts.earlier
         holder = self.newest.get(row.key, (earlier.change, earlier.name) if earlier is not None else ("", ""))
@@ -276,7 +269,9 @@ class Duplicates:
             self.evicted.setdefault(row.key, set()).add(holder[1])
         settled[row.key] = unless_taken(row, facts)
 
-    def add_aside(self, settled: dict[str, Row], aside: Sequence[Row], known: Sequence[KnownRow]) -> list[Row]:
+    def add_aside(
+        self, settled: dict[str, PlannedRow], aside: Sequence[PlannedRow], known: Sequence[KnownRow]
+    ) -> list[PlannedRow]:
         """Return all rows of a page in order, those that were moved aside included unless they only repeat another."""
         for row, facts in zip(aside, known, strict=True):
             if facts.earlier is not None:
@@ -286,11 +281,11 @@ class Duplicates:
         return sorted(settled.values(), key=_number) if aside else list(settled.values())
 
 
-def _number(row: Row) -> int:
+def _number(row: PlannedRow) -> int:
     return row.number
 
 
-def new_row(number: int, file: RemoteFile, layout: str | None) -> Row:
+def new_row(number: int, file: RemoteFile, layout: str | None) -> PlannedRow:
     """
     Return a row with its target path.
 
@@ -300,22 +295,22 @@ def new_row(number: int, file: RemoteFile, layout: str | None) -> Row:
     try:
         path = target_path(file, layout)
     except UnsafeNameError as error:
-        return Row(number, file, file.key, "", None, error)
-    return Row(number, file, file.key, path)
+        return PlannedRow(number, file, file.key, "", None, error)
+    return PlannedRow(number, file, file.key, path)
 
 
-def may_be_moved(row: Row) -> bool:
+def may_be_moved(row: PlannedRow) -> bool:
     """Return whether an earlier run may have moved this row aside for a newer one."""
     entry = row.entry
     return entry is not None and entry.name != row.file.name and is_newer(entry.change, entry.name, than=row.rank)
 
 
-def _was_moved(row: Row, moved: Mapping[str, LedgerEntry]) -> bool:
+def _was_moved(row: PlannedRow, moved: Mapping[str, LedgerEntry]) -> bool:
     found = moved.get(duplicate_key(row.file.key, row.file.name))
     return found is not None and found.change == row.file.change
 
 
-def unless_taken(row: Row, facts: KnownRow) -> Row:
+def unless_taken(row: PlannedRow, facts: KnownRow) -> PlannedRow:
     """Return the row, rejected if another key of this listing has its path."""
     if facts.conflict is None or row.rejected is not None:
         return row
@@ -327,7 +322,7 @@ def unless_taken(row: Row, facts: KnownRow) -> Row:
     return attrs.evolve(row, rejected=error)
 
 
-def is_clear(row: Row, state: FileState | Exception | None, *, free: int | None, resumable: bool) -> bool:
+def is_clear(row: PlannedRow, state: FileState | Exception | None, *, free: int | None, resumable: bool) -> bool:
     """
     Return whether nothing has to be checked before the content of a row is requested.
 
@@ -340,86 +335,6 @@ def is_clear(row: Row, state: FileState | Exception | None, *, free: int | None,
     # All files of a page may arrive before the space is checked again.
     fits = row.file.size is None or (free is not None and row.file.size * PAGE <= free)
     return fits and not resumable and not isinstance(state, Exception)
-
-
-# ---- target paths
-
-
-def layout_problem(layout: str) -> str | None:
-    """Return what is wrong with a layout template, or None: only plain ``{field}`` and text, below the folder."""
-    try:
-        pieces = list(string.Formatter().parse(layout))
-    except ValueError as error:
-        return f"it cannot be read: {error}"
-    for _, field, form, conversion in pieces:
-        if field is None:
-            continue
-        if form or conversion or not field.isidentifier():
-            return f"{{{field}}} is more than the name of a field"
-    folders = layout.split("/")
-    if any(directory.strip() in ("", ".", "..") for directory in folders):
-        return "it has an empty folder, or . or .. among them"
-    if not any(field is not None for _, field, _, _ in pieces):
-        return "it names no field, so that all files would go to one place"
-    return None
-
-
-def target_path(file: RemoteFile, layout: str | None = None) -> str:
-    """
-    Return where a file lies below the root: the documented layout of its service, or a template of identifying fields.
-
-    Each component is cleaned on its own after its fields were filled in, and no field can add a component.
-
-    Raises:
-        ConfigurationError: The template is wrong, or names a field that this file does not have.
-        UnsafeNameError: No safe path can be made.
-    """
-    if layout is None:
-        if file.as_named:
-            return "/".join((*map(safe_name, file.parts), safe_name(file.stem + file.extension)))
-        return str(safe_path(file.parts, file.stem, file.extension))
-    problem = layout_problem(layout)
-    if problem is not None:
-        raise ConfigurationError(f"The layout {printable(layout)!r} cannot be used: {problem}.")
-    fields = {"service": file.service, "stem": file.stem, "extension": file.extension, **file.fields}
-    *folders, last = (_fill(component, fields, layout) for component in layout.split("/"))
-    if file.extension and last.endswith(file.extension):
-        return str(safe_path(folders, last[: -len(file.extension)], file.extension))
-    return str(safe_path(folders, last))
-
-
-def _fill(component: str, fields: Mapping[str, str], layout: str) -> str:
-    """Return one component of a template with its fields filled in."""
-    filled = ""
-    for text, field, _, _ in string.Formatter().parse(component):
-        filled += text
-        if field is None:
-            continue
-        if field not in fields:
-            raise ConfigurationError(
-                f"The layout {printable(layout)!r} names {{{field}}}, which these files do not have; they have "
-                f"{', '.join(sorted(fields))}."
-            )
-        filled += fields[field]
-    return filled
-
-
-def duplicate_path(path: str, name: str, extension: str) -> str:
-    """Return the path of a row whose key a newer row of the listing has: a mark of its name before the extension."""
-    plain = PurePosixPath(path)
-    end = extension if extension and plain.name.endswith(extension) else plain.suffix
-    stem = plain.name[: -len(end)] if end else plain.name
-    return str(plain.with_name(f"{stem}{collision_suffix(name)}{end}"))
-
-
-def duplicate_key(key: str, name: str) -> str:
-    """Return the key under which such a row is remembered."""
-    return f"{key}{collision_suffix(name)}"
-
-
-def key_of_file(key: str) -> str:
-    """Return the key of the file itself, for a key that :func:`duplicate_key` made."""
-    return re.sub(r"~[0-9a-f]{8}\Z", "", key)
 
 
 # ---- after a failed request

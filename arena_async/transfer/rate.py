@@ -6,7 +6,7 @@ How fast and over how many connections files are downloaded, decided over plain 
     RateLimit      the bytes a second that the caller allows to all files together
     Width          how many bodies are open at a time, by the rate that more of them gain
     Splitting      from which size on, and into what parts, one file is split
-    Parts          which connection downloads which part of a file
+    FileParts          which connection downloads which part of a file
     Spread         how many connections one file is worth
 """
 
@@ -20,9 +20,9 @@ from arena_async.options import KIB, MIB
 
 __all__ = [
     "INTERVAL",
+    "FileParts",
     "Interval",
     "Part",
-    "Parts",
     "RateLimit",
     "Span",
     "Splitting",
@@ -230,7 +230,7 @@ class Part:
     at: int
 
 
-class Parts:
+class FileParts:
     """
     Who fetches what of a file.
 
@@ -241,7 +241,7 @@ class Parts:
         total: Bytes of the whole file.
         min_size: Bytes of a piece, at the min_size, but for the last one.
         max_size: Bytes of a piece, at the most.
-        done: Parts that are written already, in order, none before ``begin``.
+        done: FileParts that are written already, in order, none before ``begin``.
     """
 
     def __init__(self, *, begin: int, total: int, min_size: int, max_size: int, done: Sequence[Span] = ()) -> None:

@@ -18,238 +18,27 @@ Two jobs of one path are never in progress at once, commit included. Only the pl
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Mapping, Sequence
-from datetime import datetime
+from collections.abc import Sequence
 
-import attrs
-
-from arena_async.errors import ArenaAsyncError, QuotaExhaustedError
+from arena_async.errors import ArenaAsyncError
 from arena_async.protocol.files import FileSet, RemoteFile
 from arena_async.transfer.commit import Pending
-from arena_async.transfer.context import Context, claim_tenant
-from arena_async.transfer.download import Job, Source, attempt, fail, put_down, recover, stop_after
+from arena_async.transfer.context import Context
+from arena_async.transfer.download import attempt, put_down
 from arena_async.transfer.events import Finished, Retrying
-from arena_async.transfer.models import PAGE, Action, FileState, KnownRow, LedgerEntry, Outcome, as_error
-from arena_async.transfer.planner import (
-    Decision,
-    Duplicates,
-    Row,
-    decide,
-    duplicate_key,
-    is_clear,
-    new_row,
-    service_of,
-)
+from arena_async.transfer.jobs import Job, JobQueue, Listing, OutcomeBuffer, PagePlanner, Source
+from arena_async.transfer.models import Action, Outcome, as_error
+from arena_async.transfer.planner import Decision, PlannedRow, service_of
+from arena_async.transfer.recovery import fail, recover, stop_after
 from arena_async.transfer.workers import end_tasks
 
-__all__ = ["Numbered", "Run"]
+__all__ = ["TransferRun"]
 
 #: Files beyond two for each worker that may be planned and have no outcome yet.
 _WAITING = 64
 
 
-@attrs.frozen
-class Numbered:
-    """An outcome with the position of its file in the listing, from 0."""
-
-    number: int
-    outcome: Outcome
-
-
-class Listing:
-    """
-    Reads a file set, at most one page ahead.
-
-    Args:
-        files: The set.
-
-    Attributes:
-        count: Files that were listed so far.
-        whole: Whether the listing came to its end.
-        quota_error: The quota was exhausted while it was read; or None.
-        failure: What made it fail, or None.
-    """
-
-    def __init__(self, files: FileSet) -> None:
-        self.count = 0
-        self.whole = False
-        self.quota_error: QuotaExhaustedError | None = None
-        self.failure: Exception | None = None
-        self._files = files
-        self._rows: list[RemoteFile] = []
-        self._ended = False
-        self._wanted = 1
-        self._listed: asyncio.Future[None] | None = None
-        self._taken: asyncio.Future[None] | None = None
-
-    async def run(self) -> None:
-        """Read the set to its end."""
-        rows = aiter(self._files)
-        try:
-            try:
-                async for file in rows:
-                    self.count += 1
-                    self._rows.append(file)
-                    if self._listed is not None and len(self._rows) >= self._wanted:
-                        self._wake()
-                    if len(self._rows) >= PAGE:
-                        self._taken = asyncio.get_running_loop().create_future()
-                        await self._taken
-            finally:
-                close = getattr(rows, "aclose", None)
-                if close is not None:
-                    await close()
-            self.whole = True
-        except QuotaExhaustedError as error:
-            self.quota_error = error
-        except Exception as error:  # noqa: BLE001 - raised when everything listed before has its outcome
-            self.failure = error
-        self._ended = True
-        self._wake()
-
-    def _wake(self) -> None:
-        listed, self._listed = self._listed, None
-        if listed is not None and not listed.done():
-            listed.set_result(None)
-
-    async def next_page(self, *, full: bool) -> list[RemoteFile]:
-        """
-        Return what was listed since, at most a page; empty at the end.
-
-        Args:
-            full: Wait for a full page: where the one before needed no download, batched look-ups are cheaper.
-        """
-        self._wanted = PAGE if full else 1
-        while not self._ended and len(self._rows) < self._wanted:
-            self._listed = asyncio.get_running_loop().create_future()
-            await self._listed
-        page, self._rows = self._rows, []
-        taken, self._taken = self._taken, None
-        if taken is not None and not taken.done():
-            taken.set_result(None)
-        return page
-
-
-@attrs.define
-class _PagePlanner:
-    """Plans a page at a time, on a thread: one query of the ledger, one batch of stats, pure decisions."""
-
-    context: Context
-    scope: str
-    dry: bool
-    ask_again: bool
-    generation: int = 0
-    duplicates: Duplicates = attrs.field(factory=Duplicates)
-    newest: datetime | None = None
-    claimed: set[tuple[str, str]] = attrs.field(factory=set)
-
-    def begin(self) -> None:
-        """Begin the listing in the ledger."""
-        self.generation = self.context.ledger.begin_listing(self.scope)
-
-    def end(self) -> None:
-        """End a complete listing in the ledger."""
-        self.context.ledger.end_listing(self.scope, self.generation)
-
-    def plan(
-        self, page: Sequence[RemoteFile], first: int, *, evicted: bool = False
-    ) -> list[tuple[Row, Decision, bool]]:
-        """
-        Return the rows of a page in order, what to do with each, and whether nothing has to be checked before that.
-
-        Args:
-            page: What was listed.
-            first: The position of its first row in the listing.
-            evicted: Whether these are older rows whose newer ones came on a later page.
-
-        Raises:
-            DestinationBusyError: The directory belongs to another tenant.
-            ConfigurationError: The layout names a field that these files do not have.
-            StorageError: The disk or the ledger failed.
-        """
-        self._claim(page)
-        rows = self._settle(page, first, evicted=evicted)
-        look = [
-            row.path
-            for row in rows
-            if row.rejected is None and (row.entry is not None or not (self.dry or row.file.skip))
-        ]
-        directory = self.context.directory
-        states = directory.states_of(look) if look else {}
-        free = directory.free_bytes() if look else None
-        planned = [self._decide(row, states, free) for row in rows]
-        self._write_skips(planned)
-        return planned
-
-    def _claim(self, page: Sequence[RemoteFile]) -> None:
-        """Take the directory for the tenants of a page."""
-        for tenant in {(file.service, file.tenant): None for file in page}:
-            if tenant not in self.claimed:
-                claim_tenant(self.context.directory, *tenant)
-                self.claimed.add(tenant)
-        changes = [file.changed_at for file in page if file.changed_at is not None]
-        if changes:
-            newest = max(changes)
-            self.newest = newest if self.newest is None else max(self.newest, newest)
-
-    def _settle(self, page: Sequence[RemoteFile], first: int, *, evicted: bool) -> list[Row]:
-        """Return the rows of a page with their paths and keys. Rows that only repeat another are left out."""
-        layout = self.context.options.layout
-        rows = [new_row(number, file, layout) for number, file in enumerate(page, first)]
-        if evicted:
-            rows = [row.as_duplicate() for row in rows]
-        known = self._note(rows)
-        settled, aside = self.duplicates.settle(rows, known, self._moved(rows, known))
-        return self.duplicates.add_aside(settled, aside, self._note(aside) if aside else ())
-
-    def _note(self, rows: Sequence[Row]) -> list[KnownRow]:
-        return self.context.ledger.note_listed(self.scope, self.generation, [row.record() for row in rows])
-
-    def _moved(self, rows: Sequence[Row], known: Sequence[KnownRow]) -> Mapping[str, LedgerEntry]:
-        """Return the entries of rows that an earlier run may have moved aside for a newer one."""
-        keys = [
-            duplicate_key(row.file.key, row.file.name)
-            for row, facts in zip(rows, known, strict=True)
-            if facts.entry is not None and facts.entry.name != row.file.name
-        ]
-        return self.context.ledger.look_up(keys) if keys else {}
-
-    def _decide(
-        self, row: Row, states: Mapping[str, FileState | Exception | None], free: int | None
-    ) -> tuple[Row, Decision, bool]:
-        """Decide about one row; what lies under its final name may be a reason to reject it."""
-        state = states.get(row.path)
-        if isinstance(state, Exception):
-            if row.entry is not None:
-                row = attrs.evolve(row, rejected=as_error(state, file=row.key))
-            known = None
-        else:
-            known = state if row.entry is not None else None
-        if row.rejected is not None:
-            return row, Decision(Action.FETCH), False
-        decision = decide(row.file, row.entry, known, path=row.path, ask_again=self.ask_again)
-        partials = self.context.partials
-        if self.dry and decision.action is Action.FETCH and partials.find(row.key) is not None:
-            decision = Decision(Action.RESUME)
-        clear = is_clear(row, state, free=free, resumable=partials.may_resume(row.key))
-        return row, decision, clear
-
-    def _write_skips(self, planned: Sequence[tuple[Row, Decision, bool]]) -> None:
-        """Remember what will never be delivered according to the listing itself, in one transaction."""
-        now = self.context.clock.now()
-        entries = [
-            LedgerEntry(
-                key=row.key, state="skipped", change=row.file.change, name=row.file.name, reason=decision.reason, at=now
-            )
-            for row, decision, _ in planned
-            if decision.action is Action.SKIP and (row.entry is None or row.entry.state != "skipped")
-        ]
-        if entries and not self.dry:
-            self.context.ledger.write(entries)
-
-
-class Run:
+class TransferRun:
     """
     One pass over a file set. Made by an ``OutcomeStream``, which takes its outcomes.
 
@@ -266,7 +55,7 @@ class Run:
         error: Why it stopped before its end, where that is no failed listing; or None.
         failure: What made it fail, or None.
         ended: Whether everything that was listed has been dealt with.
-        outcomes: Outcomes that were not taken yet.
+        results: The outcomes, until they are taken.
     """
 
     def __init__(self, files: FileSet, context: Context, *, scope: str, dry: bool, ask_again: bool) -> None:
@@ -275,34 +64,26 @@ class Run:
         self.error: ArenaAsyncError | None = None
         self.failure: BaseException | None = None
         self.ended = False
-        self.outcomes: deque[Numbered] = deque()
-        self.planner = _PagePlanner(context, scope, dry, ask_again)
+        self.results = OutcomeBuffer(2 * context.options.widest + _WAITING)
+        self.planner = PagePlanner(context, scope, dry, ask_again)
         self._source = Source(files, context, self)
         self._context = context
         self._root = str(context.root)
         self._dry = dry
-        self._delivered = 0
-        self._credits = 2 * context.options.widest + _WAITING
-        self._ready: deque[Job] = deque()
-        self._active: dict[str, deque[Job]] = {}
-        self._jobs: set[Job] = set()
+        self._queue = JobQueue()
         self._committing = 0
         self._stopped: set[str] = set()
         self._workers: set[asyncio.Task[None]] = set()
-        self._idle: deque[asyncio.Future[Job | None]] = deque()
         self._delays: set[asyncio.Task[None]] = set()
         self._collector: asyncio.Task[None] | None = None
         self._reader: asyncio.Task[None] | None = None
         self._planning: asyncio.Task[None] | None = None
-        self._credit: asyncio.Future[None] | None = None
-        self._drained: asyncio.Future[None] | None = None
-        self._outcome: asyncio.Future[None] | None = None
-        self._over = self._finished = False
+        self._closing = False
 
     @property
     def not_started(self) -> int:
         """Files that were listed and have no outcome (yet)."""
-        return self.listing.count - self.kept - self._delivered - self.planner.duplicates.repeated
+        return self.listing.count - self.kept - self.results.delivered - self.planner.duplicates.repeated
 
     # -- for the stream
 
@@ -311,20 +92,9 @@ class Run:
         if self._planning is None:
             self._planning = asyncio.create_task(self._plan(), name="arena_async planner")
 
-    async def outcome_ready(self) -> None:
-        """Wait until an outcome can be taken, or everything ended, or the run is closed."""
-        while not self.outcomes and not self.ended and not self._over:
-            self._outcome = asyncio.get_running_loop().create_future()
-            await self._outcome
-
-    def take(self) -> Numbered:
-        """Take an outcome."""
-        self._return_credit()
-        return self.outcomes.popleft()
-
     async def close(self) -> None:
         """Stop listing and downloading, and wait until nothing runs any more; what is being committed is committed."""
-        self._over = True
+        self._closing = True
         tasks = [task for task in (self._reader, self._planning, *self._workers, *self._delays) if task is not None]
         await end_tasks(*tasks)
         while self._committing:
@@ -333,10 +103,10 @@ class Run:
                 await self._context.committer.changed()
         if self._collector is not None:
             await end_tasks(self._collector)
-        for job in list(self._jobs):
+        for job in list(self._queue.jobs):
             await put_down(job, self._context)
         self._context.permits.leave(self)
-        self._wake_stream()
+        self.results.end()
 
     # -- planning
 
@@ -348,18 +118,12 @@ class Run:
             self.failure = self.failure or error
         if self._reader is not None:
             await end_tasks(self._reader)
-        while self._jobs:
-            self._drained = asyncio.get_running_loop().create_future()
-            await self._drained
-        self._finished = True
-        for idle in self._idle:
-            if not idle.done():
-                idle.set_result(None)
+        await self._queue.drained()
         if self._workers:
             await asyncio.wait(self._workers)
         self._context.permits.leave(self)
         self.ended = True
-        self._wake_stream()
+        self.results.end()
 
     async def _plan_all(self) -> None:
         """List and plan."""
@@ -389,62 +153,43 @@ class Run:
         if listing.whole:
             await context.run(planner.end)
 
-    async def _give_out(self, planned: Sequence[tuple[Row, Decision, bool]]) -> None:
+    async def _give_out(self, planned: Sequence[tuple[PlannedRow, Decision, bool]]) -> None:
         """Act on the decisions about a page: outcomes at once, jobs into the queue, each with a credit."""
         for row, decision, clear in planned:
             if decision.action is Action.KEEP:
                 self.kept += 1
                 continue
-            if self._credits <= 0:
-                self._credit = asyncio.get_running_loop().create_future()
-                await self._credit
+            await self.results.take_credit()
             if row.rejected is not None or decision.action is Action.SKIP or self._dry:
-                self._credits -= 1
                 self._report(row, decision)
-            elif not self._stopped or not self._is_stopped(row.file):
-                self._credits -= 1
-                self._enqueue(Job(row.number, row.file, row.key, row.path, decision.action, clear))
+            elif self._stopped and self._is_stopped(row.file):
+                self.results.return_credit()
+            else:
+                job = Job(row.number, row.file, row.key, row.path, decision.action, clear)
+                if self._queue.add(job):
+                    self._make_ready(job)
             if "disk" in self._stopped:
                 return
 
-    def _report(self, row: Row, decision: Decision) -> None:
+    def _report(self, row: PlannedRow, decision: Decision) -> None:
         """Deliver the outcome of a row that needs no content."""
         file, path = row.file, f"{self._root}/{row.path}" if row.path else None
         shown = file if file.link is None else file.without_link()
         outcome = Outcome(shown, decision.action, path, error=row.rejected, reason=decision.reason)
         if not self._dry and self._context.emitter.active:
             self._context.emitter.emit(Finished(outcome=outcome))
-        self._deliver(row.number, outcome)
+        self.results.put(row.number, outcome)
 
     def _is_stopped(self, file: RemoteFile) -> bool:
         """Return whether something has stopped what this file needs."""
         return "disk" in self._stopped or service_of(file) in self._stopped
 
-    # -- the queue
-
-    def _enqueue(self, job: Job) -> None:
-        """Queue a job, behind the one of the same path that is in progress."""
-        self._jobs.add(job)
-        same_path = self._active.get(job.path)
-        if same_path is not None:
-            same_path.append(job)
-            return
-        self._active[job.path] = deque()
-        self._make_ready(job)
+    # -- workers
 
     def _make_ready(self, job: Job, *, first: bool = False) -> None:
-        """Give a job to a worker; a worker is started if all are busy and more are allowed."""
-        if self._over:
+        """Give a job to a worker; another one is started if all are busy and more are allowed."""
+        if self._closing or self._queue.put(job, first=first):
             return
-        while self._idle:
-            idle = self._idle.popleft()
-            if not idle.done():
-                idle.set_result(job)
-                return
-        if first:
-            self._ready.appendleft(job)
-        else:
-            self._ready.append(job)
         if len(self._workers) < self._context.options.widest:
             task = asyncio.create_task(self._work(), name="arena_async worker")
             self._workers.add(task)
@@ -455,29 +200,23 @@ class Run:
         self._workers.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             self.failure = self.failure or error
-            self._jobs.clear()
-            self._release_planner()
+            self._queue.jobs.clear()
+            self._queue.release()
 
     async def _work(self) -> None:
         """Serve job after job, holding a permit as long as there are jobs."""
-        permits, committer = self._context.permits, self._context.committer
+        permits, committer, queue = self._context.permits, self._context.committer, self._queue
         holding = False
         try:
             while True:
-                if self._ready:
-                    job = self._ready.popleft()
-                else:
+                job = queue.take()
+                if job is None:
                     if holding:
                         holding = False
                         permits.release(self)
-                    if self._finished:
-                        return
-                    idle: asyncio.Future[Job | None] = asyncio.get_running_loop().create_future()
-                    self._idle.append(idle)
-                    found = await idle
-                    if found is None:
-                        return
-                    job = found
+                    job = await queue.wait()
+                if job is None:
+                    return
                 if not holding:
                     await permits.acquire(self)
                     holding = True
@@ -527,16 +266,7 @@ class Run:
             await self._fail(job, error)
             return
         if context.emitter.active:
-            known = as_error(failure, file=job.key, attempts=job.tries.sent)
-            context.emitter.emit(
-                Retrying(
-                    file=job.without_url(),
-                    attempt=job.tries.sent,
-                    wait=recovery.wait,
-                    error=known,
-                    bytes_done=job.end,
-                )
-            )
+            context.emitter.emit(_retrying(job, failure, recovery.wait))
         if recovery.wait <= 0:
             self._make_ready(job, first=True)
             return
@@ -572,60 +302,44 @@ class Run:
             job: Job = pending.job  # type: ignore[assignment]
             job.bytes_written += pending.bytes_written
             if pending.error is None:
-                self._end(job, self._committed(job, pending), done=pending.entry.size if pending.entry else 0)
+                self._end(job, _committed(job, pending, self._root), done=pending.entry.size if pending.entry else 0)
                 continue
             job.failure = pending.error
             self._note_stop(job, pending.error)
             self._make_ready(job, first=True)
 
-    def _committed(self, job: Job, pending: Pending) -> Outcome:
-        """Return the outcome of a committed file."""
-        result = pending.result
-        return Outcome(
-            job.without_url(),
-            job.action,
-            f"{self._root}/{job.path}",
-            verified_by=result.verified_by if result is not None else "none",
-            attempts=job.tries.sent,
-            bytes_written=job.bytes_written,
-            reason=result.notice if result is not None else "",
-            sha256=result.sha256 if result is not None else None,
-            durable=pending.durable,
-        )
-
     # -- the end of a job
 
     def _end(self, job: Job, outcome: Outcome | None = None, *, done: int = 0, deliver: bool = True) -> None:
         """End a job, deliver its outcome, and let the next job of its path begin."""
-        self._jobs.discard(job)
-        same_path = self._active.pop(job.path, None)
-        if same_path:
-            following = same_path.popleft()
-            self._active[job.path] = same_path
+        following = self._queue.end(job)
+        if following is not None:
             self._make_ready(following)
         if outcome is not None and self._context.emitter.active:
             self._context.emitter.emit(Finished(outcome=outcome, bytes_done=done))
         if outcome is not None and deliver:
-            self._deliver(job.number, outcome)
+            self.results.put(job.number, outcome)
         else:
-            self._return_credit()
-        if not self._jobs:
-            self._release_planner()
+            self.results.return_credit()
 
-    def _release_planner(self) -> None:
-        if self._drained is not None and not self._drained.done():
-            self._drained.set_result(None)
 
-    def _deliver(self, number: int, outcome: Outcome) -> None:
-        self._delivered += 1
-        self.outcomes.append(Numbered(number, outcome))
-        self._wake_stream()
+def _committed(job: Job, pending: Pending, root: str) -> Outcome:
+    """Return the outcome of a committed file."""
+    result = pending.result
+    return Outcome(
+        job.without_url(),
+        job.action,
+        f"{root}/{job.path}",
+        verified_by=result.verified_by if result is not None else "none",
+        attempts=job.tries.sent,
+        bytes_written=job.bytes_written,
+        reason=result.notice if result is not None else "",
+        sha256=result.sha256 if result is not None else None,
+        durable=pending.durable,
+    )
 
-    def _wake_stream(self) -> None:
-        if self._outcome is not None and not self._outcome.done():
-            self._outcome.set_result(None)
 
-    def _return_credit(self) -> None:
-        self._credits += 1
-        if self._credit is not None and not self._credit.done():
-            self._credit.set_result(None)
+def _retrying(job: Job, failure: Exception, wait: float) -> Retrying:
+    """Return the event of a retry."""
+    known = as_error(failure, file=job.key, attempts=job.tries.sent)
+    return Retrying(file=job.without_url(), attempt=job.tries.sent, wait=wait, error=known, bytes_done=job.end)

@@ -1,4 +1,4 @@
-"""Several sets of files as one, for one report and one pool of slots."""
+"""File sets made of others: several as one, and the files of a plan."""
 
 from __future__ import annotations
 
@@ -12,9 +12,12 @@ import attrs
 
 from arena_async.errors import ConfigurationError
 from arena_async.protocol.files import Cost, FileSet, MetadataCache, OpenedFile, RemoteFile, UsesMetadataCache
-from arena_async.transfer.models import PlannedFile, Restoring, can_restore
+from arena_async.transfer.models import Plan, PlannedFile, Restoring, can_restore
 
-__all__ = ["union"]
+__all__ = ["LOOK_UP_BATCH", "PlannedSet", "union"]
+
+#: Keys that are looked up at a time, for a plan.
+LOOK_UP_BATCH = 100
 
 #: Keys whose set is remembered, so that a fresh link is asked for where the old one came from.
 _REMEMBERED = 4096
@@ -174,3 +177,70 @@ class _Open:
 def _session(member: FileSet) -> Any:
     """Give what counts the requests of a set: its session where it has one, else the set."""
     return getattr(member, "session", None) or getattr(member, "_session", None) or member
+
+
+class PlannedSet:
+    """The files of a plan as a set: looked up again by key, some at a time, when their turn comes."""
+
+    def __init__(self, files: FileSet, plan: Plan) -> None:
+        self._files = files
+        self._plan = plan
+        #: Rows that nobody lists any more.
+        self.lost: list[PlannedFile] = []
+
+    @property
+    def scope(self) -> str:
+        """Not the name of the query: what this set lacks is not gone."""
+        return f"plan of {self._files.scope}"
+
+    @property
+    def narrowed(self) -> bool:
+        """It is narrowed to the plan."""
+        return True
+
+    @property
+    def requests_sent(self) -> int:
+        """Metered requests of the session."""
+        return self._files.requests_sent
+
+    async def __aiter__(self) -> AsyncIterator[RemoteFile]:
+        """Look the files up again."""
+        rows = self._plan.to_fetch
+        for at in range(0, len(rows), LOOK_UP_BATCH):
+            batch = rows[at : at + LOOK_UP_BATCH]
+            found = await self._look_up(batch)
+            by_key: dict[str, list[RemoteFile]] = {}
+            for file in found:
+                by_key.setdefault(file.key, []).append(file)
+            for row in batch:
+                if row.key not in by_key:
+                    self.lost.append(row)
+            for files in by_key.values():
+                for file in files:
+                    yield file
+
+    async def _look_up(self, rows: Sequence[PlannedFile]) -> list[RemoteFile]:
+        """Give the entries of planned files; only those that cannot be restored are asked for."""
+        found = await self._files.restore(rows) if isinstance(self._files, Restoring) else []
+        there = {file.key for file in found}
+        missing = [key for key in dict.fromkeys(row.key for row in rows) if key not in there]
+        return found + (await self._files.find(missing) if missing else [])
+
+    async def open(
+        self, file: RemoteFile, *, offset: int = 0, validator: str | None = None, until: int | None = None
+    ) -> OpenedFile:
+        """Ask for the content once."""
+        return await self._files.open(file, offset=offset, validator=validator, until=until)
+
+    async def find(self, keys: Collection[str]) -> list[RemoteFile]:
+        """Look some files up again."""
+        return await self._files.find(keys)
+
+    def since(self, watermark: datetime | None) -> PlannedSet:
+        """Give the set itself."""
+        del watermark
+        return self
+
+    def cost(self) -> Cost:
+        """Say what the whole set costs."""
+        return self._files.cost()

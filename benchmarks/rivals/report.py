@@ -16,48 +16,48 @@ __all__ = ["PAGE", "as_page", "as_text", "withdrawn"]
 PAGE = "docs/rivals.md"
 
 _HEAD = """\
-# Rivals
+# Other downloaders
 
-What other downloaders do where the world misbehaves, beside what this library does. `python -m benchmarks.rivals
---write` writes this page, and only a whole run can. It was measured on {date} (UTC) with {versions}
-on {system}; ours is arena_async {ours}.
+What other downloaders do with injected faults, compared with this library. `python -m benchmarks.rivals --write`
+writes this page; only a complete run can. Measured on {date} (UTC) with {versions} on {system}; this library is
+arena_async {ours}.
 
-They are good tools with other aims: parfive brings many files with few words, pypdl one file over many connections,
-pooch files whose digests a project knows beforehand. What is asked here is what matters with services that announce no
-digest, ration requests and sign their links. Each row is one point of a row of the fault matrix (`tests/matrix`), where
-this library is asked much more.
+They are good tools with other goals: parfive downloads many files with little code, pypdl one file over many
+connections, pooch files whose digests a project knows beforehand. The faults here are those that matter with services
+that publish no digest, count requests and sign their URLs. Each row is one case of a row of the fault matrix
+(`tests/matrix`), which tests this library with many more.
 
 {table}
 
-* **yes**: everything that is owed, as the row says below.
-* **gives up**: no harm is done and the user is told, but the file that could be had is not there.
-* **NO**: wrong bytes under a final name, a failure called a success, a secret handed over or shown, more requests than
-  files, or a process that does not end.
-* **-**: it cannot be asked.
+* **yes**: everything that the row requires.
+* **gives up**: no harm is done and the failure is reported, but the file could have been downloaded.
+* **NO**: wrong bytes under a final name, a failure reported as success, a secret disclosed, more requests than files,
+  or a process that does not end.
+* **-**: not applicable.
 
-## How they were asked
+## Method
 
-Every contender runs in a process of its own against a raw HTTP server on loopback that plays the fault; one that has
-not ended after {deadline:.0f} seconds is killed and called running. It is asked as its documentation says, with what it
-offers for safety switched on ([contenders.py](../benchmarks/rivals/contenders.py)):
+Every contender runs in its own process against a raw HTTP server on loopback that injects the fault; one that has not
+ended after {deadline:.0f} seconds is killed and reported as running. It is used as its documentation recommends, with
+its safety features enabled ([contenders.py](../benchmarks/rivals/contenders.py)):
 
-| contender | asked with |
+| contender | call |
 |---|---|
-| parfive | `Downloader(max_conn=4)`, and `retry()` three times for what failed |
-| pypdl | `Pypdl(max_concurrent=4).start(retries=3)`, segments and the validation of ETags on |
+| parfive | `Downloader(max_conn=4)`, and `retry()` three times for failed files |
+| pypdl | `Pypdl(max_concurrent=4).start(retries=3)`, segments and the validation of ETags enabled |
 | pooch | `create(retry_if_failed=3)` and `fetch`; `retrieve` where it chooses the name |
-| aiohttp loop | ten lines: a session, `gather`, `raise_for_status`, `iter_chunked` into the file, whose name is given |
-| arena_async | `Mirror` with the options it comes with, over a set of links; no digest is given to it anywhere |
+| aiohttp loop | ten lines: a session, `gather`, `raise_for_status`, `iter_chunked` into the file with a given name |
+| arena_async | `Mirror` with its default options, over a set of URLs; no digest is given |
 
-*Digest known* means that the SHA-256 of every file is handed in beforehand: as `checksum=` (and what failed is enqueued
-once more with it, because `retry()` forgets it), in the registry of pooch, or for comparison with the hash that pypdl
-computes. Arena and CentrePoint announce none, so the columns without it are what users of these services get; the
-others show what the same tool does for those who have digests. QU12 asks parfive and pypdl for files in one piece
+*Digest known* means that the SHA-256 of every file is given beforehand: as `checksum=` (and failed files are queued
+once more with it, because `retry()` drops it), in the registry of pooch, or for comparison with the hash that pypdl
+computes. Arena and CentrePoint publish none, so the columns without it are what users of these services get; the
+others show what the same tool does with known digests. QU12 downloads each file as a whole with parfive and pypdl
 (`max_splits=1`, `multisegment=False`), which costs the fewest requests.
 
-To see it again: `python -m benchmarks.rivals`, or `nox -s rivals`, on Linux or macOS. The newest releases are installed
-into an environment of their own; after that nothing but loopback is touched. `python -m benchmarks.rivals TR18 --only
-parfive` plays one row to one of them.
+To repeat it: `python -m benchmarks.rivals`, or `nox -s rivals`, on Linux or macOS. The newest releases are installed
+into an environment of their own; after that only loopback is used. `python -m benchmarks.rivals TR18 --only parfive`
+runs one row with one of them.
 """
 
 
@@ -82,7 +82,7 @@ def as_page(played: Sequence[Played], field: Field) -> str:
         table="\n".join(_table(played, field)),
         deadline=DEADLINE,
     )
-    parts = [head, "## Claims that do not hold\n", *_claims(played), "\n## What each did\n"]
+    parts = [head, "## Claims that do not hold any more\n", *_claims(played), "\n## Results\n"]
     for row, cells in _by_row(played):
         parts += _details(row, cells)
     return "\n".join(parts).rstrip() + "\n"
@@ -91,7 +91,7 @@ def as_page(played: Sequence[Played], field: Field) -> str:
 def withdrawn(played: Sequence[Played]) -> list[str]:
     """Say of whom it was said that they fail a row, and who does not, one line each."""
     return [
-        f"{row.id} ({row.short}): {contender.title} was said to fail, and does not."
+        f"{row.id} ({row.short}): {contender.title} failed before, and does not fail any more."
         for row, contender, result in played
         if contender.name in row.said and not contender.careful and result.mark is Mark.YES
     ]
@@ -101,9 +101,9 @@ def _claims(played: Sequence[Played]) -> Iterator[str]:
     """Say which earlier claims this run takes back."""
     found = withdrawn(played)
     if not found:
-        yield "Everybody who was said to fail a row when it was first measured fails it in this run too."
+        yield "Every contender that failed a row in the first measurement fails it in this run too."
         return
-    yield "Said when the rows were first measured, with other scripts, and taken back by this run:\n"
+    yield "Failures in the first measurement, with other scripts, that this run does not confirm:\n"
     yield from (f"* {line}" for line in found)
 
 
@@ -118,7 +118,7 @@ def _by_row(played: Sequence[Played]) -> Iterator[tuple[Row, list[tuple[Contende
 
 
 def _table(played: Sequence[Played], field: Field) -> Iterator[str]:
-    yield "| row | the world | " + " | ".join(contender.title for contender in field.contenders) + " |"
+    yield "| row | fault | " + " | ".join(contender.title for contender in field.contenders) + " |"
     yield "|---|---|" + "---|" * len(field.contenders)
     for row, cells in _by_row(played):
         marks = (f"**{result.mark}**" if result.mark is Mark.NO else str(result.mark) for _, result in cells)
@@ -128,10 +128,10 @@ def _table(played: Sequence[Played], field: Field) -> Iterator[str]:
 def _details(row: Row, cells: Sequence[tuple[Contender, VerificationResult]]) -> Iterator[str]:
     """Write what a row asks and what each did; those who did the same share a line."""
     yield f"### {row.id}: {row.short}\n"
-    yield f"The world: {row.world}. Owed: {row.owed}.\n"
+    yield f"Fault: {row.world}. Required: {row.owed}.\n"
     if row.notice:
         yield f"{row.notice}\n"
-    yield "| who | | what was seen |"
+    yield "| contender | | observed |"
     yield "|---|---|---|"
     same: dict[VerificationResult, list[str]] = {}
     for contender, result in cells:

@@ -81,7 +81,7 @@ def _state(found: bytes | None, content: bytes) -> str:
     if found is None:
         return "nothing"
     if found == content:
-        return "the whole file"
+        return "the complete file"
     kind = "the first" if content.startswith(found) else "wrong bytes:"
     return f"{kind} {len(found):,} of {len(content):,} bytes"
 
@@ -92,7 +92,7 @@ def _claim(ended: Ended) -> str:
         return f"still running after {ended.seconds:.0f} s"
     if ended.done is None:
         return f"ended with {ended.code}"
-    return "reported as brought" if 0 in ended.done else "reported as failed"
+    return "reported as downloaded" if 0 in ended.done else "reported as failed"
 
 
 def _judge(stage: Stage, ended: Ended, *, refusing: bool = False) -> VerificationResult:
@@ -179,7 +179,8 @@ async def _redirected_elsewhere(stage: Stage) -> VerificationResult:
     reported = sum(seen.header("X-Session-Id") is not None for seen in stage.other.requests)
     if reported:
         return VerificationResult(
-            Mark.NO, f"the session header came with {reported} of {len(stage.other.requests)} requests there"
+            Mark.NO,
+            f"the session header was sent with {reported} of {len(stage.other.requests)} requests to the other origin",
         )
     return _judge(stage, ended)
 
@@ -200,7 +201,7 @@ async def _twenty_files(stage: Stage) -> VerificationResult:
     ended = await stage.download(files, frugal=True)
     whole = sum(stage.found(name) == content for name, content in contents.items())
     requested = len(stage.server.requests)
-    seen = f"{requested} requests for 20 files, {whole} of them whole"
+    seen = f"{requested} requests for 20 files, {whole} of them complete"
     if whole < 20 or ended.done != frozenset(range(20)):
         return VerificationResult(Mark.GIVES_UP if ended.code is not None else Mark.NO, seen)
     return VerificationResult(Mark.YES if requested == 20 else Mark.NO, seen)
@@ -227,8 +228,8 @@ async def _names_that_climb(stage: Stage) -> VerificationResult:
     await stage.download([File(url=stage.server.base_url + url, content=CONTENT) for url in urls])
     strays = stage.strays()
     if strays:
-        return VerificationResult(Mark.NO, f"written outside the folder: {', '.join(strays)}")
-    return VerificationResult(Mark.YES, "nothing outside the folder")
+        return VerificationResult(Mark.NO, f"written outside the directory: {', '.join(strays)}")
+    return VerificationResult(Mark.YES, "nothing outside the directory")
 
 
 async def _name_of_a_signed_link(stage: Stage) -> VerificationResult:
@@ -241,7 +242,7 @@ async def _name_of_a_signed_link(stage: Stage) -> VerificationResult:
     if not ended.done:
         return VerificationResult(Mark.GIVES_UP, _claim(ended))
     called = ", ".join(path.name for path in stage.to.iterdir() if path.is_file())
-    return VerificationResult(Mark.YES, f"called `{re.sub('[0-9a-f]{32}', '<32 hex digits>', called)}`")
+    return VerificationResult(Mark.YES, f"named `{re.sub('[0-9a-f]{32}', '<32 hex digits>', called)}`")
 
 
 async def _refused_signed_link(stage: Stage) -> VerificationResult:
@@ -303,13 +304,15 @@ async def _signals(stage: Stage) -> VerificationResult:
         ended = await stage.download(files, when=under_way, number=number)
         faults = _cut(stage)
         if ended.code is None or ended.seconds >= 2:
-            faults.append(f"still there {ended.seconds:.0f} s later")
+            faults.append(f"still running {ended.seconds:.0f} s later")
         if ended.code == 0:
             faults.append("exit code 0")
         results += [f"{number.name}: {fault}" for fault in faults]
     if results:
         return VerificationResult(Mark.NO, "; ".join(results))
-    return VerificationResult(Mark.YES, "out in 2 s, nothing cut under a final name, the exit code is not 0")
+    return VerificationResult(
+        Mark.YES, "ended within 2 s, nothing truncated under a final name, the exit code is not 0"
+    )
 
 
 async def _killed(stage: Stage) -> VerificationResult:
@@ -319,17 +322,19 @@ async def _killed(stage: Stage) -> VerificationResult:
     stage.server.on("*", f"/{NAME}", serve(CONTENT))
     stage.server.on("*", f"/{PLAIN}", scripted.reply(body=PLAIN_CONTENT))
     ended = await stage.download(files)
-    after, all_brought = _cut(stage), ended.done == frozenset(range(len(BATCH)))
-    reported = "says that all is well" if all_brought else "says that something failed"
+    after, all_downloaded = _cut(stage), ended.done == frozenset(range(len(BATCH)))
+    reported = "reports success" if all_downloaded else "reports a failure"
     if after:
         return VerificationResult(
             Mark.NO, f"at the kill: {'; '.join(at_the_kill) or 'well'}; the next run {reported}: {after[0]}"
         )
     if at_the_kill:
-        return VerificationResult(Mark.NO, f"at the kill: {at_the_kill[0]}; the next run puts it right")
-    if not all_brought:
-        return VerificationResult(Mark.GIVES_UP, f"nothing cut at the kill; the next run {reported}")
-    return VerificationResult(Mark.YES, "nothing cut at the kill, and the next run ends in the whole folder")
+        return VerificationResult(Mark.NO, f"at the kill: {at_the_kill[0]}; the next run repairs it")
+    if not all_downloaded:
+        return VerificationResult(Mark.GIVES_UP, f"nothing truncated at the kill; the next run {reported}")
+    return VerificationResult(
+        Mark.YES, "nothing truncated at the kill, and the next run ends in the complete directory"
+    )
 
 
 def _said(*names: str) -> frozenset[str]:
@@ -337,31 +342,37 @@ def _said(*names: str) -> frozenset[str]:
 
 
 EVERYBODY = _said("parfive", "pypdl", "pooch", "loop")
-GIVEN_NAMES = {"loop": "The loop is given its names."}
+GIVEN_NAMES = {"loop": "The loop gets its names from the caller."}
 
 ROWS = (
     Row(
         id="TR03",
-        short="half a body without a length",
-        world="no length is announced, and the connection is closed in the middle of a `.csv.gz`, every time",
-        owed="half a file is never called a file",
+        short="half a body, no Content-Length",
+        world="no Content-Length, and the connection is closed in the middle of a `.csv.gz`, every time",
+        owed="a truncated file is never reported as complete",
         said=EVERYBODY,
         play=_half_without_length,
     ),
     Row(
         id="TR09",
-        short="a label of encoding that is wrong",
+        short="a wrong Content-Encoding",
         world="a stored `.csv.gz` is served with `Content-Encoding: gzip`",
-        owed="the bytes on the disk are the bytes stored",
+        owed="the bytes on the disk are the stored bytes",
         said=EVERYBODY,
         play=_encoding_that_is_none,
-        notice="It is asked for twice, from a host with ranges and from one without: in parts, some do otherwise.",
+        notice=(
+            "The file is requested twice, from a host with ranges and from one without, since some tools behave "
+            "differently with ranges."
+        ),
     ),
     Row(
         id="TR18",
-        short="a range from elsewhere",
-        world="the first whole answer is cut; a 206 holds the right number of bytes from another place, and says so",
-        owed="no splice of bytes from elsewhere; the file",
+        short="a wrong range",
+        world=(
+            "the first complete response is truncated; a 206 has the right number of bytes from another offset, and "
+            "states that offset"
+        ),
+        owed="no bytes from another offset; the file",
         said=_said("parfive", "pypdl"),
         play=_range_from_elsewhere,
     ),
@@ -372,38 +383,38 @@ ROWS = (
         owed="the file",
         said=_said("parfive", "pooch", "loop"),
         play=_away_once,
-        notice="Each method is refused once, so that a HEAD does not take the blow for the GET.",
+        notice="Each method gets one 503, so that a HEAD does not use up the error for the GET.",
     ),
     Row(
         id="TR44",
         short="a redirect to another origin",
-        world="a file that is asked for with a session header redirects to another origin",
-        owed="the file, and the header is not handed over",
+        world="a file that is requested with a session header redirects to another origin",
+        owed="the file, and the header is not sent to the other origin",
         said=EVERYBODY,
         play=_redirected_elsewhere,
-        notice="The header is one of a service's own, as that of Arena is, and not `Authorization`.",
+        notice="The header is a service's own one, as Arena's is, and not `Authorization`.",
     ),
     Row(
         id="TR46",
         short="a captive portal",
-        world="a captive portal: a redirect to a page of HTML, 200",
+        world="a captive portal: a redirect to an HTML page with status 200",
         owed="the page is not kept as the `.csv.gz`",
         said=EVERYBODY,
         play=_captive_portal,
     ),
     Row(
         id="QU12",
-        short="20 files, nothing goes wrong",
-        world="nothing goes wrong with 20 files",
-        owed="20 requests: where requests are rationed, a HEAD costs as much as a file",
+        short="20 files, no fault",
+        world="20 files without any fault",
+        owed="20 requests: where a quota counts requests, a HEAD costs as much as a file",
         said=_said("parfive", "pypdl"),
         play=_twenty_files,
     ),
     Row(
         id="ST01",
-        short="no room for the file",
-        world="no file may become larger than half of this one (RLIMIT_FSIZE)",
-        owed="it ends, says so, and leaves nothing under the final name",
+        short="no space for the file",
+        world="no file may grow larger than half of this one (RLIMIT_FSIZE)",
+        owed="the tool ends, reports the failure, and leaves nothing under the final name",
         said=_said("parfive", "pypdl", "loop"),
         play=_no_room,
         notice="Writing fails with EFBIG, as it does with ENOSPC on a full disk.",
@@ -411,24 +422,24 @@ ROWS = (
     Row(
         id="ST10",
         short="a leftover under the final name",
-        world="1,000 bytes lie under the final name, left by a process that was killed",
-        owed="they are not taken for the file",
+        world="1,000 bytes under the final name, left by a killed process",
+        owed="they are not taken for the complete file",
         said=_said("parfive"),
         play=_leftover,
     ),
     Row(
         id="NM01",
-        short="names that climb",
-        world="names that climb: `../../evil` in Content-Disposition, `..%2f..%2fevil2` in the path",
-        owed="nothing is written outside the folder",
+        short="path traversal in names",
+        world="path traversal: `../../evil` in Content-Disposition, `..%2f..%2fevil2` in the path",
+        owed="nothing is written outside the directory",
         said=_said("parfive"),
         play=_names_that_climb,
         unasked=GIVEN_NAMES,
     ),
     Row(
         id="NM09",
-        short="a name from a signed link",
-        world="the name has to come from a signed link",
+        short="a name from a signed URL",
+        world="the name is taken from a signed URL",
         owed="the signature is not part of the name",
         said=_said("parfive"),
         play=_name_of_a_signed_link,
@@ -437,31 +448,31 @@ ROWS = (
     Row(
         id="CC04",
         short="SIGINT and SIGTERM",
-        world="SIGINT, and SIGTERM, while three small files are there and two stall in their middle",
-        owed="out in 2 s, an exit code other than 0, nothing cut under a final name",
+        world="SIGINT, and SIGTERM, when three small files are complete and two stall in the middle",
+        owed="end within 2 s, an exit code other than 0, nothing truncated under a final name",
         said=_said("parfive", "pypdl", "loop"),
         play=_signals,
         notice=(
-            "One of the two comes from a host without ranges. The exit code is that of a script that looks at what the "
-            "tool reports: parfive takes the signal itself and returns with errors as usual, so that a script that "
-            "does not look at them exits with 0."
+            "One of the two comes from a host without ranges. The exit code is that of a script that checks the "
+            "reported errors: parfive handles the signal itself and returns with errors as usual, so a script that "
+            "ignores them exits with 0."
         ),
     ),
     Row(
         id="CR01",
         short="SIGKILL, and a next run",
-        world="SIGKILL at the same moment; then everything is well and it is run again",
-        owed="nothing cut under a final name at the kill, and the whole folder after the next run",
+        world="SIGKILL at the same point; then the fault ends and the tool is run again",
+        owed="nothing truncated under a final name at the kill, and the complete directory after the next run",
         said=_said("parfive", "pypdl", "loop"),
         play=_killed,
     ),
     Row(
         id="SE02",
-        short="a signed link that is refused",
-        world="a signed link is refused with 403",
-        owed="it says so without the signature, in everything that it prints and logs",
+        short="a signed URL that is rejected",
+        world="a signed URL is rejected with 403",
+        owed="the failure is reported without the signature, in everything that is printed and logged",
         said=EVERYBODY,
         play=_refused_signed_link,
-        notice="What counts is what the tool prints or logs at INFO by itself, its log files, and its own error texts.",
+        notice="This covers what the tool prints or logs at INFO by itself, its log files, and its own error messages.",
     ),
 )

@@ -21,7 +21,7 @@ from session_files import download, ranged, session_files
 from arena_async import Finished, Mirror
 from arena_async.options import KIB, MIB, TransferOptions
 from arena_async.protocol.files import RemoteFile
-from arena_async.transfer import ledger
+from arena_async.transfer import ledger_schema
 from arena_async.transfer.filesystem import FileSystem
 
 OLD = content(70_000, "old")
@@ -136,12 +136,12 @@ def keep_power_on(patch: pytest.MonkeyPatch) -> None:
     """Let the next runs force nothing to the disk: only what they find is looked at, and the power stays on."""
     for verb in ("sync", "sync_data", "sync_directory"):
         patch.setattr(FileSystem, verb, lambda *_: None)
-    execute = ledger._LedgerConnection.execute
+    execute = ledger_schema.LedgerConnection.execute
 
-    def without_waiting(connection: ledger._LedgerConnection, statement: str, *values: Any) -> Any:
+    def without_waiting(connection: ledger_schema.LedgerConnection, statement: str, *values: Any) -> Any:
         return execute(connection, statement.replace("synchronous = FULL", "synchronous = OFF"), *values)
 
-    patch.setattr(ledger._LedgerConnection, "execute", without_waiting)
+    patch.setattr(ledger_schema.LedgerConnection, "execute", without_waiting)
 
 
 @row("CR04", protection="content is on the disk before its name", seconds=600)

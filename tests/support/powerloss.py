@@ -33,7 +33,7 @@ import attrs
 import pytest
 from disks import Call, RecordingDisk
 
-from arena_async.transfer import ledger
+from arena_async.transfer import ledger_schema
 
 __all__ = ["Crash", "TracingDisk"]
 
@@ -338,10 +338,10 @@ class TracingDisk(RecordingDisk):
 
     def watch_ledger(self, patch: pytest.MonkeyPatch, root: Path) -> None:
         """Write down the ledger below a root after each transaction, as SQLite has forced it to the disk."""
-        execute = ledger._LedgerConnection.execute
+        execute = ledger_schema.LedgerConnection.execute
         key = f"{root.relative_to(self._above).as_posix()}/.arena-async"
 
-        def note(connection: ledger._LedgerConnection, statement: str, *values: Any) -> Any:
+        def note(connection: ledger_schema.LedgerConnection, statement: str, *values: Any) -> Any:
             result = execute(connection, statement, *values)
             if statement == "COMMIT":
                 with self._lock:
@@ -350,7 +350,7 @@ class TracingDisk(RecordingDisk):
                     self._look("COMMIT")
             return result
 
-        patch.setattr(ledger._LedgerConnection, "execute", note)
+        patch.setattr(ledger_schema.LedgerConnection, "execute", note)
 
     def promise(self, path: Path) -> None:
         """Note that somebody was told that no power loss can take a file."""

@@ -45,7 +45,7 @@ from part_sizes import EAGER
 
 from arena_async import Event, Finished, Mirror, Progress
 from arena_async.options import KIB, TransferOptions
-from arena_async.transfer import ledger
+from arena_async.transfer import ledger_schema
 
 __all__ = ["Life", "fileset", "live"]
 
@@ -126,9 +126,9 @@ class Life:
 
     def _look_on(self) -> None:
         """Look at each statement of the ledger before it is executed, and at what comes over the sockets."""
-        execute, receive = ledger._LedgerConnection.execute, filesets._SocketStream._receive
+        execute, receive = ledger_schema.LedgerConnection.execute, filesets._SocketStream._receive
 
-        def step_and_execute(connection: ledger._LedgerConnection, *args: Any) -> Any:
+        def step_and_execute(connection: ledger_schema.LedgerConnection, *args: Any) -> Any:
             self.step()
             if self._powered and args[0] == "PRAGMA synchronous = FULL":
                 args = ("PRAGMA synchronous = OFF",)
@@ -139,7 +139,7 @@ class Life:
             self.received += len(piece)
             return piece
 
-        ledger._LedgerConnection.execute = step_and_execute  # type: ignore[method-assign]
+        ledger_schema.LedgerConnection.execute = step_and_execute  # type: ignore[method-assign]
         filesets._SocketStream._receive = receive_and_count  # type: ignore[method-assign]
 
     def say(self, event: Event) -> None:

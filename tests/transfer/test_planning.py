@@ -40,6 +40,9 @@ from arena_async.errors import (
     UnsafeUrlError,
 )
 from arena_async.protocol.files import Cost, RemoteFile
+from arena_async.protocol.layout import duplicate_key, layout_problem
+from arena_async.protocol.layout import duplicate_path as collision_path
+from arena_async.protocol.layout import target_path as place
 from arena_async.protocol.messages import Secret
 from arena_async.transfer.models import FileState
 from arena_async.transfer.models import LedgerEntry as Entry
@@ -49,14 +52,10 @@ from arena_async.transfer.planner import (
     Tries,
     decide,
     decide_retry,
-    duplicate_key,
     is_newer,
     is_permanent,
     is_same_content,
-    layout_problem,
 )
-from arena_async.transfer.planner import duplicate_path as collision_path
-from arena_async.transfer.planner import target_path as place
 
 FILE = RemoteFile(
     key="arena/1/a",

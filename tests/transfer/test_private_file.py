@@ -15,7 +15,7 @@ from disks import FaultyDisk
 
 from arena_async.errors import ConfigurationError, DiskFullError, StorageError
 from arena_async.transfer.filesystem import FileSystem
-from arena_async.transfer.private_files import PrivateFile
+from arena_async.transfer.local_files import PrivateFile
 
 posix = pytest.mark.skipif(os.name != "posix", reason="permissions are those of POSIX")
 
@@ -181,7 +181,7 @@ def test_processes_lose_no_change(place: Path) -> None:
     """Four processes, fifty changes each."""
     script = (
         "import sys, pathlib\n"
-        "from arena_async.transfer.private_files import PrivateFile\n"
+        "from arena_async.transfer.local_files import PrivateFile\n"
         "file = PrivateFile(pathlib.Path(sys.argv[1]))\n"
         "for _ in range(50):\n"
         "    file.change(lambda before: (b'%d' % (int(before or b'0') + 1), None))\n"

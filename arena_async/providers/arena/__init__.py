@@ -1,4 +1,4 @@
-"""Arena PLM: data extracts, exports and imports behind a session and a daily allowance of requests."""
+"""Arena PLM: data extracts, exports and imports behind a session and a daily quota of requests."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from arena_async.providers.arena.exports import ExportFiles, Exports
 from arena_async.providers.arena.extracts import ExtractFiles, Extracts
 from arena_async.providers.arena.import_files import ImportPart, Submission
 from arena_async.providers.arena.imports import ImportFiles, Imports
-from arena_async.providers.arena.items import Files, Items
+from arena_async.providers.arena.items import Files, ItemFiles, Items, StoredFiles
 from arena_async.providers.arena.models import (
     ApiUsage,
     ArenaFile,
@@ -66,8 +66,7 @@ from arena_async.providers.arena.queries import (
 from arena_async.providers.arena.runs import RunSeen
 from arena_async.providers.arena.sessions import SessionStore
 from arena_async.providers.arena.settings import NORTH_AMERICA
-from arena_async.providers.arena.stored import ItemFiles, StoredFiles
-from arena_async.transfer.started_run import Fetched
+from arena_async.providers.started_run import Fetched
 
 __all__ = [
     "ITEM",

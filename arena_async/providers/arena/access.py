@@ -28,12 +28,12 @@ from arena_async.providers.arena.auth import (
     IDLE,
     ArenaCredentials,
     ArenaMachineCredentials,
-    GivenSession,
     LoginClaim,
     MachineAuth,
     PasswordAuth,
+    given_credential,
 )
-from arena_async.providers.arena.sessions import SessionStore
+from arena_async.providers.arena.sessions import SessionStore, SharedSessions
 from arena_async.providers.arena.settings import REGIONS
 
 __all__ = ["Access", "AccessSettings", "grant"]
@@ -42,12 +42,12 @@ __all__ = ["Access", "AccessSettings", "grant"]
 @attrs.frozen
 class AccessSettings:
     """
-    What the caller gives.
+    The settings of the caller.
 
     Args:
         credentials: The user, or None.
         session_id: An open session, or None.
-        session_store: Where processes of one user share their session, or None.
+        session_store: The file through which processes of one user share their session, or None.
         base_url: The API, with its version.
         workspace_id: The workspace, or None.
         usage_reason: What the service notes as the reason of every request.
@@ -64,7 +64,7 @@ class AccessSettings:
 @attrs.frozen(kw_only=True)
 class Access:
     """
-    What the session needs.
+    The authentication of the session.
 
     Args:
         auth: How to log in.
@@ -87,86 +87,77 @@ class Access:
 
 def grant(requested: AccessSettings, adapter: ArenaAdapter, *, now: Callable[[], datetime]) -> Access:
     """
-    Return what the session needs.
+    Return the authentication of the session.
 
     Raises:
-        ConfigurationError: What is given does not go together, or is not enough.
+        ConfigurationError: The settings exclude each other, or are not enough.
     """
     _check(requested)
-    workspace = f"workspace {requested.workspace_id}" if requested.workspace_id is not None else "last workspace used"
+    workspace_id, session_id = requested.workspace_id, requested.session_id
+    workspace = f"workspace {workspace_id}" if workspace_id is not None else "last workspace used"
     where = f"at {origin(requested.base_url)}, {workspace}"
-    given = None
-    if requested.session_id is not None:
-        given = GivenSession(session_id=requested.session_id, workspace_id=requested.workspace_id)
     match requested.credentials:
         case ArenaCredentials() as credentials:
-            return _of_person(credentials, requested, adapter, given, where=where, now=now)
+            return _of_person(credentials, requested, adapter, where=where, now=now)
         case ArenaMachineCredentials() as credentials:
-            auth = MachineAuth(
+            machine = MachineAuth(
                 credentials=credentials,
                 adapter=adapter,
                 token_url=_token_url(credentials, requested.base_url),
                 usage_reason=requested.usage_reason,
-                workspace_id=requested.workspace_id,
+                workspace_id=workspace_id,
             )
-            return Access(auth=auth, shown=f"client {credentials.client_id} {where}")
-    if given is None:
+            return Access(auth=machine, shown=f"client {credentials.client_id} {where}")
+    if session_id is None:
         raise ConfigurationError(
             "ArenaClient has no user: give ArenaCredentials(email, password), "
             "ArenaMachineCredentials(client_id, client_secret), or the session_id of a session that is open."
         )
-    credential = given.credential(idle_lifetime=None)
-    return Access(auth=given, shown=f"a given session {where}", given=credential, renewable=False)
+    given = given_credential(session_id, workspace_id, idle_lifetime=None)
+    auth = PasswordAuth(credentials=None, adapter=adapter, workspace_id=workspace_id)
+    return Access(auth=auth, shown=f"a given session {where}", given=given, renewable=False)
 
 
 def _of_person(
     credentials: ArenaCredentials,
     requested: AccessSettings,
     adapter: ArenaAdapter,
-    given: GivenSession | None,
     *,
     where: str,
     now: Callable[[], datetime],
 ) -> Access:
     """Return the access of a user who logs in with a password."""
     store, email, shown = _store(requested.session_store), credentials.email, f"{credentials.email} {where}"
-    claim = LoginClaim(
-        user=(origin(requested.base_url), email.casefold()),
-        workspace_id=requested.workspace_id,
-        shared=store,
-        shown=shown,
-    )
-    auth = PasswordAuth(credentials=credentials, adapter=adapter, workspace_id=requested.workspace_id, claim=claim)
-    identity = "\n".join((requested.base_url, email.casefold(), str(requested.workspace_id or "")))
+    workspace_id, session_id = requested.workspace_id, requested.session_id
+    user = (origin(requested.base_url), email.casefold())
+    claim = LoginClaim(user=user, workspace_id=workspace_id, shared=store, shown=shown)
+    identity = "\n".join((requested.base_url, email.casefold(), str(workspace_id or "")))
     return Access(
-        auth=auth,
+        auth=PasswordAuth(credentials=credentials, adapter=adapter, workspace_id=workspace_id, claim=claim),
         user=email,
         shown=shown,
         claim=claim,
-        given=None if given is None else given.credential(idle_lifetime=IDLE),
-        store=None if store is None else store.of(identity, now=now),
+        given=None if session_id is None else given_credential(session_id, workspace_id, idle_lifetime=IDLE),
+        store=None if store is None else SharedSessions(store, identity, now=now),
     )
 
 
 def _check(requested: AccessSettings) -> None:
-    """Raise if the settings do not go together."""
-    if requested.credentials is not None and not isinstance(
-        requested.credentials, ArenaCredentials | ArenaMachineCredentials
-    ):
+    """Raise if the settings exclude each other."""
+    credentials, person = requested.credentials, isinstance(requested.credentials, ArenaCredentials)
+    if not isinstance(credentials, ArenaCredentials | ArenaMachineCredentials | None):
         raise ConfigurationError(
             "ArenaClient.credentials takes ArenaCredentials(email, password) or "
             "ArenaMachineCredentials(client_id, client_secret)."
         )
-    if isinstance(requested.credentials, ArenaMachineCredentials) and requested.session_id is not None:
+    if isinstance(credentials, ArenaMachineCredentials) and requested.session_id is not None:
         raise ConfigurationError("A machine user has a token and no session; leave session_id out.")
-    if requested.session_store is None:
-        return
-    if not isinstance(requested.credentials, ArenaCredentials):
+    if requested.session_store is not None and not person:
         raise ConfigurationError(
             "A session store is for users who log in with e-mail address and password; machine users may log in as "
             "often as they like. Leave session_store out."
         )
-    if requested.session_id is not None:
+    if requested.session_store is not None and requested.session_id is not None:
         raise ConfigurationError("session_id and session_store exclude each other; give one of them.")
 
 
@@ -186,6 +177,6 @@ def _token_url(credentials: ArenaMachineCredentials, base_url: str) -> str:
         if region.token_url is not None and region.api == base_url.rstrip("/"):
             return region.token_url
     raise ConfigurationError(
-        f"The token endpoint for {printable(base_url)} is not known here: it is handed out with the client id and its "
+        f"The token endpoint for {printable(base_url)} is not known here: it is issued with the client id and its "
         "secret. Give it as ArenaMachineCredentials.token_url, or as ARENA_TOKEN_URL."
     )

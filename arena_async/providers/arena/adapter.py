@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable
-from datetime import UTC, date, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
 import attrs
@@ -21,13 +22,13 @@ __all__ = ["LIST", "ArenaAdapter", "next_reset", "read_reset"]
 
 _log = logging.getLogger("arena_async")
 
-#: Every list of the service: 20 rows by default, 400 at the most, and a count that nobody defines. Some take no query
-#: at all, and which these are is not documented for each.
+#: Every list of the service: 20 rows by default, at most 400, and a count whose meaning is not documented. Some lists
+#: take no query at all; which ones is documented for a few only.
 LIST: Final = ListShape(max_page_size=400, default=20, unpaged_if=frozenset({3200}))
 
-#: What stands beside the rows of a list; anything else without rows is no list.
+#: The other keys of a list; an object with other keys and without rows is no list.
 _LIST_KEYS = frozenset({"count", "offset", "limit", "total", "results", "Results"})
-#: More rows than a workspace can have; a larger number is no count.
+#: More rows than a workspace can have; a larger number is rejected.
 _MAX_ROWS = 2**53
 
 
@@ -50,11 +51,11 @@ class ArenaAdapter:
         """
         Read the rows of a page.
 
-        Taken for rows: ``results`` (or ``Results``) as an array, as one object, or as an object that holds objects, a
+        Accepted as rows: ``results`` (or ``Results``) as an array, as one object, or as an object of objects, a
         bare array, and an object with a guid, which is one row. A page without them has none.
 
         Raises:
-            DecodeError: It is no page.
+            DecodeError: The payload is no page.
         """
         count = _count(payload.get("count")) if isinstance(payload, dict) else None
         rows = _rows(payload) if isinstance(payload, dict) else payload
@@ -96,17 +97,16 @@ class ArenaAdapter:
 
 
 def _rows(payload: dict[str, Any]) -> Any:
-    """Return the value that holds the rows of a page."""
+    """Return the value with the rows of a page."""
     for name in ("results", "Results"):
         if payload.get(name) is not None:
             return payload[name]
     if "errors" in payload:
-        raise _no_page("$.errors: an error came with a status of success")
+        raise _no_page("$.errors: an error with a status of success")
     if "guid" in payload:
         return [payload]
-    strange = sorted(set(payload) - _LIST_KEYS)
-    if strange:
-        raise _no_page("$.results: missing, and the answer is no list")
+    if not payload.keys() <= _LIST_KEYS:
+        raise _no_page("$.results: missing, and the response is no list")
     return []
 
 
@@ -143,33 +143,24 @@ def _remaining(values: tuple[str, ...]) -> int | None:
     text = numbers.pop()
     if numbers or not re.fullmatch(r"[0-9]{1,9}", text):
         _log.warning(
-            "X-Arena-Requests-Remaining is %r, which is no single number; the last good one stays.",
+            "X-Arena-Requests-Remaining is %r, which is no single number; the last valid one is kept.",
             scrub(", ".join(values), maximum=80),
         )
         return None
     return int(text)
 
 
-_MONTHS = {
-    name: number
-    for number, name in enumerate(
-        ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"), 1
-    )
-}
-#: "Fri, 02-May-2014 14:22:13 GMT-0700 (PDT)", and the RFC's "Fri, 02 May 2014 21:22:13 GMT".
-_DATED = re.compile(
-    r"""(?xi) (?: [a-z]+ ,? \s+ )? (?P<day>[0-9]{1,2}) [\ -] (?P<month>[a-z]{3}) [a-z]* [\ -] (?P<year>[0-9]{4}) \s+
-        (?P<hour>[0-9]{2}) : (?P<minute>[0-9]{2}) : (?P<second>[0-9]{2})
-        \s* (?: gmt | utc | z )? \s* (?P<offset> [+-][0-9]{2} :? [0-9]{2} )? \s* (?: \( [^()]* \) )? """
-)
+#: The offset in "Fri, 02-May-2014 14:22:13 GMT-0700 (PDT)", with what the vendor writes around it.
+_OFFSET = re.compile(r"(?:gmt|utc|z)?\s*([+-][0-9]{2}):?([0-9]{2})\s*(?:\([^()]*\))?$", re.IGNORECASE)
+_DATED = re.compile(r".*[0-9]{4}\s+[0-9]{2}:[0-9]{2}:[0-9]{2}\s*(?:[+-][0-9]{4}|gmt|utc|z)?", re.IGNORECASE)
 _EPOCH = re.compile(r"(?P<seconds>[0-9]{9,10})(?P<thousandths>[0-9]{3})?(?:\.[0-9]*)?")
 
 
 def read_reset(text: str) -> datetime | None:
     """
-    Read when the count starts anew, in UTC.
+    Read when the quota is reset, in UTC.
 
-    Read are the vendor's own shape, that of RFC 9110, ISO 8601, and seconds or milliseconds since 1970; None for
+    Accepted are the vendor's own format, that of RFC 9110, ISO 8601, and seconds or milliseconds since 1970; None for
     anything else.
     """
     text = text.strip()
@@ -178,19 +169,14 @@ def read_reset(text: str) -> datetime | None:
     timestamp = read_datetime(text)
     if timestamp is not None:
         return (timestamp if timestamp.tzinfo else timestamp.replace(tzinfo=UTC)).astimezone(UTC)
-    dated = _DATED.fullmatch(text)
-    month = _MONTHS.get(dated["month"].lower()) if dated else None
-    if dated is None or month is None:
+    plain = _OFFSET.sub(r" \1\2", text)
+    if not _DATED.fullmatch(plain):
         return None
-    offset = (dated["offset"] or "+0000").replace(":", "")
-    minutes = int(offset[1:3]) * 60 + int(offset[3:])
     try:
-        zone = timezone(timedelta(minutes=-minutes if offset[0] == "-" else minutes))
-        day = (int(dated["year"]), month, int(dated["day"]))
-        local = datetime(*day, int(dated["hour"]), int(dated["minute"]), int(dated["second"]), tzinfo=zone)
-        return local.astimezone(UTC)
+        read = parsedate_to_datetime(plain)
     except (ValueError, OverflowError):
         return None
+    return (read if read.tzinfo else read.replace(tzinfo=UTC)).astimezone(UTC)
 
 
 def next_reset(now: datetime) -> datetime:
@@ -208,7 +194,7 @@ def next_reset(now: datetime) -> datetime:
 
 
 def _summer_midnight(day: date) -> bool:
-    """Return whether summer time holds as a day of the US begins; the clocks change two hours later."""
+    """Return whether a day of the US begins in summer time; the clocks change two hours later."""
     return _sunday(day.year, 3, 2) < day <= _sunday(day.year, 11, 1)
 
 

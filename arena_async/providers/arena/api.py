@@ -7,8 +7,9 @@ https://github.com/ptc-arena/arena-restapi-doc
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final, TypeVar
 
 import attrs
@@ -17,12 +18,22 @@ from arena_async.errors import ConfigurationError
 from arena_async.http.objects import request_object
 from arena_async.http.paginator import Paginator
 from arena_async.http.session import Session
-from arena_async.protocol.decoding import decode
+from arena_async.protocol.decoding import decode, wire_names
 from arena_async.protocol.messages import Request, join_path, printable
 from arena_async.protocol.pagination import ListShape
 from arena_async.providers.arena.adapter import LIST
+from arena_async.providers.arena.models import status_word
 
-__all__ = ["UNPAGED", "any_list", "make_request", "paginate", "request_object", "write_datetime"]
+__all__ = [
+    "UNPAGED",
+    "any_list",
+    "known_word",
+    "make_request",
+    "paginate",
+    "request_object",
+    "write_datetime",
+    "write_fields",
+]
 
 T = TypeVar("T")
 
@@ -53,7 +64,11 @@ def make_request(
     Raises:
         ConfigurationError: An identifier is not a single safe path segment, or a date-time has no zone.
     """
-    return Request(method=method, path=join_path(path, **identifiers), params=_write_times(query or {}), json=json)
+    params = {
+        name: write_datetime(value, what=name) if isinstance(value, datetime) else value
+        for name, value in (query or {}).items()
+    }
+    return Request(method=method, path=join_path(path, **identifiers), params=params, json=json)
 
 
 def paginate(
@@ -76,10 +91,7 @@ def paginate(
         limit: Rows of one page, at most 400; None for as many as the service returns.
         shape: How the list is paged.
     """
-
-    def read(row: Any) -> T:
-        return decode(row, model, request=request.line)
-
+    read = partial(decode, model=model, request=request.line)
     return Paginator(session, request, shape, read, limit=limit, start=offset)
 
 
@@ -108,7 +120,7 @@ def any_list(
     """
     _check_list_path(path)
     unpaged = bool(_UNPAGED_PATH.fullmatch(path.rstrip("/"))) if paged is None else not paged
-    request = Request(method="GET", path=path, params=_write_times(query))
+    request = make_request("GET", path, query)
     return Paginator(session, request, UNPAGED if unpaged else LIST, dict, limit=limit, start=offset)
 
 
@@ -132,11 +144,27 @@ def _check_list_path(path: str) -> None:
         raise ConfigurationError(f"The path {shown!r} is that of a session and no list; the client sees to its own.")
 
 
-def _write_times(query: Mapping[str, object]) -> dict[str, object]:
-    return {
-        name: write_datetime(value, what=name) if isinstance(value, datetime) else value
-        for name, value in query.items()
-    }
+def write_fields(value: Any) -> dict[str, Any]:
+    """Return the fields of a model or query that are set, by their first documented names, and its unknown keys."""
+    written: dict[str, Any] = dict(getattr(value, "unknown", {}))
+    for field in attrs.fields(type(value)):
+        content = getattr(value, field.name)
+        if field.name != "unknown" and content is not None and content != ():
+            written[wire_names(field)[0]] = content
+    return written
+
+
+def known_word(what: str, value: object, allowed: Iterable[str]) -> str:
+    """
+    Return the documented form of a word that is given in any case, with spaces or dashes.
+
+    Raises:
+        ConfigurationError: It is none of the allowed words.
+    """
+    words = {status_word(word): word for word in allowed}
+    if not isinstance(value, str) or status_word(value) not in words:
+        raise ConfigurationError(f"{what} is {printable(repr(value))}; it takes one of {', '.join(words.values())}.")
+    return words[status_word(value)]
 
 
 def write_datetime(time: datetime, *, what: str) -> str:

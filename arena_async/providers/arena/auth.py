@@ -26,18 +26,18 @@ __all__ = [
     "IDLE",
     "ArenaCredentials",
     "ArenaMachineCredentials",
-    "GivenSession",
     "LoginClaim",
     "MachineAuth",
     "PasswordAuth",
+    "given_credential",
 ]
 
 #: Seconds from the last request after which the service forgets a session.
 IDLE: Final = 90 * 60.0
-#: Seconds that a token lives where its answer does not say.
+#: Seconds that a token is valid where the response does not state it.
 _TOKEN_LIFETIME: Final = 5399.0
 _SESSION_HEADER: Final = "arena_session_id"
-#: Letters that may stand in a header without changing its meaning, and far more of them than any session id has.
+#: Characters that a header can carry unchanged, and a length far above that of any session id.
 _SESSION_ID = re.compile(r"[\x21-\x7e]{1,4096}")
 
 
@@ -57,7 +57,7 @@ def _filled(owner: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
 @attrs.frozen
 class ArenaCredentials:
     """
-    Who logs in. The password is masked wherever the value is shown, copied or pickled.
+    The user who logs in. The password is masked wherever the value is shown, copied or pickled.
 
     Args:
         email: The e-mail address of the user. Give every integration a user of its own.
@@ -74,12 +74,12 @@ class ArenaCredentials:
 @attrs.frozen
 class ArenaMachineCredentials:
     """
-    A machine user, which several processes may be at the same time. The secret is masked wherever the value is shown.
+    A machine user, which several processes can use at the same time. The secret is masked wherever the value is shown.
 
     Args:
-        client_id: The client id that an administrator has made.
+        client_id: The client id that an administrator has created.
         client_secret: Its secret, as text or as a :class:`~arena_async.protocol.messages.Secret`.
-        token_url: The whole address of the token endpoint, handed out with the two; None for that of North America.
+        token_url: The complete URL of the token endpoint, issued with the two; None for that of North America.
 
     Raises:
         ConfigurationError: One of them is empty or no text.
@@ -92,7 +92,7 @@ class ArenaMachineCredentials:
 
 @attrs.frozen(kw_only=True)
 class _Login:
-    """The answer to a login. The key of the session id has two documented spellings."""
+    """The response to a login. The key of the session id has two documented forms."""
 
     session_id: Any = attrs.field(default=None, repr=False, metadata={"wire": ("arenaSessionId", "arena_session_id")})
     workspace_id: int | None = None
@@ -108,8 +108,8 @@ class LoginClaim:
     its client, and a forked process starts with none.
 
     Args:
-        user: Who logs in, and where.
-        workspace_id: The workspace; None, where the login may land in any.
+        user: The origin of the API and the e-mail address.
+        workspace_id: The workspace; None where the login may select any.
         shared: The session store; clients of one store use one session.
         shown: The client, for messages.
     """
@@ -158,13 +158,13 @@ class PasswordAuth:
     Authentication with e-mail address and password.
 
     Args:
-        credentials: The user.
+        credentials: The user; None where a session is given that cannot be renewed: then the login is never sent.
         adapter: Reads the errors.
-        workspace_id: The workspace to land in; None for the one that was used last.
+        workspace_id: The workspace to log in to; None for the one that was used last.
         claim: Taken before the login, or None.
     """
 
-    credentials: ArenaCredentials
+    credentials: ArenaCredentials | None
     adapter: ArenaAdapter
     workspace_id: int | None = None
     claim: LoginClaim | None = None
@@ -178,93 +178,78 @@ class PasswordAuth:
         """
         if self.claim is not None:
             self.claim.take()
-        body: dict[str, Any] = {"email": self.credentials.email, "password": self.credentials.password.reveal()}
+        body: dict[str, Any] = {}
+        if self.credentials is not None:
+            body = {"email": self.credentials.email, "password": self.credentials.password.reveal()}
         if self.workspace_id is not None:
             body["workspaceId"] = self.workspace_id
         return Request(method="POST", path="/login", json=body, scope=None, metered=False)
 
     def read_login(self, response: Response) -> Credential:
         """
-        Read the answer to a login.
+        Read the response to a login.
 
         Raises:
-            AuthenticationError: It was refused, or it landed in another workspace than asked.
+            AuthenticationError: It was rejected, or it selected another workspace than requested.
             AccountLockedError: The account is locked for five minutes.
             DecodeError: There is no session id in it that could be sent back in a header.
         """
         request = self.login("")
         if not 200 <= response.status < 300:
             raise self.adapter.read_error(request, response)
-        answer = decode(parse_json(response.body, request=request.line), _Login, request=request.line)
-        session_id = answer.session_id
+        login = decode(parse_json(response.body, request=request.line), _Login, request=request.line)
+        session_id = login.session_id
         if not isinstance(session_id, str) or not _SESSION_ID.fullmatch(session_id):
             raise DecodeError(
-                f"{request.line}: the answer has no usable session id; nothing is sent without one. The service, or a "
-                "gateway before it, may have changed; check the base URL.",
+                f"{request.line}: the response has no usable session id; nothing is sent without one. The service or a "
+                "gateway before it may have changed; check the base URL.",
                 problems=("$.arenaSessionId: no text that a header can carry",),
                 request=request.line,
             )
-        landed = answer.workspace_id
-        if self.workspace_id is not None and landed is not None and landed != self.workspace_id:
+        selected = login.workspace_id
+        if self.workspace_id is not None and selected is not None and selected != self.workspace_id:
             raise AuthenticationError(
-                f"{request.line}: the login landed in workspace {landed}, not in {self.workspace_id} as asked, so "
-                "nothing else was sent. Check the workspace id, and that the user is a member of that workspace.",
+                f"{request.line}: the login landed in workspace {selected}, not in {self.workspace_id} as requested, "
+                "so nothing else was sent. Check the workspace id, and that the user is a member of that workspace.",
                 status=response.status,
                 request=request.line,
             )
-        workspace = landed if landed is not None else self.workspace_id
-        return Credential(
-            headers=((_SESSION_HEADER, Secret(session_id)),),
-            idle_lifetime=IDLE,
-            workspace="" if workspace is None else str(workspace),
-            request_limit=answer.workspace_request_limit,
-        )
+        workspace = selected if selected is not None else self.workspace_id
+        limit = login.workspace_request_limit
+        return _session_credential(Secret(session_id), workspace, idle_lifetime=IDLE, request_limit=limit)
 
     def logout(self, credential: Credential) -> Request:  # noqa: ARG002  the session adds the header
         """Return the logout request. Whether it counts is not documented, so it is counted."""
         return Request(method="PUT", path="/logout")
 
 
-@attrs.frozen(kw_only=True)
-class GivenSession:
+def given_credential(session_id: str | Secret, workspace_id: int | None, *, idle_lifetime: float | None) -> Credential:
     """
-    A session that was opened elsewhere. It is used as it is, it cannot be renewed here, and it is never logged out.
+    Return the credential of a session that was opened elsewhere. It is never logged out.
 
     Args:
         session_id: The session id that its login returned.
         workspace_id: The workspace it is in, where that is known.
+        idle_lifetime: Idle seconds after which it is renewed; None where it cannot be.
 
     Raises:
         ConfigurationError: It is no session id that a header can carry.
     """
+    secret = _secret(session_id)
+    if not _SESSION_ID.fullmatch(str(secret.reveal()) if secret else ""):
+        raise ConfigurationError("The session id that is given is empty, or has characters that no header carries.")
+    return _session_credential(secret, workspace_id, idle_lifetime=idle_lifetime)
 
-    session_id: Secret = attrs.field(converter=_secret)
-    workspace_id: int | None = None
 
-    @session_id.validator
-    def _check(self, _: attrs.Attribute[Any], value: Any) -> None:
-        text = str(value.reveal()) if value else ""
-        if not _SESSION_ID.fullmatch(text):
-            raise ConfigurationError("The session id that is given is empty, or has characters that no header carries.")
-
-    def credential(self, *, idle_lifetime: float | None) -> Credential:
-        """Return the credential; it expires after ``idle_lifetime`` idle seconds, if it can be renewed then."""
-        return Credential(
-            headers=((_SESSION_HEADER, self.session_id),),
-            idle_lifetime=idle_lifetime,
-            workspace="" if self.workspace_id is None else str(self.workspace_id),
-        )
-
-    def login(self, scope: str) -> Request:  # noqa: ARG002  the service knows one scope only
-        """Return the login request, for messages; it is never sent."""
-        return Request(method="POST", path="/login", scope=None, metered=False)
-
-    def read_login(self, response: Response) -> Credential:  # noqa: ARG002  nothing was sent
-        """Raise: there are no credentials."""
-        raise AuthenticationError("No credentials were given, so there is no login.")
-
-    def logout(self, credential: Credential) -> None:
-        """Return None: the session is ended where it was opened."""
+def _session_credential(
+    session_id: Secret, workspace_id: int | None, *, idle_lifetime: float | None, request_limit: int | None = None
+) -> Credential:
+    return Credential(
+        headers=((_SESSION_HEADER, session_id),),
+        idle_lifetime=idle_lifetime,
+        workspace="" if workspace_id is None else str(workspace_id),
+        request_limit=request_limit,
+    )
 
 
 @attrs.frozen(kw_only=True)
@@ -275,7 +260,7 @@ class MachineAuth:
     Args:
         credentials: The machine user.
         adapter: Reads the errors that are not about the credentials.
-        token_url: The whole address of the token endpoint.
+        token_url: The complete URL of the token endpoint.
         usage_reason: What the service notes as the reason.
         workspace_id: The workspace to work in; None for the one that the machine user was granted.
     """
@@ -306,36 +291,36 @@ class MachineAuth:
 
     def read_login(self, response: Response) -> Credential:
         """
-        Read the token out of the answer.
+        Read the token from the response.
 
         Raises:
-            AuthenticationError: The client was refused.
+            AuthenticationError: The client was rejected.
             ServerError: The token endpoint failed; it may work later.
-            ThrottledError: Too many tokens were asked for.
+            ThrottledError: Too many tokens were requested.
             DecodeError: There is no usable bearer token in it.
         """
         if response.status != 200:
-            raise self._refusal(response)
+            raise self._rejection(response)
         workspace = f"of client {self.credentials.client_id}" if self.workspace_id is None else str(self.workspace_id)
-        advice = "Check that the token URL is the one that came with the credentials."
+        advice = "Check that the token URL is the one that was issued with the credentials."
         return read_token(response, lifetime=_TOKEN_LIFETIME, advice=advice, workspace=workspace)
 
     def logout(self, credential: Credential) -> None:
         """Return None: a token cannot be revoked, it expires."""
 
-    def _refusal(self, response: Response) -> ApiError:
+    def _rejection(self, response: Response) -> ApiError:
         """Return the error of a rejected client, or the usual error of the service."""
         if not 400 <= response.status < 500 or response.status in (408, 429):
             return self.adapter.read_error(self.login(""), response)
         if is_unknown_client(response):
             advice = "The client id or its secret is wrong; check them."
         elif is_wrong_scope(response):
-            advice = "The machine user is not granted this; an administrator has to."
+            advice = "The machine user is not granted this; an administrator has to grant it."
         else:
             advice = "Check the client id, its secret and the token URL, which differs from region to region."
         line = response.request
         return AuthenticationError(
-            f"{line}: {response.status}. No token was given, and it is not asked for again for a while. {advice}",
+            f"{line}: {response.status}. No token was returned, and it is not requested again for a while. {advice}",
             status=response.status,
             request=line,
         )

@@ -1,10 +1,10 @@
 """
-Which items an export takes: values that reject what the service would reject.
+Criteria of exports: which items an export contains, checked before anything is sent.
 
 ::
 
     all_of(ITEM.number.starts_with("900-"), ITEM.lifecycle_phase_stage.is_equal_to("IN_PRODUCTION"))
-    any_of(all_of(..., ...), all_of(..., ...))                  two levels, which is as deep as the service goes
+    any_of(all_of(..., ...), all_of(..., ...))                  two levels, the maximum of the service
     items_by_guid(["N5O7Q9SYH0W5SPPV", ...])                    one export of many items
 
 Every field has the operators that the service documents for its type and no others. Nothing here sends anything; a
@@ -31,10 +31,10 @@ __all__ = ["ITEM", "UNCATEGORIZED", "Criteria", "Criterion", "ItemFields", "all_
 
 Conjunction = Literal["AND", "OR"]
 
-#: The category name of items without a category; their category has no guid to ask for.
+#: The category name of items without a category; their category has no guid.
 UNCATEGORIZED: Final = "-uncategorized-"
 
-#: Items that one export takes at the most; the service refuses more with 3148.
+#: Items of one export at most; the service rejects more with 3148.
 _MAX_ITEMS = 20_000
 _GUID = re.compile(r"[0-9A-Za-z]+")
 
@@ -45,8 +45,8 @@ class Criterion:
     One condition on items. Fields make it: ``ITEM.number.contains("900")``.
 
     Args:
-        attribute: The attribute in the vendor's spelling.
-        operator: The operator in the vendor's spelling.
+        attribute: The attribute, by the vendor's name.
+        operator: The operator, by the vendor's name.
         value: What it is compared with.
     """
 
@@ -55,7 +55,7 @@ class Criterion:
     value: str | tuple[str, ...]
 
     def as_json(self) -> dict[str, Any]:
-        """Write it as the service wants it."""
+        """Return the condition in the format of the service."""
         value = list(self.value) if isinstance(self.value, tuple) else self.value
         return {"attribute": self.attribute, "operator": self.operator, "value": value}
 
@@ -74,7 +74,7 @@ class _Group:
 @attrs.frozen
 class Criteria:
     """
-    Which items an export takes. Made by :func:`all_of`, :func:`any_of` and :func:`items_by_guid`.
+    Which items an export contains. Created by :func:`all_of`, :func:`any_of` and :func:`items_by_guid`.
 
     Raises:
         ConfigurationError: There is no condition in it, or one on the guid is not alone.
@@ -87,30 +87,32 @@ class Criteria:
         """Raise if the service would reject it."""
         requested = [criterion.attribute for group in self.groups for criterion in group.criteria]
         if not requested:
-            raise ConfigurationError("The criteria have no condition; an export without any is refused (code 3140).")
+            raise ConfigurationError(
+                "The criteria have no condition; the service rejects an export without any (code 3140)."
+            )
         if "guid" in requested and len(requested) > 1:
             raise ConfigurationError(
-                "The criteria ask for guids and for something else; a condition on the guid has to be the only one. "
+                "The criteria have a guid and another condition; a condition on the guid has to be the only one. "
                 "Name all items in one items_by_guid(...), or leave the guids out."
             )
 
     def as_json(self) -> list[Any]:
-        """Write them as the service wants them: groups of conditions, with the words between."""
+        """Return them in the format of the service: groups of conditions, joined by the words."""
         return _joined([group.as_json() for group in self.groups], self.word)
 
 
 def _joined(parts: list[Any], word: Conjunction) -> list[Any]:
-    """Put the word between the parts."""
+    """Return the parts with the word between them."""
     return [part for one in parts for part in (word, one)][1:]
 
 
 def all_of(*parts: Criterion | Criteria) -> Criteria:
-    """Take the items for which all of the parts hold. Two levels at the most, as in ``any_of(all_of(...), ...)``."""
+    """Take the items that match all of the parts. At most two levels, as in ``any_of(all_of(...), ...)``."""
     return _combined(parts, "AND")
 
 
 def any_of(*parts: Criterion | Criteria) -> Criteria:
-    """Take the items for which any of the parts holds. Two levels at the most, as in ``all_of(any_of(...), ...)``."""
+    """Take the items that match any of the parts. At most two levels, as in ``all_of(any_of(...), ...)``."""
     return _combined(parts, "OR")
 
 
@@ -142,7 +144,7 @@ def _combined(parts: tuple[Criterion | Criteria, ...], word: Conjunction) -> Cri
 
 @attrs.frozen
 class _CriteriaField:
-    """What items are asked about, under the vendor's name."""
+    """An attribute of items, by the vendor's name."""
 
     attribute: str
 
@@ -150,13 +152,13 @@ class _CriteriaField:
         return Criterion(self.attribute, operator, value)
 
     def _text(self, value: object) -> str:
-        """Check text."""
+        """Return text after a check."""
         if not isinstance(value, str) or not value or not value.isprintable():
             raise ConfigurationError(f"{self.attribute} is compared with {value!r}; it takes printable text.")
         return value
 
     def _guid(self, value: object) -> str:
-        """Check a guid; its length says nothing, the vendor prints several."""
+        """Return a guid after a check; the vendor prints several lengths."""
         if value == UNCATEGORIZED:
             raise ConfigurationError(
                 f"{self.attribute} cannot find items without a category; use ITEM.category_name.is_equal_to"
@@ -180,7 +182,7 @@ class WordField(_CriteriaField):
 
 
 class TextField(WordField):
-    """Text: names, numbers, descriptions. A ``*`` stands for itself in equality and for anything elsewhere."""
+    """Text: names, numbers, descriptions. A ``*`` is literal in equality and matches anything elsewhere."""
 
     def contains(self, value: str) -> Criterion:
         """Take the items that have this somewhere."""
@@ -203,7 +205,7 @@ class GuidField(_CriteriaField):
     """Something that is named by a single guid."""
 
     def is_equal_to(self, guid: str) -> Criterion:
-        """Take the items that go with this guid."""
+        """Take the items with this guid."""
         return self._is("IS_EQUAL_TO", self._guid(guid))
 
 
@@ -211,18 +213,18 @@ class GuidsField(GuidField):
     """Something that is named by one or several guids."""
 
     def is_in(self, guids: Iterable[str]) -> Criterion:
-        """Take the items that go with any of these guids."""
+        """Take the items with any of these guids."""
         found = tuple(dict.fromkeys(self._guid(guid) for guid in _several(guids, self.attribute)))
         if len(found) > _MAX_ITEMS:
             raise ConfigurationError(
-                f"{self.attribute} is compared with {len(found):,} guids; an export takes {_MAX_ITEMS:,} items at the "
-                "most (code 3148). Split them into several exports."
+                f"{self.attribute} is compared with {len(found):,} guids; an export takes at most {_MAX_ITEMS:,} items "
+                "(code 3148). Split them into several exports."
             )
         return self._is("IS_IN", found)
 
 
 class PeriodField(_CriteriaField):
-    """A date and time (aware) that is looked for before, after or between others."""
+    """A date and time (aware) that is compared with others."""
 
     def is_before(self, timestamp: datetime) -> Criterion:
         """Take the items from before then."""
@@ -233,15 +235,17 @@ class PeriodField(_CriteriaField):
         return self._is("IS_AFTER", write_datetime(timestamp, what=self.attribute))
 
     def is_between(self, first: datetime, last: datetime) -> Criterion:
-        """Take the items from the time between the two, which come in this order."""
+        """Take the items from the time between the two, the earlier one first."""
         pair = tuple(write_datetime(timestamp, what=self.attribute) for timestamp in (first, last))
         if first > last:
-            raise ConfigurationError(f"{self.attribute} is looked for between {pair[0]} and {pair[1]}; swap the two.")
+            raise ConfigurationError(
+                f"{self.attribute} is compared with the time between {pair[0]} and {pair[1]}; swap the two."
+            )
         return self._is("IS_BETWEEN", pair)
 
 
 class DateField(PeriodField):
-    """A date and time (aware) that can be asked for exactly, too."""
+    """A date and time (aware) that can be matched exactly, too."""
 
     def is_equal_to(self, timestamp: datetime) -> Criterion:
         """Take the items from exactly then."""
@@ -249,10 +253,10 @@ class DateField(PeriodField):
 
 
 class FlagField(_CriteriaField):
-    """Yes or no. With the revision status ``LATEST`` the ``modified`` flags speak of the working revision."""
+    """Yes or no. With the revision status ``LATEST`` the ``modified`` flags refer to the working revision."""
 
     def is_equal_to(self, value: bool) -> Criterion:  # noqa: FBT001 - the value that is compared with
-        """Take the items for which it is so, or is not."""
+        """Take the items for which it is true, or false."""
         if not isinstance(value, bool):
             raise ConfigurationError(f"{self.attribute} is compared with {value!r}; it takes True or False.")
         return self._is("IS_EQUAL_TO", str(value).lower())
@@ -278,7 +282,7 @@ class DropDownField(_CriteriaField):
         return self._is("IS_NOT_IN", self._list(values))
 
     def _list(self, values: Iterable[str]) -> str:
-        """Join values as the service wants them."""
+        """Join values in the format of the service."""
         found = [self._text(value) for value in _several(values, self.attribute)]
         if wrong := [value for value in found if ";" in value]:
             raise ConfigurationError(
@@ -315,14 +319,14 @@ class NumberField(_CriteriaField):
         return self._is("IS_GREATER_THAN_OR_EQUAL_TO", self._number(value))
 
     def _number(self, value: object) -> str:
-        """Write a number; the service types every value as text."""
+        """Format a number; every value is text at the service."""
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
             raise ConfigurationError(f"{self.attribute} is compared with {value!r}; it takes a finite number.")
         return str(value)
 
 
 def _several(values: object, attribute: str) -> Iterable[Any]:
-    """Check that there are values at all, and that they are not the letters of one."""
+    """Return the values as a list; a string is not a list of its characters."""
     found = list(values) if isinstance(values, Iterable) and not isinstance(values, str) else []
     if not found:
         raise ConfigurationError(f"{attribute} is compared with {printable(repr(values))}; it takes a list of values.")
@@ -330,7 +334,7 @@ def _several(values: object, attribute: str) -> Iterable[Any]:
 
 
 class ItemFields:
-    """What items can be asked about in export criteria: use the ready-made :data:`ITEM`."""
+    """The attributes of items in export criteria: use :data:`ITEM`."""
 
     guid = GuidsField("guid")
     number = TextField("number")
@@ -360,27 +364,27 @@ class ItemFields:
 
     @staticmethod
     def custom_text(guid: str) -> TextField:
-        """Ask about a custom attribute of one or several lines of text, by its guid."""
+        """Return a custom attribute of one or several lines of text, by its guid."""
         return TextField(_custom(guid))
 
     @staticmethod
     def custom_date(guid: str) -> DateField:
-        """Ask about a custom date, by its guid."""
+        """Return a custom date, by its guid."""
         return DateField(_custom(guid))
 
     @staticmethod
     def custom_drop_down(guid: str) -> DropDownField:
-        """Ask about a custom drop-down, by its guid."""
+        """Return a custom drop-down, by its guid."""
         return DropDownField(_custom(guid))
 
     @staticmethod
     def custom_number(guid: str) -> NumberField:
-        """Ask about a custom number, by its guid."""
+        """Return a custom number, by its guid."""
         return NumberField(_custom(guid))
 
 
 def _custom(guid: str) -> str:
-    """Check the guid of a custom attribute, by which it is called in criteria."""
+    """Check the guid of a custom attribute, which is its name in criteria."""
     if not _GUID.fullmatch(guid):
         raise ConfigurationError(
             f"The custom attribute is {printable(repr(guid))}; it is named by its guid, which GET "
@@ -389,5 +393,5 @@ def _custom(guid: str) -> str:
     return guid
 
 
-#: What items can be asked about.
+#: The attributes of items.
 ITEM: Final = ItemFields()

@@ -35,6 +35,10 @@ __all__ = ["error_of"]
 Endpoint = Literal["login", "content", "other"]
 
 
+def _numbers(codes: Iterable[int]) -> frozenset[int]:
+    return frozenset(codes)
+
+
 @attrs.frozen(kw_only=True)
 class _Rule:
     """
@@ -52,8 +56,8 @@ class _Rule:
         retry_after: Seconds to wait before a retry, or None for the default delay.
     """
 
-    codes: frozenset[int] = frozenset()
-    old: frozenset[int] = frozenset()
+    codes: frozenset[int] = attrs.field(default=(), converter=_numbers)
+    old: frozenset[int] = attrs.field(default=(), converter=_numbers)
     endpoint: Endpoint | None = None
     status: int | None = None
     error: type[ApiError] = ApiError
@@ -71,109 +75,85 @@ class _Rule:
 
 #: Seconds between requests to the file server when it is down; each costs a request of the day.
 _FILE_SERVER_GAP = 60.0
-#: https://ptc-arena.github.io/arena-dev-help/ - a rejected login more often than that locks for five minutes.
+#: https://ptc-arena.github.io/arena-dev-help/ - too many rejected logins lock the account for five minutes.
 _LOCKED_FOR = timedelta(minutes=5)
+
+#: Rejected logins: the numbers, the numbers from before the renumbering, and the meaning.
+_LOGIN: Final[tuple[tuple[set[int], set[int], str], ...]] = (
+    (
+        set(),
+        {4001},
+        "The e-mail address, password, workspace or IP address was not accepted. It is not retried; check them.",
+    ),
+    ({4079}, {4009}, "The API is not enabled for this workspace. An administrator has to request it from Arena."),
+    ({4081}, {4011}, "The password was reset or has expired. Log in to the web application once and set a new one."),
+    ({4089}, {4019}, "The web token was renewed, is of another workspace, or is not for integrations."),
+    ({4090}, set(), "The Onshape feature, which this kind of login needs, is not enabled for the workspace."),
+)
+#: Requests that the service does not accept as they are, by their numbers.
+_INVALID: Final = {
+    (3011,): "No object of this workspace has this guid: check that it is complete, the base URL and the workspace.",
+    (3140,): "Neither the definition nor the run has criteria; give them in one of the two.",
+    (3142,): "Both the definition and the run have criteria; leave them out of the run.",
+    (3145,): "The run belongs to another definition; use the guids of one and the same.",
+    (3148,): "The criteria match more than 20,000 items; split them into more exports.",
+    (3149,): "With the BOM or files view an export has at most 5,000 lines; split the criteria.",
+    (3200,): "This endpoint takes no query at all, not even offset and limit.",
+    (3041, 3220, 4328, 4329): "The offset or the limit was not accepted; the limit is at most 400.",
+}
+_NOT_VISIBLE = "The user may not see this, or it does not exist; the service does not tell them apart."
 
 #: https://ptc-arena.github.io/arena-dev-help/error-codes/ - the first rule that fits wins.
 _RULES: Final = (
     _Rule(
-        codes=frozenset({4084}),
-        old=frozenset({4014}),
+        codes={4084},
+        old={4014},
         status=429,
         error=QuotaExhaustedError,
         meaning="The workspace has used up its requests of the day; every integration of the company shares them.",
     ),
     _Rule(
-        old=frozenset({4001}),
-        endpoint="login",
-        error=AuthenticationError,
-        meaning="The e-mail address, the password or the workspace was not accepted, or this IP address may not log "
-        "in. It is not tried again, since repeated failures lock the account; check the credentials.",
-    ),
-    _Rule(
-        codes=frozenset({4083}),
-        old=frozenset({4013}),
+        codes={4083},
+        old={4013},
         endpoint="login",
         error=AccountLockedError,
-        meaning="The account is locked for five minutes after too many rejected logins. Check the password before the "
-        "next try.",
+        meaning="The account is locked for five minutes after too many rejected logins; check the password first.",
+    ),
+    *(
+        _Rule(codes=codes, old=old, endpoint="login", error=AuthenticationError, meaning=meaning)
+        for codes, old, meaning in _LOGIN
     ),
     _Rule(
-        codes=frozenset({4079}),
-        old=frozenset({4009}),
-        endpoint="login",
-        error=AuthenticationError,
-        meaning="The API is not enabled for this workspace. An administrator has to ask Arena support for it.",
-    ),
-    _Rule(
-        codes=frozenset({4081}),
-        old=frozenset({4011}),
-        endpoint="login",
-        error=AuthenticationError,
-        meaning="The password was reset or has expired. Log in to the web application once and set a new one.",
-    ),
-    _Rule(
-        codes=frozenset({4089}),
-        old=frozenset({4019}),
-        endpoint="login",
-        error=AuthenticationError,
-        meaning="The web token was not accepted: it was renewed, is of another workspace, or is not for integrations.",
-    ),
-    _Rule(
-        codes=frozenset({4090}),
-        error=AuthenticationError,
-        meaning="The Onshape feature, which this kind of login needs, is not enabled for the workspace.",
-    ),
-    _Rule(
-        codes=frozenset({3017, 4077}),
-        old=frozenset({4007}),
+        codes={3017, 4077},
+        old={4007},
         endpoint="content",
         error=ServerError,
-        meaning="The file server cannot give this file at the moment. It is worth another try after a minute or more.",
+        meaning="The file server cannot send this file now; try again after a minute or more.",
         transient=True,
         retry_after=_FILE_SERVER_GAP,
     ),
     _Rule(
-        codes=frozenset({3028, 4078, 3522}),
-        old=frozenset({4008}),
+        codes={3028, 4078, 3522},
+        old={4008},
         endpoint="content",
         error=NotFoundError,
-        meaning="The service holds no content for this file; asking again is no use.",
+        meaning="The service has no content for this file; do not request it again.",
     ),
     _Rule(
-        codes=frozenset({3024, 3085, 3086, 3124, 3125, 4082, 4301}),
+        codes={3024, 3085, 3086, 3124, 3125, 4082, 4301},
         error=PermissionDeniedError,
-        meaning="The user may not see this, or it does not exist; the service does not say which.",
+        meaning=_NOT_VISIBLE,
     ),
-    _Rule(codes=frozenset({3012}), error=NotFoundError, meaning="It does not exist, or not any more; list again."),
+    _Rule(codes={3012}, error=NotFoundError, meaning="It does not exist, or not any more; list again."),
     _Rule(
-        codes=frozenset({3011}),
-        meaning="The guid is not one of this workspace: check that it was copied whole, and that base URL and "
-        "workspace are those it comes from.",
-    ),
-    _Rule(
-        codes=frozenset({3144}),
+        codes={3144},
         error=ConflictError,
         meaning="Another export is in progress, and only one may be at a time. Start this one when that has ended.",
         transient=True,
     ),
+    *(_Rule(codes=codes, meaning=meaning) for codes, meaning in _INVALID.items()),
     _Rule(
-        codes=frozenset({3140}), meaning="Neither the definition nor the run has criteria; give them in one of the two."
-    ),
-    _Rule(codes=frozenset({3142}), meaning="Both the definition and the run have criteria; leave them out of the run."),
-    _Rule(codes=frozenset({3145}), meaning="The run belongs to another definition; use the guids of one and the same."),
-    _Rule(codes=frozenset({3148}), meaning="The criteria match more than 20,000 items; split them into more exports."),
-    _Rule(
-        codes=frozenset({3149}),
-        meaning="With the BOM or files view an export has 5,000 lines at the most; split the criteria.",
-    ),
-    _Rule(codes=frozenset({3200}), meaning="This endpoint takes no query at all, not even offset and limit."),
-    _Rule(
-        codes=frozenset({3041, 3220, 4328, 4329}),
-        meaning="The offset or the limit was not accepted; the limit is 400 at the most.",
-    ),
-    _Rule(
-        codes=frozenset({3000, 3146, 3147, 3514, 4085, 4087, 4399, 9002}),
+        codes={3000, 3146, 3147, 3514, 4085, 4087, 4399, 9002},
         error=ServerError,
         meaning="The service failed for a reason of its own; the same request may succeed later.",
         transient=True,
@@ -183,34 +163,25 @@ _RULES: Final = (
 _BY_STATUS: Final[dict[int, tuple[type[ApiError], str]]] = {
     401: (
         AuthenticationError,
-        "The session is over: 90 minutes of rest or another login of its user end it; give each integration its own.",
+        "The session was ended by 90 minutes without a request, or by another login: give each integration a user.",
     ),
-    403: (
-        PermissionDeniedError,
-        "The user may not see this, or it does not exist; the service does not say which.",
-    ),
-    404: (
-        NotFoundError,
-        "There is nothing at this address; check the guids and that the base URL ends in its version, /v1.",
-    ),
+    403: (PermissionDeniedError, _NOT_VISIBLE),
+    404: (NotFoundError, "There is nothing at this address; check the guids and that the base URL ends in /v1."),
     405: (ApiError, "The endpoint does not take this method; check the base URL."),
-    408: (ServerError, "The service gave up waiting for the request."),
-    409: (ConflictError, "It is in conflict with something that is there already."),
-    410: (NotFoundError, "It is not there any more."),
-    415: (
-        ApiError,
-        "The service wants JSON with the header content-type: application/json; a proxy may have removed it.",
-    ),
+    408: (ServerError, "The service did not receive the request in time."),
+    409: (ConflictError, "It is in conflict with something that exists already."),
+    410: (NotFoundError, "It does not exist any more."),
+    415: (ApiError, "The service wants the header content-type: application/json; a proxy may have removed it."),
 }
 
 #: Statuses of a service, or of a gateway before it, that is unavailable for now.
 _UNAVAILABLE = frozenset({408, 500, 502, 503, 504})
 _TOO_MANY: Final = _Rule(
     error=ThrottledError,
-    meaning="Too many requests in too short a time; fewer at once are the remedy.",
+    meaning="Too many requests in too short a time; send fewer at once.",
     transient=True,
 )
-_NONE_LEFT: Final = _Rule(error=QuotaExhaustedError, meaning="No request of the day is left, the headers say.")
+_NONE_LEFT: Final = _Rule(error=QuotaExhaustedError, meaning="By the headers, no request of the day is left.")
 _FILE_SERVER_DOWN: Final = _Rule(
     error=ServerError,
     meaning="An error of content without a message means that the file server cannot be reached; try again later.",
@@ -247,14 +218,14 @@ def error_of(
     fields: dict[str, Any] = {
         "transient": rule.transient,
         "stale_login": rule.stale_login,
-        # What the service itself says in a header is read by the session, and wins.
+        # A Retry-After header is read by the session and takes precedence.
         "retry_after": None if "Retry-After" in response.headers else rule.retry_after,
     }
     if rule.error is AccountLockedError:
         fields["retry_at"] = now + _LOCKED_FOR
     if rule.error is QuotaExhaustedError:
         fields |= {"resets_at": resets_at, "remaining": remaining or 0}
-        meaning = f"{meaning} They start anew at {resets_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC."
+        meaning = f"{meaning} They are reset at {resets_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC."
     number = f", code {code}" if code is not None else ""
     quoted = f', "{text}"' if text else ", without a message"
     message = f"{request.line}: status {status}{number}{quoted}. {meaning}"
@@ -275,9 +246,9 @@ def _find_rule(request: Request, status: int, codes: tuple[int, ...], *, empty: 
     if status >= 500:
         error, meaning = ServerError, "The service, or a gateway before it, is unavailable or failed."
     if 300 <= status < 400:
-        meaning = "The API redirects nowhere by its documentation; check the base URL, a web application answers here."
+        meaning = "By its documentation the API never redirects; check the base URL, this is a web application."
     if status == 401 and endpoint == "login":
-        meaning = "The login was not accepted, and is not tried again; check the credentials."
+        meaning = "The login was not accepted, and is not retried; check the credentials."
     stale_login = status == 401 and endpoint != "login"
     return _Rule(error=error, meaning=meaning, transient=status in _UNAVAILABLE, stale_login=stale_login), code
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Literal, Self
 
@@ -33,7 +33,6 @@ from arena_async.providers.arena.adapter import LIST
 from arena_async.providers.arena.api import make_request, paginate, request_object
 from arena_async.providers.arena.models import ArenaModel, Change, Item, User
 from arena_async.providers.arena.queries import EventResourceQuery, write_query
-from arena_async.providers.arena.runs import REAL_TIME
 
 __all__ = [
     "EventIntegration",
@@ -59,7 +58,7 @@ class EventIntegration(ArenaModel):
 
     guid: str
     name: str | None = None
-    # The older queue, and one page of the newer engine, say "enable".
+    # The older queue, and one page of the newer engine, have "enable".
     enabled: bool | None = attrs.field(default=None, metadata={"wire": ("enabled", "enable")})
     status: str | None = None
     type: str | None = None
@@ -112,9 +111,9 @@ class OutboundEvent(ArenaModel):
 @attrs.frozen(kw_only=True)
 class EventResource(ArenaModel):
     """
-    A resource of an event; which field holds it depends on the kind.
+    A resource of an event; the field depends on the kind.
 
-    ``pre_events`` and ``post_events`` are what it was before and is after, as they came: a list, or one of them.
+    ``pre_events`` and ``post_events`` are its states before and after, as they were received: a list, or one object.
     """
 
     guid: str
@@ -144,7 +143,7 @@ class _EventSource:
     """
 
     session: Session = attrs.field(repr=False)
-    timing: Clock = attrs.field(default=REAL_TIME, repr=False)
+    timing: Clock = attrs.field(factory=Clock, repr=False)
     #: Where the integrations of this generation are, and what it calls an event that was processed completely.
     _root = "/outboundevents"
     _flag = "resourcesReconciled"
@@ -201,7 +200,7 @@ class _EventSource:
         The user has to be an administrator of the integration.
 
         Raises:
-            ConfigurationError: The event does not say which integration it is of.
+            ConfigurationError: The event has no integration.
         """
         request = self._of_event("PUT", event, json={self._flag: True})
         return attrs.evolve(await request_object(self.session, request, OutboundEvent), integration=event.integration)
@@ -221,38 +220,19 @@ class _EventSource:
             integration: The integration.
             poll: How often to poll, and how long to continue without any event; None for the default policy.
         """
-
-        async def look() -> list[OutboundEvent]:
-            return await self.pending(integration)
-
-        return Watch(look, self.reconcile, poll or PollPolicy(), self.timing, what=f"integration {integration}")
+        return Watch(self, integration, poll or PollPolicy())
 
     def _request(
-        self,
-        method: str,
-        integration: str,
-        rest: str,
-        query: Mapping[str, object] | None = None,
-        *,
-        json: object = None,
-        **identifiers: object,
+        self, method: str, integration: str, rest: str, query: Mapping[str, object] | None = None, **more: Any
     ) -> Request:
-        path = self._root + "/{integration}" + rest
-        return make_request(method, path, query, json=json, integration=integration, **identifiers)
+        """Build a request below an integration; ``more`` is as for :func:`make_request`."""
+        return make_request(method, f"{self._root}/{{integration}}{rest}", query, integration=integration, **more)
 
     def _of_event(
-        self,
-        method: str,
-        event: OutboundEvent,
-        rest: str = "",
-        query: Mapping[str, object] | None = None,
-        *,
-        json: object = None,
-        **identifiers: object,
+        self, method: str, event: OutboundEvent, rest: str = "", query: Mapping[str, object] | None = None, **more: Any
     ) -> Request:
         path = "/events/{event}" + rest
-        integration = _integration_of(event)
-        return self._request(method, integration, path, query, json=json, event=event.guid, **identifiers)
+        return self._request(method, _integration_of(event), path, query, event=event.guid, **more)
 
 
 @attrs.frozen
@@ -364,7 +344,7 @@ def _age(event: OutboundEvent) -> datetime:
 def _integration_of(event: OutboundEvent) -> str:
     if not event.integration:
         raise ConfigurationError(
-            f"Event {printable(event.guid)} does not say which integration it is of; take it from events.pending(), "
+            f"Event {printable(event.guid)} has no integration; take it from events.pending(), "
             "events.every() or events.event()."
         )
     return event.integration
@@ -384,35 +364,23 @@ def _read_guids(payload: Any, request: str) -> list[str]:
     return rows
 
 
+@attrs.define(eq=False)
 class Watch:
     """
     The events of an integration as they appear: an async iterator that keeps nothing open.
 
     Args:
-        look: Returns the pending events, the oldest first.
-        settle: Reconciles one.
+        source: The events of one generation.
+        integration: The integration.
         policy: How often to poll.
-        timing: The clock.
-        what: The integration, for messages.
     """
 
-    def __init__(
-        self,
-        look: Callable[[], Awaitable[list[OutboundEvent]]],
-        settle: Callable[[OutboundEvent], Awaitable[object]],
-        policy: PollPolicy,
-        timing: Clock,
-        *,
-        what: str,
-    ) -> None:
-        self._look = look
-        self._settle = settle
-        self._policy = policy
-        self._timing = timing
-        self._what = what
-        self._due: deque[OutboundEvent] = deque()
-        self._again_at: dict[str, float] = {}
-        self._looked = False
+    _source: _EventSource
+    _integration: str
+    _policy: PollPolicy
+    _due: deque[OutboundEvent] = attrs.field(init=False, factory=deque)
+    _again_at: dict[str, float] = attrs.field(init=False, factory=dict)
+    _polled: bool = attrs.field(init=False, default=False)
 
     def __aiter__(self) -> Self:
         return self
@@ -424,45 +392,39 @@ class Watch:
             except DeadlineError:
                 raise StopAsyncIteration from None
         event = self._due.popleft()
-        self._again_at[event.guid] = self._timing.monotonic() + self._policy.max_interval
-        return PendingEvent(event, self._settle)
+        self._again_at[event.guid] = self._source.timing.monotonic() + self._policy.max_interval
+        return PendingEvent(event, self._source)
 
     async def _wait(self) -> None:
         """Poll until an event is due, at the intervals of the policy."""
-        if self._looked:
-            await self._timing.sleep(self._policy.every)
-        self._looked = True
-        found = await wait_until(
-            self._look_for_due,
-            bool,
-            self._policy,
-            clock=Clock(monotonic=self._timing.monotonic, sleep=self._timing.sleep),
-            polled=Polled(what=printable(self._what)),
-        )
-        self._due.extend(found)
+        clock = self._source.timing
+        if self._polled:
+            await clock.sleep(self._policy.every)
+        self._polled = True
+        polled = Polled[Any](what=f"integration {printable(self._integration)}")
+        self._due.extend(await wait_until(self._find_due, bool, self._policy, clock=clock, polled=polled))
 
-    async def _look_for_due(self) -> list[OutboundEvent]:
+    async def _find_due(self) -> list[OutboundEvent]:
         """Return the pending events that were not returned a short while ago."""
-        pending = await self._look()
+        pending = await self._source.pending(self._integration)
         guids = {event.guid for event in pending}
         self._again_at = {guid: at for guid, at in self._again_at.items() if guid in guids}
-        now = self._timing.monotonic()
+        now = self._source.timing.monotonic()
         return [event for event in pending if self._again_at.get(event.guid, now) <= now]
 
 
+@attrs.frozen(eq=False, repr=False)
 class PendingEvent:
     """
     A pending event: an async context manager that reconciles it when its block ends without an error.
 
     Args:
-        event: The event.
-        settle: Reconciles it.
+        event: The event, also before the block is entered.
+        source: Reconciles it.
     """
 
-    def __init__(self, event: OutboundEvent, settle: Callable[[OutboundEvent], Awaitable[object]]) -> None:
-        #: The event, also before the block is entered.
-        self.event = event
-        self._settle = settle
+    event: OutboundEvent
+    _source: _EventSource
 
     def __repr__(self) -> str:
         return f"<PendingEvent {self.event.guid}>"
@@ -472,6 +434,6 @@ class PendingEvent:
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
         if error is None:
-            await self._settle(self.event)
+            await self._source.reconcile(self.event)
         else:
             _log.info("Event %s stays pending: %s.", printable(self.event.guid), type(error).__name__)

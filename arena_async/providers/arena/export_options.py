@@ -1,5 +1,5 @@
 """
-What an export writes, checked before it is sent.
+The options of an export, checked before they are sent.
 
 The service accepts some combinations silently and then writes an empty file. They are rejected here, at no cost. Words
 are accepted in any case and sent in the newest documented form.
@@ -11,44 +11,40 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from arena_async.errors import ConfigurationError
-from arena_async.protocol.messages import printable
-from arena_async.providers.arena.models import ExportOptions, status_word
+from arena_async.providers.arena.api import known_word
+from arena_async.providers.arena.models import ExportFileContent, ExportOptions, status_word
 
 __all__ = ["same_options", "write_export_options"]
 
 
-def _words(*words: str) -> dict[str, str]:
-    """Return words by the form in which they are compared."""
-    return {status_word(word): word for word in words}
-
-
-_VIEWS: Final = {
-    **_words(
-        "SPECS",
-        "BOM",
-        "BOM_SUBSTITUTES",
-        "SOURCING",
-        "FILES",
-        "FILES_FILE_SUMMARY",
-        "SOURCING_SUPPLIERITEM_SPECS",
-        "SOURCING_SUPPLIERITEM_SUPPLIER_PROFILE",
-        "SOURCING_SUPPLIERITEM_FILES",
-        "SOURCING_SUPPLIERITEM_FILES_FILE_SUMMARY",
-    ),
-    # The samples print this in the place of the one that the table documents.
-    status_word("SOURCING_SUPPLIERITEM_SPECS_PROFILE"): "SOURCING_SUPPLIERITEM_SUPPLIER_PROFILE",
+_VIEWS: Final = (
+    "SPECS",
+    "BOM",
+    "BOM_SUBSTITUTES",
+    "SOURCING",
+    "FILES",
+    "FILES_FILE_SUMMARY",
+    "SOURCING_SUPPLIERITEM_SPECS",
+    "SOURCING_SUPPLIERITEM_SUPPLIER_PROFILE",
+    "SOURCING_SUPPLIERITEM_FILES",
+    "SOURCING_SUPPLIERITEM_FILES_FILE_SUMMARY",
+)
+#: What the samples print in the place of the documented view.
+_OTHER_VIEWS: Final = {status_word("SOURCING_SUPPLIERITEM_SPECS_PROFILE"): "SOURCING_SUPPLIERITEM_SUPPLIER_PROFILE"}
+#: The words of the other options. One page lists the files PRIMARY for supplier items as well; the service rejects it
+#: (4003, 4073).
+_WORDS: Final = {
+    "bom_levels": ("NONE", "SINGLE", "FULL"),
+    "header": ("apiName", "name"),
+    "revision_status": ("LATEST", "WORKING", "POTENTIAL"),
+    "format": ("csv", "json"),
+    "file_content.item": ("NONE", "PRIMARY", "ALL"),
+    "file_content.supplier_item": ("NONE", "ALL"),
 }
-_LEVELS: Final = _words("NONE", "SINGLE", "FULL")
-_ITEM_FILES: Final = _words("NONE", "PRIMARY", "ALL")
-# One page lists PRIMARY for supplier items as well; the service refuses it (4003, 4073).
-_SUPPLIER_FILES: Final = _words("NONE", "ALL")
-_HEADERS: Final = _words("apiName", "name")
-_REVISIONS: Final = _words("LATEST", "WORKING", "POTENTIAL")
-_FORMATS: Final = _words("csv", "json")
 
-#: What the service takes where an option is left out.
+#: The documented defaults.
 _DEFAULTS: Final = {"header": "apiName", "format": "csv"}
-#: Views that have nothing but the physical files to show where they stand alone.
+#: Views that contain only the physical files.
 _OF_FILES: Final = {"FILES", "SOURCING_SUPPLIERITEM_FILES"}
 
 
@@ -57,28 +53,33 @@ def write_export_options(options: ExportOptions) -> dict[str, Any]:
     Return options in the format of the service.
 
     Raises:
-        ConfigurationError: One of them is not documented, there is no view, or the export would come out empty.
+        ConfigurationError: One of them is not documented, there is no view, or the export would be empty.
     """
-    content = options.file_content
+
+    def word(name: str, value: str | None) -> str | None:
+        return None if value is None else known_word(f"ExportOptions.{name}", value, _WORDS[name])
+
+    content = options.file_content or ExportFileContent()
     files = {
-        "item": _one("file_content.item", content.item, _ITEM_FILES) if content else None,
-        "supplierItem": _one("file_content.supplier_item", content.supplier_item, _SUPPLIER_FILES) if content else None,
+        "item": word("file_content.item", content.item),
+        "supplierItem": word("file_content.supplier_item", content.supplier_item),
     }
-    written = {
-        "exportViews": _views(options.export_views),
-        "bomLevels": _one("bom_levels", options.bom_levels, _LEVELS),
-        "fileContent": _given(files) or None,
-        "header": _one("header", options.header, _HEADERS),
-        "revisionStatus": _one("revision_status", options.revision_status, _REVISIONS),
-        "format": _one("format", options.format, _FORMATS),
-        "enableNotifications": options.enable_notifications,
-    }
-    written = _given(written)
-    _refuse_empty(written)
+    written = _given(
+        {
+            "exportViews": _views(options.export_views),
+            "bomLevels": word("bom_levels", options.bom_levels),
+            "fileContent": _given(files) or None,
+            "header": word("header", options.header),
+            "revisionStatus": word("revision_status", options.revision_status),
+            "format": word("format", options.format),
+            "enableNotifications": options.enable_notifications,
+        }
+    )
+    _check_not_empty(written)
     return written
 
 
-def same_options(requested: ExportOptions, came: ExportOptions) -> bool:
+def same_options(requested: ExportOptions, received: ExportOptions) -> bool:
     """
     Return whether a definition does what is requested.
 
@@ -89,7 +90,7 @@ def same_options(requested: ExportOptions, came: ExportOptions) -> bool:
     """
     wanted = {**_DEFAULTS, **write_export_options(requested)}
     try:
-        found = {**_DEFAULTS, **write_export_options(came)}
+        found = {**_DEFAULTS, **write_export_options(received)}
     except ConfigurationError:
         return False
     views = set(wanted.pop("exportViews")) == set(found["exportViews"])
@@ -101,26 +102,16 @@ def _given(values: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _views(views: Iterable[str]) -> list[str]:
-    """Check views; one that is named twice is written once."""
-    found = [_one("export_views", view, _VIEWS) for view in views]
+def _views(views: Iterable[Any]) -> list[str]:
+    """Return views after a check; one that is named twice is written once."""
+    words = (_OTHER_VIEWS.get(status_word(view), view) if isinstance(view, str) else view for view in views)
+    found = [known_word("ExportOptions.export_views", word, _VIEWS) for word in words]
     if not found:
         raise ConfigurationError("ExportOptions.export_views is empty; name at least one view, for instance 'SPECS'.")
-    return list(dict.fromkeys(filter(None, found)))
+    return list(dict.fromkeys(found))
 
 
-def _one(name: str, value: Any, allowed: dict[str, str]) -> str | None:
-    """Return the newest documented form of a word."""
-    if value is None:
-        return None
-    found = allowed.get(status_word(value)) if isinstance(value, str) else None
-    if found is None:
-        choices = ", ".join(dict.fromkeys(allowed.values()))
-        raise ConfigurationError(f"ExportOptions.{name} is {printable(repr(value))}; it takes one of {choices}.")
-    return found
-
-
-def _refuse_empty(options: dict[str, Any]) -> None:
+def _check_not_empty(options: dict[str, Any]) -> None:
     """Raise for what the service writes as an empty JSON file."""
     if options.get("format", _DEFAULTS["format"]) != "json":
         return
@@ -139,4 +130,4 @@ def _any_file(options: dict[str, Any]) -> bool:
 
 
 def _empty(what: str, remedy: str) -> ConfigurationError:
-    return ConfigurationError(f"A JSON export of {what} comes out empty; add {remedy}, or write CSV.")
+    return ConfigurationError(f"A JSON export of {what} would be empty; add {remedy}, or write CSV.")

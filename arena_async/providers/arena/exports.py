@@ -1,10 +1,10 @@
-"""Exports of items: definitions say what to write, runs write it."""
+"""Exports of items: definitions describe them, runs write the files."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -12,19 +12,18 @@ import attrs
 
 from arena_async.errors import ConfigurationError, DecodeError, PermissionDeniedError, RunFailedError
 from arena_async.http.paginator import Paginator
-from arena_async.http.session import Session
 from arena_async.options import PollPolicy
-from arena_async.protocol.messages import Request, printable
-from arena_async.providers.arena.api import make_request, paginate, request_object
+from arena_async.protocol.messages import printable
+from arena_async.providers.arena.api import request_object
 from arena_async.providers.arena.criteria import Criteria
 from arena_async.providers.arena.export_options import same_options, write_export_options
 from arena_async.providers.arena.files import RunFiles
-from arena_async.providers.arena.layout import FileFacts, Key
+from arena_async.providers.arena.layout import FileFacts
 from arena_async.providers.arena.models import ArenaFile, ExportDefinition, ExportOptions, ExportRun
 from arena_async.providers.arena.queries import ExportQuery, ExportRunQuery
 from arena_async.providers.arena.run_service import RunService, guid_of
 from arena_async.providers.arena.runs import OnStatus, Start
-from arena_async.transfer.started_run import Fetched, To
+from arena_async.providers.started_run import Fetched, To
 
 __all__ = ["ExportFiles", "Exports"]
 
@@ -33,7 +32,7 @@ _KEPT: Final = timedelta(days=60)
 
 
 @attrs.frozen
-class Exports(RunService[ExportDefinition, ExportRun]):
+class Exports(RunService[ExportDefinition, ExportRun, ExportRunQuery]):
     """The export definitions of the workspace and their runs."""
 
     _kind = "export"
@@ -61,27 +60,12 @@ class Exports(RunService[ExportDefinition, ExportRun]):
             include_empty_additional_attributes: Whether custom attributes without a value are shown too.
         """
         query = {"includeEmptyAdditionalAttributes": include_empty_additional_attributes}
-        return await request_object(self.session, self._request("GET", guid, query=query), ExportDefinition)
-
-    def runs(
-        self, guid: str, query: ExportRunQuery | str | None = None, *, offset: int = 0, limit: int | None = None
-    ) -> Paginator[ExportRun]:
-        """
-        Return the runs of a definition. One request for each 400.
-
-        Args:
-            guid: The definition.
-            query: Only these; a string is a status, for instance ``COMPLETE``.
-            offset: Rows to leave out at the beginning.
-            limit: Rows of one page, at most 400.
-        """
-        return self._runs(guid, query, offset, limit)
+        return await request_object(self.session, self._api.request("GET", guid, query=query), ExportDefinition)
 
     async def file(self, guid: str, run: str, file: str) -> ArenaFile:
         """Return name, size and the other metadata of one file of a run. One request."""
-        return await request_object(
-            self.session, self._request("GET", guid, "/runs/{run}/files/{file}", run=run, file=file), ArenaFile
-        )
+        request = self._api.request("GET", guid, "/runs/{run}/files/{file}", run=run, file=file)
+        return await request_object(self.session, request, ArenaFile)
 
     def files(
         self,
@@ -105,9 +89,7 @@ class Exports(RunService[ExportDefinition, ExportRun]):
         Raises:
             ConfigurationError: ``run`` together with ``latest`` or ``completed_from``.
         """
-        return ExportFiles(
-            self.session, guid, reserve=self.reserve, run=run, latest=latest, completed_from=completed_from
-        )
+        return ExportFiles(self._api, guid, run=run, latest=latest, completed_from=completed_from)
 
     async def define(
         self,
@@ -168,7 +150,7 @@ class Exports(RunService[ExportDefinition, ExportRun]):
             TransportError: The response was lost, and it is not known whether a run was started.
         """
         start = self._start(guid, criteria)
-        return await self._line(guid).start(start, poll=poll, on_status=on_status)
+        return await self._api.start(guid_of(guid), start, poll=poll, on_status=on_status)
 
     async def fetch(
         self,
@@ -218,15 +200,12 @@ class Exports(RunService[ExportDefinition, ExportRun]):
                 problem = "Both it and the run have criteria (code 3142); leave them out of the run"
             raise ConfigurationError(f"The export {definition.guid} cannot be run. {problem}.")
         own = criteria.as_json() if criteria is not None else None
-        request = self._request("POST", guid_of(definition), "/runs")
+        body = {} if own is None else {"criteria": own}
         return Start(
-            request=attrs.evolve(request, json={} if own is None else {"criteria": own}),
+            request=self._api.request("POST", guid_of(definition), "/runs", json=body),
             like=lambda run: own is None or run.criteria in (None, own),
             name="" if own is None else hashlib.sha256(json.dumps(own).encode()).hexdigest()[:16],
         )
-
-    async def _one(self, guid: str, run: str) -> ExportRun | None:
-        return await _one_run(self.session, guid, run)
 
 
 class ExportFiles(RunFiles[ExportRun]):
@@ -237,36 +216,22 @@ class ExportFiles(RunFiles[ExportRun]):
     """
 
     kind = "exports"
+    _content_path = "/runs/{run}/files/{file}/content"
 
     def _listing(self) -> tuple[int, bool]:
         return 1, False
 
-    def _content(self, key: Key) -> Request:
-        export, run, file = key.names
-        path = "/exports/{export}/runs/{run}/files/{file}/content"
-        return make_request("GET", path, export=export, run=run, file=file)
-
-    async def _one(self, definition: str, run: str) -> ExportRun | None:
-        return await _one_run(self._session, definition, run)
-
     async def _one_to_find(self, definition: str, run: str) -> ExportRun | None:
         try:
-            return await self._one(definition, run)
+            return await self._api.look_up(definition, run)
         except PermissionDeniedError:
             # A run of another user is in the list only.
             return None
 
     async def _newest(self, definition: str) -> list[ExportRun]:
         """The filter may be ignored, so the newest of the returned runs is taken."""
-        request = make_request("GET", "/exports/{export}/runs", {"latestCompleted": True}, export=definition)
-        runs = [run async for run in paginate(self._session, request, ExportRun) if self._wanted(run)]
+        runs = [run async for run in self._api.list(definition, {"latestCompleted": True}) if self._wanted(run)]
         return sorted(runs, key=lambda run: run.completed or datetime.min.replace(tzinfo=UTC))[-1:]
-
-    async def _pages(self, definition: str, completed_from: datetime | None) -> AsyncIterator[Sequence[ExportRun]]:
-        query = {"completionDateTimeFrom": completed_from}
-        request = make_request("GET", "/exports/{export}/runs", query, export=definition)
-        async for page in paginate(self._session, request, ExportRun).pages():
-            yield page.items
 
     def _listed(self, runs: Sequence[ExportRun]) -> dict[str, Sequence[FileFacts]]:
         return {
@@ -280,9 +245,9 @@ class ExportFiles(RunFiles[ExportRun]):
         Raises:
             DecodeError: It is complete, too young to have lost its files, and does not list them here either.
         """
-        request = make_request("GET", "/exports/{export}/runs/{run}", export=definition, run=run.guid)
-        files = (await request_object(self._session, request, ExportRun)).files
+        files = (await self._api.get(definition, run.guid)).files
         if files is None and not self._is_old(run):
+            request = self._api.request("GET", definition, "/runs/{run}", run=run.guid)
             raise DecodeError(
                 f"{request.line}: run {printable(run.guid)} is complete and does not list its files, so that some "
                 "may be missing. Run again; if it stays so, the service may have changed: report this.",
@@ -302,21 +267,3 @@ class ExportFiles(RunFiles[ExportRun]):
     def _is_old(self, run: ExportRun) -> bool:
         """Return whether the service has removed the files of a run because of their age."""
         return run.completed is not None and run.completed < self._session.now() - _KEPT
-
-
-async def _one_run(session: Session, export: str, guid: str) -> ExportRun | None:
-    """
-    Return one run by its guid, or None where it is not there.
-
-    https://github.com/ptc-arena/arena-restapi-doc - the sample of this endpoint shows a definition and no run. A
-    response with another guid is therefore not believed, and the run is looked up in the list.
-    """
-    run = await request_object(
-        session, make_request("GET", "/exports/{export}/runs/{run}", export=export, run=guid), ExportRun
-    )
-    if run.guid == guid and run.status is not None:
-        return run
-    async for listed in paginate(session, make_request("GET", "/exports/{export}/runs", export=export), ExportRun):
-        if listed.guid == guid:
-            return listed
-    return None

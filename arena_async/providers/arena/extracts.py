@@ -12,15 +12,15 @@ import attrs
 from arena_async.errors import ApiError
 from arena_async.http.paginator import Paginator
 from arena_async.options import PollPolicy
-from arena_async.protocol.messages import Request, printable
+from arena_async.protocol.messages import printable
 from arena_async.providers.arena.api import make_request, paginate, request_object
 from arena_async.providers.arena.files import RunFiles
-from arena_async.providers.arena.layout import FileFacts, Key
+from arena_async.providers.arena.layout import FileFacts
 from arena_async.providers.arena.models import Extract, ExtractRun, FileAssociation, status_word
 from arena_async.providers.arena.queries import ExtractRunQuery
 from arena_async.providers.arena.run_service import RunService
 from arena_async.providers.arena.runs import OnStatus, Start
-from arena_async.transfer.started_run import Fetched, To
+from arena_async.providers.started_run import Fetched, To
 
 __all__ = ["ExtractFiles", "Extracts"]
 
@@ -31,7 +31,7 @@ _QUERY_REJECTED: Final = frozenset({3004, 3018, 3019, 3096, 3200, 4074})
 
 
 @attrs.frozen
-class Extracts(RunService[Extract, ExtractRun]):
+class Extracts(RunService[Extract, ExtractRun, ExtractRunQuery]):
     """The data extracts of the workspace and their runs."""
 
     _kind = "extract"
@@ -59,20 +59,6 @@ class Extracts(RunService[Extract, ExtractRun]):
         request = make_request("GET", "/extracts", {"name": name, "enabled": enabled, "creator.fullName": creator})
         return paginate(self.session, request, Extract, offset=offset, limit=limit)
 
-    def runs(
-        self, guid: str, query: ExtractRunQuery | str | None = None, *, offset: int = 0, limit: int | None = None
-    ) -> Paginator[ExtractRun]:
-        """
-        Return the runs of an extract. One request for each 400.
-
-        Args:
-            guid: The extract.
-            query: Only these; a string is a status, for instance ``Completed``.
-            offset: Rows to leave out at the beginning.
-            limit: Rows of one page, at most 400.
-        """
-        return self._runs(guid, query, offset, limit)
-
     async def latest_run(self, guid: str, *, with_files: bool = False) -> ExtractRun:
         """
         Return the run of an extract that was completed last. One request.
@@ -83,7 +69,7 @@ class Extracts(RunService[Extract, ExtractRun]):
         """
         query = {"view": "withFiles" if with_files else None}
         return await request_object(
-            self.session, self._request("GET", guid, "/runs/latestCompleted", query), ExtractRun
+            self.session, self._api.request("GET", guid, "/runs/latestCompleted", query), ExtractRun
         )
 
     def run_files(
@@ -108,12 +94,12 @@ class Extracts(RunService[Extract, ExtractRun]):
             limit: Rows of one page, at most 400.
         """
         query = {"downloadDateTimeFrom": downloaded_from, "downloadDateTimeTo": downloaded_to}
-        request = self._request("GET", guid, "/runs/{run}/files", query, run=run)
+        request = self._api.request("GET", guid, "/runs/{run}/files", query, run=run)
         return paginate(self.session, request, FileAssociation, offset=offset, limit=limit)
 
     async def association(self, guid: str, run: str, association: str) -> FileAssociation:
         """Return one file of a run, by the guid of its association. One request."""
-        request = self._request("GET", guid, "/runs/{run}/files/{association}", run=run, association=association)
+        request = self._api.request("GET", guid, "/runs/{run}/files/{association}", run=run, association=association)
         return await request_object(self.session, request, FileAssociation)
 
     def files(
@@ -130,15 +116,13 @@ class Extracts(RunService[Extract, ExtractRun]):
         Args:
             guid: The extract; None for all of the workspace.
             run: Only this run.
-            latest: Only the run that was completed last. A run of a delta extract holds the changes only.
+            latest: Only the run that was completed last. A run of a delta extract contains the changes only.
             completed_from: Only runs completed then or later (aware).
 
         Raises:
             ConfigurationError: ``run`` together with ``latest`` or ``completed_from``, or without ``guid``.
         """
-        return ExtractFiles(
-            self.session, guid, reserve=self.reserve, run=run, latest=latest, completed_from=completed_from
-        )
+        return ExtractFiles(self._api, guid, run=run, latest=latest, completed_from=completed_from)
 
     async def start(
         self, guid: str, *, poll: PollPolicy | None = None, on_status: OnStatus[ExtractRun] | None = None
@@ -156,7 +140,7 @@ class Extracts(RunService[Extract, ExtractRun]):
         Raises:
             TransportError: The response was lost, and it is not known whether a run was started.
         """
-        return await self._line(guid).start(self._start(guid), poll=poll, on_status=on_status)
+        return await self._api.start(guid, self._start(guid), poll=poll, on_status=on_status)
 
     async def fetch(
         self,
@@ -189,13 +173,14 @@ class Extracts(RunService[Extract, ExtractRun]):
         return await self._fetch(self._start(guid), self.files(guid), to, poll=poll, fresh=fresh, on_status=on_status)
 
     def _start(self, guid: str) -> Start[ExtractRun]:
-        return Start(request=attrs.evolve(self._request("POST", guid, "/runs"), json={}))
+        return Start(request=self._api.request("POST", guid, "/runs", json={}))
 
 
 class ExtractFiles(RunFiles[ExtractRun]):
     """The zip files of data extract runs; of all extracts without ``definition``, which costs one more request."""
 
     kind = "extracts"
+    _content_path = "/runs/{run}/files/{file}/content"
 
     async def _definitions(self) -> AsyncIterator[str]:
         if self._definition is not None:
@@ -207,26 +192,16 @@ class ExtractFiles(RunFiles[ExtractRun]):
     def _listing(self) -> tuple[int, bool]:
         return (1, self._latest) if self._definition is not None else (2, False)
 
-    def _content(self, key: Key) -> Request:
-        extract, run, association = key.names
-        path = "/extracts/{extract}/runs/{run}/files/{association}/content"
-        return make_request("GET", path, extract=extract, run=run, association=association)
-
-    async def _one(self, definition: str, run: str) -> ExtractRun:
-        request = make_request("GET", "/extracts/{extract}/runs/{run}", extract=definition, run=run)
-        return await request_object(self._session, request, ExtractRun)
-
     async def _one_to_find(self, definition: str, run: str) -> ExtractRun:  # noqa: ARG002
         # The list of its files is enough.
         return ExtractRun(guid=run)
 
     async def _newest(self, definition: str) -> list[ExtractRun]:
-        path = "/extracts/{extract}/runs/latestCompleted"
-        request = make_request("GET", path, {"view": "withFiles"}, extract=definition)
+        request = self._api.request("GET", definition, "/runs/latestCompleted", {"view": "withFiles"})
         run = await request_object(self._session, request, ExtractRun)
         if "delta" in status_word(run.type):
             _log.warning(
-                "Extract %s: its latest run %s is a delta run, which holds the changes only. Without `latest` the "
+                "Extract %s: its latest run %s is a delta run, which contains the changes only. Without `latest` the "
                 "last full run and all deltas after it are downloaded.",
                 printable(definition),
                 printable(run.guid),
@@ -242,10 +217,9 @@ class ExtractFiles(RunFiles[ExtractRun]):
         views: tuple[str | None, ...] = ("withFiles", None)
         for view in views:
             query = {"completionDateTimeFrom": completed_from, "view": view}
-            request = make_request("GET", "/extracts/{extract}/runs", query, extract=definition)
             started = False
             try:
-                async for page in paginate(self._session, request, ExtractRun).pages():
+                async for page in self._api.list(definition, query).pages():
                     started = True
                     yield page.items
                 return
@@ -254,16 +228,16 @@ class ExtractFiles(RunFiles[ExtractRun]):
                     raise
 
     def _listed(self, runs: Sequence[ExtractRun]) -> dict[str, Sequence[FileFacts]]:
-        """An empty list is believed when another run beside it has files: then the view was honoured."""
-        honoured = any(run.files for run in runs)
+        """An empty list counts when another run of the page has files: then the service supports the view."""
+        supported = any(run.files for run in runs)
         return {
             run.guid: [_facts_of(association) for association in run.files or ()]
             for run in runs
-            if run.files or (honoured and run.files is not None)
+            if run.files or (supported and run.files is not None)
         }
 
     async def _request_files(self, definition: str, run: ExtractRun) -> list[FileFacts]:
-        request = make_request("GET", "/extracts/{extract}/runs/{run}/files", extract=definition, run=run.guid)
+        request = self._api.request("GET", definition, "/runs/{run}/files", run=run.guid)
         return [_facts_of(association) async for association in paginate(self._session, request, FileAssociation)]
 
 

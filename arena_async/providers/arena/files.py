@@ -8,7 +8,6 @@ the file and whether or not that query listed its size.
 from __future__ import annotations
 
 import json
-import logging
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from datetime import UTC, datetime
@@ -16,39 +15,17 @@ from typing import Generic, Self, TypeVar
 
 import attrs
 
-from arena_async.errors import ApiError, ConfigurationError, RunFailedError
-from arena_async.http.session import Session
+from arena_async.errors import ConfigurationError
 from arena_async.protocol.files import MetadataCache, RemoteFile
+from arena_async.protocol.messages import Request
 from arena_async.providers.arena.api import write_datetime
-from arena_async.providers.arena.layout import ArenaFiles, FileFacts, Key, is_gone, lay_out, tenant_of
-from arena_async.providers.arena.models import (
-    ExportRun,
-    ExtractRun,
-    ImportRun,
-)
+from arena_async.providers.arena.layout import ArenaFiles, FileFacts, Key, lay_out, tenant_of
+from arena_async.providers.arena.models import ArenaRun
+from arena_async.providers.arena.runs import RunApi, ended
 
-__all__ = [
-    "RunFiles",
-    "ended",
-]
+__all__ = ["RunFiles"]
 
-_log = logging.getLogger("arena_async")
-
-R = TypeVar("R", ExtractRun, ExportRun, ImportRun)
-
-
-def ended(run: R, kind: str) -> bool:
-    """
-    Return whether a run that was requested by its guid has files.
-
-    Raises:
-        RunFailedError: It never will.
-    """
-    if run.failed:
-        raise RunFailedError(
-            f"{kind} run {run.guid}: its status is {run.status}, so it has no files. Start another run.", run=run
-        )
-    return run.done
+R = TypeVar("R", bound=ArenaRun)
 
 
 class RunFiles(ArenaFiles, Generic[R]):
@@ -56,9 +33,8 @@ class RunFiles(ArenaFiles, Generic[R]):
     The files of the completed runs of a definition.
 
     Args:
-        session: The session.
+        api: The runs of that kind.
         definition: The guid of the definition; None for every extract of the workspace.
-        reserve: Requests that the cost estimate leaves to others.
         run: Only this run.
         latest: Only the latest completed run.
         completed_from: Only runs completed then or later (aware).
@@ -70,10 +46,9 @@ class RunFiles(ArenaFiles, Generic[R]):
 
     def __init__(
         self,
-        session: Session,
+        api: RunApi[R],
         definition: str | None,
         *,
-        reserve: int = 0,
         run: str | None = None,
         latest: bool = False,
         completed_from: datetime | None = None,
@@ -86,7 +61,8 @@ class RunFiles(ArenaFiles, Generic[R]):
             raise ConfigurationError(
                 f"{self.kind}: a run is named by the guids of its definition and its own; give both."
             )
-        super().__init__(session, reserve=reserve)
+        super().__init__(api.session, reserve=api.reserve)
+        self._api = api
         self._definition = definition
         self._run = run
         self._latest = latest
@@ -130,62 +106,59 @@ class RunFiles(ArenaFiles, Generic[R]):
         """
         if self._facts is not None:
             # A look-up wants the present state, not the cached one.
-            return await self._changed({"_facts": None}).find(keys)
-        tenant = await tenant_of(self._session)
-        runs_of: dict[str, set[str]] = {}
-        for key in self._mine(keys, tenant):
-            runs_of.setdefault(key.names[0], set()).add(key.names[1])
-        wanted = frozenset(keys)
-        found: dict[str, RemoteFile] = {}
-        for definition, runs in runs_of.items():
-            try:
-                async for file in self._look_up(tenant, definition, runs):
-                    if file.key in wanted:
-                        found[file.key] = file
-            except ApiError as error:
-                if not is_gone(error):
-                    raise
-        return list(found.values())
+            return await self._changed(_facts=None).find(keys)
+        return await super().find(keys)
 
     def recalling(self, facts: MetadataCache) -> Self:
         """Return the same set, which requests the files of a completed run only once."""
-        return self._changed({"_facts": facts})
+        return self._changed(_facts=facts)
 
     def since(self, watermark: datetime | None) -> Self:
         """Return the set of runs completed since then; the service filters on it."""
         if watermark is None or self._run is not None or self._latest:
             return self
-        return self._changed({"_watermark": _whole_second(watermark)})
+        return self._changed(_watermark=_whole_second(watermark))
 
     def of(self, run: R) -> Self:
         """Return the set of the files of one completed run as it was just seen, without another request for it."""
-        return self._changed({"_run": run.guid, "_seen": run})
+        return self._changed(_run=run.guid, _seen=run)
 
     # ------------------------------------------------------------------------------------- what differs between kinds
 
-    @abstractmethod
-    async def _one(self, definition: str, run: str) -> R | None:
-        """Return one run by its guid, or None where it is not there."""
-
-    @abstractmethod
-    def _pages(self, definition: str, completed_from: datetime | None) -> AsyncIterator[Sequence[R]]:
-        """Return the runs of a definition, page by page."""
-
-    async def _newest(self, definition: str) -> list[R]:
-        """Return the latest completed run."""
-        raise NotImplementedError  # pragma: no cover  imports have no such filter
+    #: The path of a content below its definition; the names are those of the identifying fields.
+    _content_path: str
 
     @abstractmethod
     def _listed(self, runs: Sequence[R]) -> dict[str, Sequence[FileFacts]]:
         """Return the files of those runs that were listed with them, by the guids of the runs."""
 
+    async def _pages(self, definition: str, completed_from: datetime | None) -> AsyncIterator[Sequence[R]]:
+        """Return the runs of a definition, page by page."""
+        async for page in self._api.list(definition, {"completionDateTimeFrom": completed_from}).pages():
+            yield page.items
+
+    async def _newest(self, definition: str) -> list[R]:
+        """Return the latest completed run."""
+        raise NotImplementedError  # pragma: no cover  imports have no such filter
+
     async def _request_files(self, definition: str, run: R) -> list[FileFacts]:
         """Request the files of a run that was listed without them."""
         raise NotImplementedError  # pragma: no cover  import runs always have the same contents
 
+    async def _one_to_find(self, definition: str, run: str) -> R | None:
+        """Return one run to look up its files, or None where it may be in the list only."""
+        return await self._api.get(definition, run)
+
+    def _check_files(self, run: R, files: Sequence[FileFacts]) -> None:
+        """Raise if a run that was requested by its guid has no files."""
+
     async def _definitions(self) -> AsyncIterator[str]:
         """Return the guids of the definitions."""
         yield self._definition or ""
+
+    def _content(self, key: Key) -> Request:
+        definition, run, file = key.names
+        return self._api.request("GET", definition, self._content_path, run=run, file=file)
 
     def _entry(self, tenant: str, definition: str, run: R, file: FileFacts) -> RemoteFile:
         """Return the entry of a file: a zip, which never changes."""
@@ -197,8 +170,8 @@ class RunFiles(ArenaFiles, Generic[R]):
     async def _select(self, definition: str) -> AsyncIterator[Sequence[R]]:
         """Return the completed runs of a definition that belong to the set, page by page."""
         if self._run is not None:
-            run = self._seen or await self._one(definition, self._run)
-            if run is not None and ended(run, self.kind.removesuffix("s")):
+            run = self._seen or await self._api.look_up(definition, self._run)
+            if run is not None and ended(run, self._api.kind):
                 yield [run]
         elif self._latest:
             yield [run for run in await self._newest(definition) if self._wanted(run)]
@@ -219,9 +192,9 @@ class RunFiles(ArenaFiles, Generic[R]):
             for file in files:
                 yield self._entry(tenant, definition, run, file)
 
-    async def _look_up(self, tenant: str, definition: str, runs: Collection[str]) -> AsyncIterator[RemoteFile]:
+    async def _look_up(self, tenant: str, definition: str, keys: Sequence[Key]) -> AsyncIterator[RemoteFile]:
         """List the files of some runs; a single run is requested by its guid."""
-        missing = set(runs)
+        missing = {key.names[1] for key in keys}
         if len(missing) == 1:
             run = await self._one_to_find(definition, *missing)
             if run is not None:
@@ -234,12 +207,6 @@ class RunFiles(ArenaFiles, Generic[R]):
             missing -= {run.guid for run in page}
             if not missing:
                 return
-
-    async def _one_to_find(self, definition: str, run: str) -> R | None:
-        return await self._one(definition, run)
-
-    def _check_files(self, run: R, files: Sequence[FileFacts]) -> None:
-        """Raise if a run that was requested by its guid has no files."""
 
     @property
     def _from(self) -> datetime | None:
@@ -276,7 +243,7 @@ def _load_files(fact: str) -> list[FileFacts] | None:
 
 
 def _whole_second(time: datetime | None) -> datetime | None:
-    """Cut to whole seconds, which is what can be requested."""
+    """Cut to full seconds, as the service takes them."""
     if time is None:
         return None
     write_datetime(time, what="completed_from")

@@ -16,9 +16,9 @@ from typing import Any, Final, Literal, Self, get_args
 import attrs
 
 from arena_async.errors import ConfigurationError
-from arena_async.protocol.decoding import wire_names
 from arena_async.protocol.messages import Request, UploadBody, UploadedFile, printable
-from arena_async.providers.arena.models import ImportDefinition, ImportMapping, ImportOptions, ImportRun, status_word
+from arena_async.providers.arena.api import known_word, write_fields
+from arena_async.providers.arena.models import ImportDefinition, ImportOptions, ImportRun, status_word
 from arena_async.providers.arena.runs import Start
 from arena_async.transfer.local_files import LocalFile
 
@@ -60,7 +60,7 @@ class Submission:
         file: The path of an XLSX or CSV (UTF-8) file.
         worksheet: The name of the worksheet, for an XLSX file.
         commit: Change the workspace at once, for good; a dry run first shows what would happen.
-        file_type: ``EXCEL_WORKSHEET`` or ``CSV``, where the file name does not say so.
+        file_type: ``EXCEL_WORKSHEET`` or ``CSV``, where the file name does not show it.
         content: A file with the physical files that the rows name, for resources that have some.
         parts: Which contents of the run ``fetch`` downloads.
     """
@@ -102,7 +102,7 @@ class Submission:
         kind = self.file_type or _BY_SUFFIX.get(PurePath(self.file).suffix.lower())
         if kind is None:
             raise ConfigurationError(
-                f"{printable(name)}: an import takes .xlsx and .csv files. Where the name says nothing, give file_type."
+                f"{printable(name)}: an import takes .xlsx and .csv files. For another name, give file_type."
             )
         if kind == "CSV" and self.worksheet is not None:
             raise ConfigurationError(f"{printable(name)}: a CSV file has no worksheets; leave the worksheet out.")
@@ -143,7 +143,9 @@ class _Opened:
             "submitWorksheetName": requested.worksheet,
             "commit": str(requested.commit).lower(),
         }
-        form = UploadBody(fields=values if parameters == "parts" else (), files=self._files())
+        files = [_part("submitContent", self.file, _MEDIA[self.kind])]
+        files += [_part("fileContent", self.content)] if self.content is not None else []
+        form = UploadBody(fields=values if parameters == "parts" else (), files=files)
         return Start(
             request=attrs.evolve(request, params=values if parameters == "query" else (), upload=form),
             like=self._like,
@@ -158,11 +160,6 @@ class _Opened:
             [*digests, self.kind, "commit" if self.requested.commit else "check", self.requested.worksheet or ""]
         )
 
-    def _files(self) -> list[UploadedFile]:
-        """Return the parts with files in them."""
-        files = [_part("submitContent", self.file, _MEDIA[self.kind])]
-        return files + ([_part("fileContent", self.content)] if self.content is not None else [])
-
     def _like(self, run: ImportRun) -> bool:
         """Return whether a run may have been started with this."""
         return (
@@ -173,7 +170,7 @@ class _Opened:
 
 
 def _part(name: str, file: LocalFile, media: str = "application/octet-stream") -> UploadedFile:
-    """Return the part of a file; characters that no header carries are replaced in its name."""
+    """Return the part of a file; characters that are not valid in a header are replaced in its name."""
     shown = "".join(letter if letter.isprintable() else "_" for letter in file.name)
     return UploadedFile(part=name, name=shown, size=file.size, content_type=media, read=file.pieces)
 
@@ -188,7 +185,10 @@ def write_import_options(resource: str, mode: str, options: ImportOptions | None
     Raises:
         ConfigurationError: A word is not documented, or the two do not go together.
     """
-    written = {"resource": _word("resource", resource, _RESOURCES), "mode": _word("mode", mode, _MODES)}
+    written: dict[str, Any] = {
+        "resource": known_word("The resource", resource, _RESOURCES),
+        "mode": known_word("The mode", mode, _MODES),
+    }
     if written["mode"] == "REPLACE" and written["resource"] != "ITEM_BOM":
         raise ConfigurationError(
             "The mode REPLACE goes with the resource ITEM_BOM only; OVERWRITE is the one for others."
@@ -198,32 +198,12 @@ def write_import_options(resource: str, mode: str, options: ImportOptions | None
 
 def same_import_options(body: dict[str, Any], found: ImportDefinition) -> bool:
     """Return whether a definition does what is requested; what is not requested may be anything."""
-    came = _write_options(found.options) if found.options is not None else {}
+    received = _write_options(found.options) if found.options is not None else {}
     words = all(status_word(getattr(found, word)) == status_word(body[word]) for word in ("resource", "mode"))
-    return words and all(came.get(name) == value for name, value in body.get("options", {}).items())
-
-
-def _word(name: str, value: object, allowed: tuple[str, ...]) -> str:
-    """Return the documented form of a word."""
-    found = [word for word in allowed if isinstance(value, str) and status_word(word) == status_word(value)]
-    if not found:
-        raise ConfigurationError(f"The {name} is {value!r}; it takes one of {', '.join(allowed)}.")
-    return found[0]
+    return words and all(received.get(name) == value for name, value in body.get("options", {}).items())
 
 
 def _write_options(options: ImportOptions) -> dict[str, Any]:
-    """Return the options that are set, by their first documented name, and the unknown keys of a listed definition."""
-    written: dict[str, Any] = dict(options.unknown)
-    for field in attrs.fields(ImportOptions):
-        value = getattr(options, field.name)
-        if field.name in ("unknown", "mapping") or value is None:
-            continue
-        written[wire_names(field)[0]] = value
-    if options.mapping:
-        written["mapping"] = [_write_mapping(row) for row in options.mapping]
-    return written
-
-
-def _write_mapping(row: ImportMapping) -> dict[str, Any]:
-    values = {wire_names(field)[0]: getattr(row, field.name) for field in attrs.fields(ImportMapping)}
-    return {**row.unknown, **{name: value for name, value in values.items() if value is not None and name != "unknown"}}
+    """Return the options that are set, and the unknown keys of a listed definition."""
+    written = write_fields(options)
+    return written | ({"mapping": [write_fields(row) for row in options.mapping]} if options.mapping else {})

@@ -1,9 +1,9 @@
-"""Imports of spreadsheets: definitions say how to read one, runs read it."""
+"""Imports of spreadsheets: definitions describe how to read one, runs read it."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Self
 
@@ -11,11 +11,9 @@ import attrs
 
 from arena_async.errors import ConfigurationError, ConflictError
 from arena_async.http.paginator import Paginator
-from arena_async.http.session import Session
 from arena_async.options import PollPolicy
 from arena_async.protocol.files import RemoteFile
-from arena_async.protocol.messages import Request
-from arena_async.providers.arena.api import make_request, paginate, request_object
+from arena_async.providers.arena.api import request_object
 from arena_async.providers.arena.files import RunFiles
 from arena_async.providers.arena.import_files import (
     IMPORT_PARTS,
@@ -29,8 +27,8 @@ from arena_async.providers.arena.layout import FileFacts, Key, lay_out
 from arena_async.providers.arena.models import ImportDefinition, ImportOptions, ImportRun
 from arena_async.providers.arena.queries import ImportQuery, ImportRunQuery
 from arena_async.providers.arena.run_service import RunService, check_texts
-from arena_async.providers.arena.runs import OnStatus
-from arena_async.transfer.started_run import Fetched, To
+from arena_async.providers.arena.runs import OnStatus, RunApi
+from arena_async.providers.started_run import Fetched, To
 
 __all__ = ["ImportFiles", "Imports"]
 
@@ -39,7 +37,7 @@ _EXTENSIONS = {"EXCEL_WORKSHEET": ".xlsx", "CSV": ".csv"}
 
 
 @attrs.frozen
-class Imports(RunService[ImportDefinition, ImportRun]):
+class Imports(RunService[ImportDefinition, ImportRun, ImportRunQuery]):
     """
     The import definitions of the workspace and their runs.
 
@@ -67,20 +65,6 @@ class Imports(RunService[ImportDefinition, ImportRun]):
         """
         return self._search(query, offset, limit)
 
-    def runs(
-        self, guid: str, query: ImportRunQuery | str | None = None, *, offset: int = 0, limit: int | None = None
-    ) -> Paginator[ImportRun]:
-        """
-        Return the runs of a definition. One request for each 400.
-
-        Args:
-            guid: The definition.
-            query: Only these; a string is a status, for instance ``COMPLETE``.
-            offset: Rows to leave out at the beginning.
-            limit: Rows of one page, at most 400.
-        """
-        return self._runs(guid, query, offset, limit)
-
     def files(self, guid: str, run: str | None = None, *, parts: Iterable[ImportPart] = IMPORT_PARTS) -> ImportFiles:
         """
         Return the contents of completed runs, to be downloaded. Sends nothing yet.
@@ -93,7 +77,7 @@ class Imports(RunService[ImportDefinition, ImportRun]):
         Raises:
             ConfigurationError: ``parts`` is empty or has something else in it.
         """
-        return ImportFiles(self.session, guid, reserve=self.reserve, run=run, parts=parts)
+        return ImportFiles(self._api, guid, run=run, parts=parts)
 
     async def define(
         self,
@@ -142,7 +126,7 @@ class Imports(RunService[ImportDefinition, ImportRun]):
         body = {field: text for field, text in given.items() if text is not None}
         if not body:
             raise ConfigurationError(f"The import {guid} is to be renamed without a new name or description.")
-        return await request_object(self.session, attrs.evolve(self._request("PUT", guid), json=body), ImportDefinition)
+        return await request_object(self.session, self._api.request("PUT", guid, json=body), ImportDefinition)
 
     async def start(
         self,
@@ -170,12 +154,12 @@ class Imports(RunService[ImportDefinition, ImportRun]):
             TransportError: The response was lost, and it is not known whether a run was started.
         """
         async with Submission.of(file).opened() as opened:
-            start = opened.start(self._request("POST", guid, "/runs"), self.parameters)
-            return await self._line(guid).start(start, poll=poll, on_status=on_status)
+            start = opened.start(self._api.request("POST", guid, "/runs"), self.parameters)
+            return await self._api.start(guid, start, poll=poll, on_status=on_status)
 
     async def commit(self, guid: str, run: str, *, despite_errors: bool = False) -> ImportRun:
         """
-        Let a dry run change the workspace, for good. Two requests: one to check the run, and the commit.
+        Apply a dry run to the workspace, permanently. Two requests: one to check the run, and the commit.
 
         A run that was committed before is returned as it is, so that it is safe to call this again.
 
@@ -200,17 +184,14 @@ class Imports(RunService[ImportDefinition, ImportRun]):
                 f"import run {run}: {seen.error_count} of {seen.total_count} rows failed, so it was not committed. "
                 "Correct the file and check it again, or commit despite the errors."
             )
-        in_query = self.parameters == "query"
-        request = self._request("PUT", guid, "/runs/{run}", {"commit": True} if in_query else None, run=run)
-        return await request_object(
-            self.session, attrs.evolve(request, json=None if in_query else {"commit": True}), ImportRun
-        )
+        query, body = ({"commit": True}, None) if self.parameters == "query" else (None, {"commit": True})
+        request = self._api.request("PUT", guid, "/runs/{run}", query, json=body, run=run)
+        return await request_object(self.session, request, ImportRun)
 
     async def complete(self, guid: str, run: str) -> ImportRun:
         """Mark a run as finished. One request."""
-        return await request_object(
-            self.session, self._request("PUT", guid, "/runs/{run}/complete", run=run), ImportRun
-        )
+        request = self._api.request("PUT", guid, "/runs/{run}/complete", run=run)
+        return await request_object(self.session, request, ImportRun)
 
     async def fetch(
         self,
@@ -245,7 +226,7 @@ class Imports(RunService[ImportDefinition, ImportRun]):
         submission = Submission.of(file)
         async with submission.opened() as opened:
             start = attrs.evolve(
-                opened.start(self._request("POST", guid, "/runs"), self.parameters), name=await opened.name()
+                opened.start(self._api.request("POST", guid, "/runs"), self.parameters), name=await opened.name()
             )
             files = self.files(guid, parts=submission.parts)
             return await self._fetch(start, files, to, poll=poll, fresh=fresh, on_status=on_status)
@@ -258,9 +239,8 @@ class ImportFiles(RunFiles[ImportRun]):
     They are addressed by the run alone, so its completion is their change marker.
 
     Args:
-        session: The session.
+        api: The runs of imports.
         definition: The guid of the definition.
-        reserve: Requests that the cost estimate leaves to others.
         run: Only this run.
         parts: Which of the three contents.
 
@@ -269,17 +249,17 @@ class ImportFiles(RunFiles[ImportRun]):
     """
 
     kind = "imports"
+    _content_path = "/runs/{run}/{file}Content"
 
     def __init__(
         self,
-        session: Session,
+        api: RunApi[ImportRun],
         definition: str,
         *,
-        reserve: int = 0,
         run: str | None = None,
         parts: Iterable[ImportPart] = IMPORT_PARTS,
     ) -> None:
-        super().__init__(session, definition, reserve=reserve, run=run)
+        super().__init__(api, definition, run=run)
         given = (parts,) if isinstance(parts, str) else tuple(parts)
         if not given or set(given) - set(IMPORT_PARTS):
             raise ConfigurationError(f"imports: parts is {given!r}; it takes one or more of {', '.join(IMPORT_PARTS)}.")
@@ -303,20 +283,6 @@ class ImportFiles(RunFiles[ImportRun]):
 
     def _listing(self) -> tuple[int, bool]:
         return 1, self._run is not None
-
-    def _content(self, key: Key) -> Request:
-        import_, run, part = key.names
-        path = "/imports/{import_}/runs/{run}/{part}"
-        return make_request("GET", path, import_=import_, run=run, part=f"{part}Content")
-
-    async def _one(self, definition: str, run: str) -> ImportRun:
-        request = make_request("GET", "/imports/{import_}/runs/{run}", import_=definition, run=run)
-        return await request_object(self._session, request, ImportRun)
-
-    async def _pages(self, definition: str, completed_from: datetime | None) -> AsyncIterator[Sequence[ImportRun]]:  # noqa: ARG002
-        request = make_request("GET", "/imports/{import_}/runs", import_=definition)
-        async for page in paginate(self._session, request, ImportRun).pages():
-            yield page.items
 
     def _listed(self, runs: Sequence[ImportRun]) -> dict[str, Sequence[FileFacts]]:
         without_errors = "no row of the run failed, so it has no error file"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from copy import copy
 from datetime import datetime
 from typing import Final, Self
 from urllib.parse import quote, unquote, urlsplit
@@ -60,7 +61,7 @@ class Key:
 @attrs.frozen
 class FileFacts:
     """
-    What a listing says about a file. Its fields are stored as cached facts, in this order.
+    The metadata of a file in a listing. Its fields are stored as cached facts, in this order.
 
     Args:
         guid: The last of the identifying fields.
@@ -124,7 +125,7 @@ class ArenaFiles(ABC):
 
     #: The word for the kind in keys and paths.
     kind: str
-    #: Planned files can be downloaded without another look-up: a key holds all that addresses the content.
+    #: Planned files can be downloaded without another look-up: a key has everything that addresses the content.
     restores = True
 
     def __init__(self, session: Session, *, reserve: int = 0) -> None:
@@ -174,9 +175,24 @@ class ArenaFiles(ABC):
             raise ConfigurationError(f"{file.key} is no file of {self.kind}; open it with the set that listed it.")
         return await self._session.stream(self._content(key), offset=offset, validator=validator, until=until)
 
-    @abstractmethod
     async def find(self, keys: Collection[str]) -> list[RemoteFile]:
         """Return fresh entries for some keys of this kind, in any order; what is gone is missing."""
+        tenant = await tenant_of(self._session)
+        groups: dict[str, list[Key]] = {}
+        for text in keys:
+            key = Key.parse(text)
+            if key is not None and (key.tenant, key.kind) == (tenant, self.kind):
+                groups.setdefault(key.names[0], []).append(key)
+        wanted, found = frozenset(keys), {}
+        for first, members in groups.items():
+            try:
+                async for file in self._look_up(tenant, first, members):
+                    if file.key in wanted:
+                        found[file.key] = file
+            except ApiError as error:
+                if not is_gone(error):
+                    raise
+        return list(found.values())
 
     async def restore(self, rows: Sequence[PlannedFile]) -> list[RemoteFile]:
         """
@@ -219,13 +235,12 @@ class ArenaFiles(ABC):
     def _content(self, key: Key) -> Request:
         """Build the request for a content."""
 
-    def _mine(self, keys: Collection[str], tenant: str) -> list[Key]:
-        """Return those keys that name files of this kind and workspace."""
-        parsed = (Key.parse(text) for text in keys)
-        return [key for key in parsed if key is not None and (key.tenant, key.kind) == (tenant, self.kind)]
+    @abstractmethod
+    def _look_up(self, tenant: str, first: str, keys: Sequence[Key]) -> AsyncIterator[RemoteFile]:
+        """List at least the files of some keys with the same first field; a not-found error means that it is gone."""
 
-    def _changed(self, changes: Mapping[str, object]) -> Self:
+    def _changed(self, **changes: object) -> Self:
         """Return a copy of the set with other attributes."""
-        other = object.__new__(type(self))
-        other.__dict__.update(self.__dict__, **changes)
+        other = copy(self)
+        other.__dict__.update(changes)
         return other

@@ -2,8 +2,8 @@
 The responses of Arena, as frozen values.
 
 Names are the vendor's in snake_case. Date-times are aware (UTC); a malformed one is None, and its text is in
-``unknown``, together with every key that is not documented. Words such as a status stay the text that came, since new
-ones appear; the properties beside them understand every known spelling.
+``unknown``, together with every key that is not documented. Words such as a status stay the text of the
+response, since new ones appear; the properties read every known form of them.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ __all__ = [
     "ApiUsage",
     "ArenaFile",
     "ArenaModel",
+    "ArenaRun",
     "Category",
     "Change",
     "ExportDefinition",
@@ -59,7 +60,7 @@ def status_word(text: str | None) -> str:
 
 @attrs.frozen(kw_only=True)
 class ArenaModel:
-    """What every response has: its undocumented keys. All times of the service are UTC, also without the Z."""
+    """Base of every response, with its undocumented keys. All times of the service are UTC, also without the Z."""
 
     wire_zone = UTC
 
@@ -77,7 +78,7 @@ class User(ArenaModel):
 
 @attrs.frozen(kw_only=True)
 class Category(ArenaModel):
-    """What kind of item, change or file something is."""
+    """The category of an item, change or file."""
 
     guid: str | None = None
     name: str | None = None
@@ -87,9 +88,9 @@ class Category(ArenaModel):
 @attrs.frozen(kw_only=True)
 class ArenaFile(ArenaModel):
     """
-    A file of the workspace, with its facts but without its content.
+    A file of the workspace: its metadata, without its content.
 
-    ``size`` is in bytes. There is no checksum anywhere in the service.
+    ``size`` is in bytes. The service has no checksums. Some samples have other keys for a date and ``checkedOut``.
     """
 
     guid: str | None = None
@@ -107,7 +108,6 @@ class ArenaFile(ArenaModel):
     category: Category | None = None
     author: User | None = None
     creation_date_time: datetime | None = None
-    # A column of the file summary spells it "Data".
     last_modified_date_time: datetime | None = attrs.field(
         default=None, metadata={"wire": ("lastModifiedDateTime", "lastModifiedDataTime")}
     )
@@ -115,7 +115,6 @@ class ArenaFile(ArenaModel):
     locked: bool | None = None
     private: bool | None = None
     has_markup: bool | None = None
-    # One sample lacks a letter.
     checked_out: bool | None = attrs.field(default=None, metadata={"wire": ("checkedOut", "chekedOut")})
     checkout_date_time: datetime | None = None
     corrected: bool | None = None
@@ -134,7 +133,7 @@ class ArenaFile(ArenaModel):
 @attrs.frozen(kw_only=True)
 class FileAssociation(ArenaModel):
     """
-    A file at the place where it is used. Content is asked for by the guid of the association, not by the file's.
+    A file as an object refers to it. Content is requested by the guid of the association, not of the file.
 
     ``file`` is None where the service lists the guids only; ``download_date_time`` is the first download, or None.
     """
@@ -147,7 +146,7 @@ class FileAssociation(ArenaModel):
 
 
 @attrs.frozen(kw_only=True)
-class _Run(ArenaModel):
+class ArenaRun(ArenaModel):
     """Base of the runs of extracts, exports and imports."""
 
     guid: str
@@ -176,12 +175,12 @@ class _Run(ArenaModel):
 
     @property
     def done(self) -> bool:
-        """Whether it ended well, so that its files are ready (or were downloaded already)."""
+        """Whether it succeeded, so that its files are ready (or were downloaded already)."""
         return status_word(self.status) in _DONE
 
     @property
     def failed(self) -> bool:
-        """Whether it ended badly, so that no files will come."""
+        """Whether it failed, so that it has no files."""
         return status_word(self.status) in _FAILED
 
     @property
@@ -209,7 +208,7 @@ class Extract(ArenaModel):
 
 
 @attrs.frozen(kw_only=True)
-class ExtractRun(_Run):
+class ExtractRun(ArenaRun):
     """
     One run of a data extract.
 
@@ -217,7 +216,7 @@ class ExtractRun(_Run):
     """
 
     type: str | None = None
-    # The names without "Time" are the deprecated twins; one page prints scheduleDate.
+    # The names without "Time" are deprecated; one page prints scheduleDate.
     run_date_time: datetime | None = attrs.field(default=None, metadata={"wire": ("runDateTime", "runDate")})
     scheduled_date_time: datetime | None = attrs.field(
         default=None, metadata={"wire": ("scheduledDateTime", "scheduledDate", "scheduleDate")}
@@ -239,7 +238,7 @@ def _words(words: Iterable[str]) -> tuple[str, ...]:
 @attrs.frozen(kw_only=True)
 class ExportFileContent(ArenaModel):
     """
-    Which physical files an export brings along.
+    Which physical files an export contains.
 
     ``item`` is ``NONE``, ``PRIMARY`` or ``ALL``; ``supplier_item`` is ``NONE`` or ``ALL``.
     """
@@ -300,7 +299,7 @@ class ExportFile(ArenaModel):
 
 
 @attrs.frozen(kw_only=True)
-class ExportRun(_Run):
+class ExportRun(ArenaRun):
     """
     One run of an export definition. Only the user who started it can download its files, for 60 days.
 
@@ -366,7 +365,7 @@ class ImportDefinition(ArenaModel):
 
 @attrs.frozen(kw_only=True)
 class ImportRunWarning(ArenaModel):
-    """One thing the import engine wondered about."""
+    """A warning of the import engine."""
 
     code: int | None = None
     message: str | None = None
@@ -374,7 +373,7 @@ class ImportRunWarning(ArenaModel):
 
 @attrs.frozen(kw_only=True)
 class ImportRunWarnings(ArenaModel):
-    """What the import engine wondered about; ``count`` may be more than the ``results`` that are shown."""
+    """The warnings of the import engine; ``count`` may be more than the ``results`` that are shown."""
 
     count: int | None = None
     results: tuple[ImportRunWarning, ...] = ()
@@ -382,7 +381,7 @@ class ImportRunWarnings(ArenaModel):
 
 @attrs.frozen(kw_only=True)
 class LifecycleStatus(ArenaModel):
-    """Where in its life a change is."""
+    """The lifecycle status of a change."""
 
     type: str | None = None
 
@@ -404,11 +403,11 @@ class Change(ArenaModel):
 
 
 @attrs.frozen(kw_only=True)
-class ImportRun(_Run):
+class ImportRun(ArenaRun):
     """
     One run of an import definition.
 
-    ``done`` says that the engine has finished, even where rows failed: look at ``has_errors``. ``commit`` is False
+    ``done`` means that the engine has finished, even where rows failed: look at ``has_errors``. ``commit`` is False
     for a dry run.
     """
 
@@ -435,7 +434,7 @@ class ImportRun(_Run):
 
 @attrs.frozen(kw_only=True)
 class LifecyclePhase(ArenaModel):
-    """Where in its life an item is."""
+    """The lifecycle phase of an item."""
 
     guid: str | None = None
     name: str | None = None
@@ -444,7 +443,7 @@ class LifecyclePhase(ArenaModel):
 
 @attrs.frozen(kw_only=True)
 class Item(ArenaModel):
-    """One revision of an item. What only the full view gives, for instance costs, is in ``unknown``."""
+    """One revision of an item. What only the full view returns, for instance costs, is in ``unknown``."""
 
     guid: str
     number: str | None = None

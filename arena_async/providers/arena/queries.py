@@ -1,5 +1,5 @@
 """
-Filters of lists that have more of them than a call should have arguments.
+Filters of lists that have many of them.
 
 A field is named as in the models; what is None is not filtered on. Text filters with a trailing ``*`` find what starts
 with the rest. Date-times are aware, and bounds are inclusive.
@@ -17,8 +17,8 @@ import attrs
 from attrs import AttrsInstance
 
 from arena_async.errors import ConfigurationError
-from arena_async.protocol.decoding import wire_names
 from arena_async.protocol.messages import printable
+from arena_async.providers.arena.api import write_fields
 from arena_async.providers.arena.criteria import Criteria
 
 __all__ = [
@@ -44,7 +44,7 @@ def write_query(query: AttrsInstance | str | None, *, text: str = "name") -> dic
     """Return the parameters of a query; one that is a string is the filter called ``text``."""
     if query is None or isinstance(query, str):
         return {text: query}
-    params: dict[str, Any] = {wire_names(field)[0]: getattr(query, field.name) for field in attrs.fields(type(query))}
+    params = write_fields(query)
     if isinstance(query, ExtractRunQuery):
         params["view"] = "withFiles" if query.with_files else None
     if (criteria := params.get("criteria")) is not None:
@@ -146,7 +146,7 @@ class ItemQuery:
         assembly_type: ``TOP_LEVEL_ASSEMBLY``, ``SUB_ASSEMBLY`` or ``NOT_AN_ASSEMBLY``.
         in_assembly: Whether it is used in an assembly; not together with ``assembly_type``.
         lifecycle_phase_stage: Only phases of this stage, for instance ``PRODUCTION``.
-        modified_bom: Whether the bill of materials of the working revision was modified; ``modified_files``,
+        modified_bom: Whether the BOM of the working revision was modified; ``modified_files``,
             ``modified_sourcing`` and ``modified_specs`` likewise.
         owner: The full name of the owner.
         attributes: Values of custom attributes, by the guids of the attributes.
@@ -187,7 +187,7 @@ class ItemQuery:
         """Check what goes together."""
         if self.assembly_type is not None and self.in_assembly is not None:
             raise ConfigurationError(
-                "items: assembly_type and in_assembly exclude each other, the service says (3851); give one of them."
+                "items: assembly_type and in_assembly exclude each other at the service (3851); give one of them."
             )
         if self.view is not None and self.view not in get_args(ItemView):
             raise ConfigurationError(f"items: view is {self.view!r}; it takes one of {', '.join(get_args(ItemView))}.")

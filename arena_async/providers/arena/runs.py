@@ -14,14 +14,11 @@ A POST is never repeated blindly. A run continues at the service when the wait e
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import random
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 from statistics import median
-from typing import Final, Generic, Literal, TypeVar
+from typing import Any, Final, Generic, Literal, TypeVar
 
 import attrs
 
@@ -34,36 +31,35 @@ from arena_async.errors import (
     ServerError,
     TransportError,
 )
+from arena_async.http.paginator import Paginator
 from arena_async.http.polling import Polled, wait_until
 from arena_async.http.session import Session
 from arena_async.options import Clock, PollPolicy
 from arena_async.protocol.messages import Request
-from arena_async.providers.arena.api import request_object
-from arena_async.providers.arena.files import ended
-from arena_async.providers.arena.models import ExportRun, ExtractRun, ImportRun, User
+from arena_async.providers.arena.api import make_request, paginate, request_object
+from arena_async.providers.arena.models import ArenaRun, User
 
 __all__ = [
-    "REAL_TIME",
     "SETTLING",
     "SKEW",
-    "Line",
     "OnStatus",
+    "RunApi",
     "RunSeen",
     "Start",
+    "ended",
     "may_be_done",
+    "median_duration",
     "same_user",
     "with_more",
 ]
 
-R = TypeVar("R", ExtractRun, ExportRun, ImportRun)
+R = TypeVar("R", bound=ArenaRun)
 
 _log = logging.getLogger("arena_async")
 
-REAL_TIME: Final = Clock(monotonic=time.monotonic, sleep=asyncio.sleep, random=random.random)
-
 #: Another export is in progress.
 _IN_LINE = 3144
-#: Could not start, too many running: the service says that nothing was started.
+#: Could not start, too many running: the service states that nothing was started.
 _NOT_BEGUN = frozenset({3146, 3514})
 #: How often a start is sent again after the list has shown that it was not received.
 _MAX_REPEATS = 2
@@ -80,7 +76,7 @@ class RunSeen(Generic[R]):
 
     Args:
         how: ``started``: the service has confirmed it. ``found``: the response to its start was lost, and it was in the
-            list of runs. ``resumed``: an earlier process had started it. ``polls``: it was polled. ``in line``: another
+            list of runs. ``resumed``: an earlier process had started it. ``asked``: it was polled. ``in line``: another
             export has to end before this one can be started.
         run: The run, or None while another export is in progress.
         polls: The number of polls so far; each cost a request.
@@ -133,37 +129,75 @@ def may_be_done(error: ArenaAsyncError) -> bool:
     return isinstance(error, DecodeError)
 
 
-@attrs.frozen(kw_only=True, eq=False)
-class Line(Generic[R]):
+def ended(run: ArenaRun, kind: str) -> bool:
     """
-    The runs of one definition: how one is started, found and waited for.
+    Return whether a run that was requested by its guid has files.
+
+    Raises:
+        RunFailedError: It never will.
+    """
+    if run.failed:
+        raise RunFailedError(
+            f"{kind} run {run.guid}: its status is {run.status}, so it has no files. Start another run.", run=run
+        )
+    return run.done
+
+
+@attrs.frozen(kw_only=True)
+class RunApi(Generic[R]):
+    """
+    The runs of one kind of definition: how one is requested, started, found and waited for.
 
     Args:
         kind: ``export``, ``extract`` or ``import``.
-        definition: The guid of the definition.
-        model: What a run is.
+        model: The model of a run.
         session: The session.
-        one: Requests one run; None where it is not there.
-        every: Lists the runs.
+        reserve: Requests of the day that are left to others.
         user: The e-mail address of the user of this client, or None where that is not known.
         timing: The clock.
         skew: How far the clocks of this machine and of the service may be apart.
     """
 
     kind: str
-    definition: str
     model: type[R]
     session: Session = attrs.field(repr=False)
-    one: Callable[[str], Awaitable[R | None]] = attrs.field(repr=False)
-    every: Callable[[], AsyncIterator[R]] = attrs.field(repr=False)
+    reserve: int = 0
     user: str | None = attrs.field(default=None, repr=False)
-    timing: Clock = attrs.field(default=REAL_TIME, repr=False)
+    timing: Clock = attrs.field(factory=Clock, repr=False)
     skew: timedelta = SKEW
 
-    # --------------------------------------------------------------------------------------------------------- starting
+    def request(
+        self, method: str, definition: str, rest: str = "", query: Mapping[str, object] | None = None, **more: Any
+    ) -> Request:
+        """Build a request below one definition; ``more`` is as for :func:`make_request`."""
+        return make_request(method, f"/{self.kind}s/{{{self.kind}}}{rest}", query, **{self.kind: definition}, **more)
+
+    def list(self, definition: str, query: Mapping[str, object] | None = None, **page: Any) -> Paginator[R]:
+        """Return the runs of a definition, with ``offset`` and ``limit``. One request for each 400."""
+        return paginate(self.session, self.request("GET", definition, "/runs", query), self.model, **page)
+
+    async def get(self, definition: str, run: str) -> R:
+        """Return one run as the service shows it alone. One request."""
+        return await request_object(self.session, self.request("GET", definition, "/runs/{run}", run=run), self.model)
+
+    async def look_up(self, definition: str, guid: str) -> R | None:
+        """
+        Return one run, or None where it is not there.
+
+        https://github.com/ptc-arena/arena-restapi-doc - the sample of an export run shows a definition and no run. So
+        a response with another guid is not accepted, and the run is looked up in the list.
+        """
+        run = await self.get(definition, guid)
+        if self.kind != "export" or (run.guid == guid and run.status is not None):
+            return run
+        async for listed in self.list(definition):
+            if listed.guid == guid:
+                return listed
+        return None
 
     async def start(
         self,
+        definition: str,
         start: Start[R],
         *,
         poll: PollPolicy | None,
@@ -174,28 +208,19 @@ class Line(Generic[R]):
         """
         Start a run, once.
 
-        Args:
-            start: How.
-            poll: How long to wait for another export, and how often to try; None for the default policy.
-            on_status: Called with the state of the run.
-            since: When the first request left, at the earliest (aware); None for now.
-            unlike: The guid of a run that it cannot be.
+        ``since`` is when the first request was sent, at the earliest; None for now. ``unlike`` is the guid of a run
+        that it cannot be.
 
         Raises:
             ApiError: The service responded with an error.
             DeadlineError: Another export was in progress all the time.
             TransportError: The response was lost, and it is not known whether the run was started.
         """
-        poll = poll or PollPolicy()
-        attempts = _Attempts(self, start, on_status, since or self.timing.now(), unlike)
+        poll, what = poll or PollPolicy(), self.start_of(definition)
+        attempts = _Attempts(self, definition, start, on_status, since or self.timing.now(), unlike)
+        polled = Polled(what=what, on_answer=attempts.on_poll)
         try:
-            run = await wait_until(
-                attempts.once,
-                lambda run: run is not None,
-                poll,
-                clock=Clock(monotonic=self.timing.monotonic, sleep=self.timing.sleep),
-                polled=Polled(what=self.start_named, on_answer=attempts.on_poll),
-            )
+            run = await wait_until(attempts.once, lambda run: run is not None, poll, clock=self.timing, polled=polled)
         except DeadlineError as error:
             # That of a request names it.
             if error.request is not None:
@@ -203,13 +228,13 @@ class Line(Generic[R]):
             run = None
         if run is None:
             raise DeadlineError(
-                f"{self.start_named}: it could not be started within {poll.timeout:g} s, because the service does one "
-                "export at a time (code 3144) and another one was in progress. Nothing was started; try again later, "
-                "or allow more time."
+                f"{what}: it could not be started within {poll.timeout:g} s, because the service does one export at a "
+                "time (code 3144) and another one was in progress. Nothing was started; try again later, or allow more "
+                "time."
             )
         return run
 
-    async def find(self, start: Start[R], *, since: datetime, unlike: str = "") -> R | None:
+    async def find(self, definition: str, start: Start[R], *, since: datetime, unlike: str = "") -> R | None:
         """
         Find the run that was started since then by this user, or None. Costs a request for each 400 runs.
 
@@ -219,75 +244,58 @@ class Line(Generic[R]):
         earliest = since - self.skew
         found = [
             run
-            async for run in self.every()
+            async for run in self.list(definition)
             if run.guid != unlike and same_user(run.creator, self.user) and start.like(run)
             if (run.began >= earliest if run.began is not None else not run.over)
         ]
         if len(found) > 1 and not start.alike:
             guids = ", ".join(run.guid for run in found)
             raise ConflictError(
-                f"{self.start_named}: its response was lost, and several runs may be the one that was started: "
-                f"{guids}. Check them, and continue with the right one."
+                f"{self.start_of(definition)}: its response was lost, and several runs may be the one that was "
+                f"started: {guids}. Check them, and continue with the right one."
             )
         return max(found, key=lambda run: (run.began is None, run.began or earliest), default=None)
 
-    async def _request(self, guid: str) -> R:
-        found = await self.one(guid)
-        if found is None:
-            raise RunFailedError(f"{self.kind} run {guid}: it is not there any more. Start another run.")
-        return found
-
-    @property
-    def start_named(self) -> str:
-        """The name of a start in messages."""
-        return f"The start of a run of {self.kind} {self.definition}"
-
-    # ---------------------------------------------------------------------------------------------------------- waiting
+    def start_of(self, definition: str) -> str:
+        """Return the name of a start in messages."""
+        return f"The start of a run of {self.kind} {definition}"
 
     async def wait(
         self,
+        definition: str,
         run: str | R,
         *,
         poll: PollPolicy | None,
         on_status: OnStatus[R] | None,
-        earlier: Iterable[R] = (),
-        expected: float | None = None,
+        expected: float | None,
     ) -> R:
         """
         Wait until a run is done.
 
-        Args:
-            run: The run: its guid, or as it was just seen, which delays the first poll.
-            poll: How often to poll and how long to wait; None for the default policy.
-            on_status: Called with the state of the run.
-            earlier: Runs that show how long one takes.
-            expected: Seconds that earlier runs took, where that is known already.
+        A run that is given as it was just seen delays the first poll; so do the ``expected`` seconds of earlier runs.
 
         Raises:
             RunFailedError: It failed.
             DeadlineError: It is not done yet; it continues at the service.
-            ApiError: The service responded with an error, or the quota is used up; the run continues at the service.
+            ApiError: The service responded with an error, or the quota is used up.
         """
         known, guid = (None, run) if isinstance(run, str) else (run, run.guid)
+
+        async def request() -> R:
+            found = await self.look_up(definition, guid)
+            if found is None:
+                raise RunFailedError(f"{self.kind} run {guid}: it is not there any more. Start another run.")
+            return found
 
         def on_poll(found: R, polls: int, pause: float | None) -> None:
             if on_status is not None and polls:
                 on_status(RunSeen(how="asked", run=found, polls=polls, again_in=pause))
 
         passed = (self.timing.now() - known.began).total_seconds() if known is not None and known.began else 0.0
-        done = await wait_until(
-            lambda: self._request(guid),
-            lambda found: found.over,
-            poll or PollPolicy(),
-            clock=Clock(monotonic=self.timing.monotonic, sleep=self.timing.sleep),
-            polled=Polled(
-                what=f"{self.kind} run {guid}",
-                known=known,
-                passed=max(passed, 0.0),
-                expected=expected or _usual(earlier),
-                on_answer=on_poll,
-            ),
-        )
+        what, passed = f"{self.kind} run {guid}", max(passed, 0.0)
+        polled = Polled(what=what, known=known, passed=passed, expected=expected, on_answer=on_poll)
+        poll = poll or PollPolicy()
+        done = await wait_until(request, lambda found: found.over, poll, clock=self.timing, polled=polled)
         if not ended(done, self.kind):
             raise RunFailedError(
                 f"{self.kind} run {guid}: its status is {done.status}; the service has removed its files. Start "
@@ -301,7 +309,8 @@ class Line(Generic[R]):
 class _Attempts(Generic[R]):
     """The attempts to start one run."""
 
-    line: Line[R]
+    api: RunApi[R]
+    definition: str
     start: Start[R]
     on_status: OnStatus[R] | None
     since: datetime
@@ -313,7 +322,7 @@ class _Attempts(Generic[R]):
         """Start the run; None where that is to be tried again."""
         lost: ArenaAsyncError
         try:
-            run = await request_object(self.line.session, self.start.request, self.line.model)
+            run = await request_object(self.api.session, self.start.request, self.api.model)
         except ConflictError as error:
             if error.code != _IN_LINE:
                 raise
@@ -340,10 +349,10 @@ class _Attempts(Generic[R]):
 
     async def _look_for(self, lost: ArenaAsyncError) -> R | None:
         """Look the run up in the list of runs."""
-        await self.line.timing.sleep(SETTLING)
+        await self.api.timing.sleep(SETTLING)
         trouble: ArenaAsyncError
         try:
-            run = await self.line.find(self.start, since=self.since, unlike=self.unlike)
+            run = await self.api.find(self.definition, self.start, since=self.since, unlike=self.unlike)
         except ConflictError:
             raise
         except ArenaAsyncError as error:
@@ -357,8 +366,8 @@ class _Attempts(Generic[R]):
     @property
     def _unknown(self) -> str:
         return (
-            f"{self.line.start_named}: it was not sent again, since it may have been carried out although the list of "
-            "runs does not show it. Look at the list after a while before you start another one."
+            f"{self.api.start_of(self.definition)}: it was not sent again, since it may have been carried out although "
+            "the list of runs does not show it. Look at the list after a while before you start another one."
         )
 
     def on_poll(self, _: R | None, tries: int, pause: float | None) -> None:
@@ -374,7 +383,7 @@ class _Attempts(Generic[R]):
         return run
 
 
-def _usual(runs: Iterable[ExtractRun | ExportRun | ImportRun]) -> float | None:
+def median_duration(runs: Iterable[ArenaRun]) -> float | None:
     """Return the median duration of the runs that are done, in seconds, or None."""
     known = [run.took for run in runs if run.done and run.took is not None]
     return median(known) if known else None

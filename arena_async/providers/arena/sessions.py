@@ -1,18 +1,18 @@
 """
-One session for all processes of a user, found through a file that only the user may read.
+One session for all processes of a user, found through a file that only the user can read.
 
 ::
 
-    take ──▶ a session is there, and it is not the one that was rejected ──▶ use it
+    take ──▶ a session is stored, and it is not the rejected one ──▶ use it
       │
-      ├────▶ somebody is logging in ──▶ look again in a moment
-      └────▶ nobody is ──▶ write down that we are ──▶ log in ──▶ put it there, or give up
+      ├────▶ another process is logging in ──▶ look again after a short delay
+      └────▶ no process is ──▶ write a claim ──▶ log in ──▶ store the session, or give up
 
-Nobody logs out of a session that is shared: others may be using it, and the next process begins with it. It ends by
-itself after 90 minutes in which nobody used it.
+A shared session is never logged out: other processes may use it, and the next process begins with it. It expires 90
+minutes after its last use.
 
-The file holds session ids, never a password, and whom they belong to only as a digest. Whoever reads it can act as the
-user until the session ends: that is why it is refused in a folder that others may look into.
+The file holds session ids, never a password, and the users only as digests. A process that reads it can act as the user
+until the session expires: therefore a directory that others can read is rejected.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from arena_async.http.login import RELOGIN_SECONDS
 from arena_async.http.login_requests import check_credential
 from arena_async.protocol.adapter import Credential
 from arena_async.protocol.messages import Secret
-from arena_async.transfer.private_files import PrivateFile
+from arena_async.transfer.local_files import PrivateFile
 from arena_async.transfer.workers import Threads
 
 __all__ = ["SessionStore", "SharedSessions"]
@@ -43,13 +43,13 @@ __all__ = ["SessionStore", "SharedSessions"]
 T = TypeVar("T")
 
 _VERSION: Final = 1
-#: Seconds after which somebody who said that he is logging in is not waited for any more.
+#: Seconds after which the login of another process is not waited for any more.
 _CLAIM_SECONDS: Final = 180.0
-#: Seconds between two looks at somebody else's login.
+#: Seconds between two looks while another process is logging in.
 _LOOK_EVERY: Final = 0.1
 #: Seconds by which the use of a session may be noted late.
 _NOTED_LATE: Final = 600.0
-#: Seconds after which a session of somebody who never came back is dropped from the file.
+#: Seconds after the last use after which a session is removed from the file.
 _FORGOTTEN: Final = 86_400.0
 
 _KINDS: Final[Mapping[str, type[AuthenticationError]]] = {
@@ -66,30 +66,26 @@ class SessionStore:
     """
     A file through which several processes of one user share a session, instead of ending each other's.
 
-    It belongs to one machine. Give it a folder of its own, such as ``~/.config/arena-async/sessions.json``: the folder
-    is made for you alone, and one that others may look into is refused.
+    It belongs to one machine. Give it a directory of its own, such as ``~/.config/arena-async/sessions.json``: the
+    directory is created for this user only, and one that others can read is rejected.
 
     Args:
-        path: Where the file lies; ``~`` is your home.
+        path: The path of the file; ``~`` is the user's own directory.
     """
 
     path: Path = attrs.field(converter=_expand_user)
-
-    def of(self, identity: str, *, now: Callable[[], datetime]) -> SharedSessions:
-        """Give the sessions of one user at one service; ``now`` gives the present time (aware)."""
-        return SharedSessions(PrivateFile(self.path), identity, now=now)
 
 
 @attrs.frozen(kw_only=True)
 class _StoredSession:
     """
-    What the file says about one user. Times are seconds since 1970.
+    The entry of one user in the file. Times are seconds since 1970.
 
     Args:
-        session: What a login gave, when, and when it was last known to be used; or None.
-        claim: Who is logging in, and since when; or None.
-        refused: Whose login was refused, and how; or None.
-        relogins: When a session was taken back from somebody who had ended it.
+        session: The result of a login, its time, and when it was last known to be used; or None.
+        claim: The process that is logging in, and since when; or None.
+        refused: The process whose login was rejected, and the error; or None.
+        relogins: The times of logins that replaced a session which another client had ended.
     """
 
     session: Mapping[str, Any] | None = None
@@ -98,15 +94,14 @@ class _StoredSession:
     relogins: tuple[float, ...] = ()
 
     def credential(self) -> Credential | None:
-        """Give the stored credential, or None where there is none that can be used."""
-        if self.session is None:
-            return None
+        """Return the stored credential, or None where there is none that can be used."""
+        session = self.session or {}
         try:
             found = Credential(
-                headers=tuple((str(name), Secret(str(value))) for name, value in self.session["headers"]),
-                idle_lifetime=float(self.session["idle"]),
-                workspace=str(self.session["workspace"]),
-                request_limit=self.session["limit"],
+                headers=tuple((str(name), Secret(str(value))) for name, value in session["headers"]),
+                idle_lifetime=float(session["idle"]),
+                workspace=str(session["workspace"]),
+                request_limit=session["limit"],
             )
             return check_credential(found, request="the session store")
         except (KeyError, TypeError, ValueError, DecodeError):
@@ -115,16 +110,16 @@ class _StoredSession:
 
 class SharedSessions:
     """
-    The session of one user, as the processes that share a file see it.
+    The session of one user, shared by processes through a file.
 
     Args:
-        file: The file.
-        identity: Whose session it is: service, user, workspace. It is stored as a digest only.
-        now: Gives the present time (aware); processes have no other clock in common.
+        store: The file.
+        identity: The service, the user and the workspace. It is stored as a digest only.
+        now: Returns the time (aware); processes have no other clock in common.
     """
 
-    def __init__(self, file: PrivateFile, identity: str, *, now: Callable[[], datetime]) -> None:
-        self._file = file
+    def __init__(self, store: SessionStore, identity: str, *, now: Callable[[], datetime]) -> None:
+        self._file = PrivateFile(store.path)
         self._user = hashlib.sha256(identity.encode()).hexdigest()
         self._now = now
         self._me = secrets.token_hex(8)
@@ -132,14 +127,14 @@ class SharedSessions:
         self._threads = Threads(1, name="arena_async-sessions")
 
     async def take(self, *, rejected: Credential | None) -> SharedCredential | LoginTurn | LoginPending:
-        """Take what is there; see :class:`~arena_async.http.credential_store.CredentialStore`."""
+        """Return what is stored; see :class:`~arena_async.http.credential_store.CredentialStore`."""
         found = await self._change(lambda record: self._take(record, rejected))
         if isinstance(found, ApiError):
             raise found
         return found
 
     async def put(self, credential: Credential, *, relogin: bool) -> None:
-        """Give what a login brought to everybody."""
+        """Store the credential of a login for all processes."""
 
         def make(record: _StoredSession) -> tuple[_StoredSession | None, None]:
             now = self._seconds()
@@ -157,7 +152,7 @@ class SharedSessions:
         await self._change(make)
 
     async def give_up(self, error: Exception | None) -> None:
-        """Let the next one try, or tell those who wait that they would get the same refusal."""
+        """Release the claim; a rejection is stored for the processes that wait for this login."""
 
         def make(record: _StoredSession) -> tuple[_StoredSession | None, None]:
             if record.claim is None or record.claim.get("by") != self._me:
@@ -168,11 +163,10 @@ class SharedSessions:
         await self._change(make)
 
     async def note_use(self, credential: Credential) -> None:
-        """Note that a session is in use now, if it is still the one that everybody has."""
+        """Note that a session is in use now, if it is still the stored one."""
 
         def make(record: _StoredSession) -> tuple[_StoredSession | None, None]:
-            stored = record.credential()
-            if stored is None or record.session is None or not _same(stored, credential):
+            if record.session is None or not _same(record.credential(), credential):
                 return None, None
             return attrs.evolve(record, session={**record.session, "used": self._seconds()}), None
 
@@ -185,10 +179,10 @@ class SharedSessions:
     def _take(
         self, record: _StoredSession, rejected: Credential | None
     ) -> tuple[_StoredSession | None, SharedCredential | LoginTurn | LoginPending | ApiError]:
-        """Decide what to do with what is there."""
+        """Decide what to do with the stored entry."""
         now = self._seconds()
         credential = record.credential()
-        if record.session is not None and credential is not None and not _same(credential, rejected):
+        if record.session is not None and credential is not None and not _same(rejected, credential):
             age, rest = (max(0.0, now - _number(record.session.get(name))) for name in ("since", "used"))
             if credential.idle_lifetime is None or rest < credential.idle_lifetime + _NOTED_LATE:
                 return None, SharedCredential(credential=credential, age=age, rest=rest)
@@ -203,20 +197,20 @@ class SharedSessions:
         return _StoredSession(session=record.session, claim=claim, relogins=lately), LoginTurn(relogins=len(lately))
 
     def _is_waited_for(self, claim: Mapping[str, Any], now: float) -> bool:
-        """Say whether somebody who is logging in may still come to an end with it."""
+        """Return whether the process that is logging in may still finish."""
         if claim.get("by") == self._me or not 0 <= now - _number(claim.get("at")) < _CLAIM_SECONDS:
             return False
         return claim.get("host") != platform.node() or _is_alive(claim.get("pid"))
 
     def _lately(self, record: _StoredSession) -> tuple[float, ...]:
-        """Give the take-backs that still count."""
+        """Return the recent re-logins, which limit further ones."""
         return tuple(at for at in record.relogins if 0 <= self._seconds() - at < RELOGIN_SECONDS)
 
     def _seconds(self) -> float:
         return self._now().timestamp()
 
     async def _change(self, make: Callable[[_StoredSession], tuple[_StoredSession | None, T]]) -> T:
-        """Change what the file says about this user, in one undivided step."""
+        """Change the entry of this user in one atomic step."""
 
         def change(content: bytes | None) -> tuple[bytes | None, T]:
             users = _load(content)
@@ -230,8 +224,8 @@ class SharedSessions:
         return await self._threads.run(self._file.change, change)
 
 
-def _same(credential: Credential, other: Credential | None) -> bool:
-    return other is not None and credential.headers == other.headers
+def _same(one: Credential | None, other: Credential) -> bool:
+    return one is not None and one.headers == other.headers
 
 
 def _number(value: object) -> float:
@@ -239,7 +233,7 @@ def _number(value: object) -> float:
 
 
 def _is_alive(pid: object) -> bool:
-    """Say whether a process of this machine runs; where that cannot be told, it may."""
+    """Return whether a process of this machine runs, or may run."""
     if os.name != "posix" or not isinstance(pid, int) or pid <= 0:
         return True
     try:
@@ -247,18 +241,18 @@ def _is_alive(pid: object) -> bool:
     except ProcessLookupError:
         return False
     except OSError:
-        return True
+        pass
     return True
 
 
 def _is_forgotten(record: _StoredSession, now: float) -> bool:
-    """Say whether nobody has come back for a long time."""
+    """Return whether the entry was not used for a long time."""
     timestamps = [(record.session or {}).get("used"), (record.claim or {}).get("at")]
     return all(now - _number(timestamp) > _FORGOTTEN for timestamp in timestamps)
 
 
 def _load(content: bytes | None) -> dict[str, _StoredSession]:
-    """Read the file; one that is damaged, or of a newer version, says nothing."""
+    """Read the file; one that is damaged, or of a newer version, counts as empty."""
     try:
         data = json.loads(content or b"{}")
         if data.get("arena_async_sessions") != _VERSION:
@@ -295,10 +289,10 @@ def _dump_error(error: ApiError, *, by: str) -> dict[str, Any]:
 
 
 def _load_error(refused: Mapping[str, Any]) -> ApiError:
-    """Make the error that another process got, which was logging in for this one too."""
+    """Return the error of the login of another process, which this one waited for."""
     kind = _KINDS.get(str(refused.get("kind")), AuthenticationError)
     fields: dict[str, Any] = {name: refused.get(name) for name in ("status", "code")}
     if kind is AccountLockedError and isinstance(refused.get("retry_at"), str):
         fields["retry_at"] = datetime.fromisoformat(refused["retry_at"])
-    message = f"{refused.get('message')} (It was the login of another process of this user, which was waited for.)"
+    message = f"{refused.get('message')} (This was the login of another process of this user, which was waited for.)"
     return kind(message, **fields)

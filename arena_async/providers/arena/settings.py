@@ -51,10 +51,10 @@ class Region:
 
     Args:
         name: The short name.
-        title: The name people know.
+        title: The usual name.
         web: The host of the web application.
         api: The API, with its version.
-        token_url: Where machine users get their tokens, or None where it comes with their credentials.
+        token_url: The token endpoint of machine users, or None where it is issued with their credentials.
     """
 
     name: str
@@ -91,7 +91,7 @@ def find_base_url(base_url: str | None, region: str | None) -> str:
     Return the base URL of the API.
 
     Args:
-        base_url: The whole address, or None.
+        base_url: The complete URL, or None.
         region: The name of a region, or None. Without either, North America.
 
     Raises:
@@ -149,7 +149,7 @@ def written_reason(text: str | None) -> str:
     Return the value of the ``Arena-Usage-Reason`` header.
 
     Raises:
-        ConfigurationError: A header cannot carry it.
+        ConfigurationError: It is not valid in a header.
     """
     if text is None:
         return f"arena_async/{version('arena-async')}"
@@ -186,7 +186,7 @@ def read_number(variables: Mapping[str, str], name: str) -> int | None:
     if not text:
         return None
     if not (text.isascii() and text.isdigit() and len(text) <= 18):
-        raise ConfigurationError(f"{name} is {printable(text)!r}; it takes a whole number of at least 0.")
+        raise ConfigurationError(f"{name} is {printable(text)!r}; it takes an integer of at least 0.")
     return int(text)
 
 
@@ -208,7 +208,7 @@ def read_credentials(variables: Mapping[str, str]) -> ArenaCredentials | ArenaMa
     Read the credentials of a person or of a machine user from the environment; None where there is only a session.
 
     Raises:
-        ConfigurationError: There are none, half of them is missing, or both are there; the message names the variables.
+        ConfigurationError: There are none, half of them is missing, or both are set; the message names the variables.
     """
     given = {name for name in _MEANING if variables.get(name, "").strip()}
     if given & set(_PERSON) and given & set(_MACHINE):

@@ -1,4 +1,4 @@
-"""ActiGraph CentrePoint: files behind signed links, the requests that make them, and the lists that lead to them."""
+"""ActiGraph CentrePoint: dataset files, day files, data requests, and all lists of a study."""
 
 from __future__ import annotations
 

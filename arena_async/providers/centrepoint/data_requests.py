@@ -50,9 +50,9 @@ from arena_async.providers.centrepoint.auth import DATA_RETRIEVAL
 from arena_async.providers.centrepoint.data_files import DataFileSet, data_files_prefix, list_data_files
 from arena_async.providers.centrepoint.identifiers import SERVICE, join_key, named_subject, number, word
 from arena_async.providers.centrepoint.models import DataFile, DataRequest
+from arena_async.providers.started_run import Fetched, RunFetch, To
 from arena_async.transfer.events import Observer
 from arena_async.transfer.models import StartedRun
-from arena_async.transfer.started_run import Fetched, RunFetch, To
 
 __all__ = ["POLLING", "DataRequests", "EpochQuery", "FetchedData", "RawQuery"]
 

@@ -1,4 +1,4 @@
-"""Files at the addresses of a list, without any account."""
+"""Files from a list of URLs, without an account."""
 
 from __future__ import annotations
 

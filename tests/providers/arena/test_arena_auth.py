@@ -124,7 +124,7 @@ def test_a_refused_login_is_the_dialects_error() -> None:
     rejected = json.dumps({"status": 400, "errors": [{"code": 4001, "message": "Not valid."}]}).encode()
     locked = json.dumps({"status": 400, "errors": [{"code": 4083, "message": "Disabled."}]}).encode()
 
-    with pytest.raises(AuthenticationError, match="is not tried again"):
+    with pytest.raises(AuthenticationError, match="is not retried"):
         auth().read_login(answer(rejected, 400))
     with pytest.raises(AccountLockedError) as caught:
         auth().read_login(answer(locked, 400))

@@ -273,7 +273,7 @@ def test_a_json_export_that_would_come_out_empty_is_refused(
     views: list[str], more: dict[str, Any], complaint: str
 ) -> None:
     """The service would take it without a word; as CSV it is not empty."""
-    with pytest.raises(ConfigurationError, match=f"{complaint}.* comes out empty"):
+    with pytest.raises(ConfigurationError, match=f"{complaint}.* would be empty"):
         write_export_options(ExportOptions(export_views=views, format="json", **more))
     assert write_export_options(ExportOptions(export_views=views, **more))["exportViews"] == views
 

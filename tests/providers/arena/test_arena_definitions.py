@@ -112,7 +112,7 @@ async def test_one_that_does_the_same_is_given_where_that_is_asked_for(
         ("   ", None, OPTIONS, "not all blank"),
         ("x" * 101, None, OPTIONS, "name has 101 characters"),
         ("x", "y" * 4001, OPTIONS, "description has 4,001 characters"),
-        ("x", None, ExportOptions(export_views=["FILES"], format="json"), "comes out empty"),
+        ("x", None, ExportOptions(export_views=["FILES"], format="json"), "would be empty"),
         (
             "x",
             None,

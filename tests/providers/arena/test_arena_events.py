@@ -131,7 +131,7 @@ async def test_an_event_that_does_not_say_where_it_is_from_is_refused(server: Ra
         arena.events.reconcile(OutboundEvent(guid="E")),
         arena.event_queue.item_guids(OutboundEvent(guid="E")),
     ):
-        with pytest.raises(ConfigurationError, match="which integration it is of"):
+        with pytest.raises(ConfigurationError, match="has no integration"):
             await ask
 
     assert server.requests == []

@@ -222,7 +222,7 @@ class TestStarting:
             (3142, "leave them out of the run"),
             (3145, "use the guids of one and the same"),
             (3148, "more than 20,000 items; split them"),
-            (3149, "5,000 lines at the most; split the criteria"),
+            (3149, "at most 5,000 lines; split the criteria"),
         ],
     )
     async def test_a_refusal_says_what_to_change_and_is_not_repeated(

@@ -29,6 +29,7 @@ from arena_async.errors import (
 from arena_async.options import PollPolicy, TransferOptions
 from arena_async.protocol.decoding import decode
 from arena_async.protocol.files import FileSet
+from arena_async.protocol.layout import target_path as place
 from arena_async.providers.centrepoint import (
     CentrePointClient,
     CentrePointCredentials,
@@ -44,7 +45,6 @@ from arena_async.providers.centrepoint.data_files import data_file
 from arena_async.providers.centrepoint.models import DataFileLink
 from arena_async.testing import faults
 from arena_async.testing.centrepoint.simulator import CentrePointSimulator
-from arena_async.transfer.planner import target_path as place
 
 PAYLOADS = Path(__file__).parents[2] / "payloads"
 SUBJECT = 10821

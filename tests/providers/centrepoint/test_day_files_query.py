@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from arena_async.errors import ConfigurationError, DecodeError, ListingError
 from arena_async.protocol.decoding import decode
 from arena_async.protocol.files import RemoteFile
+from arena_async.protocol.layout import target_path as place
 from arena_async.providers.centrepoint import CATEGORIES, DayFile
 from arena_async.providers.centrepoint.day_files import (
     DayQuery,
@@ -24,7 +25,6 @@ from arena_async.providers.centrepoint.day_files import (
     read_day_file_key,
 )
 from arena_async.providers.centrepoint.links import SignedLink
-from arena_async.transfer.planner import target_path as place
 
 PAYLOADS = Path(__file__).parents[2] / "payloads"
 TENANT = "https://api.actigraphcorp.com:443 client-7"

@@ -1,10 +1,10 @@
 """
-Bring the dataset files of one CentrePoint study to a folder, and read the first rows of each as it arrives.
+Mirror the dataset files of one CentrePoint study into a directory, and read the first rows of some of them.
 
     python study_to_directory.py 234 study-234
 
-CENTREPOINT_CLIENT_ID and CENTREPOINT_CLIENT_SECRET must be set. Interrupt it whenever you like: the same command goes
-on where it stopped. In a notebook, write ``await main(234, "study-234")`` instead of the last two lines.
+CENTREPOINT_CLIENT_ID and CENTREPOINT_CLIENT_SECRET must be set. It may be interrupted at any time: the same command
+resumes. In a notebook, write ``await main(234, "study-234")`` instead of the last two lines.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from arena_async import CentrePointClient, Event, Finished, Mirror
 
 
 def first_rows(path: Path, count: int = 3) -> list[list[str]]:
-    """Read the head of a gzipped CSV."""
+    """Return the first rows of a gzipped CSV."""
     with gzip.open(path, "rt", newline="") as lines:
         return [row for _, row in zip(range(count), csv.reader(lines), strict=False)]
 
 
-def tell(event: Event) -> None:
-    """Say what became of a file. It runs on the event loop, so it only prints."""
+def show(event: Event) -> None:
+    """Print the outcome of a file. An observer runs on the event loop, so it must return at once."""
     match event:
         case Finished(outcome=outcome) if outcome.error is not None:
             print(f"failed: {outcome.error}", file=sys.stderr)
@@ -34,8 +34,8 @@ def tell(event: Event) -> None:
 
 
 async def main(study: int, directory: str) -> None:
-    """Sync the study, then read what is there."""
-    async with CentrePointClient.from_env() as centrepoint, Mirror(directory, observer=tell) as mirror:
+    """Sync the study, then read the first rows of three files."""
+    async with CentrePointClient.from_env() as centrepoint, Mirror(directory, observer=show) as mirror:
         report = await mirror.sync(centrepoint.datasets.files(study))
         entries = [entry async for entry in mirror.entries()]
     print(f"{len(entries)} files here, {report.bytes_written:,} bytes fetched")

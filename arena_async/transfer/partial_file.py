@@ -1,0 +1,558 @@
+"""
+Partial files: content that is being downloaded, and the control records that let a later run resume it.
+
+::
+
+    partial/
+    ├── <key hash>-<random>.part      the content so far; no two ever have the same name
+    └── <key hash>-<random>.json      its control record: which bytes are known to be on the disk
+
+A record is written after its bytes were synced, so it never speaks of bytes that may be lost. The locks on partial
+files only save work; what keeps two writers apart is that names are unique.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Callable, Iterable
+from typing import TypeGuard
+
+import attrs
+
+from arena_async.errors import StorageError
+from arena_async.options import KIB, MIB
+from arena_async.transfer.directory import BLOCK, Directory, ParentCache
+from arena_async.transfer.filesystem import UNSUPPORTED, FileSystem, again, explained, explaining, write_all
+from arena_async.transfer.models import FileState
+from arena_async.transfer.rate import Span, joined, length_of
+
+__all__ = [
+    "ControlRecord",
+    "FoundPartial",
+    "PartWriter",
+    "PartialFile",
+    "Recording",
+    "control_name",
+    "digest_of_tail",
+    "drop_partial",
+    "key_hash",
+    "owner_of",
+    "partial_of",
+]
+
+log = logging.getLogger("arena_async")
+
+_VERSION = 1
+_TAIL = 64 * KIB
+#: Bytes after which a resumable file is recorded, whatever the time.
+_FLUSH_UNIT = 32 * MIB
+#: Bytes after which it is recorded if the last record is older than so many seconds.
+_MIN_UNIT, _UNIT_SECONDS = 8 * MIB, 1.0
+#: Ranges behind the others that a control record names at most; with as many it stays far below its size limit.
+_MAX_RANGES = 200
+
+
+@attrs.frozen(kw_only=True)
+class FoundPartial:
+    """
+    A partial file of an earlier run that can be resumed.
+
+    Args:
+        key: The key of its file.
+        name: Its name in the directory of partial files.
+        validator: The strong ETag of the content.
+        offset: Bytes from the start that are known to be on the disk, and were found there.
+        total: Bytes of the whole file, or None.
+        ahead: Ranges behind ``offset`` of which the same is known.
+    """
+
+    key: str
+    name: str
+    validator: str
+    offset: int
+    total: int | None = None
+    ahead: tuple[Span, ...] = ()
+
+    @property
+    def held(self) -> int:
+        """Bytes that are known to be on the disk, wherever they are."""
+        return self.offset + length_of(self.ahead)
+
+
+def key_hash(key: str) -> str:
+    """Return what stands for a key in names and records."""
+    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def owner_of(name: str) -> str:
+    """Return what stands for the key in the name of a partial file."""
+    return name.partition("-")[0]
+
+
+def control_name(name: str) -> str:
+    """Return the name of the control record of a partial file."""
+    return f"{name.removesuffix('.part')}.json"
+
+
+@attrs.frozen(kw_only=True)
+class ControlRecord:
+    """A control record: what is known to be on the disk of a partial file, each part with a digest of its end."""
+
+    validator: str
+    offset: int
+    total: int | None
+    tail: str
+    ahead: tuple[tuple[int, int, str], ...] = ()
+
+    def dump(self, key: str) -> bytes:
+        """Write it down."""
+        fields = {"version": _VERSION, "key": key_hash(key), **attrs.asdict(self)}
+        return json.dumps(fields, sort_keys=True).encode()
+
+    @classmethod
+    def load(cls, text: bytes, key_hash: str) -> ControlRecord | None:
+        """Read it, or give None for anything but a whole record of that key."""
+        try:
+            fields = json.loads(text)
+        except (ValueError, RecursionError):
+            return None
+        if not isinstance(fields, dict) or fields.get("version") != _VERSION:
+            return None
+        validator, offset, total, tail = (fields.get(name) for name in ("validator", "offset", "total", "tail"))
+        if not str(fields.get("key")).startswith(key_hash) or not isinstance(tail, str):
+            return None
+        if not isinstance(validator, str) or not validator.startswith('"'):
+            return None
+        if not _is_count(offset) or offset == 0 or (total is not None and (not _is_count(total) or total < offset)):
+            return None
+        ahead = _read_parts(fields.get("ahead", []), offset, total)
+        if ahead is None:
+            return None
+        return cls(validator=validator, offset=offset, total=total, tail=tail, ahead=ahead)
+
+
+def partial_of(record: ControlRecord, *, key: str, name: str) -> FoundPartial:
+    """Give what can be continued according to a record; parts that begin where the others end belong to those."""
+    offset, ahead = record.offset, joined([(start, until) for start, until, _ in record.ahead], begin=0)
+    if ahead and ahead[0][0] == offset:
+        offset, ahead = ahead[0][1], ahead[1:]
+    return FoundPartial(key=key, name=name, validator=record.validator, offset=offset, total=record.total, ahead=ahead)
+
+
+def _read_parts(found: object, offset: int, total: int | None) -> tuple[tuple[int, int, str], ...] | None:
+    """Read what a record says of parts behind its offset; None for anything but parts in order, inside the file."""
+    if not isinstance(found, list) or len(found) > _MAX_RANGES:
+        return None
+    parts, end = [], offset
+    for part in found:
+        if not isinstance(part, list) or len(part) != 3:
+            return None
+        start, until, tail = part
+        if not (_is_count(start) and _is_count(until) and isinstance(tail, str)):
+            return None
+        if total is None or not end <= start < until <= total:
+            return None
+        parts.append((start, until, tail))
+        end = until
+    return tuple(parts)
+
+
+def _is_count(value: object) -> TypeGuard[int]:
+    """Say whether it is a whole number that counts something."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+@attrs.define(kw_only=True)
+class Recording:
+    """
+    When the partial files of a directory are recorded, and which of them can be resumed.
+
+    Args:
+        flush_unit: Bytes after which a resumable file is synced and recorded, whatever the time; where they arrive
+            slowly, each second is enough for 8 MiB.
+        clock: Seconds that never decrease.
+        resumable: The owners of the partial files that existed when the directory was opened, or were recorded since.
+    """
+
+    flush_unit: int = _FLUSH_UNIT
+    clock: Callable[[], float] = time.monotonic
+    resumable: set[str] = attrs.field(factory=set)
+
+    def is_due(self, count: int, *, since: float) -> bool:
+        """Return whether ``count`` bytes written ``since`` are to be recorded, so that a kill costs little."""
+        # Each record waits for a sync on the thread that writes: at full speed, 8 MiB are too few for it.
+        return count >= self.flush_unit or (count >= _MIN_UNIT and self.clock() - since >= _UNIT_SECONDS)
+
+
+def drop_partial(directory: Directory, name: str) -> None:
+    """Remove a partial file and its control record, the record first. Never raises for what is gone already."""
+    directory.clear(directory.partials, control_name(name))
+    directory.clear(directory.partials, name)
+
+
+class PartialFile:
+    """
+    A partial file that is open for writing. Made by :class:`PartialFiles`.
+
+    Attributes:
+        key: The key of its file.
+        path: Its final path, below the root.
+        name: Its name in the directory of partial files.
+        end: Bytes written so far without a gap.
+        durable_offset: Bytes without a gap that the control record names.
+    """
+
+    def __init__(
+        self, directory: Directory, recording: Recording, file: int, *, key: str, path: str, name: str, offset: int = 0
+    ) -> None:
+        self.key = key
+        self.path = path
+        self.name = name
+        self.end = offset
+        self.durable_offset = offset
+        #: Ranges that parts have written, ahead of ``end`` or behind it; every byte of them was written.
+        self.ranges: Callable[[], Iterable[Span]] = tuple
+        self._recording = recording
+        self._directory = directory
+        self._files = directory.files
+        self._file: int | None = file
+        self._validator: str | None = None
+        self._total: int | None = None
+        #: Whether it has, or may have, a control record.
+        self.recorded = offset > 0
+        self._synced_at = 0.0
+        self._durable = offset
+        #: Device and inode of the file once it was secured: the same under any name.
+        self.identity: tuple[int, int] | None = None
+
+    def __repr__(self) -> str:
+        return f"<PartialFile {self.path} {self.end} bytes>"
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed, dropped or committed."""
+        return self._file is None
+
+    @property
+    def ahead(self) -> tuple[Span, ...]:
+        """Ranges behind :attr:`end` that are written, in order."""
+        return joined(self.ranges(), begin=self.end)
+
+    @property
+    def held(self) -> int:
+        """Bytes written so far, wherever they are."""
+        return self.end + length_of(self.ahead)
+
+    @property
+    def due(self) -> bool:
+        """Whether so much was written since the last :meth:`checkpoint` that it is time for another."""
+        if self._validator is None:
+            return False
+        return self._recording.is_due(self.held - self._durable, since=self._synced_at)
+
+    def describe(self, *, validator: str | None, total: int | None) -> None:
+        """
+        Set what the content is, before its first byte is written.
+
+        Without a strong validator nothing can be resumed, so no control record is ever written. A known ``total``
+        above 1 MiB is allocated.
+
+        Raises:
+            DiskFullError: There is less space than that.
+            StorageError: The disk failed.
+        """
+        self._validator = validator if validator and validator.startswith('"') else None
+        self._total = total
+        self._synced_at = self._recording.clock()
+        if total is None or total <= MIB:
+            return
+        try:
+            again(self._files.allocate, self._open(), total)
+        except OSError as error:
+            if error.errno not in UNSUPPORTED:
+                raise explained(error, self.path, "given room for", file=self.key) from error
+
+    def write(self, data: memoryview | bytes, offset: int) -> None:
+        """
+        Write all of ``data`` at ``offset``, and a :meth:`checkpoint` when one is due.
+
+        Raises:
+            DiskFullError: No space is left; what is recorded so far stays for the next run.
+            StorageError: The disk failed.
+        """
+        file = self._open()
+        if offset > self.end:
+            raise StorageError(
+                f"{self.path}: bytes from {offset} on came before those from {self.end} on.", file=self.key
+            )
+        with explaining(self.path, "written", file=self.key):
+            at = write_all(self._files, file, data, offset)
+        self.reach(at)
+
+    def open_part(self) -> PartWriter:
+        """
+        Open it once more, for a part that is written ahead of :attr:`end`.
+
+        Raises:
+            StorageError: It was removed or replaced, or the disk failed.
+        """
+        with explaining(self.path, "opened again", file=self.key):
+            file = again(self._files.open_file, self._directory.partials, self.name, writable=True)
+            try:
+                theirs, ours = again(self._files.look_open, file), again(self._files.look_open, self._open())
+                if (theirs.st_dev, theirs.st_ino) != (ours.st_dev, ours.st_ino):
+                    raise StorageError(f"{self.path}: its partial file is another one now. Run again.", file=self.key)
+            except BaseException:
+                self._files.close(file)
+                raise
+        return PartWriter(self._files, file, key=self.key, path=self.path)
+
+    def reach(self, end: int) -> None:
+        """
+        Note that all bytes before ``end`` were written; they are recorded as those of :meth:`write`.
+
+        Raises:
+            DiskFullError: No space is left; what is recorded so far stays for the next run.
+            StorageError: The disk failed.
+        """
+        self.end = max(self.end, end)
+        if self.due:
+            self.checkpoint()
+
+    def checkpoint(self) -> None:
+        """
+        Sync the data and then, if it can be resumed, record how far it goes and which ranges lie ahead.
+
+        Raises:
+            DiskFullError: No space is left. Data that could not be synced is not trusted: the file is dropped.
+            StorageError: The disk failed, with the same consequence.
+        """
+        # What is written from here on is not recorded: it is unknown whether the sync still includes it.
+        ahead = self.ahead
+        self._sync(self._files.sync_data)
+        if self._validator is None or self.end == 0:
+            return
+        with explaining(self.path, "recorded", file=self.key):
+            record = ControlRecord(
+                validator=self._validator,
+                offset=self.end,
+                total=self._total,
+                tail=self._tail(0, self.end),
+                ahead=tuple((start, until, self._tail(start, until)) for start, until in ahead[:_MAX_RANGES]),
+            )
+            self._directory.write_record(self._directory.partials, control_name(self.name), record.dump(self.key))
+        self.recorded = True
+        self.durable_offset = self.end
+        self._synced_at = self._recording.clock()
+        self._durable = self.end + length_of(ahead)
+        self._recording.resumable.add(owner_of(self.name))
+
+    def _tail(self, start: int, until: int) -> str:
+        """Return the digest of the end of a range. Raises ``OSError``."""
+        return digest_of_tail(self._files, self._open(), start, until)
+
+    def _sync(self, sync: Callable[[int], None]) -> bool:
+        """Sync the file; False where the file system cannot. Data that failed to sync is dropped."""
+        try:
+            return self._directory.sync_file(self._open(), sync)
+        except OSError as error:
+            # After a failed fsync the system forgets which pages were lost: a second one succeeds and proves nothing.
+            # https://www.postgresql.org/docs/current/runtime-config-error-handling.html (data_sync_retry)
+            self.drop()
+            raise explained(error, self.path, "forced to the disk", file=self.key) from error
+
+    def restart(self) -> None:
+        """
+        Drop all content and start at byte 0, under the same name.
+
+        Raises:
+            StorageError: The disk failed.
+        """
+        with explaining(self.path, "emptied", file=self.key):
+            # The record goes first: it must never name bytes that are no longer there.
+            self._directory.remove(self._directory.partials, control_name(self.name))
+            again(self._files.truncate, self._open(), 0)
+        self.end = self.durable_offset = self._durable = 0
+        self.ranges = tuple
+        self.recorded = False
+
+    def read(self, offset: int, size: int) -> bytes:
+        """
+        Read back up to ``size`` bytes; fewer only at the end of what was written.
+
+        Raises:
+            StorageError: The disk failed.
+        """
+        chunks, wanted = [], max(0, min(size, self.end - offset))
+        with explaining(self.path, "read back", file=self.key):
+            while wanted:
+                chunk = again(self._files.read, self._open(), wanted, offset)
+                if not chunk:
+                    break
+                chunks.append(chunk)
+                offset, wanted = offset + len(chunk), wanted - len(chunk)
+        return b"".join(chunks)
+
+    def replay(self, feed: Callable[[memoryview], object], *, end: int, start: int = 0) -> None:
+        """
+        Pass the bytes from ``start`` to ``end`` to ``feed``, block by block, for instance to hash a resumed file.
+
+        Raises:
+            StorageError: The disk failed, or there are fewer bytes.
+        """
+        offset = start
+        while offset < end:
+            block = self.read(offset, min(BLOCK, end - offset))
+            if not block:
+                raise StorageError(
+                    f"{self.path}: only {offset} of {end} bytes could be read back. Run again.", file=self.key
+                )
+            feed(memoryview(block))
+            offset += len(block)
+
+    def finish(self, *, durable: bool = True) -> tuple[FileState, bool]:
+        """
+        Set its length and permissions and, if ``durable``, sync it: afterwards only the rename is left.
+
+        Returns:
+            Its state under its final name, and whether its content survives a power loss.
+
+        Raises:
+            DestinationBusyError: The final name is taken by something that is no file.
+            DiskFullError: No space is left; the file is dropped.
+            StorageError: The disk failed; the file is dropped if its data could not be synced.
+        """
+        with ParentCache(self._directory) as parents:
+            mode = self._directory.mode_for(self.path, parents)
+        file = self._open()
+        with explaining(self.path, "completed", file=self.key):
+            if again(self._files.look_open, file).st_size != self.end:
+                again(self._files.truncate, file, self.end)
+            again(self._files.chmod, file, mode)
+        return self.secure(durable=durable)
+
+    def begin_sync(self) -> None:
+        """
+        Let the system begin to write it to the disk, so that :meth:`secure` has less to wait for. Never raises.
+
+        What is recorded was synced already, and stays cached for the next reader.
+        """
+        try:
+            self._files.begin_sync(self._open(), self.durable_offset)
+        except OSError as error:
+            log.debug("%s: the system did not begin to write it: %s", self.path, error)
+
+    def secure(self, *, durable: bool = True) -> tuple[FileState, bool]:
+        """
+        Sync it if ``durable``, and return its state and whether it survives a power loss.
+
+        Raises:
+            DiskFullError: No space is left; the file is dropped.
+            StorageError: The disk failed; the file is dropped if its data could not be synced.
+        """
+        durable = durable and self._sync(self._files.sync)
+        try:
+            seen = again(self._files.look_open, self._open())
+        except OSError as error:
+            raise explained(error, self.path, "completed", file=self.key) from error
+        self.identity = (seen.st_dev, seen.st_ino)
+        return FileState(size=seen.st_size, mtime_ns=seen.st_mtime_ns), durable
+
+    def release(self) -> None:
+        """
+        Close it and leave everything under its name.
+
+        Raises:
+            DiskFullError: Closing showed that no space was left.
+            StorageError: Closing failed otherwise; the content is not to be trusted.
+        """
+        file, self._file = self._file, None
+        if file is None:
+            return
+        try:
+            self._files.close(file)
+        except OSError as error:
+            raise explained(error, self.path, "closed", file=self.key) from error
+
+    def close(self) -> None:
+        """Close it. A recorded file stays for the next run, one without a record is removed. Safe to call twice."""
+        if self._file is None:
+            return
+        if not self.recorded:
+            self.drop()
+            return
+        # Recorded bytes were synced before; an error of closing is about bytes that are not recorded.
+        with contextlib.suppress(StorageError):
+            self.release()
+
+    def keep(self) -> None:
+        """Record what was written since the last record, where that is worth a sync, and close it. Safe twice."""
+        worth = self._validator is not None and self.held - self._durable >= _MIN_UNIT
+        if self._file is not None and worth:
+            # Where the disk fails, those bytes are downloaded again.
+            with contextlib.suppress(StorageError):
+                self.checkpoint()
+        self.close()
+
+    def drop(self) -> None:
+        """Close and remove it with its control record. Safe to call twice; never raises for what is gone already."""
+        if self._file is None:
+            return
+        with contextlib.suppress(StorageError):
+            if not self._files.renames_open_files:
+                self.release()
+            drop_partial(self._directory, self.name)
+            self.release()
+        self.recorded = False
+
+    def _open(self) -> int:
+        if self._file is None:
+            raise StorageError(f"{self.path}: its partial file was closed before. Stage it anew.", file=self.key)
+        return self._file
+
+
+class PartWriter:
+    """
+    A partial file that is open a second time, so that a thread of its own writes to it ahead of what is there.
+
+    It has an open file of its own: whatever becomes of the first one, no byte can go into a file of another name.
+    """
+
+    def __init__(self, files: FileSystem, file: int, *, key: str, path: str) -> None:
+        self._files = files
+        self._file: int | None = file
+        self._key = key
+        self._path = path
+
+    def write(self, data: memoryview | bytes, offset: int) -> None:
+        """
+        Write all of ``data`` at ``offset``.
+
+        Raises:
+            DiskFullError: No room is left.
+            StorageError: The disk refused, or it was closed before.
+        """
+        if self._file is None:
+            raise StorageError(f"{self._path}: its partial file was closed before.", file=self._key)
+        with explaining(self._path, "written", file=self._key):
+            write_all(self._files, self._file, data, offset)
+
+    def close(self) -> None:
+        """Close it. Safe twice; what was written is judged by the sync of the first one."""
+        file, self._file = self._file, None
+        if file is not None:
+            with contextlib.suppress(OSError):
+                self._files.close(file)
+
+
+def digest_of_tail(files: FileSystem, file: int, start: int, until: int) -> str:
+    """Give the digest of the last bytes of a part of a file; of fewer, if fewer are there. Raises ``OSError``."""
+    at, digest = max(start, until - _TAIL), hashlib.sha256()
+    while at < until and (block := again(files.read, file, until - at, at)):
+        digest.update(block)
+        at += len(block)
+    return digest.hexdigest()

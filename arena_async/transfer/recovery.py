@@ -1,0 +1,167 @@
+"""
+What follows a failed attempt: drop what is wrong, look up a fresh entry, and prepare the next attempt; or give up.
+
+What a failed request received is kept and resumed: within the run from where it ends, in a later run from where it is
+known to be on the disk.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable
+
+import attrs
+
+from arena_async.errors import (
+    ApiError,
+    AuthenticationError,
+    LinkExpiredError,
+    PermissionDeniedError,
+    SourceChangedError,
+    StorageError,
+)
+from arena_async.transfer.context import Context
+from arena_async.transfer.download import put_down
+from arena_async.transfer.jobs import DownloadAttempt, Job, Source
+from arena_async.transfer.models import Action, Outcome, as_error
+from arena_async.transfer.planner import Move, Recovery, decide_retry, is_permanent, is_same_content
+
+__all__ = ["decide", "fail", "recover", "stop_after"]
+
+_log = logging.getLogger("arena_async")
+
+
+async def recover(job: Job, failure: Exception, source: Source) -> Recovery:
+    """
+    Prepare the next attempt after a failed one, and return what was decided.
+
+    Raises:
+        Exception: ``failure``, when no further request may help; or what made the preparation fail.
+    """
+    context, state = source.context, job.last or DownloadAttempt()
+    if state.sent:
+        progress = max(0, job.held - job.max_offset)
+        job.max_offset += progress
+        job.tries = job.tries.after(received=state.received, progress=progress, total=job.total)
+    state.buffered = 0
+    recovery = decide(job, failure, context)
+    if recovery.move is Move.GIVE_UP:
+        raise failure
+    # A request that received something is worth another one, and a new URL or login is requested only once; other
+    # retries are taken from what all files of the service share.
+    free = recovery.move is Move.RENEW or isinstance(failure, AuthenticationError) or not job.tries.without_progress
+    if not free and not context.budget.spend(job.budget):
+        raise failure
+    await _prepare(job, recovery, failure, source)
+    return recovery
+
+
+def decide(job: Job, failure: Exception, context: Context) -> Recovery:
+    """Decide about a failure with what is known about the job."""
+    state = job.last or DownloadAttempt()
+    return decide_retry(
+        failure,
+        job.tries,
+        attempts=context.options.attempts,
+        linked=job.file.link is not None,
+        missing=state.missing,
+        whole=state.whole,
+        random=context.clock.random,
+    )
+
+
+def stop_after(job: Job, failure: Exception, context: Context) -> str | None:
+    """Return ``"service"`` or ``"disk"`` when a failure shows that no other file needs to be begun."""
+    if isinstance(failure, ApiError | StorageError):
+        return decide(job, failure, context).stop
+    return None
+
+
+async def _prepare(job: Job, recovery: Recovery, failure: Exception, source: Source) -> None:
+    """Drop what has to go and look up a fresh entry where one is needed."""
+    tries, context = job.tries, source.context
+    if recovery.move is Move.CORRUPT:
+        job.tries = attrs.evolve(tries, corrupt=tries.corrupt + 1)
+        await put_down(job, context, drop=True)
+    elif recovery.move is Move.RESTART:
+        job.tries = attrs.evolve(tries, restarts=tries.restarts + 1)
+        was_recovered = job.recovered
+        await put_down(job, context, drop=True)
+        if not was_recovered:  # What an earlier run left may be old; the entry is of this run.
+            await _look_up(job, failure, source)
+    elif recovery.move is Move.RENEW:
+        job.tries = attrs.evolve(tries, renewals=tries.renewals + 1)
+        await _look_up(job, failure, source)
+    elif job.last is None or not job.last.received:
+        logins = tries.logins + int(getattr(failure, "stale_login", False))
+        lost = tries.lost + int(getattr(failure, "unanswered_reuse", False))
+        job.tries = attrs.evolve(tries, logins=logins, lost=lost)
+
+
+async def _look_up(job: Job, failure: Exception, source: Source) -> None:
+    """
+    Look up a fresh entry, and restart if it is of another content.
+
+    Raises:
+        SourceChangedError: The file is no longer listed, or changes with each look-up.
+        LinkExpiredError: The fresh entry has the same expired URL.
+        PermissionDeniedError: It has the same URL that was rejected.
+    """
+    found = [file for file in await source.files.find([job.file.key]) if file.key == job.file.key]
+    same_name = [file for file in found if file.name == job.file.name]
+    is_duplicate = job.key != job.file.key
+    if not found or (is_duplicate and not same_name):
+        raise SourceChangedError(
+            f"{job.name}: it is no longer listed; it was removed while it was fetched. Nothing was kept."
+        )
+    fresh = (same_name or found)[0]
+    old, job.file = job.file, fresh
+    if old.link is not None and fresh.link == old.link and isinstance(failure, PermissionDeniedError):
+        raise failure
+    if old.link is not None and fresh.link == old.link and isinstance(failure, LinkExpiredError):
+        raise LinkExpiredError(
+            f"{job.name}: its link is over and the listing still gives the same one; it was not asked twice. "
+            "Run again later."
+        )
+    if not is_same_content(fresh, old) and job.partial is not None:
+        job.tries = attrs.evolve(job.tries, restarts=job.tries.restarts + 1)
+        await put_down(job, source.context, drop=True)
+        if decide(job, SourceChangedError(), source.context).move is Move.GIVE_UP:
+            raise SourceChangedError(f"{job.name}: it changes faster than it can be fetched. Run again later.")
+
+
+async def fail(job: Job, error: Exception, context: Context) -> tuple[Outcome, int, str | None]:
+    """
+    Return the outcome of a file that failed, and remember a permanent rejection.
+
+    Returns:
+        The outcome, the bytes that are kept, and what other files need not be begun (see :func:`stop_after`).
+    """
+    recovery = decide(job, error, context)
+    done = 0 if recovery.drop else job.end
+    await _quietly(put_down(job, context, drop=recovery.drop, keep=True))
+    known = as_error(error, file=job.key, attempts=job.tries.sent)
+    action = job.action
+    if is_permanent(error, job.file):
+        action = Action.SKIP
+        file, now = job.file, context.clock.now()
+        await _quietly(
+            context.run(context.ledger.skip, job.key, str(error), at=now, change=file.change, name=file.name)
+        )
+    outcome = Outcome(
+        job.without_url(),
+        action,
+        context.root / job.path,
+        attempts=job.tries.sent,
+        bytes_written=job.bytes_written,
+        error=known,
+    )
+    return outcome, done, recovery.stop
+
+
+async def _quietly(step: Awaitable[object]) -> None:
+    """Do a last step whose error must not hide the failure that led to it."""
+    try:
+        await step
+    except Exception as error:  # noqa: BLE001 - the failure that led here is the one to report
+        _log.debug("A step of tidying up failed: %s: %s", type(error).__name__, error)
