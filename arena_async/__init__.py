@@ -44,30 +44,37 @@ if TYPE_CHECKING:
         UnsafeNameError,
         UnsafeUrlError,
     )
-    from arena_async.http.paginator import Paginator
+    from arena_async.http.client import ClientSettings
+    from arena_async.http.paginator import PageIterator, Paginator
+    from arena_async.http.session import Session
     from arena_async.options import (
+        Clock,
         PollPolicy,
         RetryPolicy,
         Timeouts,
         TransferOptions,
     )
+    from arena_async.protocol.adapter import Credential
     from arena_async.protocol.files import (
+        BodyHead,
         ByteStream,
         Cost,
         FileSet,
+        MetadataCache,
+        Notice,
         OpenedFile,
         RemoteFile,
     )
-    from arena_async.protocol.messages import Request, Response
+    from arena_async.protocol.messages import Headers, Request, Response, Secret, UploadBody, UploadedFile
     from arena_async.protocol.pagination import Page
     from arena_async.protocol.quota import Quota
     from arena_async.providers.arena import ArenaClient, ArenaCredentials, ArenaMachineCredentials, SessionStore
     from arena_async.providers.centrepoint import CentrePointClient, CentrePointCredentials
     from arena_async.providers.urls import Link, UrlSet
     from arena_async.transfer.downloader import Downloader, OutcomeStream
-    from arena_async.transfer.events import Event, Finished, Progress, Retrying, Started
+    from arena_async.transfer.events import Event, Finished, Observer, Progress, Retrying, Started
     from arena_async.transfer.mirror import Mirror, Verification, Verified
-    from arena_async.transfer.models import Action, Outcome, Plan, PlannedFile, Report
+    from arena_async.transfer.models import Action, LedgerEntry, Outcome, Plan, PlannedFile, Report, StartedRun
     from arena_async.transfer.union import union
 
 __all__ = [
@@ -79,14 +86,18 @@ __all__ = [
     "ArenaCredentials",
     "ArenaMachineCredentials",
     "AuthenticationError",
+    "BodyHead",
     "ByteStream",
     "CentrePointClient",
     "CentrePointCredentials",
+    "ClientSettings",
+    "Clock",
     "ClosedError",
     "ConfigurationError",
     "ConflictError",
     "ContentError",
     "Cost",
+    "Credential",
     "DeadlineError",
     "DecodeError",
     "DestinationBusyError",
@@ -95,16 +106,22 @@ __all__ = [
     "Event",
     "FileSet",
     "Finished",
+    "Headers",
     "IntegrityError",
+    "LedgerEntry",
     "Link",
     "LinkExpiredError",
     "ListingError",
+    "MetadataCache",
     "Mirror",
     "NotFoundError",
+    "Notice",
+    "Observer",
     "OpenedFile",
     "Outcome",
     "OutcomeStream",
     "Page",
+    "PageIterator",
     "Paginator",
     "PermissionDeniedError",
     "Plan",
@@ -120,12 +137,15 @@ __all__ = [
     "RetryPolicy",
     "Retrying",
     "RunFailedError",
+    "Secret",
     "ServerError",
+    "Session",
     "SessionDisplacedError",
     "SessionStore",
     "SourceChangedError",
     "StalledError",
     "Started",
+    "StartedRun",
     "StorageError",
     "ThrottledError",
     "Timeouts",
@@ -136,84 +156,44 @@ __all__ = [
     "TransportError",
     "UnsafeNameError",
     "UnsafeUrlError",
+    "UploadBody",
+    "UploadedFile",
     "UrlSet",
     "Verification",
     "Verified",
     "union",
 ]
 
-#: Where each public name lives.
-_MODULES = {
-    "AccountLockedError": "arena_async.errors",
-    "Action": "arena_async.transfer.models",
-    "ApiError": "arena_async.errors",
-    "ArenaAsyncError": "arena_async.errors",
-    "ArenaClient": "arena_async.providers.arena",
-    "ArenaCredentials": "arena_async.providers.arena",
-    "ArenaMachineCredentials": "arena_async.providers.arena",
-    "AuthenticationError": "arena_async.errors",
-    "ByteStream": "arena_async.protocol.files",
-    "CentrePointClient": "arena_async.providers.centrepoint",
-    "CentrePointCredentials": "arena_async.providers.centrepoint",
-    "ClosedError": "arena_async.errors",
-    "ConfigurationError": "arena_async.errors",
-    "ConflictError": "arena_async.errors",
-    "ContentError": "arena_async.errors",
-    "Cost": "arena_async.protocol.files",
-    "DeadlineError": "arena_async.errors",
-    "DecodeError": "arena_async.errors",
-    "DestinationBusyError": "arena_async.errors",
-    "DiskFullError": "arena_async.errors",
-    "Downloader": "arena_async.transfer.downloader",
-    "Event": "arena_async.transfer.events",
-    "FileSet": "arena_async.protocol.files",
-    "Finished": "arena_async.transfer.events",
-    "IntegrityError": "arena_async.errors",
-    "Link": "arena_async.providers.urls",
-    "LinkExpiredError": "arena_async.errors",
-    "ListingError": "arena_async.errors",
-    "Mirror": "arena_async.transfer.mirror",
-    "NotFoundError": "arena_async.errors",
-    "OpenedFile": "arena_async.protocol.files",
-    "Outcome": "arena_async.transfer.models",
-    "OutcomeStream": "arena_async.transfer.downloader",
-    "Page": "arena_async.protocol.pagination",
-    "Paginator": "arena_async.http.paginator",
-    "PermissionDeniedError": "arena_async.errors",
-    "Plan": "arena_async.transfer.models",
-    "PlannedFile": "arena_async.transfer.models",
-    "PollPolicy": "arena_async.options",
-    "Progress": "arena_async.transfer.events",
-    "Quota": "arena_async.protocol.quota",
-    "QuotaExhaustedError": "arena_async.errors",
-    "RemoteFile": "arena_async.protocol.files",
-    "Report": "arena_async.transfer.models",
-    "Request": "arena_async.protocol.messages",
-    "Response": "arena_async.protocol.messages",
-    "RetryPolicy": "arena_async.options",
-    "Retrying": "arena_async.transfer.events",
-    "RunFailedError": "arena_async.errors",
-    "ServerError": "arena_async.errors",
-    "SessionDisplacedError": "arena_async.errors",
-    "SessionStore": "arena_async.providers.arena",
-    "SourceChangedError": "arena_async.errors",
-    "StalledError": "arena_async.errors",
-    "Started": "arena_async.transfer.events",
-    "StorageError": "arena_async.errors",
-    "ThrottledError": "arena_async.errors",
-    "Timeouts": "arena_async.options",
-    "TlsError": "arena_async.errors",
-    "TransferError": "arena_async.errors",
-    "TransferOptions": "arena_async.options",
-    "TransfersFailedError": "arena_async.errors",
-    "TransportError": "arena_async.errors",
-    "UnsafeNameError": "arena_async.errors",
-    "UnsafeUrlError": "arena_async.errors",
-    "UrlSet": "arena_async.providers.urls",
-    "Verification": "arena_async.transfer.mirror",
-    "Verified": "arena_async.transfer.mirror",
-    "union": "arena_async.transfer.union",
+#: The public names of each module.
+_NAMES = {
+    "errors": """
+        AccountLockedError ApiError ArenaAsyncError AuthenticationError ClosedError ConfigurationError
+        ConflictError ContentError DeadlineError DecodeError DestinationBusyError DiskFullError
+        IntegrityError LinkExpiredError ListingError NotFoundError PermissionDeniedError QuotaExhaustedError
+        RunFailedError ServerError SessionDisplacedError SourceChangedError StalledError StorageError
+        ThrottledError TlsError TransferError TransfersFailedError TransportError UnsafeNameError
+        UnsafeUrlError
+    """,
+    "http.client": "ClientSettings",
+    "http.paginator": "PageIterator Paginator",
+    "http.session": "Session",
+    "options": "Clock PollPolicy RetryPolicy Timeouts TransferOptions",
+    "protocol.adapter": "Credential",
+    "protocol.files": "BodyHead ByteStream Cost FileSet MetadataCache Notice OpenedFile RemoteFile",
+    "protocol.messages": "Headers Request Response Secret UploadBody UploadedFile",
+    "protocol.pagination": "Page",
+    "protocol.quota": "Quota",
+    "providers.arena": "ArenaClient ArenaCredentials ArenaMachineCredentials SessionStore",
+    "providers.centrepoint": "CentrePointClient CentrePointCredentials",
+    "providers.urls": "Link UrlSet",
+    "transfer.downloader": "Downloader OutcomeStream",
+    "transfer.events": "Event Finished Observer Progress Retrying Started",
+    "transfer.mirror": "Mirror Verification Verified",
+    "transfer.models": "Action LedgerEntry Outcome Plan PlannedFile Report StartedRun",
+    "transfer.union": "union",
 }
+#: Where each public name lives.
+_MODULES = {name: f"arena_async.{module}" for module, names in _NAMES.items() for name in names.split()}
 
 # A library configures no logging: https://docs.python.org/3/howto/logging.html#library-config
 logging.getLogger(__name__).addHandler(logging.NullHandler())

@@ -7,42 +7,42 @@ Every error this library raises, as one tree.
     ├── ConfigurationError              a setting or argument is wrong; raised before anything is sent or written
     ├── ClosedError                     the object was closed, or is used from another event loop or after a fork
     ├── UnsafeUrlError                  a URL that must not be contacted (scheme, address, origin, redirect)
-    ├── TransportError                  no usable answer: connect, reset, cut off       .request .attempts
-    ├── TlsError                        the certificate or the TLS handshake was refused   .request .attempts
-    ├── DeadlineError                   a time limit of ours ran out (requests and waits)  .request .attempts
-    ├── ApiError                        the service said no     .status .code .request .transient .stale_login
+    ├── TransportError                  no usable response: connect, reset, cut off     .request .attempts
+    ├── TlsError                        the certificate or the TLS handshake failed     .request .attempts
+    ├── DeadlineError                   a timeout of ours (requests and waits)          .request .attempts
+    ├── ApiError                        the service returned an error  .status .code .request .transient .stale_login
     │   ├── AuthenticationError         the login, session or token was not accepted
     │   │   ├── AccountLockedError      locked for some minutes                       .retry_at
-    │   │   └── SessionDisplacedError   another login of the same user took the session
+    │   │   └── SessionDisplacedError   another login of the same user ended the session
     │   ├── PermissionDeniedError       known user, but not allowed (or it does not exist)
     │   ├── NotFoundError               the object is not there (any more)
     │   ├── ConflictError               the object is in a state that forbids this
-    │   ├── ServerError                 the service failed, or is away for now
-    │   ├── QuotaExhaustedError         the daily allowance is used up      .resets_at .remaining .reserve .cursor
-    │   └── ThrottledError              too many requests in too short a time             .retry_after
+    │   ├── ServerError                 the service failed, or is unavailable
+    │   ├── QuotaExhaustedError         the daily quota is used up      .resets_at .remaining .reserve .cursor
+    │   └── ThrottledError              too many requests in a short time             .retry_after
     ├── DecodeError                     the payload is not what the service documents     .problems
-    ├── ListingError                    a listing shrank, looped or lied                  .cursor
-    ├── RunFailedError                  a run of the service ended badly                  .run
-    ├── TransferError                   one file could not be brought home          .file .attempts
+    ├── ListingError                    a listing shrank, looped or contradicts itself    .cursor
+    ├── RunFailedError                  a run of the service failed                       .run
+    ├── TransferError                   one file could not be downloaded            .file .attempts
     │   ├── IntegrityError              truncated, or a digest or CRC differs       .expected .actual
-    │   ├── ContentError                not what was asked for (an HTML page, too large, ...)
-    │   ├── SourceChangedError          the remote file changed while it was fetched
-    │   ├── LinkExpiredError            the signed link is over
-    │   ├── StalledError                the body stopped, or is slower than allowed
-    │   └── StorageError                the local disk said no
-    │       ├── DiskFullError           no room left
-    │       ├── DestinationBusyError    the destination is taken by something else
-    │       └── UnsafeNameError         no safe local name can be made
+    │   ├── ContentError                not the requested content (an HTML page, too large, ...)
+    │   ├── SourceChangedError          the remote file changed during the download
+    │   ├── LinkExpiredError            the signed URL expired
+    │   ├── StalledError                the body stalled, or is slower than allowed
+    │   └── StorageError                the local disk failed
+    │       ├── DiskFullError           no space left
+    │       ├── DestinationBusyError    the destination is used by something else
+    │       └── UnsafeNameError         no safe local name is possible
     └── TransfersFailedError            several files failed; also an ``ExceptionGroup``
 
-All of them can be pickled. None carries a password, a session id, a token or the query of a signed link.
+All of them can be pickled. None contains a password, a session id, a token or the query of a signed URL.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Self
+from typing import Any, Self, TypedDict, Unpack
 
 __all__ = [
     "AccountLockedError",
@@ -83,7 +83,7 @@ class ArenaAsyncError(Exception):
     """
     The base of every error this library raises.
 
-    The message is a whole sentence: what was attempted, what came, what it means, what to do.
+    The message is a complete sentence: what was attempted, what happened, what it means, what to do.
     Every subclass takes the message alone as its positional argument, which is what lets it be pickled.
     """
 
@@ -104,20 +104,20 @@ class UnsafeUrlError(ArenaAsyncError):
 
 
 class _RequestError(ArenaAsyncError):
-    """What the errors about one request share."""
+    """Base of the errors about one request."""
 
     def __init__(self, message: str = "", *, request: str | None = None, attempts: int = 1, sent: bool = False) -> None:
         super().__init__(message)
-        #: The method and the address without its query, or None.
+        #: The method and the URL without its query, or None.
         self.request = request
-        #: How many requests were made, the first one included.
+        #: The number of requests, including the first one.
         self.attempts = attempts
-        #: Whether the last of them had left, so that the service may have acted on it although no answer came.
+        #: Whether the last of them was sent, so that the service may have processed it although there was no response.
         self.sent = sent
 
 
 class TransportError(_RequestError):
-    """No usable answer came: the name was not found, the connection was refused, reset or cut off."""
+    """No usable response: the name was not found, the connection was refused, reset or cut off."""
 
     def __init__(
         self,
@@ -129,20 +129,31 @@ class TransportError(_RequestError):
         unanswered_reuse: bool = False,
     ) -> None:
         super().__init__(message, request=request, attempts=attempts, sent=sent)
-        #: A reused connection died before any byte of the answer: the server never saw the request, most likely.
+        #: A reused connection was closed before any byte of the response: most likely the server ignored the request.
         self.unanswered_reuse = unanswered_reuse
 
 
 class TlsError(_RequestError):
-    """The certificate or the handshake was refused. It is never tried again and never loosened."""
+    """The certificate or the handshake failed. It is never retried, and checks are never relaxed."""
 
 
 class DeadlineError(_RequestError):
-    """A time limit of ours ran out, for a request or for a wait."""
+    """A timeout of ours, of a request or a wait."""
+
+
+class _ApiErrorFields(TypedDict, total=False):
+    """The fields that every :class:`ApiError` takes."""
+
+    status: int | None
+    code: int | None
+    request: str | None
+    transient: bool
+    stale_login: bool
+    retry_after: float | None
 
 
 class ApiError(ArenaAsyncError):
-    """The service answered, and the answer is no."""
+    """The service responded with an error."""
 
     def __init__(
         self,
@@ -156,17 +167,17 @@ class ApiError(ArenaAsyncError):
         retry_after: float | None = None,
     ) -> None:
         super().__init__(message)
-        #: The HTTP status, or None when the refusal was ours (nothing was sent).
+        #: The HTTP status, or None if the request was rejected before it was sent.
         self.status = status
         #: The vendor's own error number, or None.
         self.code = code
-        #: The method and the address without its query, or None.
+        #: The method and the URL without its query, or None.
         self.request = request
         #: Whether the same request may succeed later without any change.
         self.transient = transient
         #: Whether a new login may help.
         self.stale_login = stale_login
-        #: How many seconds the service asked to wait, or None.
+        #: The seconds that the service requested to wait, or None.
         self.retry_after = retry_after
 
 
@@ -177,22 +188,24 @@ class AuthenticationError(ApiError):
 class AccountLockedError(AuthenticationError):
     """The account is locked for some minutes after too many rejected logins."""
 
-    def __init__(self, message: str = "", *, retry_at: datetime | None = None, **fields: Any) -> None:
+    def __init__(
+        self, message: str = "", *, retry_at: datetime | None = None, **fields: Unpack[_ApiErrorFields]
+    ) -> None:
         super().__init__(message, **fields)
         #: When a login may be tried again (aware), or None.
         self.retry_at = retry_at
 
 
 class SessionDisplacedError(AuthenticationError):
-    """Another login of the same user ended this session, again after it was taken back."""
+    """Another login of the same user ended this session, repeatedly."""
 
 
 class PermissionDeniedError(ApiError):
-    """The service knows who asks and does not allow it, or the object does not exist."""
+    """The user is known but not permitted, or the object does not exist."""
 
 
 class NotFoundError(ApiError):
-    """The object is not there, or not any more."""
+    """The object does not exist (any more)."""
 
 
 class ConflictError(ApiError):
@@ -200,11 +213,11 @@ class ConflictError(ApiError):
 
 
 class ServerError(ApiError):
-    """The service failed, or a part of it is away for now."""
+    """The service failed, or a part of it is unavailable."""
 
 
 class QuotaExhaustedError(ApiError):
-    """The daily allowance is used up, down to the reserve. No further request leaves before the reset."""
+    """The daily quota is used up, down to the reserve. No further request is sent before the reset."""
 
     def __init__(
         self,
@@ -214,21 +227,21 @@ class QuotaExhaustedError(ApiError):
         remaining: int | None = None,
         reserve: int = 0,
         cursor: int | None = None,
-        **fields: Any,
+        **fields: Unpack[_ApiErrorFields],
     ) -> None:
         super().__init__(message, **fields)
-        #: When the allowance starts anew (aware), or None when it is not known.
+        #: When the quota resets (aware), or None if unknown.
         self.resets_at = resets_at
-        #: How many requests the service last said are left, or None.
+        #: The requests left as last stated by the service, or None.
         self.remaining = remaining
-        #: How many requests the caller asked to leave untouched.
+        #: The requests that the caller reserved for other clients.
         self.reserve = reserve
-        #: The offset at which a listing that was interrupted by this can be taken up again, or None.
+        #: The offset at which an interrupted listing can be continued, or None.
         self.cursor = cursor
 
 
 class ThrottledError(ApiError):
-    """Too many requests in too short a time; ``retry_after`` says for how many seconds to wait."""
+    """Too many requests in a short time; ``retry_after`` is the number of seconds to wait."""
 
 
 class DecodeError(ArenaAsyncError):
@@ -238,18 +251,18 @@ class DecodeError(ArenaAsyncError):
         super().__init__(message)
         #: One line per problem, each with the path into the payload.
         self.problems = tuple(problems)
-        #: The method and the address without its query, or None.
+        #: The method and the URL without its query, or None.
         self.request = request
 
 
 class ListingError(ArenaAsyncError):
-    """A listing shrank, looped or contradicted itself, so it is not known to be whole."""
+    """A listing shrank, looped or contradicted itself, so it is not known to be complete."""
 
     def __init__(self, message: str = "", *, cursor: int | None = None, request: str | None = None) -> None:
         super().__init__(message)
-        #: The offset at which the walk can be taken up again, or None.
+        #: The offset at which the listing can be continued, or None.
         self.cursor = cursor
-        #: The method and the address without its query, or None.
+        #: The method and the URL without its query, or None.
         self.request = request
 
 
@@ -269,12 +282,12 @@ class TransferError(ArenaAsyncError):
         super().__init__(message)
         #: The key of the file.
         self.file = file
-        #: How many times its content was asked for.
+        #: How many times its content was requested.
         self.attempts = attempts
 
 
 class IntegrityError(TransferError):
-    """The content is not whole or not right; it was not kept under the final name."""
+    """The content is incomplete or wrong; it was not stored under the final name."""
 
     def __init__(
         self,
@@ -286,42 +299,42 @@ class IntegrityError(TransferError):
         attempts: int = 0,
     ) -> None:
         super().__init__(message, file=file, attempts=attempts)
-        #: What the proof says should have come.
+        #: The expected size or digest.
         self.expected = expected
-        #: What came.
+        #: The received size or digest.
         self.actual = actual
 
 
 class ContentError(TransferError):
-    """What came is not what was asked for: an HTML page, a JSON error with status 200, or more than allowed."""
+    """The response is not the requested content: an HTML page, a JSON error with status 200, or too large."""
 
 
 class SourceChangedError(TransferError):
-    """The remote file changed while it was being fetched, more often than was tried again."""
+    """The remote file changed during the download, more often than it was retried."""
 
 
 class LinkExpiredError(TransferError):
-    """The signed link is over. A fresh one comes from the listing."""
+    """The signed URL expired. The listing has a fresh one."""
 
 
 class StalledError(TransferError):
-    """The body stopped, or came slower than the slowest rate allowed."""
+    """The body stalled, or was slower than the slowest rate allowed."""
 
 
 class StorageError(TransferError):
-    """The local disk refused. No request to the service can mend that, so none is made."""
+    """The local disk failed. No request to the service can fix that, so none is sent."""
 
 
 class DiskFullError(StorageError):
-    """There is no room left on the local disk, or the quota of the local user is used up."""
+    """There is no space left on the local disk, or the disk quota of the user is used up."""
 
 
 class DestinationBusyError(StorageError):
-    """The destination is taken: by another kind of file, by another tenant, or by another job of this run."""
+    """The destination is used by another kind of file, another tenant, or another job of this run."""
 
 
 class UnsafeNameError(StorageError):
-    """No safe local name can be made, or the name does not lie inside the folder."""
+    """No safe local name is possible, or the name is outside the directory."""
 
 
 class TransfersFailedError(ArenaAsyncError, ExceptionGroup[ArenaAsyncError]):
@@ -335,5 +348,5 @@ class TransfersFailedError(ArenaAsyncError, ExceptionGroup[ArenaAsyncError]):
         ExceptionGroup.__init__(self, message, exceptions)
 
     def derive(self, excs: Sequence[Exception]) -> TransfersFailedError:  # type: ignore[override]
-        """Keep the class when the group is split, so that ``except*`` gives groups of this class."""
+        """Keep the class when the group is split, so that ``except*`` returns groups of this class."""
         return TransfersFailedError(self.message, excs)  # type: ignore[arg-type]

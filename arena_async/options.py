@@ -1,5 +1,5 @@
 """
-The settings a caller may choose, as frozen values that are checked when they are made.
+The settings of a caller, as frozen values that are checked when they are created.
 
 Seconds and bytes everywhere. A wrong value raises :class:`~arena_async.errors.ConfigurationError`
 before anything is sent or written; an unknown name raises ``TypeError``.
@@ -12,27 +12,32 @@ import random as _random
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
 
 from arena_async.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
+
+    from aiohttp import BaseConnector
 
 __all__ = ["KIB", "MIB", "Clock", "HttpOptions", "PollPolicy", "RetryPolicy", "Timeouts", "TransferOptions"]
 
 KIB = 1024
 MIB = 1024 * KIB
 
-#: How much longer each interval between two questions is than the one before.
+#: The factor by which each polling interval is longer than the one before.
 _WIDENING = 1.5
-#: The part of an expected time that has to be over before a run is asked about.
-_MAX_OF = 0.9
+#: The part of an expected duration that has to pass before the first poll.
+_EXPECTED_SHARE = 0.9
 
 _Check = Callable[[Any, "attrs.Attribute[Any]", Any], None]
 
 
 def _number(minimum: float, *, whole: bool = False, above: bool = False) -> _Check:
-    """Build a check that a value is a finite number of at least ``minimum`` (or above it)."""
+    """Return a check that a value is a finite number of at least ``minimum`` (or above it)."""
 
     def check(owner: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
         kind = int if whole else (int, float)
@@ -45,7 +50,7 @@ def _number(minimum: float, *, whole: bool = False, above: bool = False) -> _Che
 
 
 def _one_of(*allowed: object) -> _Check:
-    """Build a check that a value is one of a few."""
+    """Return a check that a value is one of some."""
 
     def check(owner: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
         if value not in allowed:
@@ -60,20 +65,21 @@ def _one_of(*allowed: object) -> _Check:
 @attrs.frozen(kw_only=True)
 class RetryPolicy:
     """
-    How often and how patiently one API request is tried again.
+    How an API request is retried.
 
-    Tried again: connections that fail or break, answers 429, 500, 502, 503, 504, and what the vendor documents as
-    temporary. Only for requests that are safe to repeat (GET, HEAD); a POST or PUT is repeated only when nothing of it
-    was sent. The wait before try *n* is drawn between 0 and ``wait_initial * wait_exp_base ** (n - 1)`` plus a jitter
-    of up to ``wait_jitter``, at most ``wait_max`` seconds; a longer ``Retry-After`` wins up to ``timeout``.
+    Retried are failed and broken connections, statuses 429, 500, 502, 503, 504, and errors that the vendor documents as
+    temporary, but only for requests that are safe to repeat (GET, HEAD); a POST or PUT is repeated only if nothing was
+    sent. The wait before attempt *n* is random between 0 and ``wait_initial * wait_exp_base ** (n - 1)`` plus a
+    jitter of up to ``wait_jitter``, at most ``wait_max`` seconds; a longer ``Retry-After`` is honoured up to
+    ``timeout``.
 
     Args:
-        attempts: Requests in all, the first one included. At least 1.
-        timeout: Seconds in all, waits included.
-        wait_initial: Seconds before the second try, at most.
-        wait_max: Seconds of any single wait of our own, at most.
-        wait_jitter: Seconds added at random, at most.
-        wait_exp_base: How much longer each wait may be than the one before. At least 1.
+        attempts: Requests in all, including the first one. At least 1.
+        timeout: Seconds in all, including waits.
+        wait_initial: Seconds before the second attempt, at most.
+        wait_max: Seconds of a single wait, at most, except for ``Retry-After``.
+        wait_jitter: Random additional seconds, at most.
+        wait_exp_base: The factor by which each wait may be longer than the one before. At least 1.
     """
 
     attempts: int = attrs.field(default=5, validator=_number(1, whole=True))
@@ -87,14 +93,14 @@ class RetryPolicy:
 @attrs.frozen(kw_only=True)
 class Timeouts:
     """
-    How long the network may keep us waiting. There is no limit on the whole of a download.
+    Timeouts of the network. There is no limit on the total time of a download.
 
     Args:
-        connect: Seconds for name look-up, TCP and TLS of one connection.
-        read: Seconds without any byte of an answer: before its head, and between two pieces of its body.
+        connect: Seconds for DNS, TCP and TLS of one connection.
+        read: Seconds without any byte of a response: before its headers, and between two chunks of its body.
         pool: Seconds to wait for a free connection.
-        slowest_rate: Bytes a second a body must bring on average over ``slowest_over`` seconds of our waiting for it.
-            0 switches the rule off. Time in which our own disk keeps us busy does not count.
+        slowest_rate: Bytes a second that a body must have on average over ``slowest_over`` seconds of waiting for it. 0
+            disables the check. Time spent on the local disk does not count.
         slowest_over: Seconds over which ``slowest_rate`` is measured.
     """
 
@@ -106,7 +112,7 @@ class Timeouts:
 
 
 async def _sleep(seconds: float) -> None:
-    import asyncio  # noqa: PLC0415  # Values are imported without it.
+    import asyncio  # noqa: PLC0415  # The values are imported without it.
 
     await asyncio.sleep(seconds)
 
@@ -118,7 +124,7 @@ def _utc_now() -> datetime:
 @attrs.frozen(kw_only=True)
 class Clock:
     """
-    Time and randomness, as one value that tests replace.
+    Time and randomness, as one value that tests can replace.
 
     Args:
         monotonic: Returns seconds that never jump.
@@ -143,37 +149,37 @@ class HttpOptions:
     The settings of one HTTP session.
 
     Args:
-        retry: How often and how patiently an API request is retried.
-        timeouts: How long to wait for the network.
+        retry: How API requests are retried.
+        timeouts: Timeouts of the network.
         headers: Headers of every request to the API.
         ssl: An ``ssl.SSLContext``, or None for the certificates that the system trusts.
         proxy: The URL of an HTTP proxy, or None. The environment is not read.
-        user_agent: Text before this library's own name in ``User-Agent``.
-        connector: An aiohttp connector of the caller, which is used and never closed.
+        user_agent: Text before the name of this library in ``User-Agent``.
+        connector: An aiohttp connector of the caller, which is never closed.
         clock: Time and randomness.
     """
 
     retry: RetryPolicy = attrs.field(factory=RetryPolicy)
     timeouts: Timeouts = attrs.field(factory=Timeouts)
     headers: Mapping[str, str] = attrs.field(factory=dict, converter=_copied, repr=False)
-    ssl: Any = None
+    ssl: SSLContext | None = None
     proxy: str | None = attrs.field(default=None, repr=False)
     user_agent: str | None = None
-    connector: Any = None
+    connector: BaseConnector | None = None
     clock: Clock = attrs.field(factory=Clock)
 
 
 @attrs.frozen(kw_only=True)
 class PollPolicy:
     """
-    How often a run that is not finished is asked about. Every question costs one request.
+    How often an unfinished run is polled. Every poll is one request.
 
     Each interval is half as long again as the one before, up to ``max_interval``. With the defaults, a run of 40
-    minutes costs 18 questions at most and six hours cost 82; :meth:`max_polls` says it for any policy.
+    minutes costs at most 18 polls and six hours cost 82; :meth:`max_polls` returns the number for any policy.
 
     Args:
-        every: Seconds between the first two questions.
-        max_interval: Seconds between two questions, at most; the interval widens from ``every`` up to this.
+        every: Seconds between the first two polls.
+        max_interval: Seconds between two polls, at most; the interval grows from ``every`` up to this.
         timeout: Seconds to wait in all before :class:`~arena_async.errors.DeadlineError`.
     """
 
@@ -182,48 +188,48 @@ class PollPolicy:
     timeout: float = attrs.field(default=6 * 3600.0, validator=_number(0, above=True))
 
     def __attrs_post_init__(self) -> None:
-        """Refuse an interval that would have to shrink."""
+        """Raise if the interval would have to shrink."""
         if self.max_interval < self.every:
             raise ConfigurationError(
-                f"PollPolicy.slowest is {self.max_interval:g} s and shorter than every, {self.every:g} s; make "
+                f"PollPolicy.max_interval is {self.max_interval:g} s and shorter than every, {self.every:g} s; make "
                 "it as long."
             )
 
     def pause(self, requested: int, *, passed: float = 0.0, expected: float | None = None) -> float:
         """
-        Give the seconds to wait after a question.
+        Return the seconds to wait after a poll.
 
-        What is known about earlier runs makes a pause longer and never shorter, so that it never costs a question more.
+        The duration of earlier runs makes a pause longer and never shorter, so that it never costs more polls.
 
         Args:
-            requested: How many questions were asked.
-            passed: Seconds for which the run has gone on.
-            expected: Seconds that earlier runs took, or None. Before most of that is over, asking tells little.
+            requested: The number of polls so far.
+            passed: Seconds that the run has taken so far.
+            expected: Seconds that earlier runs took, or None. Most of that passes before the next poll.
         """
         steps = max(requested - 1, 0)
         plain = self.max_interval if steps >= self._steps else min(self.every * _WIDENING**steps, self.max_interval)
         if expected is None:
             return plain
-        return max(plain, min(self.max_interval, _MAX_OF * expected - passed))
+        return max(plain, min(self.max_interval, _EXPECTED_SHARE * expected - passed))
 
     def max_polls(self, seconds: float | None = None) -> int:
         """
-        Say how many questions a wait costs at most, the first one, which is asked at once, and the last one included.
+        Return how many polls a wait costs at most, including the first one, which is made at once, and the last one.
 
         Args:
-            seconds: How long the run goes on; None for the whole ``timeout``.
+            seconds: How long the run takes; None for the complete ``timeout``.
         """
         end = self.timeout if seconds is None else min(max(seconds, 0.0), self.timeout)
         passed, requested = 0.0, 1
         while passed < end and requested <= self._steps:
             passed += self.pause(requested)
             requested += 1
-        # A rest that is too short to be divided is a question all the same.
+        # A remainder that is too short to be divided is one more poll.
         return requested + max(int(passed < end), math.ceil((end - passed) / self.max_interval))
 
     @property
     def _steps(self) -> int:
-        """Intervals that are shorter than the slowest."""
+        """The number of intervals that are shorter than the longest."""
         return max(0, math.ceil(math.log(self.max_interval / self.every) / math.log(_WIDENING)))
 
 
@@ -233,25 +239,26 @@ Durability = Literal["group", "each", "off"]
 @attrs.frozen(kw_only=True)
 class TransferOptions:
     """
-    How files are brought home.
+    How files are downloaded.
 
-    Peak memory is at the most about ``workers * chunk_size * 2`` plus 60 MB, whatever the size or number of the files;
-    with ``max_workers``, that many. Beyond the eighth open body it is a quarter of that for each.
+    Peak memory is at most about ``workers * chunk_size * 2`` plus 60 MB, whatever the size or number of the files; with
+    ``max_workers``, that number counts. Beyond the eighth open body each uses a quarter of that.
 
     Args:
-        workers: Open bodies at the most, 1 to 256.
-        max_workers: Open bodies at the most when their number adapts, ``workers`` to 256: it starts at ``workers``,
-            grows as long as more of them bring more, and shrinks when the service refuses or stalls. None: it does not.
-        chunk_size: Bytes gathered before they go to the disk, 64 KiB to 64 MiB; beyond the eighth open body a quarter
-            of it, but 256 KiB at the least.
-        attempts: How often the content of one file is asked for without any progress before it counts as failed.
-        durability: When data is forced to the disk: ``"group"`` (many files at a time, before any of them gets its
-            final name), ``"each"`` (one by one), ``"off"`` (left to the system: a power loss may cost recent files).
-        digest: Which digest goes into the ledger: ``"sha256"`` or None for none.
-        layout: A template of identifying fields for the path below the folder, for instance
+        workers: Open bodies, at most, 1 to 256.
+        max_workers: Open bodies, at most, if their number adapts, ``workers`` to 256: it starts at ``workers``, grows
+            while more of them increase the throughput, and shrinks when the service rejects requests or stalls. None:
+            it does not adapt.
+        chunk_size: Bytes that are buffered before they are written to disk, 64 KiB to 64 MiB; beyond the eighth open
+            body a quarter of it, but at least 256 KiB.
+        attempts: How often the content of one file is requested without any progress before it counts as failed.
+        durability: When data is fsynced: ``"group"`` (many files at a time, before any of them has its final name),
+            ``"each"`` (one by one), ``"off"`` (never: recent files may be lost in a power failure).
+        digest: Which digest is stored in the ledger: ``"sha256"`` or None for none.
+        layout: A template of identifying fields for the path below the directory, for instance
             ``"{study}/{subject}/{data_set}.csv.gz"``; None for the documented layout of each service.
-        max_file_size: Bytes a single file may have, at the most; None for no limit.
-        max_rate: Bytes a second that all files together may bring, at least 1 KiB; None for no limit.
+        max_file_size: Bytes of a single file, at most; None for no limit.
+        max_rate: Bytes a second of all files together, at least 1 KiB; None for no limit.
     """
 
     workers: int = attrs.field(default=8, validator=_number(1, whole=True))
@@ -265,17 +272,17 @@ class TransferOptions:
     max_rate: float | None = attrs.field(default=None, validator=attrs.validators.optional(_number(KIB)))
 
     def __attrs_post_init__(self) -> None:
-        """Refuse sizes that would make the promise about memory worthless."""
+        """Raise if a size would break the limit of memory."""
         for name, maximum in (("workers", 256), ("max_workers", 256), ("chunk_size", 64 * MIB)):
             if (getattr(self, name) or 0) > maximum:
                 raise ConfigurationError(f"TransferOptions.{name} is {getattr(self, name)}; at most {maximum}.")
         if self.max_workers is not None and self.max_workers < self.workers:
             raise ConfigurationError(
                 f"TransferOptions.max_workers is {self.max_workers} and less than workers, {self.workers}; their"
-                " number starts there and only grows from it. Raise the one or lower the other."
+                " number starts there and only grows. Increase the one or decrease the other."
             )
 
     @property
     def widest(self) -> int:
-        """Open bodies at the most, ever."""
+        """Open bodies, at most."""
         return self.max_workers or self.workers

@@ -41,6 +41,7 @@ LONG_CLASSES = {}
 #: Longer functions, with the reason.
 LONG_FUNCTIONS = {
     "providers/arena/client.py:__init__": "One line for each setting of a public client.",
+    "providers/centrepoint/client.py:__init__": "One line for each setting of a public client.",
     "transfer/context.py:__init__": "To be split.",
 }
 
@@ -48,15 +49,11 @@ LONG_FUNCTIONS = {
 MANY_PARAMETERS = {
     "cli/centrepoint.py:day_files": "The flattened options of a command.",
     "errors.py:__init__": "The fields of a public error.",
-    "http/paginator.py:__init__": "To be bundled.",
     "providers/arena/client.py:__init__": "One line for each setting of a public client.",
-    "providers/arena/client.py:from_env": "The settings of a public client.",
     "providers/centrepoint/client.py:__init__": "One line for each setting of a public client.",
-    "providers/centrepoint/client.py:from_env": "The settings of a public client.",
     "providers/urls/files.py:__init__": "The settings of a public file set.",
     "testing/arena/contents.py:add_import_run": "The fields of a run that a test may set.",
     "testing/centrepoint/requests.py:__init__": "The settings that a test may change.",
-    "transfer/mirror.py:__init__": "To be bundled.",
     "transfer/multipart.py:__init__": "To be bundled.",
     "transfer/partial_file.py:__init__": "To be bundled.",
     "transfer/planner.py:decide_retry": "To be bundled.",
@@ -64,22 +61,10 @@ MANY_PARAMETERS = {
 }
 
 #: Names of several classes, with the reason.
-SHARED_NAMES = {
-    "FileQuery": "To be renamed.",
-}
+SHARED_NAMES = {}
 
 #: Modules with docstrings that begin with "Give" or "Say", with the reason.
 OLD_DOCSTRINGS = {
-    "http/zero_copy.py": "To be rewritten.",
-    "options.py": "To be rewritten.",
-    "protocol/adapter.py": "To be rewritten.",
-    "protocol/filenames.py": "To be rewritten.",
-    "protocol/files.py": "To be rewritten.",
-    "protocol/messages.py": "To be rewritten.",
-    "protocol/oauth.py": "To be rewritten.",
-    "protocol/pagination.py": "To be rewritten.",
-    "protocol/ranges.py": "To be rewritten.",
-    "protocol/urls.py": "To be rewritten.",
     "transfer/archives.py": "To be rewritten.",
     "transfer/commit.py": "To be rewritten.",
     "transfer/filesystem.py": "To be rewritten.",

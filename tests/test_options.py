@@ -92,7 +92,7 @@ def test_a_choice_that_is_not_offered_is_refused_with_the_offer(name: str, value
 def test_the_longest_interval_is_not_shorter_than_the_first() -> None:
     """Asking more and more often would be the opposite of what is wanted."""
     assert PollPolicy(every=10, max_interval=10).max_interval == 10
-    with pytest.raises(ConfigurationError, match=r"^PollPolicy\.slowest is 9 s and shorter than every, 10 s"):
+    with pytest.raises(ConfigurationError, match=r"^PollPolicy\.max_interval is 9 s and shorter than every, 10 s"):
         PollPolicy(every=10, max_interval=9)
 
 

@@ -1,4 +1,4 @@
-"""Waiting for the quota: requests are reserved before they are sent, and settled or refunded afterwards."""
+"""Admission of requests: they are reserved before they are sent, and settled or refunded afterwards."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ __all__ = ["Admission"]
 
 _LOG = logging.getLogger("arena_async")
 
-#: Seconds of one sleep while the quota is used up: a machine that slept, or a clock that was set, is noticed then.
+#: Seconds of one sleep while the quota is used up, so that suspends and changes of the clock are noticed.
 _MAX_NAP = 600.0
 
 
 class Admission:
     """
-    Lets requests out as the quota allows.
+    Admits requests as the quota allows.
 
     Args:
         limiter: The quota.
-        adapter: How responses say what is left of it.
+        adapter: Reads the quota of responses.
         clock: The time.
-        max_wait: Seconds that the service may ask to wait before that is an error.
+        max_wait: Seconds that the service may request to wait; longer waits are an error.
     """
 
     def __init__(self, limiter: RateLimiter, adapter: Adapter, clock: Clock, max_wait: float) -> None:
@@ -43,22 +43,22 @@ class Admission:
 
     async def reserve(self, sent: SentRequest) -> None:
         """
-        Reserve a request, as soon as the quota allows it.
+        Reserve a request, after waiting for the quota if necessary.
 
         Raises:
             QuotaExhaustedError: The quota is used up.
-            ThrottledError: The service asked for a wait that is too long.
+            ThrottledError: The service requested too long a wait.
             ClosedError: The session was closed meanwhile.
         """
         began = self._clock.monotonic()
-        while True:
-            self.check_open(sent.request)
-            answer = self.limiter.reserve(self.timestamp())
-            if isinstance(answer, Reservation):
+        while not self._closed:
+            decision = self.limiter.reserve(self.timestamp())
+            if isinstance(decision, Reservation):
                 sent.held_back += self._clock.monotonic() - began
-                sent.reservation = answer
+                sent.reservation = decision
                 return
-            await self._hold(answer, sent)
+            await self._hold(decision, sent)
+        self.check_open(sent.request)
 
     def settle(self, sent: SentRequest, headers: Headers | None = None) -> None:
         """
@@ -66,7 +66,7 @@ class Admission:
 
         Args:
             sent: The request.
-            headers: Those of its response, which may say something about the quota.
+            headers: Those of its response, which may state the quota.
         """
         reservation, sent.reservation = sent.reservation, None
         if reservation is None:
@@ -80,7 +80,7 @@ class Admission:
             self._wake()
 
     def close_after(self, error: ApiError) -> None:
-        """Hold all requests back after an error response that concerns all of them."""
+        """Let all requests wait after an error response that concerns all of them."""
         if isinstance(error, QuotaExhaustedError):
             self.limiter.observe(Quota(remaining=0, resets_at=error.resets_at), self.timestamp())
             known = self.limiter.quota
@@ -91,27 +91,27 @@ class Admission:
 
     def waits_after(self, error: ArenaAsyncError, sent: SentRequest, *, before: bool) -> bool:
         """
-        Return whether a request that found the quota used up is sent again when there is one.
+        Return whether a request that failed because of the quota waits for the reset and is sent again.
 
-        It goes back to :meth:`reserve`, which holds it back. One that is rejected again without having been held back
-        in between is not: the service contradicts itself, and sending on would only spend.
+        It goes back to :meth:`reserve`, which lets it wait. If it is rejected again without a wait in between, it is
+        not sent again: the service contradicts itself, and further requests would be wasted.
 
         Args:
-            error: What became of it.
+            error: The error of the request.
             sent: The request.
-            before: Whether that happened to it before.
+            before: Whether it failed in this way before.
         """
         if not (isinstance(error, QuotaExhaustedError) and self.limiter.waits and sent.metered and sent.sent):
             return False
         return not before or sent.waiting
 
     def timestamp(self) -> ClockReading:
-        """Return the present, by our own clock."""
+        """Return the current time of our own clock."""
         return ClockReading(self._clock.monotonic(), self._clock.now())
 
     def check_open(self, request: Request) -> None:
         """
-        Raise if no request may be sent any more.
+        Raise if the session was closed.
 
         Raises:
             ClosedError: The session was closed.
@@ -120,7 +120,7 @@ class Admission:
             raise ClosedError(f"{request.line}: the client is closed; make a new one.")
 
     def close(self) -> None:
-        """Let no further request out, and end all waits."""
+        """Admit no further request, and end all waits."""
         self._closed = True
         self._wake()
 
@@ -133,14 +133,14 @@ class Admission:
         if hold.waiting:
             if not sent.waiting:
                 _LOG.warning(
-                    "%s: no request is left; it waits %.0f s for the next ones.", sent.request.line, hold.seconds
+                    "%s: no request is left; it waits %.0f s for the quota to reset.", sent.request.line, hold.seconds
                 )
             sent.waiting = True
             await self._nap(min(hold.seconds, _MAX_NAP))
             return
         if hold.by_service and hold.seconds > self._max_wait:
             raise ThrottledError(
-                f"{sent.request.line}: the service asked to wait for another {hold.seconds:.0f} s, which is longer than"
+                f"{sent.request.line}: the service requests to wait another {hold.seconds:.0f} s, which is longer than"
                 f" {self._max_wait:g} s. Nothing was sent; try again later.",
                 request=sent.request.line,
                 retry_after=hold.seconds,
@@ -148,7 +148,7 @@ class Admission:
         await self._clock.sleep(hold.seconds)
 
     async def _nap(self, seconds: float) -> None:
-        """Sleep until the time is up, or the quota has changed, or the session is closed."""
+        """Sleep until the time has passed, the quota has changed, or the session is closed."""
         change = asyncio.get_running_loop().create_future()
         self._waiting.append(change)
         sleeping = asyncio.ensure_future(self._clock.sleep(seconds))

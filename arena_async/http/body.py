@@ -1,11 +1,11 @@
 """
-Response bodies, read into memory of the caller or returned as bytes.
+Response bodies, read into a buffer of the caller or returned as bytes.
 
 ::
 
     Body             fills a buffer, returns small bodies; timeouts, slowest rate, premature ends
       ├── ReaderBody     reads from aiohttp's own StreamReader: every kind of response
-      └── ZeroCopyBody   (handover) large bodies of ordinary responses, received into the buffer of the caller
+      └── ZeroCopyBody   (zero_copy) large bodies of ordinary responses, received into the buffer of the caller
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from collections.abc import Callable
 import aiohttp
 
 from arena_async.errors import ArenaAsyncError, ClosedError, StalledError, TransportError
-from arena_async.http.deadlines import Deadlines, Waiting
+from arena_async.http.connections import Deadlines, Waiting
 from arena_async.http.errors import WIRE_ERRORS, explain
 from arena_async.options import Timeouts
 from arena_async.protocol.files import BodyHead
@@ -29,19 +29,19 @@ from arena_async.protocol.ranges import read_content_range
 
 __all__ = ["Body", "BodyContext", "ReaderBody", "read_head"]
 
-#: Seconds after which ``readinto`` returns what it has, full or not, so that progress is seen and a cut costs little.
+#: Seconds after which ``readinto`` returns even if the buffer is not full, so that progress is visible.
 _FILL_SECONDS = 1.0
 _NOTHING = memoryview(b"")
 
 
 class BodyContext:
     """
-    What all bodies of one session share.
+    Shared by all bodies of one session.
 
     Args:
-        timeouts: How long to wait for the network.
+        timeouts: The timeouts.
         monotonic: Returns seconds that never jump, for the slowest rate.
-        deadlines: Ends waits that take too long.
+        deadlines: Keeps the timeouts.
     """
 
     __slots__ = ("deadlines", "monotonic", "timeouts")
@@ -57,7 +57,7 @@ class Body(Waiting, ABC):
     Args:
         response: The response, of which only the headers have been read.
         request: The request, for error messages.
-        context: What all bodies of the session share.
+        context: Shared by all bodies of the session.
 
     Attributes:
         at_end: Whether all of it was received.
@@ -74,7 +74,7 @@ class Body(Waiting, ABC):
         self._received = 0
         self._error: ArenaAsyncError | None = None
         self._closed = False
-        # Silence is counted from the last byte on, across the calls that it takes, and only while we wait.
+        # The time without data is counted from the last byte on, across calls, and only while we wait.
         self._silent = self._wait_began = self._clock_began = self._stall_at = 0.0
         self._waited, self._received_while_waiting = 0.0, 0
 
@@ -97,7 +97,7 @@ class Body(Waiting, ABC):
                     break
                 filled += await self._fill(buffer[filled:], until if in_time else None)
         except asyncio.CancelledError:
-            # Bytes that arrive from here on could not be told apart from those the caller already has.
+            # Bytes that arrive from here on could not be distinguished from those the caller already has.
             self._end()
             raise
         if not filled and self._error is not None:
@@ -106,7 +106,7 @@ class Body(Waiting, ABC):
 
     async def read(self, limit: int) -> bytes:
         """
-        Return all bytes up to the end of the body, or those received once they are more than ``limit``.
+        Return all bytes up to the end of the body, or those received when they exceed ``limit``.
 
         Bytes received before an error are returned; the next call raises it. A cancelled call keeps what it received
         for :meth:`take` and ends the connection.
@@ -116,9 +116,9 @@ class Body(Waiting, ABC):
         kept, size = self._kept, 0
         try:
             while not self.at_end and self._error is None and size <= limit:
-                piece = self._buffered() or (b"" if self._is_finished() else await self._next_piece())
-                kept.append(piece)
-                size += len(piece)
+                chunk = self._buffered() or (b"" if self._is_finished() else await self._next_chunk())
+                kept.append(chunk)
+                size += len(chunk)
         except asyncio.CancelledError:
             self._end()
             raise
@@ -138,10 +138,10 @@ class Body(Waiting, ABC):
 
     @abstractmethod
     def _buffered(self) -> bytes:
-        """Return bytes that are here already, without waiting."""
+        """Return bytes that were received already, without waiting."""
 
     @abstractmethod
-    async def _next_piece(self) -> bytes:
+    async def _next_chunk(self) -> bytes:
         """Wait for bytes and return them; none at the end of the body or after an error."""
 
     @abstractmethod
@@ -150,13 +150,13 @@ class Body(Waiting, ABC):
         Receive into ``buffer`` and return the number of bytes in it.
 
         Args:
-            buffer: Where they go; what has no room there is kept in ``_rest``.
-            until: When to return with what there is, on the clock of the event loop; None for after the first bytes.
+            buffer: Where they are written; the rest is kept in ``_rest``.
+            until: When to return, on the clock of the event loop; None for after the first bytes.
         """
 
     @abstractmethod
     def _abort(self) -> None:
-        """Close the connection: part of the body was not received, or is not wanted."""
+        """Close the connection: part of the body was not received, or is not needed."""
 
     def _is_finished(self) -> bool:
         return self.at_end or self._error is not None
@@ -168,7 +168,7 @@ class Body(Waiting, ABC):
         if not self.at_end:
             self._abort()
         elif not self._response.closed:
-            # A deadline took the callback with it that would have released the connection at the end.
+            # A deadline removed the callback that would have released the connection at the end.
             self._response.release()
 
     def _pour(self, buffer: memoryview) -> int:
@@ -182,13 +182,13 @@ class Body(Waiting, ABC):
         return count
 
     def _note_end(self) -> None:
-        """Note that no more bytes come."""
+        """Note the end of the body."""
         if self._declared is None or self._received == self._declared:
             self.at_end = True
         else:
             self._error = TransportError(
-                f"{self._request.line}: the body ended after {self._received} of {self._declared} bytes. What came can"
-                " be continued or fetched again.",
+                f"{self._request.line}: the body ended after {self._received} of {self._declared} bytes. The received"
+                " bytes can be resumed or downloaded again.",
                 request=self._request.line,
             )
 
@@ -202,10 +202,10 @@ class Body(Waiting, ABC):
 
     def _end_wait(self, count: int, *, late: bool, silent: float = 0.0) -> None:
         """
-        Account for a wait, and note an error if the body is too slow.
+        Account for a wait, and set the error if the body is too slow.
 
         Args:
-            count: Bytes received meanwhile.
+            count: Bytes received during the wait.
             late: Whether the deadline ended the wait.
             silent: Seconds since the last of them.
         """
@@ -219,16 +219,16 @@ class Body(Waiting, ABC):
             return
         limits = self._context.timeouts
         if late and not count and now >= self._stall_at:
-            self._stall(f"nothing came for {limits.read:g} s")
+            self._stall(f"nothing was received for {limits.read:g} s")
         elif self._waited >= limits.slowest_over:
             rate = self._received_while_waiting / self._waited
             self._waited, self._received_while_waiting = 0.0, 0
             if rate < limits.slowest_rate:
-                self._stall(f"{rate:.0f} bytes a second came over {limits.slowest_over:g} s")
+                self._stall(f"{rate:.0f} bytes a second were received over {limits.slowest_over:g} s")
 
     def _stall(self, what: str) -> None:
         self._error = StalledError(
-            f"{self._request.line}: {what} after {self._received} bytes of the body. The connection was ended; try"
+            f"{self._request.line}: {what} after {self._received} bytes of the body. The connection was closed; try"
             " again, or allow a slower body."
         )
 
@@ -245,40 +245,40 @@ class ReaderBody(Body):
         content = self._response.content
         failure: Exception | None = None
         try:
-            piece = content.read_nowait()
+            chunk = content.read_nowait()
         except WIRE_ERRORS as error:
             failure = error
         if failure is not None:
-            piece = self._salvage(failure)
-        self._received += len(piece)
-        self._received_while_waiting += len(piece)
+            chunk = self._salvage(failure)
+        self._received += len(chunk)
+        self._received_while_waiting += len(chunk)
         if failure is None and content.at_eof():
             self._note_end()
-        return piece
+        return chunk
 
-    async def _next_piece(self, until: float | None = None) -> bytes:
+    async def _next_chunk(self, until: float | None = None) -> bytes:
         content = self._response.content
         failure: Exception | None = None
-        piece = b""
+        chunk = b""
         self._begin_wait(until)
         try:
-            piece = await content.readany()
+            chunk = await content.readany()
         except WIRE_ERRORS as error:
             failure = error
         expired, self._expired = self._expired, None
         if expired is not None and content.exception() is expired:
-            content.set_exception(None)  # type: ignore[arg-type]  # The only public way to take the error back.
+            content.set_exception(None)  # type: ignore[arg-type]  # The only public way to reset the error.
         if failure is not None and failure is not expired:
-            piece = self._salvage(failure)
-        self._received += len(piece)
+            chunk = self._salvage(failure)
+        self._received += len(chunk)
         if failure is None and content.at_eof():
             self._note_end()
-        self._end_wait(len(piece), late=expired is not None)
-        return piece
+        self._end_wait(len(chunk), late=expired is not None)
+        return chunk
 
     async def _fill(self, buffer: memoryview, until: float | None) -> int:
-        piece = self._buffered() or (b"" if self._is_finished() else await self._next_piece(until))
-        self._rest = memoryview(piece)
+        chunk = self._buffered() or (b"" if self._is_finished() else await self._next_chunk(until))
+        self._rest = memoryview(chunk)
         return self._pour(buffer)
 
     def expire(self, now: float) -> None:
@@ -288,53 +288,53 @@ class ReaderBody(Body):
         self._response.content.set_exception(self._expired)
 
     def _salvage(self, failure: Exception) -> bytes:
-        """Note an error, and return what arrived before it, which the reader refuses for as long as it has an error."""
+        """Set the error, and return the bytes received before it, which the reader keeps while it has an error."""
         self._error = explain(failure, request=self._request.line, body=True)
         content = self._response.content
-        pieces = []
+        chunks = []
         for _ in range(2):
-            # Reading may feed the parser once more, and that may set the error again.
+            # Reading may call the parser once more, which may set the error again.
             content.set_exception(None)  # type: ignore[arg-type]  # As above.
             try:
-                pieces.append(content.read_nowait())
+                chunks.append(content.read_nowait())
             except WIRE_ERRORS:
                 break
-        return b"".join(pieces)
+        return b"".join(chunks)
 
     def _abort(self) -> None:
         self._response.close()
 
 
 def read_head(response: aiohttp.ClientResponse) -> BodyHead:
-    """Return what the headers of a content response say."""
-    given, status, length = response.headers, response.status, response.content_length
-    span = given.get("Content-Range")
-    place = read_content_range(span) if span is not None else None
+    """Return the headers of a content response."""
+    headers, status, length = response.headers, response.status, response.content_length
+    span = headers.get("Content-Range")
+    found = read_content_range(span) if span is not None else None
     offset: int | None = 0
     total = length if status == 200 else None
-    if place is not None:
-        offset, total = place.first or 0, place.total
+    if found is not None:
+        offset, total = found.first or 0, found.total
     elif status == 206:
         offset = None
-    # RFC 1864: Content-MD5 covers what is sent, so that on a part it says nothing about the file.
-    digests = [given.get("x-ms-blob-content-md5")] if status in (200, 206) else []
-    if status == 200 and place is None:
-        digests.append(given.get("Content-MD5"))
+    # RFC 1864: Content-MD5 covers the sent bytes, so that on a part it is not that of the file.
+    digests = [headers.get("x-ms-blob-content-md5")] if status in (200, 206) else []
+    if status == 200 and found is None:
+        digests.append(headers.get("Content-MD5"))
     return BodyHead(
         status=status,
         offset=offset,
         length=length,
         total=total,
-        etag=given.get("ETag"),
-        md5=next((found for text in digests if text and (found := _hexadecimal(text))), None) if any(digests) else None,
-        encoding=given.get("Content-Encoding"),
-        content_type=given.get("Content-Type"),
-        ranges=status == 206 or given.get("Accept-Ranges", "").strip().lower() == "bytes",
+        etag=headers.get("ETag"),
+        md5=next((md5 for text in digests if text and (md5 := _hexadecimal(text))), None) if any(digests) else None,
+        encoding=headers.get("Content-Encoding"),
+        content_type=headers.get("Content-Type"),
+        ranges=status == 206 or headers.get("Accept-Ranges", "").strip().lower() == "bytes",
     )
 
 
 def _hexadecimal(text: str) -> str | None:
-    """Turn the base64 of an MD5 into hexadecimal digits; None for anything that is not one."""
+    """Return a base64 MD5 in hexadecimal; None if it is not one."""
     try:
         digest = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):

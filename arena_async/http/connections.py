@@ -1,8 +1,8 @@
 """
-The connections of one session: everything about aiohttp that the session need not know.
+The connections of one session: the use of aiohttp.
 
 A GET may take an idle connection from the pool; any other method gets a new one that is closed afterwards, so that
-nothing is ever sent on a connection that the server may be closing.
+nothing is sent on a connection that the server may be closing.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from aiohttp.connector import Connection
 from yarl import URL
 
 from arena_async.errors import UnsafeUrlError
-from arena_async.http.deadlines import Deadlines, Waiting
 from arena_async.http.errors import WIRE_ERRORS, WireFailureError, explain
 from arena_async.http.upload import Form
 from arena_async.options import HttpOptions
@@ -34,12 +33,72 @@ if TYPE_CHECKING:
 
     from arena_async.http.login import CachedSession
 
-__all__ = ["MAX_ERROR_BYTES", "Connections", "SentHeaders", "SentRequest", "without_user"]
+__all__ = ["MAX_ERROR_BYTES", "Connections", "Deadlines", "SentHeaders", "SentRequest", "Waiting", "without_user"]
 
-#: Bytes of an error response, counted after decoding; what comes after them is cut.
+#: Bytes of an error response after decoding; the rest is cut off.
 MAX_ERROR_BYTES = 64 * 1024
-#: More connections than any pool of workers has, and fewer than a process may have files open.
+#: More connections than there are workers, and fewer than the usual limit of open files.
 _MAX_CONNECTIONS = 320
+#: Seconds between two sweeps, at most.
+_SWEEP_SECONDS = 1.0
+
+
+class Waiting:
+    """
+    A wait for the network.
+
+    Attributes:
+        deadline: When the wait ends, on the clock of the event loop; infinite while there is none.
+    """
+
+    deadline: float = math.inf
+
+    def expire(self, now: float) -> None:
+        """End the wait, or set a new ``deadline`` if there was progress."""
+        raise NotImplementedError
+
+
+class Deadlines:
+    """
+    Ends waits whose deadline has passed, with one timer for all requests and bodies.
+
+    A deadline that changes while its owner is registered is noticed at the next sweep, at most a second later.
+    """
+
+    def __init__(self) -> None:
+        #: The current waits. The owner of an entry discards it.
+        self.entries: set[Waiting] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._next = math.inf
+
+    def add(self, entry: Waiting) -> None:
+        """Watch an entry until it is discarded from :attr:`entries`."""
+        self.entries.add(entry)
+        if self._timer is None or entry.deadline < self._next:
+            self._schedule(asyncio.get_running_loop())
+
+    def close(self) -> None:
+        """Stop the timer."""
+        self.entries.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _schedule(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._next = min(loop.time() + _SWEEP_SECONDS, *(entry.deadline for entry in self.entries))
+        self._timer = loop.call_at(self._next, self._sweep, loop)
+
+    def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._timer = None
+        now = loop.time()
+        for entry in list(self.entries):
+            if entry.deadline <= now:
+                entry.deadline = math.inf
+                entry.expire(now)
+        if self.entries:
+            self._schedule(loop)
 
 
 class SentHeaders(dict[str, str]):
@@ -52,24 +111,24 @@ class SentHeaders(dict[str, str]):
 @attrs.define(eq=False, repr=False, slots=False)
 class SentRequest(Waiting):
     """
-    One request that is sent, made for one try, and what became of it.
+    One attempt to send a request, and its state.
 
     Args:
-        request: What is sent.
+        request: The request.
         metered: Whether it counts against the quota.
         urgent: Whether it is sent without waiting for the quota.
-        reservation: Its reservation, until that is settled.
-        held: The credential it carries.
-        end: When to give up waiting for the response headers in any case, on the clock of the event loop.
+        reservation: Its reservation, until it is settled.
+        held: The credential it is sent with.
+        end: The deadline of the response headers, on the clock of the event loop.
         sent: Whether its headers were written.
-        reused: Whether they were written to a connection that had been used before.
+        reused: Whether they were written to a connection that was used before.
         final: Whether a failure is not retried.
         may_log_in: Whether a newer credential may help.
         held_back: Seconds that it waited for the quota.
         waiting: Whether it waited for the next quota window.
         form: The form that is sent with it.
-        waits_on: What a passed deadline ends: the connection, or the body of the response.
-        read_timeout: Seconds to wait for the response after the last piece of a form.
+        waits_on: The connection or the response body that a passed deadline ends.
+        read_timeout: Seconds to wait for the response after the last chunk of a form.
     """
 
     request: Request
@@ -92,10 +151,10 @@ class SentRequest(Waiting):
         return f"<{self.request.line}>"
 
     def expire(self, now: float) -> None:
-        """End the wait, unless the request body made progress meanwhile."""
-        answer_by = min(self.end, self.form.sent_at + self.read_timeout) if self.form is not None else now
-        if answer_by > now:
-            self.deadline = answer_by
+        """End the wait, unless the request body made progress."""
+        respond_by = min(self.end, self.form.sent_at + self.read_timeout) if self.form is not None else now
+        if respond_by > now:
+            self.deadline = respond_by
         elif self.waits_on is not None:
             self.waits_on.set_exception(TimeoutError())
 
@@ -106,10 +165,10 @@ class Connections:
 
     Args:
         options: The settings of the session.
-        urls: Which URLs and addresses may be contacted.
-        own_hosts: Hosts that the caller named, which are contacted at any address.
-        deadlines: Ends waits that take too long.
-        on_sent: Called with each request at the moment its headers are written.
+        urls: The allowed URLs and addresses.
+        own_hosts: Hosts that the caller named, allowed at any address.
+        deadlines: Keeps the timeouts.
+        on_sent: Called with each request when its headers are written.
     """
 
     def __init__(
@@ -139,27 +198,26 @@ class Connections:
         self, sent: SentRequest, url: str, headers: SentHeaders, body: bytes | Form | None, seconds: float | None
     ) -> aiohttp.ClientResponse:
         """
-        Send one request, once, and return the response as soon as its headers are here.
+        Send one request, once, and return the response as soon as its headers are received.
 
         Args:
-            sent: The request, and what is noted about it.
-            url: Where it goes, byte for byte.
-            headers: Its headers. The body of the response is decoded unless they ask for ``identity``.
+            sent: The request, whose state is updated.
+            url: Its URL, sent byte for byte.
+            headers: Its headers. The body of the response is decoded unless they request ``identity``.
             body: Its body.
-            seconds: Seconds after which to give up waiting for the response headers in any case, or None.
+            seconds: Timeout of the response headers in seconds, or None.
         """
         failure: Exception
         options = self._options(sent, headers, url, seconds)
         _SENDING.set((self, sent))
         try:
-            client = self._pooled if sent.request.method in ("GET", "HEAD") else self._fresh
-            if client is None:
-                client = await self._new_client(fresh=sent.request.method not in ("GET", "HEAD"))
+            fresh = not sent.request.repeatable
+            client = (self._fresh if fresh else self._pooled) or await self._new_client(fresh=fresh)
             return await client.request(sent.request.method, URL(url, encoded=True), data=body, **options)
         except (*WIRE_ERRORS, WireFailureError, UnsafeUrlError) as error:
             failure = error
         finally:
-            # Not a reset by token: a coroutine that is thrown away may end in another context.
+            # Not a reset by token: a discarded coroutine may end in another context.
             _SENDING.set(None)
             self._deadlines.entries.discard(sent)
         if sent.form is not None and sent.form.failure is not None:
@@ -169,26 +227,26 @@ class Connections:
 
     async def read(self, response: aiohttp.ClientResponse, sent: SentRequest, *, max_size: int) -> tuple[bytes, bool]:
         """
-        Read a small body up to ``max_size`` bytes after decoding, and return whether that was all of it.
+        Read a small body up to ``max_size`` bytes after decoding, and return whether it is complete.
 
-        Nothing of a page that is too large is returned: no caller may use it, and it would be in memory twice.
+        Nothing of a page that is too large is returned, since it would be in memory twice.
         """
-        pieces: list[bytes] = []
+        chunks: list[bytes] = []
         size = 0
         content = response.content
         failure: Exception | None = None
         sent.form, sent.waits_on = None, content
         try:
             while size <= max_size:
-                piece = content.read_nowait()
-                if not piece and not content.at_eof():
+                chunk = content.read_nowait()
+                if not chunk and not content.at_eof():
                     sent.deadline = asyncio.get_running_loop().time() + self._timeouts.read
                     self._deadlines.add(sent)
-                    piece = await content.readany()
-                if not piece:
-                    return b"".join(pieces), True
-                pieces.append(piece)
-                size += len(piece)
+                    chunk = await content.readany()
+                if not chunk:
+                    return b"".join(chunks), True
+                chunks.append(chunk)
+                size += len(chunk)
         except WIRE_ERRORS as error:
             failure = error
         finally:
@@ -196,10 +254,10 @@ class Connections:
             response.close()
         if failure is not None:
             raise explain(failure, request=sent.request.line, limit=self._timeouts.read, body=True)
-        return b"" if max_size > MAX_ERROR_BYTES else b"".join(pieces)[:max_size], False
+        return b"" if max_size > MAX_ERROR_BYTES else b"".join(chunks)[:max_size], False
 
     def note_sent(self, sent: SentRequest, protocol: ResponseHandler) -> None:
-        """Note that the headers of a request were written, and wait for those of the response from now on."""
+        """Note that the headers of a request were written, and set the deadline of the response."""
         sent.sent, sent.reused = True, protocol in self._used
         if not sent.reused:
             if len(self._used) > 2 * _MAX_CONNECTIONS:
@@ -211,17 +269,17 @@ class Connections:
         self._deadlines.add(sent)
 
     async def aclose(self) -> None:
-        """Close the connections that are ours."""
+        """Close the connections of this session."""
         self._deadlines.close()
         if self._ending is not None:
             await self._ending.aclose()
 
     async def _close_at_the_end(self) -> AsyncGenerator[None, None]:
         """
-        Wait to be closed, and close the connections then.
+        Close the connections when this generator is closed.
 
-        Event loops end the generators that were begun on them, so that a client that is never closed leaves no
-        connection open that would complain when it is collected.
+        Event loops close their generators, so that a client that is never closed leaves no open connection, which would
+        warn when it is collected.
         """
         try:
             yield
@@ -248,15 +306,15 @@ class Connections:
             sent.end = asyncio.get_running_loop().time() + seconds
             if seconds < self._timeouts.pool + self._timeouts.connect:
                 options["timeout"] = self._timeout(seconds)
-        if self._borrowed is not None and sent.request.method not in ("GET", "HEAD"):
-            # Naming the host once more changes nothing but the key in the pool of the caller's connector, so that no
-            # idle connection is found; and none is put back there.
+        if self._borrowed is not None and not sent.request.repeatable:
+            # The host name only changes the key in the pool of the caller's connector, so that no idle connection is
+            # found; and none is returned to it.
             options["headers"] = SentHeaders(headers, Connection="close")
             options["server_hostname"] = URL(url, encoded=True).host
         return options
 
     def _timeout(self, seconds: float = math.inf) -> aiohttp.ClientTimeout:
-        """Return the limits for a connection; those for responses and bodies are kept by the sweep."""
+        """Return the timeouts of a connection; those of responses and bodies are kept by the sweep."""
         limits = self._timeouts
         return aiohttp.ClientTimeout(
             total=None,
@@ -266,7 +324,7 @@ class Connections:
         )
 
     async def _new_client(self, *, fresh: bool) -> aiohttp.ClientSession:
-        """Open a client at its first use, on the loop that runs then."""
+        """Create a client at its first use, on the running loop."""
         if self._ending is None:
             self._ending = self._close_at_the_end()
             await anext(self._ending)
@@ -290,15 +348,15 @@ class Connections:
         return client
 
 
-#: The request that the current task is sending, and by which connections.
+#: The request that the current task sends, and its connections.
 _SENDING: ContextVar[tuple[Connections, SentRequest] | None] = ContextVar("arena_async sending", default=None)
 
 
 class _CheckedResolver(AbstractResolver):
     """
-    Resolves names, and returns to the connector only addresses that may be contacted.
+    Resolves names, and returns only addresses that may be contacted.
 
-    What it returns is what the connector connects to, so that a name cannot point elsewhere a moment later.
+    The connector connects to exactly these, so that a later DNS response cannot change the address.
     """
 
     def __init__(self, urls: UrlPolicy, own_hosts: set[str]) -> None:
@@ -309,7 +367,7 @@ class _CheckedResolver(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
-        """Return the addresses of a host that may be contacted."""
+        """Return the allowed addresses of a host."""
         found = await self._inner.resolve(host, port, family)
         if host.lower() in self._own_hosts:
             return found
@@ -326,7 +384,7 @@ class _CheckedResolver(AbstractResolver):
         return allowed
 
     async def close(self) -> None:
-        """Close the resolver below."""
+        """Close the wrapped resolver."""
         await self._inner.close()
 
 
@@ -343,7 +401,7 @@ class _CountedRequest(aiohttp.ClientRequest):
 
 
 class _LastResponse(aiohttp.ClientResponse):
-    """A response after which its connection is closed, whatever the server says about it."""
+    """A response after which the connection is closed, whatever its headers state."""
 
     async def start(self, connection: Connection) -> aiohttp.ClientResponse:
         if connection.protocol is not None:
@@ -355,7 +413,7 @@ async def _never_twice(request: aiohttp.ClientRequest, handler: aiohttp.ClientHa
     """
     Hide a broken connection from aiohttp.
 
-    It would send every idempotent request a second time, unasked and uncounted, and there is no public switch for that.
+    It would send every idempotent request a second time, uncounted, and has no public option against that.
     """
     failure: BaseException
     try:
@@ -368,5 +426,5 @@ async def _never_twice(request: aiohttp.ClientRequest, handler: aiohttp.ClientHa
 def without_user(url: str) -> str:
     """Return a URL without its user information."""
     scheme, mark, rest = url.partition("://")
-    place, slash, path = rest.partition("/")
-    return f"{scheme}{mark}{place.rpartition('@')[2]}{slash}{path}"
+    authority, slash, path = rest.partition("/")
+    return f"{scheme}{mark}{authority.rpartition('@')[2]}{slash}{path}"

@@ -1,4 +1,4 @@
-"""The contract of a store in which the processes of one user share one credential."""
+"""The contract of a store in which processes of one user share one credential."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ class SharedCredential:
 @attrs.frozen(kw_only=True)
 class LoginTurn:
     """
-    No process has a credential that is good: the one that gets this logs in, and the others wait for it.
+    No process has a valid credential: the one that receives this logs in, and the others wait for it.
 
     Args:
-        relogins: How often a session was renewed lately after a rejection, by all processes together.
+        relogins: Recent logins after a rejection, of all processes together.
     """
 
     relogins: int = 0
@@ -45,34 +45,34 @@ class LoginPending:
     Another process is logging in.
 
     Args:
-        seconds: Seconds after which to look again.
+        seconds: Seconds after which to read the store again.
     """
 
     seconds: float
 
 
 class CredentialStore(Protocol):
-    """Where the processes of one user find each other's credential. Every method is one short, atomic step."""
+    """A store of one credential for the processes of one user. Every method is one short, atomic step."""
 
     async def take(self, *, rejected: Credential | None) -> SharedCredential | LoginTurn | LoginPending:
         """
-        Return what is stored.
+        Return the stored credential, or what to do without one.
 
         Args:
-            rejected: The credential that the service does not accept any more, if any.
+            rejected: The credential that the service rejected, if any.
 
         Raises:
-            ApiError: The login of another process, which was waited for, was rejected.
+            ApiError: The login of another process was rejected.
             StorageError: The store cannot be read or written.
         """
         ...
 
     async def put(self, credential: Credential, *, relogin: bool) -> None:
-        """Store the credential of a login; ``relogin`` says that it replaces one that was rejected."""
+        """Store the credential of a login; ``relogin`` if it replaces a rejected one."""
         ...
 
     async def give_up(self, error: Exception | None) -> None:
-        """Let the next process try; with a rejection that it would only get again, as an error for those who wait."""
+        """Let the next process log in; with an error that would only repeat, raise it to the waiting processes."""
         ...
 
     async def note_use(self, credential: Credential) -> None:
@@ -80,5 +80,5 @@ class CredentialStore(Protocol):
         ...
 
     async def aclose(self) -> None:
-        """Release what it holds. What is stored stays."""
+        """Release its resources. The stored credential remains."""
         ...

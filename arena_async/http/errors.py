@@ -13,16 +13,16 @@ from arena_async.protocol.messages import printable
 
 __all__ = ["WIRE_ERRORS", "WireFailureError", "explain"]
 
-#: What aiohttp, the event loop and the operating system raise about one exchange.
+#: The errors of aiohttp, the event loop and the operating system about one exchange.
 WIRE_ERRORS = (aiohttp.ClientError, OSError, TimeoutError, RuntimeError, ValueError)
 
 
 class WireFailureError(Exception):
     """
-    Carries an error of the HTTP client past its own code, which would answer some of them by sending a second time.
+    Wraps an error of the HTTP client, which would send the request a second time after some of them.
 
     Args:
-        failure: What the HTTP client raised.
+        failure: The error of the HTTP client.
     """
 
     def __init__(self, failure: BaseException) -> None:
@@ -34,32 +34,32 @@ def explain(
     failure: BaseException, *, request: str, reused: bool = False, limit: float | None = None, body: bool = False
 ) -> ArenaAsyncError:
     """
-    Return the error for a failed exchange. It has neither cause nor context: those would show whole URLs.
+    Return the error for a failed exchange, without cause and context: those would show complete URLs.
 
     Args:
-        failure: What the HTTP client, the event loop or the system raised.
+        failure: The error of the HTTP client, the event loop or the system.
         request: The line of the request, without its query.
-        reused: Whether the connection had been used before, and no byte of a response was received.
-        limit: Seconds of the limit that ran out, if one did.
+        reused: Whether the connection was used before, and no byte of a response was received.
+        limit: Seconds of the timeout, if there was one.
         body: Whether the response headers had been received.
     """
     if isinstance(failure, WireFailureError):
         failure = failure.failure
     if isinstance(failure, ArenaAsyncError):
         return failure
-    if (refused := _tls_problem(failure)) is not None:
+    if (rejected := _tls_problem(failure)) is not None:
         return TlsError(
-            f"{request}: the certificate or the TLS handshake was refused ({refused}). Nothing was sent. Check the host"
-            " name, or hand in an SSL context that trusts the right authority.",
+            f"{request}: the certificate or the TLS handshake failed ({rejected}). Nothing was sent. Check the host"
+            " name, or pass an SSL context that trusts the right authority.",
             request=request,
         )
     if isinstance(failure, TimeoutError):
-        what = "no connection in time" if limit is None else f"no answer within {limit:g} s"
+        what = "no connection in time" if limit is None else f"no response within {limit:g} s"
         return DeadlineError(f"{request}: {what}. Try again later, or allow more time.", request=request)
     if isinstance(failure, RuntimeError | aiohttp.ClientConnectionError) and "is closed" in str(failure):
         return ClosedError(f"{request}: the connections were closed; make a new client.")
     if isinstance(failure, aiohttp.ClientProxyConnectionError | aiohttp.ClientHttpProxyError):
-        what = "the proxy refused"
+        what = "the proxy rejected the connection"
     elif isinstance(failure, aiohttp.ClientConnectorDNSError):
         what = f"the name of the host {printable(failure.host)} was not found"
     elif isinstance(failure, aiohttp.ClientConnectorError):
@@ -67,18 +67,18 @@ def explain(
     elif isinstance(failure, aiohttp.ClientPayloadError) or body:
         what = "the connection broke in the middle of the body"
     elif isinstance(failure, aiohttp.ClientResponseError):
-        what = "what came is not HTTP"
+        what = "the response is not HTTP"
     elif reused:
-        what = "a connection that had been idle was closed before any answer came"
+        what = "an idle connection was closed before a response was received"
     else:
-        what = f"the connection broke before an answer came ({_reason(failure)})"
+        what = f"the connection broke before a response was received ({_reason(failure)})"
     broke = isinstance(failure, aiohttp.ServerDisconnectedError | OSError)
     unanswered = reused and broke and not body and not isinstance(failure, aiohttp.ClientConnectorError)
     return TransportError(f"{request}: {what}. It can be tried again.", request=request, unanswered_reuse=unanswered)
 
 
 def _tls_problem(failure: BaseException) -> str | None:
-    """Return why TLS was rejected, or None where it was not: a handshake that is merely cut off is a network error."""
+    """Return why TLS failed, or None if it did not: an interrupted handshake is a network error."""
     inner: object = failure
     if isinstance(failure, aiohttp.ClientConnectorCertificateError):
         inner = failure.certificate_error
@@ -92,7 +92,7 @@ def _tls_problem(failure: BaseException) -> str | None:
 
 
 def _reason(failure: BaseException) -> str:
-    """Return the system's text for an error number, or the name of the class; asyncio's own texts hold addresses."""
+    """Return the system's text for an error number, or the name of the class; asyncio's texts contain addresses."""
     number = getattr(failure, "errno", None)
     if isinstance(number, int) and number in errno.errorcode:
         return os.strerror(number)

@@ -1,18 +1,16 @@
 """
-One login for all tasks: however many need a credential, one request fetches it.
+One login shared by all tasks: however many need a credential, one request gets it.
 
-An error response says which credential was rejected, so that of fifty requests that fail with the same session one
-renews it and the others take the newer one::
+The credential of a rejected request is known, so that of fifty requests that fail with the same session one renews it
+and the others use the newer one::
 
-    none ──held()──▶ logging in ──▶ held ──rejected(held)──▶ logging in ──▶ a newer one
-                        │            ▲                                        │
-                        └─ error: all callers get it, and no login is sent    └─ rejected again, never accepted:
-                           again for a while                                     that is the result
+    none ──held()──▶ logging in ──▶ current ──rejected()──▶ logging in ──▶ a newer one
+                        │                                                     │
+                        └─ error: raised to all callers, and no login is      └─ rejected without being accepted:
+                           sent for a while                                      raised
 
-Where several processes of one user share a store (:mod:`arena_async.http.credential_store`), "logging in" begins with a
-look into
-it: the credential of another process is taken over, and of several processes that need one at the same time only one
-logs in.
+If several processes of one user share a store (:mod:`arena_async.http.credential_store`), the store is read first: the
+credential of another process is used, and if several processes need one at the same time, only one logs in.
 """
 
 from __future__ import annotations
@@ -33,18 +31,22 @@ from arena_async.errors import (
     ArenaAsyncError,
     AuthenticationError,
     ClosedError,
+    DeadlineError,
     DecodeError,
     SessionDisplacedError,
     StorageError,
+    TransportError,
     UnsafeUrlError,
 )
+from arena_async.http.connections import SentRequest
 from arena_async.http.credential_store import CredentialStore, LoginPending, LoginTurn, SharedCredential
-from arena_async.http.exchange import Exchange
-from arena_async.http.login_requests import log_in, log_out
+from arena_async.http.exchange import Exchange, send_with_retries
 from arena_async.options import RetryPolicy
 from arena_async.protocol.adapter import Auth, Credential
+from arena_async.protocol.messages import Response
+from arena_async.protocol.quota import Hold, Quota, Reservation
 
-__all__ = ["MAX_RELOGINS", "RELOGIN_SECONDS", "Authentication", "CachedSession", "SharedLogin"]
+__all__ = ["MAX_RELOGINS", "RELOGIN_SECONDS", "Authentication", "CachedSession", "SharedLogin", "check_credential"]
 
 _LOG = logging.getLogger("arena_async")
 
@@ -52,26 +54,32 @@ _LOG = logging.getLogger("arena_async")
 _COOL_DOWN = 300.0
 #: Seconds after which a credential that was never accepted may be replaced by another login after all.
 _GRACE_SECONDS = 60.0
-#: So often in so many seconds a session that another client ended is renewed: more than that is two programs at war.
+#: Logins after a rejection within so many seconds, at most: more means that two programs end each other's session.
 MAX_RELOGINS, RELOGIN_SECONDS = 2, 300.0
-#: Seconds between two notes in a store that a credential is in use, which keep other processes from giving it up.
+#: Seconds between two notes in a store that a credential is in use.
 _NOTED_EVERY = 600.0
-#: Seconds before its end at which a credential is renewed, at most.
+#: Seconds before its expiry at which a credential is renewed, at most.
 _LIFE_MARGIN, _IDLE_MARGIN = 60.0, 120.0
+#: Bytes of one credential header, at most. Servers reject longer ones; session ids and tokens are far shorter.
+_MAX_VALUE = 8192
+#: Logins for one credential, including one after a broken connection.
+_LOGIN_ATTEMPTS = 2
+#: Timeout of a logout, in seconds.
+_LOGOUT_SECONDS = 5.0
 
 
 @attrs.define(eq=False)
 class CachedSession:
     """
-    A credential and what became of it.
+    A credential and its use.
 
     Args:
         credential: The credential.
         since: Monotonic seconds at which its login began.
         touched: Monotonic seconds at which it was last sent.
-        ours: Whether this client logged in for itself alone, so that it logs out at its end.
-        renewed: Whether it replaced one that was rejected.
-        accepted: Whether any request with it got another response than a rejection.
+        ours: Whether only this client uses it, so that it logs out when closed.
+        renewed: Whether it replaced a rejected one.
+        accepted: Whether the service accepted it for any request.
     """
 
     credential: Credential
@@ -89,10 +97,10 @@ class Authentication:
 
     Args:
         auth: How to log in.
-        given: A credential to begin with; it is never logged out.
+        given: An initial credential; it is never logged out.
         renewable: Whether ``auth`` can log in when the given credential has expired.
-        store: Where several processes share what one of them got, or None. What is shared is never logged out: it
-            expires by itself when it is not used any more, and the next process begins with it until then.
+        store: The store in which several processes share a credential, or None. A shared credential is never logged
+            out: it expires when it is not used any more.
     """
 
     auth: Auth
@@ -105,14 +113,14 @@ class SharedLogin:
     """
     The credential of one scope.
 
-    The login runs in a task of this object and not of the first caller, so that a caller who gives up takes nothing
-    away from the others. :meth:`finish` and :meth:`abandon` end it.
+    The login runs in a task of this object, so that a cancelled caller does not affect the others. :meth:`finish` and
+    :meth:`abandon` end it.
 
     Args:
         exchange: Sends the requests.
         authentication: How to log in.
         scope: The scope.
-        retry: How often and how patiently a login is retried.
+        retry: The limits of retries of a login.
     """
 
     def __init__(self, exchange: Exchange, authentication: Authentication, scope: str, retry: RetryPolicy) -> None:
@@ -131,7 +139,7 @@ class SharedLogin:
             self._current = CachedSession(given, since=self._clock(), touched=self._clock(), ours=False)
         self._given_up: Credential | None = None
         self._noted_at = self._clock()
-        #: Why the previous credential was given up, until there is another one.
+        #: Why the previous credential was rejected, until there is another one.
         self._rejection: ApiError | None = None
         self._relogins: deque[float] = deque(maxlen=MAX_RELOGINS)
         self._refusal: tuple[Exception, float] | None = None
@@ -141,7 +149,7 @@ class SharedLogin:
 
     async def held(self) -> CachedSession:
         """
-        Return a credential that is good as far as is known here, logging in where there is none.
+        Return a credential that is not known to be invalid, logging in if there is none.
 
         Raises:
             ApiError: The login was rejected, now or a short while ago.
@@ -160,7 +168,7 @@ class SharedLogin:
         outcome = self._outcome or self._begin()
         found = await asyncio.shield(outcome)
         if isinstance(found, Exception):
-            # Each caller gets a copy: one object raised in many tasks would collect the tracebacks of all of them.
+            # A copy for each caller: one object raised in many tasks would collect the tracebacks of all of them.
             raise copy.copy(found)
         return found
 
@@ -169,7 +177,7 @@ class SharedLogin:
         Note that a request with this credential was rejected.
 
         Returns:
-            None if a retry with what :meth:`held` returns then may help, else what to raise.
+            None if a retry with the next result of :meth:`held` may help, else the error to raise.
         """
         if held is not self._current:
             return None
@@ -179,15 +187,15 @@ class SharedLogin:
         if held.credential is self._given and not self._renewable:
             self._refusal = (self._given_is_over(error), math.inf)
             return self._refusal[0]
-        _LOG.info("%s: the credential was rejected; a newer one is looked for", self._line)
+        _LOG.info("%s: the credential was rejected; a newer one is needed", self._line)
         self._rejection, self._given_up = error, held.credential
         return None
 
     async def finish(self) -> None:
         """
-        End all waits, let a login that is under way arrive, and log out.
+        End all waits, wait for a running login, and log out.
 
-        It may take as long as the network does: the caller bounds it, and calls :meth:`abandon` in any case.
+        The caller limits its time, and calls :meth:`abandon` in any case.
         """
         self._closed = True
         if self._outcome is not None and not self._outcome.done():
@@ -196,10 +204,10 @@ class SharedLogin:
             await asyncio.wait([self._task])
         held, self._current = self._current, None
         if held is not None and held.ours and not self._is_over(held):
-            await log_out(self._exchange, self._auth, held)
+            await _log_out(self._exchange, self._auth, held)
 
     def abandon(self) -> asyncio.Task[None] | None:
-        """End a login that still runs, and return its task, which is to be waited for."""
+        """Cancel a running login, and return its task, which the caller awaits."""
         self._closed = True
         if self._outcome is not None and not self._outcome.done():
             self._outcome.set_result(self._closed_error())
@@ -216,12 +224,12 @@ class SharedLogin:
         return outcome
 
     async def _run(self, outcome: asyncio.Future[CachedSession | Exception]) -> None:
-        """Get one and hand the outcome to all who wait; an error is a value here, so that none is lost."""
+        """Get a credential and set the outcome for all callers; an error is a value here, so that none is lost."""
         found: CachedSession | Exception = self._closed_error()
         try:
             found = await (self._log_in_alone() if self._store is None else self._find_or_log_in(self._store))
             self._current, self._refusal, self._rejection = found, None, None
-        except Exception as error:  # noqa: BLE001  # Whatever it is, it belongs to those who wait.
+        except Exception as error:  # noqa: BLE001  # It is raised to the callers.
             found = error
             self._remember(error)
         finally:
@@ -230,17 +238,17 @@ class SharedLogin:
                 outcome.set_result(found)
 
     async def _log_in_alone(self, *, relogins: int = 0) -> CachedSession:
-        """Log in, unless the session was taken back too often already."""
+        """Log in, unless the session was renewed too often already."""
         began, is_relogin = self._clock(), self._rejection is not None
         if is_relogin:
             self._check_peace(relogins)
             self._relogins.append(began)
-        credential = await log_in(self._exchange, self._auth, self._scope, self._retry)
+        credential = await _log_in(self._exchange, self._auth, self._scope, self._retry)
         ours = self._store is None
         return CachedSession(credential, since=began, touched=self._clock(), ours=ours, renewed=is_relogin)
 
     async def _find_or_log_in(self, store: CredentialStore) -> CachedSession:
-        """Take over the credential of another process, or wait for the one that is logging in, or log in for all."""
+        """Return the credential of another process, wait for a login of another process, or log in for all."""
         while not self._closed:
             match await store.take(rejected=self._given_up):
                 case SharedCredential(credential=credential, age=age, rest=rest):
@@ -253,7 +261,7 @@ class SharedLogin:
         raise self._closed_error()
 
     async def _log_in_for_all(self, store: CredentialStore, relogins: int) -> CachedSession:
-        """Log in, and store the outcome for the other processes, whatever it was."""
+        """Log in, and store the result for the other processes, errors included."""
         try:
             held = await self._log_in_alone(relogins=relogins)
             await store.put(held.credential, relogin=held.renewed)
@@ -272,7 +280,7 @@ class SharedLogin:
         Stop logging in again when another client keeps ending the session.
 
         Raises:
-            SessionDisplacedError: It was renewed too often lately, by this process or by all that share the store.
+            SessionDisplacedError: It was renewed too often, by this process or by all that share the store.
         """
         oldest = self._relogins[0] if len(self._relogins) == MAX_RELOGINS else -math.inf
         if relogins < MAX_RELOGINS and self._clock() - oldest >= RELOGIN_SECONDS:
@@ -289,7 +297,7 @@ class SharedLogin:
         )
 
     async def _note_use(self, store: CredentialStore, held: CachedSession) -> None:
-        """Note in the store now and then that the credential is in use; that this fails is no error."""
+        """Note in the store from time to time that the credential is in use; a failure is only logged."""
         now = self._clock()
         if now - self._noted_at < _NOTED_EVERY:
             return
@@ -301,15 +309,15 @@ class SharedLogin:
 
     def _given_is_over(self, error: ApiError) -> AuthenticationError:
         return AuthenticationError(
-            f"{error.request or self._line}: the session that was given is not accepted (any more), and nothing is"
-            " known to log in with. Give a new one, or credentials.",
+            f"{error.request or self._line}: the given session is not accepted (any more), and there are no"
+            " credentials to log in with. Pass a new one, or credentials.",
             status=error.status,
             code=error.code,
             request=error.request,
         )
 
     def _is_over(self, held: CachedSession) -> bool:
-        """Return whether a credential has expired, or may expire before a request with it arrives."""
+        """Return whether a credential has expired, or may expire before a request with it is received."""
         now = self._clock()
         life, idle = held.credential.lifetime, held.credential.idle_lifetime
         if life is not None and now - held.since >= life - min(_LIFE_MARGIN, life / 10):
@@ -328,7 +336,7 @@ class SharedLogin:
 
     @staticmethod
     def _is_lasting(error: Exception) -> bool:
-        """Return whether the same login would be rejected again a moment later."""
+        """Return whether the same login would be rejected again."""
         if isinstance(error, ApiError):
             return not error.transient or isinstance(error, AccountLockedError)
         return isinstance(error, DecodeError | UnsafeUrlError)
@@ -344,3 +352,78 @@ class SharedLogin:
 
     def _closed_error(self) -> ArenaAsyncError:
         return ClosedError(f"{self._line}: the client was closed meanwhile; make a new one.")
+
+
+def check_credential(credential: Credential, *, request: str) -> Credential:
+    """
+    Return the credential if its values can be sent unchanged.
+
+    Raises:
+        DecodeError: A value is empty or too long, or has characters that cannot be sent in a header.
+    """
+    for name, secret in credential.headers:
+        value = secret.reveal()
+        if not value or not value.isascii() or not value.isprintable() or len(value) > _MAX_VALUE:
+            raise DecodeError(
+                f"{request}: the value for the header {name} in the response is empty, too long, or has characters that"
+                " cannot be sent. Nothing was sent with it.",
+                problems=[f"{name}: not a header value"],
+                request=request,
+            )
+    return credential
+
+
+async def _log_in(exchange: Exchange, auth: Auth, scope: str, retry: RetryPolicy) -> Credential:
+    """Log in, once more after a broken connection, never again after an error response."""
+    request = auth.login(scope)
+    target = exchange.login_target(request)
+    broken = 0
+
+    async def once(sent: SentRequest, seconds: float) -> Credential:
+        nonlocal broken
+        try:
+            response = await exchange.call(sent, target, seconds=seconds)
+        except (TransportError, DeadlineError):
+            # The service may have created a session that no client knows: retry only once.
+            broken += sent.sent
+            sent.final = broken >= _LOGIN_ATTEMPTS
+            raise
+        if 300 <= response.status < 400:
+            raise exchange.error_for(sent, response, exchange.adapter.read_error, None)
+        return check_credential(_read_login(exchange, auth, response), request=request.line)
+
+    return await send_with_retries(exchange, attrs.evolve(request, metered=False), once, retry, repeatable=True)
+
+
+def _read_login(exchange: Exchange, auth: Auth, response: Response) -> Credential:
+    try:
+        credential = auth.read_login(response)
+    except ApiError as error:
+        exchange.note_retry_after(error, response)
+        raise
+    if credential.request_limit is not None:
+        exchange.admission.limiter.observe(Quota(limit=credential.request_limit), exchange.admission.timestamp())
+    return credential
+
+
+async def _log_out(exchange: Exchange, auth: Auth, held: CachedSession) -> None:
+    """
+    End a session of the service, without retries: the credential is discarded in any case.
+
+    If a logout is metered, it is not sent when that needs a request of the reserve or a wait.
+    """
+    request = auth.logout(held.credential)
+    if request is None:
+        return
+    sent = SentRequest(request, metered=request.metered, held=held, urgent=True)
+    try:
+        if request.metered:
+            decision = exchange.admission.limiter.reserve(exchange.admission.timestamp())
+            if isinstance(decision, Hold) and decision.waiting:
+                return
+            sent.reservation = decision if isinstance(decision, Reservation) else None
+        await exchange.call(sent, exchange.target(request), seconds=_LOGOUT_SECONDS)
+    except ArenaAsyncError as error:
+        _LOG.info("%s The session expires later.", error)
+    finally:
+        exchange.admission.settle(sent)

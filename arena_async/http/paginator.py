@@ -1,11 +1,11 @@
 """
-Listings, requested page by page as the rows are used.
+Lists, requested page by page as their items are read.
 
 ::
 
-    first page ──▶ is the number of rows known, and can it be trusted?
-                      no:  the next page is requested when the rows before it are used up
-                      yes: then up to four at once, returned in order; four are held at a time, and no fifth
+    first page ──▶ is the total known, and can it be trusted?
+                      no:  the next page is requested when the items before it are used up
+                      yes: up to four pages are requested at once and returned in order; never more than four are kept
 """
 
 from __future__ import annotations
@@ -38,85 +38,73 @@ _LOG = logging.getLogger("arena_async")
 
 T = TypeVar("T")
 
-#: Pages that are under way, or here and not used up, at most.
+#: Pages that are being requested, or received and not used up, at most.
 AHEAD = 4
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen
 class ListQuery(Generic[T]):
     """
-    What a listing requests.
+    The query of a list.
 
     Args:
         request: The request without offset and limit.
-        read: Makes an item of a row.
+        shape: The properties of the list.
+        read: Decodes a row.
+        resolve: Returns the query to send, if that takes a request of its own; called once for each pass, before its
+            first page. ``request`` is then only shown.
+        empty_if: Returns whether "not found" for the first page means an empty list; None if it never does.
     """
 
     request: Request
+    shape: ListShape
     read: Callable[[Any], T]
+    resolve: Callable[[], Awaitable[ListQuery[T]]] | None = None
+    empty_if: Callable[[NotFoundError], Awaitable[bool]] | None = None
 
 
 class Paginator(Generic[T]):
     """
-    A listing that has not been requested yet.
+    A list that has not been requested yet.
 
-    ``async for`` yields the rows; every pass requests them anew. A page is requested when the rows before it are used
-    up, or a few pages earlier where the service says how many rows there are. Leaving a loop early leaves nothing
-    running. A listing is complete or it is an error.
+    ``async for`` yields the items; every pass requests them again. A page is requested when the items before it are
+    used up, or a few pages earlier if the total is known. Leaving a loop early leaves nothing running. A listing is
+    complete or it is an error.
 
-    An error in the middle leaves :attr:`cursor` behind: a new ``Paginator`` with ``start=cursor`` continues there, and
-    the rows before it are not requested again.
+    After an error :attr:`cursor` is where it stopped: a new ``Paginator`` with ``start=cursor`` continues there without
+    requesting the rows before it again.
 
     Args:
         session: Sends the requests.
-        request: The request without offset and limit.
-        shape: What the list is like.
-        read: Makes an item of a row.
-        limit: Rows to request in one page; None for the largest page.
+        query: What is requested.
+        limit: Rows of one page; None for the largest page.
         start: The offset to begin at.
-        ahead: Pages that may be under way or here at a time. More than one only where the shape says that the total
-            is one.
-        settle: Returns what is really requested, where that takes a request of its own to know; called once for each
-            pass, before its first page. ``request`` is then only shown.
-        empty_if: Returns whether "not found" for the first page means an empty list; None where it never does.
+        ahead: Pages that may be requested or kept at a time. More than one only if the shape declares a total.
 
     Raises:
         ConfigurationError: ``limit``, ``start`` or ``ahead`` is out of range.
     """
 
     def __init__(
-        self,
-        session: Session,
-        request: Request,
-        shape: ListShape,
-        read: Callable[[Any], T],
-        *,
-        limit: int | None = None,
-        start: int = 0,
-        ahead: int = AHEAD,
-        settle: Callable[[], Awaitable[ListQuery[T]]] | None = None,
-        empty_if: Callable[[NotFoundError], Awaitable[bool]] | None = None,
+        self, session: Session, query: ListQuery[T], *, limit: int | None = None, start: int = 0, ahead: int = AHEAD
     ) -> None:
         if ahead < 1:
             raise ConfigurationError(f"ahead is {ahead}; it takes a number of pages of at least 1.")
-        Pagination(shape, limit=limit, start=start)
+        Pagination(query.shape, limit=limit, start=start)
         self._session = session
-        self._query = ListQuery(request=request, read=read)
-        self._shape = shape
+        self._query = query
         self._limit = limit
         self._start = start
         self._ahead = ahead
-        self._settle = settle
-        self._empty_if = empty_if
-        self._place = _Offset(start)
+        self._position = _Position(start)
 
     def __repr__(self) -> str:
-        return f"<Pager {self._query.request.line}>"
+        return f"<Paginator {self._query.request.line}>"
 
     @property
     def cursor(self) -> int:
         """The offset at which the newest pass can be continued: all rows before it were returned."""
-        return self._place.offset
+        return self._position.offset
 
     def __aiter__(self) -> ItemIterator[T]:
         return ItemIterator(self._begin(self._limit))
@@ -133,19 +121,19 @@ class Paginator(Generic[T]):
         return self._begin(self._limit)
 
     async def first(self) -> T | None:
-        """Return the first item, or None where there is none; one request."""
+        """Return the first item, or None if there is none; one request."""
         found = await self.collect(max_items=1)
         return found[0] if found else None
 
     async def collect(self, *, max_items: int | None = None) -> list[T]:
         """
-        Return the items as a list, ``max_items`` so many of them where that is not None.
+        Return the items as a list, at most ``max_items`` if that is not None.
 
-        No page is requested beyond the one that holds the last of them.
+        No page is requested beyond the one with the last of them.
         """
         if max_items is not None and max_items <= 0:
             return []
-        max_page_size = self._limit or self._shape.max_page_size
+        max_page_size = self._limit or self._query.shape.max_page_size
         pages = self._begin(max_page_size if max_items is None else min(max_items, max_page_size), max_items=max_items)
         found: list[T] = []
         async with aclosing(ItemIterator(pages)) as items:
@@ -156,71 +144,69 @@ class Paginator(Generic[T]):
         return found
 
     def _begin(self, limit: int | None, *, max_items: int | None = None) -> PageIterator[T]:
-        paging = Pagination(self._shape, limit=limit, start=self._start, request=self._query.request.line)
-        self._place = _Offset(self._start)
+        paging = Pagination(self._query.shape, limit=limit, start=self._start, request=self._query.request.line)
+        self._position = _Position(self._start)
         return PageIterator(
-            loader=_PageLoader(self._session, self._query, self._shape, self._settle, self._empty_if),
+            loader=_PageLoader(self._session, self._query),
             paging=paging,
             next=paging.requested,
-            place=self._place,
+            position=self._position,
             ahead=self._ahead,
             stop=None if max_items is None else self._start + max_items,
         )
 
 
 @attrs.define
-class _Offset:
-    """How far a pass has come: the offset of the page that is requested now, or comes next."""
+class _Position:
+    """The offset of the page that a pass requests now or next. It does not keep the pass alive."""
 
     offset: int
 
 
 @attrs.define(eq=False)
 class _PageLoader(Generic[T]):
-    """Requests the pages of one pass. It knows nothing of their order."""
+    """Requests the pages of one pass, in any order."""
 
     session: Session
     query: ListQuery[T]
-    shape: ListShape
-    settle: Callable[[], Awaitable[ListQuery[T]]] | None
-    empty_if: Callable[[NotFoundError], Awaitable[bool]] | None
 
     def warn(self, what: str) -> None:
-        """Log something about the list that is no error."""
+        """Log a warning about the list."""
         _LOG.warning("%s: %s", self.query.request.line, what)
 
     async def first(self, requested: PageRequest) -> Page:
-        """Request the first page of the pass, once it is known what to request."""
-        if self.settle is not None:
-            self.query = await self.settle()
-        refusal: ApiError
+        """Resolve the query, and request the first page of the pass."""
+        empty_if = self.query.empty_if
+        if self.query.resolve is not None:
+            self.query = await self.query.resolve()
+        failure: ApiError
         try:
             return await self.page(requested)
         except ApiError as error:
-            refusal = error
-        if self.shape.paged and refusal.code in self.shape.unpaged_if:
-            # Without pages it comes whole; what lies before the offset is left out here.
-            self.shape = attrs.evolve(self.shape, paged=False)
+            failure = error
+        shape = self.query.shape
+        if shape.paged and failure.code in shape.unpaged_if:
+            # Without pages the list is returned completely; rows before the offset are left out here.
+            self.query = attrs.evolve(self.query, shape=attrs.evolve(shape, paged=False))
             page = await self.page(requested)
             return attrs.evolve(page, items=page.items[requested.offset :], whole=True)
-        if self.empty_if is None or not isinstance(refusal, NotFoundError) or not await self.empty_if(refusal):
-            raise refusal
-        self.warn("404. What it belongs to exists, so that this is taken as an empty list.")
-        return Page(items=(), offset=requested.offset, limit=requested.limit, total=0 if self.shape.total else None)
+        if empty_if is None or not isinstance(failure, NotFoundError) or not await empty_if(failure):
+            raise failure
+        self.warn("404, although the object that the list belongs to exists; it is taken as an empty list.")
+        return Page(items=(), offset=requested.offset, limit=requested.limit, total=0 if shape.total else None)
 
     async def page(self, requested: PageRequest, *, again: bool = True) -> Page:
-        """Request one page, a second time where it cannot be read: it may have been cut on the way."""
-        request, adapter = self.query.request, self.session.adapter
-        if self.shape.paged:
+        """Request one page, once more if it cannot be read: it may have been cut in transfer."""
+        request, shape, adapter = self.query.request, self.query.shape, self.session.adapter
+        if shape.paged:
             request = attrs.evolve(request, params=request.params + adapter.page_params(requested))
         try:
             response = await self.session.send(request)
-            return adapter.read_page(parse_json(response.body, request=response.request), requested, self.shape)
+            return adapter.read_page(parse_json(response.body, request=response.request), requested, shape)
         except QuotaExhaustedError as error:
             error.cursor = requested.offset
             raise
         except DecodeError as error:
-            # A page that is too large is as large the second time.
             if not again or TOO_LARGE in error.problems:
                 raise
         return await self.page(requested, again=False)
@@ -228,9 +214,9 @@ class _PageLoader(Generic[T]):
 
 class _Prefetch:
     """
-    Pages that were requested ahead, until they are taken.
+    Prefetched pages, until they are used.
 
-    Dropping this object ends what is under way: the tasks know the loader, and nothing else.
+    Dropping this object cancels its requests: the tasks reference the loader only.
     """
 
     def __init__(self, loader: _PageLoader[Any]) -> None:
@@ -245,7 +231,7 @@ class _Prefetch:
                 loop.call_soon_threadsafe(_cancel_all, list(self._tasks.values()))
 
     def expect(self, pages: Sequence[PageRequest]) -> None:
-        """Request those of these pages that are not under way, and end the others."""
+        """Request those of these pages that were not requested yet, and cancel all others."""
         for requested in [requested for requested in self._tasks if requested not in pages]:
             self._tasks.pop(requested).cancel()
         for requested in pages:
@@ -257,7 +243,7 @@ class _Prefetch:
 
     async def take(self, requested: PageRequest) -> Page:
         """
-        Return a page that was expected, as soon as it is here.
+        Return an expected page as soon as it was received.
 
         Raises:
             ClosedError: The session was closed meanwhile.
@@ -271,7 +257,7 @@ class _Prefetch:
         return attrs.evolve(page, waited=max(0.0, self._loader.session.clock() - arrived))
 
     async def aclose(self) -> None:
-        """End what is under way. Safe to call twice."""
+        """Cancel all requests, and wait for their end. Safe to call twice."""
         tasks = list(self._tasks.values())
         self._tasks.clear()
         _cancel_all(tasks)
@@ -284,7 +270,7 @@ def _start(loader: _PageLoader[Any], requested: PageRequest) -> asyncio.Task[tup
         page = await loader.page(requested)
         return page, loader.session.clock()
 
-    return loader.session.spawn(fetch, name="page ahead")
+    return loader.session.spawn(fetch, name="prefetched page")
 
 
 def _cancel_all(tasks: Sequence[asyncio.Task[Any]]) -> None:
@@ -294,12 +280,12 @@ def _cancel_all(tasks: Sequence[asyncio.Task[Any]]) -> None:
 
 @attrs.define(eq=False, repr=False, kw_only=True)
 class PageIterator(Generic[T]):
-    """One pass over the pages. It may be dropped at any time; :meth:`aclose` waits for what that ends."""
+    """One pass over the pages. It may be dropped at any time; :meth:`aclose` also waits for its requests to end."""
 
     _loader: _PageLoader[T]
     _paging: Pagination
     _next: PageRequest | None
-    _place: _Offset
+    _position: _Position
     _ahead: int
     _stop: int | None
     _prefetch: _Prefetch | None = attrs.field(init=False, default=None)
@@ -311,12 +297,19 @@ class PageIterator(Generic[T]):
 
     async def __anext__(self) -> Page:
         try:
-            return await self._advance()
-        except StopAsyncIteration:
-            raise
+            while (requested := self._next) is not None:
+                # An error ends the pass; it is continued by a new pass from the cursor on.
+                self._next = None
+                page = await (self._take(requested) if self._begun else self._loader.first(requested))
+                self._begun = True
+                items = self._read(page, requested)
+                if items or not (self._given or self._next):
+                    self._given += 1
+                    return attrs.evolve(page, items=items)
         except BaseException:
             await self.aclose()
             raise
+        raise StopAsyncIteration
 
     async def aclose(self) -> None:
         """End the pass, and wait until nothing of it runs any more. Safe to call twice."""
@@ -324,30 +317,23 @@ class PageIterator(Generic[T]):
         if self._prefetch is not None:
             await self._prefetch.aclose()
 
-    async def _advance(self) -> Page:
-        while (requested := self._next) is not None:
-            # An error ends the pass; what follows it is a new pass from the cursor on.
-            self._next = None
-            page = await (self._loader.first(requested) if not self._begun else self._take(requested))
-            self._begun = True
-            expected = self._paging.ahead(2)[1:]
-            step = self._paging.take(page)
-            read = self._loader.query.read
-            items = tuple([read(row) for row in step.rows])
-            self._next = step.then
-            if step.missing:
-                self._loader.warn(
-                    f"the service counts {step.missing} rows more than it gave. It may count rows that this user may"
-                    " not see, or rows moved while they were listed; list again where one is missed."
-                )
-            self._place.offset = self._paging.requested.offset
-            if expected and step.then not in (None, requested, *expected):
-                # Its pages are not where they should be; guessing on would only cost requests.
-                self._ahead = 1
-            if items or (self._next is None and not self._given):
-                self._given += 1
-                return attrs.evolve(page, items=items)
-        raise StopAsyncIteration
+    def _read(self, page: Page, requested: PageRequest) -> tuple[T, ...]:
+        """Return the new items of a page, and set the next page."""
+        expected = self._paging.ahead(2)[1:]
+        step = self._paging.take(page)
+        read = self._loader.query.read
+        items = tuple([read(row) for row in step.rows])
+        self._next = step.then
+        if step.missing:
+            self._loader.warn(
+                f"the service counts {step.missing} rows more than it returned. It may count rows that are hidden from"
+                " this user, or rows that moved during the listing; list again if one is missing."
+            )
+        self._position.offset = self._paging.requested.offset
+        if expected and step.then not in (None, requested, *expected):
+            # Its pages are not at the expected offsets; wrong guesses would only cost requests.
+            self._ahead = 1
+        return items
 
     async def _take(self, requested: PageRequest) -> Page:
         """Return a page after the first one, and request those after it as far as that is allowed."""

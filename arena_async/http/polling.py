@@ -18,21 +18,21 @@ T = TypeVar("T")
 @attrs.frozen(kw_only=True)
 class Polled(Generic[T]):
     """
-    What is polled.
+    The subject of polling.
 
     Args:
         what: What is waited for, for messages.
-        known: What is known already, so that the first poll comes after the first interval; or None.
-        passed: Seconds for which it has gone on before.
-        expected: Seconds it took earlier, or None; the polls begin when most of that is over.
-        on_answer: Called with each answer, the number of polls so far, and the seconds to the next one or None.
+        known: A known state, so that the first poll is made after the first interval; or None.
+        passed: Seconds that it has run before.
+        expected: Seconds that earlier runs took, or None; polling begins when most of that has passed.
+        on_poll: Called with each state, the number of polls so far, and the seconds to the next one or None.
     """
 
     what: str = "the run"
     known: T | None = None
     passed: float = 0.0
     expected: float | None = None
-    on_answer: Callable[[T, int, float | None], object] | None = None
+    on_poll: Callable[[T, int, float | None], object] | None = None
 
 
 async def wait_until(
@@ -44,44 +44,44 @@ async def wait_until(
     polled: Polled[T] | None = None,
 ) -> T:
     """
-    Poll at widening intervals until the answer is the one waited for, and return that answer.
+    Poll at increasing intervals until the state is final, and return it.
 
-    The first poll is made at once, unless an answer is known already; the last one when the time is up. It costs at
+    The first poll is made at once, unless a state is known; the last one at the timeout. It costs at
     most :meth:`PollPolicy.max_polls`.
 
     Args:
         poll: Polls once; every call costs one request.
-        done: Whether an answer ends the waiting.
-        policy: How often to poll and how long to wait.
-        clock: Time; None for the real one.
-        polled: What is polled, and what is known about it.
+        done: Whether a state is final.
+        policy: The interval and the timeout.
+        clock: Time; None for the system clock.
+        polled: The subject, and what is known about it.
 
     Raises:
-        DeadlineError: The time was up before that; what is waited for goes on at the service.
+        DeadlineError: It timed out; the run continues at the service.
     """
     clock, polled = clock or Clock(), polled or Polled()
     began, polls = clock.monotonic(), 0
-    answer = polled.known
-    # What is known beforehand stands for the first poll.
-    known = answer is not None
-    if answer is None:
-        answer, polls = await poll(), 1
+    state = polled.known
+    # A known state replaces the first poll.
+    known = state is not None
+    if state is None:
+        state, polls = await poll(), 1
     while True:
         spent = clock.monotonic() - began
         left = policy.timeout - spent
         pause: float | None = None
-        over = done(answer)
-        if not over and left > 0:
+        finished = done(state)
+        if not finished and left > 0:
             passed = polled.passed + spent
             pause = min(policy.pause(polls + known, passed=passed, expected=polled.expected), left)
-        if polled.on_answer is not None:
-            polled.on_answer(answer, polls, pause)
-        if over:
-            return answer
+        if polled.on_poll is not None:
+            polled.on_poll(state, polls, pause)
+        if finished:
+            return state
         if pause is None:
             raise DeadlineError(
-                f"{polled.what}: not finished after {policy.timeout:g} s and {polls} questions. It goes on at the"
+                f"{polled.what}: not finished after {policy.timeout:g} s and {polls} polls. It continues at the"
                 " service; wait for it again, or allow more time."
             )
         await clock.sleep(pause)
-        answer, polls = await poll(), polls + 1
+        state, polls = await poll(), polls + 1

@@ -27,22 +27,21 @@ import anyio
 from arena_async.errors import ArenaAsyncError, ClosedError
 from arena_async.http.body import read_head
 from arena_async.http.connections import SentRequest
-from arena_async.http.exchange import Exchange, ReadError
+from arena_async.http.exchange import REDIRECTS, Exchange, ReadError, send_with_retries
 from arena_async.http.login import Authentication, SharedLogin
-from arena_async.http.redirects import REDIRECTS
-from arena_async.http.retries import send_with_retries
 from arena_async.http.zero_copy import open_body
 from arena_async.options import HttpOptions
 from arena_async.protocol.adapter import Adapter, Auth, Credential
+from arena_async.protocol.decoding import decode, parse_json
 from arena_async.protocol.files import OpenedFile
 from arena_async.protocol.messages import Headers, Request, Response
 from arena_async.protocol.quota import Quota, RateLimiter
 from arena_async.protocol.ranges import strong_etag
 from arena_async.protocol.urls import UrlPolicy
 
-__all__ = ["Session"]
+__all__ = ["Session", "request_object"]
 
-#: Seconds that closing may take for the sake of the service.
+#: Seconds that closing waits for the service.
 _CLOSING_SECONDS = 5.0
 _CONTENT = frozenset({200, 206, 412, 416})
 
@@ -94,7 +93,7 @@ class Session:
 
     @property
     def quota(self) -> Quota | None:
-        """What is known about the quota, or None before the service said anything about it."""
+        """What is known about the quota, or None before the service stated it."""
         return self._exchange.admission.limiter.quota
 
     @property
@@ -104,15 +103,15 @@ class Session:
 
     @property
     def unmetered_sent(self) -> int:
-        """Requests that were sent and count against no quota: logins, and those to other hosts than the API."""
+        """Sent requests that count against no quota: logins, and those to other hosts than the API."""
         return self._exchange.unmetered_sent
 
     async def send(self, request: Request) -> Response:
         """
-        Send a request, again where that may help, and return its response.
+        Send a request, with retries, and return its response.
 
         The body is decoded from any content encoding. A GET or HEAD is repeated after broken connections and temporary
-        errors; anything else only if nothing of it was sent or the service says that nothing was done.
+        errors; others only if nothing was sent or the service states that nothing was done.
 
         Raises:
             ApiError: The service responded with an error, as one of its subclasses; :class:`QuotaExhaustedError` also
@@ -121,7 +120,7 @@ class Session:
             TlsError: The certificate was rejected.
             DeadlineError: A time limit ran out.
             DecodeError: The response is larger than 16 MiB, or the response to a login is not what is documented.
-            UnsafeUrlError: The address must not be contacted, or the response is a redirect.
+            UnsafeUrlError: The URL must not be contacted, or the response is a redirect.
             ClosedError: The session is closed, or used from another event loop or after a fork.
         """
         self._check_usable()
@@ -149,24 +148,24 @@ class Session:
         read_error: ReadError | None = None,
     ) -> OpenedFile:
         """
-        Request a body once and return it as it is received. Nothing is retried here.
+        Request a body once and return it as it is received, without retries.
 
         Redirects are followed, at most five, without credentials to any origin but the API and without the headers of
         the request itself to another origin than its own. ``Range`` and ``If-Match`` are sent only for an offset above
-        0 with a strong validator; the head says what the response is.
+        0 with a strong validator.
 
         Args:
             request: The request; an absolute ``path`` is sent byte for byte.
             offset: The byte to begin at, counted from 0.
             validator: The ETag that the earlier bytes came with.
             until: The byte to end before, for a part in the middle; None for all that follows.
-            read_error: Makes the error of an error response, where the body lies on another host than the API.
+            read_error: Returns the error of an error response, if the body is on another host than the API.
 
         Raises:
-            ApiError: The status is none of 200, 206, 412 and 416. ``transient`` is set where a newer credential may
+            ApiError: The status is not 200, 206, 412 or 416. ``transient`` is set where a newer credential may
                 help.
             TransportError: No usable response was received, as for :meth:`send` with its other errors.
-            UnsafeUrlError: The address, or one it redirects to, must not be contacted.
+            UnsafeUrlError: The URL, or one it redirects to, must not be contacted.
         """
         self._check_usable()
         extra = {"Accept-Encoding": "identity"}
@@ -174,7 +173,7 @@ class Session:
             extra["Accept"] = "*/*"
         if offset > 0 and (etag := strong_etag(validator)) is not None:
             extra |= {"Range": f"bytes={offset}-{'' if until is None else until - 1}", "If-Match": etag}
-        refused = False
+        exhausted = False
         failure: ArenaAsyncError
         while True:
             sent = SentRequest(request, metered=request.metered)
@@ -182,14 +181,14 @@ class Session:
                 return await self._open_body(sent, extra, read_error or self.adapter.read_error)
             except ArenaAsyncError as error:
                 failure = error
-            if not self._exchange.admission.waits_after(failure, sent, before=refused):
-                # The frames in which it was raised hold whole URLs and credentials.
+            if not self._exchange.admission.waits_after(failure, sent, before=exhausted):
+                # The frames in which it was raised hold complete URLs and credentials.
                 raise failure.with_traceback(None)
-            refused = True
+            exhausted = True
 
     async def credential(self, scope: str = "") -> Credential:
         """
-        Return the credential of a scope, logging in if there is none that is good.
+        Return the credential of a scope, logging in if there is no valid one.
 
         Raises:
             ApiError: The login was rejected.
@@ -205,14 +204,14 @@ class Session:
         return self._exchange.clock.local.monotonic
 
     def now(self) -> datetime:
-        """Return the date and time (aware) by the service's own clock as its last response told it, else by ours."""
+        """Return the date and time (aware) of the clock of the service, or of ours before the first response."""
         return self._exchange.clock.now()
 
     def spawn(self, work: Callable[[], Coroutine[Any, Any, T]], *, name: str) -> asyncio.Task[T]:
         """
-        Run ``work`` beside the caller, who may leave before it is done; :meth:`aclose` ends it.
+        Run ``work`` in a task, independent of the caller; :meth:`aclose` cancels it.
 
-        The caller waits for the task to get its result; an error that is never fetched is not reported.
+        The caller awaits the task for its result; an error that is never fetched is not reported.
 
         Raises:
             ClosedError: The session is closed, or used from another event loop or after a fork.
@@ -227,8 +226,8 @@ class Session:
         """
         Log out, end what runs and close the connections. Safe to call twice.
 
-        It takes at most 5 seconds for the sake of the service, and no error of a logout comes out of it. After a fork
-        or from another event loop it only marks the session as closed.
+        It waits at most 5 seconds for the service and raises no error of a logout. After a fork or from another event
+        loop it only marks the session as closed.
         """
         if self._closed:
             return
@@ -245,7 +244,7 @@ class Session:
                     for login in self._logins.values():
                         await login.finish()
         finally:
-            # A scope that is cancelled would cancel these short waits as well, each of them.
+            # A cancelled scope would cancel each of these short waits as well.
             with anyio.CancelScope(shield=True):
                 try:
                     beside += [login_task for login in self._logins.values() if (login_task := login.abandon())]
@@ -277,10 +276,10 @@ class Session:
                 if sent.held is not None:
                     sent.held.accepted = True
                 return OpenedFile(head=read_head(response), stream=open_body(response, request, exchange.bodies))
-            answer = await exchange.finish(response, sent)
-            if answer.status not in REDIRECTS:
-                raise exchange.error_for(sent, answer, read_error, login)
-            target = exchange.redirected(request, target, answer)
+            finished = await exchange.finish(response, sent)
+            if finished.status not in REDIRECTS:
+                raise exchange.error_for(sent, finished, read_error, login)
+            target = exchange.redirected(request, target, finished)
 
     def _login(self, scope: str) -> SharedLogin:
         login = self._logins.get(scope)
@@ -290,13 +289,13 @@ class Session:
         return login
 
     def _note_end(self, task: asyncio.Task[Any]) -> None:
-        """Forget a task that ended, and fetch its error, so that one that was not wanted is not reported."""
+        """Remove a task that ended, and fetch its error, so that it is not reported."""
         self._beside.discard(task)
         if not task.cancelled():
             task.exception()
 
     def _check_usable(self) -> None:
-        """Raise if the session is closed or not ours any more; otherwise bind it to this event loop."""
+        """Raise if the session is closed or belongs to another loop; otherwise bind it to this event loop."""
         if self._closed:
             raise ClosedError("The request: the client is closed; make a new one.")
         if self._loop is None:
@@ -310,3 +309,15 @@ class Session:
 
     def _is_foreign(self) -> bool:
         return os.getpid() != self._pid or self._loop is not asyncio.get_running_loop()
+
+
+async def request_object(session: Session, request: Request, model: type[T]) -> T:
+    """
+    Return one object. One request.
+
+    Raises:
+        ApiError: The service responded with an error.
+        DecodeError: The response is something else.
+    """
+    response = await session.send(request)
+    return decode(parse_json(response.body, request=request.line), model, request=request.line)

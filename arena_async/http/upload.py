@@ -17,14 +17,14 @@ __all__ = ["Form"]
 
 class Form(aiohttp.MultipartWriter):
     """
-    A multipart body. Its length is declared; its files are read while they are sent.
+    A multipart body of declared length, whose files are read while they are sent.
 
     Args:
-        upload: What is sent.
+        upload: The fields and files.
 
     Attributes:
-        failure: Why a file could not be read, or None. The HTTP client only says that the connection broke then.
-        sent_at: When the last piece was sent, on the clock of the event loop.
+        failure: Why a file could not be read, or None. The HTTP client only reports a broken connection then.
+        sent_at: When the last chunk was sent, on the clock of the event loop.
     """
 
     def __init__(self, upload: UploadBody) -> None:
@@ -51,29 +51,29 @@ class _FilePart(aiohttp.Payload):
         self._size = file.size
 
     def decode(self, encoding: str = "utf-8", errors: str = "strict") -> NoReturn:  # noqa: ARG002 - as in the base
-        """Raise: a file is never held in memory as a whole."""
-        raise TypeError("The content of a file is sent piece by piece and never held as a whole.")
+        """Raise: a file is never in memory completely."""
+        raise TypeError("The content of a file is sent in chunks and is never in memory completely.")
 
     async def write(self, writer: AbstractStreamWriter) -> None:
-        """Send the pieces, as many bytes as were declared and not one more."""
-        pieces = self._file.read()
+        """Send the chunks, exactly as many bytes as were declared."""
+        chunks = self._file.read()
         loop = asyncio.get_running_loop()
         sent = 0
         try:
-            async for piece in pieces:
-                sent += len(piece)
+            async for chunk in chunks:
+                sent += len(chunk)
                 if sent > self._file.size:
                     break
-                await writer.write(piece)
+                await writer.write(chunk)
                 self._form.sent_at = loop.time()
             if sent != self._file.size:
                 raise ConfigurationError(
-                    f"{self._file.name}: {self._file.size} bytes were announced, and its reader gave"
-                    f" {'more' if sent > self._file.size else sent}. The upload was broken off."
+                    f"{self._file.name}: {self._file.size} bytes were declared, and its reader returned"
+                    f" {'more' if sent > self._file.size else sent}. The upload was aborted."
                 )
         except Exception as error:
             self._form.failure = error if isinstance(error, ArenaAsyncError) else None
             raise
         finally:
-            if isinstance(pieces, AsyncGenerator):
-                await pieces.aclose()
+            if isinstance(chunks, AsyncGenerator):
+                await chunks.aclose()

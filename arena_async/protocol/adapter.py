@@ -17,14 +17,14 @@ __all__ = ["Adapter", "Auth", "Credential"]
 @attrs.frozen(kw_only=True)
 class Credential:
     """
-    What a login gave. Its ``repr`` shows no secret.
+    The result of a login. Its ``repr`` shows no secret.
 
     Args:
         headers: The headers that carry it, by name.
-        lifetime: Seconds from the login after which it is over, or None.
-        idle_lifetime: Seconds without any request after which it is over, or None.
-        workspace: The workspace or tenant the login landed in, as text, or "".
-        request_limit: Requests a day that the login announced, or None.
+        lifetime: Seconds from the login until it expires, or None.
+        idle_lifetime: Seconds without any request until it expires, or None.
+        workspace: The workspace or tenant of the login, as text, or "".
+        request_limit: Requests per day as stated by the login, or None.
     """
 
     headers: tuple[tuple[str, Secret], ...]
@@ -35,47 +35,47 @@ class Credential:
 
 
 class Auth(Protocol):
-    """How a provider logs in. Pure: it says what to send and reads what came."""
+    """How a provider logs in. Pure: it builds requests and reads responses."""
 
     def login(self, scope: str) -> Request:
-        """Give the request that logs in for ``scope``; it needs no credential (``scope=None``)."""
+        """Return the request that logs in for ``scope``; it needs no credential (``scope=None``)."""
         ...
 
     def read_login(self, response: Response) -> Credential:
         """
-        Read the answer to a login.
+        Read the response to a login.
 
         Raises:
-            ApiError: The login was refused.
-            DecodeError: The answer is not what the service documents.
+            ApiError: The login was rejected.
+            DecodeError: The response is not what the service documents.
         """
         ...
 
     def logout(self, credential: Credential) -> Request | None:
-        """Give the request that ends the session, or None where there is nothing to end."""
+        """Return the request that ends the session, or None if there is nothing to end."""
         ...
 
 
 class Adapter(Protocol):
-    """How a provider spells pages, quota and refusals. Pure."""
+    """How a provider formats pages, quota and errors. Pure."""
 
     def page_params(self, requested: PageRequest) -> tuple[tuple[str, str], ...]:
-        """Give the query that asks for a page."""
+        """Return the query parameters of a page."""
         ...
 
     def read_page(self, payload: Any, requested: PageRequest, shape: ListShape) -> Page:
         """
-        Read the rows of a page out of its parsed JSON.
+        Read the rows of a page from its parsed JSON.
 
         Raises:
-            DecodeError: It is no page.
+            DecodeError: It is not a page.
         """
         ...
 
     def read_quota(self, headers: Headers) -> Quota | None:
-        """Read what is left of the allowance, or None when the answer does not say."""
+        """Read the remaining quota, or return None if the response does not state it."""
         ...
 
     def read_error(self, request: Request, response: Response) -> ApiError:
-        """Make the typed error of an answer that is a refusal, ``transient`` and ``stale_login`` included."""
+        """Return the typed error of an error response, with ``transient`` and ``stale_login`` set."""
         ...

@@ -1,21 +1,21 @@
 """
-From the bytes of a response to models; the only module that uses cattrs.
+Decode the bytes of a response into models; the only module that uses cattrs.
 
-The rules of the wire, all of them:
+The rules:
 
 * Keys are camelCase on the wire and snake_case on a model. A field with other keys lists them:
-  ``attrs.field(metadata={"wire": ("arenaSessionId", "arena_session_id")})``; the first one that is there and not null
-  is taken. Such a list replaces the camelCase name.
-* A key that no field took is kept unchanged in the field ``unknown: dict[str, Any]``, where the model has one.
-* A missing key, or null, gives the field's default. A field without a default and without ``| None`` is required.
-* Whole numbers may come as text; text may come as a number; true and false may come as text. Empty text is no number.
+  ``attrs.field(metadata={"wire": ("arenaSessionId", "arena_session_id")})``; the first one that is present and
+  not null is used. Such a list replaces the camelCase name.
+* A key that no field uses is kept unchanged in the field ``unknown: dict[str, Any]``, if the model has one.
+* For a missing key, or null, the field has its default. A field without a default and without ``| None`` is required.
+* Integers may be sent as text, text as a number, true and false as text. Empty text is not a number.
 * Date-times are read by :func:`read_datetime`. One that cannot be read is None, and its raw text stays in ``unknown``.
-  One without a zone stays naive, unless the field says what it means: ``metadata={"zone": datetime.UTC}``, or the
-  model does for all of its fields: ``wire_zone = datetime.UTC``.
-* What should be a number of bytes (``metadata={"size": True}``) and cannot be one is None, and stays in ``unknown``: it
-  is a hint about content, and no reason to lose an entry.
-* Arrays become lists or tuples, objects become models, ``dict[str, ...]`` or stay as they are (``Any``), links and
-  tokens become :class:`~arena_async.protocol.messages.Secret` where the model says so.
+  One without a zone stays naive, unless the field declares its zone: ``metadata={"zone": datetime.UTC}``, or the model
+  does for all of its fields: ``wire_zone = datetime.UTC``.
+* A number of bytes (``metadata={"size": True}``) that cannot be one is None and stays in ``unknown``: it is a hint and
+  no reason to lose an entry.
+* Arrays become lists or tuples, objects become models, ``dict[str, ...]`` or stay unchanged (``Any``), signed URLs and
+  tokens become :class:`~arena_async.protocol.messages.Secret` where the model declares it.
 
 Types of a model are resolved when it is first decoded, so its annotations must be importable at run time.
 """
@@ -26,8 +26,8 @@ import functools
 import json
 import math
 import re
-from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta, timezone, tzinfo
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime, tzinfo
 from types import UnionType
 from typing import Any, NoReturn, TypeVar, Union, get_args, get_origin
 
@@ -45,13 +45,13 @@ __all__ = ["decode", "parse_json", "read_datetime", "wire_names"]
 T = TypeVar("T")
 
 _BOM = b"\xef\xbb\xbf"
-#: Levels of brackets. Documented bodies have about ten.
-_DEEPEST = 100
+#: Levels of brackets, at most. Documented bodies have about ten.
+_MAX_DEPTH = 100
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
-#: Lines of an error; a page of 400 wrong rows says the same thing 400 times.
+#: Lines of an error; a page of 400 wrong rows repeats one problem 400 times.
 _MAX_PROBLEMS = 20
 
-#: Bytes of a file, at the most: what file systems and databases can count.
+#: Bytes of a file, at most: what file systems and databases can count.
 _MAX_SIZE = 2**63 - 1
 
 _NUMBER = re.compile(r"\s*[+-]?[0-9]{1,30}(?:\.0*)?\s*")
@@ -65,7 +65,7 @@ _INSTANT = re.compile(
 
 def parse_json(body: bytes, *, request: str = "") -> Any:
     """
-    Parse the body of a response, whatever its ``Content-Type`` says: JSON is UTF-8.
+    Parse the body of a response, whatever its ``Content-Type``: JSON is UTF-8.
 
     A byte order mark is skipped. NaN and infinities, numbers of thousands of digits, and more than 100 levels of
     brackets are rejected.
@@ -75,23 +75,32 @@ def parse_json(body: bytes, *, request: str = "") -> Any:
         request: The line of the request, for the error.
 
     Raises:
-        DecodeError: It is empty, an HTML page, no UTF-8, or no JSON.
+        DecodeError: It is empty, an HTML page, not UTF-8, or not JSON.
     """
     text = body.removeprefix(_BOM).strip(b" \t\r\n")
+    problem, advice = "", ""
+    value: Any = None
     if not text:
-        _refuse("$: the body is empty", request=request)
-    if text.startswith(b"<"):
-        _refuse(
-            "$: the body is an HTML or XML page",
-            request=request,
-            advice="A proxy, a login page or a gateway answered in its place; check the base URL and the proxy.",
-        )
-    if _too_deep(text):
-        _refuse(f"$: more than {_DEEPEST} levels of brackets", request=request)
-    value, problem = _load(text)
-    # Raised out here: the parser's own errors hold the whole body, and a chained error would carry it along.
-    if problem is not None:
-        _refuse(f"$: {problem}", request=request)
+        problem = "the body is empty"
+    elif text.startswith(b"<"):
+        problem = "the body is an HTML or XML page"
+        advice = "A proxy, a login page or a gateway responded in its place; check the base URL and the proxy."
+    elif _too_deep(text):
+        problem = f"more than {_MAX_DEPTH} levels of brackets"
+    else:
+        try:
+            value = json.loads(text.decode("utf-8"), parse_constant=_finite, parse_float=_finite)
+        except UnicodeDecodeError as error:
+            problem = f"not UTF-8 at byte {error.start}"
+        except json.JSONDecodeError as error:
+            problem = f"not JSON: {error.msg} at character {error.pos} of {len(text)}"
+        except RecursionError:
+            problem = "too many levels of brackets"
+        except ValueError as error:
+            problem = "a number that is not finite" if "finite" in str(error) else "a number of too many digits"
+    # Raised out here: the parser's own errors hold the complete body, and a chained error would keep it.
+    if problem:
+        _reject(f"$: {problem}", request=request, advice=advice)
     return value
 
 
@@ -111,7 +120,7 @@ def decode(payload: Any, model: type[T], *, request: str = "") -> T:
         return _converter().structure(payload, model)
     except (BaseValidationError, _UnexpectedError) as error:
         problems = list(_problems(error, payload))
-    return _refuse(*problems, request=request)
+    return _reject(*problems, request=request)
 
 
 def wire_names(attribute: attrs.Attribute[Any]) -> tuple[str, ...]:
@@ -125,53 +134,24 @@ def read_datetime(text: str) -> datetime | None:
     """
     Read an ISO 8601 date-time leniently: any number of fraction digits, ``T`` or a space, ``Z``, ``UTC`` or an offset.
 
-    The offset is kept. Without one the result is naive. A date alone is its midnight. None when the text is no
-    date-time, and for the year 1, which stands for "never" in some services.
+    The offset is kept. Without one the result is naive. A date alone is its midnight. None if the text is not a
+    date-time, and for the year 1, which means "never" in some services.
     """
     match = _INSTANT.fullmatch(text)
     if match is None:
         return None
     fraction = ((match["fraction"] or "") + "000000")[:6]
     clock = f"{match['hour'] or '00'}:{match['minute'] or '00'}:{match['second'] or '00'}.{fraction}"
+    zone = match["zone"] or ""
     try:
-        local = datetime.fromisoformat(f"{match['day']}T{clock}")
-        return None if local.year == 1 else local.replace(tzinfo=_zone(match["zone"]))
+        found = datetime.fromisoformat(f"{match['day']}T{clock}{zone if zone[:1] in '+-' else 'Z'}")
     except ValueError:
         return None
-
-
-def _zone(text: str | None) -> tzinfo | None:
-    """Read ``Z``, ``UTC``, ``+02:00``, ``+0200`` or ``+02``."""
-    if text is None:
-        return None
-    if text[0] not in "+-":
-        return UTC
-    digits = text[1:].replace(":", "")
-    minutes = int(digits[:2]) * 60 + int(digits[2:] or 0)
-    return timezone(timedelta(minutes=-minutes if text[0] == "-" else minutes))
-
-
-def _load(text: bytes) -> tuple[Any, str | None]:
-    """Parse, or return why not."""
-    try:
-        return json.loads(text.decode("utf-8"), parse_constant=_no_constant, parse_float=_finite), None
-    except UnicodeDecodeError as error:
-        return None, f"not UTF-8 at byte {error.start}"
-    except json.JSONDecodeError as error:
-        return None, f"not JSON: {error.msg} at character {error.pos} of {len(text)}"
-    except RecursionError:
-        return None, "too many levels of brackets"
-    except ValueError as error:
-        return None, "a number that is not finite" if "finite" in str(error) else "a number of too many digits"
-
-
-def _no_constant(name: str) -> NoReturn:
-    """Reject ``NaN`` and ``Infinity``, which are no JSON."""
-    raise ValueError(f"{name} is not finite")
+    return None if found.year == 1 else found
 
 
 def _finite(text: str) -> float:
-    """Read a number with a fraction or an exponent; ``1e999`` would be infinite."""
+    """Read a number; ``1e999``, ``Infinity`` and ``NaN`` are not finite."""
     number = float(text)
     if not math.isfinite(number):
         raise ValueError("not finite")
@@ -186,7 +166,7 @@ def _too_deep(text: bytes) -> bool:
     """
     outside_strings = b"".join(text.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')[::2])
     brackets = outside_strings.translate(None, _NOT_BRACKETS)
-    for _ in range(_DEEPEST):
+    for _ in range(_MAX_DEPTH):
         inner = brackets.replace(b"[]", b"").replace(b"{}", b"")
         if len(inner) == len(brackets):
             return False
@@ -194,15 +174,15 @@ def _too_deep(text: bytes) -> bool:
     return bool(brackets)
 
 
-def _refuse(*problems: str, request: str, advice: str = "") -> NoReturn:
-    """Raise the error of some problems."""
+def _reject(*problems: str, request: str, advice: str = "") -> NoReturn:
+    """Raise the error for some problems."""
     shown = problems[:_MAX_PROBLEMS]
     if len(problems) > len(shown):
-        shown += (f"and {len(problems) - len(shown)} more of the kind",)
+        shown += (f"and {len(problems) - len(shown)} more of this kind",)
     more = f" (and {len(problems) - 1} more; see problems)" if len(problems) > 1 else ""
     advice = advice or "The service may have changed; update the library, or report the request and this line."
     raise DecodeError(
-        f"{request or 'An answer'}: the payload is not what the service documents, {shown[0]}{more}. {advice}",
+        f"{request or 'A response'}: the payload is not what the service documents, {shown[0]}{more}. {advice}",
         problems=shown,
         request=request or None,
     )
@@ -214,9 +194,9 @@ class _UnexpectedError(ValueError):
 
 def _problems(error: Exception, value: Any, path: str = "$") -> Iterator[str]:
     """
-    Return a line for each wrong value: its path in the payload, and what was expected.
+    Yield a line for each wrong value: its path in the payload, and what was expected.
 
-    ``cattrs.transform_error`` names the attribute of the model where the key on the wire is wanted.
+    ``cattrs.transform_error`` names the attribute of the model where the key on the wire is needed.
     """
     if isinstance(error, ClassValidationError):
         fields = attrs.fields_dict(error.cl)
@@ -242,25 +222,24 @@ def _wrong(value: object, wanted: str) -> _UnexpectedError:
     return _UnexpectedError(f"{received} where {wanted} was expected")
 
 
+#: Any kind of type may be looked at.
+_origin: Callable[[Any], Any] = get_origin
+
+
 @functools.cache
 def _converter() -> cattrs.Converter:
-    """Build the converter."""
     converter = cattrs.Converter()
-    for kind, read in (
-        (int, _int),
-        (float, _float),
-        (str, _str),
-        (bool, _bool),
-        (datetime, _datetime),
-        (Secret, _secret),
-    ):
+    hooks = {int: _int, float: _float, str: _str, bool: _bool, datetime: _datetime}
+    for kind, read in hooks.items():
         converter.register_structure_hook(kind, read)
+    converter.register_structure_hook(Secret, lambda value, _: Secret(_str(value)))
     # Plain functions of one parameter: cattrs looks at the signature of a factory.
     converter.register_structure_hook_factory(
         lambda kind: _origin(kind) in (list, tuple), lambda kind: _array_hook(kind, converter)
     )
     converter.register_structure_hook_factory(
-        lambda kind: _origin(kind) is dict, lambda kind: _object_hook(kind, converter)
+        lambda kind: _origin(kind) is dict,
+        lambda kind: _only(dict, "an object", make_mapping_structure_fn(kind, converter)),
     )
     converter.register_structure_hook_factory(
         lambda kind: isinstance(kind, type) and attrs.has(kind), lambda kind: _model_hook(kind, converter)
@@ -269,7 +248,7 @@ def _converter() -> cattrs.Converter:
 
 
 def _int(value: Any, _: Any = None) -> int:
-    """Read a whole number, which may come as text or with a fraction of nothing."""
+    """Read an integer, which may be text or have a fraction of zero."""
     if isinstance(value, str) and _NUMBER.fullmatch(value):
         return int(value.partition(".")[0])
     if isinstance(value, float) and value.is_integer():
@@ -280,7 +259,7 @@ def _int(value: Any, _: Any = None) -> int:
 
 
 def _float(value: Any, _: Any = None) -> float:
-    """Read a number, which may come as text."""
+    """Read a number, which may be text."""
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         raise _wrong(value, "a number")
     try:
@@ -293,7 +272,7 @@ def _float(value: Any, _: Any = None) -> float:
 
 
 def _str(value: Any, _: Any = None) -> str:
-    """Read text, which may come as a number."""
+    """Read text, which may be a number."""
     if isinstance(value, str):
         return value
     if isinstance(value, bool) or not isinstance(value, (int, float)):
@@ -302,7 +281,7 @@ def _str(value: Any, _: Any = None) -> str:
 
 
 def _bool(value: Any, _: Any = None) -> bool:
-    """Read true or false, which may come as text."""
+    """Read true or false, which may be text."""
     if isinstance(value, bool):
         return value
     if isinstance(value, str) and value.strip().lower() in ("true", "false"):
@@ -310,48 +289,29 @@ def _bool(value: Any, _: Any = None) -> bool:
     raise _wrong(value, "true or false")
 
 
-def _secret(value: Any, _: Any = None) -> Secret:
-    """Read text that must not be shown."""
-    return Secret(_str(value))
-
-
 def _datetime(value: Any, _: Any = None) -> datetime:
-    """Read a date-time; that of a field was read already."""
+    """Return a date-time; that of a field is one already."""
     time = read_datetime(value) if isinstance(value, str) else value
     if not isinstance(time, datetime):
         raise _wrong(value, "a date-time")
     return time
 
 
-def _origin(kind: Any) -> Any:
-    """Return ``list`` for ``list[int]``, and ``Union`` or ``UnionType`` for a union."""
-    return get_origin(kind)
+def _only(allowed: Any, wanted: str, structure: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """Return a hook that takes values of some types only. Those of cattrs iterate over anything, text included."""
 
-
-def _array_hook(kind: Any, converter: cattrs.Converter) -> Callable[[Any, Any], Any]:
-    """Return the hook of an array. That of cattrs iterates over anything, text and objects too."""
-    array: Any = list
-    structure = list_structure_factory(array[get_args(kind)[0]], converter)
-    make = _origin(kind)
-
-    def read(value: Any, _: Any) -> Any:
-        if not isinstance(value, (list, tuple)):
-            raise _wrong(value, "an array")
-        return make(structure(value, kind))
-
-    return read
-
-
-def _object_hook(kind: Any, converter: cattrs.Converter) -> Callable[[Any, Any], Any]:
-    """Return the hook of an object with free keys."""
-    structure = make_mapping_structure_fn(kind, converter)
-
-    def read(value: Any, _: Any) -> Any:
-        if not isinstance(value, dict):
-            raise _wrong(value, "an object")
+    def read(value: Any, kind: Any) -> Any:
+        if not isinstance(value, allowed):
+            raise _wrong(value, wanted)
         return structure(value, kind)
 
     return read
+
+
+def _array_hook(kind: Any, converter: cattrs.Converter) -> Callable[[Any, Any], Any]:
+    array: Any = list
+    structure, make = list_structure_factory(array[get_args(kind)[0]], converter), get_origin(kind)
+    return _only((list, tuple), "an array", lambda value, kind: make(structure(value, kind)))
 
 
 @attrs.frozen
@@ -370,7 +330,7 @@ class _ModelField:
 
 def _field(attribute: attrs.Attribute[Any], zone: tzinfo | None) -> _ModelField:
     kind = attribute.type if attribute.type is not None else Any
-    kinds = get_args(kind) if _is_union(kind) else (kind,)
+    kinds = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
     optional = kind is Any or type(None) in kinds
     return _ModelField(
         name=attribute.name,
@@ -384,17 +344,12 @@ def _field(attribute: attrs.Attribute[Any], zone: tzinfo | None) -> _ModelField:
     )
 
 
-def _is_union(kind: Any) -> bool:
-    """Return whether a type is ``A | B`` or ``Optional[A]``."""
-    return _origin(kind) in (Union, UnionType)
-
-
 def _model_hook(model: type[Any], converter: cattrs.Converter) -> Callable[[Any, Any], Any]:
     """
-    Return the hook of a model: that of cattrs, behind what it has no option for.
+    Return the hook of a model: that of cattrs, after the steps that it has no option for.
 
-    These are several keys for a field, null in place of a default, a date or a size that cannot be read, and the keys
-    that no field has taken.
+    These are several keys for a field, null in place of a default, a date or a size that cannot be read, and unknown
+    keys.
     """
     attributes = [attribute for attribute in attrs.fields(attrs.resolve_types(model)) if attribute.init]
     zone = getattr(model, "wire_zone", None)
@@ -421,31 +376,25 @@ def _model_hook(model: type[Any], converter: cattrs.Converter) -> Callable[[Any,
 
 
 def _take(field: _ModelField, source: dict[str, Any], values: dict[str, Any], unknown: dict[str, Any]) -> None:
-    """Take the value of one field from ``source`` to ``values``, and its key out of ``unknown``."""
-    found, value = "", None
-    for name in field.names:
-        value = source.get(name)
-        if value is not None:
-            found = name
-            break
-    if value is None or (value == "" and field.textless and not field.required):
-        for name in field.names:
-            unknown.pop(name, None)
-        return
-    if field.dated:
-        result: Any = _read_time(field, value)
-    else:
-        result = None if field.size and not _is_size(value) else value
-    values[field.name] = result
-    if result is None and not (field.dated and _means_never(value)):
-        return  # what cannot be read stays among the unknown
-    for name in field.names:
-        if name == found or source.get(name) is None:
-            unknown.pop(name, None)
+    """Copy the value of one field from ``source`` to ``values``, and remove its key from ``unknown``."""
+    found = next((name for name in field.names if source.get(name) is not None), "")
+    value = source.get(found) if found else None
+    used: Sequence[str] = field.names
+    if value is not None and not (value == "" and field.textless and not field.required):
+        if field.dated:
+            result: Any = _read_time(field, value)
+        else:
+            result = None if field.size and not _is_size(value) else value
+        values[field.name] = result
+        if result is None and not (field.dated and _means_never(value)):
+            return  # It stays in unknown.
+        used = [name for name in field.names if name == found or source.get(name) is None]
+    for name in used:
+        unknown.pop(name, None)
 
 
 def _read_time(field: _ModelField, value: Any) -> Any:
-    """Return a date-time; of one that cannot be read None, or the value itself where the field needs one."""
+    """Return a date-time; None if it cannot be read, or the value itself if the field is required."""
     time = read_datetime(value) if isinstance(value, str) else None
     if time is None:
         return value if field.required else None
@@ -461,5 +410,5 @@ def _is_size(value: Any) -> bool:
 
 
 def _means_never(value: Any) -> bool:
-    """Return whether a value stands for no date: empty text, or the first instant of the year 1."""
+    """Return whether a value means no date: empty text, or the first instant of the year 1."""
     return value == "" or (isinstance(value, str) and value.startswith("0001-01-01"))

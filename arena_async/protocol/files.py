@@ -1,8 +1,8 @@
 """
-What a provider hands to the shared machinery, and the values that pass between the rooms.
+The contracts between providers, ``http`` and ``transfer``.
 
-A provider is an :class:`Auth`, a :class:`Adapter` and some :class:`FileSet` classes. The session knows no provider, the
-transfer room knows no session: they know these contracts.
+A provider consists of an ``Auth``, an ``Adapter`` and :class:`FileSet` classes. The session depends on no provider, and
+``transfer`` on no session: both depend on these contracts.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ __all__ = [
 @attrs.frozen(kw_only=True)
 class BodyHead:
     """
-    What the head of a content answer says; the resume table decides over it.
+    The headers of a content response, on which the resume table decides.
 
     Args:
-        status: The HTTP status (200, 206, 412 or 416; everything else is raised).
-        offset: The first byte of the file that the body holds, from ``Content-Range``; 0 without one. None when the
-            answer says 206 and does not say where it starts.
-        length: Bytes the body announces (``Content-Length``), or None.
-        total: Bytes of the whole file, from ``Content-Range`` or from ``Content-Length`` of a whole answer, or None.
+        status: The HTTP status (200, 206, 412 or 416; other statuses are raised).
+        offset: The first byte of the file that the body holds, from ``Content-Range``; 0 without one. None for a
+            206 that does not state it.
+        length: Bytes of the body (``Content-Length``), or None.
+        total: Bytes of the complete file, from ``Content-Range`` or the ``Content-Length`` of a complete body, or None.
         etag: The ETag as sent, quotes and ``W/`` included, or None.
-        md5: The MD5 of the whole file in hexadecimal, where the answer vouches for it, or None.
-        encoding: The ``Content-Encoding``, or None. Bytes are stored as sent, so anything but None or ``identity`` is a
-            reason to look twice.
+        md5: The MD5 of the complete file in hexadecimal, if the headers state it, or None.
+        encoding: The ``Content-Encoding``, or None. Bytes are stored as sent, so anything but None or ``identity``
+            needs attention.
         content_type: The ``Content-Type``, or None.
-        ranges: Whether the answer shows that ranges of this file may be asked for (``Accept-Ranges: bytes``, or a 206).
+        ranges: Whether ranges of this file can be requested (``Accept-Ranges: bytes``, or a 206).
     """
 
     status: int
@@ -64,21 +64,21 @@ class ByteStream(Protocol):
     The body of one response. A subclass has to implement :meth:`readinto` and :meth:`aclose`.
 
     Attributes:
-        at_end: Whether all of it was received, where that is known without another call.
+        at_end: Whether all of it was received, if that is known without another call.
     """
 
     at_end: bool = False
 
     async def readinto(self, buffer: memoryview) -> int:
         """
-        Fill ``buffer`` and say how many bytes it holds now.
+        Fill ``buffer`` and return the number of bytes in it.
 
         0 only at the end of the body. Fills the whole buffer unless the body ends, breaks, or a second has passed.
         Bytes received before an error are delivered before it. A cancelled call ends the connection.
 
         Raises:
-            TransportError: The connection broke, or the body is shorter than announced.
-            StalledError: Nothing came for too long, or it came too slowly.
+            TransportError: The connection broke, or the body is shorter than declared.
+            StalledError: Nothing was received for too long, or too slowly.
         """
         ...
 
@@ -90,20 +90,20 @@ class ByteStream(Protocol):
         implementation may return any number of bytes; this one returns at most ``limit``.
 
         Raises:
-            TransportError: The connection broke, or the body is shorter than announced.
+            TransportError: The connection broke, or the body is shorter than declared.
             StalledError: Nothing was received for too long, or too slowly.
         """
         buffer = memoryview(bytearray(limit))
         return bytes(buffer[: await self.readinto(buffer)])
 
     async def aclose(self) -> None:
-        """Give the connection back if the body is read to its end, else end it. Safe to call twice."""
+        """Release the connection if the body was read to its end, else close it. Safe to call twice."""
         ...
 
 
 @attrs.frozen(kw_only=True)
 class OpenedFile:
-    """One answer with a body to read: an async context manager that closes the stream."""
+    """One response with a body to read: an async context manager that closes the stream."""
 
     head: BodyHead
     stream: ByteStream
@@ -116,35 +116,34 @@ class OpenedFile:
 
 
 def _copied(fields: Mapping[str, str]) -> dict[str, str]:
-    """Take a copy, so that a frozen value stays as it was made."""
+    """Return a copy, so that a frozen value cannot change."""
     return dict(fields)
 
 
 @attrs.frozen(kw_only=True)
 class RemoteFile:
     """
-    One file a service offers.
+    One file of a service.
 
     Args:
-        key: Names the file for ever: service, tenant and identifying fields. Independent of the query that found it.
+        key: Identifies the file permanently: service, tenant and identifying fields, independent of the query.
         service: ``"arena"``, ``"centrepoint"`` and so on.
-        tenant: Base origin and workspace or client; one folder belongs to one tenant per service.
-        parts: The folders of the documented layout, from identifying fields, not cleaned yet.
+        tenant: Base origin and workspace or client; one directory belongs to one tenant per service.
+        parts: The directories of the documented layout, from identifying fields, not cleaned yet.
         stem: The file name of the documented layout without its extension, not cleaned yet.
         extension: The extension with its dot, for instance ``".zip"`` or ``".csv.gz"``.
-        name: The vendor's own file name. It is remembered, never used as a path.
+        name: The vendor's own file name. It is stored, never used as a path.
         size: Bytes as listed, or None.
-        change: The raw text by which the service shows that the content changed; "" when it shows nothing.
+        change: The raw text that the service changes with the content; "" if there is none.
         sha256: The SHA-256 of its content in hexadecimal, as listed, or None.
         md5: The MD5 of its content in hexadecimal, as listed, or None.
         changed_at: When it last changed (aware), for watermarks, or None.
         fields: The identifying fields by name, for layout templates.
-        skip: Why the service will never give content for it, or None.
-        link: The signed link, where the content has one. Never shown, never stored, lost in a pickle.
-        host: Who gives the content, where that is not one and the same for the whole service: files of one host share
-            what can be spent on trying again.
-        as_named: Whether ``parts`` and the name are what people call them and differ in more than case, so that they
-            stay as they are wherever that is safe.
+        skip: Why the service has no content for it, or None.
+        link: The signed URL, if the content has one. Never shown, never stored, lost in a pickle.
+        host: The host of the content, if that differs between files: files of one host share a retry budget.
+        as_named: Whether ``parts`` and the name are chosen by users and differ in more than case, so that they are kept
+            wherever that is safe.
     """
 
     key: str
@@ -190,17 +189,16 @@ class RemoteFile:
 @attrs.frozen(kw_only=True)
 class Cost:
     """
-    What a set of files costs in metered requests, before anything is sent.
+    The cost of a file set in metered requests, before anything is sent.
 
     Args:
-        listing: Requests for one listing, at the least.
-        per_file: Metered requests for the content of one file; 0 where downloads do not count.
-        exact: Whether ``listing`` is the number, and not just the least.
-        metered: Whether an allowance counts what ``per_file`` says. Where none does, a large file may be asked for in
-            several parts.
-        remaining: Requests the service last said are left, or None while that is not known or not counted.
-        reserve: Requests the caller wants left untouched.
-        resets_at: When the allowance starts anew (aware), or None.
+        listing: Requests for one listing, at least.
+        per_file: Metered requests for the content of one file; 0 if downloads do not count.
+        exact: Whether ``listing`` is exact and not a minimum.
+        metered: Whether ``per_file`` counts against a quota. If not, a large file may be requested in several parts.
+        remaining: Requests left as last stated by the service, or None if unknown or not counted.
+        reserve: Requests to leave for other clients.
+        resets_at: When the quota resets (aware), or None.
     """
 
     listing: int
@@ -212,19 +210,19 @@ class Cost:
     resets_at: datetime | None = None
 
     def fits(self, requests: int) -> bool | None:
-        """Say whether so many metered requests can be sent without touching the reserve; None where nobody knows."""
+        """Return whether so many metered requests fit without using the reserve; None if that is unknown."""
         return None if self.remaining is None else requests <= self.remaining - self.reserve
 
 
 @attrs.frozen(kw_only=True)
 class Notice:
     """
-    What people should hear of besides the files of a set.
+    Something to report besides the files of a set.
 
     Args:
-        kind: What the rows are, in a word.
-        text: It, for people; it names what matters and what to do.
-        rows: It, for programs: values with the facts.
+        kind: The kind of the rows, in a word.
+        text: The message for users: what matters and what to do.
+        rows: The details, as values.
     """
 
     kind: str
@@ -234,26 +232,26 @@ class Notice:
 
 class MetadataCache(Protocol):
     """
-    What a folder remembers about a service for ever, because it cannot change: the files of a run that is over.
+    Metadata that a directory caches permanently because it cannot change, such as the files of a finished run.
 
-    Facts are small texts without any secret. They save requests, and nothing else rests on them.
+    Entries are short texts without secrets. They only save requests.
     """
 
     async def recall(self, keys: Sequence[str]) -> dict[str, str]:
-        """Give what is known under some keys; the others are missing."""
+        """Return the entries of some keys; unknown ones are missing."""
         ...
 
     async def keep(self, facts: Mapping[str, str]) -> None:
-        """Remember some."""
+        """Store some entries."""
         ...
 
 
 class FileSet(Protocol):
     """
-    A query for files that can be walked any number of times.
+    A query for files that can be listed any number of times.
 
-    ``scope`` names the query (it bounds watermark and pruning only). ``narrowed`` says that the set was filtered by the
-    caller or by a watermark, so that what is missing from it may still exist; such a set never prunes.
+    ``scope`` names the query and bounds watermark and pruning only. ``narrowed`` is set if the set was filtered by the
+    caller or by a watermark, so that missing files may still exist; such a set never prunes.
     """
 
     @property
@@ -272,38 +270,37 @@ class FileSet(Protocol):
         ...
 
     def __aiter__(self) -> AsyncIterator[RemoteFile]:
-        """List the files, page by page as they are asked for."""
+        """List the files; pages are requested as they are read."""
         ...
 
     async def open(
         self, file: RemoteFile, *, offset: int = 0, validator: str | None = None, until: int | None = None
     ) -> OpenedFile:
         """
-        Ask for the content once, from ``offset`` on if the file still matches ``validator``. Never retries.
+        Request the content once, from ``offset`` on if the file still matches ``validator``. Never retries.
 
-        With ``until``, only the bytes before that one are asked for. It is given only where content costs no metered
-        request.
-        Answers 200, 206, 412 and 416 are returned; everything else is raised as the typed error.
+        With ``until``, only the bytes before that one are requested; it is passed only if content costs no metered
+        request. Statuses 200, 206, 412 and 416 are returned; others are raised as the typed error.
         """
         ...
 
     async def find(self, keys: Collection[str]) -> list[RemoteFile]:
-        """Give fresh entries (and fresh links) for some keys; a key that is gone is missing from the answer."""
+        """Return fresh entries (with fresh signed URLs) for some keys; a file that is gone is missing."""
         ...
 
     def since(self, watermark: datetime | None) -> FileSet:
-        """Give the set of what changed since then if the service can filter on it, else the set itself."""
+        """Return the set of files changed since then if the service can filter on it, else the set itself."""
         ...
 
     def cost(self) -> Cost:
-        """Say what it costs; pure, no request."""
+        """Return its cost; pure, no request."""
         ...
 
 
 @runtime_checkable
 class UsesMetadataCache(Protocol):
-    """A set of files that asks for less where it may look at what is known already."""
+    """A file set that sends fewer requests with a metadata cache."""
 
     def recalling(self, facts: MetadataCache) -> FileSet:
-        """Give the same set, which recalls and keeps facts when it is listed."""
+        """Return the same set, which uses the cache when it is listed."""
         ...

@@ -1,5 +1,5 @@
 """
-Bearer tokens, as token endpoints of OAuth 2 give them out for client credentials.
+Bearer tokens of OAuth 2 token endpoints, for client credentials.
 
 https://www.rfc-editor.org/rfc/rfc6749#section-5.1
 """
@@ -16,8 +16,8 @@ from arena_async.protocol.messages import Response, Secret
 
 __all__ = ["is_unknown_client", "is_wrong_scope", "read_token"]
 
-#: The most and least seconds that a token is believed to live. The least keeps an answer of a few seconds from costing
-#: one token per request; a token that dies sooner earns a 401, and that is answered by one new token.
+#: Limits of the lifetime of a token, in seconds. The minimum prevents one token per request after a lifetime of a few
+#: seconds; a token that expires sooner causes a 401 and then one new token.
 _MIN_LENGTH, _MAX_LENGTH = 120.0, 86_400.0
 
 #: A bearer token as a header can carry it. A JWT is far below the upper bound.
@@ -26,16 +26,16 @@ _TOKEN = re.compile(r"[\x21-\x7e]{1,8000}\Z")
 
 def read_token(response: Response, *, lifetime: float, advice: str, workspace: str = "") -> Credential:
     """
-    Read a bearer token out of an answer of success.
+    Read a bearer token from a successful response.
 
     Args:
-        response: The answer of the token endpoint.
-        lifetime: Seconds that a token lives where the answer does not say.
-        advice: What to do about an answer without a token, as a whole sentence.
-        workspace: The tenant that the token opens, where that is known.
+        response: The response of the token endpoint.
+        lifetime: Lifetime of a token in seconds, if the response does not state it.
+        advice: What to do about a response without a token, as a sentence.
+        workspace: The tenant of the token, if known.
 
     Raises:
-        DecodeError: There is no usable bearer token in it. Nothing of what came is shown.
+        DecodeError: There is no usable bearer token in it. Nothing of the body is shown.
     """
     payload = parse_json(response.body, request=response.request)
     if not isinstance(payload, dict):
@@ -45,10 +45,10 @@ def read_token(response: Response, *, lifetime: float, advice: str, workspace: s
         raise _unusable(response, "$.token_type: is not Bearer", advice)
     token = payload.get("access_token")
     if not isinstance(token, str) or not _TOKEN.match(token):
-        raise _unusable(response, "$.access_token: is no text that a header can carry", advice)
+        raise _unusable(response, "$.access_token: is not text that a header can carry", advice)
     seconds = _seconds(payload.get("expires_in"))
     if seconds is None:
-        raise _unusable(response, "$.expires_in: is no number of seconds", advice)
+        raise _unusable(response, "$.expires_in: is not a number of seconds", advice)
     return Credential(
         headers=(("Authorization", Secret(f"Bearer {token}")),),
         lifetime=min(max(seconds, _MIN_LENGTH), _MAX_LENGTH) if seconds > 0 else lifetime,
@@ -57,17 +57,17 @@ def read_token(response: Response, *, lifetime: float, advice: str, workspace: s
 
 
 def is_wrong_scope(response: Response) -> bool:
-    """Say whether a refusal is about what the client asked to be allowed."""
+    """Return whether the error is about the requested scope."""
     return b"invalid_scope" in response.body or b"unauthorized_client" in response.body
 
 
 def is_unknown_client(response: Response) -> bool:
-    """Say whether a refusal is about the client id or its secret."""
+    """Return whether the error is about the client id or its secret."""
     return b"invalid_client" in response.body
 
 
 def _seconds(value: object) -> float | None:
-    """Read ``expires_in``: numbers and numeric text; 0 where nothing is said, None for what is no number."""
+    """Read ``expires_in``, a number or numeric text; 0 if it is missing, None if it is not a number."""
     if value is None:
         return 0.0
     if not isinstance(value, str | int | float) or isinstance(value, bool):
@@ -80,9 +80,9 @@ def _seconds(value: object) -> float | None:
 
 
 def _unusable(response: Response, problem: str, advice: str) -> DecodeError:
-    """Make the error for an answer that says 200 and holds no usable token."""
+    """Return the error for a response of status 200 without a usable token."""
     return DecodeError(
-        f"{response.request}: the answer holds no usable bearer token ({problem}). {advice}",
+        f"{response.request}: the response has no usable bearer token ({problem}). {advice}",
         problems=(problem,),
         request=response.request,
     )

@@ -1,8 +1,8 @@
 """
-Whether a request that failed is sent again, and when.
+Whether a failed request is sent again, and when.
 
-One of the two retry loops is ``net.session`` (requests), the other is ``transfer.fetching`` (bodies); neither runs
-inside the other. This module decides for the first of them and lends the second its back-off.
+The retry loop of API requests is in ``http``, that of bodies in ``transfer``; neither runs inside the other. This
+module decides for the first and provides the backoff of the second.
 """
 
 from __future__ import annotations
@@ -18,73 +18,24 @@ import attrs
 from arena_async.errors import ApiError, DeadlineError, QuotaExhaustedError, ThrottledError, TransportError
 from arena_async.options import RetryPolicy
 
-__all__ = [
-    "MAX_RETRY_AFTER",
-    "AgainAfter",
-    "Attempt",
-    "Done",
-    "LogInAgain",
-    "Raise",
-    "RetryDecision",
-    "backoff",
-    "judge",
-    "read_http_date",
-    "read_retry_after",
-]
+__all__ = ["MAX_RETRY_AFTER", "RequestAttempt", "backoff", "read_http_date", "read_retry_after", "retry_delay"]
 
-#: Seconds. What a ``Retry-After`` may say at the most; whatever is longer is as good as never.
+#: Seconds that a ``Retry-After`` may state, at most.
 MAX_RETRY_AFTER = 366 * 86_400.0
 
 _SECONDS = re.compile(r"[+-]?[0-9]{1,30}(?:\.[0-9]*)?", re.ASCII)
 
 
-@attrs.frozen
-class Done:
-    """The answer is what was asked for."""
-
-
-@attrs.frozen
-class AgainAfter:
-    """
-    Send the request again.
-
-    Args:
-        seconds: After so many seconds.
-    """
-
-    seconds: float
-
-
-@attrs.frozen
-class LogInAgain:
-    """Take a newer credential, logging in if there is none yet, and send the request again at once."""
-
-
-@attrs.frozen
-class Raise:
-    """
-    Give up.
-
-    Args:
-        error: What the caller gets.
-    """
-
-    error: Exception
-
-
-RetryDecision = Done | AgainAfter | LogInAgain | Raise
-
-
 @attrs.frozen(kw_only=True)
-class Attempt:
+class RequestAttempt:
     """
     What happened so far to one request.
 
     Args:
         number: How many times it was tried, this time included.
-        elapsed: Seconds since the first try began, waits included.
-        repeatable: Whether sending it twice does no more than sending it once.
-        sent: Whether the head of the last try was written.
+        elapsed: Seconds since the first attempt began, waits included.
+        repeatable: Whether sending it twice has the same effect as sending it once.
+        sent: Whether the headers of the last attempt were written.
         may_log_in: Whether a newer credential may help.
     """
 
@@ -95,34 +46,38 @@ class Attempt:
     may_log_in: bool = False
 
 
-def judge(
-    error: Exception | None, attempt: Attempt, policy: RetryPolicy, *, random: Callable[[], float]
-) -> RetryDecision:
+def retry_delay(
+    error: Exception, attempt: RequestAttempt, policy: RetryPolicy, *, random: Callable[[], float]
+) -> float | None:
     """
-    Decide what follows one try.
+    Return the seconds to wait before the request is sent again, or None if it is not.
+
+    A request whose session was rejected is sent again at once, with a newer credential.
 
     Args:
-        error: What came of it, or None for an answer that is no refusal.
-        attempt: The try and what went before it.
-        policy: How often and how patiently.
-        random: Draws from 0 up to 1.
+        error: How the attempt failed.
+        attempt: The attempt and those before it.
+        policy: Limits.
+        random: Returns a random number from 0 up to 1.
     """
-    if error is None:
-        return Done()
     if isinstance(error, ApiError) and error.stale_login:
-        return LogInAgain() if attempt.may_log_in else Raise(error)
+        return 0.0 if attempt.may_log_in else None
     if not _may_help(error, attempt) or attempt.number >= policy.attempts:
-        return Raise(error)
-    seconds = _pause(error, attempt, policy, random)
-    return Raise(error) if attempt.elapsed + seconds > policy.timeout else AgainAfter(seconds)
+        return None
+    if isinstance(error, TransportError) and error.unanswered_reuse:
+        seconds = 0.0
+    else:
+        requested = error.retry_after if isinstance(error, ApiError) else None
+        seconds = max(backoff(policy, attempt.number, random), requested or 0.0)
+    return None if attempt.elapsed + seconds > policy.timeout else seconds
 
 
-def _may_help(error: Exception, attempt: Attempt) -> bool:
-    """Whether the same request may come to another end, and is safe to send again."""
+def _may_help(error: Exception, attempt: RequestAttempt) -> bool:
+    """Return whether the same request may succeed, and is safe to send again."""
     if isinstance(error, QuotaExhaustedError):
         return False
     if isinstance(error, ThrottledError):
-        # A 429 says that nothing was done, so that even a POST is safe to send again.
+        # After a 429 nothing was done, so even a POST is safe to send again.
         return True
     if isinstance(error, ApiError):
         return error.transient and attempt.repeatable
@@ -131,20 +86,12 @@ def _may_help(error: Exception, attempt: Attempt) -> bool:
     return False
 
 
-def _pause(error: Exception, attempt: Attempt, policy: RetryPolicy, random: Callable[[], float]) -> float:
-    """How long to wait: not at all after a stale connection, else what the service asks for or our own back-off."""
-    if isinstance(error, TransportError) and error.unanswered_reuse:
-        return 0.0
-    requested = error.retry_after if isinstance(error, ApiError) else None
-    return max(backoff(policy, attempt.number, random), requested or 0.0)
-
-
 def backoff(policy: RetryPolicy, attempt: int, random: Callable[[], float]) -> float:
     """
-    Draw the seconds to wait after try number ``attempt``, counted from 1.
+    Return the seconds to wait after attempt number ``attempt``, counted from 1.
 
-    Full jitter: anything between 0 and an upper end that grows with every try, so that clients that failed together do
-    not come back together.
+    Full jitter: between 0 and a maximum that grows with each attempt, so that clients that failed together do not
+    retry together.
     """
     try:
         highest = policy.wait_initial * policy.wait_exp_base ** (attempt - 1)
@@ -157,8 +104,8 @@ def read_retry_after(text: str | Sequence[str] | None, now: datetime) -> float |
     """
     Read a ``Retry-After`` as seconds from now, at least 0 and at most :data:`MAX_RETRY_AFTER`.
 
-    Seconds may carry a fraction; a date may be in any form that mail headers take. Of several values the longest
-    counts. None for a value that says nothing.
+    Seconds may have a fraction; a date may have any format of mail headers. Of several values the longest counts.
+    None if there is none that can be read.
 
     Args:
         text: The value, or all values where it was sent several times.
@@ -172,7 +119,7 @@ def read_retry_after(text: str | Sequence[str] | None, now: datetime) -> float |
 
 
 def _read_one(value: str, now: datetime) -> list[float]:
-    """Read one header value, which may be a date, seconds, or seconds that a proxy joined with commas."""
+    """Return the seconds of one header value: a date, seconds, or seconds that a proxy joined with commas."""
     numbers = [part.strip() for part in value.split(",")]
     if all(_SECONDS.fullmatch(part) for part in numbers):
         return [_clamp(float(part)) for part in numbers]
@@ -181,7 +128,7 @@ def _read_one(value: str, now: datetime) -> list[float]:
 
 
 def read_http_date(text: str | None) -> datetime | None:
-    """Read a date (aware) in any form that mail headers take, such as the ``Date`` of an answer; None for no date."""
+    """Return the date (aware) of a header such as ``Date``, in any format of mail headers; None if it is not one."""
     try:
         timestamp = parsedate_to_datetime(text or "")
     except (ValueError, TypeError, IndexError, OverflowError):

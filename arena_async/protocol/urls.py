@@ -1,8 +1,8 @@
 """
-Whom we may contact: the API a caller named, and the public addresses that its links point at.
+URL policy: allowed hosts and addresses.
 
-A listing, a link or a redirect may name any address. What it names is checked here twice: the URL before it is used,
-and every address that the name resolves to at the moment of connecting.
+A listing, a signed URL or a redirect may name any host. It is checked twice: the URL before it is used, and each IP
+address of the host when a connection is opened.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from arena_async.protocol.messages import show_url
 __all__ = ["UrlPolicy", "authority", "host_of", "origin"]
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
-#: One label or several of letters, digits, hyphens and underscores. Other scripts come as ``xn--`` labels.
+#: One label or several of letters, digits, hyphens and underscores. Other scripts use ``xn--`` labels.
 _HOST = re.compile(r"(?=.{1,253}\.?\Z)[a-z0-9_](?:[a-z0-9_-]{0,62})(?:\.[a-z0-9_](?:[a-z0-9_-]{0,62}))*\.?", re.ASCII)
-#: What the system's resolver reads as an IPv4 address in another notation: ``127.1``, ``0x7f000001``, ``2130706433``.
+#: IPv4 addresses in other notations that resolvers accept: ``127.1``, ``0x7f000001``, ``2130706433``.
 _NUMBERS = re.compile(r"(?:0x[0-9a-f]*|[0-9]+)(?:\.(?:0x[0-9a-f]*|[0-9]+))*\.?", re.ASCII)
 _LOOPBACK_NAMES = ("localhost", "localhost.")
-#: Scheme and place of a URL: all that is looked at here but its characters.
-_PLACE = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#]*", re.ASCII | re.IGNORECASE)
-#: Places that are remembered: listings have thousands of links to the same one.
-_MAX_PLACES = 1024
-#: Characters of a place that is remembered; names of hosts have 253 at the most.
-_MAX_PLACE = 300
-_UNREADABLE = "is not a URL that can be read"
+#: Scheme and authority of a URL: all that is checked here besides its characters.
+_AUTHORITY = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#]*", re.ASCII | re.IGNORECASE)
+#: Authorities that are cached: listings have thousands of URLs with the same one.
+_MAX_CACHED = 1024
+#: Characters of a cached authority; host names have at most 253.
+_MAX_AUTHORITY = 300
+_UNREADABLE = "is not a valid URL"
 #: RFC 6052: IPv4 addresses behind an IPv6-only network.
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
@@ -39,7 +39,7 @@ _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 @attrs.frozen
-class _Parts:
+class _UrlParts:
     scheme: str
     host: str
     port: int
@@ -51,29 +51,29 @@ class _Parts:
 
 
 def authority(url: str) -> str | None:
-    """Return scheme and authority of a URL as they are written; None if it may not be read like other URLs of them."""
-    found = _PLACE.match(url)
-    if found is None or len(found[0]) > _MAX_PLACE or not (url.isascii() and url.isprintable()):
+    """Return scheme and authority of a URL as written; None if the URL has to be checked on its own."""
+    found = _AUTHORITY.match(url)
+    if found is None or len(found[0]) > _MAX_AUTHORITY or not (url.isascii() and url.isprintable()):
         return None
     return None if " " in url or "\\" in url else found[0]
 
 
 def origin(url: str) -> str:
     """
-    Give scheme, host and port of a URL as ``"https://host:port"``, in lower case and with the port always written out.
+    Return scheme, host and port of a URL as ``"https://host:port"``, in lower case and always with the port.
 
     Raises:
-        UnsafeUrlError: It is no absolute ``http`` or ``https`` URL.
+        UnsafeUrlError: It is not an absolute ``http`` or ``https`` URL.
     """
     return _split(url).origin
 
 
 def host_of(url: str) -> str:
     """
-    Give the host of a URL in lower case, without brackets.
+    Return the host of a URL in lower case, without brackets.
 
     Raises:
-        UnsafeUrlError: It is no absolute ``http`` or ``https`` URL.
+        UnsafeUrlError: It is not an absolute ``http`` or ``https`` URL.
     """
     return _split(url).host
 
@@ -83,14 +83,14 @@ class UrlPolicy:
     """
     Which URLs may be contacted.
 
-    Without any permission: ``https`` only, on its usual port, and at public addresses only. ``origins`` are those that
-    the caller named and that are therefore contacted wherever they are.
+    By default: ``https`` only, on its usual port, and public addresses only. ``origins`` were named by the caller and
+    are therefore contacted at any address.
 
     Args:
         allow_http: Plain ``http`` is allowed everywhere.
-        allow_ports: Any port is allowed, and not only the usual one.
+        allow_ports: Any port is allowed, not only the usual one.
         allow_private: Loopback, link-local, private and reserved addresses and any port are allowed.
-        allow_loopback: This machine is allowed, on any port and with plain ``http``.
+        allow_loopback: Loopback is allowed, on any port and with plain ``http``.
         origins: Origins as :func:`origin` writes them.
     """
 
@@ -103,17 +103,17 @@ class UrlPolicy:
     @classmethod
     def for_base(cls, base_url: str, *, allow_http: bool = False) -> UrlPolicy:
         """
-        Build the policy of an API from the base URL that the caller gave.
+        Return the policy of an API for its base URL.
 
-        Where the API itself is on loopback, the links it hands out may be on loopback and plain http too.
+        If the API itself is on loopback, its signed URLs may use loopback and plain http too.
 
         Args:
             base_url: The base URL of the API.
-            allow_http: Whether the caller asked for plain http explicitly.
+            allow_http: Whether the caller explicitly allowed plain http.
 
         Raises:
-            ConfigurationError: It is no URL, carries user information, a query or a fragment, or is plain http and not
-                on loopback.
+            ConfigurationError: It is not a URL, has user information, a query or a fragment, or is plain http and
+                not on loopback.
         """
         try:
             parts = _split(base_url)
@@ -125,32 +125,32 @@ class UrlPolicy:
             raise ConfigurationError(f"The base URL cannot be used. {problem}")
         if any(mark in base_url for mark in "?#"):
             raise ConfigurationError(
-                f"The base URL {show_url(base_url)} has a query or a fragment; give scheme, host and path only."
+                f"The base URL {show_url(base_url)} has a query or a fragment; pass scheme, host and path only."
             )
         loopback = _is_loopback(parts.host)
         if parts.scheme == "http" and not (loopback or allow_http):
             raise ConfigurationError(
-                f"The base URL {show_url(base_url)} is plain http, so that credentials would travel readable; use"
+                f"The base URL {show_url(base_url)} is plain http, so that credentials would be sent unencrypted; use"
                 " https, or allow plain http explicitly."
             )
         return cls(allow_http=allow_http, allow_loopback=loopback, origins=frozenset({parts.origin}))
 
     def trusting(self, url: str) -> UrlPolicy:
         """
-        Give the same policy with one more origin that the caller named.
+        Return the same policy with one more origin that the caller named.
 
         Raises:
-            UnsafeUrlError: ``url`` is no absolute http or https URL.
+            UnsafeUrlError: ``url`` is not an absolute http or https URL.
         """
         return attrs.evolve(self, origins=self.origins | {origin(url)})
 
     def check(self, url: str) -> None:
         """
-        Refuse a URL that must not be contacted, as far as its text shows that.
+        Raise if a URL must not be contacted, as far as its text shows that.
 
         Raises:
-            UnsafeUrlError: Its scheme, its user information, its port or its literal address is not allowed, or its
-                shape is odd enough to be read differently by two programs.
+            UnsafeUrlError: Its scheme, its user information, its port or its literal address is not allowed, or two
+                programs could parse it differently.
         """
         parts = _split(url)
         if parts.origin in self.origins:
@@ -159,17 +159,17 @@ class UrlPolicy:
         if parts.scheme == "http" and not (self.allow_http or loopback):
             raise UnsafeUrlError(f"{show_url(url)} is plain http; only https is contacted.")
         if parts.port != _DEFAULT_PORTS[parts.scheme] and not (self.allow_ports or self.allow_private or loopback):
-            raise UnsafeUrlError(f"{show_url(url)} names an unusual port; only the usual one is contacted.")
+            raise UnsafeUrlError(f"{show_url(url)} has an unusual port; only the usual one is contacted.")
         address = _address(parts.host)
         if address is not None or parts.host in _LOOPBACK_NAMES:
             self.check_address(parts.host if address is not None else "127.0.0.1")
 
     def check_address(self, ip: str) -> None:
         """
-        Refuse an address that a name resolved to.
+        Raise if an IP address must not be contacted.
 
         Raises:
-            UnsafeUrlError: It is not a public one, and the policy does not allow it.
+            UnsafeUrlError: It is not public, and the policy does not allow it.
         """
         address = _address(ip)
         if address is None:
@@ -178,26 +178,26 @@ class UrlPolicy:
             return
         if not address.is_global or address.is_multicast or address.is_reserved:
             raise UnsafeUrlError(
-                f"{address} is not a public address; it is not contacted. A link into a private network has to be"
+                f"{address} is not a public address; it is not contacted. A URL in a private network has to be"
                 " allowed explicitly."
             )
 
 
-def _split(url: str) -> _Parts:
-    """Take a URL apart, and refuse every shape that two programs might read differently."""
+def _split(url: str) -> _UrlParts:
+    """Parse a URL, and reject every form that two programs might parse differently."""
     if not (url.isascii() and url.isprintable()) or " " in url or "\\" in url:
-        raise UnsafeUrlError(f"{show_url(url)} has characters that no URL has; it is not contacted.")
-    place = authority(url)
-    # URLs with a password are rejected before they are remembered anywhere.
-    parts = _known_place(place) if place is not None and "@" not in place else _read_place(url)
+        raise UnsafeUrlError(f"{show_url(url)} has characters that are invalid in a URL; it is not contacted.")
+    found = authority(url)
+    # URLs with a password are rejected before they are cached.
+    parts = _known_authority(found) if found is not None and "@" not in found else _read_authority(url)
     if isinstance(parts, str):
-        what = "An address" if parts == _UNREADABLE else show_url(url)
+        what = "The URL" if parts == _UNREADABLE else show_url(url)
         raise UnsafeUrlError(f"{what} {parts}; it is not contacted.")
     return parts
 
 
-def _read_place(url: str) -> _Parts | str:
-    """Read scheme, host and port of a URL, or say what is wrong with them."""
+def _read_authority(url: str) -> _UrlParts | str:
+    """Return scheme, host and port of a URL, or what is wrong with them."""
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
@@ -206,21 +206,23 @@ def _read_place(url: str) -> _Parts | str:
     if parts.scheme not in _DEFAULT_PORTS:
         return "is not an absolute http or https URL"
     if "@" in parts.netloc:
-        return "carries user information"
+        return "has user information"
     if not host or port == 0 or parts.netloc.endswith(":"):
-        return "names no host or no port"
-    if len(host) > _MAX_PLACE or (_address(host) is None and (_NUMBERS.fullmatch(host) or not _HOST.fullmatch(host))):
-        return "names a host of an odd shape"
-    return _Parts(parts.scheme, host, port or _DEFAULT_PORTS[parts.scheme])
+        return "has no host or no port"
+    if len(host) > _MAX_AUTHORITY or (
+        _address(host) is None and (_NUMBERS.fullmatch(host) or not _HOST.fullmatch(host))
+    ):
+        return "has an invalid host"
+    return _UrlParts(parts.scheme, host, port or _DEFAULT_PORTS[parts.scheme])
 
 
-#: The same, remembered.
-_known_place = lru_cache(_MAX_PLACES)(_read_place)
+#: The same, cached.
+_known_authority = lru_cache(_MAX_CACHED)(_read_authority)
 
 
-@lru_cache(_MAX_PLACES)
+@lru_cache(_MAX_CACHED)
 def _address(text: str) -> _Address | None:
-    """Read a literal address; one that carries an IPv4 address inside is judged by that."""
+    """Parse an IP address; of one that contains an IPv4 address, return that."""
     try:
         address = ipaddress.ip_address(text.partition("%")[0])
     except ValueError:
@@ -234,6 +236,6 @@ def _address(text: str) -> _Address | None:
 
 
 def _is_loopback(host: str) -> bool:
-    """Whether a host is this machine, by its name or its literal address."""
+    """Return whether a host is this machine, by name or IP address."""
     address = _address(host)
     return address.is_loopback if address is not None else host in _LOOPBACK_NAMES or host.endswith(".localhost")

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable
 from datetime import datetime
 from types import TracebackType
-from typing import Self
+from typing import ClassVar, Self
 
 from arena_async.errors import ArenaAsyncError, ClosedError
 from arena_async.options import Clock, TransferOptions
@@ -20,8 +19,6 @@ from arena_async.transfer.scheduler import TransferRun
 from arena_async.transfer.workers import wait_to_end
 
 __all__ = ["DirectoryOwner", "Downloader", "OutcomeStream", "report_on"]
-
-_CLOCK = Clock()
 
 
 class OutcomeStream:
@@ -195,11 +192,34 @@ class DirectoryOwner:
     Opens a directory when it is entered or first used, and closes it with everything that runs in it.
 
     Args:
-        context: The directory.
+        to: The directory; it is made when it is missing.
+        options: How files are downloaded.
+        observer: Called with each event; a plain function or a coroutine function. It cannot harm a transfer.
+        clock: Time and randomness, for tests.
+
+    Raises:
+        ConfigurationError: The directory or an option is not usable. Nothing was touched.
     """
 
-    def __init__(self, context: Context) -> None:
-        self._context = context
+    #: Whether complete files are remembered.
+    _remembers: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        to: str | os.PathLike[str],
+        *,
+        options: TransferOptions | None = None,
+        observer: Observer | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self._context = Context(
+            to,
+            options=options or TransferOptions(),
+            observer=observer,
+            remember=self._remembers,
+            clock=clock or Clock(),
+            owner=type(self).__name__,
+        )
         self._streams: list[OutcomeStream] = []
 
     async def __aenter__(self) -> Self:
@@ -250,34 +270,11 @@ class Downloader(DirectoryOwner):
         to: The directory; it is made when it is missing.
         options: How files are downloaded.
         observer: Called with each event; a plain function or a coroutine function. It cannot harm a transfer.
-        clock: Seconds that never decrease.
-        sleep: Waits for so many seconds.
-        random: Returns a number from 0 to 1.
+        clock: Time and randomness, for tests.
 
     Raises:
         ConfigurationError: The directory or an option is not usable. Nothing was touched.
     """
-
-    def __init__(
-        self,
-        to: str | os.PathLike[str],
-        *,
-        options: TransferOptions | None = None,
-        observer: Observer | None = None,
-        clock: Callable[[], float] = _CLOCK.monotonic,
-        sleep: Callable[[float], Awaitable[object]] = _CLOCK.sleep,
-        random: Callable[[], float] = _CLOCK.random,
-    ) -> None:
-        super().__init__(
-            Context(
-                to,
-                options=options or TransferOptions(),
-                observer=observer,
-                remember=False,
-                clock=Clock(monotonic=clock, sleep=sleep, random=random),
-                owner="Downloader",
-            )
-        )
 
     def stream(self, files: FileSet) -> OutcomeStream:
         """

@@ -13,22 +13,20 @@ A directory that is kept equal to what a service lists, with a memory of what is
 
 from __future__ import annotations
 
-import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path, PurePosixPath
 
 import attrs
 
 from arena_async.errors import ArenaAsyncError, ConfigurationError, NotFoundError
-from arena_async.options import Clock, TransferOptions
 from arena_async.protocol.files import FileSet, RemoteFile, UsesMetadataCache
 from arena_async.protocol.layout import duplicate_key, key_of_file
 from arena_async.protocol.messages import printable
 from arena_async.transfer.context import Context, LedgerFacts, claim_tenant
 from arena_async.transfer.directory import digest, discard
 from arena_async.transfer.downloader import DirectoryOwner, report_on
-from arena_async.transfer.events import Finished, Observer
+from arena_async.transfer.events import Finished
 from arena_async.transfer.models import (
     PAGE,
     Action,
@@ -49,7 +47,7 @@ __all__ = ["Mirror", "Verification", "Verified"]
 OVERLAP = timedelta(hours=1)
 
 
-_GONE, _CLOCK = "it is no longer listed", Clock()
+_GONE = "it is no longer listed"
 
 
 @attrs.frozen(kw_only=True)
@@ -106,36 +104,13 @@ class Mirror(DirectoryOwner):
         to: The directory; it is made when it is missing. It belongs to one tenant of each service.
         options: How files are downloaded.
         observer: Called with each event; a plain function or a coroutine function. It cannot harm a transfer.
-        clock: Seconds that never decrease.
-        sleep: Waits for so many seconds.
-        random: Returns a number from 0 to 1.
-        now: Returns the time of day (aware).
+        clock: Time and randomness, for tests.
 
     Raises:
         ConfigurationError: The directory or an option is not usable. Nothing was touched.
     """
 
-    def __init__(
-        self,
-        to: str | os.PathLike[str],
-        *,
-        options: TransferOptions | None = None,
-        observer: Observer | None = None,
-        clock: Callable[[], float] = _CLOCK.monotonic,
-        sleep: Callable[[float], Awaitable[object]] = _CLOCK.sleep,
-        random: Callable[[], float] = _CLOCK.random,
-        now: Callable[[], datetime] = _CLOCK.now,
-    ) -> None:
-        super().__init__(
-            Context(
-                to,
-                options=options or TransferOptions(),
-                observer=observer,
-                remember=True,
-                clock=Clock(monotonic=clock, sleep=sleep, random=random, now=now),
-                owner="Mirror",
-            )
-        )
+    _remembers = True
 
     async def plan(self, files: FileSet, *, ask_again: bool = False) -> Plan:
         """

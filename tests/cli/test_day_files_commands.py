@@ -65,7 +65,7 @@ async def test_options_narrow_what_is_synced(tmp_path: Path, options: tuple[str,
         ((NUMBER, RAW, "--month", "1"), 2, "A month needs its year"),
         ((NUMBER, RAW, "--format", "c/sv"), 2, "'c/sv' is no format of day files"),
         ((NUMBER, "gait"), 1, "Data category was not found"),
-        (("A-01", RAW), 1, "Spelled alike: A-001"),
+        (("A-01", RAW), 1, "Similar: A-001"),
     ],
 )
 async def test_what_cannot_be_meant_is_told(tmp_path: Path, words: tuple[str, ...], code: int, said: str) -> None:

@@ -86,7 +86,7 @@ async def test_a_dry_run_says_what_would_be_done(tmp_path: Path) -> None:
         (("-i", "none.txt"), "none.txt: there is no such file"),
         (("-i", "-"), "The list names no address; it takes one a line."),
         (("https://a.example/x?sig=canary", "http://a.example/y?sig=canary"), "address 2: http://a.example/y is plain"),
-        (("https://a.example/x?sig=canary", "https://a.example/x?sig=canary2"), "address 2: it would be called x, as"),
+        (("https://a.example/x?sig=canary", "https://a.example/x?sig=canary2"), "address 2: its path would be x, as"),
     ],
 )
 async def test_a_list_that_cannot_be_meant_is_a_wrong_use(tmp_path: Path, words: tuple[str, ...], said: str) -> None:

@@ -19,6 +19,7 @@ from arena_async.errors import (
     QuotaExhaustedError,
     ServerError,
 )
+from arena_async.http.paginator import ListQuery
 from arena_async.http.session import Session
 from arena_async.options import MIB
 from arena_async.protocol.messages import Request
@@ -61,7 +62,7 @@ async def session(server: RawServer) -> AsyncIterator[Session]:
 
 def paginator(session: Session, **how: Any) -> Paginator[int]:
     """Build the pager of the tests; an item is the number of its row."""
-    return Paginator(session, RUNS, SHAPE, lambda row: row["n"], **how)
+    return Paginator(session, ListQuery(RUNS, SHAPE, lambda row: row["n"]), **how)
 
 
 async def test_all_rows_come_in_order(server: RawServer, session: Session) -> None:
@@ -79,7 +80,7 @@ async def test_four_thousand_rows_cost_eleven_requests(server: RawServer, sessio
     """Ten full pages, and the empty one that ends it."""
     Listing(server, 4000)
     arena = ListShape(max_page_size=400, default=20)
-    found = await Paginator(session, RUNS, arena, lambda row: row["n"]).collect()
+    found = await Paginator(session, ListQuery(RUNS, arena, lambda row: row["n"])).collect()
     assert found == list(range(4000))
     assert len(server.requests) == 11
 
@@ -148,7 +149,7 @@ async def test_a_list_without_pages_is_asked_for_as_it_is(server: RawServer, ses
     """Some endpoints refuse parameters they do not know."""
     server.on("GET", "/runs", json_reply({"results": [{"guid": str(n), "n": n} for n in range(50)]}))
     shape = ListShape(max_page_size=10, paged=False)
-    assert await Paginator(session, RUNS, shape, lambda row: row["n"]).collect() == list(range(50))
+    assert await Paginator(session, ListQuery(RUNS, shape, lambda row: row["n"])).collect() == list(range(50))
     assert server.lines() == ["GET /runs?status=A*"]
 
 
@@ -189,7 +190,7 @@ async def test_rows_that_were_counted_and_did_not_come_are_warned_of(
     assert await paginator(session).collect() == [0]
     assert len(server.requests) == 3
     (warned,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-    assert warned.startswith("GET /runs: the service counts 11 rows more than it gave.")
+    assert warned.startswith("GET /runs: the service counts 11 rows more than it returned.")
 
 
 async def test_an_allowance_that_ends_in_the_middle_says_where(server: RawServer) -> None:
@@ -223,7 +224,7 @@ async def test_a_session_that_dies_in_the_middle_costs_one_page_more(server: Raw
     server.on("PUT", "/logout", reply())
     server.on("GET", "/runs", listing.answer, reply(401), listing.answer)
     request = Request(method="GET", path="/runs")
-    found = await Paginator(session, request, SHAPE, lambda row: row["n"]).collect()
+    found = await Paginator(session, ListQuery(request, SHAPE, lambda row: row["n"])).collect()
     assert found == list(range(25))
     assert len(server.lines("GET *")) == 4
 

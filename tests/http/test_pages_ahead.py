@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any
 
+import attrs
 import pytest
 from leaks import stray_tasks
 from listings import take
@@ -75,9 +76,12 @@ async def session(server: RawServer) -> AsyncIterator[Session]:
     await running.aclose()
 
 
+QUERY: ListQuery[int] = ListQuery(ROWS, SHAPE, lambda row: row["id"])
+
+
 def paginator(session: Session, **how: Any) -> Paginator[int]:
     """Build the pager of the tests; an item is the number of its row."""
-    return Paginator(session, ROWS, SHAPE, lambda row: row["id"], **how)
+    return Paginator(session, QUERY, **how)
 
 
 def offsets(server: RawServer) -> list[int]:
@@ -229,7 +233,9 @@ async def test_one_page_at_a_time_can_be_asked_for(server: RawServer, session: S
 async def test_a_total_that_is_none_is_no_reason_to_hurry(server: RawServer, session: Session) -> None:
     """Where the number may be just the page's, each page tells whether there is another."""
     listing = Listing(server, 40)
-    plain: Paginator[int] = Paginator(session, ROWS, ListShape(max_page_size=10, key="id"), lambda row: row["id"])
+    plain: Paginator[int] = Paginator(
+        session, ListQuery(ROWS, ListShape(max_page_size=10, key="id"), lambda row: row["id"])
+    )
     assert await plain.collect() == list(range(40))
     assert listing.max_at_once == 1
 
@@ -352,7 +358,7 @@ async def test_a_hundred_thousand_rows_are_never_held(server: RawServer, session
 
     server.on("GET", "/rows", answer)
     rows: Paginator[str] = Paginator(
-        session, ROWS, ListShape(max_page_size=100, total=True, key="id"), lambda row: row["id"]
+        session, ListQuery(ROWS, ListShape(max_page_size=100, total=True, key="id"), lambda row: row["id"])
     )
     count = 0
     tracemalloc.start()
@@ -377,12 +383,12 @@ async def test_what_to_ask_may_have_to_be_found_out_first(server: RawServer, ses
 
     async def settle() -> ListQuery[int]:
         requested.append("once")
-        return ListQuery(request=Request(method="GET", path="/rows", scope=None), read=lambda row: -row["id"])
+        return ListQuery(Request(method="GET", path="/rows", scope=None), SHAPE, lambda row: -row["id"])
 
     Listing(server, 25)
     shown = Request(method="GET", path="/rows of somebody", scope=None)
-    late: Paginator[int] = Paginator(session, shown, SHAPE, lambda row: row["id"], settle=settle)
-    assert repr(late) == "<Pager GET /rows of somebody>"
+    late: Paginator[int] = Paginator(session, ListQuery(shown, SHAPE, lambda row: row["id"], settle))
+    assert repr(late) == "<Paginator GET /rows of somebody>"
     assert await late.collect() == [-number for number in range(25)]
     assert requested == ["once"]
     assert await late.first() == 0
@@ -401,7 +407,7 @@ async def test_not_found_may_mean_an_empty_list(
         requested.append(error)
         return exists
 
-    listing = paginator(session, empty_if=empty_if)
+    listing = Paginator(session, attrs.evolve(QUERY, empty_if=empty_if))
     if exists:
         assert await listing.collect() == []
         assert [page.items async for page in listing.pages()] == [()]
@@ -425,7 +431,7 @@ async def test_not_found_in_the_middle_is_an_error(server: RawServer, session: S
 
     server.on("GET", "/rows", answer)
     with pytest.raises(NotFoundError):
-        await paginator(session, empty_if=empty_if).collect()
+        await Paginator(session, attrs.evolve(QUERY, empty_if=empty_if)).collect()
 
 
 async def test_an_error_of_the_first_page_is_raised_as_it_is(server: RawServer, session: Session) -> None:

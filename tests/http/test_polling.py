@@ -100,7 +100,7 @@ async def test_the_cost_of_the_default_policy_is_known(server: RawServer, second
 async def test_the_last_question_is_asked_when_the_time_is_up(server: RawServer) -> None:
     """And then it is an error that says what goes on."""
     run = Run(server, 1e9)
-    with pytest.raises(DeadlineError, match=r"^export run R1: not finished after 100 s and 5 questions"):
+    with pytest.raises(DeadlineError, match=r"^export run R1: not finished after 100 s and 5 polls"):
         await run.wait(poll=PollPolicy(every=30, max_interval=30, timeout=100))
     assert run.requested == [0.0, 30.0, 60.0, 90.0, 100.0]
 

@@ -36,7 +36,7 @@ async def test_a_page_that_stops_in_the_middle_is_a_deadline() -> None:
         server.on("GET", "/file", reply(body=b"x" * 1000, cut=10, stall=True))
         policy = RetryPolicy(attempts=1)
         async with aclosing(new_session(server.base_url, timeouts=Timeouts(read=0.05), retry=policy)) as session:
-            with pytest.raises(DeadlineError, match=r"no answer within 0\.05 s"):
+            with pytest.raises(DeadlineError, match=r"no response within 0\.05 s"):
                 await session.send(FILE)
 
 

@@ -192,7 +192,7 @@ async def test_the_error_of_a_reader_is_the_callers_and_the_upload_ends(server: 
 async def test_a_reader_that_gives_another_number_of_bytes_is_stopped(server: RawServer, size: int, gave: str) -> None:
     """What was announced is what is sent, or nothing is."""
     async with aclosing(new_session(server.base_url)) as session:
-        with pytest.raises(ConfigurationError, match=f"{size} bytes were announced, and its reader gave {gave}"):
+        with pytest.raises(ConfigurationError, match=f"{size} bytes were declared, and its reader returned {gave}"):
             await session.send(Source(b"x" * 10, size=size).request())
 
     assert server.requests == []

@@ -74,7 +74,7 @@ async def test_a_sync_says_what_is_stale(tmp_path: Path) -> None:
 
         done = await run(*sync, env=env)
         assert done.code == 0
-        assert "stale: study 234: raw data of 1 subject (10822) came after a study program last ran" in done.err
+        assert "stale: study 234: raw data of 1 subject (10822) was uploaded after a study program last ran" in done.err
         assert "stale:" not in done.out
         assert (await run(*sync, "--quiet", env=env)).err == ""
         rows = [row for row in (await run(*sync, "--json", env=env)).records if row["type"] == "stale"]
@@ -94,7 +94,7 @@ async def test_a_subject_is_named_as_people_know_it(tmp_path: Path) -> None:
         assert count_files(tmp_path) == 4
         wrong = await run(*sync, "a-002", env=env)
         assert wrong.code == 1
-        assert "Spelled alike: A-002" in wrong.err
+        assert "Similar: A-002" in wrong.err
         simulator.identifiers = {10821: "10822"}
         clash = await run(*sync, "10822", env=env)
         assert clash.code == 2

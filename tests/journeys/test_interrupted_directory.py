@@ -17,6 +17,7 @@ from scripted import RawServer, Seen, json_reply
 from session_files import ranged
 
 from arena_async import Action, ArenaClient, ArenaCredentials, Mirror, Plan, Report, UrlSet
+from arena_async.options import Clock
 
 #: Files that need no request, and those of which something or all is missing.
 HERE = ("complete-1.bin", "complete-2.bin", "renamed.bin", "verified.bin")
@@ -173,7 +174,7 @@ async def test_a_stored_session_is_used_without_a_login(left: Interrupted, autho
                 session_store=left.store,
                 ssl=trusting(authority),
                 connector=connector,
-                now=lambda: left.used_at + timedelta(minutes=20),
+                clock=Clock(now=lambda: left.used_at + timedelta(minutes=20)),
             ) as arena,
         ):
             extract = await arena.extracts.get(EXTRACT)

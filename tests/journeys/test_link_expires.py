@@ -11,7 +11,7 @@ from scripted import RawServer, Reply, Seen, reply
 
 from arena_async import Action, Downloader, Mirror
 from arena_async.errors import LinkExpiredError, TransfersFailedError
-from arena_async.options import KIB, TransferOptions
+from arena_async.options import KIB, Clock, TransferOptions
 from arena_async.protocol.files import RemoteFile
 
 BODY = content(400_000)
@@ -52,7 +52,9 @@ async def test_a_link_that_expires_between_two_resumes_is_renewed_and_the_rest_c
         server.on("GET", "/a?sig=canary1", reply(body=BODY, headers={"ETag": '"v1"'}, cut=262_144), EXPIRED)
         server.on("GET", "/a?sig=canary2", rest)
         files = Renewing(server.base_url, [remote("a", size=len(BODY))], {})
-        async with Downloader(tmp_path, options=TransferOptions(chunk_size=64 * KIB), random=lambda: 0.0) as downloads:
+        async with Downloader(
+            tmp_path, options=TransferOptions(chunk_size=64 * KIB), clock=Clock(random=lambda: 0.0)
+        ) as downloads:
             report = await downloads.run(files)
 
         requested = [(seen.target, seen.header("Range"), seen.header("If-Match")) for seen in server.requests]
@@ -74,7 +76,9 @@ async def test_no_signature_is_shown_or_kept(tmp_path: Path, caplog: pytest.LogC
     async with RawServer() as server:
         server.on("GET", "/*", EXPIRED)
         files = Renewing(server.base_url, [remote("a", size=len(BODY)), remote("b")], {})
-        async with Mirror(tmp_path, observer=lambda event: reported.append(repr(event)), random=lambda: 0.0) as mirror:
+        async with Mirror(
+            tmp_path, observer=lambda event: reported.append(repr(event)), clock=Clock(random=lambda: 0.0)
+        ) as mirror:
             report = await mirror.sync(files)
             plan = await mirror.plan(files)
 
@@ -95,7 +99,7 @@ async def test_a_rerun_after_an_expired_link_goes_on_with_a_fresh_one(tmp_path: 
         server.on("GET", "/a?sig=canary2", EXPIRED)
         files = Renewing(server.base_url, [remote("a", size=len(BODY))], {})
         options = TransferOptions(chunk_size=64 * KIB)
-        async with Mirror(tmp_path, options=options, random=lambda: 0.0) as mirror:
+        async with Mirror(tmp_path, options=options, clock=Clock(random=lambda: 0.0)) as mirror:
             rig(mirror, record_every=64 * KIB)
             first = await mirror.sync(files)
         async with Mirror(tmp_path, options=options) as mirror:

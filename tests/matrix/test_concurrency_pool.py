@@ -24,7 +24,7 @@ from session_files import Hours, download, ranged, remote, session_files
 
 from arena_async import Downloader, Event, Mirror, Progress, Report, Retrying
 from arena_async.errors import NotFoundError
-from arena_async.options import KIB, TransferOptions
+from arena_async.options import KIB, Clock, TransferOptions
 from arena_async.protocol.files import RemoteFile
 from arena_async.transfer.filesystem import FileSystem
 
@@ -44,7 +44,9 @@ async def test_a_download_cancelled_at_any_await_leaves_a_whole_file_or_a_resuma
         world.allow(f"files/{listed.stem}.bin", BODY)
     async with RawServer() as server, session_files(world, server, *rows) as files:
         server.on("GET", "/f*", lambda seen: ranged(BODY, cut=None if seen.header("Range") else 200_000)(seen))
-        mirror = Mirror(world.root, options=options, clock=hours.clock, sleep=hours.sleep, random=lambda: 0.5)
+        mirror = Mirror(
+            world.root, options=options, clock=Clock(monotonic=hours.clock, sleep=hours.sleep, random=lambda: 0.5)
+        )
         rig(mirror, record_every=64 * KIB)
 
         def start(at: int) -> Any:

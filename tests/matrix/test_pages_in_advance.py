@@ -12,7 +12,7 @@ from scripted import RawServer, Reply, Seen, reply
 from services import CentrePointScript, requested, studies
 from session_files import Hours
 
-from arena_async.http.paginator import Paginator
+from arena_async.http.paginator import ListQuery, Paginator
 from arena_async.protocol.messages import Request
 from arena_async.providers.centrepoint.adapter import list_shape
 from arena_async.providers.centrepoint.auth import CENTREPOINT
@@ -102,7 +102,9 @@ async def test_a_slow_reader_holds_four_pages_and_outlives_tokens(world: World) 
         script.on("GET", STUDIES, answer)
         async with script.session(hours) as session:
             request = Request(method="GET", path=STUDIES, scope=CENTREPOINT)
-            rows: Paginator[int] = Paginator(session, request, list_shape("id"), lambda item: item["id"], limit=10)
+            rows: Paginator[int] = Paginator(
+                session, ListQuery(request, list_shape("id"), lambda item: item["id"]), limit=10
+            )
             found = []
             async for number in rows:
                 found.append(number)

@@ -13,7 +13,7 @@ from scripted import RawServer, Reply, Seen, json_reply, reply
 from services import ArenaScript, CentrePointScript, arena_error, page, requested, studies
 
 from arena_async.errors import ArenaAsyncError, DecodeError, ListingError, QuotaExhaustedError
-from arena_async.http.paginator import Paginator
+from arena_async.http.paginator import ListQuery, Paginator
 from arena_async.protocol.messages import Request
 from arena_async.protocol.pagination import Page, PageRequest
 from arena_async.providers.arena.adapter import LIST, ArenaAdapter
@@ -251,7 +251,7 @@ async def test_an_early_empty_page_of_arena_is_asked_for_once_more(
         assert await taken(found.search(limit=10)) == ([f"G{n}" for n in range(20)], None)
     assert offsets(server) == [0, 10, 20, 20]
     (warned,) = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
-    assert "counts 5 rows more than it gave" in warned
+    assert "counts 5 rows more than it returned" in warned
 
 
 @row("PG07", protection="the end of a list is judged by the offset")
@@ -290,7 +290,7 @@ async def test_a_row_that_moves_across_the_border_of_a_page_comes_once(
         _,
     ):
         assert await taken(found.search(limit=10)) == ([f"G{n}" for n in range(24)], None)
-    assert ("counts 1 rows more than it gave" in caplog.text) is missing
+    assert ("counts 1 rows more than it returned" in caplog.text) is missing
 
 
 @row("PG10", protection="rows that never came are noticed")
@@ -308,7 +308,7 @@ async def test_a_row_that_never_came_is_noticed(world: World) -> None:
     # The rows of the page with the error are not given.
     assert rows == list(range(199))
     assert isinstance(error, ListingError)
-    assert "1 of 250 rows missing and 1 that came twice" in str(error)
+    assert "1 of 250 rows missing and 1 received twice" in str(error)
     assert offsets(server) == [0, 100, 200]
 
 
@@ -349,7 +349,7 @@ async def test_rows_without_a_key_pass_through(world: World, service: str) -> No
             scope = "" if service == "arena" else CENTREPOINT
             request = Request(method="GET", path="/rows", scope=scope)
             shape = LIST if service == "arena" else list_shape()
-            found = await Paginator(client.session, request, shape, lambda item: item, limit=5).collect()
+            found = await Paginator(client.session, ListQuery(request, shape, lambda item: item), limit=5).collect()
     assert found == [*rows, {"value": 4}]
     assert offsets(server) == [0, 5]
 

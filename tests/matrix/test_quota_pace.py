@@ -12,7 +12,7 @@ from services import EXPORT, EXPORT_RUN, FILE, RUN, ArenaScript, CentrePointScri
 from session_files import Hours, download, ranged
 
 from arena_async.errors import DeadlineError, ThrottledError, TransportError, UnsafeUrlError
-from arena_async.http.paginator import Paginator
+from arena_async.http.paginator import ListQuery, Paginator
 from arena_async.options import KIB, MIB, Clock, PollPolicy, RetryPolicy
 from arena_async.protocol import retry
 from arena_async.protocol.messages import Request
@@ -244,7 +244,9 @@ async def test_no_minute_holds_more_requests_than_are_allowed(world: World) -> N
             request = Request(method="GET", path="/centrepoint/v3/Studies", scope=CENTREPOINT)
             link = f"{server.base_url}/blob/a?sig={world.secrets['sig']}"
             blob = Request(method="GET", path=link, scope=None, metered=False)
-            paginator = Paginator(session, request, list_shape("id"), lambda row: row["id"], limit=1, ahead=1)
+            paginator = Paginator(
+                session, ListQuery(request, list_shape("id"), lambda row: row["id"]), limit=1, ahead=1
+            )
             walked = 0
             async for _ in paginator:
                 walked += 1

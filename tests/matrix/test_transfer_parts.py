@@ -29,7 +29,7 @@ from session_files import download, ranged, session_files
 
 from arena_async import Action, Mirror, Report
 from arena_async.errors import DiskFullError
-from arena_async.options import KIB, TransferOptions
+from arena_async.options import KIB, Clock, TransferOptions
 from arena_async.transfer.filesystem import FileSystem
 
 #: Bytes that repeat nowhere: a part that is written in the place of another one shows.
@@ -203,7 +203,9 @@ async def test_cancelled_at_any_await_no_connection_of_a_split_file_runs_on(worl
     async with RawServer() as server, session_files(world, server, *rows) as files:
         files.metered = False
         server.on("GET", "/f*", ranged(body, headers=RANGES))
-        mirror = Mirror(world.root, options=options, clock=hours.clock, sleep=hours.sleep, random=lambda: 0.5)
+        mirror = Mirror(
+            world.root, options=options, clock=Clock(monotonic=hours.clock, sleep=hours.sleep, random=lambda: 0.5)
+        )
         rig(mirror, splitting=EAGER)
 
         def start(at: int) -> Any:
@@ -270,7 +272,7 @@ async def sync_split(
 ) -> Report:
     """Sync into a folder over many lanes."""
     options = TransferOptions(workers=workers, chunk_size=64 * KIB)
-    mirror = Mirror(directory, options=options, clock=Ticking().clock)
+    mirror = Mirror(directory, options=options, clock=Clock(monotonic=Ticking().clock))
     rig(mirror, splitting=EAGER, record_every=16 * KIB, disk=disk or FileSystem())
     async with mirror:
         return await mirror.sync(files)

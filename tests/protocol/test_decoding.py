@@ -281,7 +281,7 @@ def test_a_page_of_wrong_rows_gives_twenty_lines_and_a_number() -> None:
 
     assert len(caught.value.problems) == 21
     assert caught.value.problems[0] == "$[0].guid: missing or null, and it is required"
-    assert caught.value.problems[-1] == "and 380 more of the kind"
+    assert caught.value.problems[-1] == "and 380 more of this kind"
     assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
 
 

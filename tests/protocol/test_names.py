@@ -236,7 +236,7 @@ def test_a_documented_layout_comes_out_as_documented() -> None:
 
 def test_an_endless_path_is_refused() -> None:
     """A hundred folders is more than any layout means."""
-    with pytest.raises(UnsafeNameError, match="101 folders"):
+    with pytest.raises(UnsafeNameError, match="101 directories"):
         safe_path(["a"] * 101, "b")
 
 

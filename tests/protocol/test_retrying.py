@@ -26,15 +26,11 @@ from arena_async.errors import (
 from arena_async.options import RetryPolicy
 from arena_async.protocol.retry import (
     MAX_RETRY_AFTER,
-    AgainAfter,
-    Attempt,
-    Done,
-    LogInAgain,
-    Raise,
+    RequestAttempt,
     backoff,
-    judge,
     read_http_date,
     read_retry_after,
+    retry_delay,
 )
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -49,9 +45,9 @@ def half() -> float:
 
 def tried(
     number: int = 1, *, elapsed: float = 0.0, get: bool = True, sent: bool = True, log_in: bool = False
-) -> Attempt:
+) -> RequestAttempt:
     """Describe a try."""
-    return Attempt(number=number, elapsed=elapsed, repeatable=get, sent=sent, may_log_in=log_in)
+    return RequestAttempt(number=number, elapsed=elapsed, repeatable=get, sent=sent, may_log_in=log_in)
 
 
 @pytest.mark.parametrize(
@@ -78,54 +74,49 @@ def tried(
 )
 def test_what_is_tried_again(error: Exception, get: bool, sent: bool, again: bool) -> None:
     """TR33, TR34, TR42: only what may help and does no harm."""
-    decision = judge(error, tried(get=get, sent=sent), POLICY, random=half)
-    assert isinstance(decision, AgainAfter if again else Raise)
-
-
-def test_an_answer_is_an_answer() -> None:
-    """No error, no question."""
-    assert judge(None, tried(), POLICY, random=half) == Done()
+    decision = retry_delay(error, tried(get=get, sent=sent), POLICY, random=half)
+    assert (decision is not None) is again
 
 
 @pytest.mark.parametrize("get", [True, False])
 def test_a_rejected_session_is_renewed_where_that_may_help(get: bool) -> None:
     """SA12: also for a POST, because nothing was done; and not for ever."""
     error = AuthenticationError("x", status=401, stale_login=True, transient=True)
-    assert judge(error, tried(get=get, log_in=True), POLICY, random=half) == LogInAgain()
-    assert judge(error, tried(get=get), POLICY, random=half) == Raise(error)
+    assert retry_delay(error, tried(get=get, log_in=True), POLICY, random=half) == 0.0
+    assert retry_delay(error, tried(get=get), POLICY, random=half) is None
 
 
 def test_the_tries_are_counted() -> None:
     """The third of three is the last."""
-    assert judge(BUSY, tried(2), POLICY, random=half) == AgainAfter(2.5)
-    assert judge(BUSY, tried(3), POLICY, random=half) == Raise(BUSY)
+    assert retry_delay(BUSY, tried(2), POLICY, random=half) == 2.5
+    assert retry_delay(BUSY, tried(3), POLICY, random=half) is None
 
 
 def test_the_seconds_are_counted_with_the_wait_to_come() -> None:
     """Nobody waits for a try that would come too late."""
-    assert judge(BUSY, tried(elapsed=98.5), POLICY, random=half) == AgainAfter(1.5)
-    assert judge(BUSY, tried(elapsed=98.6), POLICY, random=half) == Raise(BUSY)
+    assert retry_delay(BUSY, tried(elapsed=98.5), POLICY, random=half) == 1.5
+    assert retry_delay(BUSY, tried(elapsed=98.6), POLICY, random=half) is None
 
 
 @pytest.mark.parametrize(("requested", "waited"), [(None, 1.5), (0.0, 1.5), (1.0, 1.5), (17.0, 17.0), (99.0, 99.0)])
 def test_the_longer_of_both_waits_counts(requested: float | None, waited: float) -> None:
     """QU18: the service's wish never shortens our own pause, and may be longer than our longest."""
     error = ThrottledError("x", status=429, retry_after=requested)
-    assert judge(error, tried(), POLICY, random=half) == AgainAfter(waited)
+    assert retry_delay(error, tried(), POLICY, random=half) == waited
 
 
 def test_a_wish_beyond_all_patience_is_an_error() -> None:
     """QU17: the error carries the wish."""
     error = ThrottledError("x", status=429, retry_after=101.0)
-    assert judge(error, tried(), POLICY, random=half) == Raise(error)
+    assert retry_delay(error, tried(), POLICY, random=half) is None
 
 
 def test_a_stale_connection_is_replaced_at_once() -> None:
     """TR56: it counts as a try all the same."""
     error = TransportError("x", unanswered_reuse=True)
-    assert judge(error, tried(), POLICY, random=half) == AgainAfter(0.0)
-    assert judge(error, tried(3), POLICY, random=half) == Raise(error)
-    assert judge(error, tried(get=False), POLICY, random=half) == Raise(error)
+    assert retry_delay(error, tried(), POLICY, random=half) == 0.0
+    assert retry_delay(error, tried(3), POLICY, random=half) is None
+    assert retry_delay(error, tried(get=False), POLICY, random=half) is None
 
 
 @pytest.mark.parametrize(("attempt", "low", "high"), [(1, 0.0, 3.0), (2, 0.0, 5.0), (3, 0.0, 9.0), (9, 0.0, 60.0)])

@@ -22,7 +22,7 @@ from filesets import content
 
 from arena_async import Action, Mirror, Report
 from arena_async.errors import ArenaAsyncError, PermissionDeniedError, SourceChangedError
-from arena_async.options import RetryPolicy, TransferOptions
+from arena_async.options import Clock, RetryPolicy, TransferOptions
 from arena_async.protocol.files import FileSet
 from arena_async.providers.centrepoint import CentrePointClient, CentrePointCredentials, DayQuery
 from arena_async.testing.centrepoint.simulator import CentrePointSimulator, FileKey
@@ -138,7 +138,7 @@ async def sync(
         await asyncio.sleep(0)
 
     options = TransferOptions(chunk_size=PIECES, attempts=attempts, workers=workers)
-    async with Mirror(directory, options=options, sleep=sleep or at_once) as mirror:
+    async with Mirror(directory, options=options, clock=Clock(sleep=sleep or at_once)) as mirror:
         return await mirror.sync(files)
 
 

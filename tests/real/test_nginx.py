@@ -17,7 +17,7 @@ from served import Nginx, Restart, Served, ServedFiles
 
 from arena_async.errors import TlsError
 from arena_async.http.session import Session
-from arena_async.options import TransferOptions
+from arena_async.options import Clock, TransferOptions
 from arena_async.protocol.quota import SlidingWindow
 from arena_async.transfer.downloader import Downloader
 from arena_async.transfer.models import Action
@@ -91,7 +91,7 @@ async def fetch_through_a_restart(server: Nginx, directory: Path, restart: Resta
     async def wait(_: float) -> None:
         await asyncio.sleep(0.05)
 
-    async with Downloader(directory, options=PIECES, observer=restart, sleep=wait) as downloads:
+    async with Downloader(directory, options=PIECES, observer=restart, clock=Clock(sleep=wait)) as downloads:
         report = await downloads.run(ServedFiles(session, ["big.bin"]))
     await session.aclose()
     report.raise_for_failures()

@@ -15,7 +15,7 @@ from served import Nginx, Restart, ServedFiles
 
 from arena_async.errors import ContentError, StalledError, TransportError
 from arena_async.http.session import Session
-from arena_async.options import Timeouts, TransferOptions
+from arena_async.options import Clock, Timeouts, TransferOptions
 from arena_async.protocol.quota import SlidingWindow
 from arena_async.transfer.downloader import Downloader
 from arena_async.transfer.models import Report
@@ -39,7 +39,7 @@ async def fetch(session: Session, directory: Path, *names: str, attempts: int = 
         await asyncio.sleep(0)
 
     options = TransferOptions(chunk_size=65_536, attempts=attempts)
-    async with Downloader(directory, options=options, sleep=at_once) as downloads:
+    async with Downloader(directory, options=options, clock=Clock(sleep=at_once)) as downloads:
         return await downloads.run(ServedFiles(session, names))
 
 
@@ -67,7 +67,7 @@ async def test_a_crowded_server_is_waited_for_as_long_as_it_says(nginx: Nginx, t
         await asyncio.sleep(0.5)  # until the others are served, which takes the server 0.3 s
 
     session = session_for(nginx)
-    async with Downloader(tmp_path / "here", options=PIECES, sleep=sleep) as downloads:
+    async with Downloader(tmp_path / "here", options=PIECES, clock=Clock(sleep=sleep)) as downloads:
         report = await downloads.run(ServedFiles(session, names))
     await session.aclose()
 
@@ -108,7 +108,9 @@ async def test_a_server_without_ranges_is_asked_for_the_whole_again(tmp_path: Pa
         async def wait(_: float) -> None:
             await asyncio.sleep(0.05)
 
-        async with Downloader(tmp_path / "here", options=PIECES, observer=restart, sleep=wait) as downloads:
+        async with Downloader(
+            tmp_path / "here", options=PIECES, observer=restart, clock=Clock(sleep=wait)
+        ) as downloads:
             report = await downloads.run(ServedFiles(session, ["rangeless/big.bin"]))
         await session.aclose()
         (again,) = nginx.log

@@ -25,7 +25,7 @@ from filesets import Asked, MemoryFiles, Source, remote
 from internals import rig
 
 from arena_async import Downloader, Event, Mirror, Outcome, Report, TransferOptions
-from arena_async.options import KIB
+from arena_async.options import KIB, Clock
 from arena_async.transfer.filesystem import FileSystem
 from arena_async.transfer.rate import Splitting
 
@@ -97,9 +97,7 @@ class Bench:
         return {
             "options": TransferOptions(**{**self.options, **options}),
             "observer": self.events.append,
-            "clock": self.clock,
-            "sleep": self.sleep,
-            "random": lambda: 0.5,
+            "clock": Clock(monotonic=self.clock, sleep=self.sleep, random=lambda: 0.5),
         }
 
     def _rig(self, engine: Any) -> Any:

@@ -33,9 +33,9 @@ from sync_child import Life
 
 from arena_async import Mirror
 from arena_async.errors import ArenaAsyncError
-from arena_async.http.paginator import Paginator
+from arena_async.http.paginator import ListQuery, Paginator
 from arena_async.http.session import Session
-from arena_async.options import KIB, Timeouts, TransferOptions
+from arena_async.options import KIB, Clock, Timeouts, TransferOptions
 from arena_async.protocol.files import Cost, OpenedFile, RemoteFile
 from arena_async.protocol.messages import Request, Secret
 from arena_async.protocol.pagination import ListShape
@@ -300,7 +300,7 @@ class RestlessFiles:
 
     async def __aiter__(self) -> AsyncIterator[RemoteFile]:
         shape = ListShape(max_page_size=PAGE, total=True, key="name")
-        async for row in Paginator(self._session, Request(method="GET", path="/list"), shape, _read_row):
+        async for row in Paginator(self._session, ListQuery(Request(method="GET", path="/list"), shape, _read_row)):
             yield row
 
     async def open(self, file: RemoteFile, *, offset: int = 0, validator: str | None = None) -> OpenedFile:
@@ -348,7 +348,7 @@ async def live(settings: dict[str, Any]) -> None:
     )
     files = RestlessFiles(session)
     options = TransferOptions(workers=settings["workers"], chunk_size=64 * KIB)
-    mirror = Mirror(settings["to"], options=options, sleep=_no_wait, random=lambda: 0.5)
+    mirror = Mirror(settings["to"], options=options, clock=Clock(sleep=_no_wait, random=lambda: 0.5))
     rig(mirror, disk=life.disk(), record_every=64 * KIB)
 
     async def sync() -> dict[str, Any]:

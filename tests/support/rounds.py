@@ -9,7 +9,7 @@ from typing import Any
 from filesets import Asked, MemoryFiles
 
 from arena_async import Downloader, TransferOptions
-from arena_async.options import KIB
+from arena_async.options import KIB, Clock
 
 __all__ = ["Rounds", "in_rounds", "settled"]
 
@@ -75,7 +75,7 @@ async def in_rounds(to: Path, files: MemoryFiles, *, link: int | None = None, **
 
     going = asyncio.create_task(rounds.go())
     async with Downloader(
-        to, options=chosen, clock=lambda: rounds.passed, sleep=no_wait, random=lambda: 0.5
+        to, options=chosen, clock=Clock(monotonic=lambda: rounds.passed, sleep=no_wait, random=lambda: 0.5)
     ) as downloads:
         await downloads.run(files)
     going.cancel()

@@ -56,7 +56,7 @@ def _(patch: Patch) -> None:
 
 @protection("a URL of an odd shape is refused")
 def _(patch: Patch) -> None:
-    parts = patch.current("arena_async.protocol.urls:_Parts")
+    parts = patch.current("arena_async.protocol.urls:_UrlParts")
 
     def lenient(url: str) -> Any:
         read = urlsplit(url)

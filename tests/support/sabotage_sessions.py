@@ -57,7 +57,7 @@ def _(patch: Patch) -> None:
         return Credential(headers=(("arena_session_id", Secret(value)),))
 
     patch.replace("arena_async.providers.arena.auth:PasswordAuth.read_login", believing)
-    patch.replace("arena_async.http.login_requests:check_credential", lambda credential, **_: credential)
+    patch.replace("arena_async.http.login:check_credential", lambda credential, **_: credential)
 
 
 @protection("the workspace a login lands in is compared with the one asked for")
@@ -74,7 +74,7 @@ def _(patch: Patch) -> None:
 
 @protection("a login has a budget of its own")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.http.login_requests:_LOGIN_ATTEMPTS", 100)
+    patch.replace("arena_async.http.login:_LOGIN_ATTEMPTS", 100)
 
 
 @protection("a new session that is rejected at once is the end of it")
@@ -99,7 +99,7 @@ def _(patch: Patch) -> None:
     class NeverRaisedError(Exception):
         pass
 
-    given = patch.current("arena_async.http.login_requests:log_out")
+    given = patch.current("arena_async.http.login:_log_out")
     read = patch.current("arena_async.http.connections:Connections.read")
 
     async def judging(self: Any, response: Any, *args: Any, **kwargs: Any) -> Any:
@@ -110,23 +110,23 @@ def _(patch: Patch) -> None:
 
     async def loud(*args: Any) -> None:
         with Patch(patch.report) as within:
-            within.replace("arena_async.http.login_requests:ArenaAsyncError", NeverRaisedError)
+            within.replace("arena_async.http.login:ArenaAsyncError", NeverRaisedError)
             within.replace("arena_async.http.connections:Connections.read", judging)
             await given(*args)
 
-    patch.replace("arena_async.http.login_requests:log_out", loud)
+    patch.replace("arena_async.http.login:_log_out", loud)
 
 
 @protection("closing takes a few seconds at the most")
 def _(patch: Patch) -> None:
     patch.replace("arena_async.http.session:_CLOSING_SECONDS", 1e6)
-    patch.replace("arena_async.http.login_requests:_LOGOUT_SECONDS", 1e6)
+    patch.replace("arena_async.http.login:_LOGOUT_SECONDS", 1e6)
 
 
 @protection("a session that was taken away is not logged out")
 def _(patch: Patch) -> None:
     given = patch.current("arena_async.http.login:SharedLogin.rejected")
-    log_out = patch.current("arena_async.http.login_requests:log_out")
+    log_out = patch.current("arena_async.http.login:_log_out")
 
     def keeping(self: Any, held: Any, error: Any) -> Any:
         found = given(self, held, error)
@@ -245,12 +245,12 @@ def _(patch: Patch) -> None:
         return Credential(headers=(("Authorization", Secret(f"Bearer {token}")),))
 
     patch.replace("arena_async.providers.centrepoint.auth:CentrePointAuth.read_login", believing)
-    patch.replace("arena_async.http.login_requests:check_credential", lambda credential, **_: credential)
+    patch.replace("arena_async.http.login:check_credential", lambda credential, **_: credential)
 
 
 @protection("a rejected token is replaced once")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.http.retries:_MAX_REPLAYS", 0)
+    patch.replace("arena_async.http.exchange:_MAX_REPLAYS", 0)
 
 
 # --- the allowance of a day -------------------------------------------------------------------------------------------

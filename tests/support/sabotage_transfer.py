@@ -279,7 +279,7 @@ def _(patch: Patch) -> None:
         return judge(error, attrs.evolve(tries, renewals=0), **facts)  # type: ignore[no-any-return]
 
     judge = patch.replace("arena_async.transfer.planning:judge_failure", forgetful)
-    patch.replace("arena_async.providers.centrepoint.link_refresh:worth_listing", _always(True))
+    patch.replace("arena_async.providers.centrepoint.linked_files:worth_listing", _always(True))
 
 
 @protection("the files of a page go by its newest links")
@@ -287,7 +287,7 @@ def _(patch: Patch) -> None:
     async def none_newer(*_: object) -> None:
         return None
 
-    patch.replace("arena_async.providers.centrepoint.link_refresh:FreshLinks._newest", none_newer)
+    patch.replace("arena_async.providers.centrepoint.linked_files:FreshLinks._newest", none_newer)
 
 
 @protection("a fresh entry of another content begins anew")
@@ -328,7 +328,7 @@ def _(patch: Patch) -> None:
 
 @protection("the time of the service is told by its answers")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.http.server_clock:ServerClock.note", _always(None))
+    patch.replace("arena_async.http.exchange:ServerClock.note", _always(None))
 
 
 @protection("what may pass is tried again")
@@ -456,12 +456,12 @@ def _(patch: Patch) -> None:
 
 @protection("redirects are counted")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.http.redirects:MAX_REDIRECTS", 20)
+    patch.replace("arena_async.http.exchange:_MAX_REDIRECTS", 20)
 
 
 @protection("a few redirects are followed")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.http.redirects:MAX_REDIRECTS", 0)
+    patch.replace("arena_async.http.exchange:_MAX_REDIRECTS", 0)
 
 
 @protection("a relative redirect stays at home")

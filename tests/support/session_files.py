@@ -31,7 +31,7 @@ from scripted import RawServer, Reply, Seen, reply
 
 from arena_async import Downloader, Mirror, Report
 from arena_async.http.session import Session
-from arena_async.options import KIB, TransferOptions
+from arena_async.options import KIB, Clock, TransferOptions
 from arena_async.protocol.files import Cost, FileSet, OpenedFile, RemoteFile
 from arena_async.protocol.messages import Request, Secret
 from arena_async.protocol.quota import SlidingWindow
@@ -243,7 +243,9 @@ async def download(
     engine = Mirror if remember else Downloader
     found = TransferOptions(**{"chunk_size": 64 * KIB, "workers": 2, **options})
     observer = world.observe if shown else None
-    made = engine(world.root, options=found, observer=observer, clock=time.clock, sleep=time.sleep, random=random)
+    made = engine(
+        world.root, options=found, observer=observer, clock=Clock(monotonic=time.clock, sleep=time.sleep, random=random)
+    )
     rig(made, record_every=flush_unit, disk=disk or FileSystem())
     async with made as running:
         prepared = prepare(running)

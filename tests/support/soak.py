@@ -26,7 +26,7 @@ import attrs
 from failing_service import UnluckyService
 from holding import Held, Sampler
 
-from arena_async.options import KIB, MIB, RetryPolicy, Timeouts, TransferOptions
+from arena_async.options import KIB, MIB, Clock, RetryPolicy, Timeouts, TransferOptions
 from arena_async.providers.centrepoint import CentrePointClient, CentrePointCredentials
 from arena_async.transfer.mirror import Mirror
 
@@ -137,7 +137,7 @@ def _mirror(directory: Path) -> Mirror:
     async def short(seconds: float) -> None:
         await asyncio.sleep(min(seconds, 0.02))
 
-    return Mirror(directory, options=TransferOptions(workers=WORKERS, chunk_size=64 * KIB), sleep=short)
+    return Mirror(directory, options=TransferOptions(workers=WORKERS, chunk_size=64 * KIB), clock=Clock(sleep=short))
 
 
 async def _pass(found: Soaked, service: UnluckyService, client: CentrePointClient, directory: Path) -> None:

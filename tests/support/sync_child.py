@@ -44,7 +44,7 @@ from internals import rig
 from part_sizes import EAGER
 
 from arena_async import Event, Finished, Mirror, Progress
-from arena_async.options import KIB, TransferOptions
+from arena_async.options import KIB, Clock, TransferOptions
 from arena_async.transfer import ledger_schema
 
 __all__ = ["Life", "fileset", "live"]
@@ -171,7 +171,7 @@ async def live(settings: dict[str, Any]) -> None:
     )
     # A clock that jumps lets every event through that is told now and then only.
     clock = itertools.count().__next__ if "exit_at" in settings else time.monotonic
-    mirror = Mirror(settings["to"], options=options, observer=life.say, clock=clock)
+    mirror = Mirror(settings["to"], options=options, observer=life.say, clock=Clock(monotonic=clock))
     rig(mirror, disk=life.disk(), record_every=settings.get("flush_unit", 64 * KIB))
     files = fileset(settings["files"], settings.get("base_url"))
     if settings.get("split"):

@@ -30,7 +30,7 @@ from arena_async.errors import (
     QuotaExhaustedError,
     ServerError,
 )
-from arena_async.options import KIB, TransferOptions
+from arena_async.options import KIB, Clock, TransferOptions
 from arena_async.protocol.files import RemoteFile
 from arena_async.protocol.messages import Secret
 
@@ -46,7 +46,7 @@ def mirror(to: Path, *, now: datetime = NOW, **options: Any) -> Mirror:
         await asyncio.sleep(0)
 
     given = {"workers": 4, "chunk_size": 64 * KIB, "durability": "off", **options}
-    return Mirror(to, options=TransferOptions(**given), sleep=no_wait, random=lambda: 0.5, now=lambda: now)
+    return Mirror(to, options=TransferOptions(**given), clock=Clock(sleep=no_wait, random=lambda: 0.5, now=lambda: now))
 
 
 def many(count: int, **fields: Any) -> MemoryFiles:

@@ -34,7 +34,7 @@ from arena_async.errors import (
     StorageError,
     ThrottledError,
 )
-from arena_async.options import KIB, TransferOptions
+from arena_async.options import KIB, Clock, TransferOptions
 from arena_async.protocol.files import RemoteFile
 
 BODY = content(20_000)
@@ -47,7 +47,7 @@ def downloader(to: Path, **options: Any) -> Downloader:
         await asyncio.sleep(0)
 
     given = {"workers": 4, "chunk_size": 64 * KIB, "durability": "off", **options}
-    return Downloader(to, options=TransferOptions(**given), sleep=no_wait, random=lambda: 0.5)
+    return Downloader(to, options=TransferOptions(**given), clock=Clock(sleep=no_wait, random=lambda: 0.5))
 
 
 def many(count: int) -> MemoryFiles:
@@ -542,7 +542,9 @@ async def test_a_waiting_file_leaves_its_slot_to_others(tmp_path: Path) -> None:
     async def wait_for_others(_: float) -> None:
         await others.wait()
 
-    downloads = Downloader(tmp_path, options=TransferOptions(workers=1, durability="off"), sleep=wait_for_others)
+    downloads = Downloader(
+        tmp_path, options=TransferOptions(workers=1, durability="off"), clock=Clock(sleep=wait_for_others)
+    )
     seen = []
     async with downloads:
         async for outcome in downloads.stream(files):
@@ -760,7 +762,7 @@ async def test_all_files_together_keep_to_the_rate(tmp_path: Path) -> None:
             passed[0] = max(passed[0], min(until, passed[0] + 0.01))
 
     options = TransferOptions(workers=4, chunk_size=64 * KIB, durability="off", max_rate=50_000)
-    async with Downloader(tmp_path, options=options, clock=lambda: passed[0], sleep=wait) as downloads:
+    async with Downloader(tmp_path, options=options, clock=Clock(monotonic=lambda: passed[0], sleep=wait)) as downloads:
         report = await downloads.run(files)
 
     assert report.failures == ()

@@ -10,6 +10,7 @@ from arena_async import Action, Cost, Plan, PlannedFile
 from arena_async.protocol.adapter import Credential
 from arena_async.protocol.messages import Secret
 from arena_async.providers.arena import SessionStore
+from arena_async.providers.arena.sessions import SharedSessions
 
 NOON = datetime(2024, 3, 1, 12, tzinfo=UTC)
 
@@ -34,7 +35,7 @@ def test_a_written_plan_has_the_same_keys_as_ever() -> None:
 async def test_the_session_store_has_the_same_keys_as_ever(tmp_path: Path) -> None:
     """Processes of two versions may share one file."""
     path = tmp_path / "sessions.json"
-    sessions = SessionStore(path).of("a user", now=lambda: NOON)
+    sessions = SharedSessions(SessionStore(path), "a user", now=lambda: NOON)
     await sessions.take(rejected=None)
     await sessions.put(Credential(headers=(("arena_session_id", Secret("s")),)), relogin=True)
     await sessions.aclose()

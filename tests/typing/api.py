@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
+import random
 import ssl
+import time
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any, assert_type
+
+import aiohttp
 
 from arena_async import (
     Action,
@@ -18,12 +23,15 @@ from arena_async import (
     ByteStream,
     CentrePointClient,
     CentrePointCredentials,
+    ClientSettings,
+    Clock,
     Cost,
     Downloader,
     Event,
     FileSet,
     Finished,
     IntegrityError,
+    LedgerEntry,
     Link,
     Mirror,
     OpenedFile,
@@ -42,6 +50,8 @@ from arena_async import (
     Response,
     Retrying,
     RetryPolicy,
+    Secret,
+    Session,
     SessionStore,
     Started,
     Timeouts,
@@ -128,7 +138,7 @@ from arena_async.testing import ArenaSimulator, CentrePointSimulator, faults
 NOON = dt.datetime(2026, 11, 22, 12, tzinfo=dt.UTC)
 
 
-def clients(context: ssl.SSLContext) -> tuple[ArenaClient, CentrePointClient]:
+def clients(context: ssl.SSLContext, connector: aiohttp.BaseConnector) -> tuple[ArenaClient, CentrePointClient]:
     """Every setting of both clients has a name."""
     arena = ArenaClient(
         ArenaCredentials("a@b.example", "word"),
@@ -144,7 +154,8 @@ def clients(context: ssl.SSLContext) -> tuple[ArenaClient, CentrePointClient]:
         ssl=context,
         proxy=None,
         user_agent="nightly/1.0",
-        connector=None,
+        connector=connector,
+        clock=Clock(monotonic=time.monotonic, sleep=asyncio.sleep, random=random.random, now=lambda: NOON),
     )
     centrepoint = CentrePointClient(
         CentrePointCredentials("id", "secret"),
@@ -156,12 +167,16 @@ def clients(context: ssl.SSLContext) -> tuple[ArenaClient, CentrePointClient]:
         ssl=context,
         proxy=None,
         user_agent=None,
-        connector=None,
+        connector=connector,
+        clock=Clock(),
     )
     ArenaClient(ArenaMachineCredentials("id", "secret", "https://oauth.bom.com/oauth2/token"), region="us")
     ArenaClient(session_id="abc", region="eu", session_store=None)
     ArenaClient(ArenaCredentials("a@b.example", "word"), session_store=SessionStore(Path("sessions.json")))
     assert_type(ArenaClient.from_env(session_store="sessions.json", on_exhausted="stop"), ArenaClient)
+    settings: ClientSettings = {"retry": RetryPolicy(), "proxy": None, "connector": connector}
+    assert_type(ArenaClient.from_env(allow_http=True, **settings), ArenaClient)
+    assert_type(CentrePointClient.from_env(rate_limit=100, **settings), CentrePointClient)
     assert_type(ArenaClient.from_env(), ArenaClient)
     assert_type(CentrePointClient.from_env(environ={}), CentrePointClient)
     PollPolicy(every=5, max_interval=300, timeout=6 * 3600)
@@ -171,7 +186,9 @@ def clients(context: ssl.SSLContext) -> tuple[ArenaClient, CentrePointClient]:
 async def sessions(arena: ArenaClient) -> None:
     """Requests of one's own go through the same door."""
     async with arena:
-        assert_type(arena.quota, Quota | None)
+        assert_type(arena.session, Session)
+        assert_type((arena.quota, arena.requests_sent), tuple[Quota | None, int])
+        assert_type((await arena.session.credential()).headers, tuple[tuple[str, Secret], ...])
         assert_type(arena.session.now(), dt.datetime)
         request = Request(method="GET", path="/settings/items", params={"limit": 1})
         assert_type(await arena.session.send(request), Response)
@@ -452,7 +469,7 @@ async def downloads(files: FileSet) -> None:
         max_file_size=None,
         max_rate=10_000_000.0,
     )
-    async with Downloader("exports/", options=options, observer=watch) as downloader:
+    async with Downloader("exports/", options=options, observer=watch, clock=Clock()) as downloader:
         report = await downloader.run(files)
         assert_type(report, Report)
         assert_type(report.counts, Mapping[Action, int])
@@ -469,7 +486,7 @@ async def downloads(files: FileSet) -> None:
 
 async def mirrors(files: FileSet) -> None:
     """Plan, sync, verify, entries."""
-    async with Mirror(Path("warehouse"), observer=watch_slowly) as mirror:
+    async with Mirror(Path("warehouse"), observer=watch_slowly, clock=Clock()) as mirror:
         plan = await mirror.plan(files)
         assert_type(plan, Plan)
         assert_type(plan.cost, Cost)
@@ -482,6 +499,7 @@ async def mirrors(files: FileSet) -> None:
         assert_type(verification, Verification)
         assert_type(verification.ok, int)
         async for entry in mirror.entries():
+            assert_type(entry, LedgerEntry)
             assert_type(entry.key, str)
 
 

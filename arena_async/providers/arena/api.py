@@ -15,9 +15,8 @@ from typing import Any, Final, TypeVar
 import attrs
 
 from arena_async.errors import ConfigurationError
-from arena_async.http.objects import request_object
-from arena_async.http.paginator import Paginator
-from arena_async.http.session import Session
+from arena_async.http.paginator import ListQuery, Paginator
+from arena_async.http.session import Session, request_object
 from arena_async.protocol.decoding import decode, wire_names
 from arena_async.protocol.messages import Request, join_path, printable
 from arena_async.protocol.pagination import ListShape
@@ -92,7 +91,7 @@ def paginate(
         shape: How the list is paged.
     """
     read = partial(decode, model=model, request=request.line)
-    return Paginator(session, request, shape, read, limit=limit, start=offset)
+    return Paginator(session, ListQuery(request, shape, read), limit=limit, start=offset)
 
 
 def any_list(
@@ -121,7 +120,7 @@ def any_list(
     _check_list_path(path)
     unpaged = bool(_UNPAGED_PATH.fullmatch(path.rstrip("/"))) if paged is None else not paged
     request = make_request("GET", path, query)
-    return Paginator(session, request, UNPAGED if unpaged else LIST, dict, limit=limit, start=offset)
+    return Paginator(session, ListQuery(request, UNPAGED if unpaged else LIST, dict), limit=limit, start=offset)
 
 
 def _check_list_path(path: str) -> None:

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
-import random
-import time
-from collections.abc import Awaitable, Callable, Mapping
-from datetime import UTC, datetime
+from collections.abc import Mapping
+from datetime import datetime
 from ssl import SSLContext
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
+from arena_async.http.client import BaseClient, BaseConnector, ClientSettings, named_by
 from arena_async.http.login import Authentication
 from arena_async.http.paginator import Paginator
 from arena_async.http.session import Session
 from arena_async.options import Clock, HttpOptions, RetryPolicy, Timeouts
 from arena_async.protocol.messages import Secret, printable
-from arena_async.protocol.quota import DailyQuota, OnExhausted, Quota
+from arena_async.protocol.quota import DailyQuota, OnExhausted
 from arena_async.protocol.urls import UrlPolicy
 from arena_async.providers.arena.access import AccessSettings, grant
 from arena_async.providers.arena.adapter import ArenaAdapter
@@ -33,7 +31,6 @@ from arena_async.providers.arena.sessions import SessionStore
 from arena_async.providers.arena.settings import (
     check_choices,
     find_base_url,
-    named_by,
     read_address,
     read_credentials,
     read_number,
@@ -43,7 +40,7 @@ from arena_async.providers.arena.settings import (
 __all__ = ["ArenaClient"]
 
 
-class ArenaClient:
+class ArenaClient(BaseClient):
     """
     Client for one Arena workspace, as one of its users may see it.
 
@@ -52,7 +49,6 @@ class ArenaClient:
     its own, or let its processes share one session through a file.
 
     Attributes:
-        session: The session, for requests of your own: ``session.send(Request(...))``.
         extracts: The data extracts and their runs.
         exports: The export definitions and their runs.
         imports: The import definitions and their runs.
@@ -86,9 +82,7 @@ class ArenaClient:
         user_agent: The ``User-Agent`` header; None for the name of this library.
         connector: An aiohttp connector to share pools, TLS and DNS with; it is not closed.
         allow_http: Allow plain http, which shows the password to the whole network. Loopback needs no permission.
-        clock: Returns monotonic seconds.
-        sleep: Waits for so many seconds.
-        now: Returns the time (aware).
+        clock: Time and randomness, for tests.
 
     Raises:
         ConfigurationError: One of them is wrong. Nothing was sent.
@@ -112,19 +106,19 @@ class ArenaClient:
         ssl: SSLContext | None = None,
         proxy: str | None = None,
         user_agent: str | None = None,
-        connector: Any = None,
+        connector: BaseConnector | None = None,
         allow_http: bool = False,
-        clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        clock: Clock | None = None,
     ) -> None:
         check_choices(workspace_id, import_parameters)
         address = find_base_url(base_url, region)
         reason = written_reason(usage_reason)
-        urls, adapter = UrlPolicy.for_base(address, allow_http=allow_http), ArenaAdapter(now=now)
+        clock = clock or Clock()
+        adapter = ArenaAdapter(now=clock.now)
+        urls = UrlPolicy.for_base(address, allow_http=allow_http)
         settings = AccessSettings(credentials, session_id, session_store, address, workspace_id, reason)
-        self._access = access = grant(settings, adapter, now=now)
-        self.session = session = Session(
+        self._access = access = grant(settings, adapter, now=clock.now)
+        session = Session(
             Authentication(auth=access.auth, store=access.store, given=access.given, renewable=access.renewable),
             adapter,
             DailyQuota(reserve=quota_reserve, on_exhausted=on_exhausted),
@@ -138,21 +132,15 @@ class ArenaClient:
                 proxy=proxy,
                 user_agent=user_agent,
                 connector=connector,
-                clock=Clock(monotonic=clock, sleep=sleep, now=now),
+                clock=clock,
             ),
         )
-        timing = Clock(monotonic=clock, sleep=sleep, random=random.random, now=now)
-        self._create_services(session, quota_reserve, timing, import_parameters)
-
-    def _create_services(
-        self, session: Session, reserve: int, timing: Clock, import_parameters: ImportParameters
-    ) -> None:
-        user = self._access.user
-        self.extracts = Extracts(session, reserve, user, timing)
-        self.exports = Exports(session, reserve, user, timing)
-        self.imports = Imports(session, reserve, user, timing, import_parameters)
-        self.events, self.event_queue = Events(session, timing), EventQueue(session, timing)
-        self.files, self.items = Files(session, reserve), Items(session, reserve)
+        super().__init__(session)
+        self.extracts = Extracts(session, quota_reserve, access.user, clock)
+        self.exports = Exports(session, quota_reserve, access.user, clock)
+        self.imports = Imports(session, quota_reserve, access.user, clock, import_parameters)
+        self.events, self.event_queue = Events(session, clock), EventQueue(session, clock)
+        self.files, self.items = Files(session, quota_reserve), Items(session, quota_reserve)
 
     @classmethod
     def from_env(
@@ -161,13 +149,8 @@ class ArenaClient:
         environ: Mapping[str, str] | None = None,
         session_store: str | os.PathLike[str] | SessionStore | None = None,
         on_exhausted: OnExhausted = "stop",
-        retry: RetryPolicy | None = None,
-        timeouts: Timeouts | None = None,
-        ssl: SSLContext | None = None,
-        proxy: str | None = None,
-        user_agent: str | None = None,
-        connector: Any = None,
         allow_http: bool = False,
+        **settings: Unpack[ClientSettings],
     ) -> Self:
         """
         Build a client from the environment.
@@ -179,15 +162,10 @@ class ArenaClient:
 
         Args:
             environ: The variables; None for those of the process.
-            session_store: As for the class, and so are the rest.
+            session_store: As for the class.
             on_exhausted: As for the class.
-            retry: As for the class.
-            timeouts: As for the class.
-            ssl: As for the class.
-            proxy: As for the class.
-            user_agent: As for the class.
-            connector: As for the class.
             allow_http: As for the class.
+            settings: As for the class.
 
         Raises:
             ConfigurationError: One of them is missing or wrong; the message names it. Nothing was sent.
@@ -204,19 +182,9 @@ class ArenaClient:
             usage_reason=usage_reason,
             quota_reserve=read_number(variables, "ARENA_QUOTA_RESERVE") or 0,
             on_exhausted=on_exhausted,
-            retry=retry,
-            timeouts=timeouts,
-            ssl=ssl,
-            proxy=proxy,
-            user_agent=user_agent,
-            connector=connector,
             allow_http=allow_http,
+            **settings,
         )
-
-    @property
-    def quota(self) -> Quota | None:
-        """What the service last said about the requests of the day, or None before its first answer."""
-        return self.session.quota
 
     def list(
         self, path: str, *, offset: int = 0, limit: int | None = None, paged: bool | None = None, **params: object
@@ -256,7 +224,7 @@ class ArenaClient:
     async def aclose(self) -> None:
         """Log out, which takes at most 5 seconds and never fails, and close all connections. Safe to call twice."""
         try:
-            await self.session.aclose()
+            await super().aclose()
         finally:
             if self._access.claim is not None:
                 self._access.claim.release()
@@ -265,9 +233,6 @@ class ArenaClient:
         if self._access.claim is not None:
             self._access.claim.take()
         return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.aclose()
 
     def __repr__(self) -> str:
         return f"<ArenaClient {printable(self._access.shown)}>"

@@ -23,7 +23,7 @@ from typing import Any, Literal, Self
 import attrs
 
 from arena_async.errors import ConfigurationError, DeadlineError, DecodeError
-from arena_async.http.paginator import Paginator
+from arena_async.http.paginator import ListQuery, Paginator
 from arena_async.http.polling import Polled, wait_until
 from arena_async.http.session import Session
 from arena_async.options import Clock, PollPolicy
@@ -181,7 +181,7 @@ class _EventSource:
         def read(row: Any) -> OutboundEvent:
             return attrs.evolve(decode(row, OutboundEvent, request=request.line), integration=integration)
 
-        return Paginator(self.session, request, LIST, read, limit=limit, start=offset)
+        return Paginator(self.session, ListQuery(request, LIST, read), limit=limit, start=offset)
 
     async def pending(self, integration: str) -> list[OutboundEvent]:
         """Return the events that are not reconciled, the oldest first. One request for each 400."""

@@ -218,7 +218,7 @@ class RunApi(Generic[R]):
         """
         poll, what = poll or PollPolicy(), self.start_of(definition)
         attempts = _Attempts(self, definition, start, on_status, since or self.timing.now(), unlike)
-        polled = Polled(what=what, on_answer=attempts.on_poll)
+        polled = Polled(what=what, on_poll=attempts.on_poll)
         try:
             run = await wait_until(attempts.once, lambda run: run is not None, poll, clock=self.timing, polled=polled)
         except DeadlineError as error:
@@ -293,7 +293,7 @@ class RunApi(Generic[R]):
 
         passed = (self.timing.now() - known.began).total_seconds() if known is not None and known.began else 0.0
         what, passed = f"{self.kind} run {guid}", max(passed, 0.0)
-        polled = Polled(what=what, known=known, passed=passed, expected=expected, on_answer=on_poll)
+        polled = Polled(what=what, known=known, passed=passed, expected=expected, on_poll=on_poll)
         poll = poll or PollPolicy()
         done = await wait_until(request, lambda found: found.over, poll, clock=self.timing, polled=polled)
         if not ended(done, self.kind):

@@ -31,8 +31,7 @@ import attrs
 
 from arena_async.errors import AccountLockedError, ApiError, AuthenticationError, DecodeError, SessionDisplacedError
 from arena_async.http.credential_store import LoginPending, LoginTurn, SharedCredential
-from arena_async.http.login import RELOGIN_SECONDS
-from arena_async.http.login_requests import check_credential
+from arena_async.http.login import RELOGIN_SECONDS, check_credential
 from arena_async.protocol.adapter import Credential
 from arena_async.protocol.messages import Secret
 from arena_async.transfer.local_files import PrivateFile

@@ -6,14 +6,15 @@ https://ptc-arena.github.io/arena-dev-help/
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from importlib.metadata import version
-from typing import Final, TypeVar, get_args
+from typing import Final, get_args
 from urllib.parse import urlsplit
 
 import attrs
 
 from arena_async.errors import ConfigurationError
+from arena_async.http.client import named_by
 from arena_async.protocol.messages import printable
 from arena_async.protocol.urls import UrlPolicy
 from arena_async.providers.arena.auth import ArenaCredentials, ArenaMachineCredentials
@@ -25,14 +26,11 @@ __all__ = [
     "Region",
     "check_choices",
     "find_base_url",
-    "named_by",
     "read_address",
     "read_credentials",
     "read_number",
     "written_reason",
 ]
-
-T = TypeVar("T")
 
 _PERSON = ("ARENA_EMAIL", "ARENA_PASSWORD")
 _MACHINE = ("ARENA_CLIENT_ID", "ARENA_CLIENT_SECRET")
@@ -188,19 +186,6 @@ def read_number(variables: Mapping[str, str], name: str) -> int | None:
     if not (text.isascii() and text.isdigit() and len(text) <= 18):
         raise ConfigurationError(f"{name} is {printable(text)!r}; it takes an integer of at least 0.")
     return int(text)
-
-
-def named_by(name: str, check: Callable[[], T]) -> T:
-    """
-    Return the result of a check; its error names the variable.
-
-    Raises:
-        ConfigurationError: The check raises it.
-    """
-    try:
-        return check()
-    except ConfigurationError as error:
-        raise ConfigurationError(f"{name}: {error}") from None
 
 
 def read_credentials(variables: Mapping[str, str]) -> ArenaCredentials | ArenaMachineCredentials | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from arena_async.providers.centrepoint.analytics import AlgorithmSettings, Computation, Computed, MinuteSummaries
+from arena_async.providers.centrepoint.analytics import AlgorithmSettings, Computed, MinuteSummaries
 from arena_async.providers.centrepoint.analytics_models import (
     AlgorithmSetting,
     CutpointBucket,
@@ -65,7 +65,6 @@ __all__ = [
     "Assignment",
     "CentrePointClient",
     "CentrePointCredentials",
-    "Computation",
     "Computed",
     "CutpointBucket",
     "Cutpoints",

@@ -66,7 +66,7 @@ class CentrePointAdapter:
 
     def read_page(self, payload: Any, requested: PageRequest, shape: ListShape) -> Page:
         """
-        Read the rows of a page, or of a bare array where the endpoint is declared to give one.
+        Read the rows of a page, or of a bare array where the endpoint is declared to return one.
 
         Raises:
             DecodeError: It is no page, or its numbers are no numbers of rows.
@@ -95,8 +95,8 @@ class CentrePointAdapter:
 
     def read_error(self, request: Request, response: Response) -> ApiError:
         """Return the typed error of a response; the server's own words are scrubbed and cut."""
-        said = f"{request.line}: {response.status}{server_text(response)}."
-        return error_of(request, response, said, {**_MEANINGS, **_meanings_of(request.scope)})
+        prefix = f"{request.line}: {response.status}{server_text(response)}."
+        return error_of(request, response, prefix, {**_MEANINGS, **_meanings_of(request.scope)})
 
 
 _MEANINGS: Mapping[type[ApiError], str] = {
@@ -104,7 +104,7 @@ _MEANINGS: Mapping[type[ApiError], str] = {
     ConflictError: "The state of the object forbids it.",
     ThrottledError: (
         "The service allows 500 requests a minute for one IP address, and other programs behind it count too; "
-        "everything waits, then goes on."
+        "all requests wait, then continue."
     ),
     ServerError: "The service failed; the same request may work later.",
     ApiError: "The service does not accept this request.",
@@ -112,7 +112,7 @@ _MEANINGS: Mapping[type[ApiError], str] = {
 
 
 def _meanings_of(scope: str | None) -> dict[type[ApiError], str]:
-    """Return what errors about a scope mean; a 403 has three causes that the service does not tell apart."""
+    """Return what errors about a scope mean; a 403 has three causes, which the service does not distinguish."""
     return {
         AuthenticationError: (
             f"The token for scope {scope or 'none'} was not accepted. A new one is requested once; if that is rejected "
@@ -126,14 +126,14 @@ def _meanings_of(scope: str | None) -> dict[type[ApiError], str]:
     }
 
 
-def error_of(request: Request, response: Response, said: str, meanings: Mapping[type[ApiError], str]) -> ApiError:
+def error_of(request: Request, response: Response, prefix: str, meanings: Mapping[type[ApiError], str]) -> ApiError:
     """
     Return the typed error of a response, by its status.
 
     Args:
         request: The request.
         response: The response.
-        said: The beginning of the message: what was requested, and the response.
+        prefix: The beginning of the message: what was requested, and the response.
         meanings: What each class of errors means; a class that is missing is an :class:`ApiError`.
     """
     status = response.status
@@ -141,7 +141,7 @@ def error_of(request: Request, response: Response, said: str, meanings: Mapping[
     kind = kind if kind in meanings else ApiError
     later = kind in (ServerError, ThrottledError)
     return kind(
-        f"{said} {meanings[kind]}",
+        f"{prefix} {meanings[kind]}",
         status=status,
         request=request.line,
         transient=kind is ThrottledError or status in _TRANSIENT,
@@ -175,7 +175,7 @@ def _count(payload: dict[str, Any], name: str) -> int | None:
 def _no_page(path: str, problem: str) -> DecodeError:
     """Return the error for a response that is no page of a list."""
     return DecodeError(
-        f"The answer is no page of a CentrePoint list ({path}: {problem}). "
+        f"The response is no page of a CentrePoint list ({path}: {problem}). "
         "Check that the base address is the CentrePoint API; nothing of this page was used.",
         problems=(f"{path}: {problem}",),
     )

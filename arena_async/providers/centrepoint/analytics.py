@@ -12,18 +12,9 @@ import attrs
 from arena_async.errors import ConfigurationError
 from arena_async.http.paginator import Paginator
 from arena_async.protocol.files import Cost
+from arena_async.providers.centrepoint import analytics_models as models
 from arena_async.providers.centrepoint.adapter import MAX_PAGE_SIZE
-from arena_async.providers.centrepoint.analytics_models import (
-    AlgorithmSetting,
-    DailyStatistics,
-    EventMarker,
-    MinuteSummary,
-    SleepPeriod,
-    SleepPeriodSetting,
-    SummarySetting,
-)
 from arena_async.providers.centrepoint.api import Api, Endpoint, days_query, during, is_one_of, is_same
-from arena_async.providers.centrepoint.auth import ANALYTICS
 
 __all__ = [
     "DAILY_STATISTICS",
@@ -65,35 +56,34 @@ class Computation(Generic[R, S]):
 
 _MINUTE_SUMMARIES = Computation(
     results=Endpoint(
-        path=f"{_SUBJECT}/MinuteSummaries",
-        scope=ANALYTICS,
-        model=MinuteSummary,
+        f"{_SUBJECT}/MinuteSummaries",
+        models.MinuteSummary,
         key=("activityMonitorSerial", "timestampUtc", "minuteSummarySettingsId"),
     ),
-    settings=Endpoint(path=f"{_STUDY}/MinuteSummarySettings", scope=ANALYTICS, model=SummarySetting),
+    settings=Endpoint(f"{_STUDY}/MinuteSummarySettings", models.SummarySetting),
     filtered_by="minuteSummarySettingId",
     setting_of=lambda row: row.minute_summary_setting_id,
 )
 #: Values of a past day can change when a late upload is processed.
 DAILY_STATISTICS = Computation(
-    results=Endpoint(path=f"{_SUBJECT}/DailyStatistics", scope=ANALYTICS, model=DailyStatistics),
-    settings=Endpoint(path=f"{_STUDY}/DailyStatisticsSettings", scope=ANALYTICS, model=SummarySetting),
+    results=Endpoint(f"{_SUBJECT}/DailyStatistics", models.DailyStatistics),
+    settings=Endpoint(f"{_STUDY}/DailyStatisticsSettings", models.SummarySetting),
     filtered_by="dailyStatisticsSettingId",
     setting_of=lambda row: row.daily_statistics_setting_id,
     times_of=lambda row: (row.date,),
 )
 #: By the algorithm of Dustin Tracy.
 SLEEP_PERIODS = Computation(
-    results=Endpoint(path=f"{_SUBJECT}/DustinTracySleepPeriods", scope=ANALYTICS, model=SleepPeriod),
-    settings=Endpoint(path=f"{_STUDY}/DustinTracySleepPeriodSettings", scope=ANALYTICS, model=SleepPeriodSetting),
+    results=Endpoint(f"{_SUBJECT}/DustinTracySleepPeriods", models.SleepPeriod),
+    settings=Endpoint(f"{_STUDY}/DustinTracySleepPeriodSettings", models.SleepPeriodSetting),
     times_of=lambda row: (row.in_bed_time, row.out_bed_time),
 )
 #: Presses of the button of a monitor.
 EVENT_MARKERS = Computation(
-    results=Endpoint(path=f"{_SUBJECT}/EventMarkers", scope=ANALYTICS, model=EventMarker),
-    settings=Endpoint(path=f"{_STUDY}/EventMarkerSettings", scope=ANALYTICS, model=AlgorithmSetting),
+    results=Endpoint(f"{_SUBJECT}/EventMarkers", models.EventMarker),
+    settings=Endpoint(f"{_STUDY}/EventMarkerSettings", models.AlgorithmSetting),
 )
-_ALGORITHMS = Endpoint(path=f"{_STUDY}/AlgorithmSettings", scope=ANALYTICS, model=AlgorithmSetting)
+_ALGORITHMS = Endpoint(f"{_STUDY}/AlgorithmSettings", models.AlgorithmSetting)
 
 
 class Computed(Generic[R, S]):
@@ -133,7 +123,7 @@ class Computed(Generic[R, S]):
 
         Raises:
             ConfigurationError: An argument cannot be what it should be; raised at once.
-            ListingError: While iterating: the list contradicts itself, or holds what was not requested.
+            ListingError: While iterating: the list contradicts itself, or has rows that were not requested.
             NotFoundError: While iterating: there is no such study or subject.
         """
         kind = self._kind
@@ -165,7 +155,7 @@ class Computed(Generic[R, S]):
         return await self._api.get(self._kind.settings, setting, study=study)
 
 
-class MinuteSummaries(Computed[MinuteSummary, SummarySetting]):
+class MinuteSummaries(Computed[models.MinuteSummary, models.SummarySetting]):
     """
     Minute summaries; reached as ``client.minute_summaries``. Needs the scope ``Analytics``.
 
@@ -188,7 +178,7 @@ class MinuteSummaries(Computed[MinuteSummary, SummarySetting]):
             subjects: For how many subjects.
 
         Raises:
-            ConfigurationError: The last day lies before the first, or the number of subjects is below 0.
+            ConfigurationError: The last day is before the first, or the number of subjects is below 0.
         """
         days_query(day_from, day_to)
         if subjects < 0:
@@ -203,7 +193,7 @@ class AlgorithmSettings:
     def __init__(self, api: Api) -> None:
         self._api = api
 
-    def search(self, study: int | str, *, algorithm_type: str | None = None) -> Paginator[AlgorithmSetting]:
+    def search(self, study: int | str, *, algorithm_type: str | None = None) -> Paginator[models.AlgorithmSetting]:
         """
         Return the paginator of the algorithms.
 

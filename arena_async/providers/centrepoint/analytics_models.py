@@ -2,7 +2,7 @@
 What CentrePoint computes: minute summaries, daily statistics, sleep periods, event markers, and their settings.
 
 The rules are those of :mod:`~arena_async.providers.centrepoint.models`. Groups of numbers whose names the vendor's
-pages do not list are kept as they come, by the vendor's names.
+pages do not list are kept unchanged, by the vendor's names.
 """
 
 from __future__ import annotations
@@ -28,6 +28,11 @@ __all__ = [
 ]
 
 
+def _either(name: str) -> dict[str, tuple[str, ...]]:
+    """Return the two names of a key: one begins with a capital."""
+    return {"wire": (name, name[0].upper() + name[1:])}
+
+
 @attrs.frozen(kw_only=True)
 class CutpointBucket(CentrePointModel):
     """
@@ -38,10 +43,8 @@ class CutpointBucket(CentrePointModel):
         number_of_seconds: Seconds at it.
     """
 
-    name: str = attrs.field(default="", metadata={"wire": ("name", "Name")})
-    number_of_seconds: float | None = attrs.field(
-        default=None, metadata={"wire": ("numberOfSeconds", "NumberOfSeconds")}
-    )
+    name: str = attrs.field(default="", metadata=_either("name"))
+    number_of_seconds: float | None = attrs.field(default=None, metadata=_either("numberOfSeconds"))
 
 
 @attrs.frozen(kw_only=True)
@@ -55,18 +58,9 @@ class Cutpoints(CentrePointModel):
         aggregate_buckets: Time by groups of intensities, for instance moderate to vigorous.
     """
 
-    algorithm_name: str = attrs.field(default="", metadata={"wire": ("algorithmName", "AlgorithmName")})
-    cutpoint_buckets: tuple[CutpointBucket, ...] = attrs.field(
-        default=(), metadata={"wire": ("cutpointBuckets", "CutpointBuckets")}
-    )
-    aggregate_buckets: tuple[CutpointBucket, ...] = attrs.field(
-        default=(), metadata={"wire": ("aggregateBuckets", "AggregateBuckets")}
-    )
-
-
-def _either(name: str) -> dict[str, tuple[str, ...]]:
-    """Return the two names of a group of keys: one begins with a capital."""
-    return {"wire": (name, name[0].upper() + name[1:])}
+    algorithm_name: str = attrs.field(default="", metadata=_either("algorithmName"))
+    cutpoint_buckets: tuple[CutpointBucket, ...] = attrs.field(default=(), metadata=_either("cutpointBuckets"))
+    aggregate_buckets: tuple[CutpointBucket, ...] = attrs.field(default=(), metadata=_either("aggregateBuckets"))
 
 
 @attrs.frozen(kw_only=True)
@@ -101,7 +95,7 @@ class MinuteSummary(CentrePointModel):
     subject_id: int
     study_id: int | None = None
     activity_monitor_serial: str | None = None
-    # The query calls it minuteSummarySettingId, the answer has one s more.
+    # The query calls it minuteSummarySettingId, the response has one s more.
     minute_summary_setting_id: str | None = attrs.field(
         default=None, metadata={"wire": ("minuteSummarySettingsId", "minuteSummarySettingId")}
     )
@@ -201,7 +195,7 @@ class SleepPeriod(CentrePointModel):
         activity_monitor_serial: The monitor.
         study_id: The study.
         algorithm_setting_id: What it was computed with.
-        in_bed_time: When the subject went to bed; naive where the service gives no zone.
+        in_bed_time: When the subject went to bed; naive where the service states no zone.
         out_bed_time: When the subject got up.
         duration_minutes: Minutes between.
         time_asleep_minutes: Minutes asleep.
@@ -311,7 +305,7 @@ class SummarySetting(CentrePointModel):
 @attrs.frozen(kw_only=True)
 class SleepPeriodAlgorithm(CentrePointModel):
     """
-    The numbers that Dustin Tracy's algorithm goes by, by the vendor's names.
+    The parameters of Dustin Tracy's algorithm, by the vendor's names.
 
     Args:
         block_length_in_minutes: Minutes of a block.
@@ -333,20 +327,12 @@ class SleepPeriodAlgorithm(CentrePointModel):
 
 
 @attrs.frozen(kw_only=True)
-class SleepPeriodSetting(CentrePointModel):
+class SleepPeriodSetting(AlgorithmSetting):
     """
-    With which numbers sleep periods are computed.
+    With which parameters sleep periods are computed; they are filtered by its GUID.
 
     Args:
-        id: A GUID; sleep periods are filtered by it.
-        study_id: The study.
-        name: Its name.
-        algorithm_type: ``"Dustin Tracy Sleep Periods"``.
-        settings: The numbers.
+        settings: The parameters.
     """
 
-    id: str
-    study_id: int | None = None
-    name: str = ""
-    algorithm_type: str = ""
     settings: SleepPeriodAlgorithm | None = None

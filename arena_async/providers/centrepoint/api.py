@@ -2,7 +2,7 @@
 Send the requests of lists and objects, and check that the rows of a list are the requested ones.
 
 A service that ignores a filter responds with everything it has, which looks like success, so each row is compared with
-the request. A list that is answered with 404 is empty, with a warning, where the study or subject that it belongs to
+the request. A list with response 404 is empty, with a warning, where the study or subject that it belongs to
 exists; that costs one request. Otherwise the 404 is raised.
 """
 
@@ -18,13 +18,12 @@ from urllib.parse import quote
 import attrs
 
 from arena_async.errors import ApiError, ConfigurationError, ListingError, NotFoundError
-from arena_async.http.objects import request_object
 from arena_async.http.paginator import ListQuery, Paginator
-from arena_async.http.session import Session
+from arena_async.http.session import Session, request_object
 from arena_async.protocol.decoding import decode
 from arena_async.protocol.messages import Request, join_path, printable
 from arena_async.providers.centrepoint.adapter import list_shape
-from arena_async.providers.centrepoint.auth import CENTREPOINT
+from arena_async.providers.centrepoint.auth import ANALYTICS, CENTREPOINT, DATA_ACCESS
 from arena_async.providers.centrepoint.identifiers import named_subject, number
 from arena_async.providers.centrepoint.models import Subject
 from arena_async.providers.centrepoint.subjects import SubjectDirectory
@@ -45,12 +44,15 @@ __all__ = [
 
 T = TypeVar("T")
 
-#: How far outside of the requested days a row may lie. The pages say neither in which timezone the days begin nor
+#: How far outside of the requested days a row may be. The documents state neither in which timezone the days begin nor
 #: whether the last one is included completely; a service that ignores them returns weeks.
 _SLACK = timedelta(days=1)
 #: Returns, after a 404, whether the study or subject that a list belongs to exists.
 OwnerCheck = Callable[[NotFoundError], Awaitable[bool]]
 _NO_PARTS: Mapping[str, object] = MappingProxyType({})
+
+
+_SCOPES = {"analytics": ANALYTICS, "centrepoint": CENTREPOINT, "dataaccess": DATA_ACCESS}
 
 
 @attrs.frozen(kw_only=True)
@@ -69,25 +71,28 @@ class Match:
     shown: Callable[[Any], object]
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen
 class Endpoint(Generic[T]):
     """
     One list of the service; an object of it is one path segment below.
 
     Args:
         path: The path, with ``{study}``, ``{subject}`` and further names.
-        scope: The scope that the token needs.
         model: The model of a row.
         key: The fields that identify a row together.
     """
 
     path: str
-    scope: str
     model: type[T]
-    key: tuple[str, ...] = ("id",)
+    key: tuple[str, ...] = attrs.field(default=("id",), kw_only=True)
+
+    @property
+    def scope(self) -> str:
+        """The scope that the token needs: each API of the service has its own."""
+        return _SCOPES[self.path.split("/")[1]]
 
 
-SUBJECTS = Endpoint(path="/centrepoint/v3/Studies/{study}/Subjects", scope=CENTREPOINT, model=Subject)
+SUBJECTS = Endpoint("/centrepoint/v3/Studies/{study}/Subjects", Subject)
 
 
 class Api:
@@ -128,28 +133,23 @@ class Api:
         """
         owners: dict[str, object] = {} if study is None else {"study": number(study)}
         wanted = None if subject is None else named_subject(subject)
+        shape = list_shape(*endpoint.key)
 
         def query(subject: int | None) -> ListQuery[T]:
             named = owners if subject is None else {**owners, "subject": subject}
             path = join_path(endpoint.path, **named, **parts)
             request = Request(method="GET", path=path, params=params, scope=endpoint.scope)
             whose = [is_same(f"{name}Id", value, partial(_field, f"{name}_id")) for name, value in named.items()]
-            return ListQuery(request=request, read=read_rows(endpoint.model, request.line, [*whose, *matches]))
+            return ListQuery(request, shape, read_rows(endpoint.model, request.line, [*whose, *matches]))
 
-        async def settle() -> ListQuery[T]:
+        async def resolve() -> ListQuery[T]:
             return query(await self._number(study, subject))
 
-        by_name = isinstance(wanted, str)
         requested = _shown(endpoint, study, wanted) if isinstance(wanted, str) else query(wanted)
-        return Paginator(
-            self.session,
-            requested.request,
-            list_shape(*endpoint.key),
-            requested.read,
-            settle=settle if by_name else None,
-            # A list below something else than a study or subject would hide a wrong identifier of that.
-            empty_if=None if parts else self.belongs_to(study, wanted),
-        )
+        # A list below something else than a study or subject would hide a wrong identifier of that.
+        empty_if = None if parts else self.belongs_to(study, wanted)
+        resolved = resolve if isinstance(wanted, str) else None
+        return Paginator(self.session, attrs.evolve(requested, resolve=resolved, empty_if=empty_if))
 
     async def get(
         self,
@@ -186,28 +186,25 @@ class Api:
             return None
 
         async def exists(_: NotFoundError) -> bool:
-            return await self._exists(study, await self._number(study, subject))
+            path = join_path("/centrepoint/v3/Studies/{study}", study=study)
+            if subject is not None:
+                path += join_path("/Subjects/{subject}", subject=await self.resolve(study, subject))
+            try:
+                await self.session.send(Request(method="GET", path=path, scope=CENTREPOINT))
+            except ApiError as error:
+                if error.transient:
+                    raise
+                return False
+            return True
 
         return exists
-
-    async def _exists(self, study: int | str, subject: int | None) -> bool:
-        """Return whether a study, or a subject of it, exists; False where the service does not tell."""
-        path = join_path("/centrepoint/v3/Studies/{study}", study=study)
-        path += "" if subject is None else join_path("/Subjects/{subject}", subject=subject)
-        try:
-            await self.session.send(Request(method="GET", path=path, scope=CENTREPOINT))
-        except ApiError as error:
-            if error.transient:
-                raise
-            return False
-        return True
 
 
 def _shown(endpoint: Endpoint[T], study: int | str | None, subject: str) -> ListQuery[T]:
     """Return what the list of a subject is called in messages while its number is not known."""
     path = endpoint.path.replace("{subject}", quote(subject, safe="")).replace("{study}", str(study))
     request = Request(method="GET", path=path)
-    return ListQuery(request=request, read=read_rows(endpoint.model, request.line, ()))
+    return ListQuery(request, list_shape(*endpoint.key), read_rows(endpoint.model, request.line, ()))
 
 
 def read_rows(model: type[T], line: str, matches: Sequence[Match]) -> Callable[[Any], T]:
@@ -219,7 +216,7 @@ def read_rows(model: type[T], line: str, matches: Sequence[Match]) -> Callable[[
             if not match.holds(row):
                 shown = printable(str(match.shown(row)))
                 raise ListingError(
-                    f"{line}: asked for {printable(match.requested)}, got a row of {shown}. The service ignores the "
+                    f"{line}: requested {printable(match.requested)}, got a row of {shown}. The service ignores the "
                     "filters, and its response was not used. List without that filter.",
                     request=line,
                 )
@@ -282,11 +279,11 @@ def days_query(day_from: date | None, day_to: date | None) -> list[tuple[str, st
     Return the query of a range of days: a day as it is, a time with a timezone in UTC.
 
     Raises:
-        ConfigurationError: One of them is no day or time, or the last one lies before the first.
+        ConfigurationError: One of them is no day or time, or the last one is before the first.
     """
     named = (("fromDate", wire_date(day_from, name="day_from")), ("toDate", wire_date(day_to, name="day_to")))
     if day_from is not None and day_to is not None and _day(day_to) < _day(day_from):
-        raise ConfigurationError(f"day_to, {day_to}, lies before day_from, {day_from}.")
+        raise ConfigurationError(f"day_to, {day_to}, is before day_from, {day_from}.")
     return [(name, value) for name, value in named if value is not None]
 
 

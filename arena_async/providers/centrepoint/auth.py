@@ -10,13 +10,7 @@ from typing import Any
 
 import attrs
 
-from arena_async.errors import (
-    ApiError,
-    AuthenticationError,
-    ConfigurationError,
-    ServerError,
-    ThrottledError,
-)
+from arena_async.errors import ApiError, AuthenticationError, ConfigurationError, ServerError, ThrottledError
 from arena_async.protocol.adapter import Credential
 from arena_async.protocol.messages import Request, Response, Secret, show_url
 from arena_async.protocol.oauth import is_unknown_client, is_wrong_scope, read_token
@@ -43,22 +37,22 @@ DATA_RETRIEVAL = "DataRetrieval"
 
 SCOPES = (CENTREPOINT, DATA_ACCESS, ANALYTICS, DATA_RETRIEVAL)
 
-#: Lifetime of a token, in seconds, when the response does not say.
+#: Lifetime of a token, in seconds, when the response does not state it.
 _LIFETIME = 600.0
 
 
 def _text_of_client(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
     """Reject what cannot be a client id or secret, without showing it."""
     text = value.reveal() if isinstance(value, Secret) else value
-    whole = isinstance(text, str) and text.strip() == text and text.isprintable()
-    if not whole or not text:
+    complete = isinstance(text, str) and text.strip() == text and text.isprintable()
+    if not complete or not text:
         raise ConfigurationError(
             f"CentrePointCredentials.{attribute.name} is empty, or has blanks around it or unprintable characters; "
             "it takes the text that ActiGraph issued."
         )
 
 
-def _secret(value: Any) -> Any:
+def _secret(value: str | Secret) -> Secret:
     """Wrap plain text, so that it is masked from here on."""
     return Secret(value) if isinstance(value, str) else value
 
@@ -126,9 +120,8 @@ class CentrePointAuth:
             DecodeError: There is no usable bearer token in it.
         """
         if response.status != 200:
-            raise _refusal(response)
-        advice = "Check that CENTREPOINT_AUTH_URL is the token endpoint."
-        return read_token(response, lifetime=_LIFETIME, advice=advice)
+            raise _login_error(response)
+        return read_token(response, lifetime=_LIFETIME, advice="Check that CENTREPOINT_AUTH_URL is the token endpoint.")
 
     def logout(self, credential: Credential) -> Request | None:
         """Return None: a token cannot be revoked, it expires."""
@@ -136,27 +129,23 @@ class CentrePointAuth:
         return None
 
 
-def _refusal(response: Response) -> ApiError:
+def _login_error(response: Response) -> ApiError:
     """Return the error of a rejected login. The request line names the scope."""
-    line, status, said = response.request, response.status, server_text(response)
+    line, status, text = response.request, response.status, server_text(response)
+    kind: type[ApiError] = AuthenticationError
+    meaning = _advice(response)
     if status == 429:
-        wait = retry_after(response)
-        return ThrottledError(
-            f"{line}: 429{said}. Too many tokens were requested; wait before the next try.",
-            status=status,
-            request=line,
-            transient=True,
-            retry_after=wait,
-        )
-    if status >= 500 or status == 408:
-        return ServerError(
-            f"{line}: {status}{said}. The token endpoint failed; it may work later.",
-            status=status,
-            request=line,
-            transient=True,
-            retry_after=retry_after(response),
-        )
-    return AuthenticationError(f"{line}: {status}{said}. {_advice(response)}", status=status, request=line)
+        kind, meaning = ThrottledError, "Too many tokens were requested; wait before the next try."
+    elif status >= 500 or status == 408:
+        kind, meaning = ServerError, "The token endpoint failed; it may work later."
+    later = kind is not AuthenticationError
+    return kind(
+        f"{line}: {status}{text}. {meaning}",
+        status=status,
+        request=line,
+        transient=later,
+        retry_after=retry_after(response) if later else None,
+    )
 
 
 def _advice(response: Response) -> str:
@@ -165,4 +154,4 @@ def _advice(response: Response) -> str:
         return "This client is not allowed that scope; ask ActiGraph to add it to the contract."
     if is_unknown_client(response):
         return "The client id or the client secret is wrong; check CENTREPOINT_CLIENT_ID and CENTREPOINT_CLIENT_SECRET."
-    return "No token was given; check the credentials and the address of the token endpoint."
+    return "No token was issued; check the credentials and the address of the token endpoint."

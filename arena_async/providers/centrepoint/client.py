@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
-import ssl as tls
 from collections.abc import Mapping
-from types import TracebackType
-from typing import Any, Self
+from ssl import SSLContext
+from typing import Self, Unpack
 
 from arena_async.errors import ConfigurationError
+from arena_async.http.client import BaseClient, BaseConnector, ClientSettings, named_by
 from arena_async.http.session import Session
-from arena_async.options import HttpOptions, RetryPolicy, Timeouts
+from arena_async.options import Clock, HttpOptions, RetryPolicy, Timeouts
 from arena_async.protocol.quota import SlidingWindow
 from arena_async.protocol.urls import UrlPolicy, origin
-from arena_async.providers.centrepoint.active_requests import ActiveRequests
 from arena_async.providers.centrepoint.adapter import CentrePointAdapter
 from arena_async.providers.centrepoint.analytics import (
     DAILY_STATISTICS,
@@ -25,7 +24,7 @@ from arena_async.providers.centrepoint.analytics import (
 )
 from arena_async.providers.centrepoint.api import Api
 from arena_async.providers.centrepoint.auth import CentrePointAuth, CentrePointCredentials
-from arena_async.providers.centrepoint.data_requests import DataRequests, EpochQuery, RawQuery
+from arena_async.providers.centrepoint.data_requests import ActiveRequests, DataRequests, EpochQuery, RawQuery
 from arena_async.providers.centrepoint.datasets import DatasetQuery, Datasets
 from arena_async.providers.centrepoint.day_files import DayFiles
 from arena_async.providers.centrepoint.studies import (
@@ -51,7 +50,7 @@ AUTH_URL = "https://auth.actigraphcorp.com/connect/token"
 RATE_LIMIT = 400
 
 
-class CentrePointClient:
+class CentrePointClient(BaseClient):
     """
     A client of ActiGraph CentrePoint, V3.
 
@@ -73,9 +72,10 @@ class CentrePointClient:
         timeouts: Timeouts of the network; None for the defaults.
         ssl: A TLS context, for instance for a company's own authority; None for the system's.
         proxy: The address of an HTTP proxy, or None for none; the environment is not read.
-        user_agent: What goes before the library's own name in ``User-Agent``.
+        user_agent: Text before the library's own name in ``User-Agent``.
         connector: An aiohttp connector whose pool, TLS and DNS are shared; its owner closes it.
         allow_http: Whether plain http is allowed to other hosts than this machine.
+        clock: Time and randomness, for tests.
 
     Raises:
         ConfigurationError: A setting cannot be used.
@@ -91,21 +91,22 @@ class CentrePointClient:
         legacy: bool = False,
         retry: RetryPolicy | None = None,
         timeouts: Timeouts | None = None,
-        ssl: tls.SSLContext | None = None,
+        ssl: SSLContext | None = None,
         proxy: str | None = None,
         user_agent: str | None = None,
-        connector: Any = None,
+        connector: BaseConnector | None = None,
         allow_http: bool = False,
+        clock: Clock | None = None,
     ) -> None:
         if not isinstance(credentials, CentrePointCredentials):
             raise ConfigurationError("CentrePointClient takes CentrePointCredentials(client_id, client_secret).")
-        urls = _policy(base_url, auth_url, allow_http=allow_http)
-        self._session = Session(
+        clock = clock or Clock()
+        session = Session(
             CentrePointAuth(credentials=credentials, auth_url=auth_url),
             CentrePointAdapter(),
             SlidingWindow(limit=rate_limit, seconds=60.0),
             base_url=base_url.rstrip("/"),
-            urls=urls,
+            urls=_policy(base_url, auth_url, allow_http=allow_http),
             options=HttpOptions(
                 retry=retry or RetryPolicy(),
                 timeouts=timeouts or Timeouts(),
@@ -114,30 +115,26 @@ class CentrePointClient:
                 proxy=proxy,
                 user_agent=user_agent,
                 connector=connector,
+                clock=clock,
             ),
         )
-        tenant = f"{origin(base_url)} {credentials.client_id}"
-        self._tenant, self._legacy = tenant, legacy
-        self._api = Api(self._session)
-        self._create_services()
+        super().__init__(session)
+        self._tenant, self._legacy = f"{origin(base_url)} {credentials.client_id}", legacy
+        self._api = Api(session)
+        self._create_services(clock)
 
-    def _create_services(self) -> None:
+    def _create_services(self, clock: Clock) -> None:
         """Create the services; each knows the API of this client."""
-        api, tenant = self._api, self._tenant
+        api, tenant, active = self._api, self._tenant, ActiveRequests()
         self.datasets = Datasets(api, tenant=tenant, legacy=self._legacy)
         self.day_files = DayFiles(api, tenant=tenant)
-        active = ActiveRequests()
-        self.raw_requests = DataRequests(api, RawQuery, tenant=tenant, active=active)
-        self.epoch_requests = DataRequests(api, EpochQuery, tenant=tenant, active=active)
-        self.studies = Studies(api)
-        self.sites = StudyObjects(api, SITES)
-        self.subjects = Subjects(api)
-        self.milestones = StudyList(api, MILESTONES)
-        self.programs = Programs(api)
+        self.raw_requests = DataRequests(api, RawQuery, tenant=tenant, active=active, timing=clock)
+        self.epoch_requests = DataRequests(api, EpochQuery, tenant=tenant, active=active, timing=clock)
+        self.studies, self.programs, self.subjects = Studies(api), Programs(api), Subjects(api)
+        self.sites, self.milestones = StudyObjects(api, SITES), StudyList(api, MILESTONES)
         self.activity_monitors = StudyObjects(api, MONITORS)
         self.assignments = StudyObjects(api, ASSIGNMENTS)
-        self.uploads = Uploads(api)
-        self.webhooks = Webhooks(api)
+        self.uploads, self.webhooks = Uploads(api), Webhooks(api)
         self.minute_summaries = MinuteSummaries(api)
         self.daily_statistics = Computed(api, DAILY_STATISTICS)
         self.sleep_periods = Computed(api, SLEEP_PERIODS)
@@ -151,13 +148,8 @@ class CentrePointClient:
         environ: Mapping[str, str] | None = None,
         rate_limit: int = RATE_LIMIT,
         legacy: bool = False,
-        retry: RetryPolicy | None = None,
-        timeouts: Timeouts | None = None,
-        ssl: tls.SSLContext | None = None,
-        proxy: str | None = None,
-        user_agent: str | None = None,
-        connector: Any = None,
         allow_http: bool = False,
+        **settings: Unpack[ClientSettings],
     ) -> Self:
         """
         Create a client from the environment.
@@ -172,26 +164,14 @@ class CentrePointClient:
         found = os.environ if environ is None else environ
         client_id = _required(found, "CENTREPOINT_CLIENT_ID")
         client_secret = _required(found, "CENTREPOINT_CLIENT_SECRET")
-        urls = {
-            name: _address(found, variable, default, allow_http=allow_http)
-            for name, variable, default in (
-                ("base", "CENTREPOINT_BASE_URL", BASE_URL),
-                ("auth", "CENTREPOINT_AUTH_URL", AUTH_URL),
-            )
-        }
         return cls(
             CentrePointCredentials(client_id, client_secret),
-            base_url=urls["base"],
-            auth_url=urls["auth"],
+            base_url=_address(found, "CENTREPOINT_BASE_URL", BASE_URL, allow_http=allow_http),
+            auth_url=_address(found, "CENTREPOINT_AUTH_URL", AUTH_URL, allow_http=allow_http),
             rate_limit=rate_limit,
             legacy=legacy,
-            retry=retry,
-            timeouts=timeouts,
-            ssl=ssl,
-            proxy=proxy,
-            user_agent=user_agent,
-            connector=connector,
             allow_http=allow_http,
+            **settings,
         )
 
     def study_files(self, study: int | str) -> StudyFileSet:
@@ -208,23 +188,6 @@ class CentrePointClient:
 
     def __repr__(self) -> str:
         return f"<CentrePointClient {self._session.base_url}>"
-
-    @property
-    def session(self) -> Session:
-        """The session that sends the requests; its ``send`` and ``stream`` reach endpoints without a method here."""
-        return self._session
-
-    async def aclose(self) -> None:
-        """End every request and connection of this client. Safe to call twice."""
-        await self._session.aclose()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
 
 
 def _policy(base_url: str, auth_url: str, *, allow_http: bool) -> UrlPolicy:
@@ -250,11 +213,5 @@ def _required(environ: Mapping[str, str], name: str) -> str:
 def _address(environ: Mapping[str, str], name: str, default: str, *, allow_http: bool) -> str:
     """Return a variable that holds an address."""
     url = environ.get(name, "").strip() or default
-    problem = None
-    try:
-        UrlPolicy.for_base(url, allow_http=allow_http)
-    except ConfigurationError as error:
-        problem = str(error)
-    if problem is not None:
-        raise ConfigurationError(f"{name} cannot be used. {problem}")
+    named_by(name, lambda: UrlPolicy.for_base(url, allow_http=allow_http))
     return url

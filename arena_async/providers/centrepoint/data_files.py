@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 
 from arena_async.errors import DecodeError
-from arena_async.http.paginator import Paginator
+from arena_async.http.paginator import ListQuery, Paginator
 from arena_async.http.session import Session
 from arena_async.options import KIB
 from arena_async.protocol.decoding import decode, parse_json
@@ -35,7 +35,7 @@ _EXTENSION = re.compile(r"(?:\.[a-z0-9]{1,8})(?:\.gz)?\Z")
 def list_data_files(session: Session, path: str, read: Callable[[DataFile], Any]) -> Paginator[Any]:
     """Return the paginator of the files of one request."""
     request = Request(method="GET", path=f"{path}/datafiles", scope=DATA_RETRIEVAL)
-    return Paginator(session, request, _SHAPE, lambda row: read(decode(row, DataFile, request=request.line)))
+    return Paginator(session, ListQuery(request, _SHAPE, lambda row: read(decode(row, DataFile, request=request.line))))
 
 
 def data_files_prefix(tenant: str, what: str, request: str) -> str:
@@ -68,11 +68,12 @@ def data_file(row: DataFile, *, request: str, what: str, tenant: str, now: datet
         size=row.file_size,
         change=f"{row.file_name}|{'' if row.file_size is None else row.file_size}",
         fields={"request": tracking_id, "file": file_id, "kind": what},
-        skip=f"the service removed it on {row.expires:%Y-%m-%d}; ask for the same data anew" if removed else None,
+        skip=f"the service removed it on {row.expires:%Y-%m-%d}; request the same data again" if removed else None,
         link=LinkOnDemand(),
     )
 
 
+@attrs.frozen(eq=False, repr=False)
 class DataFileSet:
     """
     The files of one request for raw or epoch data; made by :meth:`DataRequests.files`.
@@ -86,27 +87,17 @@ class DataFileSet:
         request: Its tracking id.
         what: ``"raw"`` or ``"epoch"``.
         tenant: Origin of the service, and client.
-        now: Returns the time (aware); None for the service's own clock.
+        now: Returns the time (aware).
     """
 
     narrowed = False
 
-    def __init__(
-        self,
-        session: Session,
-        path: str,
-        *,
-        request: str,
-        what: str,
-        tenant: str,
-        now: Callable[[], datetime] | None = None,
-    ) -> None:
-        self._session = session
-        self._path = path
-        self._request = request
-        self._what = what
-        self._tenant = tenant
-        self._now = now or session.now
+    _session: Session
+    _path: str
+    _request: str = attrs.field(kw_only=True)
+    _what: str = attrs.field(kw_only=True)
+    _tenant: str = attrs.field(kw_only=True)
+    _now: Callable[[], datetime] = attrs.field(kw_only=True)
 
     def __repr__(self) -> str:
         return f"<DataFileSet {self.scope}>"
@@ -172,24 +163,25 @@ class DataFileSet:
         path = join_path("/dataretrieval/v3/DataFiles/{file}/downloadurl", file=file.fields.get("file", ""))
         request = Request(method="GET", path=path, scope=DATA_RETRIEVAL)
         async with await self._session.stream(request) as opened:
-            body = await _read(opened.stream, limit=_MAX_LINK)
-        given = decode(parse_json(body, request=request.line), DataFileLink, request=request.line)
-        link = sign(given.download_url, announced=given.expires, now=self._now())
+            body = await _read(opened.stream)
+        issued = decode(parse_json(body, request=request.line), DataFileLink, request=request.line)
+        link = sign(issued.download_url, announced=issued.expires, now=self._now())
         if link is None:
             raise DecodeError(
-                f"{request.line}: the response holds no link. Nothing was downloaded; run again.",
+                f"{request.line}: the response has no URL. Nothing was downloaded; run again.",
                 problems=("$.downloadUrl: is missing",),
                 request=request.line,
             )
         return link
 
 
-async def _read(stream: ByteStream, *, limit: int) -> bytes:
+async def _read(stream: ByteStream) -> bytes:
     """Read a small body to its end."""
-    buffer = memoryview(bytearray(limit + 1))
-    length = 0
-    while length <= limit and (count := await stream.readinto(buffer[length:])):
-        length += count
-    if length > limit:
-        raise DecodeError(f"A response of more than {limit} bytes was received instead of a link; it was not read.")
-    return bytes(buffer[:length])
+    body = b""
+    while chunk := await stream.read(_MAX_LINK):
+        body += chunk
+        if len(body) > _MAX_LINK:
+            raise DecodeError(
+                f"A response of more than {_MAX_LINK} bytes was received instead of a URL; it was not used."
+            )
+    return body

@@ -18,9 +18,8 @@ import contextlib
 import hashlib
 import json
 import logging
-import random
 import re
-import time
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -37,14 +36,12 @@ from arena_async.errors import (
     ServerError,
     TransportError,
 )
-from arena_async.http.objects import request_object
 from arena_async.http.paginator import Paginator
 from arena_async.http.polling import Polled, wait_until
-from arena_async.http.session import Session
+from arena_async.http.session import Session, request_object
 from arena_async.options import Clock, PollPolicy, TransferOptions
 from arena_async.protocol.decoding import read_datetime
 from arena_async.protocol.messages import Request, join_path, printable
-from arena_async.providers.centrepoint.active_requests import MAX_ACTIVE, ActiveRequests
 from arena_async.providers.centrepoint.api import Api
 from arena_async.providers.centrepoint.auth import DATA_RETRIEVAL
 from arena_async.providers.centrepoint.data_files import DataFileSet, data_files_prefix, list_data_files
@@ -54,33 +51,35 @@ from arena_async.providers.started_run import Fetched, RunFetch, To
 from arena_async.transfer.events import Observer
 from arena_async.transfer.models import StartedRun
 
-__all__ = ["POLLING", "DataRequests", "EpochQuery", "FetchedData", "RawQuery"]
+__all__ = ["POLLING", "ActiveRequests", "DataRequests", "EpochQuery", "FetchedData", "RawQuery"]
 
 _log = logging.getLogger("arena_async")
 
 #: The service ends a request itself after 6 hours of work, before this timeout.
 POLLING = PollPolicy(every=10.0, max_interval=60.0, timeout=7 * 3600.0)
 
-_REAL_TIME = Clock(monotonic=time.monotonic, sleep=asyncio.sleep, random=random.random)
+#: Requests that the service works on at a time, by its page on raw data. Whether raw and epoch requests share them is
+#: not documented, so they do here.
+MAX_ACTIVE = 10
 #: The service removes the files of a request then.
 _FILE_LIFE = timedelta(days=30)
 # "There are currently 10 active requests. The maximum concurrent active requests limit is 10."
 _LIMIT_REACHED = re.compile(r"(?i)\bactive requests?\b")
 
 
-def _timestamp(value: Any) -> datetime:
+def _timestamp(value: datetime | str) -> datetime:
     """Return a time in UTC; text is read as the service writes times."""
     stamp = read_datetime(value) if isinstance(value, str) else value
     if not isinstance(stamp, datetime) or stamp.tzinfo is None:
         raise ConfigurationError(
-            f"{printable(repr(value))} is no time; it takes a date and time that says its timezone, for instance "
+            f"{printable(repr(value))} is no time; it takes a date and time with its timezone, for instance "
             "2024-02-29T10:00:00Z."
         )
     return stamp.astimezone(UTC)
 
 
-def _epoch(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 3600:
+def _epoch(value: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 3600:  # type: ignore[redundant-expr]
         raise ConfigurationError(f"summary_length is {printable(repr(value))}; it takes whole seconds, 1 to 3600.")
     return value
 
@@ -101,7 +100,7 @@ class _DataQuery:
         """Reject an empty range."""
         if self.time_to <= self.time_from:
             raise ConfigurationError(
-                f"The end, {self.time_to.isoformat()}, does not lie behind the begin, {self.time_from.isoformat()}."
+                f"The end, {self.time_to.isoformat()}, is not after the begin, {self.time_from.isoformat()}."
             )
 
     def body(self, subject: int) -> dict[str, Any]:
@@ -178,6 +177,66 @@ class EpochQuery(_DataQuery):
 Q = TypeVar("Q", RawQuery, EpochQuery)
 
 
+class ActiveRequests:
+    """
+    The requests of this client that may be active. Raw and epoch requests share the limit.
+
+    Args:
+        limit: How many may be active.
+    """
+
+    def __init__(self, *, limit: int = MAX_ACTIVE) -> None:
+        self._limit = limit
+        #: The task that starts a request has it; the others queue.
+        self._turn = asyncio.Lock()
+        #: When the status of each request was last read, by the clock of the caller.
+        self._checked: dict[str, float] = {}
+
+    @property
+    def count(self) -> int:
+        """Requests of this client that may still be active."""
+        return len(self._checked)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether another request would be one too many."""
+        return self.count >= self._limit
+
+    @contextlib.asynccontextmanager
+    async def turn(self, seconds: float) -> AsyncIterator[None]:
+        """
+        Wait until no other task is starting a request.
+
+        Raises:
+            TimeoutError: That took longer than ``seconds``.
+        """
+        async with asyncio.timeout(seconds):
+            await self._turn.acquire()
+        try:
+            yield
+        finally:
+            self._turn.release()
+
+    def update(self, path: str, request: DataRequest | None, *, at: float, started: bool = False) -> None:
+        """
+        Note the status of a request.
+
+        Args:
+            path: The path of the request.
+            request: Its status, or None where the service does not know it.
+            at: When it was read.
+            started: Whether this client has just started it; others do not count here.
+        """
+        if request is None or not request.is_active:
+            self._checked.pop(path, None)
+        elif started or path in self._checked:
+            self._checked[path] = at
+
+    def unchecked(self, *, before: float) -> list[str]:
+        """Return the requests whose status was not read since ``before``, the oldest first."""
+        return sorted((path for path, at in self._checked.items() if at <= before), key=self._checked.__getitem__)
+
+
 class FetchedData(Fetched[DataRequest]):
     """A request for data whose files are on the disk."""
 
@@ -187,6 +246,7 @@ class FetchedData(Fetched[DataRequest]):
         return self.run
 
 
+@attrs.frozen(eq=False, repr=False)
 class DataRequests(Generic[Q]):
     """
     Requests for data; reached as ``client.raw_requests`` and ``client.epoch_requests``. Needs ``DataRetrieval``.
@@ -197,24 +257,15 @@ class DataRequests(Generic[Q]):
         api: Sends the requests.
         kind: The class of the queries.
         tenant: Origin of the service, and client.
-        active: The active requests of the client, which both kinds share; None for none so far.
+        active: The active requests of the client, which both kinds share.
         timing: Clock and sleep.
     """
 
-    def __init__(
-        self,
-        api: Api,
-        kind: type[Q],
-        *,
-        tenant: str,
-        active: ActiveRequests | None = None,
-        timing: Clock = _REAL_TIME,
-    ) -> None:
-        self._api = api
-        self.kind: type[Q] = kind
-        self.tenant = tenant
-        self._active = active or ActiveRequests()
-        self.timing = timing
+    _api: Api
+    kind: type[Q]
+    tenant: str = attrs.field(kw_only=True)
+    _active: ActiveRequests = attrs.field(factory=ActiveRequests, kw_only=True)
+    timing: Clock = attrs.field(factory=Clock, kw_only=True)
 
     @property
     def session(self) -> Session:
@@ -261,7 +312,7 @@ class DataRequests(Generic[Q]):
 
         Raises:
             RunFailedError: The service ended the request with an error.
-            DeadlineError: The time was up before that; the service goes on.
+            DeadlineError: The time was up before that; the service continues.
             NotFoundError: There is no such request.
         """
         path, shown = self._path_of(request), f"{self.kind.kind} request {printable(_tracking_id(request))}"
@@ -269,12 +320,12 @@ class DataRequests(Generic[Q]):
             lambda: self._read(path),
             lambda seen: not seen.is_active,
             poll,
-            clock=Clock(monotonic=self.timing.monotonic, sleep=self.timing.sleep),
+            clock=self.timing,
             polled=Polled(what=shown),
         )
         if found.is_failed:
             raise RunFailedError(
-                f"{shown}: it ended with an error; the service does not say why (its webhook data_retrieval_complete "
+                f"{shown}: it ended with an error; the service does not state why (its webhook data_retrieval_complete "
                 "does). It ends what it has worked on for 6 hours; request a shorter time.",
                 run=found,
             )
@@ -324,10 +375,7 @@ class DataRequests(Generic[Q]):
             ArenaAsyncError: As for :meth:`start`, with its other errors.
         """
         run = _DataFetch(requests=self, query=query, body=await self._body(query), poll=poll)
-        done = await run.fetch(to, options=options, observer=observer)
-        return FetchedData(
-            run=done.run, report=done.report, paths=done.paths, requests=done.requests, resumed=done.resumed
-        )
+        return FetchedData(**attrs.asdict(await run.fetch(to, options=options, observer=observer), recurse=False))
 
     async def _body(self, query: Q) -> dict[str, Any]:
         return query.body(await self._api.resolve(query.study, query.subject))
@@ -339,11 +387,10 @@ class DataRequests(Generic[Q]):
     async def _read(self, path: str) -> DataRequest:
         """Read the status once, and note whether the request is still active."""
         try:
-            found = await request_object(
-                self.session, Request(method="GET", path=path, scope=DATA_RETRIEVAL), DataRequest
-            )
+            request = Request(method="GET", path=path, scope=DATA_RETRIEVAL)
+            found = await request_object(self.session, request, DataRequest)
         except NotFoundError:
-            self._active.remove(path)
+            self._active.update(path, None, at=self.timing.monotonic())
             raise
         self._active.update(path, found, at=self.timing.monotonic())
         return found
@@ -353,52 +400,41 @@ class DataRequests(Generic[Q]):
         path = f"/dataretrieval/v3/{self.kind.resource}"
         request = Request(method="POST", path=path, json=body, scope=DATA_RETRIEVAL)
         began = self.timing.monotonic()
-
-        async def attempt() -> DataRequest | ArenaAsyncError | None:
-            try:
-                return await self._try(request, poll)
-            except ArenaAsyncError as error:
-                return error
-
         found: DataRequest | ArenaAsyncError | None = None
         with contextlib.suppress(TimeoutError, DeadlineError):
             async with self._active.turn(poll.timeout):
                 left = max(poll.timeout - (self.timing.monotonic() - began), 0.001)
                 found = await wait_until(
-                    attempt,
+                    lambda: self._try(request, poll),
                     lambda result: result is not None,
                     attrs.evolve(poll, timeout=left),
-                    clock=Clock(monotonic=self.timing.monotonic, sleep=self.timing.sleep),
-                    polled=Polled(what=f"{self.kind.kind} request"),
+                    clock=self.timing,
                 )
-        if isinstance(found, ArenaAsyncError):
-            raise found
-        if found is not None:
+        if isinstance(found, DataRequest):
             return found
-        raise DeadlineError(
+        raise found or DeadlineError(
             f"{request.line}: {MAX_ACTIVE} requests were active for {poll.timeout:g} s, which is all that the service "
             f"works on at a time; {self._active.count} of this client are not known to be finished. Nothing was "
             "started; wait for some of them, or allow more time.",
             request=request.line,
         )
 
-    async def _try(self, request: Request, poll: PollPolicy) -> DataRequest | None:
-        """Send a start, or return None while ten requests are active."""
-        if self._active.is_full:
-            await self._check_active(poll.every)
-        if self._active.is_full:
-            return None
-        failure: ArenaAsyncError
+    async def _try(self, request: Request, poll: PollPolicy) -> DataRequest | ArenaAsyncError | None:
+        """Send a start, and return the request or the error; None while ten requests are active."""
+        sent = False
         try:
+            if self._active.is_full:
+                await self._check_active(poll.every)
+            if self._active.is_full:
+                return None
+            sent = True
             created = await request_object(self.session, request, DataRequest)
         except ArenaAsyncError as error:
-            failure = error
-        else:
-            self._active.add(self._path_of(created), created, at=self.timing.monotonic())
-            return created
-        if _is_limit_reached(failure):
-            return None
-        raise _unanswered(failure, request)
+            if not sent:
+                return error
+            return None if _is_limit_reached(error) else _start_error(error, request)
+        self._active.update(self._path_of(created), created, at=self.timing.monotonic(), started=True)
+        return created
 
     async def _check_active(self, seconds: float) -> None:
         """Read the status of requests that was not read for so long, until one of them is finished."""
@@ -427,14 +463,14 @@ def _may_be_accepted(error: ArenaAsyncError) -> bool:
     return isinstance(error, ServerError | DecodeError)
 
 
-def _unanswered(error: ArenaAsyncError, request: Request) -> ArenaAsyncError:
+def _start_error(error: ArenaAsyncError, request: Request) -> ArenaAsyncError:
     """Return the error of a failed start, with what is not known if the request may have been accepted."""
     if not _may_be_accepted(error):
         return error
     message = (
-        f"{error} It is not known whether the service has accepted the request: it may hold one of the {MAX_ACTIVE} "
-        "places until it is done, for 6 hours at most, and there is no list to find it in. It was not sent again; "
-        "start it again if that does no harm."
+        f"{error} It is not known whether the service has accepted the request: it may count as one of the "
+        f"{MAX_ACTIVE} active requests until it is done, for 6 hours at most, and no list shows it. It was not "
+        "sent again; start it again if that does no harm."
     )
     if isinstance(error, ServerError):
         return ServerError(message, status=error.status, request=request.line)
@@ -479,8 +515,8 @@ class _DataFetch(RunFetch[DataRequest]):
             return None
         if job.state == "starting":
             _log.warning(
-                "%s request of %s: no response to its start was received, and the service has no list to find it in. "
-                "It may hold a place for 6 hours; another one is started.",
+                "%s request of %s: no response to its start was received, and the service has no list that shows it. "
+                "It may be active for 6 hours; another one is started.",
                 self.query.kind,
                 f"{job.began:%Y-%m-%d %H:%M} UTC",
             )

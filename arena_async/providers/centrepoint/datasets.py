@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from datetime import datetime
 from typing import Any
@@ -18,7 +18,7 @@ from arena_async.providers.centrepoint.adapter import MAX_PAGE_SIZE, list_shape
 from arena_async.providers.centrepoint.api import Api, Match, read_rows
 from arena_async.providers.centrepoint.auth import DATA_ACCESS
 from arena_async.providers.centrepoint.identifiers import SERVICE, extension_for, join_key, split_key, word
-from arena_async.providers.centrepoint.linked_files import FileQuery, LinkedFileSet
+from arena_async.providers.centrepoint.linked_files import LinkedFileQuery, LinkedFileSet
 from arena_async.providers.centrepoint.links import ListedLink, sign
 from arena_async.providers.centrepoint.models import DatasetFile, DatasetSubject
 from arena_async.providers.centrepoint.studies import DATASET_SUBJECTS
@@ -29,7 +29,7 @@ _KIND = "dataset-file"
 
 
 @attrs.frozen
-class DatasetQuery(FileQuery[DatasetFile]):
+class DatasetQuery(LinkedFileQuery[DatasetFile]):
     """
     Which dataset files are requested. What is None is not filtered on.
 
@@ -87,16 +87,14 @@ class DatasetQuery(FileQuery[DatasetFile]):
     def reader(self, *, any_row: bool = False) -> Callable[[Any], DatasetFile]:
         """Return the reader of the rows; ``any_row`` compares nothing with the filters."""
         requested = ", ".join(f"{name} {value}" for name, value in (("study", self.study), *self._filters.items()))
-        match = Match(requested=requested, holds=self.holds, shown=_shown)
+        match = Match(requested=requested, holds=lambda row: self.covers(_key_fields(row)), shown=_shown)
         return read_rows(DatasetFile, self.request.line, () if any_row else (match,))
 
-    def holds(self, row: DatasetFile) -> bool:
-        """Return whether a row is a requested one. Like the service, it ignores case."""
-        return (
-            row.study_id == self.study
-            and self.subject in (None, row.subject_id)
-            and (self.program is None or self.program.casefold() == row.study_program_id.casefold())
-            and (self.data_set is None or self.data_set.casefold() == row.data_set_name.casefold())
+    def covers(self, fields: Sequence[str]) -> bool:
+        """Return whether the file with these fields of a key is a requested one. Like the service, it ignores case."""
+        wanted = (self.study, self.program, self.data_set, self.subject)
+        return len(fields) in (4, 5) and all(  # the format may follow
+            value is None or str(value).casefold() == field for value, field in zip(wanted, fields, strict=False)
         )
 
 
@@ -104,34 +102,21 @@ def _shown(row: DatasetFile) -> str:
     return f"study {row.study_id}, subject {row.subject_id}, program {row.study_program_id}, {row.data_set_name}"
 
 
+def _key_fields(row: DatasetFile) -> tuple[str, str, str, str]:
+    """Return study, program, data set and subject as they are in the key."""
+    return str(row.study_id), row.study_program_id.casefold(), row.data_set_name.casefold(), str(row.subject_id)
+
+
 def file_key(tenant: str, row: DatasetFile) -> str:
     """
     Return the permanent key of a dataset file: tenant, study, program, data set and subject.
 
-    The service writes GUIDs and data sets in several cases and means the same, so the key has one case. ``fileName`` is
+    The service writes GUIDs and data sets in several cases, which are equal, so the key has one case. ``fileName`` is
     no part of it: it changes with every run, and files of different data sets share one.
     """
-    fields = [str(row.study_id), row.study_program_id.casefold(), row.data_set_name.casefold(), str(row.subject_id)]
     # Only csv is documented. Should the same data set exist in another format too, that is another file.
-    if row.file_format.casefold() not in ("", "csv"):
-        fields.append(row.file_format.casefold())
-    return join_key(tenant, _KIND, *fields)
-
-
-@attrs.frozen
-class _DatasetKey:
-    """The fields of a key."""
-
-    study: str
-    program: str
-    data_set: str
-    subject: str
-
-
-def _read_key(key: str, tenant: str) -> _DatasetKey | None:
-    """Return the fields of a key of :func:`file_key` of the same tenant, or None."""
-    fields = split_key(key, tenant, _KIND)
-    return _DatasetKey(*fields[:4]) if len(fields) in (4, 5) else None
+    other = () if row.file_format.casefold() in ("", "csv") else (row.file_format.casefold(),)
+    return join_key(tenant, _KIND, *_key_fields(row), *other)
 
 
 def remote_file(row: DatasetFile, *, tenant: str, now: datetime, listed: ListedLink | None = None) -> RemoteFile:
@@ -145,27 +130,25 @@ def remote_file(row: DatasetFile, *, tenant: str, now: datetime, listed: ListedL
         listed: Where it was listed, or None.
     """
     # One key, one path: the service means the same by every case, and its own paths have the lower one.
-    program, data_set = row.study_program_id.casefold(), row.data_set_name.casefold()
-    fields = {
-        "study": str(row.study_id),
-        "program": program,
-        "subject": str(row.subject_id),
-        "data_set": data_set,
-        "format": row.file_format or "csv",
-    }
+    study, program, data_set, subject = _key_fields(row)
     changed = row.modified_date
     return RemoteFile(
         key=file_key(tenant, row),
         service=SERVICE,
         tenant=tenant,
-        parts=(SERVICE, f"study-{row.study_id}", f"program-{program}", f"subject-{row.subject_id}"),
+        parts=(SERVICE, f"study-{study}", f"program-{program}", f"subject-{subject}"),
         stem=data_set,
         extension=extension_for(row.file_format, row.file_name),
         name=row.file_name,
-        size=None,
         change=f"{row.modified_text}|{row.file_name}" if row.modified_text or row.file_name else "",
         changed_at=changed if changed is not None and changed.tzinfo is not None else None,
-        fields=fields,
+        fields={
+            "study": study,
+            "program": program,
+            "subject": subject,
+            "data_set": data_set,
+            "format": row.file_format or "csv",
+        },
         link=sign(row.file_url, announced=row.download_url_expires_on, now=now, listed=listed),
     )
 
@@ -194,44 +177,34 @@ class DatasetFileSet(LinkedFileSet[DatasetQuery, DatasetFile]):
         of one key are both returned; a key that is gone is missing.
         """
         requested = await self._query.resolved(self._api)
-        named = {key: name for key in keys if (name := _read_key(key, self._tenant)) and _covers(requested, name)}
-        found, missing = await self._renewed(named)
-        return found + await self._find_listed(requested, {key: named[key] for key in missing})
+        fields = {key: split_key(key, self._tenant, _KIND) for key in keys}
+        found, missing = await self._renewed([key for key in keys if requested.covers(fields[key])])
+        return (
+            found + await self._find_listed(requested, {key: fields[key][:4] for key in missing}) if missing else found
+        )
 
-    async def _find_listed(self, requested: DatasetQuery, named: Mapping[str, _DatasetKey]) -> list[RemoteFile]:
-        """List for some keys."""
-        if not named:
-            return []
+    async def _find_listed(self, requested: DatasetQuery, named: Mapping[str, Sequence[str]]) -> list[RemoteFile]:
+        """List for some keys, with the fields of each."""
         query = self._narrowed_to(requested, named.values())
-        subjects = sorted({name.subject for name in named.values()})
-        if query == requested and 1 < len(subjects) < self._pages():
-            return await self._find_by_subject(query, subjects, named)
+        by_subject = [
+            attrs.evolve(query, subject=int(subject)) for subject in sorted({row[3] for row in named.values()})
+        ]
+        left = self._pages() if query == requested else 0
         found: list[RemoteFile] = []
-        async with aclosing(self._pages_of(query, any_row=True)) as pages:
-            async for page in pages:
-                found += [file for file in page.items if file.key in named]
-                left = math.ceil((page.total or 0) / MAX_PAGE_SIZE) - page.offset // MAX_PAGE_SIZE - 1
-                if 1 < len(subjects) < left:
-                    return await self._find_by_subject(query, subjects, named)
-        return found
-
-    async def _find_by_subject(
-        self, query: DatasetQuery, subjects: Iterable[str], named: Collection[str]
-    ) -> list[RemoteFile]:
-        """List the files of each subject, and return those of the keys."""
-        found: list[RemoteFile] = []
-        for subject in subjects:
-            async with aclosing(self._pages_of(attrs.evolve(query, subject=int(subject)), any_row=True)) as pages:
+        if not 1 < len(by_subject) < left:
+            async with aclosing(self._pages_of(query, any_row=True)) as pages:
                 async for page in pages:
                     found += [file for file in page.items if file.key in named]
-        return found
+                    left = math.ceil((page.total or 0) / MAX_PAGE_SIZE) - page.offset // MAX_PAGE_SIZE - 1
+                    if 1 < len(by_subject) < left:
+                        break
+                else:
+                    return found
+        return [file for one in by_subject for file in await self._matching(one, named, any_row=True)]
 
-    def _narrowed_to(self, query: DatasetQuery, names: Iterable[_DatasetKey]) -> DatasetQuery:
-        """Return the narrowest query that includes all of these."""
-        wanted = list(names)
-        subject, program, data_set = (
-            {getattr(name, field) for name in wanted} for field in ("subject", "program", "data_set")
-        )
+    def _narrowed_to(self, query: DatasetQuery, wanted: Iterable[Sequence[str]]) -> DatasetQuery:
+        """Return the narrowest query that includes all files with these key fields."""
+        _, program, data_set, subject = (set(values) for values in zip(*wanted, strict=True))
         if len(subject) == 1:
             query = attrs.evolve(query, subject=int(subject.pop()))
         if len(program) == 1:
@@ -246,16 +219,6 @@ class DatasetFileSet(LinkedFileSet[DatasetQuery, DatasetFile]):
         return remote_file(row, tenant=self._tenant, now=listed_at, listed=listed)
 
 
-def _covers(query: DatasetQuery, name: _DatasetKey) -> bool:
-    """Return whether a key can be in the set of a query."""
-    return (
-        name.study == str(query.study)
-        and (query.subject is None or name.subject == str(query.subject))
-        and (query.program is None or name.program == query.program.casefold())
-        and (query.data_set is None or name.data_set == query.data_set.casefold())
-    )
-
-
 class Datasets:
     """
     Dataset files of a study; reached as ``client.datasets``. Needs the scope ``DataAccess``.
@@ -266,7 +229,7 @@ class Datasets:
     Args:
         api: Sends the requests.
         tenant: Origin of the service, and client.
-        legacy: Whether requests have the form of the first published page, unless a call says otherwise.
+        legacy: Whether requests have the form of the first published page, unless a call overrides it.
     """
 
     def __init__(self, api: Api, *, tenant: str, legacy: bool = False) -> None:
@@ -299,7 +262,7 @@ class Datasets:
 
         Raises:
             ConfigurationError: An argument cannot be what it should be; raised at once.
-            ListingError: While iterating: the list contradicts itself, or holds what was not requested.
+            ListingError: While iterating: the list contradicts itself, or has rows that were not requested.
         """
         legacy = self._legacy if legacy is None else legacy
         query = DatasetQuery(study, subject, program=program, data_set=data_set, legacy=legacy)

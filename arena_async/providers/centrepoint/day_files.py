@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import calendar
+import itertools
 import math
 from collections.abc import Callable, Collection, Iterable
-from contextlib import aclosing
+from contextlib import suppress
 from datetime import date, datetime, timedelta
 from typing import Any
 from urllib.parse import quote
@@ -27,7 +28,7 @@ from arena_async.providers.centrepoint.identifiers import (
     split_key,
     word,
 )
-from arena_async.providers.centrepoint.linked_files import FileQuery, LinkedFileSet
+from arena_async.providers.centrepoint.linked_files import LinkedFileQuery, LinkedFileSet
 from arena_async.providers.centrepoint.links import ListedLink, sign
 from arena_async.providers.centrepoint.models import DayFile
 
@@ -58,53 +59,43 @@ _DAYS_OF_A_YEAR = 366
 _SLACK = timedelta(days=1)
 
 
-def _category(value: Any) -> str:
+def _category(value: str) -> str:
     """Return the name of a category; the service means the same by every case."""
     return word(value).casefold()
 
 
-def _format(value: Any) -> str:
+def _format(value: str) -> str:
     name = word(value).casefold()
     if not (name.isascii() and name.isalnum()):
-        raise ConfigurationError(f"{printable(repr(value))} is no format of day files; they come as csv and as avro.")
+        raise ConfigurationError(f"{printable(repr(value))} is no format of day files; the formats are csv and avro.")
     return name
 
 
-def _day(value: Any) -> date:
+def _day(value: date | str) -> date:
     """Return a day: a date, or text like ``2021-01-01``."""
     if isinstance(value, date) and not isinstance(value, datetime):
         return value
     if isinstance(value, str):
-        try:
+        with suppress(ValueError):
             return date.fromisoformat(value.strip())
-        except ValueError:
-            pass
     raise ConfigurationError(
         f"{printable(repr(value))} is no day; it takes a date, or text like 2021-01-01. It is a day of the subject's "
         "own calendar, so it has no time and no timezone."
     )
 
 
-def _year(value: Any) -> int:
-    return _between(value, 1, 9999, "year")
+def _between(low: int, high: int, what: str) -> Callable[[Any, Any, Any], None]:
+    """Return the validator of a number that may be None."""
 
+    def check(_: Any, __: Any, value: Any) -> None:
+        if value is not None and (type(value) is not int or not low <= value <= high):
+            raise ConfigurationError(f"{printable(repr(value))} is no {what}; it takes a number, {low} to {high}.")
 
-def _month(value: Any) -> int:
-    return _between(value, 1, 12, "month")
-
-
-def _day_of_month(value: Any) -> int:
-    return _between(value, 1, 31, "day of a month")
-
-
-def _between(value: Any, low: int, high: int, what: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise ConfigurationError(f"{printable(repr(value))} is no {what}; it takes a number, {low} to {high}.")
-    return value
+    return check
 
 
 @attrs.frozen
-class DayQuery(FileQuery[DayFile]):
+class DayQuery(LinkedFileQuery[DayFile]):
     """
     Which day files are requested. What is None is not filtered on.
 
@@ -134,9 +125,9 @@ class DayQuery(FileQuery[DayFile]):
     category: str = attrs.field(converter=_category)
     day_from: date | None = attrs.field(default=None, kw_only=True, converter=attrs.converters.optional(_day))
     day_to: date | None = attrs.field(default=None, kw_only=True, converter=attrs.converters.optional(_day))
-    year: int | None = attrs.field(default=None, kw_only=True, converter=attrs.converters.optional(_year))
-    month: int | None = attrs.field(default=None, kw_only=True, converter=attrs.converters.optional(_month))
-    day: int | None = attrs.field(default=None, kw_only=True, converter=attrs.converters.optional(_day_of_month))
+    year: int | None = attrs.field(default=None, kw_only=True, validator=_between(1, 9999, "year"))
+    month: int | None = attrs.field(default=None, kw_only=True, validator=_between(1, 12, "month"))
+    day: int | None = attrs.field(default=None, kw_only=True, validator=_between(1, 31, "day of a month"))
     file_format: str | None = attrs.field(default=None, kw_only=True, converter=attrs.converters.optional(_format))
     newest_first: bool = attrs.field(default=False, kw_only=True)
 
@@ -153,7 +144,7 @@ class DayQuery(FileQuery[DayFile]):
             if self.day > last:
                 raise ConfigurationError(f"{self.year:04}-{self.month:02} has {last} days, and not {self.day}.")
         if self.day_from is not None and self.day_to is not None and self.day_to < self.day_from:
-            raise ConfigurationError(f"The last day, {self.day_to}, lies before the first one, {self.day_from}.")
+            raise ConfigurationError(f"The last day, {self.day_to}, is before the first one, {self.day_from}.")
         join_path("/{category}", category=self.category)
 
     @property
@@ -173,8 +164,8 @@ class DayQuery(FileQuery[DayFile]):
     @property
     def dates(self) -> str:
         """The requested year, month or day as the beginning of a date (``2021-01``), or ""."""
-        given = [(self.year, 4), (self.month, 2), (self.day, 2)]
-        return "-".join(f"{value:0{digits}}" for value, digits in given if value is not None)
+        parts = [(self.year, 4), (self.month, 2), (self.day, 2)]
+        return "-".join(f"{value:0{digits}}" for value, digits in parts if value is not None)
 
     @property
     def request(self) -> Request:
@@ -201,7 +192,7 @@ class DayQuery(FileQuery[DayFile]):
         """
         Return whether files of this day and format are among the requested ones.
 
-        A day beside the range passes: the page does not say in which timezone the range begins.
+        A day next to the range passes: the timezone in which the range begins is not documented.
         """
         return (
             self.file_format in (None, _named(file_format))
@@ -229,7 +220,7 @@ class DayQuery(FileQuery[DayFile]):
             raise DecodeError(
                 f"{line}: a file is listed whose date is {printable(repr(row.date_text), maximum=60)}, which "
                 "is no day. "
-                "Nothing of the list was used; ask ActiGraph about it.",
+                "Nothing of the list was used; report it to ActiGraph.",
                 problems=("$.date: is no day",),
                 request=line,
             )
@@ -249,7 +240,7 @@ def _shown(row: DayFile) -> str:
 
 
 def _named(file_format: str) -> str:
-    """Return the name of a format as it is compared; a row without one is csv, as its model says."""
+    """Return the name of a format as it is compared; a row without one is csv, as in its model."""
     return file_format.casefold() or "csv"
 
 
@@ -264,7 +255,7 @@ def day_file_key(tenant: str, row: DayFile) -> str:
 
 
 def read_day_file_key(key: str, tenant: str, query: DayQuery) -> tuple[str, str] | None:
-    """Return day and format of a key of the same tenant that a query may hold, or None."""
+    """Return day and format of a key of the same tenant that a query may include, or None."""
     fields = split_key(key, tenant, _KIND)
     if len(fields) != 5 or fields[:3] != (str(query.study), str(query.subject), query.category):
         return None
@@ -318,18 +309,18 @@ def narrowest(query: DayQuery, wanted: Iterable[tuple[str, str]]) -> list[DayQue
     files = list(wanted)
     formats = {kind for _, kind in files}
     only = formats.pop() if len(formats) == 1 else None
-    whole = attrs.evolve(query, day_from=None, day_to=None, year=None, month=None, day=None, file_format=only)
+    base = attrs.evolve(query, day_from=None, day_to=None, year=None, month=None, day=None, file_format=only)
     pages_of_a_year = math.ceil(_DAYS_OF_A_YEAR * (1 if only else 2) / MAX_PAGE_SIZE)
     found: list[DayQuery] = []
-    days = sorted({tuple(int(part) for part in day.split("-")) for day, _ in files})
-    for year in sorted({day[0] for day in days}):
-        months = sorted({day[1] for day in days if day[0] == year})
+    wanted_days = sorted({date.fromisoformat(day) for day, _ in files})
+    for year, of_year in itertools.groupby(wanted_days, key=lambda day: day.year):
+        months = {month: list(days) for month, days in itertools.groupby(of_year, key=lambda day: day.month)}
         if len(months) > pages_of_a_year:
-            found.append(attrs.evolve(whole, year=year))
+            found.append(attrs.evolve(base, year=year))
             continue
-        for month in months:
-            (first, *others) = [day[2] for day in days if day[:2] == (year, month)]
-            found.append(attrs.evolve(whole, year=year, month=month, day=None if others else first))
+        for month, days in months.items():
+            day = days[0].day if len(days) == 1 else None
+            found.append(attrs.evolve(base, year=year, month=month, day=day))
     return found
 
 
@@ -352,12 +343,8 @@ class DayFileSet(LinkedFileSet[DayQuery, DayFile]):
         named = {key: name for key in keys if (name := read_day_file_key(key, self._tenant, requested)) is not None}
         found, missing = await self._renewed(named)
         for query in narrowest(requested, [named[key] for key in missing]):
-            try:
-                async with aclosing(self._pages_of(query)) as pages:
-                    found += [file async for page in pages for file in page.items if file.key in missing]
-            except NotFoundError:
-                # An empty list may be answered like this.
-                continue
+            with suppress(NotFoundError):  # some empty lists are 404
+                found += await self._matching(query, missing)
         return found
 
     def _entry(self, row: DayFile, listed_at: datetime, listed: ListedLink) -> RemoteFile:
@@ -385,7 +372,7 @@ class DayFiles:
         Return the paginator of day files, up to 100 a request.
 
         Raises:
-            ListingError: While iterating: the list contradicts itself, or holds what was not requested.
+            ListingError: While iterating: the list contradicts itself, or has rows that were not requested.
             NotFoundError: While iterating: the service knows no such study, subject or category.
         """
         return query.paginator(self._api)

@@ -1,10 +1,9 @@
-"""Check the identifiers that callers give, and build the keys of files."""
+"""Check the identifiers in arguments, and build the keys of files."""
 
 from __future__ import annotations
 
 import functools
 import re
-from typing import Any
 from urllib.parse import quote, unquote
 
 from arena_async.errors import ConfigurationError
@@ -25,9 +24,9 @@ SERVICE = "centrepoint"
 _FORMAT = re.compile(r"[a-z0-9]{1,16}\Z")
 
 
-def number(value: Any) -> int:
+def number(value: int | str) -> int:
     """
-    Return an identifying number, given as a number or as its digits.
+    Return an identifying number, from a number or its digits.
 
     Raises:
         ConfigurationError: It is something else.
@@ -36,27 +35,27 @@ def number(value: Any) -> int:
         return int(value)
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise ConfigurationError(
-            f"{printable(repr(value))} is no number of a study or subject; it takes the number that the service gave, "
+            f"{printable(repr(value))} is no number of a study or subject; it takes the number that the service uses, "
             "not a name or identifier."
         )
     return value
 
 
-def word(value: Any) -> str:
+def word(value: str) -> str:
     """
     Return an identifying name without the blanks around it.
 
     Raises:
         ConfigurationError: It is empty, or no text that can be shown.
     """
-    if not isinstance(value, str) or not value.strip() or not value.isprintable():
-        raise ConfigurationError(f"{printable(repr(value))} is no name; it takes the text that the service gave.")
+    if not isinstance(value, str) or not value.strip() or not value.isprintable():  # type: ignore[redundant-expr]
+        raise ConfigurationError(f"{printable(repr(value))} is no name; it takes the text that the service uses.")
     return value.strip()
 
 
-def named_subject(value: Any) -> int | str:
+def named_subject(value: int | str) -> int | str:
     """
-    Return a subject: its number as a whole number, or its identifier as text.
+    Return a subject: its number as an integer, or its identifier as text.
 
     Text is always an identifier here, digits or not; the look-up decides whether it can be a number after all.
 
@@ -84,8 +83,8 @@ def _quoted(field: str) -> str:
 
 def split_key(key: str, tenant: str, kind: str) -> tuple[str, ...]:
     """Return the fields of a key of :func:`join_key`; none for a key of another tenant or kind."""
-    pieces = [unquote(piece) for piece in key.split("/")]
-    return tuple(pieces[3:]) if pieces[:3] == [SERVICE, tenant, kind] else ()
+    parts = [unquote(part) for part in key.split("/")]
+    return tuple(parts[3:]) if parts[:3] == [SERVICE, tenant, kind] else ()
 
 
 def extension_for(file_format: str, file_name: str) -> str:

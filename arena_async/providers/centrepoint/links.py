@@ -1,7 +1,7 @@
 """
 Signed URLs: when they expire, how they are opened, and what the errors of the file host mean.
 
-The file host is Azure Blob Storage. The URL is the credential: it is sent byte for byte, nothing else goes with it, and
+The file host is Azure Blob Storage. The URL is the credential: it is sent byte for byte, nothing is added to it, and
 nothing of its query is ever shown. Its lifetime is not documented, so the dates are hints: they may save a request for
 an expired URL, and never keep a fresh one from being tried.
 """
@@ -33,7 +33,7 @@ from arena_async.protocol.messages import Request, Response, Secret, printable
 from arena_async.protocol.retry import read_http_date
 from arena_async.providers.centrepoint.adapter import error_of
 
-__all__ = ["LinkOnDemand", "ListedLink", "SignedLink", "link_end", "open_link", "over", "read_refusal", "shown", "sign"]
+__all__ = ["LinkOnDemand", "ListedLink", "SignedLink", "expired_error", "link_end", "open_link", "read_refusal", "sign"]
 
 #: A URL counts as expired this long before its end, or a quarter of its life if that is less, so that a request that is
 #: on its way does not meet the end.
@@ -69,6 +69,11 @@ class ListedLink:
     offset: int
     number: int
 
+    @property
+    def page(self) -> tuple[Hashable, int]:
+        """What identifies the page: the query, and its offset."""
+        return self.query, self.offset
+
 
 class SignedLink(Secret):
     """
@@ -76,7 +81,7 @@ class SignedLink(Secret):
 
     Args:
         text: The URL.
-        ends_at: When it expires (aware), or None when no date is believed.
+        ends_at: When it expires (aware), or None when no date is trusted.
         expired_at: When it stops being used, a little before its end; None for never.
         listed: Where it was listed, or None.
     """
@@ -119,13 +124,16 @@ def link_end(url: str) -> datetime | None:
     """Return the end that the URL itself states: the earlier of ``se`` and of the end of its key, ``ske``."""
     query = url.partition("#")[0].partition("?")[2]
     pairs = (pair.partition("=") for pair in query.split("&"))
-    return _earliest(*(_date(value) for name, _, value in pairs if name in ("se", "ske") and len(value) < _MAX_DATE))
+    dates = (_date(value) for name, _, value in pairs if name in ("se", "ske") and len(value) < _MAX_DATE)
+    return min((date for date in dates if date is not None), default=None)
 
 
 # All URLs of a page expire at the same time.
 @functools.lru_cache(maxsize=8)
 def _date(value: str) -> datetime | None:
-    return read_datetime(unquote(value))
+    """Read a date of a URL; one without a zone is UTC."""
+    date = read_datetime(unquote(value))
+    return date.replace(tzinfo=UTC) if date is not None and date.tzinfo is None else date
 
 
 def sign(
@@ -134,17 +142,17 @@ def sign(
     """
     Return a URL that was listed at ``now``, with the earlier of the ends that it and the service state.
 
-    An end before ``now`` is not believed: in the vendor's own sample the announced end lies before the URL begins to be
+    An end before ``now`` is not trusted: in the vendor's own sample the announced end is before the URL begins to be
     valid, and our clock may be wrong. What was just listed is tried.
     """
     if not url:
         return None
     text = url.reveal()
     ends = (link_end(text), announced)
-    believed = [end for end in ends if end is not None and end.tzinfo is not None and end > now]
-    if not believed:
+    trusted = [end for end in ends if end is not None and end.tzinfo is not None and end > now]
+    if not trusted:
         return SignedLink(text, listed=listed)
-    end = min(believed)
+    end = min(trusted)
     return SignedLink(text, end, expired_at=end - min(_MARGIN, (end - now) / 4), listed=listed)
 
 
@@ -158,7 +166,7 @@ async def open_link(
     now: Callable[[], datetime],
 ) -> OpenedFile:
     """
-    Request the content behind the URL of ``file`` once, whatever its dates say.
+    Request the content behind the URL of ``file`` once, whatever its dates are.
 
     Args:
         session: Sends the request.
@@ -178,24 +186,24 @@ async def open_link(
     """
     if not file.link:
         raise LinkExpiredError(
-            f"{shown(file)}: its signed link is not known here, links are never stored. List again for a new one.",
+            f"{_shown(file)}: its signed URL is not known here, since it is never stored. List again for a new one.",
             file=file.key,
         )
     request = Request(method="GET", path=file.link.reveal(), scope=None, metered=False)
     if not request.absolute:
         raise UnsafeUrlError(
-            f"{shown(file)}: its link names no host, so it is not followed. The service has to give one."
+            f"{_shown(file)}: its signed URL has no host, so it is not used. The service has to send a complete one."
         )
     read_error = functools.partial(read_refusal, file=file, now=now())
     return await session.stream(request, offset=offset, validator=validator, until=until, read_error=read_error)
 
 
-def over(file: RemoteFile, link: SignedLink) -> LinkExpiredError:
+def expired_error(file: RemoteFile, link: SignedLink) -> LinkExpiredError:
     """Return the error of a URL that is known to be expired."""
     ends = f" at {link.ends_at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC" if link.ends_at is not None else ""
     return LinkExpiredError(
-        f"{shown(file)}: its signed link ended{ends}, or is about to, and was not used any more. List again for a new "
-        "one.",
+        f"{_shown(file)}: its signed URL expired{ends}, or is about to, and was not used any more. List again for a "
+        "new one.",
         file=file.key,
     )
 
@@ -203,26 +211,26 @@ def over(file: RemoteFile, link: SignedLink) -> LinkExpiredError:
 def read_refusal(request: Request, response: Response, *, file: RemoteFile, now: datetime) -> ArenaAsyncError:
     """Return the typed error of the file host. Nothing of its text is shown, it may echo the signature."""
     status, code = response.status, _code(response)
-    said = f"{shown(file)}: {request.line}: {status}{f' {code}' if code else ''}."
+    prefix = f"{_shown(file)}: {request.line}: {status}{f' {code}' if code else ''}."
     if status == 403 and _is_expired(request.path, code, response, now):
-        return LinkExpiredError(f"{said} The signed link is expired. List again for a new one.", file=file.key)
+        return LinkExpiredError(f"{prefix} The signed URL is expired. List again for a new one.", file=file.key)
     if status in (404, 410):
         return SourceChangedError(
-            f"{said} The content does not exist any more; a later run of the study program has most likely replaced "
+            f"{prefix} The content does not exist any more; a later run of the study program has most likely replaced "
             "it. List again and take the new entry.",
             file=file.key,
         )
     if status in (401, 403):
         return PermissionDeniedError(
-            f"{said} The file host rejects the signed link although it is not expired. Check whether a proxy changes "
+            f"{prefix} The file host rejects the signed URL although it is not expired. Check whether a proxy changes "
             "addresses or adds headers, and whether the host allows this network.",
             status=status,
             request=request.line,
         )
-    return error_of(request, response, said, _MEANINGS)
+    return error_of(request, response, prefix, _MEANINGS)
 
 
-def shown(file: RemoteFile) -> str:
+def _shown(file: RemoteFile) -> str:
     """Return the documented path of a file, for messages."""
     return printable("/".join((*file.parts, f"{file.stem}{file.extension}")), maximum=300)
 
@@ -240,13 +248,7 @@ def _is_expired(url: str, code: str, response: Response, now: datetime) -> bool:
     if code not in _EXPIRED_CODES:
         return False
     end = link_end(url)
-    if end is None or end.tzinfo is None:
+    if end is None:
         return code == "AuthenticationFailed"
     theirs = read_http_date(response.headers.get("Date"))
     return end <= theirs + _MARGIN if theirs is not None else end <= now + _SKEW
-
-
-def _earliest(*dates: datetime | None) -> datetime | None:
-    """Return the earliest of some dates; one without a zone is UTC, as in every signed URL."""
-    aware = [date if date.tzinfo else date.replace(tzinfo=UTC) for date in dates if date is not None]
-    return min(aware, default=None)

@@ -71,7 +71,7 @@ class DatasetFile(CentrePointModel):
     Args:
         study_id: The study.
         study_program_id: The study program, a GUID.
-        data_set_name: The data set, in mixed case; the service does not tell cases apart.
+        data_set_name: The data set, in mixed case; the service ignores case.
         subject_id: The subject, by its number.
         file_name: The vendor's own file name.
         file_format: ``"csv"``; the body is gzip.
@@ -79,9 +79,9 @@ class DatasetFile(CentrePointModel):
         modified_text: The same as the service wrote it: seven digits of a second do not fit a date-time, so this is
             what distinguishes two versions.
         last_successful_program_execution: When the program last ran without an error.
-        study_version: Seen in samples only; the vendor does not say what it means.
-        file_url: The signed link to the content. It is as good as a password until it expires, so it is masked.
-        download_url_expires_on: When the link ends, by the service; the link itself may say otherwise.
+        study_version: Seen in samples only; its meaning is not documented.
+        file_url: The signed URL of the content. It is as good as a password until it expires, so it is masked.
+        download_url_expires_on: When the URL expires, by the service; the URL itself may state another time.
     """
 
     study_id: int
@@ -108,7 +108,7 @@ class DayFile(CentrePointModel):
     One day file: what the monitors of one subject recorded on one day, in one category and one format.
 
     (``study_id``, ``subject_id``, ``data_category``, ``day``, ``file_format``) names it. ``file_name`` does not: a day
-    that is rebuilt after a late upload gets a new one, and it says neither study nor subject.
+    that is rebuilt after a late upload gets a new one, and it has neither study nor subject.
 
     Args:
         study_id: The study.
@@ -120,8 +120,8 @@ class DayFile(CentrePointModel):
         file_format: ``"csv"`` (the body is gzip) or ``"avro"``.
         modified_date: When the day was last rebuilt.
         modified_text: The same as the service wrote it, which distinguishes two versions.
-        download_url: The signed link to the content. It is as good as a password until it expires, so it is masked.
-        download_url_expires_on: When the link ends, by the service; in the vendor's sample that lies before the link
+        download_url: The signed URL of the content. It is as good as a password until it expires, so it is masked.
+        download_url_expires_on: When the URL expires, by the service; in the vendor's sample that is before the URL
             begins to be valid.
     """
 
@@ -210,7 +210,7 @@ class DataRequest(CentrePointModel):
 @attrs.frozen(kw_only=True)
 class DataFile(CentrePointModel):
     """
-    One file of a request for raw or epoch data. A request may give several, a small summary (``.json``) among them.
+    One file of a request for raw or epoch data. A request may have several, a small summary (``.json``) among them.
 
     Args:
         id: Its GUID.
@@ -228,11 +228,11 @@ class DataFile(CentrePointModel):
 @attrs.frozen(kw_only=True)
 class DataFileLink(CentrePointModel):
     """
-    A signed link to one file of a request, good for about two minutes.
+    A signed URL of one file of a request, valid for about two minutes.
 
     Args:
-        download_url: The link. It is as good as a password until it expires, so it is masked.
-        expires: When it ends, by the service.
+        download_url: The URL. It is as good as a password until it expires, so it is masked.
+        expires: When it expires, by the service.
     """
 
     download_url: Secret | None = attrs.field(default=None, metadata={"wire": ("downloadUrl", "fileUrl")})
@@ -261,14 +261,14 @@ class ProgramExecution(CentrePointModel):
 @attrs.frozen(kw_only=True)
 class DatasetSubject(CentrePointModel):
     """
-    What the dataset export knows of a subject: when raw data last came, and which programs ran since.
+    What the dataset export knows of a subject: when raw data was last uploaded, and which programs ran since.
 
     Raw data later than the last execution means that the exported file does not contain it yet.
 
     Args:
         study_id: The study.
         subject_id: The subject, by its number.
-        last_raw_uploaded: When raw data last came, or None for never. A subject may have executions all the same.
+        last_raw_uploaded: When raw data was last uploaded, or None for never. Executions may exist nevertheless.
         study_program_executions: One entry for each study program.
     """
 
@@ -281,7 +281,7 @@ class DatasetSubject(CentrePointModel):
 
     @property
     def stale(self) -> tuple[StaleDataSet, ...]:
-        """The programs whose data sets of this subject lack raw data that came after they last ran."""
+        """The programs whose data sets of this subject lack raw data that was uploaded after they last ran."""
         raw = self.last_raw_uploaded
         if raw is None:
             return ()
@@ -303,7 +303,7 @@ def is_later(time: datetime, than: datetime | None) -> bool:
     """
     Return whether something happened after something else, or that never happened.
 
-    One of two date-times may lack its zone; both are the same subject's, so the written times are compared then.
+    One of two date-times may lack its zone; both are the same subject's, so the local times are compared then.
     """
     if than is None:
         return True
@@ -322,7 +322,7 @@ class StaleDataSet:
         subject_id: The subject, by its number.
         study_program_id: The program, a GUID.
         study_program_name: Its name.
-        last_raw_uploaded: When raw data last came.
+        last_raw_uploaded: When raw data was last uploaded.
         last_successful_program_execution: When the program last ran for the subject without an error; None for never.
     """
 
@@ -375,7 +375,7 @@ class Study(CentrePointModel):
         organization_name: Who runs it.
         created_date_time: When it was created.
         study_status: For instance ``"Active"``; other words are let through.
-        default_wear_position: Where the monitor is worn, unless a subject says otherwise.
+        default_wear_position: Where the monitor is worn, unless a subject has its own.
         wear_positions: Where it may be worn.
         monitor_data_collection_mode: For instance ``"Raw Only"`` or ``"Epoch+Raw"``.
     """
@@ -438,7 +438,7 @@ class Subject(CentrePointModel):
     A subject of a study.
 
     Args:
-        id: Its number, which every other call wants.
+        id: Its number, which every other call takes.
         subject_identifier: The identifier people know; unique within a study only.
         study_id: The study.
         site_id: The site.
@@ -483,7 +483,7 @@ class ActivityMonitor(CentrePointModel):
         site_id: The site that has it.
         assignment_id: The running assignment, or None.
         assignment_status: ``"Assigned"`` or ``"Not Assigned"``.
-        data_hub_serial_number: The data hub that goes with it.
+        data_hub_serial_number: Its data hub.
     """
 
     serial: str
@@ -533,7 +533,7 @@ class UploadFile(CentrePointModel):
         id: What names it.
         file_type: ``"RAW"``.
         total_records: Records in it.
-        records_inserted: Records that the service has taken in so far.
+        records_inserted: Records that the service has stored so far.
         begin_of_data: When its data begins.
         end_of_data: When its data ends.
     """
@@ -557,7 +557,7 @@ class Upload(CentrePointModel):
         subject_id: The subject, by its number.
         activity_monitor_serial: The monitor.
         assignment_id: The assignment it belongs to.
-        date_uploaded: When it came, in UTC.
+        date_uploaded: When it was received, in UTC.
         battery_voltage: Volts of the monitor's battery then.
         firmware: The monitor's firmware then.
         sample_rate: Samples a second (hertz).
@@ -577,7 +577,7 @@ class Upload(CentrePointModel):
 
     @property
     def is_partial(self) -> bool:
-        """Whether the service has taken in less than there is of some file."""
+        """Whether some file is not completely stored yet."""
         return any(
             file.total_records is not None
             and file.records_inserted is not None
@@ -595,7 +595,7 @@ class Milestone(CentrePointModel):
         id: Its number.
         study_id: The study.
         name: Its name.
-        order: Its place among the others.
+        order: Its position among the others.
     """
 
     id: int
@@ -681,7 +681,7 @@ class Webhook(CentrePointModel):
 @attrs.frozen(kw_only=True)
 class WebhookMessage(CentrePointModel):
     """
-    What was sent to a webhook, or its response. It holds signatures and data, so nothing of it is in the ``repr``.
+    What was sent to a webhook, or its response. It contains signatures and data, so nothing of it is in the ``repr``.
 
     Args:
         headers: The headers, as a JSON text.
@@ -695,18 +695,18 @@ class WebhookMessage(CentrePointModel):
 @attrs.frozen(kw_only=True)
 class WebhookDelivery(CentrePointModel):
     """
-    One event and what became of sending it.
+    One event and its delivery.
 
     Args:
         id: What names it.
         webhook_id: The webhook.
-        webhook_event_id: The number of the event, which does not agree with the list of events; go by the name.
+        webhook_event_id: The number of the event, which does not agree with the list of events; use the name.
         webhook_event: The name of the event.
         created_date: When it happened.
         last_sent_date: When it was last sent, or None.
         error_message: Why it did not arrive, or None.
         request: What was sent.
-        response: What came back, or None.
+        response: What was received, or None.
     """
 
     id: str

@@ -7,27 +7,9 @@ from contextlib import aclosing
 from typing import Generic, TypeVar
 
 from arena_async.http.paginator import Paginator
+from arena_async.providers.centrepoint import models
 from arena_async.providers.centrepoint.api import SUBJECTS, Api, Endpoint
-from arena_async.providers.centrepoint.auth import CENTREPOINT, DATA_ACCESS
 from arena_async.providers.centrepoint.identifiers import number
-from arena_async.providers.centrepoint.models import (
-    ActivityMonitor,
-    Assignment,
-    DatasetSubject,
-    Milestone,
-    Site,
-    StaleDataSet,
-    Study,
-    StudyDataSet,
-    StudyProgram,
-    Subject,
-    SubjectMilestone,
-    TimeZoneChange,
-    Upload,
-    Webhook,
-    WebhookDelivery,
-    WebhookEvent,
-)
 
 __all__ = [
     "ASSIGNMENTS",
@@ -46,37 +28,27 @@ __all__ = [
 
 T = TypeVar("T")
 
-_STUDIES = Endpoint(path="/centrepoint/v3/Studies", scope=CENTREPOINT, model=Study)
+_STUDIES = Endpoint("/centrepoint/v3/Studies", models.Study)
 _STUDY = "/centrepoint/v3/Studies/{study}"
 _SUBJECT = f"{_STUDY}/Subjects/{{subject}}"
-SITES = Endpoint(path=f"{_STUDY}/Sites", scope=CENTREPOINT, model=Site)
-MILESTONES = Endpoint(path=f"{_STUDY}/Milestones", scope=CENTREPOINT, model=Milestone)
-MONITORS = Endpoint(path=f"{_STUDY}/ActivityMonitors", scope=CENTREPOINT, model=ActivityMonitor, key=("serial",))
-ASSIGNMENTS = Endpoint(path=f"{_STUDY}/Assignments", scope=CENTREPOINT, model=Assignment)
-_UPLOADS = Endpoint(path=f"{_SUBJECT}/Uploads", scope=CENTREPOINT, model=Upload)
-_SUBJECT_MILESTONES = Endpoint(path=f"{_SUBJECT}/milestones", scope=CENTREPOINT, model=SubjectMilestone)
+SITES = Endpoint(f"{_STUDY}/Sites", models.Site)
+MILESTONES = Endpoint(f"{_STUDY}/Milestones", models.Milestone)
+MONITORS = Endpoint(f"{_STUDY}/ActivityMonitors", models.ActivityMonitor, key=("serial",))
+ASSIGNMENTS = Endpoint(f"{_STUDY}/Assignments", models.Assignment)
+_UPLOADS = Endpoint(f"{_SUBJECT}/Uploads", models.Upload)
+_SUBJECT_MILESTONES = Endpoint(f"{_SUBJECT}/milestones", models.SubjectMilestone)
 _TIME_ZONES = Endpoint(
-    path=f"{_SUBJECT}/TimezoneHistory",
-    scope=CENTREPOINT,
-    model=TimeZoneChange,
-    key=("subjectId", "timezone", "effectiveDateUtc"),
+    f"{_SUBJECT}/TimezoneHistory", models.TimeZoneChange, key=("subjectId", "timezone", "effectiveDateUtc")
 )
-_WEBHOOKS = Endpoint(path=f"{_STUDY}/Webhooks", scope=CENTREPOINT, model=Webhook)
-_DELIVERIES = Endpoint(path=f"{_STUDY}/Webhooks/{{webhook}}/history", scope=CENTREPOINT, model=WebhookDelivery)
-_EVENTS = Endpoint(path="/centrepoint/v3/WebhookEvents", scope=CENTREPOINT, model=WebhookEvent)
-_PROGRAMS = Endpoint(
-    path="/dataaccess/v3/Studies/{study}/programs", scope=DATA_ACCESS, model=StudyProgram, key=("studyProgramId",)
-)
+_WEBHOOKS = Endpoint(f"{_STUDY}/Webhooks", models.Webhook)
+_DELIVERIES = Endpoint(f"{_STUDY}/Webhooks/{{webhook}}/history", models.WebhookDelivery)
+_EVENTS = Endpoint("/centrepoint/v3/WebhookEvents", models.WebhookEvent)
+_PROGRAMS = Endpoint("/dataaccess/v3/Studies/{study}/programs", models.StudyProgram, key=("studyProgramId",))
 _DATA_SETS = Endpoint(
-    path="/dataaccess/v3/Studies/{study}/programs/{program}/datasets",
-    scope=DATA_ACCESS,
-    model=StudyDataSet,
-    key=("dataSetName",),
+    "/dataaccess/v3/Studies/{study}/programs/{program}/datasets", models.StudyDataSet, key=("dataSetName",)
 )
 #: The subjects of a study as the dataset export knows them.
-DATASET_SUBJECTS = Endpoint(
-    path="/dataaccess/v3/studies/{study}/subjects", scope=DATA_ACCESS, model=DatasetSubject, key=("subjectId",)
-)
+DATASET_SUBJECTS = Endpoint("/dataaccess/v3/studies/{study}/subjects", models.DatasetSubject, key=("subjectId",))
 
 
 class StudyList(Generic[T]):
@@ -116,11 +88,11 @@ class Studies:
     def __init__(self, api: Api) -> None:
         self._api = api
 
-    def search(self) -> Paginator[Study]:
+    def search(self) -> Paginator[models.Study]:
         """Return the paginator of the studies."""
         return self._api.list(_STUDIES)
 
-    async def get(self, study: int | str) -> Study:
+    async def get(self, study: int | str) -> models.Study:
         """
         Return one study, by its number.
 
@@ -129,7 +101,7 @@ class Studies:
         """
         return await self._api.get(_STUDIES, number(study))
 
-    def stale(self, study: int | str) -> AsyncIterator[StaleDataSet]:
+    def stale(self, study: int | str) -> AsyncIterator[models.StaleDataSet]:
         """
         Yield the data sets that lack data: raw data was uploaded after their program last ran, or it never ran.
 
@@ -141,7 +113,7 @@ class Studies:
         """
         subjects = self._api.list(DATASET_SUBJECTS, study=study)
 
-        async def stale() -> AsyncIterator[StaleDataSet]:
+        async def stale() -> AsyncIterator[models.StaleDataSet]:
             async with aclosing(aiter(subjects)) as rows:
                 async for subject in rows:
                     for data_set in subject.stale:
@@ -150,7 +122,7 @@ class Studies:
         return stale()
 
 
-class Subjects(StudyList[Subject]):
+class Subjects(StudyList[models.Subject]):
     """
     The subjects of a study; reached as ``client.subjects``. Needs the scope ``CentrePoint``.
 
@@ -161,7 +133,7 @@ class Subjects(StudyList[Subject]):
     def __init__(self, api: Api) -> None:
         super().__init__(api, SUBJECTS)
 
-    async def get(self, study: int | str, subject: int | str) -> Subject:
+    async def get(self, study: int | str, subject: int | str) -> models.Subject:
         """
         Return one subject, by its number or its identifier.
 
@@ -176,8 +148,8 @@ class Subjects(StudyList[Subject]):
         Return the number of a subject.
 
         An ``int`` is the number and costs nothing. Text is an identifier, written as the study writes it, and costs the
-        list of subjects once for each client and study. Text of digits is looked up as an identifier too, and is taken
-        for a number only if it is no identifier and a subject has that number; where it is the identifier of one
+        list of subjects once for each client and study. Text of digits is looked up as an identifier too, and is used
+        as a number only if it is no identifier and a subject has that number; where it is the identifier of one
         subject and the number of another, that is an error.
 
         Raises:
@@ -186,16 +158,16 @@ class Subjects(StudyList[Subject]):
         """
         return await self._api.resolve(study, subject)
 
-    def milestones(self, study: int | str, subject: int | str) -> Paginator[SubjectMilestone]:
+    def milestones(self, study: int | str, subject: int | str) -> Paginator[models.SubjectMilestone]:
         """Return the paginator of the milestones that a subject has reached."""
         return self._api.list(_SUBJECT_MILESTONES, study=study, subject=subject)
 
-    def time_zones(self, study: int | str, subject: int | str) -> Paginator[TimeZoneChange]:
+    def time_zones(self, study: int | str, subject: int | str) -> Paginator[models.TimeZoneChange]:
         """Return the paginator of the timezones in which a subject has lived, and since when."""
         return self._api.list(_TIME_ZONES, study=study, subject=subject)
 
 
-class Programs(StudyObjects[StudyProgram]):
+class Programs(StudyObjects[models.StudyProgram]):
     """
     The study programs of a study; reached as ``client.programs``. Needs the scope ``DataAccess``.
 
@@ -205,7 +177,7 @@ class Programs(StudyObjects[StudyProgram]):
     def __init__(self, api: Api) -> None:
         super().__init__(api, _PROGRAMS)
 
-    def data_sets(self, study: int | str, program: str) -> Paginator[StudyDataSet]:
+    def data_sets(self, study: int | str, program: str) -> Paginator[models.StudyDataSet]:
         """Return the paginator of the data sets that one program makes."""
         return self._api.list(_DATA_SETS, study=study, parts={"program": program})
 
@@ -216,11 +188,11 @@ class Uploads:
     def __init__(self, api: Api) -> None:
         self._api = api
 
-    def search(self, study: int | str, subject: int | str) -> Paginator[Upload]:
+    def search(self, study: int | str, subject: int | str) -> Paginator[models.Upload]:
         """Return the paginator of the uploads of a subject. The service filters on no dates and promises no order."""
         return self._api.list(_UPLOADS, study=study, subject=subject)
 
-    async def get(self, study: int | str, subject: int | str, upload: int | str) -> Upload:
+    async def get(self, study: int | str, subject: int | str, upload: int | str) -> models.Upload:
         """
         Return one upload, by its number.
 
@@ -230,7 +202,7 @@ class Uploads:
         return await self._api.get(_UPLOADS, upload, study=study, subject=subject)
 
 
-class Webhooks(StudyObjects[Webhook]):
+class Webhooks(StudyObjects[models.Webhook]):
     """
     The webhooks of a study and what was sent to them; reached as ``client.webhooks``. Needs the scope ``CentrePoint``.
 
@@ -241,10 +213,10 @@ class Webhooks(StudyObjects[Webhook]):
     def __init__(self, api: Api) -> None:
         super().__init__(api, _WEBHOOKS)
 
-    def events(self) -> Paginator[WebhookEvent]:
+    def events(self) -> Paginator[models.WebhookEvent]:
         """Return the paginator of the events that webhooks can be sent for."""
         return self._api.list(_EVENTS)
 
-    def history(self, study: int | str, webhook: int | str) -> Paginator[WebhookDelivery]:
+    def history(self, study: int | str, webhook: int | str) -> Paginator[models.WebhookDelivery]:
         """Return the paginator of what was sent to a webhook, and of the responses."""
         return self._api.list(_DELIVERIES, study=study, parts={"webhook": webhook})

@@ -2,12 +2,12 @@
 All dataset files of a study, and what changed since the last run.
 
 The service cannot filter on changes. It lists for which subjects a program ran since, 100 subjects in a request, and
-the rest is a matter of cost::
+the rest depends on the cost::
 
     nothing ran ───────────────────────────────▶ nothing to list
     fewer subjects than the list has pages ────▶ the files of each of them, one request for each
     as many or more ───────────────────────────▶ the complete list
-    the length of the list is not known ───────▶ its first page tells, and is the first of the complete list then
+    the length of the list is not known ───────▶ its first page shows it, and is the first of the complete list then
     nothing ever ran, by that list ────────────▶ the complete list: that list proves nothing
 """
 
@@ -46,13 +46,13 @@ class Choice(enum.Enum):
     SUBJECTS = "subjects"
     #: All files.
     WHOLE = "whole"
-    #: The first page of all files, to see how many there are.
+    #: The first page of all files, to learn how many there are.
     LOOK = "look"
 
 
 def choose(*, changed: int, pages: int | None, min_pages: int) -> Choice:
     """
-    Choose how to list what changed, with the fewest requests. Where it is all the same, all files are listed.
+    Choose how to list what changed, with the fewest requests. Where both cost the same, all files are listed.
 
     Args:
         changed: Subjects for which a program ran; one request for each.
@@ -61,9 +61,9 @@ def choose(*, changed: int, pages: int | None, min_pages: int) -> Choice:
     """
     if not changed:
         return Choice.NOTHING
-    if pages is not None:
-        return Choice.SUBJECTS if changed < pages else Choice.WHOLE
-    return Choice.SUBJECTS if changed < max(min_pages, 2) else Choice.LOOK
+    if pages is None:
+        return Choice.SUBJECTS if changed < max(min_pages, 2) else Choice.LOOK
+    return Choice.SUBJECTS if changed < pages else Choice.WHOLE
 
 
 def pages_of(rows: int) -> int:
@@ -83,20 +83,16 @@ class Changes:
     """
 
     since: datetime
-    programs: dict[int, tuple[str, ...]] = attrs.field(factory=dict)
+    programs: dict[int, list[str]] = attrs.field(factory=dict)
     executed: int = 0
 
     def add(self, subject: DatasetSubject) -> None:
         """Count one subject."""
-        ran = [
-            (execution.study_program_id, execution.last_successful_program_execution)
-            for execution in subject.study_program_executions
-            if execution.last_successful_program_execution is not None
-        ]
-        self.executed += len(ran)
-        since = tuple(program for program, when in ran if is_later(when, self.since))
-        if since:
-            self.programs[subject.subject_id] = since
+        for execution in subject.study_program_executions:
+            ran = execution.last_successful_program_execution
+            self.executed += ran is not None
+            if ran is not None and is_later(ran, self.since):
+                self.programs.setdefault(subject.subject_id, []).append(execution.study_program_id)
 
     def choice(self, total: int | None, *, here: int = 0) -> Choice:
         """
@@ -104,7 +100,7 @@ class Changes:
 
         Args:
             total: Files in all, as last seen; None when that is not known.
-            here: Pages of the whole list that are here already.
+            here: Pages of the complete list that were received already.
         """
         if not self.executed:
             return Choice.WHOLE
@@ -121,7 +117,7 @@ class Changes:
 
 @attrs.define
 class _StudyState:
-    """What was last seen of a study: how many files it has, and which data sets lack data; None where not looked."""
+    """What was last seen of a study: how many files it has, and which data sets lack data; None where not read."""
 
     total: int | None = None
     stale: list[StaleDataSet] | None = None
@@ -132,7 +128,7 @@ class StudyFileSet(DatasetFileSet):
     All dataset files of a study; made by :meth:`CentrePointClient.study_files`.
 
     With a ``Mirror`` a later run lists only the files of subjects for which a program ran since, if that is less than
-    the whole list. Such a run cannot tell what is gone; one that lists everything can.
+    the complete list. Such a run does not know what is gone; one that lists everything does.
 
     Args:
         api: Sends the requests.
@@ -172,7 +168,7 @@ class StudyFileSet(DatasetFileSet):
         List the files, a page of up to 100 at a time.
 
         Raises:
-            ListingError: The list contradicts itself, or holds what was not requested.
+            ListingError: The list contradicts itself, or has rows that were not requested.
             NotFoundError: There is no such study, or this client does not see it.
         """
         return super().__aiter__() if self._watermark is None else self._changed_since(self._watermark)
@@ -212,13 +208,13 @@ class StudyFileSet(DatasetFileSet):
         named = ", ".join(map(str, subjects[:_MAX_NAMED])) + (", ..." if len(subjects) > _MAX_NAMED else "")
         text = (
             f"stale: study {self._query.study}: raw data of {len(subjects):,} subject{'s' * (len(subjects) > 1)} "
-            f"({named}) came after a study program last ran, so the data sets do not hold it yet. Ask "
+            f"({named}) was uploaded after a study program last ran, so the data sets lack it. Ask "
             "ActiGraph to process the study; the service sends no notice of it."
         )
         return [Notice(kind="stale", text=text, rows=tuple(stale))]
 
     def cost(self) -> Cost:
-        """Return the cost: the pages of the list; with a watermark at least one, to read for whom programs ran."""
+        """Return the cost: the pages of the list; with a watermark at least one, to read where programs ran."""
         return super().cost() if self._watermark is None else Cost(listing=1, per_file=0)
 
     async def _changed_since(self, watermark: datetime) -> AsyncGenerator[RemoteFile, None]:
@@ -253,7 +249,7 @@ class StudyFileSet(DatasetFileSet):
         self._seen.stale = stale
 
     def _note(self, page: Page) -> None:
-        """Remember how long the whole list is."""
+        """Remember how long the complete list is."""
         super()._note(page)
         self._seen.total = page.total
 

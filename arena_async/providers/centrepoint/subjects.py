@@ -23,7 +23,7 @@ from arena_async.providers.centrepoint.models import Subject
 
 __all__ = ["KnownSubjects", "SubjectDirectory", "choose_subject", "near_matches"]
 
-#: Seconds after which an identifier that is not in the list is looked for in a new one: it may have been added since.
+#: Seconds after which an identifier that is not in the list is searched in a new one: it may have been added since.
 _MISSES_AFTER = 60.0
 
 #: Identifiers that are compared letter by letter for a near match, and near matches that are named.
@@ -59,7 +59,7 @@ def choose_subject(wanted: str, known: KnownSubjects, *, study: int) -> int:
 
     It is an identifier, written as the study writes it. Digits that are no identifier are a number, if a subject has
     that number. Where the same digits are the identifier of one subject and the number of another, it is an error,
-    since nothing says which one is meant.
+    since it is ambiguous.
 
     Args:
         wanted: The text.
@@ -78,19 +78,19 @@ def choose_subject(wanted: str, known: KnownSubjects, *, study: int) -> int:
     name = printable(repr(wanted))
     if not meant:
         near = near_matches(wanted, known.by_identifier)
-        alike = f" Spelled alike: {', '.join(map(printable, near))}." if near else ""
+        alike = f" Similar: {', '.join(map(printable, near))}." if near else ""
         raise NotFoundError(
-            f"study {study}: no subject has the identifier {name}.{alike} Identifiers are taken letter by letter; "
+            f"study {study}: no subject has the identifier {name}.{alike} Identifiers must match exactly; "
             "list the subjects of the study to see them."
         )
     if len(by_identifier) > 1:
         raise ConfigurationError(
             f"study {study}: {name} is the identifier of {len(by_identifier)} subjects, with the numbers "
-            f"{', '.join(map(str, by_identifier))}. Give the number of the one that is meant, as an int."
+            f"{', '.join(map(str, by_identifier))}. Use the number of the subject, as an int."
         )
     raise ConfigurationError(
-        f"study {study}: {name} is the identifier of subject {by_identifier[0]}, and the number of another one. Give "
-        f"the number of the one that is meant, as an int: {by_identifier[0]} or {by_number[0]}."
+        f"study {study}: {name} is the identifier of subject {by_identifier[0]}, and the number of another one. Use "
+        f"the number of the subject, as an int: {by_identifier[0]} or {by_number[0]}."
     )
 
 

@@ -2,9 +2,9 @@
 Make the entries of the rows of a list: a key, a path and what is known beforehand.
 
 ========================  =============================================================================================
-path                      the name that is given, else the last part of the address, below the directory
-key                       the address without its query, a digest of a query without any secret, and the given name
-change mark               the digest that is given, else the size that is given, else nothing
+path                      the ``name`` of the row, else the last part of the address, below the directory
+key                       the address without its query, a digest of a query without any secret, and the ``name``
+change mark               the digest of the row, else its size, else nothing
 ========================  =============================================================================================
 
 A signature changes every day, so a query with one is no part of the key.
@@ -16,9 +16,11 @@ import hashlib
 import itertools
 import re
 from array import array
-from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple, TypeVar
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
+
+import attrs
 
 from arena_async.errors import ConfigurationError, UnsafeUrlError
 from arena_async.protocol.filenames import fold, safe_name, split_extension
@@ -31,11 +33,12 @@ from arena_async.providers.urls.reading import LinkList, Row, read_line
 __all__ = ["SERVICE", "Address", "Names", "UrlEntries", "digest_of"]
 
 SERVICE = "urls"
-T = TypeVar("T")
 
 #: Origins that are remembered while a list is iterated.
 _MAX_ORIGINS = 4096
-#: A directory may hold files of any lists.
+#: Digests of names have 8 bytes.
+_DIGEST = 0xFFFF_FFFF_FFFF_FFFF
+#: A directory may have files of any lists.
 _TENANT = "any"
 #: Most rows are addresses with nothing to decode, to hide or to check in their path and name.
 _PLAIN = re.compile(r"(https?://[A-Za-z0-9.:_-]+)((?:/[A-Za-z0-9._~-]*)*/([A-Za-z0-9][A-Za-z0-9._-]*))").fullmatch
@@ -62,6 +65,7 @@ class Address(Secret):
         self.headers = headers
 
 
+@attrs.frozen(eq=False, repr=False)
 class UrlEntries:
     """
     Makes the entries of the rows of a list.
@@ -69,14 +73,13 @@ class UrlEntries:
     Args:
         links: The list.
         policy: Which addresses are allowed.
-        folders: Whether host and directories of an address become directories where no name is given.
+        folders: Whether host and directories of an address become directories where the row has no name.
     """
 
-    def __init__(self, links: LinkList, *, policy: UrlPolicy, folders: bool) -> None:
-        self._links = links
-        self._policy = policy
-        self._folders = folders
-        self._origins: dict[str, tuple[str, str | None]] = {}
+    _links: LinkList
+    _policy: UrlPolicy = attrs.field(kw_only=True)
+    _folders: bool = attrs.field(kw_only=True)
+    _origins: dict[str, tuple[str, str | None]] = attrs.field(factory=dict, init=False)
 
     def files(self, page: Iterable[Row]) -> list[RemoteFile]:
         """
@@ -85,7 +88,7 @@ class UrlEntries:
         Raises:
             ConfigurationError: One of them cannot be an address, or is not allowed; the message has its position.
         """
-        return self._each(page, self._file)
+        return [_remote_file(parsed) for _, parsed in self._parsed(page)]
 
     def paths(self, page: Iterable[Row]) -> list[str]:
         """
@@ -94,59 +97,27 @@ class UrlEntries:
         Raises:
             ConfigurationError: As for :meth:`files`.
         """
-        return self._each(page, self._path)
+        return ["/".join(map(safe_name, parsed.parts)) for _, parsed in self._parsed(page)]
 
     def named(self, page: Iterable[Row]) -> Iterator[tuple[str, str, Link]]:
-        """Yield position, path and link of some rows that were checked before."""
-        for number, row in page:
-            parsed = self._parse(row)
-            if parsed is not None:
-                path = "/".join(map(safe_name, parsed.parts))
-                yield self._links.where(number), path, parsed.link or Link(parsed.url)
+        """Yield position, path and link of some rows."""
+        for number, parsed in self._parsed(page):
+            path = "/".join(map(safe_name, parsed.parts))
+            yield f"{self._links.noun} {number}", path, parsed.link or Link(parsed.url)
 
-    def _each(self, page: Iterable[Row], make: Callable[[bytes | str | Secret | Link], T | None]) -> list[T]:
-        made: list[T] = []
+    def _parsed(self, page: Iterable[Row]) -> Iterator[tuple[int, _Parsed]]:
+        """Yield the rows that have an address, with their numbers."""
+        problem = None
         for number, row in page:
             try:
-                one = make(row)
+                parsed = self._parse(row)
             except ConfigurationError as error:
-                problem = f"{self._links.where(number)}: {error}"
+                problem = f"{self._links.noun} {number}: {error}"
                 break
-            if one is not None:
-                made.append(one)
-        else:
-            return made
-        raise ConfigurationError(problem)
-
-    def _path(self, row: bytes | str | Secret | Link) -> str | None:
-        parsed = self._parse(row)
-        return None if parsed is None else "/".join(map(safe_name, parsed.parts))
-
-    def _file(self, row: bytes | str | Secret | Link) -> RemoteFile | None:
-        parsed = self._parse(row)
-        if parsed is None:
-            return None
-        url, host, path, query, parts, link = parsed
-        *folders, name = parts
-        stem, extension = split_extension(name)
-        key = f"{SERVICE} {host}{path}" if link is None else _key(host, path, query, link.name)
-        return RemoteFile(
-            key=key,
-            service=SERVICE,
-            tenant=_TENANT,
-            parts=tuple(folders),
-            stem=stem,
-            extension=extension,
-            name=name,
-            size=None if link is None else link.size,
-            change="" if link is None else _change(link),
-            sha256=None if link is None else link.sha256,
-            md5=None if link is None else link.md5,
-            fields={"host": host.partition("://")[2].rpartition(":")[0], "name": name},
-            link=Address(url, () if link is None else link.headers),
-            host=host,
-            as_named=True,
-        )
+            if parsed is not None:
+                yield number, parsed
+        if problem is not None:
+            raise ConfigurationError(problem)
 
     def _parse(self, row: bytes | str | Secret | Link) -> _Parsed | None:
         """
@@ -160,42 +131,42 @@ class UrlEntries:
             return None
         plain = _PLAIN(content) if isinstance(content, str) and not self._folders else None
         if plain is not None:
-            place, path, name = plain.groups()
-            return _Parsed(plain[0], self._host(place, plain[0]), path, "", (name,))
+            base, path, name = plain.groups()
+            return _Parsed(plain[0], self._host(base, plain[0]), path, "", (name,))
         link = content if isinstance(content, Link) else Link(content)
         url = link.url.reveal()
-        place, path, query = _parts(url)
-        host = self._host(place, url)
+        base, path, query = _parts(url)
+        host = self._host(base, url)
         parts = link.path
         if self._folders and link.name is None:
-            folders = _folders_of(place, path)
+            folders = _folders_of(base, path)
             if bears_secret("/".join(folders)):
                 raise ConfigurationError(
-                    f"a folder of {show_url(url)} looks like a secret. Say what to call the file: name."
+                    f"a directory of {show_url(url)} looks like a secret. Set the name of the file: name."
                 )
             parts = (*folders, parts[-1])
         return _Parsed(url, host, path, query, parts, link)
 
-    def _host(self, place: str, url: str) -> str:
+    def _host(self, base: str, url: str) -> str:
         """Return the origin of an address; lists have many of the same one."""
-        found = self._origins.get(place)
+        found = self._origins.get(base)
         if found is None:
             if len(self._origins) >= _MAX_ORIGINS:
                 self._origins.clear()
-            found = self._origins[place] = self._check(place)
+            found = self._origins[base] = self._check(base)
         host, problem = found
         if problem is not None:
-            raise ConfigurationError(problem.replace(place, show_url(url)))
+            raise ConfigurationError(problem.replace(base, show_url(url)))
         return host
 
-    def _check(self, place: str) -> tuple[str, str | None]:
-        """Return the origin of a place, and why it is not allowed or None."""
+    def _check(self, base: str) -> tuple[str, str | None]:
+        """Return the origin of an address, and why it is not allowed or None."""
         host = ""
         try:
-            host = origin(place)
-            self._policy.check(place)
+            host = origin(base)
+            self._policy.check(base)
         except UnsafeUrlError as error:
-            plain = place[:5].lower() == "http:" and not self._policy.allow_http
+            plain = base[:5].lower() == "http:" and not self._policy.allow_http
             allow = "allow_http (--allow-http)" if plain else "allow_private (--allow-private)"
             return host, f"{error} If that is meant, allow it with {allow}." if host else str(error)
         return host, None
@@ -211,7 +182,7 @@ class Names:
     def add(self, names: Iterable[str]) -> None:
         """Note some names."""
         for name in names:
-            digest = digest_of(name)
+            digest = hash(fold(name)) & _DIGEST
             self._digests[digest & 0xFF].append(digest)
             self.count += 1
 
@@ -225,9 +196,32 @@ class Names:
         }
 
 
+def _remote_file(parsed: _Parsed) -> RemoteFile:
+    url, host, path, query, parts, link = parsed
+    *folders, name = parts
+    stem, extension = split_extension(name)
+    return RemoteFile(
+        key=f"{SERVICE} {host}{path}" if link is None else _key(host, path, query, link.name),
+        service=SERVICE,
+        tenant=_TENANT,
+        parts=tuple(folders),
+        stem=stem,
+        extension=extension,
+        name=name,
+        size=None if link is None else link.size,
+        change="" if link is None else _change(link),
+        sha256=None if link is None else link.sha256,
+        md5=None if link is None else link.md5,
+        fields={"host": host.partition("://")[2].rpartition(":")[0], "name": name},
+        link=Address(url, () if link is None else link.headers),
+        host=host,
+        as_named=True,
+    )
+
+
 def digest_of(name: str) -> int:
     """Return a number for a name; two names that some file system takes for one have the same."""
-    return hash(fold(name)) & 0xFFFF_FFFF_FFFF_FFFF
+    return hash(fold(name)) & _DIGEST
 
 
 def _parts(url: str) -> tuple[str, str, str]:
@@ -248,16 +242,16 @@ def _key(host: str, path: str, query: str, name: str | None) -> str:
 
 
 def _change(link: Link) -> str:
-    """Return what shows that another content is wanted than before."""
-    if link.sha256 is not None:
-        return f"sha256:{link.sha256}"
-    if link.md5 is not None:
-        return f"md5:{link.md5}"
-    return "" if link.size is None else f"size:{link.size}"
+    """Return the change mark: the strongest fact of the row about its content."""
+    for name in ("sha256", "md5", "size"):
+        value = getattr(link, name)
+        if value is not None:
+            return f"{name}:{value}"
+    return ""
 
 
-def _folders_of(place: str, path: str) -> list[str]:
+def _folders_of(base: str, path: str) -> list[str]:
     """Return host and directories of an address."""
-    parts = urlsplit(place)
+    parts = urlsplit(base)
     host = (parts.hostname or "") + (f"_{parts.port}" if parts.port else "")
     return [host, *(unquote(part, errors="replace") for part in path.split("/")[:-1] if part)]

@@ -9,10 +9,10 @@ from collections import OrderedDict
 from collections.abc import AsyncGenerator, Collection, Iterable, Sequence
 from contextlib import aclosing
 from datetime import datetime
-from types import TracebackType
-from typing import Any, Self, TypedDict, Unpack
+from typing import Self, TypedDict, Unpack
 
 from arena_async.errors import ConfigurationError, LinkExpiredError
+from arena_async.http.client import BaseClient, BaseConnector
 from arena_async.http.session import Session
 from arena_async.options import HttpOptions, Timeouts
 from arena_async.protocol.filenames import fold
@@ -23,7 +23,7 @@ from arena_async.protocol.urls import UrlPolicy
 from arena_async.providers.urls.adapter import NoLogin, PlainWeb
 from arena_async.providers.urls.entries import SERVICE, Address, Names, UrlEntries, digest_of
 from arena_async.providers.urls.links import Link
-from arena_async.providers.urls.reading import FileList, LinkList, RowList, TextList, read_rows
+from arena_async.providers.urls.reading import LinkList, list_in_file, list_in_text, list_of_rows, read_rows
 from arena_async.transfer.models import PlannedFile
 
 __all__ = ["UrlSet", "UrlSettings"]
@@ -44,12 +44,12 @@ class UrlSettings(TypedDict, total=False):
     ssl: tls.SSLContext | None
     proxy: str | None
     user_agent: str | None
-    connector: Any
+    connector: BaseConnector | None
 
 
-class UrlSet:
+class UrlSet(BaseClient):
     """
-    Files at addresses of your own: a set for ``Downloader`` and ``Mirror``, without any account.
+    Files at any addresses: a set for ``Downloader`` and ``Mirror``, without any account.
 
     ::
 
@@ -58,17 +58,17 @@ class UrlSet:
 
     All rows are checked before the first request: one that cannot be an address is an error with its position. A few
     bytes of each row are kept for that; a list in a file is read again each time it is iterated. What is missing from a
-    list may still be wanted, so nothing is ever gone or pruned.
+    list may still be wanted, so nothing is ever marked gone or pruned.
 
     Args:
         rows: Addresses, or :class:`Link` values with a name, a size, digests or headers.
-        folders: Keep host and directories of each address below the directory, where no name is given.
+        folders: Keep host and directories of each address below the directory, where a row has no name.
         allow_http: Allow plain http too, which can be read and changed on the way.
         allow_private: Allow loopback and private networks too.
         timeouts: Timeouts of the network; None for the defaults.
         ssl: A TLS context, for instance for a company's own authority; None for the system's.
         proxy: The address of an HTTP proxy, or None for none; the environment is not read.
-        user_agent: What goes before the library's own name in ``User-Agent``.
+        user_agent: Text before the library's own name in ``User-Agent``.
         connector: An aiohttp connector whose pool, TLS and DNS are shared; its owner closes it.
 
     Raises:
@@ -92,14 +92,14 @@ class UrlSet:
         ssl: tls.SSLContext | None = None,
         proxy: str | None = None,
         user_agent: str | None = None,
-        connector: Any = None,
+        connector: BaseConnector | None = None,
     ) -> None:
         if isinstance(rows, str | bytes):
             raise ConfigurationError("UrlSet takes a list of addresses; UrlSet.parse takes a list as one text.")
         policy = UrlPolicy(allow_http=allow_http, allow_private=allow_private, allow_ports=True)
         self._policy, self._folders = policy, folders
-        self._use(RowList(tuple(rows)))
-        self._session = Session(
+        self._use(list_of_rows(tuple(rows)))
+        session = Session(
             NoLogin(),
             PlainWeb(),
             SlidingWindow(limit=1),  # Nothing is metered, so it is never used.
@@ -109,6 +109,7 @@ class UrlSet:
                 timeouts=timeouts or Timeouts(), ssl=ssl, proxy=proxy, user_agent=user_agent, connector=connector
             ),
         )
+        super().__init__(session)
         self._checked: tuple[object] | None = None
         self._checking = asyncio.Lock()
         self._recent: OrderedDict[str, RemoteFile] = OrderedDict()
@@ -125,7 +126,7 @@ class UrlSet:
             settings: The settings of the class.
         """
         files = cls((), **settings)
-        files._use(FileList(path))
+        files._use(list_in_file(path))
         return files
 
     @classmethod
@@ -139,7 +140,7 @@ class UrlSet:
             settings: The settings of the class.
         """
         files = cls((), **settings)
-        files._use(TextList(text, name=name))
+        files._use(list_in_text(text, name))
         return files
 
     def _use(self, links: LinkList) -> None:
@@ -148,11 +149,6 @@ class UrlSet:
 
     def __repr__(self) -> str:
         return "<UrlSet>"
-
-    @property
-    def session(self) -> Session:
-        """The session that sends the requests."""
-        return self._session
 
     @property
     def requests_sent(self) -> int:
@@ -185,7 +181,7 @@ class UrlSet:
                 raise ConfigurationError("The list names no address; it takes one a line.")
             doubtful = names.doubtful()
             if doubtful:
-                await self._refuse_two_of_a_name(doubtful)
+                await self._reject_equal_paths(doubtful)
             self._checked = (seen[0],)
 
     async def __aiter__(self) -> AsyncGenerator[RemoteFile, None]:
@@ -222,7 +218,7 @@ class UrlSet:
         link = file.link
         if not isinstance(link, Address):  # a pickle loses it
             raise LinkExpiredError(
-                f"{printable(file.name)}: its address is not known here, addresses are never stored. List again.",
+                f"{printable(file.name)}: its address is not known here; addresses are never stored. List again.",
                 file=file.key,
             )
         self._recent[file.key] = file
@@ -260,21 +256,9 @@ class UrlSet:
         """Return the cost: a request for each file, which no quota counts."""
         return Cost(listing=0, per_file=1, exact=True, metered=False)
 
-    async def aclose(self) -> None:
-        """End every request and connection of this set. Safe to call twice."""
-        await self._session.aclose()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
-
-    async def _refuse_two_of_a_name(self, doubtful: Collection[int]) -> None:
+    async def _reject_equal_paths(self, doubtful: Collection[int]) -> None:
         """
-        Raise for two rows that would have the same path. Rows that repeat another word for word are one.
+        Raise if two rows would have the same path. Equal rows count as one.
 
         Raises:
             ConfigurationError: There are two.
@@ -288,6 +272,6 @@ class UrlSet:
                     before = first.setdefault(fold(path), (where, link))
                     if before[1] != link:
                         raise ConfigurationError(
-                            f"{where}: it would be called {printable(path)}, as {before[0]} is. Give them names, or "
-                            "keep the folders of the addresses (folders, --folders)."
+                            f"{where}: its path would be {printable(path)}, as that of {before[0]}. Set names, or "
+                            "keep the directories of the addresses (folders, --folders)."
                         )

@@ -1,9 +1,9 @@
-"""One row of a list: where a file is, what it is called here, and what is known about it beforehand."""
+"""One row of a list: where a file is, its local name, and what is known about it beforehand."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import attrs
@@ -16,28 +16,15 @@ from arena_async.protocol.urls import origin
 __all__ = ["Link", "bears_secret"]
 
 #: Headers that decide how a body is sent; the transfer sets them.
-_OURS = frozenset(
-    {
-        "accept-encoding",
-        "connection",
-        "content-length",
-        "expect",
-        "host",
-        "keep-alive",
-        "proxy-authorization",
-        "proxy-connection",
-        "range",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-    }
+_OURS = re.compile(
+    r"(?i)accept-encoding|connection|content-length|expect|host|if-.*|keep-alive|proxy-authorization|proxy-connection"
+    r"|range|te|trailer|transfer-encoding|upgrade"
 )
-#: Names that the session sends as well, as it writes them, so that those of the row replace them.
+#: Names that the session sends as well, in its own case, so that those of the row replace them.
 _CASED = {"user-agent": "User-Agent", "accept": "Accept"}
 # https://www.rfc-editor.org/rfc/rfc9110#section-5.6.2
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,256}")
-#: What has no sign that could stand between a name and its secret.
+#: Text without any character that could separate a name from its secret.
 _PLAIN = re.compile(r"[A-Za-z0-9/._~-]*")
 _MAX_HEADERS = 64
 _MAX_SIZE = 2**63 - 1
@@ -56,8 +43,8 @@ def _secret(value: object) -> Secret:
     return Secret(text.partition("#")[0])
 
 
-def _headers(value: Any) -> tuple[tuple[str, Secret], ...]:
-    """Return headers, given as a mapping or as pairs, with their values as secrets."""
+def _headers(value: Mapping[str, str | Secret] | Iterable[tuple[str, str | Secret]]) -> tuple[tuple[str, Secret], ...]:
+    """Return the headers of a mapping or of pairs, with their values as secrets."""
     problem = None
     pairs: list[tuple[Any, Any]] = []
     try:
@@ -81,10 +68,10 @@ def _headers_problem(pairs: list[tuple[Any, Any]]) -> str | None:
         shown = printable(name)
         if not isinstance(text, str) or not text.isprintable() or not text.isascii():
             return f"header {shown} has a value that cannot be sent: it takes one line of plain text"
-        if name.lower() in _OURS or name.lower().startswith("if-"):
-            return f"header {shown} cannot be given: it decides how the body is sent, which the transfer does"
+        if _OURS.fullmatch(name):
+            return f"header {shown} cannot be set: it decides how the body is sent, which the transfer does"
         if name.lower() in seen:
-            return f"header {shown} stands there twice"
+            return f"header {shown} is given twice"
         seen.add(name.lower())
     return "headers are too many" if len(pairs) > _MAX_HEADERS else None
 
@@ -99,12 +86,10 @@ def _md5(value: object) -> str | None:
 
 def _digest(value: object, digits: int, what: str) -> str | None:
     """Return a digest in hexadecimal, in lower case."""
-    if value is None:
-        return None
     text = value.strip().lower() if isinstance(value, str) else ""
-    if len(text) != digits or not re.fullmatch(r"[0-9a-f]+", text):
+    if value is not None and not re.fullmatch(rf"[0-9a-f]{{{digits}}}", text):
         raise ConfigurationError(f"The {what} is not one: it takes {digits} hexadecimal digits.")
-    return text
+    return text or None
 
 
 def _name(value: object) -> str | None:
@@ -128,8 +113,8 @@ class Link:
 
     Args:
         url: The address, with its scheme. It is sent byte for byte.
-        name: What to call the file, with folders before it if wanted (``"site-01/day-1.csv"``); without it, the last
-            part of the address is its name.
+        name: What to call the file, after directories if wanted (``"site-01/day-1.csv"``); without it, the last part of
+            the address is its name.
         size: Bytes it has; any other number is an error.
         sha256: Its SHA-256 in hexadecimal; other content is an error.
         md5: Its MD5 in hexadecimal; other content is an error.
@@ -154,7 +139,7 @@ class Link:
 
     @property
     def path(self) -> tuple[str, ...]:
-        """Folders and name, not cleaned yet: what was given, else the last part of the address."""
+        """Directories and name, not cleaned yet: the name, else the last part of the address."""
         return tuple(self.name.split("/")) if self.name is not None else (file_name_from_url(self.url.reveal()),)
 
     def _name_problem(self) -> str | None:
@@ -165,12 +150,12 @@ class Link:
             elif bears_secret(derived):
                 problem = "something that looks like a secret"
             shown = show_url(self.url.reveal()) if problem else ""
-            return f"{shown} ends in {problem}. Say what to call the file: name." if problem else None
+            return f"{shown} ends in {problem}. Set the name of the file: name." if problem else None
         quoted = repr(printable(self.name))
         if not self.name.isprintable() or "\\" in self.name:
-            return f"The name {quoted} has characters that no file name has; folders are written with /."
+            return f"The name {quoted} has characters that no file name has; directories are written with /."
         if any(not part.strip() or part in (".", "..") for part in self.name.split("/")):
-            return f"The name {quoted} leads out of the folder, or has an empty part; it takes a/b/name."
+            return f"The name {quoted} leads out of the directory, or has an empty part; it takes a/b/name."
         return None
 
     def __repr__(self) -> str:

@@ -1,5 +1,5 @@
 """
-Read lists of addresses block by block, each time they are iterated; a list is never held in memory.
+Read lists of addresses block by block, each time they are iterated; a list is never completely in memory.
 
 ::
 
@@ -10,12 +10,14 @@ Read lists of addresses block by block, each time they are iterated; a list is n
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
-from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from typing import Any
+
+import attrs
 
 from arena_async.errors import ConfigurationError, SourceChangedError
 from arena_async.options import KIB
@@ -24,7 +26,7 @@ from arena_async.providers.urls.links import Link
 from arena_async.transfer.local_files import UploadSource
 from arena_async.transfer.workers import Threads
 
-__all__ = ["FileList", "LinkList", "Row", "RowList", "TextList", "read_line", "read_rows"]
+__all__ = ["LinkList", "Row", "list_in_file", "list_in_text", "list_of_rows", "read_line", "read_rows"]
 
 #: Bytes that are split into lines at a time: some hundred rows, so that the event loop is not blocked for long.
 _BLOCK = 16 * KIB
@@ -36,90 +38,61 @@ _COLUMNS = ("url", "name", "size", "sha256", "md5", "headers")
 
 #: The number of a row, and what the list has there.
 Row = tuple[int, "bytes | str | Secret | Link"]
+#: What changes with the content, the rows page by page, and what closes the list.
+OpenedList = tuple[object, Iterator[list[Row]], Callable[[], None]]
 
 
-class LinkList(ABC):
+@attrs.frozen
+class LinkList:
     """
     A list that can be opened any number of times.
 
     Args:
-        noun: What comes before the number of a row in errors.
+        noun: What precedes the number of a row in errors.
+        open: Opens the list, on a worker thread.
     """
 
-    def __init__(self, noun: str) -> None:
-        self._noun = noun
-
-    def where(self, number: int) -> str:
-        """Return the position of a row, for errors."""
-        return f"{self._noun} {number}"
-
-    @abstractmethod
-    def open(self) -> tuple[object, Iterator[list[Row]], Callable[[], None]]:
-        """
-        Return what changes with the content, the rows page by page, and what closes the list. For a worker thread.
-
-        Raises:
-            ConfigurationError: It cannot be read.
-        """
+    noun: str
+    open: Callable[[], OpenedList]
 
 
-class RowList(LinkList):
-    """Rows in memory."""
+def list_of_rows(rows: Sequence[str | Secret | Link]) -> LinkList:
+    """Return the list of rows in memory."""
 
-    def __init__(self, rows: Sequence[str | Secret | Link]) -> None:
-        super().__init__("address")
-        self._rows = rows
+    def open_rows() -> OpenedList:
+        numbered = enumerate(rows, 1)
+        return None, iter(lambda: list(itertools.islice(numbered, _PAGE)), []), lambda: None
 
-    def open(self) -> tuple[object, Iterator[list[Row]], Callable[[], None]]:
-        """Return the rows."""
-        rows = enumerate(self._rows, 1)
-        return None, iter(lambda: list(itertools.islice(rows, _PAGE)), []), lambda: None
+    return LinkList("address", open_rows)
 
 
-class TextList(LinkList):
-    """
-    A list as text.
-
-    Args:
-        text: The text.
-        name: What to call it in errors.
-    """
-
-    def __init__(self, text: str | bytes, *, name: str = "the list") -> None:
-        super().__init__(f"{name}, line")
-        self._content = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
-
-    def open(self) -> tuple[object, Iterator[list[Row]], Callable[[], None]]:
-        """Return the lines."""
-        return None, _lines(lambda offset, size: self._content[offset : offset + size]), lambda: None
+def list_in_text(text: str | bytes, name: str) -> LinkList:
+    """Return the list in a text, which errors call ``name``."""
+    content = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
+    return LinkList(
+        f"{name}, line", lambda: (None, _lines(lambda offset, size: content[offset : offset + size]), lambda: None)
+    )
 
 
-class FileList(LinkList):
-    """
-    A list in a file. A change while it is read is an error.
+def list_in_file(path: str | os.PathLike[str]) -> LinkList:
+    """Return the list in a file. A change while it is read is an error."""
+    path = os.fspath(path)
+    shown = printable(path)
 
-    Args:
-        path: The path of the file.
-    """
-
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self._path = os.fspath(path)
-        super().__init__(f"{printable(self._path)}, line")
-
-    def open(self) -> tuple[object, Iterator[list[Row]], Callable[[], None]]:
-        """Open the file and return its lines."""
-        source = UploadSource(self._path)
+    def open_file() -> OpenedList:
+        source = UploadSource(path)
         state = source.open()
 
         def pages() -> Iterator[list[Row]]:
             yield from _lines(source.read)
             if source.state() != state:
                 raise SourceChangedError(
-                    f"{printable(self._path)}: the list was changed while it was read; what it names now is not known. "
-                    "Run again."
+                    f"{shown}: the list was changed while it was read; what it names now is not known. Run again."
                 )
 
         return state, pages(), source.close
+
+    return LinkList(f"{shown}, line", open_file)
 
 
 async def read_rows(
@@ -202,16 +175,14 @@ def read_line(line: bytes) -> str | Link | None:
 def _read_object(text: str) -> Link:
     """Return the link on a line that is a JSON object."""
     fields: Any = None
-    try:
+    with contextlib.suppress(ValueError, RecursionError):
         fields = json.loads(text)
-    except (ValueError, RecursionError):
-        fields = None
     if not isinstance(fields, dict):
-        raise ConfigurationError("The line begins as a JSON object and is none; it takes one complete object a line.")
+        raise ConfigurationError("The line begins as a JSON object and is none; write one complete object a line.")
     unknown = [name for name in fields if name not in _COLUMNS]
     if unknown:
         raise ConfigurationError(f"{printable(repr(unknown[0]))} is no column; there are {', '.join(_COLUMNS)}.")
     if not isinstance(fields.get("url"), str):
         raise ConfigurationError('The object has no "url" that is text.')
-    given = {name: value for name, value in fields.items() if value is not None and name != "url"}
-    return Link(fields["url"], **given)
+    options = {name: value for name, value in fields.items() if value is not None and name != "url"}
+    return Link(fields["url"], **options)

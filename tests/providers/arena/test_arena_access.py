@@ -14,7 +14,7 @@ from fake_clock import FakeTime
 from scripted import RawServer, json_reply, reply
 
 from arena_async.errors import AuthenticationError, ConfigurationError, DecodeError, ServerError
-from arena_async.options import RetryPolicy, TransferOptions
+from arena_async.options import Clock, RetryPolicy, TransferOptions
 from arena_async.protocol.messages import Secret
 from arena_async.providers.arena import ArenaClient, ArenaCredentials, ArenaMachineCredentials
 from arena_async.testing import ArenaSimulator
@@ -76,7 +76,7 @@ async def test_a_token_is_renewed_before_its_end_and_after_a_rejection() -> None
     """``expires_in`` bounds it; a 401 before that costs one new token."""
     monotonic = [1000.0]
     async with ArenaSimulator(files=1, clock=lambda: monotonic[0]) as service:
-        async with machine(service, clock=lambda: monotonic[0]) as arena:
+        async with machine(service, clock=Clock(monotonic=lambda: monotonic[0])) as arena:
             for passed in (0, 5300, 60):
                 monotonic[0] += passed
                 await arena.extracts.get(service.extract)
@@ -96,8 +96,8 @@ async def test_a_token_is_renewed_before_its_end_and_after_a_rejection() -> None
         (reply(404, body=b"<html>"), AuthenticationError, "differs from region to region"),
         (reply(503), ServerError, "is unavailable or failed"),
         (json_reply({"token_type": "mac", "access_token": "x"}), DecodeError, "token_type: is not Bearer"),
-        (json_reply({"access_token": "a b"}), DecodeError, "access_token: is no text"),
-        (json_reply({"access_token": "planted-token", "expires_in": True}), DecodeError, "no number of seconds"),
+        (json_reply({"access_token": "a b"}), DecodeError, "access_token: is not text"),
+        (json_reply({"access_token": "planted-token", "expires_in": True}), DecodeError, "not a number of seconds"),
     ],
 )
 async def test_a_token_that_is_not_given_is_an_error_without_a_secret(answer: Any, expected: Any, said: str) -> None:
@@ -161,7 +161,7 @@ async def test_a_given_session_that_is_over_is_an_error_and_asked_for_once(servi
     service.end_sessions()
     async with ArenaClient(session_id=Secret(session_id), base_url=service.base_url) as arena:
         for _ in range(3):
-            with pytest.raises(AuthenticationError, match="Give a new one, or credentials") as caught:
+            with pytest.raises(AuthenticationError, match="Pass a new one, or credentials") as caught:
                 await arena.extracts.get(service.extract)
 
     assert len(service.log) == 1
@@ -321,7 +321,7 @@ def test_an_environment_that_cannot_work_is_refused_by_name(variables: dict[str,
 async def test_a_used_up_day_is_waited_for_where_the_client_is_told_to(time: FakeTime) -> None:
     """QU20 through the client: parked until the reset of the service, one probe, then the rest."""
     async with ArenaSimulator(files=1, quota=3, clock=time) as service:
-        client = service.client(on_exhausted="wait", clock=time, now=time.now, sleep=time.sleep)
+        client = service.client(on_exhausted="wait", clock=Clock(monotonic=time, now=time.now, sleep=time.sleep))
         async with client as arena:
             for _ in range(5):
                 await arena.extracts.get(service.extract)
@@ -333,7 +333,7 @@ async def test_a_used_up_day_is_waited_for_where_the_client_is_told_to(time: Fak
 async def test_a_sync_that_meets_the_end_of_the_day_goes_on_the_next_one(time: FakeTime, tmp_path: Path) -> None:
     """QU20: every content is asked for once, and the first one of the new day is alone on the wire."""
     async with ArenaSimulator(files=7, quota=4, clock=time) as service:
-        client = service.client(on_exhausted="wait", clock=time, now=time.now, sleep=time.sleep)
+        client = service.client(on_exhausted="wait", clock=Clock(monotonic=time, now=time.now, sleep=time.sleep))
         options = TransferOptions(durability="off", workers=4)
         async with client as arena, Mirror(tmp_path, options=options) as mirror:
             report = await mirror.sync(arena.extracts.files(service.extract))

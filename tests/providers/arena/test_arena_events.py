@@ -14,7 +14,7 @@ from fake_clock import FakeTime
 from scripted import RawServer, Reply, json_reply, reply
 
 from arena_async.errors import ApiError, ConfigurationError, DecodeError, TransportError
-from arena_async.options import PollPolicy
+from arena_async.options import Clock, PollPolicy
 from arena_async.providers.arena import ArenaClient, EventResourceQuery, Item, OutboundEvent, items_by_guid
 from arena_async.testing import ArenaSimulator
 
@@ -191,7 +191,7 @@ async def test_events_are_reconciled_one_by_one_after_their_blocks(service: Aren
     """Oldest first; while a block runs its event is still pending at the service."""
     made = [service.add_event(age=age) for age in (10, 30, 20)]
     clock, order = FakeTime(), []
-    async with service.client(clock=clock, sleep=clock.sleep) as arena:
+    async with service.client(clock=Clock(monotonic=clock, sleep=clock.sleep)) as arena:
         async for pending in arena.events.watch(service.integration, poll=QUICK):
             async with pending as event:
                 assert event.guid not in puts(service)
@@ -234,7 +234,7 @@ async def test_an_event_that_was_left_pending_is_offered_again_after_a_while(ser
     bad, good = service.add_event(age=20), service.add_event(age=10)
     clock = FakeTime()
     seen: list[tuple[str, float]] = []
-    async with service.client(clock=clock, sleep=clock.sleep) as arena:
+    async with service.client(clock=Clock(monotonic=clock, sleep=clock.sleep)) as arena:
         async for pending in arena.events.watch(service.integration, poll=QUICK):
             seen.append((pending.event.guid, clock.at))
             try:
@@ -266,7 +266,7 @@ async def test_an_event_whose_block_is_not_entered_is_not_reconciled(service: Ar
 async def test_a_watch_without_events_costs_what_its_policy_says_and_ends(service: ArenaSimulator) -> None:
     """The intervals widen; after the time without any event the loop is over."""
     clock = FakeTime()
-    async with service.client(clock=clock, sleep=clock.sleep) as arena:
+    async with service.client(clock=Clock(monotonic=clock, sleep=clock.sleep)) as arena:
         began = clock.at
         found = [pending async for pending in arena.events.watch(service.integration, poll=QUICK)]
 
@@ -286,7 +286,7 @@ async def test_an_event_that_comes_later_is_found(service: ArenaSimulator) -> No
         if len(clock.naps) == 6:
             service.add_event()
 
-    async with service.client(clock=clock, sleep=sleep) as arena:
+    async with service.client(clock=Clock(monotonic=clock, sleep=sleep)) as arena:
         async for pending in arena.events.watch(service.integration, poll=QUICK):
             async with pending:
                 pass

@@ -125,9 +125,7 @@ class TestWaiting:
         """It may become a known one; at the deadline it is an error that says what goes on."""
         server.on("GET", f"{RUNS}/R", json_reply(run("R", "PAUSED_BY_MOONLIGHT")))
         began = time.at
-        with pytest.raises(
-            DeadlineError, match=r"^export run R: not finished after 100 s and 5 questions\. It goes on"
-        ):
+        with pytest.raises(DeadlineError, match=r"^export run R: not finished after 100 s and 5 polls\. It continues"):
             await exports.wait("X", "R", poll=PollPolicy(every=30, max_interval=30, timeout=100))
 
         assert time.at - began == 100

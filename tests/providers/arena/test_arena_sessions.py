@@ -18,7 +18,7 @@ import pytest
 from fake_clock import FakeTime
 
 from arena_async.errors import AuthenticationError, ClosedError, ConfigurationError, SessionDisplacedError
-from arena_async.options import RetryPolicy
+from arena_async.options import Clock, RetryPolicy
 from arena_async.providers.arena import ArenaClient, ArenaCredentials, SessionStore
 from arena_async.testing import ArenaSimulator, faults
 
@@ -127,7 +127,9 @@ async def test_clients_that_begin_together_log_in_once(service: ArenaSimulator, 
     """The first one logs in, and the others wait for it."""
     queue = Queue(service, waiting=9)
     async with AsyncExitStack() as stack:
-        arenas = [await stack.enter_async_context(client(service, store, sleep=queue.sleep)) for _ in range(4)]
+        arenas = [
+            await stack.enter_async_context(client(service, store, clock=Clock(sleep=queue.sleep))) for _ in range(4)
+        ]
         await asyncio.gather(*(ask(arena, service) for arena in arenas))
 
     assert logins(service) == 1
@@ -200,7 +202,7 @@ async def test_a_war_with_somebody_else_is_given_up_by_all_together(service: Are
 async def test_a_refused_login_is_the_answer_for_those_who_wait_for_it(service: ArenaSimulator, store: Path) -> None:
     """Four clients with a wrong password send it once, and do not lock the account."""
     queue = Queue(service, waiting=9)
-    wrong = {"credentials": ArenaCredentials(service.email, "not the password"), "sleep": queue.sleep}
+    wrong = {"credentials": ArenaCredentials(service.email, "not the password"), "clock": Clock(sleep=queue.sleep)}
     async with AsyncExitStack() as stack:
         arenas = [await stack.enter_async_context(client(service, store, **wrong)) for _ in range(4)]
         found = await asyncio.gather(*(ask(arena, service) for arena in arenas), return_exceptions=True)
@@ -239,7 +241,7 @@ async def test_a_process_that_died_while_it_logged_in_is_not_waited_for(service:
 async def test_a_login_of_another_machine_is_waited_for_only_so_long(service: ArenaSimulator, store: Path) -> None:
     """Nobody can tell whether it still runs, so three minutes are enough."""
     clock = FakeTime()
-    user_of = client(service, store, now=clock.now)
+    user_of = client(service, store, clock=Clock(now=clock.now))
     async with user_of as arena:
         await ask(arena, service)
     plant(store, session=None, claim={"by": "somebody", "pid": 1, "host": "elsewhere", "at": clock.at})
@@ -250,7 +252,7 @@ async def test_a_login_of_another_machine_is_waited_for_only_so_long(service: Ar
         clock.at += 20
         await asyncio.sleep(0)
 
-    async with client(service, store, now=clock.now, sleep=sleep) as arena:
+    async with client(service, store, clock=Clock(now=clock.now, sleep=sleep)) as arena:
         await ask(arena, service)
 
     assert (logins(service), len(naps)) == (2, 9)
@@ -260,16 +262,16 @@ async def test_a_session_that_nobody_used_for_long_is_not_tried(tmp_path: Path, 
     """90 minutes of rest end it, and the use by anybody is noted within ten."""
     clock = FakeTime()
     async with ArenaSimulator(files=1, clock=clock) as service:
-        async with client(service, store, clock=clock, now=clock.now) as arena:
+        async with client(service, store, clock=Clock(monotonic=clock, now=clock.now)) as arena:
             await ask(arena, service)
             clock.at += 60 * 60
             await ask(arena, service)
         clock.at += 60 * 60
-        async with client(service, store, clock=clock, now=clock.now) as arena:
+        async with client(service, store, clock=Clock(monotonic=clock, now=clock.now)) as arena:
             await ask(arena, service)
         assert logins(service) == 1
         clock.at += 101 * 60
-        async with client(service, store, clock=clock, now=clock.now) as arena:
+        async with client(service, store, clock=Clock(monotonic=clock, now=clock.now)) as arena:
             await ask(arena, service)
 
     assert logins(service) == 2

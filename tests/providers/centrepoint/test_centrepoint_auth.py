@@ -1,4 +1,4 @@
-"""Tokens of CentrePoint: what is sent for one, and which answers hold one."""
+"""Tokens of CentrePoint: what is sent for one, and which responses have one."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ LINE = "POST https://auth.actigraphcorp.com/connect/token (scope DataAccess)"
 
 
 def answer(body: object, *, status: int = 200, headers: tuple[tuple[str, str], ...] = ()) -> Response:
-    """Make an answer of the token endpoint."""
+    """Return a response of the token endpoint."""
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
     return Response(status=status, headers=Headers(headers), body=raw, request=LINE)
 
 
 def token(**changes: Any) -> dict[str, Any]:
-    """Make the documented answer with some fields changed."""
+    """Return the documented response with some fields changed."""
     return {"access_token": "abc.def.ghi", "expires_in": 3600, "token_type": "Bearer"} | changes
 
 
@@ -84,7 +84,7 @@ def test_the_documented_answer_becomes_a_bearer_header() -> None:
     ],
 )
 def test_a_lifetime_is_taken_within_bounds_or_a_default_is(expires_in: object, lifetime: float) -> None:
-    """No answer makes us ask for a token with every call, and none makes us keep one for ever."""
+    """No response causes a token request with every call, and none a permanent token."""
     assert AUTH.read_login(answer(token(expires_in=expires_in))).lifetime == lifetime
 
 
@@ -137,11 +137,11 @@ def test_an_answer_that_is_no_json_is_refused(body: bytes) -> None:
         ("invalid_client", "CENTREPOINT_CLIENT_SECRET"),
         ("invalid_scope", "not allowed that scope"),
         ("unauthorized_client", "not allowed that scope"),
-        ("invalid_grant", "No token was given"),
+        ("invalid_grant", "No token was issued"),
     ],
 )
 def test_a_refused_login_names_the_scope_and_what_to_do(name: str, advice: str) -> None:
-    """The client is told which scope was asked for, since another one may be allowed."""
+    """The error names the scope that was requested, since another one may be allowed."""
     with pytest.raises(AuthenticationError) as caught:
         AUTH.read_login(answer({"error": name, "error_description": f"no; client_secret={SECRET}"}, status=400))
 

@@ -44,19 +44,19 @@ LISTS = "GET /dataaccess/*/datasetfiles"
 
 @pytest.fixture
 def clock() -> Clock:
-    """Give a clock that a test moves."""
+    """Return a clock that a test moves."""
     return Clock()
 
 
 @pytest.fixture
 async def simulator(clock: Clock) -> AsyncIterator[CentrePointSimulator]:
-    """Give a running service of 60 subjects x 2 programs x 2 data sets = 240 files."""
+    """Return a running service of 60 subjects x 2 programs x 2 data sets = 240 files."""
     async with CentrePointSimulator(subjects=60, file_size=3000, clock=clock) as running:
         yield running
 
 
 def client_of(simulator: CentrePointSimulator, *, legacy: bool = False) -> CentrePointClient:
-    """Make a client for a simulator."""
+    """Return a client for a simulator."""
     credentials = CentrePointCredentials(simulator.client_id, simulator.client_secret)
     return CentrePointClient(
         credentials, base_url=simulator.base_url, auth_url=simulator.auth_url, legacy=legacy, retry=QUICK
@@ -65,13 +65,13 @@ def client_of(simulator: CentrePointSimulator, *, legacy: bool = False) -> Centr
 
 @pytest.fixture
 async def client(simulator: CentrePointSimulator) -> AsyncIterator[CentrePointClient]:
-    """Give a client of the running service."""
+    """Return a client of the running service."""
     async with client_of(simulator) as made:
         yield made
 
 
 def file_set(client: CentrePointClient, clock: Clock, **filters: Any) -> DatasetFileSet:
-    """Make a file set that goes by the clock of the test."""
+    """Return a file set that goes by the clock of the test."""
     return DatasetFileSet(Api(client.session), DatasetQuery(study=234, **filters), tenant="tenant", now=clock.now)
 
 
@@ -85,7 +85,7 @@ async def whole(opened: OpenedFile) -> bytes:
 
 
 def shown(error: BaseException) -> str:
-    """Give all that an error shows: its text, its fields, its traceback and what it came from."""
+    """Return all that an error shows: its text, its fields, its traceback and its causes."""
     return "".join(traceback.format_exception(error)) + repr(error) + repr(vars(error))
 
 
@@ -159,7 +159,7 @@ async def test_a_service_that_repeats_its_first_page_is_noticed(
     page = {"items": again, "links": {}, "totalCount": 240, "limit": 100, "offset": 100}
     simulator.inject(faults.status(200, body=json.dumps(page)), on=LISTS, after=1)
 
-    with pytest.raises(ListingError, match=r"came before|same row"):
+    with pytest.raises(ListingError, match=r"received before|same row"):
         await client.datasets.search(234).collect(max_items=1000)
 
 
@@ -195,7 +195,7 @@ async def test_an_unknown_study_is_not_found(client: CentrePointClient, study: A
         await client.studies.get(study)
 
 
-# Tokens and refusals
+# Tokens and rejections
 
 
 async def test_each_scope_has_its_token_and_each_token_is_used_again(
@@ -282,13 +282,13 @@ async def test_a_service_that_is_too_busy_is_asked_again(server: RawServer) -> N
 
 
 def sample(name: str) -> dict[str, Any]:
-    """Give a page of the documents."""
+    """Return a page of the documents."""
     page: dict[str, Any] = json.loads((PAYLOADS / f"centrepoint_{name}.json").read_text("utf-8"))
     return page
 
 
 def raw_client(server: RawServer) -> CentrePointClient:
-    """Make a client for a scripted server that is API and token endpoint."""
+    """Return a client for a scripted server that is API and token endpoint."""
     return CentrePointClient(
         CentrePointCredentials("client-7", "planted-secret"),
         base_url=server.base_url,
@@ -302,7 +302,7 @@ def raw_client(server: RawServer) -> CentrePointClient:
 
 @pytest.fixture
 async def server() -> AsyncIterator[RawServer]:
-    """Give a scripted server that knows the token endpoint."""
+    """Return a scripted server that knows the token endpoint."""
     async with RawServer() as running:
         running.on(
             "POST", "/token", json_reply({"access_token": "tok.e.n", "expires_in": 3600, "token_type": "Bearer"})
@@ -434,7 +434,7 @@ async def test_changed_content_is_said_and_not_spliced(
 async def test_an_expired_link_is_renewed_by_listing(
     client: CentrePointClient, simulator: CentrePointSimulator, clock: Clock
 ) -> None:
-    """The refusal is a link that is over, by the file host's own clock; nothing of the query shows."""
+    """The error is an expired URL, by the file host's own clock; nothing of the query shows."""
     files = client.datasets.files(234)
     file = await anext(aiter(files))
     clock.seconds += 14_400
@@ -500,7 +500,7 @@ async def test_a_file_without_its_link_asks_to_be_listed_again(client: CentrePoi
     file = await anext(aiter(files))
 
     for lost in (None, Secret(None)):
-        with pytest.raises(LinkExpiredError, match="links are never stored"):
+        with pytest.raises(LinkExpiredError, match="it is never stored"):
             await files.open(attrs.evolve(file, link=lost))
 
 
@@ -515,7 +515,7 @@ async def test_a_file_without_its_link_asks_to_be_listed_again(client: CentrePoi
 async def test_other_refusals_of_the_file_host_are_told_apart(
     client: CentrePointClient, simulator: CentrePointSimulator, fault: faults.Fault, kind: type[ArenaAsyncError]
 ) -> None:
-    """One request each: whoever reads the body decides whether to ask again."""
+    """One request each: the download decides whether to retry."""
     files = client.datasets.files(234)
     file = await anext(aiter(files))
     simulator.inject(fault, on="GET *datasetexports*")
@@ -558,7 +558,7 @@ async def test_a_link_into_somebodys_network_is_not_followed(place: str) -> None
 
 
 async def test_keys_of_one_subject_take_one_request(client: CentrePointClient, simulator: CentrePointSimulator) -> None:
-    """Narrowed to what the keys share; the data set is asked for as the service spelled it."""
+    """Narrowed to what the keys share; the data set is requested as the service writes it."""
     files = client.datasets.files(234)
     listed = [file async for file in files]
     simulator.clear()
@@ -603,7 +603,7 @@ async def test_keys_of_several_subjects_take_the_shorter_way(
 
 
 async def test_without_a_total_the_first_page_shows_the_way() -> None:
-    """One page tells how long the list is; three subjects of 400 are then asked for alone."""
+    """One page shows how long the list is; three subjects of 400 are then requested alone."""
     async with CentrePointSimulator(subjects=400, file_size=100) as simulator, client_of(simulator) as client:
         listed = {file.stem: file async for file in client.datasets.files(234, subject=10821)}
         keys = [listed["activitydaily8"].key.rpartition("/")[0] + f"/{subject}" for subject in (10821, 10921, 11020)]
@@ -683,7 +683,7 @@ def test_a_set_knows_its_name_and_whether_it_is_all() -> None:
 
 
 def environment(**changes: str | None) -> dict[str, str]:
-    """Give a good environment with some changes."""
+    """Return a good environment with some changes."""
     good: dict[str, str | None] = {
         "CENTREPOINT_CLIENT_ID": "client-7",
         "CENTREPOINT_CLIENT_SECRET": "planted-secret\n",

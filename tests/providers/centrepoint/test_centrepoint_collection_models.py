@@ -23,7 +23,7 @@ from arena_async.providers.centrepoint.models import (
 
 
 def test_the_sample_of_monitors_is_read_whole() -> None:
-    """The second one is not assigned, and has a key that nobody knows."""
+    """The second one is not assigned, and has an unknown key."""
     first, second = decode(sample_rows("activity_monitors"), list[ActivityMonitor])
 
     assert first == ActivityMonitor(

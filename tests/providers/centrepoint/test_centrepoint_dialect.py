@@ -1,4 +1,4 @@
-"""Pages and refusals of CentrePoint, read from plain values."""
+"""Pages and rejections of CentrePoint, read from plain values."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ REQUEST = Request(method="GET", path="/dataaccess/v3/studies/234/datasetfiles", 
 
 
 def envelope(**changes: Any) -> dict[str, Any]:
-    """Make a page with some keys changed, or taken away by the word absent."""
+    """Return a page with some keys changed, or taken away by the word absent."""
     page = {"items": [{"id": 1}], "links": {}, "totalCount": 201, "limit": 100, "offset": 200} | changes
     return {name: value for name, value in page.items() if value != "absent"}
 
 
 def refusal(status: int, body: bytes = b"", **headers: str) -> ApiError:
-    """Make the error of a refusal."""
+    """Return the error of a rejection."""
     pairs = [(name.replace("_", "-"), value) for name, value in headers.items()]
     return DIALECT.read_error(REQUEST, Response(status=status, headers=Headers(pairs), body=body, request=REQUEST.line))
 
@@ -146,7 +146,7 @@ def test_a_token_that_was_not_accepted_is_a_stale_login() -> None:
 
 
 def test_a_403_names_the_scope_and_the_other_causes() -> None:
-    """The service gives one answer for three causes, so all three are said."""
+    """The service has one response for three causes, so all three are named."""
     said = str(refusal(403, b"Forbidden"))
 
     assert "scope DataAccess" in said

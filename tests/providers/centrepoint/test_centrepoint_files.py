@@ -24,13 +24,13 @@ NOW = datetime(2024, 2, 29, 15, 1, tzinfo=UTC)
 
 
 def item(page: str = "datasetexportfiles", **changes: Any) -> dict[str, Any]:
-    """Give the first row of a sample page with some keys changed."""
+    """Return the first row of a sample page with some keys changed."""
     row: dict[str, Any] = json.loads((PAYLOADS / f"centrepoint_{page}.json").read_text("utf-8"))["items"][0]
     return row | changes
 
 
 def entry(page: str = "datasetexportfiles", *, now: datetime = NOW, **changes: Any) -> RemoteFile:
-    """Give the entry of such a row."""
+    """Return the entry of such a row."""
     return remote_file(decode(item(page, **changes), DatasetFile), tenant=TENANT, now=now)
 
 
@@ -250,7 +250,7 @@ def test_an_argument_that_cannot_be_right_is_refused_at_once(arguments: dict[str
     ],
 )
 def test_a_row_that_was_not_asked_for_is_an_error(filters: dict[str, Any], changes: dict[str, Any]) -> None:
-    """A service that ignores filters answers with everything, which looks like success."""
+    """A service that ignores filters returns everything, which looks like success."""
     query = DatasetQuery(study=234, **filters)
 
     with pytest.raises(ListingError, match="ignores the filters") as caught:

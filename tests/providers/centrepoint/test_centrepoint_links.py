@@ -1,4 +1,4 @@
-"""What the refusals of the file host mean, read from plain values."""
+"""What the rejections of the file host mean, read from plain values."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ AFTER = datetime(2024, 2, 29, 19, 1, tzinfo=UTC)
 
 
 def xml(code: str) -> bytes:
-    """Make the body of a refusal, with the byte order mark and the signature that storage echoes."""
+    """Return the body of a rejection, with the byte order mark and the signature that storage echoes."""
     text = f'\ufeff<?xml version="1.0"?><Error><Code>{code}</Code><Message>no: sig=PLANTED%3D</Message></Error>'
     return text.encode()
 
@@ -48,7 +48,7 @@ def refusal(
     now: datetime = LONG_BEFORE,
     headers: dict[str, str] | None = None,
 ) -> ArenaAsyncError:
-    """Make the error of a refusal."""
+    """Return the error of a rejection."""
     request = Request(method="GET", path=url, scope=None, metered=False)
     response = Response(status=status, headers=Headers((headers or {}).items()), body=body, request=request.line)
     return read_refusal(request, response, file=FILE, now=now)
@@ -76,7 +76,7 @@ def test_a_link_states_its_own_end(url: str, end: datetime | None) -> None:
 @pytest.mark.parametrize("code", ["AuthenticationFailed", "AuthorizationFailure"])
 @pytest.mark.parametrize("by_header", [True, False])
 def test_a_403_of_a_link_past_its_end_is_an_expired_link(code: str, *, by_header: bool) -> None:
-    """By the header or by the body, since an answer may have only one of them."""
+    """By the header or by the body, since a response may have only one of them."""
     headers = {"x-ms-error-code": code} if by_header else {}
 
     error = refusal(403, b"" if by_header else xml(code), now=AFTER, headers=headers)
@@ -103,7 +103,7 @@ def test_without_its_clock_ours_may_be_some_minutes_off() -> None:
 
 
 def test_a_link_that_states_no_end_may_be_over_at_any_time() -> None:
-    """Then the code alone tells; a network rule is not an end."""
+    """Then the code alone decides; a network rule is not an end."""
     bare = f"{PLACE}?sig=PLANTED%3D"
 
     assert type(refusal(403, xml("AuthenticationFailed"), url=bare)) is LinkExpiredError

@@ -1,4 +1,4 @@
-"""Every list of a study over real sockets: what is asked, what comes, and what is noticed when it was not asked for."""
+"""Every list of a study over real sockets: what is requested, what is returned, and rows that were not requested."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ List = Callable[[CentrePointClient], Paginator[Any]]
 
 @pytest.fixture
 async def simulator() -> AsyncIterator[CentrePointSimulator]:
-    """Give a running service of 5 subjects, A-001 to A-005."""
+    """Return a running service of 5 subjects, A-001 to A-005."""
     async with CentrePointSimulator(file_size=200) as running:
         yield running
 
 
 @pytest.fixture
 async def client(simulator: CentrePointSimulator) -> AsyncIterator[CentrePointClient]:
-    """Give a client of it."""
+    """Return a client of it."""
     async with simulator.client() as made:
         yield made
 
@@ -230,7 +230,7 @@ async def test_rows_of_another_study_or_subject_are_noticed(
 def test_a_row_may_lie_a_day_outside_of_what_was_asked_for(
     first: date | None, last: date | None, begins: str, ends: str | None, holds: bool
 ) -> None:
-    """Nobody says in which timezone the days begin; weeks outside are another matter."""
+    """It is not documented in which timezone the days begin; weeks outside are another matter."""
     (match,) = during(first, last, lambda row: row)
     row = [datetime.fromisoformat(text) for text in (begins, ends) if text is not None]
     assert match.holds(row) is holds
@@ -338,7 +338,7 @@ async def test_a_study_whose_list_of_files_is_not_found_has_none(
 
 @pytest.mark.parametrize("scopes", [("DataAccess",), ("CentrePoint", "DataAccess")])
 async def test_where_nobody_can_tell_whether_the_owner_is_there_it_stays_an_error(scopes: tuple[str, ...]) -> None:
-    """A client may lack the scope for that, or be refused."""
+    """A client may lack the scope for that, or be rejected."""
     async with CentrePointSimulator(scopes=scopes) as simulator, simulator.client() as client:
         simulator.inject(faults.status(404), on="GET *datasetfiles")
         simulator.inject(faults.status(403), on="GET /centrepoint*")
@@ -372,7 +372,7 @@ async def test_a_refused_scope_is_the_error_of_the_list(simulator: CentrePointSi
 
 
 def subject_row(raw: datetime | None, *ran: datetime | None) -> DatasetSubject:
-    """Give a subject whose raw data came then, and its programs with their last runs."""
+    """Return a subject whose raw data came then, and its programs with their last runs."""
     executions = tuple(
         ProgramExecution(study_program_id=f"P{n}", last_successful_program_execution=when) for n, when in enumerate(ran)
     )

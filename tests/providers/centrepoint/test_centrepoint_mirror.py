@@ -1,4 +1,4 @@
-"""A study brought home: listing, links, content and the second run, over real sockets."""
+"""A study downloaded: listing, links, content and the second run, over real sockets."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from arena_async.testing.centrepoint.simulator import CentrePointSimulator
 
 
 def client_of(simulator: CentrePointSimulator) -> CentrePointClient:
-    """Make a client for a simulator."""
+    """Return a client for a simulator."""
     credentials = CentrePointCredentials(simulator.client_id, simulator.client_secret)
     return CentrePointClient(credentials, base_url=simulator.base_url, auth_url=simulator.auth_url)
 
@@ -41,7 +41,7 @@ async def test_a_study_is_brought_home_once_and_kept_equal(tmp_path: Path) -> No
 
 
 async def test_links_that_end_in_the_middle_are_renewed(tmp_path: Path) -> None:
-    """Every file arrives, and no dead link is asked twice."""
+    """Every file arrives, and no dead link is requested twice."""
     async with CentrePointSimulator(subjects=5, file_size=400) as simulator:
         simulator.inject(faults.expire_links(), on="GET *datasetexports*", after=7)
         async with client_of(simulator) as client, Mirror(tmp_path) as mirror:

@@ -24,7 +24,7 @@ PROGRAM = "5b342a11-2fb9-4ad9-a7be-4d410181f51c"
 
 
 def rows(name: str) -> list[dict[str, Any]]:
-    """Give the rows of a sample page."""
+    """Return the rows of a sample page."""
     items: list[dict[str, Any]] = json.loads((PAYLOADS / f"centrepoint_{name}.json").read_text("utf-8"))["items"]
     return items
 
@@ -52,7 +52,7 @@ def test_the_first_published_sample_of_dataset_files_is_read_whole() -> None:
 
 
 def test_the_current_sample_of_dataset_files_is_read_whole() -> None:
-    """The two keys that only samples show, a ``Z``, a never, and a key nobody knows."""
+    """The two keys that only samples show, a ``Z``, a never, and an unknown key."""
     (file,) = decode(rows("datasetfiles"), list[DatasetFile])
 
     assert file.study_version == 48

@@ -1,4 +1,4 @@
-"""Links that end, over real sockets: one list for as many as a page holds, and no dead link asked twice."""
+"""Links that end, over real sockets: one list for all files of a page, and no expired URL requested twice."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import attrs
 import pytest
 from studies import Clock, is_whole
 
+import arena_async
 from arena_async import Action, Mirror
 from arena_async.errors import ClosedError, LinkExpiredError, ListingError, PermissionDeniedError, ServerError
 from arena_async.options import RetryPolicy, TransferOptions
@@ -19,7 +20,7 @@ from arena_async.protocol.files import OpenedFile
 from arena_async.providers.centrepoint import CentrePointClient
 from arena_async.providers.centrepoint.api import Api
 from arena_async.providers.centrepoint.datasets import DatasetQuery
-from arena_async.providers.centrepoint.link_refresh import worth_listing
+from arena_async.providers.centrepoint.linked_files import worth_listing
 from arena_async.providers.centrepoint.study_files import StudyFileSet
 from arena_async.testing import CentrePointSimulator, faults
 from arena_async.testing.replies import Call
@@ -42,26 +43,26 @@ class SlowService(CentrePointSimulator):
 
 @pytest.fixture
 def clock() -> Clock:
-    """Give a clock that a test moves."""
+    """Return a clock that a test moves."""
     return Clock()
 
 
 @pytest.fixture
 async def simulator(clock: Clock) -> AsyncIterator[SlowService]:
-    """Give a running service of 60 subjects x 2 programs x 2 data sets = 240 files."""
+    """Return a running service of 60 subjects x 2 programs x 2 data sets = 240 files."""
     async with SlowService(subjects=60, file_size=3000, clock=clock, rate_limit=None) as running:
         yield running
 
 
 @pytest.fixture
 async def client(simulator: SlowService) -> AsyncIterator[CentrePointClient]:
-    """Give a client of it."""
+    """Return a client of it."""
     async with simulator.client(rate_limit=10_000, retry=QUICK) as made:
         yield made
 
 
 def files_of(client: CentrePointClient, now: Callable[[], datetime]) -> StudyFileSet:
-    """Make the set of all files, by some clock."""
+    """Return the set of all files, by some clock."""
     return StudyFileSet(Api(client.session), DatasetQuery(234), tenant="tenant", now=now)
 
 
@@ -75,7 +76,7 @@ async def whole(opened: OpenedFile) -> bytes:
 
 
 def refused(simulator: CentrePointSimulator) -> Counter[str]:
-    """Count the links that were refused, by the whole of them."""
+    """Count the links that were rejected, by the whole of them."""
     return Counter(seen.target for seen in simulator.seen(BLOBS) if seen.status == 403)
 
 
@@ -138,7 +139,7 @@ async def test_a_clock_of_ours_that_is_late_costs_each_worker_one_dead_link(
 async def test_links_that_are_revoked_cost_each_worker_one_dead_link_a_page(
     client: CentrePointClient, simulator: SlowService, clock: Clock, tmp_path: Path
 ) -> None:
-    """They are not over by their date, so that nothing says it but a refusal; then the page has the new one for all."""
+    """Their dates are not reached, so only a rejection shows it; then the page has the new ones for all files."""
     simulator.inject(faults.expire_links(), on=BLOBS, after=40)
 
     async with Mirror(tmp_path, options=TransferOptions(workers=8)) as mirror:
@@ -153,7 +154,7 @@ async def test_links_that_are_revoked_cost_each_worker_one_dead_link_a_page(
 
 
 async def test_links_may_be_revoked_twice(client: CentrePointClient, simulator: SlowService, clock: Clock) -> None:
-    """New links that were good before they were refused are renewed too; each time one file of the page meets it."""
+    """New links that were good before they were rejected are renewed too; each time one file of the page meets it."""
     files = files_of(client, clock.now)
     listed = [file async for file in files]
     simulator.clear()
@@ -207,7 +208,7 @@ async def test_a_link_is_not_tried_while_its_page_is_listed_for_another(
 async def test_files_that_are_refused_one_by_one_cost_few_lists(
     client: CentrePointClient, simulator: SlowService, clock: Clock, tmp_path: Path
 ) -> None:
-    """Every second file of each page is refused, whatever its link: that is said of them, and all others come."""
+    """Every second file of each page is rejected, whatever its link: that is said of them, and all others come."""
     kept = {key.data_set for key in simulator.files[:1]}
     barred = [key for key in simulator.files if key.data_set not in kept]
     assert len(barred) == 120
@@ -230,7 +231,7 @@ async def test_files_that_are_refused_one_by_one_cost_few_lists(
     [(False, 0, False), (True, 0, True), (True, 1, True), (True, 2, False)],
 )
 def test_when_a_page_is_worth_listing_again(worked: bool, wasted: int, worth: bool) -> None:
-    """A refusal that a new link does not change is none of the link's age."""
+    """A rejection that a new link does not change does not concern the link's age."""
     assert worth_listing(worked=worked, wasted=wasted) is worth
 
 
@@ -238,7 +239,7 @@ def test_when_a_page_is_worth_listing_again(worked: bool, wasted: int, worth: bo
 async def test_a_host_that_refuses_everybody_costs_few_lists(
     client: CentrePointClient, simulator: SlowService, clock: Clock, tmp_path: Path, each: float
 ) -> None:
-    """A rule of the network: pages are listed a few times and not 240 times, and no link is asked twice, new or not."""
+    """A rule of the network: pages are listed a few times and not 240 times, and no link is requested twice."""
     simulator.each = each
     body = "<Error><Code>AuthorizationFailure</Code></Error>"
     simulator.inject(faults.status(403, body=body), on=BLOBS, times=None)
@@ -255,7 +256,7 @@ async def test_a_host_that_refuses_everybody_costs_few_lists(
 async def test_a_file_goes_on_where_it_was_when_its_link_ends(
     client: CentrePointClient, simulator: SlowService, clock: Clock, tmp_path: Path
 ) -> None:
-    """The new link leads to the same place, and the strong ETag still matches: no byte is asked for twice."""
+    """The new link leads to the same place, and the strong ETag still matches: no byte is requested twice."""
     simulator.inject(faults.drop(after_bytes=2000), on=BLOBS)
     (key,) = simulator.files[:1]
     files = files_of(client, clock.now)
@@ -289,7 +290,7 @@ async def test_a_cut_body_is_continued_in_a_mirror_after_its_link_ended(
     async def no_wait(_: float) -> None:
         clock.seconds += 60
 
-    async with Mirror(tmp_path, sleep=no_wait) as mirror:
+    async with Mirror(tmp_path, clock=arena_async.Clock(sleep=no_wait)) as mirror:
         report = await mirror.sync(files_of(client, clock.now))
 
     report.raise_for_failures()
@@ -306,7 +307,7 @@ async def test_a_cut_body_is_continued_in_a_mirror_after_its_link_ended(
 async def test_a_new_link_to_something_else_is_not_taken_for_the_old_file(
     client: CentrePointClient, simulator: SlowService, clock: Clock, change: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another version, or another place, or nothing: whoever has bytes of the old one must decide."""
+    """Another version, another path, or nothing: the download of the old one must decide."""
     files = files_of(client, clock.now)
     file = await anext(aiter(files))
     clock.seconds += 14_400
@@ -351,7 +352,7 @@ async def test_a_file_that_was_refused_is_found_on_its_page(
 async def test_a_list_that_fails_fails_for_everybody_who_waits(
     client: CentrePointClient, simulator: SlowService, clock: Clock
 ) -> None:
-    """Each gets an error of its own, and the next one asks anew."""
+    """Each gets an error of its own, and the next one requests it again."""
     files = files_of(client, clock.now)
     listed = [file async for file in files]
     await client.session.send(files._query.request)
@@ -385,7 +386,7 @@ async def test_closing_ends_whoever_waits_for_a_link(simulator: SlowService, clo
 async def test_a_reader_that_leaves_takes_no_link_away_from_the_others(
     client: CentrePointClient, simulator: SlowService, clock: Clock
 ) -> None:
-    """The list belongs to the set and not to who asked first."""
+    """The list belongs to the set and not to its first caller."""
     files = files_of(client, clock.now)
     listed = [file async for file in files]
     clock.seconds += 14_400
@@ -417,7 +418,7 @@ async def test_links_from_elsewhere_are_judged_by_their_dates_alone(
 async def test_a_filter_that_is_overlooked_is_noticed_in_a_set_too(
     client: CentrePointClient, simulator: SlowService
 ) -> None:
-    """Renewing compares keys; listing compares what was asked for."""
+    """Renewing compares keys; listing compares what was requested."""
     simulator.filters_ignored = True
     with pytest.raises(ListingError):
         [file async for file in client.datasets.files(234, subject=10822)]

@@ -28,14 +28,14 @@ SINCE = datetime(2024, 3, 1, tzinfo=UTC)
 
 @pytest.fixture
 async def simulator() -> AsyncIterator[CentrePointSimulator]:
-    """Give a running service of 60 subjects x 2 programs x 4 data sets = 480 files, five pages."""
+    """Return a running service of 60 subjects x 2 programs x 4 data sets = 480 files, five pages."""
     async with CentrePointSimulator(subjects=60, data_sets=4, file_size=300, rate_limit=None) as running:
         yield running
 
 
 @pytest.fixture
 async def client(simulator: CentrePointSimulator) -> AsyncIterator[CentrePointClient]:
-    """Give a client of it."""
+    """Return a client of it."""
     async with simulator.client() as made:
         yield made
 
@@ -81,7 +81,7 @@ def test_the_choice_is_never_dearer_than_the_whole_list_by_more_than_a_look(
 
 
 def subject(number: int, **ran: datetime | None) -> DatasetSubject:
-    """Give a subject and when each of its programs last ran."""
+    """Return a subject and when each of its programs last ran."""
     executions = tuple(
         ProgramExecution(study_program_id=name, last_successful_program_execution=when) for name, when in ran.items()
     )
@@ -89,7 +89,7 @@ def subject(number: int, **ran: datetime | None) -> DatasetSubject:
 
 
 def test_changes_are_the_programs_that_ran_since() -> None:
-    """One program is asked for alone, several with their subject; what never ran is no change."""
+    """One program is requested alone, several with their subject; what never ran is no change."""
     before, after = SINCE - timedelta(seconds=1), SINCE + timedelta(seconds=1)
     changes = Changes(SINCE)
     for row in (
@@ -222,7 +222,7 @@ async def test_a_study_that_is_not_there_is_an_error(client: CentrePointClient) 
 async def test_last_nights_changes_come_for_a_few_requests(
     client: CentrePointClient, simulator: CentrePointSimulator, tmp_path: Path
 ) -> None:
-    """Each night one program runs for another subject; what a run brought is not listed again for ever."""
+    """Each night one program runs for another subject; what a run downloaded is not listed again in each later run."""
     async with Mirror(tmp_path) as mirror:
         first = await mirror.sync(client.study_files(234))
         assert (first.counts[Action.FETCH], first.requests) == (480, 5)

@@ -1,4 +1,4 @@
-"""Subjects by the identifiers people know: never the wrong one, and one list for everybody who asks."""
+"""Subjects by the identifiers people know: never the wrong one, and one list for all callers."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ KNOWN = KnownSubjects.of(
 
 @pytest.fixture
 async def simulator() -> AsyncIterator[CentrePointSimulator]:
-    """Give a running service of 5 subjects, A-001 to A-005."""
+    """Return a running service of 5 subjects, A-001 to A-005."""
     async with CentrePointSimulator(file_size=200) as running:
         yield running
 
 
 @pytest.fixture
 async def client(simulator: CentrePointSimulator) -> AsyncIterator[CentrePointClient]:
-    """Give a client of it."""
+    """Return a client of it."""
     async with simulator.client() as made:
         yield made
 
@@ -96,7 +96,7 @@ def test_text_that_means_no_subject_names_what_is_spelled_alike(wanted: str, nea
 
 
 def test_near_matches_are_few_however_long_the_list_is() -> None:
-    """The best come first, and a study of a million subjects holds nobody up."""
+    """The best come first, and a study of a million subjects is fast."""
     many = [f"S{number:06d}" for number in range(50_000)]
     assert near_matches("s-000017", many) == ["S000017"]
     assert near_matches("S-17", many) == ["S000017"]
@@ -108,7 +108,7 @@ def test_near_matches_are_few_however_long_the_list_is() -> None:
     st.text("A1-0", min_size=1, max_size=3),
 )
 def test_no_text_ever_means_a_subject_that_it_may_not_mean(pairs: list[tuple[str, int]], wanted: str) -> None:
-    """What comes back has that identifier or that number, and nobody else has either."""
+    """The result has that identifier or that number, and no other subject has either."""
     try:
         chosen = choose_subject(wanted, KnownSubjects.of(pairs), study=1)
     except ArenaAsyncError:
@@ -117,7 +117,7 @@ def test_no_text_ever_means_a_subject_that_it_may_not_mean(pairs: list[tuple[str
     assert meant == {chosen}
 
 
-# One list for everybody
+# One list for all callers
 
 
 async def test_a_number_costs_nothing(client: CentrePointClient, simulator: CentrePointSimulator) -> None:
@@ -163,7 +163,7 @@ async def test_a_set_of_files_knows_its_subject_by_name(
 async def test_nothing_is_asked_of_the_list_of_files_for_an_unknown_subject(
     client: CentrePointClient, simulator: CentrePointSimulator
 ) -> None:
-    """The error comes from the look-up, when the list is read, and names what is spelled alike."""
+    """The error comes from the look-up, when the list is read, and names similar ones."""
     search = client.datasets.search(234, subject="A-03")
     assert simulator.log == []
     with pytest.raises(NotFoundError, match="A-003"):
@@ -194,7 +194,7 @@ async def test_identifiers_that_clash_with_numbers_are_an_error(
 async def test_a_list_that_failed_is_asked_for_again(
     client: CentrePointClient, simulator: CentrePointSimulator
 ) -> None:
-    """A refusal is not remembered, and everybody who waited for it gets it."""
+    """A rejection is not remembered, and all waiting callers get it."""
     simulator.inject(faults.status(403, body="Forbidden"), on=SUBJECTS)
     waiting = [client.subjects.resolve(234, "A-001") for _ in range(3)]
     assert {type(error) for error in await asyncio.gather(*waiting, return_exceptions=True)} == {PermissionDeniedError}
@@ -232,7 +232,7 @@ async def test_a_subject_that_was_enrolled_since_is_found_in_a_new_list(simulato
 async def test_a_waiter_that_leaves_takes_nothing_away_from_the_others(
     client: CentrePointClient, simulator: CentrePointSimulator
 ) -> None:
-    """The list belongs to the client and not to who asked first."""
+    """The list belongs to the client and not to its first caller."""
     gate = asyncio.Event()
     simulator.inject(faults.delay(gate), on=SUBJECTS)
     first = asyncio.ensure_future(client.subjects.resolve(234, "A-001"))
@@ -246,7 +246,7 @@ async def test_a_waiter_that_leaves_takes_nothing_away_from_the_others(
 
 
 async def test_a_client_that_is_closed_ends_the_look_up(simulator: CentrePointSimulator) -> None:
-    """Whoever waits gets our own error."""
+    """A waiting caller gets our own error."""
     simulator.inject(faults.hang(), on=SUBJECTS)
     client = simulator.client()
     waiting = asyncio.ensure_future(client.subjects.resolve(234, "A-001"))

@@ -1,4 +1,4 @@
-"""Requests for raw and epoch data over real sockets: started once, waited for, and their files brought home."""
+"""Requests for raw and epoch data over real sockets: started once, waited for, and their files downloaded."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from arena_async.errors import (
     ServerError,
     TransportError,
 )
-from arena_async.options import PollPolicy, TransferOptions
+from arena_async.options import Clock, PollPolicy, TransferOptions
 from arena_async.protocol.decoding import decode
 from arena_async.protocol.files import FileSet
 from arena_async.protocol.layout import target_path as place
@@ -39,9 +39,9 @@ from arena_async.providers.centrepoint import (
     EpochQuery,
     RawQuery,
 )
-from arena_async.providers.centrepoint.active_requests import ActiveRequests
 from arena_async.providers.centrepoint.api import Api
 from arena_async.providers.centrepoint.data_files import data_file
+from arena_async.providers.centrepoint.data_requests import ActiveRequests
 from arena_async.providers.centrepoint.models import DataFileLink
 from arena_async.testing import faults
 from arena_async.testing.centrepoint.simulator import CentrePointSimulator
@@ -54,19 +54,19 @@ TENANT = "tenant"
 
 
 def payload(name: str) -> Any:
-    """Give a body of the documents."""
+    """Return a body of the documents."""
     return json.loads((PAYLOADS / f"centrepoint_{name}.json").read_text("utf-8"))
 
 
 @pytest.fixture
 def clock() -> SleepersClock:
-    """Give a clock that stands until somebody sleeps."""
+    """Return a clock that moves only when a task sleeps."""
     return SleepersClock()
 
 
 @pytest.fixture
 async def simulator(clock: SleepersClock) -> AsyncIterator[CentrePointSimulator]:
-    """Give a running service without limiter, whose tokens outlive every wait."""
+    """Return a running service without limiter, whose tokens outlive every wait."""
     async with CentrePointSimulator(
         subjects=2, file_size=3000, clock=clock, rate_limit=None, token_lifetime=1e6
     ) as running:
@@ -74,37 +74,37 @@ async def simulator(clock: SleepersClock) -> AsyncIterator[CentrePointSimulator]
 
 
 def scripted_client(base_url: str, auth_url: str) -> CentrePointClient:
-    """Make a client of servers that were scripted."""
+    """Return a client of servers that were scripted."""
     credentials = CentrePointCredentials("client-7", "planted")
     return CentrePointClient(credentials, base_url=base_url, auth_url=auth_url, retry=QUICK)
 
 
 @pytest.fixture
 async def client(simulator: CentrePointSimulator) -> AsyncIterator[CentrePointClient]:
-    """Give a client of the running service."""
+    """Return a client of the running service."""
     async with client_of(simulator) as made:
         yield made
 
 
 @pytest.fixture
 def raw(client: CentrePointClient, clock: SleepersClock) -> DataRequests[RawQuery]:
-    """Give requests for raw data by the clock of the test."""
+    """Return requests for raw data by the clock of the test."""
     found: DataRequests[RawQuery] = requests_of(client, clock, RawQuery)
     return found
 
 
 async def downloaded(files: FileSet, directory: Path, *, workers: int = 8) -> Report:
-    """Bring a set home, waiting no time between two tries."""
+    """Download a set without waiting between attempts."""
 
     async def at_once(_: float) -> None:
         await asyncio.sleep(0)
 
-    async with Mirror(directory, options=TransferOptions(workers=workers), sleep=at_once) as mirror:
+    async with Mirror(directory, options=TransferOptions(workers=workers), clock=Clock(sleep=at_once)) as mirror:
         return await mirror.sync(files)
 
 
 def held(directory: Path) -> list[bytes]:
-    """Give what lies in a folder, the ledger included."""
+    """Return the content of a directory, the ledger included."""
     return [path.read_bytes() for path in directory.rglob("*") if path.is_file()]
 
 
@@ -112,7 +112,7 @@ def held(directory: Path) -> list[bytes]:
 
 
 def test_the_sample_of_a_raw_request_is_read_whole() -> None:
-    """Pending, with a key nobody knows, and without what does not apply yet."""
+    """Pending, with an unknown key, and without what does not apply yet."""
     found = decode(payload("raw_request_status"), DataRequest)
 
     assert found == DataRequest(
@@ -128,7 +128,7 @@ def test_the_sample_of_a_raw_request_is_read_whole() -> None:
 
 
 def test_the_samples_of_epoch_requests_are_read_whole() -> None:
-    """The answer to making one has capitals and the time asked for; the status has neither."""
+    """The response to a start has capitals and the time requested; the status has neither."""
     made = decode(payload("epoch_request_created"), DataRequest)
     done = decode(payload("epoch_request_status"), DataRequest)
 
@@ -192,7 +192,7 @@ def test_the_samples_of_files_and_their_links_are_read_whole() -> None:
     ],
 )
 def test_every_spelling_of_a_status_is_understood(status: str, active: bool, completed: bool, failed: bool) -> None:
-    """One that nobody knows counts as active."""
+    """An unknown one counts as active."""
     request = DataRequest(id="x", status=status)
 
     assert (request.is_active, request.is_completed, request.is_failed) == (active, completed, failed)
@@ -217,7 +217,7 @@ def test_a_file_of_a_request_is_laid_out_by_request_and_file() -> None:
         "file": "255037a7-c163-483d-182a-08d7062fed2c",
         "kind": "raw",
     }
-    assert late.skip == "the service removed it on 2019-08-10; ask for the same data anew"
+    assert late.skip == "the service removed it on 2019-08-10; request the same data again"
     assert late.key == file.key
     assert len({file.key, small.key, data_file(table, request="r", what="epoch", tenant=TENANT, now=now).key}) == 3
     assert pickle.loads(pickle.dumps(file)).key == file.key
@@ -304,7 +304,7 @@ async def test_an_epoch_request_is_sent_as_the_page_has_it(
 async def test_what_cannot_be_asked_for_is_refused_before_anything_is_sent(
     client: CentrePointClient, clock: SleepersClock, simulator: CentrePointSimulator, changes: dict[str, Any]
 ) -> None:
-    """A moment without a timezone could be anybody's."""
+    """A time without a timezone is ambiguous."""
     epochs: DataRequests[EpochQuery] = requests_of(client, clock, EpochQuery)
     given = {"study": 234, "subject": SUBJECT, "monitor": "M", **SPAN, **changes}
 
@@ -326,7 +326,7 @@ async def test_a_start_without_a_usable_answer_is_never_sent_again(
     }[raised]
     simulator.inject(fault, on=STARTS)
 
-    with pytest.raises(raised, match="may hold one of the 10 places until it is done") as caught:
+    with pytest.raises(raised, match="may count as one of the 10 active requests until it is done") as caught:
         await raw.start(RawQuery(234, SUBJECT, **SPAN))
 
     assert getattr(caught.value, "sent", True) is True
@@ -334,7 +334,7 @@ async def test_a_start_without_a_usable_answer_is_never_sent_again(
 
 
 async def test_a_start_that_never_left_holds_nothing(clock: SleepersClock) -> None:
-    """Nobody listens: it is tried again, and the error does not speak of places."""
+    """The connection is refused: it is retried, and the error does not mention active requests."""
     async with RawServer() as server:
         server.on("POST", "/token", json_reply({"access_token": "t", "expires_in": 3600, "token_type": "Bearer"}))
         async with scripted_client(f"http://127.0.0.1:{unused_port()}", f"{server.base_url}/token") as client:
@@ -342,7 +342,7 @@ async def test_a_start_that_never_left_holds_nothing(clock: SleepersClock) -> No
                 await requests_of(client, clock, RawQuery).start(RawQuery(234, SUBJECT, **SPAN))
 
     assert (caught.value.sent, caught.value.attempts) == (False, 3)
-    assert "places" not in str(caught.value)
+    assert "active requests" not in str(caught.value)
 
 
 async def test_a_refusal_is_a_refusal(raw: DataRequests[RawQuery], simulator: CentrePointSimulator) -> None:
@@ -361,7 +361,7 @@ async def test_a_refusal_is_a_refusal(raw: DataRequests[RawQuery], simulator: Ce
 async def test_the_eleventh_waits_in_line_until_one_is_finished(
     raw: DataRequests[RawQuery], simulator: CentrePointSimulator, clock: SleepersClock
 ) -> None:
-    """Of this client never more than ten are active; none is refused, since it counts itself."""
+    """Of this client never more than ten are active; none is rejected, since it counts itself."""
     simulator.data_requests.working = 100
 
     started = await asyncio.gather(*(raw.start(RawQuery(234, SUBJECT, **SPAN)) for _ in range(13)))
@@ -391,7 +391,7 @@ SPAN_END = "2024-03-01T00:00:00Z"
 async def test_places_that_others_hold_are_waited_for(
     client: CentrePointClient, simulator: CentrePointSimulator, clock: SleepersClock
 ) -> None:
-    """The refusal of the page is a wait of ten seconds that grows to sixty, and then another try."""
+    """The rejection of the page is a wait of ten seconds that grows to sixty, and then another try."""
     simulator.data_requests.working = 400
     other, mine = requests_of(client, clock, RawQuery), requests_of(client, clock, EpochQuery)
     for _ in range(10):
@@ -428,7 +428,7 @@ async def test_a_place_that_never_comes_free_is_not_waited_for_for_ever(
 async def test_the_line_itself_is_not_waited_in_for_ever(
     raw: DataRequests[RawQuery], client: CentrePointClient
 ) -> None:
-    """Whoever stands before may wait longer than the next one wants to."""
+    """The task before may wait longer than the next one's timeout."""
     active = ActiveRequests()
     behind: DataRequests[RawQuery] = DataRequests(Api(raw.session), RawQuery, tenant=TENANT, active=active)
     async with active.turn(1):
@@ -442,7 +442,7 @@ async def test_the_line_itself_is_not_waited_in_for_ever(
 async def test_raw_and_epoch_requests_share_their_places(
     client: CentrePointClient, simulator: CentrePointSimulator, clock: SleepersClock
 ) -> None:
-    """Nobody says that they do not."""
+    """The documents do not exclude it."""
     simulator.data_requests.max_active = 99
     active = ActiveRequests()
     raw = requests_of(client, clock, RawQuery, active=active)
@@ -460,7 +460,7 @@ async def test_raw_and_epoch_requests_share_their_places(
 async def test_a_wait_gives_its_place_back(
     client: CentrePointClient, simulator: CentrePointSimulator, clock: SleepersClock
 ) -> None:
-    """Whoever waits for a request need not be asked again whether it is finished."""
+    """A request that was waited for is not polled again."""
     active = ActiveRequests()
     raw = requests_of(client, clock, RawQuery, active=active)
     started = [await raw.start(RawQuery(234, SUBJECT, **SPAN)) for _ in range(10)]
@@ -682,7 +682,7 @@ async def test_files_that_were_removed_are_skipped_with_a_reason(
 
     assert (early.counts[Action.KEEP], early.counts[Action.SKIP]) == (3, 0)
     assert (late.counts[Action.SKIP], late.failures) == (3, ())
-    assert all("ask for the same data anew" in outcome.reason for outcome in late.outcomes)
+    assert all("request the same data again" in outcome.reason for outcome in late.outcomes)
     async with Mirror(tmp_path / "early") as mirror:
         assert (await mirror.verify()).ok == 3
 
@@ -745,7 +745,7 @@ async def test_no_link_is_shown_or_stored(
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Not in the log, not in an error, not in the folder."""
+    """Not in the log, not in an error, not in the directory."""
     caplog.set_level("DEBUG", logger="arena_async")
     files = raw.files(await finished(raw, clock))
     simulator.inject(faults.status(418, body="no"), on="GET /dataretrieval-study-*")
@@ -764,7 +764,7 @@ async def test_no_link_is_shown_or_stored(
 async def test_links_are_asked_for_once_by_whoever_opens(
     raw: DataRequests[RawQuery], simulator: CentrePointSimulator, clock: SleepersClock, tmp_path: Path
 ) -> None:
-    """A broken answer is tried again by the loop over the body, and by nobody else."""
+    """A broken response is retried by the loop over the body, and by nothing else."""
     simulator.data_requests.parts = 0
     files = raw.files(await finished(raw, clock))
     (file,) = [found async for found in files]

@@ -1,4 +1,4 @@
-"""Raw and epoch data in one await: asked for, waited for, brought home, and not asked for twice."""
+"""Raw and epoch data in one await: requested, waited for, downloaded, and not requested twice."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ SHORT = PollPolicy(every=10, max_interval=10, timeout=30)
 
 @pytest.fixture
 def clock() -> SleepersClock:
-    """Give a clock that stands until somebody sleeps."""
+    """Return a clock that moves only when a task sleeps."""
     return SleepersClock()
 
 
 @pytest.fixture
 async def simulator(clock: SleepersClock) -> AsyncIterator[CentrePointSimulator]:
-    """Give a running service whose requests take 101 seconds."""
+    """Return a running service whose requests take 101 seconds."""
     async with CentrePointSimulator(
         subjects=2, file_size=3000, clock=clock, rate_limit=None, token_lifetime=1e8
     ) as running:
@@ -47,14 +47,14 @@ async def simulator(clock: SleepersClock) -> AsyncIterator[CentrePointSimulator]
 
 @pytest.fixture
 async def client(simulator: CentrePointSimulator) -> AsyncIterator[CentrePointClient]:
-    """Give a client of the running service."""
+    """Return a client of the running service."""
     async with client_of(simulator) as made:
         yield made
 
 
 @pytest.fixture
 def raw(client: CentrePointClient, clock: SleepersClock) -> DataRequests[RawQuery]:
-    """Give requests for raw data by the clock of the test."""
+    """Return requests for raw data by the clock of the test."""
     found: DataRequests[RawQuery] = requests_of(client, clock, RawQuery)
     return found
 
@@ -92,7 +92,7 @@ async def test_epochs_come_home_in_one_await(client: CentrePointClient, clock: S
 async def test_a_request_that_was_started_is_waited_for_and_not_started_again(
     raw: DataRequests[RawQuery], simulator: CentrePointSimulator, tmp_path: Path
 ) -> None:
-    """After a deadline, and as well after a crash: the folder knows it."""
+    """After a deadline, and as well after a crash: the directory knows it."""
     with pytest.raises(DeadlineError):
         await raw.fetch(RawQuery(234, 10821, **SPAN), tmp_path, poll=SHORT)
 
@@ -123,7 +123,7 @@ async def test_files_that_did_not_come_come_with_the_next_call(
 async def test_another_time_or_format_is_another_request(
     raw: DataRequests[RawQuery], simulator: CentrePointSimulator, tmp_path: Path, changes: dict[str, Any]
 ) -> None:
-    """Also in the folder that waits for the first one."""
+    """Also in the directory that waits for the first one."""
     with pytest.raises(DeadlineError):
         await raw.fetch(RawQuery(234, 10821, **SPAN), tmp_path, poll=SHORT)
 
@@ -160,15 +160,15 @@ async def test_a_request_that_failed_is_made_anew_by_the_next_call(
 async def test_a_start_that_nobody_answered_is_told_before_another_one(
     raw: DataRequests[RawQuery], simulator: CentrePointSimulator, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The first may hold a place: an error, and a warning when the caller asks again."""
+    """The first may be active: an error, and a warning when the caller repeats the call."""
     simulator.inject(faults.lose_answer(), on=STARTS)
-    with pytest.raises(TransportError, match="may hold one of the 10 places"):
+    with pytest.raises(TransportError, match="may count as one of the 10 active requests"):
         await raw.fetch(RawQuery(234, 10821, **SPAN), tmp_path)
     assert caplog.text == ""
 
     done = await raw.fetch(RawQuery(234, 10821, **SPAN), tmp_path)
 
-    assert "may hold a place for 6 hours; another one is started" in caplog.text
+    assert "may be active for 6 hours; another one is started" in caplog.text
     assert (done.resumed, len(simulator.seen(STARTS))) == (False, 2)
 
 

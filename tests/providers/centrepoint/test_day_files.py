@@ -1,4 +1,4 @@
-"""Day files over real sockets: listed, brought home, kept equal, and their links renewed."""
+"""Day files over real sockets: listed, downloaded, kept equal, and their links renewed."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pytest
 from scripted import RawServer, json_reply
 from studies import QUICK, Clock, client_of
 
+import arena_async
 from arena_async import Action, Mirror, Report
 from arena_async.errors import ListingError, NotFoundError
 from arena_async.protocol.files import FileSet
@@ -28,37 +29,37 @@ SUBJECT = 10821
 
 @pytest.fixture
 def clock() -> Clock:
-    """Give a clock that a test moves."""
+    """Return a clock that a test moves."""
     return Clock()
 
 
 @pytest.fixture
 async def simulator(clock: Clock) -> AsyncIterator[CentrePointSimulator]:
-    """Give a running service with 120 days, 240 files, for each of 2 subjects."""
+    """Return a running service with 120 days, 240 files, for each of 2 subjects."""
     async with CentrePointSimulator(subjects=2, days=120, file_size=600, clock=clock) as running:
         yield running
 
 
 @pytest.fixture
 async def client(simulator: CentrePointSimulator) -> AsyncIterator[CentrePointClient]:
-    """Give a client of the running service."""
+    """Return a client of the running service."""
     async with client_of(simulator) as made:
         yield made
 
 
 def targets(simulator: CentrePointSimulator) -> list[str]:
-    """Give the lists that were asked for, without what is the same for all of them."""
+    """Return the lists that were requested, without what is the same for all of them."""
     return [seen.target.partition("/subjects/10821/")[2] for seen in simulator.seen(LISTS)]
 
 
 def lies_in(directory: Path) -> dict[str, bytes]:
-    """Give what was brought."""
+    """Return what was downloaded."""
     found = [path for path in directory.glob("centrepoint/**/*") if path.is_file()]
     return {path.relative_to(directory).as_posix(): path.read_bytes() for path in found}
 
 
 def offered(simulator: CentrePointSimulator, *formats: str) -> dict[str, bytes]:
-    """Give what the service has for one subject and category."""
+    """Return what the service has for one subject and category."""
     keys = simulator.day_files.keys(SUBJECT, RAW, *formats)
     return {key.path: simulator.day_files.content(key) for key in keys}
 
@@ -69,7 +70,7 @@ def offered(simulator: CentrePointSimulator, *formats: str) -> dict[str, bytes]:
 async def test_a_year_of_days_is_listed_a_page_at_a_time(
     client: CentrePointClient, simulator: CentrePointSimulator
 ) -> None:
-    """No page is asked for before the rows of the one before are used up: links begin to end when they are listed."""
+    """No page is requested before the rows of the one before are used up: links begin to end when they are listed."""
     rows = client.day_files.search(DayQuery(234, SUBJECT, RAW)).__aiter__()
     for _ in range(101):
         await anext(rows)
@@ -117,7 +118,7 @@ async def test_the_last_day_can_come_first(client: CentrePointClient) -> None:
 async def test_a_subject_is_taken_by_its_identifier(
     client: CentrePointClient, simulator: CentrePointSimulator, tmp_path: Path
 ) -> None:
-    """One list of the study tells its number, however often it is asked for; links are renewed by the number."""
+    """One list of the study has its number, however often it is requested; links are renewed by the number."""
     files = client.day_files.files(DayQuery(234, "A-001", RAW, year=2021, month=1, file_format="csv"))
     assert (await client.day_files.search(DayQuery(234, "A-001", RAW, year=2021, month=1, day=1)).first()) is not None
     simulator.inject(faults.expire_links(), on="GET /study-*", after=3)
@@ -127,7 +128,7 @@ async def test_a_subject_is_taken_by_its_identifier(
     assert report.counts[Action.FETCH] == 31
     assert all(path.startswith("centrepoint/day-files/study-234/subject-10821/") for path in lies_in(tmp_path))
     assert len(simulator.seen("GET /centrepoint/v3/studies/234/subjects")) == 1
-    with pytest.raises(NotFoundError, match="Spelled alike: A-001"):
+    with pytest.raises(NotFoundError, match="Similar: A-001"):
         await client.day_files.search(DayQuery(234, "a001", RAW)).first()
 
 
@@ -140,9 +141,9 @@ async def test_ignored_filters_are_noticed(
     """All days in the place of some is an error, for a list and for a set."""
     simulator.filters_ignored = True
 
-    with pytest.raises(ListingError, match="asked for"):
+    with pytest.raises(ListingError, match="requested"):
         await client.day_files.search(DayQuery(234, SUBJECT, RAW, **filters)).collect()
-    with pytest.raises(ListingError, match="asked for"):
+    with pytest.raises(ListingError, match="requested"):
         [file async for file in client.day_files.files(DayQuery(234, SUBJECT, RAW, **filters))]
 
 
@@ -174,8 +175,8 @@ async def at_once(_: float) -> None:
 
 
 async def downloaded(files: FileSet, directory: Path) -> Report:
-    """Bring a set home and insist that nothing failed."""
-    async with Mirror(directory, sleep=at_once) as mirror:
+    """Download a set and assert that nothing failed."""
+    async with Mirror(directory, clock=arena_async.Clock(sleep=at_once)) as mirror:
         report = await mirror.sync(files)
     report.raise_for_failures()
     return report
@@ -231,7 +232,7 @@ async def test_what_a_file_is_its_bytes_say(
 async def test_links_whose_announced_end_contradicts_them_are_used(
     client: CentrePointClient, simulator: CentrePointSimulator, tmp_path: Path
 ) -> None:
-    """As in the sample: nothing fails, and no list is asked for again."""
+    """As in the sample: nothing fails, and no list is requested again."""
     simulator.expiry_contradicts = True
 
     report = await downloaded(client.day_files.files(DayQuery(234, SUBJECT, RAW, file_format="csv")), tmp_path)
@@ -243,7 +244,7 @@ async def test_links_whose_announced_end_contradicts_them_are_used(
 async def test_links_that_end_in_the_middle_are_renewed(
     client: CentrePointClient, simulator: CentrePointSimulator, tmp_path: Path
 ) -> None:
-    """Every file arrives, and no dead link is asked for twice."""
+    """Every file arrives, and no dead link is requested twice."""
     simulator.inject(faults.expire_links(), on="GET /study-*", after=20)
 
     report = await downloaded(client.day_files.files(DayQuery(234, SUBJECT, RAW, file_format="avro")), tmp_path)

@@ -1,4 +1,4 @@
-"""Which day files are asked for, and what a row of them becomes. Plain values, nothing is sent."""
+"""Which day files are requested, and the entry of a row. Plain values, nothing is sent."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ ROOT = "/dataaccess/v3/files/studies/652/subjects/47589/raw-accelerometer"
 
 
 def items() -> list[dict[str, Any]]:
-    """Give the rows of the sample page."""
+    """Return the rows of the sample page."""
     rows: list[dict[str, Any]] = json.loads((PAYLOADS / "centrepoint_day_files.json").read_text("utf-8"))["items"]
     return rows
 
 
 def query(**changes: Any) -> DayQuery:
-    """Ask for the files of the sample, narrowed."""
+    """Return a query for the files of the sample, narrowed."""
     return DayQuery(**{"study": 652, "subject": 47589, "category": "raw-accelerometer", **changes})
 
 
 def entry(number: int = 0, *, now: datetime = NOW, **changes: Any) -> RemoteFile:
-    """Give the entry of a row of the sample."""
+    """Return the entry of a row of the sample."""
     return day_file(decode(items()[number] | changes, DayFile), tenant=TENANT, now=now)
 
 
@@ -52,7 +52,7 @@ def entry(number: int = 0, *, now: datetime = NOW, **changes: Any) -> RemoteFile
 
 
 def test_the_sample_of_day_files_is_read_whole() -> None:
-    """Two days, both formats, and a key nobody knows."""
+    """Two days, both formats, and an unknown key."""
     first, avro, second, last = decode(items(), list[DayFile])
 
     assert (first.study_id, first.subject_id, first.data_category) == (652, 47589, "raw-accelerometer")
@@ -145,7 +145,7 @@ def test_cases_and_timezones_make_no_other_file() -> None:
 
 
 def test_a_category_nobody_knows_has_a_place_of_its_own() -> None:
-    """Also one whose name would not do as a folder."""
+    """Also one whose name would not do as a directory."""
     assert str(place(entry(dataCategory="../gait"))).startswith(
         "centrepoint/day-files/study-652/subject-47589/_.._gait~"
     )
@@ -172,7 +172,7 @@ def test_a_link_is_lost_in_a_pickle_and_never_shown() -> None:
     assert b"PLANTED" not in pickle.dumps(file)
 
 
-# Which are asked for
+# Which are requested
 
 
 @pytest.mark.parametrize(
@@ -266,7 +266,7 @@ def test_the_query_is_named_by_what_narrows_it() -> None:
 )
 def test_a_row_nobody_asked_for_is_an_error(requested: dict[str, Any], came: dict[str, Any]) -> None:
     """All files in the place of some look like success."""
-    with pytest.raises(ListingError, match="asked for") as caught:
+    with pytest.raises(ListingError, match="requested") as caught:
         query(**requested).reader()(items()[0] | came)
 
     assert "PLANTED" not in str(caught.value)
@@ -274,7 +274,7 @@ def test_a_row_nobody_asked_for_is_an_error(requested: dict[str, Any], came: dic
 
 @pytest.mark.parametrize("requested", [{"day_from": "2021-01-02"}, {"day_to": "2020-12-31"}, {"year": 2021}])
 def test_a_day_beside_the_range_passes(requested: dict[str, Any]) -> None:
-    """Nobody says in which timezone a range begins."""
+    """It is not documented in which timezone a range begins."""
     assert query(**requested).reader()(items()[0]).day == "2021-01-01"
 
 
@@ -284,11 +284,11 @@ def test_a_row_without_a_day_is_no_day_file() -> None:
         query().reader()(items()[0] | {"date": "soon"})
 
 
-# The narrowest way to ask again
+# The narrowest way to list again
 
 
 def requested_for(wanted: list[tuple[str, str]], **changes: Any) -> list[tuple[str, str | None]]:
-    """Give dates and format of the narrowest queries."""
+    """Return dates and format of the narrowest queries."""
     return [(found.dates, found.file_format) for found in narrowest(query(**changes), wanted)]
 
 

@@ -26,12 +26,12 @@ async def files_of(text: str | bytes, **settings: Any) -> list[RemoteFile]:
 
 
 async def paths_of(text: str, **settings: Any) -> list[str]:
-    """Give where the files of a text go."""
+    """Return where the files of a text go."""
     return [str(place(file)) for file in await files_of(text, **settings)]
 
 
 async def problem_of(text: str | bytes, **settings: Any) -> str:
-    """Give the sentence that refuses a text."""
+    """Return the sentence that rejects a text."""
     with pytest.raises(ConfigurationError) as caught:
         await files_of(text, **settings)
     return str(caught.value)
@@ -51,12 +51,12 @@ async def problem_of(text: str | bytes, **settings: Any) -> str:
     ],
 )
 async def test_the_last_part_of_an_address_is_the_name_where_that_is_safe(url: str, path: str) -> None:
-    """As a person would call it, capitals included; what some system refuses or hides carries a mark."""
+    """As a person would call it, capitals included; what some system rejects or hides carries a mark."""
     assert await paths_of(url) == [path]
 
 
 async def test_folders_are_kept_when_asked_for_and_never_lead_out() -> None:
-    """Host and folders are folders, cleaned one by one; a name that is given stands as it is."""
+    """Host and directories are directories, cleaned one by one; a name that is given stands as it is."""
     text = (
         "https://a.example/s1/data.csv\nhttps://a.example:8443/s1/data.csv\nhttps://b.example/%2e%2e/data.csv\n"
         '{"url": "https://b.example/s1/data.csv", "name": "site-01/day-1.csv"}\n'
@@ -102,12 +102,12 @@ async def test_a_row_says_what_is_known_beforehand() -> None:
         ("https://127.0.0.1/data.csv", "not a public address"),
         ("https://10.0.0.1/data.csv", "allow_private (--allow-private)"),
         ("https://169.254.169.254/latest", "not a public address"),
-        ("https://user:canary@a.example/data.csv", "carries user information"),
+        ("https://user:canary@a.example/data.csv", "has user information"),
         ("https://a.example/my file.csv", "has a space in it; an address has %20 there"),
         ("https://a.example/ä.csv", "percent-encoded"),
-        ("https://a.example/a\tb", "characters that no URL has"),
+        ("https://a.example/a\tb", "characters that are invalid in a URL"),
         ("https://a.example/a\x00b", "not UTF-8 text"),
-        ("https://a.example/a\x1bb", "characters that no URL has"),
+        ("https://a.example/a\x1bb", "characters that are invalid in a URL"),
         ("https://a.example/", "ends in no file name"),
         ("https://a.example/files/?sig=canary", "ends in no file name"),
         ("https://a.example/token=canary", "looks like a secret"),
@@ -122,18 +122,18 @@ async def test_a_row_says_what_is_known_beforehand() -> None:
         ('{"url": "https://a.example/x", "size": -1}', "not a number of bytes"),
         ('{"url": "https://a.example/x", "size": true}', "not a number of bytes"),
         ('{"url": "https://a.example/x", "name": 7}', "name is no text"),
-        ('{"url": "https://a.example/x", "name": ""}', "leads out of the folder, or has an empty part"),
-        ('{"url": "https://a.example/x", "name": "../x"}', "leads out of the folder"),
-        ('{"url": "https://a.example/x", "name": "/etc/x"}', "leads out of the folder"),
-        ('{"url": "https://a.example/x", "name": "a//x"}', "leads out of the folder"),
+        ('{"url": "https://a.example/x", "name": ""}', "leads out of the directory, or has an empty part"),
+        ('{"url": "https://a.example/x", "name": "../x"}', "leads out of the directory"),
+        ('{"url": "https://a.example/x", "name": "/etc/x"}', "leads out of the directory"),
+        ('{"url": "https://a.example/x", "name": "a//x"}', "leads out of the directory"),
         ('{"url": "https://a.example/x", "name": "a\\\\x"}', "characters that no file name has"),
         ('{"url": "https://a.example/x", "name": "a\\nx"}', "characters that no file name has"),
         ('{"url": "https://a.example/x", "headers": {"X": "canary\\r\\nY: 1"}}', "header X has a value that cannot"),
         ('{"url": "https://a.example/x", "headers": {"X: canary\\r\\nY": "1"}}', "name of a header"),
-        ('{"url": "https://a.example/x", "headers": {"Range": "bytes=0-canary"}}', "header Range cannot be given"),
-        ('{"url": "https://a.example/x", "headers": {"If-None-Match": "canary"}}', "cannot be given"),
-        ('{"url": "https://a.example/x", "headers": {"HOST": "canary"}}', "header HOST cannot be given"),
-        ('{"url": "https://a.example/x", "headers": {"X": "canary", "x": "b"}}', "header x stands there twice"),
+        ('{"url": "https://a.example/x", "headers": {"Range": "bytes=0-canary"}}', "header Range cannot be set"),
+        ('{"url": "https://a.example/x", "headers": {"If-None-Match": "canary"}}', "cannot be set"),
+        ('{"url": "https://a.example/x", "headers": {"HOST": "canary"}}', "header HOST cannot be set"),
+        ('{"url": "https://a.example/x", "headers": {"X": "canary", "x": "b"}}', "header x is given twice"),
         ('{"url": "https://a.example/x", "headers": "canary"}', "not a mapping"),
         ("https://a.example/" + "x" * 70_000, "longer than 65536 bytes"),
     ],
@@ -173,8 +173,8 @@ async def test_two_rows_of_one_name_are_refused_before_anything_is_sent(rows: st
     problem = await problem_of(rows)
 
     lines = len(rows.split("\n"))
-    assert problem.startswith(f"the list, line {lines}: it would be called ")
-    assert "as the list, line 1 is. Give them names" in problem
+    assert problem.startswith(f"the list, line {lines}: its path would be ")
+    assert "as that of the list, line 1. Set names" in problem
     assert "canary" not in problem
 
 
@@ -197,7 +197,7 @@ async def test_a_row_that_repeats_another_word_for_word_is_no_conflict() -> None
     ],
 )
 async def test_a_key_names_the_file_for_ever_and_no_signature_is_in_it(one: str, other: str, same: bool) -> None:
-    """A signature is another one tomorrow; a query without one asks for another file."""
+    """A signature is another one tomorrow; a query without one is another file."""
     [first], [second] = await files_of(one), await files_of(other)
 
     assert (first.key == second.key) is same
@@ -225,7 +225,7 @@ async def test_a_list_in_a_file_is_read_again_for_each_walk(tmp_path: Path) -> N
         path.write_text("https://a.example/x\nhttps://a.example/yy\n")
         assert [file.name async for file in files] == ["x", "yy"]
         path.write_text("https://a.example/x\nhttps://b.example/x\nhttps://b.example/z\n")
-        with pytest.raises(ConfigurationError, match=r"list\.txt, line 2: it would be called x"):
+        with pytest.raises(ConfigurationError, match=r"list\.txt, line 2: its path would be x"):
             await anext(aiter(files))
     async with UrlSet.read(tmp_path / "none.txt") as files:
         with pytest.raises(ConfigurationError, match="there is no such file"):

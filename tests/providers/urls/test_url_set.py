@@ -1,5 +1,5 @@
 # ruff: noqa: ASYNC240 - a test may look at the disk; nothing else runs meanwhile.
-"""Files at any addresses, over real sockets: the same pool, the same promises, and no secret to anybody else."""
+"""Files at any addresses, over real sockets: the same pool, the same promises, and no secret to any other host."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from arena_async import (
     UnsafeUrlError,
     UrlSet,
 )
-from arena_async.options import TransferOptions
+from arena_async.options import Clock, TransferOptions
 from arena_async.transfer.models import Action
 
 BODY = bytes(range(256)) * 400
@@ -38,7 +38,7 @@ WRONG = "0" * 64
 
 
 def links(*rows: str | Link, **settings: Any) -> UrlSet:
-    """Give a set that may go to this machine."""
+    """Return a set that may go to this machine."""
     return UrlSet(rows, allow_http=True, allow_private=True, **settings)
 
 
@@ -47,19 +47,19 @@ async def no_wait(_: float) -> None:
 
 
 async def download(files: UrlSet, to: Path, **how: Any) -> Report:
-    """Bring a set home, without waiting between tries."""
-    async with files, Downloader(to, sleep=no_wait, **how) as downloads:
+    """Download a set without waiting between attempts."""
+    async with files, Downloader(to, clock=Clock(sleep=no_wait), **how) as downloads:
         return await downloads.run(files)
 
 
 async def mirrored(files: UrlSet, to: Path) -> Report:
-    """Sync a set into a folder."""
-    async with files, Mirror(to, sleep=no_wait) as mirror:
+    """Sync a set into a directory."""
+    async with files, Mirror(to, clock=Clock(sleep=no_wait)) as mirror:
         return await mirror.sync(files)
 
 
 def kept(directory: Path) -> dict[str, bytes]:
-    """Give the final files of a folder."""
+    """Return the final files of a directory."""
     found = (path for path in directory.rglob("*") if path.is_file() and ".arena-async" not in path.parts)
     return {path.relative_to(directory).as_posix(): path.read_bytes() for path in found}
 
@@ -80,7 +80,7 @@ async def test_files_come_home_under_the_names_of_their_addresses(tmp_path: Path
 async def test_https_to_public_addresses_is_all_that_is_taken_unless_more_is_allowed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A name that leads to this machine is refused when it is looked up; another port than the usual one is not."""
+    """A name that leads to this machine is rejected when it is looked up; another port than the usual one is not."""
 
     async def getaddrinfo(host: str, port: int, **_: Any) -> list[Any]:
         del host
@@ -143,7 +143,7 @@ def _digest(digest: Any) -> TransferOptions:
 async def test_content_with_another_digest_gets_no_name(
     tmp_path: Path, known: dict[str, Any], expected: str, actual: str
 ) -> None:
-    """It is asked for once more, then it is an error with both digests, and nothing is left of it."""
+    """It is requested once more, then it is an error with both digests, and nothing is left of it."""
     async with RawServer() as server:
         server.on("GET", "/a", ranged(BODY))
         report = await download(links(Link(f"{server.base_url}/a", **known)), tmp_path)
@@ -214,7 +214,7 @@ async def test_headers_of_a_row_stay_at_its_origin(tmp_path: Path) -> None:
     [(404, NotFoundError), (410, NotFoundError), (401, PermissionDeniedError), (403, PermissionDeniedError)],
 )
 async def test_a_refusal_is_the_outcome_of_that_file_alone(tmp_path: Path, status: int, error: type[Exception]) -> None:
-    """The others come, it is asked for once, and asked for again by the next run."""
+    """The others come, it is requested once, and requested again by the next run."""
     async with RawServer() as server:
         server.on("GET", "/*", ranged(BODY))
         server.on("GET", "/gone", reply(status, body=b"you sent sig=canary"))
@@ -229,7 +229,7 @@ async def test_a_refusal_is_the_outcome_of_that_file_alone(tmp_path: Path, statu
 
 
 async def test_a_second_run_of_a_mirror_asks_for_nothing(tmp_path: Path) -> None:
-    """Nor does it when only the signatures are new; another digest, size or a touched file is asked for."""
+    """Nor does it when only the signatures are new; another digest, size or a touched file is requested."""
     async with RawServer() as server:
         server.on("GET", "/*", ranged(BODY))
         url = f"{server.base_url}/a"
@@ -266,7 +266,7 @@ async def test_a_plan_asks_for_nothing_and_is_carried_out_as_it_says(tmp_path: P
 
 
 async def test_a_bad_row_far_down_stops_everything_before_the_first_request(tmp_path: Path) -> None:
-    """Nobody finds half a list brought home."""
+    """No list is downloaded in part."""
     async with RawServer() as server:
         rows = "\n".join(f"{server.base_url}/{number}" for number in range(3000))
         files = UrlSet.parse(f"{rows}\nnowhere\n", allow_http=True, allow_private=True)
@@ -288,7 +288,7 @@ async def test_no_secret_of_a_list_is_written_anywhere(tmp_path: Path, caplog: p
         server.on("GET", "/d", reply(302, headers={"Location": "http://127.0.0.1:1/x?sig=canary"}))
         query = "sig=canary&token=canary&X-Amz-Signature=canary&se=canary"
         rows = [Link(f"{server.base_url}/{name}?{query}", headers={"X-Key": "canary"}) for name in "abcd"]
-        async with links(*rows) as files, Mirror(tmp_path, sleep=no_wait, observer=note) as mirror:
+        async with links(*rows) as files, Mirror(tmp_path, clock=Clock(sleep=no_wait), observer=note) as mirror:
             report = await mirror.sync(files)
             shown = [repr(files), repr(rows)]
 
