@@ -35,6 +35,9 @@ SAMPLES = {
         from matrix import case, control, row
         from sabotage import protection
 
+        from arena_async.protocol import ranges
+        from arena_async.protocol.files import BodyHead
+
         @protection("the check")
         def _(patch):
             patch.replace("guarded:check", lambda: False)
@@ -59,6 +62,14 @@ SAMPLES = {
         @protection("a wanted misfit", raises=TypeError)
         def _(patch):
             patch.replace("guarded:check", None)
+
+        @protection("the one module of a package that defines it")
+        def _(patch):
+            patch.replace("arena_async.protocol:is_encoded", lambda head: True)
+
+        @protection("a name that no module of a package defines")
+        def _(patch):
+            patch.replace("arena_async.protocol:is_elsewhere", lambda head: True)
 
         @row("ST01", protection="the check")
         def test_fails_without_it():
@@ -125,6 +136,14 @@ SAMPLES = {
             ended = subprocess.run([sys.executable, "-c", "import inherited; inherited.take_over()"], check=False)
             assert ended.returncode == 0
 
+        @row("ST21", protection="the one module of a package that defines it")
+        def test_defined_in_a_package():
+            assert not ranges.is_encoded(BodyHead(status=200))
+
+        @row("ST22", protection="a name that no module of a package defines")
+        def test_defined_nowhere_in_a_package():
+            assert guarded.check()
+
         @row("ST20", protection="a name that has moved")
         @pytest.mark.parametrize("number", [case(1, protection="the check")])
         def test_case_of_its_own(number):
@@ -165,7 +184,7 @@ def test_with_the_protections_every_row_passes(tmp_path: Path) -> None:
     status, said = run(tmp_path)
 
     assert status == 0, said
-    assert "17 passed" in said
+    assert "19 passed" in said
 
 
 @pytest.mark.parametrize(
@@ -178,6 +197,7 @@ def test_with_the_protections_every_row_passes(tmp_path: Path) -> None:
         "test_breaks_an_invariant",
         "test_misfit_that_is_wanted",
         "test_case_of_its_own[1]",
+        "test_defined_in_a_package",
     ],
 )
 def test_a_failure_in_the_call_phase_is_a_proof(sabotaged: tuple[int, str], name: str) -> None:
@@ -202,6 +222,11 @@ def test_a_test_that_passes_is_hollow_whatever_its_row_does(sabotaged: tuple[int
         ("test_fails_in_its_setup", "ERROR", "The setup fails without 'the check': AssertionError"),
         ("test_removal_raises", "ERROR", "'a removal that raises': HarnessError: the removal raised ValueError"),
         ("test_name_has_moved", "ERROR", "'a name that has moved': HarnessError: guarded:elsewhere does not exist"),
+        (
+            "test_defined_nowhere_in_a_package",
+            "ERROR",
+            "HarnessError: arena_async.protocol:is_elsewhere does not exist",
+        ),
         ("test_unregistered", "ERROR", "'nobody has registered this': HarnessError: it is not registered"),
         ("test_misfit_that_is_swallowed", "FAILED", "'a replacement with other arguments' does not work"),
         ("test_misfit_that_ends_the_test", "FAILED", "the test ended with TypeError"),

@@ -78,7 +78,7 @@ def _pairs(values: Mapping[str, object] | Iterable[tuple[str, object]]) -> tuple
     """Return pairs of text for a mapping or pairs, without those whose value is None."""
     if not values:
         return ()
-    items = values.items() if hasattr(values, "items") else values
+    items = values.items() if isinstance(values, Mapping) else values
     # The services write ``true`` and ``false`` in lower case.
     return tuple(
         (str(name), str(value).lower() if isinstance(value, bool) else str(value))

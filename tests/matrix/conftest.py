@@ -66,7 +66,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[TABLE] = Table(sabotaged=bool(config.getoption("--sabotage", default=False)))
     config.pluginmanager.register(_Lines(config.stash[TABLE]))
     if config.stash[TABLE].sabotaged:
-        # Every row is to fail; nobody reads how, and to read the sources for each takes longer than to run it.
+        # Every row is to fail; how is not read, and to read the sources for each takes longer than to run it.
         config.option.tbstyle = "native"
 
 
@@ -96,7 +96,7 @@ def road(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Non
 
 @pytest.fixture
 def world(tmp_path: Path) -> World:
-    """Give a row its folders and secrets."""
+    """Return the directories and secrets of a row."""
     return World(tmp_path)
 
 

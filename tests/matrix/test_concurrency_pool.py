@@ -113,7 +113,7 @@ async def test_a_cancelled_file_is_closed_only_when_its_write_has_ended(world: W
     assert not [name for name in open_files() if name.endswith(".part")]
 
 
-@row("CC03", protection="a commit is ended by nobody but itself")
+@row("CC03", protection="a commit is not ended by a cancellation")
 @pytest.mark.parametrize("verb", ["sync", "rename"])
 async def test_a_second_cancellation_does_not_tear_a_commit(world: World, verb: str) -> None:
     """CC03: cancelled between fsync and rename, and again while that is awaited: it is all there, or resumable."""
@@ -259,7 +259,7 @@ async def test_a_listing_of_a_hundred_thousand_is_pulled_lazily(world: World) ->
     assert listed <= 300 + 2 * 400 + 8 + 64
 
 
-@row("CC14", protection="each set keeps a lane within reach")
+@row("CC14", protection="each run keeps a permit within reach")
 async def test_a_host_that_stalls_leaves_the_others_their_share(world: World) -> None:
     """CC14: all bodies of one host stall; the 30 files of the other, listed late, come home meanwhile."""
     world.keeps_partials = True
@@ -310,7 +310,7 @@ async def test_a_host_that_stalls_leaves_the_others_their_share(world: World) ->
     assert len(report.outcomes) == 30
 
 
-@row("CC15", protection="content is looked at on the thread of its slot")
+@row("CC15", protection="content is verified on a thread")
 async def test_the_loop_stays_free_while_much_is_hashed_and_inflated(world: World) -> None:
     """CC15: 300 MB inflated and hashed out of 3 MB; the invariants watch the loop, and the disk who comes to it."""
     writers: set[int] = set()
@@ -358,7 +358,7 @@ async def test_a_wait_of_a_minute_is_cancelled_at_once(world: World) -> None:
     assert took < 20
 
 
-@row("CC17", protection="a slot comes back whatever happens", seconds=20)
+@row("CC17", protection="a permit comes back whatever happens", seconds=20)
 async def test_an_exception_in_a_worker_gives_its_slot_back(world: World) -> None:
     """CC17: five files die of something nobody foresaw, on the only slot; the sixth comes home."""
     rows = [remote(f"f{number}", size=1000) for number in range(6)]
@@ -376,7 +376,7 @@ async def test_an_exception_in_a_worker_gives_its_slot_back(world: World) -> Non
     assert [outcome.error is None for outcome in report.outcomes] == [False] * 5 + [True]
 
 
-@row("CC18", protection="outcomes that nobody takes hold the pool back")
+@row("CC18", protection="outcomes that are not taken hold the workers back")
 async def test_a_consumer_that_stops_taking_stops_the_pool(world: World) -> None:
     """CC18: one outcome is taken and then none; the number of requests comes to rest far below the number of files."""
     rows = [remote(f"f{number}", size=100) for number in range(3000)]

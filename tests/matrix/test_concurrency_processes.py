@@ -182,7 +182,7 @@ def _is_free(path: Path) -> bool:
     return True
 
 
-@row("CC19", protection="whoever forgets to close is told so once")
+@row("CC19", protection="a missing close is warned about once")
 @pytest.mark.parametrize(
     ("kind", "reported"),
     [

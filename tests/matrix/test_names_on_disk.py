@@ -101,7 +101,7 @@ UNSEEN = {
 }
 
 
-@row("NM02", protection="characters that nobody sees are replaced in names")
+@row("NM02", protection="invisible characters are replaced in names")
 async def test_characters_that_nobody_sees_are_in_no_name(world: World) -> None:
     """NM02: each name is printable, and each file is told from the others."""
     rows = [named(number, stem=text) for number, text in enumerate(UNSEEN.values())]

@@ -108,7 +108,7 @@ async def test_a_trap_under_the_name_of_a_partial_file_catches_nobody(
     assert (world.outside / "mine.txt").read_bytes() == b"not yours"
 
 
-@row("SE11", protection="folders are opened one in the other, without following links")
+@row("SE11", protection="directories are opened one inside the other, without following links")
 @pytest.mark.parametrize("when", ["before", "between check and rename"])
 async def test_a_folder_that_becomes_a_link_leads_nowhere(world: World, when: str) -> None:
     """SE11: the file does not land where the link leads."""

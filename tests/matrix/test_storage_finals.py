@@ -116,7 +116,7 @@ MODES = [
 
 
 @pytest.mark.process
-@row("ST13", protection="permissions follow the umask or the file before, and are nobody else's on the way")
+@row("ST13", protection="permissions follow the umask or the file before, and partial files are private")
 @pytest.mark.parametrize(("umask", "before", "after"), MODES)
 async def test_permissions_follow_the_umask_or_the_file_before(
     world: World, umask: int, before: int | None, after: int

@@ -106,7 +106,7 @@ def _shorter(content: bytearray) -> None:
     del content[RECORDED - 1 :]
 
 
-@row("ST20", protection="the tail of a partial file is read back before it is gone on with")
+@row("ST20", protection="the tail of a partial file is read back before it is resumed")
 @pytest.mark.parametrize("damage", [_zeros, _one_bit, _shorter], ids=["zeros", "one bit", "shorter"])
 async def test_a_partial_file_whose_end_was_lost_begins_anew(
     world: World, damage: Callable[[bytearray], object]
@@ -155,7 +155,7 @@ def _also_outside(part: Path, world: World, disk: FaultyDisk) -> None:
     os.link(mine, part)
 
 
-@row("ST21", protection="only a partial file that is ours alone is gone on with")
+@row("ST21", protection="only a partial file that is ours alone is resumed")
 @pytest.mark.parametrize(
     "make", [_of_somebody_else, _read_only, _also_outside], ids=["another owner", "read-only", "hard link"]
 )
@@ -181,7 +181,7 @@ async def test_a_partial_file_that_is_not_ours_alone_is_not_written_to(
 
 
 @pytest.mark.process
-@row("ST23", protection="each file on its way has a name of its own")
+@row("ST23", protection="each partial file has a name of its own")
 async def test_a_lock_that_keeps_nobody_out_costs_work_and_no_byte(world: World) -> None:
     """ST23: three processes on a folder whose locks are granted to all: every final name is whole at every look."""
     bodies = {"large": content(300_000, "large")}

@@ -74,7 +74,7 @@ async def test_the_bytes_on_the_disk_are_those_of_the_storage_from_listing_to_na
     assert len(api.lines(LISTING)) == 1
 
 
-@row("TR10", protection="an encoding that nobody asked for is refused")
+@row("TR10", protection="an encoding that was not requested is rejected")
 @pytest.mark.parametrize(("extension", "body"), [(".zip", ZIP), (".csv", CSV)])
 @pytest.mark.parametrize("size", [True, False])
 async def test_a_proxy_that_packs_what_it_passes_on_is_refused(

@@ -216,7 +216,7 @@ async def test_cancelled_at_any_await_no_connection_of_a_split_file_runs_on(worl
         async with mirror:
             async for stopped in cancel_at_every_await(start, how=how, maximum=390, everywhere=True, every=3):
                 assert stopped.cancelled or stopped.result.failures == ()
-                assert not [task for task in asyncio.all_tasks() if task.get_name() == "arena_async segment"]
+                assert not [task for task in asyncio.all_tasks() if task.get_name() == "arena_async part"]
                 cancelled, last = cancelled + stopped.cancelled, stopped.at
             for number in range(4):
                 world.allow(f"files/worker{number}.bin", b"x")

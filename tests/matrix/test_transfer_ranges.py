@@ -174,7 +174,7 @@ def unequal(*, cut_wholes: int | None, honest: bool) -> Callable[[Seen], Reply]:
     return answer
 
 
-@row("TR24", protection="a file is begun anew twice at the most")
+@row("TR24", protection="a file is restarted twice at most")
 @pytest.mark.parametrize("honest", [True, False])
 async def test_a_source_that_changes_with_every_answer_ends_after_two_restarts(world: World, honest: bool) -> None:
     """TR24: every whole answer is cut, and every rest is of another ETag: refused by 412, or sent all the same."""

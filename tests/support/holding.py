@@ -72,7 +72,7 @@ class Held:
         return attrs.evolve(cls.now(), in_use=in_use)
 
     def or_more(self, other: Held) -> Held:
-        """Give the larger of each."""
+        """Return the larger of each."""
         return Held(
             memory=max(self.memory, other.memory),
             in_use=max(self.in_use, other.in_use),
@@ -127,7 +127,7 @@ def _bytes_of_objects() -> int:
 
 
 def _bytes_of_the_heap() -> int:
-    """Give back what is free and count what is not; 0 where the C library does not tell."""
+    """Return what is free to the system and count what is not; 0 where the C library does not tell."""
     if sys.platform != "linux":
         return 0
     library = ctypes.CDLL(None)
@@ -201,7 +201,7 @@ class _Collections:
 
 
 def _queued() -> float:
-    """Give the seconds that this thread has been ready and had no processor; 0 where the system does not tell."""
+    """Return the seconds that this thread has been ready and had no processor; 0 where the system does not tell."""
     # https://docs.kernel.org/scheduler/sched-stats.html: time on the processor, time in the queue, slices.
     with suppress(OSError, ValueError, IndexError), Path("/proc/thread-self/schedstat").open(encoding="ascii") as file:
         return int(file.read().split()[1]) / 1e9

@@ -53,7 +53,7 @@ class _File:
     _versions: list[bytes] = attrs.field(factory=list)
 
     def now(self) -> bytes:
-        """Give what a process sees."""
+        """Return what a process sees."""
         return _applied(self.durable, self.pending)
 
     def change(self, change: Change, *, torn: Change | None = None) -> None:
@@ -68,7 +68,7 @@ class _File:
         self._versions.clear()
 
     def versions(self) -> list[bytes]:
-        """Give what may be found after a power loss: first the least, then the most, then everything between."""
+        """Return what may be found after a power loss: first the least, then the most, then everything between."""
         if not self._versions:
             every, count = self.now(), len(self.pending)
             kept = [
@@ -91,11 +91,11 @@ class _Directory:
     pending: list[tuple[str, _Node | None]] = attrs.field(factory=list)
 
     def now(self) -> dict[str, _Node]:
-        """Give what a process sees."""
+        """Return what a process sees."""
         return _named(self.durable, self.pending)
 
     def versions(self) -> list[dict[str, _Node]]:
-        """Give what may be found after a power loss: first the least, then the most, then everything between."""
+        """Return what may be found after a power loss: first the least, then the most, then everything between."""
         count = len(self.pending)
         if count <= 4:
             kept: Iterable[tuple[int, ...]] = itertools.chain.from_iterable(
@@ -154,7 +154,7 @@ class Crash:
         times: When each was written last, as it will be found.
         folders: The folders.
         extreme: Whether everything is there that may be, or nothing that need not be.
-        promised: Paths of which somebody was told that no power loss can take them.
+        promised: Paths that were reported to survive a power loss.
     """
 
     after: str
@@ -256,7 +256,7 @@ class TracingDisk(RecordingDisk):
         )
 
     def _walk(self, directory: _Directory) -> Iterator[_Node]:
-        """Give everything that may be found in a folder, itself included."""
+        """Return everything that may be found in a folder, itself included."""
         yield directory
         inside = [*directory.durable.values(), *(node for _, node in directory.pending if node is not None)]
         for node in {id(node): node for node in inside}.values():
@@ -353,7 +353,7 @@ class TracingDisk(RecordingDisk):
         patch.setattr(ledger_schema.LedgerConnection, "execute", note)
 
     def promise(self, path: Path) -> None:
-        """Note that somebody was told that no power loss can take a file."""
+        """Note that a file was reported to survive a power loss."""
         with self._lock:
             self._promised.add(path.relative_to(self._above).as_posix())
             self._look(f"settled {path.name}")
@@ -409,7 +409,7 @@ class TracingDisk(RecordingDisk):
 
 
 def _choices(timestamp: _Moment, chance: random.Random, guesses: int) -> Iterator[dict[int, int]]:
-    """Say for each file and folder which of its versions is found."""
+    """Return which version of each file and directory is found."""
     counts = {number: len(versions) for number, versions in timestamp.versions.items()}
     minimum = dict.fromkeys(counts, 0)
     maximum = {number: min(1, count - 1) for number, count in counts.items()}

@@ -136,7 +136,7 @@ class Service:
         self.seen_whole.pop(name, None)
 
     def due(self) -> list[Offer]:
-        """Give what is listed and does not lie in the folder as it is listed."""
+        """Return what is listed and does not lie in the folder as it is listed."""
         return [each for each in self.offers.values() if each.listed and self.seen_whole.get(each.name) != each.body]
 
     def _change(self, offer: Offer) -> None:
@@ -387,7 +387,7 @@ def _kind(error: BaseException | None) -> str:
 
 
 def state_files(root: Path) -> dict[str, bytes]:
-    """Give what the client keeps for itself, but for content on its way."""
+    """Return what the client keeps for itself, but for content on its way."""
     found: dict[str, bytes] = {}
     for path in (root / ".arena-async").rglob("*"):
         with suppress(OSError):

@@ -8,7 +8,7 @@ The rules are what may happen; what is checked after each of them are the promis
 3. The requests the service counts are those that the client booked, and never more than it may spend; where nothing
    goes wrong, there is one for each page of the listing, one for the login and one for each file that is missing.
 4. One login for a life, and one more for each session that ended.
-5. No secret is in a line or a file of the client, and none is sent to somebody else.
+5. No secret is in a line or a file of the client, and none is sent to another origin.
 6. One partial file and one record for a file at the most, and none when everything is done.
 7. What is told to be verified is verified; what was damaged on the way has no name.
 """
@@ -221,12 +221,12 @@ class RestlessMachine(RuleBasedStateMachine):
             self.service.offer(offer.name, 70_000, linked=offer.linked, declared=offer.declared)
 
     def _some(self, step: int) -> int:
-        """Give a step that the next life will come to, very likely, and see that it has something to do."""
+        """Return a step that the next life will come to, very likely, and see that it has something to do."""
         self._have_something_to_do()
         return 1 + step % (STEPS + STEPS_FOR_A_FILE * len(self.service.due()))
 
     def _some_bytes(self, count: int) -> int:
-        """Give a number of bytes that the next life will want to write, and see that it has something to do."""
+        """Return a number of bytes that the next life will want to write, and see that it has something to do."""
         self._have_something_to_do()
         return count % max(1, sum(offer.size for offer in self.service.due()))
 
@@ -351,7 +351,7 @@ class RestlessMachine(RuleBasedStateMachine):
 
 
 def _end(life: Life) -> str:
-    """Say in a word or two how a life ended."""
+    """Return in a word or two how a life ended."""
     if life.code:
         return "killed"
     report = life.report
@@ -365,7 +365,7 @@ def _end(life: Life) -> str:
 
 
 def machine(ground: Playground) -> type[RestlessMachine]:
-    """Give the machine that plays on some ground."""
+    """Return the machine that plays on some ground."""
     return type("Machine", (RestlessMachine,), {"ground": ground})
 
 

@@ -100,8 +100,9 @@ class Patch:
         """
         Replace what is at ``module:Qualified.name``, and return what was there.
 
-        What a module defines is replaced in every module that has imported it by this name. Where the target names a
-        module that has only imported it, it is replaced in that module alone.
+        The module may be a package: then it is in the one module of it that defines the name. What a module defines is
+        replaced in every module that has imported it by this name. Where the target names a module that has only
+        imported it, it is replaced in that module alone.
         """
         owner, name, found = _resolve(target)
         guarded = self._guarded(replacement)
@@ -171,10 +172,24 @@ def _module(name: str) -> ModuleType:
         raise HarnessError(f"the module {name} does not exist: {error}") from error
 
 
+def _defining_module(package: ModuleType, name: str) -> ModuleType:
+    """Return the one module of a package that defines a name, or the package itself."""
+    inside = [module for module in _modules() if module.__name__.startswith(f"{package.__name__}.")]
+    there = [module for module in inside if name in vars(module)]
+    own = [module for module in there if getattr(vars(module)[name], "__module__", None) == module.__name__]
+    values = {id(vars(module)[name]) for module in own or there}
+    if len(values) > 1:
+        raise HarnessError(f"{package.__name__}:{name} is not one thing: several modules define it")
+    return (own or there or [package])[0]
+
+
 def _resolve(target: str) -> tuple[Any, str, Any]:
     """Find ``module:Qualified.name``: the object that has it, its last name, and itself."""
     module, _, path = target.partition(":")
     found: Any = _module(module)
+    first = path.partition(".")[0]
+    if hasattr(found, "__path__") and not hasattr(found, first):
+        found = _defining_module(found, first)
     owner: Any = None
     name = ""
     for name in path.split("."):

@@ -1,13 +1,15 @@
-"""How the protections of the concurrency rows are taken away."""
+"""How the protections of the concurrency rows are removed."""
 
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
+import attrs
 from sabotage import Patch, protection
+
+from arena_async.errors import ArenaAsyncError
 
 
 async def _left_behind(work: asyncio.Future[Any]) -> None:
@@ -17,32 +19,33 @@ async def _left_behind(work: asyncio.Future[Any]) -> None:
 
 @protection("a cancelled file is put down, and not left where it is")
 def _(patch: Patch) -> None:
-    async def nothing(self: Any, *, drop: bool) -> None:
+    async def nothing(*_: object, **__: object) -> None:
         return None
 
-    patch.replace("arena_async.transfer.fetching:_Download.put_down", nothing)
+    patch.replace("arena_async.transfer:put_down", nothing)
 
 
 @protection("a cancellation waits for the thread that is writing")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.transfer.workers:wait_to_end", _left_behind)
+    patch.replace("arena_async.transfer:wait_to_end", _left_behind)
 
 
-@protection("a commit is ended by nobody but itself")
+@protection("a commit is not ended by a cancellation")
 def _(patch: Patch) -> None:
-    real = patch.current("arena_async.transfer.committing:Committer.commit")
+    begun: list[Any] = []
 
-    async def unshielded(self: Any, staged: Any, entry: Any) -> Any:
-        work = asyncio.ensure_future(real(self, staged, entry))
-        try:
-            return await asyncio.shield(work)
-        except asyncio.CancelledError:
-            if self._task is not None:
-                self._task.cancel()
-            staged.drop()
-            raise
+    def note(self: Any, pending: Any) -> None:
+        begun.append(pending)
+        put(self, pending)
 
-    patch.replace("arena_async.transfer.committing:Committer.commit", unshielded)
+    async def drop(self: Any) -> None:
+        for pending in begun:
+            if pending.partial is not None:
+                pending.partial.drop()
+        await close(self)
+
+    put = patch.replace("arena_async.transfer:Committer.put", note)
+    close = patch.replace("arena_async.transfer:OutcomeStream.aclose", drop)
 
 
 @protection("the failure of a file is its own")
@@ -50,18 +53,18 @@ def _(patch: Patch) -> None:
     def raising(error: Exception, _: object) -> bool:
         raise error
 
-    patch.replace("arena_async.transfer.planning:worth_remembering", raising)
+    patch.replace("arena_async.transfer:is_permanent", raising)
 
 
 @protection("fail-fast stops at the first failure")
 def _(patch: Patch) -> None:
-    real = patch.current("arena_async.transfer.pool:report_on")
+    real = patch.current("arena_async.transfer:report_on")
 
     async def patient(stream: Any, files: Any, *, fail_fast: bool = False) -> Any:
         async with asyncio.timeout(3):
             return await real(stream, files)
 
-    patch.replace("arena_async.transfer.pool:report_on", patient)
+    patch.replace("arena_async.transfer:report_on", patient)
 
 
 @protection("an observer cannot harm a transfer")
@@ -72,74 +75,70 @@ def _(patch: Patch) -> None:
             if asyncio.iscoroutine(answer):
                 answer.close()
 
-    patch.replace("arena_async.transfer.events:EventEmitter.emit", unguarded)
+    patch.replace("arena_async.transfer:EventEmitter.emit", unguarded)
 
 
 @protection("jobs are pulled as there is room")
 def _(patch: Patch) -> None:
-    real = patch.current("arena_async.transfer.pool:OutcomeStream.__init__")
-
-    def boundless(self: Any, *args: Any, **how: Any) -> None:
-        real(self, *args, **how)
-        self._page = asyncio.Queue()
-
-    patch.replace("arena_async.transfer.pool:OutcomeStream.__init__", boundless)
+    patch.replace("arena_async.transfer:PAGE", 1_000_000)
 
 
-@protection("each set keeps a lane within reach")
+@protection("each run keeps a permit within reach")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.transfer.slots:WorkerPool._within_share", lambda self, key: True)
+    patch.replace("arena_async.transfer:Permits._available_to", lambda self, _: self.free > 0)
 
 
-@protection("content is looked at on the thread of its slot")
+@protection("content is verified on a thread")
 def _(patch: Patch) -> None:
     def at_once(self: Any, call: Any, *args: Any, **how: Any) -> Any:
         done = asyncio.get_running_loop().create_future()
         try:
             done.set_result(call(*args, **how))
-        except Exception as error:  # noqa: BLE001 - handed to whoever waits
+        except Exception as error:  # noqa: BLE001 - passed to the waiting task
             done.set_exception(error)
         return done
 
-    patch.replace("arena_async.transfer.workers:Threads.start", at_once)
+    patch.replace("arena_async.transfer:Threads.start", at_once)
 
 
 @protection("a wait between two tries can be cancelled")
 def _(patch: Patch) -> None:
-    real = patch.current("arena_async.transfer.fetching:_Download.recover")
+    def patient(self: Any, *args: Any, **how: Any) -> None:
+        given(self, *args, **how)
+        sleep = self.clock.sleep
 
-    async def stubborn(self: Any, failure: Exception) -> None:
-        with anyio.CancelScope(shield=True):
-            work = asyncio.ensure_future(real(self, failure))
-            while not work.done():
-                try:
-                    await asyncio.wait([work], timeout=25)
-                    work.cancel()
-                except asyncio.CancelledError:
-                    continue
-        await work
+        async def stubborn(seconds: float) -> None:
+            with anyio.CancelScope(shield=True):
+                work = asyncio.ensure_future(sleep(seconds))
+                while not work.done():
+                    try:
+                        await asyncio.wait([work], timeout=21)
+                        work.cancel()
+                    except asyncio.CancelledError:
+                        continue
 
-    patch.replace("arena_async.transfer.fetching:_Download.recover", stubborn)
+        self.clock = attrs.evolve(self.clock, sleep=stubborn)
+
+    given = patch.replace("arena_async.transfer:Context.__init__", patient)
 
 
-@protection("a slot comes back whatever happens")
+@protection("a permit comes back whatever happens")
 def _(patch: Patch) -> None:
-    @asynccontextmanager
-    async def leaking(self: Any, files: object) -> Any:
-        worker = await self.slots.take(files)
-        yield worker
-        await worker.abandon()
-        self.slots.give(files, worker)
+    async def unguarded(job: Any, source: Any) -> Any:
+        try:
+            return await attempt(job, source)
+        except ArenaAsyncError:
+            raise
+        except Exception as error:
+            raise _UncaughtError from error
 
-    patch.replace("arena_async.transfer.destination:Destination.worker", leaking)
+    attempt = patch.replace("arena_async.transfer:attempt", unguarded)
 
 
-@protection("outcomes that nobody takes hold the pool back")
+class _UncaughtError(BaseException):
+    """An error that nothing catches."""
+
+
+@protection("outcomes that are not taken hold the workers back")
 def _(patch: Patch) -> None:
-    real = patch.current("arena_async.transfer.pool:OutcomeStream.__init__")
-
-    def boundless(self: Any, *args: Any, **how: Any) -> None:
-        real(self, *args, **how)
-        self._outcomes = asyncio.Queue()
-
-    patch.replace("arena_async.transfer.pool:OutcomeStream.__init__", boundless)
+    patch.replace("arena_async.transfer:_WAITING", 1_000_000)

@@ -1,4 +1,4 @@
-"""How the protections of the rows about many processes, signals and the end of the interpreter are taken away."""
+"""How the protections of the rows about many processes, signals and the end of the interpreter are removed."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def _(patch: Patch) -> None:
     patch.replace("arena_async.transfer.filesystem:FileSystem.close", close_and_unlock)
 
 
-@protection("whoever forgets to close is told so once")
+@protection("a missing close is warned about once")
 def _(patch: Patch) -> None:
-    patch.remove("arena_async.transfer.destination:Destination.__del__")
+    patch.remove("arena_async.transfer:Context.__del__")
     patch.remove("arena_async.http.session:Session.__del__")

@@ -1,4 +1,4 @@
-"""How the protections of the security rows are taken away."""
+"""How the protections of the security rows are removed."""
 
 from __future__ import annotations
 
@@ -145,8 +145,8 @@ def _(patch: Patch) -> None:
 
     patch.replace("arena_async.transfer.filesystem:FileSystem.create", careless)
     patch.replace("arena_async.transfer.filesystem:FileSystem.open_file", following)
-    patch.replace("arena_async.transfer.storage:Storage._judge", lambda self, file, directory, name: file)
-    patch.replace("arena_async.transfer.storage:Storage._is_named", lambda self, file, directory, name: True)
+    patch.replace("arena_async.transfer:PartialFiles._judge", lambda self, file, directory, name: file)
+    patch.replace("arena_async.transfer:PartialFiles._is_named", lambda self, file, directory, name: True)
 
 
 @protection("what lies under the key of a partial file is no partial file by that")
@@ -160,11 +160,11 @@ def _(patch: Patch) -> None:
         return create(self, directory, name, mode)
 
     patch.replace("arena_async.transfer.filesystem:FileSystem.create", believing)
-    patch.replace("arena_async.transfer.storage:Storage.find_partial", lambda self, key: None)
-    patch.replace("arena_async.transfer.storage:Storage._is_named", lambda self, file, directory, name: True)
+    patch.replace("arena_async.transfer:PartialFiles.find", lambda self, key: None)
+    patch.replace("arena_async.transfer:PartialFiles._is_named", lambda self, file, directory, name: True)
 
 
-@protection("folders are opened one in the other, without following links")
+@protection("directories are opened one inside the other, without following links")
 def _(patch: Patch) -> None:
     def following(self: Any, parent: Any, name: str) -> int:
         return os.open(name, os.O_RDONLY | os.O_DIRECTORY, dir_fd=parent)
@@ -174,27 +174,26 @@ def _(patch: Patch) -> None:
 
 @protection("an archive is stored and never unpacked")
 def _(patch: Patch) -> None:
-    real = patch.current("arena_async.transfer.storage:Storage.publish")
-
-    def unpacking(self: Any, files: Any, **how: Any) -> Any:
-        found = real(self, files, **how)
-        for staged in files:
-            with zipfile.ZipFile(self.root / staged.path) as archive:
-                archive.extractall(self.root)
+    def unpacking(partials: Any, files: Any, **how: Any) -> Any:
+        found = publish(partials, files, **how)
+        root = partials.directory.root
+        for partial in files:
+            with zipfile.ZipFile(root / partial.path) as archive:
+                archive.extractall(root)
         return found
 
-    patch.replace("arena_async.transfer.storage:Storage.publish", unpacking)
+    publish = patch.replace("arena_async.transfer:publish", unpacking)
 
 
 @protection("what a check may produce is bounded")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.transfer.checking:Meter.member", lambda self: None)
-    patch.replace("arena_async.transfer.checking:Meter.produced", lambda self, count, *, taken: None)
+    patch.replace("arena_async.transfer:Meter.member", lambda self: None)
+    patch.replace("arena_async.transfer:Meter.produced", lambda self, count, *, taken: None)
 
 
 @protection("a member is as long as it says")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.transfer.integrity:ContentVerifier._check_structure", lambda self, *_, **__: True)
+    patch.replace("arena_async.transfer:ContentVerifier._check_structure", lambda self, *_, **__: True)
 
 
 @protection("a stored session is for its owner alone")

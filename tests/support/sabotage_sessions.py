@@ -1,4 +1,4 @@
-"""How the protections of the rows about sessions, allowances and pages are taken away."""
+"""How the protections of the rows about sessions, allowances and pages are removed."""
 
 from __future__ import annotations
 
@@ -373,7 +373,7 @@ def _(patch: Patch) -> None:
 
 @protection("the requests for one file are bounded")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.transfer.planning:_MAX_REQUESTED", 30)
+    patch.replace("arena_async.transfer:_MAX_REQUESTS", 30)
 
 
 @protection("no minute holds more requests than are allowed")

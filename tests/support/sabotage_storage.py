@@ -1,4 +1,4 @@
-"""How the protections of the rows about disks, names and crashes are taken away."""
+"""How the protections of the rows about disks, names and crashes are removed."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ import contextlib
 import json
 import os
 import re
+import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import PurePosixPath
 from typing import Any
 
 import attrs
-from sabotage import Patch, protection
+from sabotage import Always, Patch, protection
 
 from arena_async.errors import ArenaAsyncError, IntegrityError, StorageError
 from arena_async.protocol import filenames
 from arena_async.protocol.files import RemoteFile
-from arena_async.transfer import ledger
 from arena_async.transfer.filesystem import explained
-from arena_async.transfer.models import Action
-from arena_async.transfer.planner import Decision, Move, Recovery
+from arena_async.transfer.models import Action, FileState
+from arena_async.transfer.planner import Decision, Move, Recovery, target_path
 
 # --- full disks -------------------------------------------------------------------------------------------------------
 
@@ -29,10 +29,10 @@ from arena_async.transfer.planner import Decision, Move, Recovery
 def _(patch: Patch) -> None:
     def try_again(error: Exception, tries: Any, **known: Any) -> Recovery:
         if isinstance(error, StorageError):
-            return Recovery(move=Move.AGAIN if tries.requested < 30 else Move.GIVE_UP)
+            return Recovery(move=Move.AGAIN if tries.sent < 30 else Move.GIVE_UP)
         return judge(error, tries, **known)  # type: ignore[no-any-return]
 
-    judge = patch.replace("arena_async.transfer.planning:judge_failure", try_again)
+    judge = patch.replace("arena_async.transfer:decide_retry", try_again)
 
 
 @protection("what the system says becomes a typed error")
@@ -42,11 +42,12 @@ def _(patch: Patch) -> None:
         yield
 
     patch.replace("arena_async.transfer.filesystem:explaining", as_it_came)
+    patch.replace("arena_async.transfer.filesystem:explained", lambda error, *_, **__: error)
 
 
 @protection("a size that does not fit is seen before it is asked for")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.transfer.storage:Storage.check_space", lambda *_, **__: None)
+    patch.replace("arena_async.transfer:Directory.check_space", lambda *_, **__: None)
 
 
 @protection("what could not be forced to the disk is dropped")
@@ -58,7 +59,7 @@ def _(patch: Patch) -> None:
             raise explained(error, self.path, "forced to the disk", file=self.key) from error
         return True
 
-    patch.replace("arena_async.transfer.storage:Staged._force", keep)
+    patch.replace("arena_async.transfer:PartialFile._sync", keep)
 
 
 # --- calls that fail or are slow --------------------------------------------------------------------------------------
@@ -71,17 +72,17 @@ def _(patch: Patch) -> None:
 
 @protection("a program that has the file open for a moment is waited for")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.transfer.storage:_SHARING", frozenset())
+    patch.replace("arena_async.transfer:_SHARING", frozenset())
 
 
 @protection("what was verified keeps its partial name until the next start")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.transfer.committing:_close", lambda waiting: waiting.staged.drop())
+    patch.replace("arena_async.transfer.commit:_close", lambda pending: pending.partial.drop())
 
 
 @protection("content is on the disk before its name")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.transfer.storage:Staged._force", lambda self, sync: True)
+    patch.replace("arena_async.transfer:Directory.sync_file", lambda *_: True)
 
 
 @protection("a file system without fsync is used all the same")
@@ -95,11 +96,11 @@ def _(patch: Patch) -> None:
         done = asyncio.get_running_loop().create_future()
         try:
             done.set_result(call(*args, **kwargs))
-        except Exception as error:  # noqa: BLE001 - handed on as a thread would
+        except Exception as error:  # noqa: BLE001 - passed on as a thread would
             done.set_exception(error)
         return done
 
-    patch.replace("arena_async.transfer.workers:Threads.start", here)
+    patch.replace("arena_async.transfer:Threads.start", here)
 
 
 # --- what lies under a final name -------------------------------------------------------------------------------------
@@ -107,35 +108,42 @@ def _(patch: Patch) -> None:
 
 @protection("only a file is ever replaced by a file")
 def _(patch: Patch) -> None:
-    def whatever_it_is(self: Any, parent: Any, path: PurePosixPath) -> os.stat_result | None:
+    def whatever_it_is(self: Any, parent: Any, name: str, path: str) -> os.stat_result | None:
+        del path
         try:
-            return self.files.look(parent, path.name)
+            return self.files.look(parent, name)
         except FileNotFoundError:
             return None
 
-    patch.replace("arena_async.transfer.storage:Storage._look_in", whatever_it_is)
+    patch.replace("arena_async.transfer:Directory.stat_in", whatever_it_is)
 
 
 @protection("that something lies there proves nothing")
 def _(patch: Patch) -> None:
-    decide = patch.current("arena_async.transfer.pool:OutcomeStream._decide")
+    seen: dict[str, Any] = {}
 
-    def believing(self: Any, row: Any, state: Any) -> Any:
-        if (self._destination.root / row.path).exists():
-            return row, Decision(action=Action.KEEP)
-        return decide(self, row, state)
+    def states_of(self: Any, paths: Any) -> Any:
+        found = look(self, paths)
+        seen.update(found)
+        return found
 
-    patch.replace("arena_async.transfer.pool:OutcomeStream._decide", believing)
+    def believing(*facts: Any, path: str, **how: Any) -> Any:
+        if isinstance(seen.get(path), FileState):
+            return Decision(Action.KEEP)
+        return decide(*facts, path=path, **how)
+
+    look = patch.replace("arena_async.transfer:Directory.states_of", states_of)
+    decide = patch.replace("arena_async.transfer.planner:decide", believing)
 
 
-@protection("permissions follow the umask or the file before, and are nobody else's on the way")
+@protection("permissions follow the umask or the file before, and partial files are private")
 def _(patch: Patch) -> None:
     create = patch.current("arena_async.transfer.filesystem:FileSystem.create")
     patch.replace(
         "arena_async.transfer.filesystem:FileSystem.create",
         lambda self, directory, name, _: create(self, directory, name, 0o666),
     )
-    patch.replace("arena_async.transfer.storage:Storage.mode_for", lambda *_: 0o666)
+    patch.replace("arena_async.transfer:Directory.mode_for", lambda *_: 0o666)
 
 
 @protection("a time in the future moves no watermark")
@@ -148,54 +156,58 @@ def _(patch: Patch) -> None:
 
 @protection("a control record is believed only when it is whole and of that file")
 def _(patch: Patch) -> None:
-    control = patch.current("arena_async.transfer.storage:_control")
-    record = patch.current("arena_async.transfer.storage:_ControlRecord")
+    record = patch.current("arena_async.transfer:ControlRecord")
 
-    def believing(self: Any, name: str, _: str) -> Any:
-        file = self.files.open_file(self.partials, control(name))
-        try:
-            fields = json.loads(self.files.read(file, 1 << 20, 0))
-        finally:
-            self.files.close(file)
+    def believing(text: bytes, _: str) -> Any:
+        fields = json.loads(text)
         return record(
             validator=fields["validator"], offset=int(fields["offset"]), total=fields["total"], tail=fields["tail"]
         )
 
-    patch.replace("arena_async.transfer.storage:Storage._read_record", believing)
+    def whatever_its_size(files: Any, handle: Any, name: str) -> bytes | None:
+        try:
+            file = files.open_file(handle, name)
+        except FileNotFoundError:
+            return None
+        try:
+            return files.read(file, 1 << 20, 0)  # type: ignore[no-any-return]
+        finally:
+            files.close(file)
+
+    patch.replace("arena_async.transfer:ControlRecord.load", staticmethod(believing))
+    patch.replace("arena_async.transfer:read_small", whatever_its_size)
 
 
 @protection("what lies behind the recorded end of a partial file counts for nothing")
 def _(patch: Patch) -> None:
-    find = patch.current("arena_async.transfer.storage:Storage.find_partial")
-
     def by_its_length(self: Any, key: str) -> Any:
         found = find(self, key)
-        return found and attrs.evolve(found, offset=self.files.look(self.partials, found.name).st_size)
+        return found and attrs.evolve(found, offset=self.files.look(self.directory.partials, found.name).st_size)
 
-    patch.replace("arena_async.transfer.storage:Storage.find_partial", by_its_length)
+    find = patch.replace("arena_async.transfer:PartialFiles.find", by_its_length)
 
 
-@protection("the tail of a partial file is read back before it is gone on with")
+@protection("the tail of a partial file is read back before it is resumed")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.transfer.storage:Storage._holds", lambda *_: True)
+    patch.replace("arena_async.transfer:PartialFiles._holds", lambda *_: True)
 
 
-@protection("only a partial file that is ours alone is gone on with")
+@protection("only a partial file that is ours alone is resumed")
 def _(patch: Patch) -> None:
     @contextlib.contextmanager
-    def anybodys(self: Any, name: str) -> Iterator[int]:
-        file = self.files.open_file(self.partials, name, writable=True)
+    def anybodys(self: Any, name: str, **_: object) -> Iterator[int]:
+        file = self.files.open_file(self.directory.partials, name, writable=True)
         try:
             yield file
         finally:
             self.files.close(file)
 
-    patch.replace("arena_async.transfer.storage:Storage._taken", anybodys)
+    patch.replace("arena_async.transfer:PartialFiles.taken", anybodys)
 
 
-@protection("each file on its way has a name of its own")
+@protection("each partial file has a name of its own")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.transfer.storage:secrets.token_hex", lambda count: "00" * count)
+    patch.add("arena_async.transfer:Directory.draw_name", Always(lambda: "00"))
 
 
 # --- names ------------------------------------------------------------------------------------------------------------
@@ -204,13 +216,13 @@ def _(patch: Patch) -> None:
 @protection("every component of a path is cleaned")
 def _(patch: Patch) -> None:
     patch.replace(
-        "arena_async.transfer.planning:safe_path",
+        "arena_async.protocol.filenames:safe_path",
         lambda parts, stem, extension="": PurePosixPath(*parts, stem + extension),
     )
-    patch.replace("arena_async.transfer.storage:Storage._checked", lambda self, path: PurePosixPath(path))
+    patch.replace("arena_async.transfer:split_path", lambda _, path: path.rpartition("/")[::2])
 
 
-@protection("characters that nobody sees are replaced in names")
+@protection("invisible characters are replaced in names")
 def _(patch: Patch) -> None:
     patch.replace("arena_async.protocol.filenames:_is_refused", lambda letter: letter in "/\\\0")
     patch.replace("arena_async.protocol.filenames:_UNSEEN", re.compile("(?!)"))
@@ -242,7 +254,7 @@ def _(patch: Patch) -> None:
 
 @protection("two files never go to one place")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.transfer.pool:OutcomeStream._unless_taken", staticmethod(lambda row, _: row))
+    patch.replace("arena_async.transfer:unless_taken", lambda row, _: row)
 
 
 @protection("a name from a link has no query")
@@ -262,28 +274,33 @@ def _(patch: Patch) -> None:
 
 @protection("the place of a file is settled before its first request")
 def _(patch: Patch) -> None:
-    look_up = patch.current("arena_async.transfer.fetching:_Download.look_up")
-    place = patch.current("arena_async.transfer.planning:place")
+    class Moving:
+        """The place of the file as it is listed now."""
 
-    async def moving(self: Any, failure: Exception) -> None:
-        await look_up(self, failure)
-        self.job = attrs.evolve(self.job, path=place(self.file))
+        def __get__(self, job: Any, kind: type) -> str:
+            return target_path(job.file)
 
-    patch.replace("arena_async.transfer.fetching:_Download.look_up", moving)
+        def __set__(self, job: Any, path: str) -> None:
+            pass
+
+    patch.replace("arena_async.transfer:Job.path", Moving())
 
 
 @protection("each field of a layout is cleaned on its own")
 def _(patch: Patch) -> None:
-    def in_one_go(file: RemoteFile, layout: str | None = None) -> PurePosixPath:
+    def in_one_go(file: RemoteFile, layout: str | None = None) -> str:
         given = {"stem": file.stem, "extension": file.extension, **file.fields}
-        return PurePosixPath((layout or "{stem}{extension}").format(**given))
+        return str(PurePosixPath((layout or "{stem}{extension}").format(**given)))
 
-    patch.replace("arena_async.transfer.planning:place", in_one_go)
+    patch.replace("arena_async.transfer:target_path", in_one_go)
 
 
 @protection("text that is no Unicode can be written down")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.transfer.ledger:_LedgerConnection", ledger.sqlite3.Connection)
+    def connect(*args: Any, **how: Any) -> Any:
+        return given(*args, **{**how, "factory": sqlite3.Connection})
+
+    given = patch.replace("sqlite3:connect", connect)
 
 
 # --- crashes ----------------------------------------------------------------------------------------------------------
@@ -308,22 +325,20 @@ def _(patch: Patch) -> None:
 
 @protection("what came is recorded while it comes")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.transfer.storage:Staged.checkpoint", lambda _: None)
+    patch.replace("arena_async.transfer:PartialFile.checkpoint", lambda _: None)
 
 
 @protection("what is written ahead is recorded too")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.transfer.storage:Staged.ahead", property(lambda _: ()))
+    patch.replace("arena_async.transfer:PartialFile.ahead", property(lambda _: ()))
 
 
 @protection("what is written ahead is on the disk before it is recorded")
 def _(patch: Patch) -> None:
-    force = patch.current("arena_async.transfer.storage:Staged._force")
+    def only_at_the_end(self: Any, file: int, sync: Callable[[int], None]) -> Any:
+        return sync == self.files.sync_data or sync_file(self, file, sync)
 
-    def only_at_the_end(self: Any, sync: Callable[[int], None]) -> bool:
-        return True if sync == self._files.sync_data else force(self, sync)
-
-    patch.replace("arena_async.transfer.storage:Staged._force", only_at_the_end)
+    sync_file = patch.replace("arena_async.transfer:Directory.sync_file", only_at_the_end)
 
 
 @protection("each part of a file has to be the one that was asked for, of the same file")
@@ -333,10 +348,10 @@ def _(patch: Patch) -> None:
 
 @protection("what goes wrong with a part is no failure of the file")
 def _(patch: Patch) -> None:
-    def fail(self: Any, error: Exception, *, downloaded: bool) -> None:
-        self._failure = IntegrityError(f"A part did not come ({error}, {downloaded}).")
+    def fail(self: Any, error: Exception, *, progressed: bool) -> None:
+        self._failure = IntegrityError(f"A part did not come ({error}, {progressed}).")
 
-    patch.replace("arena_async.transfer.segments:Segments.fail", fail)
+    patch.replace("arena_async.transfer:Multipart.fail", fail)
 
 
 @protection("what others write ahead ends before its file is touched")
@@ -344,29 +359,27 @@ def _(patch: Patch) -> None:
     async def leave(self: Any) -> None:
         self._over = True
 
-    patch.replace("arena_async.transfer.segments:Segments.aclose", leave)
+    patch.replace("arena_async.transfer:Multipart.aclose", leave)
 
 
 @protection("a record without its file is swept away")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.transfer.storage:Storage.sweep", lambda *_, **__: 0)
+    patch.replace("arena_async.transfer:PartialFiles.sweep", lambda *_, **__: 0)
 
 
 @protection("a control record is replaced in one step")
 def _(patch: Patch) -> None:
-    replace = patch.current("arena_async.transfer.storage:Storage.replace_private")
+    def old_one_first(self: Any, handle: Any, name: str, content: bytes) -> None:
+        self.remove(handle, name)
+        write(self, handle, name, content)
 
-    def old_one_first(self: Any, directory: Any, name: str, content: bytes) -> None:
-        self.remove(directory, name)
-        replace(self, directory, name, content)
-
-    patch.replace("arena_async.transfer.storage:Storage.replace_private", old_one_first)
+    write = patch.replace("arena_async.transfer:Directory.write_record", old_one_first)
 
 
 @protection("the journal of the ledger drops what is torn and keeps the rest")
 def _(patch: Patch) -> None:
     patch.replace(
-        "arena_async.transfer.ledger:_choose_journal",
+        "arena_async.transfer:_choose_journal",
         lambda connection: connection.execute("PRAGMA journal_mode = OFF"),
     )
 
@@ -378,4 +391,4 @@ def _(patch: Patch) -> None:
             raise error
         return judge(error, file)
 
-    judge = patch.replace("arena_async.transfer.planning:worth_remembering", only_what_is_known)
+    judge = patch.replace("arena_async.transfer:is_permanent", only_what_is_known)

@@ -1,4 +1,4 @@
-"""How the protections of the transfer rows are taken away."""
+"""How the protections of the transfer rows are removed."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ def _always(value: object) -> Callable[..., Any]:
 def _rejudged(patch: Patch, rejudge: Callable[[Recovery, Tries], Move]) -> None:
     """Let a removal have the last word about what follows a failure."""
 
-    def judge_failure(error: Exception, tries: Tries, **facts: Any) -> Recovery:
+    def decide_retry(error: Exception, tries: Tries, **facts: Any) -> Recovery:
         recovery = judge(error, tries, **facts)
         return attrs.evolve(recovery, move=rejudge(recovery, tries))
 
-    judge = patch.replace("arena_async.transfer.planning:judge_failure", judge_failure)
+    judge = patch.replace("arena_async.transfer:decide_retry", decide_retry)
 
 
 def _read_within(patch: Patch, around: Callable[[Any], AbstractContextManager[None]]) -> None:
@@ -58,29 +58,29 @@ def _(patch: Patch) -> None:
 
 @protection("the length that is known beforehand is compared")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.transfer.fetching:_Download.check_length", _always(None))
-    patch.replace("arena_async.transfer.integrity:ContentVerifier._wrong_length", _always(None))
+    patch.replace("arena_async.transfer:Job.total", Always(None))
+    patch.replace("arena_async.transfer:ContentVerifier._wrong_length", _always(None))
 
 
 @protection("the structure of content is followed to its end")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.transfer.integrity:ContentVerifier._check_structure", _always(True))
+    patch.replace("arena_async.transfer:ContentVerifier._check_structure", _always(True))
 
 
 @protection("content without any proof is not called verified")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.transfer.integrity:choose_proof", _always("length"))
+    patch.replace("arena_async.transfer:choose_proof", _always("length"))
 
 
 @protection("content that is whole is not called damaged")
 def _(patch: Patch) -> None:
-    wrong = patch.current("arena_async.transfer.checking:WrongContent")
+    wrong = patch.current("arena_async.transfer:WrongContent")
 
     def refuse(*_: object) -> None:
         raise wrong("it looks odd")
 
-    patch.replace("arena_async.transfer.gzip_content:GzipCheck.finish", refuse)
-    patch.replace("arena_async.transfer.zip_content:ZipCheck.check", refuse)
+    patch.replace("arena_async.transfer:GzipCheck.finish", refuse)
+    patch.replace("arena_async.transfer:ZipCheck.check", refuse)
 
 
 @protection("a body that breaks is told from one that ends")
@@ -106,13 +106,13 @@ def _(patch: Patch) -> None:
 
 @protection("a body is stopped where it has to end")
 def _(patch: Patch) -> None:
-    patch.add("arena_async.transfer.fetching:min", _always(None))
-    patch.replace("arena_async.transfer.integrity:ContentVerifier._too_long", _always(False))
+    patch.replace("arena_async.transfer:_limit", _always(None))
+    patch.replace("arena_async.transfer:ContentVerifier._too_long", _always(False))
 
 
 @protection("an empty body is a file only where one can be")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.transfer.integrity:ContentVerifier._wrong_kind", _always(None))
+    patch.replace("arena_async.transfer:ContentVerifier._wrong_kind", _always(None))
 
 
 @protection("an empty body is a file where one can be")
@@ -120,13 +120,15 @@ def _(patch: Patch) -> None:
     def refuse(self: Any, _: object) -> Any:
         return self._damaged("it is empty") if self._kind == "empty" else None
 
-    patch.replace("arena_async.transfer.integrity:ContentVerifier._wrong_kind", refuse)
+    patch.replace("arena_async.transfer:ContentVerifier._wrong_kind", refuse)
 
 
 @protection("a byte is no progress")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.transfer.planning:MIN_PROGRESS", 1)
-    patch.add("arena_async.transfer.planning:max", _always(1))
+    def pleased(self: Tries, *, received: int, progress: int, total: int | None) -> Tries:
+        return given(self, received=received, progress=progress << 40, total=total)  # type: ignore[no-any-return]
+
+    given = patch.replace("arena_async.transfer:Tries.after", pleased)
 
 
 @protection("a size is a number of bytes or nothing")
@@ -147,30 +149,30 @@ def _(patch: Patch) -> None:
     given = patch.replace("aiohttp:ClientSession._request", decoding)
 
 
-@protection("an encoding that nobody asked for is refused")
+@protection("an encoding that was not requested is rejected")
 def _(patch: Patch) -> None:
     patch.replace("arena_async.protocol.ranges:is_encoded", _always(False))
 
 
 @protection("a gzip file that was packed once more is refused")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.transfer.gzip_content:GzipCheck._look_inside", _always(None))
+    patch.replace("arena_async.transfer:GzipCheck._look_inside", _always(None))
 
 
 @protection("gzip content is followed to its last member")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.transfer.gzip_content:GzipCheck.feed", _always(None))
-    patch.replace("arena_async.transfer.gzip_content:GzipCheck.finish", _always(None))
+    patch.replace("arena_async.transfer:GzipCheck.feed", _always(None))
+    patch.replace("arena_async.transfer:GzipCheck.finish", _always(None))
 
 
 @protection("every member of a zip is read back")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.transfer.zip_content:ZipCheck.check", _always(True))
+    patch.replace("arena_async.transfer:ZipCheck.check", _always(True))
 
 
 @protection("the check sum of the server is compared")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.transfer.integrity:ContentVerifier._wrong_digest", _always(None))
+    patch.replace("arena_async.transfer:ContentVerifier._wrong_digest", _always(None))
 
 
 @protection("a check sum of a range is not taken for one of the file")
@@ -189,18 +191,18 @@ def _(patch: Patch) -> None:
         return attrs.evolve(read(response), md5=response.headers.get("Content-MD5"))
 
     read = patch.replace("arena_async.http.body:read_head", believing)
-    patch.replace("arena_async.transfer.integrity:_is_digest", lambda text, **_: text is not None)
+    patch.replace("arena_async.transfer:_is_digest", lambda text, **_: text is not None)
 
 
 @protection("an answer that is no file is told by its first bytes")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.transfer.integrity:_PAGE", re.compile(rb"(?!)"))
-    patch.replace("arena_async.transfer.integrity:ContentVerifier._wrong_kind", _always(None))
+    patch.replace("arena_async.transfer:_PAGE", re.compile(rb"(?!)"))
+    patch.replace("arena_async.transfer:ContentVerifier._wrong_kind", _always(None))
 
 
 @protection("the check is chosen by the first bytes")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.transfer.integrity:_MAGIC", ())
+    patch.replace("arena_async.transfer:_MAGIC", ())
 
 
 @protection("a whole answer to a range begins anew")
@@ -248,9 +250,9 @@ def _(patch: Patch) -> None:
     judge = patch.replace("arena_async.protocol.ranges:judge_head", believing)
 
 
-@protection("a file is begun anew twice at the most")
+@protection("a file is restarted twice at most")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.transfer.planning:MAX_RESTARTS", 20)
+    patch.replace("arena_async.transfer:MAX_RESTARTS", 20)
 
 
 @protection("a refused precondition means another file")
@@ -278,7 +280,7 @@ def _(patch: Patch) -> None:
     def forgetful(error: Exception, tries: Tries, **facts: Any) -> Recovery:
         return judge(error, attrs.evolve(tries, renewals=0), **facts)  # type: ignore[no-any-return]
 
-    judge = patch.replace("arena_async.transfer.planning:judge_failure", forgetful)
+    judge = patch.replace("arena_async.transfer:decide_retry", forgetful)
     patch.replace("arena_async.providers.centrepoint.linked_files:worth_listing", _always(True))
 
 
@@ -292,7 +294,7 @@ def _(patch: Patch) -> None:
 
 @protection("a fresh entry of another content begins anew")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.transfer.planning:is_same_content", _always(True))
+    patch.replace("arena_async.transfer:is_same_content", _always(True))
 
 
 def _resigned(patch: Patch, end: Callable[[list[datetime]], datetime], margin: timedelta) -> None:
@@ -338,12 +340,12 @@ def _(patch: Patch) -> None:
 
 @protection("attempts come to an end")
 def _(patch: Patch) -> None:
-    _rejudged(patch, lambda _, tries: Move.AGAIN if tries.requested < 8 else Move.GIVE_UP)
+    _rejudged(patch, lambda _, tries: Move.AGAIN if tries.sent < 8 else Move.GIVE_UP)
 
 
 @protection("a refusal that stays is believed")
 def _(patch: Patch) -> None:
-    _rejudged(patch, lambda _, tries: Move.AGAIN if tries.requested < 5 else Move.GIVE_UP)
+    _rejudged(patch, lambda _, tries: Move.AGAIN if tries.sent < 5 else Move.GIVE_UP)
 
 
 @protection("silence has a limit")
@@ -424,7 +426,7 @@ def _(patch: Patch) -> None:
 
 @protection("retries are shared")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.transfer.planning:RetryBudget.spend", _always(True))
+    patch.replace("arena_async.transfer:RetryBudget.spend", _always(True))
 
 
 @protection("a request is sent once for each attempt")

@@ -7,7 +7,7 @@ descriptors, no threads, no tasks.
 
 Memory is compared by the bytes that are in use. Those that are resident grow by some hundred for a file although
 nothing is kept: what is free lies in pages with something that stays. What counts is the median of what the passes
-added: whoever keeps something of each file adds to every pass, while a table that Python makes twice as large, such as
+added: what keeps something of each file adds to every pass, while a table that Python makes twice as large, such as
 that of its interned names, does so once.
 """
 
@@ -84,7 +84,7 @@ class Soaked:
         return int(median(later.in_use - earlier.in_use for earlier, later in pairwise(self.rests)))
 
     def lines(self) -> Iterator[str]:
-        """Say it in a few lines."""
+        """Return it in a few lines."""
         first, last = self.rests[0], self.rests[-1]
         yield (
             f"{self.files:,} files in {self.passes} passes, {self.seconds:.0f} s: {self.requests:,} requests"

@@ -18,7 +18,7 @@ the counts of the report at the end. What else may be said:
 ``powered``    the power stays on: what forces data to the disk is only counted, and costs no time
 ``durability`` as in the options
 ``flush_unit`` bytes after which what came is forced to the disk and recorded
-``split``      fetch each file over all lanes, in pieces of 64 KiB, whatever its size
+``split``      download each file over all connections, in parts of 64 KiB, whatever its size
 =============  =======================================================================================================
 """
 
@@ -51,7 +51,7 @@ __all__ = ["Life", "fileset", "live"]
 
 
 def fileset(files: dict[str, int], base_url: str | None) -> MemoryFiles | SocketFiles:
-    """Give the set: over sockets from a server of ours, or out of memory."""
+    """Return the set: over sockets from a server of ours, or out of memory."""
     rows = [remote(name, size=size) for name, size in files.items()]
     if base_url is None:
         return MemoryFiles(rows, {row.key: Source(body=content(row.size or 0, row.stem)) for row in rows})
@@ -93,7 +93,7 @@ class Life:
             self.cancel()
 
     def disk(self) -> FaultyDisk:
-        """Give the disk of this life; from here on everything is counted."""
+        """Return the disk of this life; from here on everything is counted."""
         disk = FaultyDisk(self.before)
         disk.replace("write", self.write, name="*.part")
         for verb in ("sync", "sync_data", "sync_directory") if self._powered else ():
@@ -143,7 +143,7 @@ class Life:
         filesets._SocketStream._receive = receive_and_count  # type: ignore[method-assign]
 
     def say(self, event: Event) -> None:
-        """Print what somebody outside may wait for."""
+        """Print what another process may wait for."""
         if isinstance(event, Progress):
             _print(f"advanced {event.file.stem} {event.bytes_done}")
             if self._exit_at is not None and event.bytes_done >= self._exit_at:

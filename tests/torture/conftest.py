@@ -33,7 +33,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 @pytest.fixture
 def torture(request: pytest.FixtureRequest) -> Torture:
-    """Give what was asked for."""
+    """Return what was asked for."""
     config = request.config
     return Torture(
         minutes=config.getoption("--minutes"),
@@ -44,7 +44,7 @@ def torture(request: pytest.FixtureRequest) -> Torture:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Say what was played."""
+    """Print what was played."""
     if config.stash[LINES]:
         terminalreporter.section("torture")
         for line in config.stash[LINES]:

@@ -37,7 +37,7 @@ def test_the_promises_hold_in_many_schedules(torture: Torture, tmp_path: Path) -
                 raise
             if torture.replayed or ground.schedules >= MAXIMUM or time.monotonic() >= ends:
                 break
-        lived = ", ".join(f"{end} {count}" for end, count in ground.ends.max_common())
+        lived = ", ".join(f"{end} {count}" for end, count in ground.ends.most_common())
         torture.say(
             f"schedules: {ground.schedules:,} from the seeds {torture.seed} to {number}; lives that ended {lived}"
         )

@@ -448,7 +448,7 @@ async def test_cancelled_at_any_await_nothing_runs_on_and_the_next_run_goes_on(t
             assert not final.exists() or final.read_bytes() == body
             assert stopped.cancelled or (stopped.result is not None and stopped.result.failures == ())
             assert runs[stopped.at].open_bodies == 0
-            assert "arena_async segment" not in {task.get_name() for task in asyncio.all_tasks()}
+            assert "arena_async part" not in {task.get_name() for task in asyncio.all_tasks()}
             runs_split += stopped.cancelled and bool(runs[stopped.at].pieces)
         await all_workers_work(mirror, 4)
         for at, now in runs.items():
