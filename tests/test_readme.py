@@ -19,7 +19,8 @@ from scripted import RawServer, reply
 
 from arena_async import errors, options
 from arena_async.testing import ArenaSimulator, CentrePointSimulator
-from arena_async.testing.server import Call, Refusal, Reply, Route, SimulatedService
+from arena_async.testing.replies import Call, ErrorReply, Reply, Route
+from arena_async.testing.server import SimulatedService
 
 pytestmark = [pytest.mark.readme, pytest.mark.process]
 
@@ -247,7 +248,7 @@ class Acme(SimulatedService):
 
     def insist(self, call: Call) -> None:
         if call.headers.get("Authorization") != "Bearer t":
-            raise Refusal(Reply(status=401))
+            raise ErrorReply(Reply(status=401))
 
 
 async def test_the_provider_of_the_page_works(services: dict[str, str], tmp_path: Path) -> None:

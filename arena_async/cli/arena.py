@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,10 +16,8 @@ from arena_async.cli.commands import Verb, resume_hint, run_command, run_list, r
 from arena_async.cli.options import ServiceOptions, SyncOptions, TargetOptions, WaitOptions, flag
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from arena_async.protocol.files import FileSet
-    from arena_async.providers.arena import ArenaClient, Exports, Extracts, Imports
+    from arena_async.providers.arena import ArenaClient
 
 __all__ = ["export_run", "file_commands", "import_check", "import_commit", "list_commands", "quota"]
 
@@ -33,15 +34,17 @@ _FilesOf = Annotated[str | None, Parameter(help="GUID of a run: list its files."
 def file_commands(verb: Verb) -> App:
     """Return the commands below ``sync arena`` or ``plan arena``."""
     app = App(name="arena", help="Arena PLM.")
-    commands = _FileCommands(verb)
+    commands = _ArenaCommands(partial(run_on_files, verb, "arena"))
     for command in (commands.extracts, commands.exports, commands.imports):
         app.command(command)
     return app
 
 
 @attrs.frozen
-class _FileCommands:
-    verb: Verb
+class _ArenaCommands:
+    """The commands; ``run`` downloads or plans the file set of a client."""
+
+    run: Callable[[Callable[[ArenaClient], FileSet], SyncOptions], int]
 
     def extracts(
         self,
@@ -59,61 +62,44 @@ class _FileCommands:
         since = completed_since
         if since is not None and since.tzinfo is None:
             since = since.replace(tzinfo=UTC)
-        return self._run(lambda arena: arena.extracts.files(guid, run, latest=latest, completed_from=since), options)
+        return self.run(lambda arena: arena.extracts.files(guid, run, latest=latest, completed_from=since), options)
 
     def exports(self, guid: _Definition, /, *, run: _Run = None, latest: _Latest = False, options: SyncOptions) -> int:
         """Zip files of export runs."""
-        return self._run(lambda arena: arena.exports.files(guid, run, latest=latest), options)
+        return self.run(lambda arena: arena.exports.files(guid, run, latest=latest), options)
 
     def imports(self, guid: _Definition, /, *, run: _Run = None, options: SyncOptions) -> int:
         """Submitted files, results and errors of import runs."""
-        return self._run(lambda arena: arena.imports.files(guid, run), options)
-
-    def _run(self, make_files: Callable[[ArenaClient], FileSet], options: SyncOptions) -> int:
-        return run_on_files(self.verb, "arena", make_files, options)
+        return self.run(lambda arena: arena.imports.files(guid, run), options)
 
 
 def list_commands() -> App:
     """Return the commands below ``list arena``."""
     app = App(name="arena", help="Arena PLM.")
-    app.command(_list_extracts, name="extracts")
-    app.command(_list_exports, name="exports")
-    app.command(_list_imports, name="imports")
+    definition, run = ("guid", "number", "name"), ("guid", "number", "status", "completed")
+    for name, what, columns, run_columns in (
+        ("extracts", "Data extracts", ("guid", "name", "enabled"), ("guid", "status", "completed")),
+        ("exports", "Export definitions", definition, run),
+        ("imports", "Import definitions", definition, run),
+    ):
+        description = f"{what}, their runs, or the files of a run."
+        app.command(_list_command(name, columns, run_columns), name=name, help=description)
     return app
 
 
-def _list_extracts(guid: _RunsOf = None, run: _FilesOf = None, /, *, options: ServiceOptions = _DEFAULTS) -> int:
-    """Data extracts, their runs, or the files of a run."""
-    columns = (("guid", "name", "enabled"), ("guid", "status", "completed"))
-    return _list(lambda arena: arena.extracts, guid, run, columns, options)
+def _list_command(name: str, columns: tuple[str, ...], run_columns: tuple[str, ...]) -> Callable[..., int]:
+    """Return the command that lists the definitions of a collection, the runs of one, or the files of a run."""
+    collection = attrgetter(name)
 
+    def command(guid: _RunsOf = None, run: _FilesOf = None, /, *, options: ServiceOptions = _DEFAULTS) -> int:
+        if guid is None:
+            return run_list("arena", lambda arena: collection(arena).search(), columns, options)
+        if run is None:
+            return run_list("arena", lambda arena: collection(arena).runs(guid), run_columns, options)
+        files = ("key", "name", "size", "change", "skip")
+        return run_list("arena", lambda arena: collection(arena).files(guid, run), files, options)
 
-def _list_exports(guid: _RunsOf = None, run: _FilesOf = None, /, *, options: ServiceOptions = _DEFAULTS) -> int:
-    """Export definitions, their runs, or the files of a run."""
-    columns = (("guid", "number", "name"), ("guid", "number", "status", "completed"))
-    return _list(lambda arena: arena.exports, guid, run, columns, options)
-
-
-def _list_imports(guid: _RunsOf = None, run: _FilesOf = None, /, *, options: ServiceOptions = _DEFAULTS) -> int:
-    """Import definitions, their runs, or the files of a run."""
-    columns = (("guid", "number", "name"), ("guid", "number", "status", "completed"))
-    return _list(lambda arena: arena.imports, guid, run, columns, options)
-
-
-def _list(
-    collection: Callable[[ArenaClient], Extracts | Exports | Imports],
-    guid: str | None,
-    run: str | None,
-    columns: tuple[tuple[str, ...], tuple[str, ...]],
-    options: ServiceOptions,
-) -> int:
-    """List the definitions of a collection, the runs of one, or the files of a run."""
-    if guid is None:
-        return run_list("arena", lambda arena: collection(arena).search(), columns[0], options)
-    if run is None:
-        return run_list("arena", lambda arena: collection(arena).runs(guid), columns[1], options)
-    files = ("key", "name", "size", "change", "skip")
-    return run_list("arena", lambda arena: collection(arena).files(guid, run), files, options)
+    return command
 
 
 def export_run(

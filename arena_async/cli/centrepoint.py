@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, Callable
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import attrs
@@ -27,15 +28,17 @@ _Category = Annotated[str, Parameter(help="The category, such as raw-acceleromet
 def file_commands(verb: Verb) -> App:
     """Return the commands below ``sync centrepoint`` or ``plan centrepoint``."""
     app = App(name="centrepoint", help="ActiGraph CentrePoint.")
-    commands = _FileCommands(verb)
+    commands = _CentrePointCommands(partial(run_on_files, verb, "centrepoint"))
     for command in (commands.datasets, commands.study, commands.day_files):
         app.command(command)
     return app
 
 
 @attrs.frozen
-class _FileCommands:
-    verb: Verb
+class _CentrePointCommands:
+    """The commands; ``run`` downloads or plans the file set of a client."""
+
+    run: Callable[..., int]
 
     def datasets(
         self,
@@ -48,20 +51,12 @@ class _FileCommands:
         options: SyncOptions,
     ) -> int:
         """Dataset files (.csv.gz) of a study."""
-        return self._run(
-            lambda centrepoint: centrepoint.datasets.files(study, subject=subject, program=program, data_set=data_set),
-            options,
-        )
+        filters = {"subject": subject, "program": program, "data_set": data_set}
+        return self.run(lambda client: client.datasets.files(study, **filters), options)
 
     def study(self, study: _Study, /, *, options: SyncOptions) -> int:
         """All dataset files of a study; later runs list only changes."""
-        return run_on_files(
-            self.verb,
-            "centrepoint",
-            lambda centrepoint: centrepoint.study_files(study),
-            options,
-            notices=lambda files: files.notices(),
-        )
+        return self.run(lambda client: client.study_files(study), options, notices=lambda files: files.notices())
 
     def day_files(
         self,
@@ -98,27 +93,31 @@ class _FileCommands:
             )
             return centrepoint.day_files.files(query)
 
-        return self._run(make_files, options)
-
-    def _run(self, make_files: Callable[[CentrePointClient], FileSet], options: SyncOptions) -> int:
-        return run_on_files(self.verb, "centrepoint", make_files, options)
+        return self.run(make_files, options)
 
 
 def list_commands() -> App:
     """Return the commands below ``list centrepoint``."""
     app = App(name="centrepoint", help="ActiGraph CentrePoint.")
-    app.command(_list_datasets, name="datasets")
+    files = ("subject_id", "data_set_name", "study_program_id", "modified_date", "file_name")
+    subjects = ("id", "subject_identifier", "site_identifier", "assignment_status")
+    app.command(_list_command("datasets", files), name="datasets", help="Dataset files of a study.")
     app.command(_list_day_files, name="day-files")
     app.command(_list_studies, name="studies")
-    app.command(_list_subjects, name="subjects")
-    app.command(_list_programs, name="programs")
+    description = "Subjects of a study, with their identifiers."
+    app.command(_list_command("subjects", subjects), name="subjects", help=description)
+    programs = ("study_program_id", "study_program_name")
+    app.command(_list_command("programs", programs), name="programs", help="Study programs of a study.")
     return app
 
 
-def _list_datasets(study: _Study, /, *, options: ServiceOptions = _DEFAULTS) -> int:
-    """Dataset files of a study."""
-    columns = ("subject_id", "data_set_name", "study_program_id", "modified_date", "file_name")
-    return _list(lambda centrepoint: centrepoint.datasets.search(study), columns, options)
+def _list_command(name: str, columns: tuple[str, ...]) -> Callable[..., int]:
+    """Return the command that lists a collection of a study."""
+
+    def command(study: _Study, /, *, options: ServiceOptions = _DEFAULTS) -> int:
+        return run_list("centrepoint", lambda centrepoint: getattr(centrepoint, name).search(study), columns, options)
+
+    return command
 
 
 def _list_day_files(
@@ -131,28 +130,10 @@ def _list_day_files(
 
         return centrepoint.day_files.search(DayQuery(study, subject, category))
 
-    return _list(rows, ("day", "file_format", "modified_date", "file_name"), options)
+    return run_list("centrepoint", rows, ("day", "file_format", "modified_date", "file_name"), options)
 
 
 def _list_studies(*, options: ServiceOptions = _DEFAULTS) -> int:
     """Studies that the client has access to."""
     columns = ("id", "name", "study_status", "organization_name")
-    return _list(lambda centrepoint: centrepoint.studies.search(), columns, options)
-
-
-def _list_subjects(study: _Study, /, *, options: ServiceOptions = _DEFAULTS) -> int:
-    """Subjects of a study, with their identifiers."""
-    columns = ("id", "subject_identifier", "site_identifier", "assignment_status")
-    return _list(lambda centrepoint: centrepoint.subjects.search(study), columns, options)
-
-
-def _list_programs(study: _Study, /, *, options: ServiceOptions = _DEFAULTS) -> int:
-    """Study programs of a study."""
-    columns = ("study_program_id", "study_program_name")
-    return _list(lambda centrepoint: centrepoint.programs.search(study), columns, options)
-
-
-def _list(
-    rows: Callable[[CentrePointClient], AsyncIterable[Any]], columns: tuple[str, ...], options: ServiceOptions
-) -> int:
-    return run_list("centrepoint", rows, columns, options)
+    return run_list("centrepoint", lambda centrepoint: centrepoint.studies.search(), columns, options)

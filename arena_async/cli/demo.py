@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import AsyncIterable
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,6 @@ from arena_async.cli.reports import cost_record, describe_plan, describe_report,
 from arena_async.cli.simulator import open_simulator
 from arena_async.errors import ConfigurationError
 from arena_async.protocol.files import FileSet
-from arena_async.providers.arena import ArenaClient
-from arena_async.providers.centrepoint import CentrePointClient
 from arena_async.providers.registry import PROVIDERS, Service
 from arena_async.transfer.mirror import Mirror
 
@@ -25,26 +22,17 @@ __all__ = ["demo"]
 _FILES = 12
 _SIZE = 400_000
 
+#: For each service: the collection that is listed and downloaded, and the columns that are shown.
+_COLLECTIONS: dict[Service, tuple[str, tuple[str, ...]]] = {
+    "arena": ("extracts", ("guid", "name")),
+    "centrepoint": ("datasets", ("subject_id", "data_set_name")),
+}
+
 
 async def demo(to: Path | None, output: Output) -> int:
     """Run all steps; every line that is written is the result of one."""
     directory = _empty_directory(to)
-    codes = []
-    async with (
-        open_simulator("arena", files=_FILES, size=_SIZE) as simulator,
-        ArenaClient.from_env(environ=simulator.describe()["environment"]) as arena,
-    ):
-        steps = _Steps("arena", simulator, directory, output)
-        await steps.list("extracts", arena.extracts.search(), ("guid", "name"))
-        codes.append(await steps.download(arena.extracts.files()))
-    async with (
-        open_simulator("centrepoint", files=_FILES, size=_SIZE) as simulator,
-        CentrePointClient.from_env(environ=simulator.describe()["environment"]) as centrepoint,
-    ):
-        steps = _Steps("centrepoint", simulator, directory, output)
-        rows = centrepoint.datasets.search(simulator.study)
-        await steps.list("datasets", rows, ("subject_id", "data_set_name"))
-        codes.append(await steps.download(centrepoint.datasets.files(simulator.study)))
+    codes = [await _run_service(service, directory, output) for service in _COLLECTIONS]
     async with Mirror(directory) as mirror:
         result = await mirror.verify()
     _write(output, "verify", describe_verification(result))
@@ -61,50 +49,53 @@ def _empty_directory(to: Path | None) -> Path:
     return to
 
 
-class _Steps:
-    """The steps of one service."""
+async def _run_service(service: Service, directory: Path, output: Output) -> ExitCode:
+    """List, plan, sync and sync again, against the simulator of a service; return the exit code."""
+    source, columns = _COLLECTIONS[service]
+    async with open_simulator(service, files=_FILES, size=_SIZE) as simulator:
+        description = simulator.describe()
+        study = [description["study"]] if "study" in description else []
+        async with PROVIDERS[service].load_client().from_env(environ=description["environment"]) as client:
+            collection = getattr(client, source)
+            rows = [row async for row in collection.search(*study)]
+            if output.json:
+                output.record({"type": "list", "service": service, "rows": len(rows)})
+            else:
+                output.heading(f"{PROVIDERS[service].title}, simulated at {simulator.base_url}")
+            _write(output, "list", f"{source}: {len(rows):,}, the first is {'  '.join(cells(rows[0], columns))}")
+            files = collection.files(*study)
+            async with Mirror(directory) as mirror:
+                plan = await mirror.plan(files)
+            if output.json:
+                output.record({"type": "plan", "service": service, **cost_record(plan)})
+            for number, line in enumerate(describe_plan(plan)):
+                _write(output, "" if number else "plan", line)
+            codes = [
+                await _sync(files, simulator, directory, output, service=service, step=step)
+                for step in ("sync", "again")
+            ]
+    return max(codes)
 
-    def __init__(self, service: Service, simulator: Any, directory: Path, output: Output) -> None:
-        self._service = service
-        self._simulator = simulator
-        self._directory = directory
-        self._output = output
 
-    async def list(self, source: str, rows: AsyncIterable[Any], columns: tuple[str, ...]) -> None:
-        found = [row async for row in rows]
-        if self._output.json:
-            self._output.record({"type": "list", "service": self._service, "rows": len(found)})
-            return
-        self._output.heading(f"{PROVIDERS[self._service].title}, simulated at {self._simulator.base_url}")
-        _write(self._output, "list", f"{source}: {len(found):,}, the first is {'  '.join(cells(found[0], columns))}")
-
-    async def download(self, files: FileSet) -> ExitCode:
-        """Plan and sync twice; return the exit code."""
-        async with Mirror(self._directory) as mirror:
-            plan = await mirror.plan(files)
-        if self._output.json:
-            self._output.record({"type": "plan", "service": self._service, **cost_record(plan)})
-        for number, line in enumerate(describe_plan(plan)):
-            _write(self._output, "" if number else "plan", line)
-        return max(await self._sync(files, "sync"), await self._sync(files, "again"))
-
-    async def _sync(self, files: FileSet, step: str) -> ExitCode:
-        """Download everything, and compare the counted requests with those that the service received."""
-        api = self._simulator.listeners[0]
-        before = len(self._simulator.seen(listener=api))
-        async with (
-            ProgressReporter(self._output, self._directory) as progress,
-            Mirror(self._directory, observer=progress) as mirror,
-        ):
-            started = time.monotonic()
-            report = await mirror.sync(files)
-            seconds = time.monotonic() - started
-        received = len(self._simulator.seen(listener=api)) - before
-        if self._output.json:
-            counts = {"requests": report.requests, "requests_seen": received}
-            self._output.record({"type": step, "service": self._service, **counts})
-        _write(self._output, step, f"{describe_report(report)}, {received:,} received by the service; {seconds:.1f} s")
-        return report_exit_code(report)
+async def _sync(
+    files: FileSet, simulator: Any, directory: Path, output: Output, *, service: Service, step: str
+) -> ExitCode:
+    """Download everything, and compare the counted requests with those that the service received."""
+    api = simulator.listeners[0]
+    before = len(simulator.seen(listener=api))
+    async with (
+        ProgressReporter(output, directory) as progress,
+        Mirror(directory, observer=progress) as mirror,
+    ):
+        started = time.monotonic()
+        report = await mirror.sync(files)
+        seconds = time.monotonic() - started
+    received = len(simulator.seen(listener=api)) - before
+    if output.json:
+        counts = {"requests": report.requests, "requests_seen": received}
+        output.record({"type": step, "service": service, **counts})
+    _write(output, step, f"{describe_report(report)}, {received:,} received by the service; {seconds:.1f} s")
+    return report_exit_code(report)
 
 
 def _write_directory(directory: Path, output: Output) -> None:

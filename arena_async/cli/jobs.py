@@ -52,10 +52,7 @@ def _write_notices(notices: Sequence[Notice], output: Output) -> None:
 
 async def count_files(mirror: Mirror) -> int:
     """Return the number of complete files in a directory, those of other runs and services included."""
-    count = 0
-    async for _ in mirror.entries():
-        count += 1
-    return count
+    return sum([1 async for _ in mirror.entries()])
 
 
 async def plan(files: FileSet, options: SyncOptions | GetOptions, output: Output) -> int:

@@ -110,6 +110,14 @@ class Output:
         """Write one JSON object on a line of its own."""
         self._write_data(json.dumps(values, default=_plain, ensure_ascii=False) + "\n")
 
+    def result(self, values: Mapping[str, Any], *lines: str) -> None:
+        """Write a result: as JSON if requested, otherwise as lines unless ``quiet``."""
+        if self.json:
+            self.record(values)
+        elif not self.quiet:
+            for line in lines:
+                self.data(line)
+
     def note(self, line: str) -> None:
         """Write a line that is not data, unless ``quiet``."""
         if not self.quiet:
@@ -155,6 +163,8 @@ class Output:
 
 def _plain(value: object) -> object:
     """Return a JSON value for one that JSON does not have."""
+    if attrs.has(type(value)):
+        return fields_of(value)
     if isinstance(value, datetime):
         return value.isoformat()
     if isinstance(value, (set, frozenset, tuple)):
@@ -163,22 +173,12 @@ def _plain(value: object) -> object:
 
 
 def fields_of(value: Any) -> dict[str, Any]:
-    """Return the fields of a value, nested values included, without secrets and fields that its ``repr`` hides."""
+    """Return the fields of a value, without secrets and fields that its ``repr`` hides."""
     return {
-        field.name: _jsonable(getattr(value, field.name))
+        field.name: getattr(value, field.name)
         for field in attrs.fields(type(value))
         if field.repr and not isinstance(getattr(value, field.name), Secret)
     }
-
-
-def _jsonable(value: Any) -> Any:
-    if attrs.has(type(value)):
-        return fields_of(value)
-    if isinstance(value, (list, tuple)):
-        return [_jsonable(item) for item in value]
-    if isinstance(value, Mapping):
-        return {str(name): _jsonable(item) for name, item in value.items()}
-    return value
 
 
 def cells(row: Any, columns: Sequence[str]) -> list[str]:
@@ -206,19 +206,18 @@ def write_table(columns: Sequence[str], rows: Sequence[Sequence[str]], output: O
 
 async def write_rows(rows: AsyncIterable[Any], columns: Sequence[str], output: Output) -> None:
     """Write rows as JSON, as a table on a terminal, or else separated by tabs."""
-    if output.data_is_shown and not output.json:
-        table = [cells(row, columns) async for row in rows]
-        if table:
-            write_table(columns, table, output)
-        empty = not table
-    else:
-        empty = True
-        async for row in rows:
-            empty = False
-            if output.json:
-                output.record(fields_of(row))
-            else:
-                output.data("\t".join(cells(row, columns)))
+    table: list[list[str]] = []
+    empty = True
+    async for row in rows:
+        empty = False
+        if output.json:
+            output.record(fields_of(row))
+        elif output.data_is_shown:
+            table.append(cells(row, columns))
+        else:
+            output.data("\t".join(cells(row, columns)))
+    if table:
+        write_table(columns, table, output)
     if empty:
         output.note("Nothing is listed.")
 

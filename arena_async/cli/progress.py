@@ -21,7 +21,7 @@ from arena_async.transfer.models import Outcome
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
 
-__all__ = ["Board", "ProgressReporter", "Row", "fit"]
+__all__ = ["Board", "ProgressReporter", "ProgressRow", "fit"]
 
 #: Files in progress that are drawn.
 _MAX_ROWS = 8
@@ -48,7 +48,7 @@ def fit(text: str, width: int, *, keep_end: bool = False) -> str:
 
 
 @attrs.define
-class Row:
+class ProgressRow:
     """A file in progress: its label, received bytes, total bytes or None, and why it is delayed."""
 
     label: str
@@ -68,7 +68,7 @@ class Board:
         failed: Files that failed.
     """
 
-    rows: dict[str, Row] = attrs.field(factory=dict)
+    rows: dict[str, ProgressRow] = attrs.field(factory=dict)
     finished: int = 0
     failed: int = 0
     _bytes: int = 0
@@ -76,7 +76,7 @@ class Board:
 
     def started(self, key: str, label: str, *, done: int = 0, total: int | None = None) -> None:
         """Add a file, with ``done`` bytes present."""
-        self.rows[key] = Row(printable(label), done, total)
+        self.rows[key] = ProgressRow(printable(label), done, total)
 
     def advanced(self, key: str, done: int, *, total: int | None = None) -> None:
         """Set the received bytes of a file."""
@@ -122,7 +122,7 @@ class Board:
         return [fit(line, width).rstrip() for line in lines[: max(1, height)]]
 
 
-def _line(row: Row, width: int) -> str:
+def _line(row: ProgressRow, width: int) -> str:
     """Return one file as a line: label, bar if it is wide enough, share or received bytes."""
     if row.trouble:
         return fit(f"  {row.label}: {row.trouble}", width) if width >= 60 else fit(f"  {row.trouble}", width)

@@ -74,23 +74,18 @@ def write_report(report: Report, output: Output, *, present: int, to: Path, writ
         written: Error messages that were written already.
     """
     code = report_exit_code(report)
-    if output.json:
-        output.record(
-            {
-                "type": "summary",
-                "counts": {action.value: number for action, number in report.counts.items()},
-                "failed": len(report.failures),
-                "not_started": report.not_started,
-                "bytes": report.bytes_written,
-                "requests": report.requests,
-                "here": present,
-                "error": None if report.error is None else error_record(report.error),
-                "exit_code": int(code),
-            }
-        )
-    elif not output.quiet:
-        output.data(describe_report(report))
-        output.data(f"{show_count(present, 'file')} in {to}")
+    summary = {
+        "type": "summary",
+        "counts": {action.value: number for action, number in report.counts.items()},
+        "failed": len(report.failures),
+        "not_started": report.not_started,
+        "bytes": report.bytes_written,
+        "requests": report.requests,
+        "here": present,
+        "error": None if report.error is None else error_record(report.error),
+        "exit_code": int(code),
+    }
+    output.result(summary, describe_report(report), f"{show_count(present, 'file')} in {to}")
     if report.error is not None and error_message(report.error) not in written:
         output.error(error_message(report.error))
     if report.not_started:
@@ -156,16 +151,12 @@ def describe_plan(plan: Plan) -> list[str]:
 
 def write_plan(plan: Plan, output: Output) -> ExitCode:
     """Write what a sync would do, and its cost; return the exit code."""
-    if output.json:
-        for file in plan.files:
-            output.record({"type": "file", **fields_of(file)})
-        counts = {action.value: number for action, number in plan.counts.items()}
-        output.record({"type": "summary", "counts": counts, "bytes": plan.bytes_to_fetch, **cost_record(plan)})
-    elif not output.quiet:
-        for file in plan.files:
-            output.data(f"{file.action.value:<8} {show_size(file.size):>7}  {printable(file.path, maximum=300)}")
-        for line in describe_plan(plan):
-            output.data(line)
+    for file in plan.files:
+        line = f"{file.action.value:<8} {show_size(file.size):>7}  {printable(file.path, maximum=300)}"
+        output.result({"type": "file", **fields_of(file)}, line)
+    counts = {action.value: number for action, number in plan.counts.items()}
+    summary = {"type": "summary", "counts": counts, "bytes": plan.bytes_to_fetch, **cost_record(plan)}
+    output.result(summary, *describe_plan(plan))
     return ExitCode.OK
 
 
@@ -173,21 +164,17 @@ def write_verification(result: Verification, output: Output, directory: Path) ->
     """Write the result of a verification and return the exit code."""
     code = ExitCode.SOME_FAILED if result.bad else ExitCode.OK
     groups = {"changed": result.changed, "missing": result.missing, "unknown": result.unknown}
-    if output.json:
-        for name, rows in groups.items():
-            for row in rows:
-                output.record(
-                    {"type": "file", "verdict": name, **fields_of(row), "path": _relative(row.path, directory)}
-                )
-        counts = {name: len(rows) for name, rows in groups.items()}
-        output.record({"type": "summary", "ok": result.ok, **counts, "exit_code": int(code)})
-        return code
-    for name in ("changed", "missing"):
-        for row in groups[name]:
-            output.data(f"{name:<8} {printable(_relative(row.path, directory), maximum=300)}")
-    if not output.quiet:
-        output.data(describe_verification(result))
-    if result.bad:
+    for name, rows in groups.items():
+        for row in rows:
+            path = _relative(row.path, directory)
+            if output.json:
+                output.record({"type": "file", "verdict": name, **fields_of(row), "path": path})
+            elif name != "unknown":
+                output.data(f"{name:<8} {printable(path, maximum=300)}")
+    counts = {name: len(rows) for name, rows in groups.items()}
+    summary = {"type": "summary", "ok": result.ok, **counts, "exit_code": int(code)}
+    output.result(summary, describe_verification(result))
+    if result.bad and not output.json:
         output.error("Files are missing or have other content; the next sync downloads them again.")
     return code
 

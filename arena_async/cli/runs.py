@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -29,7 +30,7 @@ _MAX_WARNINGS = 20
 
 async def export_run(definition: str, options: SyncOptions, wait: WaitOptions, output: Output, *, fresh: bool) -> int:
     """Start an export, wait for it and download its files."""
-    poll, watch = wait.poll_policy(), _RunReporter(output)
+    poll, watch = wait.poll_policy(), partial(_write_status, output)
     code, _ = await _download_run(
         lambda arena, mirror: arena.exports.fetch(definition, mirror, poll=poll, fresh=fresh, on_status=watch),
         options,
@@ -43,7 +44,7 @@ async def import_check(
     definition: str, file: Path, options: TargetOptions, wait: WaitOptions, output: Output, *, worksheet: str | None
 ) -> int:
     """Upload a file for a dry run and download the results."""
-    poll, watch = wait.poll_policy(), _RunReporter(output)
+    poll, watch = wait.poll_policy(), partial(_write_status, output)
     code, fetched = await _download_run(
         lambda arena, mirror: arena.imports.fetch(
             definition, Submission(file, worksheet=worksheet), mirror, poll=poll, on_status=watch
@@ -72,7 +73,7 @@ async def import_commit(
     poll = wait.poll_policy()
     async with options.connect("arena") as arena:
         committed = await arena.imports.commit(definition, run, despite_errors=despite_errors)
-        done = await arena.imports.wait(definition, committed, poll=poll, on_status=_RunReporter(output))
+        done = await arena.imports.wait(definition, committed, poll=poll, on_status=partial(_write_status, output))
     code = _write_import(done, output, done="imported")
     if code is not ExitCode.OK:
         output.error("Rows failed; the others were imported.")
@@ -102,36 +103,30 @@ async def _download_run(
     return code, fetched
 
 
-class _RunReporter:
-    """Writes the status of a run while it is waited for."""
-
-    def __init__(self, output: Output) -> None:
-        self._output = output
-
-    def __call__(self, seen: RunSeen[ExportRun] | RunSeen[ImportRun]) -> None:
-        run = seen.run
-        if self._output.json:
-            self._output.record(
-                {
-                    "type": "run",
-                    "how": seen.how,
-                    "guid": run.guid if run else None,
-                    "status": run.status if run else None,
-                    "asked": seen.polls,
-                    "again_in": seen.again_in,
-                }
-            )
-        again = "" if seen.again_in is None else f", next poll in {seen.again_in:.0f} s"
-        if run is None:
-            self._output.note(f"Another export is in progress; this one waits for it{again}.")
-            return
-        states = {
-            "started": "was started",
-            "found": "was started, as the list shows",
-            "resumed": "was started before and is waited for",
-        }
-        state = states.get(seen.how, f"is {printable(str(run.status))}{again}")
-        self._output.note(f"run {printable(run.guid)} {state}")
+def _write_status(output: Output, seen: RunSeen[ExportRun] | RunSeen[ImportRun]) -> None:
+    """Write the status of a run that is waited for."""
+    run = seen.run
+    if output.json:
+        output.record(
+            {
+                "type": "run",
+                "how": seen.how,
+                "guid": run.guid if run else None,
+                "status": run.status if run else None,
+                "asked": seen.polls,
+                "again_in": seen.again_in,
+            }
+        )
+    again = "" if seen.again_in is None else f", next poll in {seen.again_in:.0f} s"
+    if run is None:
+        output.note(f"Another export is in progress; this one waits for it{again}.")
+        return
+    states = {
+        "started": "was started",
+        "found": "was started, as the list shows",
+        "resumed": "was started before and is waited for",
+    }
+    output.note(f"run {printable(run.guid)} {states.get(seen.how, f'is {printable(str(run.status))}{again}')}")
 
 
 def _write_import(run: ImportRun, output: Output, *, done: str) -> ExitCode:

@@ -1,4 +1,4 @@
-"""Settings as people write them: those that come from a file, so that no secret stands in a command, and sizes."""
+"""Settings in text form: those of a settings file, which keeps secrets out of the command line, and sizes."""
 
 from __future__ import annotations
 

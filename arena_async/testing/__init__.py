@@ -1,5 +1,5 @@
 """
-The simulators for the tests of your own code: real local HTTP that answers as the services do and misbehaves on order.
+Simulators for your own tests: local HTTP servers that respond as the services do, with injected faults.
 
 ::
 
@@ -26,7 +26,7 @@ __all__ = ["ArenaSimulator", "CentrePointSimulator", "faults"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name when it is asked for."""
+    """Import a public name on first use."""
     match name:
         case "ArenaSimulator":
             return import_module("arena_async.testing.arena").ArenaSimulator

@@ -1,10 +1,10 @@
 """
-Files of any size that cost nothing to keep: real zips with CSV members, real gzipped CSV, plain CSV, plain bytes.
+Generated files of any size that need no storage: real zips with CSV members, real gzipped CSV, plain CSV, plain bytes.
 
 A :class:`Payload` is a recipe. The same name, size and seed give the same bytes wherever zlib is the same; another seed
-gives other bytes. A gigabyte is described by a few kilobytes that repeat, so it is never held nor compressed whole, and
-any part of it can be read without what comes before. The repeating unit has an odd length, so that content which is
-shifted by a whole number of blocks is wrong content.
+gives other bytes. A gigabyte is described by a few kilobytes that repeat, so it is never completely in memory, and any
+part of it can be read without the bytes before it. The repeating unit has an odd length, so that content which is
+shifted by a multiple of a block is wrong content.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def payload(name: str, size: int, *, seed: str = "") -> Payload:
 
 @attrs.frozen
 class _Run:
-    """Some bytes, several times over."""
+    """Bytes that repeat."""
 
     unit: bytes
     times: int = 1
@@ -65,7 +65,7 @@ class Payload:
     Args:
         name: Its name, which decides what kind of file it is.
         size: Bytes in all.
-        seed: What makes it different from another file of the same name and size.
+        seed: Distinguishes files of the same name and size.
     """
 
     name: str
@@ -74,11 +74,11 @@ class Payload:
 
     @property
     def _runs(self) -> tuple[_Run, ...]:
-        """The pieces it consists of."""
+        """The runs of bytes it consists of."""
         return _runs_of(self.name, self.size, self.seed)
 
     def chunks(self, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
-        """Give the bytes from ``start`` up to ``stop`` (the end), some hundred kilobytes at a time."""
+        """Yield the bytes from ``start`` up to ``stop`` (the end), some hundred kilobytes at a time."""
         end = self.size if stop is None else min(stop, self.size)
         begin = 0
         for run in self._runs:
@@ -88,28 +88,28 @@ class Payload:
             begin += run.size
 
     def read(self) -> bytes:
-        """Give all of it at once."""
+        """Return all bytes at once."""
         return b"".join(self.chunks())
 
     @cached_property
     def sha256(self) -> str:
         """Its SHA-256 in hexadecimal."""
         digest = hashlib.sha256()
-        for piece in self.chunks():
-            digest.update(piece)
+        for chunk in self.chunks():
+            digest.update(chunk)
         return digest.hexdigest()
 
     @cached_property
     def md5(self) -> bytes:
         """Its MD5, 16 bytes."""
         digest = hashlib.md5(usedforsecurity=False)
-        for piece in self.chunks():
-            digest.update(piece)
+        for chunk in self.chunks():
+            digest.update(chunk)
         return digest.digest()
 
 
 def _cut(unit: bytes, start: int, stop: int) -> Iterator[bytes]:
-    """Give a part of ``unit`` repeated without end."""
+    """Return a part of ``unit`` repeated without end."""
     length = len(unit)
     while start < stop:
         count = min(stop - start, _PIECE)
@@ -123,7 +123,7 @@ def _cut(unit: bytes, start: int, stop: int) -> Iterator[bytes]:
 
 @lru_cache(maxsize=64)
 def _runs_of(name: str, size: int, seed: str) -> tuple[_Run, ...]:
-    """Work out the pieces of a file."""
+    """Return the runs of bytes of a file."""
     key = f"{name}|{seed}"
     if name.endswith(".zip"):
         return _zip(key, size)
@@ -184,9 +184,9 @@ def _rows(key: str, size: int) -> bytes:
 
 
 def _deflated(key: str, size: int) -> tuple[tuple[_Run, ...], int, int]:
-    """Make a deflate stream of exactly ``size`` bytes; give it with the CRC-32 and the length of what it holds."""
+    """Make a deflate stream of exactly ``size`` bytes; return it with the CRC-32 and the length of its content."""
     text, packed, text_crc = _unit(_kind(key))
-    # The first rows get some room of their own, or the text would begin in the middle of a repetition.
+    # The first rows take some space, or the text would begin in the middle of a repetition.
     times = max(0, size - 50) // len(packed)
     room = size - 10 - times * len(packed)
     own = _rows(key, room)
@@ -221,7 +221,7 @@ def _zip(key: str, size: int) -> tuple[_Run, ...]:
 
 @lru_cache(maxsize=1024)
 def _crc_of_many(crc: int, length: int, times: int) -> int:
-    """Give the CRC-32 of a text that is repeated."""
+    """Return the CRC-32 of a text that is repeated."""
     result, done = 0, 0
     whole, span = crc, length
     while times:
@@ -234,13 +234,13 @@ def _crc_of_many(crc: int, length: int, times: int) -> int:
 
 
 def _crc_of_two(first: int, second: int, second_length: int) -> int:
-    """Give the CRC-32 of two texts one after the other, from the CRC-32 of each."""
+    """Return the CRC-32 of two texts one after the other, from the CRC-32 of each."""
     return _times(_power(8 * second_length), first) ^ second
 
 
 @lru_cache(maxsize=1024)
 def _power(bits: int) -> int:
-    """Give x to the power of ``bits`` modulo the CRC-32 polynomial, bits reflected."""
+    """Return x to the power of ``bits`` modulo the CRC-32 polynomial, bits reflected."""
     result, square = 1 << 31, 1 << 30
     while bits:
         if bits & 1:

@@ -3,7 +3,7 @@ Fixtures for pytest: ``arena_simulator`` and ``centrepoint_simulator``, each run
 
 They belong to ``pytest-asyncio`` where it is installed (strict and auto mode alike), else to whatever runs plain
 asynchronous fixtures, such as anyio's plugin. They live in the event loop of the test, so tests and fixtures need the
-same loop scope, which is the default. Nothing but pytest is imported before a test asks for one of them.
+same loop scope, which is the default. Nothing but pytest is imported before a test uses one of them.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def _fixture(function: Any) -> Any:
 
 @_fixture
 async def arena_simulator() -> AsyncIterator[ArenaSimulator]:
-    """Give a running Arena simulator with the world it has by default; ``.client()`` is ready to use."""
+    """Return a running Arena simulator with its default content; ``.client()`` is ready to use."""
     kind: type[ArenaSimulator] = testing.ArenaSimulator
     async with kind() as simulator:
         yield simulator
@@ -42,7 +42,7 @@ async def arena_simulator() -> AsyncIterator[ArenaSimulator]:
 
 @_fixture
 async def centrepoint_simulator() -> AsyncIterator[CentrePointSimulator]:
-    """Give a running CentrePoint simulator with the world it has by default; ``.client()`` is ready to use."""
+    """Return a running CentrePoint simulator with its default content; ``.client()`` is ready to use."""
     kind: type[CentrePointSimulator] = testing.CentrePointSimulator
     async with kind() as simulator:
         yield simulator

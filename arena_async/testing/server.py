@@ -1,200 +1,40 @@
 """
-A real HTTP service on this machine that answers like a vendor and misbehaves on order.
+An HTTP server on this machine that responds like a vendor's service, with injected faults.
 
 A simulator is a subclass of :class:`SimulatedService` with a table of :class:`Route`. Its handlers are plain functions
-from a :class:`Call` to a :class:`Reply`: they know no socket. Which bytes of a reply arrive, and how, is decided here,
+from a :class:`Call` to a :class:`Reply`: they use no socket. Which bytes of a reply are sent, and how, is decided here,
 by the reply and by the :class:`~arena_async.testing.faults.Fault` that was injected for the request.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 import socket
 import struct
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from types import TracebackType
-from typing import Any, Protocol, Self, runtime_checkable
+from typing import Any, Self
 from urllib.parse import unquote
 
 import attrs
 from aiohttp import web
 
+from arena_async.testing.content import Bytes, Content, first_bytes, flipped, split
 from arena_async.testing.faults import Fault
+from arena_async.testing.replies import Call, ErrorReply, Reply, Route, Seen
 
-__all__ = ["Call", "Content", "Part", "Refusal", "Reply", "Route", "Seen", "SimulatedService", "give_content"]
+__all__ = ["SimulatedService"]
 
-_PIECE = 256 * 1024
-_MAX_REQUEST = 256 * 1024 * 1024
-_TICKS_A_SECOND = 20
-
-
-@runtime_checkable
-class Content(Protocol):
-    """Bytes that need not be held in memory."""
-
-    @property
-    def size(self) -> int:
-        """Bytes in all."""
-        ...
-
-    def chunks(self, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
-        """Give the bytes from ``start`` up to ``stop`` (the end) in pieces of moderate size."""
-        ...
-
-
-@attrs.frozen(kw_only=True)
-class Part:
-    """One part of a multipart form: ``name``, ``filename`` (or None), ``content_type`` (or None) and ``body``."""
-
-    name: str
-    body: bytes = attrs.field(repr=False)
-    filename: str | None = None
-    content_type: str | None = None
-
-
-@attrs.frozen(kw_only=True)
-class Seen:
-    """
-    One request as it arrived, in the log of the service.
-
-    Args:
-        listener: Which of the service's ports it came to.
-        method: Its method.
-        path: Its path, decoded, without the query.
-        target: Path and query byte for byte as sent.
-        query: Its query, decoded; the first value wins on look-up, ``getall`` gives all.
-        headers: Its headers, looked up without regard to case.
-        body: Its body.
-        status: The status it was answered with; None while it is not answered, and for ever if it never was.
-        sent: Bytes of the body of the answer that were written.
-        at: When it arrived, by the clock of the service.
-        connection: The client's port, which shows whether a connection was used again.
-    """
-
-    listener: str
-    method: str
-    path: str
-    target: str
-    query: Mapping[str, str]
-    headers: Mapping[str, str]
-    body: bytes = attrs.field(default=b"", repr=False)
-    status: int | None = None
-    sent: int = 0
-    at: float = 0.0
-    connection: int = 0
-
-
-@attrs.frozen(kw_only=True)
-class Call:
-    """
-    A request on its way to a handler: what was :class:`Seen`, and what the route made of it.
-
-    Args:
-        seen: The request as it arrived.
-        vars: The named parts of the path, decoded.
-        headers: The headers the handler goes by (a fault may have taken some away).
-    """
-
-    seen: Seen
-    vars: Mapping[str, str] = attrs.field(factory=dict)
-    headers: Mapping[str, str] = attrs.field(factory=dict)
-
-    @property
-    def query(self) -> Mapping[str, str]:
-        """The decoded query."""
-        return self.seen.query
-
-    @property
-    def body(self) -> bytes:
-        """The body as sent."""
-        return self.seen.body
-
-    def values(self, name: str) -> list[str]:
-        """Give every value of a query parameter, in order."""
-        many: Any = self.seen.query
-        found: list[str] = many.getall(name, [])
-        return found
-
-    def json(self) -> Any:
-        """
-        Parse the body as JSON; an empty one gives None.
-
-        Raises:
-            ValueError: It is not JSON.
-        """
-        return json.loads(self.body) if self.body.strip() else None
-
-    def parts(self) -> list[Part]:
-        """Split a multipart body; anything else gives an empty list."""
-        found = re.search(r'boundary="?([^";,]+)"?', self.headers.get("Content-Type", ""))
-        if found is None:
-            return []
-        fence = b"--" + found[1].encode("latin-1")
-        pieces = (b"\r\n" + self.body).split(b"\r\n" + fence)
-        return [_read_part(piece) for piece in pieces[1:] if not piece.startswith(b"--")]
-
-
-def _pairs(given: Mapping[str, str] | Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
-    """Take headers as a mapping or as pairs."""
-    return tuple(given.items() if isinstance(given, Mapping) else given)
-
-
-@attrs.frozen(kw_only=True)
-class Reply:
-    """What a handler answers: status, headers and a body, as bytes or as :class:`Content`."""
-
-    status: int = 200
-    headers: tuple[tuple[str, str], ...] = attrs.field(default=(), converter=_pairs)
-    body: bytes | Content = attrs.field(default=b"", repr=False)
-
-    @classmethod
-    def json(cls, payload: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Reply:
-        """Answer with JSON."""
-        kind = {"Content-Type": "application/json;charset=UTF-8", **(headers or {})}
-        return cls(status=status, headers=kind, body=json.dumps(payload).encode())
-
-    def adding(self, headers: Mapping[str, str | None]) -> Reply:
-        """Give the same reply with headers added or replaced; a value None takes one away."""
-        touched = {name.lower() for name in headers}
-        kept = tuple((name, value) for name, value in self.headers if name.lower() not in touched)
-        new = tuple((name, value) for name, value in headers.items() if value is not None)
-        return attrs.evolve(self, headers=kept + new)
-
-
-class Refusal(Exception):  # noqa: N818 - it is an answer of the service, not a failure of ours
-    """Raised by a handler to answer at once with ``reply``."""
-
-    def __init__(self, reply: Reply) -> None:
-        super().__init__(f"answered with {reply.status}")
-        #: The answer.
-        self.reply = reply
-
-
-@attrs.frozen
-class Route:
-    """
-    One row of a service's table.
-
-    Args:
-        method: The HTTP method.
-        template: The path, with named segments in braces: ``/v1/extracts/{extract}``.
-        handler: What answers; it may raise :class:`Refusal`.
-        listener: The port it is offered at; None for the first one.
-    """
-
-    method: str
-    template: str
-    handler: Callable[[Call], Reply]
-    listener: str | None = None
+_MAX_REQUEST_SIZE = 256 * 1024 * 1024
+_WRITES_PER_SECOND = 20
 
 
 @attrs.define
 class _Plan:
-    """An injected fault that waits for its requests."""
+    """An injected fault and the requests it applies to."""
 
     fault: Fault
     pattern: str
@@ -210,9 +50,9 @@ class SimulatedService:
     Args:
         listeners: A name per port; the first one is the main one.
         port: The port of the first listener; 0 for any free one. The others are always free ones.
-        clock: Gives the time in seconds since 1970; tests hand in one that jumps.
-        sleep: Waits some seconds, for ``trickle``.
-        case_blind: Whether paths are matched without regard to case.
+        clock: Returns the time in seconds since 1970; tests may pass their own.
+        sleep: Sleeps for some seconds; used by ``trickle``.
+        case_blind: Whether paths are matched regardless of case.
     """
 
     def __init__(
@@ -226,12 +66,12 @@ class SimulatedService:
     ) -> None:
         self.listeners = tuple(listeners)
         self.clock = clock
-        #: Every request, in the order they arrived.
+        #: Every request, in the order received.
         self.log: list[Seen] = []
-        #: Requests that are being answered now, and the most there ever were at once, over all listeners.
+        #: Requests in progress, and their maximum so far, over all listeners.
         self.in_flight = 0
         self.max_in_flight = 0
-        self._sleep = sleep
+        self.sleep = sleep
         self._wanted_port = port
         self._case_blind = case_blind
         self._ports: dict[str, int] = {}
@@ -239,79 +79,79 @@ class SimulatedService:
         self._plans: list[_Plan] = []
         self._table: dict[tuple[str, int], list[tuple[Route, re.Pattern[str]]]] = {}
         self._closing: asyncio.Event | None = None
-        self._stirred = asyncio.Event()
+        self._changed = asyncio.Event()
 
-    # ------------------------------------------------------------------ what a simulator gives
+    # ------------------------------------------------------------------ overridden by a simulator
 
     def routes(self) -> Iterable[Route]:
-        """Give the table of the service."""
+        """Return the table of the service."""
         return ()
 
     def admit(self, call: Call) -> None:
-        """See every request first, faults or not: where a service meters."""
+        """Called first for every request, with or without a fault: for metering."""
 
-    def dress(self, call: Call, reply: Reply) -> Reply:  # noqa: ARG002 - for those who override it
-        """Give the reply its common headers; not called for answers that a fault puts in the service's place."""
+    def finish(self, call: Call, reply: Reply) -> Reply:  # noqa: ARG002 - for subclasses
+        """Return a reply with the common headers; not called for a response that a fault replaces."""
         return reply
 
-    def befall(self, event: str, call: Call) -> None:
+    def apply_event(self, event: str, call: Call) -> None:
         """
-        Let something happen to the service: ``"change"``, ``"expire_session"`` or ``"expire_links"``.
+        Apply an event to the service: ``"change"``, ``"expire_session"`` or ``"expire_links"``.
 
         Raises:
-            NotImplementedError: The service has nothing of the kind.
+            NotImplementedError: The service has no such event.
         """
-        raise NotImplementedError(f"{type(self).__name__} has nothing that {event} could happen to.")
+        raise NotImplementedError(f"{type(self).__name__} does not support the event {event}.")
 
-    def unknown(self, call: Call, *, other_method: bool) -> Reply:  # noqa: ARG002 - for those who override it
-        """Answer a path the table does not have, or has with another method only."""
+    def unknown(self, call: Call, *, other_method: bool) -> Reply:  # noqa: ARG002 - for subclasses
+        """Respond to a path without a route, or without one for this method."""
         return Reply(status=405 if other_method else 404)
 
-    # ------------------------------------------------------------------ what a test uses
+    # ------------------------------------------------------------------ used by a test
 
     def origin(self, listener: str | None = None) -> str:
-        """Give ``http://127.0.0.1:<port>`` of a listener (the first one)."""
+        """Return ``http://127.0.0.1:<port>`` of a listener (the first one)."""
         name = listener or self.listeners[0]
         if name not in self._ports:
             raise RuntimeError(f"{type(self).__name__} is not running, so it has no port; enter it with `async with`.")
         return f"http://127.0.0.1:{self._ports[name]}"
 
     def seen(self, pattern: str = "*", *, listener: str | None = None) -> list[Seen]:
-        """Give the logged requests whose ``METHOD path`` matches, for instance ``"GET */content"``."""
+        """Return the logged requests whose ``METHOD path`` matches, for instance ``"GET */content"``."""
         return [one for one in self.log if _matches(one, pattern, listener)]
 
     def inject(
         self, fault: Fault, *, on: str = "*", times: int | None = 1, after: int = 0, listener: str | None = None
     ) -> None:
         """
-        Let the next ``times`` requests that match ``on`` meet ``fault`` (None: until :meth:`clear`).
+        Apply ``fault`` to the next ``times`` requests that match ``on`` (None: until :meth:`clear`).
 
         Args:
             fault: One of :mod:`arena_async.testing.faults`.
-            on: ``METHOD path`` with ``*`` and ``?`` as wildcards, without regard to case.
-            times: How many requests; a request meets one fault at most, the one injected first.
-            after: How many matching requests stay unharmed before.
+            on: ``METHOD path`` with ``*`` and ``?`` as wildcards, regardless of case.
+            times: How many requests; at most one fault applies to a request, the one injected first.
+            after: How many matching requests are passed over before.
             listener: Only requests to this port.
         """
         self._plans.append(_Plan(fault=fault, pattern=on, times=times, after=after, listener=listener))
 
     def clear(self) -> None:
-        """Forget the log and every fault that is still waiting. The world of the service stays as it is."""
+        """Remove the log and the faults that are left. The state of the service stays as it is."""
         self.log.clear()
         self._plans.clear()
         self.max_in_flight = self.in_flight
 
     async def until(self, condition: Callable[[], object]) -> None:
-        """Wait until ``condition()`` holds; it is looked at whenever a request arrives or is done with."""
+        """Wait until ``condition()`` holds; it is checked whenever a request is received or completed."""
         while not condition():
-            await self._stirred.wait()
+            await self._changed.wait()
 
-    def _stir(self) -> None:
-        """Let those who wait for a condition look at it again."""
-        self._stirred.set()
-        self._stirred = asyncio.Event()
+    def _notify(self) -> None:
+        """Wake the waiters of :meth:`until`."""
+        self._changed.set()
+        self._changed = asyncio.Event()
 
-    # ------------------------------------------------------------------ life
+    # ------------------------------------------------------------------ start and close
 
     async def start(self) -> Self:
         """Open the ports."""
@@ -328,7 +168,7 @@ class SimulatedService:
         return self
 
     async def aclose(self) -> None:
-        """Close the ports and every connection, whatever is under way. Safe to call twice."""
+        """Close the ports and all connections, also those in use. Safe to call twice."""
         if self._closing is not None:
             self._closing.set()
         runners, self._runners = self._runners, []
@@ -345,12 +185,12 @@ class SimulatedService:
         await self.aclose()
 
     async def _listen(self, name: str, port: int) -> int:
-        """Open one port and give its number."""
+        """Open one port and return its number."""
 
-        async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        async def respond(request: web.BaseRequest) -> web.StreamResponse:
             return await self._serve(name, request)
 
-        server = web.Server(answer, access_log=None, handler_cancellation=True)
+        server = web.Server(respond, access_log=None, handler_cancellation=True)
         runner = web.ServerRunner(server, shutdown_timeout=0.2)
         await runner.setup()
         self._runners.append(runner)
@@ -360,7 +200,7 @@ class SimulatedService:
     # ------------------------------------------------------------------ one request
 
     async def _serve(self, listener: str, request: web.BaseRequest) -> web.StreamResponse:
-        """Log a request, find out what becomes of it, and see to it."""
+        """Log a request and respond to it."""
         self.in_flight += 1
         self.max_in_flight = max(self.max_in_flight, self.in_flight)
         try:
@@ -369,21 +209,22 @@ class SimulatedService:
             self.log.append(seen)
             call = Call(seen=seen, headers=seen.headers)
             self.admit(call)
-            self._stir()
-            return await self._respond(request, call, self._next_fault(seen), _Entry(self.log, place, seen))
+            self._notify()
+            fault = self._next_fault(seen) or Fault(name="none")
+            return await self._respond(_Exchange(self, request, fault, _Entry(self.log, place, seen)), call)
         except ConnectionResetError:
-            return _hang_up(request)  # the client left in the middle, as clients do: nobody is to be told
+            return _hang_up(request)  # the client has disconnected
         finally:
             self.in_flight -= 1
-            self._stir()
+            self._notify()
 
     async def _read(self, listener: str, request: web.BaseRequest) -> Seen:
-        """Take a request off the wire."""
+        """Read a request."""
         body = bytearray()
-        async for piece in request.content.iter_any():
-            body += piece
-            if len(body) > _MAX_REQUEST:
-                raise web.HTTPRequestEntityTooLarge(max_size=_MAX_REQUEST, actual_size=len(body))
+        async for chunk in request.content.iter_any():
+            body += chunk
+            if len(body) > _MAX_REQUEST_SIZE:
+                raise web.HTTPRequestEntityTooLarge(max_size=_MAX_REQUEST_SIZE, actual_size=len(body))
         return Seen(
             listener=listener,
             method=request.method,
@@ -397,7 +238,7 @@ class SimulatedService:
         )
 
     def _next_fault(self, seen: Seen) -> Fault | None:
-        """Take the first waiting fault that this request meets."""
+        """Return the first fault that applies to this request."""
         chosen: _Plan | None = None
         for plan in self._plans:
             if not _matches(seen, plan.pattern, plan.listener):
@@ -414,30 +255,28 @@ class SimulatedService:
                 self._plans.remove(chosen)
         return chosen.fault
 
-    async def _respond(
-        self, request: web.BaseRequest, call: Call, fault: Fault | None, entry: _Entry
-    ) -> web.StreamResponse:
-        """Let the fault have its way before, instead of and after the handler."""
-        fault = fault or Fault(name="none")
+    async def _respond(self, exchange: _Exchange, call: Call) -> web.StreamResponse:
+        """Apply the fault before, instead of and after the handler."""
+        request, fault = exchange.request, exchange.fault
         if fault.until is not None:
             await fault.until.wait()
         if fault.silence == "close":
             return _hang_up(request)
         if fault.silence == "hang":
-            await self._until_closed()
+            await self.until_closed()
             return _hang_up(request)
-        if fault.answer is not None:
-            status, headers, body = fault.answer
-            return await self._send(request, Reply(status=status, headers=headers, body=body), fault, entry)
+        if fault.response is not None:
+            status, headers, body = fault.response
+            return await exchange.send(Reply(status=status, headers=headers, body=body))
         if fault.event is not None:
-            self.befall(fault.event, self._routed(call)[1])
-        reply = self._answer(_without_range(call) if fault.without_range else call)
+            self.apply_event(fault.event, self._routed(call)[1])
+        reply = self._reply_to(_without_range(call) if fault.without_range else call)
         if fault.silence == "close_after":
             return _hang_up(request)
-        return await self._send(request, reply.adding(dict(fault.headers)), fault, entry)
+        return await exchange.send(reply.adding(dict(fault.headers)))
 
     def _routed(self, call: Call) -> tuple[Route | None, Call]:
-        """Find the row of the table for a request, and name the parts of its path."""
+        """Return the route of a request, and the request with the variables of its path."""
         path = call.seen.target.partition("?")[0]
         key = (call.seen.listener, path.count("/"))
         for route, pattern in self._table.get(key, ()):
@@ -446,8 +285,8 @@ class SimulatedService:
                 return route, attrs.evolve(call, vars={name: unquote(text) for name, text in found.groupdict().items()})
         return None, call
 
-    def _answer(self, call: Call) -> Reply:
-        """Ask the service."""
+    def _reply_to(self, call: Call) -> Reply:
+        """Return the reply of the service."""
         route, call = self._routed(call)
         try:
             if route is None:
@@ -456,217 +295,114 @@ class SimulatedService:
                 reply = self.unknown(call, other_method=any(pattern.fullmatch(path) for _, pattern in rows))
             else:
                 reply = route.handler(call)
-        except Refusal as refusal:
-            reply = refusal.reply
-        return self.dress(call, reply)
+        except ErrorReply as error:
+            reply = error.reply
+        return self.finish(call, reply)
 
-    async def _until_closed(self) -> None:
-        """Wait until the service is closed; a client that leaves ends the wait too."""
+    async def until_closed(self) -> None:
+        """Wait until the service is closed; a client that disconnects ends the wait too."""
         if self._closing is not None:
             await self._closing.wait()
 
-    # ------------------------------------------------------------------ one answer
-
-    async def _send(self, request: web.BaseRequest, reply: Reply, fault: Fault, entry: _Entry) -> web.StreamResponse:
-        """Write an answer as the fault has it."""
-        content = reply.body if isinstance(reply.body, Content) else _Bytes(reply.body)
-        size = content.size if fault.cut_to is None else min(fault.cut_to, content.size)
-        pieces = _flipped(content.chunks(0, size), fault.flip)
-        stop = size if fault.stop_after is None else min(fault.stop_after, size)
-        entry.set(status=reply.status)
-        if fault.framing == "none":
-            return await self._send_unannounced(request, reply, _first(pieces, stop), entry)
-        response = web.StreamResponse(status=reply.status)
-        response.headers.extend(reply.headers)
-        if fault.framing == "chunked":
-            response.enable_chunked_encoding()
-        else:
-            response.content_length = size if fault.announced is None else fault.announced
-        await response.prepare(request)
-        if request.method == "HEAD":
-            return response
-        await self._write(request, response, _first(pieces, stop), fault, entry)
-        if fault.stop_after is not None:
-            return await self._end_early(request, response, fault)
-        if fault.announced is not None:
-            await _flushed(request)
-            _close(request)
-        return response
-
-    async def _write(
-        self,
-        request: web.BaseRequest,
-        response: web.StreamResponse,
-        pieces: Iterator[bytes],
-        fault: Fault,
-        entry: _Entry,
-    ) -> None:
-        """Write the pieces, at the rate and beyond the length that the fault asks for."""
-        room = fault.announced
-        step = None if fault.rate is None else max(1, int(fault.rate / _TICKS_A_SECOND))
-        for piece in pieces if step is None else _split(pieces, step):
-            inside = piece if room is None else piece[:room]
-            if inside:
-                await response.write(inside)
-            if len(inside) < len(piece) and request.transport is not None:
-                request.transport.write(piece[len(inside) :])
-            room = None if room is None else room - len(inside)
-            entry.add(len(piece))
-            if fault.rate is not None:
-                await self._sleep(len(piece) / fault.rate)
-
-    async def _end_early(
-        self, request: web.BaseRequest, response: web.StreamResponse, fault: Fault
-    ) -> web.StreamResponse:
-        """End a body before its end."""
-        if fault.ending == "stall":
-            await self._until_closed()
-        if fault.framing == "chunked" and request.transport is not None:
-            request.transport.write(b"400\r\nthis chunk says it is longer")
-        await _flushed(request)
-        if fault.ending == "reset":
-            _reset(request)
-        else:
-            _close(request)
-        return response
-
-    async def _send_unannounced(
-        self, request: web.BaseRequest, reply: Reply, pieces: Iterator[bytes], entry: _Entry
-    ) -> web.StreamResponse:
-        """Write an answer whose end is the end of the connection."""
-        transport = request.transport
-        if transport is None:
-            return web.Response()
-        head = "".join(f"{name}: {value}\r\n" for name, value in reply.headers)
-        transport.write(f"HTTP/1.1 {reply.status} \r\n{head}Connection: close\r\n\r\n".encode("latin-1"))
-        for piece in pieces:
-            transport.write(piece)
-            entry.add(len(piece))
-            await _flushed(request)
-        return _hang_up(request)
-
 
 class _Entry:
-    """The line of the log that belongs to a request under way."""
+    """The log entry of a request in progress."""
 
     def __init__(self, log: list[Seen], place: int, seen: Seen) -> None:
         self._log, self._place, self._seen = log, place, seen
 
     def set(self, **changes: Any) -> None:
-        """Write down what became of it, unless the log was cleared meanwhile."""
+        """Update the entry, unless the log was cleared."""
         before, self._seen = self._seen, attrs.evolve(self._seen, **changes)
         if self._place < len(self._log) and self._log[self._place] is before:
             self._log[self._place] = self._seen
 
     def add(self, count: int) -> None:
-        """Count bytes of the answer."""
+        """Count sent bytes of the response."""
         self.set(sent=self._seen.sent + count)
 
 
 @attrs.frozen
-class _Bytes:
-    """Bytes in memory as :class:`Content`."""
+class _Exchange:
+    """One request in progress: its connection, the fault injected for it, and its log entry."""
 
-    body: bytes
+    service: SimulatedService
+    request: web.BaseRequest
+    fault: Fault
+    entry: _Entry
 
-    @property
-    def size(self) -> int:
-        return len(self.body)
+    async def send(self, reply: Reply) -> web.StreamResponse:
+        """Send a reply, changed by the fault."""
+        fault = self.fault
+        content = reply.body if isinstance(reply.body, Content) else Bytes(reply.body)
+        size = content.size if fault.cut_to is None else min(fault.cut_to, content.size)
+        chunks = flipped(content.chunks(0, size), fault.flip)
+        stop = size if fault.stop_after is None else min(fault.stop_after, size)
+        self.entry.set(status=reply.status)
+        if fault.framing == "none":
+            return await self._send_without_length(reply, first_bytes(chunks, stop))
+        response = web.StreamResponse(status=reply.status)
+        response.headers.extend(reply.headers)
+        if fault.framing == "chunked":
+            response.enable_chunked_encoding()
+        else:
+            response.content_length = size if fault.declared is None else fault.declared
+        await response.prepare(self.request)
+        if self.request.method == "HEAD":
+            return response
+        await self._write(response, first_bytes(chunks, stop))
+        if fault.stop_after is not None:
+            return await self._end_early(response)
+        if fault.declared is not None:
+            await _flushed(self.request)
+            _close(self.request)
+        return response
 
-    def chunks(self, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
-        end = len(self.body) if stop is None else min(stop, len(self.body))
-        for place in range(start, end, _PIECE):
-            yield self.body[place : min(place + _PIECE, end)]
+    async def _write(self, response: web.StreamResponse, chunks: Iterator[bytes]) -> None:
+        """Write the body, at the rate of the fault, and also beyond the declared length."""
+        transport, rate, left = self.request.transport, self.fault.rate, self.fault.declared
+        for chunk in chunks if rate is None else split(chunks, max(1, int(rate / _WRITES_PER_SECOND))):
+            inside = chunk if left is None else chunk[:left]
+            if inside:
+                await response.write(inside)
+            if len(inside) < len(chunk) and transport is not None:
+                transport.write(chunk[len(inside) :])
+            left = None if left is None else left - len(inside)
+            self.entry.add(len(chunk))
+            if rate is not None:
+                await self.service.sleep(len(chunk) / rate)
 
+    async def _end_early(self, response: web.StreamResponse) -> web.StreamResponse:
+        """End a body before its end."""
+        if self.fault.ending == "stall":
+            await self.service.until_closed()
+        if self.fault.framing == "chunked" and self.request.transport is not None:
+            self.request.transport.write(b"400\r\nthis chunk says it is longer")
+        await _flushed(self.request)
+        if self.fault.ending == "reset":
+            _reset(self.request)
+        else:
+            _close(self.request)
+        return response
 
-@attrs.frozen
-class _Slice:
-    """A part of some content."""
-
-    whole: Content
-    start: int
-    stop: int
-
-    @property
-    def size(self) -> int:
-        return self.stop - self.start
-
-    def chunks(self, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
-        end = self.stop if stop is None else min(self.start + stop, self.stop)
-        yield from self.whole.chunks(self.start + start, end)
-
-
-def give_content(
-    call: Call,
-    content: Content,
-    *,
-    etag: str | None = None,
-    ranges: bool = False,
-    headers: Mapping[str, str] | None = None,
-) -> Reply:
-    """
-    Answer with a file.
-
-    Args:
-        call: The request.
-        content: The bytes.
-        etag: The validator, quotes included; None for none (then ``If-Match`` means nothing to the service).
-        ranges: Whether a single ``Range`` is honoured (206, 416) or overlooked (200, as HTTP allows).
-        headers: More headers of the answer.
-    """
-    given = {"Content-Type": "application/octet-stream", **(headers or {})}
-    if etag is not None:
-        given["ETag"] = etag
-        wanted = call.headers.get("If-Match")
-        if wanted is not None and wanted.strip() != "*" and etag not in [one.strip() for one in wanted.split(",")]:
-            return Reply(status=412, headers=given)
-    if ranges:
-        given["Accept-Ranges"] = "bytes"
-    if_range = call.headers.get("If-Range")
-    requested = _read_range(call.headers.get("Range"), content.size) if ranges and if_range in (None, etag) else None
-    if requested is None:
-        return Reply(headers=given, body=content)
-    start, stop = requested
-    if start >= stop:
-        return Reply(status=416, headers={**given, "Content-Range": f"bytes */{content.size}"})
-    given["Content-Range"] = f"bytes {start}-{stop - 1}/{content.size}"
-    return Reply(status=206, headers=given, body=_Slice(content, start, stop))
-
-
-def _read_range(text: str | None, size: int) -> tuple[int, int] | None:
-    """Read ``bytes=first-last`` as a half-open span; None for none, for several and for what is no range."""
-    found = re.fullmatch(r"bytes=(\d*)-(\d*)", (text or "").strip())
-    if found is None or found[0] == "bytes=-":
-        return None
-    if not found[1]:
-        return max(0, size - int(found[2])), size
-    start = int(found[1])
-    stop = size if not found[2] else min(int(found[2]) + 1, size)
-    if found[2] and int(found[2]) < start:
-        return None
-    return (start, stop) if start < size else (size, size)
-
-
-def _read_part(piece: bytes) -> Part:
-    """Read one part of a multipart body."""
-    head, _, body = piece.partition(b"\r\n\r\n")
-    lines = head.decode("utf-8", "replace").split("\r\n")
-    fields = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-    where = fields.get("content-disposition", "")
-    name = re.search(r'[; ]name="([^"]*)"', where)
-    file = re.search(r'filename="([^"]*)"', where)
-    return Part(
-        name=name[1] if name else "",
-        body=body,
-        filename=file[1] if file else None,
-        content_type=fields.get("content-type"),
-    )
+    async def _send_without_length(self, reply: Reply, chunks: Iterator[bytes]) -> web.StreamResponse:
+        """Send a reply that ends where the connection ends."""
+        transport = self.request.transport
+        if transport is None:
+            return web.Response()
+        head = "".join(f"{name}: {value}\r\n" for name, value in reply.headers)
+        transport.write(f"HTTP/1.1 {reply.status} \r\n{head}Connection: close\r\n\r\n".encode("latin-1"))
+        for chunk in chunks:
+            transport.write(chunk)
+            self.entry.add(len(chunk))
+            await _flushed(self.request)
+        return _hang_up(self.request)
 
 
 def _index(
     routes: Iterable[Route], first: str, *, case_blind: bool
 ) -> dict[tuple[str, int], list[tuple[Route, re.Pattern[str]]]]:
-    """Arrange the table by listener and number of segments, each row with its pattern."""
+    """Return the routes by listener and number of segments, each with its pattern."""
     table: dict[tuple[str, int], list[tuple[Route, re.Pattern[str]]]] = {}
     for route in routes:
         literal = re.split(r"\{(\w+)\}", route.template)
@@ -677,14 +413,14 @@ def _index(
 
 
 def _matches(seen: Seen, pattern: str, listener: str | None) -> bool:
-    """Tell whether a request is meant by ``METHOD path`` with wildcards."""
+    """Return whether a request matches ``METHOD path`` with wildcards."""
     if listener is not None and seen.listener != listener:
         return False
     return fnmatchcase(f"{seen.method} {seen.path}".lower(), pattern.lower())
 
 
 def _without_range(call: Call) -> Call:
-    """Take ``Range`` and ``If-Range`` away from a request."""
+    """Return a request without ``Range`` and ``If-Range``."""
     left: Any = call.headers
     kept = left.copy()
     for name in ("Range", "If-Range"):
@@ -692,48 +428,20 @@ def _without_range(call: Call) -> Call:
     return attrs.evolve(call, headers=kept)
 
 
-def _first(pieces: Iterator[bytes], count: int) -> Iterator[bytes]:
-    """Give the first ``count`` bytes."""
-    for piece in pieces:
-        if count <= 0:
-            return
-        yield piece[:count]
-        count -= len(piece)
-
-
-def _flipped(pieces: Iterator[bytes], at: int | None) -> Iterator[bytes]:
-    """Change the byte at ``at``."""
-    place = 0
-    for piece in pieces:
-        if at is not None and place <= at < place + len(piece):
-            inside = at - place
-            yield piece[:inside] + bytes([piece[inside] ^ 0xFF]) + piece[inside + 1 :]
-        else:
-            yield piece
-        place += len(piece)
-
-
-def _split(pieces: Iterator[bytes], step: int) -> Iterator[bytes]:
-    """Cut the pieces into small ones."""
-    for piece in pieces:
-        for place in range(0, len(piece), step):
-            yield piece[place : place + step]
-
-
 def _port_of(request: web.BaseRequest) -> int:
-    """Give the port the client speaks from."""
+    """Return the port of the client."""
     peer = None if request.transport is None else request.transport.get_extra_info("peername")
     return int(peer[1]) if peer else 0
 
 
 def _hang_up(request: web.BaseRequest) -> web.StreamResponse:
-    """Close the connection; what is returned is never written, because it is closed."""
+    """Close the connection; the returned response is never written."""
     _close(request)
     return web.Response()
 
 
 def _close(request: web.BaseRequest) -> None:
-    """Close the connection in order, after what was written."""
+    """Close the connection after everything was written."""
     if request.transport is not None:
         request.transport.close()
 
@@ -751,7 +459,7 @@ def _reset(request: web.BaseRequest) -> None:
 
 
 async def _flushed(request: web.BaseRequest) -> None:
-    """Wait until all that was written has left for the network, or the client is gone."""
+    """Wait until everything was sent, or the client has disconnected."""
     transport = request.transport
     while isinstance(transport, asyncio.WriteTransport) and not transport.is_closing():
         if transport.get_write_buffer_size() == 0:

@@ -7,9 +7,9 @@ from collections.abc import Coroutine
 from typing import Any
 
 import pytest
-from cancelling import HOW, How, cancel_at_every_await
+from cancel_everywhere import HOW, How, cancel_at_every_await
+from jumping_loop import Leaps
 from leaks import stray_tasks
-from leaps import Leaps
 from plain_provider import new_session
 from scripted import RawServer, json_reply, reply
 

@@ -23,10 +23,10 @@ import pytest
 import trustme
 import uvloop
 from aiohttp.client_proto import ResponseHandler
+from broken_wire import Wire, serving, trusting
 from plain_provider import new_session
 from roads import road_of
 from scripted import RawServer, json_reply, reply
-from wires import Wire, serving, trusting
 
 from arena_async.errors import ArenaAsyncError, TransportError
 from arena_async.http.session import Session

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from leaps import Leaps
+from jumping_loop import Leaps
 from plain_provider import PlainAuth, new_session
 from scripted import RawServer, Reply, Seen, json_reply, reply
 

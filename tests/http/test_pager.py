@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from listings import take
 from plain_provider import new_session
 from scripted import RawServer, Reply, Seen, json_reply, reply
-from walking import take
 
 from arena_async import Paginator
 from arena_async.errors import (

@@ -12,9 +12,9 @@ from typing import Any
 import attrs
 import pytest
 from leaks import stray_tasks
+from listings import take
 from plain_provider import new_session
 from scripted import RawServer, Reply, Seen, json_reply, reply
-from walking import take
 
 from arena_async import Paginator
 from arena_async.errors import (

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from arena_scripts import arena_client
-from faketime import FakeTime
+from fake_clock import FakeTime
 from scripted import RawServer, Reply, Seen, json_reply, reply
 
 from arena_async import ArenaClient, PollPolicy, RetryPolicy

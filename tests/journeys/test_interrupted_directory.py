@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 import trustme
+from broken_wire import serving, trusting
 from interrupted import API, BODIES, EXTRACT, HOST, USER, WORKSPACE, Interrupted, Pinned, body_of, restore, url_of
 from scripted import RawServer, Seen, json_reply
 from session_files import ranged
-from wires import serving, trusting
 
 from arena_async import Action, ArenaClient, ArenaCredentials, Mirror, Plan, Report, UrlSet
 from arena_async.options import Clock

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 from filesets import SocketFiles, content, remote
+from internals import rig
 from scripted import RawServer, Reply, Seen, reply
-from seams import rig
 
 from arena_async import Action, Downloader, Mirror
 from arena_async.errors import LinkExpiredError, TransfersFailedError

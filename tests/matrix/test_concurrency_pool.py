@@ -13,13 +13,13 @@ from typing import Any
 
 import anyio
 import pytest
-from bench import all_workers_work
-from cancelling import HOW, How, cancel_at_every_await
+from cancel_everywhere import HOW, How, cancel_at_every_await
+from directory_bench import all_workers_work
 from disks import FaultyDisk
 from filesets import content
+from internals import rig
 from matrix import World, row
 from scripted import RawServer, Reply, Seen, reply
-from seams import rig
 from session_files import Hours, download, ranged, remote, session_files
 
 from arena_async import Downloader, Event, Mirror, Progress, Report, Retrying

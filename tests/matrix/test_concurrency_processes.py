@@ -18,8 +18,8 @@ import pytest
 from command_line import environment, start
 from filesets import content
 from matrix import SECRETS, World, row
-from offering import SUPPORT, bodies_at_home, finish, offer, partials, requested, state
-from offering import start as start_sync
+from offered_files import SUPPORT, bodies_at_home, finish, offer, partials, requested, state
+from offered_files import start as start_sync
 from scripted import RawServer
 from session_files import ranged
 
@@ -118,7 +118,7 @@ async def test_six_processes_bring_one_folder_home_and_nobody_sees_half_a_file(w
         offer(world, server, bodies)
         looking = await asyncio.create_subprocess_exec(
             sys.executable,
-            str(SUPPORT / "looking_child.py"),
+            str(SUPPORT / "watching_child.py"),
             json.dumps(wanted),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
@@ -206,7 +206,7 @@ async def test_what_was_never_closed_is_one_warning_at_the_end(
             sys.executable,
             "-X",
             "dev",
-            str(SUPPORT / "forgetful_child.py"),
+            str(SUPPORT / "unclosed_child.py"),
             json.dumps(settings),
             env={name: value for name, value in env.items() if name != "PYTHONDEVMODE"},
             stdout=asyncio.subprocess.PIPE,

@@ -14,7 +14,7 @@ from disks import FaultyDisk
 from filesets import content
 from lives import Lives
 from matrix import World, row
-from offering import age, bodies_at_home, offer, partials, requested, state
+from offered_files import age, bodies_at_home, offer, partials, requested, state
 from scripted import RawServer
 from session_files import download, session_files
 

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 from filesets import MemoryFiles, Source, content, remote
+from internals import rig
 from matrix import World, row
-from offering import age
+from offered_files import age
 from powerloss import Crash, TracingDisk
 from scripted import RawServer, reply
-from seams import rig
 from session_files import download, ranged, session_files
 
 from arena_async import Finished, Mirror

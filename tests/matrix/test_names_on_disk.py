@@ -10,7 +10,7 @@ import attrs
 import pytest
 from filesets import content, remote
 from matrix import World, row
-from offering import bodies_at_home, partials
+from offered_files import bodies_at_home, partials
 from scripted import RawServer, reply
 from session_files import ETAG, download, ranged, session_files
 

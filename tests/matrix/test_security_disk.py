@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 from disks import Call, RecordingDisk
 from filesets import content
+from internals import rig
 from matrix import World, case, row
 from scripted import RawServer, json_reply, reply
-from seams import rig
 from session_files import download, ranged, remote, session_files
 
 from arena_async import ArenaClient, ArenaCredentials, Downloader, Mirror, Outcome

@@ -91,7 +91,7 @@ async def test_another_loop_or_process_is_refused_at_once(world: World) -> None:
         script.on("GET", "/things", json_reply({}))
         child = await asyncio.create_subprocess_exec(
             sys.executable,
-            str(Path(__file__).parents[1] / "support" / "foreign_child.py"),
+            str(Path(__file__).parents[1] / "support" / "misuse_child.py"),
             json.dumps({"base_url": f"{server.base_url}/v1", "password": world.secrets["password"]}),
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,

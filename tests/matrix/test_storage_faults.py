@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from disks import Call, FaultyDisk, RecordingDisk
 from filesets import content
+from internals import rig
 from matrix import World, row
-from offering import bodies_at_home, offer, partials, requested
+from offered_files import bodies_at_home, offer, partials, requested
 from scripted import RawServer
-from seams import rig
 from session_files import download, session_files
 
 from arena_async import Action

@@ -18,7 +18,7 @@ import pytest
 from disks import FaultyDisk
 from filesets import content, remote
 from matrix import World, row
-from offering import bodies_at_home, finish, offer, partials, requested, start
+from offered_files import bodies_at_home, finish, offer, partials, requested, start
 from scripted import RawServer, reply
 from session_files import ETAG, SessionFiles, download, ranged, session_files
 

@@ -15,7 +15,7 @@ import pytest
 from disks import FaultyDisk
 from filesets import content
 from matrix import World, row
-from offering import bodies_at_home, child, offer, partials, requested
+from offered_files import bodies_at_home, child, offer, partials, requested
 from scripted import RawServer, reply
 from session_files import ETAG, download, ranged, session_files
 

@@ -14,18 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bench import all_workers_work
-from cancelling import HOW, How, cancel_at_every_await
+from cancel_everywhere import HOW, How, cancel_at_every_await
+from directory_bench import all_workers_work
 from disks import FaultyDisk
 from filesets import MemoryFiles, Source, content, remote
+from internals import rig
 from lives import Lives
 from matrix import World, row
-from offering import age, bodies_at_home
+from offered_files import age, bodies_at_home
+from part_sizes import EAGER, Ticking
 from powerloss import TracingDisk
 from scripted import RawServer, Reply, Seen, reply
-from seams import rig
 from session_files import download, ranged, session_files
-from splitting import EAGER, Ticking
 
 from arena_async import Action, Mirror, Report
 from arena_async.errors import DiskFullError

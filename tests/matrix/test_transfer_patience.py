@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 import trustme
+from broken_wire import Wire, serving, trusting
 from disks import FaultyDisk
 from filesets import content
 from matrix import World, case, row
 from scripted import RawServer, reply, unused_port
 from session_files import ETAG, Hours, download, ranged, ranges, remote, session_files
-from wires import Wire, serving, trusting
 
 from arena_async.errors import (
     ApiError,

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import trustme
 from arena_runs import EXTRACT, EXTRACT_PLACE, ZIP, extract_of_one
+from broken_wire import serving, trusting
 from filesets import content
 from matrix import World, case, row
 from scripted import RawServer, Seen, reply
 from services import ArenaScript
 from session_files import ETAG, Hours, download, ranged, remote, session_files
-from wires import serving, trusting
 
 from arena_async.errors import ApiError, UnsafeUrlError
 from arena_async.protocol.urls import UrlPolicy, origin

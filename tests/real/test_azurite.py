@@ -17,7 +17,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 from azurite import ACCOUNT, CONTAINER, Answered, AzureLinks, Azurite
-from cutting import CuttingDoor
+from cutting_proxy import CuttingDoor
 from filesets import content
 
 from arena_async import Action, Mirror, Report

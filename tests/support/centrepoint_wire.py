@@ -6,7 +6,7 @@ import json
 from typing import Any
 from urllib.parse import urlencode
 
-from wire_talk import Answer, ask
+from http_streams import Answer, ask
 
 from arena_async.testing.centrepoint.simulator import CentrePointSimulator
 

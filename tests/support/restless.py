@@ -26,9 +26,9 @@ from typing import Any, Self
 
 import attrs
 from filesets import content, remote
+from internals import rig
 from plain_provider import new_session
 from scripted import RawServer, Reply, Seen, json_reply, reply
-from seams import rig
 from sync_child import Life
 
 from arena_async import Mirror

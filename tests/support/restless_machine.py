@@ -39,7 +39,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 from lives import Life, Lives
-from offering import age
+from offered_files import age
 from restless import CANARY, PAGE, PAGE_TROUBLES, RESERVE, TROUBLES, Service, state_files
 
 __all__ = ["SCENARIOS", "Playground", "RestlessMachine", "machine", "play", "play_to_a_step", "playground"]

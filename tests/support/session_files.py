@@ -24,10 +24,10 @@ from typing import Any
 
 import attrs
 from filesets import remote
+from internals import rig
 from matrix import World
 from plain_provider import new_session
 from scripted import RawServer, Reply, Seen, reply
-from seams import rig
 
 from arena_async import Downloader, Mirror, Report
 from arena_async.http.session import Session

@@ -15,7 +15,7 @@ from typing import Any
 from disks import FaultyDisk
 from filesets import SocketFiles, remote
 from inherited import take_over
-from seams import rig
+from internals import rig
 
 from arena_async import Mirror, Report
 from arena_async.options import KIB, TransferOptions

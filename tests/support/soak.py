@@ -23,8 +23,8 @@ from pathlib import Path
 from statistics import median
 
 import attrs
+from failing_service import UnluckyService
 from holding import Held, Sampler
-from unlucky_service import UnluckyService
 
 from arena_async.options import KIB, MIB, Clock, RetryPolicy, Timeouts, TransferOptions
 from arena_async.providers.centrepoint import CentrePointClient, CentrePointCredentials

@@ -40,8 +40,8 @@ import filesets
 from disks import Call, FaultyDisk
 from filesets import MemoryFiles, SocketFiles, Source, content, remote
 from inherited import take_over
-from seams import rig
-from splitting import EAGER
+from internals import rig
+from part_sizes import EAGER
 
 from arena_async import Event, Finished, Mirror, Progress
 from arena_async.options import KIB, Clock, TransferOptions

@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
-from wire_talk import Answer, ask
+from http_streams import Answer, ask
 
 from arena_async.testing.arena.simulator import ArenaSimulator
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import attrs
 import pytest
-from wire_talk import Answer, ask
+from http_streams import Answer, ask
 
 from arena_async.testing import faults
 from arena_async.testing.arena.records import pacific_midnight_after, write_reset

@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 
 import pytest
 from centrepoint_wire import call
+from http_streams import Answer, ask
 from studies import Clock
-from wire_talk import Answer, ask
 
 from arena_async.testing.centrepoint.simulator import CentrePointSimulator, DayKey
 

@@ -6,11 +6,12 @@ import asyncio
 from collections.abc import Callable, Iterable
 
 import pytest
-from wire_talk import Answer, ask
+from http_streams import Answer, ask
 
 from arena_async.testing import faults
 from arena_async.testing.payloads import payload
-from arena_async.testing.server import Call, Refusal, Reply, Route, SimulatedService, give_content
+from arena_async.testing.replies import Call, ErrorReply, Reply, Route, content_reply
+from arena_async.testing.server import SimulatedService
 
 BODY = b"0123456789"
 
@@ -32,14 +33,14 @@ class Shop(SimulatedService):
         yield Route("GET", "/blob", lambda _: Reply(body=b"blob"), listener="files")
         yield Route("GET", "/large", lambda _: Reply(body=payload("large.bin", 5_000_000)))
 
-    def befall(self, event: str, call: Call) -> None:
+    def apply_event(self, event: str, call: Call) -> None:
         if event == "expire_links":
-            super().befall(event, call)
+            super().apply_event(event, call)
         self.events.append((event, call.vars["file"]))
         self.etag = '"two"'
 
     def _content(self, call: Call) -> Reply:
-        return give_content(
+        return content_reply(
             call, payload("ten", 10) if call.vars["file"] == "ten" else _Ten(), etag=self.etag, ranges=True
         )
 
@@ -52,7 +53,7 @@ class Shop(SimulatedService):
         return Reply(status=201)
 
     def _refuse(self, _call: Call) -> Reply:
-        raise Refusal(Reply.json({"no": True}, status=409))
+        raise ErrorReply(Reply.json({"no": True}, status=409))
 
 
 class _Ten:

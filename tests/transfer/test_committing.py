@@ -14,8 +14,8 @@ from typing import Any
 
 import anyio
 import pytest
-from bench import Bench, many
-from cancelling import HOW, How, cancel_at_every_await
+from cancel_everywhere import HOW, How, cancel_at_every_await
+from directory_bench import Bench, many
 from disks import Call, FaultyDisk, RateLimiter, RecordingDisk
 from filesets import Asked, MemoryFiles
 from rounds import settled

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bench import Bench
+from directory_bench import Bench
 from filesets import MemoryFiles
 
 from arena_async import RemoteFile

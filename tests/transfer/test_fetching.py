@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bench import Bench, one
-from cancelling import HOW, How, cancel_at_every_await
+from cancel_everywhere import HOW, How, cancel_at_every_await
+from directory_bench import Bench, one
 from disks import FaultyDisk
 from filesets import Asked, MemoryFiles, Source, content, remote
 

@@ -8,7 +8,7 @@ import stat
 from pathlib import Path
 
 import pytest
-from bench import Bench, connecting, many
+from directory_bench import Bench, connecting, many
 from filesets import MemoryFiles, Source, remote
 
 from arena_async import Action

@@ -16,9 +16,9 @@ from typing import Any
 
 import attrs
 import pytest
-from bench import connecting
+from directory_bench import connecting
 from filesets import Asked, MemoryFiles, Source, content, remote
-from seams import rig
+from internals import rig
 
 from arena_async import Action, Mirror, Plan, Report
 from arena_async.errors import (

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bench import Bench
+from directory_bench import Bench
 from filesets import MemoryFiles, Source, content, remote
 from rounds import in_rounds
 

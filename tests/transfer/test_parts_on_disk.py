@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bench import Bench
+from directory_bench import Bench
 from filesets import MemoryFiles, Source, content, remote
-from seams import Splitting
+from internals import Splitting
 
 from arena_async import Action, OpenedFile, Outcome
 from arena_async.options import KIB

@@ -14,11 +14,11 @@ from typing import Any
 
 import anyio
 import pytest
-from cancelling import HOW, How, cancel_at_every_await
+from cancel_everywhere import HOW, How, cancel_at_every_await
 from disks import FaultyDisk
 from filesets import Asked, MemoryFiles, Source, content, remote
+from internals import rig
 from rounds import in_rounds, settled
-from seams import rig
 
 from arena_async import Action, Downloader, Event, Finished
 from arena_async.errors import (

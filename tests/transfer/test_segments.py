@@ -15,11 +15,11 @@ from typing import Any
 
 import attrs
 import pytest
-from bench import Bench, all_workers_work
-from cancelling import HOW, How, cancel_at_every_await
+from cancel_everywhere import HOW, How, cancel_at_every_await
+from directory_bench import Bench, all_workers_work
 from disks import CHANGES, Call, FaultyDisk, RecordingDisk
 from filesets import Asked, MemoryFiles, Source, content, remote
-from seams import Splitting
+from internals import Splitting
 
 from arena_async import Action, Finished, Outcome, Progress, Report
 from arena_async.errors import (

@@ -8,7 +8,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from bench import Bench, many
+from directory_bench import Bench, many
 from disks import FaultyDisk, RateLimiter, RecordingDisk
 from filesets import MemoryFiles, Source, content, remote
 from rounds import settled

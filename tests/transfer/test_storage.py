@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bench import Bench, many, one
+from directory_bench import Bench, many, one
 from disks import Call, FaultyDisk, RateLimiter, RecordingDisk
 from filesets import Asked, MemoryFiles, Source, content, remote
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import anyio
 import pytest
-from bench import Bench, one
-from cancelling import HOW, Awaits, How, cancel_at_every_await, counted_tasks
+from cancel_everywhere import HOW, Awaits, How, cancel_at_every_await, counted_tasks
+from directory_bench import Bench, one
 from disks import FaultyDisk, RateLimiter, RecordingDisk
 from filesets import MemoryFiles, Source, content, remote
 

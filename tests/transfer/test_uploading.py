@@ -7,7 +7,7 @@ from contextlib import aclosing
 from pathlib import Path
 
 import pytest
-from cancelling import HOW, How, cancel_at_every_await
+from cancel_everywhere import HOW, How, cancel_at_every_await
 
 from arena_async.errors import ConfigurationError, SourceChangedError, StorageError
 from arena_async.options import MIB

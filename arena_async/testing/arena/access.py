@@ -1,4 +1,4 @@
-"""Who is let into the simulated Arena, and what is counted: sessions, tokens, and the quota of the day."""
+"""Authentication and quota of the simulated Arena: sessions, tokens and the requests of the day."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from urllib.parse import parse_qsl, unquote
 
 import attrs
 
-from arena_async.testing.arena.queries import read_object, refusal
+from arena_async.testing.arena.queries import error_reply, read_object
 from arena_async.testing.arena.records import Session, User, write_reset, write_time
 from arena_async.testing.arena.workspace import Workspace
-from arena_async.testing.server import Call, Reply
+from arena_async.testing.replies import Call, Reply
 
 __all__ = ["Access", "Handler"]
 
@@ -24,16 +24,16 @@ _REJECTIONS = 5
 
 
 class Access(Workspace):
-    """A workspace behind its logins."""
+    """A workspace with sessions, tokens and a daily quota."""
 
     def _session_of(self, call: Call) -> Session | None:
-        """Find the session of a request, alive or not; the token of a machine user stands for one."""
+        """Return the session of a request, valid or not; a token of the machine user is a session too."""
         kind, _, token = call.seen.headers.get("Authorization", "").partition(" ")
         name = token if kind.lower() == "bearer" else call.seen.headers.get("arena_session_id", "")
         return self._sessions.get(name)
 
     def admit(self, call: Call) -> None:
-        """Count the request, whatever becomes of it; logins are free, and strangers have no account to book on."""
+        """Count the request, whatever its response; logins and requests of unknown sessions are not metered."""
         session = self._session_of(call)
         if session is None or _is_login(call):
             return
@@ -42,8 +42,8 @@ class Access(Workspace):
         day = (write_time(self.clock()) or "")[:10]
         self._usage[(day, call.seen.method, _endpoint(call.seen.path), session.user.email)] += 1
 
-    def dress(self, call: Call, reply: Reply) -> Reply:
-        """Add the headers of every documented answer, and gzip it where that is switched on."""
+    def finish(self, call: Call, reply: Reply) -> Reply:
+        """Add the headers of every documented response, and gzip it if configured."""
         given: dict[str, str | None] = {"Server": "ArenaSolutions"}
         reported = self.quota_headers == "always" or (self.quota_headers == "success" and reply.status < 300)
         if reported and self._session_of(call) is not None and not _is_login(call):
@@ -54,8 +54,8 @@ class Access(Workspace):
             reply = attrs.evolve(reply, body=gzip.compress(reply.body, mtime=0))
         return reply.adding(given)
 
-    def befall(self, event: str, call: Call) -> None:
-        """Let the session of the request be over, or the file that it asks for change."""
+    def apply_event(self, event: str, call: Call) -> None:
+        """End the session of the request, or change the requested file."""
         if event == "expire_session":
             session = self._session_of(call)
             if session is not None:
@@ -64,58 +64,58 @@ class Access(Workspace):
             requested = [name for name in call.vars.values() if re.fullmatch(r"[0-9A-Z]{15,24}", name)]
             self.change(requested[-1])
         else:
-            super().befall(event, call)
+            super().apply_event(event, call)
 
-    def unknown(self, call: Call, *, other_method: bool) -> Reply:  # noqa: ARG002 - the path says nothing more
-        """Answer what is no end point."""
+    def unknown(self, call: Call, *, other_method: bool) -> Reply:  # noqa: ARG002 - the method decides
+        """Respond to a path that is not offered."""
         code = 405 if other_method else 404
-        return refusal(
+        return error_reply(
             code, code, "The method is not allowed here." if other_method else "There is nothing here."
         ).reply
 
     def _guarded(self, handler: Handler, *, multipart: bool = False) -> Callable[[Call], Reply]:
-        """Put session, quota and media type in front of a handler."""
+        """Return a handler that first checks session, quota and media type."""
 
-        def answer(call: Call) -> Reply:
+        def checked(call: Call) -> Reply:
             session = self._session_of(call)
-            if session is None or not session.alive or self._is_over(session):
-                raise refusal(401, 401, "There is no session, or it is not valid any more.")
+            if session is None or not session.alive or self._has_expired(session):
+                raise error_reply(401, 401, "There is no session, or it is not valid any more.")
             if self._spent > self.quota:
                 limit = f"The limit of {self.quota} requests per day has been reached; it is reset at"
-                raise refusal(429, 4084, f"{limit} {write_time(self.resets_at)}.")
+                raise error_reply(429, 4084, f"{limit} {write_time(self.resets_at)}.")
             session.last_action = self.clock()
             self._check_type(call, "multipart/form-data" if multipart else "application/json")
             return handler(call, session.user)
 
-        return answer
+        return checked
 
-    def _is_over(self, session: Session) -> bool:
-        """Say whether a session has rested for too long, or a token has reached its end."""
+    def _has_expired(self, session: Session) -> bool:
+        """Return whether a session was idle for too long, or a token has expired."""
         if session.ends is not None:
             return self.clock() >= session.ends
         return self.clock() - session.last_action > _IDLE
 
     def _check_type(self, call: Call, wanted: str) -> None:
-        """Refuse a request with another media type than documented, GET included."""
+        """Reject a request with another media type than documented, GET included."""
         given = call.headers.get("Content-Type", "").partition(";")[0].strip().lower()
         if self.needs_content_type and given != wanted:
-            raise refusal(415, 415, f"The content-type must be {wanted}.")
+            raise error_reply(415, 415, f"The content-type must be {wanted}.")
 
     def _login(self, call: Call) -> Reply:
-        """Log in: the session of the same user before it is over."""
+        """Log in; the previous session of the same user ends."""
         self._check_type(call, "application/json")
         requested = read_object(call)
         user = self.users.get(str(requested.get("email", "")).lower())
-        rejected = refusal(400, 4001, "The email, the password or the workspace is not right.")
+        rejected = error_reply(400, 4001, "The email, the password or the workspace is not right.")
         if user is None:
             raise rejected
         if self.clock() < user.locked_until:
-            raise refusal(400, 4083, "The account is disabled for five minutes after too many attempts.")
+            raise error_reply(400, 4083, "The account is disabled for five minutes after too many attempts.")
         if requested.get("password") != user.password:
             user.rejected += 1
             if user.rejected >= _REJECTIONS:
                 user.rejected, user.locked_until = 0, self.clock() + _LOCKED
-                raise refusal(400, 4083, "The account is disabled for five minutes after too many attempts.")
+                raise error_reply(400, 4083, "The account is disabled for five minutes after too many attempts.")
             raise rejected
         if requested.get("workspaceId", self.workspace_id) != self.workspace_id:
             raise rejected
@@ -135,7 +135,7 @@ class Access(Workspace):
         )
 
     def _token(self, call: Call) -> Reply:
-        """Trade the secret of the machine user for a token; nobody's session ends by that."""
+        """Issue a token to the machine user; no session ends."""
         form = dict(parse_qsl(call.body.decode("utf-8", "replace"), keep_blank_values=True))
         if form.get("grant_type") != "client_credentials":
             return Reply.json({"error": "unsupported_grant_type"}, status=400)
@@ -157,15 +157,15 @@ class Access(Workspace):
 
 
 def _is_login(call: Call) -> bool:
-    """Tell the requests that are not metered."""
+    """Return whether a request is a login, which is not metered."""
     return call.seen.method == "POST" and call.seen.path in ("/v1/login", "/oauth2/token")
 
 
 def _accepts_gzip(call: Call) -> bool:
-    """Tell whether the client takes a gzipped answer."""
+    """Return whether the client accepts gzip."""
     return "gzip" in call.headers.get("Accept-Encoding", "").lower()
 
 
 def _endpoint(path: str) -> str:
-    """Take the guids out of a path."""
+    """Return a path with placeholders for its guids."""
     return re.sub(r"/[0-9A-Z]{15,24}(?=/|$)", "/<GUID>", unquote(path).removeprefix("/v1"))

@@ -2,26 +2,48 @@
 
 from __future__ import annotations
 
+from arena_async.testing.arena.access import Handler
+from arena_async.testing.arena.definitions import EventIntegration, OutboundEvent, OutboundResource
 from arena_async.testing.arena.lists import Lists
 from arena_async.testing.arena.queries import (
+    error_reply,
     find,
     match_flag,
     match_span,
     match_text,
     newest_first,
     read_object,
-    refusal,
 )
-from arena_async.testing.arena.records import EventIntegration, OutboundEvent, OutboundResource, User
-from arena_async.testing.server import Call, Reply
+from arena_async.testing.arena.records import User
+from arena_async.testing.replies import Call, Reply
 
-__all__ = ["OutboundEvents"]
+__all__ = ["EventEndpoints"]
 
 _RESOURCE_KINDS = ("items", "changes", "requests", "qualityprocesses")
 
 
-class OutboundEvents(Lists):
-    """The end points of what happened in the workspace, for those who carry it elsewhere."""
+class EventEndpoints(Lists):
+    """The endpoints of outbound events, of both generations."""
+
+    def _event_handlers(self) -> dict[str, Handler]:
+        """Return the endpoints by method and path."""
+        return {
+            "GET /outboundevents": self._integrations,
+            "GET /outboundevents/{integration}": self._integration,
+            "GET /outboundevents/{integration}/triggers": self._triggers,
+            "GET /outboundevents/{integration}/events": self._events,
+            "GET /outboundevents/{integration}/events/{event}": self._one_event,
+            "PUT /outboundevents/{integration}/events/{event}": self._settle_event,
+            "GET /outboundevents/{integration}/events/{event}/{kind}": self._resources,
+            "GET /outboundevents/{integration}/events/{event}/{kind}/{resource}": self._resource,
+            "PUT /outboundevents/{integration}/events/{event}/{kind}/{resource}": self._settle_resource,
+            "GET /outboundintegrations": self._queues,
+            "GET /outboundintegrations/{queue}/events": self._queue_events,
+            "GET /outboundintegrations/{queue}/events/{event}": self._queue_event,
+            "PUT /outboundintegrations/{queue}/events/{event}": self._settle_queue_event,
+            "GET /outboundintegrations/{queue}/events/{event}/items": self._queue_items,
+            "GET /outboundintegrations/{queue}/events/{event}/itemguids": self._queue_item_guids,
+        }
 
     def _integrations(self, call: Call, _user: User) -> Reply:
         by = {"name": match_text(lambda one: one.name), "enabled": match_flag(lambda one: one.enabled)}
@@ -36,7 +58,7 @@ class OutboundEvents(Lists):
         return self._list(call, rows, dict)
 
     def _events(self, call: Call, _user: User) -> Reply:
-        """List events, the newest first: whoever wants them in order sorts them."""
+        """List events, the newest first."""
         rows = newest_first(find(call, "integration", self.integrations).events)
         by = {"resourcesReconciled": match_flag(lambda one: one.reconciled)}
         return self._list(call, rows, OutboundEvent.as_json, by=by, also=("order",))
@@ -56,7 +78,7 @@ class OutboundEvents(Lists):
     def _resources(self, call: Call, _user: User) -> Reply:
         event, kind = self._event(call), call.vars["kind"]
         if kind not in _RESOURCE_KINDS:
-            raise refusal(404, 404, "There is nothing here.")
+            raise error_reply(404, 404, "There is nothing here.")
         rows = [one for one in event.resources if one.kind == kind]
         by = {
             "reconciled": match_flag(lambda one: one.reconciled),
@@ -108,7 +130,7 @@ class OutboundEvents(Lists):
         return self._list(call, self._queued(call).resources, OutboundResource.as_queue_json, by=by)
 
     def _queue_item_guids(self, call: Call, _user: User) -> Reply:
-        """Give bare guids, all at once; without a word about it only those that are not reconciled."""
+        """Return guids without paging; by default those that are not reconciled."""
         wanted = call.query.get("reconciled", "false").lower()
         rows = [one.about for one in self._queued(call).resources if wanted in ("any", str(one.reconciled).lower())]
         return Reply.json({"count": len(rows), "results": rows})

@@ -1,4 +1,4 @@
-"""How the simulated Arena answers: lists in their envelope, runs that take their time, and content."""
+"""Responses of the simulated Arena: pages of lists, the progress of runs, and content."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from arena_async.testing.arena.access import Access
-from arena_async.testing.arena.queries import Match, read_whole, refusal
-from arena_async.testing.arena.records import GOOD_EXPORT, OPEN, Blob, ExportRun, ExtractRun, ImportRun, StoredFile
+from arena_async.testing.arena.definitions import GOOD_EXPORT, OPEN, ExportRun, ExtractRun, ImportRun
+from arena_async.testing.arena.queries import Match, error_reply, read_whole
+from arena_async.testing.arena.records import StoredFile
+from arena_async.testing.content import Bytes
 from arena_async.testing.payloads import Payload
-from arena_async.testing.server import Call, Reply, give_content
+from arena_async.testing.replies import Call, Reply, content_reply
 
 __all__ = ["Lists"]
 
@@ -20,7 +22,7 @@ T = TypeVar("T")
 
 
 class Lists(Access):
-    """What all end points share."""
+    """Methods that all endpoints share."""
 
     def _list(
         self,
@@ -33,17 +35,17 @@ class Lists(Access):
         settled: bool = True,
     ) -> Reply:
         """
-        Answer with a page of the rows that match the query.
+        Return a page of the rows that match the query.
 
-        ``by`` are the searchable attributes, ``also`` other parameters; ``settled`` says that every source documents
+        ``by`` are the searchable attributes, ``also`` other parameters; ``settled`` means that all documents describe
         paging.
         """
         searchable = by or {}
         if not settled and self.paging == "refused" and {"offset", "limit"} & set(call.query):
-            raise refusal(400, 3200, "The end point takes no such query parameters.")
+            raise error_reply(400, 3200, "The endpoint takes no such query parameters.")
         for name in call.query:
             if name not in (*searchable, *also, "offset", "limit") and name not in self.ignored_filters:
-                raise refusal(400, 3019, f"The attribute {json.dumps(name)} is not searchable.")
+                raise error_reply(400, 3019, f"The attribute {json.dumps(name)} is not searchable.")
         wanted = [
             (fits, call.query[name])
             for name, fits in searchable.items()
@@ -59,7 +61,7 @@ class Lists(Access):
         return self._wrap([show(row) for row in page], total=len(left))
 
     def _wrap(self, rows: list[dict[str, Any]], *, total: int) -> Reply:
-        """Put rows into the envelope."""
+        """Return rows in the configured envelope."""
         if self.shape == "bare":
             return Reply.json(rows)
         count = len(rows) if self.count == "page" else total if self.count == "total" else self.count
@@ -70,11 +72,11 @@ class Lists(Access):
         return Reply.json({"count": count, "Results" if self.shape == "Results" else "results": rows})
 
     def _format_status(self, status: str) -> str:
-        """Spell a state as switched."""
-        return self.status_names.get(status, status)
+        """Return the configured name of a status."""
+        return (self.status_names or {}).get(status, status)
 
     def _advance(self, run: ExtractRun | ExportRun | ImportRun) -> None:
-        """Let an open run go on: by the clock, or by how often it was looked at."""
+        """Advance a run in progress: by the clock, or by the number of polls."""
         if run.status not in OPEN or run.done_at is None:
             return
         if self.run_seconds is None:
@@ -93,29 +95,29 @@ class Lists(Access):
             run.files = [self._export_zip(owner, run.completed)]
 
     def _open_run(self, run: ExtractRun | ExportRun | ImportRun, good: str) -> None:
-        """Let a new run take its time."""
+        """Set when a new run completes, and with which status."""
         run.polls_left = self.run_polls
         run.done_at = self.clock() + (self.run_seconds or 0.0)
         run.outcome = self.run_outcome or good
 
     def _content(self, call: Call, file: StoredFile) -> Reply:
-        """Answer with the bytes of a file, with as many proofs as are switched on."""
+        """Return the content of a file, with the configured validators and checksums."""
         if file.storage != "FILE" or file.content is None:
-            raise refusal(400, 3028, f'The file with guid "{file.guid}" has no content.')
+            raise error_reply(400, 3028, f'The file with guid "{file.guid}" has no content.')
         if file.gone:
-            raise refusal(400, 3017, f'The file with guid "{file.guid}" cannot be downloaded at this time.')
+            raise error_reply(400, 3017, f'The file with guid "{file.guid}" cannot be downloaded at this time.')
         headers: dict[str, str] = {}
         if self.disposition:
             headers["Content-Disposition"] = f'attachment; filename="{file.name}"'
         if self.content_md5:
             headers["Content-MD5"] = _md5(file.content)
         etag = None if self.etag is None else file.etag if self.etag == "strong" else f"W/{file.etag}"
-        return give_content(call, file.content, etag=etag, ranges=self.ranges, headers=headers)
+        return content_reply(call, file.content, etag=etag, ranges=self.ranges, headers=headers)
 
 
-def _md5(content: Payload | Blob) -> str:
-    """Write the MD5 of some content as ``Content-MD5`` has it."""
+def _md5(content: Payload | Bytes) -> str:
+    """Return the MD5 of content in the form of ``Content-MD5``."""
     digest = hashlib.md5(usedforsecurity=False)
-    for piece in content.chunks():
-        digest.update(piece)
+    for chunk in content.chunks():
+        digest.update(chunk)
     return base64.b64encode(digest.digest()).decode()

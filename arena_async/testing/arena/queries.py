@@ -1,7 +1,7 @@
 """
-What the simulated Arena reads from a request, and how it refuses one.
+Reading and rejecting requests of the simulated Arena.
 
-Search attributes are functions from a row and the text that was asked for.
+Search attributes are functions of a row and the requested text.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from arena_async.testing.server import Call, Refusal, Reply
+from arena_async.testing.replies import Call, ErrorReply, Reply
 
 __all__ = [
     "BY_CREATOR",
     "BY_DEFINITION",
     "Match",
     "check_criteria",
+    "error_reply",
     "find",
     "forbidden",
     "formatted_with",
@@ -30,40 +31,39 @@ __all__ = [
     "newest_first",
     "read_object",
     "read_whole",
-    "refusal",
-    "refuse_query",
+    "reject_query",
     "unknown_guid",
 ]
 
 T = TypeVar("T")
-#: Whether a row has what was asked for.
+#: Returns whether a row matches the requested text.
 Match = Callable[[Any, str], bool]
 
 
-# ---------------------------------------------------------------------- refusals
+# ---------------------------------------------------------------------- errors
 
 
-def refusal(status: int, code: int, message: str) -> Refusal:
-    """Make the refusal of the service."""
-    return Refusal(Reply.json({"status": status, "errors": [{"code": code, "message": message}]}, status=status))
+def error_reply(status: int, code: int, message: str) -> ErrorReply:
+    """Return an error response of the service, to be raised."""
+    return ErrorReply(Reply.json({"status": status, "errors": [{"code": code, "message": message}]}, status=status))
 
 
-def forbidden() -> Refusal:
-    """Make the refusal that does not say whether the thing exists."""
+def forbidden() -> ErrorReply:
+    """Return the error that hides whether the object exists."""
     message = "Either you do not have privileges to access the requested data or it does not exist."
-    return refusal(403, 3024, message)
+    return error_reply(403, 3024, message)
 
 
-def unknown_guid(kind: str, guid: str) -> Refusal:
-    """Make the refusal for a well-formed guid that names nothing."""
-    return refusal(400, 3012, f'The {kind} with guid "{guid}" was not found.')
+def unknown_guid(kind: str, guid: str) -> ErrorReply:
+    """Return the error for a well-formed guid of no object."""
+    return error_reply(400, 3012, f'The {kind} with guid "{guid}" was not found.')
 
 
 def find(call: Call, name: str, among: Mapping[str, T]) -> T:
-    """Find what a part of the path names."""
+    """Return the object that a part of the path names."""
     guid = call.vars[name]
     if re.fullmatch(r"[0-9A-Z]{15,24}", guid) is None:
-        raise refusal(400, 3011, f'The guid "{guid}" is not valid.')
+        raise error_reply(400, 3011, f'The guid "{guid}" is not valid.')
     found = among.get(guid)
     if found is None:
         raise unknown_guid(name.strip("_"), guid)
@@ -75,11 +75,11 @@ def read_object(call: Call) -> dict[str, Any]:
     try:
         payload_ = call.json()
     except ValueError:
-        raise refusal(400, 400, "The request has bad syntax.") from None
+        raise error_reply(400, 400, "The request has bad syntax.") from None
     if payload_ is None:
         return {}
     if not isinstance(payload_, dict):
-        raise refusal(400, 400, "The request has bad syntax.")
+        raise error_reply(400, 400, "The request has bad syntax.")
     return payload_
 
 
@@ -93,21 +93,21 @@ def read_whole(call: Call, name: str, default: int, *, minimum: int, maximum: in
         or int(text) < minimum
         or (maximum is not None and int(text) > maximum)
     ):
-        raise refusal(400, code, f'The value of "{name}" is not valid.')
+        raise error_reply(400, code, f'The value of "{name}" is not valid.')
     return int(text)
 
 
-def refuse_query(call: Call) -> None:
-    """Refuse any query."""
+def reject_query(call: Call) -> None:
+    """Reject any query."""
     if call.query:
-        raise refusal(400, 3200, "The end point takes no query parameters.")
+        raise error_reply(400, 3200, "The endpoint takes no query parameters.")
 
 
 # ---------------------------------------------------------------------- search
 
 
 def match_text(read: Callable[[Any], str]) -> Match:
-    """Match text as a whole, or its beginning where a ``*`` ends what is searched."""
+    """Match complete text, or its beginning if the requested text ends with ``*``."""
 
     def fits(row: Any, wanted: str) -> bool:
         return read(row).startswith(wanted[:-1]) if wanted.endswith("*") else read(row) == wanted
@@ -121,13 +121,13 @@ def match_attribute(guid: str) -> Match:
 
 
 def check_criteria(text: str) -> None:
-    """Refuse criteria that are no lists of lists; what they say is not carried out."""
+    """Reject criteria that are not lists of lists; they are not evaluated."""
     try:
         groups = json.loads(text)
     except ValueError:
         groups = None
     if not isinstance(groups, list) or not all(isinstance(group, list | str) for group in groups):
-        raise refusal(400, 3003, 'The value of the attribute "criteria" is not valid.')
+        raise error_reply(400, 3003, 'The value of the attribute "criteria" is not valid.')
 
 
 def match_flag(read: Callable[[Any], bool]) -> Match:
@@ -136,7 +136,7 @@ def match_flag(read: Callable[[Any], bool]) -> Match:
 
 
 def match_word(read: Callable[[Any], str]) -> Match:
-    """Match a word of an enumeration in any spelling."""
+    """Match a value of an enumeration, regardless of case and separators."""
 
     def plain(text: str) -> str:
         return re.sub(r"[\s_-]", "", text).lower()
@@ -145,7 +145,7 @@ def match_word(read: Callable[[Any], str]) -> Match:
 
 
 def match_span(name: str, read: Callable[[Any], float | None], *, inclusive: bool = False) -> dict[str, Match]:
-    """Match instants after ``...From`` (or from it on) and up to ``...To``; what never happened matches nothing."""
+    """Match times after ``...From`` (or from it on) and up to ``...To``; missing times do not match."""
 
     def after(row: Any, wanted: str) -> bool:
         at, bound = read(row), _instant(wanted)
@@ -159,11 +159,11 @@ def match_span(name: str, read: Callable[[Any], float | None], *, inclusive: boo
 
 
 def _instant(text: str) -> float:
-    """Read an instant; only the documented form in UTC is one."""
+    """Read a time in the documented form, in UTC."""
     try:
         return datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC).timestamp()
     except ValueError:
-        raise refusal(400, 3003, f"The value {json.dumps(text)} is not a valid date and time.") from None
+        raise error_reply(400, 3003, f"The value {json.dumps(text)} is not a valid date and time.") from None
 
 
 BY_CREATOR: dict[str, Match] = {
@@ -180,12 +180,12 @@ BY_DEFINITION: dict[str, Match] = {
 
 
 def newest_first(runs: Sequence[T]) -> list[T]:
-    """Put the newest first, so that pages shift while runs are added."""
+    """Return the newest first, so that pages shift while runs are added."""
     return list(reversed(runs))
 
 
 def formatted_with(
     format_status: Callable[[str], str], show: Callable[[T, Callable[[str], str]], dict[str, Any]]
 ) -> Callable[[T], dict[str, Any]]:
-    """Bind the spelling of states to what shows a run."""
+    """Return a function that shows a run with the configured status names."""
     return lambda row: show(row, format_status)

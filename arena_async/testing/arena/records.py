@@ -1,37 +1,25 @@
 """
-The things a simulated Arena workspace holds, and how each is written on the wire.
+Records of the simulated Arena workspace, and their JSON.
 
-Records change as the simulator runs; ``as_json`` gives what a documented answer shows of them, deprecated twins
+Records change as the simulator runs; ``as_json`` returns the documented fields, deprecated duplicates
 and nulls included.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 import attrs
 
+from arena_async.testing.content import Bytes
 from arena_async.testing.payloads import Payload, payload
 
 __all__ = [
-    "GOOD_EXPORT",
-    "OPEN",
     "Association",
-    "Blob",
-    "EventIntegration",
-    "Export",
-    "ExportRun",
-    "Extract",
-    "ExtractRun",
     "Guids",
-    "Import",
-    "ImportRun",
     "Item",
-    "OutboundEvent",
-    "OutboundResource",
     "Session",
     "StoredFile",
     "User",
@@ -40,10 +28,6 @@ __all__ = [
     "write_time",
 ]
 
-#: States of a run that goes on, and those of an export run that has files.
-OPEN = ("InProcess", "CREATED", "RUNNING")
-GOOD_EXPORT = ("COMPLETE", "DOWNLOADED")
-
 _ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _STORAGE = {"FILE": 0, "PLACE_HOLDER": 1, "FTP": 2, "WEB": 3}
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
@@ -51,13 +35,13 @@ _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
 
 
 class Guids:
-    """Gives guids as the service makes them: 20 upper-case letters and digits, the same in every run of one seed."""
+    """Generates guids like those of the service: 20 upper-case letters and digits, reproducible by seed."""
 
     def __init__(self, seed: str = "") -> None:
         self._seed, self._given = seed, 0
 
     def __call__(self) -> str:
-        """Give the next one."""
+        """Return the next one."""
         self._given += 1
         digest = hashlib.sha256(f"{self._seed}|{self._given}".encode()).digest()
         return "".join(_ALPHABET[byte % 36] for byte in digest[:20])
@@ -69,7 +53,7 @@ def write_time(at: float | None) -> str | None:
 
 
 def _pacific_hours(utc: datetime) -> int:
-    """Give the hours from UTC to US Pacific time; summer is the second Sunday of March to the first of November."""
+    """Return the hours from UTC to US Pacific time; summer is the second Sunday of March to the first of November."""
     march = datetime(utc.year, 3, 8, 10, tzinfo=UTC)
     november = datetime(utc.year, 11, 1, 9, tzinfo=UTC)
     begins = march + timedelta(days=(6 - march.weekday()) % 7)
@@ -78,7 +62,7 @@ def _pacific_hours(utc: datetime) -> int:
 
 
 def pacific_midnight_after(at: float) -> float:
-    """Give the next midnight of US Pacific time, in seconds since 1970."""
+    """Return the next midnight of US Pacific time, in seconds since 1970."""
     now = datetime.fromtimestamp(at, UTC)
     local = now + timedelta(hours=_pacific_hours(now))
     midnight = local.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
@@ -95,30 +79,9 @@ def write_reset(at: float) -> str:
     return f"{day} {local:%H:%M:%S} GMT-{-hours:02d}00 ({'PDT' if hours == -7 else 'PST'})"
 
 
-@attrs.frozen
-class Blob:
-    """Bytes that were given, not generated, as content."""
-
-    body: bytes = attrs.field(repr=False)
-
-    @property
-    def size(self) -> int:
-        """Bytes in all."""
-        return len(self.body)
-
-    @property
-    def sha256(self) -> str:
-        """The SHA-256 in hexadecimal."""
-        return hashlib.sha256(self.body).hexdigest()
-
-    def chunks(self, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
-        """Give the bytes from ``start`` up to ``stop`` (the end)."""
-        yield self.body[start:stop]
-
-
 @attrs.define(eq=False)
 class User:
-    """Somebody who may log in."""
+    """A user of the workspace."""
 
     email: str
     password: str = attrs.field(repr=False)
@@ -134,7 +97,7 @@ class User:
 
 @attrs.define(eq=False)
 class Session:
-    """A login that may be over."""
+    """A session of a user, or a token of the machine user."""
 
     id: str = attrs.field(repr=False)
     user: User
@@ -150,7 +113,7 @@ class StoredFile:
 
     guid: str
     name: str
-    content: Payload | Blob | None
+    content: Payload | Bytes | None
     created: float
     modified: float = attrs.field(default=attrs.Factory(lambda self: self.created, takes_self=True))
     number: str | None = None
@@ -173,24 +136,24 @@ class StoredFile:
 
     @property
     def etag(self) -> str:
-        """The strong validator of the content as it is now."""
+        """The strong validator of the current content."""
         digest = b"" if self.content is None else b"".join(self.content.chunks(0, 4096))
         size = 0 if self.content is None else self.content.size
         return f'"{hashlib.sha256(b"%d|" % size + digest).hexdigest()[:20]}"'
 
     def change(self, at: float) -> None:
-        """Put other bytes of the same size in its place."""
+        """Replace the content by other bytes of the same size."""
         if isinstance(self.content, Payload):
             self.content = payload(self.content.name, self.content.size, seed=f"{self.content.seed}+")
         elif self.content is not None:
-            self.content = Blob(bytes(byte ^ 1 for byte in self.content.body))
+            self.content = Bytes(bytes(byte ^ 1 for byte in self.content.body))
         self.modified = at
 
     def as_json(self, *, size_as_text: bool = False) -> dict[str, Any]:
-        """Show the whole file object."""
-        announced = self.listed_size
-        if announced is None and self.content is not None:
-            announced = self.content.size
+        """Return the complete file object."""
+        declared = self.listed_size
+        if declared is None and self.content is not None:
+            declared = self.content.size
         return {
             "author": None if self.author is None else {"fullName": self.author.full_name},
             "category": {},
@@ -208,7 +171,7 @@ class StoredFile:
             "name": self.name,
             "number": self.number,
             "private": False,
-            "size": str(announced) if size_as_text and announced is not None else announced,
+            "size": str(declared) if size_as_text and declared is not None else declared,
             "storageMethod": _STORAGE[self.storage],
             "storageMethodName": self.storage,
             "title": self.title,
@@ -217,210 +180,12 @@ class StoredFile:
 
 @attrs.define(eq=False)
 class Association:
-    """What ties a file to an extract run or to an item; its guid is the one content is asked for by."""
+    """The association of a file with an extract run or an item; its guid is used to request content."""
 
     guid: str
     file: StoredFile
     downloaded: float | None = None
     primary: bool = False
-
-
-@attrs.define(eq=False, kw_only=True)
-class ExtractRun:
-    """One run of the data extract."""
-
-    guid: str
-    status: str
-    creator: User
-    started: float
-    completed: float | None = None
-    scheduled: float | None = None
-    kind: str = "Full"
-    files: list[Association] = attrs.field(factory=list)
-    polls_left: int = 0
-    done_at: float | None = None
-    outcome: str = "Completed"
-
-    def as_json(self, format_status: Callable[[str], str], *, with_files: bool) -> dict[str, Any]:
-        """Show the run, its deprecated twins included."""
-        shown: dict[str, Any] = {
-            "completionDate": write_time(self.completed),
-            "completionDateTime": write_time(self.completed),
-            "creationDateTime": None,
-            "creator": {"fullName": self.creator.full_name},
-            "guid": self.guid,
-            "runDate": write_time(self.started),
-            "runDateTime": write_time(self.started),
-            "scheduledDate": write_time(self.scheduled),
-            "scheduledDateTime": write_time(self.scheduled),
-            "status": format_status(self.status),
-            "type": self.kind,
-            "viewsExtracted": 4,
-        }
-        if with_files:
-            # The vendor shows no size and no name here.
-            shown["files"] = [{"guid": one.guid, "downloadDateTime": write_time(one.downloaded)} for one in self.files]
-        return shown
-
-
-@attrs.define(eq=False, kw_only=True)
-class Extract:
-    """The definition of a data extract."""
-
-    guid: str
-    name: str
-    creator: User
-    created: float
-    enabled: bool = True
-    kind: str = "Full"
-    owners: list[User] = attrs.field(factory=list)
-    runs: list[ExtractRun] = attrs.field(factory=list)
-
-    def as_json(self) -> dict[str, Any]:
-        """Show the extract."""
-        return {
-            "creationDateTime": write_time(self.created),
-            "creator": {"fullName": self.creator.full_name},
-            "enabled": self.enabled,
-            "guid": self.guid,
-            "name": self.name,
-            "type": self.kind,
-        }
-
-
-@attrs.define(eq=False, kw_only=True)
-class ExportRun:
-    """One run of an export definition."""
-
-    guid: str
-    number: int
-    status: str
-    creator: User
-    created: float
-    completed: float | None = None
-    criteria: Any = None
-    matched: int = 1
-    files: list[StoredFile] = attrs.field(factory=list)
-    polls_left: int = 0
-    done_at: float | None = None
-    outcome: str = "COMPLETE"
-
-    def as_json(self, format_status: Callable[[str], str]) -> dict[str, Any]:
-        """Show the run."""
-        return {
-            "completionDateTime": write_time(self.completed),
-            "creationDateTime": write_time(self.created),
-            "creator": self.creator.as_json(),
-            "criteria": self.criteria,
-            "criteriaResultsCount": self.matched,
-            "files": [{"guid": one.guid, "title": one.title} for one in self.files],
-            "guid": self.guid,
-            "number": self.number,
-            "status": format_status(self.status),
-        }
-
-
-@attrs.define(eq=False, kw_only=True)
-class Export:
-    """An export definition: it cannot be changed or removed."""
-
-    guid: str
-    number: int
-    name: str
-    creator: User
-    created: float
-    description: str | None = None
-    criteria: Any = None
-    options: dict[str, Any] = attrs.field(factory=dict)
-    runs: list[ExportRun] = attrs.field(factory=list)
-
-    def as_json(self) -> dict[str, Any]:
-        """Show the definition."""
-        return {
-            "creationDateTime": write_time(self.created),
-            "creator": self.creator.as_json(),
-            "criteria": self.criteria,
-            "description": self.description,
-            "guid": self.guid,
-            "name": self.name,
-            "number": self.number,
-            "options": self.options,
-            "world": "ITEMS",
-        }
-
-
-@attrs.define(eq=False, kw_only=True)
-class ImportRun:
-    """One run of the import engine."""
-
-    guid: str
-    number: int
-    status: str
-    creator: User
-    created: float
-    completed: float | None = None
-    submit_type: str = "CSV"
-    worksheet: str | None = None
-    commit: bool = False
-    total: int = 0
-    errors: int = 0
-    options: dict[str, Any] = attrs.field(factory=dict)
-    submitted: Payload | Blob = Blob(b"")
-    result: Payload | Blob | None = None
-    error: Payload | Blob | None = None
-    polls_left: int = 0
-    done_at: float | None = None
-    outcome: str = "COMPLETE"
-
-    def as_json(self, format_status: Callable[[str], str]) -> dict[str, Any]:
-        """Show the run."""
-        return {
-            "guid": self.guid,
-            "number": self.number,
-            "creationDateTime": write_time(self.created),
-            "creator": self.creator.as_json(),
-            "submitFileType": self.submit_type,
-            "submitWorksheetName": self.worksheet,
-            "completionDateTime": write_time(self.completed),
-            "status": format_status(self.status),
-            "warnings": {"count": 1, "results": [{"code": 331, "message": "Column 'Descrptn' ignored."}]},
-            "commit": self.commit,
-            "totalCount": self.total,
-            "successCount": self.total - self.errors,
-            "errorCount": self.errors,
-            "options": self.options,
-            "changes": [],
-        }
-
-
-@attrs.define(eq=False, kw_only=True)
-class Import:
-    """An import definition."""
-
-    guid: str
-    number: int
-    name: str
-    creator: User
-    created: float
-    description: str | None = None
-    resource: str = "ITEM_SPECS"
-    mode: str = "EDIT"
-    options: dict[str, Any] = attrs.field(factory=dict)
-    runs: list[ImportRun] = attrs.field(factory=list)
-
-    def as_json(self) -> dict[str, Any]:
-        """Show the definition."""
-        return {
-            "creationDateTime": write_time(self.created),
-            "creator": self.creator.as_json(),
-            "description": self.description,
-            "guid": self.guid,
-            "mode": self.mode,
-            "name": self.name,
-            "number": self.number,
-            "options": self.options,
-            "resource": self.resource,
-        }
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -435,7 +200,7 @@ class Item:
     attributes: dict[str, str] = attrs.field(factory=dict)
 
     def as_json(self, *, view: str = "compact") -> dict[str, Any]:
-        """Show the compact form, or more or less of it."""
+        """Return the item in one of the documented views."""
         if view == "minimum":
             return {"guid": self.guid, "number": self.number, "name": self.name}
         shown = self._compact()
@@ -464,113 +229,4 @@ class Item:
             "number": self.number,
             "revisionNumber": "A",
             "url": {"api": f"https://api.arenasolutions.com/v1/items/{self.guid}", "app": None},
-        }
-
-
-@attrs.define(eq=False, kw_only=True)
-class OutboundResource:
-    """Something an event is about: an item, a change, a request, a quality process."""
-
-    guid: str
-    kind: str
-    about: str
-    reconciled: bool = False
-    reconciled_at: float | None = None
-
-    def as_json(self) -> dict[str, Any]:
-        """Show the resource as the newer events do; the name of the time has a lower-case t there."""
-        named = {"items": "item", "changes": "change", "requests": "request", "qualityprocesses": "qualityProcess"}
-        shown: dict[str, Any] = {
-            "guid": self.guid,
-            named[self.kind]: {"guid": self.about},
-            "postEvents": [{"guid": self.about}],
-            "preEvents": [],
-            "reconciled": self.reconciled,
-        }
-        if self.reconciled_at is not None:
-            shown["reconciledDatetime"] = write_time(self.reconciled_at)
-        return shown
-
-    def as_queue_json(self) -> dict[str, Any]:
-        """Show the resource as the older queue does."""
-        return {"guid": self.guid, "effectiveItemRevision": {"guid": self.about}, "reconciled": self.reconciled}
-
-
-@attrs.define(eq=False, kw_only=True)
-class OutboundEvent:
-    """One event that waits for somebody outside."""
-
-    guid: str
-    created: float
-    creator: User
-    resources: list[OutboundResource] = attrs.field(factory=list)
-    reconciled: bool = False
-
-    def settle(self, *, done: bool, at: float) -> None:
-        """Mark the event and everything in it."""
-        self.reconciled = done
-        for one in self.resources:
-            one.reconciled, one.reconciled_at = done, at if done else None
-
-    def note(self) -> None:
-        """Be done when everything in it is."""
-        self.reconciled = all(one.reconciled for one in self.resources)
-
-    def as_json(self) -> dict[str, Any]:
-        """Show the event as the newer generation does."""
-        return {
-            "creationDateTime": write_time(self.created),
-            "creator": self.creator.as_json(),
-            "eventType": "OUTBOUND_EVENT",
-            "guid": self.guid,
-            "resourcesReconciled": self.reconciled,
-            "status": "NEEDS_UPDATE",
-            "triggers": [{"action": "WORKFLOW", "guid": "M4O7Q3OF25GDWFYH0JPT", "name": "Release", "resource": "ITEM"}],
-        }
-
-    def as_queue_json(self) -> dict[str, Any]:
-        """Show the event as the older queue does."""
-        return {
-            "change": {"guid": "WEYH0DYPCFY1K2IIMYQ7", "number": "ECO-000022", "title": "Critical Changes"},
-            "creationDateTime": write_time(self.created),
-            "eventType": "CHANGE",
-            "guid": self.guid,
-            "itemsReconciled": self.reconciled,
-            "status": "NEEDS_UPDATE",
-        }
-
-
-@attrs.define(eq=False, kw_only=True)
-class EventIntegration:
-    """An integration that gathers events, of either generation."""
-
-    guid: str
-    name: str
-    creator: User
-    created: float
-    enabled: bool = True
-    events: list[OutboundEvent] = attrs.field(factory=list)
-
-    def as_json(self) -> dict[str, Any]:
-        """Show the integration as the newer generation does."""
-        return {
-            "creationDateTime": write_time(self.created),
-            "creator": self.creator.as_json(),
-            "enabled": self.enabled,
-            "guid": self.guid,
-            "lastModifiedDateTime": write_time(self.created),
-            "modifyUser": self.creator.as_json(),
-            "name": self.name,
-            "status": "NEEDS_ATTENTION",
-        }
-
-    def as_queue_json(self) -> dict[str, Any]:
-        """Show the integration as the older queue does, where the word is ``enable``."""
-        return {
-            "enable": self.enabled,
-            "guid": self.guid,
-            "name": self.name,
-            "status": "OUTBOUND_MANAGED",
-            "transferType": "ITEM_REVISION",
-            "type": "UP_TO_DATE",
         }

@@ -1,8 +1,8 @@
 """
-What a simulated CentrePoint computes: three days of every subject, minute by minute, and the settings for it.
+Analytics of the simulated CentrePoint: three days of every subject, minute by minute, and the settings for them.
 
-As in the documents, the setting of a minute has one s more than the query for it, a group of keys begins with capitals,
-and a list of which a subject has nothing is "not found": the last subject never pressed the button of its monitor.
+As in the documents, the field of a minute has one s more than its query, some keys begin with capitals,
+and an empty list of a subject is "not found": the last subject never pressed the button of its monitor.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from functools import partial
 from typing import Any
 from uuid import uuid5
 
-from arena_async.testing.centrepoint.lists import Table, World, plain_text, subject_of
+from arena_async.testing.centrepoint.lists import StudyState, Table, plain_text, subject_of
 from arena_async.testing.centrepoint.storage import NAMESPACE
-from arena_async.testing.server import Call, Refusal
+from arena_async.testing.replies import Call, ErrorReply
 
 __all__ = ["FIRST_DAY", "LAST_DAY", "analytics_tables", "setting_id"]
 
@@ -30,47 +30,47 @@ _ALGORITHMS = ("Epoch Summary", "Dustin Tracy Sleep Periods", "Choi Wear Periods
 
 
 def setting_id(what: str) -> str:
-    """Give the GUID of the setting of this name."""
+    """Return the GUID of the setting of this name."""
     return str(uuid5(NAMESPACE, f"setting {what}"))
 
 
-def analytics_tables(world: World) -> Iterable[Table]:
-    """Give the lists."""
+def analytics_tables(state: StudyState) -> Iterable[Table]:
+    """Return the lists."""
     yield Table(
         path=_SUBJECT + "/minutesummaries",
         scope="Analytics",
-        rows=lambda call: _rows(world, call, _minutes, "minuteSummarySettingId", "Minute Summaries"),
-        show=lambda row: _minute(world, *row),
+        rows=lambda call: _rows(state, call, _minutes, "minuteSummarySettingId", "Minute Summaries"),
+        show=lambda row: _minute(state, *row),
     )
     yield Table(
         path=_SUBJECT + "/dailystatistics",
         scope="Analytics",
-        rows=lambda call: _rows(world, call, _days, "dailyStatisticsSettingId", "Daily Statistics"),
-        show=lambda row: _day(world, *row),
+        rows=lambda call: _rows(state, call, _days, "dailyStatisticsSettingId", "Daily Statistics"),
+        show=lambda row: _day(state, *row),
     )
     yield Table(
         path=_SUBJECT + "/dustintracysleepperiods",
         scope="Analytics",
-        rows=lambda call: _rows(world, call, _nights, "algorithmSettingId", "Dustin Tracy Sleep Periods"),
-        show=lambda row: _sleep(world, *row),
+        rows=lambda call: _rows(state, call, _nights, "algorithmSettingId", "Dustin Tracy Sleep Periods"),
+        show=lambda row: _sleep(state, *row),
     )
     yield Table(
         path=_SUBJECT + "/eventmarkers",
         scope="Analytics",
-        rows=lambda call: _presses(world, call),
-        show=lambda row: _press(world, *row),
+        rows=lambda call: _presses(state, call),
+        show=lambda row: _press(state, *row),
     )
     yield Table(
         path=_STUDY + "/algorithmsettings",
         scope="Analytics",
-        rows=lambda call: [name for name in _ALGORITHMS if _lets_through(world, call, "algorithmType", name)],
-        show=lambda name: _algorithm(world, name),
+        rows=lambda call: [name for name in _ALGORITHMS if _matches_filter(state, call, "algorithmType", name)],
+        show=lambda name: _algorithm(state, name),
     )
-    yield from _settings_tables(world)
+    yield from _settings_tables(state)
 
 
-def _settings_tables(world: World) -> Iterable[Table]:
-    tables: tuple[tuple[str, tuple[str, ...], Callable[[World, str], dict[str, Any]]], ...] = (
+def _settings_tables(state: StudyState) -> Iterable[Table]:
+    tables: tuple[tuple[str, tuple[str, ...], Callable[[StudyState, str], dict[str, Any]]], ...] = (
         ("minutesummarysettings", ("Minute Summaries", "Other Minute Summaries"), _summary_setting),
         ("dailystatisticssettings", ("Daily Statistics",), _summary_setting),
         ("dustintracysleepperiodsettings", ("Dustin Tracy Sleep Periods",), _sleep_setting),
@@ -80,50 +80,50 @@ def _settings_tables(world: World) -> Iterable[Table]:
         yield Table(
             path=f"{_STUDY}/{path}",
             scope="Analytics",
-            rows=partial(_settings, world, names),
-            show=partial(show, world),
+            rows=partial(_settings, state, names),
+            show=partial(show, state),
             named_by=setting_id,
             what="Setting",
         )
 
 
-# What is asked
+# Queries
 
 
 def _rows(
-    world: World, call: Call, make: Callable[[], Sequence[datetime]], setting: str, computed_with: str
+    state: StudyState, call: Call, make: Callable[[], Sequence[datetime]], setting: str, computed_with: str
 ) -> list[tuple[int, datetime]]:
-    """Give the rows of a subject that the filters let through."""
-    subject = subject_of(world, call)
-    if not _lets_through(world, call, setting, setting_id(computed_with)):
+    """Return the rows of a subject that match the filters."""
+    subject = subject_of(state, call)
+    if not _matches_filter(state, call, setting, setting_id(computed_with)):
         return []
-    first, last = _span(world, call)
+    first, last = _span(state, call)
     return [(subject, timestamp) for timestamp in make() if first <= timestamp <= last]
 
 
-def _presses(world: World, call: Call) -> list[tuple[int, datetime]]:
-    found = _rows(world, call, _days, "algorithmSettingId", "Event Markers")
-    if call.vars["subject"] == str(world.subjects[-1]):
-        raise Refusal(plain_text(404, "No event markers were found."))
+def _presses(state: StudyState, call: Call) -> list[tuple[int, datetime]]:
+    found = _rows(state, call, _days, "algorithmSettingId", "Event Markers")
+    if call.vars["subject"] == str(state.subjects[-1]):
+        raise ErrorReply(plain_text(404, "No event markers were found."))
     return found
 
 
-def _lets_through(world: World, call: Call, name: str, value: str) -> bool:
-    """Say whether a filter of the query lets a value through."""
-    return world.filters_ignored or call.query.get(name, value).lower() == value.lower()
+def _matches_filter(state: StudyState, call: Call, name: str, value: str) -> bool:
+    """Return whether a value matches a filter of the query."""
+    return state.filters_ignored or call.query.get(name, value).lower() == value.lower()
 
 
-def _settings(world: World, names: Sequence[str], call: Call) -> list[str]:
-    """Give the settings that ``ids``, said once for each, let through."""
-    wanted = [] if world.filters_ignored else [one.lower() for one in call.values("ids")]
+def _settings(state: StudyState, names: Sequence[str], call: Call) -> list[str]:
+    """Return the settings that match the repeated parameter ``ids``."""
+    wanted = [] if state.filters_ignored else [one.lower() for one in call.values("ids")]
     return [name for name in names if not wanted or setting_id(name) in wanted]
 
 
-def _span(world: World, call: Call) -> tuple[datetime, datetime]:
-    """Give the moments from which and up to which rows are wanted; a day counts as a whole."""
+def _span(state: StudyState, call: Call) -> tuple[datetime, datetime]:
+    """Return the requested range of times; a date stands for the complete day."""
     first = datetime.combine(FIRST_DAY, time.min, UTC) - timedelta(days=1)
     last = datetime.combine(LAST_DAY, time.max, UTC) + timedelta(days=1)
-    if world.filters_ignored:
+    if state.filters_ignored:
         return first, last
     return (
         _timestamp(call.query["fromDate"], time.min) if "fromDate" in call.query else first,
@@ -137,11 +137,11 @@ def _timestamp(text: str, at: time) -> datetime:
             return datetime.combine(date.fromisoformat(text), at, UTC)
         timestamp = datetime.fromisoformat(text)
     except ValueError:
-        raise Refusal(plain_text(400, "A date is no date.")) from None
+        raise ErrorReply(plain_text(400, "A date is no date.")) from None
     return timestamp if timestamp.tzinfo else timestamp.replace(tzinfo=UTC)
 
 
-# What there is
+# Rows
 
 
 def _minutes() -> list[datetime]:
@@ -157,11 +157,11 @@ def _nights() -> list[datetime]:
     return [datetime.combine(day, time(22, 30), UTC) for day in _DAYS]
 
 
-def _minute(world: World, subject: int, timestamp: datetime) -> dict[str, Any]:
+def _minute(state: StudyState, subject: int, timestamp: datetime) -> dict[str, Any]:
     number = timestamp.hour * 60 + timestamp.minute
     return {
         "subjectId": subject,
-        "studyId": world.study,
+        "studyId": state.study,
         "activityMonitorSerial": f"TAS1H{subject:08d}",
         "minuteSummarySettingsId": setting_id("Minute Summaries"),
         "timestampUtc": f"{timestamp:%Y-%m-%dT%H:%M:%S}Z",
@@ -180,12 +180,12 @@ def _minute(world: World, subject: int, timestamp: datetime) -> dict[str, Any]:
     }
 
 
-def _day(world: World, subject: int, timestamp: datetime) -> dict[str, Any]:
+def _day(state: StudyState, subject: int, timestamp: datetime) -> dict[str, Any]:
     day = timestamp.date()
     return {
         "id": str(uuid5(NAMESPACE, f"day {subject} {day}")),
         "subjectId": subject,
-        "studyId": world.study,
+        "studyId": state.study,
         "siteId": 1,
         "dailyStatisticsSettingId": setting_id("Daily Statistics"),
         "date": f"{day}T00:00:00",
@@ -198,12 +198,12 @@ def _day(world: World, subject: int, timestamp: datetime) -> dict[str, Any]:
     }
 
 
-def _sleep(world: World, subject: int, timestamp: datetime) -> dict[str, Any]:
+def _sleep(state: StudyState, subject: int, timestamp: datetime) -> dict[str, Any]:
     return {
         "id": str(uuid5(NAMESPACE, f"night {subject} {timestamp}")),
         "subjectId": subject,
         "activityMonitorSerial": f"TAS1H{subject:08d}",
-        "studyId": world.study,
+        "studyId": state.study,
         "algorithmSettingId": setting_id("Dustin Tracy Sleep Periods"),
         "inBedTime": f"{timestamp:%Y-%m-%dT%H:%M:%S}",
         "outBedTime": f"{timestamp + timedelta(hours=8):%Y-%m-%dT%H:%M:%S}",
@@ -221,12 +221,12 @@ def _sleep(world: World, subject: int, timestamp: datetime) -> dict[str, Any]:
     }
 
 
-def _press(world: World, subject: int, timestamp: datetime) -> dict[str, Any]:
+def _press(state: StudyState, subject: int, timestamp: datetime) -> dict[str, Any]:
     return {
         "id": str(uuid5(NAMESPACE, f"press {subject} {timestamp}")),
         "subjectId": subject,
         "activityMonitorSerial": f"TAS1H{subject:08d}",
-        "studyId": world.study,
+        "studyId": state.study,
         "algorithmSettingId": setting_id("Event Markers"),
         "timestampUtc": f"{timestamp:%Y-%m-%dT%H:%M:%S}.07Z",
         "longPressCount": 0,
@@ -235,14 +235,14 @@ def _press(world: World, subject: int, timestamp: datetime) -> dict[str, Any]:
     }
 
 
-def _algorithm(world: World, name: str) -> dict[str, Any]:
-    return {"id": setting_id(name), "studyId": world.study, "name": f"{name} 1", "algorithmType": name}
+def _algorithm(state: StudyState, name: str) -> dict[str, Any]:
+    return {"id": setting_id(name), "studyId": state.study, "name": f"{name} 1", "algorithmType": name}
 
 
-def _summary_setting(world: World, name: str) -> dict[str, Any]:
+def _summary_setting(state: StudyState, name: str) -> dict[str, Any]:
     return {
         "id": setting_id(name),
-        "studyId": world.study,
+        "studyId": state.study,
         "wearPeriodSettingId": setting_id("Choi Wear Periods"),
         "sleepPeriodSettingId": setting_id("Dustin Tracy Sleep Periods"),
         "epochSummarySettingId": setting_id("Epoch Summary"),
@@ -251,9 +251,9 @@ def _summary_setting(world: World, name: str) -> dict[str, Any]:
     }
 
 
-def _sleep_setting(world: World, name: str) -> dict[str, Any]:
+def _sleep_setting(state: StudyState, name: str) -> dict[str, Any]:
     return {
-        **_algorithm(world, name),
+        **_algorithm(state, name),
         "settings": {
             "blockLengthInMinutes": 30,
             "thresholdCountsPerMinute": 22,

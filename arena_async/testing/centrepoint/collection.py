@@ -1,7 +1,7 @@
 """
-What a simulated CentrePoint tells about the collection of data: monitors, assignments, uploads, milestones, webhooks.
+Data collection of the simulated CentrePoint: monitors, assignments, uploads, milestones, webhooks.
 
-Each subject wears one monitor and has three uploads, which come in no order; the last of them is taken in only in part.
+Each subject wears one monitor and has three uploads, listed in no order; the last one is inserted only in part.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import uuid5
 
-from arena_async.testing.centrepoint.lists import FIRST_RUN, NEVER, Table, World, stamp, subject_of
+from arena_async.testing.centrepoint.lists import FIRST_RUN, NEVER, StudyState, Table, stamp, subject_of
 from arena_async.testing.centrepoint.storage import NAMESPACE
 
 __all__ = ["collection_tables"]
@@ -23,21 +23,21 @@ _EVENTS = {3: "upload", 4: "data_retrieval_complete", 5: "raw_processing_complet
 _MILESTONES = {7: "Enrolled", 8: "Completed"}
 
 
-def collection_tables(world: World) -> Iterable[Table]:
-    """Give the lists."""
+def collection_tables(state: StudyState) -> Iterable[Table]:
+    """Return the lists."""
     yield Table(
         path=_ROOT + "/activitymonitors",
         scope="CentrePoint",
-        rows=lambda _: world.subjects,
-        show=lambda subject: _monitor(world, subject),
+        rows=lambda _: state.subjects,
+        show=lambda subject: _monitor(state, subject),
         named_by=_serial,
         what="Activity monitor",
     )
     yield Table(
         path=_ROOT + "/assignments",
         scope="CentrePoint",
-        rows=lambda _: world.subjects,
-        show=lambda subject: _assignment(world, subject),
+        rows=lambda _: state.subjects,
+        show=lambda subject: _assignment(state, subject),
         named_by=_assignment_id,
         what="Assignment",
     )
@@ -47,35 +47,39 @@ def collection_tables(world: World) -> Iterable[Table]:
         rows=lambda _: list(_MILESTONES),
         show=lambda milestone: {
             "id": milestone,
-            "studyId": world.study,
+            "studyId": state.study,
             "name": _MILESTONES[milestone],
             "order": milestone - 6,
         },
     )
+    yield from _subject_tables(state)
+    yield from _webhook_tables(state)
+
+
+def _subject_tables(state: StudyState) -> Iterable[Table]:
     yield Table(
         path=_SUBJECT + "/milestones",
         scope="CentrePoint",
-        rows=lambda call: [(subject_of(world, call), 7)],
+        rows=lambda call: [(subject_of(state, call), 7)],
         show=lambda row: _reached(*row),
     )
     yield Table(
         path=_SUBJECT + "/timezonehistory",
         scope="CentrePoint",
-        rows=lambda call: [(subject_of(world, call), 0), (subject_of(world, call), 1)],
+        rows=lambda call: [(subject_of(state, call), 0), (subject_of(state, call), 1)],
         show=lambda row: _timezone(*row),
     )
     yield Table(
         path=_SUBJECT + "/uploads",
         scope="CentrePoint",
-        rows=lambda call: [(subject_of(world, call), number) for number in (2, 3, 1)],
-        show=lambda row: _upload(world, *row),
+        rows=lambda call: [(subject_of(state, call), number) for number in (2, 3, 1)],
+        show=lambda row: _upload(state, *row),
         named_by=lambda row: _upload_id(*row),
         what="Upload",
     )
-    yield from _webhook_tables(world)
 
 
-def _webhook_tables(world: World) -> Iterable[Table]:
+def _webhook_tables(state: StudyState) -> Iterable[Table]:
     yield Table(
         path="/centrepoint/v3/webhookevents",
         scope="CentrePoint",
@@ -86,7 +90,7 @@ def _webhook_tables(world: World) -> Iterable[Table]:
         path=_ROOT + "/webhooks",
         scope="CentrePoint",
         rows=lambda _: [1],
-        show=lambda webhook: _webhook(world, webhook),
+        show=lambda webhook: _webhook(state, webhook),
         named_by=lambda webhook: webhook,
         what="Webhook",
     )
@@ -110,10 +114,10 @@ def _upload_id(subject: int, number: int) -> int:
     return subject * 10 + number
 
 
-def _monitor(world: World, subject: int) -> dict[str, Any]:
+def _monitor(state: StudyState, subject: int) -> dict[str, Any]:
     return {
         "serial": _serial(subject),
-        "studyId": world.study,
+        "studyId": state.study,
         "siteId": 1,
         "assignmentId": _assignment_id(subject),
         "assignmentStatus": "Assigned",
@@ -121,18 +125,18 @@ def _monitor(world: World, subject: int) -> dict[str, Any]:
     }
 
 
-def _assignment(world: World, subject: int) -> dict[str, Any]:
+def _assignment(state: StudyState, subject: int) -> dict[str, Any]:
     return {
         "id": _assignment_id(subject),
         "activityMonitorSerial": _serial(subject),
         "subjectId": subject,
-        "studyId": world.study,
+        "studyId": state.study,
         "createdDate": stamp(FIRST_RUN - timedelta(days=30), 0),
         "collectionStartedDate": stamp(FIRST_RUN - timedelta(days=29), 5_000_000),
         "collectionStoppedDate": NEVER,
         "endedDate": NEVER,
         "scheduledCollectionStopDate": None,
-        "status": "Collection Stopped" if subject == world.subjects[-1] else "Incomplete Assignment",
+        "status": "Collection Stopped" if subject == state.subjects[-1] else "Incomplete Assignment",
     }
 
 
@@ -155,11 +159,11 @@ def _timezone(subject: int, number: int) -> dict[str, Any]:
     }
 
 
-def _upload(world: World, subject: int, number: int) -> dict[str, Any]:
+def _upload(state: StudyState, subject: int, number: int) -> dict[str, Any]:
     last = number == 3
     return {
         "id": _upload_id(subject, number),
-        "studyId": world.study,
+        "studyId": state.study,
         "subjectId": subject,
         "activityMonitorSerial": _serial(subject),
         "assignmentId": _assignment_id(subject),
@@ -180,10 +184,10 @@ def _upload(world: World, subject: int, number: int) -> dict[str, Any]:
     }
 
 
-def _webhook(world: World, webhook: int) -> dict[str, Any]:
+def _webhook(state: StudyState, webhook: int) -> dict[str, Any]:
     return {
         "id": webhook,
-        "studyId": world.study,
+        "studyId": state.study,
         "url": "https://hooks.example/centrepoint?key=simulated-hook-key",
         "createdDate": "2022-02-01T12:00:00.5899754+00:00",
         "isDisabled": False,

@@ -1,4 +1,4 @@
-"""Made-up content: the bytes of a simulated file, the same every time and never whole in memory."""
+"""Generated content: the bytes of a simulated file, reproducible and never completely in memory."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from typing import Protocol
 
 import attrs
 
-from arena_async.testing.server import Content
+from arena_async.testing.content import Content
 
-__all__ = ["Avro", "CsvGz", "Held", "Lines", "SteadyContent", "digests"]
+__all__ = ["Avro", "CsvGz", "Lines", "SteadyContent", "digests"]
 
 _GZIP_HEAD = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
 _BLOCK = 65_535
@@ -24,29 +24,29 @@ _LINE = 60
 
 
 class SteadyContent(Content, Hashable, Protocol):
-    """Content that is a value: equal ones have the same bytes."""
+    """Content as a value: equal values have the same bytes."""
 
 
 @attrs.frozen
 class CsvGz:
-    """A made-up CSV in a gzip member of exactly ``size`` bytes; made piece by piece, the same every time."""
+    """A generated CSV in a gzip member of exactly ``size`` bytes; reproducible, in chunks."""
 
     seed: str
     size: int
 
     def chunks(self, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
-        """Give the bytes from ``start`` up to ``stop`` (the end)."""
-        return _cut(self._pieces(), start, self.size if stop is None else min(stop, self.size))
+        """Yield the bytes from ``start`` up to ``stop`` (the end)."""
+        return _cut(self._chunks(), start, self.size if stop is None else min(stop, self.size))
 
-    def _pieces(self) -> Iterator[bytes]:
-        """Give head, stored deflate blocks and trailer."""
+    def _chunks(self) -> Iterator[bytes]:
+        """Yield header, stored deflate blocks and trailer."""
         yield _GZIP_HEAD
-        # Each block has five bytes of its own: last or not, and its length twice.
+        # Each block has a header of five bytes: whether it is the last, and its length twice.
         left = self.size - len(_GZIP_HEAD) - 8
         number, length, check = 0, 0, 0
         while left > 0:
             room = min(left, _BLOCK + 5) - 5
-            # What is left after this block must hold a block again, or nothing.
+            # The rest after this block must have the size of a block, or be empty.
             if 0 < left - room - 5 <= 5:
                 room -= 6
             left -= room + 5
@@ -56,7 +56,7 @@ class CsvGz:
         yield check.to_bytes(4, "little") + (length & 0xFFFFFFFF).to_bytes(4, "little")
 
     def _text(self, number: int, room: int) -> bytes:
-        """Give the lines of one block."""
+        """Return the lines of one block."""
         made = random.Random(f"{self.seed}/{number}").randbytes(room // 2 + 1).hex()  # noqa: S311 - repeatable
         lines = "\n".join(
             f"{made[at : at + 20]},{made[at + 20 : at + 40]},{made[at + 40 : at + _LINE]}"
@@ -66,34 +66,18 @@ class CsvGz:
 
 
 @attrs.frozen
-class Held:
-    """Bytes that are held in memory."""
-
-    body: bytes = attrs.field(repr=False)
-
-    @property
-    def size(self) -> int:
-        """Bytes in all."""
-        return len(self.body)
-
-    def chunks(self, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
-        """Give the bytes from ``start`` up to ``stop`` (the end)."""
-        yield self.body[start:stop]
-
-
-@attrs.frozen
 class Lines:
-    """A made-up table of exactly ``size`` bytes under some heading lines; the same every time."""
+    """A generated table of exactly ``size`` bytes below some heading lines; reproducible."""
 
     seed: str
     size: int
     heading: str = ""
 
     def chunks(self, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
-        """Give the bytes from ``start`` up to ``stop`` (the end)."""
-        return _cut(self._pieces(), start, self.size if stop is None else min(stop, self.size))
+        """Yield the bytes from ``start`` up to ``stop`` (the end)."""
+        return _cut(self._chunks(), start, self.size if stop is None else min(stop, self.size))
 
-    def _pieces(self) -> Iterator[bytes]:
+    def _chunks(self) -> Iterator[bytes]:
         yield self.heading.encode()
         yield from _endless(self.seed)
 
@@ -119,14 +103,14 @@ _SCHEMA = json.dumps(
         ],
     }
 )
-#: Samples of each record, and records of each block, of a made-up Avro file.
+#: Samples of each record, and records of each block, of a generated Avro file.
 _SAMPLES, _RECORDS = 8, 16
 
 
 @attrs.frozen
 class Avro:
     """
-    A made-up Avro container of activity records, uncompressed, of about ``size`` bytes (one block at the least).
+    A generated Avro container of activity records, uncompressed, of about ``size`` bytes (at least one block).
 
     https://avro.apache.org/docs/1.12.0/specification/#object-container-files
     """
@@ -140,10 +124,10 @@ class Avro:
         return len(self._head) + self._blocks * len(self._block(0))
 
     def chunks(self, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
-        """Give the bytes from ``start`` up to ``stop`` (the end)."""
-        return _cut(self._pieces(), start, self.size if stop is None else min(stop, self.size))
+        """Yield the bytes from ``start`` up to ``stop`` (the end)."""
+        return _cut(self._chunks(), start, self.size if stop is None else min(stop, self.size))
 
-    def _pieces(self) -> Iterator[bytes]:
+    def _chunks(self) -> Iterator[bytes]:
         yield self._head
         for number in range(self._blocks):
             yield self._block(number)
@@ -163,7 +147,7 @@ class Avro:
         return max(1, (self.wanted - len(self._head)) // len(self._block(0)))
 
     def _block(self, number: int) -> bytes:
-        """Give one block: how many records, how many bytes, the records, and the mark that ends it."""
+        """Return one block: number of records, number of bytes, the records, and the sync marker."""
         made = random.Random(f"{self.seed}/{number}")  # noqa: S311 - repeatable
         records = bytearray()
         for place in range(_RECORDS):
@@ -174,7 +158,7 @@ class Avro:
 
 
 def _long(value: int) -> bytes:
-    """Write a number as Avro does: zigzag, seven bits a byte."""
+    """Encode a number for Avro: zigzag, seven bits a byte."""
     left = (value << 1) ^ (value >> 63)
     written = bytearray()
     while left > 0x7F:
@@ -184,7 +168,7 @@ def _long(value: int) -> bytes:
 
 
 def _endless(seed: str) -> Iterator[bytes]:
-    """Give lines of a table without end, in blocks."""
+    """Yield lines of a table without end, in blocks."""
     for number in itertools.count():
         made = random.Random(f"{seed}/{number}").randbytes(_BLOCK // 2).hex()  # noqa: S311 - repeatable
         rows = (f"{made[at : at + 20]},{made[at + 20 : at + 40]},{made[at + 40 : at + _LINE]}" for at in _STARTS)
@@ -194,22 +178,22 @@ def _endless(seed: str) -> Iterator[bytes]:
 _STARTS = range(0, _BLOCK - _LINE, _LINE)
 
 
-def _cut(pieces: Iterator[bytes], start: int, end: int) -> Iterator[bytes]:
-    """Give what lies between two places of some pieces."""
+def _cut(chunks: Iterator[bytes], start: int, end: int) -> Iterator[bytes]:
+    """Yield the bytes of some chunks between two offsets."""
     place = 0
-    for piece in pieces:
+    for chunk in chunks:
         if place >= end:
             return
-        if place + len(piece) > start:
-            yield piece[max(0, start - place) : end - place]
-        place += len(piece)
+        if place + len(chunk) > start:
+            yield chunk[max(0, start - place) : end - place]
+        place += len(chunk)
 
 
 @functools.lru_cache(maxsize=256)
 def digests(content: SteadyContent) -> tuple[str, str]:
-    """Give MD5 and SHA-256 of some content, in hexadecimal."""
+    """Return the MD5 and SHA-256 of content, in hexadecimal."""
     md5, sha256 = hashlib.md5(usedforsecurity=False), hashlib.sha256()
-    for piece in content.chunks():
-        md5.update(piece)
-        sha256.update(piece)
+    for chunk in content.chunks():
+        md5.update(chunk)
+        sha256.update(chunk)
     return md5.hexdigest(), sha256.hexdigest()

@@ -1,8 +1,8 @@
 """
-Lists of a simulated CentrePoint: how one is answered, and the rows that a study has.
+Lists of the simulated CentrePoint: their pages, and the rows of a study.
 
-The rows have the fields of the vendor's pages, and what is unpleasant about the samples there: optional keys that are
-missing, dates of the year 1 for "never", seven digits of a second, and a next page that lies elsewhere.
+The rows have the documented fields and the irregularities of the documented samples: optional keys that are
+missing, dates of the year 1 for "never", seven digits of a second, and a next page under another path.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from typing import Any, Protocol
 
 import attrs
 
-from arena_async.testing.server import Call, Refusal, Reply
+from arena_async.testing.replies import Call, ErrorReply, Reply
 
 __all__ = [
     "FIRST_RUN",
     "FIRST_SUBJECT",
     "NEVER",
+    "StudyState",
     "Table",
-    "World",
     "executed",
     "plain_text",
     "stamp",
@@ -30,13 +30,13 @@ __all__ = [
 
 NEVER = "0001-01-01T00:00:00+00:00"
 FIRST_SUBJECT = 10821
-#: The first run of every program: 2024-02-29T10:05:08.0962163Z, in seconds and in ticks of 100 ns beside them.
+#: The first run of every program: 2024-02-29T10:05:08.0962163Z, in seconds and in units of 100 ns.
 FIRST_RUN = datetime(2024, 2, 29, 10, 5, 8, tzinfo=UTC)
 _RAN_AT_TICK = 962_163
 
 
-class World(Protocol):
-    """What the lists tell about."""
+class StudyState(Protocol):
+    """The state of a study that the lists show."""
 
     study: int
     subjects: list[int]
@@ -44,7 +44,7 @@ class World(Protocol):
     data_sets: list[str]
     #: Identifiers of subjects, where they are not the usual ones.
     identifiers: dict[int, str]
-    #: When raw data of subjects last came, where that is not the usual time.
+    #: Times of the last raw data of subjects, where they are not the usual one.
     raw_uploads: dict[int, datetime]
     filters_ignored: bool
 
@@ -54,7 +54,7 @@ class World(Protocol):
         ...
 
     def runs_of(self, program: str, subject: int) -> int:
-        """Say how often a program ran again for a subject."""
+        """Return how often a program ran again for a subject."""
         ...
 
 
@@ -65,11 +65,11 @@ class Table:
 
     Args:
         path: The path of the list, with named segments in braces.
-        scope: What a token must open.
-        rows: Gives what the list holds for a request.
-        show: Writes one of them as a row.
-        named_by: Gives what names one of them in the path of its single read; None where there is no such read.
-        what: What to call one of them when it is not found.
+        scope: The required scope of a token.
+        rows: Returns the rows of the list for a request.
+        show: Returns one of them as JSON.
+        named_by: Returns the id of one of them in the path of a single read; None if there is no such read.
+        what: The name of one of them in the error "not found".
     """
 
     path: str
@@ -80,13 +80,13 @@ class Table:
     what: str = "The object"
 
     def page(self, base_url: str, call: Call) -> Reply:
-        """Answer the list: the rows of the page asked for, and how many there are in all."""
+        """Return a page of the list, with the total number of rows."""
         limit, offset = _whole(call, "limit", 100), _whole(call, "offset", 0)
         if not 1 <= limit <= 100 or offset < 0:
             return plain_text(400, "limit must be between 1 and 100, and offset must not be negative.")
         rows = self.rows(call)
         links = {}
-        # In the documented sample the next page of a list of studies lies under another prefix; so it does here.
+        # In the documented sample the next page of a list of studies has another prefix; so it has here.
         wrong = f"{base_url}/DataRetrieval/v3/Studies?limit={limit}&offset="
         if offset + limit < len(rows):
             links["next"] = f"{wrong}{offset + limit}"
@@ -103,67 +103,73 @@ class Table:
         )
 
     def one(self, call: Call) -> Reply:
-        """Answer the single read: the bare object."""
+        """Return a single object."""
         wanted = call.vars["one"].lower()
         for row in self.rows(call) if self.named_by is not None else ():
             if self.named_by is not None and str(self.named_by(row)).lower() == wanted:
                 return Reply.json(self.show(row))
-        raise Refusal(plain_text(404, f"{self.what} was not found."))
+        raise ErrorReply(plain_text(404, f"{self.what} was not found."))
 
 
-def study_tables(world: World) -> Iterable[Table]:
-    """Give the lists of a study that lead to its data: studies, sites, subjects, programs and what they ran for."""
-    root, data = "/centrepoint/v3/studies", "/dataaccess/v3/studies/{study}"
-
-    def named(row: Any) -> object:
-        return row
+def study_tables(state: StudyState) -> Iterable[Table]:
+    """Return the lists of a study that lead to its data: studies, sites, subjects, programs and data sets."""
+    root = "/centrepoint/v3/studies"
 
     yield Table(
         path=root,
         scope="CentrePoint",
-        rows=lambda _: [world.study],
+        rows=lambda _: [state.study],
         show=_study,
-        named_by=named,
+        named_by=_itself,
         what="Study",
     )
     yield Table(
         path=root + "/{study}/sites",
         scope="CentrePoint",
         rows=lambda _: [1],
-        show=lambda site: _site(world.study, site),
-        named_by=named,
+        show=lambda site: _site(state.study, site),
+        named_by=_itself,
         what="Site",
     )
     yield Table(
         path=root + "/{study}/subjects",
         scope="CentrePoint",
-        rows=lambda _: world.subjects,
-        show=lambda subject: _subject(world, subject),
-        named_by=named,
+        rows=lambda _: state.subjects,
+        show=lambda subject: _subject(state, subject),
+        named_by=_itself,
         what="Subject",
     )
+    yield from _data_tables(state)
+
+
+def _data_tables(state: StudyState) -> Iterable[Table]:
+    data = "/dataaccess/v3/studies/{study}"
     yield Table(
         path=data + "/subjects",
         scope="DataAccess",
-        rows=lambda _: world.subjects,
-        show=lambda subject: _dataset_subject(world, subject),
-        named_by=named,
+        rows=lambda _: state.subjects,
+        show=lambda subject: _dataset_subject(state, subject),
+        named_by=_itself,
         what="Subject",
     )
     yield Table(
         path=data + "/programs",
         scope="DataAccess",
-        rows=lambda _: world.programs,
-        show=lambda program: _program(world, program),
-        named_by=named,
+        rows=lambda _: state.programs,
+        show=lambda program: _program(state, program),
+        named_by=_itself,
         what="Study program",
     )
     yield Table(
         path=data + "/programs/{program}/datasets",
         scope="DataAccess",
-        rows=lambda call: [(_program_of(world, call), name) for name in world.data_sets],
+        rows=lambda call: [(_program_of(state, call), name) for name in state.data_sets],
         show=lambda row: {"studyProgramId": row[0], "dataSetName": row[1]},
     )
+
+
+def _itself(row: Any) -> object:
+    return row
 
 
 def _study(study: int) -> dict[str, Any]:
@@ -200,13 +206,13 @@ def _site(study: int, site: int) -> dict[str, Any]:
     }
 
 
-def _subject(world: World, subject: int) -> dict[str, Any]:
+def _subject(state: StudyState, subject: int) -> dict[str, Any]:
     return {
         "id": subject,
-        "studyId": world.study,
+        "studyId": state.study,
         "siteId": 1,
         "siteIdentifier": "A",
-        "subjectIdentifier": world.identifiers.get(subject, f"A-{subject - FIRST_SUBJECT + 1:03d}"),
+        "subjectIdentifier": state.identifiers.get(subject, f"A-{subject - FIRST_SUBJECT + 1:03d}"),
         "gender": "Female",
         "timezone": "America/Chicago",
         "wearPosition": "Left Non-Dominant Wrist",
@@ -216,76 +222,76 @@ def _subject(world: World, subject: int) -> dict[str, Any]:
     }
 
 
-def _dataset_subject(world: World, subject: int) -> dict[str, Any]:
+def _dataset_subject(state: StudyState, subject: int) -> dict[str, Any]:
     executions = [
         {
             "studyProgramId": program,
-            "studyProgramName": _program_name(world, program),
-            "lastSuccessfulProgramExecutionTimeStamp": executed(world, program, subject),
+            "studyProgramName": _program_name(state, program),
+            "lastSuccessfulProgramExecutionTimeStamp": executed(state, program, subject),
         }
-        for program in world.programs
+        for program in state.programs
     ]
-    # In the documented sample a subject has executions although nothing was ever uploaded; the last one is such.
-    usual = NEVER if subject == world.subjects[-1] else stamp(FIRST_RUN - timedelta(hours=3), 5_899_754)
-    uploaded = stamp(world.raw_uploads[subject], 5_899_754) if subject in world.raw_uploads else usual
+    # In the documented sample a subject has executions although nothing was uploaded; here the last one has.
+    usual = NEVER if subject == state.subjects[-1] else stamp(FIRST_RUN - timedelta(hours=3), 5_899_754)
+    uploaded = stamp(state.raw_uploads[subject], 5_899_754) if subject in state.raw_uploads else usual
     return {
-        "studyId": world.study,
+        "studyId": state.study,
         "subjectId": subject,
         "lastRawUploadedTimeStamp": uploaded,
         "studyProgramExecutions": executions,
     }
 
 
-def executed(world: World, program: str, subject: int) -> str:
-    """Say when a program last ran for a subject."""
-    return stamp(FIRST_RUN + timedelta(days=world.runs_of(program, subject)), _RAN_AT_TICK)
+def executed(state: StudyState, program: str, subject: int) -> str:
+    """Return when a program last ran for a subject."""
+    return stamp(FIRST_RUN + timedelta(days=state.runs_of(program, subject)), _RAN_AT_TICK)
 
 
-def _program(world: World, program: str) -> dict[str, Any]:
+def _program(state: StudyState, program: str) -> dict[str, Any]:
     return {
         "studyProgramId": program,
-        "studyId": world.study,
-        "studyProgramName": _program_name(world, program),
+        "studyId": state.study,
+        "studyProgramName": _program_name(state, program),
     }
 
 
-def _program_name(world: World, program: str) -> str:
-    return "Activity (30)" if program == world.programs[0] else "ParamsAndSubject (31)"
+def _program_name(state: StudyState, program: str) -> str:
+    return "Activity (30)" if program == state.programs[0] else "ParamsAndSubject (31)"
 
 
-def _program_of(world: World, call: Call) -> str:
+def _program_of(state: StudyState, call: Call) -> str:
     wanted = call.vars["program"].lower()
-    for program in world.programs:
+    for program in state.programs:
         if program.lower() == wanted:
             return program
-    raise Refusal(plain_text(404, "Study program was not found."))
+    raise ErrorReply(plain_text(404, "Study program was not found."))
 
 
-def subject_of(world: World, call: Call) -> int:
+def subject_of(state: StudyState, call: Call) -> int:
     """
-    Give the subject of a path.
+    Return the subject of a path.
 
     Raises:
-        Refusal: The study has no such subject.
+        ErrorReply: The study has no such subject.
     """
     text = call.vars["subject"]
-    if text.isascii() and text.isdigit() and len(text) < 19 and int(text) in world.subjects:
+    if text.isascii() and text.isdigit() and len(text) < 19 and int(text) in state.subjects:
         return int(text)
-    raise Refusal(plain_text(404, "Subject was not found."))
+    raise ErrorReply(plain_text(404, "Subject was not found."))
 
 
 def stamp(timestamp: datetime, subseconds: int) -> str:
-    """Write a date-time as the service does: up to seven digits of a second, without trailing zeros."""
+    """Format a date-time as the service does: up to seven digits of a second, without trailing zeros."""
     fraction = f".{subseconds:07d}".rstrip("0").rstrip(".")
     return f"{timestamp:%Y-%m-%dT%H:%M:%S}{fraction}+00:00"
 
 
 def plain_text(status: int, words: str) -> Reply:
-    """Answer in plain text, as the service refuses."""
+    """Return an error in plain text, as the service does."""
     return Reply(status=status, headers={"Content-Type": "text/plain; charset=utf-8"}, body=words.encode())
 
 
 def _whole(call: Call, name: str, default: int) -> int:
-    """Read a number out of the query; nonsense is out of every range."""
+    """Return a number of the query; -1 if it is malformed."""
     text = call.query.get(name, str(default))
     return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else -1

@@ -1,7 +1,7 @@
 """
-Requests for raw and epoch data at a simulated CentrePoint: made, worked on, and fetched by links of two minutes.
+Requests for raw and epoch data at the simulated CentrePoint: created, processed, downloaded by links of two minutes.
 
-What the pages leave open is decided here like this: raw and epoch requests share their ten places; one too many is a
+Undocumented behavior is chosen as follows: raw and epoch requests share the limit of ten; one too many is a
 400 with the documented text; a request has no files before it is completed; files are listed for another month after
 they were removed.
 """
@@ -15,15 +15,17 @@ import math
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any, Protocol
+from typing import Any
 from uuid import uuid5
 
 import attrs
 
-from arena_async.testing.centrepoint.content import Avro, Held, Lines, SteadyContent, digests
+from arena_async.testing.centrepoint.content import Avro, Lines, SteadyContent, digests
+from arena_async.testing.centrepoint.dataset_files import DatasetFiles
 from arena_async.testing.centrepoint.lists import plain_text, stamp
-from arena_async.testing.centrepoint.storage import NAMESPACE, Storage, storage_error
-from arena_async.testing.server import Call, Refusal, Reply
+from arena_async.testing.centrepoint.storage import NAMESPACE, storage_error
+from arena_async.testing.content import Bytes
+from arena_async.testing.replies import Call, ErrorReply, Reply
 
 __all__ = ["MAX_ACTIVE", "DataRequestService", "MadeFile", "MadeRequest"]
 
@@ -35,38 +37,20 @@ _FILE_LIFE = timedelta(days=30)
 _LISTED_AFTERWARDS = timedelta(days=30)
 _FORMATS = {"RawActivityRequests": ("gt3x", "csv", "avro"), "EpochRequests": ("csv",)}
 _ROOT = "/dataretrieval/v3"
-#: Ticks of 100 ns, for dates with all seven digits.
+#: Units of 100 ns, for dates with all seven digits.
 _SUBSECONDS = 5_082_033
-
-
-class World(Protocol):
-    """What requests are about."""
-
-    study: int
-    subjects: list[int]
-    storage: Storage
-
-    @property
-    def clock(self) -> Callable[[], float]:
-        """Gives the time in seconds since 1970."""
-        ...
-
-    @property
-    def file_host(self) -> str:
-        """The address of the file host."""
-        ...
 
 
 @attrs.frozen(kw_only=True)
 class MadeRequest:
     """
-    A request that was made.
+    A created request.
 
     Args:
         id: Its tracking id.
         resource: ``RawActivityRequests`` or ``EpochRequests``.
-        requested: The body it was made with.
-        made_at: When, in seconds since 1970.
+        requested: The body of its creation.
+        made_at: Its creation, in seconds since 1970.
         fails: Whether it ends with an error.
     """
 
@@ -79,7 +63,7 @@ class MadeRequest:
 
 @attrs.frozen(kw_only=True)
 class MadeFile:
-    """One file of a request: its id, its name, its bytes, and when it was made (seconds since 1970)."""
+    """One file of a request: its id, its name, its bytes, and its creation (seconds since 1970)."""
 
     id: str
     name: str
@@ -94,21 +78,21 @@ class MadeFile:
 
 class DataRequestService:
     """
-    Takes requests, works on them by the clock, and hands out links to their files.
+    Accepts requests, processes them by the clock, and issues links to their files.
 
     Args:
-        world: What they are about.
-        pending: Seconds before it begins to work on a request.
-        working: Seconds of work; a request that takes more than 6 hours is ended with an error.
+        service: The simulator.
+        pending: Seconds before it starts to process a request.
+        working: Seconds of processing; a request of more than 6 hours ends with an error.
         parts: Files that each request is split into, beside the summary.
-        size: Bytes of each of them, about.
-        link_lifetime: Seconds a link lives.
+        size: Approximate bytes of each of them.
+        link_lifetime: Lifetime of a link in seconds.
         max_active: Requests that may be active at a time.
     """
 
     def __init__(
         self,
-        world: World,
+        service: DatasetFiles,
         *,
         pending: float = 1.0,
         working: float = 2.0,
@@ -123,20 +107,20 @@ class DataRequestService:
         self.size = size
         self.link_lifetime = link_lifetime
         self.max_active = max_active
-        #: Requests that will end with an error: how many of the next ones.
+        #: How many of the next requests end with an error.
         self.failing = 0
-        #: Every request made here, in order.
+        #: Every created request, in order.
         self.requests: list[MadeRequest] = []
-        self._world = world
+        self._service = service
 
     @property
     def active(self) -> int:
-        """How many requests are active now."""
+        """The number of active requests."""
         return sum(self.status_of(request) in ("pending", "processing") for request in self.requests)
 
     def status_of(self, request: MadeRequest) -> str:
-        """Say how a request is doing."""
-        passed = self._world.clock() - request.made_at - self.pending
+        """Return the status of a request."""
+        passed = self._service.clock() - request.made_at - self.pending
         if passed < 0:
             return "pending"
         if passed < min(self.working, _MAX_WORK):
@@ -144,7 +128,7 @@ class DataRequestService:
         return "error" if request.fails or self.working > _MAX_WORK else "completed"
 
     def files_of(self, request: MadeRequest) -> list[MadeFile]:
-        """Give the files of a request: its parts, and a small summary of them."""
+        """Return the files of a request: its parts, and a small summary of them."""
         kind = str(request.requested["fileFormat"]).lower()
         subject, made_at = request.requested["subjectId"], request.made_at + self.pending + self.working
         files = [
@@ -160,7 +144,7 @@ class DataRequestService:
         about = MadeFile(
             id=str(uuid5(NAMESPACE, f"{request.id}/summary")),
             name=f"{subject}_{request.id}-0531.json",
-            content=Held(summary),
+            content=Bytes(summary),
             made_at=made_at,
         )
         return [*files, about]
@@ -168,7 +152,7 @@ class DataRequestService:
     # ------------------------------------------------------------------ the table
 
     def routes(self) -> Iterable[tuple[str, str, Callable[[Call], Reply]]]:
-        """Give method, path and handler of what the API offers."""
+        """Return method, path and handler of the endpoints."""
         for resource in _FORMATS:
             root = f"{_ROOT}/{resource}"
             yield "POST", root, functools.partial(self._make, resource)
@@ -182,10 +166,10 @@ class DataRequestService:
         if self.active >= self.max_active:
             return plain_text(400, _FULL.format(self.max_active))
         made = MadeRequest(
-            id=str(uuid5(NAMESPACE, f"request {len(self.requests)} of {self._world.study}")),
+            id=str(uuid5(NAMESPACE, f"request {len(self.requests)} of {self._service.study}")),
             resource=resource,
             requested=requested,
-            made_at=self._world.clock(),
+            made_at=self._service.clock(),
             fails=self.failing > 0,
         )
         self.failing = max(0, self.failing - 1)
@@ -195,29 +179,29 @@ class DataRequestService:
         return Reply.json({**self._show(made), **{name: requested[name] for name in times}, **capital})
 
     def _read_body(self, resource: str, call: Call) -> dict[str, Any]:
-        """Read what is asked for, or refuse it in plain text."""
+        """Return the requested values, or reject them in plain text."""
         try:
             requested = call.json()
         except ValueError:
             requested = None
         if not isinstance(requested, dict):
-            raise Refusal(plain_text(400, "The body is not a JSON object."))
+            raise ErrorReply(plain_text(400, "The body is not a JSON object."))
         kinds = {"studyId": int, "subjectId": int, "beginTimestampUtc": str, "endTimestampUtc": str, "fileFormat": str}
         if resource == "EpochRequests":
             kinds |= {"summaryLengthSeconds": int, "activityMonitorSerial": str}
         for name, kind in kinds.items():
             if not isinstance(requested.get(name), kind):
-                raise Refusal(plain_text(400, f"{name} is required."))
+                raise ErrorReply(plain_text(400, f"{name} is required."))
         if requested["fileFormat"].lower() not in _FORMATS[resource]:
-            raise Refusal(plain_text(400, f"fileFormat {requested['fileFormat']} is not supported."))
+            raise ErrorReply(plain_text(400, f"fileFormat {requested['fileFormat']} is not supported."))
         if resource == "EpochRequests" and not 1 <= requested["summaryLengthSeconds"] <= 3600:
-            raise Refusal(plain_text(400, "summaryLengthSeconds must be between 1 and 3600."))
-        if requested["studyId"] != self._world.study or requested["subjectId"] not in self._world.subjects:
-            raise Refusal(plain_text(404, "Study or subject was not found."))
+            raise ErrorReply(plain_text(400, "summaryLengthSeconds must be between 1 and 3600."))
+        if requested["studyId"] != self._service.study or requested["subjectId"] not in self._service.subjects:
+            raise ErrorReply(plain_text(404, "Study or subject was not found."))
         return requested
 
     def _show(self, request: MadeRequest) -> dict[str, Any]:
-        """Write a request as a row; keys that do not apply yet are missing."""
+        """Return a request as JSON; keys that do not apply yet are missing."""
         status, requested = self.status_of(request), request.requested
         shown: dict[str, Any] = {"fileFormat": str(requested["fileFormat"]).lower()}
         if request.resource == "EpochRequests":
@@ -240,7 +224,7 @@ class DataRequestService:
         return Reply.json(self._show(self._request_of(resource, call)))
 
     def _files(self, resource: str, call: Call) -> Reply:
-        """Answer with a bare array."""
+        """Return a bare array."""
         request = self._request_of(resource, call)
         done = self.status_of(request) == "completed"
         files = [file for file in (self.files_of(request) if done else []) if self._is_listed(file)]
@@ -250,24 +234,24 @@ class DataRequestService:
         return Reply.json(self._show_file(self._file_of(call)))
 
     def _link(self, call: Call) -> Reply:
-        """Give a link that lives for two minutes."""
+        """Return a link that is valid for two minutes."""
         file = self._file_of(call)
         if self._is_removed(file):
             return plain_text(404, "The data file is not available any more.")
-        now = self._world.clock()
+        now = self._service.clock()
         timestamp, ends = (datetime.fromtimestamp(math.floor(at), UTC) for at in (now, now + self.link_lifetime))
-        path = f"/dataretrieval-study-{self._world.study:010d}/{file.id}"
-        link = self._world.storage.link(self._world.file_host, path, now=timestamp, ends=ends)
+        path = f"/dataretrieval-study-{self._service.study:010d}/{file.id}"
+        link = self._service.storage.link(self._service.file_host, path, now=timestamp, ends=ends)
         return Reply.json({"downloadUrl": link, "expirationDateUtc": stamp(ends, _SUBSECONDS)})
 
     def blob(self, call: Call) -> Reply:
-        """Answer the file host."""
-        self._world.storage.check(call)
+        """Respond for the file host."""
+        self._service.storage.check(call)
         file = self._find(call.vars["name"])
         if file is None or self._is_removed(file):
             return storage_error(404, "BlobNotFound", "The specified blob does not exist.")
         etag = f'"0x8D7{digests(file.content)[0][:12].upper()}"'
-        return self._world.storage.give(call, file.content, etag=etag, modified=file.expires - _FILE_LIFE)
+        return self._service.storage.serve(call, file.content, etag=etag, modified=file.expires - _FILE_LIFE)
 
     def _show_file(self, file: MadeFile) -> dict[str, Any]:
         return {
@@ -282,12 +266,12 @@ class DataRequestService:
         for request in self.requests:
             if request.resource == resource and request.id == wanted:
                 return request
-        raise Refusal(plain_text(404, "The request was not found."))
+        raise ErrorReply(plain_text(404, "The request was not found."))
 
     def _file_of(self, call: Call) -> MadeFile:
         found = self._find(call.vars["file"].lower())
         if found is None or not self._is_listed(found):
-            raise Refusal(plain_text(404, "The data file was not found."))
+            raise ErrorReply(plain_text(404, "The data file was not found."))
         return found
 
     def _find(self, file_id: str) -> MadeFile | None:
@@ -295,24 +279,24 @@ class DataRequestService:
         return next((file for request in done for file in self.files_of(request) if file.id == file_id), None)
 
     def _is_removed(self, file: MadeFile) -> bool:
-        return self._world.clock() >= file.expires.timestamp()
+        return self._service.clock() >= file.expires.timestamp()
 
     def _is_listed(self, file: MadeFile) -> bool:
-        return self._world.clock() < (file.expires + _LISTED_AFTERWARDS).timestamp()
+        return self._service.clock() < (file.expires + _LISTED_AFTERWARDS).timestamp()
 
 
 def _serial(request: MadeRequest) -> str:
-    """Give the serial of a monitor."""
+    """Return the serial of a monitor."""
     return str(request.requested.get("activityMonitorSerial", "TAS1F39160337"))
 
 
 def _instant(seconds: float) -> str:
-    """Write a moment with seven digits of a second."""
+    """Format a time with seven digits of a second."""
     return stamp(datetime.fromtimestamp(math.floor(seconds), UTC), _SUBSECONDS)
 
 
 def _content(request: MadeRequest, kind: str, number: int, size: int) -> SteadyContent:
-    """Make the bytes of one part."""
+    """Return the content of one part."""
     seed = f"{request.id}/{number}"
     if kind == "avro":
         return Avro(seed, size)
@@ -323,10 +307,10 @@ def _content(request: MadeRequest, kind: str, number: int, size: int) -> SteadyC
     return _gt3x(table) if kind == "gt3x" else table
 
 
-def _gt3x(log: Lines) -> Held:
-    """Put content into a zip, as files of this format are."""
+def _gt3x(log: Lines) -> Bytes:
+    """Return content in a zip, as in this format."""
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as made:
         made.writestr(zipfile.ZipInfo("info.txt"), b"Sample Rate: 30\n")
         made.writestr(zipfile.ZipInfo("log.bin"), b"".join(log.chunks()))
-    return Held(archive.getvalue())
+    return Bytes(archive.getvalue())

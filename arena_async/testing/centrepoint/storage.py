@@ -1,8 +1,8 @@
 """
-The file host of a simulated CentrePoint: storage that opens to signed links and to nothing else.
+The file host of the simulated CentrePoint: storage that accepts signed links only.
 
-A link is signed as a user delegation key does it; the parameters are those of the documented sample. Its answers are
-those of Azure Blob Storage: XML with a code, the code in a header too, ``If-Match`` heard and ``If-Range`` not.
+A link is signed as with a user delegation key; the parameters are those of the documented sample. Its responses are
+those of Azure Blob Storage: XML with a code, the code in a header too, ``If-Match`` honoured and ``If-Range`` ignored.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from uuid import UUID
 import attrs
 
 from arena_async.testing.centrepoint.content import SteadyContent, digests
-from arena_async.testing.server import Call, Refusal, Reply, give_content
+from arena_async.testing.replies import Call, ErrorReply, Reply, content_reply
 
 __all__ = ["NAMESPACE", "STORAGE_VERSION", "Storage", "storage_error"]
 
@@ -31,22 +31,22 @@ _TENANT = "c004fd6f-8ed9-42bd-9303-191038d839e2"
 
 class Storage:
     """
-    Signs links and answers to them.
+    Signs links and serves them.
 
     Args:
-        clock: Gives the time in seconds since 1970.
-        content_md5: Whether it vouches for its files with an MD5.
+        clock: Returns the time in seconds since 1970.
+        content_md5: Whether it sends the MD5 of its files.
     """
 
     def __init__(self, *, clock: Callable[[], float], content_md5: bool = True) -> None:
         self.content_md5 = content_md5
-        #: Requests that brought a credential; there must never be one.
+        #: Requests that had a credential; there must never be one.
         self.breaches: list[str] = []
         self._clock = clock
         self._signing_key = b"user delegation key 1"
 
     def expire_links(self) -> None:
-        """Let every link given out so far be over, as when the key that signed them is revoked."""
+        """Expire all links issued so far, as when the key that signed them is revoked."""
         self._signing_key = hashlib.sha256(self._signing_key).digest()
 
     def link(self, origin: str, path: str, *, now: datetime, ends: datetime) -> str:
@@ -68,15 +68,15 @@ class Storage:
 
     def check(self, call: Call) -> None:
         """
-        Let a request through that brings a good link and nothing else.
+        Check that a request has a valid link and no credential.
 
         Raises:
-            Refusal: It brings a credential, or its link was touched or is over.
+            ErrorReply: It has a credential, or its link is invalid or has expired.
         """
         for name in ("Authorization", "arena_session_id", "Cookie"):
             if name in call.headers:
                 self.breaches.append(f"{call.seen.method} {call.seen.path}: {name}")
-                raise Refusal(
+                raise ErrorReply(
                     storage_error(400, "InvalidAuthenticationInfo", "Another credential came beside the link.")
                 )
         query, path = dict(call.query), call.seen.target.partition("?")[0]
@@ -85,16 +85,16 @@ class Storage:
         except ValueError:
             ends = 0.0
         if not hmac.compare_digest(query.get("sig", "").encode(), self._signature(path, query).encode()):
-            raise Refusal(storage_error(403, "AuthenticationFailed", "Signature did not match."))
+            raise ErrorReply(storage_error(403, "AuthenticationFailed", "Signature did not match."))
         if ends <= self._clock():
             said = f"Signed expiry time [{formatdate(ends, usegmt=True)}] must be after now."
-            raise Refusal(storage_error(403, "AuthenticationFailed", said))
+            raise ErrorReply(storage_error(403, "AuthenticationFailed", said))
 
-    def give(self, call: Call, content: SteadyContent, *, etag: str, modified: datetime) -> Reply:
-        """Answer with a file, whole or in part. ``If-Range`` means nothing to this kind of storage."""
+    def serve(self, call: Call, content: SteadyContent, *, etag: str, modified: datetime) -> Reply:
+        """Return a file or a range of it. This kind of storage ignores ``If-Range``."""
         md5 = base64.b64encode(bytes.fromhex(digests(content)[0])).decode() if self.content_md5 else None
         kept = {name.lower(): value for name, value in call.headers.items() if name.lower() in ("range", "if-match")}
-        reply = give_content(
+        reply = content_reply(
             attrs.evolve(call, headers=_CaseBlind(kept)),
             content,
             etag=etag,
@@ -104,9 +104,9 @@ class Storage:
         if reply.status == 412:
             return storage_error(412, "ConditionNotMet", "The condition specified is not met.")
         if reply.status == 416:
-            refusal = storage_error(416, "InvalidRange", "The range specified is invalid.")
-            return refusal.adding({"Content-Range": f"bytes */{content.size}"})
-        # A 206 has no Content-MD5: that would be the part's. The other header is the whole file's on both.
+            error = storage_error(416, "InvalidRange", "The range specified is invalid.")
+            return error.adding({"Content-Range": f"bytes */{content.size}"})
+        # A 206 has no Content-MD5: that would be of the range. The other header is of the complete file in both.
         return reply.adding(
             {"x-ms-blob-type": "BlockBlob", "x-ms-blob-content-md5": md5}
             | ({"Content-MD5": md5} if reply.status == 200 else {})
@@ -118,15 +118,15 @@ class Storage:
 
 
 class _CaseBlind(dict[str, str]):
-    """Headers with names in lower case, looked up without regard to case."""
+    """Headers with names in lower case, looked up regardless of case."""
 
     def get(self, name: str, default: Any = None) -> Any:
-        """Give the value under ``name``, or ``default``."""
+        """Return the value under ``name``, or ``default``."""
         return super().get(name.lower(), default)
 
 
 def storage_error(status: int, code: str, words: str) -> Reply:
-    """Answer as the storage service refuses: XML, and the code in a header too."""
+    """Return an error of the storage service: XML, and the code in a header."""
     body = (
         f'\ufeff<?xml version="1.0" encoding="utf-8"?><Error><Code>{code}</Code>'
         f"<Message>Server failed to process the request.</Message>"

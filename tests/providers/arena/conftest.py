@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 from arena_scripts import arena_client
-from faketime import FakeTime
+from fake_clock import FakeTime
 from scripted import RawServer
 
 from arena_async.providers.arena import ArenaClient

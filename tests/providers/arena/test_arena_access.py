@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from arena_scripts import CREDENTIALS
-from faketime import FakeTime
+from fake_clock import FakeTime
 from scripted import RawServer, json_reply, reply
 
 from arena_async.errors import AuthenticationError, ConfigurationError, DecodeError, ServerError

@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 import pytest
 from arena_scripts import arena_client, page_reply
-from faketime import FakeTime
+from fake_clock import FakeTime
 from scripted import RawServer, json_reply, reply
 
 from arena_async.errors import ConfigurationError, ServerError, TransportError

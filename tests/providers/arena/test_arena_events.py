@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from arena_scripts import QUOTA, error_reply, page_reply, payload
-from faketime import FakeTime
+from fake_clock import FakeTime
 from scripted import RawServer, Reply, json_reply, reply
 
 from arena_async.errors import ApiError, ConfigurationError, DecodeError, TransportError

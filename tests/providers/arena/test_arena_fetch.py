@@ -10,7 +10,7 @@ from typing import Any
 
 import attrs
 import pytest
-from faketime import FakeTime
+from fake_clock import FakeTime
 
 from arena_async.errors import (
     DeadlineError,

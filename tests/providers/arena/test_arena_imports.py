@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 import pytest
 from arena_scripts import QUOTA, arena_client, page_reply
-from faketime import FakeTime
+from fake_clock import FakeTime
 from scripted import RawServer, json_reply, reply
 
 from arena_async.errors import ConfigurationError, ConflictError, DeadlineError, RunFailedError, TransportError
@@ -16,7 +16,7 @@ from arena_async.options import PollPolicy
 from arena_async.providers.arena import ArenaClient, ImportRun, Submission
 from arena_async.providers.arena.imports import Imports
 from arena_async.testing import ArenaSimulator, faults
-from arena_async.testing.server import Call
+from arena_async.testing.replies import Call
 
 CSV = b"number,price\r\n900-1,5\r\n900-2,6\r\n"
 XLSX = b"PK\x03\x04 a worksheet is a zip inside"

@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 import pytest
 from arena_scripts import QUOTA, arena_client, page_reply
-from faketime import FakeTime
+from fake_clock import FakeTime
 from scripted import RawServer, Reply, json_reply, reply, unused_port
 
 from arena_async.errors import (

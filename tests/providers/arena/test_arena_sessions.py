@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from faketime import FakeTime
+from fake_clock import FakeTime
 
 from arena_async.errors import AuthenticationError, ClosedError, ConfigurationError, SessionDisplacedError
 from arena_async.options import Clock, RetryPolicy

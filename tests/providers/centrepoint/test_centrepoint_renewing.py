@@ -23,7 +23,7 @@ from arena_async.providers.centrepoint.datasets import DatasetQuery
 from arena_async.providers.centrepoint.linked_files import worth_listing
 from arena_async.providers.centrepoint.study_files import StudyFileSet
 from arena_async.testing import CentrePointSimulator, faults
-from arena_async.testing.server import Call
+from arena_async.testing.replies import Call
 
 LISTS = "GET /dataaccess/*/datasetfiles"
 BLOBS = "GET *datasetexports*"

@@ -1,7 +1,7 @@
 """
 A process that looks at final names all the time and hashes what is there.
 
-``python looking_child.py '{"a/path": "its sha256", ...}'`` prints ``looking``, looks until standard input ends, and
+``python watching_child.py '{"a/path": "its sha256", ...}'`` prints ``looking``, looks until standard input ends, and
 prints one line of JSON: how often it looked at how many whole files, and everything that was not as it has to be.
 """
 

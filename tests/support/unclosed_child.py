@@ -1,7 +1,7 @@
 """
 A process that never closes what it opened, and ends.
 
-``python forgetful_child.py '{"kind": "mirror", "to": ..., "extract": ...}'`` takes the address and the credentials of
+``python unclosed_child.py '{"kind": "mirror", "to": ..., "extract": ...}'`` takes the address and the credentials of
 Arena from the environment and prints ``over`` when its event loop has ended. The kinds:
 
 ==============  ======================================================================================================

@@ -1,7 +1,7 @@
 """
 A process that uses clients where they must not be used, and prints one line of JSON for each try.
 
-``python foreign_child.py '{"base_url": ..., "password": ...}'``
+``python misuse_child.py '{"base_url": ..., "password": ...}'``
 """
 
 from __future__ import annotations

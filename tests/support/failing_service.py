@@ -1,7 +1,7 @@
 """
 A simulated CentrePoint in a process of its own whose every so-manieth answer goes wrong.
 
-``python unlucky_service.py '{"files": 3, "share": 0.05, "seed": 1, ...}'`` prints one line of JSON with what a client
+``python failing_service.py '{"files": 3, "share": 0.05, "seed": 1, ...}'`` prints one line of JSON with what a client
 needs, and answers each line it reads with another one::
 
     {"do": "turn"}                    every program ran again: all files are others, under other names
@@ -32,7 +32,7 @@ from arena_async.testing import faults
 from arena_async.testing.centrepoint.simulator import CentrePointSimulator
 from arena_async.testing.centrepoint.storage import storage_error
 from arena_async.testing.faults import Fault
-from arena_async.testing.server import Seen
+from arena_async.testing.replies import Seen
 
 __all__ = ["UnluckyService"]
 

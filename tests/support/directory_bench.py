@@ -22,7 +22,7 @@ from typing import Any
 
 import pytest
 from filesets import Asked, MemoryFiles, Source, remote
-from seams import rig
+from internals import rig
 
 from arena_async import Downloader, Event, Mirror, Outcome, Report, TransferOptions
 from arena_async.options import KIB, Clock
