@@ -347,7 +347,7 @@ class UploadSource:
 
     def read(self, offset: int, size: int) -> bytes:
         """
-        Give some bytes; none at the end.
+        Return the next bytes; none at the end.
 
         Raises:
             StorageError: The disk refused.
@@ -419,7 +419,7 @@ class LocalFile:
 
     async def head(self, size: int) -> bytes:
         """
-        Give the first bytes, as many as there are up to ``size``.
+        Return the first bytes, as many as there are up to ``size``.
 
         Raises:
             StorageError: The disk refused.
@@ -428,7 +428,7 @@ class LocalFile:
 
     async def sha256(self) -> str:
         """
-        Give the SHA-256 of the whole content in hexadecimal.
+        Return the SHA-256 of the whole content in hexadecimal.
 
         Raises:
             SourceChangedError: The file was changed meanwhile.
@@ -442,7 +442,7 @@ class LocalFile:
 
     async def pieces(self) -> AsyncGenerator[bytes, None]:
         """
-        Give the content from its beginning, ``size`` bytes in pieces of a megabyte.
+        Yield the content from its beginning, ``size`` bytes in pieces of a megabyte.
 
         Raises:
             SourceChangedError: The file was changed meanwhile; the last piece is held back then.

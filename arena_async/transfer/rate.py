@@ -339,7 +339,7 @@ class Spread:
 
     def judge(self, rate: float, *, maximum: int) -> int:
         """
-        Say how many connections there should be.
+        Return how many connections there should be.
 
         Args:
             rate: Bytes a second of all of them together.
