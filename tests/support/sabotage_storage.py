@@ -356,8 +356,8 @@ def _(patch: Patch) -> None:
 
 @protection("what others write ahead ends before its file is touched")
 def _(patch: Patch) -> None:
-    async def leave(self: Any) -> None:
-        self._over = True
+    async def leave(_: Any) -> None:
+        pass
 
     patch.replace("arena_async.transfer:Multipart.aclose", leave)
 
