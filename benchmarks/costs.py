@@ -96,35 +96,17 @@ def _ours(contender: str, facts: Mapping[str, Any], directory: Path) -> list[str
 
 
 def start_up(directory: Path, scale: float, rounds: int) -> Iterator[Cost]:
-    """Take the time of an import and of a help page, beside Python's own and an empty command line."""
+    """Take the time of an import, a help page and one small file, beside Python's own and an empty command line."""
     del scale
-    directory.mkdir()
-    empty = directory / "empty.py"
-    empty.write_text(_EMPTY)
-    program = Path(sys.executable).with_name("arena-async")
-    commands: dict[str, list[str | Path]] = {
-        "python -c pass": [sys.executable, "-c", "pass"],
-        "import arena_async": [sys.executable, "-c", "import arena_async"],
-        "import aiohttp": [sys.executable, "-c", "import aiohttp"],
-        "an empty cyclopts program, --help": [sys.executable, empty],
-        "arena-async --help": [program, "--help"],
-    }
-    took: dict[str, list[float]] = {name: [] for name in commands}
-    # A first round is for the caches.
-    for number in range(1 + 3 * rounds):
-        for name, command in commands.items():
-            seconds = run(command, cwd=directory).seconds
-            if number:
-                took[name].append(seconds)
+    load = Load(name="start-up", what="1 file", files=1, size=20_000)
+    with serving_files(directory / "nginx", [load]) as origin:
+        url = f"http://127.0.0.1:{origin.plain}/{directory_name(load)}/{file_name(load, 0)}"
+        took = _start_up_times(directory, url, 1 + 3 * rounds)
     for name, values in took.items():
         yield Cost(benchmark="start-up", what=name, value=1000 * median(values), unit="ms")
-    pairs = zip(took["arena-async --help"], took["an empty cyclopts program, --help"], strict=True)
-    yield Cost(
-        benchmark="start-up",
-        what="arena-async --help against the empty program",
-        value=median(ours / theirs for ours, theirs in pairs),
-        unit="x",
-    )
+    for ours, theirs, what in _START_UP_RATIOS:
+        pairs = zip(took[ours], took[theirs], strict=True)
+        yield Cost(benchmark="start-up", what=what, value=median(mine / other for mine, other in pairs), unit="x")
     loaded = run([sys.executable, "-c", _LOADED], cwd=directory).output
     yield Cost(
         benchmark="start-up",
@@ -132,6 +114,45 @@ def start_up(directory: Path, scale: float, rounds: int) -> Iterator[Cost]:
         value=float(loaded),
         unit="modules",
     )
+
+
+_START_UP_RATIOS = (
+    (
+        "arena-async --help",
+        "an empty cyclopts program, --help",
+        "arena-async --help against the empty program",
+    ),
+    (
+        "arena-async get of one file",
+        "import aiohttp",
+        "arena-async get of one file against the import of aiohttp",
+    ),
+)
+
+
+def _start_up_times(directory: Path, url: str, rounds: int) -> dict[str, list[float]]:
+    """Return the seconds of each command in each round but the first, which fills the caches."""
+    empty = directory / "empty.py"
+    empty.write_text(_EMPTY)
+    program = Path(sys.executable).with_name("arena-async")
+    get: list[str | Path] = [program, "get", url, "--allow-http", "--allow-private", "--quiet", "--to"]
+    commands: dict[str, list[str | Path]] = {
+        "python -c pass": [sys.executable, "-c", "pass"],
+        "import arena_async": [sys.executable, "-c", "import arena_async"],
+        "import aiohttp": [sys.executable, "-c", "import aiohttp"],
+        "an empty cyclopts program, --help": [sys.executable, empty],
+        "arena-async --help": [program, "--help"],
+        "arena-async get of one file": get,
+    }
+    took: dict[str, list[float]] = {name: [] for name in commands}
+    for number in range(rounds):
+        for name, command in commands.items():
+            # Each time into a new directory, so that there is a file to download.
+            to = [directory / f"{number}"] if command is get else []
+            seconds = run([*command, *to], cwd=directory).seconds
+            if number:
+                took[name].append(seconds)
+    return took
 
 
 def resume(directory: Path, scale: float, rounds: int) -> Iterator[Cost]:
@@ -190,6 +211,8 @@ def million(directory: Path, scale: float, rounds: int) -> Iterator[Cost]:
     with serving("centrepoint", **settings) as service:
         facts = {**service.facts, "every": 1000, "files": files}
         run(_ours("seed_mirror", facts, directory / "to"), cwd=ROOT, limit=1800)
+        size = sum(path.stat().st_size for path in (directory / "to").rglob("ledger.sqlite*"))
+        yield Cost(benchmark="million", what=f"{files} listed files: size of the ledger", value=size / MB, unit="MB")
         yield from _of_long_listing(directory / "to", facts, files)
 
 

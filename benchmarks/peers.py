@@ -105,6 +105,14 @@ def _curl(errand: Errand) -> list[str | Path]:
     ]
 
 
+def _same_work(errand: Errand) -> list[str | Path]:
+    """Return curl, then ``sha256sum`` and ``sync`` of its files: what a careful script does one after the other."""
+    sums, files = str(errand.executor / "sums"), str(errand.to)
+    script = 'sums=$1 files=$2; shift 2; "$@" && cd "$files" && find . -type f -print0 > "$sums.names"'
+    script += ' && xargs -0 sha256sum < "$sums.names" > "$sums" && xargs -0 sync < "$sums.names" && sync .'
+    return ["sh", "-c", script, "sh", sums, files, *_curl(errand)]
+
+
 def _wget2(errand: Errand) -> list[str | Path]:
     trust = [f"--ca-certificate={errand.authority}"] if errand.authority else []
     split = ["--chunk-size=25M"] if errand.splits > 1 else []
@@ -164,6 +172,7 @@ def library(name: str, python: str | Path) -> Callable[[Errand], list[str | Path
 #: The programs; the libraries depend on where they are.
 PROGRAMS = (
     Peer(name="curl", program="curl", command=_curl),
+    Peer(name="same-work", program="curl", command=_same_work),
     Peer(name="aria2", program="aria2c", command=_aria2),
     Peer(name="wget2", program="wget2", command=_wget2),
     Peer(name="rclone", program="rclone", command=_rclone),
