@@ -12,7 +12,7 @@ from arena_scripts import arena_client
 from fake_clock import FakeTime
 from scripted import RawServer, Reply, Seen, json_reply, reply
 
-from arena_async import ArenaClient, PollPolicy, RetryPolicy
+from arena_async import ArenaClient, Clock, PollPolicy, RetryPolicy
 from arena_async.errors import DeadlineError, ServerError
 from arena_async.providers.arena import ExportRun
 
@@ -47,9 +47,8 @@ class Run:
     @asynccontextmanager
     async def client(self) -> AsyncIterator[ArenaClient]:
         """Open a client that lives on the time of the run."""
-        async with arena_client(
-            self.server, clock=self.time, sleep=self.time.sleep, now=self.time.now, retry=RetryPolicy(attempts=1)
-        ) as arena:
+        clock = Clock(monotonic=self.time, sleep=self.time.sleep, now=self.time.now)
+        async with arena_client(self.server, clock=clock, retry=RetryPolicy(attempts=1)) as arena:
             yield arena
 
     async def wait(self, run: str | ExportRun = "R1", *, poll: PollPolicy | None = None, **how: Any) -> ExportRun:
