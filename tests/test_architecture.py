@@ -39,11 +39,7 @@ LONG_MODULES = {}
 LONG_CLASSES = {}
 
 #: Longer functions, with the reason.
-LONG_FUNCTIONS = {
-    "providers/arena/client.py:__init__": "One line for each setting of a public client.",
-    "providers/centrepoint/client.py:__init__": "One line for each setting of a public client.",
-    "transfer/context.py:__init__": "One line for each thing that the runs of a directory share.",
-}
+LONG_FUNCTIONS = {}
 
 #: Functions with more parameters, with the reason.
 MANY_PARAMETERS = {

@@ -110,8 +110,7 @@ class Context:
         self.clock = clock
         self.emitter = EventEmitter(observer, clock=clock.monotonic)
         self.budget = RetryBudget(first=float(options.attempts * options.workers))
-        rate = options.max_rate
-        self.rate = RateLimit(rate, readers=options.widest) if rate is not None else None
+        self.rate = None if options.max_rate is None else RateLimit(options.max_rate, readers=options.widest)
         self.permits = Permits(options.workers)
         self.splitting = Splitting()
         #: Bytes of a file that is downloaded into memory at most.
@@ -134,8 +133,7 @@ class Context:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._process = os.getpid()
         self._opening: asyncio.Task[None] | None = None
-        self._opened = False
-        self._closed = False
+        self._opened = self._closed = False
 
     # -- open and close
 

@@ -111,36 +111,42 @@ class ArenaClient(BaseClient):
         clock: Clock | None = None,
     ) -> None:
         check_choices(workspace_id, import_parameters)
-        address = find_base_url(base_url, region)
-        reason = written_reason(usage_reason)
+        address, reason = find_base_url(base_url, region), written_reason(usage_reason)
         clock = clock or Clock()
-        adapter = ArenaAdapter(now=clock.now)
+        options = HttpOptions(
+            retry=retry or RetryPolicy(),
+            timeouts=timeouts or Timeouts(),
+            headers={"content-type": "application/json", "Arena-Usage-Reason": reason},
+            ssl=ssl,
+            proxy=proxy,
+            user_agent=user_agent,
+            connector=connector,
+            clock=clock,
+        )
         urls = UrlPolicy.for_base(address, allow_http=allow_http)
         settings = AccessSettings(credentials, session_id, session_store, address, workspace_id, reason)
-        self._access = access = grant(settings, adapter, now=clock.now)
-        session = Session(
-            Authentication(auth=access.auth, store=access.store, given=access.given, renewable=access.renewable),
-            adapter,
-            DailyQuota(reserve=quota_reserve, on_exhausted=on_exhausted),
-            base_url=address,
-            urls=urls,
-            options=HttpOptions(
-                retry=retry or RetryPolicy(),
-                timeouts=timeouts or Timeouts(),
-                headers={"content-type": "application/json", "Arena-Usage-Reason": reason},
-                ssl=ssl,
-                proxy=proxy,
-                user_agent=user_agent,
-                connector=connector,
-                clock=clock,
-            ),
-        )
-        super().__init__(session)
-        self.extracts = Extracts(session, quota_reserve, access.user, clock)
-        self.exports = Exports(session, quota_reserve, access.user, clock)
-        self.imports = Imports(session, quota_reserve, access.user, clock, import_parameters)
+        quota = DailyQuota(reserve=quota_reserve, on_exhausted=on_exhausted)
+        super().__init__(self._new_session(settings, quota, urls, options))
+        self._create_services(quota_reserve, import_parameters, clock)
+
+    def _new_session(
+        self, settings: AccessSettings, quota: DailyQuota, urls: UrlPolicy, options: HttpOptions
+    ) -> Session:
+        """Return a new session, with the login that the settings allow."""
+        now = options.clock.now
+        adapter = ArenaAdapter(now=now)
+        self._access = access = grant(settings, adapter, now=now)
+        login = Authentication(auth=access.auth, store=access.store, given=access.given, renewable=access.renewable)
+        return Session(login, adapter, quota, base_url=settings.base_url, urls=urls, options=options)
+
+    def _create_services(self, reserve: int, import_parameters: ImportParameters, clock: Clock) -> None:
+        """Create the services; each sends with the session of this client."""
+        session, user = self._session, self._access.user
+        self.extracts = Extracts(session, reserve, user, clock)
+        self.exports = Exports(session, reserve, user, clock)
+        self.imports = Imports(session, reserve, user, clock, import_parameters)
         self.events, self.event_queue = Events(session, clock), EventQueue(session, clock)
-        self.files, self.items = Files(session, quota_reserve), Items(session, quota_reserve)
+        self.files, self.items = Files(session, reserve), Items(session, reserve)
 
     @classmethod
     def from_env(

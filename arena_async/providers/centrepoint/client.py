@@ -119,8 +119,7 @@ class CentrePointClient(BaseClient):
             ),
         )
         super().__init__(session)
-        self._tenant, self._legacy = f"{origin(base_url)} {credentials.client_id}", legacy
-        self._api = Api(session)
+        self._tenant, self._legacy, self._api = f"{origin(base_url)} {credentials.client_id}", legacy, Api(session)
         self._create_services(clock)
 
     def _create_services(self, clock: Clock) -> None:
