@@ -24,7 +24,7 @@ from arena_async import Action, Mirror, Report
 from arena_async.errors import ArenaAsyncError, PermissionDeniedError, SourceChangedError
 from arena_async.options import Clock, RetryPolicy, TransferOptions
 from arena_async.protocol.files import FileSet
-from arena_async.providers.centrepoint import CentrePointClient, CentrePointCredentials, DayQuery
+from arena_async.providers.centrepoint import CentrePointClient, CentrePointCredentials, DayQuery, RawQuery
 from arena_async.testing.centrepoint.simulator import CentrePointSimulator, FileKey
 
 pytestmark = pytest.mark.real
@@ -206,9 +206,8 @@ async def test_a_request_for_raw_data_comes_home_by_links_made_for_each_file(
     world = await make(subjects=1)
     executor, raw = world.simulator.data_requests, world.client.raw_requests
     executor.pending = executor.working = 0
-    started = await raw.start(
-        world.simulator.study, "A-001", begin="2024-02-01T00:00:00Z", end="2024-02-02T00:00:00Z", file_format="avro"
-    )
+    span = {"time_from": "2024-02-01T00:00:00Z", "time_to": "2024-02-02T00:00:00Z"}
+    started = await raw.start(RawQuery(world.simulator.study, "A-001", file_format="avro", **span))
     (request,) = executor.requests
     for file in executor.files_of(request):
         blob = f"dataretrieval-study-{world.simulator.study:010d}/{file.id}"

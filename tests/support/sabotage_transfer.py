@@ -117,10 +117,12 @@ def _(patch: Patch) -> None:
 
 @protection("an empty body is a file where one can be")
 def _(patch: Patch) -> None:
-    def refuse(self: Any, _: object) -> Any:
-        return self._damaged("it is empty") if self._kind == "empty" else None
+    def refuse(self: Any) -> None:
+        recognize(self)
+        if self._kind == "empty":
+            self._problem = self._damaged("it is empty")
 
-    patch.replace("arena_async.transfer:ContentVerifier._wrong_kind", refuse)
+    recognize = patch.replace("arena_async.transfer:ContentVerifier._recognize", refuse)
 
 
 @protection("a byte is no progress")
