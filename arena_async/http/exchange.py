@@ -34,9 +34,9 @@ from arena_async.http.connections import MAX_ERROR_BYTES, Connections, Deadlines
 from arena_async.http.upload import Form
 from arena_async.options import MIB, Clock, HttpOptions, RetryPolicy
 from arena_async.protocol.adapter import Adapter
-from arena_async.protocol.messages import Headers, Request, Response, show_url
+from arena_async.protocol.messages import Headers, Request, Response, read_http_date, show_url
 from arena_async.protocol.quota import RateLimiter
-from arena_async.protocol.retry import RequestAttempt, read_http_date, read_retry_after, retry_delay
+from arena_async.protocol.retry import RequestAttempt, read_retry_after, retry_delay
 from arena_async.protocol.urls import UrlPolicy, authority, host_of, origin
 
 if TYPE_CHECKING:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from hmac import compare_digest
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -21,6 +23,7 @@ __all__ = [
     "UploadedFile",
     "join_path",
     "printable",
+    "read_http_date",
     "scrub",
     "segment",
     "show_url",
@@ -317,3 +320,12 @@ def _mask(text: str) -> str:
     for pattern in (_COOKIE, _SECRET, _BEARER, _USER):
         text = pattern.sub(r"\1***", text)
     return text
+
+
+def read_http_date(text: str | None) -> datetime | None:
+    """Return the date (aware) of a header such as ``Date``, in any format of mail headers; None if it is not one."""
+    try:
+        timestamp = parsedate_to_datetime(text or "")
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+    return timestamp if timestamp.tzinfo else timestamp.replace(tzinfo=UTC)

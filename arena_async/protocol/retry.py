@@ -10,15 +10,15 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from datetime import datetime
 
 import attrs
 
 from arena_async.errors import ApiError, DeadlineError, QuotaExhaustedError, ThrottledError, TransportError
 from arena_async.options import RetryPolicy
+from arena_async.protocol.messages import read_http_date
 
-__all__ = ["MAX_RETRY_AFTER", "RequestAttempt", "backoff", "read_http_date", "read_retry_after", "retry_delay"]
+__all__ = ["MAX_RETRY_AFTER", "RequestAttempt", "backoff", "read_retry_after", "retry_delay"]
 
 #: Seconds that a ``Retry-After`` may state, at most.
 MAX_RETRY_AFTER = 366 * 86_400.0
@@ -125,15 +125,6 @@ def _read_one(value: str, now: datetime) -> list[float]:
         return [_clamp(float(part)) for part in numbers]
     timestamp = read_http_date(value)
     return [_clamp((timestamp - now).total_seconds())] if timestamp is not None else []
-
-
-def read_http_date(text: str | None) -> datetime | None:
-    """Return the date (aware) of a header such as ``Date``, in any format of mail headers; None if it is not one."""
-    try:
-        timestamp = parsedate_to_datetime(text or "")
-    except (ValueError, TypeError, IndexError, OverflowError):
-        return None
-    return timestamp if timestamp.tzinfo else timestamp.replace(tzinfo=UTC)
 
 
 def _clamp(seconds: float) -> float:

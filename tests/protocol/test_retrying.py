@@ -24,11 +24,11 @@ from arena_async.errors import (
     UnsafeUrlError,
 )
 from arena_async.options import RetryPolicy
+from arena_async.protocol.messages import read_http_date
 from arena_async.protocol.retry import (
     MAX_RETRY_AFTER,
     RequestAttempt,
     backoff,
-    read_http_date,
     read_retry_after,
     retry_delay,
 )

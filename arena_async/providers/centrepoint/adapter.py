@@ -23,10 +23,10 @@ from arena_async.errors import (
     ServerError,
     ThrottledError,
 )
-from arena_async.protocol.messages import Headers, Request, Response, scrub
+from arena_async.protocol.messages import Headers, Request, Response, read_http_date, scrub
 from arena_async.protocol.pagination import ListShape, Page, PageRequest
 from arena_async.protocol.quota import Quota
-from arena_async.protocol.retry import read_http_date, read_retry_after
+from arena_async.protocol.retry import read_retry_after
 
 __all__ = ["MAX_PAGE_SIZE", "CentrePointAdapter", "error_of", "list_shape", "retry_after", "server_text"]
 

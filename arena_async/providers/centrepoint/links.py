@@ -29,8 +29,7 @@ from arena_async.errors import (
 from arena_async.http.session import Session
 from arena_async.protocol.decoding import read_datetime
 from arena_async.protocol.files import OpenedFile, RemoteFile
-from arena_async.protocol.messages import Request, Response, Secret, printable
-from arena_async.protocol.retry import read_http_date
+from arena_async.protocol.messages import Request, Response, Secret, printable, read_http_date
 from arena_async.providers.centrepoint.adapter import error_of
 
 __all__ = ["LinkOnDemand", "ListedLink", "SignedLink", "expired_error", "link_end", "open_link", "read_refusal", "sign"]
