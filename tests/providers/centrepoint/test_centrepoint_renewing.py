@@ -287,10 +287,18 @@ async def test_a_cut_body_is_continued_in_a_mirror_after_its_link_ended(
     simulator.link_lifetime, simulator.each = 60, 1.0
     simulator.inject(faults.drop(after_bytes=1500), on=BLOBS, times=20)
 
-    async def no_wait(_: float) -> None:
-        clock.seconds += 60
+    waiting, ended = 0, asyncio.Event()
 
-    async with Mirror(tmp_path, clock=arena_async.Clock(sleep=no_wait)) as mirror:
+    async def wait_for_all(_: float) -> None:
+        # All files that are cut wait until the links of all of them have ended, so that none ends while it is used.
+        nonlocal waiting
+        waiting += 1
+        if waiting == 20:
+            clock.seconds += 60
+            ended.set()
+        await ended.wait()
+
+    async with Mirror(tmp_path, clock=arena_async.Clock(sleep=wait_for_all)) as mirror:
         report = await mirror.sync(files_of(client, clock.now))
 
     report.raise_for_failures()
