@@ -222,7 +222,8 @@ def versions(peers: Sequence[Peer]) -> dict[str, str]:
     """Give the versions of who takes part, of what they stand on and of ours, as they say themselves."""
     found = {}
     for peer in peers:
-        if peer.program:
+        # `same-work` is curl, and two programs of the system.
+        if peer.program and peer.name != "same-work":
             said = subprocess.run([peer.program, "--version"], capture_output=True, text=True, check=False).stdout
             numbers = re.findall(r"\d+(?:\.\d+)+", said)
             found[peer.name] = numbers[0] if numbers else "unknown"

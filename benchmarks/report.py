@@ -44,9 +44,10 @@ that adds latency and limits each connection.
 groups before it renames them, and records them in a ledger; `mirror-no-digest` does not hash, `mirror-not-durable`
 does not sync, `downloader` keeps no ledger of complete files. `mirror-centrepoint` also lists the files of a
 simulated CentrePoint, downloads them from its signed URLs, and verifies the MD5 of each; the others get a list of
-URLs. None of the others syncs files or verifies more than a length. `loop` is the loop of tutorials: aiohttp,
-aiofiles, a semaphore and `gather`. What the time is spent on is in [Guarantees](guarantees.md), and what the others
-do when something fails in [Other downloaders](rivals.md).
+URLs. `same-work` is curl, then `sha256sum` and `sync` of the same files; none of the others syncs files or verifies
+more than a length. `loop` is the loop of tutorials: aiohttp, aiofiles, a semaphore and `gather`. What the time is
+spent on is in [Guarantees](guarantees.md), and what the others do when something fails in
+[Other downloaders](rivals.md).
 """
 
 
