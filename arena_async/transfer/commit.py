@@ -1,5 +1,5 @@
 """
-How verified files get their final names: one thread that takes a batch at a time, so that safety costs little.
+How verified files get their final names: in batches, so that safety costs little. One is prepared while another is named.
 
 ::
 
@@ -10,7 +10,7 @@ How verified files get their final names: one thread that takes a batch at a tim
     one transaction of the ledger: partial and final name of each
     renames, one sync per directory
         |      |      |
-    finished(): the batch, with an error for each file that failed
+    take_finished(): the batch, with an error for each file that failed
 
 A row that names the partial file makes a kill between the transaction and the rename harmless: the next start renames.
 """

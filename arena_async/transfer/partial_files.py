@@ -68,10 +68,6 @@ class PartialFiles:
         """
         self.recording.resumable.update(map(owner_of, self._names()))
 
-    def note_resumable(self, name: str) -> None:
-        """Note that a partial file can be resumed."""
-        self.recording.resumable.add(owner_of(name))
-
     def forget(self, name: str) -> None:
         """Remove the control record of a committed file."""
         self.directory.clear(self.directory.partials, control_name(name))
@@ -134,7 +130,7 @@ class PartialFiles:
                 if file is not None:
                     return PartialFile(self.directory, self.recording, file, key=key, path=path, name=name)
         except OSError as error:
-            raise explained(error, path, "staged", file=key) from error
+            raise explained(error, path, "created", file=key) from error
         raise StorageError(
             f"{path}: no unused name for its partial file was found. Look into {STATE_DIRECTORY}.", file=key
         )

@@ -292,8 +292,8 @@ class ContentVerifier:
         Return how the whole content was verified.
 
         Args:
-            read: Returns up to so many bytes (second argument) from an offset (first) of the staged file, as
-                :meth:`Staged.read` does; a zip file is read again here.
+            read: Returns up to so many bytes (second argument) from an offset (first) of the partial file, as
+                :meth:`PartialFile.read` does; a zip file is read again here.
         """
         if self._kind is None and self._problem is None:
             self._recognize()

@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from arena_async import Downloader, Mirror
 from arena_async.transfer.filesystem import FileSystem
+from arena_async.transfer.partial_file import owner_of
 from arena_async.transfer.rate import Splitting
 
 __all__ = ["Splitting", "rig"]
@@ -58,5 +59,5 @@ def rig(
     if disk_sleep is not None:
         directory.sleep = disk_sleep
     if known_partial is not None:
-        partials.note_resumable(known_partial)
+        partials.recording.resumable.add(owner_of(known_partial))
     return engine
