@@ -1,5 +1,5 @@
 """
-How verified files get their final names: in batches, so that safety costs little. One is prepared while another is named.
+How verified files get their final names: in batches, one of which is prepared while another is named.
 
 ::
 
