@@ -24,7 +24,9 @@ ALLOWED_SKIPS = {
     "Only Linux lists the children": "The leak is looked for on Linux.",
 }
 
-IN_CI = os.environ.get("CI", "").lower() not in ("", "0", "false")
+#: Where CI is set, pytest writes out whole how two values differ: minutes of work for two bodies, so it does not see it.
+os.environ["TESTS_IN_CI"] = os.environ.pop("CI", os.environ.get("TESTS_IN_CI", ""))
+IN_CI = os.environ["TESTS_IN_CI"].lower() not in ("", "0", "false")
 
 hypothesis.settings.register_profile("dev", deadline=None)
 hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, database=None, print_blob=True)
