@@ -87,7 +87,8 @@ INSERT INTO scopes (scope, watermark) VALUES (?, ?) ON CONFLICT (scope) DO UPDAT
 
 _COMPLETE = "UPDATE files SET state = 'complete', partial = '' WHERE key = ? AND state = 'committing'"
 
-_FREE_PATH = "DELETE FROM files WHERE folded = ? AND key <> ?"
+#: The second condition is what lets SQLite use the index, which holds no empty path.
+_FREE_PATH = "DELETE FROM files WHERE folded = ? AND folded <> '' AND key <> ?"
 
 _SKIP = f"""
 INSERT INTO files ({_COLUMNS}, folded) VALUES (?, 'skipped', '', 0, 0, ?, NULL, NULL, 'none', ?, '', ?, ?, '')

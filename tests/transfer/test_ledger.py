@@ -70,6 +70,26 @@ async def test_a_path_belongs_to_one_key(bench: Bench) -> None:
     assert bench.finals()["files/x.bin"] == b"new"
 
 
+async def test_what_a_file_costs_does_not_grow_with_what_is_known(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every look-up uses an index: 40 more files take SQLite about as many steps as the first 40."""
+    steps = [0]
+
+    def count() -> None:
+        steps[0] += 1
+
+    connecting(monkeypatch, lambda connection: connection.set_progress_handler(count, 10))
+    taken = []
+    for scope, files in (("first", 40), ("others", 600), ("last", 40)):
+        steps[0] = 0
+        rows = [remote(f"{scope}{number}", extension="") for number in range(files)]
+        await bench.sync(MemoryFiles(rows, {row.key: Source(body=b"x") for row in rows}, scope=scope))
+        taken.append(steps[0])
+
+    assert taken[2] < 2 * taken[0]
+
+
 async def test_a_refusal_for_ever_keeps_what_is_known_of_the_file_that_is_here(bench: Bench) -> None:
     """What is here already stays known."""
     await bench.sync(many("k", change="1"))
