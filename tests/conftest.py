@@ -24,7 +24,7 @@ ALLOWED_SKIPS = {
     "Only Linux lists the children": "The leak is looked for on Linux.",
 }
 
-#: Where CI is set, pytest writes out whole how two values differ: minutes of work for two bodies, so it does not see it.
+#: Where CI is set, pytest writes out whole how two values differ. For two bodies that takes minutes, so it is not told.
 os.environ["TESTS_IN_CI"] = os.environ.pop("CI", os.environ.get("TESTS_IN_CI", ""))
 IN_CI = os.environ["TESTS_IN_CI"].lower() not in ("", "0", "false")
 

@@ -5,8 +5,9 @@ The ledger: what is known about each file of a directory, in SQLite, safe for se
 ::
 
     files       one row a key: state, path, size and time on disk, change mark, digests, vendor's name, partial
-    seen        which listing (scope, generation) last delivered which key, under which name, and its target path
+    seen        which listing (scope, generation) last delivered which key
     scopes      per scope, the last listing begun, the last listing that was complete, and the watermark
+    listed      what the listings of this run delivered: name, change mark and target path (a temporary table)
     jobs        per run definition of a service, the run that was started last for this directory
     facts       cached metadata that cannot change at the service any more
 
@@ -28,11 +29,13 @@ from typing import Any, TypeVar, get_args
 from arena_async.errors import DiskFullError, StorageError
 from arena_async.protocol.filenames import fold
 from arena_async.transfer.ledger_schema import (
+    LISTED,
     SCHEMA,
     LedgerConnection,
     decoded,
     error_code,
     is_damage,
+    path_hash,
     prepare,
 )
 from arena_async.transfer.local_files import create_private, set_aside
@@ -56,19 +59,23 @@ log = logging.getLogger("arena_async")
 
 _COLUMNS = "key, state, path, size, mtime_ns, change, sha256, md5, verified_by, name, partial, reason, at"
 
-_UPSERT_SEEN = """
-INSERT INTO seen (scope, key, generation, name, change, path, folded) VALUES (?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT (scope, key) DO UPDATE SET generation = excluded.generation, name = excluded.name,
-    change = excluded.change, path = excluded.path, folded = excluded.folded
+_INSERT_LISTED = """
+INSERT INTO listed (scope, generation, key, name, change, path, folded) VALUES (?, ?, ?, ?, ?, ?, ?)
 """
 
+_UPSERT_SEEN = """
+INSERT INTO seen (scope, key, generation) VALUES ((SELECT id FROM scopes WHERE scope = ?), ?, ?)
+ON CONFLICT (scope, key) DO UPDATE SET generation = excluded.generation
+"""
+
+# The scopes are few and come first; nothing finds a key in all scopes at once.
 _MISSING = f"""
 SELECT {", ".join(f"f.{column}" for column in _COLUMNS.split(", "))}
 FROM seen s JOIN files f ON f.key = s.key
-WHERE s.scope = :scope AND s.key > :after AND s.generation < :generation AND f.state <> 'skipped'
-    AND NOT EXISTS (
-        SELECT 1 FROM seen o JOIN scopes c ON c.scope = o.scope
-        WHERE o.key = s.key AND o.scope <> s.scope AND o.generation >= c.ended
+WHERE s.scope = (SELECT id FROM scopes WHERE scope = :scope) AND s.key > :after AND s.generation < :generation
+    AND f.state <> 'skipped' AND NOT EXISTS (
+        SELECT 1 FROM scopes c CROSS JOIN seen o ON o.scope = c.id AND o.key = s.key
+        WHERE c.id <> s.scope AND o.generation >= c.ended
     )
 ORDER BY s.key LIMIT :limit
 """
@@ -78,8 +85,11 @@ INSERT INTO scopes (scope, generation) VALUES (?, 1) ON CONFLICT (scope) DO UPDA
 """
 
 _FORGET_SEEN = """
-DELETE FROM seen WHERE scope = ? AND generation < ? AND NOT EXISTS (SELECT 1 FROM files WHERE files.key = seen.key)
+DELETE FROM seen WHERE scope = (SELECT id FROM scopes WHERE scope = ?) AND generation < ?
+    AND NOT EXISTS (SELECT 1 FROM files WHERE files.key = seen.key)
 """
+
+_FORGET_LISTED = "DELETE FROM listed WHERE scope = ? AND generation <= ?"
 
 _SET_WATERMARK = """
 INSERT INTO scopes (scope, watermark) VALUES (?, ?) ON CONFLICT (scope) DO UPDATE SET watermark = excluded.watermark
@@ -87,11 +97,10 @@ INSERT INTO scopes (scope, watermark) VALUES (?, ?) ON CONFLICT (scope) DO UPDAT
 
 _COMPLETE = "UPDATE files SET state = 'complete', partial = '' WHERE key = ? AND state = 'committing'"
 
-#: The second condition is what lets SQLite use the index, which holds no empty path.
-_FREE_PATH = "DELETE FROM files WHERE folded = ? AND folded <> '' AND key <> ?"
+_FREE_PATH = "DELETE FROM files WHERE path_hash = ? AND key <> ?"
 
 _SKIP = f"""
-INSERT INTO files ({_COLUMNS}, folded) VALUES (?, 'skipped', '', 0, 0, ?, NULL, NULL, 'none', ?, '', ?, ?, '')
+INSERT INTO files ({_COLUMNS}) VALUES (?, 'skipped', '', 0, 0, ?, NULL, NULL, 'none', ?, '', ?, ?)
 ON CONFLICT (key) DO UPDATE SET state = 'skipped', change = excluded.change, name = excluded.name,
     reason = excluded.reason, at = excluded.at
 """
@@ -119,7 +128,7 @@ def _load_time(text: object) -> datetime | None:
 
 
 def _dump_entry(entry: LedgerEntry) -> tuple[Any, ...]:
-    """Return the row of an entry, in the order of the columns, with the folded path behind them."""
+    """Return the row of an entry, in the order of the columns, with the hash of its path behind them."""
     return (
         entry.key,
         entry.state,
@@ -134,7 +143,7 @@ def _dump_entry(entry: LedgerEntry) -> tuple[Any, ...]:
         entry.partial,
         entry.reason,
         _dump_time(entry.at),
-        fold(entry.path),
+        path_hash(fold(entry.path)),
     )
 
 
@@ -274,9 +283,7 @@ class Ledger:
         """Note that a listing was complete, and remove rows that only served its own look-ups."""
 
         def end(db: sqlite3.Connection) -> None:
-            if not self.remembers:
-                db.execute("DELETE FROM seen WHERE scope = ? AND generation <= ?", (scope, generation))
-                return
+            db.execute(_FORGET_LISTED, (scope, generation))
             db.execute("UPDATE scopes SET ended = ? WHERE scope = ?", (generation, scope))
             db.execute(_FORGET_SEEN, (scope, generation))
 
@@ -374,8 +381,8 @@ class Ledger:
                 prepare(connection, self._path)
             else:
                 connection.execute("PRAGMA synchronous = OFF")
-                for statement in SCHEMA.split(";"):
-                    connection.execute(statement)
+                connection.executescript(SCHEMA)
+            connection.executescript(LISTED)
         except BaseException:
             connection.close()
             raise
@@ -429,8 +436,8 @@ def _look_up(db: sqlite3.Connection, keys: Sequence[str]) -> dict[str, LedgerEnt
 def _write(db: sqlite3.Connection, entries: Sequence[LedgerEntry], completed: Sequence[str]) -> None:
     rows = [_dump_entry(entry) for entry in entries]
     db.executemany(_COMPLETE, [(key,) for key in completed])
-    db.executemany(_FREE_PATH, [(row[-1], row[0]) for row in rows if row[-1]])
-    db.executemany(f"INSERT OR REPLACE INTO files ({_COLUMNS}, folded) VALUES ({', '.join('?' * 14)})", rows)
+    db.executemany(_FREE_PATH, [(row[-1], row[0]) for row in rows if row[-1] is not None])
+    db.executemany(f"INSERT OR REPLACE INTO files ({_COLUMNS}, path_hash) VALUES ({', '.join('?' * 14)})", rows)
 
 
 def _facts(db: sqlite3.Connection, keys: Sequence[str]) -> dict[str, str]:
@@ -450,9 +457,10 @@ def _note_listed(db: sqlite3.Connection, scope: str, generation: int, rows: Sequ
         known.append(KnownRow(entries.get(row.key), earlier.get(row.key), owner if owner != row.key else None))
         if row.key not in earlier:
             earlier[row.key] = row
-            fresh.append((scope, row.key, generation, row.name, row.change, row.path, path))
+            fresh.append((scope, generation, row.key, row.name, row.change, row.path, path))
             owners.setdefault(path, row.key)
-    db.executemany(_UPSERT_SEEN, fresh)
+    db.executemany(_INSERT_LISTED, fresh)
+    db.executemany(_UPSERT_SEEN, [(scope, row[2], generation) for row in fresh])
     return known
 
 
@@ -464,12 +472,12 @@ def _noted(
     owners: dict[str, str] = {}
     for page in _pages([row.key for row in rows]):
         query = (
-            f"SELECT key, name, change, path FROM seen WHERE scope = ? AND generation = ? AND key IN ({_marks(page)})"
+            f"SELECT key, name, change, path FROM listed WHERE scope = ? AND generation = ? AND key IN ({_marks(page)})"
         )
         found = db.execute(query, (scope, generation, *page))
         earlier.update((record.key, record) for record in (ListingRecord(*map(decoded, row)) for row in found))
     for page in _pages([path for path in folded if path]):
-        query = f"SELECT folded, key FROM seen WHERE scope = ? AND generation = ? AND folded IN ({_marks(page)})"
+        query = f"SELECT folded, key FROM listed WHERE scope = ? AND generation = ? AND folded IN ({_marks(page)})"
         found = db.execute(query, (scope, generation, *page))
         owners.update((decoded(path), decoded(key)) for path, key in found)
     return earlier, owners

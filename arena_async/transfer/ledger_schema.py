@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import re
 import sqlite3
 from pathlib import Path
@@ -10,10 +11,10 @@ from typing import Any
 
 from arena_async.errors import StorageError
 
-__all__ = ["SCHEMA", "LedgerConnection", "decoded", "error_code", "is_damage", "prepare"]
+__all__ = ["LISTED", "SCHEMA", "LedgerConnection", "decoded", "error_code", "is_damage", "path_hash", "prepare"]
 
 #: The layout of the tables; a ledger of a later layout is not touched.
-_VERSION = 3
+_VERSION = 4
 
 _JOBS = """
 CREATE TABLE jobs (
@@ -25,28 +26,64 @@ _FACTS = """
 CREATE TABLE facts (key TEXT PRIMARY KEY, fact TEXT NOT NULL) WITHOUT ROWID;
 """
 
-#: What leads from each earlier layout to the next one.
-_MIGRATIONS = {1: _JOBS, 2: _FACTS}
-
-SCHEMA = f"""{_JOBS}{_FACTS}
+# A million rows are to fit on any disk: each key is written once a table, and a path is looked up by its hash.
+_FILES = """
 CREATE TABLE files (
-    key TEXT PRIMARY KEY, state TEXT NOT NULL, path TEXT NOT NULL, folded TEXT NOT NULL, size INTEGER NOT NULL,
+    key TEXT PRIMARY KEY, state TEXT NOT NULL, path TEXT NOT NULL, path_hash INTEGER, size INTEGER NOT NULL,
     mtime_ns INTEGER NOT NULL, change TEXT NOT NULL, sha256 TEXT, md5 TEXT, verified_by TEXT NOT NULL,
     name TEXT NOT NULL,
     partial TEXT NOT NULL, reason TEXT NOT NULL, at TEXT
 ) WITHOUT ROWID;
-CREATE INDEX files_by_path ON files (folded) WHERE folded <> '';
+CREATE INDEX files_by_path ON files (path_hash) WHERE path_hash IS NOT NULL;
 CREATE INDEX files_committing ON files (key) WHERE state = 'committing';
-CREATE TABLE seen (
-    scope TEXT NOT NULL, key TEXT NOT NULL, generation INTEGER NOT NULL, name TEXT NOT NULL, change TEXT NOT NULL,
-    path TEXT NOT NULL, folded TEXT NOT NULL, PRIMARY KEY (scope, key)
-) WITHOUT ROWID;
-CREATE INDEX seen_by_path ON seen (scope, folded, generation);
-CREATE INDEX seen_by_key ON seen (key);
 CREATE TABLE scopes (
-    scope TEXT PRIMARY KEY, generation INTEGER NOT NULL DEFAULT 0, ended INTEGER NOT NULL DEFAULT 0, watermark TEXT
+    id INTEGER PRIMARY KEY, scope TEXT NOT NULL UNIQUE, generation INTEGER NOT NULL DEFAULT 0,
+    ended INTEGER NOT NULL DEFAULT 0, watermark TEXT
+);
+CREATE TABLE seen (
+    scope INTEGER NOT NULL, key TEXT NOT NULL, generation INTEGER NOT NULL, PRIMARY KEY (scope, key)
 ) WITHOUT ROWID;
 """
+
+#: What the listings of this connection delivered; no later one asks for it, so it goes with the connection.
+LISTED = """
+CREATE TEMP TABLE listed (
+    scope TEXT NOT NULL, generation INTEGER NOT NULL, key TEXT NOT NULL, name TEXT NOT NULL, change TEXT NOT NULL,
+    path TEXT NOT NULL, folded TEXT NOT NULL, PRIMARY KEY (scope, generation, key)
+) WITHOUT ROWID;
+CREATE INDEX listed_by_path ON listed (scope, generation, folded);
+"""
+
+_SMALLER = f"""
+DROP INDEX IF EXISTS files_by_path;
+DROP INDEX IF EXISTS files_committing;
+ALTER TABLE files RENAME TO old_files;
+ALTER TABLE scopes RENAME TO old_scopes;
+ALTER TABLE seen RENAME TO old_seen;
+{_FILES}
+INSERT INTO files
+    SELECT key, state, path, path_hash(folded), size, mtime_ns, change, sha256, md5, verified_by,
+        name, partial, reason, at
+    FROM old_files;
+INSERT INTO scopes (scope, generation, ended, watermark) SELECT scope, generation, ended, watermark FROM old_scopes;
+INSERT INTO seen SELECT s.id, o.key, o.generation FROM old_seen o JOIN scopes s ON s.scope = o.scope;
+DROP TABLE old_files;
+DROP TABLE old_scopes;
+DROP TABLE old_seen;
+"""  # noqa: S608 - nothing but our own statements
+
+#: What leads from each earlier layout to the next one.
+_MIGRATIONS = {1: _JOBS, 2: _FACTS, 3: _SMALLER}
+
+SCHEMA = f"{_JOBS}{_FACTS}{_FILES}"
+
+
+def path_hash(folded: str) -> int | None:
+    """Return the number by which a folded path is looked up, or None for no path. Two paths may share one."""
+    if not folded:
+        return None
+    digest = hashlib.blake2b(folded.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, "big", signed=True)
 
 
 # https://www.sqlite.org/rescode.html
@@ -120,6 +157,7 @@ def prepare(connection: sqlite3.Connection, path: Path) -> None:
     if version == 0:
         _choose_journal(connection)
     connection.execute("PRAGMA synchronous = FULL")
+    connection.create_function("path_hash", 1, lambda folded: path_hash(decoded(folded)))
     connection.execute("BEGIN IMMEDIATE")
     # Another process may have been quicker.
     (version,) = connection.execute("PRAGMA user_version").fetchone()

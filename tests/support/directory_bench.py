@@ -29,7 +29,7 @@ from arena_async.options import KIB, Clock
 from arena_async.transfer.filesystem import FileSystem
 from arena_async.transfer.rate import Splitting
 
-__all__ = ["Bench", "all_workers_work", "connecting", "many", "one", "tail"]
+__all__ = ["Bench", "all_workers_work", "connecting", "leave_old_ledger", "many", "one", "tail"]
 
 
 def one(source: Source, **fields: Any) -> MemoryFiles:
@@ -41,6 +41,43 @@ def many(*names: str, body: bytes = b"whole", parts: tuple[str, ...] = ("d",), *
     """Return a set of files with the same content."""
     rows = [remote(name, parts=parts, extension="", **fields) for name in names]
     return MemoryFiles(rows, {row.key: Source(body=body) for row in rows})
+
+
+#: The tables of the first layout, in the words in which it made them.
+_LAYOUT_1 = """
+CREATE TABLE files (
+    key TEXT PRIMARY KEY, state TEXT NOT NULL, path TEXT NOT NULL, folded TEXT NOT NULL, size INTEGER NOT NULL,
+    mtime_ns INTEGER NOT NULL, change TEXT NOT NULL, sha256 TEXT, md5 TEXT, verified_by TEXT NOT NULL,
+    name TEXT NOT NULL,
+    partial TEXT NOT NULL, reason TEXT NOT NULL, at TEXT
+) WITHOUT ROWID;
+CREATE INDEX files_by_path ON files (folded) WHERE folded <> '';
+CREATE INDEX files_committing ON files (key) WHERE state = 'committing';
+CREATE TABLE seen (
+    scope TEXT NOT NULL, key TEXT NOT NULL, generation INTEGER NOT NULL, name TEXT NOT NULL, change TEXT NOT NULL,
+    path TEXT NOT NULL, folded TEXT NOT NULL, PRIMARY KEY (scope, key)
+) WITHOUT ROWID;
+CREATE INDEX seen_by_path ON seen (scope, folded, generation);
+CREATE INDEX seen_by_key ON seen (key);
+CREATE TABLE scopes (
+    scope TEXT PRIMARY KEY, generation INTEGER NOT NULL DEFAULT 0, ended INTEGER NOT NULL DEFAULT 0, watermark TEXT
+) WITHOUT ROWID;
+PRAGMA user_version = 1;
+"""
+
+
+def leave_old_ledger(root: Path, *statements: str) -> Path:
+    """Leave a ledger of the first layout, changed by some statements."""
+    state = root / ".arena-async"
+    state.mkdir(parents=True, mode=0o700)
+    path = state / "ledger.sqlite"
+    connection = sqlite3.connect(path)
+    connection.executescript(_LAYOUT_1)
+    for statement in statements:
+        connection.execute(statement)
+    connection.commit()
+    connection.close()
+    return path
 
 
 def tail(body: bytes, start: int, until: int) -> str:

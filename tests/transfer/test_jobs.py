@@ -2,39 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
+from directory_bench import Bench, leave_old_ledger, many
+from filesets import MemoryFiles, Source, remote
 
-from arena_async import Mirror
+from arena_async import Action, Mirror
 from arena_async.errors import DestinationBusyError
 from arena_async.transfer.models import StartedRun
 
 BEGAN = datetime(2026, 3, 1, 12, 30, 5, tzinfo=UTC)
-
-#: The tables of the layout before this one, in the words in which it made them.
-LAYOUT_1 = """
-CREATE TABLE files (
-    key TEXT PRIMARY KEY, state TEXT NOT NULL, path TEXT NOT NULL, folded TEXT NOT NULL, size INTEGER NOT NULL,
-    mtime_ns INTEGER NOT NULL, change TEXT NOT NULL, sha256 TEXT, md5 TEXT, verified_by TEXT NOT NULL,
-    name TEXT NOT NULL,
-    partial TEXT NOT NULL, reason TEXT NOT NULL, at TEXT
-) WITHOUT ROWID;
-CREATE INDEX files_by_path ON files (folded) WHERE folded <> '';
-CREATE INDEX files_committing ON files (key) WHERE state = 'committing';
-CREATE TABLE seen (
-    scope TEXT NOT NULL, key TEXT NOT NULL, generation INTEGER NOT NULL, name TEXT NOT NULL, change TEXT NOT NULL,
-    path TEXT NOT NULL, folded TEXT NOT NULL, PRIMARY KEY (scope, key)
-) WITHOUT ROWID;
-CREATE INDEX seen_by_path ON seen (scope, folded, generation);
-CREATE INDEX seen_by_key ON seen (key);
-CREATE TABLE scopes (
-    scope TEXT PRIMARY KEY, generation INTEGER NOT NULL DEFAULT 0, ended INTEGER NOT NULL DEFAULT 0, watermark TEXT
-) WITHOUT ROWID;
-PRAGMA user_version = 1;
-"""
 
 
 async def test_a_job_is_remembered_by_the_next_process(tmp_path: Path) -> None:
@@ -73,23 +54,9 @@ async def test_a_row_that_makes_no_sense_is_no_job(tmp_path: Path) -> None:
         assert await mirror.started_run("k") is None
 
 
-def old_ledger(root: Path, *statements: str) -> Path:
-    """Leave a ledger of the layout before the first change."""
-    state = root / ".arena-async"
-    state.mkdir(parents=True, mode=0o700)
-    path = state / "ledger.sqlite"
-    connection = sqlite3.connect(path)
-    connection.executescript(LAYOUT_1)
-    for statement in statements:
-        connection.execute(statement)
-    connection.commit()
-    connection.close()
-    return path
-
-
 async def test_a_ledger_of_the_layout_before_gets_the_new_table_and_keeps_its_rows(tmp_path: Path) -> None:
     """Files that were brought home with an earlier version are not fetched again."""
-    path = old_ledger(
+    path = leave_old_ledger(
         tmp_path,
         "INSERT INTO files VALUES "
         "('k', 'complete', 'a/b.zip', 'a/b.zip', 7, 8, 'c', 'd', NULL, 'crc', 'n', '', '', NULL)",
@@ -104,13 +71,13 @@ async def test_a_ledger_of_the_layout_before_gets_the_new_table_and_keeps_its_ro
     assert job == StartedRun(key="j", state="started", run="R")
     assert not list(path.parent.glob("*.damaged*"))
     connection = sqlite3.connect(path)
-    assert connection.execute("PRAGMA user_version").fetchone() == (3,)
+    assert connection.execute("PRAGMA user_version").fetchone() == (4,)
     connection.close()
 
 
 async def test_an_old_ledger_has_the_same_tables_as_a_new_one_afterwards(tmp_path: Path) -> None:
     """A migration and a fresh start must not drift apart."""
-    old_ledger(tmp_path / "old")
+    leave_old_ledger(tmp_path / "old")
     shapes = []
     for root in (tmp_path / "old", tmp_path / "new"):
         async with Mirror(root):
@@ -120,6 +87,30 @@ async def test_an_old_ledger_has_the_same_tables_as_a_new_one_afterwards(tmp_pat
         connection.close()
 
     assert shapes[0] == shapes[1]
+
+
+async def test_what_an_earlier_layout_knew_of_listings_and_paths_is_still_known(tmp_path: Path) -> None:
+    """A file that is not listed any more is noticed, and a path still belongs to one key."""
+    for name in ("here", "gone"):
+        (tmp_path / "d").mkdir(exist_ok=True)
+        (tmp_path / "d" / name).write_bytes(b"whole")
+        os.utime(tmp_path / "d" / name, ns=(8, 8))
+    leave_old_ledger(
+        tmp_path,
+        "INSERT INTO files SELECT 'test/' || name, 'complete', 'd/' || name, 'd/' || name, 5, 8, '1', NULL, NULL, "
+        "'none', name, '', '', NULL FROM (SELECT 'here' AS name UNION SELECT 'gone')",
+        "INSERT INTO scopes VALUES ('test/files', 4, 4, '2026-03-01T12:30:05+00:00')",
+        "INSERT INTO seen SELECT 'test/files', key, 4, name, change, '', '' FROM files",
+    )
+    bench = Bench(tmp_path)
+
+    report = await bench.sync(many("here"))
+    other = remote("here", key="other", parts=("d",), extension="")
+    moved = await bench.sync(MemoryFiles([other], {"other": Source(body=b"other")}))
+
+    assert (report.counts[Action.KEEP], report.counts[Action.GONE]) == (1, 1)
+    assert moved.counts[Action.FETCH] == 1
+    assert bench.rows("key") == [("other",), ("test/gone",)]
 
 
 async def test_a_folder_of_another_tenant_is_refused_before_anything_is_started(tmp_path: Path) -> None:

@@ -194,14 +194,14 @@ async def remember(to: Path, numbers: range) -> None:
         key, path = f"test/f{number}", f"files/f{number}.bin"
         (to / path).touch()
         os.utime(to / path, ns=(1, 1))
-        listed.append(("test/files", key, 1, "", "1", "", ""))
-        known.append((key, "complete", path, path, 0, 1, "1", "none", "", "", ""))
+        listed.append((key,))
+        known.append((key, "complete", path, 0, 1, "1", "none", "", "", ""))
     ledger = sqlite3.connect(to / ".arena-async" / "ledger.sqlite")
-    ledger.execute("INSERT INTO scopes (scope, generation) VALUES ('test/files', 1)")
-    ledger.executemany("INSERT INTO seen VALUES (?, ?, ?, ?, ?, ?, ?)", listed)
+    ledger.execute("INSERT INTO scopes (id, scope, generation) VALUES (1, 'test/files', 1)")
+    ledger.executemany("INSERT INTO seen (scope, key, generation) VALUES (1, ?, 1)", listed)
     ledger.executemany(
-        "INSERT INTO files (key, state, path, folded, size, mtime_ns, change, verified_by, name, partial, reason) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO files (key, state, path, size, mtime_ns, change, verified_by, name, partial, reason) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         known,
     )
     ledger.commit()
