@@ -18,7 +18,7 @@ from arena_async.protocol.quota import DailyQuota, OnExhausted
 from arena_async.protocol.urls import UrlPolicy
 from arena_async.providers.arena.access import AccessSettings, grant
 from arena_async.providers.arena.adapter import ArenaAdapter
-from arena_async.providers.arena.api import UNPAGED, any_list, make_request, paginate
+from arena_async.providers.arena.api import any_list, paginate
 from arena_async.providers.arena.auth import ArenaCredentials, ArenaMachineCredentials
 from arena_async.providers.arena.events import EventQueue, Events
 from arena_async.providers.arena.exports import Exports
@@ -224,8 +224,7 @@ class ArenaClient(BaseClient):
             date_to: Only requests sent then or earlier (aware).
         """
         query = {"dateTimeFrom": date_from, "dateTimeTo": date_to}
-        request = make_request("GET", "/settings/recentactivities/apiusages", query)
-        return paginate(self.session, request, ApiUsage, shape=UNPAGED)
+        return paginate(self.session, ApiUsage, "/settings/recentactivities/apiusages", query)
 
     async def aclose(self) -> None:
         """Log out, which takes at most 5 seconds and never fails, and close all connections. Safe to call twice."""

@@ -14,15 +14,14 @@ from arena_async.errors import ConfigurationError, DecodeError, PermissionDenied
 from arena_async.http.paginator import Paginator
 from arena_async.options import PollPolicy
 from arena_async.protocol.messages import printable
-from arena_async.providers.arena.api import request_object
+from arena_async.providers.arena.api import get_object, make_request
 from arena_async.providers.arena.criteria import Criteria
 from arena_async.providers.arena.export_options import same_options, write_export_options
-from arena_async.providers.arena.files import RunFiles
-from arena_async.providers.arena.layout import FileFacts
+from arena_async.providers.arena.files import FileFacts, ZipFiles
 from arena_async.providers.arena.models import ArenaFile, ExportDefinition, ExportOptions, ExportRun
 from arena_async.providers.arena.queries import ExportQuery, ExportRunQuery
-from arena_async.providers.arena.run_service import RunService, guid_of
-from arena_async.providers.arena.runs import OnStatus, Start
+from arena_async.providers.arena.runs import OnStatus, RunService, guid_of, look_up
+from arena_async.providers.arena.starts import ArenaFetch, Start
 from arena_async.providers.started_run import Fetched, To
 
 __all__ = ["ExportFiles", "Exports"]
@@ -35,8 +34,8 @@ _KEPT: Final = timedelta(days=60)
 class Exports(RunService[ExportDefinition, ExportRun, ExportRunQuery]):
     """The export definitions of the workspace and their runs."""
 
-    _kind = "export"
-    _models = (ExportDefinition, ExportRun)
+    kind = "export"
+    models = (ExportDefinition, ExportRun)
 
     def search(
         self, query: ExportQuery | str | None = None, *, offset: int = 0, limit: int | None = None
@@ -60,12 +59,12 @@ class Exports(RunService[ExportDefinition, ExportRun, ExportRunQuery]):
             include_empty_additional_attributes: Whether custom attributes without a value are shown too.
         """
         query = {"includeEmptyAdditionalAttributes": include_empty_additional_attributes}
-        return await request_object(self.session, self._api.request("GET", guid, query=query), ExportDefinition)
+        return await get_object(self.session, ExportDefinition, self.path(guid), query)
 
     async def file(self, guid: str, run: str, file: str) -> ArenaFile:
         """Return name, size and the other metadata of one file of a run. One request."""
-        request = self._api.request("GET", guid, "/runs/{run}/files/{file}", run=run, file=file)
-        return await request_object(self.session, request, ArenaFile)
+        path = f"{self.path(guid)}/runs/{{run}}/files/{{file}}"
+        return await get_object(self.session, ArenaFile, path, run=run, file=file)
 
     def files(
         self,
@@ -89,7 +88,9 @@ class Exports(RunService[ExportDefinition, ExportRun, ExportRunQuery]):
         Raises:
             ConfigurationError: ``run`` together with ``latest`` or ``completed_from``.
         """
-        return ExportFiles(self._api, guid, run=run, latest=latest, completed_from=completed_from)
+        return ExportFiles(
+            self.session, self, guid, run=run, latest=latest, completed_from=completed_from, reserve=self.reserve
+        )
 
     async def define(
         self,
@@ -149,8 +150,7 @@ class Exports(RunService[ExportDefinition, ExportRun, ExportRunQuery]):
             DeadlineError: Another export was in progress all the time; nothing was started.
             TransportError: The response was lost, and it is not known whether a run was started.
         """
-        start = self._start(guid, criteria)
-        return await self._api.start(guid_of(guid), start, poll=poll, on_status=on_status)
+        return await self._start(guid, criteria, on_status).send(poll)
 
     async def fetch(
         self,
@@ -183,10 +183,12 @@ class Exports(RunService[ExportDefinition, ExportRun, ExportRunQuery]):
             DeadlineError: The run is not done yet, or another one was in progress; the next call continues.
             DestinationBusyError: The directory belongs to another workspace.
         """
-        start = self._start(guid, criteria)
-        return await self._fetch(start, self.files(guid_of(guid)), to, poll=poll, fresh=fresh, on_status=on_status)
+        start = self._start(guid, criteria, on_status)
+        return await ArenaFetch(start, self.files(start.definition), poll, fresh).fetch(to)
 
-    def _start(self, definition: str | ExportDefinition, criteria: Criteria | None) -> Start[ExportRun]:
+    def _start(
+        self, definition: str | ExportDefinition, criteria: Criteria | None, on_status: OnStatus[ExportRun] | None
+    ) -> Start[ExportRun]:
         """
         Return how a run is started.
 
@@ -201,36 +203,43 @@ class Exports(RunService[ExportDefinition, ExportRun, ExportRunQuery]):
             raise ConfigurationError(f"The export {definition.guid} cannot be run. {problem}.")
         own = criteria.as_json() if criteria is not None else None
         body = {} if own is None else {"criteria": own}
+        guid = guid_of(definition)
         return Start(
-            request=self._api.request("POST", guid_of(definition), "/runs", json=body),
+            service=self,
+            definition=guid,
+            request=make_request("POST", f"{self.path(guid)}/runs", json=body),
+            on_status=on_status,
             like=lambda run: own is None or run.criteria in (None, own),
             name="" if own is None else hashlib.sha256(json.dumps(own).encode()).hexdigest()[:16],
         )
 
 
-class ExportFiles(RunFiles[ExportRun]):
+@attrs.define(eq=False, repr=False)
+class ExportFiles(ZipFiles[ExportRun]):
     """
     The zip files of the runs of an export definition.
 
     Only the user who started a run may download its files, and the service keeps them for 60 days.
     """
 
-    kind = "exports"
-    _content_path = "/runs/{run}/files/{file}/content"
+    _kind = "exports"
+    _fields = ("export", "run", "file")
+    _content_path = "/exports/{export}/runs/{run}/files/{file}/content"
 
     def _listing(self) -> tuple[int, bool]:
         return 1, False
 
     async def _one_to_find(self, definition: str, run: str) -> ExportRun | None:
         try:
-            return await self._api.look_up(definition, run)
+            return await look_up(self._service, definition, run)
         except PermissionDeniedError:
             # A run of another user is in the list only.
             return None
 
     async def _newest(self, definition: str) -> list[ExportRun]:
         """The filter may be ignored, so the newest of the returned runs is taken."""
-        runs = [run async for run in self._api.list(definition, {"latestCompleted": True}) if self._wanted(run)]
+        found = self._service.runs(definition, ExportRunQuery(latest=True))
+        runs = [run async for run in found if self._wanted(run)]
         return sorted(runs, key=lambda run: run.completed or datetime.min.replace(tzinfo=UTC))[-1:]
 
     def _listed(self, runs: Sequence[ExportRun]) -> dict[str, Sequence[FileFacts]]:
@@ -245,9 +254,9 @@ class ExportFiles(RunFiles[ExportRun]):
         Raises:
             DecodeError: It is complete, too young to have lost its files, and does not list them here either.
         """
-        files = (await self._api.get(definition, run.guid)).files
+        files = (await self._service.run(definition, run.guid)).files
         if files is None and not self._is_old(run):
-            request = self._api.request("GET", definition, "/runs/{run}", run=run.guid)
+            request = make_request("GET", f"{self._service.path(definition)}/runs/{{run}}", run=run.guid)
             raise DecodeError(
                 f"{request.line}: run {printable(run.guid)} is complete and does not list its files, so that some "
                 "may be missing. Run again; if it stays so, the service may have changed: report this.",
@@ -256,8 +265,8 @@ class ExportFiles(RunFiles[ExportRun]):
             )
         return [FileFacts(file.guid, file.name) for file in files or ()]
 
-    def _check_files(self, run: ExportRun, files: Sequence[FileFacts]) -> None:
-        if not files and run.guid == self._run:
+    def _check_empty(self, run: ExportRun) -> None:
+        if run.guid == self._run:
             raise RunFailedError(
                 f"export run {printable(run.guid)}: it is complete and has no files; the service removes them after "
                 f"{_KEPT.days} days. Start another run.",

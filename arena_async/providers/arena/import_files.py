@@ -16,10 +16,11 @@ from typing import Any, Final, Literal, Self, get_args
 import attrs
 
 from arena_async.errors import ConfigurationError
-from arena_async.protocol.messages import Request, UploadBody, UploadedFile, printable
-from arena_async.providers.arena.api import known_word, write_fields
+from arena_async.protocol.messages import UploadBody, UploadedFile, printable
+from arena_async.providers.arena.api import known_word, make_request, write_fields
 from arena_async.providers.arena.models import ImportDefinition, ImportOptions, ImportRun, status_word
-from arena_async.providers.arena.runs import Start
+from arena_async.providers.arena.runs import OnStatus, RunService
+from arena_async.providers.arena.starts import Start
 from arena_async.transfer.local_files import LocalFile
 
 __all__ = [
@@ -135,7 +136,13 @@ class _Opened:
     file: LocalFile
     content: LocalFile | None
 
-    def start(self, request: Request, parameters: ImportParameters) -> Start[ImportRun]:
+    def start(
+        self,
+        service: RunService[Any, ImportRun, Any],
+        guid: str,
+        parameters: ImportParameters,
+        on_status: OnStatus[ImportRun] | None,
+    ) -> Start[ImportRun]:
         """Return how a run with it is started; one that commits is not sent twice."""
         requested = self.requested
         values = {
@@ -146,8 +153,12 @@ class _Opened:
         files = [_part("submitContent", self.file, _MEDIA[self.kind])]
         files += [_part("fileContent", self.content)] if self.content is not None else []
         form = UploadBody(fields=values if parameters == "parts" else (), files=files)
+        request = make_request("POST", f"{service.path(guid)}/runs", values if parameters == "query" else None)
         return Start(
-            request=attrs.evolve(request, params=values if parameters == "query" else (), upload=form),
+            service=service,
+            definition=guid,
+            request=attrs.evolve(request, upload=form),
+            on_status=on_status,
             like=self._like,
             alike=False,
             repeatable=not requested.commit,

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
-from datetime import datetime, timedelta
-from typing import Any, Self
+from collections.abc import AsyncIterator, Iterable, Sequence
+from datetime import timedelta
+from typing import Any
 
 import attrs
 
@@ -13,8 +13,8 @@ from arena_async.errors import ConfigurationError, ConflictError
 from arena_async.http.paginator import Paginator
 from arena_async.options import PollPolicy
 from arena_async.protocol.files import RemoteFile
-from arena_async.providers.arena.api import request_object
-from arena_async.providers.arena.files import RunFiles
+from arena_async.providers.arena.api import make_request, request_object
+from arena_async.providers.arena.files import FileFacts, RunFiles
 from arena_async.providers.arena.import_files import (
     IMPORT_PARTS,
     ImportParameters,
@@ -23,11 +23,10 @@ from arena_async.providers.arena.import_files import (
     same_import_options,
     write_import_options,
 )
-from arena_async.providers.arena.layout import FileFacts, Key, lay_out
 from arena_async.providers.arena.models import ImportDefinition, ImportOptions, ImportRun
 from arena_async.providers.arena.queries import ImportQuery, ImportRunQuery
-from arena_async.providers.arena.run_service import RunService, check_texts
-from arena_async.providers.arena.runs import OnStatus, RunApi
+from arena_async.providers.arena.runs import OnStatus, RunService, check_texts
+from arena_async.providers.arena.starts import ArenaFetch
 from arena_async.providers.started_run import Fetched, To
 
 __all__ = ["ImportFiles", "Imports"]
@@ -47,10 +46,10 @@ class Imports(RunService[ImportDefinition, ImportRun, ImportRunQuery]):
     """
 
     parameters: ImportParameters = "parts"
-    _kind = "import"
-    _models = (ImportDefinition, ImportRun)
+    kind = "import"
+    models = (ImportDefinition, ImportRun)
     #: Where one run may not be taken for another.
-    _skew = timedelta(minutes=1)
+    skew = timedelta(minutes=1)
 
     def search(
         self, query: ImportQuery | str | None = None, *, offset: int = 0, limit: int | None = None
@@ -77,7 +76,7 @@ class Imports(RunService[ImportDefinition, ImportRun, ImportRunQuery]):
         Raises:
             ConfigurationError: ``parts`` is empty or has something else in it.
         """
-        return ImportFiles(self._api, guid, run=run, parts=parts)
+        return ImportFiles(self.session, self, guid, run=run, parts=parts, reserve=self.reserve)
 
     async def define(
         self,
@@ -126,7 +125,7 @@ class Imports(RunService[ImportDefinition, ImportRun, ImportRunQuery]):
         body = {field: text for field, text in given.items() if text is not None}
         if not body:
             raise ConfigurationError(f"The import {guid} is to be renamed without a new name or description.")
-        return await request_object(self.session, self._api.request("PUT", guid, json=body), ImportDefinition)
+        return await request_object(self.session, make_request("PUT", self.path(guid), json=body), ImportDefinition)
 
     async def start(
         self,
@@ -154,8 +153,7 @@ class Imports(RunService[ImportDefinition, ImportRun, ImportRunQuery]):
             TransportError: The response was lost, and it is not known whether a run was started.
         """
         async with Submission.of(file).opened() as opened:
-            start = opened.start(self._api.request("POST", guid, "/runs"), self.parameters)
-            return await self._api.start(guid, start, poll=poll, on_status=on_status)
+            return await opened.start(self, guid, self.parameters, on_status).send(poll)
 
     async def commit(self, guid: str, run: str, *, despite_errors: bool = False) -> ImportRun:
         """
@@ -185,12 +183,12 @@ class Imports(RunService[ImportDefinition, ImportRun, ImportRunQuery]):
                 "Correct the file and check it again, or commit despite the errors."
             )
         query, body = ({"commit": True}, None) if self.parameters == "query" else (None, {"commit": True})
-        request = self._api.request("PUT", guid, "/runs/{run}", query, json=body, run=run)
+        request = make_request("PUT", f"{self.path(guid)}/runs/{{run}}", query, json=body, run=run)
         return await request_object(self.session, request, ImportRun)
 
     async def complete(self, guid: str, run: str) -> ImportRun:
         """Mark a run as finished. One request."""
-        request = self._api.request("PUT", guid, "/runs/{run}/complete", run=run)
+        request = make_request("PUT", f"{self.path(guid)}/runs/{{run}}/complete", run=run)
         return await request_object(self.session, request, ImportRun)
 
     async def fetch(
@@ -225,13 +223,20 @@ class Imports(RunService[ImportDefinition, ImportRun, ImportRunQuery]):
         """
         submission = Submission.of(file)
         async with submission.opened() as opened:
-            start = attrs.evolve(
-                opened.start(self._api.request("POST", guid, "/runs"), self.parameters), name=await opened.name()
-            )
-            files = self.files(guid, parts=submission.parts)
-            return await self._fetch(start, files, to, poll=poll, fresh=fresh, on_status=on_status)
+            start = opened.start(self, guid, self.parameters, on_status)
+            start.name = await opened.name()
+            return await ArenaFetch(start, self.files(guid, parts=submission.parts), poll, fresh).fetch(to)
 
 
+def _check_parts(parts: Iterable[ImportPart]) -> tuple[ImportPart, ...]:
+    """Return the parts in a fixed order, after a check."""
+    given = (parts,) if isinstance(parts, str) else tuple(parts)
+    if not given or set(given) - set(IMPORT_PARTS):
+        raise ConfigurationError(f"imports: parts is {given!r}; it takes one or more of {', '.join(IMPORT_PARTS)}.")
+    return tuple(part for part in IMPORT_PARTS if part in given)
+
+
+@attrs.define(eq=False, repr=False)
 class ImportFiles(RunFiles[ImportRun]):
     """
     The files submitted to the runs of an import definition, and their results and errors.
@@ -239,68 +244,38 @@ class ImportFiles(RunFiles[ImportRun]):
     They are addressed by the run alone, so its completion is their change marker.
 
     Args:
-        api: The runs of imports.
-        definition: The guid of the definition.
-        run: Only this run.
         parts: Which of the three contents.
 
     Raises:
         ConfigurationError: ``parts`` is empty or has something else in it.
     """
 
-    kind = "imports"
-    _content_path = "/runs/{run}/{file}Content"
+    _kind = "imports"
+    _fields = ("import", "run", "part")
+    _content_path = "/imports/{import}/runs/{run}/{part}Content"
 
-    def __init__(
-        self,
-        api: RunApi[ImportRun],
-        definition: str,
-        *,
-        run: str | None = None,
-        parts: Iterable[ImportPart] = IMPORT_PARTS,
-    ) -> None:
-        super().__init__(api, definition, run=run)
-        given = (parts,) if isinstance(parts, str) else tuple(parts)
-        if not given or set(given) - set(IMPORT_PARTS):
-            raise ConfigurationError(f"imports: parts is {given!r}; it takes one or more of {', '.join(IMPORT_PARTS)}.")
-        self._parts = tuple(part for part in IMPORT_PARTS if part in given)
+    _parts: tuple[ImportPart, ...] = attrs.field(kw_only=True, converter=_check_parts)
 
-    @property
-    def scope(self) -> str:
-        """The name of the query, without any secret. It is stored in the ledger."""
-        if self._parts == IMPORT_PARTS:
-            return super().scope
-        return f"{super().scope}{'&' if self._run is not None else '?'}parts={','.join(self._parts)}"
-
-    @property
-    def narrowed(self) -> bool:
-        """Whether files that exist may be missing from it."""
-        return super().narrowed or self._parts != IMPORT_PARTS
-
-    def since(self, watermark: datetime | None) -> Self:  # noqa: ARG002  the service has no such filter here
-        """Return the set itself."""
-        return self
+    def _filters(self) -> list[str]:
+        filters = super()._filters()
+        filters += [f"parts={','.join(self._parts)}"] if self._parts != IMPORT_PARTS else []
+        return filters
 
     def _listing(self) -> tuple[int, bool]:
         return 1, self._run is not None
 
-    def _listed(self, runs: Sequence[ImportRun]) -> dict[str, Sequence[FileFacts]]:
-        without_errors = "no row of the run failed, so it has no error file"
-        return {
-            run.guid: [
-                FileFacts(part, skip=without_errors if part == "error" and run.error_count == 0 else None)
-                for part in self._parts
-            ]
-            for run in runs
-        }
-
-    def _entry(self, tenant: str, definition: str, run: ImportRun, file: FileFacts) -> RemoteFile:
-        """Return the entry of a content; a dry run that is committed later gets other results at the same address."""
-        completed = run.completed.isoformat() if run.completed is not None else ""
-        return lay_out(
-            Key(tenant, "imports", (definition, run.guid, file.guid)),
-            file,
-            extension=_EXTENSIONS.get((run.submit_file_type or "").upper(), ".dat"),
-            change=f"{completed} commit={run.commit}",
-            changed_at=run.completed,
-        )
+    async def _of_runs(self, tenant: str, definition: str, runs: Sequence[ImportRun]) -> AsyncIterator[RemoteFile]:
+        """List the contents of runs; a dry run that is committed later gets other results at the same addresses."""
+        for run in runs:
+            completed = run.completed.isoformat() if run.completed is not None else ""
+            for part in self._parts:
+                no_errors = part == "error" and run.error_count == 0
+                skip = "no row of the run failed, so it has no error file" if no_errors else None
+                yield self._entry(
+                    tenant,
+                    (definition, run.guid, part),
+                    FileFacts(part, skip=skip),
+                    extension=_EXTENSIONS.get((run.submit_file_type or "").upper(), ".dat"),
+                    change=f"{completed} commit={run.commit}",
+                    changed_at=run.completed,
+                )
