@@ -30,7 +30,7 @@ from arena_async.protocol.decoding import decode, parse_json
 from arena_async.protocol.messages import join_path, printable
 from arena_async.providers.arena.adapter import LIST
 from arena_async.providers.arena.api import get_object, make_request, paginate, request_object
-from arena_async.providers.arena.models import ArenaModel, Change, Item, User
+from arena_async.providers.arena.models import ArenaModel, Change, Item, User, wire
 from arena_async.providers.arena.queries import EventResourceQuery, write_query
 
 __all__ = [
@@ -58,7 +58,7 @@ class EventIntegration(ArenaModel):
     guid: str
     name: str | None = None
     # The older queue, and one page of the newer engine, have "enable".
-    enabled: bool | None = attrs.field(default=None, metadata={"wire": ("enabled", "enable")})
+    enabled: bool | None = wire("enabled", "enable")
     status: str | None = None
     type: str | None = None
     transfer_type: str | None = None
@@ -98,9 +98,7 @@ class OutboundEvent(ArenaModel):
     event_type: str | None = None
     status: str | None = None
     #: Whether all of it was processed; each generation has a key of its own for that.
-    reconciled: bool | None = attrs.field(
-        default=None, metadata={"wire": ("resourcesReconciled", "itemsReconciled", "reconciled")}
-    )
+    reconciled: bool | None = wire("resourcesReconciled", "itemsReconciled", "reconciled")
     triggers: tuple[EventTrigger, ...] = ()
     change: Change | None = None
     creator: User | None = None
@@ -118,12 +116,10 @@ class EventResource(ArenaModel):
     guid: str
     reconciled: bool | None = None
     # The newer engine has a lower-case t.
-    reconciled_date_time: datetime | None = attrs.field(
-        default=None, metadata={"wire": ("reconciledDatetime", "reconciledDateTime")}
-    )
+    reconciled_date_time: datetime | None = wire("reconciledDatetime", "reconciledDateTime")
     reconciled_user: User | None = None
-    item: Item | None = attrs.field(default=None, metadata={"wire": ("item", "effectiveItemRevision")})
-    superseded_item: Item | None = attrs.field(default=None, metadata={"wire": ("supersededItemRevision",)})
+    item: Item | None = wire("item", "effectiveItemRevision")
+    superseded_item: Item | None = wire("supersededItemRevision")
     change: Change | None = None
     request: Any = attrs.field(default=None, hash=False)
     quality_process: Any = attrs.field(default=None, hash=False)

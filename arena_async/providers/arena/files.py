@@ -245,17 +245,23 @@ class RunFiles(ArenaFiles, Generic[R]):
     _seen: R | None = attrs.field(default=None, kw_only=True)
     #: The earliest completion that is requested.
     _from: datetime | None = attrs.field(default=None, init=False)
+    #: What narrows the set, for its scope.
+    _filters: list[str] = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        """Name the filters; a subclass has more of them."""
+        self._filters = [f"run={self._run}"] if self._run is not None else []
 
     @property
     def scope(self) -> str:
         """The name of the query, without any secret. A watermark is not part of it. It is stored in the ledger."""
         path = "/".join(filter(None, ("arena", self._kind, self.definition)))
-        return "?".join(filter(None, (path, "&".join(self._filters()))))
+        return "?".join(filter(None, (path, "&".join(self._filters))))
 
     @property
     def narrowed(self) -> bool:
         """Whether files that exist may be missing from it."""
-        return bool(self._filters())
+        return bool(self._filters)
 
     async def __aiter__(self) -> AsyncIterator[RemoteFile]:
         """List the files; pages are requested as they are read."""
@@ -276,10 +282,6 @@ class RunFiles(ArenaFiles, Generic[R]):
     @abstractmethod
     def _of_runs(self, tenant: str, definition: str, runs: Sequence[R]) -> AsyncIterator[RemoteFile]:
         """List the files of some runs of a definition."""
-
-    def _filters(self) -> list[str]:
-        """Return what narrows the set, for its scope."""
-        return [f"run={self._run}"] if self._run is not None else []
 
     async def _definitions(self) -> AsyncIterator[str]:
         """Return the guids of the definitions."""
@@ -360,7 +362,10 @@ class ZipFiles(RunFiles[R]):
     _facts: MetadataCache | None = attrs.field(default=None, kw_only=True)
 
     def __attrs_post_init__(self) -> None:
-        """Check what goes together."""
+        """Check what goes together, and name the filters."""
+        super().__attrs_post_init__()
+        self._filters += ["latest"] if self._latest else []
+        self._filters += [f"completed_since={self._completed_from.isoformat()}"] if self._completed_from else []
         self._from = max(filter(None, (self._completed_from, self._watermark)), default=None)
         if self._run is None:
             return
@@ -412,12 +417,6 @@ class ZipFiles(RunFiles[R]):
 
     def _check_empty(self, run: R) -> None:
         """Raise if it is an error that a run has no files."""
-
-    def _filters(self) -> list[str]:
-        filters = super()._filters()
-        filters += ["latest"] if self._latest else []
-        filters += [f"completed_since={self._completed_from.isoformat()}"] if self._completed_from is not None else []
-        return filters
 
     async def _select(self, definition: str) -> AsyncIterator[Sequence[R]]:
         """Return the completed runs of a definition that belong to the set, page by page."""

@@ -256,10 +256,10 @@ class ImportFiles(RunFiles[ImportRun]):
 
     _parts: tuple[ImportPart, ...] = attrs.field(kw_only=True, converter=_check_parts)
 
-    def _filters(self) -> list[str]:
-        filters = super()._filters()
-        filters += [f"parts={','.join(self._parts)}"] if self._parts != IMPORT_PARTS else []
-        return filters
+    def __attrs_post_init__(self) -> None:
+        """Name the filters."""
+        super().__attrs_post_init__()
+        self._filters += [f"parts={','.join(self._parts)}"] if self._parts != IMPORT_PARTS else []
 
     def _listing(self) -> tuple[int, bool]:
         return 1, self._run is not None
