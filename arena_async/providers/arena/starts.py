@@ -66,6 +66,10 @@ _MAX_REPEATS = 2
 _STALE: Final = timedelta(hours=20)
 
 
+def _callback(on_status: OnStatus[Any] | None) -> OnStatus[Any]:
+    return on_status or (lambda _: None)
+
+
 @attrs.define(kw_only=True, eq=False)
 class Start(Generic[R]):
     """
@@ -85,7 +89,7 @@ class Start(Generic[R]):
     service: RunService[Any, R, Any]
     definition: str
     request: Request
-    on_status: OnStatus[R] | None
+    on_status: OnStatus[R] = attrs.field(converter=_callback)
     like: Callable[[R], bool] = lambda _: True
     alike: bool = True
     repeatable: bool = True
@@ -204,13 +208,12 @@ class Start(Generic[R]):
 
     def _on_poll(self, _: R | None, tries: int, pause: float | None) -> None:
         """Notify the caller that another export is in progress."""
-        if self._waiting and self.on_status is not None:
+        if self._waiting:
             self.on_status(RunSeen(how="in line", run=None, polls=tries, again_in=pause))
 
     def _reported(self, how: Literal["started", "found"], run: R) -> R:
         """Notify the caller of the run, and return it."""
-        if self.on_status is not None:
-            self.on_status(RunSeen(how=how, run=run))
+        self.on_status(RunSeen(how=how, run=run))
         return run
 
 
@@ -277,8 +280,7 @@ class ArenaFetch(RunFetch[R]):
             began = f"{job.began:%Y-%m-%d %H:%M %Z}".strip()
             _log.info("%s run %s is of %s; a new one is started.", self.start.service.kind, run.guid, began)
             return None
-        if self.start.on_status is not None:
-            self.start.on_status(RunSeen(how="found" if found else "resumed", run=run, polls=1))
+        self.start.on_status(RunSeen(how="found" if found else "resumed", run=run, polls=1))
         return run
 
     async def _read(self, guid: str) -> R | None:
