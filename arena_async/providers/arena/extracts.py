@@ -184,13 +184,6 @@ class ExtractFiles(ZipFiles[ExtractRun]):
     _fields = ("extract", "run", "association")
     _content_path = "/extracts/{extract}/runs/{run}/files/{association}/content"
 
-    async def _definitions(self) -> AsyncIterator[str]:
-        if self.definition is not None:
-            yield self.definition
-            return
-        async for extract in paginate(self._session, Extract, "/extracts"):
-            yield extract.guid
-
     def _listing(self) -> tuple[int, bool]:
         return (1, self._latest) if self.definition is not None else (2, False)
 

@@ -18,7 +18,8 @@ import attrs
 
 from arena_async.errors import ApiError, ConfigurationError, NotFoundError
 from arena_async.http.session import Session
-from arena_async.protocol.files import Cost, MetadataCache, OpenedFile, RemoteFile
+from arena_async.protocol.files import Cost, FileSet, MetadataCache, OpenedFile, RemoteFile
+from arena_async.protocol.quota import Quota
 from arena_async.protocol.urls import origin
 from arena_async.providers.arena.api import make_request, paginate, write_datetime
 from arena_async.providers.arena.models import ArenaRun
@@ -57,7 +58,7 @@ async def tenant_of(session: Session) -> str:
 
 
 @attrs.define(eq=False, repr=False)
-class ArenaFiles(ABC):
+class ArenaFiles(FileSet, ABC):
     """
     A set of files of one kind.
 
@@ -79,26 +80,12 @@ class ArenaFiles(ABC):
     _reserve: int = attrs.field(default=0, kw_only=True)
 
     @property
-    @abstractmethod
-    def scope(self) -> str:
-        """The name of the query, without any secret."""
-
-    @property
-    @abstractmethod
-    def narrowed(self) -> bool:
-        """Whether files that exist may be missing from it."""
-
-    @property
     def requests_sent(self) -> int:
         """Metered requests that the session has sent so far."""
         return self._session.requests_sent
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.scope}>"
-
-    @abstractmethod
-    def __aiter__(self) -> AsyncIterator[RemoteFile]:
-        """List the files; pages are requested as they are read."""
 
     async def open(
         self, file: RemoteFile, *, offset: int = 0, validator: str | None = None, until: int | None = None
@@ -165,14 +152,14 @@ class ArenaFiles(ABC):
     def cost(self) -> Cost:
         """Return the cost: at least the requests of one listing, and one for each content. Sends nothing."""
         listing, exact = self._listing()
-        quota = self._session.quota
+        quota = self._session.quota or Quota()
         return Cost(
             listing=listing,
             per_file=1,
             exact=exact,
-            remaining=quota.remaining if quota is not None else None,
+            remaining=quota.remaining,
             reserve=self._reserve,
-            resets_at=quota.resets_at if quota is not None else None,
+            resets_at=quota.resets_at,
         )
 
     @abstractmethod
@@ -230,11 +217,11 @@ class ArenaFiles(ABC):
 @attrs.define(eq=False, repr=False)
 class RunFiles(ArenaFiles, Generic[R]):
     """
-    The files of the completed runs of a definition.
+    The files of the completed runs of a definition, or of all definitions, which costs one more request.
 
     Args:
         service: The definitions of that kind.
-        definition: The guid of the definition; None for every extract of the workspace.
+        definition: The guid of the definition, or None.
         run: Only this run.
         seen: That run as it was just seen, or None.
     """
@@ -285,7 +272,11 @@ class RunFiles(ArenaFiles, Generic[R]):
 
     async def _definitions(self) -> AsyncIterator[str]:
         """Return the guids of the definitions."""
-        yield self.definition or ""
+        if self.definition is not None:
+            yield self.definition
+            return
+        async for definition in paginate(self._session, self._service.models[0], f"/{self._service.kind}s"):
+            yield definition.guid
 
     async def _select(self, definition: str) -> AsyncIterator[Sequence[R]]:
         """Return the completed runs of a definition that belong to the set, page by page."""
