@@ -23,6 +23,7 @@ from arena_async.providers.arena.adapter import LIST
 from arena_async.providers.arena.models import status_word
 
 __all__ = [
+    "ArenaService",
     "any_list",
     "get_object",
     "known_word",
@@ -44,6 +45,20 @@ _COMPONENT: Final = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*")
 _UNPAGED_PATH: Final = re.compile(
     r"/(?:items/[^/]+/(?:files|bom)|files/[^/]+/editions|settings/recentactivities/apiusages)", re.IGNORECASE
 )
+
+
+@attrs.frozen
+class ArenaService:
+    """
+    Base of the services of a client that have files.
+
+    Args:
+        session: The session.
+        reserve: Requests of the day that are left to others.
+    """
+
+    session: Session = attrs.field(repr=False)
+    reserve: int = 0
 
 
 def make_request(

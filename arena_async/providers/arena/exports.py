@@ -124,9 +124,7 @@ class Exports(RunService[ExportDefinition, ExportRun, ExportRunQuery]):
         Raises:
             ConfigurationError: ``run`` together with ``latest`` or ``completed_from``.
         """
-        return ExportFiles(
-            self.session, self, guid, run=run, latest=latest, completed_from=completed_from, reserve=self.reserve
-        )
+        return ExportFiles(self, guid, run=run, latest=latest, completed_from=completed_from)
 
     async def define(
         self,
@@ -311,7 +309,7 @@ class ExportFiles(ZipFiles[ExportRun]):
 
     def _is_old(self, run: ExportRun) -> bool:
         """Return whether the service has removed the files of a run because of their age."""
-        return run.completed is not None and run.completed < self._session.now() - _KEPT
+        return run.completed is not None and run.completed < self._service.session.now() - _KEPT
 
 
 # --- the options of a definition --------------------------------------------------------------------------------------
@@ -388,17 +386,13 @@ def _check_not_empty(options: dict[str, Any]) -> None:
     if options.get("format", _DEFAULTS["format"]) != "json":
         return
     views = set(options["exportViews"])
+    any_file = any(value != "NONE" for value in options.get("fileContent", {}).values())
     if views == {"BOM"} and options.get("bomLevels", "NONE") == "NONE":
         raise _empty("the view BOM alone", "ExportOptions.bom_levels SINGLE or FULL")
     if "BOM_SUBSTITUTES" in views and "BOM" not in views:
         raise _empty("the view BOM_SUBSTITUTES without BOM", "the view BOM")
-    if len(views) == 1 and views <= _OF_FILES and not _any_file(options):
+    if len(views) == 1 and views <= _OF_FILES and not any_file:
         raise _empty(f"the view {views.pop()} alone and without files", "ExportOptions.file_content, or another view")
-
-
-def _any_file(options: dict[str, Any]) -> bool:
-    """Return whether physical files are exported."""
-    return any(value != "NONE" for value in options.get("fileContent", {}).values())
 
 
 def _empty(what: str, remedy: str) -> ConfigurationError:

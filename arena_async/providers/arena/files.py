@@ -21,7 +21,7 @@ from arena_async.http.session import Session
 from arena_async.protocol.files import Cost, FileSet, MetadataCache, OpenedFile, RemoteFile
 from arena_async.protocol.quota import Quota
 from arena_async.protocol.urls import origin
-from arena_async.providers.arena.api import make_request, paginate, write_datetime
+from arena_async.providers.arena.api import ArenaService, make_request, paginate, write_datetime
 from arena_async.providers.arena.models import ArenaRun
 from arena_async.providers.arena.runs import RunService, ended, look_up
 from arena_async.transfer.models import PlannedFile
@@ -63,8 +63,7 @@ class ArenaFiles(FileSet, ABC):
     A set of files of one kind.
 
     Args:
-        session: The session.
-        reserve: Requests that the cost estimate leaves to others.
+        service: The items, the files, or the definitions that it belongs to.
     """
 
     #: The word for the kind in keys and paths.
@@ -76,13 +75,12 @@ class ArenaFiles(FileSet, ABC):
     #: Planned files can be downloaded without another look-up: a key has everything that addresses the content.
     restores = True
 
-    _session: Session
-    _reserve: int = attrs.field(default=0, kw_only=True)
+    _service: ArenaService
 
     @property
     def requests_sent(self) -> int:
         """Metered requests that the session has sent so far."""
-        return self._session.requests_sent
+        return self._service.session.requests_sent
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.scope}>"
@@ -108,11 +106,11 @@ class ArenaFiles(FileSet, ABC):
         # An edition of a file has a guid of its own.
         names = {name: value for name, value in file.fields.items() if name != "edition"}
         request = make_request("GET", self._content_path, None, **names)
-        return await self._session.stream(request, offset=offset, validator=validator, until=until)
+        return await self._service.session.stream(request, offset=offset, validator=validator, until=until)
 
     async def find(self, keys: Collection[str]) -> list[RemoteFile]:
         """Return fresh entries for some keys of this kind, in any order; what is gone is missing."""
-        tenant = await tenant_of(self._session)
+        tenant = await tenant_of(self._service.session)
         groups: dict[str, list[list[str]]] = {}
         for key in keys:
             if names := self._names_in(key, tenant):
@@ -136,7 +134,7 @@ class ArenaFiles(FileSet, ABC):
         What has changed since then is downloaded as it is now and recorded as it was listed, so that the next listing
         finds that it is not the newest.
         """
-        tenant = await tenant_of(self._session)
+        tenant = await tenant_of(self._service.session)
         found = []
         for row in rows:
             names = self._names_in(row.key, tenant)
@@ -152,13 +150,13 @@ class ArenaFiles(FileSet, ABC):
     def cost(self) -> Cost:
         """Return the cost: at least the requests of one listing, and one for each content. Sends nothing."""
         listing, exact = self._listing()
-        quota = self._session.quota or Quota()
+        quota = self._service.session.quota or Quota()
         return Cost(
             listing=listing,
             per_file=1,
             exact=exact,
             remaining=quota.remaining,
-            reserve=self._reserve,
+            reserve=self._service.reserve,
             resets_at=quota.resets_at,
         )
 
@@ -252,7 +250,7 @@ class RunFiles(ArenaFiles, Generic[R]):
 
     async def __aiter__(self) -> AsyncIterator[RemoteFile]:
         """List the files; pages are requested as they are read."""
-        tenant = await tenant_of(self._session)
+        tenant = await tenant_of(self._service.session)
         async for definition in self._definitions():
             async for runs in self._select(definition):
                 async for file in self._of_runs(tenant, definition, runs):
@@ -275,7 +273,7 @@ class RunFiles(ArenaFiles, Generic[R]):
         if self.definition is not None:
             yield self.definition
             return
-        async for definition in paginate(self._session, self._service.models[0], f"/{self._service.kind}s"):
+        async for definition in paginate(self._service.session, self._service.models[0], f"/{self._service.kind}s"):
             yield definition.guid
 
     async def _select(self, definition: str) -> AsyncIterator[Sequence[R]]:
@@ -291,7 +289,7 @@ class RunFiles(ArenaFiles, Generic[R]):
     async def _pages(self, definition: str, completed_from: datetime | None) -> AsyncIterator[Sequence[R]]:
         """Return the runs of a definition, page by page."""
         path, query = f"{self._service.path(definition)}/runs", {"completionDateTimeFrom": completed_from}
-        async for page in paginate(self._session, self._service.models[1], path, query).pages():
+        async for page in paginate(self._service.session, self._service.models[1], path, query).pages():
             yield page.items
 
     def _wanted(self, run: R) -> bool:

@@ -229,7 +229,7 @@ class Imports(RunService[ImportDefinition, ImportRun, ImportRunQuery]):
         Raises:
             ConfigurationError: ``parts`` is empty or has something else in it.
         """
-        return ImportFiles(self.session, self, guid, run=run, parts=parts, reserve=self.reserve)
+        return ImportFiles(self, guid, run=run, parts=parts)
 
     async def define(
         self,

@@ -16,9 +16,8 @@ import attrs
 
 from arena_async.errors import ConfigurationError
 from arena_async.http.paginator import Paginator
-from arena_async.http.session import Session
 from arena_async.protocol.files import RemoteFile
-from arena_async.providers.arena.api import get_object, paginate
+from arena_async.providers.arena.api import ArenaService, get_object, paginate
 from arena_async.providers.arena.files import ArenaFiles, FileFacts, tenant_of
 from arena_async.providers.arena.models import ArenaFile, FileAssociation, Item
 from arena_async.providers.arena.queries import FileQuery, ItemQuery, write_query
@@ -32,17 +31,8 @@ _MAX_EXTENSION = 16
 
 
 @attrs.frozen
-class Items:
-    """
-    The items of the workspace.
-
-    Args:
-        session: The session.
-        reserve: Requests of the day that are left to others.
-    """
-
-    session: Session = attrs.field(repr=False)
-    reserve: int = 0
+class Items(ArenaService):
+    """The items of the workspace."""
 
     def search(
         self, query: ItemQuery | str | None = None, *, offset: int = 0, limit: int | None = None
@@ -87,21 +77,12 @@ class Items:
             ConfigurationError: No item is given.
         """
         guids = list(dict.fromkeys(_guids_of(items, "item")))
-        return ItemFiles(self.session, guids, primary, reserve=self.reserve)
+        return ItemFiles(self, guids, primary)
 
 
 @attrs.frozen
-class Files:
-    """
-    The files of the workspace.
-
-    Args:
-        session: The session.
-        reserve: Requests of the day that are left to others.
-    """
-
-    session: Session = attrs.field(repr=False)
-    reserve: int = 0
+class Files(ArenaService):
+    """The files of the workspace."""
 
     def search(
         self, query: FileQuery | str | None = None, *, offset: int = 0, limit: int | None = None
@@ -134,7 +115,7 @@ class Files:
         Raises:
             ConfigurationError: No file is given.
         """
-        return StoredFiles(self.session, files, reserve=self.reserve)
+        return StoredFiles(self, files)
 
 
 @attrs.define(eq=False, repr=False)
@@ -199,7 +180,7 @@ class StoredFiles(_VaultFiles):
 
     async def __aiter__(self) -> AsyncIterator[RemoteFile]:
         """List the files; each is looked up as it is read."""
-        tenant = await tenant_of(self._session)
+        tenant = await tenant_of(self._service.session)
         for given in self._given:
             file = given if isinstance(given, ArenaFile) else await self._request(given)
             yield self._entry_of(tenant, (file.guid or "", file.edition or "0"), file)
@@ -209,7 +190,7 @@ class StoredFiles(_VaultFiles):
         yield self._entry_of(tenant, (file.guid or "", file.edition or "0"), file)
 
     async def _request(self, guid: str) -> ArenaFile:
-        return await get_object(self._session, ArenaFile, "/files/{file}", file=guid)
+        return await get_object(self._service.session, ArenaFile, "/files/{file}", file=guid)
 
     def _listing(self) -> tuple[int, bool]:
         return sum(isinstance(file, str) for file in self._given), True
@@ -244,13 +225,13 @@ class ItemFiles(_VaultFiles):
 
     async def __aiter__(self) -> AsyncIterator[RemoteFile]:
         """List the files; each item is requested as it is read."""
-        tenant = await tenant_of(self._session)
+        tenant = await tenant_of(self._service.session)
         for item in self._items:
             async for file in self._look_up(tenant, item):
                 yield file
 
     async def _look_up(self, tenant: str, first: str, *_: object) -> AsyncIterator[RemoteFile]:
-        async for association in paginate(self._session, FileAssociation, "/items/{item}/files", item=first):
+        async for association in paginate(self._service.session, FileAssociation, "/items/{item}/files", item=first):
             if association.primary or not self._primary:
                 yield self._entry_of(tenant, (first, association.guid), association.file or ArenaFile())
 

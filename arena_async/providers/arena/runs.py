@@ -36,10 +36,9 @@ from arena_async.errors import (
 )
 from arena_async.http.paginator import Paginator
 from arena_async.http.polling import Polled, wait_until
-from arena_async.http.session import Session
 from arena_async.options import Clock, PollPolicy
 from arena_async.protocol.messages import join_path
-from arena_async.providers.arena.api import get_object, make_request, paginate, request_object
+from arena_async.providers.arena.api import ArenaService, get_object, make_request, paginate, request_object
 from arena_async.providers.arena.models import ArenaRun, ExportDefinition, Extract, ImportDefinition, User
 from arena_async.providers.arena.queries import ExportRunQuery, ExtractRunQuery, ImportRunQuery, write_query
 
@@ -100,7 +99,7 @@ OnStatus = Callable[[RunSeen[R]], object]
 
 
 @attrs.frozen
-class RunService(Generic[D, R, Q]):
+class RunService(ArenaService, Generic[D, R, Q]):
     """
     The definitions of one kind and their runs.
 
@@ -109,14 +108,10 @@ class RunService(Generic[D, R, Q]):
     :class:`~arena_async.errors.ConfigurationError` for a guid or a date-time that cannot be sent.
 
     Args:
-        session: The session.
-        reserve: Requests of the day that are left to others.
         user: The e-mail address of the user, by which a run started by this client is recognized; or None.
         timing: The clock.
     """
 
-    session: Session = attrs.field(repr=False)
-    reserve: int = 0
     user: str | None = attrs.field(default=None, repr=False)
     timing: Clock = attrs.field(factory=Clock, repr=False)
     #: ``export``, ``extract`` or ``import``.
