@@ -35,7 +35,7 @@ from arena_async.providers.arena.auth import (
     LoginClaim,
     MachineAuth,
     PasswordAuth,
-    given_credential,
+    session_credential,
 )
 from arena_async.providers.arena.imports import ImportParameters
 from arena_async.providers.arena.sessions import SessionStore, SharedSessions
@@ -117,7 +117,15 @@ def find_base_url(base_url: str | None, region: str | None) -> str:
         ConfigurationError: Both were given, the region is unknown, or the address is that of the web application.
     """
     if region is not None:
-        return _of_region(base_url, region)
+        if base_url is not None:
+            raise ConfigurationError(
+                f"Both a base URL and the region {printable(str(region))!r} are given; give one of them."
+            )
+        found = _REGIONS.get(str(region).strip().lower())
+        if found is None:
+            names = ", ".join(f"{name} ({known.title})" for name, known in _REGIONS.items())
+            raise ConfigurationError(f"The region {printable(str(region))!r} is not known; there are {names}.")
+        return found.api
     if base_url is None:
         return NORTH_AMERICA
     host = _host(base_url)
@@ -128,18 +136,6 @@ def find_base_url(base_url: str | None, region: str | None) -> str:
                 f"{known.api}. Give that as the base URL, or region={known.name!r} in its place."
             )
     return base_url
-
-
-def _of_region(base_url: str | None, region: str) -> str:
-    if base_url is not None:
-        raise ConfigurationError(
-            f"Both a base URL and the region {printable(str(region))!r} are given; give one of them."
-        )
-    found = _REGIONS.get(str(region).strip().lower())
-    if found is None:
-        names = ", ".join(f"{name} ({known.title})" for name, known in _REGIONS.items())
-        raise ConfigurationError(f"The region {printable(str(region))!r} is not known; there are {names}.")
-    return found.api
 
 
 def _host(url: str) -> str:
@@ -316,7 +312,7 @@ def grant(requested: AccessSettings, adapter: ArenaAdapter) -> Access:
     given = None
     if requested.session_id is not None:
         idle = IDLE if credentials is not None else None
-        given = given_credential(requested.session_id, workspace_id, idle_lifetime=idle)
+        given = session_credential(requested.session_id, workspace_id, idle_lifetime=idle)
     auth = PasswordAuth(credentials=credentials, adapter=adapter, workspace_id=workspace_id)
     if credentials is None:
         return Access(login=Authentication(auth=auth, given=given, renewable=False), shown=f"a given session {where}")

@@ -170,8 +170,8 @@ class _EventSource:
             offset: Rows to leave out at the beginning.
             limit: Rows of one page, at most 400.
         """
-        wanted = "any" if reconciled is None else str(reconciled).lower()
-        request = make_request("GET", self._path(integration, "/events"), {self._flag: wanted})
+        query = {self._flag: "any" if reconciled is None else reconciled}
+        request = make_request("GET", self._path(integration, "/events"), query)
 
         def read(row: Any) -> OutboundEvent:
             return attrs.evolve(decode(row, OutboundEvent, request=request.line), integration=integration)

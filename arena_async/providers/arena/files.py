@@ -356,7 +356,7 @@ class ZipFiles(RunFiles[R]):
         self._filters += ["latest"] if self._latest else []
         self._filters += [f"completed_since={self._completed_from.isoformat()}"] if self._completed_from else []
         self._from = max(filter(None, (self._completed_from, self._watermark)), default=None)
-        if self._run is None:
+        if self._run is None or self._seen is not None:
             return
         for name, given in (("latest", self._latest), ("completed_from", self._completed_from is not None)):
             if given:
