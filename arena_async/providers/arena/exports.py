@@ -309,7 +309,7 @@ class ExportFiles(ZipFiles[ExportRun]):
 
     def _is_old(self, run: ExportRun) -> bool:
         """Return whether the service has removed the files of a run because of their age."""
-        return run.completed is not None and run.completed < self._service.session.now() - _KEPT
+        return run.completed is not None and run.completed < self._session.now() - _KEPT
 
 
 # --- the options of a definition --------------------------------------------------------------------------------------

@@ -191,7 +191,7 @@ class ExtractFiles(ZipFiles[ExtractRun]):
 
     async def _newest(self, definition: str) -> list[ExtractRun]:
         path = f"{self._service.path(definition)}/runs/latestCompleted"
-        run = await get_object(self._service.session, ExtractRun, path, {"view": "withFiles"})
+        run = await get_object(self._session, ExtractRun, path, {"view": "withFiles"})
         if "delta" in status_word(run.type):
             _log.warning(
                 "Extract %s: its latest run %s is a delta run, which contains the changes only. Without `latest` the "
@@ -212,7 +212,7 @@ class ExtractFiles(ZipFiles[ExtractRun]):
             query = {"completionDateTimeFrom": completed_from, "view": view}
             started = False
             try:
-                async for page in paginate(self._service.session, ExtractRun, path, query).pages():
+                async for page in paginate(self._session, ExtractRun, path, query).pages():
                     started = True
                     yield page.items
                 return
@@ -231,7 +231,7 @@ class ExtractFiles(ZipFiles[ExtractRun]):
 
     async def _request_files(self, definition: str, run: ExtractRun) -> list[FileFacts]:
         path = f"{self._service.path(definition)}/runs/{{run}}/files"
-        associations = paginate(self._service.session, FileAssociation, path, run=run.guid)
+        associations = paginate(self._session, FileAssociation, path, run=run.guid)
         return [_facts_of(association) async for association in associations]
 
 

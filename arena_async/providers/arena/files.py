@@ -78,9 +78,14 @@ class ArenaFiles(FileSet, ABC):
     _service: ArenaService
 
     @property
+    def _session(self) -> Session:
+        """The session, by which a union of sets knows which of them share one."""
+        return self._service.session
+
+    @property
     def requests_sent(self) -> int:
         """Metered requests that the session has sent so far."""
-        return self._service.session.requests_sent
+        return self._session.requests_sent
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.scope}>"
@@ -101,16 +106,18 @@ class ArenaFiles(FileSet, ABC):
             ApiError: The service responded with an error; statuses 200, 206, 412 and 416 are returned instead.
             ConfigurationError: The file is not one of this kind of set.
         """
-        if file.service != "arena" or tuple(file.fields) != self._fields:
+        names = self._names_in(file.key)
+        if names is None:
             raise ConfigurationError(f"{file.key} is no file of {self._kind}; open it with the set that listed it.")
+        fields = dict(zip(self._fields, names, strict=True))
         # An edition of a file has a guid of its own.
-        names = {name: value for name, value in file.fields.items() if name != "edition"}
-        request = make_request("GET", self._content_path, None, **names)
-        return await self._service.session.stream(request, offset=offset, validator=validator, until=until)
+        fields.pop("edition", None)
+        request = make_request("GET", self._content_path, None, **fields)
+        return await self._session.stream(request, offset=offset, validator=validator, until=until)
 
     async def find(self, keys: Collection[str]) -> list[RemoteFile]:
         """Return fresh entries for some keys of this kind, in any order; what is gone is missing."""
-        tenant = await tenant_of(self._service.session)
+        tenant = await tenant_of(self._session)
         groups: dict[str, list[list[str]]] = {}
         for key in keys:
             if names := self._names_in(key, tenant):
@@ -134,7 +141,7 @@ class ArenaFiles(FileSet, ABC):
         What has changed since then is downloaded as it is now and recorded as it was listed, so that the next listing
         finds that it is not the newest.
         """
-        tenant = await tenant_of(self._service.session)
+        tenant = await tenant_of(self._session)
         found = []
         for row in rows:
             names = self._names_in(row.key, tenant)
@@ -150,7 +157,7 @@ class ArenaFiles(FileSet, ABC):
     def cost(self) -> Cost:
         """Return the cost: at least the requests of one listing, and one for each content. Sends nothing."""
         listing, exact = self._listing()
-        quota = self._service.session.quota or Quota()
+        quota = self._session.quota or Quota()
         return Cost(
             listing=listing,
             per_file=1,
@@ -179,11 +186,12 @@ class ArenaFiles(FileSet, ABC):
         """Return the key of a file, or what the keys of several begin with."""
         return "/".join(quote(part, safe="") for part in ("arena", tenant, self._kind, *names))
 
-    def _names_in(self, key: str, tenant: str) -> list[str] | None:
-        """Return the identifying fields of a key; None for one of another kind, workspace or service."""
+    def _names_in(self, key: str, tenant: str | None = None) -> list[str] | None:
+        """Return the identifying fields of a key; None for one of another kind or service, or of another workspace."""
         parts = [unquote(part) for part in key.split("/")]
-        names = parts[3:]
-        return names if parts[:3] == ["arena", tenant, self._kind] and len(names) == len(self._fields) else None
+        if len(parts) != 3 + len(self._fields) or (parts[0], parts[2]) != ("arena", self._kind):
+            return None
+        return parts[3:] if tenant in (None, parts[1]) else None
 
     def _entry(
         self,
@@ -250,7 +258,7 @@ class RunFiles(ArenaFiles, Generic[R]):
 
     async def __aiter__(self) -> AsyncIterator[RemoteFile]:
         """List the files; pages are requested as they are read."""
-        tenant = await tenant_of(self._service.session)
+        tenant = await tenant_of(self._session)
         async for definition in self._definitions():
             async for runs in self._select(definition):
                 async for file in self._of_runs(tenant, definition, runs):
@@ -273,7 +281,7 @@ class RunFiles(ArenaFiles, Generic[R]):
         if self.definition is not None:
             yield self.definition
             return
-        async for definition in paginate(self._service.session, self._service.models[0], f"/{self._service.kind}s"):
+        async for definition in paginate(self._session, self._service.models[0], f"/{self._service.kind}s"):
             yield definition.guid
 
     async def _select(self, definition: str) -> AsyncIterator[Sequence[R]]:
@@ -289,7 +297,7 @@ class RunFiles(ArenaFiles, Generic[R]):
     async def _pages(self, definition: str, completed_from: datetime | None) -> AsyncIterator[Sequence[R]]:
         """Return the runs of a definition, page by page."""
         path, query = f"{self._service.path(definition)}/runs", {"completionDateTimeFrom": completed_from}
-        async for page in paginate(self._service.session, self._service.models[1], path, query).pages():
+        async for page in paginate(self._session, self._service.models[1], path, query).pages():
             yield page.items
 
     def _wanted(self, run: R) -> bool:

@@ -180,7 +180,7 @@ class StoredFiles(_VaultFiles):
 
     async def __aiter__(self) -> AsyncIterator[RemoteFile]:
         """List the files; each is looked up as it is read."""
-        tenant = await tenant_of(self._service.session)
+        tenant = await tenant_of(self._session)
         for given in self._given:
             file = given if isinstance(given, ArenaFile) else await self._request(given)
             yield self._entry_of(tenant, (file.guid or "", file.edition or "0"), file)
@@ -190,7 +190,7 @@ class StoredFiles(_VaultFiles):
         yield self._entry_of(tenant, (file.guid or "", file.edition or "0"), file)
 
     async def _request(self, guid: str) -> ArenaFile:
-        return await get_object(self._service.session, ArenaFile, "/files/{file}", file=guid)
+        return await get_object(self._session, ArenaFile, "/files/{file}", file=guid)
 
     def _listing(self) -> tuple[int, bool]:
         return sum(isinstance(file, str) for file in self._given), True
@@ -225,13 +225,13 @@ class ItemFiles(_VaultFiles):
 
     async def __aiter__(self) -> AsyncIterator[RemoteFile]:
         """List the files; each item is requested as it is read."""
-        tenant = await tenant_of(self._service.session)
+        tenant = await tenant_of(self._session)
         for item in self._items:
             async for file in self._look_up(tenant, item):
                 yield file
 
     async def _look_up(self, tenant: str, first: str, *_: object) -> AsyncIterator[RemoteFile]:
-        async for association in paginate(self._service.session, FileAssociation, "/items/{item}/files", item=first):
+        async for association in paginate(self._session, FileAssociation, "/items/{item}/files", item=first):
             if association.primary or not self._primary:
                 yield self._entry_of(tenant, (first, association.guid), association.file or ArenaFile())
 
