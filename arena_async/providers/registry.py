@@ -8,7 +8,7 @@ this module and one line here; its commands are in the module of the same name i
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib import import_module
+from pkgutil import resolve_name
 from typing import Any, Literal
 
 import attrs
@@ -40,16 +40,11 @@ class Provider:
 
     def load_client(self) -> Any:
         """Import and return the client class."""
-        return _load(self.client)
+        return resolve_name(self.client)
 
     def load_simulator(self) -> Any:
         """Import and return the simulator class."""
-        return _load(self.simulator)
-
-
-def _load(path: str) -> Any:
-    module, _, name = path.partition(":")
-    return getattr(import_module(module), name)
+        return resolve_name(self.simulator)
 
 
 #: Every service, by its name.

@@ -64,7 +64,9 @@ class RunFetch(ABC, Generic[R]):
     #: Whether a row of a run that is being started names the run before it.
     keeps_previous: ClassVar[bool] = False
 
-    async def fetch(self, to: To, *, options: TransferOptions | None, observer: Observer | None) -> Fetched[R]:
+    async def fetch(
+        self, to: To, *, options: TransferOptions | None = None, observer: Observer | None = None
+    ) -> Fetched[R]:
         """
         Start the run unless an earlier call did, wait for it, and download its files.
 

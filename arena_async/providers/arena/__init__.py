@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from arena_async.providers.arena.access import NORTH_AMERICA
 from arena_async.providers.arena.auth import ArenaCredentials, ArenaMachineCredentials
 from arena_async.providers.arena.client import ArenaClient
 from arena_async.providers.arena.criteria import (
@@ -30,8 +31,7 @@ from arena_async.providers.arena.events import (
 )
 from arena_async.providers.arena.exports import ExportFiles, Exports
 from arena_async.providers.arena.extracts import ExtractFiles, Extracts
-from arena_async.providers.arena.import_files import ImportPart, Submission
-from arena_async.providers.arena.imports import ImportFiles, Imports
+from arena_async.providers.arena.imports import ImportFiles, ImportPart, Imports, Submission
 from arena_async.providers.arena.items import Files, ItemFiles, Items, StoredFiles
 from arena_async.providers.arena.models import (
     ApiUsage,
@@ -69,7 +69,6 @@ from arena_async.providers.arena.queries import (
 )
 from arena_async.providers.arena.runs import RunSeen
 from arena_async.providers.arena.sessions import SessionStore
-from arena_async.providers.arena.settings import NORTH_AMERICA
 from arena_async.providers.started_run import Fetched
 
 __all__ = [

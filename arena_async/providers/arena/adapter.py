@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from typing import Any, Final
 
 import attrs
@@ -57,8 +58,11 @@ class ArenaAdapter:
         Raises:
             DecodeError: The payload is no page.
         """
-        count = _count(payload.get("count")) if isinstance(payload, dict) else None
-        rows = _rows(payload) if isinstance(payload, dict) else payload
+        count, rows = None, payload
+        if isinstance(payload, dict):
+            count, rows = _count(payload.get("count")), payload.get("results")
+            if rows is None:
+                rows = _rows_elsewhere(payload)
         if isinstance(rows, dict):
             rows = [rows] if "guid" in rows else list(rows.values())
         if not isinstance(rows, list):
@@ -96,11 +100,10 @@ class ArenaAdapter:
 # --- pages ------------------------------------------------------------------------------------------------------------
 
 
-def _rows(payload: dict[str, Any]) -> Any:
-    """Return the value with the rows of a page."""
-    for name in ("results", "Results"):
-        if payload.get(name) is not None:
-            return payload[name]
+def _rows_elsewhere(payload: dict[str, Any]) -> Any:
+    """Return the rows of a page without ``results``: under another name, the object itself, or none."""
+    if payload.get("Results") is not None:
+        return payload["Results"]
     if "errors" in payload:
         raise _no_page("$.errors: an error with a status of success")
     if "guid" in payload:
@@ -156,9 +159,10 @@ _DATED = re.compile(r".*[0-9]{4}\s+[0-9]{2}:[0-9]{2}:[0-9]{2}\s*(?:[+-][0-9]{4}|
 _EPOCH = re.compile(r"(?P<seconds>[0-9]{9,10})(?P<thousandths>[0-9]{3})?(?:\.[0-9]*)?")
 
 
+@lru_cache(maxsize=16)
 def read_reset(text: str) -> datetime | None:
     """
-    Read when the quota is reset, in UTC.
+    Read when the quota is reset, in UTC. All responses of a day state the same.
 
     Accepted are the vendor's own format, that of RFC 9110, ISO 8601, and seconds or milliseconds since 1970; None for
     anything else.

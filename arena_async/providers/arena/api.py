@@ -19,13 +19,13 @@ from arena_async.http.paginator import ListQuery, Paginator
 from arena_async.http.session import Session, request_object
 from arena_async.protocol.decoding import decode, wire_names
 from arena_async.protocol.messages import Request, join_path, printable
-from arena_async.protocol.pagination import ListShape
 from arena_async.providers.arena.adapter import LIST
 from arena_async.providers.arena.models import status_word
 
 __all__ = [
-    "UNPAGED",
+    "ArenaService",
     "any_list",
+    "get_object",
     "known_word",
     "make_request",
     "paginate",
@@ -36,8 +36,8 @@ __all__ = [
 
 T = TypeVar("T")
 
-#: A list for which no page documents offset and limit; it is returned in one response.
-UNPAGED: Final = attrs.evolve(LIST, paged=False)
+#: A list that is returned in one response.
+_UNPAGED: Final = attrs.evolve(LIST, paged=False)
 
 #: One component of a path: a word of the vendor's, or a guid.
 _COMPONENT: Final = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*")
@@ -45,6 +45,20 @@ _COMPONENT: Final = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*")
 _UNPAGED_PATH: Final = re.compile(
     r"/(?:items/[^/]+/(?:files|bom)|files/[^/]+/editions|settings/recentactivities/apiusages)", re.IGNORECASE
 )
+
+
+@attrs.frozen
+class ArenaService:
+    """
+    Base of the services of a client that have files.
+
+    Args:
+        session: The session.
+        reserve: Requests of the day that are left to others.
+    """
+
+    session: Session = attrs.field(repr=False)
+    reserve: int = 0
 
 
 def make_request(
@@ -70,26 +84,37 @@ def make_request(
     return Request(method=method, path=join_path(path, **identifiers), params=params, json=json)
 
 
+async def get_object(
+    session: Session, model: type[T], path: str, query: Mapping[str, object] | None = None, **identifiers: object
+) -> T:
+    """Return one object; the arguments are those of :func:`make_request`. One request."""
+    return await request_object(session, make_request("GET", path, query, **identifiers), model)
+
+
 def paginate(
     session: Session,
-    request: Request,
     model: type[T],
+    path: str,
+    query: Mapping[str, object] | None = None,
     *,
     offset: int = 0,
     limit: int | None = None,
-    shape: ListShape = LIST,
+    **identifiers: object,
 ) -> Paginator[T]:
     """
     Return an iterator over a list; pages are requested as it is read.
 
     Args:
         session: The session.
-        request: The request, without offset and limit.
         model: The model of a row.
+        path: As for :func:`make_request`.
+        query: As for :func:`make_request`, without offset and limit.
         offset: Rows to leave out at the beginning.
         limit: Rows of one page, at most 400; None for as many as the service returns.
-        shape: How the list is paged.
+        identifiers: As for :func:`make_request`.
     """
+    request = make_request("GET", path, query, **identifiers)
+    shape = _UNPAGED if _UNPAGED_PATH.fullmatch(path) else LIST
     read = partial(decode, model=model, request=request.line)
     return Paginator(session, ListQuery(request, shape, read), limit=limit, start=offset)
 
@@ -120,7 +145,7 @@ def any_list(
     _check_list_path(path)
     unpaged = bool(_UNPAGED_PATH.fullmatch(path.rstrip("/"))) if paged is None else not paged
     request = make_request("GET", path, query)
-    return Paginator(session, ListQuery(request, UNPAGED if unpaged else LIST, dict), limit=limit, start=offset)
+    return Paginator(session, ListQuery(request, _UNPAGED if unpaged else LIST, dict), limit=limit, start=offset)
 
 
 def _check_list_path(path: str) -> None:

@@ -29,7 +29,7 @@ __all__ = [
     "LoginClaim",
     "MachineAuth",
     "PasswordAuth",
-    "given_credential",
+    "session_credential",
 ]
 
 #: Seconds from the last request after which the service forgets a session.
@@ -216,21 +216,24 @@ class PasswordAuth:
             )
         workspace = selected if selected is not None else self.workspace_id
         limit = login.workspace_request_limit
-        return _session_credential(Secret(session_id), workspace, idle_lifetime=IDLE, request_limit=limit)
+        return session_credential(session_id, workspace, idle_lifetime=IDLE, request_limit=limit)
 
     def logout(self, credential: Credential) -> Request:  # noqa: ARG002  the session adds the header
         """Return the logout request. Whether it counts is not documented, so it is counted."""
         return Request(method="PUT", path="/logout")
 
 
-def given_credential(session_id: str | Secret, workspace_id: int | None, *, idle_lifetime: float | None) -> Credential:
+def session_credential(
+    session_id: str | Secret, workspace_id: int | None, *, idle_lifetime: float | None, request_limit: int | None = None
+) -> Credential:
     """
-    Return the credential of a session that was opened elsewhere. It is never logged out.
+    Return the credential of a session.
 
     Args:
-        session_id: The session id that its login returned.
+        session_id: The session id that a login returned.
         workspace_id: The workspace it is in, where that is known.
         idle_lifetime: Idle seconds after which it is renewed; None where it cannot be.
+        request_limit: The requests of a day, where that is known.
 
     Raises:
         ConfigurationError: It is no session id that a header can carry.
@@ -238,14 +241,8 @@ def given_credential(session_id: str | Secret, workspace_id: int | None, *, idle
     secret = _secret(session_id)
     if not _SESSION_ID.fullmatch(str(secret.reveal()) if secret else ""):
         raise ConfigurationError("The session id that is given is empty, or has characters that no header carries.")
-    return _session_credential(secret, workspace_id, idle_lifetime=idle_lifetime)
-
-
-def _session_credential(
-    session_id: Secret, workspace_id: int | None, *, idle_lifetime: float | None, request_limit: int | None = None
-) -> Credential:
     return Credential(
-        headers=((_SESSION_HEADER, session_id),),
+        headers=((_SESSION_HEADER, secret),),
         idle_lifetime=idle_lifetime,
         workspace="" if workspace_id is None else str(workspace_id),
         request_limit=request_limit,

@@ -9,33 +9,32 @@ from ssl import SSLContext
 from typing import Any, Self, Unpack
 
 from arena_async.http.client import BaseClient, BaseConnector, ClientSettings, named_by
-from arena_async.http.login import Authentication
 from arena_async.http.paginator import Paginator
 from arena_async.http.session import Session
 from arena_async.options import Clock, HttpOptions, RetryPolicy, Timeouts
 from arena_async.protocol.messages import Secret, printable
 from arena_async.protocol.quota import DailyQuota, OnExhausted
 from arena_async.protocol.urls import UrlPolicy
-from arena_async.providers.arena.access import AccessSettings, grant
-from arena_async.providers.arena.adapter import ArenaAdapter
-from arena_async.providers.arena.api import UNPAGED, any_list, make_request, paginate
-from arena_async.providers.arena.auth import ArenaCredentials, ArenaMachineCredentials
-from arena_async.providers.arena.events import EventQueue, Events
-from arena_async.providers.arena.exports import Exports
-from arena_async.providers.arena.extracts import Extracts
-from arena_async.providers.arena.import_files import ImportParameters
-from arena_async.providers.arena.imports import Imports
-from arena_async.providers.arena.items import Files, Items
-from arena_async.providers.arena.models import ApiUsage
-from arena_async.providers.arena.sessions import SessionStore
-from arena_async.providers.arena.settings import (
+from arena_async.providers.arena.access import (
+    AccessSettings,
     check_choices,
     find_base_url,
+    grant,
     read_address,
     read_credentials,
     read_number,
     written_reason,
 )
+from arena_async.providers.arena.adapter import ArenaAdapter
+from arena_async.providers.arena.api import any_list, paginate
+from arena_async.providers.arena.auth import ArenaCredentials, ArenaMachineCredentials
+from arena_async.providers.arena.events import EventQueue, Events
+from arena_async.providers.arena.exports import Exports
+from arena_async.providers.arena.extracts import Extracts
+from arena_async.providers.arena.imports import ImportParameters, Imports
+from arena_async.providers.arena.items import Files, Items
+from arena_async.providers.arena.models import ApiUsage
+from arena_async.providers.arena.sessions import SessionStore
 
 __all__ = ["ArenaClient"]
 
@@ -133,11 +132,9 @@ class ArenaClient(BaseClient):
         self, settings: AccessSettings, quota: DailyQuota, urls: UrlPolicy, options: HttpOptions
     ) -> Session:
         """Return a new session, with the login that the settings allow."""
-        now = options.clock.now
-        adapter = ArenaAdapter(now=now)
-        self._access = access = grant(settings, adapter, now=now)
-        login = Authentication(auth=access.auth, store=access.store, given=access.given, renewable=access.renewable)
-        return Session(login, adapter, quota, base_url=settings.base_url, urls=urls, options=options)
+        adapter = ArenaAdapter(now=options.clock.now)
+        self._access = grant(settings, adapter)
+        return Session(self._access.login, adapter, quota, base_url=settings.base_url, urls=urls, options=options)
 
     def _create_services(self, reserve: int, import_parameters: ImportParameters, clock: Clock) -> None:
         """Create the services; each sends with the session of this client."""
@@ -224,8 +221,7 @@ class ArenaClient(BaseClient):
             date_to: Only requests sent then or earlier (aware).
         """
         query = {"dateTimeFrom": date_from, "dateTimeTo": date_to}
-        request = make_request("GET", "/settings/recentactivities/apiusages", query)
-        return paginate(self.session, request, ApiUsage, shape=UNPAGED)
+        return paginate(self.session, ApiUsage, "/settings/recentactivities/apiusages", query)
 
     async def aclose(self) -> None:
         """Log out, which takes at most 5 seconds and never fails, and close all connections. Safe to call twice."""

@@ -8,7 +8,7 @@ ones. So nothing is decided on a number alone.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal
 
@@ -35,10 +35,6 @@ __all__ = ["error_of"]
 Endpoint = Literal["login", "content", "other"]
 
 
-def _numbers(codes: Iterable[int]) -> frozenset[int]:
-    return frozenset(codes)
-
-
 @attrs.frozen(kw_only=True)
 class _Rule:
     """
@@ -56,8 +52,8 @@ class _Rule:
         retry_after: Seconds to wait before a retry, or None for the default delay.
     """
 
-    codes: frozenset[int] = attrs.field(default=(), converter=_numbers)
-    old: frozenset[int] = attrs.field(default=(), converter=_numbers)
+    codes: Collection[int] = ()
+    old: Collection[int] = ()
     endpoint: Endpoint | None = None
     status: int | None = None
     error: type[ApiError] = ApiError
@@ -68,9 +64,8 @@ class _Rule:
 
     def fits(self, code: int, status: int, endpoint: Endpoint) -> bool:
         """Return whether the rule is about this error."""
-        if code in self.codes:
-            return True
-        return code in self.old and self.endpoint in (None, endpoint) and self.status in (None, status)
+        is_old = code in self.old and self.endpoint in (None, endpoint) and self.status in (None, status)
+        return is_old or code in self.codes
 
 
 #: Seconds between requests to the file server when it is down; each costs a request of the day.

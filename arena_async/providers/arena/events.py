@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Literal, Self
 
@@ -28,10 +27,10 @@ from arena_async.http.polling import Polled, wait_until
 from arena_async.http.session import Session
 from arena_async.options import Clock, PollPolicy
 from arena_async.protocol.decoding import decode, parse_json
-from arena_async.protocol.messages import Request, printable
+from arena_async.protocol.messages import join_path, printable
 from arena_async.providers.arena.adapter import LIST
-from arena_async.providers.arena.api import make_request, paginate, request_object
-from arena_async.providers.arena.models import ArenaModel, Change, Item, User
+from arena_async.providers.arena.api import get_object, make_request, paginate, request_object
+from arena_async.providers.arena.models import ArenaModel, Change, Item, User, wire
 from arena_async.providers.arena.queries import EventResourceQuery, write_query
 
 __all__ = [
@@ -59,7 +58,7 @@ class EventIntegration(ArenaModel):
     guid: str
     name: str | None = None
     # The older queue, and one page of the newer engine, have "enable".
-    enabled: bool | None = attrs.field(default=None, metadata={"wire": ("enabled", "enable")})
+    enabled: bool | None = wire("enabled", "enable")
     status: str | None = None
     type: str | None = None
     transfer_type: str | None = None
@@ -99,9 +98,7 @@ class OutboundEvent(ArenaModel):
     event_type: str | None = None
     status: str | None = None
     #: Whether all of it was processed; each generation has a key of its own for that.
-    reconciled: bool | None = attrs.field(
-        default=None, metadata={"wire": ("resourcesReconciled", "itemsReconciled", "reconciled")}
-    )
+    reconciled: bool | None = wire("resourcesReconciled", "itemsReconciled", "reconciled")
     triggers: tuple[EventTrigger, ...] = ()
     change: Change | None = None
     creator: User | None = None
@@ -119,12 +116,10 @@ class EventResource(ArenaModel):
     guid: str
     reconciled: bool | None = None
     # The newer engine has a lower-case t.
-    reconciled_date_time: datetime | None = attrs.field(
-        default=None, metadata={"wire": ("reconciledDatetime", "reconciledDateTime")}
-    )
+    reconciled_date_time: datetime | None = wire("reconciledDatetime", "reconciledDateTime")
     reconciled_user: User | None = None
-    item: Item | None = attrs.field(default=None, metadata={"wire": ("item", "effectiveItemRevision")})
-    superseded_item: Item | None = attrs.field(default=None, metadata={"wire": ("supersededItemRevision",)})
+    item: Item | None = wire("item", "effectiveItemRevision")
+    superseded_item: Item | None = wire("supersededItemRevision")
     change: Change | None = None
     request: Any = attrs.field(default=None, hash=False)
     quality_process: Any = attrs.field(default=None, hash=False)
@@ -160,8 +155,8 @@ class _EventSource:
             offset: Rows to leave out at the beginning.
             limit: Rows of one page, at most 400.
         """
-        request = make_request("GET", self._root, {"name": name, "enabled": enabled})
-        return paginate(self.session, request, EventIntegration, offset=offset, limit=limit)
+        query = {"name": name, "enabled": enabled}
+        return paginate(self.session, EventIntegration, self._root, query, offset=offset, limit=limit)
 
     def every(
         self, integration: str, *, reconciled: bool | None = None, offset: int = 0, limit: int | None = None
@@ -175,8 +170,8 @@ class _EventSource:
             offset: Rows to leave out at the beginning.
             limit: Rows of one page, at most 400.
         """
-        wanted = "any" if reconciled is None else str(reconciled).lower()
-        request = self._request("GET", integration, "/events", {self._flag: wanted})
+        query = {self._flag: "any" if reconciled is None else reconciled}
+        request = make_request("GET", self._path(integration, "/events"), query)
 
         def read(row: Any) -> OutboundEvent:
             return attrs.evolve(decode(row, OutboundEvent, request=request.line), integration=integration)
@@ -190,8 +185,8 @@ class _EventSource:
 
     async def event(self, integration: str, guid: str) -> OutboundEvent:
         """Return one event. One request."""
-        request = self._request("GET", integration, "/events/{event}", event=guid)
-        return attrs.evolve(await request_object(self.session, request, OutboundEvent), integration=integration)
+        path = self._path(integration, "/events/{event}", event=guid)
+        return attrs.evolve(await get_object(self.session, OutboundEvent, path), integration=integration)
 
     async def reconcile(self, event: OutboundEvent) -> OutboundEvent:
         """
@@ -202,7 +197,7 @@ class _EventSource:
         Raises:
             ConfigurationError: The event has no integration.
         """
-        request = self._of_event("PUT", event, json={self._flag: True})
+        request = make_request("PUT", self._event_path(event), json={self._flag: True})
         return attrs.evolve(await request_object(self.session, request, OutboundEvent), integration=event.integration)
 
     def watch(self, integration: str, *, poll: PollPolicy | None = None) -> Watch:
@@ -222,17 +217,23 @@ class _EventSource:
         """
         return Watch(self, integration, poll or PollPolicy())
 
-    def _request(
-        self, method: str, integration: str, rest: str, query: Mapping[str, object] | None = None, **more: Any
-    ) -> Request:
-        """Build a request below an integration; ``more`` is as for :func:`make_request`."""
-        return make_request(method, f"{self._root}/{{integration}}{rest}", query, integration=integration, **more)
+    def _path(self, integration: str, rest: str = "", **identifiers: str) -> str:
+        """Return a path below an integration."""
+        return join_path(f"{self._root}/{{integration}}{rest}", integration=integration, **identifiers)
 
-    def _of_event(
-        self, method: str, event: OutboundEvent, rest: str = "", query: Mapping[str, object] | None = None, **more: Any
-    ) -> Request:
-        path = "/events/{event}" + rest
-        return self._request(method, _integration_of(event), path, query, event=event.guid, **more)
+    def _event_path(self, event: OutboundEvent, rest: str = "", **identifiers: str) -> str:
+        """
+        Return a path below an event.
+
+        Raises:
+            ConfigurationError: The event has no integration.
+        """
+        if not event.integration:
+            raise ConfigurationError(
+                f"Event {printable(event.guid)} has no integration; take it from events.pending(), "
+                "events.every() or events.event()."
+            )
+        return self._path(event.integration, "/events/{event}" + rest, event=event.guid, **identifiers)
 
 
 @attrs.frozen
@@ -247,12 +248,12 @@ class Events(_EventSource):
 
     async def get(self, integration: str) -> EventIntegration:
         """Return one integration. One request."""
-        return await request_object(self.session, self._request("GET", integration, ""), EventIntegration)
+        return await get_object(self.session, EventIntegration, self._path(integration))
 
     def triggers(self, integration: str, *, offset: int = 0, limit: int | None = None) -> Paginator[EventTrigger]:
         """Return the triggers of an integration. One request for each 400."""
-        request = self._request("GET", integration, "/triggers")
-        return paginate(self.session, request, EventTrigger, offset=offset, limit=limit)
+        path = self._path(integration, "/triggers")
+        return paginate(self.session, EventTrigger, path, offset=offset, limit=limit)
 
     def resources(
         self,
@@ -273,19 +274,18 @@ class Events(_EventSource):
             offset: Rows to leave out at the beginning.
             limit: Rows of one page, at most 400.
         """
-        request = self._of_event("GET", event, "/{kind}", write_query(query), kind=kind)
-        return paginate(self.session, request, EventResource, offset=offset, limit=limit)
+        path = self._event_path(event, "/{kind}", kind=kind)
+        return paginate(self.session, EventResource, path, write_query(query), offset=offset, limit=limit)
 
     async def resource(self, event: OutboundEvent, kind: ResourceKind, guid: str) -> EventResource:
         """Return one resource of an event. One request."""
-        request = self._of_event("GET", event, "/{kind}/{resource}", kind=kind, resource=guid)
-        return await request_object(self.session, request, EventResource)
+        path = self._event_path(event, "/{kind}/{resource}", kind=kind, resource=guid)
+        return await get_object(self.session, EventResource, path)
 
     async def reconcile_resource(self, event: OutboundEvent, kind: ResourceKind, guid: str) -> EventResource:
         """Mark one resource of an event as processed. One request; :meth:`reconcile` takes one for all."""
-        path = "/{kind}/{resource}"
-        request = self._of_event("PUT", event, path, json={"reconciled": True}, kind=kind, resource=guid)
-        return await request_object(self.session, request, EventResource)
+        path = self._event_path(event, "/{kind}/{resource}", kind=kind, resource=guid)
+        return await request_object(self.session, make_request("PUT", path, json={"reconciled": True}), EventResource)
 
 
 @attrs.frozen
@@ -319,8 +319,8 @@ class EventQueue(_EventSource):
             limit: Rows of one page, at most 400.
         """
         query = {"reconciled": "any" if reconciled is None else reconciled}
-        request = self._of_event("GET", event, "/items", query)
-        return paginate(self.session, request, EventResource, offset=offset, limit=limit)
+        path = self._event_path(event, "/items")
+        return paginate(self.session, EventResource, path, query, offset=offset, limit=limit)
 
     async def item_guids(self, event: OutboundEvent, *, reconciled: bool | None = None) -> list[str]:
         """
@@ -331,7 +331,7 @@ class EventQueue(_EventSource):
             reconciled: Only those that are, or are not, reconciled; None for both.
         """
         query = {"reconciled": "any" if reconciled is None else reconciled}
-        request = self._of_event("GET", event, "/itemguids", query)
+        request = make_request("GET", self._event_path(event, "/itemguids"), query)
         response = await self.session.send(request)
         return _read_guids(parse_json(response.body, request=request.line), request.line)
 
@@ -339,15 +339,6 @@ class EventQueue(_EventSource):
 def _age(event: OutboundEvent) -> datetime:
     """Return the sort key of an event; one without a time comes first, so that it is not postponed forever."""
     return event.creation_date_time or datetime.min.replace(tzinfo=UTC)
-
-
-def _integration_of(event: OutboundEvent) -> str:
-    if not event.integration:
-        raise ConfigurationError(
-            f"Event {printable(event.guid)} has no integration; take it from events.pending(), "
-            "events.every() or events.event()."
-        )
-    return event.integration
 
 
 def _read_guids(payload: Any, request: str) -> list[str]:

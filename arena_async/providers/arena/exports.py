@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -14,29 +14,64 @@ from arena_async.errors import ConfigurationError, DecodeError, PermissionDenied
 from arena_async.http.paginator import Paginator
 from arena_async.options import PollPolicy
 from arena_async.protocol.messages import printable
-from arena_async.providers.arena.api import request_object
+from arena_async.providers.arena.api import get_object, known_word, make_request
 from arena_async.providers.arena.criteria import Criteria
-from arena_async.providers.arena.export_options import same_options, write_export_options
-from arena_async.providers.arena.files import RunFiles
-from arena_async.providers.arena.layout import FileFacts
-from arena_async.providers.arena.models import ArenaFile, ExportDefinition, ExportOptions, ExportRun
+from arena_async.providers.arena.files import FileFacts, ZipFiles
+from arena_async.providers.arena.models import (
+    ArenaFile,
+    ExportDefinition,
+    ExportFileContent,
+    ExportOptions,
+    ExportRun,
+    status_word,
+)
 from arena_async.providers.arena.queries import ExportQuery, ExportRunQuery
-from arena_async.providers.arena.run_service import RunService, guid_of
-from arena_async.providers.arena.runs import OnStatus, Start
+from arena_async.providers.arena.runs import OnStatus, RunService, guid_of, look_up
+from arena_async.providers.arena.starts import ArenaFetch, Start
 from arena_async.providers.started_run import Fetched, To
 
-__all__ = ["ExportFiles", "Exports"]
+__all__ = ["ExportFiles", "Exports", "same_options", "write_export_options"]
 
 #: https://ptc-arena.github.io/arena-dev-help/ - the files of a run are removed after that, its row stays.
 _KEPT: Final = timedelta(days=60)
+
+_VIEWS: Final = (
+    "SPECS",
+    "BOM",
+    "BOM_SUBSTITUTES",
+    "SOURCING",
+    "FILES",
+    "FILES_FILE_SUMMARY",
+    "SOURCING_SUPPLIERITEM_SPECS",
+    "SOURCING_SUPPLIERITEM_SUPPLIER_PROFILE",
+    "SOURCING_SUPPLIERITEM_FILES",
+    "SOURCING_SUPPLIERITEM_FILES_FILE_SUMMARY",
+)
+#: What the samples print in the place of the documented view.
+_OTHER_VIEWS: Final = {status_word("SOURCING_SUPPLIERITEM_SPECS_PROFILE"): "SOURCING_SUPPLIERITEM_SUPPLIER_PROFILE"}
+#: The words of the other options. One page lists the files PRIMARY for supplier items as well; the service rejects it
+#: (4003, 4073).
+_WORDS: Final = {
+    "bom_levels": ("NONE", "SINGLE", "FULL"),
+    "header": ("apiName", "name"),
+    "revision_status": ("LATEST", "WORKING", "POTENTIAL"),
+    "format": ("csv", "json"),
+    "file_content.item": ("NONE", "PRIMARY", "ALL"),
+    "file_content.supplier_item": ("NONE", "ALL"),
+}
+
+#: The documented defaults.
+_DEFAULTS: Final = {"header": "apiName", "format": "csv"}
+#: Views that contain only the physical files.
+_OF_FILES: Final = {"FILES", "SOURCING_SUPPLIERITEM_FILES"}
 
 
 @attrs.frozen
 class Exports(RunService[ExportDefinition, ExportRun, ExportRunQuery]):
     """The export definitions of the workspace and their runs."""
 
-    _kind = "export"
-    _models = (ExportDefinition, ExportRun)
+    kind = "export"
+    models = (ExportDefinition, ExportRun)
 
     def search(
         self, query: ExportQuery | str | None = None, *, offset: int = 0, limit: int | None = None
@@ -60,12 +95,12 @@ class Exports(RunService[ExportDefinition, ExportRun, ExportRunQuery]):
             include_empty_additional_attributes: Whether custom attributes without a value are shown too.
         """
         query = {"includeEmptyAdditionalAttributes": include_empty_additional_attributes}
-        return await request_object(self.session, self._api.request("GET", guid, query=query), ExportDefinition)
+        return await get_object(self.session, ExportDefinition, self.path(guid), query)
 
     async def file(self, guid: str, run: str, file: str) -> ArenaFile:
         """Return name, size and the other metadata of one file of a run. One request."""
-        request = self._api.request("GET", guid, "/runs/{run}/files/{file}", run=run, file=file)
-        return await request_object(self.session, request, ArenaFile)
+        path = f"{self.path(guid)}/runs/{{run}}/files/{{file}}"
+        return await get_object(self.session, ArenaFile, path, run=run, file=file)
 
     def files(
         self,
@@ -89,7 +124,7 @@ class Exports(RunService[ExportDefinition, ExportRun, ExportRunQuery]):
         Raises:
             ConfigurationError: ``run`` together with ``latest`` or ``completed_from``.
         """
-        return ExportFiles(self._api, guid, run=run, latest=latest, completed_from=completed_from)
+        return ExportFiles(self, guid, run=run, latest=latest, completed_from=completed_from)
 
     async def define(
         self,
@@ -149,8 +184,7 @@ class Exports(RunService[ExportDefinition, ExportRun, ExportRunQuery]):
             DeadlineError: Another export was in progress all the time; nothing was started.
             TransportError: The response was lost, and it is not known whether a run was started.
         """
-        start = self._start(guid, criteria)
-        return await self._api.start(guid_of(guid), start, poll=poll, on_status=on_status)
+        return await self._start(guid, criteria, on_status).send(poll)
 
     async def fetch(
         self,
@@ -183,10 +217,12 @@ class Exports(RunService[ExportDefinition, ExportRun, ExportRunQuery]):
             DeadlineError: The run is not done yet, or another one was in progress; the next call continues.
             DestinationBusyError: The directory belongs to another workspace.
         """
-        start = self._start(guid, criteria)
-        return await self._fetch(start, self.files(guid_of(guid)), to, poll=poll, fresh=fresh, on_status=on_status)
+        start = self._start(guid, criteria, on_status)
+        return await ArenaFetch(start, self.files(start.definition), poll, fresh).fetch(to)
 
-    def _start(self, definition: str | ExportDefinition, criteria: Criteria | None) -> Start[ExportRun]:
+    def _start(
+        self, definition: str | ExportDefinition, criteria: Criteria | None, on_status: OnStatus[ExportRun] | None
+    ) -> Start[ExportRun]:
         """
         Return how a run is started.
 
@@ -201,36 +237,43 @@ class Exports(RunService[ExportDefinition, ExportRun, ExportRunQuery]):
             raise ConfigurationError(f"The export {definition.guid} cannot be run. {problem}.")
         own = criteria.as_json() if criteria is not None else None
         body = {} if own is None else {"criteria": own}
+        guid = guid_of(definition)
         return Start(
-            request=self._api.request("POST", guid_of(definition), "/runs", json=body),
+            service=self,
+            definition=guid,
+            request=make_request("POST", f"{self.path(guid)}/runs", json=body),
+            on_status=on_status,
             like=lambda run: own is None or run.criteria in (None, own),
             name="" if own is None else hashlib.sha256(json.dumps(own).encode()).hexdigest()[:16],
         )
 
 
-class ExportFiles(RunFiles[ExportRun]):
+@attrs.define(eq=False, repr=False)
+class ExportFiles(ZipFiles[ExportRun]):
     """
     The zip files of the runs of an export definition.
 
     Only the user who started a run may download its files, and the service keeps them for 60 days.
     """
 
-    kind = "exports"
-    _content_path = "/runs/{run}/files/{file}/content"
+    _kind = "exports"
+    _fields = ("export", "run", "file")
+    _content_path = "/exports/{export}/runs/{run}/files/{file}/content"
 
     def _listing(self) -> tuple[int, bool]:
         return 1, False
 
     async def _one_to_find(self, definition: str, run: str) -> ExportRun | None:
         try:
-            return await self._api.look_up(definition, run)
+            return await look_up(self._service, definition, run)
         except PermissionDeniedError:
             # A run of another user is in the list only.
             return None
 
     async def _newest(self, definition: str) -> list[ExportRun]:
         """The filter may be ignored, so the newest of the returned runs is taken."""
-        runs = [run async for run in self._api.list(definition, {"latestCompleted": True}) if self._wanted(run)]
+        found = self._service.runs(definition, ExportRunQuery(latest=True))
+        runs = [run async for run in found if self._wanted(run)]
         return sorted(runs, key=lambda run: run.completed or datetime.min.replace(tzinfo=UTC))[-1:]
 
     def _listed(self, runs: Sequence[ExportRun]) -> dict[str, Sequence[FileFacts]]:
@@ -245,9 +288,9 @@ class ExportFiles(RunFiles[ExportRun]):
         Raises:
             DecodeError: It is complete, too young to have lost its files, and does not list them here either.
         """
-        files = (await self._api.get(definition, run.guid)).files
+        files = (await self._service.run(definition, run.guid)).files
         if files is None and not self._is_old(run):
-            request = self._api.request("GET", definition, "/runs/{run}", run=run.guid)
+            request = make_request("GET", f"{self._service.path(definition)}/runs/{{run}}", run=run.guid)
             raise DecodeError(
                 f"{request.line}: run {printable(run.guid)} is complete and does not list its files, so that some "
                 "may be missing. Run again; if it stays so, the service may have changed: report this.",
@@ -256,8 +299,8 @@ class ExportFiles(RunFiles[ExportRun]):
             )
         return [FileFacts(file.guid, file.name) for file in files or ()]
 
-    def _check_files(self, run: ExportRun, files: Sequence[FileFacts]) -> None:
-        if not files and run.guid == self._run:
+    def _check_empty(self, run: ExportRun) -> None:
+        if run.guid == self._run:
             raise RunFailedError(
                 f"export run {printable(run.guid)}: it is complete and has no files; the service removes them after "
                 f"{_KEPT.days} days. Start another run.",
@@ -267,3 +310,90 @@ class ExportFiles(RunFiles[ExportRun]):
     def _is_old(self, run: ExportRun) -> bool:
         """Return whether the service has removed the files of a run because of their age."""
         return run.completed is not None and run.completed < self._session.now() - _KEPT
+
+
+# --- the options of a definition --------------------------------------------------------------------------------------
+#
+# The service accepts some combinations silently and then writes an empty file. They are rejected here, at no cost.
+# Words are accepted in any case and sent in the newest documented form.
+
+
+def write_export_options(options: ExportOptions) -> dict[str, Any]:
+    """
+    Return options in the format of the service.
+
+    Raises:
+        ConfigurationError: One of them is not documented, there is no view, or the export would be empty.
+    """
+
+    def word(name: str, value: str | None) -> str | None:
+        return None if value is None else known_word(f"ExportOptions.{name}", value, _WORDS[name])
+
+    content = options.file_content or ExportFileContent()
+    files = {
+        "item": word("file_content.item", content.item),
+        "supplierItem": word("file_content.supplier_item", content.supplier_item),
+    }
+    written = _given(
+        {
+            "exportViews": _views(options.export_views),
+            "bomLevels": word("bom_levels", options.bom_levels),
+            "fileContent": _given(files) or None,
+            "header": word("header", options.header),
+            "revisionStatus": word("revision_status", options.revision_status),
+            "format": word("format", options.format),
+            "enableNotifications": options.enable_notifications,
+        }
+    )
+    _check_not_empty(written)
+    return written
+
+
+def same_options(requested: ExportOptions, received: ExportOptions) -> bool:
+    """
+    Return whether a definition does what is requested.
+
+    What is not requested is the documented default; where none is documented it may be anything.
+
+    Raises:
+        ConfigurationError: The requested options cannot be sent.
+    """
+    wanted = {**_DEFAULTS, **write_export_options(requested)}
+    try:
+        found = {**_DEFAULTS, **write_export_options(received)}
+    except ConfigurationError:
+        return False
+    views = set(wanted.pop("exportViews")) == set(found["exportViews"])
+    return views and all(found.get(name) == value for name, value in wanted.items())
+
+
+def _given(values: dict[str, Any]) -> dict[str, Any]:
+    """Leave out what is None."""
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _views(views: Iterable[Any]) -> list[str]:
+    """Return views after a check; one that is named twice is written once."""
+    words = (_OTHER_VIEWS.get(status_word(view), view) if isinstance(view, str) else view for view in views)
+    found = [known_word("ExportOptions.export_views", word, _VIEWS) for word in words]
+    if not found:
+        raise ConfigurationError("ExportOptions.export_views is empty; name at least one view, for instance 'SPECS'.")
+    return list(dict.fromkeys(found))
+
+
+def _check_not_empty(options: dict[str, Any]) -> None:
+    """Raise for what the service writes as an empty JSON file."""
+    if options.get("format", _DEFAULTS["format"]) != "json":
+        return
+    views = set(options["exportViews"])
+    any_file = any(value != "NONE" for value in options.get("fileContent", {}).values())
+    if views == {"BOM"} and options.get("bomLevels", "NONE") == "NONE":
+        raise _empty("the view BOM alone", "ExportOptions.bom_levels SINGLE or FULL")
+    if "BOM_SUBSTITUTES" in views and "BOM" not in views:
+        raise _empty("the view BOM_SUBSTITUTES without BOM", "the view BOM")
+    if len(views) == 1 and views <= _OF_FILES and not any_file:
+        raise _empty(f"the view {views.pop()} alone and without files", "ExportOptions.file_content, or another view")
+
+
+def _empty(what: str, remedy: str) -> ConfigurationError:
+    return ConfigurationError(f"A JSON export of {what} would be empty; add {remedy}, or write CSV.")

@@ -13,13 +13,12 @@ from arena_async.errors import ApiError
 from arena_async.http.paginator import Paginator
 from arena_async.options import PollPolicy
 from arena_async.protocol.messages import printable
-from arena_async.providers.arena.api import make_request, paginate, request_object
-from arena_async.providers.arena.files import RunFiles
-from arena_async.providers.arena.layout import FileFacts
+from arena_async.providers.arena.api import get_object, make_request, paginate
+from arena_async.providers.arena.files import FileFacts, ZipFiles
 from arena_async.providers.arena.models import Extract, ExtractRun, FileAssociation, status_word
 from arena_async.providers.arena.queries import ExtractRunQuery
-from arena_async.providers.arena.run_service import RunService
-from arena_async.providers.arena.runs import OnStatus, Start
+from arena_async.providers.arena.runs import OnStatus, RunService
+from arena_async.providers.arena.starts import ArenaFetch, Start
 from arena_async.providers.started_run import Fetched, To
 
 __all__ = ["ExtractFiles", "Extracts"]
@@ -34,8 +33,8 @@ _QUERY_REJECTED: Final = frozenset({3004, 3018, 3019, 3096, 3200, 4074})
 class Extracts(RunService[Extract, ExtractRun, ExtractRunQuery]):
     """The data extracts of the workspace and their runs."""
 
-    _kind = "extract"
-    _models = (Extract, ExtractRun)
+    kind = "extract"
+    models = (Extract, ExtractRun)
 
     def search(
         self,
@@ -56,8 +55,8 @@ class Extracts(RunService[Extract, ExtractRun, ExtractRunQuery]):
             offset: Rows to leave out at the beginning.
             limit: Rows of one page, at most 400.
         """
-        request = make_request("GET", "/extracts", {"name": name, "enabled": enabled, "creator.fullName": creator})
-        return paginate(self.session, request, Extract, offset=offset, limit=limit)
+        query = {"name": name, "enabled": enabled, "creator.fullName": creator}
+        return paginate(self.session, Extract, "/extracts", query, offset=offset, limit=limit)
 
     async def latest_run(self, guid: str, *, with_files: bool = False) -> ExtractRun:
         """
@@ -68,9 +67,7 @@ class Extracts(RunService[Extract, ExtractRun, ExtractRunQuery]):
             with_files: Request the guids of its files too.
         """
         query = {"view": "withFiles" if with_files else None}
-        return await request_object(
-            self.session, self._api.request("GET", guid, "/runs/latestCompleted", query), ExtractRun
-        )
+        return await get_object(self.session, ExtractRun, f"{self.path(guid)}/runs/latestCompleted", query)
 
     def run_files(
         self,
@@ -94,13 +91,13 @@ class Extracts(RunService[Extract, ExtractRun, ExtractRunQuery]):
             limit: Rows of one page, at most 400.
         """
         query = {"downloadDateTimeFrom": downloaded_from, "downloadDateTimeTo": downloaded_to}
-        request = self._api.request("GET", guid, "/runs/{run}/files", query, run=run)
-        return paginate(self.session, request, FileAssociation, offset=offset, limit=limit)
+        path = f"{self.path(guid)}/runs/{{run}}/files"
+        return paginate(self.session, FileAssociation, path, query, offset=offset, limit=limit, run=run)
 
     async def association(self, guid: str, run: str, association: str) -> FileAssociation:
         """Return one file of a run, by the guid of its association. One request."""
-        request = self._api.request("GET", guid, "/runs/{run}/files/{association}", run=run, association=association)
-        return await request_object(self.session, request, FileAssociation)
+        path = f"{self.path(guid)}/runs/{{run}}/files/{{association}}"
+        return await get_object(self.session, FileAssociation, path, run=run, association=association)
 
     def files(
         self,
@@ -122,7 +119,7 @@ class Extracts(RunService[Extract, ExtractRun, ExtractRunQuery]):
         Raises:
             ConfigurationError: ``run`` together with ``latest`` or ``completed_from``, or without ``guid``.
         """
-        return ExtractFiles(self._api, guid, run=run, latest=latest, completed_from=completed_from)
+        return ExtractFiles(self, guid, run=run, latest=latest, completed_from=completed_from)
 
     async def start(
         self, guid: str, *, poll: PollPolicy | None = None, on_status: OnStatus[ExtractRun] | None = None
@@ -140,7 +137,7 @@ class Extracts(RunService[Extract, ExtractRun, ExtractRunQuery]):
         Raises:
             TransportError: The response was lost, and it is not known whether a run was started.
         """
-        return await self._api.start(guid, self._start(guid), poll=poll, on_status=on_status)
+        return await self._start(guid, on_status).send(poll)
 
     async def fetch(
         self,
@@ -170,35 +167,31 @@ class Extracts(RunService[Extract, ExtractRun, ExtractRunQuery]):
             DeadlineError: The run is not done yet; the next call waits on.
             DestinationBusyError: The directory belongs to another workspace.
         """
-        return await self._fetch(self._start(guid), self.files(guid), to, poll=poll, fresh=fresh, on_status=on_status)
+        return await ArenaFetch(self._start(guid, on_status), self.files(guid), poll, fresh).fetch(to)
 
-    def _start(self, guid: str) -> Start[ExtractRun]:
-        return Start(request=self._api.request("POST", guid, "/runs", json={}))
+    def _start(self, guid: str, on_status: OnStatus[ExtractRun] | None) -> Start[ExtractRun]:
+        request = make_request("POST", f"{self.path(guid)}/runs", json={})
+        return Start(service=self, definition=guid, request=request, on_status=on_status)
 
 
-class ExtractFiles(RunFiles[ExtractRun]):
+@attrs.define(eq=False, repr=False)
+class ExtractFiles(ZipFiles[ExtractRun]):
     """The zip files of data extract runs; of all extracts without ``definition``, which costs one more request."""
 
-    kind = "extracts"
-    _content_path = "/runs/{run}/files/{file}/content"
-
-    async def _definitions(self) -> AsyncIterator[str]:
-        if self._definition is not None:
-            yield self._definition
-            return
-        async for extract in paginate(self._session, make_request("GET", "/extracts"), Extract):
-            yield extract.guid
+    _kind = "extracts"
+    _fields = ("extract", "run", "association")
+    _content_path = "/extracts/{extract}/runs/{run}/files/{association}/content"
 
     def _listing(self) -> tuple[int, bool]:
-        return (1, self._latest) if self._definition is not None else (2, False)
+        return (1, self._latest) if self.definition is not None else (2, False)
 
     async def _one_to_find(self, definition: str, run: str) -> ExtractRun:  # noqa: ARG002
         # The list of its files is enough.
         return ExtractRun(guid=run)
 
     async def _newest(self, definition: str) -> list[ExtractRun]:
-        request = self._api.request("GET", definition, "/runs/latestCompleted", {"view": "withFiles"})
-        run = await request_object(self._session, request, ExtractRun)
+        path = f"{self._service.path(definition)}/runs/latestCompleted"
+        run = await get_object(self._session, ExtractRun, path, {"view": "withFiles"})
         if "delta" in status_word(run.type):
             _log.warning(
                 "Extract %s: its latest run %s is a delta run, which contains the changes only. Without `latest` the "
@@ -214,12 +207,12 @@ class ExtractFiles(RunFiles[ExtractRun]):
 
         Only the vendor's collection of example requests uses the view here; the pages document it for the latest run.
         """
-        views: tuple[str | None, ...] = ("withFiles", None)
-        for view in views:
+        path = f"{self._service.path(definition)}/runs"
+        for view in ("withFiles", None):
             query = {"completionDateTimeFrom": completed_from, "view": view}
             started = False
             try:
-                async for page in self._api.list(definition, query).pages():
+                async for page in paginate(self._session, ExtractRun, path, query).pages():
                     started = True
                     yield page.items
                 return
@@ -237,8 +230,9 @@ class ExtractFiles(RunFiles[ExtractRun]):
         }
 
     async def _request_files(self, definition: str, run: ExtractRun) -> list[FileFacts]:
-        request = self._api.request("GET", definition, "/runs/{run}/files", run=run.guid)
-        return [_facts_of(association) async for association in paginate(self._session, request, FileAssociation)]
+        path = f"{self._service.path(definition)}/runs/{{run}}/files"
+        associations = paginate(self._session, FileAssociation, path, run=run.guid)
+        return [_facts_of(association) async for association in associations]
 
 
 def _facts_of(association: FileAssociation) -> FileFacts:

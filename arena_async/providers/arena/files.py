@@ -1,94 +1,260 @@
 """
-The files of runs: the base of the file sets of extracts, exports and imports.
+The file sets of Arena: their base, and those of the runs of extracts, exports and imports.
 
-The zip of an extract or export never changes under its guid, so the guid is the change marker, whichever query found
-the file and whether or not that query listed its size.
+A key identifies a file by the workspace, the kind and the identifying fields of that kind; they are also its place on
+disk and the address of its content.
 """
 
 from __future__ import annotations
 
 import json
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Generic, Self, TypeVar
+from typing import Any, ClassVar, Generic, Self, TypeVar
+from urllib.parse import quote, unquote, urlsplit
 
 import attrs
 
-from arena_async.errors import ConfigurationError
-from arena_async.protocol.files import MetadataCache, RemoteFile
-from arena_async.protocol.messages import Request
-from arena_async.providers.arena.api import write_datetime
-from arena_async.providers.arena.layout import ArenaFiles, FileFacts, Key, lay_out, tenant_of
+from arena_async.errors import ApiError, ConfigurationError, NotFoundError
+from arena_async.http.session import Session
+from arena_async.protocol.files import Cost, FileSet, MetadataCache, OpenedFile, RemoteFile
+from arena_async.protocol.quota import Quota
+from arena_async.protocol.urls import origin
+from arena_async.providers.arena.api import ArenaService, make_request, paginate, write_datetime
 from arena_async.providers.arena.models import ArenaRun
-from arena_async.providers.arena.runs import RunApi, ended
+from arena_async.providers.arena.runs import RunService, ended, look_up
+from arena_async.transfer.models import PlannedFile
 
-__all__ = ["RunFiles"]
+__all__ = ["ArenaFiles", "FileFacts", "RunFiles", "ZipFiles", "tenant_of"]
 
 R = TypeVar("R", bound=ArenaRun)
 
 
-class RunFiles(ArenaFiles, Generic[R]):
+@attrs.frozen
+class FileFacts:
     """
-    The files of the completed runs of a definition.
+    The metadata of a file in a listing. Its fields are stored as cached facts, in this order.
 
     Args:
-        api: The runs of that kind.
-        definition: The guid of the definition; None for every extract of the workspace.
-        run: Only this run.
-        latest: Only the latest completed run.
-        completed_from: Only runs completed then or later (aware).
-
-    Raises:
-        ConfigurationError: ``run`` together with ``latest`` or ``completed_from`` or without ``definition``, or a
-            date-time without a zone.
+        guid: The last of the identifying fields.
+        name: The vendor's file name.
+        size: Its length in bytes.
+        skip: Why it has no content.
     """
 
-    def __init__(
-        self,
-        api: RunApi[R],
-        definition: str | None,
-        *,
-        run: str | None = None,
-        latest: bool = False,
-        completed_from: datetime | None = None,
-    ) -> None:
-        if run is not None and latest:
-            raise ConfigurationError(f"{self.kind}: run and latest exclude each other; give one of them.")
-        if run is not None and completed_from is not None:
-            raise ConfigurationError(f"{self.kind}: run and completed_from exclude each other; give one of them.")
-        if run is not None and definition is None:
-            raise ConfigurationError(
-                f"{self.kind}: a run is named by the guids of its definition and its own; give both."
-            )
-        super().__init__(api.session, reserve=api.reserve)
-        self._api = api
-        self._definition = definition
-        self._run = run
-        self._latest = latest
-        self._completed_from = _whole_second(completed_from)
-        self._watermark: datetime | None = None
-        self._seen: R | None = None
-        self._facts: MetadataCache | None = None
+    guid: str
+    name: str | None = None
+    size: int | None = None
+    skip: str | None = None
+
+
+async def tenant_of(session: Session) -> str:
+    """Return the name of the workspace of the session, after a login where that is not known yet."""
+    credential = await session.credential()
+    base = session.base_url
+    workspace = f"workspace {credential.workspace}" if credential.workspace else "last workspace used"
+    return f"{origin(base)}{urlsplit(base).path.rstrip('/')} {workspace}"
+
+
+@attrs.define(eq=False, repr=False)
+class ArenaFiles(FileSet, ABC):
+    """
+    A set of files of one kind.
+
+    Args:
+        service: The items, the files, or the definitions that it belongs to.
+    """
+
+    #: The word for the kind in keys and paths.
+    _kind: ClassVar[str]
+    #: The fields that identify a file, from the outermost directory to the name.
+    _fields: ClassVar[tuple[str, ...]]
+    #: The path of a content, with the names of those fields.
+    _content_path: ClassVar[str]
+    #: Planned files can be downloaded without another look-up: a key has everything that addresses the content.
+    restores = True
+
+    _service: ArenaService
 
     @property
-    def definition(self) -> str | None:
-        """The guid of the definition, or None for every extract."""
-        return self._definition
+    def _session(self) -> Session:
+        """The session, by which a union of sets knows which of them share one."""
+        return self._service.session
+
+    @property
+    def requests_sent(self) -> int:
+        """Metered requests that the session has sent so far."""
+        return self._session.requests_sent
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.scope}>"
+
+    async def open(
+        self, file: RemoteFile, *, offset: int = 0, validator: str | None = None, until: int | None = None
+    ) -> OpenedFile:
+        """
+        Request the content once. Every attempt costs one request.
+
+        Args:
+            file: One of this set.
+            offset: The first byte to request.
+            validator: A strong ETag that the file must still have, when ``offset`` is not 0.
+            until: The byte to end before, or None.
+
+        Raises:
+            ApiError: The service responded with an error; statuses 200, 206, 412 and 416 are returned instead.
+            ConfigurationError: The file is not one of this kind of set.
+        """
+        names = self._names_in(file.key)
+        if names is None:
+            raise ConfigurationError(f"{file.key} is no file of {self._kind}; open it with the set that listed it.")
+        fields = dict(zip(self._fields, names, strict=True))
+        # An edition of a file has a guid of its own.
+        fields.pop("edition", None)
+        request = make_request("GET", self._content_path, None, **fields)
+        return await self._session.stream(request, offset=offset, validator=validator, until=until)
+
+    async def find(self, keys: Collection[str]) -> list[RemoteFile]:
+        """Return fresh entries for some keys of this kind, in any order; what is gone is missing."""
+        tenant = await tenant_of(self._session)
+        groups: dict[str, list[list[str]]] = {}
+        for key in keys:
+            if names := self._names_in(key, tenant):
+                groups.setdefault(names[0], []).append(names)
+        wanted, found = frozenset(keys), {}
+        for first, members in groups.items():
+            try:
+                async for file in self._look_up(tenant, first, members):
+                    if file.key in wanted:
+                        found[file.key] = file
+            except ApiError as error:
+                # Where the object is gone, its guid is not valid either.
+                if not isinstance(error, NotFoundError) and error.code != 3011:
+                    raise
+        return list(found.values())
+
+    async def restore(self, rows: Sequence[PlannedFile]) -> list[RemoteFile]:
+        """
+        Return the entries of planned files of this workspace as they were listed, without a request.
+
+        What has changed since then is downloaded as it is now and recorded as it was listed, so that the next listing
+        finds that it is not the newest.
+        """
+        tenant = await tenant_of(self._session)
+        found = []
+        for row in rows:
+            names = self._names_in(row.key, tenant)
+            if names and row.change:
+                facts = FileFacts(names[-1], row.name, row.size)
+                found.append(self._entry(tenant, names, facts, extension=row.extension, change=row.change))
+        return found
+
+    def since(self, watermark: datetime | None) -> Self:  # noqa: ARG002  for the sets that can
+        """Return the set of what changed since then if the service can filter on it, else the set itself."""
+        return self
+
+    def cost(self) -> Cost:
+        """Return the cost: at least the requests of one listing, and one for each content. Sends nothing."""
+        listing, exact = self._listing()
+        quota = self._session.quota or Quota()
+        return Cost(
+            listing=listing,
+            per_file=1,
+            exact=exact,
+            remaining=quota.remaining,
+            reserve=self._service.reserve,
+            resets_at=quota.resets_at,
+        )
+
+    @abstractmethod
+    def _listing(self) -> tuple[int, bool]:
+        """Return the requests of one listing, and whether that is the exact number."""
+
+    @abstractmethod
+    def _look_up(self, tenant: str, first: str, members: Sequence[Sequence[str]]) -> AsyncIterator[RemoteFile]:
+        """
+        List at least some files with the same first identifying field; a not-found error means that it is gone.
+
+        Args:
+            tenant: The workspace.
+            first: The first of the identifying fields.
+            members: All identifying fields of each of the files.
+        """
+
+    def _key(self, tenant: str, *names: str) -> str:
+        """Return the key of a file, or what the keys of several begin with."""
+        return "/".join(quote(part, safe="") for part in ("arena", tenant, self._kind, *names))
+
+    def _names_in(self, key: str, tenant: str | None = None) -> list[str] | None:
+        """Return the identifying fields of a key; None for one of another kind or service, or of another workspace."""
+        parts = [unquote(part) for part in key.split("/")]
+        if len(parts) != 3 + len(self._fields) or (parts[0], parts[2]) != ("arena", self._kind):
+            return None
+        return parts[3:] if tenant in (None, parts[1]) else None
+
+    def _entry(
+        self,
+        tenant: str,
+        names: Sequence[str],
+        facts: FileFacts,
+        *,
+        extension: str,
+        change: str,
+        changed_at: datetime | None = None,
+    ) -> RemoteFile:
+        """Return the entry of a file at ``arena/<kind>/<identifying fields>``, the last of them as its name."""
+        return RemoteFile(
+            key=self._key(tenant, *names),
+            service="arena",
+            tenant=tenant,
+            parts=("arena", self._kind, *names[:-1]),
+            stem=names[-1],
+            extension=extension,
+            name=facts.name or "",
+            size=facts.size,
+            change=change,
+            changed_at=changed_at,
+            fields=dict(zip(self._fields, names, strict=True)),
+            skip=facts.skip,
+        )
+
+
+@attrs.define(eq=False, repr=False)
+class RunFiles(ArenaFiles, Generic[R]):
+    """
+    The files of the completed runs of a definition, or of all definitions, which costs one more request.
+
+    Args:
+        service: The definitions of that kind.
+        definition: The guid of the definition, or None.
+        run: Only this run.
+        seen: That run as it was just seen, or None.
+    """
+
+    _service: RunService[Any, R, Any]
+    definition: str | None
+    _run: str | None = attrs.field(default=None, kw_only=True)
+    _seen: R | None = attrs.field(default=None, kw_only=True)
+    #: The earliest completion that is requested.
+    _from: datetime | None = attrs.field(default=None, init=False)
+    #: What narrows the set, for its scope.
+    _filters: list[str] = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        """Name the filters; a subclass has more of them."""
+        self._filters = [f"run={self._run}"] if self._run is not None else []
 
     @property
     def scope(self) -> str:
         """The name of the query, without any secret. A watermark is not part of it. It is stored in the ledger."""
-        filters = [f"run={self._run}"] if self._run is not None else []
-        filters += ["latest"] if self._latest else []
-        filters += [f"completed_since={self._completed_from.isoformat()}"] if self._completed_from is not None else []
-        path = "/".join(filter(None, ("arena", self.kind, self._definition)))
-        return "?".join(filter(None, (path, "&".join(filters))))
+        path = "/".join(filter(None, ("arena", self._kind, self.definition)))
+        return "?".join(filter(None, (path, "&".join(self._filters))))
 
     @property
     def narrowed(self) -> bool:
         """Whether files that exist may be missing from it."""
-        return self._run is not None or self._latest or self._from is not None
+        return bool(self._filters)
 
     async def __aiter__(self) -> AsyncIterator[RemoteFile]:
         """List the files; pages are requested as they are read."""
@@ -98,148 +264,66 @@ class RunFiles(ArenaFiles, Generic[R]):
                 async for file in self._of_runs(tenant, definition, runs):
                     yield file
 
-    async def find(self, keys: Collection[str]) -> list[RemoteFile]:
-        """
-        Return fresh entries for some keys of this kind, in any order; what is gone is missing.
-
-        Costs one request for a single run of a definition, else as many as its runs have pages.
-        """
-        if self._facts is not None:
-            # A look-up wants the present state, not the cached one.
-            return await self._changed(_facts=None).find(keys)
-        return await super().find(keys)
-
-    def recalling(self, facts: MetadataCache) -> Self:
-        """Return the same set, which requests the files of a completed run only once."""
-        return self._changed(_facts=facts)
-
-    def since(self, watermark: datetime | None) -> Self:
-        """Return the set of runs completed since then; the service filters on it."""
-        if watermark is None or self._run is not None or self._latest:
-            return self
-        return self._changed(_watermark=_whole_second(watermark))
-
     def of(self, run: R) -> Self:
         """Return the set of the files of one completed run as it was just seen, without another request for it."""
-        return self._changed(_run=run.guid, _seen=run)
+        return attrs.evolve(self, run=run.guid, seen=run)
 
-    # ------------------------------------------------------------------------------------- what differs between kinds
-
-    #: The path of a content below its definition; the names are those of the identifying fields.
-    _content_path: str
+    def key_prefix(self, tenant: str, definition: str, *run: str) -> str:
+        """Return what the keys of all files of a definition begin with, or those of one of its runs."""
+        return f"{self._key(tenant, definition, *run)}/"
 
     @abstractmethod
-    def _listed(self, runs: Sequence[R]) -> dict[str, Sequence[FileFacts]]:
-        """Return the files of those runs that were listed with them, by the guids of the runs."""
-
-    async def _pages(self, definition: str, completed_from: datetime | None) -> AsyncIterator[Sequence[R]]:
-        """Return the runs of a definition, page by page."""
-        async for page in self._api.list(definition, {"completionDateTimeFrom": completed_from}).pages():
-            yield page.items
-
-    async def _newest(self, definition: str) -> list[R]:
-        """Return the latest completed run."""
-        raise NotImplementedError  # pragma: no cover  imports have no such filter
-
-    async def _request_files(self, definition: str, run: R) -> list[FileFacts]:
-        """Request the files of a run that was listed without them."""
-        raise NotImplementedError  # pragma: no cover  import runs always have the same contents
-
-    async def _one_to_find(self, definition: str, run: str) -> R | None:
-        """Return one run to look up its files, or None where it may be in the list only."""
-        return await self._api.get(definition, run)
-
-    def _check_files(self, run: R, files: Sequence[FileFacts]) -> None:
-        """Raise if a run that was requested by its guid has no files."""
+    def _of_runs(self, tenant: str, definition: str, runs: Sequence[R]) -> AsyncIterator[RemoteFile]:
+        """List the files of some runs of a definition."""
 
     async def _definitions(self) -> AsyncIterator[str]:
         """Return the guids of the definitions."""
-        yield self._definition or ""
-
-    def _content(self, key: Key) -> Request:
-        definition, run, file = key.names
-        return self._api.request("GET", definition, self._content_path, run=run, file=file)
-
-    def _entry(self, tenant: str, definition: str, run: R, file: FileFacts) -> RemoteFile:
-        """Return the entry of a file: a zip, which never changes."""
-        key = Key(tenant, self.kind, (definition, run.guid, file.guid))
-        return lay_out(key, file, extension=".zip", change=file.guid, changed_at=run.completed)
-
-    # ------------------------------------------------------------------------------------------------------- listing
+        if self.definition is not None:
+            yield self.definition
+            return
+        async for definition in paginate(self._session, self._service.models[0], f"/{self._service.kind}s"):
+            yield definition.guid
 
     async def _select(self, definition: str) -> AsyncIterator[Sequence[R]]:
         """Return the completed runs of a definition that belong to the set, page by page."""
-        if self._run is not None:
-            run = self._seen or await self._api.look_up(definition, self._run)
-            if run is not None and ended(run, self._api.kind):
-                yield [run]
-        elif self._latest:
-            yield [run for run in await self._newest(definition) if self._wanted(run)]
-        else:
+        if self._run is None:
             async for page in self._pages(definition, self._from):
                 yield [run for run in page if self._wanted(run)]
+            return
+        run = self._seen or await look_up(self._service, definition, self._run)
+        if run is not None and ended(run, self._service.kind):
+            yield [run]
 
-    async def _of_runs(self, tenant: str, definition: str, runs: Sequence[R]) -> AsyncIterator[RemoteFile]:
-        """List the files of runs: with the runs, or from the cached facts, or with one request for each run."""
-        listed = self._listed(runs)
-        known = await self._recall(tenant, definition, [run.guid for run in runs if run.guid not in listed])
-        for run in runs:
-            files = listed.get(run.guid) if run.guid in listed else known.get(run.guid)
-            if files is None:
-                files = await self._request_files(definition, run)
-                await self._keep(tenant, definition, run.guid, files)
-            self._check_files(run, files)
-            for file in files:
-                yield self._entry(tenant, definition, run, file)
+    async def _pages(self, definition: str, completed_from: datetime | None) -> AsyncIterator[Sequence[R]]:
+        """Return the runs of a definition, page by page."""
+        path, query = f"{self._service.path(definition)}/runs", {"completionDateTimeFrom": completed_from}
+        async for page in paginate(self._session, self._service.models[1], path, query).pages():
+            yield page.items
 
-    async def _look_up(self, tenant: str, definition: str, keys: Sequence[Key]) -> AsyncIterator[RemoteFile]:
+    def _wanted(self, run: R) -> bool:
+        """Return whether a listed run belongs to the set; the service is known to ignore some filters silently."""
+        completed = run.completion_date_time
+        return run.done and (self._from is None or completed is None or completed >= self._from)
+
+    async def _one_to_find(self, definition: str, run: str) -> R | None:
+        """Return one run to look up its files, or None where it may be in the list only."""
+        return await self._service.run(definition, run)
+
+    async def _look_up(self, tenant: str, first: str, members: Sequence[Sequence[str]]) -> AsyncIterator[RemoteFile]:
         """List the files of some runs; a single run is requested by its guid."""
-        missing = {key.names[1] for key in keys}
+        missing = {names[1] for names in members}
         if len(missing) == 1:
-            run = await self._one_to_find(definition, *missing)
+            run = await self._one_to_find(first, *missing)
             if run is not None:
-                async for file in self._of_runs(tenant, definition, [run]):
+                async for file in self._of_runs(tenant, first, [run]):
                     yield file
                 return
-        async for page in self._pages(definition, None):
-            async for file in self._of_runs(tenant, definition, [run for run in page if run.guid in missing]):
+        async for page in self._pages(first, None):
+            async for file in self._of_runs(tenant, first, [run for run in page if run.guid in missing]):
                 yield file
             missing -= {run.guid for run in page}
             if not missing:
                 return
-
-    @property
-    def _from(self) -> datetime | None:
-        """The earliest completion that is requested."""
-        return max(filter(None, (self._completed_from, self._watermark)), default=None)
-
-    def _wanted(self, run: R) -> bool:
-        """Return whether a listed run belongs to the set; the service is known to ignore some filters silently."""
-        return run.done and (self._from is None or run.completed is None or run.completed >= self._from)
-
-    # ------------------------------------------------------------------------------------------------- cached facts
-
-    async def _recall(self, tenant: str, definition: str, runs: Iterable[str]) -> dict[str, list[FileFacts]]:
-        """Return the cached files of some runs, by the guids of the runs."""
-        if self._facts is None:
-            return {}
-        keys = {str(Key(tenant, self.kind, (definition, run))): run for run in runs}
-        found = await self._facts.recall(list(keys)) if keys else {}
-        return {keys[key]: files for key, fact in found.items() if (files := _load_files(fact))}
-
-    async def _keep(self, tenant: str, definition: str, run: str, files: Sequence[FileFacts]) -> None:
-        """Cache the files of a completed run; a run without any may yet get some."""
-        if self._facts is not None and files:
-            fact = json.dumps([attrs.astuple(file) for file in files])
-            await self._facts.keep({str(Key(tenant, self.kind, (definition, run))): fact})
-
-
-def _load_files(fact: str) -> list[FileFacts] | None:
-    """Read cached files; None where they cannot be read."""
-    try:
-        return [FileFacts(guid, name, size, skip) for guid, name, size, skip in json.loads(fact)]
-    except (ValueError, TypeError):
-        return None
 
 
 def _whole_second(time: datetime | None) -> datetime | None:
@@ -248,3 +332,131 @@ def _whole_second(time: datetime | None) -> datetime | None:
         return None
     write_datetime(time, what="completed_from")
     return time.astimezone(UTC).replace(microsecond=0)
+
+
+@attrs.define(eq=False, repr=False)
+class ZipFiles(RunFiles[R]):
+    """
+    The zip files of extract and export runs. A run may list its files, else they are requested once and cached.
+
+    A zip never changes under its guid, so the guid is the change marker, whichever query found the file and whether or
+    not that query listed its size.
+
+    Args:
+        latest: Only the latest completed run.
+        completed_from: Only runs completed then or later (aware).
+        watermark: The same, not as a part of the query.
+        facts: Where the files of completed runs are cached, or None.
+
+    Raises:
+        ConfigurationError: ``run`` together with ``latest`` or ``completed_from`` or without ``definition``, or a
+            date-time without a zone.
+    """
+
+    _latest: bool = attrs.field(default=False, kw_only=True)
+    _completed_from: datetime | None = attrs.field(default=None, kw_only=True, converter=_whole_second)
+    _watermark: datetime | None = attrs.field(default=None, kw_only=True, converter=_whole_second)
+    _facts: MetadataCache | None = attrs.field(default=None, kw_only=True)
+
+    def __attrs_post_init__(self) -> None:
+        """Check what goes together, and name the filters."""
+        super().__attrs_post_init__()
+        self._filters += ["latest"] if self._latest else []
+        self._filters += [f"completed_since={self._completed_from.isoformat()}"] if self._completed_from else []
+        self._from = max(filter(None, (self._completed_from, self._watermark)), default=None)
+        if self._run is None or self._seen is not None:
+            return
+        for name, given in (("latest", self._latest), ("completed_from", self._completed_from is not None)):
+            if given:
+                raise ConfigurationError(f"{self._kind}: run and {name} exclude each other; give one of them.")
+        if self.definition is None:
+            raise ConfigurationError(
+                f"{self._kind}: a run is named by the guids of its definition and its own; give both."
+            )
+
+    @property
+    def narrowed(self) -> bool:
+        """Whether files that exist may be missing from it."""
+        return self._run is not None or self._latest or self._from is not None
+
+    async def find(self, keys: Collection[str]) -> list[RemoteFile]:
+        """
+        Return fresh entries for some keys of this kind, in any order; what is gone is missing.
+
+        Costs one request for a single run of a definition, else as many as its runs have pages.
+        """
+        if self._facts is not None:
+            # A look-up wants the present state, not the cached one.
+            return await attrs.evolve(self, facts=None).find(keys)
+        return await super().find(keys)
+
+    def recalling(self, facts: MetadataCache) -> Self:
+        """Return the same set, which requests the files of a completed run only once."""
+        return attrs.evolve(self, facts=facts)
+
+    def since(self, watermark: datetime | None) -> Self:
+        """Return the set of runs completed since then; the service filters on it."""
+        if watermark is None or self._run is not None or self._latest:
+            return self
+        return attrs.evolve(self, watermark=watermark)
+
+    @abstractmethod
+    def _listed(self, runs: Sequence[R]) -> dict[str, Sequence[FileFacts]]:
+        """Return the files of those runs that were listed with them, by the guids of the runs."""
+
+    @abstractmethod
+    async def _newest(self, definition: str) -> list[R]:
+        """Return the latest completed run."""
+
+    @abstractmethod
+    async def _request_files(self, definition: str, run: R) -> list[FileFacts]:
+        """Request the files of a run that was listed without them."""
+
+    def _check_empty(self, run: R) -> None:
+        """Raise if it is an error that a run has no files."""
+
+    async def _select(self, definition: str) -> AsyncIterator[Sequence[R]]:
+        """Return the completed runs of a definition that belong to the set, page by page."""
+        if self._latest:
+            yield [run for run in await self._newest(definition) if self._wanted(run)]
+            return
+        async for runs in super()._select(definition):
+            yield runs
+
+    async def _of_runs(self, tenant: str, definition: str, runs: Sequence[R]) -> AsyncIterator[RemoteFile]:
+        """List the files of runs: with the runs, or from the cached facts, or with one request for each run."""
+        known = self._listed(runs)
+        if missing := [run.guid for run in runs if run.guid not in known]:
+            known |= await self._recall(tenant, definition, missing)
+        for run in runs:
+            files = known.get(run.guid)
+            if files is None:
+                files = await self._request_files(definition, run)
+                await self._keep(tenant, definition, run.guid, files)
+            if not files:
+                self._check_empty(run)
+            for file in files:
+                names, completed = (definition, run.guid, file.guid), run.completion_date_time
+                yield self._entry(tenant, names, file, extension=".zip", change=file.guid, changed_at=completed)
+
+    async def _recall(self, tenant: str, definition: str, runs: Iterable[str]) -> dict[str, Sequence[FileFacts]]:
+        """Return the cached files of some runs, by the guids of the runs."""
+        if self._facts is None:
+            return {}
+        keys = {self._key(tenant, definition, run): run for run in runs}
+        found = await self._facts.recall(list(keys))
+        return {keys[key]: files for key, fact in found.items() if (files := _load_files(fact))}
+
+    async def _keep(self, tenant: str, definition: str, run: str, files: Sequence[FileFacts]) -> None:
+        """Cache the files of a completed run; a run without any may yet get some."""
+        if self._facts is not None and files:
+            fact = json.dumps([attrs.astuple(file) for file in files])
+            await self._facts.keep({self._key(tenant, definition, run): fact})
+
+
+def _load_files(fact: str) -> list[FileFacts] | None:
+    """Read cached files; None where they cannot be read."""
+    try:
+        return [FileFacts(guid, name, size, skip) for guid, name, size, skip in json.loads(fact)]
+    except (ValueError, TypeError):
+        return None

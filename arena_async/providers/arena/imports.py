@@ -1,11 +1,19 @@
-"""Imports of spreadsheets: definitions describe how to read one, runs read it."""
+"""
+Imports of spreadsheets: definitions describe how to read one, runs read it.
+
+The file of a run is checked before anything is sent. https://github.com/ptc-arena/arena-restapi-doc documents the
+values beside it as parts of the form, the vendor's OpenAPI document documents them as a query. Which one is sent is a
+setting.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
-from datetime import datetime, timedelta
-from typing import Any, Self
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
+from pathlib import PurePath
+from typing import Any, Final, Literal, Self, get_args
 
 import attrs
 
@@ -13,27 +21,171 @@ from arena_async.errors import ConfigurationError, ConflictError
 from arena_async.http.paginator import Paginator
 from arena_async.options import PollPolicy
 from arena_async.protocol.files import RemoteFile
-from arena_async.providers.arena.api import request_object
-from arena_async.providers.arena.files import RunFiles
-from arena_async.providers.arena.import_files import (
-    IMPORT_PARTS,
-    ImportParameters,
-    ImportPart,
-    Submission,
-    same_import_options,
-    write_import_options,
-)
-from arena_async.providers.arena.layout import FileFacts, Key, lay_out
-from arena_async.providers.arena.models import ImportDefinition, ImportOptions, ImportRun
+from arena_async.protocol.messages import UploadBody, UploadedFile, printable
+from arena_async.providers.arena.api import known_word, make_request, request_object, write_fields
+from arena_async.providers.arena.files import FileFacts, RunFiles
+from arena_async.providers.arena.models import ImportDefinition, ImportOptions, ImportRun, status_word
 from arena_async.providers.arena.queries import ImportQuery, ImportRunQuery
-from arena_async.providers.arena.run_service import RunService, check_texts
-from arena_async.providers.arena.runs import OnStatus, RunApi
+from arena_async.providers.arena.runs import OnStatus, RunService, check_texts
+from arena_async.providers.arena.starts import ArenaFetch, Start
 from arena_async.providers.started_run import Fetched, To
+from arena_async.transfer.local_files import LocalFile
 
-__all__ = ["ImportFiles", "Imports"]
+__all__ = ["FileType", "ImportFiles", "ImportParameters", "ImportPart", "Imports", "Submission"]
+
+ImportPart = Literal["result", "error", "submit"]
+#: Every content of an import run.
+_IMPORT_PARTS: Final[tuple[ImportPart, ...]] = get_args(ImportPart)
+FileType = Literal["EXCEL_WORKSHEET", "CSV"]
+#: How values are sent beside a file.
+ImportParameters = Literal["parts", "query"]
 
 #: The extension of the submitted file; results and errors have the same format.
-_EXTENSIONS = {"EXCEL_WORKSHEET": ".xlsx", "CSV": ".csv"}
+_EXTENSIONS: Final = {"EXCEL_WORKSHEET": ".xlsx", "CSV": ".csv"}
+_BY_SUFFIX: Final[dict[str, FileType]] = {".xlsx": "EXCEL_WORKSHEET", ".csv": "CSV"}
+_MEDIA: Final = {
+    "EXCEL_WORKSHEET": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+    "CSV": "text/csv",
+}
+_ZIP, _OLD_EXCEL = b"PK\x03\x04", b"\xd0\xcf\x11\xe0"
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+
+_RESOURCES: Final = ("ITEM_SPECS", "ITEM_BOM", "ITEM_FILES", "FILE_SUMMARY")
+_MODES: Final = ("CREATE", "EDIT", "OVERWRITE", "REPLACE", "DELETE")
+
+
+@attrs.frozen
+class Submission:
+    """
+    A file for an import run, and what the run does with it.
+
+    Args:
+        file: The path of an XLSX or CSV (UTF-8) file.
+        worksheet: The name of the worksheet, for an XLSX file.
+        commit: Change the workspace at once, for good; a dry run first shows what would happen.
+        file_type: ``EXCEL_WORKSHEET`` or ``CSV``, where the file name does not show it.
+        content: A file with the physical files that the rows name, for resources that have some.
+        parts: Which contents of the run ``fetch`` downloads.
+    """
+
+    file: str | os.PathLike[str]
+    worksheet: str | None = attrs.field(default=None, kw_only=True)
+    commit: bool = attrs.field(default=False, kw_only=True)
+    file_type: FileType | None = attrs.field(default=None, kw_only=True)
+    content: str | os.PathLike[str] | None = attrs.field(default=None, kw_only=True)
+    parts: tuple[ImportPart, ...] = attrs.field(default=("result", "error"), kw_only=True)
+
+    @classmethod
+    def of(cls, file: Self | str | os.PathLike[str]) -> Self:
+        """Return a submission as it is, or a dry run of a file."""
+        return file if isinstance(file, cls) else cls(file)  # type: ignore[arg-type]
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[_Opened]:
+        """
+        Open and check what is sent.
+
+        Raises:
+            ConfigurationError: There is no such file, or it is not what it is called.
+        """
+        kind = self._kind()
+        async with AsyncExitStack() as stack:
+            file = await stack.enter_async_context(await LocalFile.open(self.file))
+            _check(file.name, kind, await file.head(4))
+            content = None
+            if self.content is not None:
+                content = await stack.enter_async_context(await LocalFile.open(self.content))
+            yield _Opened(self, kind, file, content)
+
+    def _kind(self) -> FileType:
+        """Return the type of the file."""
+        name = PurePath(self.file).name
+        if self.file_type is not None and self.file_type not in _MEDIA:
+            raise ConfigurationError(f"file_type is {self.file_type!r}; it takes one of {', '.join(_MEDIA)}.")
+        kind = self.file_type or _BY_SUFFIX.get(PurePath(self.file).suffix.lower())
+        if kind is None:
+            raise ConfigurationError(
+                f"{printable(name)}: an import takes .xlsx and .csv files. For another name, give file_type."
+            )
+        if kind == "CSV" and self.worksheet is not None:
+            raise ConfigurationError(f"{printable(name)}: a CSV file has no worksheets; leave the worksheet out.")
+        return kind
+
+
+def _check(name: str, kind: FileType, head: bytes) -> None:
+    """Raise for a file that the service cannot read, by its first bytes."""
+    problem = None
+    if not head:
+        problem = "it is empty"
+    elif head == _OLD_EXCEL:
+        problem = "it is an .xls file of an old Excel; save it as .xlsx"
+    elif kind == "EXCEL_WORKSHEET" and head != _ZIP:
+        problem = "it is no XLSX file"
+    elif kind == "CSV" and head == _ZIP:
+        problem = "it is an XLSX file, or another kind of zip, and no CSV"
+    elif kind == "CSV" and head.startswith(_UTF_16):
+        problem = "it is written in UTF-16, and the service reads UTF-8"
+    if problem is not None:
+        raise ConfigurationError(f"{printable(name)}: {problem}. Nothing was sent.")
+
+
+@attrs.frozen
+class _Opened:
+    """An open submission, ready to be sent."""
+
+    requested: Submission
+    kind: FileType
+    file: LocalFile
+    content: LocalFile | None
+
+    def start(
+        self,
+        service: RunService[Any, ImportRun, Any],
+        guid: str,
+        parameters: ImportParameters,
+        on_status: OnStatus[ImportRun] | None,
+    ) -> Start[ImportRun]:
+        """Return how a run with it is started; one that commits is not sent twice."""
+        requested = self.requested
+        values = {
+            "submitFileType": self.kind,
+            "submitWorksheetName": requested.worksheet,
+            "commit": str(requested.commit).lower(),
+        }
+        files = [_part("submitContent", self.file, _MEDIA[self.kind])]
+        files += [_part("fileContent", self.content)] if self.content is not None else []
+        form = UploadBody(fields=values if parameters == "parts" else (), files=files)
+        request = make_request("POST", f"{service.path(guid)}/runs", values if parameters == "query" else None)
+        return Start(
+            service=service,
+            definition=guid,
+            request=attrs.evolve(request, upload=form),
+            on_status=on_status,
+            like=self._like,
+            alike=False,
+            repeatable=not requested.commit,
+        )
+
+    async def name(self) -> str:
+        """Return what distinguishes this submission from others to the same definition."""
+        digests = [await file.sha256() for file in (self.file, self.content) if file is not None]
+        return "-".join(
+            [*digests, self.kind, "commit" if self.requested.commit else "check", self.requested.worksheet or ""]
+        )
+
+    def _like(self, run: ImportRun) -> bool:
+        """Return whether a run may have been started with this."""
+        return (
+            run.submit_file_type in (None, self.kind)
+            and run.submit_worksheet_name in (None, self.requested.worksheet)
+            and run.commit in (None, self.requested.commit)
+        )
+
+
+def _part(name: str, file: LocalFile, media: str = "application/octet-stream") -> UploadedFile:
+    """Return the part of a file; characters that are not valid in a header are replaced in its name."""
+    shown = "".join(letter if letter.isprintable() else "_" for letter in file.name)
+    return UploadedFile(part=name, name=shown, size=file.size, content_type=media, read=file.pieces)
 
 
 @attrs.frozen
@@ -47,10 +199,10 @@ class Imports(RunService[ImportDefinition, ImportRun, ImportRunQuery]):
     """
 
     parameters: ImportParameters = "parts"
-    _kind = "import"
-    _models = (ImportDefinition, ImportRun)
+    kind = "import"
+    models = (ImportDefinition, ImportRun)
     #: Where one run may not be taken for another.
-    _skew = timedelta(minutes=1)
+    skew = timedelta(minutes=1)
 
     def search(
         self, query: ImportQuery | str | None = None, *, offset: int = 0, limit: int | None = None
@@ -65,7 +217,7 @@ class Imports(RunService[ImportDefinition, ImportRun, ImportRunQuery]):
         """
         return self._search(query, offset, limit)
 
-    def files(self, guid: str, run: str | None = None, *, parts: Iterable[ImportPart] = IMPORT_PARTS) -> ImportFiles:
+    def files(self, guid: str, run: str | None = None, *, parts: Iterable[ImportPart] = _IMPORT_PARTS) -> ImportFiles:
         """
         Return the contents of completed runs, to be downloaded. Sends nothing yet.
 
@@ -77,7 +229,7 @@ class Imports(RunService[ImportDefinition, ImportRun, ImportRunQuery]):
         Raises:
             ConfigurationError: ``parts`` is empty or has something else in it.
         """
-        return ImportFiles(self._api, guid, run=run, parts=parts)
+        return ImportFiles(self, guid, run=run, parts=parts)
 
     async def define(
         self,
@@ -104,10 +256,8 @@ class Imports(RunService[ImportDefinition, ImportRun, ImportRunQuery]):
             ConfigurationError: The service would reject it. Nothing was sent.
             TransportError: The response was lost, and the definition is not in the list.
         """
-        body: dict[str, Any] = {"name": name, **write_import_options(resource, mode, options)}
-        return await self._define(
-            body, lambda found: same_import_options(body, found), description=description, reuse=reuse
-        )
+        body: dict[str, Any] = {"name": name, **_write_definition(resource, mode, options)}
+        return await self._define(body, lambda found: _does_the_same(body, found), description=description, reuse=reuse)
 
     async def rename(self, guid: str, *, name: str | None = None, description: str | None = None) -> ImportDefinition:
         """
@@ -126,7 +276,7 @@ class Imports(RunService[ImportDefinition, ImportRun, ImportRunQuery]):
         body = {field: text for field, text in given.items() if text is not None}
         if not body:
             raise ConfigurationError(f"The import {guid} is to be renamed without a new name or description.")
-        return await request_object(self.session, self._api.request("PUT", guid, json=body), ImportDefinition)
+        return await request_object(self.session, make_request("PUT", self.path(guid), json=body), ImportDefinition)
 
     async def start(
         self,
@@ -154,8 +304,7 @@ class Imports(RunService[ImportDefinition, ImportRun, ImportRunQuery]):
             TransportError: The response was lost, and it is not known whether a run was started.
         """
         async with Submission.of(file).opened() as opened:
-            start = opened.start(self._api.request("POST", guid, "/runs"), self.parameters)
-            return await self._api.start(guid, start, poll=poll, on_status=on_status)
+            return await opened.start(self, guid, self.parameters, on_status).send(poll)
 
     async def commit(self, guid: str, run: str, *, despite_errors: bool = False) -> ImportRun:
         """
@@ -185,12 +334,12 @@ class Imports(RunService[ImportDefinition, ImportRun, ImportRunQuery]):
                 "Correct the file and check it again, or commit despite the errors."
             )
         query, body = ({"commit": True}, None) if self.parameters == "query" else (None, {"commit": True})
-        request = self._api.request("PUT", guid, "/runs/{run}", query, json=body, run=run)
+        request = make_request("PUT", f"{self.path(guid)}/runs/{{run}}", query, json=body, run=run)
         return await request_object(self.session, request, ImportRun)
 
     async def complete(self, guid: str, run: str) -> ImportRun:
         """Mark a run as finished. One request."""
-        request = self._api.request("PUT", guid, "/runs/{run}/complete", run=run)
+        request = make_request("PUT", f"{self.path(guid)}/runs/{{run}}/complete", run=run)
         return await request_object(self.session, request, ImportRun)
 
     async def fetch(
@@ -225,13 +374,20 @@ class Imports(RunService[ImportDefinition, ImportRun, ImportRunQuery]):
         """
         submission = Submission.of(file)
         async with submission.opened() as opened:
-            start = attrs.evolve(
-                opened.start(self._api.request("POST", guid, "/runs"), self.parameters), name=await opened.name()
-            )
-            files = self.files(guid, parts=submission.parts)
-            return await self._fetch(start, files, to, poll=poll, fresh=fresh, on_status=on_status)
+            start = opened.start(self, guid, self.parameters, on_status)
+            start.name = await opened.name()
+            return await ArenaFetch(start, self.files(guid, parts=submission.parts), poll, fresh).fetch(to)
 
 
+def _check_parts(parts: Iterable[ImportPart]) -> tuple[ImportPart, ...]:
+    """Return the parts in a fixed order, after a check."""
+    given = (parts,) if isinstance(parts, str) else tuple(parts)
+    if not given or set(given) - set(_IMPORT_PARTS):
+        raise ConfigurationError(f"imports: parts is {given!r}; it takes one or more of {', '.join(_IMPORT_PARTS)}.")
+    return tuple(part for part in _IMPORT_PARTS if part in given)
+
+
+@attrs.define(eq=False, repr=False)
 class ImportFiles(RunFiles[ImportRun]):
     """
     The files submitted to the runs of an import definition, and their results and errors.
@@ -239,68 +395,69 @@ class ImportFiles(RunFiles[ImportRun]):
     They are addressed by the run alone, so its completion is their change marker.
 
     Args:
-        api: The runs of imports.
-        definition: The guid of the definition.
-        run: Only this run.
         parts: Which of the three contents.
 
     Raises:
         ConfigurationError: ``parts`` is empty or has something else in it.
     """
 
-    kind = "imports"
-    _content_path = "/runs/{run}/{file}Content"
+    _kind = "imports"
+    _fields = ("import", "run", "part")
+    _content_path = "/imports/{import}/runs/{run}/{part}Content"
 
-    def __init__(
-        self,
-        api: RunApi[ImportRun],
-        definition: str,
-        *,
-        run: str | None = None,
-        parts: Iterable[ImportPart] = IMPORT_PARTS,
-    ) -> None:
-        super().__init__(api, definition, run=run)
-        given = (parts,) if isinstance(parts, str) else tuple(parts)
-        if not given or set(given) - set(IMPORT_PARTS):
-            raise ConfigurationError(f"imports: parts is {given!r}; it takes one or more of {', '.join(IMPORT_PARTS)}.")
-        self._parts = tuple(part for part in IMPORT_PARTS if part in given)
+    _parts: tuple[ImportPart, ...] = attrs.field(kw_only=True, converter=_check_parts)
 
-    @property
-    def scope(self) -> str:
-        """The name of the query, without any secret. It is stored in the ledger."""
-        if self._parts == IMPORT_PARTS:
-            return super().scope
-        return f"{super().scope}{'&' if self._run is not None else '?'}parts={','.join(self._parts)}"
-
-    @property
-    def narrowed(self) -> bool:
-        """Whether files that exist may be missing from it."""
-        return super().narrowed or self._parts != IMPORT_PARTS
-
-    def since(self, watermark: datetime | None) -> Self:  # noqa: ARG002  the service has no such filter here
-        """Return the set itself."""
-        return self
+    def __attrs_post_init__(self) -> None:
+        """Name the filters."""
+        super().__attrs_post_init__()
+        self._filters += [f"parts={','.join(self._parts)}"] if self._parts != _IMPORT_PARTS else []
 
     def _listing(self) -> tuple[int, bool]:
         return 1, self._run is not None
 
-    def _listed(self, runs: Sequence[ImportRun]) -> dict[str, Sequence[FileFacts]]:
-        without_errors = "no row of the run failed, so it has no error file"
-        return {
-            run.guid: [
-                FileFacts(part, skip=without_errors if part == "error" and run.error_count == 0 else None)
-                for part in self._parts
-            ]
-            for run in runs
-        }
+    async def _of_runs(self, tenant: str, definition: str, runs: Sequence[ImportRun]) -> AsyncIterator[RemoteFile]:
+        """List the contents of runs; a dry run that is committed later gets other results at the same addresses."""
+        for run in runs:
+            completed = run.completed.isoformat() if run.completed is not None else ""
+            for part in self._parts:
+                no_errors = part == "error" and run.error_count == 0
+                skip = "no row of the run failed, so it has no error file" if no_errors else None
+                yield self._entry(
+                    tenant,
+                    (definition, run.guid, part),
+                    FileFacts(part, skip=skip),
+                    extension=_EXTENSIONS.get((run.submit_file_type or "").upper(), ".dat"),
+                    change=f"{completed} commit={run.commit}",
+                    changed_at=run.completed,
+                )
 
-    def _entry(self, tenant: str, definition: str, run: ImportRun, file: FileFacts) -> RemoteFile:
-        """Return the entry of a content; a dry run that is committed later gets other results at the same address."""
-        completed = run.completed.isoformat() if run.completed is not None else ""
-        return lay_out(
-            Key(tenant, "imports", (definition, run.guid, file.guid)),
-            file,
-            extension=_EXTENSIONS.get((run.submit_file_type or "").upper(), ".dat"),
-            change=f"{completed} commit={run.commit}",
-            changed_at=run.completed,
+
+def _write_definition(resource: str, mode: str, options: ImportOptions | None) -> dict[str, Any]:
+    """
+    Return what a definition does in the format of the service.
+
+    Raises:
+        ConfigurationError: A word is not documented, or the two do not go together.
+    """
+    written: dict[str, Any] = {
+        "resource": known_word("The resource", resource, _RESOURCES),
+        "mode": known_word("The mode", mode, _MODES),
+    }
+    if written["mode"] == "REPLACE" and written["resource"] != "ITEM_BOM":
+        raise ConfigurationError(
+            "The mode REPLACE goes with the resource ITEM_BOM only; OVERWRITE is the one for others."
         )
+    return written if options is None else {**written, "options": _write_options(options)}
+
+
+def _does_the_same(body: dict[str, Any], found: ImportDefinition) -> bool:
+    """Return whether a definition does what is requested; what is not requested may be anything."""
+    received = _write_options(found.options) if found.options is not None else {}
+    words = all(status_word(getattr(found, word)) == status_word(body[word]) for word in ("resource", "mode"))
+    return words and all(received.get(name) == value for name, value in body.get("options", {}).items())
+
+
+def _write_options(options: ImportOptions) -> dict[str, Any]:
+    """Return the options that are set, and the unknown keys of a listed definition."""
+    written = write_fields(options)
+    return written | ({"mapping": [write_fields(row) for row in options.mapping]} if options.mapping else {})

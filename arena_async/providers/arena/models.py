@@ -40,6 +40,7 @@ __all__ = [
     "LifecycleStatus",
     "User",
     "status_word",
+    "wire",
 ]
 
 _DONE = frozenset({"complete", "completed", "downloaded"})
@@ -56,6 +57,11 @@ _NO_CONTENT = {
 def status_word(text: str | None) -> str:
     """Return a status as it is compared: lower case, without spaces, dashes and underscores."""
     return "".join(letter for letter in (text or "").casefold() if letter not in " _-")
+
+
+def wire(*names: str) -> Any:
+    """Return a field without a value unless there is one under one of these names; the first one is documented."""
+    return attrs.field(default=None, metadata={"wire": names})
 
 
 @attrs.frozen(kw_only=True)
@@ -108,14 +114,12 @@ class ArenaFile(ArenaModel):
     category: Category | None = None
     author: User | None = None
     creation_date_time: datetime | None = None
-    last_modified_date_time: datetime | None = attrs.field(
-        default=None, metadata={"wire": ("lastModifiedDateTime", "lastModifiedDataTime")}
-    )
+    last_modified_date_time: datetime | None = wire("lastModifiedDateTime", "lastModifiedDataTime")
     latest: bool | None = None
     locked: bool | None = None
     private: bool | None = None
     has_markup: bool | None = None
-    checked_out: bool | None = attrs.field(default=None, metadata={"wire": ("checkedOut", "chekedOut")})
+    checked_out: bool | None = wire("checkedOut", "chekedOut")
     checkout_date_time: datetime | None = None
     corrected: bool | None = None
     have_content: bool | None = None
@@ -153,9 +157,7 @@ class ArenaRun(ArenaModel):
     status: str | None = None
     creator: User | None = None
     creation_date_time: datetime | None = None
-    completion_date_time: datetime | None = attrs.field(
-        default=None, metadata={"wire": ("completionDateTime", "completionDate")}
-    )
+    completion_date_time: datetime | None = wire("completionDateTime", "completionDate")
 
     @property
     def began(self) -> datetime | None:
@@ -217,10 +219,8 @@ class ExtractRun(ArenaRun):
 
     type: str | None = None
     # The names without "Time" are deprecated; one page prints scheduleDate.
-    run_date_time: datetime | None = attrs.field(default=None, metadata={"wire": ("runDateTime", "runDate")})
-    scheduled_date_time: datetime | None = attrs.field(
-        default=None, metadata={"wire": ("scheduledDateTime", "scheduledDate", "scheduleDate")}
-    )
+    run_date_time: datetime | None = wire("runDateTime", "runDate")
+    scheduled_date_time: datetime | None = wire("scheduledDateTime", "scheduledDate", "scheduleDate")
     views_extracted: int | None = None
     files: tuple[FileAssociation, ...] | None = None
 
@@ -316,7 +316,7 @@ class ExportRun(ArenaRun):
 class ImportMapping(ArenaModel):
     """Which column of a submitted file feeds which attribute."""
 
-    resource: str | None = attrs.field(default=None, metadata={"wire": ("resource", "resourceName")})
+    resource: str | None = wire("resource", "resourceName")
     api_name: str | None = None
     source_name: str | None = None
     in_response: bool | None = None
@@ -414,9 +414,7 @@ class ImportRun(ArenaRun):
     number: int | None = None
     submit_file_type: str | None = None
     # The prose once lacks a letter.
-    submit_worksheet_name: str | None = attrs.field(
-        default=None, metadata={"wire": ("submitWorksheetName", "submitWorsheetName")}
-    )
+    submit_worksheet_name: str | None = wire("submitWorksheetName", "submitWorsheetName")
     commit: bool | None = None
     total_count: int | None = None
     success_count: int | None = None

@@ -20,6 +20,7 @@ from arena_async.errors import ConfigurationError
 from arena_async.protocol.messages import printable
 from arena_async.providers.arena.api import write_fields
 from arena_async.providers.arena.criteria import Criteria
+from arena_async.providers.arena.models import wire
 
 __all__ = [
     "EventResourceQuery",
@@ -60,9 +61,9 @@ class ExportQuery:
     name: str | None = None
     number: int | None = None
     description: str | None = None
-    creator: str | None = attrs.field(default=None, metadata={"wire": "creator.fullName"})
-    creator_email: str | None = attrs.field(default=None, metadata={"wire": "creator.email"})
-    creator_guid: str | None = attrs.field(default=None, metadata={"wire": "creator.guid"})
+    creator: str | None = wire("creator.fullName")
+    creator_email: str | None = wire("creator.email")
+    creator_guid: str | None = wire("creator.guid")
 
 
 @attrs.frozen(kw_only=True)
@@ -83,14 +84,14 @@ class ExtractRunQuery:
     """
 
     status: str | None = None
-    scheduled_from: datetime | None = attrs.field(default=None, metadata={"wire": "scheduledDateTimeFrom"})
-    scheduled_to: datetime | None = attrs.field(default=None, metadata={"wire": "scheduledDateTimeTo"})
-    run_from: datetime | None = attrs.field(default=None, metadata={"wire": "runDateTimeFrom"})
-    run_to: datetime | None = attrs.field(default=None, metadata={"wire": "runDateTimeTo"})
-    completed_from: datetime | None = attrs.field(default=None, metadata={"wire": "completionDateTimeFrom"})
-    completed_to: datetime | None = attrs.field(default=None, metadata={"wire": "completionDateTimeTo"})
-    downloaded_from: datetime | None = attrs.field(default=None, metadata={"wire": "downloadDateTimeFrom"})
-    downloaded_to: datetime | None = attrs.field(default=None, metadata={"wire": "downloadDateTimeTo"})
+    scheduled_from: datetime | None = wire("scheduledDateTimeFrom")
+    scheduled_to: datetime | None = wire("scheduledDateTimeTo")
+    run_from: datetime | None = wire("runDateTimeFrom")
+    run_to: datetime | None = wire("runDateTimeTo")
+    completed_from: datetime | None = wire("completionDateTimeFrom")
+    completed_to: datetime | None = wire("completionDateTimeTo")
+    downloaded_from: datetime | None = wire("downloadDateTimeFrom")
+    downloaded_to: datetime | None = wire("downloadDateTimeTo")
     with_files: bool = attrs.field(default=False, metadata={"wire": "view"})
 
 
@@ -98,9 +99,9 @@ class ExtractRunQuery:
 class ExportRunQuery:
     """Filters of the runs of an export definition; ``latest`` is the run that was completed last."""
 
-    completed_from: datetime | None = attrs.field(default=None, metadata={"wire": "completionDateTimeFrom"})
-    completed_to: datetime | None = attrs.field(default=None, metadata={"wire": "completionDateTimeTo"})
-    latest: bool | None = attrs.field(default=None, metadata={"wire": "latestCompleted"})
+    completed_from: datetime | None = wire("completionDateTimeFrom")
+    completed_to: datetime | None = wire("completionDateTimeTo")
+    latest: bool | None = wire("latestCompleted")
     number: int | None = None
     status: str | None = None
 
@@ -109,9 +110,9 @@ class ExportRunQuery:
 class ImportRunQuery:
     """Filters of the runs of an import definition."""
 
-    creator: str | None = attrs.field(default=None, metadata={"wire": "creator.fullName"})
-    creator_email: str | None = attrs.field(default=None, metadata={"wire": "creator.email"})
-    creator_guid: str | None = attrs.field(default=None, metadata={"wire": "creator.guid"})
+    creator: str | None = wire("creator.fullName")
+    creator_email: str | None = wire("creator.email")
+    creator_guid: str | None = wire("creator.guid")
     number: int | None = None
     status: str | None = None
 
@@ -124,7 +125,7 @@ class FileQuery:
     number: str | None = None
     title: str | None = None
     format: str | None = None
-    category_guid: str | None = attrs.field(default=None, metadata={"wire": "category.guid"})
+    category_guid: str | None = wire("category.guid")
     include_child_categories: bool | None = None
 
 
@@ -133,8 +134,8 @@ class EventResourceQuery:
     """Filters of the resources of an event."""
 
     reconciled: bool | None = None
-    reconciled_from: datetime | None = attrs.field(default=None, metadata={"wire": "reconciledDateTimeFrom"})
-    reconciled_to: datetime | None = attrs.field(default=None, metadata={"wire": "reconciledDateTimeTo"})
+    reconciled_from: datetime | None = wire("reconciledDateTimeFrom")
+    reconciled_to: datetime | None = wire("reconciledDateTimeTo")
 
 
 @attrs.frozen(kw_only=True)
@@ -162,25 +163,25 @@ class ItemQuery:
     name: str | None = None
     description: str | None = None
     revision_number: str | None = None
-    category_guid: str | None = attrs.field(default=None, metadata={"wire": "category.guid"})
-    category_name: str | None = attrs.field(default=None, metadata={"wire": "category.name"})
+    category_guid: str | None = wire("category.guid")
+    category_name: str | None = wire("category.name")
     include_child_categories: bool | None = None
-    owner: str | None = attrs.field(default=None, metadata={"wire": "owner.fullName"})
-    creator: str | None = attrs.field(default=None, metadata={"wire": "creator.fullName"})
-    creator_guid: str | None = attrs.field(default=None, metadata={"wire": "creator.guid"})
-    creator_email: str | None = attrs.field(default=None, metadata={"wire": "creator.email"})
-    lifecycle_phase_guid: str | None = attrs.field(default=None, metadata={"wire": "lifecyclePhase.guid"})
-    lifecycle_phase_stage: str | None = attrs.field(default=None, metadata={"wire": "lifecyclePhase.stage"})
+    owner: str | None = wire("owner.fullName")
+    creator: str | None = wire("creator.fullName")
+    creator_guid: str | None = wire("creator.guid")
+    creator_email: str | None = wire("creator.email")
+    lifecycle_phase_guid: str | None = wire("lifecyclePhase.guid")
+    lifecycle_phase_stage: str | None = wire("lifecyclePhase.stage")
     assembly_type: str | None = None
     in_assembly: bool | None = None
-    effective_from: datetime | None = attrs.field(default=None, metadata={"wire": "effectiveDateTimeFrom"})
-    effective_to: datetime | None = attrs.field(default=None, metadata={"wire": "effectiveDateTimeTo"})
+    effective_from: datetime | None = wire("effectiveDateTimeFrom")
+    effective_to: datetime | None = wire("effectiveDateTimeTo")
     modified_bom: bool | None = None
     modified_files: bool | None = None
     modified_sourcing: bool | None = None
     modified_specs: bool | None = None
     criteria: Criteria | None = None
-    view: ItemView | None = attrs.field(default=None, metadata={"wire": "responseview"})
+    view: ItemView | None = wire("responseview")
     attributes: Mapping[str, object] = attrs.field(factory=dict)
 
     def __attrs_post_init__(self) -> None:

@@ -21,7 +21,7 @@ from arena_async.providers.arena import (
     any_of,
     items_by_guid,
 )
-from arena_async.providers.arena.export_options import same_options, write_export_options
+from arena_async.providers.arena.exports import same_options, write_export_options
 
 GUID = "N5O7Q9SYH0W5SPPV"
 OTHER = "VDXGURVX8P8O7QH2PO36"
