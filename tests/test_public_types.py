@@ -118,6 +118,7 @@ def names_of(module: str) -> dict[str, Any]:
 def types_in(annotation: Any, module: str) -> Iterator[Any]:
     """Yield every class, type variable and special form in an annotation; aliases and **kwargs are resolved."""
     if isinstance(annotation, ForwardRef):
+        module = annotation.__forward_module__ or module
         annotation = annotation.__forward_arg__
     if isinstance(annotation, str):
         for node in ast.walk(ast.parse(annotation, mode="eval")):

@@ -172,7 +172,7 @@ class RunService(Generic[D, R, Q]):
         on_status: OnStatus[R] | None,
     ) -> Fetched[R]:
         fetch = _Fetch(self._api, files.definition or "", start, files, poll, on_status, fresh)
-        return await fetch.fetch(to, options=None, observer=None)
+        return await fetch.fetch(to)
 
     async def _define(
         self, body: dict[str, Any], same: Callable[[D], bool], *, description: str | None, reuse: bool

@@ -14,7 +14,7 @@ from arena_async.http.paginator import Paginator
 from arena_async.protocol.files import Cost
 from arena_async.providers.centrepoint import analytics_models as models
 from arena_async.providers.centrepoint.adapter import MAX_PAGE_SIZE
-from arena_async.providers.centrepoint.api import Api, Endpoint, days_query, during, is_one_of, is_same
+from arena_async.providers.centrepoint.api import Api, Endpoint, days_query, during, is_one_of, read_day
 
 __all__ = [
     "DAILY_STATISTICS",
@@ -105,8 +105,8 @@ class Computed(Generic[R, S]):
         subject: int | str,
         *,
         setting: str | None = None,
-        day_from: date | None = None,
-        day_to: date | None = None,
+        day_from: date | str | None = None,
+        day_to: date | str | None = None,
     ) -> Paginator[R]:
         """
         Return the paginator of the results of a subject.
@@ -118,7 +118,7 @@ class Computed(Generic[R, S]):
             study: The number of the study.
             subject: The subject, by number or identifier.
             setting: Only those computed with this setting, by its GUID.
-            day_from: From this day or time on.
+            day_from: From this day or time on: a date, a datetime, or text like ``2021-01-01``.
             day_to: Up to this day or time, itself included.
 
         Raises:
@@ -127,11 +127,13 @@ class Computed(Generic[R, S]):
             NotFoundError: While iterating: there is no such study or subject.
         """
         kind = self._kind
-        params = days_query(day_from, day_to)
-        matches = [*during(day_from, day_to, kind.times_of)]
+        first = None if day_from is None else read_day(day_from, name="day_from")
+        last = None if day_to is None else read_day(day_to, name="day_to")
+        params = days_query(first, last)
+        matches = [*during(first, last, kind.times_of)]
         if setting is not None:
             params = [(kind.filtered_by, setting), *params]
-            matches.append(is_same(kind.filtered_by, setting, kind.setting_of))
+            matches.append(is_one_of(kind.filtered_by, kind.setting_of, setting))
         return self._api.list(kind.results, study=study, subject=subject, params=params, matches=matches)
 
     def settings(self, study: int | str, *, ids: Iterable[str] = ()) -> Paginator[S]:
@@ -142,7 +144,7 @@ class Computed(Generic[R, S]):
             study=study,
             # How the service takes several is not documented; the key is repeated, once for each.
             params=[("ids", one) for one in wanted],
-            matches=[is_one_of("ids", wanted, lambda row: row.id)] if wanted else [],
+            matches=[is_one_of("ids", lambda row: row.id, *wanted)] if wanted else [],
         )
 
     async def setting(self, study: int | str, setting: str) -> S:
@@ -166,24 +168,25 @@ class MinuteSummaries(Computed[models.MinuteSummary, models.SummarySetting]):
     def __init__(self, api: Api) -> None:
         super().__init__(api, _MINUTE_SUMMARIES)
 
-    def cost(self, day_from: date, day_to: date, *, subjects: int = 1) -> Cost:
+    def cost(self, day_from: date | str, day_to: date | str, *, subjects: int = 1) -> Cost:
         """
         Return what :meth:`search` costs, before anything is sent: 15 requests for one subject and day.
 
         Consecutive days share pages, so that 30 of them take 432 requests and not 450.
 
         Args:
-            day_from: The first day or time.
+            day_from: The first day or time: a date, a datetime, or text like ``2021-01-01``.
             day_to: The last day or time, itself included.
             subjects: For how many subjects.
 
         Raises:
             ConfigurationError: The last day is before the first, or the number of subjects is below 0.
         """
-        days_query(day_from, day_to)
+        first, last = read_day(day_from, name="day_from"), read_day(day_to, name="day_to")
+        days_query(first, last)
         if subjects < 0:
             raise ConfigurationError(f"subjects is {subjects}; it takes a number of subjects.")
-        pages = math.ceil(_minutes(day_from, day_to) / MAX_PAGE_SIZE)
+        pages = math.ceil(_minutes(first, last) / MAX_PAGE_SIZE)
         return Cost(listing=pages * subjects, per_file=0)
 
 
@@ -206,7 +209,7 @@ class AlgorithmSettings:
             _ALGORITHMS,
             study=study,
             params=[("algorithmType", one) for one in wanted],
-            matches=[is_same("algorithmType", one, lambda row: row.algorithm_type) for one in wanted],
+            matches=[is_one_of("algorithmType", lambda row: row.algorithm_type, one) for one in wanted],
         )
 
 

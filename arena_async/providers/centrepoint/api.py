@@ -8,7 +8,8 @@ exists; that costs one request. Otherwise the 404 is raised.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, date, datetime, time, timedelta
 from functools import partial
 from types import MappingProxyType
@@ -18,9 +19,10 @@ from urllib.parse import quote
 import attrs
 
 from arena_async.errors import ApiError, ConfigurationError, ListingError, NotFoundError
-from arena_async.http.paginator import ListQuery, Paginator
+from arena_async.http.paginator import AHEAD, ListQuery, Paginator
 from arena_async.http.session import Session, request_object
-from arena_async.protocol.decoding import decode
+from arena_async.options import Clock
+from arena_async.protocol.decoding import decode, read_datetime
 from arena_async.protocol.messages import Request, join_path, printable
 from arena_async.providers.centrepoint.adapter import list_shape
 from arena_async.providers.centrepoint.auth import ANALYTICS, CENTREPOINT, DATA_ACCESS
@@ -37,7 +39,7 @@ __all__ = [
     "days_query",
     "during",
     "is_one_of",
-    "is_same",
+    "read_day",
     "read_rows",
     "wire_date",
 ]
@@ -101,10 +103,14 @@ class Api:
 
     Args:
         session: Sends the requests.
+        tenant: Origin of the service, and client.
+        clock: Time, by the clock of the service, and how to wait.
     """
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, *, tenant: str, clock: Clock) -> None:
         self.session = session
+        self.tenant = tenant
+        self.clock = clock
         self.subjects = SubjectDirectory(session, lambda study: self.list(SUBJECTS, study=study))
 
     def list(
@@ -133,23 +139,48 @@ class Api:
         """
         owners: dict[str, object] = {} if study is None else {"study": number(study)}
         wanted = None if subject is None else named_subject(subject)
-        shape = list_shape(*endpoint.key)
+        # A list below something else than a study or subject would hide a wrong identifier of that.
+        empty_if = None if parts else self.belongs_to(study, wanted)
 
-        def query(subject: int | None) -> ListQuery[T]:
-            named = owners if subject is None else {**owners, "subject": subject}
-            path = join_path(endpoint.path, **named, **parts)
+        def query(subject: int | str | None) -> ListQuery[T]:
+            template, named = endpoint.path, dict(owners)
+            if isinstance(subject, str):
+                template = template.replace("{subject}", quote(subject, safe=""))
+            elif subject is not None:
+                named["subject"] = subject
+            path = join_path(template, **named, **parts)
             request = Request(method="GET", path=path, params=params, scope=endpoint.scope)
-            whose = [is_same(f"{name}Id", value, partial(_field, f"{name}_id")) for name, value in named.items()]
-            return ListQuery(request, shape, read_rows(endpoint.model, request.line, [*whose, *matches]))
+            whose = [is_one_of(f"{name}Id", partial(_field, f"{name}_id"), value) for name, value in named.items()]
+            read = read_rows(endpoint.model, request.line, [*whose, *matches])
+            return ListQuery(request, list_shape(*endpoint.key), read, empty_if=empty_if)
+
+        return self.paginate(query, study, wanted)
+
+    def paginate(
+        self,
+        query: Callable[[int | str | None], ListQuery[T]],
+        study: int | str | None,
+        subject: int | str | None,
+        *,
+        start: int = 0,
+        ahead: int = AHEAD,
+    ) -> Paginator[T]:
+        """
+        Return the paginator of a list; a subject is looked up by its identifier before the first page.
+
+        Args:
+            query: Returns the query for a subject. With an identifier it is only shown.
+            study: The study.
+            subject: The number or the identifier of the subject, or None.
+            start: The offset to begin at.
+            ahead: Pages that may be requested in advance.
+        """
 
         async def resolve() -> ListQuery[T]:
             return query(await self._number(study, subject))
 
-        requested = _shown(endpoint, study, wanted) if isinstance(wanted, str) else query(wanted)
-        # A list below something else than a study or subject would hide a wrong identifier of that.
-        empty_if = None if parts else self.belongs_to(study, wanted)
-        resolved = resolve if isinstance(wanted, str) else None
-        return Paginator(self.session, attrs.evolve(requested, resolve=resolved, empty_if=empty_if))
+        named = resolve if isinstance(subject, str) else None
+        return Paginator(self.session, attrs.evolve(query(subject), resolve=named), start=start, ahead=ahead)
 
     async def get(
         self,
@@ -200,13 +231,6 @@ class Api:
         return exists
 
 
-def _shown(endpoint: Endpoint[T], study: int | str | None, subject: str) -> ListQuery[T]:
-    """Return what the list of a subject is called in messages while its number is not known."""
-    path = endpoint.path.replace("{subject}", quote(subject, safe="")).replace("{study}", str(study))
-    request = Request(method="GET", path=path)
-    return ListQuery(request, list_shape(*endpoint.key), read_rows(endpoint.model, request.line, ()))
-
-
 def read_rows(model: type[T], line: str, matches: Sequence[Match]) -> Callable[[Any], T]:
     """Return the reader of the rows of a list; it raises ListingError for a row that was not requested."""
 
@@ -229,25 +253,18 @@ def _field(name: str, row: Any) -> object:
     return getattr(row, name, None)
 
 
-def is_same(name: str, wanted: object, of: Callable[[Any], object]) -> Match:
-    """Return the match of an identifier, in any case of letters. A row that does not state it passes."""
+def is_one_of(name: str, of: Callable[[Any], object], *wanted: object) -> Match:
+    """Return the match of an identifier, or of several, in any case of letters. A row that does not state it passes."""
+    known = {str(value).casefold() for value in wanted}
 
     def holds(row: Any) -> bool:
         value = of(row)
-        return value in (None, "") or str(value).casefold() == str(wanted).casefold()
+        return value in (None, "") or str(value).casefold() in known
 
-    return Match(requested=f"{name} {wanted}", holds=holds, shown=of)
-
-
-def is_one_of(name: str, wanted: Iterable[object], of: Callable[[Any], object]) -> Match:
-    """Return the match of one of several identifiers."""
-    known = {str(value).casefold() for value in wanted}
-    return Match(
-        requested=f"{name} {', '.join(sorted(known))}", holds=lambda row: str(of(row)).casefold() in known, shown=of
-    )
+    return Match(requested=f"{name} {', '.join(sorted(map(str, wanted)))}", holds=holds, shown=of)
 
 
-def during(first: date | None, last: date | None, of: Callable[[Any], Sequence[datetime | None]]) -> Iterable[Match]:
+def during(first: date | None, last: date | None, of: Callable[[Any], Sequence[datetime | None]]) -> Sequence[Match]:
     """
     Return the match of a range of days, both ends included.
 
@@ -274,40 +291,47 @@ def during(first: date | None, last: date | None, of: Callable[[Any], Sequence[d
     return (Match(requested=requested, holds=holds, shown=shown),)
 
 
-def days_query(day_from: date | None, day_to: date | None) -> list[tuple[str, str]]:
+def read_day(value: date | str, *, name: str) -> date:
     """
-    Return the query of a range of days: a day as it is, a time with a timezone in UTC.
+    Return a day or a time, which may be text like ``2021-01-01`` or ``2021-01-01T10:00:00Z``.
 
     Raises:
-        ConfigurationError: One of them is no day or time, or the last one is before the first.
+        ConfigurationError: It is neither.
     """
-    named = (("fromDate", wire_date(day_from, name="day_from")), ("toDate", wire_date(day_to, name="day_to")))
-    if day_from is not None and day_to is not None and _day(day_to) < _day(day_from):
-        raise ConfigurationError(f"day_to, {day_to}, is before day_from, {day_from}.")
-    return [(name, value) for name, value in named if value is not None]
+    if isinstance(value, str):
+        with suppress(ValueError):
+            return date.fromisoformat(value.strip())
+    found = read_datetime(value) if isinstance(value, str) else value
+    if isinstance(found, date):
+        return found
+    raise ConfigurationError(
+        f"{name} is {printable(repr(value))}; it takes a date, or a datetime (without a timezone it is in the "
+        "subject's own), or the text of one."
+    )
+
+
+def days_query(first: date | None, last: date | None) -> list[tuple[str, str]]:
+    """
+    Return the query of a range of days.
+
+    Raises:
+        ConfigurationError: The last one is before the first.
+    """
+    if first is not None and last is not None and _day(last) < _day(first):
+        raise ConfigurationError(f"day_to, {last}, is before day_from, {first}.")
+    named = {"fromDate": wire_date(first), "toDate": wire_date(last)}
+    return [(name, value) for name, value in named.items() if value is not None]
 
 
 def _day(value: date) -> date:
     return value.date() if isinstance(value, datetime) else value
 
 
-def wire_date(value: date | None, *, name: str) -> str | None:
-    """
-    Return a day as it is sent, or a time: in UTC if it has a timezone.
-
-    Raises:
-        ConfigurationError: It is neither.
-    """
+def wire_date(value: date | None) -> str | None:
+    """Return a day as it is sent, or a time: in UTC if it has a timezone."""
     if isinstance(value, datetime) and value.tzinfo is not None:
         return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
-    if value is None:
-        return None
-    if isinstance(value, date):
-        return value.isoformat()
-    raise ConfigurationError(
-        f"{name} is {printable(repr(value))}; it takes a date, or a datetime (without a timezone it is in the "
-        "subject's own)."
-    )
+    return None if value is None else value.isoformat()
 
 
 def _timestamp(value: date, at: time) -> datetime:

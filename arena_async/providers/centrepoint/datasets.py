@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from datetime import datetime
@@ -14,11 +13,11 @@ import attrs
 from arena_async.http.paginator import AHEAD, Paginator
 from arena_async.protocol.files import RemoteFile
 from arena_async.protocol.messages import Request, join_path
-from arena_async.providers.centrepoint.adapter import MAX_PAGE_SIZE, list_shape
+from arena_async.providers.centrepoint.adapter import MAX_PAGE_SIZE, list_shape, pages_of
 from arena_async.providers.centrepoint.api import Api, Match, read_rows
 from arena_async.providers.centrepoint.auth import DATA_ACCESS
-from arena_async.providers.centrepoint.identifiers import SERVICE, extension_for, join_key, split_key, word
-from arena_async.providers.centrepoint.linked_files import LinkedFileQuery, LinkedFileSet
+from arena_async.providers.centrepoint.identifiers import SERVICE, join_key, split_key, word
+from arena_async.providers.centrepoint.linked_files import LinkedFileQuery, LinkedFileSet, linked_file
 from arena_async.providers.centrepoint.links import ListedLink, sign
 from arena_async.providers.centrepoint.models import DatasetFile, DatasetSubject
 from arena_async.providers.centrepoint.studies import DATASET_SUBJECTS
@@ -131,24 +130,13 @@ def remote_file(row: DatasetFile, *, tenant: str, now: datetime, listed: ListedL
     """
     # One key, one path: the service means the same by every case, and its own paths have the lower one.
     study, program, data_set, subject = _key_fields(row)
-    changed = row.modified_date
-    return RemoteFile(
+    named = {"study": study, "program": program, "subject": subject, "data_set": data_set}
+    return linked_file(
+        row,
         key=file_key(tenant, row),
-        service=SERVICE,
         tenant=tenant,
-        parts=(SERVICE, f"study-{study}", f"program-{program}", f"subject-{subject}"),
-        stem=data_set,
-        extension=extension_for(row.file_format, row.file_name),
-        name=row.file_name,
-        change=f"{row.modified_text}|{row.file_name}" if row.modified_text or row.file_name else "",
-        changed_at=changed if changed is not None and changed.tzinfo is not None else None,
-        fields={
-            "study": study,
-            "program": program,
-            "subject": subject,
-            "data_set": data_set,
-            "format": row.file_format or "csv",
-        },
+        folders=(f"study-{study}", f"program-{program}", f"subject-{subject}", data_set),
+        fields={**named, "format": row.file_format or "csv"},
         link=sign(row.file_url, announced=row.download_url_expires_on, now=now, listed=listed),
     )
 
@@ -161,10 +149,8 @@ class DatasetFileSet(LinkedFileSet[DatasetQuery, DatasetFile]):
         "which is not an error."
     )
 
-    def __init__(
-        self, api: Api, query: DatasetQuery, *, tenant: str, now: Callable[[], datetime] | None = None
-    ) -> None:
-        super().__init__(api, query, tenant=tenant, now=now)
+    def __init__(self, api: Api, query: DatasetQuery) -> None:
+        super().__init__(api, query)
         #: The data sets as the service writes them, by their names in lower case.
         self._written: dict[str, str] = {}
 
@@ -177,11 +163,11 @@ class DatasetFileSet(LinkedFileSet[DatasetQuery, DatasetFile]):
         of one key are both returned; a key that is gone is missing.
         """
         requested = await self._query.resolved(self._api)
-        fields = {key: split_key(key, self._tenant, _KIND) for key in keys}
+        fields = {key: split_key(key, self._api.tenant, _KIND) for key in keys}
         found, missing = await self._renewed([key for key in keys if requested.covers(fields[key])])
-        return (
-            found + await self._find_listed(requested, {key: fields[key][:4] for key in missing}) if missing else found
-        )
+        if missing:
+            found += await self._find_listed(requested, {key: fields[key][:4] for key in missing})
+        return found
 
     async def _find_listed(self, requested: DatasetQuery, named: Mapping[str, Sequence[str]]) -> list[RemoteFile]:
         """List for some keys, with the fields of each."""
@@ -189,13 +175,13 @@ class DatasetFileSet(LinkedFileSet[DatasetQuery, DatasetFile]):
         by_subject = [
             attrs.evolve(query, subject=int(subject)) for subject in sorted({row[3] for row in named.values()})
         ]
-        left = self._pages() if query == requested else 0
+        left = pages_of(self._total or 0) if query == requested else 0
         found: list[RemoteFile] = []
         if not 1 < len(by_subject) < left:
             async with aclosing(self._pages_of(query, any_row=True)) as pages:
                 async for page in pages:
                     found += [file for file in page.items if file.key in named]
-                    left = math.ceil((page.total or 0) / MAX_PAGE_SIZE) - page.offset // MAX_PAGE_SIZE - 1
+                    left = pages_of(page.total or 0) - page.offset // MAX_PAGE_SIZE - 1
                     if 1 < len(by_subject) < left:
                         break
                 else:
@@ -216,7 +202,7 @@ class DatasetFileSet(LinkedFileSet[DatasetQuery, DatasetFile]):
 
     def _entry(self, row: DatasetFile, listed_at: datetime, listed: ListedLink) -> RemoteFile:
         self._written[row.data_set_name.casefold()] = row.data_set_name
-        return remote_file(row, tenant=self._tenant, now=listed_at, listed=listed)
+        return remote_file(row, tenant=self._api.tenant, now=listed_at, listed=listed)
 
 
 class Datasets:
@@ -228,13 +214,11 @@ class Datasets:
 
     Args:
         api: Sends the requests.
-        tenant: Origin of the service, and client.
         legacy: Whether requests have the form of the first published page, unless a call overrides it.
     """
 
-    def __init__(self, api: Api, *, tenant: str, legacy: bool = False) -> None:
+    def __init__(self, api: Api, *, legacy: bool = False) -> None:
         self._api = api
-        self._tenant = tenant
         self._legacy = legacy
 
     def search(
@@ -285,7 +269,7 @@ class Datasets:
         """
         legacy = self._legacy if legacy is None else legacy
         query = DatasetQuery(study, subject, program=program, data_set=data_set, legacy=legacy)
-        return DatasetFileSet(self._api, query, tenant=self._tenant)
+        return DatasetFileSet(self._api, query)
 
     def subjects(self, study: int | str) -> Paginator[DatasetSubject]:
         """

@@ -22,7 +22,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import logging
-import math
+import re
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Hashable, Iterable
@@ -38,14 +38,15 @@ from arena_async.http.session import Session
 from arena_async.protocol.files import Cost, OpenedFile, RemoteFile
 from arena_async.protocol.messages import Request, Secret
 from arena_async.protocol.pagination import ListShape, Page
-from arena_async.providers.centrepoint.adapter import MAX_PAGE_SIZE
+from arena_async.providers.centrepoint.adapter import pages_of
 from arena_async.providers.centrepoint.api import Api, OwnerCheck
-from arena_async.providers.centrepoint.identifiers import named_subject, number
+from arena_async.providers.centrepoint.identifiers import SERVICE, named_subject, number
 from arena_async.providers.centrepoint.links import ListedLink, SignedLink, expired_error, open_link
+from arena_async.providers.centrepoint.models import ListedFile
 
-__all__ = ["FreshLinks", "LinkedFileQuery", "LinkedFileSet", "worth_listing"]
+__all__ = ["FreshLinks", "LinkedFileQuery", "LinkedFileSet", "linked_file", "worth_listing"]
 
-R = TypeVar("R")
+R = TypeVar("R", bound=ListedFile)
 
 #: Pages that are kept, and rejected files whose page is remembered. More than the files a pool has under way.
 _MAX_PAGES, _MAX_REJECTED = 16, 4096
@@ -128,18 +129,54 @@ class LinkedFileQuery(ABC, Generic[R]):
             prefetch: Pages that may be requested in advance; None for the usual number of this list.
         """
 
-        async def resolve() -> ListQuery[R]:
-            query = await self.resolved(api)
-            return ListQuery(query.request, self.shape, query.reader(any_row=any_row))
+        def query(subject: int | str | None) -> ListQuery[R]:
+            wanted = attrs.evolve(self, subject=subject)
+            read = wanted.reader(any_row=any_row)
+            return ListQuery(wanted.request, self.shape, read, empty_if=self.known_owner(api))
 
-        query = ListQuery(
-            self.request,
-            self.shape,
-            self.reader(any_row=any_row),
-            resolve=resolve if isinstance(self.subject, str) else None,
-            empty_if=self.known_owner(api),
-        )
-        return Paginator(api.session, query, start=start, ahead=prefetch or self.prefetch)
+        return api.paginate(query, self.study, self.subject, start=start, ahead=prefetch or self.prefetch)
+
+
+_FORMAT = re.compile(r"[a-z0-9]{1,16}\Z")
+
+
+def linked_file(
+    row: ListedFile, *, key: str, tenant: str, folders: Iterable[str], fields: dict[str, str], link: Secret | None
+) -> RemoteFile:
+    """
+    Return the entry of a row.
+
+    Args:
+        row: The row of the list.
+        key: Its permanent key.
+        tenant: Origin of the service, and client.
+        folders: The directories of the documented layout, and the name without its extension.
+        fields: The identifying fields by name.
+        link: Its signed URL, if it has one.
+    """
+    *parts, stem = folders
+    changed = row.modified_date
+    return RemoteFile(
+        key=key,
+        service=SERVICE,
+        tenant=tenant,
+        parts=(SERVICE, *parts),
+        stem=stem,
+        extension=_extension(row),
+        name=row.file_name,
+        change=f"{row.modified_text}|{row.file_name}" if row.modified_text or row.file_name else "",
+        changed_at=changed if changed is not None and changed.tzinfo is not None else None,
+        fields=fields,
+        link=link,
+    )
+
+
+def _extension(row: ListedFile) -> str:
+    """Return the extension: ``.csv.gz`` for csv, whose body is gzip, else what the service calls the format."""
+    kind = row.file_format.casefold()
+    if kind in ("", "csv") or not _FORMAT.match(kind):
+        return ".csv.gz"
+    return f".{kind}.gz" if row.file_name.casefold().endswith(".gz") else f".{kind}"
 
 
 def worth_listing(*, worked: bool, wasted: int) -> bool:
@@ -221,32 +258,6 @@ class FreshLinks:
         self._newest_number += 1
         return self._newest_number
 
-    async def open(
-        self, file: RemoteFile, *, offset: int = 0, validator: str | None = None, until: int | None = None
-    ) -> OpenedFile:
-        """
-        Request the content from the file host once, with the URL of the file, or with a new one if that is expired.
-
-        Raises:
-            LinkExpiredError: The URL is expired, and its page lists another version, or another path, or nothing of it;
-                or the file host reports it.
-            SourceChangedError: The content does not exist any more.
-            PermissionDeniedError: The file host rejects the request for another reason.
-            ApiError: Another error response, or the page could not be listed; ``transient`` says whether it may work
-                later.
-            TransportError: No usable response was received.
-        """
-        fresh = await self._fresh(file)
-        try:
-            opened = await open_link(
-                self._session, fresh, offset=offset, validator=validator, until=until, now=self._now
-            )
-        except (LinkExpiredError, PermissionDeniedError) as error:
-            self._record_rejection(fresh, known=file.link, expired=isinstance(error, LinkExpiredError))
-            raise
-        self._record_success(fresh)
-        return opened
-
     async def find(self, key: str) -> list[RemoteFile]:
         """
         Return fresh entries of a key whose URL was rejected; none if one is missing where it was listed.
@@ -278,8 +289,14 @@ class FreshLinks:
         page.wasted += 1  # until its new URL opens the file
         return True
 
-    async def _fresh(self, file: RemoteFile) -> RemoteFile:
-        """Return a file with a URL of the same version at the same path that is not known to be expired."""
+    async def fresh(self, file: RemoteFile) -> RemoteFile:
+        """
+        Return a file with a URL of the same version at the same path that is not known to be expired.
+
+        Raises:
+            LinkExpiredError: The URL is expired, and its page lists another version, or another path, or nothing of it.
+            ApiError: The page could not be listed, as for any request with its other errors.
+        """
         link = file.link
         if not isinstance(link, SignedLink):
             return file
@@ -309,7 +326,7 @@ class FreshLinks:
         found = page.entry(file)
         return found if found is not None and not _is_expired(found.link, self._now()) else None
 
-    def _record_success(self, file: RemoteFile) -> None:
+    def record_success(self, file: RemoteFile) -> None:
         """Record that a URL worked."""
         listed = _listed_link(file)
         if listed is None:
@@ -320,7 +337,7 @@ class FreshLinks:
             if listed.page in self._pages:
                 self._pages[listed.page].wasted = 0
 
-    def _record_rejection(self, file: RemoteFile, *, known: Secret | None, expired: bool) -> None:
+    def record_rejection(self, file: RemoteFile, *, known: Secret | None, expired: bool) -> None:
         """Record that a URL was rejected. With an expired one all are expired that were listed before it."""
         listed = _listed_link(file)
         if listed is None:
@@ -400,28 +417,19 @@ class LinkedFileSet(ABC, Generic[Q, R]):
     Args:
         api: Sends the requests.
         query: Which files.
-        tenant: Origin of the service, and client.
-        now: Returns the time (aware), to compare with the end of a URL; None for the service's own clock.
     """
 
     #: What an empty list means, for the log.
     _empty: ClassVar[str]
 
-    def __init__(self, api: Api, query: Q, *, tenant: str, now: Callable[[], datetime] | None = None) -> None:
+    def __init__(self, api: Api, query: Q) -> None:
         self._api = api
         self._query = query
-        self._tenant = tenant
-        self._now = now or api.session.now
         self._total: int | None = None
-        self._links = FreshLinks(api.session, self._list_page, self._now)
+        self._links = FreshLinks(api.session, self._list_page, api.clock.now)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.scope}>"
-
-    @property
-    def session(self) -> Session:
-        """The session that sends the requests."""
-        return self._api.session
 
     @property
     def scope(self) -> str:
@@ -436,7 +444,7 @@ class LinkedFileSet(ABC, Generic[Q, R]):
     @property
     def requests_sent(self) -> int:
         """Metered requests that the session has sent so far."""
-        return self.session.requests_sent
+        return self._api.session.requests_sent
 
     async def __aiter__(self) -> AsyncGenerator[RemoteFile, None]:
         """
@@ -470,7 +478,15 @@ class LinkedFileSet(ABC, Generic[Q, R]):
             ApiError: Another error response; ``transient`` says whether it may work later.
             TransportError: No usable response was received.
         """
-        return await self._links.open(file, offset=offset, validator=validator, until=until)
+        links, session, now = self._links, self._api.session, self._api.clock.now
+        fresh = await links.fresh(file)
+        try:
+            opened = await open_link(session, fresh, offset=offset, validator=validator, until=until, now=now)
+        except (LinkExpiredError, PermissionDeniedError) as error:
+            links.record_rejection(fresh, known=file.link, expired=isinstance(error, LinkExpiredError))
+            raise
+        links.record_success(fresh)
+        return opened
 
     @abstractmethod
     async def find(self, keys: Collection[str]) -> list[RemoteFile]:
@@ -483,15 +499,11 @@ class LinkedFileSet(ABC, Generic[Q, R]):
 
     def cost(self) -> Cost:
         """Return the cost: the pages of the list. Content is served by another host and does not count."""
-        return Cost(listing=self._pages(), per_file=0, exact=self._total is not None)
+        return Cost(listing=pages_of(self._total or 0), per_file=0, exact=self._total is not None)
 
     @abstractmethod
     def _entry(self, row: R, listed_at: datetime, listed: ListedLink) -> RemoteFile:
         """Return the entry of a row."""
-
-    def _pages(self) -> int:
-        """Return the number of pages of the list as it was last seen, else the least there can be."""
-        return max(1, math.ceil((self._total or 0) / MAX_PAGE_SIZE))
 
     async def _pages_of(self, query: Q, *, any_row: bool = False) -> AsyncGenerator[Page, None]:
         """Yield the pages of a list, with entries for rows."""
@@ -511,7 +523,8 @@ class LinkedFileSet(ABC, Generic[Q, R]):
 
     def _entries(self, page: Page, query: Q, number: int) -> list[RemoteFile]:
         """Return the entries of the rows of a page. Its URLs date from when it was received, not from now."""
-        listed_at, listed = self._now() - timedelta(seconds=page.waited), ListedLink(query, page.offset, number)
+        listed_at = self._api.clock.now() - timedelta(seconds=page.waited)
+        listed = ListedLink((query, page.offset), number)
         return [self._entry(row, listed_at, listed) for row in page.items]
 
     async def _list_page(self, query: Any, offset: int, number: int) -> list[RemoteFile]:

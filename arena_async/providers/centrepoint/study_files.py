@@ -14,8 +14,7 @@ the rest depends on the cost::
 from __future__ import annotations
 
 import enum
-import math
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from datetime import datetime
 
@@ -23,7 +22,7 @@ import attrs
 
 from arena_async.protocol.files import Cost, Notice, RemoteFile
 from arena_async.protocol.pagination import Page
-from arena_async.providers.centrepoint.adapter import MAX_PAGE_SIZE
+from arena_async.providers.centrepoint.adapter import pages_of
 from arena_async.providers.centrepoint.api import Api
 from arena_async.providers.centrepoint.datasets import DatasetFileSet, DatasetQuery
 from arena_async.providers.centrepoint.identifiers import SERVICE
@@ -31,7 +30,7 @@ from arena_async.providers.centrepoint.links import ListedLink
 from arena_async.providers.centrepoint.models import DatasetFile, DatasetSubject, StaleDataSet, is_later
 from arena_async.providers.centrepoint.studies import DATASET_SUBJECTS
 
-__all__ = ["Changes", "Choice", "StudyFileSet", "choose", "pages_of"]
+__all__ = ["Changes", "Choice", "StudyFileSet", "choose"]
 
 #: Subjects that are named in a notice.
 _MAX_NAMED = 5
@@ -64,11 +63,6 @@ def choose(*, changed: int, pages: int | None, min_pages: int) -> Choice:
     if pages is None:
         return Choice.SUBJECTS if changed < max(min_pages, 2) else Choice.LOOK
     return Choice.SUBJECTS if changed < pages else Choice.WHOLE
-
-
-def pages_of(rows: int) -> int:
-    """Return the number of requests for a list of so many rows: at least one."""
-    return max(1, math.ceil(rows / MAX_PAGE_SIZE))
 
 
 @attrs.define
@@ -133,8 +127,6 @@ class StudyFileSet(DatasetFileSet):
     Args:
         api: Sends the requests.
         query: The study.
-        tenant: Origin of the service, and client.
-        now: Returns the time (aware), to compare with the end of a URL; None for the service's own clock.
         watermark: Only what ran after this time (aware); None for everything.
         seen: What other sets of the same study have seen.
     """
@@ -144,12 +136,10 @@ class StudyFileSet(DatasetFileSet):
         api: Api,
         query: DatasetQuery,
         *,
-        tenant: str,
-        now: Callable[[], datetime] | None = None,
         watermark: datetime | None = None,
         seen: _StudyState | None = None,
     ) -> None:
-        super().__init__(api, query, tenant=tenant, now=now)
+        super().__init__(api, query)
         self._watermark = watermark
         self._seen = seen or _StudyState()
 
@@ -177,9 +167,7 @@ class StudyFileSet(DatasetFileSet):
         """Return the set of the files of all subjects for which a program ran after ``watermark`` (aware)."""
         if watermark is None and self._watermark is None:
             return self
-        return StudyFileSet(
-            self._api, self._query, tenant=self._tenant, now=self._now, watermark=watermark, seen=self._seen
-        )
+        return StudyFileSet(self._api, self._query, watermark=watermark, seen=self._seen)
 
     async def stale(self) -> list[StaleDataSet]:
         """
@@ -191,7 +179,7 @@ class StudyFileSet(DatasetFileSet):
             ApiError: The subjects could not be listed, as for any list with its other errors.
         """
         if self._seen.stale is None:
-            await self._look(Changes(self._now()))
+            await self._look(Changes(self._api.clock.now()))
         return list(self._seen.stale or ())
 
     async def notices(self) -> list[Notice]:

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import os
-import ssl as tls
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Collection, Iterable, Sequence
 from contextlib import aclosing
 from datetime import datetime
-from typing import Self, TypedDict, Unpack
+from typing import Self, Unpack
 
 from arena_async.errors import ConfigurationError, LinkExpiredError
-from arena_async.http.client import BaseClient, BaseConnector
+from arena_async.http.client import BaseClient, NetworkSettings, http_options
 from arena_async.http.session import Session
-from arena_async.options import HttpOptions, Timeouts
 from arena_async.protocol.filenames import fold
 from arena_async.protocol.files import Cost, OpenedFile, RemoteFile
 from arena_async.protocol.messages import Request, Secret, printable
@@ -34,17 +32,12 @@ _NOWHERE = "https://urls.invalid"
 _MAX_RECENT = 1024
 
 
-class UrlSettings(TypedDict, total=False):
+class UrlSettings(NetworkSettings, total=False):
     """The settings of :class:`UrlSet`."""
 
     folders: bool
     allow_http: bool
     allow_private: bool
-    timeouts: Timeouts | None
-    ssl: tls.SSLContext | None
-    proxy: str | None
-    user_agent: str | None
-    connector: BaseConnector | None
 
 
 class UrlSet(BaseClient):
@@ -65,11 +58,7 @@ class UrlSet(BaseClient):
         folders: Keep host and directories of each address below the directory, where a row has no name.
         allow_http: Allow plain http too, which can be read and changed on the way.
         allow_private: Allow loopback and private networks too.
-        timeouts: Timeouts of the network; None for the defaults.
-        ssl: A TLS context, for instance for a company's own authority; None for the system's.
-        proxy: The address of an HTTP proxy, or None for none; the environment is not read.
-        user_agent: Text before the library's own name in ``User-Agent``.
-        connector: An aiohttp connector whose pool, TLS and DNS are shared; its owner closes it.
+        settings: Timeouts, TLS, proxy, user agent and connector: :class:`~arena_async.http.client.NetworkSettings`.
 
     Raises:
         ConfigurationError: A setting cannot be used.
@@ -88,11 +77,7 @@ class UrlSet(BaseClient):
         folders: bool = False,
         allow_http: bool = False,
         allow_private: bool = False,
-        timeouts: Timeouts | None = None,
-        ssl: tls.SSLContext | None = None,
-        proxy: str | None = None,
-        user_agent: str | None = None,
-        connector: BaseConnector | None = None,
+        **settings: Unpack[NetworkSettings],
     ) -> None:
         if isinstance(rows, str | bytes):
             raise ConfigurationError("UrlSet takes a list of addresses; UrlSet.parse takes a list as one text.")
@@ -105,9 +90,7 @@ class UrlSet(BaseClient):
             SlidingWindow(limit=1),  # Nothing is metered, so it is never used.
             base_url=_NOWHERE,
             urls=policy,
-            options=HttpOptions(
-                timeouts=timeouts or Timeouts(), ssl=ssl, proxy=proxy, user_agent=user_agent, connector=connector
-            ),
+            options=http_options(settings),
         )
         super().__init__(session)
         self._checked: tuple[object] | None = None

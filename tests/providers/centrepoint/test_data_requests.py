@@ -430,7 +430,7 @@ async def test_the_line_itself_is_not_waited_in_for_ever(
 ) -> None:
     """The task before may wait longer than the next one's timeout."""
     active = ActiveRequests()
-    behind: DataRequests[RawQuery] = DataRequests(Api(raw.session), RawQuery, tenant=TENANT, active=active)
+    behind: DataRequests[RawQuery] = DataRequests(Api(client.session, tenant=TENANT, clock=Clock()), RawQuery, active)
     async with active.turn(1):
         with pytest.raises(DeadlineError, match="Nothing was started"):
             await behind.start(
