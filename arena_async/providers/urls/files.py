@@ -21,7 +21,7 @@ from arena_async.protocol.urls import UrlPolicy
 from arena_async.providers.urls.adapter import NoLogin, PlainWeb
 from arena_async.providers.urls.entries import SERVICE, Address, Names, UrlEntries, digest_of
 from arena_async.providers.urls.links import Link
-from arena_async.providers.urls.reading import LinkList, list_in_file, list_in_text, list_of_rows, read_rows
+from arena_async.providers.urls.reading import LinkList, list_in_file, list_in_text, list_of_rows, open_list
 from arena_async.transfer.models import PlannedFile
 
 __all__ = ["UrlSet", "UrlSettings"]
@@ -147,25 +147,18 @@ class UrlSet(BaseClient):
                 the message has the position and no secret.
             StorageError: The disk failed.
         """
-        async with self._checking:
-            seen: list[object] = []
-
-            def is_new(state: object) -> bool:
-                seen.append(state)
-                return self._checked != (state,)
-
-            names = Names()
-            async with aclosing(read_rows(self._links, is_new)) as pages:
-                async for page in pages:
-                    names.add(self._entries.paths(page))
-            if self._checked == tuple(seen):
+        async with self._checking, open_list(self._links) as (state, next_page):
+            if self._checked == (state,):
                 return
+            names = Names()
+            while (page := await next_page()) is not None:
+                names.add(entry.local_path for _, entry in self._entries.of(page))
             if not names.count:
                 raise ConfigurationError("The list names no address; it takes one a line.")
             doubtful = names.doubtful()
             if doubtful:
                 await self._reject_equal_paths(doubtful)
-            self._checked = (seen[0],)
+            self._checked = (state,)
 
     async def __aiter__(self) -> AsyncGenerator[RemoteFile, None]:
         """
@@ -177,10 +170,10 @@ class UrlSet(BaseClient):
             StorageError: The disk failed.
         """
         await self.check()
-        async with aclosing(read_rows(self._links)) as pages:
-            async for page in pages:
-                for file in self._entries.files(page):
-                    yield file
+        async with open_list(self._links) as (_, next_page):
+            while (page := await next_page()) is not None:
+                for _, entry in self._entries.of(page):
+                    yield entry.remote_file()
 
     async def open(
         self, file: RemoteFile, *, offset: int = 0, validator: str | None = None, until: int | None = None
@@ -247,11 +240,13 @@ class UrlSet(BaseClient):
             ConfigurationError: There are two.
         """
         first: dict[str, tuple[str, Link]] = {}
-        async with aclosing(read_rows(self._links)) as pages:
-            async for page in pages:
-                for where, path, link in self._entries.named(page):
+        async with open_list(self._links) as (_, next_page):
+            while (page := await next_page()) is not None:
+                for where, entry in self._entries.of(page):
+                    path = entry.local_path
                     if digest_of(path) not in doubtful:
                         continue
+                    link = entry.link or Link(entry.url)
                     before = first.setdefault(fold(path), (where, link))
                     if before[1] != link:
                         raise ConfigurationError(
