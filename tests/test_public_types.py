@@ -55,7 +55,6 @@ ANY = {
 #: What only this library calls, although its name has no underscore.
 INTERNAL = {
     "Criteria.groups",
-    "DayQuery.known_owner(api)",
     "DayQuery.paginator(api)",
     "DayQuery.resolved(api)",
     "DayQuery.shape",

@@ -9,8 +9,6 @@ exists; that costs one request. Otherwise the 404 is raised.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
-from datetime import UTC, date, datetime, time, timedelta
 from functools import partial
 from types import MappingProxyType
 from typing import Any, Generic, TypeVar
@@ -18,11 +16,11 @@ from urllib.parse import quote
 
 import attrs
 
-from arena_async.errors import ApiError, ConfigurationError, ListingError, NotFoundError
+from arena_async.errors import ApiError, ListingError, NotFoundError
 from arena_async.http.paginator import AHEAD, ListQuery, Paginator
 from arena_async.http.session import Session, request_object
 from arena_async.options import Clock
-from arena_async.protocol.decoding import decode, read_datetime
+from arena_async.protocol.decoding import decode
 from arena_async.protocol.messages import Request, join_path, printable
 from arena_async.providers.centrepoint.adapter import list_shape
 from arena_async.providers.centrepoint.auth import ANALYTICS, CENTREPOINT, DATA_ACCESS
@@ -30,27 +28,12 @@ from arena_async.providers.centrepoint.identifiers import named_subject, number
 from arena_async.providers.centrepoint.models import Subject
 from arena_async.providers.centrepoint.subjects import SubjectDirectory
 
-__all__ = [
-    "SUBJECTS",
-    "Api",
-    "Endpoint",
-    "Match",
-    "OwnerCheck",
-    "days_query",
-    "during",
-    "is_one_of",
-    "read_day",
-    "read_rows",
-    "wire_date",
-]
+__all__ = ["SUBJECTS", "Api", "Endpoint", "Match", "is_one_of", "read_rows"]
 
 T = TypeVar("T")
 
-#: How far outside of the requested days a row may be. The documents state neither in which timezone the days begin nor
-#: whether the last one is included completely; a service that ignores them returns weeks.
-_SLACK = timedelta(days=1)
 #: Returns, after a 404, whether the study or subject that a list belongs to exists.
-OwnerCheck = Callable[[NotFoundError], Awaitable[bool]]
+_OwnerCheck = Callable[[NotFoundError], Awaitable[bool]]
 _NO_PARTS: Mapping[str, object] = MappingProxyType({})
 
 
@@ -211,7 +194,7 @@ class Api:
     async def _number(self, study: int | str | None, subject: int | str | None) -> int | None:
         return None if study is None or subject is None else await self.resolve(study, subject)
 
-    def belongs_to(self, study: int | str | None, subject: int | str | None = None) -> OwnerCheck | None:
+    def belongs_to(self, study: int | str | None, subject: int | str | None = None) -> _OwnerCheck | None:
         """Return what checks, after a 404, whether the owner of a list exists; None for a list without an owner."""
         if study is None:
             return None
@@ -262,80 +245,3 @@ def is_one_of(name: str, of: Callable[[Any], object], *wanted: object) -> Match:
         return value in (None, "") or str(value).casefold() in known
 
     return Match(requested=f"{name} {', '.join(sorted(map(str, wanted)))}", holds=holds, shown=of)
-
-
-def during(first: date | None, last: date | None, of: Callable[[Any], Sequence[datetime | None]]) -> Sequence[Match]:
-    """
-    Return the match of a range of days, both ends included.
-
-    Args:
-        first: The first day or time, or None.
-        last: The last day or time, or None.
-        of: Returns the times that a row is about, from its first to its last.
-    """
-    if first is None and last is None:
-        return ()
-    begin = None if first is None else _timestamp(first, time.min) - _SLACK
-    end = None if last is None else _timestamp(last, time.max) + _SLACK
-
-    def holds(row: Any) -> bool:
-        stamps = [_timestamp(stamp, time.min) for stamp in of(row) if stamp is not None]
-        if not stamps:
-            return True
-        return (begin is None or max(stamps) >= begin) and (end is None or min(stamps) <= end)
-
-    def shown(row: Any) -> str:
-        return " to ".join(dict.fromkeys(stamp.isoformat() for stamp in of(row) if stamp is not None))
-
-    requested = f"{'the beginning' if first is None else first} to {'now' if last is None else last}"
-    return (Match(requested=requested, holds=holds, shown=shown),)
-
-
-def read_day(value: date | str, *, name: str) -> date:
-    """
-    Return a day or a time, which may be text like ``2021-01-01`` or ``2021-01-01T10:00:00Z``.
-
-    Raises:
-        ConfigurationError: It is neither.
-    """
-    if isinstance(value, str):
-        with suppress(ValueError):
-            return date.fromisoformat(value.strip())
-    found = read_datetime(value) if isinstance(value, str) else value
-    if isinstance(found, date):
-        return found
-    raise ConfigurationError(
-        f"{name} is {printable(repr(value))}; it takes a date, or a datetime (without a timezone it is in the "
-        "subject's own), or the text of one."
-    )
-
-
-def days_query(first: date | None, last: date | None) -> list[tuple[str, str]]:
-    """
-    Return the query of a range of days.
-
-    Raises:
-        ConfigurationError: The last one is before the first.
-    """
-    if first is not None and last is not None and _day(last) < _day(first):
-        raise ConfigurationError(f"day_to, {last}, is before day_from, {first}.")
-    named = {"fromDate": wire_date(first), "toDate": wire_date(last)}
-    return [(name, value) for name, value in named.items() if value is not None]
-
-
-def _day(value: date) -> date:
-    return value.date() if isinstance(value, datetime) else value
-
-
-def wire_date(value: date | None) -> str | None:
-    """Return a day as it is sent, or a time: in UTC if it has a timezone."""
-    if isinstance(value, datetime) and value.tzinfo is not None:
-        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
-    return None if value is None else value.isoformat()
-
-
-def _timestamp(value: date, at: time) -> datetime:
-    """Return the time of a day, for comparisons that allow for any timezone."""
-    if not isinstance(value, datetime):
-        return datetime.combine(value, at, tzinfo=UTC)
-    return value if value.tzinfo is not None else value.replace(tzinfo=UTC)

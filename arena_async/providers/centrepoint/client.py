@@ -13,34 +13,13 @@ from arena_async.http.client import BaseClient, ClientSettings, http_options, na
 from arena_async.http.session import Session
 from arena_async.protocol.quota import SlidingWindow
 from arena_async.protocol.urls import UrlPolicy, origin
+from arena_async.providers.centrepoint import analytics, studies
 from arena_async.providers.centrepoint.adapter import CentrePointAdapter
-from arena_async.providers.centrepoint.analytics import (
-    DAILY_STATISTICS,
-    EVENT_MARKERS,
-    SLEEP_PERIODS,
-    AlgorithmSettings,
-    Computed,
-    MinuteSummaries,
-)
 from arena_async.providers.centrepoint.api import Api
 from arena_async.providers.centrepoint.auth import CentrePointAuth, CentrePointCredentials
 from arena_async.providers.centrepoint.data_requests import ActiveRequests, DataRequests, EpochQuery, RawQuery
-from arena_async.providers.centrepoint.datasets import DatasetQuery, Datasets
+from arena_async.providers.centrepoint.datasets import DatasetQuery, Datasets, StudyFileSet
 from arena_async.providers.centrepoint.day_files import DayFiles
-from arena_async.providers.centrepoint.studies import (
-    ASSIGNMENTS,
-    MILESTONES,
-    MONITORS,
-    SITES,
-    Programs,
-    Studies,
-    StudyList,
-    StudyObjects,
-    Subjects,
-    Uploads,
-    Webhooks,
-)
-from arena_async.providers.centrepoint.study_files import StudyFileSet
 
 __all__ = ["AUTH_URL", "BASE_URL", "RATE_LIMIT", "CentrePointClient"]
 
@@ -111,16 +90,17 @@ class CentrePointClient(BaseClient):
         self.day_files = DayFiles(api)
         self.raw_requests = DataRequests(api, RawQuery, active)
         self.epoch_requests = DataRequests(api, EpochQuery, active)
-        self.studies, self.programs, self.subjects = Studies(api), Programs(api), Subjects(api)
-        self.sites, self.milestones = StudyObjects(api, SITES), StudyList(api, MILESTONES)
-        self.activity_monitors = StudyObjects(api, MONITORS)
-        self.assignments = StudyObjects(api, ASSIGNMENTS)
-        self.uploads, self.webhooks = Uploads(api), Webhooks(api)
-        self.minute_summaries = MinuteSummaries(api)
-        self.daily_statistics = Computed(api, DAILY_STATISTICS)
-        self.sleep_periods = Computed(api, SLEEP_PERIODS)
-        self.event_markers = Computed(api, EVENT_MARKERS)
-        self.algorithm_settings = AlgorithmSettings(api)
+        self.studies, self.programs, self.subjects = studies.Studies(api), studies.Programs(api), studies.Subjects(api)
+        self.sites = studies.StudyObjects(api, studies.SITES)
+        self.milestones = studies.StudyList(api, studies.MILESTONES)
+        self.activity_monitors = studies.StudyObjects(api, studies.MONITORS)
+        self.assignments = studies.StudyObjects(api, studies.ASSIGNMENTS)
+        self.uploads, self.webhooks = studies.Uploads(api), studies.Webhooks(api)
+        self.minute_summaries = analytics.MinuteSummaries(api)
+        self.daily_statistics = analytics.Computed(api, analytics.DAILY_STATISTICS)
+        self.sleep_periods = analytics.Computed(api, analytics.SLEEP_PERIODS)
+        self.event_markers = analytics.Computed(api, analytics.EVENT_MARKERS)
+        self.algorithm_settings = analytics.AlgorithmSettings(api)
 
     @classmethod
     def from_env(

@@ -19,7 +19,6 @@ import hashlib
 import json
 import logging
 import re
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, ClassVar, Generic, TypeVar
@@ -187,8 +186,8 @@ class ActiveRequests:
 
     def __init__(self, *, limit: int = MAX_ACTIVE) -> None:
         self._limit = limit
-        #: The task that starts a request has it; the others queue.
-        self._turn = asyncio.Lock()
+        #: The task that starts a request holds it; the others queue.
+        self.turn = asyncio.Lock()
         #: When the status of each request was last read, by the clock of the caller.
         self._checked: dict[str, float] = {}
 
@@ -201,21 +200,6 @@ class ActiveRequests:
     def is_full(self) -> bool:
         """Whether another request would be one too many."""
         return self.count >= self._limit
-
-    @contextlib.asynccontextmanager
-    async def turn(self, seconds: float) -> AsyncIterator[None]:
-        """
-        Wait until no other task is starting a request.
-
-        Raises:
-            TimeoutError: That took longer than ``seconds``.
-        """
-        async with asyncio.timeout(seconds):
-            await self._turn.acquire()
-        try:
-            yield
-        finally:
-            self._turn.release()
 
     def update(self, path: str, request: DataRequest | None, *, at: float, started: bool = False) -> None:
         """
@@ -369,7 +353,8 @@ class DataRequests(Generic[Q]):
         began = self._api.clock.monotonic()
         found: DataRequest | ArenaAsyncError | None = None
         with contextlib.suppress(TimeoutError, DeadlineError):
-            async with self._active.turn(poll.timeout):
+            async with asyncio.timeout(poll.timeout) as waiting, self._active.turn:
+                waiting.reschedule(None)  # the rest is measured by the clock
                 left = max(poll.timeout - (self._api.clock.monotonic() - began), 0.001)
                 found = await wait_until(
                     lambda: self._try(request, poll),

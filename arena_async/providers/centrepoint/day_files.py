@@ -17,23 +17,14 @@ from arena_async.http.paginator import Paginator
 from arena_async.protocol.files import RemoteFile
 from arena_async.protocol.messages import Request, join_path, printable
 from arena_async.providers.centrepoint.adapter import list_shape, pages_of
-from arena_async.providers.centrepoint.api import Api, Match, OwnerCheck, is_one_of, read_rows
+from arena_async.providers.centrepoint.api import Api, Match, is_one_of, read_rows
 from arena_async.providers.centrepoint.auth import DATA_ACCESS
 from arena_async.providers.centrepoint.identifiers import SERVICE, join_key, named_subject, split_key, word
 from arena_async.providers.centrepoint.linked_files import LinkedFileQuery, LinkedFileSet, linked_file
 from arena_async.providers.centrepoint.links import ListedLink, sign
 from arena_async.providers.centrepoint.models import DayFile
 
-__all__ = [
-    "CATEGORIES",
-    "DayFileSet",
-    "DayFiles",
-    "DayQuery",
-    "day_file",
-    "day_file_key",
-    "narrowest",
-    "read_day_file_key",
-]
+__all__ = ["CATEGORIES", "DayFileSet", "DayFiles", "DayQuery", "day_file", "file_key", "narrowest", "read_file_key"]
 
 #: The categories of the vendor's page. All but the first depend on device, firmware, study and contract.
 CATEGORIES = (
@@ -222,9 +213,10 @@ class DayQuery(LinkedFileQuery[DayFile]):
     def _has(self, row: DayFile) -> bool:
         return not row.day or self.holds(row.day, row.file_format)
 
-    def known_owner(self, api: Api) -> OwnerCheck | None:
-        """Return the check, after a 404, whether the subject exists; None where the category may be misspelled."""
-        return super().known_owner(api) if self.category in CATEGORIES else None
+    @property
+    def may_be_empty(self) -> bool:
+        """Whether a 404 may mean an empty list; not where the category may be misspelled."""
+        return self.category in CATEGORIES
 
 
 def _shown(row: DayFile) -> str:
@@ -236,7 +228,7 @@ def _named(file_format: str) -> str:
     return file_format.casefold() or "csv"
 
 
-def day_file_key(tenant: str, row: DayFile) -> str:
+def file_key(tenant: str, row: DayFile) -> str:
     """
     Return the permanent key of a day file: tenant, study, subject, category, day and format.
 
@@ -246,7 +238,7 @@ def day_file_key(tenant: str, row: DayFile) -> str:
     return join_key(tenant, _KIND, str(row.study_id), str(row.subject_id), category, row.day, kind)
 
 
-def read_day_file_key(key: str, tenant: str, query: DayQuery) -> tuple[str, str] | None:
+def read_file_key(key: str, tenant: str, query: DayQuery) -> tuple[str, str] | None:
     """Return day and format of a key of the same tenant that a query may include, or None."""
     fields = split_key(key, tenant, _KIND)
     if len(fields) != 5 or fields[:3] != (str(query.study), str(query.subject), query.category):
@@ -269,7 +261,7 @@ def day_file(row: DayFile, *, tenant: str, now: datetime, listed: ListedLink | N
     named = {"study": study, "subject": subject, "category": category, "date": row.day}
     return linked_file(
         row,
-        key=day_file_key(tenant, row),
+        key=file_key(tenant, row),
         tenant=tenant,
         folders=("day-files", f"study-{study}", f"subject-{subject}", category, row.day),
         fields={**named, "format": _named(row.file_format)},
@@ -321,7 +313,7 @@ class DayFileSet(LinkedFileSet[DayQuery, DayFile]):
         day, and those of one month, take one request. A key that is gone is missing.
         """
         requested = await self._query.resolved(self._api)
-        named = {key: name for key in keys if (name := read_day_file_key(key, self._api.tenant, requested)) is not None}
+        named = {key: name for key in keys if (name := read_file_key(key, self._api.tenant, requested)) is not None}
         found, missing = await self._renewed(named)
         for query in narrowest(requested, [named[key] for key in missing]):
             with suppress(NotFoundError):  # some empty lists are 404

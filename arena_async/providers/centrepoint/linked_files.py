@@ -39,7 +39,7 @@ from arena_async.protocol.files import Cost, OpenedFile, RemoteFile
 from arena_async.protocol.messages import Request, Secret
 from arena_async.protocol.pagination import ListShape, Page
 from arena_async.providers.centrepoint.adapter import pages_of
-from arena_async.providers.centrepoint.api import Api, OwnerCheck
+from arena_async.providers.centrepoint.api import Api
 from arena_async.providers.centrepoint.identifiers import SERVICE, named_subject, number
 from arena_async.providers.centrepoint.links import ListedLink, SignedLink, expired_error, open_link
 from arena_async.providers.centrepoint.models import ListedFile
@@ -72,7 +72,6 @@ class LinkedFileQuery(ABC, Generic[R]):
     shape: ClassVar[ListShape]
     #: Pages that may be requested in advance.
     prefetch: ClassVar[int]
-
     study: int = attrs.field(converter=number)
     subject: int | str | None = attrs.field(default=None, converter=attrs.converters.optional(named_subject))
 
@@ -87,6 +86,11 @@ class LinkedFileQuery(ABC, Generic[R]):
         """Whether it leaves out files that exist."""
 
     @property
+    def may_be_empty(self) -> bool:
+        """Whether a 404 may mean an empty list, if the study and the subject exist."""
+        return True
+
+    @property
     @abstractmethod
     def request(self) -> Request:
         """The request for the list, page aside."""
@@ -99,10 +103,6 @@ class LinkedFileQuery(ABC, Generic[R]):
         Args:
             any_row: Let rows pass that the filters leave out.
         """
-
-    def known_owner(self, api: Api) -> OwnerCheck | None:
-        """Return the check, after a 404, whether the owner of the list exists."""
-        return api.belongs_to(self.study, self.subject)
 
     async def resolved(self, api: Api) -> Self:
         """
@@ -128,11 +128,12 @@ class LinkedFileQuery(ABC, Generic[R]):
             start: The offset to begin at.
             prefetch: Pages that may be requested in advance; None for the usual number of this list.
         """
+        empty_if = api.belongs_to(self.study, self.subject) if self.may_be_empty else None
 
         def query(subject: int | str | None) -> ListQuery[R]:
             wanted = attrs.evolve(self, subject=subject)
             read = wanted.reader(any_row=any_row)
-            return ListQuery(wanted.request, self.shape, read, empty_if=self.known_owner(api))
+            return ListQuery(wanted.request, self.shape, read, empty_if=empty_if)
 
         return api.paginate(query, self.study, self.subject, start=start, ahead=prefetch or self.prefetch)
 
@@ -425,21 +426,15 @@ class LinkedFileSet(ABC, Generic[Q, R]):
     def __init__(self, api: Api, query: Q) -> None:
         self._api = api
         self._query = query
+        #: The name of the query, without any secret.
+        self.scope = query.scope
+        #: Whether a filter leaves out files that exist.
+        self.narrowed = query.narrowed
         self._total: int | None = None
         self._links = FreshLinks(api.session, self._list_page, api.clock.now)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.scope}>"
-
-    @property
-    def scope(self) -> str:
-        """The name of the query, without any secret."""
-        return self._query.scope
-
-    @property
-    def narrowed(self) -> bool:
-        """Whether a filter leaves out files that exist."""
-        return self._query.narrowed
 
     @property
     def requests_sent(self) -> int:

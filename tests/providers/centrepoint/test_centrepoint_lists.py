@@ -20,7 +20,7 @@ from arena_async.errors import (
 from arena_async.http.paginator import Paginator
 from arena_async.options import RetryPolicy
 from arena_async.providers.centrepoint import CentrePointClient, CentrePointCredentials
-from arena_async.providers.centrepoint.api import during, read_day, wire_date
+from arena_async.providers.centrepoint.analytics import during, read_day, wire_date
 from arena_async.providers.centrepoint.models import DatasetSubject, ProgramExecution, is_later
 from arena_async.testing import CentrePointSimulator, faults
 from arena_async.testing.centrepoint.analytics import FIRST_DAY, LAST_DAY, setting_id

@@ -18,9 +18,8 @@ from arena_async.errors import ClosedError, LinkExpiredError, ListingError, Perm
 from arena_async.options import RetryPolicy, TransferOptions
 from arena_async.protocol.files import OpenedFile
 from arena_async.providers.centrepoint import CentrePointClient
-from arena_async.providers.centrepoint.datasets import DatasetQuery
+from arena_async.providers.centrepoint.datasets import DatasetQuery, StudyFileSet
 from arena_async.providers.centrepoint.linked_files import worth_listing
-from arena_async.providers.centrepoint.study_files import StudyFileSet
 from arena_async.testing import CentrePointSimulator, faults
 from arena_async.testing.replies import Call
 
