@@ -252,7 +252,29 @@ class DataRequests(Generic[Q]):
                 which then counts as active; it is never sent twice.
             ApiError: The service responded with an error; the message says whether it may have accepted the request.
         """
-        return await self._start(await self._body(query), poll or POLLING)
+        poll = poll or POLLING
+        path = f"/dataretrieval/v3/{self.kind.resource}"
+        request = Request(method="POST", path=path, json=await self._body(query), scope=DATA_RETRIEVAL)
+        began = self._api.clock.monotonic()
+        found: DataRequest | ArenaAsyncError | None = None
+        with contextlib.suppress(TimeoutError, DeadlineError):
+            async with asyncio.timeout(poll.timeout) as waiting, self._active.turn:
+                waiting.reschedule(None)  # the rest is measured by the clock
+                left = max(poll.timeout - (self._api.clock.monotonic() - began), 0.001)
+                found = await wait_until(
+                    lambda: self._try(request, poll),
+                    lambda result: result is not None,
+                    attrs.evolve(poll, timeout=left),
+                    clock=self._api.clock,
+                )
+        if isinstance(found, DataRequest):
+            return found
+        raise found or DeadlineError(
+            f"{request.line}: {MAX_ACTIVE} requests were active for {poll.timeout:g} s, which is all that the service "
+            f"works on at a time; {self._active.count} of this client are not known to be finished. Nothing was "
+            "started; wait for some of them, or allow more time.",
+            request=request.line,
+        )
 
     async def get(self, request: DataRequest | str) -> DataRequest:
         """
@@ -345,31 +367,6 @@ class DataRequests(Generic[Q]):
             raise
         self._active.update(path, found, at=self._api.clock.monotonic())
         return found
-
-    async def _start(self, body: dict[str, Any], poll: PollPolicy) -> DataRequest:
-        """Wait for the turn, and send the request once another one may be active."""
-        path = f"/dataretrieval/v3/{self.kind.resource}"
-        request = Request(method="POST", path=path, json=body, scope=DATA_RETRIEVAL)
-        began = self._api.clock.monotonic()
-        found: DataRequest | ArenaAsyncError | None = None
-        with contextlib.suppress(TimeoutError, DeadlineError):
-            async with asyncio.timeout(poll.timeout) as waiting, self._active.turn:
-                waiting.reschedule(None)  # the rest is measured by the clock
-                left = max(poll.timeout - (self._api.clock.monotonic() - began), 0.001)
-                found = await wait_until(
-                    lambda: self._try(request, poll),
-                    lambda result: result is not None,
-                    attrs.evolve(poll, timeout=left),
-                    clock=self._api.clock,
-                )
-        if isinstance(found, DataRequest):
-            return found
-        raise found or DeadlineError(
-            f"{request.line}: {MAX_ACTIVE} requests were active for {poll.timeout:g} s, which is all that the service "
-            f"works on at a time; {self._active.count} of this client are not known to be finished. Nothing was "
-            "started; wait for some of them, or allow more time.",
-            request=request.line,
-        )
 
     async def _try(self, request: Request, poll: PollPolicy) -> DataRequest | ArenaAsyncError | None:
         """Send a start, and return the request or the error; None while ten requests are active."""

@@ -211,20 +211,22 @@ class _ListedPage:
         return found if same else None
 
 
-@attrs.frozen
+@attrs.define
 class _Rejected:
     """
-    A URL that was rejected.
+    A URL that was rejected, since the file was last opened.
 
     Args:
         listed: Where it was listed.
         expired: Whether it was expired.
         known: The link that the caller has: that one, or an older one.
+        replaced: Whether a newer one was found since.
     """
 
     listed: ListedLink
     expired: bool
     known: Secret | None
+    replaced: bool = False
 
 
 class FreshLinks:
@@ -251,8 +253,6 @@ class FreshLinks:
         self._pages: OrderedDict[_PageKey, _ListedPage] = OrderedDict()
         self._tasks: dict[_PageKey, asyncio.Task[_ListedPage]] = {}
         self._rejected: OrderedDict[_FileKey, _Rejected] = OrderedDict()
-        #: Files that were rejected before the end of their URL, since they were last opened.
-        self._doubtful: OrderedDict[_FileKey, None] = OrderedDict()
 
     def next_number(self) -> int:
         """Return the number of a listing that begins now."""
@@ -268,10 +268,10 @@ class FreshLinks:
         Raises:
             ApiError: The page could not be listed, as for any request with its other errors.
         """
-        rejected = {name: row for (of, name), row in self._rejected.items() if of == key}
+        rejected = {name: row for (of, name), row in self._rejected.items() if of == key and not row.replaced}
         found: list[RemoteFile] = []
         for name, row in rejected.items():
-            del self._rejected[key, name]
+            row.replaced = True
             if not self._may_help(row):
                 found.append(attrs.evolve(self._pages[row.listed.page].files[key, name], link=row.known))
             else:
@@ -333,25 +333,20 @@ class FreshLinks:
         if listed is None:
             return
         self._worked = max(self._worked, listed.number)
-        if (file.key, file.name) in self._doubtful:
-            del self._doubtful[file.key, file.name]
-            if listed.page in self._pages:
-                self._pages[listed.page].wasted = 0
+        before = self._rejected.pop((file.key, file.name), None)
+        if before is not None and not before.expired and listed.page in self._pages:
+            self._pages[listed.page].wasted = 0
 
     def record_rejection(self, file: RemoteFile, *, known: Secret | None, expired: bool) -> None:
         """Record that a URL was rejected. With an expired one all are expired that were listed before it."""
         listed = _listed_link(file)
         if listed is None:
             return
-        name = (file.key, file.name)
         if expired:
             self._expired = max(self._expired, listed.number)
-        else:
-            self._doubtful[name] = None
-        self._rejected[name] = _Rejected(listed, expired, known)
-        for noted in (self._rejected, self._doubtful):
-            while len(noted) > _MAX_REJECTED:
-                noted.popitem(last=False)
+        self._rejected[file.key, file.name] = _Rejected(listed, expired, known)
+        if len(self._rejected) > _MAX_REJECTED:
+            self._rejected.popitem(last=False)
 
     async def _page(self, key: _PageKey, *, newer_than: int) -> _ListedPage:
         """Return a page whose URLs can be used, listed again if needed."""
@@ -386,7 +381,7 @@ class FreshLinks:
         before = self._pages.get(key)
         self._pages[key] = page = _ListedPage(number, files, 0 if before is None else before.wasted)
         self._pages.move_to_end(key)
-        while len(self._pages) > _MAX_PAGES:
+        if len(self._pages) > _MAX_PAGES:
             self._pages.popitem(last=False)
         return page
 
