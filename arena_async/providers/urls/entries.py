@@ -76,7 +76,7 @@ class UrlEntry(NamedTuple):
         stem, extension = split_extension(name)
         known = self.link or _NOTHING_KNOWN
         return RemoteFile(
-            key=_key(self.host, self.path, self.query, known.name),
+            key=f"{SERVICE} {self.host}{self.path}" if self.link is None else _key(self),
             service=SERVICE,
             tenant=_TENANT,
             parts=tuple(folders),
@@ -84,7 +84,7 @@ class UrlEntry(NamedTuple):
             extension=extension,
             name=name,
             size=known.size,
-            change=_change(known),
+            change="" if self.link is None else _change(known),
             sha256=known.sha256,
             md5=known.md5,
             fields={"host": self.host.partition("://")[2].rpartition(":")[0], "name": name},
@@ -189,7 +189,7 @@ class Names:
     def add(self, names: Iterable[str]) -> None:
         """Note some names."""
         for name in names:
-            digest = digest_of(name)
+            digest = hash(fold(name)) & _DIGEST
             self._digests[digest & 0xFF].append(digest)
             self.count += 1
 
@@ -216,13 +216,15 @@ def _parts(url: str) -> tuple[str, str, str]:
     return f"{scheme}://{host}", slash + path, query
 
 
-def _key(host: str, path: str, query: str, name: str | None) -> str:
+def _key(entry: UrlEntry) -> str:
     """Return the permanent key of a row, without any secret."""
+    path, query, link = entry.path, entry.query, entry.link
     shown = scrub(path, maximum=1 << 20) if bears_secret(path) else path
     digest = ""
     if query and not bears_secret(query):
         digest = f"?~{hashlib.sha256(query.encode()).hexdigest()[:16]}"
-    return f"{SERVICE} {host}{shown or '/'}{digest}{f' {name}' if name is not None else ''}"
+    name = f" {link.name}" if link is not None and link.name is not None else ""
+    return f"{SERVICE} {entry.host}{shown or '/'}{digest}{name}"
 
 
 def _change(link: Link) -> str:

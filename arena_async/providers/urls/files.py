@@ -152,7 +152,7 @@ class UrlSet(BaseClient):
                 return
             names = Names()
             while (page := await next_page()) is not None:
-                names.add(entry.local_path for _, entry in self._entries.of(page))
+                names.add([entry.local_path for _, entry in self._entries.of(page)])
             if not names.count:
                 raise ConfigurationError("The list names no address; it takes one a line.")
             doubtful = names.doubtful()
