@@ -18,7 +18,7 @@ from arena_async.protocol.files import Cost, OpenedFile, RemoteFile
 from arena_async.protocol.messages import Request, Secret, printable
 from arena_async.protocol.quota import SlidingWindow
 from arena_async.protocol.urls import UrlPolicy
-from arena_async.providers.urls.adapter import NoLogin, PlainWeb
+from arena_async.providers.urls.adapter import PlainWeb
 from arena_async.providers.urls.entries import SERVICE, Address, Names, UrlEntries, digest_of
 from arena_async.providers.urls.links import Link
 from arena_async.providers.urls.reading import LinkList, list_in_file, list_in_text, list_of_rows, open_list
@@ -84,9 +84,10 @@ class UrlSet(BaseClient):
         policy = UrlPolicy(allow_http=allow_http, allow_private=allow_private, allow_ports=True)
         self._policy, self._folders = policy, folders
         self._use(list_of_rows(tuple(rows)))
+        web = PlainWeb()
         session = Session(
-            NoLogin(),
-            PlainWeb(),
+            web,
+            web,
             SlidingWindow(limit=1),  # Nothing is metered, so it is never used.
             base_url=_NOWHERE,
             urls=policy,
