@@ -187,12 +187,8 @@ class Api:
             self.session, Request(method="GET", path=path, scope=endpoint.scope), endpoint.model
         )
 
-    async def resolve(self, study: int | str, subject: int | str) -> int:
-        """Return the number of a subject; see :meth:`Subjects.resolve`."""
-        return await self.subjects.resolve(study, subject)
-
     async def _number(self, study: int | str | None, subject: int | str | None) -> int | None:
-        return None if study is None or subject is None else await self.resolve(study, subject)
+        return None if study is None or subject is None else await self.subjects.resolve(study, subject)
 
     def belongs_to(self, study: int | str | None, subject: int | str | None = None) -> _OwnerCheck | None:
         """Return what checks, after a 404, whether the owner of a list exists; None for a list without an owner."""
@@ -202,7 +198,7 @@ class Api:
         async def exists(_: NotFoundError) -> bool:
             path = join_path("/centrepoint/v3/Studies/{study}", study=study)
             if subject is not None:
-                path += join_path("/Subjects/{subject}", subject=await self.resolve(study, subject))
+                path += join_path("/Subjects/{subject}", subject=await self.subjects.resolve(study, subject))
             try:
                 await self.session.send(Request(method="GET", path=path, scope=CENTREPOINT))
             except ApiError as error:

@@ -351,7 +351,7 @@ class DataRequests(Generic[Q]):
         return await _DataFetch(self, self._api, query, await self._body(query), poll).fetch(to)
 
     async def _body(self, query: Q) -> dict[str, Any]:
-        return query.body(await self._api.resolve(query.study, query.subject))
+        return query.body(await self._api.subjects.resolve(query.study, query.subject))
 
     def _path_of(self, request: DataRequest | str) -> str:
         resource = self.kind.resource

@@ -517,4 +517,4 @@ class Datasets:
         Raises:
             NotFoundError: There is no such subject.
         """
-        return await self._api.get(DATASET_SUBJECTS, await self._api.resolve(study, subject), study=study)
+        return await self._api.get(DATASET_SUBJECTS, await self._api.subjects.resolve(study, subject), study=study)

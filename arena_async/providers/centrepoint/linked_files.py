@@ -114,7 +114,7 @@ class LinkedFileQuery(ABC, Generic[R]):
         """
         if not isinstance(self.subject, str):
             return self
-        return attrs.evolve(self, subject=await api.resolve(self.study, self.subject))
+        return attrs.evolve(self, subject=await api.subjects.resolve(self.study, self.subject))
 
     def paginator(
         self, api: Api, *, any_row: bool = False, start: int = 0, prefetch: int | None = None
