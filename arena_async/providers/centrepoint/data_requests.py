@@ -107,14 +107,10 @@ class _DataQuery:
         span = {"beginTimestampUtc": self.time_from, "endTimestampUtc": self.time_to}
         return {
             "fileFormat": self.file_format,
-            **self._settings(),
             "studyId": self.study,
             **{name: f"{at:%Y-%m-%dT%H:%M:%S}.{at.microsecond // 1000:03}Z" for name, at in span.items()},
             "subjectId": subject,
         }
-
-    def _settings(self) -> dict[str, Any]:
-        return {}
 
 
 @attrs.frozen
@@ -165,8 +161,10 @@ class EpochQuery(_DataQuery):
     summary_length: int = attrs.field(default=60, kw_only=True, converter=_epoch)
     include_partial_epochs: bool = attrs.field(default=False, kw_only=True)
 
-    def _settings(self) -> dict[str, Any]:
+    def body(self, subject: int) -> dict[str, Any]:
+        """Return the JSON body of the request that starts it."""
         return {
+            **super().body(subject),
             "summaryLengthSeconds": self.summary_length,
             "includePartialEpochs": self.include_partial_epochs,
             "activityMonitorSerial": self.monitor,
