@@ -183,9 +183,8 @@ class Api:
         if subject is not None:
             named["subject"] = await self._number(study, subject)
         path = join_path(f"{endpoint.path}/{{identifier}}", **named, identifier=identifier)
-        return await request_object(
-            self.session, Request(method="GET", path=path, scope=endpoint.scope), endpoint.model
-        )
+        request = Request(method="GET", path=path, scope=endpoint.scope)
+        return await request_object(self.session, request, endpoint.model)
 
     async def _number(self, study: int | str | None, subject: int | str | None) -> int | None:
         return None if study is None or subject is None else await self.subjects.resolve(study, subject)

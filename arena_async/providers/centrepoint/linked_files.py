@@ -34,7 +34,6 @@ import attrs
 
 from arena_async.errors import ClosedError, LinkExpiredError, PermissionDeniedError
 from arena_async.http.paginator import ListQuery, Paginator
-from arena_async.http.session import Session
 from arena_async.protocol.files import Cost, OpenedFile, RemoteFile
 from arena_async.protocol.messages import Request, Secret
 from arena_async.protocol.pagination import ListShape, Page
@@ -234,20 +233,13 @@ class FreshLinks:
     The signed URLs of the files of one set, refreshed when they expire.
 
     Args:
-        session: Sends the requests, and ends them when it is closed.
+        api: Sends the requests, and ends them when its session is closed.
         list_page: Lists one page of a query from an offset on. Its URLs have the number that is handed in.
-        now: Returns the time (aware).
     """
 
-    def __init__(
-        self,
-        session: Session,
-        list_page: Callable[[Hashable, int, int], Awaitable[Iterable[RemoteFile]]],
-        now: Callable[[], datetime],
-    ) -> None:
-        self._session = session
+    def __init__(self, api: Api, list_page: Callable[[Hashable, int, int], Awaitable[Iterable[RemoteFile]]]) -> None:
+        self._api = api
         self._list_page = list_page
-        self._now = now
         # Numbers of listings: the newest, the newest with an expired URL, the newest with a good one.
         self._newest_number = self._expired = self._worked = 0
         self._pages: OrderedDict[_PageKey, _ListedPage] = OrderedDict()
@@ -301,7 +293,7 @@ class FreshLinks:
         link = file.link
         if not isinstance(link, SignedLink):
             return file
-        expired = link.is_expired(self._now())
+        expired = link.is_expired(self._api.clock.now())
         if link.listed is None and not expired:
             return file
         if link.listed is None:
@@ -325,7 +317,7 @@ class FreshLinks:
         if page is None or page.number <= max(listed.number, self._expired):
             return None
         found = page.entry(file)
-        return found if found is not None and not _is_expired(found.link, self._now()) else None
+        return found if found is not None and not _is_expired(found.link, self._api.clock.now()) else None
 
     def record_success(self, file: RemoteFile) -> None:
         """Record that a URL worked."""
@@ -351,7 +343,7 @@ class FreshLinks:
     async def _page(self, key: _PageKey, *, newer_than: int) -> _ListedPage:
         """Return a page whose URLs can be used, listed again if needed."""
         page = self._pages.get(key)
-        if page is None or page.number <= max(self._expired, newer_than) or page.is_expired(self._now()):
+        if page is None or page.number <= max(self._expired, newer_than) or page.is_expired(self._api.clock.now()):
             page = await self._listed(key)
             if page.number <= max(self._expired, newer_than):  # that listing had begun before it was needed
                 page = await self._listed(key)
@@ -361,7 +353,7 @@ class FreshLinks:
         """List a page, or wait for the task that does so already."""
         task = self._tasks.get(key)
         if task is None or task.done():
-            task = self._tasks[key] = self._session.spawn(lambda: self._list(key), name="fresh links")
+            task = self._tasks[key] = self._api.session.spawn(lambda: self._list(key), name="fresh links")
         await asyncio.wait([task])
         if task.cancelled():
             raise ClosedError("The client was closed while new links were listed.")
@@ -426,7 +418,7 @@ class LinkedFileSet(ABC, Generic[Q, R]):
         #: Whether a filter leaves out files that exist.
         self.narrowed = query.narrowed
         self._total: int | None = None
-        self._links = FreshLinks(api.session, self._list_page, api.clock.now)
+        self._links = FreshLinks(api, self._list_page)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.scope}>"
