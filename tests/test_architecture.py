@@ -46,8 +46,6 @@ MANY_PARAMETERS = {
     "cli/centrepoint.py:day_files": "The flattened options of a command.",
     "errors.py:__init__": "The fields of a public error.",
     "providers/arena/client.py:__init__": "One line for each setting of a public client.",
-    "providers/centrepoint/client.py:__init__": "One line for each setting of a public client.",
-    "providers/urls/files.py:__init__": "The settings of a public file set.",
     "testing/arena/contents.py:add_import_run": "The fields of a run that a test may set.",
     "testing/centrepoint/requests.py:__init__": "The settings that a test may change.",
     "transfer/multipart.py:__init__": "The attempt that it takes over, field by field.",

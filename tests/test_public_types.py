@@ -55,7 +55,6 @@ ANY = {
 #: What only this library calls, although its name has no underscore.
 INTERNAL = {
     "Criteria.groups",
-    "DayQuery.known_owner(api)",
     "DayQuery.paginator(api)",
     "DayQuery.resolved(api)",
     "DayQuery.shape",
@@ -118,6 +117,7 @@ def names_of(module: str) -> dict[str, Any]:
 def types_in(annotation: Any, module: str) -> Iterator[Any]:
     """Yield every class, type variable and special form in an annotation; aliases and **kwargs are resolved."""
     if isinstance(annotation, ForwardRef):
+        module = annotation.__forward_module__ or module
         annotation = annotation.__forward_arg__
     if isinstance(annotation, str):
         for node in ast.walk(ast.parse(annotation, mode="eval")):

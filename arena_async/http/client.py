@@ -2,42 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from ssl import SSLContext
-from typing import Self, TypedDict, TypeVar
+from typing import Any, Self, TypedDict, TypeVar
 
 from aiohttp import BaseConnector
 
 from arena_async.errors import ConfigurationError
 from arena_async.http.session import Session
-from arena_async.options import Clock, RetryPolicy, Timeouts
+from arena_async.options import Clock, HttpOptions, RetryPolicy, Timeouts
 from arena_async.protocol.quota import Quota
 
-__all__ = ["BaseClient", "BaseConnector", "ClientSettings", "named_by"]
+__all__ = ["BaseClient", "BaseConnector", "ClientSettings", "NetworkSettings", "http_options", "named_by"]
 
 T = TypeVar("T")
 
 
-class ClientSettings(TypedDict, total=False):
+class NetworkSettings(TypedDict, total=False):
     """
-    The settings that every client takes, and its ``from_env`` too.
+    How every client and every set of addresses uses the network.
 
     Args:
-        retry: How requests are retried; None for the defaults.
         timeouts: Timeouts of the network; None for the defaults.
         ssl: A TLS context, for instance for a company's own authority; None for the system's.
         proxy: The address of an HTTP proxy, or None for none; the environment is not read.
         user_agent: Text before this library's own name in ``User-Agent``.
         connector: An aiohttp connector whose pool, TLS and DNS are shared; its owner closes it.
-        clock: Time and randomness, for tests.
     """
 
-    retry: RetryPolicy | None
     timeouts: Timeouts | None
     ssl: SSLContext | None
     proxy: str | None
     user_agent: str | None
     connector: BaseConnector | None
+
+
+class ClientSettings(NetworkSettings, total=False):
+    """
+    The settings that every client takes, and its ``from_env`` too.
+
+    Args:
+        retry: How requests are retried; None for the defaults.
+        clock: Time and randomness, for tests.
+    """
+
+    retry: RetryPolicy | None
     clock: Clock | None
 
 
@@ -78,6 +87,12 @@ class BaseClient:
 
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
+
+
+def http_options(settings: Mapping[str, object], **others: Any) -> HttpOptions:
+    """Return the options of a session; settings that are None have their defaults."""
+    given: dict[str, Any] = {name: value for name, value in settings.items() if value is not None}
+    return HttpOptions(**given, **others)
 
 
 def named_by(name: str, check: Callable[[], T]) -> T:

@@ -13,18 +13,15 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import nullcontext
 from datetime import datetime
 from pathlib import Path
 from typing import ClassVar, Generic, TypeVar
 
 import attrs
 
-from arena_async.errors import ArenaAsyncError, ConfigurationError, RunFailedError
-from arena_async.options import TransferOptions
+from arena_async.errors import ArenaAsyncError, RunFailedError
 from arena_async.protocol.files import FileSet
-from arena_async.transfer.events import Observer
 from arena_async.transfer.mirror import Mirror
 from arena_async.transfer.models import Report, StartedRun
 
@@ -64,9 +61,7 @@ class RunFetch(ABC, Generic[R]):
     #: Whether a row of a run that is being started names the run before it.
     keeps_previous: ClassVar[bool] = False
 
-    async def fetch(
-        self, to: To, *, options: TransferOptions | None = None, observer: Observer | None = None
-    ) -> Fetched[R]:
+    async def fetch(self, to: To) -> Fetched[R]:
         """
         Start the run unless an earlier call did, wait for it, and download its files.
 
@@ -76,11 +71,10 @@ class RunFetch(ABC, Generic[R]):
                 rest.
             DeadlineError: The run is not finished; the next call waits on.
             DestinationBusyError: The directory belongs to another tenant.
-            ConfigurationError: ``to`` is a mirror, and settings for another one were given.
             ApiError: The service responded with an error, or the quota is used up; the next call resumes.
         """
         before = self.requests_sent
-        async with _opened(to, options, observer) as mirror:
+        async with nullcontext(to) if isinstance(to, Mirror) else Mirror(to) as mirror:
             tenant = await self.tenant()
             await mirror.claim(self.service, tenant)
             key = self.key_of(tenant)
@@ -169,15 +163,3 @@ class RunFetch(ABC, Generic[R]):
         """Return the seconds that a run took, or None if the service does not tell."""
         del run
         return None
-
-
-@asynccontextmanager
-async def _opened(to: To, options: TransferOptions | None, observer: Observer | None) -> AsyncIterator[Mirror]:
-    """Open a mirror of the directory; one that was handed in stays open."""
-    if not isinstance(to, Mirror):
-        async with Mirror(to, options=options, observer=observer) as mirror:
-            yield mirror
-        return
-    if options is not None or observer is not None:
-        raise ConfigurationError("The mirror brings its own options and observer; leave them out here.")
-    yield to

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,10 @@ from arena_async import options as library
 from arena_async.options import RetryPolicy
 from arena_async.providers.centrepoint import CentrePointClient, CentrePointCredentials, DataRequests
 from arena_async.providers.centrepoint.api import Api
+from arena_async.providers.centrepoint.data_requests import ActiveRequests
 from arena_async.testing.centrepoint.simulator import CentrePointSimulator
 
-__all__ = ["QUICK", "Clock", "SleepersClock", "client_of", "is_whole", "naive", "requests_of", "sample_rows"]
+__all__ = ["QUICK", "Clock", "SleepersClock", "api_of", "client_of", "is_whole", "naive", "requests_of", "sample_rows"]
 
 #: Tries again at once, so that no test waits.
 QUICK = RetryPolicy(attempts=3, wait_initial=0, wait_jitter=0, wait_max=0)
@@ -57,10 +59,17 @@ def client_of(simulator: CentrePointSimulator) -> CentrePointClient:
     )
 
 
-def requests_of(client: CentrePointClient, clock: SleepersClock, kind: type[Any], **options: Any) -> Any:
+def api_of(client: CentrePointClient, now: Callable[[], datetime]) -> Api:
+    """Make the lists and objects of a client that go by the clock of the test."""
+    return Api(client.session, tenant="tenant", clock=library.Clock(now=now))
+
+
+def requests_of(
+    client: CentrePointClient, clock: SleepersClock, kind: type[Any], active: ActiveRequests | None = None
+) -> Any:
     """Make what starts requests for data, by the clock of the test."""
     timing = library.Clock(monotonic=clock, sleep=clock.sleep, random=lambda: 0.0, now=clock.now)
-    return DataRequests(Api(client.session), kind, tenant="tenant", timing=timing, **options)
+    return DataRequests(Api(client.session, tenant="tenant", clock=timing), kind, active or ActiveRequests())
 
 
 def naive(*parts: int) -> datetime:

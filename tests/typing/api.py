@@ -113,7 +113,6 @@ from arena_async.providers.centrepoint import (
     DayQuery,
     EpochQuery,
     EventMarker,
-    FetchedData,
     Milestone,
     MinuteSummary,
     RawQuery,
@@ -384,7 +383,7 @@ async def data_requests(centrepoint: CentrePointClient, mirror: Mirror) -> None:
     files: FileSet = centrepoint.raw_requests.files(done)
     assert_type(files.cost().per_file, int)
     fetched = await centrepoint.raw_requests.fetch(RawQuery(234, 10821, time_from=begin, time_to=end), "raw")
-    assert_type(fetched, FetchedData)
+    assert_type(fetched, Fetched[DataRequest])
     epochs = await centrepoint.epoch_requests.fetch(
         EpochQuery(234, 10821, time_from=begin, time_to=end, monitor="CPW1A23190055", summary_length=15),
         mirror,

@@ -18,8 +18,8 @@ from arena_async.providers.centrepoint.analytics_models import (
 from arena_async.providers.centrepoint.auth import CentrePointCredentials
 from arena_async.providers.centrepoint.client import CentrePointClient
 from arena_async.providers.centrepoint.data_files import DataFileSet
-from arena_async.providers.centrepoint.data_requests import DataRequests, EpochQuery, FetchedData, RawQuery
-from arena_async.providers.centrepoint.datasets import DatasetFileSet, Datasets
+from arena_async.providers.centrepoint.data_requests import DataRequests, EpochQuery, RawQuery
+from arena_async.providers.centrepoint.datasets import DatasetFileSet, Datasets, StudyFileSet
 from arena_async.providers.centrepoint.day_files import CATEGORIES, DayFiles, DayFileSet, DayQuery
 from arena_async.providers.centrepoint.models import (
     ActivityMonitor,
@@ -55,7 +55,7 @@ from arena_async.providers.centrepoint.studies import (
     Uploads,
     Webhooks,
 )
-from arena_async.providers.centrepoint.study_files import StudyFileSet
+from arena_async.providers.started_run import Fetched
 
 __all__ = [
     "CATEGORIES",
@@ -83,7 +83,7 @@ __all__ = [
     "DayQuery",
     "EpochQuery",
     "EventMarker",
-    "FetchedData",
+    "Fetched",
     "Milestone",
     "MinuteSummaries",
     "MinuteSummary",

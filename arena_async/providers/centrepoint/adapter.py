@@ -8,6 +8,7 @@ points at another prefix than the list it belongs to. Error responses may be pla
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -28,7 +29,7 @@ from arena_async.protocol.pagination import ListShape, Page, PageRequest
 from arena_async.protocol.quota import Quota
 from arena_async.protocol.retry import read_retry_after
 
-__all__ = ["MAX_PAGE_SIZE", "CentrePointAdapter", "error_of", "list_shape", "retry_after", "server_text"]
+__all__ = ["MAX_PAGE_SIZE", "CentrePointAdapter", "error_of", "list_shape", "pages_of", "retry_after", "server_text"]
 
 #: Rows of one page at the most, by the pagination page of the vendor.
 MAX_PAGE_SIZE = 100
@@ -55,6 +56,11 @@ def list_shape(*key: str) -> ListShape:
         key: The field that identifies a row, or the fields that do so together.
     """
     return ListShape(max_page_size=MAX_PAGE_SIZE, total=True, key=key or None)
+
+
+def pages_of(rows: int) -> int:
+    """Return the number of requests for a list of so many rows: at least one."""
+    return max(1, math.ceil(rows / MAX_PAGE_SIZE))
 
 
 class CentrePointAdapter:

@@ -33,6 +33,11 @@ def _either(name: str) -> dict[str, tuple[str, ...]]:
     return {"wire": (name, name[0].upper() + name[1:])}
 
 
+def _aggregations(name: str) -> dict[str, tuple[str, ...]]:
+    """Return the two names of a key of a minute."""
+    return _either(f"{name}MinuteAggregations")
+
+
 @attrs.frozen(kw_only=True)
 class CutpointBucket(CentrePointModel):
     """
@@ -113,21 +118,13 @@ class MinuteSummary(CentrePointModel):
     press_counts: int | None = None
     mets: float | None = None
     calories: float | None = None
-    crouter_cutpoints: Cutpoints | None = attrs.field(
-        default=None, metadata=_either("crouterCutPointsMinuteAggregations")
-    )
-    freedson_cutpoints: Cutpoints | None = attrs.field(
-        default=None, metadata=_either("freedsonCutPointsMinuteAggregations")
-    )
-    evenson_cutpoints: Cutpoints | None = attrs.field(
-        default=None, metadata=_either("evensonCutPointsMinuteAggregations")
-    )
+    crouter_cutpoints: Cutpoints | None = attrs.field(default=None, metadata=_aggregations("crouterCutPoints"))
+    freedson_cutpoints: Cutpoints | None = attrs.field(default=None, metadata=_aggregations("freedsonCutPoints"))
+    evenson_cutpoints: Cutpoints | None = attrs.field(default=None, metadata=_aggregations("evensonCutPoints"))
     staudenmayer_cutpoints: Cutpoints | None = attrs.field(
-        default=None, metadata=_either("staudenmayerCutPointsMinuteAggregations")
+        default=None, metadata=_aggregations("staudenmayerCutPoints")
     )
-    generic_cutpoints: Cutpoints | None = attrs.field(
-        default=None, metadata=_either("genericCutpointMinuteAggregations")
-    )
+    generic_cutpoints: Cutpoints | None = attrs.field(default=None, metadata=_aggregations("genericCutpoint"))
 
 
 @attrs.frozen(kw_only=True)

@@ -8,8 +8,7 @@ exists; that costs one request. Otherwise the 404 is raised.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from datetime import UTC, date, datetime, time, timedelta
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
 from typing import Any, Generic, TypeVar
@@ -17,9 +16,10 @@ from urllib.parse import quote
 
 import attrs
 
-from arena_async.errors import ApiError, ConfigurationError, ListingError, NotFoundError
-from arena_async.http.paginator import ListQuery, Paginator
+from arena_async.errors import ApiError, ListingError, NotFoundError
+from arena_async.http.paginator import AHEAD, ListQuery, Paginator
 from arena_async.http.session import Session, request_object
+from arena_async.options import Clock
 from arena_async.protocol.decoding import decode
 from arena_async.protocol.messages import Request, join_path, printable
 from arena_async.providers.centrepoint.adapter import list_shape
@@ -28,27 +28,12 @@ from arena_async.providers.centrepoint.identifiers import named_subject, number
 from arena_async.providers.centrepoint.models import Subject
 from arena_async.providers.centrepoint.subjects import SubjectDirectory
 
-__all__ = [
-    "SUBJECTS",
-    "Api",
-    "Endpoint",
-    "Match",
-    "OwnerCheck",
-    "days_query",
-    "during",
-    "is_one_of",
-    "is_same",
-    "read_rows",
-    "wire_date",
-]
+__all__ = ["SUBJECTS", "Api", "Endpoint", "Match", "is_one_of", "read_rows"]
 
 T = TypeVar("T")
 
-#: How far outside of the requested days a row may be. The documents state neither in which timezone the days begin nor
-#: whether the last one is included completely; a service that ignores them returns weeks.
-_SLACK = timedelta(days=1)
 #: Returns, after a 404, whether the study or subject that a list belongs to exists.
-OwnerCheck = Callable[[NotFoundError], Awaitable[bool]]
+_OwnerCheck = Callable[[NotFoundError], Awaitable[bool]]
 _NO_PARTS: Mapping[str, object] = MappingProxyType({})
 
 
@@ -101,10 +86,14 @@ class Api:
 
     Args:
         session: Sends the requests.
+        tenant: Origin of the service, and client.
+        clock: Time, by the clock of the service, and how to wait.
     """
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, *, tenant: str, clock: Clock) -> None:
         self.session = session
+        self.tenant = tenant
+        self.clock = clock
         self.subjects = SubjectDirectory(session, lambda study: self.list(SUBJECTS, study=study))
 
     def list(
@@ -133,23 +122,48 @@ class Api:
         """
         owners: dict[str, object] = {} if study is None else {"study": number(study)}
         wanted = None if subject is None else named_subject(subject)
-        shape = list_shape(*endpoint.key)
+        # A list below something else than a study or subject would hide a wrong identifier of that.
+        empty_if = None if parts else self.belongs_to(study, wanted)
 
-        def query(subject: int | None) -> ListQuery[T]:
-            named = owners if subject is None else {**owners, "subject": subject}
-            path = join_path(endpoint.path, **named, **parts)
+        def query(subject: int | str | None) -> ListQuery[T]:
+            template, named = endpoint.path, dict(owners)
+            if isinstance(subject, str):
+                template = template.replace("{subject}", quote(subject, safe=""))
+            elif subject is not None:
+                named["subject"] = subject
+            path = join_path(template, **named, **parts)
             request = Request(method="GET", path=path, params=params, scope=endpoint.scope)
-            whose = [is_same(f"{name}Id", value, partial(_field, f"{name}_id")) for name, value in named.items()]
-            return ListQuery(request, shape, read_rows(endpoint.model, request.line, [*whose, *matches]))
+            whose = [is_one_of(f"{name}Id", partial(_field, f"{name}_id"), value) for name, value in named.items()]
+            read = read_rows(endpoint.model, request.line, [*whose, *matches])
+            return ListQuery(request, list_shape(*endpoint.key), read, empty_if=empty_if)
+
+        return self.paginate(query, study, wanted)
+
+    def paginate(
+        self,
+        query: Callable[[int | str | None], ListQuery[T]],
+        study: int | str | None,
+        subject: int | str | None,
+        *,
+        start: int = 0,
+        ahead: int = AHEAD,
+    ) -> Paginator[T]:
+        """
+        Return the paginator of a list; a subject is looked up by its identifier before the first page.
+
+        Args:
+            query: Returns the query for a subject. With an identifier it is only shown.
+            study: The study.
+            subject: The number or the identifier of the subject, or None.
+            start: The offset to begin at.
+            ahead: Pages that may be requested in advance.
+        """
 
         async def resolve() -> ListQuery[T]:
             return query(await self._number(study, subject))
 
-        requested = _shown(endpoint, study, wanted) if isinstance(wanted, str) else query(wanted)
-        # A list below something else than a study or subject would hide a wrong identifier of that.
-        empty_if = None if parts else self.belongs_to(study, wanted)
-        resolved = resolve if isinstance(wanted, str) else None
-        return Paginator(self.session, attrs.evolve(requested, resolve=resolved, empty_if=empty_if))
+        named = resolve if isinstance(subject, str) else None
+        return Paginator(self.session, attrs.evolve(query(subject), resolve=named), start=start, ahead=ahead)
 
     async def get(
         self,
@@ -169,18 +183,13 @@ class Api:
         if subject is not None:
             named["subject"] = await self._number(study, subject)
         path = join_path(f"{endpoint.path}/{{identifier}}", **named, identifier=identifier)
-        return await request_object(
-            self.session, Request(method="GET", path=path, scope=endpoint.scope), endpoint.model
-        )
-
-    async def resolve(self, study: int | str, subject: int | str) -> int:
-        """Return the number of a subject; see :meth:`Subjects.resolve`."""
-        return await self.subjects.resolve(study, subject)
+        request = Request(method="GET", path=path, scope=endpoint.scope)
+        return await request_object(self.session, request, endpoint.model)
 
     async def _number(self, study: int | str | None, subject: int | str | None) -> int | None:
-        return None if study is None or subject is None else await self.resolve(study, subject)
+        return None if study is None or subject is None else await self.subjects.resolve(study, subject)
 
-    def belongs_to(self, study: int | str | None, subject: int | str | None = None) -> OwnerCheck | None:
+    def belongs_to(self, study: int | str | None, subject: int | str | None = None) -> _OwnerCheck | None:
         """Return what checks, after a 404, whether the owner of a list exists; None for a list without an owner."""
         if study is None:
             return None
@@ -188,7 +197,7 @@ class Api:
         async def exists(_: NotFoundError) -> bool:
             path = join_path("/centrepoint/v3/Studies/{study}", study=study)
             if subject is not None:
-                path += join_path("/Subjects/{subject}", subject=await self.resolve(study, subject))
+                path += join_path("/Subjects/{subject}", subject=await self.subjects.resolve(study, subject))
             try:
                 await self.session.send(Request(method="GET", path=path, scope=CENTREPOINT))
             except ApiError as error:
@@ -198,13 +207,6 @@ class Api:
             return True
 
         return exists
-
-
-def _shown(endpoint: Endpoint[T], study: int | str | None, subject: str) -> ListQuery[T]:
-    """Return what the list of a subject is called in messages while its number is not known."""
-    path = endpoint.path.replace("{subject}", quote(subject, safe="")).replace("{study}", str(study))
-    request = Request(method="GET", path=path)
-    return ListQuery(request, list_shape(*endpoint.key), read_rows(endpoint.model, request.line, ()))
 
 
 def read_rows(model: type[T], line: str, matches: Sequence[Match]) -> Callable[[Any], T]:
@@ -229,89 +231,12 @@ def _field(name: str, row: Any) -> object:
     return getattr(row, name, None)
 
 
-def is_same(name: str, wanted: object, of: Callable[[Any], object]) -> Match:
-    """Return the match of an identifier, in any case of letters. A row that does not state it passes."""
+def is_one_of(name: str, of: Callable[[Any], object], *wanted: object) -> Match:
+    """Return the match of an identifier, or of several, in any case of letters. A row that does not state it passes."""
+    known = {str(value).casefold() for value in wanted}
 
     def holds(row: Any) -> bool:
         value = of(row)
-        return value in (None, "") or str(value).casefold() == str(wanted).casefold()
+        return value in (None, "") or str(value).casefold() in known
 
-    return Match(requested=f"{name} {wanted}", holds=holds, shown=of)
-
-
-def is_one_of(name: str, wanted: Iterable[object], of: Callable[[Any], object]) -> Match:
-    """Return the match of one of several identifiers."""
-    known = {str(value).casefold() for value in wanted}
-    return Match(
-        requested=f"{name} {', '.join(sorted(known))}", holds=lambda row: str(of(row)).casefold() in known, shown=of
-    )
-
-
-def during(first: date | None, last: date | None, of: Callable[[Any], Sequence[datetime | None]]) -> Iterable[Match]:
-    """
-    Return the match of a range of days, both ends included.
-
-    Args:
-        first: The first day or time, or None.
-        last: The last day or time, or None.
-        of: Returns the times that a row is about, from its first to its last.
-    """
-    if first is None and last is None:
-        return ()
-    begin = None if first is None else _timestamp(first, time.min) - _SLACK
-    end = None if last is None else _timestamp(last, time.max) + _SLACK
-
-    def holds(row: Any) -> bool:
-        stamps = [_timestamp(stamp, time.min) for stamp in of(row) if stamp is not None]
-        if not stamps:
-            return True
-        return (begin is None or max(stamps) >= begin) and (end is None or min(stamps) <= end)
-
-    def shown(row: Any) -> str:
-        return " to ".join(dict.fromkeys(stamp.isoformat() for stamp in of(row) if stamp is not None))
-
-    requested = f"{'the beginning' if first is None else first} to {'now' if last is None else last}"
-    return (Match(requested=requested, holds=holds, shown=shown),)
-
-
-def days_query(day_from: date | None, day_to: date | None) -> list[tuple[str, str]]:
-    """
-    Return the query of a range of days: a day as it is, a time with a timezone in UTC.
-
-    Raises:
-        ConfigurationError: One of them is no day or time, or the last one is before the first.
-    """
-    named = (("fromDate", wire_date(day_from, name="day_from")), ("toDate", wire_date(day_to, name="day_to")))
-    if day_from is not None and day_to is not None and _day(day_to) < _day(day_from):
-        raise ConfigurationError(f"day_to, {day_to}, is before day_from, {day_from}.")
-    return [(name, value) for name, value in named if value is not None]
-
-
-def _day(value: date) -> date:
-    return value.date() if isinstance(value, datetime) else value
-
-
-def wire_date(value: date | None, *, name: str) -> str | None:
-    """
-    Return a day as it is sent, or a time: in UTC if it has a timezone.
-
-    Raises:
-        ConfigurationError: It is neither.
-    """
-    if isinstance(value, datetime) and value.tzinfo is not None:
-        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
-    if value is None:
-        return None
-    if isinstance(value, date):
-        return value.isoformat()
-    raise ConfigurationError(
-        f"{name} is {printable(repr(value))}; it takes a date, or a datetime (without a timezone it is in the "
-        "subject's own)."
-    )
-
-
-def _timestamp(value: date, at: time) -> datetime:
-    """Return the time of a day, for comparisons that allow for any timezone."""
-    if not isinstance(value, datetime):
-        return datetime.combine(value, at, tzinfo=UTC)
-    return value if value.tzinfo is not None else value.replace(tzinfo=UTC)
+    return Match(requested=f"{name} {', '.join(sorted(map(str, wanted)))}", holds=holds, shown=of)

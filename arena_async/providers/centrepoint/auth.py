@@ -16,15 +16,7 @@ from arena_async.protocol.messages import Request, Response, Secret, show_url
 from arena_async.protocol.oauth import is_unknown_client, is_wrong_scope, read_token
 from arena_async.providers.centrepoint.adapter import retry_after, server_text
 
-__all__ = [
-    "ANALYTICS",
-    "CENTREPOINT",
-    "DATA_ACCESS",
-    "DATA_RETRIEVAL",
-    "SCOPES",
-    "CentrePointAuth",
-    "CentrePointCredentials",
-]
+__all__ = ["ANALYTICS", "CENTREPOINT", "DATA_ACCESS", "DATA_RETRIEVAL", "CentrePointAuth", "CentrePointCredentials"]
 
 #: Studies, sites, subjects, monitors, assignments, uploads, webhooks.
 CENTREPOINT = "CentrePoint"
@@ -34,8 +26,6 @@ DATA_ACCESS = "DataAccess"
 ANALYTICS = "Analytics"
 #: Raw and epoch requests and their files.
 DATA_RETRIEVAL = "DataRetrieval"
-
-SCOPES = (CENTREPOINT, DATA_ACCESS, ANALYTICS, DATA_RETRIEVAL)
 
 #: Lifetime of a token, in seconds, when the response does not state it.
 _LIFETIME = 600.0

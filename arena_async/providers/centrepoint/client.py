@@ -4,43 +4,22 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from ssl import SSLContext
 from typing import Self, Unpack
 
+import attrs
+
 from arena_async.errors import ConfigurationError
-from arena_async.http.client import BaseClient, BaseConnector, ClientSettings, named_by
+from arena_async.http.client import BaseClient, ClientSettings, http_options, named_by
 from arena_async.http.session import Session
-from arena_async.options import Clock, HttpOptions, RetryPolicy, Timeouts
 from arena_async.protocol.quota import SlidingWindow
 from arena_async.protocol.urls import UrlPolicy, origin
+from arena_async.providers.centrepoint import analytics, studies
 from arena_async.providers.centrepoint.adapter import CentrePointAdapter
-from arena_async.providers.centrepoint.analytics import (
-    DAILY_STATISTICS,
-    EVENT_MARKERS,
-    SLEEP_PERIODS,
-    AlgorithmSettings,
-    Computed,
-    MinuteSummaries,
-)
 from arena_async.providers.centrepoint.api import Api
 from arena_async.providers.centrepoint.auth import CentrePointAuth, CentrePointCredentials
 from arena_async.providers.centrepoint.data_requests import ActiveRequests, DataRequests, EpochQuery, RawQuery
-from arena_async.providers.centrepoint.datasets import DatasetQuery, Datasets
+from arena_async.providers.centrepoint.datasets import DatasetQuery, Datasets, StudyFileSet
 from arena_async.providers.centrepoint.day_files import DayFiles
-from arena_async.providers.centrepoint.studies import (
-    ASSIGNMENTS,
-    MILESTONES,
-    MONITORS,
-    SITES,
-    Programs,
-    Studies,
-    StudyList,
-    StudyObjects,
-    Subjects,
-    Uploads,
-    Webhooks,
-)
-from arena_async.providers.centrepoint.study_files import StudyFileSet
 
 __all__ = ["AUTH_URL", "BASE_URL", "RATE_LIMIT", "CentrePointClient"]
 
@@ -68,14 +47,9 @@ class CentrePointClient(BaseClient):
         auth_url: The complete address of the token endpoint.
         rate_limit: Requests that may be sent in any 60 seconds.
         legacy: List dataset files with the request of the first published page, unless a call says otherwise.
-        retry: How requests are retried; None for the defaults.
-        timeouts: Timeouts of the network; None for the defaults.
-        ssl: A TLS context, for instance for a company's own authority; None for the system's.
-        proxy: The address of an HTTP proxy, or None for none; the environment is not read.
-        user_agent: Text before the library's own name in ``User-Agent``.
-        connector: An aiohttp connector whose pool, TLS and DNS are shared; its owner closes it.
         allow_http: Whether plain http is allowed to other hosts than this machine.
-        clock: Time and randomness, for tests.
+        settings: Retries, timeouts, TLS, proxy, user agent, connector and clock:
+            :class:`~arena_async.http.client.ClientSettings`.
 
     Raises:
         ConfigurationError: A setting cannot be used.
@@ -89,56 +63,44 @@ class CentrePointClient(BaseClient):
         auth_url: str = AUTH_URL,
         rate_limit: int = RATE_LIMIT,
         legacy: bool = False,
-        retry: RetryPolicy | None = None,
-        timeouts: Timeouts | None = None,
-        ssl: SSLContext | None = None,
-        proxy: str | None = None,
-        user_agent: str | None = None,
-        connector: BaseConnector | None = None,
         allow_http: bool = False,
-        clock: Clock | None = None,
+        **settings: Unpack[ClientSettings],
     ) -> None:
         if not isinstance(credentials, CentrePointCredentials):
             raise ConfigurationError("CentrePointClient takes CentrePointCredentials(client_id, client_secret).")
-        clock = clock or Clock()
+        options = http_options(settings, headers={"Accept": "application/json"})
         session = Session(
             CentrePointAuth(credentials=credentials, auth_url=auth_url),
             CentrePointAdapter(),
             SlidingWindow(limit=rate_limit, seconds=60.0),
             base_url=base_url.rstrip("/"),
             urls=_policy(base_url, auth_url, allow_http=allow_http),
-            options=HttpOptions(
-                retry=retry or RetryPolicy(),
-                timeouts=timeouts or Timeouts(),
-                headers={"Accept": "application/json"},
-                ssl=ssl,
-                proxy=proxy,
-                user_agent=user_agent,
-                connector=connector,
-                clock=clock,
-            ),
+            options=options,
         )
         super().__init__(session)
-        self._tenant, self._legacy, self._api = f"{origin(base_url)} {credentials.client_id}", legacy, Api(session)
-        self._create_services(clock)
+        tenant = f"{origin(base_url)} {credentials.client_id}"
+        self._api = Api(session, tenant=tenant, clock=attrs.evolve(options.clock, now=session.now))
+        self._legacy = legacy
+        self._create_services()
 
-    def _create_services(self, clock: Clock) -> None:
+    def _create_services(self) -> None:
         """Create the services; each knows the API of this client."""
-        api, tenant, active = self._api, self._tenant, ActiveRequests()
-        self.datasets = Datasets(api, tenant=tenant, legacy=self._legacy)
-        self.day_files = DayFiles(api, tenant=tenant)
-        self.raw_requests = DataRequests(api, RawQuery, tenant=tenant, active=active, timing=clock)
-        self.epoch_requests = DataRequests(api, EpochQuery, tenant=tenant, active=active, timing=clock)
-        self.studies, self.programs, self.subjects = Studies(api), Programs(api), Subjects(api)
-        self.sites, self.milestones = StudyObjects(api, SITES), StudyList(api, MILESTONES)
-        self.activity_monitors = StudyObjects(api, MONITORS)
-        self.assignments = StudyObjects(api, ASSIGNMENTS)
-        self.uploads, self.webhooks = Uploads(api), Webhooks(api)
-        self.minute_summaries = MinuteSummaries(api)
-        self.daily_statistics = Computed(api, DAILY_STATISTICS)
-        self.sleep_periods = Computed(api, SLEEP_PERIODS)
-        self.event_markers = Computed(api, EVENT_MARKERS)
-        self.algorithm_settings = AlgorithmSettings(api)
+        api, active = self._api, ActiveRequests()
+        self.datasets = Datasets(api, legacy=self._legacy)
+        self.day_files = DayFiles(api)
+        self.raw_requests = DataRequests(api, RawQuery, active)
+        self.epoch_requests = DataRequests(api, EpochQuery, active)
+        self.studies, self.programs, self.subjects = studies.Studies(api), studies.Programs(api), studies.Subjects(api)
+        self.sites = studies.StudyObjects(api, studies.SITES)
+        self.milestones = studies.StudyList(api, studies.MILESTONES)
+        self.activity_monitors = studies.StudyObjects(api, studies.MONITORS)
+        self.assignments = studies.StudyObjects(api, studies.ASSIGNMENTS)
+        self.uploads, self.webhooks = studies.Uploads(api), studies.Webhooks(api)
+        self.minute_summaries = analytics.MinuteSummaries(api)
+        self.daily_statistics = analytics.Computed(api, analytics.DAILY_STATISTICS)
+        self.sleep_periods = analytics.Computed(api, analytics.SLEEP_PERIODS)
+        self.event_markers = analytics.Computed(api, analytics.EVENT_MARKERS)
+        self.algorithm_settings = analytics.AlgorithmSettings(api)
 
     @classmethod
     def from_env(
@@ -183,7 +145,7 @@ class CentrePointClient(BaseClient):
         Raises:
             ConfigurationError: That is no number of a study.
         """
-        return StudyFileSet(self._api, DatasetQuery(study, legacy=self._legacy), tenant=self._tenant)
+        return StudyFileSet(self._api, DatasetQuery(study, legacy=self._legacy))
 
     def __repr__(self) -> str:
         return f"<CentrePointClient {self._session.base_url}>"

@@ -3,39 +3,33 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncGenerator, Collection
+from contextlib import aclosing
 from datetime import datetime
-from typing import Any
 
 import attrs
 
 from arena_async.errors import DecodeError
-from arena_async.http.paginator import ListQuery, Paginator
-from arena_async.http.session import Session
+from arena_async.http.paginator import Paginator
 from arena_async.options import KIB
 from arena_async.protocol.decoding import decode, parse_json
 from arena_async.protocol.files import ByteStream, Cost, OpenedFile, RemoteFile
 from arena_async.protocol.messages import Request, join_path
 from arena_async.protocol.pagination import ListShape
 from arena_async.providers.centrepoint.adapter import MAX_PAGE_SIZE
+from arena_async.providers.centrepoint.api import Api
 from arena_async.providers.centrepoint.auth import DATA_RETRIEVAL
 from arena_async.providers.centrepoint.identifiers import SERVICE, join_key
 from arena_async.providers.centrepoint.links import LinkOnDemand, SignedLink, open_link, sign
 from arena_async.providers.centrepoint.models import DataFile, DataFileLink
 
-__all__ = ["DataFileSet", "data_file", "data_files_prefix", "list_data_files"]
+__all__ = ["SHAPE", "DataFileSet", "data_file", "data_files_prefix"]
 
 _KIND = "data-file"
 #: The list of files is a bare array, without pages.
-_SHAPE = ListShape(max_page_size=MAX_PAGE_SIZE, paged=False, bare=True, key="id")
+SHAPE = ListShape(max_page_size=MAX_PAGE_SIZE, paged=False, bare=True, key="id")
 _MAX_LINK = 64 * KIB
 _EXTENSION = re.compile(r"(?:\.[a-z0-9]{1,8})(?:\.gz)?\Z")
-
-
-def list_data_files(session: Session, path: str, read: Callable[[DataFile], Any]) -> Paginator[Any]:
-    """Return the paginator of the files of one request."""
-    request = Request(method="GET", path=f"{path}/datafiles", scope=DATA_RETRIEVAL)
-    return Paginator(session, ListQuery(request, _SHAPE, lambda row: read(decode(row, DataFile, request=request.line))))
 
 
 def data_files_prefix(tenant: str, what: str, request: str) -> str:
@@ -82,22 +76,18 @@ class DataFileSet:
     The service removes the files after about 30 days; those that are listed after that are skipped.
 
     Args:
-        session: Sends the requests.
-        path: The path of the request.
-        request: Its tracking id.
+        api: Sends the requests.
+        rows: The list of the files.
+        request: The tracking id.
         what: ``"raw"`` or ``"epoch"``.
-        tenant: Origin of the service, and client.
-        now: Returns the time (aware).
     """
 
     narrowed = False
 
-    _session: Session
-    _path: str
+    _api: Api
+    _rows: Paginator[DataFile]
     _request: str = attrs.field(kw_only=True)
     _what: str = attrs.field(kw_only=True)
-    _tenant: str = attrs.field(kw_only=True)
-    _now: Callable[[], datetime] = attrs.field(kw_only=True)
 
     def __repr__(self) -> str:
         return f"<DataFileSet {self.scope}>"
@@ -110,16 +100,19 @@ class DataFileSet:
     @property
     def requests_sent(self) -> int:
         """Metered requests that the session has sent so far."""
-        return self._session.requests_sent
+        return self._api.session.requests_sent
 
-    def __aiter__(self) -> AsyncIterator[RemoteFile]:
+    async def __aiter__(self) -> AsyncGenerator[RemoteFile, None]:
         """
         List the files.
 
         Raises:
             NotFoundError: There is no such request (any more).
         """
-        return aiter(self._listing())
+        tenant, now = self._api.tenant, self._api.clock.now()
+        async with aclosing(aiter(self._rows)) as rows:
+            async for row in rows:
+                yield data_file(row, request=self._request, what=self._what, tenant=tenant, now=now)
 
     async def open(
         self, file: RemoteFile, *, offset: int = 0, validator: str | None = None, until: int | None = None
@@ -136,12 +129,16 @@ class DataFileSet:
             DecodeError: The response is no URL.
             TransportError: No usable response was received.
         """
-        linked = attrs.evolve(file, link=await self._link_to(file))
-        return await open_link(self._session, linked, offset=offset, validator=validator, until=until, now=self._now)
+        linked, session, now = (
+            attrs.evolve(file, link=await self._link_to(file)),
+            self._api.session,
+            self._api.clock.now,
+        )
+        return await open_link(session, linked, offset=offset, validator=validator, until=until, now=now)
 
     async def find(self, keys: Collection[str]) -> list[RemoteFile]:
         """List again, with one request, and return the entries of some keys; a key that is gone is missing."""
-        return [file async for file in self._listing() if file.key in keys]
+        return [file async for file in self if file.key in keys]
 
     def since(self, watermark: datetime | None) -> DataFileSet:
         """Return the set itself: the files of a request do not change."""
@@ -152,20 +149,14 @@ class DataFileSet:
         """Return the cost: one request for the list and one for the URL of each file."""
         return Cost(listing=1, per_file=1, exact=True)
 
-    def _listing(self) -> Paginator[RemoteFile]:
-        def entry(row: DataFile) -> RemoteFile:
-            return data_file(row, request=self._request, what=self._what, tenant=self._tenant, now=self._now())
-
-        return list_data_files(self._session, self._path, entry)
-
     async def _link_to(self, file: RemoteFile) -> SignedLink:
         """Request a URL once; the download retries, so the session must not."""
         path = join_path("/dataretrieval/v3/DataFiles/{file}/downloadurl", file=file.fields.get("file", ""))
         request = Request(method="GET", path=path, scope=DATA_RETRIEVAL)
-        async with await self._session.stream(request) as opened:
+        async with await self._api.session.stream(request) as opened:
             body = await _read(opened.stream)
         issued = decode(parse_json(body, request=request.line), DataFileLink, request=request.line)
-        link = sign(issued.download_url, announced=issued.expires, now=self._now())
+        link = sign(issued.download_url, announced=issued.expires, now=self._api.clock.now())
         if link is None:
             raise DecodeError(
                 f"{request.line}: the response has no URL. Nothing was downloaded; run again.",

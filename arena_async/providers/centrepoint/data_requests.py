@@ -19,8 +19,8 @@ import hashlib
 import json
 import logging
 import re
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, ClassVar, Generic, TypeVar
 
 import attrs
@@ -36,22 +36,21 @@ from arena_async.errors import (
     ServerError,
     TransportError,
 )
-from arena_async.http.paginator import Paginator
+from arena_async.http.paginator import ListQuery, Paginator
 from arena_async.http.polling import Polled, wait_until
-from arena_async.http.session import Session, request_object
-from arena_async.options import Clock, PollPolicy, TransferOptions
-from arena_async.protocol.decoding import read_datetime
+from arena_async.http.session import request_object
+from arena_async.options import PollPolicy
+from arena_async.protocol.decoding import decode, read_datetime
 from arena_async.protocol.messages import Request, join_path, printable
 from arena_async.providers.centrepoint.api import Api
 from arena_async.providers.centrepoint.auth import DATA_RETRIEVAL
-from arena_async.providers.centrepoint.data_files import DataFileSet, data_files_prefix, list_data_files
+from arena_async.providers.centrepoint.data_files import SHAPE, DataFileSet, data_files_prefix
 from arena_async.providers.centrepoint.identifiers import SERVICE, join_key, named_subject, number, word
 from arena_async.providers.centrepoint.models import DataFile, DataRequest
 from arena_async.providers.started_run import Fetched, RunFetch, To
-from arena_async.transfer.events import Observer
 from arena_async.transfer.models import StartedRun
 
-__all__ = ["POLLING", "ActiveRequests", "DataRequests", "EpochQuery", "FetchedData", "RawQuery"]
+__all__ = ["POLLING", "ActiveRequests", "DataRequests", "EpochQuery", "RawQuery"]
 
 _log = logging.getLogger("arena_async")
 
@@ -108,14 +107,10 @@ class _DataQuery:
         span = {"beginTimestampUtc": self.time_from, "endTimestampUtc": self.time_to}
         return {
             "fileFormat": self.file_format,
-            **self._settings(),
             "studyId": self.study,
             **{name: f"{at:%Y-%m-%dT%H:%M:%S}.{at.microsecond // 1000:03}Z" for name, at in span.items()},
             "subjectId": subject,
         }
-
-    def _settings(self) -> dict[str, Any]:
-        return {}
 
 
 @attrs.frozen
@@ -166,8 +161,10 @@ class EpochQuery(_DataQuery):
     summary_length: int = attrs.field(default=60, kw_only=True, converter=_epoch)
     include_partial_epochs: bool = attrs.field(default=False, kw_only=True)
 
-    def _settings(self) -> dict[str, Any]:
+    def body(self, subject: int) -> dict[str, Any]:
+        """Return the JSON body of the request that starts it."""
         return {
+            **super().body(subject),
             "summaryLengthSeconds": self.summary_length,
             "includePartialEpochs": self.include_partial_epochs,
             "activityMonitorSerial": self.monitor,
@@ -187,8 +184,8 @@ class ActiveRequests:
 
     def __init__(self, *, limit: int = MAX_ACTIVE) -> None:
         self._limit = limit
-        #: The task that starts a request has it; the others queue.
-        self._turn = asyncio.Lock()
+        #: The task that starts a request holds it; the others queue.
+        self.turn = asyncio.Lock()
         #: When the status of each request was last read, by the clock of the caller.
         self._checked: dict[str, float] = {}
 
@@ -201,21 +198,6 @@ class ActiveRequests:
     def is_full(self) -> bool:
         """Whether another request would be one too many."""
         return self.count >= self._limit
-
-    @contextlib.asynccontextmanager
-    async def turn(self, seconds: float) -> AsyncIterator[None]:
-        """
-        Wait until no other task is starting a request.
-
-        Raises:
-            TimeoutError: That took longer than ``seconds``.
-        """
-        async with asyncio.timeout(seconds):
-            await self._turn.acquire()
-        try:
-            yield
-        finally:
-            self._turn.release()
 
     def update(self, path: str, request: DataRequest | None, *, at: float, started: bool = False) -> None:
         """
@@ -237,15 +219,6 @@ class ActiveRequests:
         return sorted((path for path, at in self._checked.items() if at <= before), key=self._checked.__getitem__)
 
 
-class FetchedData(Fetched[DataRequest]):
-    """A request for data whose files are on the disk."""
-
-    @property
-    def request(self) -> DataRequest:
-        """The request as it was last seen; the same as ``run``."""
-        return self.run
-
-
 @attrs.frozen(eq=False, repr=False)
 class DataRequests(Generic[Q]):
     """
@@ -256,29 +229,20 @@ class DataRequests(Generic[Q]):
     Args:
         api: Sends the requests.
         kind: The class of the queries.
-        tenant: Origin of the service, and client.
         active: The active requests of the client, which both kinds share.
-        timing: Clock and sleep.
     """
 
     _api: Api
     kind: type[Q]
-    tenant: str = attrs.field(kw_only=True)
-    _active: ActiveRequests = attrs.field(factory=ActiveRequests, kw_only=True)
-    timing: Clock = attrs.field(factory=Clock, kw_only=True)
+    _active: ActiveRequests
 
-    @property
-    def session(self) -> Session:
-        """The session that sends the requests."""
-        return self._api.session
-
-    async def start(self, query: Q, *, poll: PollPolicy = POLLING) -> DataRequest:
+    async def start(self, query: Q, *, poll: PollPolicy | None = None) -> DataRequest:
         """
         Start a request. It waits while ten requests are active.
 
         Args:
             query: Which data.
-            poll: How often to try while ten are active, and how long.
+            poll: How often to try while ten are active, and how long; None as for :meth:`wait`.
 
         Raises:
             DeadlineError: Ten requests were active all the time; nothing was started.
@@ -286,7 +250,29 @@ class DataRequests(Generic[Q]):
                 which then counts as active; it is never sent twice.
             ApiError: The service responded with an error; the message says whether it may have accepted the request.
         """
-        return await self._start(await self._body(query), poll)
+        poll = poll or POLLING
+        path = f"/dataretrieval/v3/{self.kind.resource}"
+        request = Request(method="POST", path=path, json=await self._body(query), scope=DATA_RETRIEVAL)
+        began = self._api.clock.monotonic()
+        found: DataRequest | ArenaAsyncError | None = None
+        with contextlib.suppress(TimeoutError, DeadlineError):
+            async with asyncio.timeout(poll.timeout) as waiting, self._active.turn:
+                waiting.reschedule(None)  # the rest is measured by the clock
+                left = max(poll.timeout - (self._api.clock.monotonic() - began), 0.001)
+                found = await wait_until(
+                    lambda: self._try(request, poll),
+                    lambda result: result is not None,
+                    attrs.evolve(poll, timeout=left),
+                    clock=self._api.clock,
+                )
+        if isinstance(found, DataRequest):
+            return found
+        raise found or DeadlineError(
+            f"{request.line}: {MAX_ACTIVE} requests were active for {poll.timeout:g} s, which is all that the service "
+            f"works on at a time; {self._active.count} of this client are not known to be finished. Nothing was "
+            "started; wait for some of them, or allow more time.",
+            request=request.line,
+        )
 
     async def get(self, request: DataRequest | str) -> DataRequest:
         """
@@ -300,7 +286,7 @@ class DataRequests(Generic[Q]):
         """
         return await self._read(self._path_of(request))
 
-    async def wait(self, request: DataRequest | str, *, poll: PollPolicy = POLLING) -> DataRequest:
+    async def wait(self, request: DataRequest | str, *, poll: PollPolicy | None = None) -> DataRequest:
         """
         Poll until the files of a request are available.
 
@@ -308,7 +294,7 @@ class DataRequests(Generic[Q]):
 
         Args:
             request: What :meth:`start` returned, or its tracking id.
-            poll: How often to poll and how long to wait: every 10 to 60 seconds for 7 hours without it.
+            poll: How often to poll and how long to wait; None for every 10 to 60 seconds, for 7 hours.
 
         Raises:
             RunFailedError: The service ended the request with an error.
@@ -319,8 +305,8 @@ class DataRequests(Generic[Q]):
         found = await wait_until(
             lambda: self._read(path),
             lambda seen: not seen.is_active,
-            poll,
-            clock=self.timing,
+            poll or POLLING,
+            clock=self._api.clock,
             polled=Polled(what=shown),
         )
         if found.is_failed:
@@ -333,28 +319,15 @@ class DataRequests(Generic[Q]):
 
     def data_files(self, request: DataRequest | str) -> Paginator[DataFile]:
         """Return the paginator of the files of a completed request. One request, whatever their number."""
-        return list_data_files(self.session, self._path_of(request), lambda row: row)
+        listing = Request(method="GET", path=f"{self._path_of(request)}/datafiles", scope=DATA_RETRIEVAL)
+        read = partial(decode, model=DataFile, request=listing.line)
+        return Paginator(self._api.session, ListQuery(listing, SHAPE, read))
 
     def files(self, request: DataRequest | str) -> DataFileSet:
         """Return the files of a completed request as a set for a ``Downloader`` or ``Mirror``."""
-        return DataFileSet(
-            self.session,
-            self._path_of(request),
-            request=_tracking_id(request),
-            what=self.kind.kind,
-            tenant=self.tenant,
-            now=self.timing.now,
-        )
+        return DataFileSet(self._api, self.data_files(request), request=_tracking_id(request), what=self.kind.kind)
 
-    async def fetch(
-        self,
-        query: Q,
-        to: To,
-        *,
-        poll: PollPolicy = POLLING,
-        options: TransferOptions | None = None,
-        observer: Observer | None = None,
-    ) -> FetchedData:
+    async def fetch(self, query: Q, to: To, *, poll: PollPolicy | None = None) -> Fetched[DataRequest]:
         """
         Start a request, wait for it, and download and verify its files.
 
@@ -363,10 +336,9 @@ class DataRequests(Generic[Q]):
 
         Args:
             query: Which data.
-            to: The directory, or an open ``Mirror`` of it.
-            poll: How often to poll and how long to wait, both for the start and for the files.
-            options: How the files are downloaded.
-            observer: Called with each event of the transfer.
+            to: The directory, or an open ``Mirror`` of it, with its own options and observer.
+            poll: How often to poll and how long to wait, both for the start and for the files; None as for
+                :meth:`wait`.
 
         Raises:
             RunFailedError: The service ended the request with an error.
@@ -374,11 +346,10 @@ class DataRequests(Generic[Q]):
             TransfersFailedError: Not all files are here; the same call fetches the rest.
             ArenaAsyncError: As for :meth:`start`, with its other errors.
         """
-        run = _DataFetch(requests=self, query=query, body=await self._body(query), poll=poll)
-        return FetchedData(**attrs.asdict(await run.fetch(to, options=options, observer=observer), recurse=False))
+        return await _DataFetch(self, self._api, query, await self._body(query), poll).fetch(to)
 
     async def _body(self, query: Q) -> dict[str, Any]:
-        return query.body(await self._api.resolve(query.study, query.subject))
+        return query.body(await self._api.subjects.resolve(query.study, query.subject))
 
     def _path_of(self, request: DataRequest | str) -> str:
         resource = self.kind.resource
@@ -388,36 +359,12 @@ class DataRequests(Generic[Q]):
         """Read the status once, and note whether the request is still active."""
         try:
             request = Request(method="GET", path=path, scope=DATA_RETRIEVAL)
-            found = await request_object(self.session, request, DataRequest)
+            found = await request_object(self._api.session, request, DataRequest)
         except NotFoundError:
-            self._active.update(path, None, at=self.timing.monotonic())
+            self._active.update(path, None, at=self._api.clock.monotonic())
             raise
-        self._active.update(path, found, at=self.timing.monotonic())
+        self._active.update(path, found, at=self._api.clock.monotonic())
         return found
-
-    async def _start(self, body: dict[str, Any], poll: PollPolicy) -> DataRequest:
-        """Wait for the turn, and send the request once another one may be active."""
-        path = f"/dataretrieval/v3/{self.kind.resource}"
-        request = Request(method="POST", path=path, json=body, scope=DATA_RETRIEVAL)
-        began = self.timing.monotonic()
-        found: DataRequest | ArenaAsyncError | None = None
-        with contextlib.suppress(TimeoutError, DeadlineError):
-            async with self._active.turn(poll.timeout):
-                left = max(poll.timeout - (self.timing.monotonic() - began), 0.001)
-                found = await wait_until(
-                    lambda: self._try(request, poll),
-                    lambda result: result is not None,
-                    attrs.evolve(poll, timeout=left),
-                    clock=self.timing,
-                )
-        if isinstance(found, DataRequest):
-            return found
-        raise found or DeadlineError(
-            f"{request.line}: {MAX_ACTIVE} requests were active for {poll.timeout:g} s, which is all that the service "
-            f"works on at a time; {self._active.count} of this client are not known to be finished. Nothing was "
-            "started; wait for some of them, or allow more time.",
-            request=request.line,
-        )
 
     async def _try(self, request: Request, poll: PollPolicy) -> DataRequest | ArenaAsyncError | None:
         """Send a start, and return the request or the error; None while ten requests are active."""
@@ -428,17 +375,17 @@ class DataRequests(Generic[Q]):
             if self._active.is_full:
                 return None
             sent = True
-            created = await request_object(self.session, request, DataRequest)
+            created = await request_object(self._api.session, request, DataRequest)
         except ArenaAsyncError as error:
             if not sent:
                 return error
             return None if _is_limit_reached(error) else _start_error(error, request)
-        self._active.update(self._path_of(created), created, at=self.timing.monotonic(), started=True)
+        self._active.update(self._path_of(created), created, at=self._api.clock.monotonic(), started=True)
         return created
 
     async def _check_active(self, seconds: float) -> None:
         """Read the status of requests that was not read for so long, until one of them is finished."""
-        for path in self._active.unchecked(before=self.timing.monotonic() - seconds):
+        for path in self._active.unchecked(before=self._api.clock.monotonic() - seconds):
             with contextlib.suppress(NotFoundError):
                 await self._read(path)
             if not self._active.is_full:
@@ -472,33 +419,33 @@ def _start_error(error: ArenaAsyncError, request: Request) -> ArenaAsyncError:
         f"{MAX_ACTIVE} active requests until it is done, for 6 hours at most, and no list shows it. It was not "
         "sent again; start it again if that does no harm."
     )
-    if isinstance(error, ServerError):
-        return ServerError(message, status=error.status, request=request.line)
-    if isinstance(error, DecodeError):
-        return DecodeError(message, problems=error.problems, request=request.line)
-    return TransportError(message, request=request.line, sent=True)
+    if isinstance(error, DeadlineError):
+        return TransportError(message, request=request.line, sent=True)
+    error.args = (message,)
+    return error
 
 
-@attrs.frozen(kw_only=True, eq=False)
+@attrs.frozen(eq=False)
 class _DataFetch(RunFetch[DataRequest]):
     """One request that a directory remembers, identified by its body."""
 
     service = SERVICE
 
     requests: DataRequests[Any]
+    api: Api
     query: RawQuery | EpochQuery
     body: dict[str, Any]
-    poll: PollPolicy
+    poll: PollPolicy | None
 
     @property
     def requests_sent(self) -> int:
-        return self.requests.session.requests_sent
+        return self.api.session.requests_sent
 
     def now(self) -> datetime:
-        return self.requests.timing.now()
+        return self.api.clock.now()
 
     async def tenant(self) -> str:
-        return self.requests.tenant
+        return self.api.tenant
 
     def key_of(self, tenant: str) -> str:
         digest = hashlib.sha256(json.dumps(self.body, sort_keys=True).encode()).hexdigest()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import calendar
 import itertools
-import math
 from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from datetime import date, datetime, timedelta
@@ -17,31 +16,15 @@ from arena_async.errors import ConfigurationError, DecodeError, NotFoundError
 from arena_async.http.paginator import Paginator
 from arena_async.protocol.files import RemoteFile
 from arena_async.protocol.messages import Request, join_path, printable
-from arena_async.providers.centrepoint.adapter import MAX_PAGE_SIZE, list_shape
-from arena_async.providers.centrepoint.api import Api, Match, OwnerCheck, is_same, read_rows
+from arena_async.providers.centrepoint.adapter import list_shape, pages_of
+from arena_async.providers.centrepoint.api import Api, Match, is_one_of, read_rows
 from arena_async.providers.centrepoint.auth import DATA_ACCESS
-from arena_async.providers.centrepoint.identifiers import (
-    SERVICE,
-    extension_for,
-    join_key,
-    named_subject,
-    split_key,
-    word,
-)
-from arena_async.providers.centrepoint.linked_files import LinkedFileQuery, LinkedFileSet
+from arena_async.providers.centrepoint.identifiers import SERVICE, join_key, named_subject, split_key, word
+from arena_async.providers.centrepoint.linked_files import LinkedFileQuery, LinkedFileSet, linked_file
 from arena_async.providers.centrepoint.links import ListedLink, sign
 from arena_async.providers.centrepoint.models import DayFile
 
-__all__ = [
-    "CATEGORIES",
-    "DayFileSet",
-    "DayFiles",
-    "DayQuery",
-    "day_file",
-    "day_file_key",
-    "narrowest",
-    "read_day_file_key",
-]
+__all__ = ["CATEGORIES", "DayFileSet", "DayFiles", "DayQuery", "day_file", "file_key", "narrowest", "read_file_key"]
 
 #: The categories of the vendor's page. All but the first depend on device, firmware, study and contract.
 CATEGORIES = (
@@ -205,9 +188,9 @@ class DayQuery(LinkedFileQuery[DayFile]):
         """Return the reader of the rows; ``any_row`` takes any day and format of this subject and category."""
         line = self.request.line
         matches = [
-            is_same("studyId", self.study, lambda row: row.study_id),
-            is_same("subjectId", self.subject, lambda row: row.subject_id),
-            is_same("dataCategory", self.category, lambda row: row.data_category),
+            is_one_of("studyId", lambda row: row.study_id, self.study),
+            is_one_of("subjectId", lambda row: row.subject_id, self.subject),
+            is_one_of("dataCategory", lambda row: row.data_category, self.category),
         ]
         if not any_row:
             matches.append(Match(requested=self.scope, holds=self._has, shown=_shown))
@@ -230,9 +213,10 @@ class DayQuery(LinkedFileQuery[DayFile]):
     def _has(self, row: DayFile) -> bool:
         return not row.day or self.holds(row.day, row.file_format)
 
-    def known_owner(self, api: Api) -> OwnerCheck | None:
-        """Return the check, after a 404, whether the subject exists; None where the category may be misspelled."""
-        return super().known_owner(api) if self.category in CATEGORIES else None
+    @property
+    def may_be_empty(self) -> bool:
+        """Whether a 404 may mean an empty list; not where the category may be misspelled."""
+        return self.category in CATEGORIES
 
 
 def _shown(row: DayFile) -> str:
@@ -244,7 +228,7 @@ def _named(file_format: str) -> str:
     return file_format.casefold() or "csv"
 
 
-def day_file_key(tenant: str, row: DayFile) -> str:
+def file_key(tenant: str, row: DayFile) -> str:
     """
     Return the permanent key of a day file: tenant, study, subject, category, day and format.
 
@@ -254,7 +238,7 @@ def day_file_key(tenant: str, row: DayFile) -> str:
     return join_key(tenant, _KIND, str(row.study_id), str(row.subject_id), category, row.day, kind)
 
 
-def read_day_file_key(key: str, tenant: str, query: DayQuery) -> tuple[str, str] | None:
+def read_file_key(key: str, tenant: str, query: DayQuery) -> tuple[str, str] | None:
     """Return day and format of a key of the same tenant that a query may include, or None."""
     fields = split_key(key, tenant, _KIND)
     if len(fields) != 5 or fields[:3] != (str(query.study), str(query.subject), query.category):
@@ -273,25 +257,14 @@ def day_file(row: DayFile, *, tenant: str, now: datetime, listed: ListedLink | N
         now: When the row was listed (aware), to compare with the end of its URL.
         listed: Where it was listed, or None.
     """
-    category = row.data_category.casefold()
-    changed = row.modified_date
-    return RemoteFile(
-        key=day_file_key(tenant, row),
-        service=SERVICE,
+    study, subject, category = str(row.study_id), str(row.subject_id), row.data_category.casefold()
+    named = {"study": study, "subject": subject, "category": category, "date": row.day}
+    return linked_file(
+        row,
+        key=file_key(tenant, row),
         tenant=tenant,
-        parts=(SERVICE, "day-files", f"study-{row.study_id}", f"subject-{row.subject_id}", category),
-        stem=row.day,
-        extension=extension_for(row.file_format, row.file_name),
-        name=row.file_name,
-        change=f"{row.modified_text}|{row.file_name}" if row.modified_text or row.file_name else "",
-        changed_at=changed if changed is not None and changed.tzinfo is not None else None,
-        fields={
-            "study": str(row.study_id),
-            "subject": str(row.subject_id),
-            "category": category,
-            "date": row.day,
-            "format": _named(row.file_format),
-        },
+        folders=("day-files", f"study-{study}", f"subject-{subject}", category, row.day),
+        fields={**named, "format": _named(row.file_format)},
         link=sign(row.download_url, announced=row.download_url_expires_on, now=now, listed=listed),
     )
 
@@ -310,7 +283,7 @@ def narrowest(query: DayQuery, wanted: Iterable[tuple[str, str]]) -> list[DayQue
     formats = {kind for _, kind in files}
     only = formats.pop() if len(formats) == 1 else None
     base = attrs.evolve(query, day_from=None, day_to=None, year=None, month=None, day=None, file_format=only)
-    pages_of_a_year = math.ceil(_DAYS_OF_A_YEAR * (1 if only else 2) / MAX_PAGE_SIZE)
+    pages_of_a_year = pages_of(_DAYS_OF_A_YEAR * (1 if only else 2))
     found: list[DayQuery] = []
     wanted_days = sorted({date.fromisoformat(day) for day, _ in files})
     for year, of_year in itertools.groupby(wanted_days, key=lambda day: day.year):
@@ -340,7 +313,7 @@ class DayFileSet(LinkedFileSet[DayQuery, DayFile]):
         day, and those of one month, take one request. A key that is gone is missing.
         """
         requested = await self._query.resolved(self._api)
-        named = {key: name for key in keys if (name := read_day_file_key(key, self._tenant, requested)) is not None}
+        named = {key: name for key in keys if (name := read_file_key(key, self._api.tenant, requested)) is not None}
         found, missing = await self._renewed(named)
         for query in narrowest(requested, [named[key] for key in missing]):
             with suppress(NotFoundError):  # some empty lists are 404
@@ -348,7 +321,7 @@ class DayFileSet(LinkedFileSet[DayQuery, DayFile]):
         return found
 
     def _entry(self, row: DayFile, listed_at: datetime, listed: ListedLink) -> RemoteFile:
-        return day_file(row, tenant=self._tenant, now=listed_at, listed=listed)
+        return day_file(row, tenant=self._api.tenant, now=listed_at, listed=listed)
 
 
 class DayFiles:
@@ -360,12 +333,10 @@ class DayFiles:
 
     Args:
         api: Sends the requests.
-        tenant: Origin of the service, and client.
     """
 
-    def __init__(self, api: Api, *, tenant: str) -> None:
+    def __init__(self, api: Api) -> None:
         self._api = api
-        self._tenant = tenant
 
     def search(self, query: DayQuery) -> Paginator[DayFile]:
         """
@@ -379,4 +350,4 @@ class DayFiles:
 
     def files(self, query: DayQuery) -> DayFileSet:
         """Return the same files as :meth:`search` as a set for a ``Downloader`` or ``Mirror``."""
-        return DayFileSet(self._api, query, tenant=self._tenant)
+        return DayFileSet(self._api, query)

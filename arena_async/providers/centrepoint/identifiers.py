@@ -3,25 +3,14 @@
 from __future__ import annotations
 
 import functools
-import re
 from urllib.parse import quote, unquote
 
 from arena_async.errors import ConfigurationError
 from arena_async.protocol.messages import printable
 
-__all__ = [
-    "SERVICE",
-    "extension_for",
-    "join_key",
-    "named_subject",
-    "number",
-    "split_key",
-    "word",
-]
+__all__ = ["SERVICE", "join_key", "named_subject", "number", "split_key", "word"]
 
 SERVICE = "centrepoint"
-
-_FORMAT = re.compile(r"[a-z0-9]{1,16}\Z")
 
 
 def number(value: int | str) -> int:
@@ -85,11 +74,3 @@ def split_key(key: str, tenant: str, kind: str) -> tuple[str, ...]:
     """Return the fields of a key of :func:`join_key`; none for a key of another tenant or kind."""
     parts = [unquote(part) for part in key.split("/")]
     return tuple(parts[3:]) if parts[:3] == [SERVICE, tenant, kind] else ()
-
-
-def extension_for(file_format: str, file_name: str) -> str:
-    """Return the extension: ``.csv.gz`` for csv, whose body is gzip, else what the service calls the format."""
-    kind = file_format.casefold()
-    if kind in ("", "csv") or not _FORMAT.match(kind):
-        return ".csv.gz"
-    return f".{kind}.gz" if file_name.casefold().endswith(".gz") else f".{kind}"

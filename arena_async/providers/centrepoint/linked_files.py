@@ -22,7 +22,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import logging
-import math
+import re
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Hashable, Iterable
@@ -34,18 +34,18 @@ import attrs
 
 from arena_async.errors import ClosedError, LinkExpiredError, PermissionDeniedError
 from arena_async.http.paginator import ListQuery, Paginator
-from arena_async.http.session import Session
 from arena_async.protocol.files import Cost, OpenedFile, RemoteFile
 from arena_async.protocol.messages import Request, Secret
 from arena_async.protocol.pagination import ListShape, Page
-from arena_async.providers.centrepoint.adapter import MAX_PAGE_SIZE
-from arena_async.providers.centrepoint.api import Api, OwnerCheck
-from arena_async.providers.centrepoint.identifiers import named_subject, number
+from arena_async.providers.centrepoint.adapter import pages_of
+from arena_async.providers.centrepoint.api import Api
+from arena_async.providers.centrepoint.identifiers import SERVICE, named_subject, number
 from arena_async.providers.centrepoint.links import ListedLink, SignedLink, expired_error, open_link
+from arena_async.providers.centrepoint.models import ListedFile
 
-__all__ = ["FreshLinks", "LinkedFileQuery", "LinkedFileSet", "worth_listing"]
+__all__ = ["FreshLinks", "LinkedFileQuery", "LinkedFileSet", "linked_file", "worth_listing"]
 
-R = TypeVar("R")
+R = TypeVar("R", bound=ListedFile)
 
 #: Pages that are kept, and rejected files whose page is remembered. More than the files a pool has under way.
 _MAX_PAGES, _MAX_REJECTED = 16, 4096
@@ -71,7 +71,6 @@ class LinkedFileQuery(ABC, Generic[R]):
     shape: ClassVar[ListShape]
     #: Pages that may be requested in advance.
     prefetch: ClassVar[int]
-
     study: int = attrs.field(converter=number)
     subject: int | str | None = attrs.field(default=None, converter=attrs.converters.optional(named_subject))
 
@@ -84,6 +83,11 @@ class LinkedFileQuery(ABC, Generic[R]):
     @abstractmethod
     def narrowed(self) -> bool:
         """Whether it leaves out files that exist."""
+
+    @property
+    def may_be_empty(self) -> bool:
+        """Whether a 404 may mean an empty list, if the study and the subject exist."""
+        return True
 
     @property
     @abstractmethod
@@ -99,10 +103,6 @@ class LinkedFileQuery(ABC, Generic[R]):
             any_row: Let rows pass that the filters leave out.
         """
 
-    def known_owner(self, api: Api) -> OwnerCheck | None:
-        """Return the check, after a 404, whether the owner of the list exists."""
-        return api.belongs_to(self.study, self.subject)
-
     async def resolved(self, api: Api) -> Self:
         """
         Return the query with the number of the subject instead of its identifier.
@@ -113,7 +113,7 @@ class LinkedFileQuery(ABC, Generic[R]):
         """
         if not isinstance(self.subject, str):
             return self
-        return attrs.evolve(self, subject=await api.resolve(self.study, self.subject))
+        return attrs.evolve(self, subject=await api.subjects.resolve(self.study, self.subject))
 
     def paginator(
         self, api: Api, *, any_row: bool = False, start: int = 0, prefetch: int | None = None
@@ -127,19 +127,56 @@ class LinkedFileQuery(ABC, Generic[R]):
             start: The offset to begin at.
             prefetch: Pages that may be requested in advance; None for the usual number of this list.
         """
+        empty_if = api.belongs_to(self.study, self.subject) if self.may_be_empty else None
 
-        async def resolve() -> ListQuery[R]:
-            query = await self.resolved(api)
-            return ListQuery(query.request, self.shape, query.reader(any_row=any_row))
+        def query(subject: int | str | None) -> ListQuery[R]:
+            wanted = attrs.evolve(self, subject=subject)
+            read = wanted.reader(any_row=any_row)
+            return ListQuery(wanted.request, self.shape, read, empty_if=empty_if)
 
-        query = ListQuery(
-            self.request,
-            self.shape,
-            self.reader(any_row=any_row),
-            resolve=resolve if isinstance(self.subject, str) else None,
-            empty_if=self.known_owner(api),
-        )
-        return Paginator(api.session, query, start=start, ahead=prefetch or self.prefetch)
+        return api.paginate(query, self.study, self.subject, start=start, ahead=prefetch or self.prefetch)
+
+
+_FORMAT = re.compile(r"[a-z0-9]{1,16}\Z")
+
+
+def linked_file(
+    row: ListedFile, *, key: str, tenant: str, folders: Iterable[str], fields: dict[str, str], link: Secret | None
+) -> RemoteFile:
+    """
+    Return the entry of a row.
+
+    Args:
+        row: The row of the list.
+        key: Its permanent key.
+        tenant: Origin of the service, and client.
+        folders: The directories of the documented layout, and the name without its extension.
+        fields: The identifying fields by name.
+        link: Its signed URL, if it has one.
+    """
+    *parts, stem = folders
+    changed = row.modified_date
+    return RemoteFile(
+        key=key,
+        service=SERVICE,
+        tenant=tenant,
+        parts=(SERVICE, *parts),
+        stem=stem,
+        extension=_extension(row),
+        name=row.file_name,
+        change=f"{row.modified_text}|{row.file_name}" if row.modified_text or row.file_name else "",
+        changed_at=changed if changed is not None and changed.tzinfo is not None else None,
+        fields=fields,
+        link=link,
+    )
+
+
+def _extension(row: ListedFile) -> str:
+    """Return the extension: ``.csv.gz`` for csv, whose body is gzip, else what the service calls the format."""
+    kind = row.file_format.casefold()
+    if kind in ("", "csv") or not _FORMAT.match(kind):
+        return ".csv.gz"
+    return f".{kind}.gz" if row.file_name.casefold().endswith(".gz") else f".{kind}"
 
 
 def worth_listing(*, worked: bool, wasted: int) -> bool:
@@ -173,20 +210,22 @@ class _ListedPage:
         return found if same else None
 
 
-@attrs.frozen
+@attrs.define
 class _Rejected:
     """
-    A URL that was rejected.
+    A URL that was rejected, since the file was last opened.
 
     Args:
         listed: Where it was listed.
         expired: Whether it was expired.
         known: The link that the caller has: that one, or an older one.
+        replaced: Whether a newer one was found since.
     """
 
     listed: ListedLink
     expired: bool
     known: Secret | None
+    replaced: bool = False
 
 
 class FreshLinks:
@@ -194,58 +233,23 @@ class FreshLinks:
     The signed URLs of the files of one set, refreshed when they expire.
 
     Args:
-        session: Sends the requests, and ends them when it is closed.
+        api: Sends the requests, and ends them when its session is closed.
         list_page: Lists one page of a query from an offset on. Its URLs have the number that is handed in.
-        now: Returns the time (aware).
     """
 
-    def __init__(
-        self,
-        session: Session,
-        list_page: Callable[[Hashable, int, int], Awaitable[Iterable[RemoteFile]]],
-        now: Callable[[], datetime],
-    ) -> None:
-        self._session = session
+    def __init__(self, api: Api, list_page: Callable[[Hashable, int, int], Awaitable[Iterable[RemoteFile]]]) -> None:
+        self._api = api
         self._list_page = list_page
-        self._now = now
         # Numbers of listings: the newest, the newest with an expired URL, the newest with a good one.
         self._newest_number = self._expired = self._worked = 0
         self._pages: OrderedDict[_PageKey, _ListedPage] = OrderedDict()
         self._tasks: dict[_PageKey, asyncio.Task[_ListedPage]] = {}
         self._rejected: OrderedDict[_FileKey, _Rejected] = OrderedDict()
-        #: Files that were rejected before the end of their URL, since they were last opened.
-        self._doubtful: OrderedDict[_FileKey, None] = OrderedDict()
 
     def next_number(self) -> int:
         """Return the number of a listing that begins now."""
         self._newest_number += 1
         return self._newest_number
-
-    async def open(
-        self, file: RemoteFile, *, offset: int = 0, validator: str | None = None, until: int | None = None
-    ) -> OpenedFile:
-        """
-        Request the content from the file host once, with the URL of the file, or with a new one if that is expired.
-
-        Raises:
-            LinkExpiredError: The URL is expired, and its page lists another version, or another path, or nothing of it;
-                or the file host reports it.
-            SourceChangedError: The content does not exist any more.
-            PermissionDeniedError: The file host rejects the request for another reason.
-            ApiError: Another error response, or the page could not be listed; ``transient`` says whether it may work
-                later.
-            TransportError: No usable response was received.
-        """
-        fresh = await self._fresh(file)
-        try:
-            opened = await open_link(
-                self._session, fresh, offset=offset, validator=validator, until=until, now=self._now
-            )
-        except (LinkExpiredError, PermissionDeniedError) as error:
-            self._record_rejection(fresh, known=file.link, expired=isinstance(error, LinkExpiredError))
-            raise
-        self._record_success(fresh)
-        return opened
 
     async def find(self, key: str) -> list[RemoteFile]:
         """
@@ -256,10 +260,10 @@ class FreshLinks:
         Raises:
             ApiError: The page could not be listed, as for any request with its other errors.
         """
-        rejected = {name: row for (of, name), row in self._rejected.items() if of == key}
+        rejected = {name: row for (of, name), row in self._rejected.items() if of == key and not row.replaced}
         found: list[RemoteFile] = []
         for name, row in rejected.items():
-            del self._rejected[key, name]
+            row.replaced = True
             if not self._may_help(row):
                 found.append(attrs.evolve(self._pages[row.listed.page].files[key, name], link=row.known))
             else:
@@ -278,12 +282,18 @@ class FreshLinks:
         page.wasted += 1  # until its new URL opens the file
         return True
 
-    async def _fresh(self, file: RemoteFile) -> RemoteFile:
-        """Return a file with a URL of the same version at the same path that is not known to be expired."""
+    async def fresh(self, file: RemoteFile) -> RemoteFile:
+        """
+        Return a file with a URL of the same version at the same path that is not known to be expired.
+
+        Raises:
+            LinkExpiredError: The URL is expired, and its page lists another version, or another path, or nothing of it.
+            ApiError: The page could not be listed, as for any request with its other errors.
+        """
         link = file.link
         if not isinstance(link, SignedLink):
             return file
-        expired = link.is_expired(self._now())
+        expired = link.is_expired(self._api.clock.now())
         if link.listed is None and not expired:
             return file
         if link.listed is None:
@@ -307,38 +317,33 @@ class FreshLinks:
         if page is None or page.number <= max(listed.number, self._expired):
             return None
         found = page.entry(file)
-        return found if found is not None and not _is_expired(found.link, self._now()) else None
+        return found if found is not None and not _is_expired(found.link, self._api.clock.now()) else None
 
-    def _record_success(self, file: RemoteFile) -> None:
+    def record_success(self, file: RemoteFile) -> None:
         """Record that a URL worked."""
         listed = _listed_link(file)
         if listed is None:
             return
         self._worked = max(self._worked, listed.number)
-        if (file.key, file.name) in self._doubtful:
-            del self._doubtful[file.key, file.name]
-            if listed.page in self._pages:
-                self._pages[listed.page].wasted = 0
+        before = self._rejected.pop((file.key, file.name), None)
+        if before is not None and not before.expired and listed.page in self._pages:
+            self._pages[listed.page].wasted = 0
 
-    def _record_rejection(self, file: RemoteFile, *, known: Secret | None, expired: bool) -> None:
+    def record_rejection(self, file: RemoteFile, *, known: Secret | None, expired: bool) -> None:
         """Record that a URL was rejected. With an expired one all are expired that were listed before it."""
         listed = _listed_link(file)
         if listed is None:
             return
-        name = (file.key, file.name)
         if expired:
             self._expired = max(self._expired, listed.number)
-        else:
-            self._doubtful[name] = None
-        self._rejected[name] = _Rejected(listed, expired, known)
-        for noted in (self._rejected, self._doubtful):
-            while len(noted) > _MAX_REJECTED:
-                noted.popitem(last=False)
+        self._rejected[file.key, file.name] = _Rejected(listed, expired, known)
+        if len(self._rejected) > _MAX_REJECTED:
+            self._rejected.popitem(last=False)
 
     async def _page(self, key: _PageKey, *, newer_than: int) -> _ListedPage:
         """Return a page whose URLs can be used, listed again if needed."""
         page = self._pages.get(key)
-        if page is None or page.number <= max(self._expired, newer_than) or page.is_expired(self._now()):
+        if page is None or page.number <= max(self._expired, newer_than) or page.is_expired(self._api.clock.now()):
             page = await self._listed(key)
             if page.number <= max(self._expired, newer_than):  # that listing had begun before it was needed
                 page = await self._listed(key)
@@ -348,7 +353,7 @@ class FreshLinks:
         """List a page, or wait for the task that does so already."""
         task = self._tasks.get(key)
         if task is None or task.done():
-            task = self._tasks[key] = self._session.spawn(lambda: self._list(key), name="fresh links")
+            task = self._tasks[key] = self._api.session.spawn(lambda: self._list(key), name="fresh links")
         await asyncio.wait([task])
         if task.cancelled():
             raise ClosedError("The client was closed while new links were listed.")
@@ -368,7 +373,7 @@ class FreshLinks:
         before = self._pages.get(key)
         self._pages[key] = page = _ListedPage(number, files, 0 if before is None else before.wasted)
         self._pages.move_to_end(key)
-        while len(self._pages) > _MAX_PAGES:
+        if len(self._pages) > _MAX_PAGES:
             self._pages.popitem(last=False)
         return page
 
@@ -400,43 +405,28 @@ class LinkedFileSet(ABC, Generic[Q, R]):
     Args:
         api: Sends the requests.
         query: Which files.
-        tenant: Origin of the service, and client.
-        now: Returns the time (aware), to compare with the end of a URL; None for the service's own clock.
     """
 
     #: What an empty list means, for the log.
     _empty: ClassVar[str]
 
-    def __init__(self, api: Api, query: Q, *, tenant: str, now: Callable[[], datetime] | None = None) -> None:
+    def __init__(self, api: Api, query: Q) -> None:
         self._api = api
         self._query = query
-        self._tenant = tenant
-        self._now = now or api.session.now
+        #: The name of the query, without any secret.
+        self.scope = query.scope
+        #: Whether a filter leaves out files that exist.
+        self.narrowed = query.narrowed
         self._total: int | None = None
-        self._links = FreshLinks(api.session, self._list_page, self._now)
+        self._links = FreshLinks(api, self._list_page)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.scope}>"
 
     @property
-    def session(self) -> Session:
-        """The session that sends the requests."""
-        return self._api.session
-
-    @property
-    def scope(self) -> str:
-        """The name of the query, without any secret."""
-        return self._query.scope
-
-    @property
-    def narrowed(self) -> bool:
-        """Whether a filter leaves out files that exist."""
-        return self._query.narrowed
-
-    @property
     def requests_sent(self) -> int:
         """Metered requests that the session has sent so far."""
-        return self.session.requests_sent
+        return self._api.session.requests_sent
 
     async def __aiter__(self) -> AsyncGenerator[RemoteFile, None]:
         """
@@ -470,7 +460,15 @@ class LinkedFileSet(ABC, Generic[Q, R]):
             ApiError: Another error response; ``transient`` says whether it may work later.
             TransportError: No usable response was received.
         """
-        return await self._links.open(file, offset=offset, validator=validator, until=until)
+        links, session, now = self._links, self._api.session, self._api.clock.now
+        fresh = await links.fresh(file)
+        try:
+            opened = await open_link(session, fresh, offset=offset, validator=validator, until=until, now=now)
+        except (LinkExpiredError, PermissionDeniedError) as error:
+            links.record_rejection(fresh, known=file.link, expired=isinstance(error, LinkExpiredError))
+            raise
+        links.record_success(fresh)
+        return opened
 
     @abstractmethod
     async def find(self, keys: Collection[str]) -> list[RemoteFile]:
@@ -483,15 +481,11 @@ class LinkedFileSet(ABC, Generic[Q, R]):
 
     def cost(self) -> Cost:
         """Return the cost: the pages of the list. Content is served by another host and does not count."""
-        return Cost(listing=self._pages(), per_file=0, exact=self._total is not None)
+        return Cost(listing=pages_of(self._total or 0), per_file=0, exact=self._total is not None)
 
     @abstractmethod
     def _entry(self, row: R, listed_at: datetime, listed: ListedLink) -> RemoteFile:
         """Return the entry of a row."""
-
-    def _pages(self) -> int:
-        """Return the number of pages of the list as it was last seen, else the least there can be."""
-        return max(1, math.ceil((self._total or 0) / MAX_PAGE_SIZE))
 
     async def _pages_of(self, query: Q, *, any_row: bool = False) -> AsyncGenerator[Page, None]:
         """Yield the pages of a list, with entries for rows."""
@@ -511,7 +505,8 @@ class LinkedFileSet(ABC, Generic[Q, R]):
 
     def _entries(self, page: Page, query: Q, number: int) -> list[RemoteFile]:
         """Return the entries of the rows of a page. Its URLs date from when it was received, not from now."""
-        listed_at, listed = self._now() - timedelta(seconds=page.waited), ListedLink(query, page.offset, number)
+        listed_at = self._api.clock.now() - timedelta(seconds=page.waited)
+        listed = ListedLink((query, page.offset), number)
         return [self._entry(row, listed_at, listed) for row in page.items]
 
     async def _list_page(self, query: Any, offset: int, number: int) -> list[RemoteFile]:

@@ -59,19 +59,12 @@ class ListedLink:
     Where a URL was listed.
 
     Args:
-        query: The query of the list; it can be compared and hashed.
-        offset: The offset of the page.
+        page: What identifies the page: the query, which can be compared and hashed, and the offset.
         number: The number of the listing; of two, the later one has the higher number.
     """
 
-    query: Hashable
-    offset: int
+    page: tuple[Hashable, int]
     number: int
-
-    @property
-    def page(self) -> tuple[Hashable, int]:
-        """What identifies the page: the query, and its offset."""
-        return self.query, self.offset
 
 
 class SignedLink(Secret):

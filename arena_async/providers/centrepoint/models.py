@@ -26,6 +26,7 @@ __all__ = [
     "DatasetFile",
     "DatasetSubject",
     "DayFile",
+    "ListedFile",
     "Milestone",
     "ProgramExecution",
     "Site",
@@ -45,6 +46,8 @@ __all__ = [
     "is_later",
 ]
 
+#: The end of a run, as the vendor's pages write it in two ways.
+_EXECUTED = {"wire": ("lastSuccessfulProgramExecutionTimeStamp", "lastSuccessfulProgramExecutionTimestamp")}
 _DAY = re.compile(r"\s*([0-9]{4}-[0-9]{2}-[0-9]{2})(?:[Tt ].*)?\Z")
 
 
@@ -61,7 +64,33 @@ class CentrePointModel:
 
 
 @attrs.frozen(kw_only=True)
-class DatasetFile(CentrePointModel):
+class ListedFile(CentrePointModel):
+    """
+    What all files have that are listed with a signed URL.
+
+    Args:
+        study_id: The study.
+        subject_id: The subject, by its number.
+        file_name: The vendor's own file name.
+        file_format: ``"csv"`` (the body is gzip) or ``"avro"``.
+        modified_date: When the data last changed.
+        modified_text: The same as the service wrote it: seven digits of a second do not fit a date-time, so this is
+            what distinguishes two versions.
+        download_url_expires_on: When the URL expires, by the service; in the vendor's sample that is before the URL
+            begins to be valid, and the URL itself may state another time.
+    """
+
+    study_id: int
+    subject_id: int
+    file_name: str = ""
+    file_format: str = "csv"
+    modified_date: datetime | None = None
+    modified_text: str = attrs.field(default="", metadata={"wire": ("modifiedDate",)})
+    download_url_expires_on: datetime | None = None
+
+
+@attrs.frozen(kw_only=True)
+class DatasetFile(ListedFile):
     """
     One dataset file: what one study program made of one subject's data, for one data set.
 
@@ -69,41 +98,23 @@ class DatasetFile(CentrePointModel):
     different data sets may carry the same one, and each run of the program makes a new one.
 
     Args:
-        study_id: The study.
         study_program_id: The study program, a GUID.
         data_set_name: The data set, in mixed case; the service ignores case.
-        subject_id: The subject, by its number.
-        file_name: The vendor's own file name.
-        file_format: ``"csv"``; the body is gzip.
-        modified_date: When the data last changed.
-        modified_text: The same as the service wrote it: seven digits of a second do not fit a date-time, so this is
-            what distinguishes two versions.
         last_successful_program_execution: When the program last ran without an error.
         study_version: Seen in samples only; its meaning is not documented.
         file_url: The signed URL of the content. It is as good as a password until it expires, so it is masked.
-        download_url_expires_on: When the URL expires, by the service; the URL itself may state another time.
     """
 
-    study_id: int
     study_program_id: str
     data_set_name: str
-    subject_id: int
-    file_name: str = ""
-    file_format: str = "csv"
-    modified_date: datetime | None = None
-    modified_text: str = attrs.field(default="", metadata={"wire": ("modifiedDate",)})
-    last_successful_program_execution: datetime | None = attrs.field(
-        default=None,
-        metadata={"wire": ("lastSuccessfulProgramExecutionTimeStamp", "lastSuccessfulProgramExecutionTimestamp")},
-    )
+    last_successful_program_execution: datetime | None = attrs.field(default=None, metadata=_EXECUTED)
     study_version: int | None = None
     # The dataset page calls the link fileUrl; the pages of day files and of raw requests call it downloadUrl.
     file_url: Secret | None = attrs.field(default=None, metadata={"wire": ("fileUrl", "downloadUrl")})
-    download_url_expires_on: datetime | None = None
 
 
 @attrs.frozen(kw_only=True)
-class DayFile(CentrePointModel):
+class DayFile(ListedFile):
     """
     One day file: what the monitors of one subject recorded on one day, in one category and one format.
 
@@ -111,32 +122,17 @@ class DayFile(CentrePointModel):
     that is rebuilt after a late upload gets a new one, and it has neither study nor subject.
 
     Args:
-        study_id: The study.
-        subject_id: The subject, by its number.
         data_category: For instance ``"raw-accelerometer"``; other words are let through.
         date: The day of the data as a date-time.
         date_text: The same as the service wrote it.
-        file_name: The vendor's own file name.
-        file_format: ``"csv"`` (the body is gzip) or ``"avro"``.
-        modified_date: When the day was last rebuilt.
-        modified_text: The same as the service wrote it, which distinguishes two versions.
         download_url: The signed URL of the content. It is as good as a password until it expires, so it is masked.
-        download_url_expires_on: When the URL expires, by the service; in the vendor's sample that is before the URL
-            begins to be valid.
     """
 
-    study_id: int
-    subject_id: int
     data_category: str
     date: datetime | None = None
     date_text: str = attrs.field(default="", metadata={"wire": ("date",)})
-    file_name: str = ""
-    file_format: str = "csv"
-    modified_date: datetime | None = None
-    modified_text: str = attrs.field(default="", metadata={"wire": ("modifiedDate",)})
     # As in DatasetFile, by the name of either page.
     download_url: Secret | None = attrs.field(default=None, metadata={"wire": ("downloadUrl", "fileUrl")})
-    download_url_expires_on: datetime | None = None
 
     @property
     def day(self) -> str:
@@ -252,10 +248,7 @@ class ProgramExecution(CentrePointModel):
 
     study_program_id: str
     study_program_name: str = ""
-    last_successful_program_execution: datetime | None = attrs.field(
-        default=None,
-        metadata={"wire": ("lastSuccessfulProgramExecutionTimeStamp", "lastSuccessfulProgramExecutionTimestamp")},
-    )
+    last_successful_program_execution: datetime | None = attrs.field(default=None, metadata=_EXECUTED)
 
 
 @attrs.frozen(kw_only=True)

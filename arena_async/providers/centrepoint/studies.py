@@ -156,7 +156,7 @@ class Subjects(StudyList[models.Subject]):
             ConfigurationError: It means more than one subject, or it cannot be a subject.
             NotFoundError: There is no such subject; the message names similar identifiers.
         """
-        return await self._api.resolve(study, subject)
+        return await self._api.subjects.resolve(study, subject)
 
     def milestones(self, study: int | str, subject: int | str) -> Paginator[models.SubjectMilestone]:
         """Return the paginator of the milestones that a subject has reached."""

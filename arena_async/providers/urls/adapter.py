@@ -1,4 +1,4 @@
-"""Error responses of any web server; there are no logins and no lists. Pure."""
+"""Any web server: errors by their status; there are no logins and no lists. Pure."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from arena_async.protocol.messages import Headers, Request, Response
 from arena_async.protocol.pagination import ListShape, Page, PageRequest
 from arena_async.protocol.quota import Quota
 
-__all__ = ["NoLogin", "PlainWeb"]
+__all__ = ["PlainWeb"]
 
 # https://www.rfc-editor.org/rfc/rfc9110#section-15.6
 _TRANSIENT = frozenset({408, 425, 500, 502, 503, 504})
 
 
-class NoLogin:
-    """There is no account: each address has what it needs."""
+class PlainWeb:
+    """The login and the adapter of any web server: no account, no pages, no quota, and errors by their status alone."""
 
     def login(self, scope: str) -> Request:
         """Raise: no request of a list of addresses needs a credential."""
@@ -38,10 +38,6 @@ class NoLogin:
         """Return None: there is nothing to end."""
         del credential
         return None
-
-
-class PlainWeb:
-    """Any web server: no pages, no quota, and errors by their status alone."""
 
     def page_params(self, requested: PageRequest) -> tuple[tuple[str, str], ...]:
         """Return nothing: no server lists the files."""

@@ -12,6 +12,7 @@ A signature changes every day, so a query with one is no part of the key.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import itertools
 import re
@@ -19,8 +20,6 @@ from array import array
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
-
-import attrs
 
 from arena_async.errors import ConfigurationError, UnsafeUrlError
 from arena_async.protocol.filenames import fold, safe_name, split_extension
@@ -30,7 +29,7 @@ from arena_async.protocol.urls import UrlPolicy, origin
 from arena_async.providers.urls.links import Link, bears_secret
 from arena_async.providers.urls.reading import LinkList, Row, read_line
 
-__all__ = ["SERVICE", "Address", "Names", "UrlEntries", "digest_of"]
+__all__ = ["SERVICE", "Address", "Names", "UrlEntries", "UrlEntry", "digest_of"]
 
 SERVICE = "urls"
 
@@ -42,17 +41,8 @@ _DIGEST = 0xFFFF_FFFF_FFFF_FFFF
 _TENANT = "any"
 #: Most rows are addresses with nothing to decode, to hide or to check in their path and name.
 _PLAIN = re.compile(r"(https?://[A-Za-z0-9.:_-]+)((?:/[A-Za-z0-9._~-]*)*/([A-Za-z0-9][A-Za-z0-9._-]*))").fullmatch
-
-
-class _Parsed(NamedTuple):
-    """A row: its address, origin, path and query, its directories and name, and the link if it is more than that."""
-
-    url: str
-    host: str
-    path: str
-    query: str
-    parts: tuple[str, ...]
-    link: Link | None = None
+#: What is known about a row that is an address and no more.
+_NOTHING_KNOWN = Link("https://urls.invalid/file")
 
 
 class Address(Secret):
@@ -65,7 +55,45 @@ class Address(Secret):
         self.headers = headers
 
 
-@attrs.frozen(eq=False, repr=False)
+class UrlEntry(NamedTuple):
+    """A row: its address, origin, path and query, its directories and name, and the link if it is more than that."""
+
+    url: str
+    host: str
+    path: str
+    query: str
+    parts: tuple[str, ...]
+    link: Link | None = None
+
+    @property
+    def local_path(self) -> str:
+        """Where the file is put, below the directory."""
+        return "/".join(map(safe_name, self.parts))
+
+    def remote_file(self) -> RemoteFile:
+        """Return the row as a file of the service."""
+        *folders, name = self.parts
+        stem, extension = split_extension(name)
+        known = self.link or _NOTHING_KNOWN
+        return RemoteFile(
+            key=f"{SERVICE} {self.host}{self.path}" if self.link is None else _key(self),
+            service=SERVICE,
+            tenant=_TENANT,
+            parts=tuple(folders),
+            stem=stem,
+            extension=extension,
+            name=name,
+            size=known.size,
+            change="" if self.link is None else _change(known),
+            sha256=known.sha256,
+            md5=known.md5,
+            fields={"host": self.host.partition("://")[2].rpartition(":")[0], "name": name},
+            link=Address(self.url, known.headers),
+            host=self.host,
+            as_named=True,
+        )
+
+
 class UrlEntries:
     """
     Makes the entries of the rows of a list.
@@ -76,50 +104,34 @@ class UrlEntries:
         folders: Whether host and directories of an address become directories where the row has no name.
     """
 
-    _links: LinkList
-    _policy: UrlPolicy = attrs.field(kw_only=True)
-    _folders: bool = attrs.field(kw_only=True)
-    _origins: dict[str, tuple[str, str | None]] = attrs.field(factory=dict, init=False)
+    def __init__(self, links: LinkList, *, policy: UrlPolicy, folders: bool) -> None:
+        self._links = links
+        self._policy = policy
+        self._folders = folders
+        # Lists have many addresses of the same origin.
+        self._origin = functools.lru_cache(_MAX_ORIGINS)(self._check)
 
-    def files(self, page: Iterable[Row]) -> list[RemoteFile]:
+    def of(self, page: Iterable[Row]) -> Iterator[tuple[str, UrlEntry]]:
         """
-        Return the entries of some rows.
+        Yield the rows that have an address, with their positions for errors.
 
         Raises:
             ConfigurationError: One of them cannot be an address, or is not allowed; the message has its position.
         """
-        return [_remote_file(parsed) for _, parsed in self._parsed(page)]
-
-    def paths(self, page: Iterable[Row]) -> list[str]:
-        """
-        Return the paths of some rows.
-
-        Raises:
-            ConfigurationError: As for :meth:`files`.
-        """
-        return ["/".join(map(safe_name, parsed.parts)) for _, parsed in self._parsed(page)]
-
-    def named(self, page: Iterable[Row]) -> Iterator[tuple[str, str, Link]]:
-        """Yield position, path and link of some rows."""
-        for number, parsed in self._parsed(page):
-            path = "/".join(map(safe_name, parsed.parts))
-            yield f"{self._links.noun} {number}", path, parsed.link or Link(parsed.url)
-
-    def _parsed(self, page: Iterable[Row]) -> Iterator[tuple[int, _Parsed]]:
-        """Yield the rows that have an address, with their numbers."""
         problem = None
         for number, row in page:
+            where = f"{self._links.noun} {number}"
             try:
-                parsed = self._parse(row)
+                entry = self._parse(row)
             except ConfigurationError as error:
-                problem = f"{self._links.noun} {number}: {error}"
+                problem = f"{where}: {error}"
                 break
-            if parsed is not None:
-                yield number, parsed
+            if entry is not None:
+                yield where, entry
         if problem is not None:
             raise ConfigurationError(problem)
 
-    def _parse(self, row: bytes | str | Secret | Link) -> _Parsed | None:
+    def _parse(self, row: bytes | str | Secret | Link) -> UrlEntry | None:
         """
         Return the parts of a row, or None if it has no address.
 
@@ -132,7 +144,7 @@ class UrlEntries:
         plain = _PLAIN(content) if isinstance(content, str) and not self._folders else None
         if plain is not None:
             base, path, name = plain.groups()
-            return _Parsed(plain[0], self._host(base, plain[0]), path, "", (name,))
+            return UrlEntry(plain[0], self._host(base, plain[0]), path, "", (name,))
         link = content if isinstance(content, Link) else Link(content)
         url = link.url.reveal()
         base, path, query = _parts(url)
@@ -145,16 +157,11 @@ class UrlEntries:
                     f"a directory of {show_url(url)} looks like a secret. Set the name of the file: name."
                 )
             parts = (*folders, parts[-1])
-        return _Parsed(url, host, path, query, parts, link)
+        return UrlEntry(url, host, path, query, parts, link)
 
     def _host(self, base: str, url: str) -> str:
-        """Return the origin of an address; lists have many of the same one."""
-        found = self._origins.get(base)
-        if found is None:
-            if len(self._origins) >= _MAX_ORIGINS:
-                self._origins.clear()
-            found = self._origins[base] = self._check(base)
-        host, problem = found
+        """Return the origin of an address, or raise if it is not allowed."""
+        host, problem = self._origin(base)
         if problem is not None:
             raise ConfigurationError(problem.replace(base, show_url(url)))
         return host
@@ -196,29 +203,6 @@ class Names:
         }
 
 
-def _remote_file(parsed: _Parsed) -> RemoteFile:
-    url, host, path, query, parts, link = parsed
-    *folders, name = parts
-    stem, extension = split_extension(name)
-    return RemoteFile(
-        key=f"{SERVICE} {host}{path}" if link is None else _key(host, path, query, link.name),
-        service=SERVICE,
-        tenant=_TENANT,
-        parts=tuple(folders),
-        stem=stem,
-        extension=extension,
-        name=name,
-        size=None if link is None else link.size,
-        change="" if link is None else _change(link),
-        sha256=None if link is None else link.sha256,
-        md5=None if link is None else link.md5,
-        fields={"host": host.partition("://")[2].rpartition(":")[0], "name": name},
-        link=Address(url, () if link is None else link.headers),
-        host=host,
-        as_named=True,
-    )
-
-
 def digest_of(name: str) -> int:
     """Return a number for a name; two names that some file system takes for one have the same."""
     return hash(fold(name)) & _DIGEST
@@ -232,13 +216,15 @@ def _parts(url: str) -> tuple[str, str, str]:
     return f"{scheme}://{host}", slash + path, query
 
 
-def _key(host: str, path: str, query: str, name: str | None) -> str:
+def _key(entry: UrlEntry) -> str:
     """Return the permanent key of a row, without any secret."""
+    path, query, link = entry.path, entry.query, entry.link
     shown = scrub(path, maximum=1 << 20) if bears_secret(path) else path
     digest = ""
     if query and not bears_secret(query):
         digest = f"?~{hashlib.sha256(query.encode()).hexdigest()[:16]}"
-    return f"{SERVICE} {host}{shown or '/'}{digest}{f' {name}' if name is not None else ''}"
+    name = f" {link.name}" if link is not None and link.name is not None else ""
+    return f"{SERVICE} {entry.host}{shown or '/'}{digest}{name}"
 
 
 def _change(link: Link) -> str:

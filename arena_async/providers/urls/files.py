@@ -4,26 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import os
-import ssl as tls
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Collection, Iterable, Sequence
 from contextlib import aclosing
 from datetime import datetime
-from typing import Self, TypedDict, Unpack
+from typing import Self, Unpack
 
 from arena_async.errors import ConfigurationError, LinkExpiredError
-from arena_async.http.client import BaseClient, BaseConnector
+from arena_async.http.client import BaseClient, NetworkSettings, http_options
 from arena_async.http.session import Session
-from arena_async.options import HttpOptions, Timeouts
 from arena_async.protocol.filenames import fold
 from arena_async.protocol.files import Cost, OpenedFile, RemoteFile
 from arena_async.protocol.messages import Request, Secret, printable
 from arena_async.protocol.quota import SlidingWindow
 from arena_async.protocol.urls import UrlPolicy
-from arena_async.providers.urls.adapter import NoLogin, PlainWeb
+from arena_async.providers.urls.adapter import PlainWeb
 from arena_async.providers.urls.entries import SERVICE, Address, Names, UrlEntries, digest_of
 from arena_async.providers.urls.links import Link
-from arena_async.providers.urls.reading import LinkList, list_in_file, list_in_text, list_of_rows, read_rows
+from arena_async.providers.urls.reading import LinkList, list_in_file, list_in_text, list_of_rows, open_list
 from arena_async.transfer.models import PlannedFile
 
 __all__ = ["UrlSet", "UrlSettings"]
@@ -34,17 +32,12 @@ _NOWHERE = "https://urls.invalid"
 _MAX_RECENT = 1024
 
 
-class UrlSettings(TypedDict, total=False):
+class UrlSettings(NetworkSettings, total=False):
     """The settings of :class:`UrlSet`."""
 
     folders: bool
     allow_http: bool
     allow_private: bool
-    timeouts: Timeouts | None
-    ssl: tls.SSLContext | None
-    proxy: str | None
-    user_agent: str | None
-    connector: BaseConnector | None
 
 
 class UrlSet(BaseClient):
@@ -65,11 +58,7 @@ class UrlSet(BaseClient):
         folders: Keep host and directories of each address below the directory, where a row has no name.
         allow_http: Allow plain http too, which can be read and changed on the way.
         allow_private: Allow loopback and private networks too.
-        timeouts: Timeouts of the network; None for the defaults.
-        ssl: A TLS context, for instance for a company's own authority; None for the system's.
-        proxy: The address of an HTTP proxy, or None for none; the environment is not read.
-        user_agent: Text before the library's own name in ``User-Agent``.
-        connector: An aiohttp connector whose pool, TLS and DNS are shared; its owner closes it.
+        settings: Timeouts, TLS, proxy, user agent and connector: :class:`~arena_async.http.client.NetworkSettings`.
 
     Raises:
         ConfigurationError: A setting cannot be used.
@@ -88,26 +77,21 @@ class UrlSet(BaseClient):
         folders: bool = False,
         allow_http: bool = False,
         allow_private: bool = False,
-        timeouts: Timeouts | None = None,
-        ssl: tls.SSLContext | None = None,
-        proxy: str | None = None,
-        user_agent: str | None = None,
-        connector: BaseConnector | None = None,
+        **settings: Unpack[NetworkSettings],
     ) -> None:
         if isinstance(rows, str | bytes):
             raise ConfigurationError("UrlSet takes a list of addresses; UrlSet.parse takes a list as one text.")
         policy = UrlPolicy(allow_http=allow_http, allow_private=allow_private, allow_ports=True)
         self._policy, self._folders = policy, folders
         self._use(list_of_rows(tuple(rows)))
+        web = PlainWeb()
         session = Session(
-            NoLogin(),
-            PlainWeb(),
+            web,
+            web,
             SlidingWindow(limit=1),  # Nothing is metered, so it is never used.
             base_url=_NOWHERE,
             urls=policy,
-            options=HttpOptions(
-                timeouts=timeouts or Timeouts(), ssl=ssl, proxy=proxy, user_agent=user_agent, connector=connector
-            ),
+            options=http_options(settings),
         )
         super().__init__(session)
         self._checked: tuple[object] | None = None
@@ -164,25 +148,18 @@ class UrlSet(BaseClient):
                 the message has the position and no secret.
             StorageError: The disk failed.
         """
-        async with self._checking:
-            seen: list[object] = []
-
-            def is_new(state: object) -> bool:
-                seen.append(state)
-                return self._checked != (state,)
-
-            names = Names()
-            async with aclosing(read_rows(self._links, is_new)) as pages:
-                async for page in pages:
-                    names.add(self._entries.paths(page))
-            if self._checked == tuple(seen):
+        async with self._checking, open_list(self._links) as (state, next_page):
+            if self._checked == (state,):
                 return
+            names = Names()
+            while (page := await next_page()) is not None:
+                names.add([entry.local_path for _, entry in self._entries.of(page)])
             if not names.count:
                 raise ConfigurationError("The list names no address; it takes one a line.")
             doubtful = names.doubtful()
             if doubtful:
                 await self._reject_equal_paths(doubtful)
-            self._checked = (seen[0],)
+            self._checked = (state,)
 
     async def __aiter__(self) -> AsyncGenerator[RemoteFile, None]:
         """
@@ -194,10 +171,10 @@ class UrlSet(BaseClient):
             StorageError: The disk failed.
         """
         await self.check()
-        async with aclosing(read_rows(self._links)) as pages:
-            async for page in pages:
-                for file in self._entries.files(page):
-                    yield file
+        async with open_list(self._links) as (_, next_page):
+            while (page := await next_page()) is not None:
+                for _, entry in self._entries.of(page):
+                    yield entry.remote_file()
 
     async def open(
         self, file: RemoteFile, *, offset: int = 0, validator: str | None = None, until: int | None = None
@@ -264,11 +241,13 @@ class UrlSet(BaseClient):
             ConfigurationError: There are two.
         """
         first: dict[str, tuple[str, Link]] = {}
-        async with aclosing(read_rows(self._links)) as pages:
-            async for page in pages:
-                for where, path, link in self._entries.named(page):
+        async with open_list(self._links) as (_, next_page):
+            while (page := await next_page()) is not None:
+                for where, entry in self._entries.of(page):
+                    path = entry.local_path
                     if digest_of(path) not in doubtful:
                         continue
+                    link = entry.link or Link(entry.url)
                     before = first.setdefault(fold(path), (where, link))
                     if before[1] != link:
                         raise ConfigurationError(

@@ -14,7 +14,8 @@ import contextlib
 import itertools
 import json
 import os
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import attrs
@@ -26,7 +27,7 @@ from arena_async.providers.urls.links import Link
 from arena_async.transfer.local_files import UploadSource
 from arena_async.transfer.workers import Threads
 
-__all__ = ["LinkList", "Row", "list_in_file", "list_in_text", "list_of_rows", "read_line", "read_rows"]
+__all__ = ["LinkList", "Row", "list_in_file", "list_in_text", "list_of_rows", "open_list", "read_line"]
 
 #: Bytes that are split into lines at a time: some hundred rows, so that the event loop is not blocked for long.
 _BLOCK = 16 * KIB
@@ -40,6 +41,8 @@ _COLUMNS = ("url", "name", "size", "sha256", "md5", "headers")
 Row = tuple[int, "bytes | str | Secret | Link"]
 #: What changes with the content, the rows page by page, and what closes the list.
 OpenedList = tuple[object, Iterator[list[Row]], Callable[[], None]]
+#: Returns the next page of a list, or None at its end.
+NextPage = Callable[[], Awaitable[list[Row] | None]]
 
 
 @attrs.frozen
@@ -95,15 +98,10 @@ def list_in_file(path: str | os.PathLike[str]) -> LinkList:
     return LinkList(f"{shown}, line", open_file)
 
 
-async def read_rows(
-    links: LinkList, is_new: Callable[[object], bool] = lambda _: True
-) -> AsyncGenerator[list[Row], None]:
+@contextlib.asynccontextmanager
+async def open_list(links: LinkList) -> AsyncIterator[tuple[object, NextPage]]:
     """
-    Yield the rows of a list page by page, read on a thread.
-
-    Args:
-        links: The list.
-        is_new: Called with what changes with the content, before the first page; nothing is read when it returns False.
+    Open a list: yield what changes with its content, and what returns its next page, read on a thread.
 
     Raises:
         SourceChangedError: The list was changed while it was read.
@@ -112,17 +110,14 @@ async def read_rows(
     threads = Threads(1, name="arena_async-list")
     opened: list[Callable[[], None]] = []
 
-    def open_list() -> tuple[object, Iterator[list[Row]]]:
+    def start() -> tuple[object, Iterator[list[Row]]]:
         state, pages, close = links.open()
         opened.append(close)  # noted here: a cancelled task does not get what its thread returns
         return state, pages
 
     try:
-        state, pages = await threads.run(open_list)
-        if not is_new(state):
-            return
-        while (page := await threads.run(next, pages, None)) is not None:
-            yield page
+        state, pages = await threads.run(start)
+        yield state, partial(threads.run, next, pages, None)
     finally:
         try:
             await threads.aclose()

@@ -12,7 +12,7 @@ from typing import Any
 import attrs
 import pytest
 from scripted import RawServer, json_reply, reply
-from studies import Clock
+from studies import Clock, api_of
 
 from arena_async.errors import (
     ArenaAsyncError,
@@ -31,7 +31,6 @@ from arena_async.options import RetryPolicy
 from arena_async.protocol.files import FileSet, OpenedFile, RemoteFile
 from arena_async.protocol.messages import Secret
 from arena_async.providers.centrepoint import CentrePointClient, CentrePointCredentials, DatasetFileSet
-from arena_async.providers.centrepoint.api import Api
 from arena_async.providers.centrepoint.datasets import DatasetQuery
 from arena_async.testing import faults
 from arena_async.testing.centrepoint.simulator import CentrePointSimulator
@@ -72,7 +71,7 @@ async def client(simulator: CentrePointSimulator) -> AsyncIterator[CentrePointCl
 
 def file_set(client: CentrePointClient, clock: Clock, **filters: Any) -> DatasetFileSet:
     """Return a file set that goes by the clock of the test."""
-    return DatasetFileSet(Api(client.session), DatasetQuery(study=234, **filters), tenant="tenant", now=clock.now)
+    return DatasetFileSet(api_of(client, clock.now), DatasetQuery(study=234, **filters))
 
 
 async def whole(opened: OpenedFile) -> bytes:
@@ -488,7 +487,7 @@ async def test_a_fresh_link_is_tried_whatever_its_dates_say(
     short = file_set(client, clock)
     await (await short.open(await anext(aiter(short)))).stream.aclose()
     day_ahead = lambda: clock.now() + timedelta(days=1)  # noqa: E731 - a clock is a function
-    ahead = DatasetFileSet(Api(client.session), DatasetQuery(study=234), tenant="t", now=day_ahead)
+    ahead = DatasetFileSet(api_of(client, day_ahead), DatasetQuery(study=234))
     await (await ahead.open(await anext(aiter(ahead)))).stream.aclose()
 
     assert [seen.status for seen in simulator.seen("GET *", listener="files")] == [200, 200, 200]

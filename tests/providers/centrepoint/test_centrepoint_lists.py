@@ -20,7 +20,7 @@ from arena_async.errors import (
 from arena_async.http.paginator import Paginator
 from arena_async.options import RetryPolicy
 from arena_async.providers.centrepoint import CentrePointClient, CentrePointCredentials
-from arena_async.providers.centrepoint.api import during, wire_date
+from arena_async.providers.centrepoint.analytics import during, read_day, wire_date
 from arena_async.providers.centrepoint.models import DatasetSubject, ProgramExecution, is_later
 from arena_async.testing import CentrePointSimulator, faults
 from arena_async.testing.centrepoint.analytics import FIRST_DAY, LAST_DAY, setting_id
@@ -248,11 +248,24 @@ def test_a_row_may_lie_a_day_outside_of_what_was_asked_for(
 )
 def test_days_and_moments_are_written_as_the_service_takes_them(value: date | None, text: str | None) -> None:
     """A zone is resolved, and none is made up."""
-    assert wire_date(value, name="day_from") == text
+    assert wire_date(value) == text
 
 
 @pytest.mark.parametrize(
-    "how", [{"day_from": "2024-03-01"}, {"day_from": date(2024, 3, 2), "day_to": date(2024, 3, 1)}]
+    ("text", "value"),
+    [
+        (" 2024-03-01 ", date(2024, 3, 1)),
+        ("2024-03-01T02:03:00", datetime(2024, 3, 1, 2, 3)),  # noqa: DTZ001 - on the subject's own clock
+        ("2024-03-01T02:03:00Z", datetime(2024, 3, 1, 2, 3, tzinfo=UTC)),
+    ],
+)
+def test_days_and_times_may_be_text(text: str, value: date) -> None:
+    """As in the queries for day files and for raw data."""
+    assert read_day(text, name="day_from") == value
+
+
+@pytest.mark.parametrize(
+    "how", [{"day_from": "1 March 2024"}, {"day_from": date(2024, 3, 2), "day_to": date(2024, 3, 1)}]
 )
 def test_a_span_that_cannot_be_meant_is_refused_at_once(how: dict[str, Any]) -> None:
     """Nothing is sent for it."""

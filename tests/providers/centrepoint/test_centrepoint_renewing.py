@@ -10,7 +10,7 @@ from pathlib import Path
 
 import attrs
 import pytest
-from studies import Clock, is_whole
+from studies import Clock, api_of, is_whole
 
 import arena_async
 from arena_async import Action, Mirror
@@ -18,10 +18,8 @@ from arena_async.errors import ClosedError, LinkExpiredError, ListingError, Perm
 from arena_async.options import RetryPolicy, TransferOptions
 from arena_async.protocol.files import OpenedFile
 from arena_async.providers.centrepoint import CentrePointClient
-from arena_async.providers.centrepoint.api import Api
-from arena_async.providers.centrepoint.datasets import DatasetQuery
+from arena_async.providers.centrepoint.datasets import DatasetQuery, StudyFileSet
 from arena_async.providers.centrepoint.linked_files import worth_listing
-from arena_async.providers.centrepoint.study_files import StudyFileSet
 from arena_async.testing import CentrePointSimulator, faults
 from arena_async.testing.replies import Call
 
@@ -63,7 +61,7 @@ async def client(simulator: SlowService) -> AsyncIterator[CentrePointClient]:
 
 def files_of(client: CentrePointClient, now: Callable[[], datetime]) -> StudyFileSet:
     """Return the set of all files, by some clock."""
-    return StudyFileSet(Api(client.session), DatasetQuery(234), tenant="tenant", now=now)
+    return StudyFileSet(api_of(client, now), DatasetQuery(234))
 
 
 async def whole(opened: OpenedFile) -> bytes:

@@ -16,9 +16,9 @@ from arena_async import Action, Mirror
 from arena_async.errors import ConfigurationError, NotFoundError
 from arena_async.protocol.files import FileSet
 from arena_async.providers.centrepoint import CentrePointClient
-from arena_async.providers.centrepoint.datasets import DatasetQuery
+from arena_async.providers.centrepoint.adapter import pages_of
+from arena_async.providers.centrepoint.datasets import Changes, Choice, DatasetQuery, choose
 from arena_async.providers.centrepoint.models import DatasetSubject, ProgramExecution
-from arena_async.providers.centrepoint.study_files import Changes, Choice, choose, pages_of
 from arena_async.testing import CentrePointSimulator, faults
 
 FILES = "GET /dataaccess/*/datasetfiles"

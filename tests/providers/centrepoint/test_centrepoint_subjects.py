@@ -215,7 +215,7 @@ async def test_a_subject_that_was_enrolled_since_is_found_in_a_new_list(simulato
         base_url=simulator.base_url,
         options=HttpOptions(clock=Clock(monotonic=lambda: now[0])),
     )
-    directory = Api(session)
+    directory = Api(session, tenant="t", clock=Clock()).subjects
     assert await directory.resolve(234, "A-001") == 10821
     simulator.subjects.append(10900)
     simulator.identifiers[10900] = "NEW"

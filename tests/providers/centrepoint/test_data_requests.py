@@ -430,8 +430,8 @@ async def test_the_line_itself_is_not_waited_in_for_ever(
 ) -> None:
     """The task before may wait longer than the next one's timeout."""
     active = ActiveRequests()
-    behind: DataRequests[RawQuery] = DataRequests(Api(raw.session), RawQuery, tenant=TENANT, active=active)
-    async with active.turn(1):
+    behind: DataRequests[RawQuery] = DataRequests(Api(client.session, tenant=TENANT, clock=Clock()), RawQuery, active)
+    async with active.turn:
         with pytest.raises(DeadlineError, match="Nothing was started"):
             await behind.start(
                 RawQuery(234, SUBJECT, **SPAN), poll=PollPolicy(every=0.01, max_interval=0.01, timeout=0.01)

@@ -12,13 +12,12 @@ from studies import SleepersClock, client_of, requests_of
 from arena_async import Action, Mirror
 from arena_async.errors import (
     ApiError,
-    ConfigurationError,
     DeadlineError,
     RunFailedError,
     TransfersFailedError,
     TransportError,
 )
-from arena_async.options import PollPolicy, TransferOptions
+from arena_async.options import PollPolicy
 from arena_async.providers.centrepoint import CentrePointClient, DataRequests, EpochQuery, RawQuery
 from arena_async.testing import faults
 from arena_async.testing.centrepoint.simulator import CentrePointSimulator
@@ -65,7 +64,7 @@ async def test_raw_data_comes_home_in_one_await(
     """Start, questions, list and links: what it cost is said, and where everything lies."""
     done = await raw.fetch(RawQuery(234, "A-001", file_format="avro", **SPAN), tmp_path)
 
-    assert (done.request.status, done.resumed) == ("completed", False)
+    assert (done.run.status, done.resumed) == ("completed", False)
     assert done.report.counts[Action.FETCH] == 3
     assert len(done.paths) == 3
     (made,) = simulator.data_requests.requests
@@ -80,13 +79,9 @@ async def test_epochs_come_home_in_one_await(client: CentrePointClient, clock: S
     epochs: DataRequests[EpochQuery] = requests_of(client, clock, EpochQuery)
     async with Mirror(tmp_path) as mirror:
         done = await epochs.fetch(EpochQuery(234, 10821, monitor="CPW1A23190055", summary_length=15, **SPAN), mirror)
-        with pytest.raises(ConfigurationError, match="brings its own options"):
-            await epochs.fetch(EpochQuery(234, 10821, monitor="M", **SPAN), mirror, options=TransferOptions())
 
-    assert done.request.summary_length == 15
-    assert all(
-        path.is_relative_to(tmp_path / "centrepoint" / "epoch-requests" / done.request.id) for path in done.paths
-    )
+    assert done.run.summary_length == 15
+    assert all(path.is_relative_to(tmp_path / "centrepoint" / "epoch-requests" / done.run.id) for path in done.paths)
 
 
 async def test_a_request_that_was_started_is_waited_for_and_not_started_again(
@@ -140,7 +135,7 @@ async def test_what_is_finished_is_asked_for_anew(
     first = await raw.fetch(RawQuery(234, 10821, **SPAN), tmp_path)
     second = await raw.fetch(RawQuery(234, 10821, **SPAN), tmp_path)
 
-    assert first.request.id != second.request.id
+    assert first.run.id != second.run.id
     assert len(simulator.seen(STARTS)) == 2
 
 

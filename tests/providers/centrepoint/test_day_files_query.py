@@ -20,9 +20,9 @@ from arena_async.providers.centrepoint import CATEGORIES, DayFile
 from arena_async.providers.centrepoint.day_files import (
     DayQuery,
     day_file,
-    day_file_key,
+    file_key,
     narrowest,
-    read_day_file_key,
+    read_file_key,
 )
 from arena_async.providers.centrepoint.links import SignedLink
 
@@ -333,9 +333,9 @@ def test_the_narrowest_queries_hold_every_file_wanted_and_overlap_nowhere(wanted
 
 def test_a_key_can_be_read_back_by_its_own_set_only() -> None:
     """Another tenant, subject, category, day or format, and keys of other files, are none of it."""
-    key = day_file_key(TENANT, decode(items()[0], DayFile))
+    key = file_key(TENANT, decode(items()[0], DayFile))
 
-    assert read_day_file_key(key, TENANT, query()) == ("2021-01-01", "csv")
+    assert read_file_key(key, TENANT, query()) == ("2021-01-01", "csv")
     for other in (
         query(study=1),
         query(subject=1),
@@ -344,9 +344,9 @@ def test_a_key_can_be_read_back_by_its_own_set_only() -> None:
         query(file_format="avro"),
         query(day_to="2020-01-01"),
     ):
-        assert read_day_file_key(key, TENANT, other) is None
-    assert read_day_file_key(key, "somebody else", query()) is None
-    assert read_day_file_key("centrepoint/x/dataset-file/1/2/3/4", TENANT, query()) is None
+        assert read_file_key(key, TENANT, other) is None
+    assert read_file_key(key, "somebody else", query()) is None
+    assert read_file_key("centrepoint/x/dataset-file/1/2/3/4", TENANT, query()) is None
 
 
 def test_the_seven_documented_categories_are_known() -> None:
