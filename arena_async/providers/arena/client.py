@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from datetime import datetime
-from ssl import SSLContext
 from typing import Any, Self, Unpack
 
-from arena_async.http.client import BaseClient, BaseConnector, ClientSettings, named_by
+from arena_async.http.client import BaseClient, ClientSettings, http_options, named_by
 from arena_async.http.paginator import Paginator
 from arena_async.http.session import Session
-from arena_async.options import Clock, HttpOptions, RetryPolicy, Timeouts
+from arena_async.options import Clock
 from arena_async.protocol.messages import Secret, printable
 from arena_async.protocol.quota import DailyQuota, OnExhausted
 from arena_async.protocol.urls import UrlPolicy
@@ -74,14 +73,8 @@ class ArenaClient(BaseClient):
             sent first and the others follow.
         import_parameters: How the parameters of an import are sent: as ``parts`` of the form, or as a ``query``.
             The vendor documents both; try the other one where the service does not understand the first.
-        retry: How often and how patiently a request is tried again.
-        timeouts: Timeouts of the network.
-        ssl: The TLS settings; None for the usual ones.
-        proxy: The URL of a proxy, or None.
-        user_agent: The ``User-Agent`` header; None for the name of this library.
-        connector: An aiohttp connector to share pools, TLS and DNS with; it is not closed.
         allow_http: Allow plain http, which shows the password to the whole network. Loopback needs no permission.
-        clock: Time and randomness, for tests.
+        settings: How it uses the network and tries again: :class:`~arena_async.ClientSettings`.
 
     Raises:
         ConfigurationError: One of them is wrong. Nothing was sent.
@@ -100,41 +93,26 @@ class ArenaClient(BaseClient):
         quota_reserve: int = 0,
         on_exhausted: OnExhausted = "stop",
         import_parameters: ImportParameters = "parts",
-        retry: RetryPolicy | None = None,
-        timeouts: Timeouts | None = None,
-        ssl: SSLContext | None = None,
-        proxy: str | None = None,
-        user_agent: str | None = None,
-        connector: BaseConnector | None = None,
         allow_http: bool = False,
-        clock: Clock | None = None,
+        **settings: Unpack[ClientSettings],
     ) -> None:
         check_choices(workspace_id, import_parameters)
         address, reason = find_base_url(base_url, region), written_reason(usage_reason)
-        clock = clock or Clock()
-        options = HttpOptions(
-            retry=retry or RetryPolicy(),
-            timeouts=timeouts or Timeouts(),
-            headers={"content-type": "application/json", "Arena-Usage-Reason": reason},
-            ssl=ssl,
-            proxy=proxy,
-            user_agent=user_agent,
-            connector=connector,
-            clock=clock,
-        )
         urls = UrlPolicy.for_base(address, allow_http=allow_http)
-        settings = AccessSettings(credentials, session_id, session_store, address, workspace_id, reason)
-        quota = DailyQuota(reserve=quota_reserve, on_exhausted=on_exhausted)
-        super().__init__(self._new_session(settings, quota, urls, options))
-        self._create_services(quota_reserve, import_parameters, clock)
-
-    def _new_session(
-        self, settings: AccessSettings, quota: DailyQuota, urls: UrlPolicy, options: HttpOptions
-    ) -> Session:
-        """Return a new session, with the login that the settings allow."""
+        options = http_options(settings, headers={"content-type": "application/json", "Arena-Usage-Reason": reason})
         adapter = ArenaAdapter(now=options.clock.now)
-        self._access = grant(settings, adapter)
-        return Session(self._access.login, adapter, quota, base_url=settings.base_url, urls=urls, options=options)
+        access = AccessSettings(credentials, session_id, session_store, address, workspace_id, reason)
+        self._access = grant(access, adapter)
+        session = Session(
+            self._access.login,
+            adapter,
+            DailyQuota(reserve=quota_reserve, on_exhausted=on_exhausted),
+            base_url=address,
+            urls=urls,
+            options=options,
+        )
+        super().__init__(session)
+        self._create_services(quota_reserve, import_parameters, options.clock)
 
     def _create_services(self, reserve: int, import_parameters: ImportParameters, clock: Clock) -> None:
         """Create the services; each sends with the session of this client."""

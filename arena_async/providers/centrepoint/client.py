@@ -49,7 +49,7 @@ class CentrePointClient(BaseClient):
         legacy: List dataset files with the request of the first published page, unless a call says otherwise.
         allow_http: Whether plain http is allowed to other hosts than this machine.
         settings: Retries, timeouts, TLS, proxy, user agent, connector and clock:
-            :class:`~arena_async.http.client.ClientSettings`.
+            :class:`~arena_async.ClientSettings`.
 
     Raises:
         ConfigurationError: A setting cannot be used.
