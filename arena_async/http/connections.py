@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import math
 import socket
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +25,7 @@ from arena_async.http.errors import WIRE_ERRORS, WireFailureError, explain
 from arena_async.http.upload import Form
 from arena_async.options import HttpOptions
 from arena_async.protocol.messages import Request
-from arena_async.protocol.quota import Reservation
+from arena_async.protocol.quota import ClockReading, RateLimiter, Reservation
 from arena_async.protocol.urls import UrlPolicy, host_of
 
 if TYPE_CHECKING:
@@ -168,7 +168,11 @@ class Connections:
         urls: The allowed URLs and addresses.
         own_hosts: Hosts that the caller named, allowed at any address.
         deadlines: Keeps the timeouts.
-        on_sent: Called with each request when its headers are written.
+        limiter: The quota, which counts a request when its headers are written.
+
+    Attributes:
+        requests_sent: Metered requests whose headers were written.
+        unmetered_sent: All others.
     """
 
     def __init__(
@@ -177,22 +181,28 @@ class Connections:
         urls: UrlPolicy,
         own_hosts: set[str],
         deadlines: Deadlines,
-        on_sent: Callable[[SentRequest], None],
+        limiter: RateLimiter,
     ) -> None:
         self.own_hosts = own_hosts
+        self.requests_sent = self.unmetered_sent = 0
         self._timeouts = options.timeouts
+        self._clock = options.clock
+        self._limiter = limiter
         self._urls = urls
-        self._ssl = options.ssl or True
-        self._proxy = options.proxy
+        #: The options of all requests.
+        self._options: dict[str, Any] = {
+            "allow_redirects": False,
+            "proxy": options.proxy,
+            "ssl": options.ssl or True,
+        }
         self._borrowed: aiohttp.BaseConnector | None = options.connector
         self._deadlines = deadlines
-        self._on_sent = on_sent
         self._pooled: aiohttp.ClientSession | None = None
         self._fresh: aiohttp.ClientSession | None = None
         self._used: set[ResponseHandler] = set()
         self._ending: AsyncGenerator[None, None] | None = None
-        if self._proxy is not None:
-            own_hosts.add(host_of(without_user(self._proxy)))
+        if options.proxy is not None:
+            own_hosts.add(host_of(without_user(options.proxy)))
 
     async def open(
         self, sent: SentRequest, url: str, headers: SentHeaders, body: bytes | Form | None, seconds: float | None
@@ -208,12 +218,22 @@ class Connections:
             seconds: Timeout of the response headers in seconds, or None.
         """
         failure: Exception
-        options = self._options(sent, headers, url, seconds)
+        address, fresh = URL(url, encoded=True), not sent.request.repeatable
+        options = self._options | {"auto_decompress": headers["Accept-Encoding"] != "identity"}
+        if seconds is not None:
+            if seconds <= 0:
+                raise explain(TimeoutError(), request=sent.request.line)
+            sent.end = asyncio.get_running_loop().time() + seconds
+            if seconds < self._timeouts.pool + self._timeouts.connect:
+                options["timeout"] = self._timeout(seconds)
+        if self._borrowed is not None and fresh:
+            # The host name only changes the key in the pool of the caller's connector, so that no idle connection is
+            # found; and none is returned to it.
+            headers, options["server_hostname"] = SentHeaders(headers, Connection="close"), address.host
         _SENDING.set((self, sent))
         try:
-            fresh = not sent.request.repeatable
             client = (self._fresh if fresh else self._pooled) or await self._new_client(fresh=fresh)
-            return await client.request(sent.request.method, URL(url, encoded=True), data=body, **options)
+            return await client.request(sent.request.method, address, data=body, headers=headers, **options)
         except (*WIRE_ERRORS, WireFailureError, UnsafeUrlError) as error:
             failure = error
         finally:
@@ -257,13 +277,20 @@ class Connections:
         return b"" if max_size > MAX_ERROR_BYTES else b"".join(chunks)[:max_size], False
 
     def note_sent(self, sent: SentRequest, protocol: ResponseHandler) -> None:
-        """Note that the headers of a request were written, and set the deadline of the response."""
+        """Count a request whose headers were written, and set the deadline of the response."""
         sent.sent, sent.reused = True, protocol in self._used
         if not sent.reused:
             if len(self._used) > 2 * _MAX_CONNECTIONS:
                 self._used = {used for used in self._used if used.is_connected()}
             self._used.add(protocol)
-        self._on_sent(sent)
+        if sent.metered:
+            self.requests_sent += 1
+        else:
+            self.unmetered_sent += 1
+        if sent.reservation is not None:
+            self._limiter.sent(sent.reservation, ClockReading(self._clock.monotonic(), self._clock.now()))
+        if sent.held is not None:
+            sent.held.touched = self._clock.monotonic()
         sent.waits_on, sent.read_timeout = protocol, self._timeouts.read
         sent.deadline = min(sent.end, asyncio.get_running_loop().time() + self._timeouts.read)
         self._deadlines.add(sent)
@@ -290,28 +317,6 @@ class Connections:
             finally:
                 if self._fresh is not None:
                     await self._fresh.close()
-
-    def _options(self, sent: SentRequest, headers: SentHeaders, url: str, seconds: float | None) -> Mapping[str, Any]:
-        """Return the options of one request for aiohttp."""
-        options: dict[str, Any] = {
-            "headers": headers,
-            "allow_redirects": False,
-            "auto_decompress": headers["Accept-Encoding"] != "identity",
-            "proxy": self._proxy,
-            "ssl": self._ssl,
-        }
-        if seconds is not None:
-            if seconds <= 0:
-                raise explain(TimeoutError(), request=sent.request.line)
-            sent.end = asyncio.get_running_loop().time() + seconds
-            if seconds < self._timeouts.pool + self._timeouts.connect:
-                options["timeout"] = self._timeout(seconds)
-        if self._borrowed is not None and not sent.request.repeatable:
-            # The host name only changes the key in the pool of the caller's connector, so that no idle connection is
-            # found; and none is returned to it.
-            options["headers"] = SentHeaders(headers, Connection="close")
-            options["server_hostname"] = URL(url, encoded=True).host
-        return options
 
     def _timeout(self, seconds: float = math.inf) -> aiohttp.ClientTimeout:
         """Return the timeouts of a connection; those of responses and bodies are kept by the sweep."""

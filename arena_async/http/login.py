@@ -131,7 +131,7 @@ class SharedLogin:
         self._renewable = authentication.renewable
         self._scope = scope
         self._retry = retry
-        clock = exchange.clock.local
+        clock = exchange.clock
         self._clock, self._now, self._sleep = clock.monotonic, clock.now, clock.sleep
         self._line = self._auth.login(scope).line
         self._current: CachedSession | None = None
@@ -382,7 +382,7 @@ async def _log_in(exchange: Exchange, auth: Auth, scope: str, retry: RetryPolicy
     async def once(sent: SentRequest, seconds: float) -> Credential:
         nonlocal broken
         try:
-            response = await exchange.call(sent, target, seconds=seconds)
+            response = await exchange.finish(await exchange.open(sent, target, seconds=seconds), sent)
         except (TransportError, DeadlineError):
             # The service may have created a session that no client knows: retry only once.
             broken += sent.sent
@@ -422,7 +422,7 @@ async def _log_out(exchange: Exchange, auth: Auth, held: CachedSession) -> None:
             if isinstance(decision, Hold) and decision.waiting:
                 return
             sent.reservation = decision if isinstance(decision, Reservation) else None
-        await exchange.call(sent, exchange.target(request), seconds=_LOGOUT_SECONDS)
+        await exchange.finish(await exchange.open(sent, exchange.target(request), seconds=_LOGOUT_SECONDS), sent)
     except ArenaAsyncError as error:
         _LOG.info("%s The session expires later.", error)
     finally:

@@ -99,12 +99,12 @@ class Session:
     @property
     def requests_sent(self) -> int:
         """Metered requests that were sent so far, repeated ones included."""
-        return self._exchange.requests_sent
+        return self._exchange.connections.requests_sent
 
     @property
     def unmetered_sent(self) -> int:
         """Sent requests that count against no quota: logins, and those to other hosts than the API."""
-        return self._exchange.unmetered_sent
+        return self._exchange.connections.unmetered_sent
 
     async def send(self, request: Request) -> Response:
         """
@@ -129,7 +129,8 @@ class Session:
         async def once(sent: SentRequest, seconds: float) -> Response:
             target = exchange.target(request)
             login = self._login(request.scope) if target.ours and request.scope is not None else None
-            response = await exchange.call(sent, target, login=login, seconds=seconds)
+            limit = None if request.upload is not None else seconds
+            response = await exchange.finish(await exchange.open(sent, target, login=login, seconds=limit), sent)
             if response.status >= 300:
                 raise exchange.error_for(sent, response, self.adapter.read_error, login)
             if sent.held is not None:
@@ -201,11 +202,11 @@ class Session:
     @property
     def clock(self) -> Callable[[], float]:
         """Seconds that never jump, as this session measures them."""
-        return self._exchange.clock.local.monotonic
+        return self._exchange.clock.monotonic
 
     def now(self) -> datetime:
         """Return the date and time (aware) of the clock of the service, or of ours before the first response."""
-        return self._exchange.clock.now()
+        return self._exchange.clock.now() + self._exchange.skew
 
     def spawn(self, work: Callable[[], Coroutine[Any, Any, T]], *, name: str) -> asyncio.Task[T]:
         """
