@@ -162,12 +162,15 @@ class Paginator(Generic[T]):
         query, ahead = self._query, self._ahead
         paging = self._paging = Pagination(query.shape, limit=limit, start=self._start, request=query.request.line)
         if query.resolve is not None:
-            query = await query.resolve()
+            query = attrs.evolve(await query.resolve(), empty_if=query.empty_if)
         loader = _PageLoader(self._session, query)
         expected: tuple[PageRequest, ...] = (paging.requested,)
         empty = True
         try:
-            page = await loader.first(paging.requested)
+            try:
+                page = await loader.page(paging.requested)
+            except ApiError as error:
+                page = await loader.first_despite(error, paging.requested)
             while True:
                 step = paging.take(page)
                 items = tuple([query.read(row) for row in step.rows])
@@ -187,7 +190,8 @@ class Paginator(Generic[T]):
                 expected = paging.ahead(ahead, stop=stop)
                 page = await loader.take(expected)
         finally:
-            await loader.aclose()
+            if loader.tasks:
+                await loader.aclose()
 
 
 @attrs.define(eq=False)
@@ -196,27 +200,22 @@ class _PageLoader:
 
     session: Session
     query: ListQuery[Any]
-    _tasks: dict[PageRequest, asyncio.Task[tuple[Page, float]]] = attrs.field(init=False, factory=dict)
+    tasks: dict[PageRequest, asyncio.Task[tuple[Page, float]]] = attrs.field(init=False, factory=dict)
 
     def warn(self, what: str) -> None:
         """Log a warning about the list."""
         _LOG.warning("%s: %s", self.query.request.line, what)
 
-    async def first(self, requested: PageRequest) -> Page:
-        """Request the first page of the pass."""
-        failure: ApiError
-        try:
-            return await self.page(requested)
-        except ApiError as error:
-            failure = error
+    async def first_despite(self, error: ApiError, requested: PageRequest) -> Page:
+        """Return the first page if its error means that the list has no pages or is empty; raise the error if not."""
         empty_if, shape = self.query.empty_if, self.query.shape
-        if shape.paged and failure.code in shape.unpaged_if:
+        if shape.paged and error.code in shape.unpaged_if:
             # Without pages the list is returned completely; rows before the offset are left out here.
             self.query = attrs.evolve(self.query, shape=attrs.evolve(shape, paged=False))
             page = await self.page(requested)
             return attrs.evolve(page, items=page.items[requested.offset :], whole=True)
-        if empty_if is None or not isinstance(failure, NotFoundError) or not await empty_if(failure):
-            raise failure
+        if empty_if is None or not isinstance(error, NotFoundError) or not await empty_if(error):
+            raise error
         self.warn("404, although the object that the list belongs to exists; it is taken as an empty list.")
         return Page(items=(), offset=requested.offset, limit=requested.limit, total=0 if shape.total else None)
 
@@ -244,15 +243,15 @@ class _PageLoader:
             ClosedError: The session was closed meanwhile.
         """
         requested = expected[0]
-        if len(expected) == 1 and not self._tasks:
+        if len(expected) == 1 and not self.tasks:
             return await self.page(requested)
-        _cancel_all([self._tasks.pop(other) for other in list(self._tasks) if other not in expected])
+        _cancel_all([self.tasks.pop(other) for other in list(self.tasks) if other not in expected])
         for wanted in expected:
-            if wanted not in self._tasks:
-                self._tasks[wanted] = self.session.spawn(partial(self._prefetch, wanted), name="prefetched page")
-        task = self._tasks[requested]
+            if wanted not in self.tasks:
+                self.tasks[wanted] = self.session.spawn(partial(self._prefetch, wanted), name="prefetched page")
+        task = self.tasks[requested]
         await asyncio.wait([task])
-        del self._tasks[requested]
+        del self.tasks[requested]
         if task.cancelled():
             raise ClosedError("The client was closed while a list was read from it.")
         page, arrived = task.result()
@@ -260,10 +259,8 @@ class _PageLoader:
 
     async def aclose(self) -> None:
         """Cancel all requests, and wait for their end."""
-        tasks = list(self._tasks.values())
-        _cancel_all(tasks)
-        if tasks:
-            await asyncio.wait(tasks)
+        _cancel_all(self.tasks.values())
+        await asyncio.wait(self.tasks.values())
 
     async def _prefetch(self, requested: PageRequest) -> tuple[Page, float]:
         """Request a page, and return it with the time at which it arrived."""

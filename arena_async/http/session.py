@@ -127,8 +127,9 @@ class Session:
         exchange = self._exchange
 
         async def once(sent: SentRequest, seconds: float) -> Response:
-            target = exchange.target(request)
-            login = self._login(request.scope) if target.ours and request.scope is not None else None
+            target, login = exchange.target(request), None
+            if target.ours and request.scope is not None:
+                login = self._logins.get(request.scope) or self._new_login(request.scope)
             limit = None if request.upload is not None else seconds
             response = await exchange.finish(await exchange.open(sent, target, login=login, seconds=limit), sent)
             if response.status >= 300:
@@ -197,7 +198,8 @@ class Session:
             TransportError: It could not be sent, as for :meth:`send` with its other errors.
         """
         self._check_usable()
-        return (await self._login(scope).held()).credential
+        login = self._logins.get(scope) or self._new_login(scope)
+        return (await login.held()).credential
 
     @property
     def clock(self) -> Callable[[], float]:
@@ -267,7 +269,9 @@ class Session:
         exchange, request = self._exchange, sent.request
         target = exchange.target(request)
         while True:
-            login = self._login(request.scope) if target.ours and request.scope is not None else None
+            login = None
+            if target.ours and request.scope is not None:
+                login = self._logins.get(request.scope) or self._new_login(request.scope)
             if target.redirects or (sent.metered and not target.ours):
                 sent = SentRequest(request, metered=request.metered and target.ours)
             response = await exchange.open(sent, target, extra, login=login)
@@ -282,11 +286,8 @@ class Session:
                 raise exchange.error_for(sent, finished, read_error, login)
             target = exchange.redirected(request, target, finished)
 
-    def _login(self, scope: str) -> SharedLogin:
-        login = self._logins.get(scope)
-        if login is None:
-            login = SharedLogin(self._exchange, self._authentication, scope, self._retry)
-            self._logins[scope] = login
+    def _new_login(self, scope: str) -> SharedLogin:
+        login = self._logins[scope] = SharedLogin(self._exchange, self._authentication, scope, self._retry)
         return login
 
     def _note_end(self, task: asyncio.Task[Any]) -> None:
