@@ -197,10 +197,9 @@ class Connections:
         }
         self._borrowed: aiohttp.BaseConnector | None = options.connector
         self._deadlines = deadlines
-        self._pooled: aiohttp.ClientSession | None = None
-        self._fresh: aiohttp.ClientSession | None = None
+        self._client: aiohttp.ClientSession | None = None
         self._used: set[ResponseHandler] = set()
-        self._ending: AsyncGenerator[None, None] | None = None
+        self._ending: AsyncGenerator[aiohttp.ClientSession, None] | None = None
         if options.proxy is not None:
             own_hosts.add(host_of(without_user(options.proxy)))
 
@@ -218,7 +217,7 @@ class Connections:
             seconds: Timeout of the response headers in seconds, or None.
         """
         failure: Exception
-        address, fresh = URL(url, encoded=True), not sent.request.repeatable
+        address = URL(url, encoded=True)
         options = self._options | {"auto_decompress": headers["Accept-Encoding"] != "identity"}
         if seconds is not None:
             if seconds <= 0:
@@ -226,13 +225,12 @@ class Connections:
             sent.end = asyncio.get_running_loop().time() + seconds
             if seconds < self._timeouts.pool + self._timeouts.connect:
                 options["timeout"] = self._timeout(seconds)
-        if self._borrowed is not None and fresh:
-            # The host name only changes the key in the pool of the caller's connector, so that no idle connection is
-            # found; and none is returned to it.
-            headers, options["server_hostname"] = SentHeaders(headers, Connection="close"), address.host
+        if not sent.request.repeatable:
+            # The host name only changes the key in the pool, so that no idle connection is found.
+            headers, options["server_hostname"] = SentHeaders(headers, Connection="close"), address.raw_host
         _SENDING.set((self, sent))
         try:
-            client = (self._fresh if fresh else self._pooled) or await self._new_client(fresh=fresh)
+            client = self._client or await self._new_client()
             return await client.request(sent.request.method, address, data=body, headers=headers, **options)
         except (*WIRE_ERRORS, WireFailureError, UnsafeUrlError) as error:
             failure = error
@@ -278,6 +276,9 @@ class Connections:
 
     def note_sent(self, sent: SentRequest, protocol: ResponseHandler) -> None:
         """Count a request whose headers were written, and set the deadline of the response."""
+        if not sent.request.repeatable:
+            # It is not returned to the pool, whatever the headers of the response state.
+            protocol.force_close()
         sent.sent, sent.reused = True, protocol in self._used
         if not sent.reused:
             if len(self._used) > 2 * _MAX_CONNECTIONS:
@@ -301,23 +302,6 @@ class Connections:
         if self._ending is not None:
             await self._ending.aclose()
 
-    async def _close_at_the_end(self) -> AsyncGenerator[None, None]:
-        """
-        Close the connections when this generator is closed.
-
-        Event loops close their generators, so that a client that is never closed leaves no open connection, which would
-        warn when it is collected.
-        """
-        try:
-            yield
-        finally:
-            try:
-                if self._pooled is not None:
-                    await self._pooled.close()
-            finally:
-                if self._fresh is not None:
-                    await self._fresh.close()
-
     def _timeout(self, seconds: float = math.inf) -> aiohttp.ClientTimeout:
         """Return the timeouts of a connection; those of responses and bodies are kept by the sweep."""
         limits = self._timeouts
@@ -328,29 +312,32 @@ class Connections:
             sock_read=None,
         )
 
-    async def _new_client(self, *, fresh: bool) -> aiohttp.ClientSession:
-        """Create a client at its first use, on the running loop."""
-        if self._ending is None:
-            self._ending = self._close_at_the_end()
-            await anext(self._ending)
+    async def _new_client(self) -> aiohttp.ClientSession:
+        """Create the client at its first use, on the running loop."""
+        self._ending = self._open_client()
+        self._client = await anext(self._ending)
+        return self._client
+
+    async def _open_client(self) -> AsyncGenerator[aiohttp.ClientSession, None]:
+        """
+        Yield the client, and close it when this generator is closed.
+
+        Event loops close their generators, so that a client that is never closed leaves no open connection, which would
+        warn when it is collected.
+        """
         connector = self._borrowed or aiohttp.TCPConnector(
-            resolver=_CheckedResolver(self._urls, self.own_hosts), force_close=fresh, limit=_MAX_CONNECTIONS
+            resolver=_CheckedResolver(self._urls, self.own_hosts), limit=_MAX_CONNECTIONS
         )
-        client = aiohttp.ClientSession(
+        async with aiohttp.ClientSession(
             connector=connector,
             connector_owner=self._borrowed is None,
             cookie_jar=aiohttp.DummyCookieJar(),
             trust_env=False,
             request_class=_CountedRequest,
-            response_class=_LastResponse if fresh else aiohttp.ClientResponse,
             middlewares=(_never_twice,),
             timeout=self._timeout(),
-        )
-        if fresh:
-            self._fresh = client
-        else:
-            self._pooled = client
-        return client
+        ) as client:
+            yield client
 
 
 #: The request that the current task sends, and its connections.
@@ -403,15 +390,6 @@ class _CountedRequest(aiohttp.ClientRequest):
             connections, sent = sending
             connections.note_sent(sent, protocol)
         return response
-
-
-class _LastResponse(aiohttp.ClientResponse):
-    """A response after which the connection is closed, whatever its headers state."""
-
-    async def start(self, connection: Connection) -> aiohttp.ClientResponse:
-        if connection.protocol is not None:
-            connection.protocol.force_close()
-        return await super().start(connection)
 
 
 async def _never_twice(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:

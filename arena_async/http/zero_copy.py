@@ -96,13 +96,12 @@ class ZeroCopyBody(Body):
             intake.begin(self._all - len(buffered))
         return len(buffered)
 
-    def _buffered(self) -> bytes:
-        rest, self._rest = self._rest, memoryview(b"")
-        return bytes(rest)
-
-    async def _next_chunk(self) -> bytes:
+    async def _next_chunk(self, until: float | None = None) -> bytes:
+        if self._rest:
+            rest, self._rest = self._rest, memoryview(b"")
+            return bytes(rest)
         buffer = memoryview(bytearray(min(self._intake.owed, 64 * KIB)))
-        return bytes(buffer[: await self._fill(buffer, None)])
+        return bytes(buffer[: await self._fill(buffer, until)])
 
     async def _fill(self, buffer: memoryview, until: float | None) -> int:
         """Receive into the buffer."""
@@ -124,6 +123,7 @@ class ZeroCopyBody(Body):
             self._response.content.feed_eof()
         elif intake.lost:
             self._error = explain(aiohttp.ClientPayloadError(), request=self._request.line, body=True)
+        self._received_while_waiting += self._received - before
         self._end_wait(self._received - before, late=late, silent=loop.time() - intake.received_at)
         return filled
 

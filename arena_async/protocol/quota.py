@@ -4,7 +4,7 @@ Request quotas: which requests may be sent now, which wait, and which are reject
 A :class:`RateLimiter` reserves a request before it is sent::
 
     reserve ──▶ Reservation ──▶ sent (headers written: it counts) ──▶ settle (a response, or none any more)
-       │             └────────▶ refund (nothing was written: it does not count)
+       │             └────────▶ settle (nothing was written: it does not count)
        ├─────▶ Hold (try again after some seconds, or when another request has ended)
        └─────▶ QuotaExhaustedError, or on request a Hold until the quota resets
 
@@ -65,7 +65,7 @@ class Hold:
     The request must wait.
 
     Args:
-        seconds: Try again after so many seconds, or None: after another request was settled or refunded.
+        seconds: Try again after so many seconds, or None: after another request was settled.
         by_service: Whether the service requested this wait; otherwise it is our own limit.
         waiting: Whether the quota is used up and the caller chose to wait for the reset, which may take hours.
     """
@@ -78,7 +78,7 @@ class Hold:
 @attrs.define(eq=False)
 class Reservation:
     """
-    A reserved request. It is settled or refunded exactly once.
+    A reserved request. It is settled exactly once.
 
     Args:
         sent: Whether its headers were written.
@@ -117,12 +117,8 @@ class RateLimiter(ABC):
         reservation.sent = True
 
     @abstractmethod
-    def refund(self, reservation: Reservation) -> None:
-        """Release the reservation of a request of which nothing was written."""
-
-    @abstractmethod
     def settle(self, reservation: Reservation, quota: Quota | None, now: ClockReading) -> None:
-        """Note that the request ended, and what its response states, if there was one."""
+        """Note that the request ended, and what its response states, if there was one; it counts only if sent."""
 
     def observe(self, quota: Quota, now: ClockReading) -> None:  # noqa: B027  # There may be nothing to note.
         """Note what a response without a reservation states: a login, or an error that concerns all requests."""
@@ -193,11 +189,6 @@ class DailyQuota(RateLimiter):
             return Hold()
         self._in_flight += 1
         return Reservation()
-
-    def refund(self, reservation: Reservation) -> None:
-        """Release the reservation."""
-        if not reservation.sent:
-            self._in_flight -= 1
 
     def settle(self, reservation: Reservation, quota: Quota | None, now: ClockReading) -> None:
         """Note the end of a request; if its response has no number, the known one is lowered by one."""
@@ -295,10 +286,6 @@ class SlidingWindow(RateLimiter):
         super().sent(reservation, now)
         self._in_flight.discard(reservation)
         self._sent.append(now.monotonic)
-
-    def refund(self, reservation: Reservation) -> None:
-        """Release the reservation."""
-        self._in_flight.discard(reservation)
 
     def settle(self, reservation: Reservation, quota: Quota | None, now: ClockReading) -> None:  # noqa: ARG002
         """Release the reservation unless it was sent; a sent request counts until its window ends."""
