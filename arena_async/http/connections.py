@@ -26,14 +26,14 @@ from arena_async.http.upload import Form
 from arena_async.options import HttpOptions
 from arena_async.protocol.messages import Request
 from arena_async.protocol.quota import ClockReading, RateLimiter, Reservation
-from arena_async.protocol.urls import UrlPolicy, host_of
+from arena_async.protocol.urls import UrlPolicy
 
 if TYPE_CHECKING:
     from aiohttp.client_proto import ResponseHandler
 
     from arena_async.http.login import CachedSession
 
-__all__ = ["MAX_ERROR_BYTES", "Connections", "Deadlines", "SentHeaders", "SentRequest", "Waiting", "without_user"]
+__all__ = ["MAX_ERROR_BYTES", "Connections", "Deadlines", "SentHeaders", "SentRequest", "Waiting"]
 
 #: Bytes of an error response after decoding; the rest is cut off.
 MAX_ERROR_BYTES = 64 * 1024
@@ -200,8 +200,6 @@ class Connections:
         self._client: aiohttp.ClientSession | None = None
         self._used: set[ResponseHandler] = set()
         self._ending: AsyncGenerator[aiohttp.ClientSession, None] | None = None
-        if options.proxy is not None:
-            own_hosts.add(host_of(without_user(options.proxy)))
 
     async def open(
         self, sent: SentRequest, url: str, headers: SentHeaders, body: bytes | Form | None, seconds: float | None
@@ -404,10 +402,3 @@ async def _never_twice(request: aiohttp.ClientRequest, handler: aiohttp.ClientHa
     except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
         failure = error
     raise WireFailureError(failure)
-
-
-def without_user(url: str) -> str:
-    """Return a URL without its user information."""
-    scheme, mark, rest = url.partition("://")
-    authority, slash, path = rest.partition("/")
-    return f"{scheme}{mark}{authority.rpartition('@')[2]}{slash}{path}"

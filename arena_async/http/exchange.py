@@ -30,7 +30,7 @@ from arena_async.errors import (
 )
 from arena_async.http.admission import Admission
 from arena_async.http.body import BodyContext
-from arena_async.http.connections import MAX_ERROR_BYTES, Connections, Deadlines, SentHeaders, SentRequest, without_user
+from arena_async.http.connections import MAX_ERROR_BYTES, Connections, Deadlines, SentHeaders, SentRequest
 from arena_async.http.upload import Form
 from arena_async.options import MIB, HttpOptions, RetryPolicy
 from arena_async.protocol.adapter import Adapter
@@ -93,15 +93,13 @@ class Target:
         url: The URL, byte for byte.
         origin: Its origin.
         ours: Whether it gets the headers and the credential of the API: not once a redirect has left the API.
-        start: The origin that the request began at.
-        away: Whether a redirect has left that origin, so that the headers of the request itself stay behind.
+        away: Whether a redirect has left its first origin, so that the headers of the request itself stay behind.
         redirects: The number of redirects so far.
     """
 
     url: str
     origin: Origin
     ours: bool
-    start: str
     away: bool = False
     redirects: int = 0
 
@@ -138,10 +136,11 @@ class Exchange:
         self._origins: dict[str | None, Origin] = {}
         if options.ssl is not None and not isinstance(options.ssl, _ssl.SSLContext):
             raise ConfigurationError("ssl takes an ssl.SSLContext or None; certificates are always checked.")
-        _check_proxy(options.proxy)
         deadlines = Deadlines()
         self.bodies = BodyContext(options.timeouts, options.clock.monotonic, deadlines)
         own_hosts = {host_of(base_url), *map(host_of, self.urls.origins)}
+        if options.proxy is not None:
+            own_hosts.add(_proxy_host(options.proxy))
         self.connections = Connections(options, self.urls, own_hosts, deadlines, limiter)
 
     def target(self, request: Request) -> Target:
@@ -161,7 +160,7 @@ class Exchange:
                 raise ConfigurationError(f"{request.line}: a parameter has characters that are not valid text.")
             url = f"{url}{'&' if '?' in url else '?'}{query}"
         found = self._origins.get(authority(url)) or self._check_origin(url)
-        return Target(url, found, found.is_api, found.name)
+        return Target(url, found, found.is_api)
 
     def redirected(self, request: Request, target: Target, response: Response) -> Target:
         """
@@ -184,8 +183,7 @@ class Exchange:
             url.partition("#")[0],
             found,
             ours=target.ours and found.is_api,
-            start=target.start,
-            away=target.away or found.name != target.start,
+            away=target.away or found.name != target.origin.name,
             redirects=target.redirects + 1,
         )
 
@@ -195,7 +193,7 @@ class Exchange:
         UrlPolicy.for_base(url, allow_http=self.urls.allow_http)
         self.connections.own_hosts.add(host_of(url))
         found = self._new_origin(origin(url))
-        return Target(url, found, found.is_api, found.name)
+        return Target(url, found, found.is_api)
 
     async def open(
         self,
@@ -299,10 +297,6 @@ class Exchange:
         if error.retry_after is None:
             error.retry_after = read_retry_after(response.headers.get_all("Retry-After"), self.clock.now())
 
-    async def aclose(self) -> None:
-        """Close the connections."""
-        await self.connections.aclose()
-
     def _check_origin(self, url: str) -> Origin:
         """Return the origin of a URL that is not cached, or raise if it must not be contacted."""
         found = self._new_origin(origin(url))
@@ -402,16 +396,15 @@ def checked_headers(headers: dict[str, str]) -> dict[str, str]:
     return headers
 
 
-def _check_proxy(proxy: str | None) -> None:
-    if proxy is None:
-        return
-    problem = None
+def _proxy_host(proxy: str) -> str:
+    """Return the host of the URL of a proxy, which may have user information."""
+    scheme, mark, rest = proxy.partition("://")
+    named, slash, path = rest.partition("/")
     try:
-        origin(without_user(proxy))
+        return host_of(f"{scheme}{mark}{named.rpartition('@')[2]}{slash}{path}")
     except UnsafeUrlError as error:
         problem = str(error)
-    if problem is not None:
-        raise ConfigurationError(f"The proxy cannot be used. {problem}")
+    raise ConfigurationError(f"The proxy cannot be used. {problem}")
 
 
 def _user_agent(prefix: str | None) -> str:

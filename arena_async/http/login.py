@@ -43,7 +43,6 @@ from arena_async.http.credential_store import CredentialStore, LoginPending, Log
 from arena_async.http.exchange import Exchange, send_with_retries
 from arena_async.options import RetryPolicy
 from arena_async.protocol.adapter import Auth, Credential
-from arena_async.protocol.messages import Response
 from arena_async.protocol.quota import Hold, Quota, Reservation
 
 __all__ = ["MAX_RELOGINS", "RELOGIN_SECONDS", "Authentication", "CachedSession", "SharedLogin", "check_credential"]
@@ -390,20 +389,16 @@ async def _log_in(exchange: Exchange, auth: Auth, scope: str, retry: RetryPolicy
             raise
         if 300 <= response.status < 400:
             raise exchange.error_for(sent, response, exchange.adapter.read_error, None)
-        return check_credential(_read_login(exchange, auth, response), request=request.line)
+        try:
+            credential = auth.read_login(response)
+        except ApiError as error:
+            exchange.note_retry_after(error, response)
+            raise
+        if credential.request_limit is not None:
+            exchange.admission.limiter.observe(Quota(limit=credential.request_limit), exchange.admission.timestamp())
+        return check_credential(credential, request=request.line)
 
     return await send_with_retries(exchange, attrs.evolve(request, metered=False), once, retry, repeatable=True)
-
-
-def _read_login(exchange: Exchange, auth: Auth, response: Response) -> Credential:
-    try:
-        credential = auth.read_login(response)
-    except ApiError as error:
-        exchange.note_retry_after(error, response)
-        raise
-    if credential.request_limit is not None:
-        exchange.admission.limiter.observe(Quota(limit=credential.request_limit), exchange.admission.timestamp())
-    return credential
 
 
 async def _log_out(exchange: Exchange, auth: Auth, held: CachedSession) -> None:

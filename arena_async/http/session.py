@@ -256,7 +256,7 @@ class Session:
                     if self._authentication.store is not None:
                         await self._authentication.store.aclose()
                 finally:
-                    await self._exchange.aclose()
+                    await self._exchange.connections.aclose()
 
     def __del__(self, _warn: Callable[..., None] = warnings.warn) -> None:
         """Warn if something was sent and the session was never closed."""
