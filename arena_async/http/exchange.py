@@ -207,6 +207,8 @@ class Exchange:
         """
         Reserve, get the credential, and send; return the response as soon as its headers are received.
 
+        The quota in its headers is noted, and its reservation is settled.
+
         Args:
             sent: The request.
             target: Where it goes.
@@ -236,20 +238,20 @@ class Exchange:
         except BaseException:
             self.admission.settle(sent)
             raise
+        if sent.reservation is not None and response.status != 429:
+            # A 429 stays reserved until its body is read: no other request may be sent before.
+            self.admission.settle(sent, Headers(response.headers.items()))
         if target.ours and (date := read_http_date(response.headers.get("Date"))) is not None:
             self.skew = date - self.clock.now()
         return response
 
     async def finish(self, response: aiohttp.ClientResponse, sent: SentRequest) -> Response:
-        """Read the body of a small response, and note the quota in its headers."""
+        """Read the body of a small response."""
         line, max_size = sent.request.line, _MAX_PAGE_BYTES if response.status < 300 else MAX_ERROR_BYTES
         headers = Headers(response.headers.items())
-        if response.status != 429:
-            self.admission.settle(sent, headers)
         try:
             body, complete = await self.connections.read(response, sent, max_size=max_size)
         finally:
-            # A 429 stays reserved until its body is read: no other request may be sent before.
             self.admission.settle(sent, headers)
         if not complete and response.status < 300:
             raise DecodeError(

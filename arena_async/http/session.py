@@ -34,7 +34,7 @@ from arena_async.options import HttpOptions
 from arena_async.protocol.adapter import Adapter, Auth, Credential
 from arena_async.protocol.decoding import decode, parse_json
 from arena_async.protocol.files import OpenedFile
-from arena_async.protocol.messages import Headers, Request, Response
+from arena_async.protocol.messages import Request, Response
 from arena_async.protocol.quota import Quota, RateLimiter
 from arena_async.protocol.ranges import strong_etag
 from arena_async.protocol.urls import UrlPolicy
@@ -276,8 +276,6 @@ class Session:
                 sent = SentRequest(request, metered=request.metered and target.ours)
             response = await exchange.open(sent, target, extra, login=login)
             if response.status in _CONTENT:
-                if sent.reservation is not None:
-                    exchange.admission.settle(sent, Headers(response.headers.items()))
                 if sent.held is not None:
                     sent.held.accepted = True
                 return OpenedFile(head=read_head(response), stream=open_body(response, request, exchange.bodies))

@@ -539,7 +539,7 @@ def _(patch: Patch) -> None:
         if target.redirects >= 8:
             raise TransportError(f"{request.line}: it goes on for ever.", request=request.line)
         url = urljoin(target.url, (response.headers.get("Location") or "").replace("[", ""))
-        return target.redirected(url, self._origin_of(url))
+        return attrs.evolve(target, url=url, origin=self._check_origin(url), redirects=target.redirects + 1)
 
     patch.replace("arena_async.http.exchange:Exchange.redirected", redirected)
     patch.replace("arena_async.http.exchange:origin", lambda url: url.partition("/x")[0])
