@@ -7,6 +7,7 @@ before anything is sent or written; an unknown name raises ``TypeError``.
 
 from __future__ import annotations
 
+import functools
 import math
 import random as _random
 import time
@@ -117,8 +118,7 @@ async def _sleep(seconds: float) -> None:
     await asyncio.sleep(seconds)
 
 
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
+_utc_now = functools.partial(datetime.now, UTC)
 
 
 @attrs.frozen(kw_only=True)

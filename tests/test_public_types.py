@@ -26,7 +26,7 @@ CLASSES = [value for value in PUBLIC.values() if inspect.isclass(value)]
 #: Classes whose objects a user gets and does not make: their constructors are not public.
 MADE_BY_THE_LIBRARY = {
     # from Downloader, Mirror and lists
-    "OutcomeStream", "PageIterator", "Paginator", "Session",
+    "OutcomeStream", "Paginator", "Session",
     # attributes of ArenaClient, and what they return
     "Criteria", "EventQueue", "Events", "ExportFiles", "Exports", "ExtractFiles", "Extracts", "Files", "ImportFiles",
     "Imports", "ItemFiles", "Items", "PendingEvent", "StoredFiles", "Watch",

@@ -1,4 +1,4 @@
-"""Admission of requests: they are reserved before they are sent, and settled or refunded afterwards."""
+"""Admission of requests: they are reserved before they are sent, and settled afterwards."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Admission:
 
     def settle(self, sent: SentRequest, headers: Headers | None = None) -> None:
         """
-        Settle the reservation of a request if there is one, or refund it if nothing was written.
+        Settle the reservation of a request if there is one.
 
         Args:
             sent: The request.
@@ -71,11 +71,8 @@ class Admission:
         reservation, sent.reservation = sent.reservation, None
         if reservation is None:
             return
-        if sent.sent:
-            quota = None if headers is None else self._adapter.read_quota(headers)
-            self.limiter.settle(reservation, quota, self.timestamp())
-        else:
-            self.limiter.refund(reservation)
+        quota = None if headers is None else self._adapter.read_quota(headers)
+        self.limiter.settle(reservation, quota, self.timestamp())
         if self._waiting:
             self._wake()
 

@@ -18,6 +18,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 import aiohttp
+import attrs
 
 from arena_async.errors import ArenaAsyncError, ClosedError, StalledError, TransportError
 from arena_async.http.connections import Deadlines, Waiting
@@ -34,6 +35,7 @@ _FILL_SECONDS = 1.0
 _NOTHING = memoryview(b"")
 
 
+@attrs.frozen
 class BodyContext:
     """
     Shared by all bodies of one session.
@@ -44,10 +46,9 @@ class BodyContext:
         deadlines: Keeps the timeouts.
     """
 
-    __slots__ = ("deadlines", "monotonic", "timeouts")
-
-    def __init__(self, timeouts: Timeouts, monotonic: Callable[[], float], deadlines: Deadlines) -> None:
-        self.timeouts, self.monotonic, self.deadlines = timeouts, monotonic, deadlines
+    timeouts: Timeouts
+    monotonic: Callable[[], float]
+    deadlines: Deadlines
 
 
 class Body(Waiting, ABC):
@@ -116,7 +117,7 @@ class Body(Waiting, ABC):
         kept, size = self._kept, 0
         try:
             while not self.at_end and self._error is None and size <= limit:
-                chunk = self._buffered() or (b"" if self._is_finished() else await self._next_chunk())
+                chunk = await self._next_chunk()
                 kept.append(chunk)
                 size += len(chunk)
         except asyncio.CancelledError:
@@ -137,14 +138,14 @@ class Body(Waiting, ABC):
             self._end()
 
     @abstractmethod
-    def _buffered(self) -> bytes:
-        """Return bytes that were received already, without waiting."""
+    async def _next_chunk(self, until: float | None = None) -> bytes:
+        """
+        Return the next bytes, after waiting if there are none yet; none at the end of the body or after an error.
 
-    @abstractmethod
-    async def _next_chunk(self) -> bytes:
-        """Wait for bytes and return them; none at the end of the body or after an error."""
+        Args:
+            until: When to return in any case, on the clock of the event loop, or None.
+        """
 
-    @abstractmethod
     async def _fill(self, buffer: memoryview, until: float | None) -> int:
         """
         Receive into ``buffer`` and return the number of bytes in it.
@@ -153,13 +154,12 @@ class Body(Waiting, ABC):
             buffer: Where they are written; the rest is kept in ``_rest``.
             until: When to return, on the clock of the event loop; None for after the first bytes.
         """
+        self._rest = memoryview(await self._next_chunk(until))
+        return self._pour(buffer)
 
     @abstractmethod
     def _abort(self) -> None:
         """Close the connection: part of the body was not received, or is not needed."""
-
-    def _is_finished(self) -> bool:
-        return self.at_end or self._error is not None
 
     def _end(self) -> None:
         self._closed = True
@@ -214,8 +214,7 @@ class Body(Waiting, ABC):
         now = asyncio.get_running_loop().time()
         self._silent = silent if count else self._silent + now - self._wait_began
         self._waited += self._context.monotonic() - self._clock_began
-        self._received_while_waiting += count
-        if self._is_finished():
+        if self.at_end or self._error is not None:
             return
         limits = self._context.timeouts
         if late and not count and now >= self._stall_at:
@@ -241,28 +240,16 @@ class ReaderBody(Body):
 
     _expired: TimeoutError | None = None
 
-    def _buffered(self) -> bytes:
-        content = self._response.content
-        failure: Exception | None = None
-        try:
-            chunk = content.read_nowait()
-        except WIRE_ERRORS as error:
-            failure = error
-        if failure is not None:
-            chunk = self._salvage(failure)
-        self._received += len(chunk)
-        self._received_while_waiting += len(chunk)
-        if failure is None and content.at_eof():
-            self._note_end()
-        return chunk
-
     async def _next_chunk(self, until: float | None = None) -> bytes:
         content = self._response.content
         failure: Exception | None = None
-        chunk = b""
-        self._begin_wait(until)
+        chunk, waited = b"", False
         try:
-            chunk = await content.readany()
+            chunk = content.read_nowait()
+            if not chunk and not content.at_eof():
+                self._begin_wait(until)
+                waited = True
+                chunk = await content.readany()
         except WIRE_ERRORS as error:
             failure = error
         expired, self._expired = self._expired, None
@@ -273,13 +260,10 @@ class ReaderBody(Body):
         self._received += len(chunk)
         if failure is None and content.at_eof():
             self._note_end()
-        self._end_wait(len(chunk), late=expired is not None)
+        self._received_while_waiting += len(chunk)
+        if waited:
+            self._end_wait(len(chunk), late=expired is not None)
         return chunk
-
-    async def _fill(self, buffer: memoryview, until: float | None) -> int:
-        chunk = self._buffered() or (b"" if self._is_finished() else await self._next_chunk(until))
-        self._rest = memoryview(chunk)
-        return self._pour(buffer)
 
     def expire(self, now: float) -> None:
         """Wake the reader."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import math
 import socket
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
@@ -25,15 +25,15 @@ from arena_async.http.errors import WIRE_ERRORS, WireFailureError, explain
 from arena_async.http.upload import Form
 from arena_async.options import HttpOptions
 from arena_async.protocol.messages import Request
-from arena_async.protocol.quota import Reservation
-from arena_async.protocol.urls import UrlPolicy, host_of
+from arena_async.protocol.quota import ClockReading, RateLimiter, Reservation
+from arena_async.protocol.urls import UrlPolicy
 
 if TYPE_CHECKING:
     from aiohttp.client_proto import ResponseHandler
 
     from arena_async.http.login import CachedSession
 
-__all__ = ["MAX_ERROR_BYTES", "Connections", "Deadlines", "SentHeaders", "SentRequest", "Waiting", "without_user"]
+__all__ = ["MAX_ERROR_BYTES", "Connections", "Deadlines", "SentHeaders", "SentRequest", "Waiting"]
 
 #: Bytes of an error response after decoding; the rest is cut off.
 MAX_ERROR_BYTES = 64 * 1024
@@ -168,7 +168,11 @@ class Connections:
         urls: The allowed URLs and addresses.
         own_hosts: Hosts that the caller named, allowed at any address.
         deadlines: Keeps the timeouts.
-        on_sent: Called with each request when its headers are written.
+        limiter: The quota, which counts a request when its headers are written.
+
+    Attributes:
+        requests_sent: Metered requests whose headers were written.
+        unmetered_sent: All others.
     """
 
     def __init__(
@@ -177,22 +181,25 @@ class Connections:
         urls: UrlPolicy,
         own_hosts: set[str],
         deadlines: Deadlines,
-        on_sent: Callable[[SentRequest], None],
+        limiter: RateLimiter,
     ) -> None:
         self.own_hosts = own_hosts
+        self.requests_sent = self.unmetered_sent = 0
         self._timeouts = options.timeouts
+        self._clock = options.clock
+        self._limiter = limiter
         self._urls = urls
-        self._ssl = options.ssl or True
-        self._proxy = options.proxy
+        #: The options of all requests.
+        self._options: dict[str, Any] = {
+            "allow_redirects": False,
+            "proxy": options.proxy,
+            "ssl": options.ssl or True,
+        }
         self._borrowed: aiohttp.BaseConnector | None = options.connector
         self._deadlines = deadlines
-        self._on_sent = on_sent
-        self._pooled: aiohttp.ClientSession | None = None
-        self._fresh: aiohttp.ClientSession | None = None
+        self._client: aiohttp.ClientSession | None = None
         self._used: set[ResponseHandler] = set()
-        self._ending: AsyncGenerator[None, None] | None = None
-        if self._proxy is not None:
-            own_hosts.add(host_of(without_user(self._proxy)))
+        self._ending: AsyncGenerator[aiohttp.ClientSession, None] | None = None
 
     async def open(
         self, sent: SentRequest, url: str, headers: SentHeaders, body: bytes | Form | None, seconds: float | None
@@ -208,12 +215,21 @@ class Connections:
             seconds: Timeout of the response headers in seconds, or None.
         """
         failure: Exception
-        options = self._options(sent, headers, url, seconds)
+        address = URL(url, encoded=True)
+        options = self._options | {"auto_decompress": headers["Accept-Encoding"] != "identity"}
+        if seconds is not None:
+            if seconds <= 0:
+                raise explain(TimeoutError(), request=sent.request.line)
+            sent.end = asyncio.get_running_loop().time() + seconds
+            if seconds < self._timeouts.pool + self._timeouts.connect:
+                options["timeout"] = self._timeout(seconds)
+        if not sent.request.repeatable:
+            # The host name only changes the key in the pool, so that no idle connection is found.
+            headers, options["server_hostname"] = SentHeaders(headers, Connection="close"), address.raw_host
         _SENDING.set((self, sent))
         try:
-            fresh = not sent.request.repeatable
-            client = (self._fresh if fresh else self._pooled) or await self._new_client(fresh=fresh)
-            return await client.request(sent.request.method, URL(url, encoded=True), data=body, **options)
+            client = self._client or await self._new_client()
+            return await client.request(sent.request.method, address, data=body, headers=headers, **options)
         except (*WIRE_ERRORS, WireFailureError, UnsafeUrlError) as error:
             failure = error
         finally:
@@ -257,13 +273,23 @@ class Connections:
         return b"" if max_size > MAX_ERROR_BYTES else b"".join(chunks)[:max_size], False
 
     def note_sent(self, sent: SentRequest, protocol: ResponseHandler) -> None:
-        """Note that the headers of a request were written, and set the deadline of the response."""
+        """Count a request whose headers were written, and set the deadline of the response."""
+        if not sent.request.repeatable:
+            # It is not returned to the pool, whatever the headers of the response state.
+            protocol.force_close()
         sent.sent, sent.reused = True, protocol in self._used
         if not sent.reused:
             if len(self._used) > 2 * _MAX_CONNECTIONS:
                 self._used = {used for used in self._used if used.is_connected()}
             self._used.add(protocol)
-        self._on_sent(sent)
+        if sent.metered:
+            self.requests_sent += 1
+        else:
+            self.unmetered_sent += 1
+        if sent.reservation is not None:
+            self._limiter.sent(sent.reservation, ClockReading(self._clock.monotonic(), self._clock.now()))
+        if sent.held is not None:
+            sent.held.touched = self._clock.monotonic()
         sent.waits_on, sent.read_timeout = protocol, self._timeouts.read
         sent.deadline = min(sent.end, asyncio.get_running_loop().time() + self._timeouts.read)
         self._deadlines.add(sent)
@@ -273,45 +299,6 @@ class Connections:
         self._deadlines.close()
         if self._ending is not None:
             await self._ending.aclose()
-
-    async def _close_at_the_end(self) -> AsyncGenerator[None, None]:
-        """
-        Close the connections when this generator is closed.
-
-        Event loops close their generators, so that a client that is never closed leaves no open connection, which would
-        warn when it is collected.
-        """
-        try:
-            yield
-        finally:
-            try:
-                if self._pooled is not None:
-                    await self._pooled.close()
-            finally:
-                if self._fresh is not None:
-                    await self._fresh.close()
-
-    def _options(self, sent: SentRequest, headers: SentHeaders, url: str, seconds: float | None) -> Mapping[str, Any]:
-        """Return the options of one request for aiohttp."""
-        options: dict[str, Any] = {
-            "headers": headers,
-            "allow_redirects": False,
-            "auto_decompress": headers["Accept-Encoding"] != "identity",
-            "proxy": self._proxy,
-            "ssl": self._ssl,
-        }
-        if seconds is not None:
-            if seconds <= 0:
-                raise explain(TimeoutError(), request=sent.request.line)
-            sent.end = asyncio.get_running_loop().time() + seconds
-            if seconds < self._timeouts.pool + self._timeouts.connect:
-                options["timeout"] = self._timeout(seconds)
-        if self._borrowed is not None and not sent.request.repeatable:
-            # The host name only changes the key in the pool of the caller's connector, so that no idle connection is
-            # found; and none is returned to it.
-            options["headers"] = SentHeaders(headers, Connection="close")
-            options["server_hostname"] = URL(url, encoded=True).host
-        return options
 
     def _timeout(self, seconds: float = math.inf) -> aiohttp.ClientTimeout:
         """Return the timeouts of a connection; those of responses and bodies are kept by the sweep."""
@@ -323,29 +310,32 @@ class Connections:
             sock_read=None,
         )
 
-    async def _new_client(self, *, fresh: bool) -> aiohttp.ClientSession:
-        """Create a client at its first use, on the running loop."""
-        if self._ending is None:
-            self._ending = self._close_at_the_end()
-            await anext(self._ending)
+    async def _new_client(self) -> aiohttp.ClientSession:
+        """Create the client at its first use, on the running loop."""
+        self._ending = self._open_client()
+        self._client = await anext(self._ending)
+        return self._client
+
+    async def _open_client(self) -> AsyncGenerator[aiohttp.ClientSession, None]:
+        """
+        Yield the client, and close it when this generator is closed.
+
+        Event loops close their generators, so that a client that is never closed leaves no open connection, which would
+        warn when it is collected.
+        """
         connector = self._borrowed or aiohttp.TCPConnector(
-            resolver=_CheckedResolver(self._urls, self.own_hosts), force_close=fresh, limit=_MAX_CONNECTIONS
+            resolver=_CheckedResolver(self._urls, self.own_hosts), limit=_MAX_CONNECTIONS
         )
-        client = aiohttp.ClientSession(
+        async with aiohttp.ClientSession(
             connector=connector,
             connector_owner=self._borrowed is None,
             cookie_jar=aiohttp.DummyCookieJar(),
             trust_env=False,
             request_class=_CountedRequest,
-            response_class=_LastResponse if fresh else aiohttp.ClientResponse,
             middlewares=(_never_twice,),
             timeout=self._timeout(),
-        )
-        if fresh:
-            self._fresh = client
-        else:
-            self._pooled = client
-        return client
+        ) as client:
+            yield client
 
 
 #: The request that the current task sends, and its connections.
@@ -400,15 +390,6 @@ class _CountedRequest(aiohttp.ClientRequest):
         return response
 
 
-class _LastResponse(aiohttp.ClientResponse):
-    """A response after which the connection is closed, whatever its headers state."""
-
-    async def start(self, connection: Connection) -> aiohttp.ClientResponse:
-        if connection.protocol is not None:
-            connection.protocol.force_close()
-        return await super().start(connection)
-
-
 async def _never_twice(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
     """
     Hide a broken connection from aiohttp.
@@ -421,10 +402,3 @@ async def _never_twice(request: aiohttp.ClientRequest, handler: aiohttp.ClientHa
     except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
         failure = error
     raise WireFailureError(failure)
-
-
-def without_user(url: str) -> str:
-    """Return a URL without its user information."""
-    scheme, mark, rest = url.partition("://")
-    authority, slash, path = rest.partition("/")
-    return f"{scheme}{mark}{authority.rpartition('@')[2]}{slash}{path}"

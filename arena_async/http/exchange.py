@@ -10,7 +10,7 @@ import json
 import logging
 import ssl as _ssl
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import datetime, timedelta
+from datetime import timedelta
 from importlib import metadata
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import quote, urlencode, urljoin
@@ -30,9 +30,9 @@ from arena_async.errors import (
 )
 from arena_async.http.admission import Admission
 from arena_async.http.body import BodyContext
-from arena_async.http.connections import MAX_ERROR_BYTES, Connections, Deadlines, SentHeaders, SentRequest, without_user
+from arena_async.http.connections import MAX_ERROR_BYTES, Connections, Deadlines, SentHeaders, SentRequest
 from arena_async.http.upload import Form
-from arena_async.options import MIB, Clock, HttpOptions, RetryPolicy
+from arena_async.options import MIB, HttpOptions, RetryPolicy
 from arena_async.protocol.adapter import Adapter
 from arena_async.protocol.messages import Headers, Request, Response, read_http_date, show_url
 from arena_async.protocol.quota import RateLimiter
@@ -59,6 +59,9 @@ REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MAX_REDIRECTS = 5
 #: Replays of one request with newer credentials, at most.
 _MAX_REPLAYS = 3
+
+#: The headers of a request whose response is read as a whole.
+_DECODED = {"Accept-Encoding": "gzip"}
 
 T = TypeVar("T")
 
@@ -90,52 +93,15 @@ class Target:
         url: The URL, byte for byte.
         origin: Its origin.
         ours: Whether it gets the headers and the credential of the API: not once a redirect has left the API.
-        start: The origin that the request began at.
-        away: Whether a redirect has left that origin, so that the headers of the request itself stay behind.
+        away: Whether a redirect has left its first origin, so that the headers of the request itself stay behind.
         redirects: The number of redirects so far.
     """
 
     url: str
     origin: Origin
     ours: bool
-    start: str
     away: bool = False
     redirects: int = 0
-
-    def redirected(self, url: str, origin: Origin) -> Target:
-        """Return where a redirect to ``url`` leads."""
-        return Target(
-            url.partition("#")[0],
-            origin,
-            ours=self.ours and origin.is_api,
-            start=self.start,
-            away=self.away or origin.name != self.start,
-            redirects=self.redirects + 1,
-        )
-
-
-@attrs.define(eq=False)
-class ServerClock:
-    """
-    A clock that is set by the ``Date`` of responses, for comparison with times from the service.
-
-    Args:
-        local: The local clock.
-        skew: How far the clock of the service is ahead.
-    """
-
-    local: Clock
-    skew: timedelta = timedelta()
-
-    def now(self) -> datetime:
-        """Return the date and time (aware)."""
-        return self.local.now() + self.skew
-
-    def note(self, date: str | None) -> None:
-        """Set the clock by the ``Date`` of a response; an invalid one changes nothing."""
-        theirs = read_http_date(date)
-        if theirs is not None:
-            self.skew = theirs - self.local.now()
 
 
 class Exchange:
@@ -159,21 +125,23 @@ class Exchange:
         self.urls = urls or UrlPolicy.for_base(base_url)
         self.base_url = base_url.rstrip("/")
         self.adapter = adapter
-        self.clock = ServerClock(options.clock)
+        self.clock = options.clock
+        #: How far the clock of the service is ahead.
+        self.skew = timedelta()
         self.admission = Admission(limiter, adapter, options.clock, options.retry.timeout)
-        self.requests_sent = 0
-        self.unmetered_sent = 0
         self._origin = origin(base_url)
         self._user_agent = checked_headers({"User-Agent": _user_agent(options.user_agent)})
         self._api_headers = self._user_agent | checked_headers(dict(options.headers))
-        self._origins: dict[str, Origin] = {}
+        #: By their authority as written; a URL that has to be checked on its own has none.
+        self._origins: dict[str | None, Origin] = {}
         if options.ssl is not None and not isinstance(options.ssl, _ssl.SSLContext):
             raise ConfigurationError("ssl takes an ssl.SSLContext or None; certificates are always checked.")
-        _check_proxy(options.proxy)
         deadlines = Deadlines()
         self.bodies = BodyContext(options.timeouts, options.clock.monotonic, deadlines)
         own_hosts = {host_of(base_url), *map(host_of, self.urls.origins)}
-        self._connections = Connections(options, self.urls, own_hosts, deadlines, self._note_sent)
+        if options.proxy is not None:
+            own_hosts.add(_proxy_host(options.proxy))
+        self.connections = Connections(options, self.urls, own_hosts, deadlines, limiter)
 
     def target(self, request: Request) -> Target:
         """
@@ -191,8 +159,8 @@ class Exchange:
             if query is None:
                 raise ConfigurationError(f"{request.line}: a parameter has characters that are not valid text.")
             url = f"{url}{'&' if '?' in url else '?'}{query}"
-        found = self._origin_of(url)
-        return Target(url, found, found.is_api, found.name)
+        found = self._origins.get(authority(url)) or self._check_origin(url)
+        return Target(url, found, found.is_api)
 
     def redirected(self, request: Request, target: Target, response: Response) -> Target:
         """
@@ -210,28 +178,36 @@ class Exchange:
             url = urljoin(target.url, location)
         except ValueError:
             url = ""
-        return target.redirected(url, self._origin_of(url))
+        found = self._origins.get(authority(url)) or self._check_origin(url)
+        return Target(
+            url.partition("#")[0],
+            found,
+            ours=target.ours and found.is_api,
+            away=target.away or found.name != target.origin.name,
+            redirects=target.redirects + 1,
+        )
 
     def login_target(self, request: Request) -> Target:
         """Return where a login goes; its URL is a setting of the caller, never one from a server."""
         url = request.path if request.absolute else f"{self.base_url}{request.path}"
         UrlPolicy.for_base(url, allow_http=self.urls.allow_http)
-        self._connections.own_hosts.add(host_of(url))
-        name = origin(url)
-        is_api = name == self._origin
-        return Target(url, Origin(name, is_api, self._api_headers if is_api else self._user_agent), is_api, name)
+        self.connections.own_hosts.add(host_of(url))
+        found = self._new_origin(origin(url))
+        return Target(url, found, found.is_api)
 
     async def open(
         self,
         sent: SentRequest,
         target: Target,
-        extra: Mapping[str, str],
+        extra: Mapping[str, str] = _DECODED,
         *,
         login: SharedLogin | None = None,
         seconds: float | None = None,
     ) -> aiohttp.ClientResponse:
         """
         Reserve, get the credential, and send; return the response as soon as its headers are received.
+
+        The quota in its headers is noted, and its reservation is settled.
 
         Args:
             sent: The request.
@@ -258,34 +234,24 @@ class Exchange:
                 headers.update((name, value.reveal()) for name, value in sent.held.credential.headers)
             if request.json is not None or request.form or request.upload is not None:
                 body = _body(sent, headers)
-            response = await self._connections.open(sent, target.url, headers, body, seconds)
+            response = await self.connections.open(sent, target.url, headers, body, seconds)
         except BaseException:
             self.admission.settle(sent)
             raise
-        if target.ours:
-            self.clock.note(response.headers.get("Date"))
+        if sent.reservation is not None and response.status != 429:
+            # A 429 stays reserved until its body is read: no other request may be sent before.
+            self.admission.settle(sent, Headers(response.headers.items()))
+        if target.ours and (date := read_http_date(response.headers.get("Date"))) is not None:
+            self.skew = date - self.clock.now()
         return response
 
-    async def call(
-        self, sent: SentRequest, target: Target, *, login: SharedLogin | None = None, seconds: float
-    ) -> Response:
-        """Send once and read the complete response."""
-        limit = None if sent.request.upload is not None else seconds
-        response = await self.open(sent, target, {"Accept-Encoding": "gzip"}, login=login, seconds=limit)
-        return await self.finish(response, sent, max_size=_MAX_PAGE_BYTES if response.status < 300 else MAX_ERROR_BYTES)
-
-    async def finish(
-        self, response: aiohttp.ClientResponse, sent: SentRequest, *, max_size: int = MAX_ERROR_BYTES
-    ) -> Response:
-        """Read the body of a small response, and note the quota in its headers."""
-        line = sent.request.line
+    async def finish(self, response: aiohttp.ClientResponse, sent: SentRequest) -> Response:
+        """Read the body of a small response."""
+        line, max_size = sent.request.line, _MAX_PAGE_BYTES if response.status < 300 else MAX_ERROR_BYTES
         headers = Headers(response.headers.items())
-        if response.status != 429:
-            self.admission.settle(sent, headers)
         try:
-            body, complete = await self._connections.read(response, sent, max_size=max_size)
+            body, complete = await self.connections.read(response, sent, max_size=max_size)
         finally:
-            # A 429 stays reserved until its body is read: no other request may be sent before.
             self.admission.settle(sent, headers)
         if not complete and response.status < 300:
             raise DecodeError(
@@ -331,36 +297,21 @@ class Exchange:
     def note_retry_after(self, error: ApiError, response: Response) -> None:
         """Set ``retry_after`` of an error by the headers of its response, unless it is set."""
         if error.retry_after is None:
-            error.retry_after = read_retry_after(response.headers.get_all("Retry-After"), self.clock.local.now())
+            error.retry_after = read_retry_after(response.headers.get_all("Retry-After"), self.clock.now())
 
-    async def aclose(self) -> None:
-        """Close the connections."""
-        await self._connections.aclose()
-
-    def _note_sent(self, sent: SentRequest) -> None:
-        """Count a request when its headers are written."""
-        if sent.metered:
-            self.requests_sent += 1
-        else:
-            self.unmetered_sent += 1
-        if sent.reservation is not None:
-            self.admission.limiter.sent(sent.reservation, self.admission.timestamp())
-        if sent.held is not None:
-            sent.held.touched = self.clock.local.monotonic()
-
-    def _origin_of(self, url: str) -> Origin:
-        """Return the origin of a URL, or raise if it must not be contacted."""
+    def _check_origin(self, url: str) -> Origin:
+        """Return the origin of a URL that is not cached, or raise if it must not be contacted."""
+        found = self._new_origin(origin(url))
+        if not found.is_api:
+            self.urls.check(url)
         key = authority(url)
-        found = self._origins.get(key) if key is not None else None
-        if found is None:
-            name = origin(url)
-            is_api = name == self._origin
-            if not is_api:
-                self.urls.check(url)
-            found = Origin(name, is_api, self._api_headers if is_api else self._user_agent)
-            if key is not None and len(self._origins) < _MAX_ORIGINS:
-                self._origins[key] = found
+        if key is not None and len(self._origins) < _MAX_ORIGINS:
+            self._origins[key] = found
         return found
+
+    def _new_origin(self, name: str) -> Origin:
+        is_api = name == self._origin
+        return Origin(name, is_api, self._api_headers if is_api else self._user_agent)
 
 
 async def send_with_retries(
@@ -383,7 +334,7 @@ async def send_with_retries(
         policy: Limits of the retries.
         repeatable: Whether sending it twice has the same effect as sending it once.
     """
-    clock = exchange.clock.local
+    clock = exchange.clock
     began, number, replays, held_back, exhausted = clock.monotonic(), 1, 0, 0.0, False
     while True:
         sent = SentRequest(request, metered=request.metered)
@@ -447,16 +398,15 @@ def checked_headers(headers: dict[str, str]) -> dict[str, str]:
     return headers
 
 
-def _check_proxy(proxy: str | None) -> None:
-    if proxy is None:
-        return
-    problem = None
+def _proxy_host(proxy: str) -> str:
+    """Return the host of the URL of a proxy, which may have user information."""
+    scheme, mark, rest = proxy.partition("://")
+    named, slash, path = rest.partition("/")
     try:
-        origin(without_user(proxy))
+        return host_of(f"{scheme}{mark}{named.rpartition('@')[2]}{slash}{path}")
     except UnsafeUrlError as error:
         problem = str(error)
-    if problem is not None:
-        raise ConfigurationError(f"The proxy cannot be used. {problem}")
+    raise ConfigurationError(f"The proxy cannot be used. {problem}")
 
 
 def _user_agent(prefix: str | None) -> str:

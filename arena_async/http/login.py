@@ -43,7 +43,6 @@ from arena_async.http.credential_store import CredentialStore, LoginPending, Log
 from arena_async.http.exchange import Exchange, send_with_retries
 from arena_async.options import RetryPolicy
 from arena_async.protocol.adapter import Auth, Credential
-from arena_async.protocol.messages import Response
 from arena_async.protocol.quota import Hold, Quota, Reservation
 
 __all__ = ["MAX_RELOGINS", "RELOGIN_SECONDS", "Authentication", "CachedSession", "SharedLogin", "check_credential"]
@@ -131,7 +130,7 @@ class SharedLogin:
         self._renewable = authentication.renewable
         self._scope = scope
         self._retry = retry
-        clock = exchange.clock.local
+        clock = exchange.clock
         self._clock, self._now, self._sleep = clock.monotonic, clock.now, clock.sleep
         self._line = self._auth.login(scope).line
         self._current: CachedSession | None = None
@@ -382,7 +381,7 @@ async def _log_in(exchange: Exchange, auth: Auth, scope: str, retry: RetryPolicy
     async def once(sent: SentRequest, seconds: float) -> Credential:
         nonlocal broken
         try:
-            response = await exchange.call(sent, target, seconds=seconds)
+            response = await exchange.finish(await exchange.open(sent, target, seconds=seconds), sent)
         except (TransportError, DeadlineError):
             # The service may have created a session that no client knows: retry only once.
             broken += sent.sent
@@ -390,20 +389,16 @@ async def _log_in(exchange: Exchange, auth: Auth, scope: str, retry: RetryPolicy
             raise
         if 300 <= response.status < 400:
             raise exchange.error_for(sent, response, exchange.adapter.read_error, None)
-        return check_credential(_read_login(exchange, auth, response), request=request.line)
+        try:
+            credential = auth.read_login(response)
+        except ApiError as error:
+            exchange.note_retry_after(error, response)
+            raise
+        if credential.request_limit is not None:
+            exchange.admission.limiter.observe(Quota(limit=credential.request_limit), exchange.admission.timestamp())
+        return check_credential(credential, request=request.line)
 
     return await send_with_retries(exchange, attrs.evolve(request, metered=False), once, retry, repeatable=True)
-
-
-def _read_login(exchange: Exchange, auth: Auth, response: Response) -> Credential:
-    try:
-        credential = auth.read_login(response)
-    except ApiError as error:
-        exchange.note_retry_after(error, response)
-        raise
-    if credential.request_limit is not None:
-        exchange.admission.limiter.observe(Quota(limit=credential.request_limit), exchange.admission.timestamp())
-    return credential
 
 
 async def _log_out(exchange: Exchange, auth: Auth, held: CachedSession) -> None:
@@ -422,7 +417,7 @@ async def _log_out(exchange: Exchange, auth: Auth, held: CachedSession) -> None:
             if isinstance(decision, Hold) and decision.waiting:
                 return
             sent.reservation = decision if isinstance(decision, Reservation) else None
-        await exchange.call(sent, exchange.target(request), seconds=_LOGOUT_SECONDS)
+        await exchange.finish(await exchange.open(sent, exchange.target(request), seconds=_LOGOUT_SECONDS), sent)
     except ArenaAsyncError as error:
         _LOG.info("%s The session expires later.", error)
     finally:

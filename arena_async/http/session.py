@@ -34,7 +34,7 @@ from arena_async.options import HttpOptions
 from arena_async.protocol.adapter import Adapter, Auth, Credential
 from arena_async.protocol.decoding import decode, parse_json
 from arena_async.protocol.files import OpenedFile
-from arena_async.protocol.messages import Headers, Request, Response
+from arena_async.protocol.messages import Request, Response
 from arena_async.protocol.quota import Quota, RateLimiter
 from arena_async.protocol.ranges import strong_etag
 from arena_async.protocol.urls import UrlPolicy
@@ -99,12 +99,12 @@ class Session:
     @property
     def requests_sent(self) -> int:
         """Metered requests that were sent so far, repeated ones included."""
-        return self._exchange.requests_sent
+        return self._exchange.connections.requests_sent
 
     @property
     def unmetered_sent(self) -> int:
         """Sent requests that count against no quota: logins, and those to other hosts than the API."""
-        return self._exchange.unmetered_sent
+        return self._exchange.connections.unmetered_sent
 
     async def send(self, request: Request) -> Response:
         """
@@ -127,9 +127,11 @@ class Session:
         exchange = self._exchange
 
         async def once(sent: SentRequest, seconds: float) -> Response:
-            target = exchange.target(request)
-            login = self._login(request.scope) if target.ours and request.scope is not None else None
-            response = await exchange.call(sent, target, login=login, seconds=seconds)
+            target, login = exchange.target(request), None
+            if target.ours and request.scope is not None:
+                login = self._logins.get(request.scope) or self._new_login(request.scope)
+            limit = None if request.upload is not None else seconds
+            response = await exchange.finish(await exchange.open(sent, target, login=login, seconds=limit), sent)
             if response.status >= 300:
                 raise exchange.error_for(sent, response, self.adapter.read_error, login)
             if sent.held is not None:
@@ -196,16 +198,17 @@ class Session:
             TransportError: It could not be sent, as for :meth:`send` with its other errors.
         """
         self._check_usable()
-        return (await self._login(scope).held()).credential
+        login = self._logins.get(scope) or self._new_login(scope)
+        return (await login.held()).credential
 
     @property
     def clock(self) -> Callable[[], float]:
         """Seconds that never jump, as this session measures them."""
-        return self._exchange.clock.local.monotonic
+        return self._exchange.clock.monotonic
 
     def now(self) -> datetime:
         """Return the date and time (aware) of the clock of the service, or of ours before the first response."""
-        return self._exchange.clock.now()
+        return self._exchange.clock.now() + self._exchange.skew
 
     def spawn(self, work: Callable[[], Coroutine[Any, Any, T]], *, name: str) -> asyncio.Task[T]:
         """
@@ -253,7 +256,7 @@ class Session:
                     if self._authentication.store is not None:
                         await self._authentication.store.aclose()
                 finally:
-                    await self._exchange.aclose()
+                    await self._exchange.connections.aclose()
 
     def __del__(self, _warn: Callable[..., None] = warnings.warn) -> None:
         """Warn if something was sent and the session was never closed."""
@@ -266,13 +269,13 @@ class Session:
         exchange, request = self._exchange, sent.request
         target = exchange.target(request)
         while True:
-            login = self._login(request.scope) if target.ours and request.scope is not None else None
+            login = None
+            if target.ours and request.scope is not None:
+                login = self._logins.get(request.scope) or self._new_login(request.scope)
             if target.redirects or (sent.metered and not target.ours):
                 sent = SentRequest(request, metered=request.metered and target.ours)
             response = await exchange.open(sent, target, extra, login=login)
             if response.status in _CONTENT:
-                if sent.reservation is not None:
-                    exchange.admission.settle(sent, Headers(response.headers.items()))
                 if sent.held is not None:
                     sent.held.accepted = True
                 return OpenedFile(head=read_head(response), stream=open_body(response, request, exchange.bodies))
@@ -281,11 +284,8 @@ class Session:
                 raise exchange.error_for(sent, finished, read_error, login)
             target = exchange.redirected(request, target, finished)
 
-    def _login(self, scope: str) -> SharedLogin:
-        login = self._logins.get(scope)
-        if login is None:
-            login = SharedLogin(self._exchange, self._authentication, scope, self._retry)
-            self._logins[scope] = login
+    def _new_login(self, scope: str) -> SharedLogin:
+        login = self._logins[scope] = SharedLogin(self._exchange, self._authentication, scope, self._retry)
         return login
 
     def _note_end(self, task: asyncio.Task[Any]) -> None:

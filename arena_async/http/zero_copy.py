@@ -80,29 +80,22 @@ class ZeroCopyBody(Body):
         super().__init__(response, request, context)
         self._intake = intake
         self._all = response.content_length or 0
-        self._received = self._received_while_waiting = self._take_over()
-
-    def _take_over(self) -> int:
-        """Copy what is buffered, and take over the connection unless that was all. Return the number of bytes."""
-        content, intake = self._response.content, self._intake
         chunks = []
-        while chunk := content.read_nowait():
+        while chunk := response.content.read_nowait():
             # With space in its buffer, the reader continues with the rest of the parser.
             chunks.append(chunk)
-        buffered = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-        self._rest = memoryview(buffered)
-        self.at_end = content.is_eof()
+        self._rest = memoryview(b"".join(chunks))
+        self._received = self._received_while_waiting = len(self._rest)
+        self.at_end = response.content.is_eof()
         if not self.at_end:
-            intake.begin(self._all - len(buffered))
-        return len(buffered)
+            intake.begin(self._all - self._received)
 
-    def _buffered(self) -> bytes:
-        rest, self._rest = self._rest, memoryview(b"")
-        return bytes(rest)
-
-    async def _next_chunk(self) -> bytes:
+    async def _next_chunk(self, until: float | None = None) -> bytes:
+        if self._rest:
+            rest, self._rest = self._rest, memoryview(b"")
+            return bytes(rest)
         buffer = memoryview(bytearray(min(self._intake.owed, 64 * KIB)))
-        return bytes(buffer[: await self._fill(buffer, None)])
+        return bytes(buffer[: await self._fill(buffer, until)])
 
     async def _fill(self, buffer: memoryview, until: float | None) -> int:
         """Receive into the buffer."""
@@ -124,6 +117,7 @@ class ZeroCopyBody(Body):
             self._response.content.feed_eof()
         elif intake.lost:
             self._error = explain(aiohttp.ClientPayloadError(), request=self._request.line, body=True)
+        self._received_while_waiting += self._received - before
         self._end_wait(self._received - before, late=late, silent=loop.time() - intake.received_at)
         return filled
 

@@ -381,24 +381,21 @@ def _take(field: _ModelField, source: dict[str, Any], values: dict[str, Any], un
     value = source.get(found) if found else None
     used: Sequence[str] = field.names
     if value is not None and not (value == "" and field.textless and not field.required):
+        result: Any = value
         if field.dated:
-            result: Any = _read_time(field, value)
-        else:
-            result = None if field.size and not _is_size(value) else value
+            time = read_datetime(value) if isinstance(value, str) else None
+            if time is not None:
+                result = time.replace(tzinfo=time.tzinfo or field.zone)
+            elif not field.required:
+                result = None
+        elif field.size and not _is_size(value):
+            result = None
         values[field.name] = result
         if result is None and not (field.dated and _means_never(value)):
             return  # It stays in unknown.
         used = [name for name in field.names if name == found or source.get(name) is None]
     for name in used:
         unknown.pop(name, None)
-
-
-def _read_time(field: _ModelField, value: Any) -> Any:
-    """Return a date-time; None if it cannot be read, or the value itself if the field is required."""
-    time = read_datetime(value) if isinstance(value, str) else None
-    if time is None:
-        return value if field.required else None
-    return time.replace(tzinfo=field.zone) if time.tzinfo is None and field.zone is not None else time
 
 
 def _is_size(value: Any) -> bool:

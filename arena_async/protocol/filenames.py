@@ -62,21 +62,15 @@ _WORD = re.compile(r"[A-Za-z0-9]+")
 _UNUSUAL = re.compile(r"[A-Z]|(?<![a-z0-9])(?=[a-z0-9]{8})[0-9a-f]*[g-z]")
 
 
-def safe_component(text: str, *, fallback: str = "unnamed") -> str:
-    """
-    Return one path component for any text; its extension is kept at the end.
-
-    Args:
-        text: The text from the service.
-        fallback: The name if nothing usable is left of ``text``; a digest is added to it.
-    """
+def safe_component(text: str) -> str:
+    """Return one path component for any text; its extension is kept at the end."""
     if is_plain(text):
         return text
     base, extension = split_extension(_clean(text))
-    return _marked(base, extension, text, fallback)
+    return _marked(base, extension, text)
 
 
-def safe_name(text: str, *, fallback: str = "unnamed") -> str:
+def safe_name(text: str) -> str:
     """
     Return one path component that keeps the text wherever that is safe, including capital letters.
 
@@ -86,7 +80,7 @@ def safe_name(text: str, *, fallback: str = "unnamed") -> str:
     if _is_everyday(text) or _is_safe(text):
         return text
     base, extension = split_extension(_clean(text))
-    return _marked(base, extension, text, fallback)
+    return _marked(base, extension, text)
 
 
 def fold(path: str) -> str:
@@ -94,7 +88,7 @@ def fold(path: str) -> str:
     return unicodedata.normalize("NFC", unicodedata.normalize("NFD", path).casefold())
 
 
-def safe_path(parts: Sequence[str], stem: str, extension: str = "", *, fallback: str = "unnamed") -> PurePosixPath:
+def safe_path(parts: Sequence[str], stem: str, extension: str = "") -> PurePosixPath:
     """
     Return a relative path of directories and a file name, each made safe on its own, which stays below any root.
 
@@ -102,15 +96,13 @@ def safe_path(parts: Sequence[str], stem: str, extension: str = "", *, fallback:
         parts: The directories, outermost first.
         stem: The file name without its extension.
         extension: With its dot, or "".
-        fallback: The name of a directory or file if nothing is left of its own.
 
     Raises:
         UnsafeNameError: There are more components than file systems allow.
     """
     if len(parts) > 100:
         raise UnsafeNameError(f"The path has {len(parts)} directories; at most 100 are created. Shorten the layout.")
-    folders = [safe_component(part, fallback=fallback) for part in parts]
-    return PurePosixPath(*folders, _leaf(stem, extension, fallback))
+    return PurePosixPath(*map(safe_component, parts), _leaf(stem, extension))
 
 
 def is_plain(text: str) -> bool:
@@ -158,7 +150,7 @@ def collision_suffix(name: str) -> str:
     return f"~{_digest(name)}"
 
 
-def _leaf(stem: str, extension: str, fallback: str) -> str:
+def _leaf(stem: str, extension: str) -> str:
     """
     Return the file name.
 
@@ -171,7 +163,7 @@ def _leaf(stem: str, extension: str, fallback: str) -> str:
     end = extension if plain_extension else _clean_extension(extension)
     if not extension:
         base, end = split_extension(base)
-    return _marked(base, end, f"{stem}\0{extension}", fallback)
+    return _marked(base, end, f"{stem}\0{extension}")
 
 
 def _clean_extension(extension: str) -> str:
@@ -181,11 +173,11 @@ def _clean_extension(extension: str) -> str:
     return end[0] if end else ""
 
 
-def _marked(base: str, extension: str, text: str, fallback: str) -> str:
+def _marked(base: str, extension: str, text: str) -> str:
     """Append a digest of the complete text to what is left of it, which is cut to fit, between characters."""
     mark = f"~{_digest(text)}"
     room = _MAXIMUM - len(mark) - len(extension)
-    kept = base if base.strip("_ .") else _clean(fallback) or "unnamed"
+    kept = base if base.strip("_ .") else "unnamed"
     cut = kept.encode()[:room].decode(errors="ignore").rstrip(" .")
     return f"{cut}{mark}{extension}"
 

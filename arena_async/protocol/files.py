@@ -166,24 +166,7 @@ class RemoteFile:
 
     def without_link(self) -> RemoteFile:
         """Return the file without its signed URL, for outcomes and events."""
-        return RemoteFile(
-            key=self.key,
-            service=self.service,
-            tenant=self.tenant,
-            parts=self.parts,
-            stem=self.stem,
-            extension=self.extension,
-            name=self.name,
-            size=self.size,
-            change=self.change,
-            sha256=self.sha256,
-            md5=self.md5,
-            changed_at=self.changed_at,
-            fields=self.fields,
-            skip=self.skip,
-            host=self.host,
-            as_named=self.as_named,
-        )
+        return attrs.evolve(self, link=None)
 
 
 @attrs.frozen(kw_only=True)

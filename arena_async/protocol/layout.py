@@ -60,18 +60,13 @@ def target_path(file: RemoteFile, layout: str | None = None) -> str:
 
 def _fill(component: str, fields: Mapping[str, str], layout: str) -> str:
     """Return one component of a template with its fields filled in."""
-    filled = ""
-    for text, field, _, _ in string.Formatter().parse(component):
-        filled += text
-        if field is None:
-            continue
-        if field not in fields:
-            raise ConfigurationError(
-                f"The layout {printable(layout)!r} names {{{field}}}, which these files do not have; they have "
-                f"{', '.join(sorted(fields))}."
-            )
-        filled += fields[field]
-    return filled
+    try:
+        return component.format_map(fields)
+    except KeyError as error:
+        raise ConfigurationError(
+            f"The layout {printable(layout)!r} names {{{error.args[0]}}}, which these files do not have; they have "
+            f"{', '.join(sorted(fields))}."
+        ) from None
 
 
 def duplicate_path(path: str, name: str, extension: str) -> str:

@@ -4,7 +4,7 @@ Request quotas: which requests may be sent now, which wait, and which are reject
 A :class:`RateLimiter` reserves a request before it is sent::
 
     reserve ──▶ Reservation ──▶ sent (headers written: it counts) ──▶ settle (a response, or none any more)
-       │             └────────▶ refund (nothing was written: it does not count)
+       │             └────────▶ settle (nothing was written: it does not count)
        ├─────▶ Hold (try again after some seconds, or when another request has ended)
        └─────▶ QuotaExhaustedError, or on request a Hold until the quota resets
 
@@ -13,6 +13,7 @@ Nothing here waits or reads a clock: the time is passed in as a :class:`ClockRea
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections import deque
 from datetime import datetime, timedelta
@@ -64,7 +65,7 @@ class Hold:
     The request must wait.
 
     Args:
-        seconds: Try again after so many seconds, or None: after another request was settled or refunded.
+        seconds: Try again after so many seconds, or None: after another request was settled.
         by_service: Whether the service requested this wait; otherwise it is our own limit.
         waiting: Whether the quota is used up and the caller chose to wait for the reset, which may take hours.
     """
@@ -77,14 +78,12 @@ class Hold:
 @attrs.define(eq=False)
 class Reservation:
     """
-    A reserved request. It is settled or refunded exactly once.
+    A reserved request. It is settled exactly once.
 
     Args:
-        booked_at: Monotonic seconds at which it counts.
         sent: Whether its headers were written.
     """
 
-    booked_at: float
     sent: bool = False
 
 
@@ -97,7 +96,7 @@ class RateLimiter(ABC):
     """
 
     waits = False
-    _closed_until: float | None = None
+    _closed_until = -math.inf
 
     @property
     def quota(self) -> Quota | None:
@@ -113,29 +112,20 @@ class RateLimiter(ABC):
             QuotaExhaustedError: It must not be sent at all.
         """
 
-    def sent(self, reservation: Reservation, now: ClockReading) -> None:
+    def sent(self, reservation: Reservation, now: ClockReading) -> None:  # noqa: ARG002
         """Note that the headers of the request were written: from here on it counts."""
-        reservation.sent, reservation.booked_at = True, now.monotonic
-
-    @abstractmethod
-    def refund(self, reservation: Reservation) -> None:
-        """Release the reservation of a request of which nothing was written."""
+        reservation.sent = True
 
     @abstractmethod
     def settle(self, reservation: Reservation, quota: Quota | None, now: ClockReading) -> None:
-        """Note that the request ended, and what its response states, if there was one."""
+        """Note that the request ended, and what its response states, if there was one; it counts only if sent."""
 
     def observe(self, quota: Quota, now: ClockReading) -> None:  # noqa: B027  # There may be nothing to note.
         """Note what a response without a reservation states: a login, or an error that concerns all requests."""
 
     def close_until(self, monotonic: float) -> None:
         """Let all requests wait until then; an earlier time than the current one changes nothing."""
-        self._closed_until = monotonic if self._closed_until is None else max(self._closed_until, monotonic)
-
-    def _closed(self, now: ClockReading) -> Hold | None:
-        if self._closed_until is None or now.monotonic >= self._closed_until:
-            return None
-        return Hold(self._closed_until - now.monotonic, by_service=True)
+        self._closed_until = max(self._closed_until, monotonic)
 
 
 class DailyQuota(RateLimiter):
@@ -186,8 +176,8 @@ class DailyQuota(RateLimiter):
         """Reserve one request; see :meth:`RateLimiter.reserve`."""
         if self._forget_at is not None and now.utc >= self._forget_at:
             self._remaining = self._forget_at = self._resets_at = None
-        if (closed := self._closed(now)) is not None:
-            return closed
+        if now.monotonic < self._closed_until:
+            return Hold(self._closed_until - now.monotonic, by_service=True)
         if self._remaining is None:
             if self._in_flight:
                 return Hold()
@@ -198,12 +188,7 @@ class DailyQuota(RateLimiter):
         elif self._remaining - self._reserve - self._in_flight <= 0:
             return Hold()
         self._in_flight += 1
-        return Reservation(now.monotonic)
-
-    def refund(self, reservation: Reservation) -> None:
-        """Release the reservation."""
-        if not reservation.sent:
-            self._in_flight -= 1
+        return Reservation()
 
     def settle(self, reservation: Reservation, quota: Quota | None, now: ClockReading) -> None:
         """Note the end of a request; if its response has no number, the known one is lowered by one."""
@@ -285,13 +270,13 @@ class SlidingWindow(RateLimiter):
 
     def reserve(self, now: ClockReading) -> Reservation | Hold:
         """Reserve one request; see :meth:`RateLimiter.reserve`. It never raises."""
-        if (closed := self._closed(now)) is not None:
-            return closed
+        if now.monotonic < self._closed_until:
+            return Hold(self._closed_until - now.monotonic, by_service=True)
         # The same sum as in the Hold below: after a wait of just that long it must succeed, however sums are rounded.
         while self._sent and self._sent[0] + self._seconds <= now.monotonic:
             self._sent.popleft()
         if len(self._sent) + len(self._in_flight) < self._limit:
-            reservation = Reservation(now.monotonic)
+            reservation = Reservation()
             self._in_flight.add(reservation)
             return reservation
         return Hold(max(self._sent[0] + self._seconds - now.monotonic, 0.0)) if self._sent else Hold()
@@ -301,10 +286,6 @@ class SlidingWindow(RateLimiter):
         super().sent(reservation, now)
         self._in_flight.discard(reservation)
         self._sent.append(now.monotonic)
-
-    def refund(self, reservation: Reservation) -> None:
-        """Release the reservation."""
-        self._in_flight.discard(reservation)
 
     def settle(self, reservation: Reservation, quota: Quota | None, now: ClockReading) -> None:  # noqa: ARG002
         """Release the reservation unless it was sent; a sent request counts until its window ends."""

@@ -260,7 +260,7 @@ async def test_the_earlier_end_of_a_link_counts_and_a_margin_before_it(
         script_rows(service, links.row(), then=[lambda: [links.row()]], headers=links.date)
         host.on("GET", "/blob.csv.gz", lambda seen: ranged(BODY)(seen) if hours.passed < links.end else OVER)
         async with service.client() as client:
-            client.session._exchange.clock.local = Clock(now=hours.now)
+            client.session._exchange.clock = Clock(now=hours.now)
             files = client.datasets.files(234)
             listed = [file async for file in files]
             hours.passed += 60 * minutes
@@ -296,7 +296,7 @@ async def test_a_clock_of_ours_that_is_wrong_costs_no_request(
         script_rows(service, links.row(), then=[lambda: [links.row()]], headers=links.date)
         host.on("GET", "/blob.csv.gz", lambda seen: ranged(BODY)(seen) if hours.passed < links.end else OVER)
         async with service.client() as client:
-            client.session._exchange.clock.local = Clock(now=lambda: hours.now() + timedelta(minutes=off))
+            client.session._exchange.clock = Clock(now=lambda: hours.now() + timedelta(minutes=off))
             files = client.datasets.files(234)
             listed = [file async for file in files]
             hours.passed += 60 * minutes

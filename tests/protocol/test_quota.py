@@ -68,7 +68,7 @@ class TestDailyAllowance:
         fly(limiter, said(1))
         reservation = limiter.reserve(at())
         assert isinstance(reservation, Reservation)
-        limiter.refund(reservation)
+        limiter.settle(reservation, None, at())
         assert isinstance(limiter.reserve(at()), Reservation)
 
     def test_what_was_sent_without_an_answer_is_spent(self) -> None:
@@ -190,7 +190,7 @@ class TestDailyAllowance:
             elif action in ("answer", "silence") and flying:
                 limiter.settle(flying.pop(0), said(max(left, 0)) if action == "answer" else None, at())
             elif action == "refund" and booked:
-                limiter.refund(booked.pop())
+                limiter.settle(booked.pop(), None, at())
             elif action == "others" and left > 0:
                 left, taken = left - 1, taken + 1
             assert left >= min(reserve, start) - taken
@@ -236,7 +236,7 @@ class TestSlidingWindow:
         limiter = SlidingWindow(limit=1)
         reservation = limiter.reserve(at(0))
         assert isinstance(reservation, Reservation)
-        limiter.refund(reservation)
+        limiter.settle(reservation, None, at())
         assert isinstance(limiter.reserve(at(0)), Reservation)
 
     def test_a_retry_after_closes_it(self) -> None:

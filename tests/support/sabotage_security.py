@@ -80,7 +80,7 @@ def _(patch: Patch) -> None:
 @protection("the proxy's password is not shown")
 def _(patch: Patch) -> None:
     patch.add(
-        "arena_async.http.session:Session.__repr__", lambda self: f"<Session {self._exchange._connections._proxy!r}>"
+        "arena_async.http.session:Session.__repr__", lambda self: f"<Session {self._exchange.connections._options!r}>"
     )
 
 

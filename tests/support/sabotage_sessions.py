@@ -632,10 +632,15 @@ def _(patch: Patch) -> None:
 
 @protection("pages are handed out in order")
 def _(patch: Patch) -> None:
-    async def take(self: Any, requested: Any) -> Any:
-        done, _ = await asyncio.wait(self._tasks.values(), return_when=asyncio.FIRST_COMPLETED)
-        first = next(key for key, task in self._tasks.items() if task in done)
-        page, _ = self._tasks.pop(first).result()
+    async def take(self: Any, expected: Any) -> Any:
+        for wanted in expected:
+            if wanted not in self.tasks:
+                self.tasks[wanted] = self.session.spawn(
+                    functools.partial(self._prefetch, wanted), name="prefetched page"
+                )
+        done, _ = await asyncio.wait(self.tasks.values(), return_when=asyncio.FIRST_COMPLETED)
+        first = next(key for key, task in self.tasks.items() if task in done)
+        page, _ = self.tasks.pop(first).result()
         return page
 
-    patch.replace("arena_async.http.paginator:_Prefetch.take", take)
+    patch.replace("arena_async.http.paginator:_PageLoader.take", take)

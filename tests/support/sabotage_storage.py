@@ -236,7 +236,7 @@ def _(patch: Patch) -> None:
 @protection("a name of which nothing is left gets another")
 def _(patch: Patch) -> None:
     patch.replace(
-        "arena_async.protocol.filenames:_leaf", lambda stem, extension, _: f"{filenames._clean(stem)}{extension}"
+        "arena_async.protocol.filenames:_leaf", lambda stem, extension: f"{filenames._clean(stem)}{extension}"
     )
 
 
@@ -248,7 +248,7 @@ def _(patch: Patch) -> None:
 @protection("names that look alike are told apart")
 def _(patch: Patch) -> None:
     patch.replace(
-        "arena_async.protocol.filenames:_leaf", lambda stem, extension, _: f"{filenames._clean(stem)}{extension}"
+        "arena_async.protocol.filenames:_leaf", lambda stem, extension: f"{filenames._clean(stem)}{extension}"
     )
 
 

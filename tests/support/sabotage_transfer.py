@@ -332,7 +332,7 @@ def _(patch: Patch) -> None:
 
 @protection("the time of the service is told by its answers")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.http.exchange:ServerClock.note", _always(None))
+    patch.replace("arena_async.http.exchange:read_http_date", _always(None))
 
 
 @protection("what may pass is tried again")
@@ -539,7 +539,7 @@ def _(patch: Patch) -> None:
         if target.redirects >= 8:
             raise TransportError(f"{request.line}: it goes on for ever.", request=request.line)
         url = urljoin(target.url, (response.headers.get("Location") or "").replace("[", ""))
-        return target.redirected(url, self._origin_of(url))
+        return attrs.evolve(target, url=url, origin=self._check_origin(url), redirects=target.redirects + 1)
 
     patch.replace("arena_async.http.exchange:Exchange.redirected", redirected)
     patch.replace("arena_async.http.exchange:origin", lambda url: url.partition("/x")[0])
