@@ -386,7 +386,7 @@ def _make_root(directory: Directory) -> None:
             try:
                 directory.sync_directory(parent)
             finally:
-                files.close_directory(parent)
+                files.close(parent)
 
 
 def _no_directory(root: str, there: str, error: OSError) -> StorageError:

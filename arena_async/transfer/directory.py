@@ -119,7 +119,7 @@ class ParentCache:
         """Close a directory."""
         opened = self._opened.pop(parent)
         if opened is not None:
-            self._directory.files.close_directory(opened)
+            self._directory.files.close(opened)
 
     def opened(self) -> list[tuple[str, Handle]]:
         """Return the open directories."""
@@ -196,7 +196,7 @@ class Directory:
         self.partials = self.state = self._root = _CLOSED
         for handle in opened:
             with contextlib.suppress(OSError):
-                self.files.close_directory(handle)
+                self.files.close(handle)
 
     @property
     def ledger_path(self) -> Path:
@@ -353,7 +353,7 @@ class Directory:
 
     def _close_all(self, handles: Sequence[Handle]) -> None:
         for handle in handles:
-            self.files.close_directory(handle)
+            self.files.close(handle)
 
     # -- small steps
 

@@ -217,7 +217,7 @@ class PrivateFile:
                         self._replace(directory, content)
             return result
         finally:
-            self._files.close_directory(directory)
+            self._files.close(directory)
 
     def _directory(self) -> Handle:
         """Open the folder it lies in, made for its owner alone."""
@@ -231,7 +231,7 @@ class PrivateFile:
         if isinstance(directory, int):
             seen = self._files.look_open(directory)
             if seen.st_uid != os.geteuid() or stat.S_IMODE(seen.st_mode) & 0o027:
-                self._files.close_directory(directory)
+                self._files.close(directory)
                 raise ConfigurationError(
                     f"{printable(str(place))}: others may read or change what lies in this folder, so nothing private "
                     "is kept there; nothing was read or written. Name a folder of its own, which is made for you "
