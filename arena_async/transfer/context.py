@@ -326,7 +326,7 @@ def claim_tenant(directory: Directory, service: str, tenant: str) -> None:
         text = json.dumps({**tenants, service: tenant}, sort_keys=True).encode()
         with explaining(directory.root / STATE_DIRECTORY / "tenant.json", "written"):
             directory.write_record(state, "tenant.json", text)
-            directory.sync_directory(state)
+            directory.sync(state, directory.files.sync_directory)
 
 
 def _read_tenants(directory: Directory, state: Handle) -> dict[str, str]:
@@ -384,7 +384,7 @@ def _make_root(directory: Directory) -> None:
         with contextlib.suppress(OSError):
             parent = again(files.open_root, os.path.dirname(path))
             try:
-                directory.sync_directory(parent)
+                directory.sync(parent, files.sync_directory)
             finally:
                 files.close(parent)
 

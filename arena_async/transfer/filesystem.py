@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 from arena_async.errors import DiskFullError, StorageError
+from arena_async.options import KIB
 from arena_async.protocol.messages import printable
 
 if sys.platform != "win32":
@@ -32,6 +33,7 @@ __all__ = [
     "explained",
     "explaining",
     "kind_of",
+    "read_blocks",
     "read_small",
     "write_all",
 ]
@@ -50,7 +52,9 @@ NO_FOLLOW = PLAIN_FLAGS | getattr(os, "O_NOFOLLOW", 0)
 _NO_WAIT = NO_FOLLOW | getattr(os, "O_NONBLOCK", 0)
 
 #: Bytes of a control record or of tenant.json at most.
-_MAX_RECORD = 64 * 1024
+_MAX_RECORD = 64 * KIB
+#: Bytes that are read at a time.
+_BLOCK = 256 * KIB
 #: Calls that are interrupted again and again are given up after so many tries.
 _TRIES = 100
 
@@ -293,6 +297,14 @@ def write_all(files: FileSystem, file: int, data: memoryview | bytes, offset: in
             raise OSError(errno.EIO, "the system took no bytes")
         rest, at = rest[taken:], at + taken
     return at
+
+
+def read_blocks(files: FileSystem, file: int, start: int, until: int | None = None) -> Iterator[bytes]:
+    """Yield the bytes of a range, block by block, as many as there are. Raises ``OSError``."""
+    end = sys.maxsize if until is None else until
+    while start < end and (block := again(files.read, file, min(_BLOCK, end - start), start)):
+        yield block
+        start += len(block)
 
 
 def kind_of(mode: int) -> str:

@@ -25,8 +25,16 @@ import attrs
 
 from arena_async.errors import StorageError
 from arena_async.options import KIB, MIB
-from arena_async.transfer.directory import BLOCK, Directory, ParentCache
-from arena_async.transfer.filesystem import UNSUPPORTED, FileSystem, again, explained, explaining, write_all
+from arena_async.transfer.directory import Directory, ParentCache
+from arena_async.transfer.filesystem import (
+    UNSUPPORTED,
+    FileSystem,
+    again,
+    explained,
+    explaining,
+    read_blocks,
+    write_all,
+)
 from arena_async.transfer.models import FileState
 from arena_async.transfer.rate import Span, joined, length_of
 
@@ -41,7 +49,6 @@ __all__ = [
     "drop_partial",
     "key_hash",
     "owner_of",
-    "partial_of",
 ]
 
 log = logging.getLogger("arena_async")
@@ -62,7 +69,6 @@ class FoundPartial:
     A partial file of an earlier run that can be resumed.
 
     Args:
-        key: The key of its file.
         name: Its name in the directory of partial files.
         validator: The strong ETag of the content.
         offset: Bytes from the start that are known to be on the disk, and were found there.
@@ -70,12 +76,11 @@ class FoundPartial:
         ahead: Ranges behind ``offset`` of which the same is known.
     """
 
-    key: str
     name: str
     validator: str
     offset: int
-    total: int | None = None
-    ahead: tuple[Span, ...] = ()
+    total: int | None
+    ahead: tuple[Span, ...]
 
     @property
     def held(self) -> int:
@@ -134,13 +139,12 @@ class ControlRecord:
             return None
         return cls(validator=validator, offset=offset, total=total, tail=tail, ahead=ahead)
 
-
-def partial_of(record: ControlRecord, *, key: str, name: str) -> FoundPartial:
-    """Return what can be resumed according to a record; parts that begin where the others end belong to those."""
-    offset, ahead = record.offset, joined([(start, until) for start, until, _ in record.ahead], begin=0)
-    if ahead and ahead[0][0] == offset:
-        offset, ahead = ahead[0][1], ahead[1:]
-    return FoundPartial(key=key, name=name, validator=record.validator, offset=offset, total=record.total, ahead=ahead)
+    def found(self, name: str, ranges: Iterable[Span]) -> FoundPartial:
+        """Return what can be resumed; ranges ahead that begin where the others end belong to those."""
+        offset, ahead = self.offset, joined(ranges, begin=0)
+        if ahead and ahead[0][0] == offset:
+            offset, ahead = ahead[0][1], ahead[1:]
+        return FoundPartial(name=name, validator=self.validator, offset=offset, total=self.total, ahead=ahead)
 
 
 def _read_parts(found: object, offset: int, total: int | None) -> tuple[tuple[int, int, str], ...] | None:
@@ -231,11 +235,6 @@ class PartialFile:
 
     def __repr__(self) -> str:
         return f"<PartialFile {self.path} {self.end} bytes>"
-
-    @property
-    def closed(self) -> bool:
-        """Whether it was closed, dropped or committed."""
-        return self._file is None
 
     @property
     def ahead(self) -> tuple[Span, ...]:
@@ -336,13 +335,14 @@ class PartialFile:
         self._sync(self._files.sync_data)
         if self._validator is None or self.end == 0:
             return
+        file = self._open()
         with explaining(self.path, "recorded", file=self.key):
             record = ControlRecord(
                 validator=self._validator,
                 offset=self.end,
                 total=self._total,
-                tail=self._tail(0, self.end),
-                ahead=tuple((start, until, self._tail(start, until)) for start, until in ahead[:_MAX_RANGES]),
+                tail=digest_of_tail(self._files, file, 0, self.end),
+                ahead=tuple([(*span, digest_of_tail(self._files, file, *span)) for span in ahead[:_MAX_RANGES]]),
             )
             self._directory.write_record(self._directory.partials, control_name(self.name), record.dump(self.key))
         self.recorded = True
@@ -351,14 +351,10 @@ class PartialFile:
         self._durable = self.end + length_of(ahead)
         self._recording.resumable.add(owner_of(self.name))
 
-    def _tail(self, start: int, until: int) -> str:
-        """Return the digest of the end of a range. Raises ``OSError``."""
-        return digest_of_tail(self._files, self._open(), start, until)
-
     def _sync(self, sync: Callable[[int], None]) -> bool:
         """Sync the file; False where the file system cannot. Data that failed to sync is dropped."""
         try:
-            return self._directory.sync_file(self._open(), sync)
+            return self._directory.sync(self._open(), sync)
         except OSError as error:
             # After a failed fsync the system forgets which pages were lost: a second one succeeds and proves nothing.
             # https://www.postgresql.org/docs/current/runtime-config-error-handling.html (data_sync_retry)
@@ -387,15 +383,8 @@ class PartialFile:
         Raises:
             StorageError: The disk failed.
         """
-        chunks, wanted = [], max(0, min(size, self.end - offset))
         with explaining(self.path, "read back", file=self.key):
-            while wanted:
-                chunk = again(self._files.read, self._open(), wanted, offset)
-                if not chunk:
-                    break
-                chunks.append(chunk)
-                offset, wanted = offset + len(chunk), wanted - len(chunk)
-        return b"".join(chunks)
+            return b"".join(read_blocks(self._files, self._open(), offset, min(offset + size, self.end)))
 
     def replay(self, feed: Callable[[memoryview], object], *, end: int, start: int = 0) -> None:
         """
@@ -405,14 +394,14 @@ class PartialFile:
             StorageError: The disk failed, or there are fewer bytes.
         """
         offset = start
-        while offset < end:
-            block = self.read(offset, min(BLOCK, end - offset))
-            if not block:
-                raise StorageError(
-                    f"{self.path}: only {offset} of {end} bytes could be read back. Run again.", file=self.key
-                )
-            feed(memoryview(block))
-            offset += len(block)
+        with explaining(self.path, "read back", file=self.key):
+            for block in read_blocks(self._files, self._open(), start, end):
+                feed(memoryview(block))
+                offset += len(block)
+        if offset < end:
+            raise StorageError(
+                f"{self.path}: only {offset} of {end} bytes could be read back. Run again.", file=self.key
+            )
 
     def finish(self, *, durable: bool = True) -> tuple[FileState, bool]:
         """
@@ -551,8 +540,7 @@ class PartWriter:
 
 def digest_of_tail(files: FileSystem, file: int, start: int, until: int) -> str:
     """Return the digest of the last bytes of a range of a file; of fewer, if fewer are there. Raises ``OSError``."""
-    at, digest = max(start, until - _TAIL), hashlib.sha256()
-    while at < until and (block := again(files.read, file, until - at, at)):
+    digest = hashlib.sha256()
+    for block in read_blocks(files, file, max(start, until - _TAIL), until):
         digest.update(block)
-        at += len(block)
     return digest.hexdigest()
