@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-from datetime import datetime
+from operator import attrgetter
 from types import TracebackType
 from typing import ClassVar, Self
 
-from arena_async.errors import ArenaAsyncError, ClosedError
+from arena_async.errors import ClosedError
 from arena_async.options import Clock, TransferOptions
 from arena_async.protocol.files import FileSet
 from arena_async.transfer.context import Context
@@ -40,46 +40,10 @@ class OutcomeStream:
     def __init__(
         self, files: FileSet, context: Context, *, scope: str | None = None, dry: bool = False, ask_again: bool = False
     ) -> None:
-        #: Outcomes that were not taken when it was closed.
-        self.left_over: list[Numbered] = []
+        #: What is known about the listing and its files; its outcomes that were not taken stay there.
+        self.run = TransferRun(files, context, scope=scope or files.scope, dry=dry, ask_again=ask_again)
         self._context = context
-        self._run = TransferRun(files, context, scope=scope or files.scope, dry=dry, ask_again=ask_again)
         self._closing: asyncio.Task[None] | None = None
-
-    @property
-    def listed(self) -> int:
-        """Files that were listed so far."""
-        return self._run.listing.count
-
-    @property
-    def kept(self) -> int:
-        """Files that are in the directory and unchanged."""
-        return self._run.kept
-
-    @property
-    def whole(self) -> bool:
-        """Whether the listing came to its end."""
-        return self._run.listing.whole
-
-    @property
-    def error(self) -> ArenaAsyncError | None:
-        """Why it stopped before its end, where that is no failed listing; or None."""
-        return self._run.error
-
-    @property
-    def newest(self) -> datetime | None:
-        """When the newest listed file changed, or None."""
-        return self._run.planner.newest
-
-    @property
-    def generation(self) -> int:
-        """The number of this listing in the ledger."""
-        return self._run.planner.generation
-
-    @property
-    def not_started(self) -> int:
-        """Files that were listed and have no outcome (yet)."""
-        return self._run.not_started
 
     @property
     def closed(self) -> bool:
@@ -101,7 +65,7 @@ class OutcomeStream:
             ArenaAsyncError: There is none, and this is what stopped the rest.
             ClosedError: It was closed meanwhile by another task.
         """
-        run = self._run
+        run = self.run
         if self._closing is not None:
             raise StopAsyncIteration
         if not run.results.outcomes:
@@ -129,15 +93,9 @@ class OutcomeStream:
     async def aclose(self) -> None:
         """Stop listing and downloading and wait until nothing runs any more; partial files stay. Safe to call twice."""
         if self._closing is None:
-            self._closing = asyncio.create_task(self._close(), name="arena_async closing")
+            self._closing = asyncio.create_task(self.run.close(), name="arena_async closing")
         await wait_to_end(self._closing)
         self._closing.result()
-
-    async def _close(self) -> None:
-        """End the run and keep what was not taken."""
-        await self._run.close()
-        self.left_over += self._run.results.outcomes
-        self._run.results.outcomes.clear()
 
 
 async def report_on(stream: OutcomeStream, files: FileSet, *, fail_fast: bool = False) -> Report:
@@ -152,7 +110,7 @@ async def report_on(stream: OutcomeStream, files: FileSet, *, fail_fast: bool = 
     Raises:
         ArenaAsyncError: The listing failed. What was listed before is done, as a note on the error says.
     """
-    before = files.requests_sent
+    before, run = files.requests_sent, stream.run
     rows: list[Numbered] = []
     async with stream:
         try:
@@ -164,27 +122,23 @@ async def report_on(stream: OutcomeStream, files: FileSet, *, fail_fast: bool = 
         except StopAsyncIteration:
             pass
         except Exception as error:
-            if error is not stream.error:
-                done = sum(row.outcome.error is None for row in rows) + stream.kept
-                error.add_note(f"{done} of the {stream.listed} files listed before that are done; they stay.")
+            if error is not run.error:
+                done = sum(row.outcome.error is None for row in rows) + run.kept
+                error.add_note(f"{done} of the {run.listing.count} files listed before that are done; they stay.")
                 raise
-    rows += stream.left_over
-    rows.sort(key=_number)
+    rows += run.results.outcomes
+    rows.sort(key=attrgetter("number"))
     counts = dict.fromkeys(Action, 0)
-    counts[Action.KEEP] = stream.kept
+    counts[Action.KEEP] = run.kept
     for row in rows:
         counts[row.outcome.action] += row.outcome.error is None
     return Report(
         outcomes=tuple([row.outcome for row in rows]),
         counts=counts,
-        not_started=stream.not_started,
+        not_started=run.not_started,
         requests=files.requests_sent - before,
-        error=stream.error,
+        error=run.error,
     )
-
-
-def _number(row: Numbered) -> int:
-    return row.number
 
 
 class DirectoryOwner:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Collection, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, nullcontext
 from datetime import datetime
 from typing import Any
 
@@ -78,7 +78,7 @@ class _Union:
         for number, member in enumerate(self._members):
             rows = aiter(member)
             try:
-                async with aclosing(rows) if hasattr(rows, "aclose") else _Open():  # type: ignore[type-var]
+                async with aclosing(rows) if hasattr(rows, "aclose") else nullcontext():  # type: ignore[type-var]
                     async for file in rows:
                         yield self._tagged(file, number)
             except Exception as error:  # noqa: BLE001 - raised when the others are listed
@@ -162,16 +162,6 @@ class _Union:
         """Put the sets that some of the keys came from first."""
         likely = {self._of[key] for key in keys if key in self._of}
         return sorted(range(len(self._members)), key=lambda number: (number not in likely, number))
-
-
-class _Open:
-    """A context without any effect, for iterators that have nothing to close."""
-
-    async def __aenter__(self) -> None:
-        return None
-
-    async def __aexit__(self, *_: object) -> None:
-        return None
 
 
 def _session(member: FileSet) -> Any:
