@@ -194,16 +194,14 @@ class Context:
         if self._closed:
             return
         self._closed = True
-        if self._opening is None:
-            await self._close_directory()
-            return
-        closing = asyncio.ensure_future(self._close(self._opening))
+        closing = asyncio.ensure_future(self._close())
         await wait_to_end(closing)
         closing.result()
 
-    async def _close(self, opening: asyncio.Task[None]) -> None:
+    async def _close(self) -> None:
         """Close everything, in the order in which it is not needed any more."""
-        await asyncio.wait([opening])
+        if self._opening is not None:
+            await asyncio.wait([self._opening])
         try:
             if self._opened:
                 await self.committer.aclose()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 from operator import attrgetter
-from types import TracebackType
 from typing import ClassVar, Self
 
 from arena_async.errors import ClosedError
@@ -85,9 +84,7 @@ class OutcomeStream:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
     async def aclose(self) -> None:
@@ -184,9 +181,7 @@ class DirectoryOwner:
             raise
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
     async def aclose(self) -> None:

@@ -309,13 +309,12 @@ class UploadSource:
 
     Args:
         path: Where it lies; links are followed, since the user named it.
-        files: The calls to the system.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, files: FileSystem | None = None) -> None:
+    def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
-        self._files = files or FileSystem()
-        self._file: int | None = None
+        self._files = FileSystem()
+        self._file = -1
 
     def open(self) -> FileState:
         """
@@ -333,16 +332,16 @@ class UploadSource:
             raise ConfigurationError(f"{shown}: there is no such file; nothing was sent. Check the path.") from None
         except OSError as error:
             raise explained(error, self.path, "read") from error
-        seen = self._files.look_open(file)
+        seen = os.fstat(file)
         if not stat.S_ISREG(seen.st_mode):
-            self._files.close(file)
+            os.close(file)
             raise ConfigurationError(f"{shown}: it is {kind_of(seen.st_mode)} and no file; nothing was sent.")
         self._file = file
         return FileState(size=seen.st_size, mtime_ns=seen.st_mtime_ns)
 
     def state(self) -> FileState:
         """Return its present state."""
-        seen = self._files.look_open(self._opened())
+        seen = os.fstat(self._file)
         return FileState(size=seen.st_size, mtime_ns=seen.st_mtime_ns)
 
     def read(self, offset: int, size: int) -> bytes:
@@ -353,19 +352,13 @@ class UploadSource:
             StorageError: The disk refused.
         """
         with explaining(self.path, "read"):
-            return again(self._files.read, self._opened(), size, offset)
+            return again(self._files.read, self._file, size, offset)
 
     def close(self) -> None:
         """Close it. Safe to call twice."""
-        file, self._file = self._file, None
-        if file is not None:
-            self._files.close(file)
-
-    def _opened(self) -> int:
-        """Return the file descriptor."""
-        if self._file is None:
-            raise StorageError(f"{printable(str(self.path))}: it is not open.")
-        return self._file
+        file, self._file = self._file, -1
+        if file >= 0:
+            os.close(file)
 
 
 class LocalFile:

@@ -186,11 +186,6 @@ class Recording:
     clock: Callable[[], float] = time.monotonic
     resumable: set[str] = attrs.field(factory=set)
 
-    def is_due(self, count: int, *, since: float) -> bool:
-        """Return whether ``count`` bytes written ``since`` are to be recorded, so that a kill costs little."""
-        # Each record waits for a sync on the thread that writes: at full speed, 8 MiB are too few for it.
-        return count >= self.flush_unit or (count >= _MIN_UNIT and self.clock() - since >= _UNIT_SECONDS)
-
 
 def drop_partial(directory: Directory, name: str) -> None:
     """Remove a partial file and its control record, the record first. Never raises for what is gone already."""
@@ -249,9 +244,11 @@ class PartialFile:
     @property
     def due(self) -> bool:
         """Whether so much was written since the last :meth:`checkpoint` that it is time for another."""
-        if self._validator is None:
+        recording, count = self._recording, self.held - self._durable
+        if self._validator is None or count < min(_MIN_UNIT, recording.flush_unit):
             return False
-        return self._recording.is_due(self.held - self._durable, since=self._synced_at)
+        # Each record waits for a sync on the thread that writes: at full speed, 8 MiB are too few for it.
+        return count >= recording.flush_unit or recording.clock() - self._synced_at >= _UNIT_SECONDS
 
     def describe(self, *, validator: str | None, total: int | None) -> None:
         """

@@ -215,13 +215,11 @@ class PartialFiles:
         ours = stat.S_ISREG(seen.st_mode) and seen.st_nlink == 1
         if not ours or (hasattr(os, "geteuid") and seen.st_uid != os.geteuid()):
             return None
-        if not again(self.files.lock, file) or self._is_recent(seen):
+        # Where locks do not work, another process may still be writing to what was written lately.
+        recent = not self.directory.locks_work and self.directory.now() - seen.st_mtime < _RECENT
+        if not again(self.files.lock, file) or recent:
             return "in use"
         return file if self._is_named(file, directory, name) else None
-
-    def _is_recent(self, seen: os.stat_result) -> bool:
-        """Return whether another process may still be writing, where locks do not work."""
-        return not self.directory.locks_work and self.directory.now() - seen.st_mtime < _RECENT
 
     def _holds(self, file: int, start: int, until: int, tail: str) -> bool:
         """Return whether the last recorded bytes of a range are there, and were not lost with the power."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import aclosing, nullcontext
@@ -198,16 +199,12 @@ class PlannedSet:
         rows = self._plan.to_fetch
         for at in range(0, len(rows), LOOK_UP_BATCH):
             batch = rows[at : at + LOOK_UP_BATCH]
-            found = await self._look_up(batch)
             by_key: dict[str, list[RemoteFile]] = {}
-            for file in found:
+            for file in await self._look_up(batch):
                 by_key.setdefault(file.key, []).append(file)
-            for row in batch:
-                if row.key not in by_key:
-                    self.lost.append(row)
-            for files in by_key.values():
-                for file in files:
-                    yield file
+            self.lost += [row for row in batch if row.key not in by_key]
+            for file in itertools.chain.from_iterable(by_key.values()):
+                yield file
 
     async def _look_up(self, rows: Sequence[PlannedFile]) -> list[RemoteFile]:
         """Return the entries of planned files; only those that cannot be restored are looked up."""

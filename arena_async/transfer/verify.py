@@ -85,17 +85,17 @@ def choose_proof(
         length: The whole length, announced or listed, or None.
         structure: Whether the CRCs of this content can be computed (an encrypted zip has none to offer).
     """
-    if _is_digest(sha256, digits=64):
+    if sha256 is not None and _is_digest(sha256, digits=64):
         return "sha256"
-    if _is_digest(md5, digits=32):
+    if md5 is not None and _is_digest(md5, digits=32):
         return "md5"
     if kind in ("gzip", "zip") and structure:
         return "crc"
     return "none" if length is None else "length"
 
 
-def _is_digest(text: str | None, *, digits: int) -> bool:
-    return text is not None and re.fullmatch(rf"[0-9a-fA-F]{{{digits}}}", text) is not None
+def _is_digest(text: str, *, digits: int) -> bool:
+    return re.fullmatch(rf"[0-9a-fA-F]{{{digits}}}", text) is not None
 
 
 # ------------------------------------------------------------------------------------------------------------ the whole
@@ -219,7 +219,8 @@ class ContentVerifier:
                 return
             self._recognize()
             view = view[missing:]
-        self._follow(view)
+        if self._gzip is not None and self.problem is None:
+            self._guarded(self._gzip.feed, view)
 
     def _too_long(self) -> bool:
         """Notice a body that does not end where it should."""
@@ -246,12 +247,7 @@ class ContentVerifier:
             self.problem = self._foreign("a web page")
         if self._kind == "gzip" and not self._declared:
             self._gzip = GzipCheck(self._meter, encoded=self._encoded)
-            self._follow(memoryview(self._head))
-
-    def _follow(self, view: memoryview) -> None:
-        """Let the check of a compressed stream see the next bytes."""
-        if self._gzip is not None and self.problem is None:
-            self._guarded(self._gzip.feed, view)
+            self._guarded(self._gzip.feed, memoryview(self._head))
 
     def _guarded(self, check: Callable[..., object], *args: object) -> object:
         """Run a step of a check: damage becomes the problem, and a cap ends the check."""
