@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from arena_async.errors import DestinationBusyError, DiskFullError, StorageError, UnsafeNameError
+from arena_async.options import MIB
 from arena_async.protocol.messages import printable
 from arena_async.transfer.filesystem import (
     NO_DIRECTORY,
@@ -126,34 +127,35 @@ class Directory:
 
     Args:
         root: The directory; it is made when it is missing.
+
+    Attributes:
         files: The system calls.
-        draw_name: Returns the part of a name that makes it unique; None for a random text and a number.
+        draw_name: Returns the part of a name that makes it unique.
         sleep: Waits for some seconds.
         now: Returns the seconds since 1970, as the times of files do.
+        clock: Returns seconds that never decrease.
+        flush_unit: Bytes after which a resumable file is synced and recorded, whatever the time; where they arrive
+            slowly, each second is enough for 8 MiB.
+        resumable: The owners of the partial files that existed when it was opened, or were recorded since.
+        locks_work: Whether a lock keeps other processes out; on some network file systems it is granted to all.
+        mode: The permissions of a new file.
+        partials: The open directory of partial files.
+        state: The open directory of our own files.
     """
 
-    def __init__(
-        self,
-        root: str | os.PathLike[str],
-        *,
-        files: FileSystem | None = None,
-        draw_name: Callable[[], str] | None = None,
-        sleep: Callable[[float], object] = time.sleep,
-        now: Callable[[], float] = time.time,
-    ) -> None:
+    def __init__(self, root: str | os.PathLike[str]) -> None:
         self.root = Path(root)
-        self.files = files or FileSystem()
+        self.files = FileSystem()
         prefix, numbers = secrets.token_hex(6), itertools.count()
-        self.draw_name = draw_name or (lambda: f"{prefix}{next(numbers):04x}")
-        self.sleep = sleep
-        self.now = now
-        #: Whether a lock keeps other processes out; on some network file systems it is granted to all.
+        self.draw_name: Callable[[], str] = lambda: f"{prefix}{next(numbers):04x}"
+        self.sleep: Callable[[float], object] = time.sleep
+        self.now: Callable[[], float] = time.time
+        self.clock: Callable[[], float] = time.monotonic
+        self.flush_unit = 32 * MIB
+        self.resumable: set[str] = set()
         self.locks_work = False
-        #: The permissions of a new file.
         self.mode = 0o600
-        #: The open directory of partial files.
         self.partials: Handle = _CLOSED
-        #: The open directory of our own files.
         self.state: Handle = _CLOSED
         self._root: Handle = _CLOSED
         self._warned = False

@@ -162,19 +162,17 @@ class Ledger:
     Args:
         path: Its file in an existing directory; None for a scratch ledger in an unnamed file that the system removes,
             so that the size of a listing takes no memory.
-        busy_timeout: Seconds to wait for another process.
 
     Attributes:
         set_aside: Where a damaged ledger was moved, or None. Its files are unknown then and downloaded again.
     """
 
-    def __init__(self, path: Path | None, *, busy_timeout: float = 10.0) -> None:
+    def __init__(self, path: Path | None) -> None:
         self.set_aside: Path | None = None
         #: Whether it keeps files from one run to the next.
         self.remembers = path is not None
         self._path = path
         self._name = "the notes of this run" if path is None else str(path)
-        self._busy_timeout = busy_timeout
         self._lock = Lock()
         self._connection: sqlite3.Connection | None = None
 
@@ -352,7 +350,7 @@ class Ledger:
             create_private(self._path)
         connection = sqlite3.connect(
             self._path or "",
-            timeout=self._busy_timeout,
+            timeout=10.0,  # Another process is waited for so long.
             isolation_level=None,
             check_same_thread=False,  # One thread at a time uses it, under the lock.
             factory=LedgerConnection,

@@ -64,9 +64,9 @@ _OVER = 60.0
 _TRIES = 100
 
 
-def create_private(path: Path) -> bool:
+def create_private(path: Path) -> None:
     """
-    Make an empty file that only its owner may read, unless there is one; say whether it was made.
+    Make an empty file that only its owner may read, unless there is one.
 
     Raises:
         DestinationBusyError: There is something that is no file, a link for instance.
@@ -78,15 +78,12 @@ def create_private(path: Path) -> bool:
             os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | NO_FOLLOW, 0o600))
         except FileExistsError:
             seen = os.lstat(path)
-        else:
-            return True
-        if not stat.S_ISREG(seen.st_mode):
-            raise DestinationBusyError(
-                f"{path}: it is {kind_of(seen.st_mode)} and no file. Move it away and run again."
-            )
-        if os.name == "posix" and stat.S_IMODE(seen.st_mode) != 0o600:
-            os.chmod(path, 0o600)
-    return False
+            if not stat.S_ISREG(seen.st_mode):
+                raise DestinationBusyError(
+                    f"{path}: it is {kind_of(seen.st_mode)} and no file. Move it away and run again."
+                ) from None
+            if os.name == "posix" and stat.S_IMODE(seen.st_mode) != 0o600:
+                os.chmod(path, 0o600)
 
 
 def set_aside(path: Path, suffix: str) -> Path:
@@ -139,36 +136,26 @@ def replace_file(
         new = draw_name()
         file = again(files.create, directory, new, 0o600)
         try:
-            _fill(files, file, content, sync)
+            try:
+                with contextlib.suppress(OSError):
+                    again(files.lock, file)  # It shows other processes that the file is being written.
+                write_all(files, file, content, 0)
+                sync(file)
+            finally:
+                files.close(file)
             again(files.rename, directory, new, directory, name)
         except BaseException as error:
-            if isinstance(error, FileNotFoundError) and not _exists(files, directory, new):
-                # Another process removed it, before it was locked or after its lock was released.
-                continue
-            with contextlib.suppress(OSError):
+            try:
                 again(files.unlink, directory, new)
+            except FileNotFoundError:
+                if isinstance(error, FileNotFoundError):
+                    # Another process removed it, before it was locked or after its lock was released.
+                    continue
+            except OSError:
+                pass
             raise
         return
     raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
-
-
-def _fill(files: FileSystem, file: int, content: bytes, sync: Callable[[int], object]) -> None:
-    """Write a new file, sync and close it; its lock shows other processes that it is being written."""
-    try:
-        with contextlib.suppress(OSError):
-            again(files.lock, file)
-        write_all(files, file, content, 0)
-        sync(file)
-    finally:
-        files.close(file)
-
-
-def _exists(files: FileSystem, directory: Handle, name: str) -> bool:
-    try:
-        again(files.look, directory, name)
-    except OSError:
-        return False
-    return True
 
 
 class PrivateFile:

@@ -17,7 +17,6 @@ import contextlib
 import hashlib
 import json
 import logging
-import time
 from collections.abc import Callable, Iterable
 from typing import TypeGuard
 
@@ -43,7 +42,6 @@ __all__ = [
     "FoundPartial",
     "PartWriter",
     "PartialFile",
-    "Recording",
     "control_name",
     "digest_of_tail",
     "drop_partial",
@@ -55,8 +53,6 @@ log = logging.getLogger("arena_async")
 
 _VERSION = 1
 _TAIL = 64 * KIB
-#: Bytes after which a resumable file is recorded, whatever the time.
-_FLUSH_UNIT = 32 * MIB
 #: Bytes after which it is recorded if the last record is older than so many seconds.
 _MIN_UNIT, _UNIT_SECONDS = 8 * MIB, 1.0
 #: Ranges behind the others that a control record names at most; with as many it stays far below its size limit.
@@ -170,23 +166,6 @@ def _is_count(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
-@attrs.define(kw_only=True)
-class Recording:
-    """
-    When the partial files of a directory are recorded, and which of them can be resumed.
-
-    Args:
-        flush_unit: Bytes after which a resumable file is synced and recorded, whatever the time; where they arrive
-            slowly, each second is enough for 8 MiB.
-        clock: Seconds that never decrease.
-        resumable: The owners of the partial files that existed when the directory was opened, or were recorded since.
-    """
-
-    flush_unit: int = _FLUSH_UNIT
-    clock: Callable[[], float] = time.monotonic
-    resumable: set[str] = attrs.field(factory=set)
-
-
 def drop_partial(directory: Directory, name: str) -> None:
     """Remove a partial file and its control record, the record first. Never raises for what is gone already."""
     directory.clear(directory.partials, control_name(name))
@@ -205,9 +184,7 @@ class PartialFile:
         durable_offset: Bytes without a gap that the control record names.
     """
 
-    def __init__(
-        self, directory: Directory, recording: Recording, file: int, *, key: str, path: str, name: str, offset: int = 0
-    ) -> None:
+    def __init__(self, directory: Directory, file: int, *, key: str, path: str, name: str, offset: int = 0) -> None:
         self.key = key
         self.path = path
         self.name = name
@@ -215,7 +192,6 @@ class PartialFile:
         self.durable_offset = offset
         #: Ranges that parts have written, ahead of ``end`` or behind it; every byte of them was written.
         self.ranges: Callable[[], Iterable[Span]] = tuple
-        self._recording = recording
         self._directory = directory
         self._files = directory.files
         self._file: int | None = file
@@ -244,11 +220,11 @@ class PartialFile:
     @property
     def due(self) -> bool:
         """Whether so much was written since the last :meth:`checkpoint` that it is time for another."""
-        recording, count = self._recording, self.held - self._durable
-        if self._validator is None or count < min(_MIN_UNIT, recording.flush_unit):
+        directory, count = self._directory, self.held - self._durable
+        if self._validator is None or count < min(_MIN_UNIT, directory.flush_unit):
             return False
         # Each record waits for a sync on the thread that writes: at full speed, 8 MiB are too few for it.
-        return count >= recording.flush_unit or recording.clock() - self._synced_at >= _UNIT_SECONDS
+        return count >= directory.flush_unit or directory.clock() - self._synced_at >= _UNIT_SECONDS
 
     def describe(self, *, validator: str | None, total: int | None) -> None:
         """
@@ -263,7 +239,7 @@ class PartialFile:
         """
         self._validator = validator if validator and validator.startswith('"') else None
         self._total = total
-        self._synced_at = self._recording.clock()
+        self._synced_at = self._directory.clock()
         if total is None or total <= MIB:
             return
         try:
@@ -344,9 +320,9 @@ class PartialFile:
             self._directory.write_record(self._directory.partials, control_name(self.name), record.dump(self.key))
         self.recorded = True
         self.durable_offset = self.end
-        self._synced_at = self._recording.clock()
+        self._synced_at = self._directory.clock()
         self._durable = self.end + length_of(ahead)
-        self._recording.resumable.add(owner_of(self.name))
+        self._directory.resumable.add(owner_of(self.name))
 
     def _sync(self, sync: Callable[[int], None]) -> bool:
         """Sync the file; False where the file system cannot. Data that failed to sync is dropped."""

@@ -17,7 +17,6 @@ from arena_async.transfer.partial_file import (
     ControlRecord,
     FoundPartial,
     PartialFile,
-    Recording,
     control_name,
     digest_of_tail,
     drop_partial,
@@ -53,7 +52,6 @@ class PartialFiles:
 
     def __init__(self, directory: Directory) -> None:
         self.directory = directory
-        self.recording = Recording()
         self.files = directory.files
 
     def scan(self) -> None:
@@ -63,12 +61,12 @@ class PartialFiles:
         Raises:
             StorageError: Their directory cannot be read.
         """
-        self.recording.resumable.update(map(owner_of, self._names()))
+        self.directory.resumable.update(map(owner_of, self._names()))
 
     def forget(self, name: str) -> None:
         """Remove the control record of a committed file."""
         self.directory.clear(self.directory.partials, control_name(name))
-        self.recording.resumable.discard(owner_of(name))
+        self.directory.resumable.discard(owner_of(name))
 
     def may_resume(self, key: str) -> bool:
         """
@@ -76,7 +74,7 @@ class PartialFiles:
 
         What another process leaves while this one has the directory open is seen at the next start.
         """
-        return bool(self.recording.resumable) and key_hash(key)[:32] in self.recording.resumable
+        return bool(self.directory.resumable) and key_hash(key)[:32] in self.directory.resumable
 
     # -- new ones
 
@@ -128,7 +126,7 @@ class PartialFiles:
                 except FileExistsError:
                     continue
                 if self._claim(file, name):
-                    return PartialFile(self.directory, self.recording, file, key=key, path=path, name=name)
+                    return PartialFile(self.directory, file, key=key, path=path, name=name)
         except OSError as error:
             raise explained(error, path, "created", file=key) from error
         raise StorageError(
@@ -255,9 +253,7 @@ class PartialFiles:
         except BaseException:
             self.files.close(file)
             raise
-        resumed = PartialFile(
-            self.directory, self.recording, file, key=key, path=path, name=partial.name, offset=partial.offset
-        )
+        resumed = PartialFile(self.directory, file, key=key, path=path, name=partial.name, offset=partial.offset)
         resumed.ranges = lambda: partial.ahead
         resumed._durable = partial.held  # noqa: SLF001 - of the same module
         return resumed
@@ -442,25 +438,25 @@ def adopt(
     with explaining(path, "checked again"), partials.taken(name) as file:
         if file == "in use":
             return "in use"
-        whole = isinstance(file, int) and _is_whole(directory, file, state, sha256)
-        seen = directory.files.look_open(file) if whole and isinstance(file, int) else None
-    if seen is None:
+        identity = _identity(directory, file, state, sha256) if isinstance(file, int) else None
+    if identity is None:
         return "complete" if directory.state_of(path) == state else "gone"
     with ParentCache(directory, make=True) as parents:
         with explaining(path, "given its name"):
-            _move(directory, name, path, parents, (seen.st_dev, seen.st_ino))
+            _move(directory, name, path, parents, identity)
             partials.forget(name)
         if durable:
             _sync_names(directory, parents)
     return "renamed"
 
 
-def _is_whole(directory: Directory, file: int, state: FileState, sha256: str | None) -> bool:
-    """Return whether a partial file is the recorded one; without fsync, its content may be lost with the power."""
+def _identity(directory: Directory, file: int, state: FileState, sha256: str | None) -> tuple[int, int] | None:
+    """Return the identity of an open file if it is the recorded one: without fsync, its content may be lost."""
     seen = again(directory.files.look_open, file)
-    if (seen.st_size, seen.st_mtime_ns) != (state.size, state.mtime_ns):
-        return False
-    return sha256 is None or hash_file(directory, file) == sha256
+    same = (seen.st_size, seen.st_mtime_ns) == (state.size, state.mtime_ns)
+    if not same or (sha256 is not None and hash_file(directory, file) != sha256):
+        return None
+    return seen.st_dev, seen.st_ino
 
 
 def _sync_names(directory: Directory, parents: ParentCache) -> dict[str, bool]:
