@@ -36,11 +36,9 @@ class OutcomeStream:
     disk.
     """
 
-    def __init__(
-        self, files: FileSet, context: Context, *, scope: str | None = None, dry: bool = False, ask_again: bool = False
-    ) -> None:
+    def __init__(self, run: TransferRun, context: Context) -> None:
         #: What is known about the listing and its files; its outcomes that were not taken stay there.
-        self.run = TransferRun(files, context, scope=scope or files.scope, dry=dry, ask_again=ask_again)
+        self.run = run
         self._context = context
         self._closing: asyncio.Task[None] | None = None
 
@@ -197,7 +195,8 @@ class DirectoryOwner:
     ) -> OutcomeStream:
         """Return a stream that ends with this object."""
         self._streams = [stream for stream in self._streams if not stream.closed]
-        stream = OutcomeStream(files, self._context, scope=scope, dry=dry, ask_again=ask_again)
+        run = TransferRun(files, self._context, scope=scope or files.scope, dry=dry, ask_again=ask_again)
+        stream = OutcomeStream(run, self._context)
         self._streams.append(stream)
         return stream
 

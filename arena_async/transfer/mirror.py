@@ -364,22 +364,15 @@ async def _gone_of_plan(
     context: Context, files: FileSet, keys: Sequence[str], *, prune: bool
 ) -> AsyncIterator[Sequence[LedgerEntry]]:
     """Yield what a plan calls gone and is known here, page by page; what is to be removed is looked up again."""
-    for at in range(0, len(keys), PAGE):
-        known = await context.run(context.ledger.look_up, keys[at : at + PAGE])
+    for at in range(0, len(keys), LOOK_UP_BATCH):
+        known = await context.run(context.ledger.look_up, keys[at : at + LOOK_UP_BATCH])
         gone = [entry for entry in known.values() if entry.state != "skipped"]
-        gone = await _still_gone(files, gone) if prune else gone
+        if prune and gone:
+            rows = await files.find(list(dict.fromkeys(key_of_file(entry.key) for entry in gone)))
+            listed = {row.key for row in rows} | {duplicate_key(row.key, row.name) for row in rows}
+            gone = [entry for entry in gone if entry.key not in listed]
         if gone:
             yield gone
-
-
-async def _still_gone(files: FileSet, gone: Sequence[LedgerEntry]) -> list[LedgerEntry]:
-    """Look up again what a plan calls gone, and return what is still not listed."""
-    keys = [key_of_file(entry.key) for entry in gone]
-    listed: set[str] = set()
-    for at in range(0, len(keys), LOOK_UP_BATCH):
-        rows = await files.find(list(dict.fromkeys(keys[at : at + LOOK_UP_BATCH])))
-        listed |= {row.key for row in rows} | {duplicate_key(row.key, row.name) for row in rows}
-    return [entry for entry in gone if entry.key not in listed]
 
 
 async def _with_gone(

@@ -18,7 +18,6 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Iterable
-from typing import TypeGuard
 
 import attrs
 
@@ -119,21 +118,30 @@ class ControlRecord:
         """Read it, or give None for anything but a whole record of that key."""
         try:
             fields = json.loads(text)
-        except (ValueError, RecursionError):
+            ahead = fields.get("ahead", [])
+            record = cls(
+                validator=fields["validator"],
+                offset=fields["offset"],
+                total=fields.get("total"),
+                tail=fields["tail"],
+                ahead=tuple([(start, until, tail) for start, until, tail in ahead]),
+            )
+            ours = fields["version"] == _VERSION and fields["key"].startswith(key_hash)
+            return record if ours and isinstance(ahead, list) and record.is_valid() else None
+        except (AttributeError, KeyError, RecursionError, TypeError, ValueError):
             return None
-        if not isinstance(fields, dict) or fields.get("version") != _VERSION:
-            return None
-        validator, offset, total, tail = (fields.get(name) for name in ("validator", "offset", "total", "tail"))
-        if not str(fields.get("key")).startswith(key_hash) or not isinstance(tail, str):
-            return None
-        if not isinstance(validator, str) or not validator.startswith('"'):
-            return None
-        if not _is_count(offset) or offset == 0 or (total is not None and (not _is_count(total) or total < offset)):
-            return None
-        ahead = _read_parts(fields.get("ahead", []), offset, total)
-        if ahead is None:
-            return None
-        return cls(validator=validator, offset=offset, total=total, tail=tail, ahead=ahead)
+
+    def is_valid(self) -> bool:
+        """Return whether the fields have their types, and all ranges lie in order within the file."""
+        edges = [0, self.offset, *[edge for start, until, _ in self.ahead for edge in (start, until)]]
+        if self.total is not None:
+            edges.append(self.total)
+        texts = [self.validator, self.tail, *[tail for _, _, tail in self.ahead]]
+        typed = all(type(edge) is int for edge in edges) and all(isinstance(text, str) for text in texts)
+        if not typed or not self.validator.startswith('"') or (self.ahead and self.total is None):
+            return False
+        no_range_is_empty = self.offset > 0 and all(start < until for start, until, _ in self.ahead)
+        return edges == sorted(edges) and no_range_is_empty and len(self.ahead) <= _MAX_RANGES
 
     def found(self, name: str, ranges: Iterable[Span]) -> FoundPartial:
         """Return what can be resumed; ranges ahead that begin where the others end belong to those."""
@@ -141,29 +149,6 @@ class ControlRecord:
         if ahead and ahead[0][0] == offset:
             offset, ahead = ahead[0][1], ahead[1:]
         return FoundPartial(name=name, validator=self.validator, offset=offset, total=self.total, ahead=ahead)
-
-
-def _read_parts(found: object, offset: int, total: int | None) -> tuple[tuple[int, int, str], ...] | None:
-    """Read what a record says of parts behind its offset; None for anything but parts in order, inside the file."""
-    if not isinstance(found, list) or len(found) > _MAX_RANGES:
-        return None
-    parts, end = [], offset
-    for part in found:
-        if not isinstance(part, list) or len(part) != 3:
-            return None
-        start, until, tail = part
-        if not (_is_count(start) and _is_count(until) and isinstance(tail, str)):
-            return None
-        if total is None or not end <= start < until <= total:
-            return None
-        parts.append((start, until, tail))
-        end = until
-    return tuple(parts)
-
-
-def _is_count(value: object) -> TypeGuard[int]:
-    """Return whether it is an integer of at least 0."""
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 def drop_partial(directory: Directory, name: str) -> None:
@@ -220,11 +205,13 @@ class PartialFile:
     @property
     def due(self) -> bool:
         """Whether so much was written since the last :meth:`checkpoint` that it is time for another."""
-        directory, count = self._directory, self.held - self._durable
-        if self._validator is None or count < min(_MIN_UNIT, directory.flush_unit):
+        if self._validator is None:
             return False
+        directory, count = self._directory, self.held - self._durable
         # Each record waits for a sync on the thread that writes: at full speed, 8 MiB are too few for it.
-        return count >= directory.flush_unit or directory.clock() - self._synced_at >= _UNIT_SECONDS
+        return count >= directory.flush_unit or (
+            count >= _MIN_UNIT and directory.clock() - self._synced_at >= _UNIT_SECONDS
+        )
 
     def describe(self, *, validator: str | None, total: int | None) -> None:
         """
