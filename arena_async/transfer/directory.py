@@ -105,8 +105,10 @@ class ParentCache(dict[str, Handle | None]):
         return self
 
     def __exit__(self, *_: object) -> None:
-        for parent in list(self):
-            self.forget(parent)
+        for opened in self.values():
+            if opened is not None:
+                self._directory.files.close(opened)
+        self.clear()
 
     def __missing__(self, parent: str) -> Handle | None:
         if len(self) >= 64:  # Each is an open file.
@@ -159,9 +161,6 @@ class Directory:
         self.state: Handle = _CLOSED
         self._root: Handle = _CLOSED
         self._warned = False
-
-    def __repr__(self) -> str:
-        return f"<Directory {self.root}>"
 
     # -- open and close
 

@@ -9,7 +9,7 @@ from typing import ClassVar, Self
 
 from arena_async.errors import ClosedError
 from arena_async.options import Clock, TransferOptions
-from arena_async.protocol.files import FileSet
+from arena_async.protocol.files import FileSet, UsesMetadataCache
 from arena_async.transfer.context import Context
 from arena_async.transfer.events import Observer
 from arena_async.transfer.jobs import Numbered
@@ -195,6 +195,8 @@ class DirectoryOwner:
     ) -> OutcomeStream:
         """Return a stream that ends with this object."""
         self._streams = [stream for stream in self._streams if not stream.closed]
+        if self._remembers and isinstance(files, UsesMetadataCache):
+            files = files.recalling(self._context)
         run = TransferRun(files, self._context, scope=scope or files.scope, dry=dry, ask_again=ask_again)
         stream = OutcomeStream(run, self._context)
         self._streams.append(stream)

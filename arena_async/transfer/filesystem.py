@@ -79,14 +79,16 @@ _ADVICE = {
 }
 
 
-def _force(file: int) -> None:
-    """Force an open file or folder to the disk."""
-    # fsync of macOS stops at the cache of the drive.
-    # https://developer.apple.com/documentation/xcode/reducing-disk-writes
-    if sys.platform == "darwin":
+if sys.platform == "darwin":
+
+    def _force(file: int) -> None:
+        """Force an open file or folder to the disk."""
+        # fsync of macOS stops at the cache of the drive.
+        # https://developer.apple.com/documentation/xcode/reducing-disk-writes
         fcntl.fcntl(file, fcntl.F_FULLFSYNC)
-    else:
-        os.fsync(file)
+
+else:
+    _force = os.fsync
 
 
 def _at(directory: Handle, name: str) -> tuple[str, int | None]:

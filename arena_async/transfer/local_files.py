@@ -179,9 +179,6 @@ class PrivateFile:
         self._files = files or FileSystem()
         self._sleep = sleep
 
-    def __repr__(self) -> str:
-        return f"<PrivateFile {self.path}>"
-
     def change(self, make: Callable[[bytes | None], tuple[bytes | None, T]]) -> T:
         """
         Read the content, let it be changed, and write it, while no other process does.

@@ -20,7 +20,7 @@ from pathlib import Path, PurePosixPath
 import attrs
 
 from arena_async.errors import ArenaAsyncError, ConfigurationError, NotFoundError
-from arena_async.protocol.files import FileSet, RemoteFile, UsesMetadataCache
+from arena_async.protocol.files import FileSet, RemoteFile
 from arena_async.protocol.layout import duplicate_key, key_of_file
 from arena_async.protocol.messages import printable
 from arena_async.transfer.context import Context, claim_tenant
@@ -128,7 +128,7 @@ class Mirror(DirectoryOwner):
         await context.open()
         now, before = context.clock.now(), files.requests_sent
         rows: list[PlannedFile] = []
-        async with self._stream(_with_facts(files, context), dry=True, ask_again=ask_again) as stream:
+        async with self._stream(files, dry=True, ask_again=ask_again) as stream:
             async for outcome in stream:
                 rows.append(_planned(outcome, context.root))  # noqa: PERF401 - what was planned before an error stays
             run = stream.run
@@ -187,7 +187,7 @@ class Mirror(DirectoryOwner):
         listed = files.since(watermark - OVERLAP) if watermark is not None else files
         # A listing that starts at a watermark is noted apart: what it lacks must not look gone to other queries.
         noted = scope if listed is files else f"{scope} (changes)"
-        stream = self._stream(_with_facts(listed, context), scope=noted, ask_again=ask_again)
+        stream = self._stream(listed, scope=noted, ask_again=ask_again)
         report, run = await report_on(stream, listed), stream.run
         whole = run.listing.whole and report.error is None
         if whole and not listed.narrowed:
@@ -307,11 +307,6 @@ class Mirror(DirectoryOwner):
         async for page in _pages(self._context, self._context.ledger.entries):
             for entry in page:
                 yield entry
-
-
-def _with_facts(files: FileSet, context: Context) -> FileSet:
-    """Return the set with access to the cached metadata of the directory, if it can use it."""
-    return files.recalling(context) if isinstance(files, UsesMetadataCache) else files
 
 
 def _check(files: FileSet, plan: Plan | None, *, prune: bool) -> None:

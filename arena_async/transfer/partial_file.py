@@ -189,9 +189,6 @@ class PartialFile:
         #: Device and inode of the file once it was secured: the same under any name.
         self.identity: tuple[int, int] | None = None
 
-    def __repr__(self) -> str:
-        return f"<PartialFile {self.path} {self.end} bytes>"
-
     @property
     def ahead(self) -> tuple[Span, ...]:
         """Ranges behind :attr:`end` that are written, in order."""
