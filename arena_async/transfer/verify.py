@@ -275,7 +275,9 @@ class ContentVerifier:
         """
         if self._kind is None and self.problem is None:
             self._recognize()
-        self.problem = self.problem or self._wrong_length() or self._wrong_digest() or self._wrong_kind(read)
+        self.problem = self.problem or self._wrong_length()
+        if self.problem is None:
+            self.problem = self._wrong_digest() if self._declared else self._wrong_kind(read)
         kind, checked = self._kind or "other", False
         if self.problem is None and not self._declared and kind in ("gzip", "zip"):
             checked = self._check_structure(read)
@@ -338,7 +340,7 @@ class ContentVerifier:
 
     def _wrong_kind(self, read: Read) -> TransferError | None:
         """Notice content that cannot be what the name promises."""
-        if self._promise is None or self._declared:
+        if self._promise is None:
             return None
         if self._kind == "empty" and self._promise != "other":
             return self._damaged("it is empty, and not even an empty one of its kind is")
