@@ -49,7 +49,6 @@ MANY_PARAMETERS = {
     "testing/arena/contents.py:add_import_run": "The fields of a run that a test may set.",
     "testing/centrepoint/requests.py:__init__": "The settings that a test may change.",
     "transfer/multipart.py:__init__": "The attempt that it takes over, field by field.",
-    "transfer/partial_file.py:__init__": "One line for each fact of a file on disk; made in two places.",
     "transfer/planner.py:decide_retry": "The facts of one decision, so that tables of tests stay readable.",
     "transfer/verify.py:__init__": "What is known about a file beforehand; all of it optional.",
 }

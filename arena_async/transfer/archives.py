@@ -8,7 +8,6 @@ import struct
 import zlib
 from array import array
 from collections.abc import Callable, Iterator
-from typing import Protocol
 
 import attrs
 
@@ -93,35 +92,16 @@ class Meter:
             raise TooCostly(f"checking it takes more than {self._caps.seconds:g} s")
 
 
-class Inflater(Protocol):
-    """What decompressors of the standard library have in common."""
-
-    @property
-    def eof(self) -> bool:
-        """Whether the stream has come to its end."""
-        ...
-
-    @property
-    def unused_data(self) -> bytes:
-        """What came behind the end."""
-        ...
-
-    def decompress(self, data: bytes, max_length: int = ...) -> bytes:
-        """Return the next chunk."""
-        ...
-
-
-def unpacked(inflater: Inflater, block: bytes) -> Iterator[bytes]:
-    """Unpack a block, never more than so much at a time."""
+def inflated(inflater: zlib._Decompress | bz2.BZ2Decompressor, block: bytes) -> Iterator[bytes]:
+    """Inflate a block, never more than so much at a time; what lies behind the end is left in ``unused_data``."""
     rest = block
     while not inflater.eof:
-        piece = inflater.decompress(rest, BLOCK)
+        made = inflater.decompress(rest, BLOCK)
+        # bz2 keeps what it has not taken yet inside, as zlib keeps what it has not given yet.
         rest = getattr(inflater, "unconsumed_tail", b"")
-        if not piece and not rest:
+        if not made and not rest:
             return
-        yield piece
-    if rest and not inflater.unused_data:
-        raise zlib.error("data behind the end")
+        yield made
 
 
 class GzipCheck:
@@ -148,17 +128,10 @@ class GzipCheck:
     def feed(self, data: memoryview) -> None:
         """Look at the next bytes."""
         for start in range(0, len(data), BLOCK):
-            block = data[start : start + BLOCK]
-            self._taken += len(block)
-            self._take(bytes(block))
-
-    def _take(self, block: bytes) -> None:
-        rest = block
-        while rest:
-            if self._member is None:
-                rest = self._begin(rest)
-                continue
-            rest = self._inflate(self._member, rest)
+            rest = bytes(data[start : start + BLOCK])
+            self._taken += len(rest)
+            while rest:
+                rest = self._begin(rest) if self._member is None else self._inflate(self._member, rest)
 
     def _begin(self, block: bytes) -> bytes:
         """Skip zeros behind a member, and begin the next one."""
@@ -177,22 +150,15 @@ class GzipCheck:
         return rest
 
     def _inflate(self, member: zlib._Decompress, block: bytes) -> bytes:
-        """Inflate a piece, never more than so much at a time, and give what belongs to the next member."""
-        rest = block
-        while rest and not member.eof:
-            try:
-                made = member.decompress(rest, BLOCK)
-            except zlib.error as error:
-                raise WrongContent(f"its member {self._members} is damaged ({error})") from None
-            self._meter.produced(len(made), taken=self._taken)
-            self._look_inside(made)
-            rest = member.unconsumed_tail
-        while not member.eof:
-            # What is held back inside comes out without any more input.
-            made = member.decompress(b"", BLOCK)
-            self._meter.produced(len(made), taken=self._taken)
-            if not made:
-                return b""
+        """Inflate a piece of a member, and return what lies behind its end."""
+        try:
+            for made in inflated(member, block):
+                self._meter.produced(len(made), taken=self._taken)
+                self._look_inside(made)
+        except zlib.error as error:
+            raise WrongContent(f"its member {self._members} is damaged ({error})") from None
+        if not member.eof:
+            return b""
         self._member = None
         return member.unused_data
 
@@ -219,15 +185,6 @@ _END = struct.Struct("<4sHHHHIIH")
 _NO_32, _NO_16 = 0xFFFFFFFF, 0xFFFF
 _ENCRYPTED = 0x0001 | 0x0040 | 0x2000
 _SIZES_BEHIND = 0x0008
-
-
-@attrs.frozen
-class _ZipDirectory:
-    """Where the central directory of a zip lies, and how many entries it has."""
-
-    start: int
-    size: int
-    entries: int
 
 
 @attrs.frozen
@@ -271,18 +228,18 @@ class ZipCheck:
             WrongContent: It is not whole.
             TooCostly: A cap was reached.
         """
-        directory = self._directory()
+        begin, size, entries = self._directory()
         starts, ends, all_checked = array("Q"), array("Q"), True
-        for member in self._members(directory):
+        for member in self._members(begin, begin + size, entries):
             self._meter.member()
             data_at = self._open(member)
-            if data_at + member.packed > directory.start:
+            if data_at + member.packed > begin:
                 raise WrongContent(f"its member {member.shown} reaches into the directory")
             starts.append(member.offset)
             ends.append(data_at + member.packed)
             all_checked &= self._content(member, data_at)
         self._no_overlap(starts, ends)
-        if (min(starts) if starts else directory.start) != 0:
+        if min(starts, default=begin) != 0:
             raise WrongContent("something else stands before its first member")
         return all_checked
 
@@ -302,8 +259,8 @@ class ZipCheck:
             raise WrongContent(f"it ends in the middle of {what}")
         return data
 
-    def _directory(self) -> _ZipDirectory:
-        """Find the end record, which must be the very last thing, and what it says about the directory."""
+    def _directory(self) -> tuple[int, int, int]:
+        """Return start, size and number of entries of the directory by the end record, which must be the last thing."""
         at, record = self._end_record()
         _, disk, first_disk, here, entries, size, start, _ = record
         located = self._bytes(at - _LOCATOR64.size, _LOCATOR64.size, "its end") if at >= _LOCATOR64.size else b""
@@ -319,7 +276,7 @@ class ZipCheck:
             raise WrongContent(
                 "its directory is not where its end record says, so something was put before it or cut out"
             )
-        return _ZipDirectory(start, size, entries)
+        return start, size, entries
 
     def _end_record(self) -> tuple[int, tuple[bytes, int, int, int, int, int, int, int]]:
         """Find the end record: the comment it announces must end exactly where the file ends."""
@@ -334,10 +291,10 @@ class ZipCheck:
             at = tail.rfind(b"PK\x05\x06", 0, at + 3)
         raise WrongContent("it has no end record, or something else behind it: it is cut off, or was added to")
 
-    def _members(self, directory: _ZipDirectory) -> Iterator[_Member]:
+    def _members(self, at: int, end: int, entries: int) -> Iterator[_Member]:
         """Walk the central directory, a block at a time."""
-        at, end, block, block_at = directory.start, directory.start + directory.size, b"", directory.start
-        for _ in range(directory.entries):
+        block, block_at = b"", at
+        for _ in range(entries):
             # No entry is longer than its fixed part and three texts of 64 KiB.
             if block_at + len(block) < min(end, at + _CENTRAL.size + 3 * 0xFFFF):
                 block, block_at = self._read(at, min(BLOCK, end - at)), at
@@ -376,11 +333,9 @@ class ZipCheck:
         """Compare the CRC-32 and the length of a member; False when it cannot be read."""
         if member.flags & _ENCRYPTED or member.method not in (0, 8, 12):
             return False
-        if member.method == 0 or (member.packed == 0 and member.size == 0):
-            pieces = self._blocks(at, member.packed, member)
-        else:
-            inflater: Inflater = zlib.decompressobj(wbits=-15) if member.method == 8 else bz2.BZ2Decompressor()
-            pieces = self._inflated(inflater, at, member)
+        pieces = self._blocks(at, member)
+        if member.method != 0 and (member.packed or member.size):
+            pieces = self._inflated(pieces, member)
         crc, size = 0, 0
         for piece in pieces:
             crc, size = zlib.crc32(piece, crc), size + len(piece)
@@ -393,21 +348,23 @@ class ZipCheck:
             raise WrongContent(f"its member {member.shown} has the check sum {crc:08x} and says {member.crc:08x}")
         return True
 
-    def _blocks(self, at: int, size: int, member: _Member) -> Iterator[bytes]:
+    def _blocks(self, at: int, member: _Member) -> Iterator[bytes]:
         """Read the data of a member as they are."""
-        while size:
-            block = self._bytes(at, min(BLOCK, size), f"its member {member.shown}")
-            yield block
-            at, size = at + len(block), size - len(block)
+        end = at + member.packed
+        for start in range(at, end, BLOCK):
+            yield self._bytes(start, min(BLOCK, end - start), f"its member {member.shown}")
 
-    def _inflated(self, inflater: Inflater, at: int, member: _Member) -> Iterator[bytes]:
+    def _inflated(self, blocks: Iterator[bytes], member: _Member) -> Iterator[bytes]:
         """Read the data of a member as they were before packing; they must end where the stream ends."""
+        inflater = zlib.decompressobj(wbits=-15) if member.method == 8 else bz2.BZ2Decompressor()
+        surplus = b""
         try:
-            for block in self._blocks(at, member.packed, member):
-                yield from unpacked(inflater, block)
+            for block in blocks:
+                surplus = block if inflater.eof else b""
+                yield from inflated(inflater, block)
         except (zlib.error, OSError, EOFError) as error:
             raise WrongContent(f"its member {member.shown} is damaged ({error})") from None
-        if not inflater.eof or inflater.unused_data:
+        if not inflater.eof or inflater.unused_data or surplus:
             raise WrongContent(f"its member {member.shown} does not end where it says")
 
 

@@ -284,7 +284,7 @@ class Committer:
         except Exception as error:  # noqa: BLE001 - it is the error of the files that have none yet
             _fail(batch, error)
         for pending in batch:
-            if pending.partial is not None and not pending.partial.closed:
+            if pending.partial is not None:
                 _close(pending)
         self._return(self._deliver, batch)
 

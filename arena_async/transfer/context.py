@@ -39,7 +39,7 @@ from arena_async.transfer.planner import RetryBudget, is_overload
 from arena_async.transfer.rate import INTERVAL, Interval, RateLimit, Splitting, Width
 from arena_async.transfer.workers import Permits, Threads, Writer, buffer_size, wait_to_end
 
-__all__ = ["Context", "LedgerFacts", "claim_tenant"]
+__all__ = ["Context", "claim_tenant"]
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -51,20 +51,13 @@ _MAX_IN_MEMORY = 256 * KIB
 class _Adaptive:
     """Changes the number of permits by what was observed since the last decision."""
 
-    def __init__(self, width: Width, permits: Permits, clock: Callable[[], float]) -> None:
+    def __init__(self, options: TransferOptions, permits: Permits, clock: Clock) -> None:
         self.count = 0
         self.overloads = 0
-        self._width = width
+        self._width = Width(start=options.workers, maximum=options.widest)
         self._permits = permits
-        self._clock = clock
-        self._began = clock()
-
-    @classmethod
-    def of(cls, options: TransferOptions, permits: Permits, clock: Clock) -> _Adaptive | None:
-        """Return what adapts the permits, or None where their number is fixed."""
-        if options.max_workers is None:
-            return None
-        return cls(Width(start=options.workers, maximum=options.max_workers), permits, clock.monotonic)
+        self._clock = clock.monotonic
+        self._began = self._clock()
 
     def adapt(self) -> None:
         """Decide anew when an interval has passed."""
@@ -125,7 +118,7 @@ class Context:
         self.partials = PartialFiles(self.directory)
         self.ledger = Ledger(self.directory.ledger_path if remember else None)
         self.committer: Committer
-        self._adaptive = _Adaptive.of(options, self.permits, clock)
+        self._adaptive = None if options.max_workers is None else _Adaptive(options, self.permits, clock)
         self._owner = owner
         self._threads: Threads | None = None
         self._writers: list[Writer] = []
@@ -201,16 +194,14 @@ class Context:
         if self._closed:
             return
         self._closed = True
-        if self._opening is None:
-            await self._close_directory()
-            return
-        closing = asyncio.ensure_future(self._close(self._opening))
+        closing = asyncio.ensure_future(self._close())
         await wait_to_end(closing)
         closing.result()
 
-    async def _close(self, opening: asyncio.Task[None]) -> None:
+    async def _close(self) -> None:
         """Close everything, in the order in which it is not needed any more."""
-        await asyncio.wait([opening])
+        if self._opening is not None:
+            await asyncio.wait([self._opening])
         try:
             if self._opened:
                 await self.committer.aclose()
@@ -277,31 +268,19 @@ class Context:
         if wait > 0:
             await self.clock.sleep(wait)
 
+    async def recall(self, keys: Sequence[str]) -> dict[str, str]:
+        """Return the cached metadata under some keys, for the file sets that use it; the others are missing."""
+        return await self.run(self.ledger.facts, keys)
+
+    async def keep(self, facts: Mapping[str, str]) -> None:
+        """Write cached metadata."""
+        await self.run(self.ledger.write_facts, facts)
+
     def note_failure(self, failure: Exception) -> None:
         """Note a failed request for content; one that shows an overload reduces the number of permits."""
         if self._adaptive is not None and is_overload(failure):
             self._adaptive.overloads += 1
             self._adaptive.adapt()
-
-
-class LedgerFacts:
-    """
-    The cached metadata of a directory, for the file sets that use it.
-
-    Args:
-        context: The directory, open.
-    """
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
-
-    async def recall(self, keys: Sequence[str]) -> dict[str, str]:
-        """Return what is known under some keys; the others are missing."""
-        return await self._context.run(self._context.ledger.facts, keys)
-
-    async def keep(self, facts: Mapping[str, str]) -> None:
-        """Write some facts."""
-        await self._context.run(self._context.ledger.write_facts, facts)
 
 
 def claim_tenant(directory: Directory, service: str, tenant: str) -> None:
@@ -326,7 +305,7 @@ def claim_tenant(directory: Directory, service: str, tenant: str) -> None:
         text = json.dumps({**tenants, service: tenant}, sort_keys=True).encode()
         with explaining(directory.root / STATE_DIRECTORY / "tenant.json", "written"):
             directory.write_record(state, "tenant.json", text)
-            directory.sync_directory(state)
+            directory.sync(state, directory.files.sync_directory)
 
 
 def _read_tenants(directory: Directory, state: Handle) -> dict[str, str]:
@@ -384,9 +363,9 @@ def _make_root(directory: Directory) -> None:
         with contextlib.suppress(OSError):
             parent = again(files.open_root, os.path.dirname(path))
             try:
-                directory.sync_directory(parent)
+                directory.sync(parent, files.sync_directory)
             finally:
-                files.close_directory(parent)
+                files.close(parent)
 
 
 def _no_directory(root: str, there: str, error: OSError) -> StorageError:

@@ -26,12 +26,12 @@ import os
 import secrets
 import stat
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from arena_async.errors import DestinationBusyError, DiskFullError, StorageError, UnsafeNameError
-from arena_async.options import KIB
+from arena_async.options import MIB
 from arena_async.protocol.messages import printable
 from arena_async.transfer.filesystem import (
     NO_DIRECTORY,
@@ -42,12 +42,12 @@ from arena_async.transfer.filesystem import (
     explained,
     explaining,
     kind_of,
+    read_blocks,
 )
 from arena_async.transfer.local_files import replace_file
 from arena_async.transfer.models import FileState
 
 __all__ = [
-    "BLOCK",
     "STATE_DIRECTORY",
     "Directory",
     "ParentCache",
@@ -65,8 +65,6 @@ STATE_DIRECTORY = ".arena-async"
 
 #: What stands for a directory that is not open.
 _CLOSED: Handle = -1
-#: Bytes that are read at a time.
-BLOCK = 256 * KIB
 
 
 def split_path(root: Path, path: str) -> tuple[str, str]:
@@ -91,39 +89,38 @@ def permissions(mode: int) -> int:
     return stat.S_IMODE(mode) & 0o775
 
 
-class ParentCache:
-    """The parent directories of a batch of files, each opened once; a context manager that closes them."""
+class ParentCache(dict[str, Handle | None]):
+    """
+    The parent directories of a batch of files, each opened once; a context manager that closes them.
+
+    ``parents[path]`` opens a directory below the root; it is None where it is missing and not to be made.
+    """
 
     def __init__(self, directory: Directory, *, make: bool = False) -> None:
+        super().__init__()
         self._directory = directory
         self._make = make
-        self._opened: dict[str, Handle | None] = {}
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for parent in list(self._opened):
-            self.forget(parent)
+        for opened in self.values():
+            if opened is not None:
+                self._directory.files.close(opened)
+        self.clear()
 
-    def get(self, parent: str) -> Handle | None:
-        """Return an open directory; None where it is missing and not to be made."""
-        if parent in self._opened:
-            return self._opened[parent]
-        if len(self._opened) >= 64:  # Each is an open file.
-            self.forget(next(iter(self._opened)))
-        opened = self._opened[parent] = self._directory.open_directory(parent, make=self._make)
+    def __missing__(self, parent: str) -> Handle | None:
+        if len(self) >= 64:  # Each is an open file.
+            self.forget(next(iter(self)))
+        opened = self[parent] = self._directory.open_directory(parent, make=self._make)
         return opened
 
     def forget(self, parent: str) -> None:
         """Close a directory."""
-        opened = self._opened.pop(parent)
+        opened = self.pop(parent)
         if opened is not None:
-            self._directory.files.close_directory(opened)
-
-    def opened(self) -> list[tuple[str, Handle]]:
-        """Return the open directories."""
-        return [(parent, opened) for parent, opened in self._opened.items() if opened is not None]
+            self._directory.files.close(opened)
 
 
 class Directory:
@@ -132,40 +129,38 @@ class Directory:
 
     Args:
         root: The directory; it is made when it is missing.
+
+    Attributes:
         files: The system calls.
-        draw_name: Returns the part of a name that makes it unique; None for a random text and a number.
+        draw_name: Returns the part of a name that makes it unique.
         sleep: Waits for some seconds.
         now: Returns the seconds since 1970, as the times of files do.
+        clock: Returns seconds that never decrease.
+        flush_unit: Bytes after which a resumable file is synced and recorded, whatever the time; where they arrive
+            slowly, each second is enough for 8 MiB.
+        resumable: The owners of the partial files that existed when it was opened, or were recorded since.
+        locks_work: Whether a lock keeps other processes out; on some network file systems it is granted to all.
+        mode: The permissions of a new file.
+        partials: The open directory of partial files.
+        state: The open directory of our own files.
     """
 
-    def __init__(
-        self,
-        root: str | os.PathLike[str],
-        *,
-        files: FileSystem | None = None,
-        draw_name: Callable[[], str] | None = None,
-        sleep: Callable[[float], object] = time.sleep,
-        now: Callable[[], float] = time.time,
-    ) -> None:
+    def __init__(self, root: str | os.PathLike[str]) -> None:
         self.root = Path(root)
-        self.files = files or FileSystem()
+        self.files = FileSystem()
         prefix, numbers = secrets.token_hex(6), itertools.count()
-        self.draw_name = draw_name or (lambda: f"{prefix}{next(numbers):04x}")
-        self.sleep = sleep
-        self.now = now
-        #: Whether a lock keeps other processes out; on some network file systems it is granted to all.
+        self.draw_name: Callable[[], str] = lambda: f"{prefix}{next(numbers):04x}"
+        self.sleep: Callable[[float], object] = time.sleep
+        self.now: Callable[[], float] = time.time
+        self.clock: Callable[[], float] = time.monotonic
+        self.flush_unit = 32 * MIB
+        self.resumable: set[str] = set()
         self.locks_work = False
-        #: The permissions of a new file.
         self.mode = 0o600
-        #: The open directory of partial files.
         self.partials: Handle = _CLOSED
-        #: The open directory of our own files.
         self.state: Handle = _CLOSED
         self._root: Handle = _CLOSED
         self._warned = False
-
-    def __repr__(self) -> str:
-        return f"<Directory {self.root}>"
 
     # -- open and close
 
@@ -196,7 +191,7 @@ class Directory:
         self.partials = self.state = self._root = _CLOSED
         for handle in opened:
             with contextlib.suppress(OSError):
-                self.files.close_directory(handle)
+                self.files.close(handle)
 
     @property
     def ledger_path(self) -> Path:
@@ -207,22 +202,13 @@ class Directory:
         """Open one of our own directories, which other users may not read."""
         with contextlib.suppress(FileExistsError):
             again(self.files.make_directory, parent, name, 0o700)
-            self.sync_directory(parent)
+            self.sync(parent, self.files.sync_directory)
         handle = again(self.files.open_directory, parent, name)
         if isinstance(handle, int):
             with contextlib.suppress(PermissionError):
                 if stat.S_IMODE(again(self.files.look_open, handle).st_mode) != 0o700:
                     again(self.files.chmod, handle, 0o700)
         return handle
-
-    def warn_not_durable(self) -> None:
-        """Log once that this file system cannot promise that data survive a power loss."""
-        if not self._warned:
-            self._warned = True
-            log.warning(
-                "%s: this file system does not support fsync; files are whole, but a power loss may cost recent ones.",
-                self.root,
-            )
 
     # -- space
 
@@ -278,7 +264,7 @@ class Directory:
     def stat(self, path: str, parents: ParentCache) -> os.stat_result | None:
         """Return the status of a final name, as :meth:`state_of`."""
         parent, name = split_path(self.root, path)
-        handle = parents.get(parent)
+        handle = parents[parent]
         return None if handle is None else self.stat_in(handle, name, path)
 
     def stat_in(self, parent: Handle, name: str, path: str) -> os.stat_result | None:
@@ -317,26 +303,25 @@ class Directory:
             DestinationBusyError: A part of the path is no directory.
             StorageError: The disk failed.
         """
-        current, opened = self._root, []
+        current = self._root
         try:
             # The root itself is opened once more, so that every handle returned is the caller's to close.
             for name in path.split("/") if path else (".",):
-                current = self._step(current, name, make=make)
-                opened.append(current)
-        except FileNotFoundError as error:
-            self._close_all(opened)
-            if make:
-                raise explained(error, path, "made") from error
-            return None
+                above, current = current, self._step(current, name, make=make)
+                if above != self._root:
+                    self.files.close(above)
         except OSError as error:
-            self._close_all(opened)
+            if current != self._root:
+                self.files.close(current)
+            if isinstance(error, FileNotFoundError) and not make:
+                return None
             if error.errno in NO_DIRECTORY:
                 raise DestinationBusyError(
                     f"{path}: a part of this path is a file or a symbolic link, which is never followed; nothing "
                     "was written. Move it away, or let the folder itself be the link."
                 ) from error
-            raise explained(error, path, "opened") from error
-        self._close_all(opened[:-1])
+            doing = "made" if isinstance(error, FileNotFoundError) else "opened"
+            raise explained(error, path, doing) from error
         return current
 
     def _step(self, parent: Handle, name: str, *, make: bool) -> Handle:
@@ -348,36 +333,31 @@ class Directory:
                 raise
         with contextlib.suppress(FileExistsError):
             again(self.files.make_directory, parent, name, 0o775)
-            self.sync_directory(parent)
+            self.sync(parent, self.files.sync_directory)
         return again(self.files.open_directory, parent, name)
-
-    def _close_all(self, handles: Sequence[Handle]) -> None:
-        for handle in handles:
-            self.files.close_directory(handle)
 
     # -- small steps
 
-    def sync_directory(self, handle: Handle) -> bool:
-        """Sync the names in a directory; False where the file system cannot. Raises ``OSError``."""
-        try:
-            again(self.files.sync_directory, handle)
-        except OSError as error:
-            if error.errno not in UNSUPPORTED:
-                raise
-            self.warn_not_durable()
-            return False
-        return True
+    def sync(self, opened: Handle, call: Callable[[Any], None]) -> bool:
+        """
+        Force an open file, or the names in a directory, to the disk; False where the file system cannot.
 
-    def sync_file(self, file: int, sync: Callable[[int], None]) -> bool:
-        """Sync an open file; False where the file system cannot. Raises ``OSError``."""
+        Raises ``OSError``. What this file system cannot promise about a power loss is logged once.
+        """
         try:
-            again(sync, file)
+            again(call, opened)
         except OSError as error:
             if error.errno not in UNSUPPORTED:
                 raise
-            self.warn_not_durable()
-            return False
-        return True
+        else:
+            return True
+        if not self._warned:
+            self._warned = True
+            log.warning(
+                "%s: this file system does not support fsync; files are whole, but a power loss may cost recent ones.",
+                self.root,
+            )
+        return False
 
     def write_record(self, handle: Handle, name: str, content: bytes) -> None:
         """Replace a small file of ours in one step, synced before it gets its name. Raises ``OSError``."""
@@ -389,7 +369,7 @@ class Directory:
             name,
             content,
             draw_name=lambda: f"new-{self.draw_name()}",
-            sync=lambda file: self.sync_file(file, self.files.sync),
+            sync=lambda file: self.sync(file, self.files.sync),
         )
 
     def mode_of(self, handle: Handle, name: str) -> int:
@@ -448,10 +428,9 @@ def _try_locks(directory: Directory, handle: Handle) -> bool:
 
 def hash_file(directory: Directory, file: int) -> str:
     """Return the SHA-256 of an open file. Raises ``OSError``."""
-    digest, offset = hashlib.sha256(), 0
-    while block := again(directory.files.read, file, BLOCK, offset):
+    digest = hashlib.sha256()
+    for block in read_blocks(directory.files, file, 0):
         digest.update(block)
-        offset += len(block)
     return digest.hexdigest()
 
 
@@ -465,7 +444,7 @@ def digest(directory: Directory, path: str) -> tuple[str, FileState] | None:
     """
     parent, name = split_path(directory.root, path)
     with ParentCache(directory) as parents:
-        handle = parents.get(parent)
+        handle = parents[parent]
         if handle is None or directory.stat_in(handle, name, path) is None:
             return None
         with explaining(path, "read"):
@@ -490,14 +469,14 @@ def discard(directory: Directory, path: str) -> bool:
     """
     parent, name = split_path(directory.root, path)
     with ParentCache(directory) as parents:
-        handle = parents.get(parent)
+        handle = parents[parent]
         if handle is None or directory.stat_in(handle, name, path) is None:
             return False
         with explaining(path, "removed"):
             removed = directory.remove(handle, name)
         while parent:
             above, _, name = parent.rpartition("/")
-            handle = parents.get(above)
+            handle = parents[above]
             try:
                 if handle is not None:
                     again(directory.files.remove_directory, handle, name)

@@ -316,7 +316,7 @@ def _pick_up(job: Job, context: Context) -> None:
         )  # Of an older content: the service would only say so, for a request.
         found = None
     if found is not None:
-        job.partial = partials.resume(found, job.path)
+        job.partial = partials.resume(found, job.key, job.path)
     if found is not None and job.partial is not None:
         job.validator, job.total, job.recovered = found.validator, found.total, True
         job.action = Action.RESUME if job.action is Action.FETCH else job.action

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-from datetime import datetime
-from types import TracebackType
+from operator import attrgetter
 from typing import ClassVar, Self
 
-from arena_async.errors import ArenaAsyncError, ClosedError
+from arena_async.errors import ClosedError
 from arena_async.options import Clock, TransferOptions
-from arena_async.protocol.files import FileSet
+from arena_async.protocol.files import FileSet, UsesMetadataCache
 from arena_async.transfer.context import Context
 from arena_async.transfer.events import Observer
 from arena_async.transfer.jobs import Numbered
@@ -37,49 +36,11 @@ class OutcomeStream:
     disk.
     """
 
-    def __init__(
-        self, files: FileSet, context: Context, *, scope: str | None = None, dry: bool = False, ask_again: bool = False
-    ) -> None:
-        #: Outcomes that were not taken when it was closed.
-        self.left_over: list[Numbered] = []
+    def __init__(self, run: TransferRun, context: Context) -> None:
+        #: What is known about the listing and its files; its outcomes that were not taken stay there.
+        self.run = run
         self._context = context
-        self._run = TransferRun(files, context, scope=scope or files.scope, dry=dry, ask_again=ask_again)
         self._closing: asyncio.Task[None] | None = None
-
-    @property
-    def listed(self) -> int:
-        """Files that were listed so far."""
-        return self._run.listing.count
-
-    @property
-    def kept(self) -> int:
-        """Files that are in the directory and unchanged."""
-        return self._run.kept
-
-    @property
-    def whole(self) -> bool:
-        """Whether the listing came to its end."""
-        return self._run.listing.whole
-
-    @property
-    def error(self) -> ArenaAsyncError | None:
-        """Why it stopped before its end, where that is no failed listing; or None."""
-        return self._run.error
-
-    @property
-    def newest(self) -> datetime | None:
-        """When the newest listed file changed, or None."""
-        return self._run.planner.newest
-
-    @property
-    def generation(self) -> int:
-        """The number of this listing in the ledger."""
-        return self._run.planner.generation
-
-    @property
-    def not_started(self) -> int:
-        """Files that were listed and have no outcome (yet)."""
-        return self._run.not_started
 
     @property
     def closed(self) -> bool:
@@ -101,7 +62,7 @@ class OutcomeStream:
             ArenaAsyncError: There is none, and this is what stopped the rest.
             ClosedError: It was closed meanwhile by another task.
         """
-        run = self._run
+        run = self.run
         if self._closing is not None:
             raise StopAsyncIteration
         if not run.results.outcomes:
@@ -121,23 +82,15 @@ class OutcomeStream:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
     async def aclose(self) -> None:
         """Stop listing and downloading and wait until nothing runs any more; partial files stay. Safe to call twice."""
         if self._closing is None:
-            self._closing = asyncio.create_task(self._close(), name="arena_async closing")
+            self._closing = asyncio.create_task(self.run.close(), name="arena_async closing")
         await wait_to_end(self._closing)
         self._closing.result()
-
-    async def _close(self) -> None:
-        """End the run and keep what was not taken."""
-        await self._run.close()
-        self.left_over += self._run.results.outcomes
-        self._run.results.outcomes.clear()
 
 
 async def report_on(stream: OutcomeStream, files: FileSet, *, fail_fast: bool = False) -> Report:
@@ -152,7 +105,7 @@ async def report_on(stream: OutcomeStream, files: FileSet, *, fail_fast: bool = 
     Raises:
         ArenaAsyncError: The listing failed. What was listed before is done, as a note on the error says.
     """
-    before = files.requests_sent
+    before, run = files.requests_sent, stream.run
     rows: list[Numbered] = []
     async with stream:
         try:
@@ -164,27 +117,23 @@ async def report_on(stream: OutcomeStream, files: FileSet, *, fail_fast: bool = 
         except StopAsyncIteration:
             pass
         except Exception as error:
-            if error is not stream.error:
-                done = sum(row.outcome.error is None for row in rows) + stream.kept
-                error.add_note(f"{done} of the {stream.listed} files listed before that are done; they stay.")
+            if error is not run.error:
+                done = sum(row.outcome.error is None for row in rows) + run.kept
+                error.add_note(f"{done} of the {run.listing.count} files listed before that are done; they stay.")
                 raise
-    rows += stream.left_over
-    rows.sort(key=_number)
+    rows += run.results.outcomes
+    rows.sort(key=attrgetter("number"))
     counts = dict.fromkeys(Action, 0)
-    counts[Action.KEEP] = stream.kept
+    counts[Action.KEEP] = run.kept
     for row in rows:
         counts[row.outcome.action] += row.outcome.error is None
     return Report(
         outcomes=tuple([row.outcome for row in rows]),
         counts=counts,
-        not_started=stream.not_started,
+        not_started=run.not_started,
         requests=files.requests_sent - before,
-        error=stream.error,
+        error=run.error,
     )
-
-
-def _number(row: Numbered) -> int:
-    return row.number
 
 
 class DirectoryOwner:
@@ -230,9 +179,7 @@ class DirectoryOwner:
             raise
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
     async def aclose(self) -> None:
@@ -248,7 +195,10 @@ class DirectoryOwner:
     ) -> OutcomeStream:
         """Return a stream that ends with this object."""
         self._streams = [stream for stream in self._streams if not stream.closed]
-        stream = OutcomeStream(files, self._context, scope=scope, dry=dry, ask_again=ask_again)
+        if self._remembers and isinstance(files, UsesMetadataCache):
+            files = files.recalling(self._context)
+        run = TransferRun(files, self._context, scope=scope or files.scope, dry=dry, ask_again=ask_again)
+        stream = OutcomeStream(run, self._context)
         self._streams.append(stream)
         return stream
 

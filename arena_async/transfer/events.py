@@ -217,18 +217,14 @@ class EventEmitter:
         try:
             await self.drain()
         finally:
-            self._drop()
+            if self._waiting:
+                _log.warning("The observer was %d events behind when the transfers ended.", len(self._waiting))
+            for item in self._waiting:
+                if inspect.iscoroutine(item):
+                    item.close()  # Which avoids "never awaited" warnings.
+            self._waiting.clear()
             if self._task is not None:
                 self._task.cancel()
                 await wait_to_end(self._task)
             if self._threads is not None:
                 await self._threads.aclose()
-
-    def _drop(self) -> None:
-        """Drop what waits; coroutines are closed, which avoids "never awaited" warnings."""
-        if self._waiting:
-            _log.warning("The observer was %d events behind when the transfers ended.", len(self._waiting))
-        while self._waiting:
-            item = self._waiting.popleft()
-            if inspect.iscoroutine(item):
-                item.close()

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 from arena_async.errors import DiskFullError, StorageError
+from arena_async.options import KIB
 from arena_async.protocol.messages import printable
 
 if sys.platform != "win32":
@@ -32,6 +33,7 @@ __all__ = [
     "explained",
     "explaining",
     "kind_of",
+    "read_blocks",
     "read_small",
     "write_all",
 ]
@@ -50,7 +52,9 @@ NO_FOLLOW = PLAIN_FLAGS | getattr(os, "O_NOFOLLOW", 0)
 _NO_WAIT = NO_FOLLOW | getattr(os, "O_NONBLOCK", 0)
 
 #: Bytes of a control record or of tenant.json at most.
-_MAX_RECORD = 64 * 1024
+_MAX_RECORD = 64 * KIB
+#: Bytes that are read at a time.
+_BLOCK = 256 * KIB
 #: Calls that are interrupted again and again are given up after so many tries.
 _TRIES = 100
 
@@ -75,14 +79,28 @@ _ADVICE = {
 }
 
 
-def _force(file: int) -> None:
-    """Force an open file or folder to the disk."""
-    # fsync of macOS stops at the cache of the drive.
-    # https://developer.apple.com/documentation/xcode/reducing-disk-writes
-    if sys.platform == "darwin":
+if sys.platform == "darwin":
+
+    def _force(file: int) -> None:
+        """Force an open file or folder to the disk."""
+        # fsync of macOS stops at the cache of the drive.
+        # https://developer.apple.com/documentation/xcode/reducing-disk-writes
         fcntl.fcntl(file, fcntl.F_FULLFSYNC)
-    else:
-        os.fsync(file)
+
+else:
+    _force = os.fsync
+
+
+def _at(directory: Handle, name: str) -> tuple[str, int | None]:
+    """Return a name and the open directory that it lies in; its path and None where there are no handles."""
+    return (os.path.join(directory, name), None) if isinstance(directory, str) else (name, directory)
+
+
+def _checked_directory(path: str, seen: os.stat_result) -> Handle:
+    """Return the path of a directory, which stands for its handle."""
+    if not stat.S_ISDIR(seen.st_mode):
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
+    return path
 
 
 class FileSystem:
@@ -104,34 +122,26 @@ class FileSystem:
 
     def open_root(self, path: str) -> Handle:
         """Open the folder that the user named; links on the way to it are the user's own."""
-        if not _HANDLES:
-            if not os.path.isdir(path):
-                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
-            return os.path.abspath(path)
-        return os.open(path, os.O_RDONLY | os.O_DIRECTORY | PLAIN_FLAGS)
+        if _HANDLES:
+            return os.open(path, os.O_RDONLY | os.O_DIRECTORY | PLAIN_FLAGS)
+        return _checked_directory(os.path.abspath(path), os.stat(path))
 
     def open_directory(self, parent: Handle, name: str) -> Handle:
         """Open a folder inside another, and no link to one."""
-        if isinstance(parent, str):
-            path = os.path.join(parent, name)
-            if not stat.S_ISDIR(os.lstat(path).st_mode):
-                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
-            return path
-        return os.open(name, os.O_RDONLY | os.O_DIRECTORY | NO_FOLLOW, dir_fd=parent)
+        path, within = _at(parent, name)
+        if _HANDLES:
+            return os.open(path, os.O_RDONLY | os.O_DIRECTORY | NO_FOLLOW, dir_fd=within)
+        return _checked_directory(path, os.lstat(path))
 
     def make_directory(self, parent: Handle, name: str, mode: int) -> None:
         """Make one folder."""
-        if isinstance(parent, str):
-            os.mkdir(os.path.join(parent, name), mode)
-        else:
-            os.mkdir(name, mode, dir_fd=parent)
+        path, within = _at(parent, name)
+        os.mkdir(path, mode, dir_fd=within)
 
     def remove_directory(self, parent: Handle, name: str) -> None:
         """Remove an empty folder."""
-        if isinstance(parent, str):
-            os.rmdir(os.path.join(parent, name))
-        else:
-            os.rmdir(name, dir_fd=parent)
+        path, within = _at(parent, name)
+        os.rmdir(path, dir_fd=within)
 
     def names(self, directory: Handle) -> list[str]:
         """List the names in a folder, in no order. Any number of threads may do so at once."""
@@ -149,11 +159,6 @@ class FileSystem:
         if not isinstance(directory, str):
             _force(directory)
 
-    def close_directory(self, directory: Handle) -> None:
-        """Close a directory."""
-        if not isinstance(directory, str):
-            os.close(directory)
-
     def free(self, directory: Handle) -> int | None:
         """Return how many bytes an ordinary user may still write, or None."""
         if hasattr(os, "statvfs"):
@@ -163,17 +168,13 @@ class FileSystem:
 
     def create(self, directory: Handle, name: str, mode: int) -> int:
         """Make a new file, never one that exists, and open it for reading and writing."""
-        return self._open(directory, name, os.O_RDWR | os.O_CREAT | os.O_EXCL | NO_FOLLOW, mode)
+        path, within = _at(directory, name)
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | NO_FOLLOW, mode, dir_fd=within)
 
     def open_file(self, directory: Handle, name: str, *, writable: bool = False) -> int:
         """Open what is there, and no link to it, without blocking."""
-        return self._open(directory, name, (os.O_RDWR if writable else os.O_RDONLY) | _NO_WAIT, 0)
-
-    @staticmethod
-    def _open(directory: Handle, name: str, flags: int, mode: int) -> int:
-        if isinstance(directory, str):
-            return os.open(os.path.join(directory, name), flags, mode)
-        return os.open(name, flags, mode, dir_fd=directory)
+        path, within = _at(directory, name)
+        return os.open(path, (os.O_RDWR if writable else os.O_RDONLY) | _NO_WAIT, dir_fd=within)
 
     def write(self, file: int, data: memoryview | bytes, offset: int) -> int:
         """Write at an offset and say how many bytes were taken."""
@@ -218,9 +219,10 @@ class FileSystem:
         else:
             _force(file)
 
-    def close(self, file: int) -> None:
-        """Close a file."""
-        os.close(file)
+    def close(self, opened: Handle) -> None:
+        """Close a file or a folder."""
+        if not isinstance(opened, str):
+            os.close(opened)
 
     def chmod(self, file: int, mode: int) -> None:
         """Set who may do what with an open file or folder."""
@@ -229,9 +231,8 @@ class FileSystem:
 
     def look(self, directory: Handle, name: str) -> os.stat_result:
         """Look at a name, and at a link itself."""
-        if isinstance(directory, str):
-            return os.lstat(os.path.join(directory, name))
-        return os.stat(name, dir_fd=directory, follow_symlinks=False)
+        path, within = _at(directory, name)
+        return os.stat(path, dir_fd=within, follow_symlinks=False)
 
     def look_open(self, file: int) -> os.stat_result:
         """Look at an open file."""
@@ -239,17 +240,13 @@ class FileSystem:
 
     def rename(self, directory: Handle, name: str, to: Handle, new: str) -> None:
         """Rename a file atomically, replacing what has that name."""
-        if isinstance(directory, str) or isinstance(to, str):
-            os.replace(os.path.join(str(directory), name), os.path.join(str(to), new))
-        else:
-            os.replace(name, new, src_dir_fd=directory, dst_dir_fd=to)
+        (source, above), (target, below) = _at(directory, name), _at(to, new)
+        os.replace(source, target, src_dir_fd=above, dst_dir_fd=below)
 
     def unlink(self, directory: Handle, name: str) -> None:
         """Take a name away."""
-        if isinstance(directory, str):
-            os.unlink(os.path.join(directory, name))
-        else:
-            os.unlink(name, dir_fd=directory)
+        path, within = _at(directory, name)
+        os.unlink(path, dir_fd=within)
 
     def lock(self, file: int) -> bool:
         """Lock an open file until it is closed, without waiting; False when another process has it locked."""
@@ -302,6 +299,14 @@ def write_all(files: FileSystem, file: int, data: memoryview | bytes, offset: in
             raise OSError(errno.EIO, "the system took no bytes")
         rest, at = rest[taken:], at + taken
     return at
+
+
+def read_blocks(files: FileSystem, file: int, start: int, until: int | None = None) -> Iterator[bytes]:
+    """Yield the bytes of a range, block by block, as many as there are. Raises ``OSError``."""
+    end = sys.maxsize if until is None else until
+    while start < end and (block := again(files.read, file, min(_BLOCK, end - start), start)):
+        yield block
+        start += len(block)
 
 
 def kind_of(mode: int) -> str:

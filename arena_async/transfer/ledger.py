@@ -21,10 +21,13 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, TypeVar, get_args
+
+import attrs
 
 from arena_async.errors import DiskFullError, StorageError
 from arena_async.protocol.filenames import fold
@@ -57,7 +60,16 @@ T = TypeVar("T")
 
 log = logging.getLogger("arena_async")
 
-_COLUMNS = "key, state, path, size, mtime_ns, change, sha256, md5, verified_by, name, partial, reason, at"
+_FIELDS = tuple([field.name for field in attrs.fields(LedgerEntry)])
+_COLUMNS = ", ".join(_FIELDS)
+#: All fields but the time, which is written down as text.
+_values_of = attrgetter(*_FIELDS[:-1])
+
+_LOOK_UP = f"SELECT {_COLUMNS} FROM files WHERE key IN (%s)"
+
+_LISTED_BY_KEY = "SELECT key, name, change, path FROM listed WHERE scope = ? AND generation = ? AND key IN (%s)"
+
+_LISTED_BY_PATH = "SELECT folded, key FROM listed WHERE scope = ? AND generation = ? AND folded IN (%s)"
 
 _INSERT_LISTED = """
 INSERT INTO listed (scope, generation, key, name, change, path, folded) VALUES (?, ?, ?, ?, ?, ?, ?)
@@ -70,7 +82,7 @@ ON CONFLICT (scope, key) DO UPDATE SET generation = excluded.generation
 
 # The scopes are few and come first; nothing finds a key in all scopes at once.
 _MISSING = f"""
-SELECT {", ".join(f"f.{column}" for column in _COLUMNS.split(", "))}
+SELECT {", ".join(f"f.{column}" for column in _FIELDS)}
 FROM seen s JOIN files f ON f.key = s.key
 WHERE s.scope = (SELECT id FROM scopes WHERE scope = :scope) AND s.key > :after AND s.generation < :generation
     AND f.state <> 'skipped' AND NOT EXISTS (
@@ -97,6 +109,8 @@ INSERT INTO scopes (scope, watermark) VALUES (?, ?) ON CONFLICT (scope) DO UPDAT
 
 _COMPLETE = "UPDATE files SET state = 'complete', partial = '' WHERE key = ? AND state = 'committing'"
 
+_WRITE = f"INSERT OR REPLACE INTO files ({_COLUMNS}, path_hash) VALUES ({', '.join('?' * 14)})"
+
 _FREE_PATH = "DELETE FROM files WHERE path_hash = ? AND key <> ?"
 
 _SKIP = f"""
@@ -111,9 +125,11 @@ def _marks(values: Sequence[object]) -> str:
     return ", ".join("?" * len(values))
 
 
-def _pages(keys: Sequence[str]) -> Iterable[Sequence[str]]:
-    """Split keys into pages."""
-    return (keys[start : start + PAGE] for start in range(0, len(keys), PAGE))
+def _select(db: sqlite3.Connection, query: str, keys: Sequence[str], *values: object) -> Iterator[tuple[Any, ...]]:
+    """Yield the rows of a query for some keys, which are bound behind the other values, a page at a time."""
+    for start in range(0, len(keys), PAGE):
+        page = keys[start : start + PAGE]
+        yield from db.execute(query % _marks(page), (*values, *page))
 
 
 def _dump_time(at: datetime | None) -> str | None:
@@ -127,29 +143,9 @@ def _load_time(text: object) -> datetime | None:
         return None
 
 
-def _dump_entry(entry: LedgerEntry) -> tuple[Any, ...]:
-    """Return the row of an entry, in the order of the columns, with the hash of its path behind them."""
-    return (
-        entry.key,
-        entry.state,
-        entry.path,
-        entry.size,
-        entry.mtime_ns,
-        entry.change,
-        entry.sha256,
-        entry.md5,
-        entry.verified_by,
-        entry.name,
-        entry.partial,
-        entry.reason,
-        _dump_time(entry.at),
-        path_hash(fold(entry.path)),
-    )
-
-
 def _load_entry(row: tuple[Any, ...]) -> LedgerEntry | None:
     """Read a row; one that this library cannot have written counts as unknown."""
-    fields = dict(zip(_COLUMNS.split(", "), map(decoded, row), strict=True))
+    fields = dict(zip(_FIELDS, map(decoded, row), strict=True))
     if fields["state"] not in get_args(State) or fields["verified_by"] not in get_args(Proof):
         return None
     if not isinstance(fields["size"], int) or not isinstance(fields["mtime_ns"], int):
@@ -176,24 +172,19 @@ class Ledger:
     Args:
         path: Its file in an existing directory; None for a scratch ledger in an unnamed file that the system removes,
             so that the size of a listing takes no memory.
-        busy_timeout: Seconds to wait for another process.
 
     Attributes:
         set_aside: Where a damaged ledger was moved, or None. Its files are unknown then and downloaded again.
     """
 
-    def __init__(self, path: Path | None, *, busy_timeout: float = 10.0) -> None:
+    def __init__(self, path: Path | None) -> None:
         self.set_aside: Path | None = None
+        #: Whether it keeps files from one run to the next.
+        self.remembers = path is not None
         self._path = path
         self._name = "the notes of this run" if path is None else str(path)
-        self._busy_timeout = busy_timeout
         self._lock = Lock()
         self._connection: sqlite3.Connection | None = None
-
-    @property
-    def remembers(self) -> bool:
-        """Whether it keeps files from one run to the next."""
-        return self._path is not None
 
     def open(self) -> None:
         """
@@ -214,14 +205,14 @@ class Ledger:
 
     def look_up(self, keys: Sequence[str]) -> dict[str, LedgerEntry]:
         """Return the entries of some keys; unknown ones are missing. Best in pages of :data:`PAGE`."""
-        return self._run(_look_up, keys) if self.remembers else {}
+        return self._run(_look_up, keys)
 
     def entries(
         self, *, after: str = "", limit: int = PAGE, states: Sequence[State] = ("complete", "committing")
     ) -> list[LedgerEntry]:
         """Return at most ``limit`` entries by key, behind the key ``after``."""
         query = f"SELECT {_COLUMNS} FROM files WHERE key > ? AND state IN ({_marks(states)}) ORDER BY key LIMIT ?"
-        return self._run(lambda db: _load_entries(db.execute(query, (after, *states, limit)))) if self.remembers else []
+        return self._run(lambda db: _load_entries(db.execute(query, (after, *states, limit))))
 
     def write(self, entries: Sequence[LedgerEntry], *, completed: Sequence[str] = ()) -> None:
         """
@@ -244,8 +235,7 @@ class Ledger:
 
     def forget(self, keys: Sequence[str]) -> None:
         """Remove the entries of some keys."""
-        if self.remembers:
-            self._run(lambda db: db.executemany("DELETE FROM files WHERE key = ?", [(key,) for key in keys]))
+        self._run(lambda db: db.executemany("DELETE FROM files WHERE key = ?", [(key,) for key in keys]))
 
     # -- listings
 
@@ -284,46 +274,46 @@ class Ledger:
 
         def end(db: sqlite3.Connection) -> None:
             db.execute(_FORGET_LISTED, (scope, generation))
-            db.execute("UPDATE scopes SET ended = ? WHERE scope = ?", (generation, scope))
-            db.execute(_FORGET_SEEN, (scope, generation))
+            if self.remembers:
+                db.execute("UPDATE scopes SET ended = ? WHERE scope = ?", (generation, scope))
+                db.execute(_FORGET_SEEN, (scope, generation))
+            else:
+                db.execute("DELETE FROM seen")
 
         self._run(end)
 
     def watermark(self, scope: str) -> datetime | None:
         """Return the newest change that a clean run of a scope has seen (aware), or None."""
         query = "SELECT watermark FROM scopes WHERE scope = ?"
-        rows = self._run(lambda db: db.execute(query, (scope,)).fetchall()) if self.remembers else []
-        return _load_time(rows[0][0]) if rows else None
+        row = self._run(lambda db: db.execute(query, (scope,)).fetchone())
+        return _load_time(row[0]) if row is not None else None
 
     def set_watermark(self, scope: str, value: datetime | None) -> None:
         """Write the newest change that a clean run of a scope has seen."""
-        if self.remembers:
-            self._run(lambda db: db.execute(_SET_WATERMARK, (scope, _dump_time(value))))
+        self._run(lambda db: db.execute(_SET_WATERMARK, (scope, _dump_time(value))))
 
     # -- runs of the service, cached metadata
 
     def started_run(self, key: str) -> StartedRun | None:
         """Return what is known about a run that was started, or None."""
         query = "SELECT key, state, run, began, took FROM jobs WHERE key = ?"
-        rows = self._run(lambda db: db.execute(query, (key,)).fetchall()) if self.remembers else []
-        return _load_run(rows[0]) if rows else None
+        row = self._run(lambda db: db.execute(query, (key,)).fetchone())
+        return _load_run(row) if row is not None else None
 
     def write_started_run(self, run: StartedRun) -> None:
         """Write what is known about a run now; it is on the disk when this returns."""
         row = (run.key, run.state, run.run, _dump_time(run.began), run.took)
         statement = "INSERT OR REPLACE INTO jobs (key, state, run, began, took) VALUES (?, ?, ?, ?, ?)"
-        if self.remembers:
-            self._run(lambda db: db.execute(statement, row))
+        self._run(lambda db: db.execute(statement, row))
 
     def facts(self, keys: Sequence[str]) -> dict[str, str]:
         """Return cached metadata by key; unknown keys are missing."""
-        return self._run(_facts, keys) if self.remembers else {}
+        return self._run(lambda db: dict(_select(db, "SELECT key, fact FROM facts WHERE key IN (%s)", keys)))
 
     def write_facts(self, facts: Mapping[str, str]) -> None:
         """Write cached metadata, in one transaction."""
         statement = "INSERT OR REPLACE INTO facts (key, fact) VALUES (?, ?)"
-        if self.remembers:
-            self._run(lambda db: db.executemany(statement, list(facts.items())))
+        self._run(lambda db: db.executemany(statement, list(facts.items())))
 
     # -- transactions
 
@@ -371,7 +361,7 @@ class Ledger:
             create_private(self._path)
         connection = sqlite3.connect(
             self._path or "",
-            timeout=self._busy_timeout,
+            timeout=10.0,  # Another process is waited for so long.
             isolation_level=None,
             check_same_thread=False,  # One thread at a time uses it, under the lock.
             factory=LedgerConnection,
@@ -426,31 +416,24 @@ class Ledger:
 
 
 def _look_up(db: sqlite3.Connection, keys: Sequence[str]) -> dict[str, LedgerEntry]:
-    found: dict[str, LedgerEntry] = {}
-    for page in _pages(keys):
-        rows = db.execute(f"SELECT {_COLUMNS} FROM files WHERE key IN ({_marks(page)})", page)
-        found.update((entry.key, entry) for entry in _load_entries(rows))
-    return found
+    return {entry.key: entry for entry in _load_entries(_select(db, _LOOK_UP, keys))}
 
 
 def _write(db: sqlite3.Connection, entries: Sequence[LedgerEntry], completed: Sequence[str]) -> None:
-    rows = [_dump_entry(entry) for entry in entries]
+    rows = [(*_values_of(entry), _dump_time(entry.at), path_hash(fold(entry.path))) for entry in entries]
     db.executemany(_COMPLETE, [(key,) for key in completed])
     db.executemany(_FREE_PATH, [(row[-1], row[0]) for row in rows if row[-1] is not None])
-    db.executemany(f"INSERT OR REPLACE INTO files ({_COLUMNS}, path_hash) VALUES ({', '.join('?' * 14)})", rows)
-
-
-def _facts(db: sqlite3.Connection, keys: Sequence[str]) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for page in _pages(keys):
-        found.update(db.execute(f"SELECT key, fact FROM facts WHERE key IN ({_marks(page)})", page).fetchall())
-    return found
+    db.executemany(_WRITE, rows)
 
 
 def _note_listed(db: sqlite3.Connection, scope: str, generation: int, rows: Sequence[ListingRecord]) -> list[KnownRow]:
     entries = _look_up(db, [row.key for row in rows])
     folded = [fold(row.path) for row in rows]
-    earlier, owners = _noted(db, scope, generation, rows, folded)
+    # What this listing has delivered so far: the first row of each key, and the key of each path.
+    found = _select(db, _LISTED_BY_KEY, [row.key for row in rows], scope, generation)
+    earlier = {record.key: record for record in (ListingRecord(*map(decoded, row)) for row in found)}
+    found = _select(db, _LISTED_BY_PATH, [path for path in folded if path], scope, generation)
+    owners = {decoded(path): decoded(key) for path, key in found}
     fresh, known = [], []
     for row, path in zip(rows, folded, strict=True):
         owner = owners.get(path) if path else None
@@ -462,22 +445,3 @@ def _note_listed(db: sqlite3.Connection, scope: str, generation: int, rows: Sequ
     db.executemany(_INSERT_LISTED, fresh)
     db.executemany(_UPSERT_SEEN, [(scope, row[2], generation) for row in fresh])
     return known
-
-
-def _noted(
-    db: sqlite3.Connection, scope: str, generation: int, rows: Sequence[ListingRecord], folded: Sequence[str]
-) -> tuple[dict[str, ListingRecord], dict[str, str]]:
-    """Return what this listing has delivered so far: the first row of each key, and the key of each path."""
-    earlier: dict[str, ListingRecord] = {}
-    owners: dict[str, str] = {}
-    for page in _pages([row.key for row in rows]):
-        query = (
-            f"SELECT key, name, change, path FROM listed WHERE scope = ? AND generation = ? AND key IN ({_marks(page)})"
-        )
-        found = db.execute(query, (scope, generation, *page))
-        earlier.update((record.key, record) for record in (ListingRecord(*map(decoded, row)) for row in found))
-    for page in _pages([path for path in folded if path]):
-        query = f"SELECT folded, key FROM listed WHERE scope = ? AND generation = ? AND folded IN ({_marks(page)})"
-        found = db.execute(query, (scope, generation, *page))
-        owners.update((decoded(path), decoded(key)) for path, key in found)
-    return earlier, owners

@@ -106,7 +106,11 @@ _HALF_WRITTEN = re.compile("\ufffe(d[89a-f][0-9a-f]{2})")
 
 
 def _writable(value: Any) -> Any:
-    """Return text that can be stored; :func:`decoded` reads it back unchanged."""
+    """Return values whose text can be stored; :func:`decoded` reads it back unchanged."""
+    if isinstance(value, dict):
+        return {name: _writable(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_writable(inner) for inner in value]
     return _HALF.sub(lambda half: f"\ufffe{ord(half[0]):04x}", value) if isinstance(value, str) else value
 
 
@@ -130,20 +134,14 @@ class LedgerConnection(sqlite3.Connection):
         try:
             return super().execute(statement, values)
         except UnicodeEncodeError:
-            return super().execute(statement, self._writable(values))
+            return super().execute(statement, _writable(values))
 
     def executemany(self, statement: str, rows: Any, /) -> sqlite3.Cursor:
         """Execute a statement for each row; ``rows`` can be walked twice."""
         try:
             return super().executemany(statement, rows)
         except UnicodeEncodeError:
-            return super().executemany(statement, [self._writable(row) for row in rows])
-
-    @staticmethod
-    def _writable(values: Any) -> Any:
-        if isinstance(values, dict):
-            return {name: _writable(value) for name, value in values.items()}
-        return tuple(_writable(value) for value in values)
+            return super().executemany(statement, _writable(rows))
 
 
 def prepare(connection: sqlite3.Connection, path: Path) -> None:

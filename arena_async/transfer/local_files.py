@@ -64,9 +64,9 @@ _OVER = 60.0
 _TRIES = 100
 
 
-def create_private(path: Path) -> bool:
+def create_private(path: Path) -> None:
     """
-    Make an empty file that only its owner may read, unless there is one; say whether it was made.
+    Make an empty file that only its owner may read, unless there is one.
 
     Raises:
         DestinationBusyError: There is something that is no file, a link for instance.
@@ -78,15 +78,12 @@ def create_private(path: Path) -> bool:
             os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | NO_FOLLOW, 0o600))
         except FileExistsError:
             seen = os.lstat(path)
-        else:
-            return True
-        if not stat.S_ISREG(seen.st_mode):
-            raise DestinationBusyError(
-                f"{path}: it is {kind_of(seen.st_mode)} and no file. Move it away and run again."
-            )
-        if os.name == "posix" and stat.S_IMODE(seen.st_mode) != 0o600:
-            os.chmod(path, 0o600)
-    return False
+            if not stat.S_ISREG(seen.st_mode):
+                raise DestinationBusyError(
+                    f"{path}: it is {kind_of(seen.st_mode)} and no file. Move it away and run again."
+                ) from None
+            if os.name == "posix" and stat.S_IMODE(seen.st_mode) != 0o600:
+                os.chmod(path, 0o600)
 
 
 def set_aside(path: Path, suffix: str) -> Path:
@@ -139,36 +136,26 @@ def replace_file(
         new = draw_name()
         file = again(files.create, directory, new, 0o600)
         try:
-            _fill(files, file, content, sync)
+            try:
+                with contextlib.suppress(OSError):
+                    again(files.lock, file)  # It shows other processes that the file is being written.
+                write_all(files, file, content, 0)
+                sync(file)
+            finally:
+                files.close(file)
             again(files.rename, directory, new, directory, name)
         except BaseException as error:
-            if isinstance(error, FileNotFoundError) and not _exists(files, directory, new):
-                # Another process removed it, before it was locked or after its lock was released.
-                continue
-            with contextlib.suppress(OSError):
+            try:
                 again(files.unlink, directory, new)
+            except FileNotFoundError:
+                if isinstance(error, FileNotFoundError):
+                    # Another process removed it, before it was locked or after its lock was released.
+                    continue
+            except OSError:
+                pass
             raise
         return
     raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
-
-
-def _fill(files: FileSystem, file: int, content: bytes, sync: Callable[[int], object]) -> None:
-    """Write a new file, sync and close it; its lock shows other processes that it is being written."""
-    try:
-        with contextlib.suppress(OSError):
-            again(files.lock, file)
-        write_all(files, file, content, 0)
-        sync(file)
-    finally:
-        files.close(file)
-
-
-def _exists(files: FileSystem, directory: Handle, name: str) -> bool:
-    try:
-        again(files.look, directory, name)
-    except OSError:
-        return False
-    return True
 
 
 class PrivateFile:
@@ -192,9 +179,6 @@ class PrivateFile:
         self._files = files or FileSystem()
         self._sleep = sleep
 
-    def __repr__(self) -> str:
-        return f"<PrivateFile {self.path}>"
-
     def change(self, make: Callable[[bytes | None], tuple[bytes | None, T]]) -> T:
         """
         Read the content, let it be changed, and write it, while no other process does.
@@ -217,7 +201,7 @@ class PrivateFile:
                         self._replace(directory, content)
             return result
         finally:
-            self._files.close_directory(directory)
+            self._files.close(directory)
 
     def _directory(self) -> Handle:
         """Open the folder it lies in, made for its owner alone."""
@@ -231,7 +215,7 @@ class PrivateFile:
         if isinstance(directory, int):
             seen = self._files.look_open(directory)
             if seen.st_uid != os.geteuid() or stat.S_IMODE(seen.st_mode) & 0o027:
-                self._files.close_directory(directory)
+                self._files.close(directory)
                 raise ConfigurationError(
                     f"{printable(str(place))}: others may read or change what lies in this folder, so nothing private "
                     "is kept there; nothing was read or written. Name a folder of its own, which is made for you "
@@ -309,13 +293,12 @@ class UploadSource:
 
     Args:
         path: Where it lies; links are followed, since the user named it.
-        files: The calls to the system.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, files: FileSystem | None = None) -> None:
+    def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
-        self._files = files or FileSystem()
-        self._file: int | None = None
+        self._files = FileSystem()
+        self._file = -1
 
     def open(self) -> FileState:
         """
@@ -333,16 +316,16 @@ class UploadSource:
             raise ConfigurationError(f"{shown}: there is no such file; nothing was sent. Check the path.") from None
         except OSError as error:
             raise explained(error, self.path, "read") from error
-        seen = self._files.look_open(file)
+        seen = os.fstat(file)
         if not stat.S_ISREG(seen.st_mode):
-            self._files.close(file)
+            os.close(file)
             raise ConfigurationError(f"{shown}: it is {kind_of(seen.st_mode)} and no file; nothing was sent.")
         self._file = file
         return FileState(size=seen.st_size, mtime_ns=seen.st_mtime_ns)
 
     def state(self) -> FileState:
         """Return its present state."""
-        seen = self._files.look_open(self._opened())
+        seen = os.fstat(self._file)
         return FileState(size=seen.st_size, mtime_ns=seen.st_mtime_ns)
 
     def read(self, offset: int, size: int) -> bytes:
@@ -353,19 +336,13 @@ class UploadSource:
             StorageError: The disk refused.
         """
         with explaining(self.path, "read"):
-            return again(self._files.read, self._opened(), size, offset)
+            return again(self._files.read, self._file, size, offset)
 
     def close(self) -> None:
         """Close it. Safe to call twice."""
-        file, self._file = self._file, None
-        if file is not None:
-            self._files.close(file)
-
-    def _opened(self) -> int:
-        """Return the file descriptor."""
-        if self._file is None:
-            raise StorageError(f"{printable(str(self.path))}: it is not open.")
-        return self._file
+        file, self._file = self._file, -1
+        if file >= 0:
+            os.close(file)
 
 
 class LocalFile:

@@ -13,17 +13,17 @@ A directory that is kept equal to what a service lists, with a memory of what is
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path, PurePosixPath
 
 import attrs
 
 from arena_async.errors import ArenaAsyncError, ConfigurationError, NotFoundError
-from arena_async.protocol.files import FileSet, RemoteFile, UsesMetadataCache
+from arena_async.protocol.files import FileSet, RemoteFile
 from arena_async.protocol.layout import duplicate_key, key_of_file
 from arena_async.protocol.messages import printable
-from arena_async.transfer.context import Context, LedgerFacts, claim_tenant
+from arena_async.transfer.context import Context, claim_tenant
 from arena_async.transfer.directory import digest, discard
 from arena_async.transfer.downloader import DirectoryOwner, report_on
 from arena_async.transfer.events import Finished
@@ -128,18 +128,19 @@ class Mirror(DirectoryOwner):
         await context.open()
         now, before = context.clock.now(), files.requests_sent
         rows: list[PlannedFile] = []
-        async with self._stream(_with_facts(files, context), dry=True, ask_again=ask_again) as stream:
+        async with self._stream(files, dry=True, ask_again=ask_again) as stream:
             async for outcome in stream:
                 rows.append(_planned(outcome, context.root))  # noqa: PERF401 - what was planned before an error stays
-            whole = stream.whole and not files.narrowed
-            if whole and stream.listed:
-                async for page in _missing(context, files.scope, stream.generation):
+            run = stream.run
+            whole = run.listing.whole and not files.narrowed
+            if whole and run.listing.count:
+                async for page in _pages(context, context.ledger.missing, files.scope, run.planner.generation):
                     rows += map(_planned_gone, page)
         rows.sort(key=lambda row: (row.path, row.key))
         return Plan(
             scope=files.scope,
             files=tuple(rows),
-            kept=stream.kept,
+            kept=run.kept,
             whole=whole,
             cost=files.cost(),
             listing=files.requests_sent - before,
@@ -186,20 +187,22 @@ class Mirror(DirectoryOwner):
         listed = files.since(watermark - OVERLAP) if watermark is not None else files
         # A listing that starts at a watermark is noted apart: what it lacks must not look gone to other queries.
         noted = scope if listed is files else f"{scope} (changes)"
-        stream = self._stream(_with_facts(listed, context), scope=noted, ask_again=ask_again)
-        report = await report_on(stream, listed)
-        if stream.whole and report.error is None and not listed.narrowed:
-            if prune and not stream.listed:
+        stream = self._stream(listed, scope=noted, ask_again=ask_again)
+        report, run = await report_on(stream, listed), stream.run
+        whole = run.listing.whole and report.error is None
+        if whole and not listed.narrowed:
+            if prune and not run.listing.count:
                 raise ConfigurationError(
                     f"{printable(scope)}: the listing is empty, and pruning would remove everything. Nothing was "
                     "removed; remove the folder by hand if that is meant."
                 )
-            if stream.listed:
-                gone = _missing(context, scope, stream.generation)
+            if run.listing.count:
+                gone = _pages(context, context.ledger.missing, scope, run.planner.generation)
                 report = await _with_gone(context, report, gone, prune=prune)
-        clean = stream.whole and report.error is None and not report.failures and not report.not_started
-        if clean and stream.newest is not None and listed.since(started) is not listed:
-            newest = min(stream.newest, started)
+        newest = run.planner.newest
+        clean = whole and not report.failures and not report.not_started
+        if clean and newest is not None and listed.since(started) is not listed:
+            newest = min(newest, started)
             await context.run(context.ledger.set_watermark, scope, max(newest, watermark or newest))
         return report
 
@@ -230,7 +233,7 @@ class Mirror(DirectoryOwner):
         await context.open()
         ok = 0
         found: dict[str, list[Verified]] = {"changed": [], "missing": [], "unknown": []}
-        async for page in _entries(context):
+        async for page in _pages(context, context.ledger.entries):
             doubtful: list[LedgerEntry] = []
             for entry in page:
                 what, row = await context.run(_compare, context, entry)
@@ -253,7 +256,7 @@ class Mirror(DirectoryOwner):
         """
         await self._context.open()
         found: list[Path] = []
-        async for page in _entries(self._context, after=prefix):
+        async for page in _pages(self._context, self._context.ledger.entries, after=prefix):
             found += [self._context.root / entry.path for entry in page if entry.key.startswith(prefix)]
             if not page[-1].key.startswith(prefix):
                 break
@@ -301,14 +304,9 @@ class Mirror(DirectoryOwner):
             ClosedError: It was closed before, or is used from another event loop or after a fork.
         """
         await self._context.open()
-        async for page in _entries(self._context):
+        async for page in _pages(self._context, self._context.ledger.entries):
             for entry in page:
                 yield entry
-
-
-def _with_facts(files: FileSet, context: Context) -> FileSet:
-    """Return the set with access to the cached metadata of the directory, if it can use it."""
-    return files.recalling(LedgerFacts(context)) if isinstance(files, UsesMetadataCache) else files
 
 
 def _check(files: FileSet, plan: Plan | None, *, prune: bool) -> None:
@@ -324,9 +322,11 @@ def _check(files: FileSet, plan: Plan | None, *, prune: bool) -> None:
         )
 
 
-async def _entries(context: Context, *, after: str = "") -> AsyncIterator[list[LedgerEntry]]:
-    """Yield the complete files of the ledger, page by page."""
-    while page := await context.run(context.ledger.entries, after=after, limit=PAGE):
+async def _pages(
+    context: Context, query: Callable[..., list[LedgerEntry]], *args: object, after: str = ""
+) -> AsyncIterator[list[LedgerEntry]]:
+    """Yield the entries that a query of the ledger returns, page by page, in the order of the keys."""
+    while page := await context.run(query, *args, after=after, limit=PAGE):
         yield page
         after = page[-1].key
 
@@ -340,7 +340,7 @@ async def _usable_watermark(context: Context, scope: str) -> datetime | None:
     watermark = await context.run(context.ledger.watermark, scope)
     if watermark is None:
         return None
-    async for page in _entries(context):
+    async for page in _pages(context, context.ledger.entries):
         if await context.run(_any_touched, context, page):
             return None
     return watermark
@@ -355,34 +355,19 @@ def _any_touched(context: Context, entries: Sequence[LedgerEntry]) -> bool:
 # ---- gone
 
 
-async def _missing(context: Context, scope: str, generation: int) -> AsyncIterator[Sequence[LedgerEntry]]:
-    """Yield what is known here and was not in a listing, page by page."""
-    after = ""
-    while page := await context.run(context.ledger.missing, scope, generation, after=after, limit=PAGE):
-        yield page
-        after = page[-1].key
-
-
 async def _gone_of_plan(
     context: Context, files: FileSet, keys: Sequence[str], *, prune: bool
 ) -> AsyncIterator[Sequence[LedgerEntry]]:
     """Yield what a plan calls gone and is known here, page by page; what is to be removed is looked up again."""
-    for at in range(0, len(keys), PAGE):
-        known = await context.run(context.ledger.look_up, keys[at : at + PAGE])
+    for at in range(0, len(keys), LOOK_UP_BATCH):
+        known = await context.run(context.ledger.look_up, keys[at : at + LOOK_UP_BATCH])
         gone = [entry for entry in known.values() if entry.state != "skipped"]
-        gone = await _still_gone(files, gone) if prune else gone
+        if prune and gone:
+            rows = await files.find(list(dict.fromkeys(key_of_file(entry.key) for entry in gone)))
+            listed = {row.key for row in rows} | {duplicate_key(row.key, row.name) for row in rows}
+            gone = [entry for entry in gone if entry.key not in listed]
         if gone:
             yield gone
-
-
-async def _still_gone(files: FileSet, gone: Sequence[LedgerEntry]) -> list[LedgerEntry]:
-    """Look up again what a plan calls gone, and return what is still not listed."""
-    keys = [key_of_file(entry.key) for entry in gone]
-    listed: set[str] = set()
-    for at in range(0, len(keys), LOOK_UP_BATCH):
-        rows = await files.find(list(dict.fromkeys(keys[at : at + LOOK_UP_BATCH])))
-        listed |= {row.key for row in rows} | {duplicate_key(row.key, row.name) for row in rows}
-    return [entry for entry in gone if entry.key not in listed]
 
 
 async def _with_gone(
@@ -392,7 +377,11 @@ async def _with_gone(
     outcomes = list(report.outcomes)
     counts = dict(report.counts)
     async for page in gone:
-        done = await _prune(context, page) if prune else [_gone_outcome(entry, context.root) for entry in page]
+        done = (
+            await context.run(_prune, context, page)
+            if prune
+            else [_gone_outcome(entry, context.root) for entry in page]
+        )
         for outcome in done:
             context.emitter.emit(Finished(outcome=outcome))
             counts[outcome.action] += outcome.error is None
@@ -400,50 +389,41 @@ async def _with_gone(
     return attrs.evolve(report, outcomes=tuple(outcomes), counts=counts)
 
 
-async def _prune(context: Context, page: Sequence[LedgerEntry]) -> list[Outcome]:
-    """Remove files that are gone, each if it is the recorded file, and forget them in one transaction."""
-    removed = await context.run(_discard_all, context, page)
-    forgotten: ArenaAsyncError | None = None
+def _prune(context: Context, page: Sequence[LedgerEntry]) -> list[Outcome]:
+    """Remove files that are gone, each if it is the recorded file, and forget them in one transaction. For a thread."""
+    outcomes = [_discard(context, entry) for entry in page]
+    removed = {one.file.key for one in outcomes if one.action is Action.PRUNE and one.error is None}
     try:
-        keys = [entry.key for entry, what in zip(page, removed, strict=True) if what is True]
-        await context.run(context.ledger.forget, keys)
+        context.ledger.forget(list(removed))
     except ArenaAsyncError as error:
-        forgotten = error
-    return [
-        _pruned(entry, context.root, forgotten if what is True and forgotten is not None else what)
-        for entry, what in zip(page, removed, strict=True)
-    ]
+        return [
+            attrs.evolve(one, error=as_error(error, file=one.file.key)) if one.file.key in removed else one
+            for one in outcomes
+        ]
+    return outcomes
 
 
-def _pruned(entry: LedgerEntry, root: Path, what: bool | ArenaAsyncError) -> Outcome:  # noqa: FBT001 - what became of it
-    """Return the outcome of a file that was to be removed."""
-    if what is False:
-        return _gone_outcome(entry, root, reason="it is no longer listed; the local file is not the recorded one")
-    error = None if what is True else as_error(what, file=entry.key)
-    return attrs.evolve(_gone_outcome(entry, root), action=Action.PRUNE, error=error)
+def _discard(context: Context, entry: LedgerEntry) -> Outcome:
+    """Remove a file that is gone if it is the recorded file; an error is its own. For a thread."""
+    outcome = _gone_outcome(entry, context.root)
+    try:
+        state = context.directory.state_of(entry.path)
+        if state is not None and _touched(entry, state):
+            return attrs.evolve(outcome, reason="it is no longer listed; the local file is not the recorded one")
+        discard(context.directory, entry.path)
+    except ArenaAsyncError as error:
+        return attrs.evolve(outcome, action=Action.PRUNE, error=as_error(error, file=entry.key))
+    return attrs.evolve(outcome, action=Action.PRUNE)
 
 
-def _discard_all(context: Context, entries: Sequence[LedgerEntry]) -> list[bool | ArenaAsyncError]:
-    """Remove files; errors are values, so that one file fails alone. For a thread."""
-    found: list[bool | ArenaAsyncError] = []
-    for entry in entries:
-        try:
-            state = context.directory.state_of(entry.path)
-            same = state is None or not _touched(entry, state)
-            found.append(state is None or (same and discard(context.directory, entry.path)))
-        except ArenaAsyncError as error:
-            found.append(error)
-    return found
-
-
-def _gone_outcome(entry: LedgerEntry, root: Path, *, reason: str = _GONE) -> Outcome:
+def _gone_outcome(entry: LedgerEntry, root: Path) -> Outcome:
     """Return the outcome of a file that is no longer listed."""
     return Outcome(
         file=_unlisted(entry),
         action=Action.GONE,
         path=root / entry.path,
         verified_by=entry.verified_by,
-        reason=reason,
+        reason=_GONE,
         sha256=entry.sha256,
     )
 
@@ -475,17 +455,8 @@ def _planned_gone(entry: LedgerEntry) -> PlannedFile:
 
 def _lost(row: PlannedFile, root: Path) -> Outcome:
     """Return the outcome of a file that a plan names and that is not listed any more."""
-    file = RemoteFile(
-        key=row.key,
-        service="",
-        tenant="",
-        parts=(),
-        stem=PurePosixPath(row.path).name,
-        name=row.name,
-        size=row.size,
-    )
     error = NotFoundError(f"{printable(row.path)}: it was planned and is no longer listed. Make the plan anew.")
-    return Outcome(file=file, action=row.action, path=root / row.path, error=error)
+    return Outcome(file=_unlisted(row), action=row.action, path=root / row.path, error=error)
 
 
 def _compare(context: Context, entry: LedgerEntry) -> tuple[str, Verified]:
@@ -508,16 +479,16 @@ def _touched(entry: LedgerEntry, state: object) -> bool:
     return (getattr(state, "size", None), getattr(state, "mtime_ns", None)) != (entry.size, entry.mtime_ns)
 
 
-def _unlisted(entry: LedgerEntry) -> RemoteFile:
+def _unlisted(row: LedgerEntry | PlannedFile) -> RemoteFile:
     """Return what can be said about a file that is no longer listed."""
-    path = PurePosixPath(entry.path)
+    path = PurePosixPath(row.path)
     return RemoteFile(
-        key=entry.key,
+        key=row.key,
         service=path.parts[0] if path.parts else "",
         tenant="",
         parts=path.parts[:-1],
         stem=path.name,
-        name=entry.name,
-        size=entry.size,
-        change=entry.change,
+        name=row.name,
+        size=row.size,
+        change=row.change,
     )

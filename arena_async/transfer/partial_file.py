@@ -17,16 +17,22 @@ import contextlib
 import hashlib
 import json
 import logging
-import time
 from collections.abc import Callable, Iterable
-from typing import TypeGuard
 
 import attrs
 
 from arena_async.errors import StorageError
 from arena_async.options import KIB, MIB
-from arena_async.transfer.directory import BLOCK, Directory, ParentCache
-from arena_async.transfer.filesystem import UNSUPPORTED, FileSystem, again, explained, explaining, write_all
+from arena_async.transfer.directory import Directory, ParentCache
+from arena_async.transfer.filesystem import (
+    UNSUPPORTED,
+    FileSystem,
+    again,
+    explained,
+    explaining,
+    read_blocks,
+    write_all,
+)
 from arena_async.transfer.models import FileState
 from arena_async.transfer.rate import Span, joined, length_of
 
@@ -35,21 +41,17 @@ __all__ = [
     "FoundPartial",
     "PartWriter",
     "PartialFile",
-    "Recording",
     "control_name",
     "digest_of_tail",
     "drop_partial",
     "key_hash",
     "owner_of",
-    "partial_of",
 ]
 
 log = logging.getLogger("arena_async")
 
 _VERSION = 1
 _TAIL = 64 * KIB
-#: Bytes after which a resumable file is recorded, whatever the time.
-_FLUSH_UNIT = 32 * MIB
 #: Bytes after which it is recorded if the last record is older than so many seconds.
 _MIN_UNIT, _UNIT_SECONDS = 8 * MIB, 1.0
 #: Ranges behind the others that a control record names at most; with as many it stays far below its size limit.
@@ -62,7 +64,6 @@ class FoundPartial:
     A partial file of an earlier run that can be resumed.
 
     Args:
-        key: The key of its file.
         name: Its name in the directory of partial files.
         validator: The strong ETag of the content.
         offset: Bytes from the start that are known to be on the disk, and were found there.
@@ -70,12 +71,11 @@ class FoundPartial:
         ahead: Ranges behind ``offset`` of which the same is known.
     """
 
-    key: str
     name: str
     validator: str
     offset: int
-    total: int | None = None
-    ahead: tuple[Span, ...] = ()
+    total: int | None
+    ahead: tuple[Span, ...]
 
     @property
     def held(self) -> int:
@@ -118,74 +118,37 @@ class ControlRecord:
         """Read it, or give None for anything but a whole record of that key."""
         try:
             fields = json.loads(text)
-        except (ValueError, RecursionError):
+            ahead = fields.get("ahead", [])
+            record = cls(
+                validator=fields["validator"],
+                offset=fields["offset"],
+                total=fields.get("total"),
+                tail=fields["tail"],
+                ahead=tuple([(start, until, tail) for start, until, tail in ahead]),
+            )
+            ours = fields["version"] == _VERSION and fields["key"].startswith(key_hash)
+            return record if ours and isinstance(ahead, list) and record.is_valid() else None
+        except (AttributeError, KeyError, RecursionError, TypeError, ValueError):
             return None
-        if not isinstance(fields, dict) or fields.get("version") != _VERSION:
-            return None
-        validator, offset, total, tail = (fields.get(name) for name in ("validator", "offset", "total", "tail"))
-        if not str(fields.get("key")).startswith(key_hash) or not isinstance(tail, str):
-            return None
-        if not isinstance(validator, str) or not validator.startswith('"'):
-            return None
-        if not _is_count(offset) or offset == 0 or (total is not None and (not _is_count(total) or total < offset)):
-            return None
-        ahead = _read_parts(fields.get("ahead", []), offset, total)
-        if ahead is None:
-            return None
-        return cls(validator=validator, offset=offset, total=total, tail=tail, ahead=ahead)
 
+    def is_valid(self) -> bool:
+        """Return whether the fields have their types, and all ranges lie in order within the file."""
+        edges = [0, self.offset, *[edge for start, until, _ in self.ahead for edge in (start, until)]]
+        if self.total is not None:
+            edges.append(self.total)
+        texts = [self.validator, self.tail, *[tail for _, _, tail in self.ahead]]
+        typed = all(type(edge) is int for edge in edges) and all(isinstance(text, str) for text in texts)
+        if not typed or not self.validator.startswith('"') or (self.ahead and self.total is None):
+            return False
+        no_range_is_empty = self.offset > 0 and all(start < until for start, until, _ in self.ahead)
+        return edges == sorted(edges) and no_range_is_empty and len(self.ahead) <= _MAX_RANGES
 
-def partial_of(record: ControlRecord, *, key: str, name: str) -> FoundPartial:
-    """Return what can be resumed according to a record; parts that begin where the others end belong to those."""
-    offset, ahead = record.offset, joined([(start, until) for start, until, _ in record.ahead], begin=0)
-    if ahead and ahead[0][0] == offset:
-        offset, ahead = ahead[0][1], ahead[1:]
-    return FoundPartial(key=key, name=name, validator=record.validator, offset=offset, total=record.total, ahead=ahead)
-
-
-def _read_parts(found: object, offset: int, total: int | None) -> tuple[tuple[int, int, str], ...] | None:
-    """Read what a record says of parts behind its offset; None for anything but parts in order, inside the file."""
-    if not isinstance(found, list) or len(found) > _MAX_RANGES:
-        return None
-    parts, end = [], offset
-    for part in found:
-        if not isinstance(part, list) or len(part) != 3:
-            return None
-        start, until, tail = part
-        if not (_is_count(start) and _is_count(until) and isinstance(tail, str)):
-            return None
-        if total is None or not end <= start < until <= total:
-            return None
-        parts.append((start, until, tail))
-        end = until
-    return tuple(parts)
-
-
-def _is_count(value: object) -> TypeGuard[int]:
-    """Return whether it is an integer of at least 0."""
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
-
-
-@attrs.define(kw_only=True)
-class Recording:
-    """
-    When the partial files of a directory are recorded, and which of them can be resumed.
-
-    Args:
-        flush_unit: Bytes after which a resumable file is synced and recorded, whatever the time; where they arrive
-            slowly, each second is enough for 8 MiB.
-        clock: Seconds that never decrease.
-        resumable: The owners of the partial files that existed when the directory was opened, or were recorded since.
-    """
-
-    flush_unit: int = _FLUSH_UNIT
-    clock: Callable[[], float] = time.monotonic
-    resumable: set[str] = attrs.field(factory=set)
-
-    def is_due(self, count: int, *, since: float) -> bool:
-        """Return whether ``count`` bytes written ``since`` are to be recorded, so that a kill costs little."""
-        # Each record waits for a sync on the thread that writes: at full speed, 8 MiB are too few for it.
-        return count >= self.flush_unit or (count >= _MIN_UNIT and self.clock() - since >= _UNIT_SECONDS)
+    def found(self, name: str, ranges: Iterable[Span]) -> FoundPartial:
+        """Return what can be resumed; ranges ahead that begin where the others end belong to those."""
+        offset, ahead = self.offset, joined(ranges, begin=0)
+        if ahead and ahead[0][0] == offset:
+            offset, ahead = ahead[0][1], ahead[1:]
+        return FoundPartial(name=name, validator=self.validator, offset=offset, total=self.total, ahead=ahead)
 
 
 def drop_partial(directory: Directory, name: str) -> None:
@@ -206,9 +169,7 @@ class PartialFile:
         durable_offset: Bytes without a gap that the control record names.
     """
 
-    def __init__(
-        self, directory: Directory, recording: Recording, file: int, *, key: str, path: str, name: str, offset: int = 0
-    ) -> None:
+    def __init__(self, directory: Directory, file: int, *, key: str, path: str, name: str, offset: int = 0) -> None:
         self.key = key
         self.path = path
         self.name = name
@@ -216,7 +177,6 @@ class PartialFile:
         self.durable_offset = offset
         #: Ranges that parts have written, ahead of ``end`` or behind it; every byte of them was written.
         self.ranges: Callable[[], Iterable[Span]] = tuple
-        self._recording = recording
         self._directory = directory
         self._files = directory.files
         self._file: int | None = file
@@ -228,14 +188,6 @@ class PartialFile:
         self._durable = offset
         #: Device and inode of the file once it was secured: the same under any name.
         self.identity: tuple[int, int] | None = None
-
-    def __repr__(self) -> str:
-        return f"<PartialFile {self.path} {self.end} bytes>"
-
-    @property
-    def closed(self) -> bool:
-        """Whether it was closed, dropped or committed."""
-        return self._file is None
 
     @property
     def ahead(self) -> tuple[Span, ...]:
@@ -252,7 +204,11 @@ class PartialFile:
         """Whether so much was written since the last :meth:`checkpoint` that it is time for another."""
         if self._validator is None:
             return False
-        return self._recording.is_due(self.held - self._durable, since=self._synced_at)
+        directory, count = self._directory, self.held - self._durable
+        # Each record waits for a sync on the thread that writes: at full speed, 8 MiB are too few for it.
+        return count >= directory.flush_unit or (
+            count >= _MIN_UNIT and directory.clock() - self._synced_at >= _UNIT_SECONDS
+        )
 
     def describe(self, *, validator: str | None, total: int | None) -> None:
         """
@@ -267,7 +223,7 @@ class PartialFile:
         """
         self._validator = validator if validator and validator.startswith('"') else None
         self._total = total
-        self._synced_at = self._recording.clock()
+        self._synced_at = self._directory.clock()
         if total is None or total <= MIB:
             return
         try:
@@ -336,29 +292,26 @@ class PartialFile:
         self._sync(self._files.sync_data)
         if self._validator is None or self.end == 0:
             return
+        file = self._open()
         with explaining(self.path, "recorded", file=self.key):
             record = ControlRecord(
                 validator=self._validator,
                 offset=self.end,
                 total=self._total,
-                tail=self._tail(0, self.end),
-                ahead=tuple((start, until, self._tail(start, until)) for start, until in ahead[:_MAX_RANGES]),
+                tail=digest_of_tail(self._files, file, 0, self.end),
+                ahead=tuple([(*span, digest_of_tail(self._files, file, *span)) for span in ahead[:_MAX_RANGES]]),
             )
             self._directory.write_record(self._directory.partials, control_name(self.name), record.dump(self.key))
         self.recorded = True
         self.durable_offset = self.end
-        self._synced_at = self._recording.clock()
+        self._synced_at = self._directory.clock()
         self._durable = self.end + length_of(ahead)
-        self._recording.resumable.add(owner_of(self.name))
-
-    def _tail(self, start: int, until: int) -> str:
-        """Return the digest of the end of a range. Raises ``OSError``."""
-        return digest_of_tail(self._files, self._open(), start, until)
+        self._directory.resumable.add(owner_of(self.name))
 
     def _sync(self, sync: Callable[[int], None]) -> bool:
         """Sync the file; False where the file system cannot. Data that failed to sync is dropped."""
         try:
-            return self._directory.sync_file(self._open(), sync)
+            return self._directory.sync(self._open(), sync)
         except OSError as error:
             # After a failed fsync the system forgets which pages were lost: a second one succeeds and proves nothing.
             # https://www.postgresql.org/docs/current/runtime-config-error-handling.html (data_sync_retry)
@@ -387,15 +340,8 @@ class PartialFile:
         Raises:
             StorageError: The disk failed.
         """
-        chunks, wanted = [], max(0, min(size, self.end - offset))
         with explaining(self.path, "read back", file=self.key):
-            while wanted:
-                chunk = again(self._files.read, self._open(), wanted, offset)
-                if not chunk:
-                    break
-                chunks.append(chunk)
-                offset, wanted = offset + len(chunk), wanted - len(chunk)
-        return b"".join(chunks)
+            return b"".join(read_blocks(self._files, self._open(), offset, min(offset + size, self.end)))
 
     def replay(self, feed: Callable[[memoryview], object], *, end: int, start: int = 0) -> None:
         """
@@ -405,14 +351,14 @@ class PartialFile:
             StorageError: The disk failed, or there are fewer bytes.
         """
         offset = start
-        while offset < end:
-            block = self.read(offset, min(BLOCK, end - offset))
-            if not block:
-                raise StorageError(
-                    f"{self.path}: only {offset} of {end} bytes could be read back. Run again.", file=self.key
-                )
-            feed(memoryview(block))
-            offset += len(block)
+        with explaining(self.path, "read back", file=self.key):
+            for block in read_blocks(self._files, self._open(), start, end):
+                feed(memoryview(block))
+                offset += len(block)
+        if offset < end:
+            raise StorageError(
+                f"{self.path}: only {offset} of {end} bytes could be read back. Run again.", file=self.key
+            )
 
     def finish(self, *, durable: bool = True) -> tuple[FileState, bool]:
         """
@@ -551,8 +497,7 @@ class PartWriter:
 
 def digest_of_tail(files: FileSystem, file: int, start: int, until: int) -> str:
     """Return the digest of the last bytes of a range of a file; of fewer, if fewer are there. Raises ``OSError``."""
-    at, digest = max(start, until - _TAIL), hashlib.sha256()
-    while at < until and (block := again(files.read, file, until - at, at)):
+    digest = hashlib.sha256()
+    for block in read_blocks(files, file, max(start, until - _TAIL), until):
         digest.update(block)
-        at += len(block)
     return digest.hexdigest()

@@ -9,23 +9,19 @@ import stat
 from collections.abc import Collection, Iterator, Sequence
 from typing import Literal
 
-import attrs
-
 from arena_async.errors import StorageError
-from arena_async.transfer.directory import BLOCK, STATE_DIRECTORY, Directory, ParentCache, hash_file, split_path
-from arena_async.transfer.filesystem import Handle, again, explained, explaining, read_small, write_all
+from arena_async.transfer.directory import STATE_DIRECTORY, Directory, ParentCache, hash_file, split_path
+from arena_async.transfer.filesystem import Handle, again, explained, explaining, read_blocks, read_small, write_all
 from arena_async.transfer.models import FileState
 from arena_async.transfer.partial_file import (
     ControlRecord,
     FoundPartial,
     PartialFile,
-    Recording,
     control_name,
     digest_of_tail,
     drop_partial,
     key_hash,
     owner_of,
-    partial_of,
 )
 
 __all__ = ["PartialFiles", "adopt", "publish"]
@@ -42,8 +38,8 @@ _ABANDONED = 60.0
 #: ERROR_ACCESS_DENIED, ERROR_SHARING_VIOLATION, ERROR_LOCK_VIOLATION: a virus scanner or an editor has it open.
 # https://learn.microsoft.com/windows/win32/debug/system-error-codes--0-499-
 _SHARING = frozenset({5, 32, 33})
-#: Seconds between the attempts of a rename that another program disturbs; None ends them.
-_WAITS = (0.02, 0.04, 0.06, 0.08, 0.1, 0.1, 0.1, None)
+#: Seconds between the attempts of a rename that another program disturbs.
+_WAITS = (0.02, 0.04, 0.06, 0.08, 0.1, 0.1, 0.1)
 
 
 class PartialFiles:
@@ -56,7 +52,6 @@ class PartialFiles:
 
     def __init__(self, directory: Directory) -> None:
         self.directory = directory
-        self.recording = Recording()
         self.files = directory.files
 
     def scan(self) -> None:
@@ -66,12 +61,12 @@ class PartialFiles:
         Raises:
             StorageError: Their directory cannot be read.
         """
-        self.recording.resumable.update(map(owner_of, self._names()))
+        self.directory.resumable.update(map(owner_of, self._names()))
 
     def forget(self, name: str) -> None:
         """Remove the control record of a committed file."""
         self.directory.clear(self.directory.partials, control_name(name))
-        self.recording.resumable.discard(owner_of(name))
+        self.directory.resumable.discard(owner_of(name))
 
     def may_resume(self, key: str) -> bool:
         """
@@ -79,7 +74,7 @@ class PartialFiles:
 
         What another process leaves while this one has the directory open is seen at the next start.
         """
-        return bool(self.recording.resumable) and key_hash(key)[:32] in self.recording.resumable
+        return bool(self.directory.resumable) and key_hash(key)[:32] in self.directory.resumable
 
     # -- new ones
 
@@ -126,39 +121,32 @@ class PartialFiles:
         try:
             for _ in range(_TRIES):
                 name = f"{begin}-{self.directory.draw_name()}.part"
-                file = self._create_locked(directory, name)
-                if file is not None:
-                    return PartialFile(self.directory, self.recording, file, key=key, path=path, name=name)
+                try:
+                    file = again(self.files.create, directory, name, 0o600)
+                except FileExistsError:
+                    continue
+                if self._claim(file, name):
+                    return PartialFile(self.directory, file, key=key, path=path, name=name)
         except OSError as error:
             raise explained(error, path, "created", file=key) from error
         raise StorageError(
             f"{path}: no unused name for its partial file was found. Look into {STATE_DIRECTORY}.", file=key
         )
 
-    def _create_locked(self, directory: Handle, name: str) -> int | None:
-        """Make a partial file and lock it; None when the name is taken, or another process swept it in between."""
-        files = self.files
+    def _claim(self, file: int, name: str) -> bool:
+        """Lock an open partial file; False, and closed, where another process has locked it or swept its name."""
+        mine = False
         try:
-            file = again(files.create, directory, name, 0o600)
-        except FileExistsError:
-            return None
-        try:
-            if again(files.lock, file) and self._is_named(file, directory, name):
-                return file
-        except BaseException:
-            files.close(file)
-            raise
-        files.close(file)
-        return None
+            mine = again(self.files.lock, file) and self._is_named(file, self.directory.partials, name)
+        finally:
+            if not mine:
+                self.files.close(file)
+        return mine
 
     def _is_named(self, file: int, directory: Handle, name: str) -> bool:
         """Return whether an open file still has the name it was opened under."""
         opened = self.files.look_open(file)
-        try:
-            named = self.files.look(directory, name)
-        except FileNotFoundError:
-            return False
-        return (opened.st_dev, opened.st_ino) == (named.st_dev, named.st_ino)
+        return _has_identity(self.directory, directory, name, (opened.st_dev, opened.st_ino))
 
     # -- those of earlier runs
 
@@ -171,10 +159,9 @@ class PartialFiles:
         """
         wanted, best = key_hash(key), None
         for name in self._names(f"{wanted[:32]}-"):
-            record = self._usable(name, wanted)
-            if record == "in use":
+            found = self._usable(name, wanted)
+            if found == "in use":
                 continue
-            found = partial_of(record, key=key, name=name) if record is not None else None
             if found is None or (best is not None and best.held >= found.held):
                 drop_partial(self.directory, name)
                 continue
@@ -192,16 +179,16 @@ class PartialFiles:
         }
         return sorted(f"{stem}.part" for stem in stems)
 
-    def _usable(self, name: str, owner_hash: str) -> ControlRecord | Literal["in use"] | None:
-        """Return the record of a partial file that can be resumed, None for one that is useless."""
+    def _usable(self, name: str, owner_hash: str) -> FoundPartial | Literal["in use"] | None:
+        """Return what can be resumed of a partial file, None for one that is useless."""
         with self.taken(name) as file:
             if not isinstance(file, int):
                 return file
-            text = read_small(self.directory.files, self.directory.partials, control_name(name))
+            text = read_small(self.files, self.directory.partials, control_name(name))
             record = None if text is None else ControlRecord.load(text, owner_hash)
             with contextlib.suppress(OSError):
                 if record is not None and self._holds(file, 0, record.offset, record.tail):
-                    return attrs.evolve(record, ahead=tuple(part for part in record.ahead if self._holds(file, *part)))
+                    return record.found(name, [part[:2] for part in record.ahead if self._holds(file, *part)])
             return None
 
     @contextlib.contextmanager
@@ -226,19 +213,17 @@ class PartialFiles:
         ours = stat.S_ISREG(seen.st_mode) and seen.st_nlink == 1
         if not ours or (hasattr(os, "geteuid") and seen.st_uid != os.geteuid()):
             return None
-        if not again(self.files.lock, file) or self._is_recent(seen):
+        # Where locks do not work, another process may still be writing to what was written lately.
+        recent = not self.directory.locks_work and self.directory.now() - seen.st_mtime < _RECENT
+        if not again(self.files.lock, file) or recent:
             return "in use"
         return file if self._is_named(file, directory, name) else None
-
-    def _is_recent(self, seen: os.stat_result) -> bool:
-        """Return whether another process may still be writing, where locks do not work."""
-        return not self.directory.locks_work and self.directory.now() - seen.st_mtime < _RECENT
 
     def _holds(self, file: int, start: int, until: int, tail: str) -> bool:
         """Return whether the last recorded bytes of a range are there, and were not lost with the power."""
         return digest_of_tail(self.files, file, start, until) == tail
 
-    def resume(self, partial: FoundPartial, path: str) -> PartialFile | None:
+    def resume(self, partial: FoundPartial, key: str, path: str) -> PartialFile | None:
         """
         Open a partial file at its offset, cut back to it; None when another process has taken it.
 
@@ -250,43 +235,36 @@ class PartialFiles:
             StorageError: The disk failed.
         """
         self.directory.state_of(path)
-        with explaining(path, "opened again", file=partial.key):
-            return self._reopen(partial, path) if self.directory.locks_work else self._copy(partial, path)
+        with explaining(path, "opened again", file=key):
+            if self.directory.locks_work:
+                return self._reopen(partial, key, path)
+            return self._copy(partial, key, path)
 
-    def _reopen(self, partial: FoundPartial, path: str) -> PartialFile | None:
+    def _reopen(self, partial: FoundPartial, key: str, path: str) -> PartialFile | None:
         """Take over a partial file under its lock."""
-        directory = self.directory.partials
         try:
-            file = again(self.files.open_file, directory, partial.name, writable=True)
+            file = again(self.files.open_file, self.directory.partials, partial.name, writable=True)
         except FileNotFoundError:
             return None
+        if not self._claim(file, partial.name):
+            return None
         try:
-            mine = again(self.files.lock, file) and self._is_named(file, directory, partial.name)
-            if mine:
-                again(self.files.truncate, file, partial.ahead[-1][1] if partial.ahead else partial.offset)
+            again(self.files.truncate, file, partial.ahead[-1][1] if partial.ahead else partial.offset)
         except BaseException:
             self.files.close(file)
             raise
-        if not mine:
-            self.files.close(file)
-            return None
-        resumed = PartialFile(
-            self.directory, self.recording, file, key=partial.key, path=path, name=partial.name, offset=partial.offset
-        )
+        resumed = PartialFile(self.directory, file, key=key, path=path, name=partial.name, offset=partial.offset)
         resumed.ranges = lambda: partial.ahead
         resumed._durable = partial.held  # noqa: SLF001 - of the same module
         return resumed
 
-    def _copy(self, partial: FoundPartial, path: str) -> PartialFile | None:
+    def _copy(self, partial: FoundPartial, key: str, path: str) -> PartialFile | None:
         """Resume in a new file with the bytes of an old one."""
-        copy = self.create(partial.key, path, size=partial.offset)
+        copy = self.create(key, path, size=partial.offset)
         try:
             copy.describe(validator=partial.validator, total=partial.total)
             with self.taken(partial.name) as file:
-                while isinstance(file, int) and copy.end < partial.offset:
-                    block = again(self.files.read, file, min(BLOCK, partial.offset - copy.end), copy.end)
-                    if not block:
-                        break
+                for block in read_blocks(self.files, file, 0, partial.offset) if isinstance(file, int) else ():
                     copy.write(block, copy.end)
         except BaseException:
             copy.drop()
@@ -317,8 +295,8 @@ class PartialFiles:
         for name in self._names():
             if name in keep:
                 continue
-            record = self._usable(name, name.split("-", 1)[0])
-            if record == "in use" or (record is not None and not self._is_stale(name)):
+            found = self._usable(name, owner_of(name))
+            if found == "in use" or (found is not None and self._age(self.directory.partials, name) <= _STALE):
                 continue
             drop_partial(self.directory, name)
             removed += 1
@@ -329,23 +307,22 @@ class PartialFiles:
                         self._clear_abandoned(handle, name)
         return removed
 
-    def _is_stale(self, name: str) -> bool:
-        """Return whether a partial file was not resumed for a long time."""
+    def _age(self, handle: Handle, name: str) -> float:
+        """Return the seconds since a file was written to; 0 where it is gone."""
         try:
-            return self.directory.now() - again(self.files.look, self.directory.partials, name).st_mtime > _STALE
+            return self.directory.now() - again(self.files.look, handle, name).st_mtime
         except OSError:
-            return False
+            return 0.0
 
     def _clear_abandoned(self, handle: Handle, name: str) -> None:
         """Remove what an interrupted replacement of a small file left, unless another process may be writing it."""
-        with contextlib.suppress(FileNotFoundError):
-            if self.directory.now() - again(self.files.look, handle, name).st_mtime > _ABANDONED:
-                self.directory.clear(handle, name)
-            elif name.startswith("new-"):
-                # Locked while it is written: a lock that is free shows that its writer is dead.
-                with self.taken(name, within=handle) as file:
-                    if isinstance(file, int):
-                        self.directory.clear(handle, name)
+        if self._age(handle, name) > _ABANDONED:
+            self.directory.clear(handle, name)
+        elif name.startswith("new-"):
+            # Locked while it is written: a lock that is free shows that its writer is dead.
+            with self.taken(name, within=handle) as file:
+                if isinstance(file, int):
+                    self.directory.clear(handle, name)
 
 
 def publish(partials: PartialFiles, files: Sequence[PartialFile], *, durable: bool = True) -> list[bool | StorageError]:
@@ -358,7 +335,6 @@ def publish(partials: PartialFiles, files: Sequence[PartialFile], *, durable: bo
     """
     directory = partials.directory
     results: list[bool | StorageError] = []
-    synced: dict[str, bool] = {}
     with ParentCache(directory, make=True) as parents:
         for partial in files:
             try:
@@ -367,8 +343,7 @@ def publish(partials: PartialFiles, files: Sequence[PartialFile], *, durable: bo
             except StorageError as error:
                 error.file = partial.key
                 results.append(error)
-        for parent, handle in parents.opened():
-            synced[parent] = durable and _sync(directory, handle)
+        synced = _sync_names(directory, parents) if durable else {}
     return [
         synced.get(partial.path.rpartition("/")[0], False) if done is True else done
         for partial, done in zip(files, results, strict=True)
@@ -397,32 +372,31 @@ def _publish(partials: PartialFiles, partial: PartialFile, parents: ParentCache,
 
 
 def _move(directory: Directory, name: str, path: str, parents: ParentCache, identity: tuple[int, int] | None) -> None:
-    """Rename a partial file to its final name; a directory that vanished meanwhile is made anew, once."""
+    """
+    Rename a partial file to its final name.
+
+    A directory that vanished meanwhile is made anew, once; half a second is allowed for a program that has the old file
+    open (on Windows).
+    """
     parent, final = split_path(directory.root, path)
-    for last in (False, True):
-        handle = parents.get(parent)
+    waits, made_anew = iter(_WAITS), False
+    while True:
+        handle = parents[parent]
         if handle is None:
             raise StorageError(f"{path}: its folder could not be made.")
         directory.stat_in(handle, final, path)
         try:
-            _rename(directory, name, handle, final)
+            again(directory.files.rename, directory.partials, name, handle, final)
         except FileNotFoundError:
             # Another process that took it for the file of an interrupted run gave it the very same name.
             if _has_identity(directory, handle, final, identity):
                 return
-            if last or not directory.mode_of(directory.partials, name):
+            if made_anew or not directory.mode_of(directory.partials, name):
                 raise
             parents.forget(parent)
-        else:
-            return
-
-
-def _rename(directory: Directory, name: str, parent: Handle, final: str) -> None:
-    """Rename; half a second is allowed for a program that has the old file open (on Windows)."""
-    for wait in _WAITS:
-        try:
-            again(directory.files.rename, directory.partials, name, parent, final)
+            made_anew = True
         except OSError as error:
+            wait = next(waits, None)
             if wait is None or getattr(error, "winerror", None) not in _SHARING:
                 raise
             directory.sleep(wait)
@@ -430,11 +404,11 @@ def _rename(directory: Directory, name: str, parent: Handle, final: str) -> None
             return
 
 
-def _has_identity(directory: Directory, parent: Handle, final: str, identity: tuple[int, int] | None) -> bool:
-    """Return whether a final name is this very file."""
+def _has_identity(directory: Directory, parent: Handle, name: str, identity: tuple[int, int] | None) -> bool:
+    """Return whether a name is that of this very file."""
     try:
-        seen = again(directory.files.look, parent, final)
-    except OSError:
+        seen = again(directory.files.look, parent, name)
+    except FileNotFoundError:
         return False
     return identity == (seen.st_dev, seen.st_ino)
 
@@ -464,36 +438,37 @@ def adopt(
     with explaining(path, "checked again"), partials.taken(name) as file:
         if file == "in use":
             return "in use"
-        whole = isinstance(file, int) and _is_whole(directory, file, state, sha256)
-        seen = directory.files.look_open(file) if whole and isinstance(file, int) else None
-    if seen is None:
+        identity = _identity(directory, file, state, sha256) if isinstance(file, int) else None
+    if identity is None:
         return "complete" if directory.state_of(path) == state else "gone"
     with ParentCache(directory, make=True) as parents:
         with explaining(path, "given its name"):
-            _move(directory, name, path, parents, (seen.st_dev, seen.st_ino))
+            _move(directory, name, path, parents, identity)
             partials.forget(name)
-        for _, handle in parents.opened():
-            if durable:
-                _sync(directory, handle)
+        if durable:
+            _sync_names(directory, parents)
     return "renamed"
 
 
-def _is_whole(directory: Directory, file: int, state: FileState, sha256: str | None) -> bool:
-    """Return whether a partial file is the recorded one; without fsync, its content may be lost with the power."""
+def _identity(directory: Directory, file: int, state: FileState, sha256: str | None) -> tuple[int, int] | None:
+    """Return the identity of an open file if it is the recorded one: without fsync, its content may be lost."""
     seen = again(directory.files.look_open, file)
-    if (seen.st_size, seen.st_mtime_ns) != (state.size, state.mtime_ns):
-        return False
-    return sha256 is None or hash_file(directory, file) == sha256
+    same = (seen.st_size, seen.st_mtime_ns) == (state.size, state.mtime_ns)
+    if not same or (sha256 is not None and hash_file(directory, file) != sha256):
+        return None
+    return seen.st_dev, seen.st_ino
 
 
-def _sync(directory: Directory, handle: Handle) -> bool:
-    """Sync the names of a directory after renames: they cannot be undone, so an error only costs durability."""
-    try:
-        return directory.sync_directory(handle)
-    except OSError as error:
-        log.warning(
-            "%s: a folder could not be forced to the disk (%s); a power loss may cost recent files.",
-            directory.root,
-            error.strerror,
-        )
-        return False
+def _sync_names(directory: Directory, parents: ParentCache) -> dict[str, bool]:
+    """Sync directories after renames, which cannot be undone: an error only costs durability."""
+    synced = dict.fromkeys(parents, False)
+    for parent, handle in parents.items():
+        try:
+            synced[parent] = handle is not None and directory.sync(handle, directory.files.sync_directory)
+        except OSError as error:
+            log.warning(
+                "%s: a folder could not be forced to the disk (%s); a power loss may cost recent files.",
+                directory.root,
+                error.strerror,
+            )
+    return synced

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Collection, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, nullcontext
 from datetime import datetime
 from typing import Any
 
@@ -78,7 +79,7 @@ class _Union:
         for number, member in enumerate(self._members):
             rows = aiter(member)
             try:
-                async with aclosing(rows) if hasattr(rows, "aclose") else _Open():  # type: ignore[type-var]
+                async with aclosing(rows) if hasattr(rows, "aclose") else nullcontext():  # type: ignore[type-var]
                     async for file in rows:
                         yield self._tagged(file, number)
             except Exception as error:  # noqa: BLE001 - raised when the others are listed
@@ -164,16 +165,6 @@ class _Union:
         return sorted(range(len(self._members)), key=lambda number: (number not in likely, number))
 
 
-class _Open:
-    """A context without any effect, for iterators that have nothing to close."""
-
-    async def __aenter__(self) -> None:
-        return None
-
-    async def __aexit__(self, *_: object) -> None:
-        return None
-
-
 def _session(member: FileSet) -> Any:
     """Return what counts the requests of a set: its session where it has one, else the set."""
     return getattr(member, "session", None) or getattr(member, "_session", None) or member
@@ -208,16 +199,12 @@ class PlannedSet:
         rows = self._plan.to_fetch
         for at in range(0, len(rows), LOOK_UP_BATCH):
             batch = rows[at : at + LOOK_UP_BATCH]
-            found = await self._look_up(batch)
             by_key: dict[str, list[RemoteFile]] = {}
-            for file in found:
+            for file in await self._look_up(batch):
                 by_key.setdefault(file.key, []).append(file)
-            for row in batch:
-                if row.key not in by_key:
-                    self.lost.append(row)
-            for files in by_key.values():
-                for file in files:
-                    yield file
+            self.lost += [row for row in batch if row.key not in by_key]
+            for file in itertools.chain.from_iterable(by_key.values()):
+                yield file
 
     async def _look_up(self, rows: Sequence[PlannedFile]) -> list[RemoteFile]:
         """Return the entries of planned files; only those that cannot be restored are looked up."""

@@ -94,8 +94,8 @@ def choose_proof(
     return "none" if length is None else "length"
 
 
-def _is_digest(text: str | None, *, digits: int) -> bool:
-    return text is not None and len(text) == digits and re.fullmatch(r"[0-9a-fA-F]+", text) is not None
+def _is_digest(text: str, *, digits: int) -> bool:
+    return re.fullmatch(rf"[0-9a-fA-F]{{{digits}}}", text) is not None
 
 
 # ------------------------------------------------------------------------------------------------------------ the whole
@@ -119,15 +119,6 @@ _ERROR_WORDS = frozenset(
 )
 
 
-@attrs.frozen
-class _DeclaredDigest:
-    """A declared digest of the whole content."""
-
-    whose: str
-    name: str
-    text: str
-
-
 @cache
 def _promise_of(extension: str) -> Kind | None:
     """Return the kind of content that an extension promises, or None."""
@@ -136,10 +127,10 @@ def _promise_of(extension: str) -> Kind | None:
 
 def _declared_digests(
     *, md5: str | None, listed_md5: str | None, listed_sha256: str | None
-) -> Sequence[_DeclaredDigest]:
-    """Return the usable digests that the list and the server declare."""
+) -> Sequence[tuple[str, str, str]]:
+    """Return the usable digests of the whole content: who declares each, its name, and its text."""
     return [
-        _DeclaredDigest(whose, name, text.lower())
+        (whose, name, text.lower())
         for whose, name, text, digits in (
             ("list", "SHA-256", listed_sha256, 64),
             ("list", "MD5", listed_md5, 32),
@@ -168,6 +159,10 @@ class ContentVerifier:
         encoded: Whether the answer says that its body is encoded, so that it may be more than what is stored.
         caps: What the check may cost; None for the usual caps.
         clock: Seconds that only ever grow.
+
+    Attributes:
+        length: Bytes seen so far.
+        problem: What is wrong already, so that the rest need not be fetched; or None.
     """
 
     def __init__(
@@ -185,42 +180,31 @@ class ContentVerifier:
         caps: Caps | None = None,
         clock: Callable[[], float] | None = None,
     ) -> None:
+        self.length = 0
+        self.problem: TransferError | None = None
         self._name = name
         self._encoded = encoded
         self._promise = _promise_of(extension)
         self._expected = length
         self._maximum = max_length
-        #: What others say it is, by whose word and which digest.
-        self._declared: Sequence[_DeclaredDigest] = ()
+        self._declared: Sequence[tuple[str, str, str]] = ()
         if md5 is not None or listed_md5 is not None or listed_sha256 is not None:
             self._declared = _declared_digests(md5=md5, listed_md5=listed_md5, listed_sha256=listed_sha256)
-        wanted = [declared.name for declared in self._declared] if self._declared else ()
+        wanted = [name for _, name, _ in self._declared] if self._declared else ()
         self._sha256 = hashlib.sha256() if digest == "sha256" or "SHA-256" in wanted else None
         self._md5 = hashlib.md5(usedforsecurity=False) if "MD5" in wanted else None
         self._meter = Meter(caps or _CAPS, clock or time.monotonic)
-        self._length = 0
         self._head = b""
         self._kind: Kind | None = None
         self._gzip: GzipCheck | None = None
-        self._problem: TransferError | None = None
         self._left_unchecked = ""
         #: Whether a directory in the content proves its length.
         self._whole = False
 
-    @property
-    def problem(self) -> TransferError | None:
-        """What is wrong already, so that the rest need not be fetched; or None."""
-        return self._problem
-
-    @property
-    def length(self) -> int:
-        """Bytes seen so far."""
-        return self._length
-
     def feed(self, data: memoryview | bytes) -> None:
         """Check the next block. Never raises for content: see :attr:`problem`. Meant for a thread."""
         view = memoryview(data)
-        self._length += len(view)
+        self.length += len(view)
         if self._sha256 is not None:
             self._sha256.update(view)
         if self._md5 is not None:
@@ -234,24 +218,23 @@ class ContentVerifier:
             if len(self._head) < _HEAD:
                 return
             self._recognize()
-            self._follow(memoryview(self._head))
             view = view[missing:]
-        if self._gzip is not None:
-            self._follow(view)
+        if self._gzip is not None and self.problem is None:
+            self._guarded(self._gzip.feed, view)
 
     def _too_long(self) -> bool:
         """Notice a body that does not end where it should."""
-        if self._problem is None and self._maximum is not None and self._length > self._maximum:
-            self._problem = ContentError(
+        if self.problem is None and self._maximum is not None and self.length > self._maximum:
+            self.problem = ContentError(
                 f"{self._name}: the content is longer than {self._maximum} bytes, the most a file may have; it was "
                 "discarded. Raise max_file_size if that is right."
             )
-        if self._problem is None and self._expected is not None and self._length > self._expected:
-            self._problem = ContentError(
+        if self.problem is None and self._expected is not None and self.length > self._expected:
+            self.problem = ContentError(
                 f"{self._name}: more than the {self._expected} bytes announced or listed came; they were discarded. "
                 "Run again; the source may have changed."
             )
-        return self._problem is not None
+        return self.problem is not None
 
     def _recognize(self) -> None:
         """Detect by the first bytes what it is, and whether it can be what was requested."""
@@ -261,15 +244,10 @@ class ContentVerifier:
                 self._kind = kind
                 break
         if self._kind == "other" and self._promise is not None and _PAGE.match(self._head):
-            self._problem = self._foreign("a web page")
+            self.problem = self._foreign("a web page")
         if self._kind == "gzip" and not self._declared:
             self._gzip = GzipCheck(self._meter, encoded=self._encoded)
-
-    def _follow(self, view: memoryview) -> None:
-        """Let the check of a compressed stream see the next bytes."""
-        if self._gzip is None or self._problem is not None:
-            return
-        self._guarded(self._gzip.feed, view)
+            self._guarded(self._gzip.feed, memoryview(self._head))
 
     def _guarded(self, check: Callable[..., object], *args: object) -> object:
         """Run a step of a check: damage becomes the problem, and a cap ends the check."""
@@ -277,9 +255,9 @@ class ContentVerifier:
         try:
             return check(*args)
         except WrongContent as reason:
-            self._problem = self._problem or self._damaged(str(reason))
+            self.problem = self.problem or self._damaged(str(reason))
         except ForeignContent as what:
-            self._problem = self._problem or self._foreign(str(what))
+            self.problem = self.problem or self._foreign(str(what))
         except TooCostly as reason:
             self._gzip = None
             self._left_unchecked = str(reason)
@@ -295,19 +273,33 @@ class ContentVerifier:
             read: Returns up to so many bytes (second argument) from an offset (first) of the partial file, as
                 :meth:`PartialFile.read` does; a zip file is read again here.
         """
-        if self._kind is None and self._problem is None:
+        if self._kind is None and self.problem is None:
             self._recognize()
-            self._follow(memoryview(self._head))
-        checked = False
-        if self._problem is None:
-            self._problem = self._wrong_length()
-        if self._problem is None and self._declared:
-            self._problem = self._wrong_digest()
-        if self._problem is None and self._promise is not None:
-            self._problem = self._wrong_kind(read)
-        if self._problem is None and not self._declared and self._kind in ("gzip", "zip"):
+        self.problem = self.problem or self._wrong_length()
+        if self.problem is None:
+            self.problem = self._wrong_digest() if self._declared else self._wrong_kind(read)
+        kind, checked = self._kind or "other", False
+        if self.problem is None and not self._declared and kind in ("gzip", "zip"):
             checked = self._check_structure(read)
-        return self._result(checked=checked)
+        proof: Proof = "none"
+        if self.problem is None:
+            declared = {name: text for _, name, text in self._declared} if self._declared else {}
+            proof = choose_proof(
+                kind=kind,
+                sha256=declared.get("SHA-256"),
+                md5=declared.get("MD5"),
+                length=self.length if self._whole else self._expected,
+                structure=checked,
+            )
+        return VerificationResult(
+            verified_by=proof,
+            length=self.length,
+            sha256=self._sha256.hexdigest() if self._sha256 is not None else None,
+            md5=self._md5.hexdigest() if self._md5 is not None else None,
+            kind=kind,
+            problem=self.problem,
+            notice=self._notice(kind),
+        )
 
     def _check_structure(self, read: Read) -> bool:
         """Check what gzip and zip say about themselves; False when that could not be done completely."""
@@ -316,46 +308,49 @@ class ContentVerifier:
             return True
         if self._kind != "zip":
             return False
-        whole = self._guarded(ZipCheck(read, self._length, self._meter).check) is True
-        if not whole and self._problem is None and not self._left_unchecked:
+        whole = self._guarded(ZipCheck(read, self.length, self._meter).check) is True
+        if not whole and self.problem is None and not self._left_unchecked:
             self._left_unchecked = "some of its members are encrypted or packed in an uncommon way"
             self._whole = True
         return whole
 
     def _wrong_length(self) -> TransferError | None:
-        if self._expected is None or self._length == self._expected:
+        if self._expected is None or self.length == self._expected:
             return None
         return IntegrityError(
-            f"{self._name}: {self._length} of {self._expected} bytes came, so it is cut off; it was discarded. "
+            f"{self._name}: {self.length} of {self._expected} bytes came, so it is cut off; it was discarded. "
             "Run again.",
             expected=self._expected,
-            actual=self._length,
+            actual=self.length,
         )
 
     def _wrong_digest(self) -> TransferError | None:
-        for declared in self._declared:
-            seen = self._sha256 if declared.name == "SHA-256" else self._md5
+        for whose, name, text in self._declared:
+            seen = self._sha256 if name == "SHA-256" else self._md5
             actual = "" if seen is None else seen.hexdigest()
-            if actual != declared.text:
-                doubt = "the list" if declared.whose == "list" else "the service"
+            if actual != text:
+                doubt = "the list" if whose == "list" else "the service"
                 return IntegrityError(
-                    f"{self._name}: its {declared.name} is {actual} and the {declared.whose} says "
-                    f"{declared.text}; it was "
+                    f"{self._name}: its {name} is {actual} and the {whose} says {text}; it was "
                     f"discarded. Run again; if it stays so, report this file to the owner of {doubt}.",
-                    expected=declared.text,
+                    expected=text,
                     actual=actual,
                 )
         return None
 
     def _wrong_kind(self, read: Read) -> TransferError | None:
         """Notice content that cannot be what the name promises."""
-        if self._promise is None or self._declared:
+        if self._promise is None:
             return None
         if self._kind == "empty" and self._promise != "other":
             return self._damaged("it is empty, and not even an empty one of its kind is")
         if self._kind != "other":
             return None
-        if self._length <= _MAX_MESSAGE and _is_object(self._head) and _is_error_message(read(0, self._length)):
+        if (
+            self.length <= _MAX_MESSAGE
+            and _bare(self._head).startswith(b"{")
+            and _is_error_message(read(0, self.length))
+        ):
             return self._foreign("a JSON document about an error")
         # The vendor's pages disagree about what .csv.gz holds, so that one may be plain; a zip is never text.
         if self._promise != "other" and not (self._promise == "gzip" and _is_text(self._head)):
@@ -375,25 +370,6 @@ class ContentVerifier:
             "Run again; if it stays so, report this file to the service."
         )
 
-    def _result(self, *, checked: bool) -> VerificationResult:
-        kind = self._kind or "other"
-        proof: Proof = "none"
-        if self._problem is None:
-            length = self._length if self._whole else self._expected
-            declared = {one.name: one.text for one in self._declared} if self._declared else {}
-            proof = choose_proof(
-                kind=kind, sha256=declared.get("SHA-256"), md5=declared.get("MD5"), length=length, structure=checked
-            )
-        return VerificationResult(
-            verified_by=proof,
-            length=self._length,
-            sha256=self._sha256.hexdigest() if self._sha256 is not None else None,
-            md5=self._md5.hexdigest() if self._md5 is not None else None,
-            kind=kind,
-            problem=self._problem,
-            notice=self._notice(kind),
-        )
-
     def _notice(self, kind: Kind) -> str:
         """Return a notice about what is odd and no failure."""
         odd = []
@@ -407,11 +383,6 @@ class ContentVerifier:
 def _is_text(head: bytes) -> bool:
     """Return whether the beginning of some content is text: no control characters but those of lines and columns."""
     return not any(byte < 32 and byte not in b"\t\n\r\f" for byte in head)
-
-
-def _is_object(head: bytes) -> bool:
-    """Return whether some content may be a JSON object."""
-    return _bare(head).startswith(b"{")
 
 
 def _bare(content: bytes) -> bytes:

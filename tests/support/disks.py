@@ -20,7 +20,6 @@ __all__ = ["CALLS", "Call", "DyingDisk", "FaultyDisk", "Killed", "RateLimiter", 
 
 CALLS = (
     "make_root", "open_root", "open_directory", "make_directory", "remove_directory", "names", "sync_directory",
-    "close_directory",
     "free", "create", "open_file", "write", "read", "allocate", "truncate", "begin_sync", "sync", "sync_data",
     "close", "chmod", "look",
     "look_open", "rename", "unlink", "lock",
@@ -77,7 +76,7 @@ class RecordingDisk(FileSystem):
         result = self.perform(call, partial(real, self), args, kwargs)
         if verb in ("create", "open_file", "open_directory", "open_root") and isinstance(result, int):
             self._names[result] = call.name
-        if verb in ("close", "close_directory"):
+        if verb == "close":
             self._names.pop(args[0], None)
         return result
 
@@ -221,7 +220,7 @@ class DyingDisk(RecordingDisk):
 
     def perform(self, call: Call, real: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Do it, unless the process is dead."""
-        if self.died and call.verb not in ("close", "close_directory"):
+        if self.died and call.verb != "close":
             raise Killed
         return real(*args, **kwargs)
 

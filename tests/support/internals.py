@@ -49,15 +49,15 @@ def rig(
     if disk is not None:
         directory.files = partials.files = disk
     if record_every is not None:
-        partials.recording.flush_unit = record_every
+        directory.flush_unit = record_every
     if splitting is not None:
         context.splitting = splitting
     if draw_name is not None:
         directory.draw_name = draw_name
     if disk_clock is not None:
-        partials.recording.clock = disk_clock
+        directory.clock = disk_clock
     if disk_sleep is not None:
         directory.sleep = disk_sleep
     if known_partial is not None:
-        partials.recording.resumable.add(owner_of(known_partial))
+        directory.resumable.add(owner_of(known_partial))
     return engine

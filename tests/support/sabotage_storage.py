@@ -82,7 +82,7 @@ def _(patch: Patch) -> None:
 
 @protection("content is on the disk before its name")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.transfer:Directory.sync_file", lambda *_: True)
+    patch.replace("arena_async.transfer:Directory.sync", lambda *_: True)
 
 
 @protection("a file system without fsync is used all the same")
@@ -335,10 +335,10 @@ def _(patch: Patch) -> None:
 
 @protection("what is written ahead is on the disk before it is recorded")
 def _(patch: Patch) -> None:
-    def only_at_the_end(self: Any, file: int, sync: Callable[[int], None]) -> Any:
-        return sync == self.files.sync_data or sync_file(self, file, sync)
+    def only_at_the_end(self: Any, opened: Any, call: Callable[[Any], None]) -> Any:
+        return call == self.files.sync_data or sync(self, opened, call)
 
-    sync_file = patch.replace("arena_async.transfer:Directory.sync_file", only_at_the_end)
+    sync = patch.replace("arena_async.transfer:Directory.sync", only_at_the_end)
 
 
 @protection("each part of a file has to be the one that was asked for, of the same file")

@@ -120,7 +120,7 @@ def _(patch: Patch) -> None:
     def refuse(self: Any) -> None:
         recognize(self)
         if self._kind == "empty":
-            self._problem = self._damaged("it is empty")
+            self.problem = self._damaged("it is empty")
 
     recognize = patch.replace("arena_async.transfer:ContentVerifier._recognize", refuse)
 
