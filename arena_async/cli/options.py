@@ -14,11 +14,16 @@ from cyclopts import Group, Parameter
 from arena_async.providers.registry import PROVIDERS, Service
 
 if TYPE_CHECKING:
+    from arena_async.cli.output import Output
     from arena_async.options import PollPolicy, TransferOptions
 
 __all__ = [
+    "NO_OPTIONS",
+    "NO_SERVICE_OPTIONS",
+    "Definition",
     "DownloadOptions",
     "GetOptions",
+    "InjectedOutput",
     "OutputOptions",
     "ServiceOptions",
     "SyncOptions",
@@ -26,6 +31,14 @@ __all__ = [
     "WaitOptions",
     "flag",
 ]
+
+# The output of a command is no option: ``app.run`` makes it from the ``OutputOptions`` of the command.
+if TYPE_CHECKING:
+    InjectedOutput = Annotated[Output, Parameter(parse=False)]
+else:  # The parser needs no type for it.
+    InjectedOutput = Annotated[object, Parameter(parse=False)]
+
+Definition = Annotated[str, Parameter(help="GUID of the definition.")]
 
 #: An option without a value.
 flag = partial(Parameter, negative="", show_default=False)
@@ -43,6 +56,10 @@ class OutputOptions:
 
     json: Annotated[bool, flag(group=_OUTPUT, help="Write data as one JSON object a line.")] = False
     quiet: Annotated[bool, flag(group=_OUTPUT, help="Show errors only, and JSON if requested.")] = False
+
+
+#: The options of a command line without any; so is ``NO_SERVICE_OPTIONS``.
+NO_OPTIONS = OutputOptions()
 
 
 @Parameter(name="*")
@@ -63,6 +80,9 @@ class ServiceOptions(OutputOptions):
 
         environ = None if self.env is None else ChainMap(read_settings(self.env), os.environ)
         return PROVIDERS[service].load_client().from_env(environ=environ)
+
+
+NO_SERVICE_OPTIONS = ServiceOptions()
 
 
 @Parameter(name="*")
