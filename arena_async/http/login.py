@@ -22,7 +22,6 @@ import math
 from collections import deque
 from datetime import timedelta
 
-import anyio
 import attrs
 
 from arena_async.errors import (
@@ -38,6 +37,7 @@ from arena_async.errors import (
     TransportError,
     UnsafeUrlError,
 )
+from arena_async.http.admission import shield
 from arena_async.http.connections import SentRequest
 from arena_async.http.credential_store import CredentialStore, LoginPending, LoginTurn, SharedCredential
 from arena_async.http.exchange import Exchange, send_with_retries
@@ -269,7 +269,7 @@ class SharedLogin:
             await store.give_up(error if self._is_lasting(error) else None)
             raise
         except BaseException:
-            with anyio.CancelScope(shield=True):
+            with shield():
                 await store.give_up(None)
             raise
         self._noted_at = self._clock()
