@@ -8,6 +8,7 @@ from functools import partial
 from cyclopts import App, CycloptsError
 
 from arena_async.cli.exit_codes import ExitCode
+from arena_async.options import VERSION
 from arena_async.providers.registry import PROVIDERS
 
 __all__ = ["run"]
@@ -44,7 +45,7 @@ def run(arguments: Sequence[str]) -> int:
 
 def _app() -> App:
     """Return the parser; a command is imported when it is used."""
-    app = App(name="arena-async", version=_version, help=_HELP, help_format="plaintext")
+    app = App(name="arena-async", version=VERSION, help=_HELP, help_format="plaintext")
     sync = App(name="sync", help="Mirror a service into a directory.")
     plan = App(name="plan", help="Show what sync would do and what it costs.")
     lists = App(name="list", help="List what a service has.")
@@ -71,9 +72,3 @@ def _import_commands(app: App) -> None:
     for name in app:
         if not name.startswith("-"):
             _import_commands(app[name])
-
-
-def _version() -> str:
-    from importlib.metadata import version
-
-    return version("arena-async")

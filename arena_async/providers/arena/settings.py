@@ -7,7 +7,6 @@ https://ptc-arena.github.io/arena-dev-help/
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib.metadata import version
 from typing import Final, get_args
 from urllib.parse import urlsplit
 
@@ -15,6 +14,7 @@ import attrs
 
 from arena_async.errors import ConfigurationError
 from arena_async.http.client import named_by
+from arena_async.options import VERSION
 from arena_async.protocol.messages import printable
 from arena_async.protocol.urls import UrlPolicy
 from arena_async.providers.arena.auth import ArenaCredentials, ArenaMachineCredentials
@@ -150,7 +150,7 @@ def written_reason(text: str | None) -> str:
         ConfigurationError: It is not valid in a header.
     """
     if text is None:
-        return f"arena_async/{version('arena-async')}"
+        return f"arena_async/{VERSION}"
     if not text.strip() or len(text) > 200 or not (text.isascii() and text.isprintable()):
         raise ConfigurationError(
             f"The usage reason is {printable(text)!r}; it takes 1 to 200 printable ASCII characters, for instance "
