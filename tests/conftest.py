@@ -24,7 +24,7 @@ ALLOWED_SKIPS = {
     "Only Linux lists the children": "The leak is looked for on Linux.",
 }
 
-#: Where CI is set, pytest writes out whole how two values differ: minutes of work for two bodies, so it does not see it.
+#: Where CI is set, pytest writes out whole how two values differ: minutes of work for two bodies, so it is not set.
 os.environ["TESTS_IN_CI"] = os.environ.pop("CI", os.environ.get("TESTS_IN_CI", ""))
 IN_CI = os.environ["TESTS_IN_CI"].lower() not in ("", "0", "false")
 
@@ -105,7 +105,7 @@ def _unexplained_skip_fails(report: Report) -> Report:
 @pytest.fixture
 def mocked_http(monkeypatch: pytest.MonkeyPatch) -> Iterator[aioresponses]:
     """
-    Give aioresponses in working order, for small JSON answers only: nothing that streams may be tested with it.
+    Yield aioresponses in working order, for small JSON answers only: nothing that streams may be tested with it.
 
     aioresponses 0.7.9 does not know the ``stream_writer`` that aiohttp 3.14 asks for (its issue 289), and its stream of
     64 KiB pauses a parser that is not there.
