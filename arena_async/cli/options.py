@@ -15,7 +15,7 @@ from arena_async.providers.registry import PROVIDERS, Service
 
 if TYPE_CHECKING:
     from arena_async.cli.output import Output
-    from arena_async.options import PollPolicy, TransferOptions
+    from arena_async.options import TransferOptions
 
 __all__ = [
     "NO_OPTIONS",
@@ -28,7 +28,6 @@ __all__ = [
     "ServiceOptions",
     "SyncOptions",
     "TargetOptions",
-    "WaitOptions",
     "flag",
 ]
 
@@ -143,23 +142,3 @@ class GetOptions(DownloadOptions, OutputOptions):
     dry_run: Annotated[bool, flag(help="Only show what would be done; no file is requested.")] = False
     allow_http: Annotated[bool, flag(help="Allow unencrypted http: URLs.")] = False
     allow_private: Annotated[bool, flag(help="Allow loopback and private network addresses.")] = False
-
-
-@Parameter(name="*")
-@attrs.frozen(kw_only=True)
-class WaitOptions:
-    """How long a run is waited for."""
-
-    timeout: Annotated[float, Parameter(help="Seconds to wait for the run.")] = 21_600.0
-    every: Annotated[float, Parameter(help="Seconds to the first poll; each poll costs a request.")] = 5.0
-
-    def poll_policy(self) -> PollPolicy:
-        """
-        Return the policy for polling.
-
-        Raises:
-            ConfigurationError: A value is out of range.
-        """
-        from arena_async.options import PollPolicy
-
-        return PollPolicy(timeout=self.timeout, every=self.every, max_interval=max(300.0, self.every))

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
+import attrs
 from cyclopts import Parameter
 
 from arena_async.cli.exit_codes import ExitCode, exit_code
@@ -19,20 +20,40 @@ from arena_async.cli.options import (
     ServiceOptions,
     SyncOptions,
     TargetOptions,
-    WaitOptions,
     flag,
 )
 from arena_async.errors import QuotaExhaustedError, TransfersFailedError
 
 if TYPE_CHECKING:
     from arena_async.cli.output import Output
-    from arena_async.options import TransferOptions
+    from arena_async.options import PollPolicy, TransferOptions
     from arena_async.providers.arena import ArenaClient, ExportRun, Fetched, ImportRun
     from arena_async.transfer.mirror import Mirror
 
 __all__ = ["export_run", "import_check", "import_commit", "quota"]
 
 _R = TypeVar("_R", "ExportRun", "ImportRun")
+
+
+@Parameter(name="*")
+@attrs.frozen(kw_only=True)
+class WaitOptions:
+    """How long a run is waited for."""
+
+    timeout: Annotated[float, Parameter(help="Seconds to wait for the run.")] = 21_600.0
+    every: Annotated[float, Parameter(help="Seconds to the first poll; each poll costs a request.")] = 5.0
+
+    def poll_policy(self) -> PollPolicy:
+        """
+        Return the policy for polling.
+
+        Raises:
+            ConfigurationError: A value is out of range.
+        """
+        from arena_async.options import PollPolicy
+
+        return PollPolicy(timeout=self.timeout, every=self.every, max_interval=max(300.0, self.every))
+
 
 _WAIT = WaitOptions()
 

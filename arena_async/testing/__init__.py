@@ -19,19 +19,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from arena_async.testing import faults
-    from arena_async.testing.arena.simulator import ArenaClientOptions, ArenaSimulator
-    from arena_async.testing.centrepoint.simulator import CentrePointClientOptions, CentrePointSimulator
+    from arena_async.testing.arena import ArenaSimulator
+    from arena_async.testing.centrepoint import CentrePointSimulator
 
-__all__ = ["ArenaClientOptions", "ArenaSimulator", "CentrePointClientOptions", "CentrePointSimulator", "faults"]
+__all__ = ["ArenaSimulator", "CentrePointSimulator", "faults"]
 
 
 def __getattr__(name: str) -> Any:
     """Import a public name on first use."""
     match name:
-        case "ArenaSimulator" | "ArenaClientOptions":
-            return getattr(import_module("arena_async.testing.arena.simulator"), name)
-        case "CentrePointSimulator" | "CentrePointClientOptions":
-            return getattr(import_module("arena_async.testing.centrepoint.simulator"), name)
+        case "ArenaSimulator":
+            return import_module("arena_async.testing.arena").ArenaSimulator
+        case "CentrePointSimulator":
+            return import_module("arena_async.testing.centrepoint").CentrePointSimulator
         case "faults":
             return import_module("arena_async.testing.faults")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
