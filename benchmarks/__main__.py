@@ -110,7 +110,7 @@ class Run:
     broken: list[str] = attrs.field(factory=list)
 
     def begin(self) -> report.Surroundings:
-        """Say where it is measured, and take what there is already."""
+        """Print where it is measured, and read the results that exist already."""
         lines = self.given.lines
         at = self.read(lines) if lines and lines.exists() else None
         self.tables.clear()
@@ -149,7 +149,7 @@ class Run:
         return not self.given.name or name in self.given.name
 
     def _changed(self, load: Load) -> Load:
-        """Give a load as the command line wants it."""
+        """Return a load as an argument of the command line."""
         return attrs.evolve(
             load,
             tls=load.tls or self.given.tls,
@@ -188,7 +188,7 @@ class Run:
         return Table(laps=earlier.laps + table.laps)
 
     def _take_earlier(self, load: Load, everybody: set[str]) -> Table:
-        """Give the laps of this load that were run before, as far as everybody ran then."""
+        """Return the earlier laps of this load, from rounds in which all contenders ran."""
         laps = [
             lap
             for lap in self.laps
@@ -247,18 +247,18 @@ class Run:
         return at
 
     def judged(self) -> list[goals.Line]:
-        """Give what became of the goals: of each load the run with the most rounds counts."""
+        """Return the results of the goals: of each load the run with the most rounds counts."""
         tables = {table.load: table for table in sorted(self.tables, key=lambda table: len(table.rounds))}
         return goals.judged(goals.Figures(tables, self.costs))
 
     def shown(self) -> list[Table]:
-        """Give the tables to show: of each load the run with the most contenders."""
+        """Return the tables to show: of each load the run with the most contenders."""
         tables = {table.load: table for table in sorted(self.tables, key=lambda table: len(table.contenders))}
         return [tables[load.name] for load in LOADS if load.name in tables]
 
 
 def parser_of(names: Sequence[str]) -> argparse.ArgumentParser:
-    """Give what reads the command line."""
+    """Return the parser of the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("name", nargs="*", help=f"one of {', '.join(names)}; all when none is named")
     parser.add_argument(
@@ -304,7 +304,7 @@ def _names(text: str) -> list[str]:
 
 @contextmanager
 def _passing_directory() -> Iterator[Path]:
-    """Give a folder whose content is deleted at the very end, and not in the way of what is measured."""
+    """Yield a folder whose content is deleted at the very end, and not in the way of what is measured."""
     directory = Path(tempfile.mkdtemp(prefix="benchmarks-"))
     try:
         yield directory

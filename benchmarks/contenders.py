@@ -78,7 +78,7 @@ class CountedBodies:
         return await self.files.find(keys)
 
     def since(self, watermark: datetime | None) -> CountedBodies:
-        """Give itself: the folders of benchmarks are empty."""
+        """Return itself: the directories of benchmarks are empty."""
         del watermark
         return self
 
@@ -455,7 +455,7 @@ def parfive_urls(facts: Facts, directory: str) -> Facts:
 
 
 def pypdl_urls(facts: Facts, directory: str) -> Facts:
-    """Give every file to a Pypdl as a task."""
+    """Return every file to a Pypdl as a task."""
     from pypdl import Pypdl
 
     tasks = [{"url": url, "file_path": str(Path(directory, url.rpartition("/")[2]))} for url in _wanted(facts)]

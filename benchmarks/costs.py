@@ -89,7 +89,7 @@ class Cost:
 
 
 def _ours(contender: str, facts: Mapping[str, Any], directory: Path) -> list[str]:
-    """Give the command of one of our contenders."""
+    """Return the command of one of our contenders."""
     directory.mkdir(parents=True, exist_ok=True)
     arguments = json.dumps({"facts": facts, "folder": str(directory)})
     return [sys.executable, "-m", "benchmarks.contenders", contender, arguments]

@@ -52,19 +52,19 @@ class Figures:
     costs: Sequence[Cost]
 
     def has(self, load: str, *names: str) -> bool:
-        """Say whether all of these ran with a load."""
+        """Return whether all of these ran with a load."""
         return load in self.tables and set(names) <= set(self.tables[load].contenders)
 
     def ratio(self, load: str, ours: str, other: str, field: str = "seconds") -> Spread | None:
-        """Give our value against another's, within the rounds."""
+        """Return the ratio of our value to another, within the rounds."""
         return self.tables[load].against(ours, other, field) if self.has(load, ours, other) else None
 
     def column(self, load: str, name: str, field: str) -> list[float]:
-        """Give a value of each round."""
+        """Return a value of each round."""
         return self.tables[load].column(name, field)
 
     def cost(self, benchmark: str, what: str) -> float | None:
-        """Give a figure whose name ends with some words."""
+        """Return a figure whose name ends with some words."""
         found = [cost.value for cost in self.costs if cost.benchmark == benchmark and cost.what.endswith(what)]
         return found[-1] if found else None
 
@@ -104,7 +104,7 @@ class Line:
 
     @property
     def result(self) -> str:
-        """Say in words whether it was reached, by the median."""
+        """Return in words whether the goal was reached, by the median."""
         if self.found is None:
             return "not measured"
         if self.goal.maximum is None:
@@ -151,7 +151,7 @@ def _against_fastest(load: str) -> _Take:
 
 
 def _beyond(load: str) -> _Take:
-    """Give the seconds that we take beyond curl's, within the rounds."""
+    """Return the seconds that we take beyond curl's, within the rounds."""
 
     def take(figures: Figures) -> tuple[Spread, str] | None:
         if not figures.has(load, "mirror", YARDSTICK):
@@ -177,7 +177,7 @@ def _with_hash(load: str) -> _Take:
 
 
 def _checksum(load: str) -> _Take:
-    """Give the processor seconds for a gigabyte that we take beyond curl and the hash, beside zlib's own."""
+    """Return the processor seconds for a gigabyte that we take beyond curl and the hash, beside zlib's own."""
 
     def take(figures: Figures) -> tuple[Spread, str] | None:
         hashing, alone = figures.cost("digests", "SHA-256"), figures.cost("digests", "by zlib alone")
@@ -192,7 +192,7 @@ def _checksum(load: str) -> _Take:
 
 
 def _peak(load: str) -> _Take:
-    """Give the peak of our memory in each round."""
+    """Return the peak of our memory in each round."""
 
     def take(figures: Figures) -> tuple[Spread, str] | None:
         if not figures.has(load, "mirror"):
@@ -203,7 +203,7 @@ def _peak(load: str) -> _Take:
 
 
 def _figure(benchmark: str, what: str) -> _Take:
-    """Give a figure that stands for itself."""
+    """Return a figure that stands for itself."""
 
     def take(figures: Figures) -> tuple[Spread, str] | None:
         value = figures.cost(benchmark, what)
@@ -274,7 +274,7 @@ GOALS = (
 
 
 def judged(figures: Figures) -> list[Line]:
-    """Give a line for every goal."""
+    """Return a line for every goal."""
     lines = []
     for goal in GOALS:
         found = goal.take(figures)
@@ -292,6 +292,6 @@ def show(lines: Sequence[Line]) -> Iterator[str]:
 
 
 def needs(load: str) -> tuple[list[str], list[str]]:
-    """Give the others and those of ours that have to run with a load."""
+    """Return the others and those of ours that have to run with a load."""
     names = NEEDED[load]
     return [name for name in names if name not in OURS], [name for name in names if name in OURS]

@@ -35,7 +35,7 @@ class Load:
     cap: float | None = None
 
     def scaled(self, scale: float) -> Load:
-        """Give a part of the work: fewer files, and where one is left, a smaller one."""
+        """Return a part of the work: fewer files, and where one is left, a smaller one."""
         return attrs.evolve(
             self,
             files=max(1, round(self.files * scale)),

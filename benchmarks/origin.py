@@ -93,14 +93,14 @@ class Origin:
     authority: Path
 
     def requests(self) -> int:
-        """Give the requests it has answered, this one included."""
+        """Return the requests it has answered, this one included."""
         with urllib.request.urlopen(f"http://127.0.0.1:{self.plain}/status") as answer:
             lines = answer.read().decode().splitlines()
         return int(lines[2].split()[2])
 
 
 def directory_name(load: Load) -> str:
-    """Give the name of the folder of a load."""
+    """Return the name of the folder of a load."""
     return f"{'gzip' if load.gzip else 'noise'}-{load.files}-{load.size}"
 
 
@@ -125,12 +125,12 @@ def _make(data: Path, load: Load) -> None:
 
 
 def file_name(load: Load, number: int) -> str:
-    """Give the name of a file of a load."""
+    """Return the name of a file of a load."""
     return f"{number:06d}.csv.gz" if load.gzip else f"{number:06d}.bin"
 
 
 def mark(number: int) -> bytes:
-    """Give the mark of a file."""
+    """Return the mark of a file."""
     return f"<file {number:08d}>\n".encode()[:MARK].ljust(MARK, b".")
 
 
@@ -164,7 +164,7 @@ def write_gzip(path: Path, name: bytes, size: int) -> None:
 
 
 def find_nginx() -> str | None:
-    """Give the program, also where only root has it on its path, or None."""
+    """Return the program, also where only root has it on its path, or None."""
     return shutil.which("nginx", path=os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin")))
 
 

@@ -65,7 +65,7 @@ class Errand:
         return path
 
     def url(self, name: str) -> str:
-        """Give the address of a file."""
+        """Return the address of a file."""
         return f"{self.base}/{name}"
 
 
@@ -155,7 +155,7 @@ def _rclone(errand: Errand) -> list[str | Path]:
 
 
 def library(name: str, python: str | Path) -> Callable[[Errand], list[str | Path]]:
-    """Give what runs a contender of `contenders.py` with an interpreter."""
+    """Return the command that runs a contender of `contenders.py` with an interpreter."""
 
     def command(errand: Errand) -> list[str | Path]:
         facts = {
@@ -190,7 +190,7 @@ PEERS = (*(peer.name for peer in PROGRAMS), *_ASKED)
 
 def find(environment: Path | None, *, only: Sequence[str] = ()) -> list[Peer]:
     """
-    Give who is there.
+    Return the installed programs.
 
     Args:
         environment: Where libraries were installed with :func:`install`, or None.
@@ -219,7 +219,7 @@ def install(environment: Path) -> None:
 
 
 def versions(peers: Sequence[Peer]) -> dict[str, str]:
-    """Give the versions of who takes part, of what they stand on and of ours, as they say themselves."""
+    """Return the versions of the contenders, of their libraries and of ours, as they report them."""
     found = {}
     for peer in peers:
         # `same-work` is curl, and two programs of the system.

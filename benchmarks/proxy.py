@@ -72,7 +72,7 @@ class _Allowance:
         self._lock = threading.Lock()
 
     def of_a_connection(self) -> Callable[[int], object]:
-        """Give what a new connection has to ask for its bytes. Who comes after the silence is not concerned."""
+        """Return the limiter of a new connection. Connections after the silence are not affected."""
         return self._spend if self._limited and not self._over.is_set() else int
 
     def _spend(self, count: int) -> None:

@@ -93,7 +93,7 @@ class Table:
     @classmethod
     def of_whole_rounds(cls, laps: Sequence[Lap], *, everybody: AbstractSet[str] = frozenset()) -> Table:
         """
-        Give the table of some laps without rounds that were cut short.
+        Return the table of some laps without rounds that were cut short.
 
         Args:
             laps: The laps, of one load.
@@ -108,22 +108,22 @@ class Table:
         return cls(laps=tuple(lap for lap in laps if lap.round in whole))
 
     def column(self, contender: str, field: str) -> list[float]:
-        """Give a value of a contender for each round."""
+        """Return a value of a contender for each round."""
         return [
             getattr(lap, field) for lap in sorted(self.laps, key=lambda lap: lap.round) if lap.contender == contender
         ]
 
     def spread(self, contender: str, field: str) -> Spread:
-        """Give median and range of a value of a contender."""
+        """Return median and range of a value of a contender."""
         return Spread.of(self.column(contender, field))
 
     def against(self, contender: str, other: str, field: str = "seconds") -> Spread | None:
-        """Give the ratios of a contender to another within each round, or None where one did not take part."""
+        """Return the ratios of a contender to another within each round, or None where one did not take part."""
         both = self.column(contender, field), self.column(other, field)
         return ratios(*both) if all(both) else None
 
     def against_fastest(self, contender: str) -> tuple[str, Spread] | None:
-        """Give the fastest peer and the ratios to it, or None without peers."""
+        """Return the fastest peer and the ratios to it, or None without peers."""
         peers = {name: self.column(name, "seconds") for name in self.contenders if name not in OURS}
         return ratios_to_fastest(self.column(contender, "seconds"), peers) if peers else None
 
@@ -161,7 +161,7 @@ def race(
     first: int = 0,
 ) -> Table:
     """
-    Let everybody bring a load home once in each round.
+    Let every contender download a load once in each round.
 
     Args:
         load: What.
@@ -180,33 +180,18 @@ def race(
         SystemExit: Somebody failed, or brought other bytes than there are.
     """
     directory.mkdir(parents=True)
-    place = directory_name(load)
-    names = [file_name(load, number) for number in range(load.files)]
-    wanted = _marks(origin.data / place)
+    wanted = _marks(origin.data / directory_name(load))
+    contenders: list[Peer | str] = [*peers, *ours]
     laps = []
     with _reaching(origin, load) as base:
         for number in range(first, first + rounds):
-            everybody: list[Peer | str] = [*peers, *ours]
-            for one in shuffle.sample(everybody, len(everybody)):
-                executor = (
-                    directory
-                    / f"{number}-{(one if isinstance(one, str) else one.name).replace(', ', '-').replace(' ', '-')}"
-                )
-                (executor / "to").mkdir(parents=True)
-                errand = Errand(
-                    base=f"{base}/{place}",
-                    names=names,
-                    to=executor / "to",
-                    executor=executor,
-                    connections=connections,
-                    authority=origin.authority if load.tls else None,
-                    large=load.size > _LARGE,
-                )
+            for one in shuffle.sample(contenders, len(contenders)):
+                errand = _errand(load, origin, base, directory / _lap_name(number, one), connections)
                 took, requests = _run_one(one, errand, load, origin)
                 _look_after(wanted, errand.to, one)
                 lap = Lap(
                     load=load.name,
-                    contender=one if isinstance(one, str) else one.name,
+                    contender=_name_of(one),
                     round=number,
                     seconds=took.seconds,
                     cpu_seconds=took.cpu_seconds,
@@ -220,9 +205,33 @@ def race(
     return Table(laps=tuple(laps))
 
 
+def _name_of(one: Peer | str) -> str:
+    return one if isinstance(one, str) else one.name
+
+
+def _lap_name(number: int, one: Peer | str) -> str:
+    """Return the name of the directory of a lap."""
+    return f"{number}-{_name_of(one).replace(', ', '-').replace(' ', '-')}"
+
+
+def _errand(load: Load, origin: Origin, base: str, directory: Path, connections: int) -> Errand:
+    """Create the directories of a lap, and return what its contender has to do."""
+    place, to = directory_name(load), directory / "to"
+    to.mkdir(parents=True)
+    return Errand(
+        base=f"{base}/{place}",
+        names=[file_name(load, number) for number in range(load.files)],
+        to=to,
+        executor=directory,
+        connections=connections,
+        authority=origin.authority if load.tls else None,
+        large=load.size > _LARGE,
+    )
+
+
 @contextmanager
 def _reaching(origin: Origin, load: Load) -> Iterator[str]:
-    """Give the address of the server, from as far away as the load is."""
+    """Yield the address of the server, from as far away as the load is."""
     port = origin.tls if load.tls else origin.plain
     with ExitStack() as stack:
         if load.proxied:
@@ -258,7 +267,7 @@ Marks = set[tuple[bytes, bytes, int]]
 
 
 def _marks(directory: Path) -> Marks:
-    """Give both ends and the size of every file below a folder, our own state apart."""
+    """Return both ends and the size of every file below a folder, our own state apart."""
     found = set()
     for parent, folders, names in os.walk(directory):
         folders[:] = [name for name in folders if name != ".arena-async"]

@@ -84,7 +84,7 @@ def as_page(
     *,
     goals: Sequence[Line] = (),
 ) -> str:
-    """Give the page."""
+    """Return the page."""
     head = _HEAD.format(
         date=at.date,
         system=at.system,
@@ -122,7 +122,7 @@ def _goals(lines: Sequence[Line]) -> Iterator[str]:
 
 
 def as_picture(tables: Sequence[Table]) -> str:
-    """Give the picture."""
+    """Return the picture."""
     panels = {
         _title(table.laps[0]): [(name, table.spread(name, "seconds"), name in OURS) for name in table.contenders]
         for table in tables
@@ -131,7 +131,7 @@ def as_picture(tables: Sequence[Table]) -> str:
 
 
 def slower(tables: Sequence[Table]) -> list[str]:
-    """Say for each load who is faster than we are, one line each."""
+    """Return a line for each load in which another program is faster than this library."""
     lines = []
     for table in tables:
         if _FIRST not in table.contenders:

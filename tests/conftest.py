@@ -105,7 +105,7 @@ def _unexplained_skip_fails(report: Report) -> Report:
 @pytest.fixture
 def mocked_http(monkeypatch: pytest.MonkeyPatch) -> Iterator[aioresponses]:
     """
-    Give aioresponses in working order, for small JSON answers only: nothing that streams may be tested with it.
+    Yield aioresponses in working order, for small JSON answers only: nothing that streams may be tested with it.
 
     aioresponses 0.7.9 does not know the ``stream_writer`` that aiohttp 3.14 asks for (its issue 289), and its stream of
     64 KiB pauses a parser that is not there.

@@ -100,12 +100,12 @@ def tree(name: str) -> ast.Module:
 
 
 def functions(name: str) -> Iterator[Function]:
-    """Yield every function of a module, nested ones included."""
+    """Return every function of a module, nested ones included."""
     return (node for node in ast.walk(tree(name)) if isinstance(node, FUNCTIONS))
 
 
 def classes(name: str) -> Iterator[ast.ClassDef]:
-    """Yield every class of a module, nested ones included."""
+    """Return every class of a module, nested ones included."""
     return (node for node in ast.walk(tree(name)) if isinstance(node, ast.ClassDef))
 
 

@@ -22,7 +22,7 @@ LOADS = {"S", "M", "L", "S15", "S-tls", "M-tls", "L-tls", "L-gzip", "S-far", "M-
 
 @pytest.fixture
 def module(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Give a module of the benchmarks, which stand beside the package."""
+    """Return a module of the benchmarks, which stand beside the package."""
     monkeypatch.syspath_prepend(ROOT)
     return lambda name: importlib.import_module(f"benchmarks.{name}")
 
@@ -229,7 +229,7 @@ def run_suite(*arguments: str) -> list[dict[str, Any]]:
 
 
 def raced(lines: list[dict[str, Any]]) -> dict[str, set[str]]:
-    """Give who ran with each load."""
+    """Return who ran with each load."""
     found: dict[str, set[str]] = defaultdict(set)
     for line in lines:
         if line["kind"] == "lap":

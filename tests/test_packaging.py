@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import arena_async
+from arena_async.options import VERSION
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -21,7 +22,7 @@ def test_the_version_is_the_same_everywhere() -> None:
     """What is installed, what pyproject.toml says and the newest entry of the changelog agree."""
     changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
 
-    assert importlib.metadata.version("arena-async") == PROJECT["version"]
+    assert importlib.metadata.version("arena-async") == PROJECT["version"] == VERSION
     assert re.findall(r"^## \[(\d[^\]]*)\]", changelog, re.MULTILINE)[0] == PROJECT["version"]
 
 

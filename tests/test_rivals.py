@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture
 def rivals(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Give the modules of the benchmark, which stand beside the package."""
+    """Return the modules of the benchmark, which stand beside the package."""
     monkeypatch.syspath_prepend(ROOT)
     return importlib.import_module("benchmarks.rivals.runner"), importlib.import_module("benchmarks.rivals.report")
 

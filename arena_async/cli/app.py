@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib import import_module
-from pathlib import Path
-from typing import Annotated
+from functools import partial
 
-from cyclopts import App, CycloptsError, Parameter
-from rich.console import Console
+from cyclopts import App, CycloptsError
 
-from arena_async.cli import arena
-from arena_async.cli.commands import Verb, run_command
 from arena_async.cli.exit_codes import ExitCode
-from arena_async.cli.options import GetOptions, OutputOptions
-from arena_async.providers.registry import PROVIDERS, Service
+from arena_async.options import VERSION
+from arena_async.providers.registry import PROVIDERS
 
 __all__ = ["run"]
 
@@ -26,102 +21,54 @@ Credentials come from the environment or from a file (--env), never from the com
 Exit codes: 0 ok, 1 failed, 2 usage, 3 some files failed, 4 authentication, 5 quota exhausted, 130 interrupted.
 """
 
-_OUTPUT = OutputOptions()
-
 
 def run(arguments: Sequence[str]) -> int:
     """Parse and run a command line, and return its exit code."""
+    app = _app()
     try:
-        code = _app()(list(arguments), exit_on_error=False, print_error=True)
+        command, bound, injected = app.parse_args(list(arguments), exit_on_error=False, print_error=True)
     except CycloptsError:
         return ExitCode.USAGE
-    return int(code or ExitCode.OK)
+    if "output" not in injected:  # --help and --version
+        _import_commands(app)
+        command(*bound.args, **bound.kwargs)
+        return ExitCode.OK
+    from arena_async.cli.output import Output
+    from arena_async.cli.running import run_job
+
+    bound.apply_defaults()
+    options = bound.arguments["options"]
+    output = Output(json=options.json, quiet=options.quiet)
+    bound.arguments["output"] = output
+    return run_job(partial(command, *bound.args, **bound.kwargs), output)
 
 
 def _app() -> App:
-    app = App(
-        name="arena-async",
-        version=_version,
-        help=_HELP,
-        help_format="plaintext",
-        error_console=Console(stderr=True),
-    )
-    app.command(_files_app("sync", "Mirror a service into a directory."))
-    app.command(_files_app("plan", "Show what sync would do and what it costs."))
+    """Return the parser; a command is imported when it is used."""
+    app = App(name="arena-async", version=VERSION, help=_HELP, help_format="plaintext")
+    sync = App(name="sync", help="Mirror a service into a directory.")
+    plan = App(name="plan", help="Show what sync would do and what it costs.")
     lists = App(name="list", help="List what a service has.")
-    for name in PROVIDERS:
-        lists.command(import_module(f"arena_async.cli.{name}").list_commands())
+    for service in PROVIDERS:
+        for group in (sync, plan, lists):
+            group.command(f"arena_async.cli.{service}:{group.name[0]}_commands", name=service)
     exports = App(name="export", help="Start an export and download it.")
-    exports.command(arena.export_run, name="run")
+    exports.command("arena_async.cli.runs:export_run", name="run")
     imports = App(name="import", help="Import a spreadsheet: check it first, then commit.")
-    imports.command(arena.import_check, name="check")
-    imports.command(arena.import_commit, name="commit")
-    for command in (lists, get, exports, imports, verify, arena.quota, simulate, demo):
-        app.command(command)
+    imports.command("arena_async.cli.runs:import_check", name="check")
+    imports.command("arena_async.cli.runs:import_commit", name="commit")
+    for group in (sync, plan, lists):
+        app.command(group)
+    app.command("arena_async.cli.files:get")
+    for group in (exports, imports):
+        app.command(group)
+    for command in ("files:verify", "runs:quota", "simulator:simulate", "simulator:demo"):
+        app.command(f"arena_async.cli.{command}")
     return app
 
 
-def _files_app(verb: Verb, description: str) -> App:
-    app = App(name=verb, help=description)
-    for name in PROVIDERS:
-        app.command(import_module(f"arena_async.cli.{name}").file_commands(verb))
-    return app
-
-
-def _version() -> str:
-    from importlib.metadata import version
-
-    return version("arena-async")
-
-
-def get(*urls: Annotated[str, Parameter(help="URLs of files.")], options: GetOptions) -> int:
-    """
-    Download files from URLs; verify and resume.
-
-    The name of a file is the last part of its URL, or the name in the list.
-    """
-    from arena_async.cli import jobs
-
-    # The command line is not repeated in the hint: URLs may hold signatures.
-    hint = "Stopped. Downloaded data is kept. Run the same command again to continue."
-    return run_command(lambda output: jobs.get(urls, options, output), options, hint=hint)
-
-
-def verify(
-    directory: Annotated[Path, Parameter(help="The directory used by sync.")], /, *, options: OutputOptions = _OUTPUT
-) -> int:
-    """Re-check local files against their recorded checksums. Sends no request."""
-    from arena_async.cli import jobs
-
-    return run_command(lambda output: jobs.verify(directory, output), options)
-
-
-def simulate(
-    service: Annotated[Service, Parameter(help="The service.")],
-    /,
-    *,
-    port: Annotated[int, Parameter(help="The port; 0 takes a free one.")] = 0,
-    files: Annotated[int, Parameter(help="Number of files.")] = 20,
-    size: Annotated[int, Parameter(help="Approximate bytes of each file.")] = 100_000,
-    options: OutputOptions = _OUTPUT,
-) -> int:
-    """Run a local simulator until Ctrl-C, and show the settings for a client."""
-    from arena_async.cli import simulator
-
-    return run_command(
-        lambda output: simulator.simulate(service, output, port=port, files=files, size=size),
-        options,
-        hint="",
-        stopped=ExitCode.OK,
-    )
-
-
-def demo(
-    *,
-    to: Annotated[Path | None, Parameter(help="A new or empty directory; by default a temporary one.")] = None,
-    options: OutputOptions = _OUTPUT,
-) -> int:
-    """Run all steps against local simulators, without an account, in a few seconds."""
-    from arena_async.cli import demo as steps
-
-    return run_command(lambda output: steps.demo(to, output), options)
+def _import_commands(app: App) -> None:
+    """Import all commands; the help has no description of the others."""
+    for name in app:
+        if not name.startswith("-"):
+            _import_commands(app[name])

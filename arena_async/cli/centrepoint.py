@@ -1,46 +1,25 @@
-"""The commands for ActiGraph CentrePoint."""
+"""The commands of ActiGraph CentrePoint below ``sync``, ``plan`` and ``list``."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Callable
-from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Awaitable, Callable
+from operator import attrgetter
+from typing import Annotated
 
-import attrs
 from cyclopts import App, Parameter
 
-from arena_async.cli.commands import Verb, run_list, run_on_files
-from arena_async.cli.options import ServiceOptions, SyncOptions, flag
+from arena_async.cli.files import FileCommands
+from arena_async.cli.options import NO_SERVICE_OPTIONS, InjectedOutput, ServiceOptions, SyncOptions, flag
 
-if TYPE_CHECKING:
-    from arena_async.protocol.files import FileSet
-    from arena_async.providers.centrepoint import CentrePointClient
-
-__all__ = ["file_commands", "list_commands"]
-
-_DEFAULTS = ServiceOptions()
+__all__ = ["list_commands", "plan_commands", "sync_commands"]
 
 _Study = Annotated[int, Parameter(help="Number of the study.")]
 _Subject = Annotated[str, Parameter(help="Identifier or number of the subject.")]
 _Category = Annotated[str, Parameter(help="The category, such as raw-accelerometer.")]
 
 
-def file_commands(verb: Verb) -> App:
-    """Return the commands below ``sync centrepoint`` or ``plan centrepoint``."""
-    app = App(name="centrepoint", help="ActiGraph CentrePoint.")
-    commands = _CentrePointCommands(partial(run_on_files, verb, "centrepoint"))
-    for command in (commands.datasets, commands.study, commands.day_files):
-        app.command(command)
-    return app
-
-
-@attrs.frozen
-class _CentrePointCommands:
-    """The commands; ``run`` downloads or plans the file set of a client."""
-
-    run: Callable[..., int]
-
-    def datasets(
+class _CentrePointCommands(FileCommands):
+    async def datasets(
         self,
         study: _Study,
         /,
@@ -49,16 +28,19 @@ class _CentrePointCommands:
         program: Annotated[str | None, Parameter(help="Only this study program.")] = None,
         data_set: Annotated[str | None, Parameter(help="Only data sets of this name.")] = None,
         options: SyncOptions,
+        output: InjectedOutput,
     ) -> int:
         """Dataset files (.csv.gz) of a study."""
         filters = {"subject": subject, "program": program, "data_set": data_set}
-        return self.run(lambda client: client.datasets.files(study, **filters), options)
+        return await self.run(lambda client: client.datasets.files(study, **filters), options, output)
 
-    def study(self, study: _Study, /, *, options: SyncOptions) -> int:
+    async def study(self, study: _Study, /, *, options: SyncOptions, output: InjectedOutput) -> int:
         """All dataset files of a study; later runs list only changes."""
-        return self.run(lambda client: client.study_files(study), options, notices=lambda files: files.notices())
+        return await self.run(
+            lambda client: client.study_files(study), options, output, notices=lambda files: files.notices()
+        )
 
-    def day_files(
+    async def day_files(
         self,
         study: _Study,
         subject: _Subject,
@@ -73,31 +55,61 @@ class _CentrePointCommands:
         file_format: Annotated[str | None, Parameter(name="--format", help="Only csv, or only avro.")] = None,
         newest_first: Annotated[bool, flag(help="Newest day first.")] = False,
         options: SyncOptions,
+        output: InjectedOutput,
     ) -> int:
         """Files of each day of a subject in one category (.csv.gz, .avro)."""
+        from arena_async.providers.centrepoint import DayQuery
 
-        def make_files(centrepoint: CentrePointClient) -> FileSet:
-            from arena_async.providers.centrepoint import DayQuery
-
-            query = DayQuery(
-                study,
-                subject,
-                category,
-                day_from=first_day,
-                day_to=last_day,
-                year=year,
-                month=month,
-                day=day,
-                file_format=file_format,
-                newest_first=newest_first,
-            )
-            return centrepoint.day_files.files(query)
-
-        return self.run(make_files, options)
+        query = DayQuery(
+            study,
+            subject,
+            category,
+            day_from=first_day,
+            day_to=last_day,
+            year=year,
+            month=month,
+            day=day,
+            file_format=file_format,
+            newest_first=newest_first,
+        )
+        return await self.run(lambda client: client.day_files.files(query), options, output)
 
 
-def list_commands() -> App:
-    """Return the commands below ``list centrepoint``."""
+def _list_command(name: str, columns: tuple[str, ...]) -> Callable[..., Awaitable[int]]:
+    """Return the command that lists a collection of a study."""
+
+    async def command(study: _Study, /, *, options: ServiceOptions = NO_SERVICE_OPTIONS, output: InjectedOutput) -> int:
+        async with options.connect("centrepoint") as client:
+            return await output.rows(attrgetter(name)(client).search(study), columns)
+
+    return command
+
+
+async def _list_day_files(
+    study: _Study,
+    subject: _Subject,
+    category: _Category,
+    /,
+    *,
+    options: ServiceOptions = NO_SERVICE_OPTIONS,
+    output: InjectedOutput,
+) -> int:
+    """Day files of a subject in one category."""
+    from arena_async.providers.centrepoint import DayQuery
+
+    async with options.connect("centrepoint") as client:
+        rows = client.day_files.search(DayQuery(study, subject, category))
+        return await output.rows(rows, ("day", "file_format", "modified_date", "file_name"))
+
+
+async def _list_studies(*, options: ServiceOptions = NO_SERVICE_OPTIONS, output: InjectedOutput) -> int:
+    """Studies that the client has access to."""
+    async with options.connect("centrepoint") as client:
+        columns = ("id", "name", "study_status", "organization_name")
+        return await output.rows(client.studies.search(), columns)
+
+
+def _list_app() -> App:
     app = App(name="centrepoint", help="ActiGraph CentrePoint.")
     files = ("subject_id", "data_set_name", "study_program_id", "modified_date", "file_name")
     subjects = ("id", "subject_identifier", "site_identifier", "assignment_status")
@@ -111,29 +123,7 @@ def list_commands() -> App:
     return app
 
 
-def _list_command(name: str, columns: tuple[str, ...]) -> Callable[..., int]:
-    """Return the command that lists a collection of a study."""
-
-    def command(study: _Study, /, *, options: ServiceOptions = _DEFAULTS) -> int:
-        return run_list("centrepoint", lambda centrepoint: getattr(centrepoint, name).search(study), columns, options)
-
-    return command
-
-
-def _list_day_files(
-    study: _Study, subject: _Subject, category: _Category, /, *, options: ServiceOptions = _DEFAULTS
-) -> int:
-    """Day files of a subject in one category."""
-
-    def rows(centrepoint: CentrePointClient) -> AsyncIterable[Any]:
-        from arena_async.providers.centrepoint import DayQuery
-
-        return centrepoint.day_files.search(DayQuery(study, subject, category))
-
-    return run_list("centrepoint", rows, ("day", "file_format", "modified_date", "file_name"), options)
-
-
-def _list_studies(*, options: ServiceOptions = _DEFAULTS) -> int:
-    """Studies that the client has access to."""
-    columns = ("id", "name", "study_status", "organization_name")
-    return run_list("centrepoint", lambda centrepoint: centrepoint.studies.search(), columns, options)
+_sync, _plan = _CentrePointCommands("sync", "centrepoint"), _CentrePointCommands("plan", "centrepoint")
+sync_commands = _sync.app(_sync.datasets, _sync.study, _sync.day_files)
+plan_commands = _plan.app(_plan.datasets, _plan.study, _plan.day_files)
+list_commands = _list_app()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from arena_async.protocol.files import FileSet
 from arena_async.providers.registry import PROVIDERS, Service
 from arena_async.transfer.mirror import Mirror
 
-__all__ = ["demo"]
+__all__ = ["run_demo"]
 
 _FILES = 12
 _SIZE = 400_000
@@ -29,13 +30,14 @@ _COLLECTIONS: dict[Service, tuple[str, tuple[str, ...]]] = {
 }
 
 
-async def demo(to: Path | None, output: Output) -> int:
+async def run_demo(to: Path | None, output: Output) -> int:
     """Run all steps; every line that is written is the result of one."""
     directory = _empty_directory(to)
     codes = [await _run_service(service, directory, output) for service in _COLLECTIONS]
     async with Mirror(directory) as mirror:
         result = await mirror.verify()
-    _write(output, "verify", describe_verification(result))
+    if not output.json:
+        _write(output, "verify", [describe_verification(result)], {})
     _write_directory(directory, output)
     return max(*codes, ExitCode.FAILED if result.bad else ExitCode.OK)
 
@@ -58,18 +60,14 @@ async def _run_service(service: Service, directory: Path, output: Output) -> Exi
         async with PROVIDERS[service].load_client().from_env(environ=description["environment"]) as client:
             collection = getattr(client, source)
             rows = [row async for row in collection.search(*study)]
-            if output.json:
-                output.record({"type": "list", "service": service, "rows": len(rows)})
-            else:
+            if not output.json:
                 output.heading(f"{PROVIDERS[service].title}, simulated at {simulator.base_url}")
-            _write(output, "list", f"{source}: {len(rows):,}, the first is {'  '.join(cells(rows[0], columns))}")
+            listed = f"{source}: {len(rows):,}, the first is {'  '.join(cells(rows[0], columns))}"
+            _write(output, "list", [listed], {"service": service, "rows": len(rows)})
             files = collection.files(*study)
             async with Mirror(directory) as mirror:
                 plan = await mirror.plan(files)
-            if output.json:
-                output.record({"type": "plan", "service": service, **cost_record(plan)})
-            for number, line in enumerate(describe_plan(plan)):
-                _write(output, "" if number else "plan", line)
+            _write(output, "plan", describe_plan(plan), {"service": service, **cost_record(plan)})
             codes = [
                 await _sync(files, simulator, directory, output, service=service, step=step)
                 for step in ("sync", "again")
@@ -83,34 +81,36 @@ async def _sync(
     """Download everything, and compare the counted requests with those that the service received."""
     api = simulator.listeners[0]
     before = len(simulator.seen(listener=api))
-    async with (
-        ProgressReporter(output, directory) as progress,
-        Mirror(directory, observer=progress) as mirror,
-    ):
+    async with ProgressReporter(output, directory) as progress, Mirror(directory, observer=progress) as mirror:
         started = time.monotonic()
         report = await mirror.sync(files)
         seconds = time.monotonic() - started
     received = len(simulator.seen(listener=api)) - before
-    if output.json:
-        counts = {"requests": report.requests, "requests_seen": received}
-        output.record({"type": step, "service": service, **counts})
-    _write(output, step, f"{describe_report(report)}, {received:,} received by the service; {seconds:.1f} s")
+    line = f"{describe_report(report)}, {received:,} received by the service; {seconds:.1f} s"
+    _write(output, step, [line], {"service": service, "requests": report.requests, "requests_seen": received})
     return report_exit_code(report)
 
 
 def _write_directory(directory: Path, output: Output) -> None:
     """Write the path of the directory and some of its files."""
-    if output.json:
-        output.record({"type": "folder", "path": str(directory)})
-        return
     files = sorted(path for path in directory.rglob("*") if path.is_file() and ".arena-async" not in path.parts)
-    _write(output, "folder", str(directory))
-    for path in files[:: max(1, len(files) // 4)]:
-        _write(output, "", f"{show_size(path.stat().st_size):>7}  {path.relative_to(directory).as_posix()}")
-    _write(output, "", f"and so on, {show_count(len(files), 'file')}; the ledger is in .arena-async")
-    output.data("Next: arena-async simulate arena (a simulator to try), arena-async --help, README.md")
-
-
-def _write(output: Output, step: str, line: str) -> None:
+    lines = [
+        str(directory),
+        *(
+            f"{show_size(path.stat().st_size):>7}  {path.relative_to(directory).as_posix()}"
+            for path in files[:: max(1, len(files) // 4)]
+        ),
+        f"and so on, {show_count(len(files), 'file')}; the ledger is in .arena-async",
+    ]
+    _write(output, "folder", lines, {"path": str(directory)})
     if not output.json:
-        output.data(f"  {step:<7} {line}")
+        output.data("Next: arena-async simulate arena (a simulator to try), arena-async --help, README.md")
+
+
+def _write(output: Output, step: str, lines: Sequence[str], record: Mapping[str, Any]) -> None:
+    """Write the result of a step: as JSON if requested, otherwise as lines, the first of them with its name."""
+    if output.json:
+        output.record({"type": step, **record})
+        return
+    for number, line in enumerate(lines):
+        output.data(f"  {'' if number else step:<7} {line}")

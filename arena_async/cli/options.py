@@ -14,18 +14,30 @@ from cyclopts import Group, Parameter
 from arena_async.providers.registry import PROVIDERS, Service
 
 if TYPE_CHECKING:
-    from arena_async.options import PollPolicy, TransferOptions
+    from arena_async.cli.output import Output
+    from arena_async.options import TransferOptions
 
 __all__ = [
+    "NO_OPTIONS",
+    "NO_SERVICE_OPTIONS",
+    "Definition",
     "DownloadOptions",
     "GetOptions",
+    "InjectedOutput",
     "OutputOptions",
     "ServiceOptions",
     "SyncOptions",
     "TargetOptions",
-    "WaitOptions",
     "flag",
 ]
+
+# The output of a command is no option: ``app.run`` makes it from the ``OutputOptions`` of the command.
+if TYPE_CHECKING:
+    InjectedOutput = Annotated[Output, Parameter(parse=False)]
+else:  # The parser needs no type for it.
+    InjectedOutput = Annotated[object, Parameter(parse=False)]
+
+Definition = Annotated[str, Parameter(help="GUID of the definition.")]
 
 #: An option without a value.
 flag = partial(Parameter, negative="", show_default=False)
@@ -43,6 +55,10 @@ class OutputOptions:
 
     json: Annotated[bool, flag(group=_OUTPUT, help="Write data as one JSON object a line.")] = False
     quiet: Annotated[bool, flag(group=_OUTPUT, help="Show errors only, and JSON if requested.")] = False
+
+
+#: The options of a command line without any; so is ``NO_SERVICE_OPTIONS``.
+NO_OPTIONS = OutputOptions()
 
 
 @Parameter(name="*")
@@ -63,6 +79,9 @@ class ServiceOptions(OutputOptions):
 
         environ = None if self.env is None else ChainMap(read_settings(self.env), os.environ)
         return PROVIDERS[service].load_client().from_env(environ=environ)
+
+
+NO_SERVICE_OPTIONS = ServiceOptions()
 
 
 @Parameter(name="*")
@@ -123,23 +142,3 @@ class GetOptions(DownloadOptions, OutputOptions):
     dry_run: Annotated[bool, flag(help="Only show what would be done; no file is requested.")] = False
     allow_http: Annotated[bool, flag(help="Allow unencrypted http: URLs.")] = False
     allow_private: Annotated[bool, flag(help="Allow loopback and private network addresses.")] = False
-
-
-@Parameter(name="*")
-@attrs.frozen(kw_only=True)
-class WaitOptions:
-    """How long a run is waited for."""
-
-    timeout: Annotated[float, Parameter(help="Seconds to wait for the run.")] = 21_600.0
-    every: Annotated[float, Parameter(help="Seconds to the first poll; each poll costs a request.")] = 5.0
-
-    def poll_policy(self) -> PollPolicy:
-        """
-        Return the policy for polling.
-
-        Raises:
-            ConfigurationError: A value is out of range.
-        """
-        from arena_async.options import PollPolicy
-
-        return PollPolicy(timeout=self.timeout, every=self.every, max_interval=max(300.0, self.every))

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
 from collections.abc import AsyncIterable, Callable, Mapping, Sequence
 from datetime import datetime
 from io import TextIOWrapper
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from arena_async.cli.exit_codes import ExitCode
 from arena_async.errors import ArenaAsyncError
 from arena_async.protocol.messages import Secret, printable, scrub
 
@@ -27,8 +29,6 @@ __all__ = [
     "show_count",
     "show_size",
     "show_when",
-    "write_rows",
-    "write_table",
 ]
 
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
@@ -61,22 +61,21 @@ class Output:
     Args:
         json: Whether data is written as one JSON object a line.
         quiet: Whether notes, progress and summaries are left out. Errors are always shown.
-        stdout: The stream for data.
-        stderr: The stream for everything else.
     """
 
-    def __init__(
-        self, *, json: bool = False, quiet: bool = False, stdout: TextIO | None = None, stderr: TextIO | None = None
-    ) -> None:
+    def __init__(self, *, json: bool = False, quiet: bool = False) -> None:
         self.json = json
         self.quiet = quiet
+        #: Shown when the command is interrupted, and the exit code of that.
+        self.hint = "Stopped."
+        self.stopped = ExitCode.INTERRUPTED
         self.reader_gone = False
         #: Called once when the reader of stdout has closed the pipe.
         self.on_reader_gone: Callable[[], object] = lambda: None
         #: The console that redraws lines on stderr at present; notes are written above them.
         self.live: Console | None = None
-        self._stdout = stdout or sys.stdout
-        self._stderr = stderr or sys.stderr
+        self._stdout = sys.stdout
+        self._stderr = sys.stderr
         for stream in (self._stdout, self._stderr):
             if isinstance(stream, TextIOWrapper):
                 stream.reconfigure(errors="backslashreplace")  # the locale may not be able to encode a name
@@ -118,6 +117,31 @@ class Output:
             for line in lines:
                 self.data(line)
 
+    def table(self, columns: Sequence[str], rows: Sequence[Any]) -> None:
+        """Write attributes of rows as aligned columns below a heading."""
+        table = [columns, *(cells(row, columns) for row in rows)]
+        widths = [max(len(cell) for cell in column) for column in zip(*table, strict=True)]
+        for row in table:
+            self.data("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+    async def rows(self, rows: AsyncIterable[Any], columns: Sequence[str]) -> ExitCode:
+        """Write rows as JSON, or attributes of them as a table on a terminal, or else separated by tabs."""
+        table: list[Any] = []
+        empty = True
+        async for row in rows:
+            empty = False
+            if self.json:
+                self.record(fields_of(row))
+            elif self.data_is_shown:
+                table.append(row)
+            else:
+                self.data("\t".join(cells(row, columns)))
+        if table:
+            self.table(columns, table)
+        if empty:
+            self.note("Nothing is listed.")
+        return ExitCode.OK
+
     def note(self, line: str) -> None:
         """Write a line that is not data, unless ``quiet``."""
         if not self.quiet:
@@ -126,6 +150,10 @@ class Output:
     def error(self, message: str) -> None:
         """Write an error message, also when ``quiet``."""
         self._write_note(f"arena-async: {message}")
+
+    def set_resume_hint(self, stopped: str) -> None:
+        """Set what is shown after an interruption: what has stopped, and the command line that continues it."""
+        self.hint = f"{stopped} Run it again to continue:\n  {shlex.join(['arena-async', *sys.argv[1:]])}"
 
     def restore(self) -> None:
         """Show the cursor again if lines are being redrawn."""
@@ -194,32 +222,6 @@ def _cell(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return printable(str(value))
-
-
-def write_table(columns: Sequence[str], rows: Sequence[Sequence[str]], output: Output) -> None:
-    """Write rows as aligned columns below a heading."""
-    table = [tuple(columns), *map(tuple, rows)]
-    widths = [max(len(cell) for cell in column) for column in zip(*table, strict=True)]
-    for row in table:
-        output.data("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-
-
-async def write_rows(rows: AsyncIterable[Any], columns: Sequence[str], output: Output) -> None:
-    """Write rows as JSON, as a table on a terminal, or else separated by tabs."""
-    table: list[list[str]] = []
-    empty = True
-    async for row in rows:
-        empty = False
-        if output.json:
-            output.record(fields_of(row))
-        elif output.data_is_shown:
-            table.append(cells(row, columns))
-        else:
-            output.data("\t".join(cells(row, columns)))
-    if table:
-        write_table(columns, table, output)
-    if empty:
-        output.note("Nothing is listed.")
 
 
 def error_message(error: BaseException) -> str:

@@ -1,17 +1,29 @@
-"""Results of a command as text and JSON: the outcome of a transfer, a plan and its cost, a verification."""
+"""Results of a command as text and JSON: of a transfer, a plan, a verification, a run, and the quota."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from arena_async.cli.exit_codes import ExitCode, exit_code
-from arena_async.cli.output import Output, error_message, error_record, fields_of, show_count, show_size, show_when
-from arena_async.protocol.files import RemoteFile
+from arena_async.cli.output import (
+    Output,
+    error_message,
+    error_record,
+    fields_of,
+    show_count,
+    show_size,
+    show_when,
+)
+from arena_async.protocol.files import Notice, RemoteFile
 from arena_async.protocol.messages import printable
+from arena_async.protocol.quota import Quota
 from arena_async.transfer.mirror import Verification
 from arena_async.transfer.models import Action, Outcome, Plan, Report
+
+if TYPE_CHECKING:
+    from arena_async.providers.arena import ApiUsage, ExportRun, ImportRun, RunSeen
 
 __all__ = [
     "DONE",
@@ -23,8 +35,12 @@ __all__ = [
     "label_of",
     "outcome_record",
     "report_exit_code",
+    "write_import",
+    "write_notices",
     "write_plan",
+    "write_quota",
     "write_report",
+    "write_run_status",
     "write_verification",
 ]
 
@@ -37,6 +53,8 @@ DONE = {
     Action.GONE: "gone",
     Action.PRUNE: "pruned",
 }
+#: Warnings of an import that are written one by one.
+_MAX_WARNINGS = 20
 #: Actions after which the file is complete on disk.
 PRESENT = (Action.FETCH, Action.RESUME, Action.REFRESH, Action.KEEP)
 
@@ -186,6 +204,79 @@ def describe_verification(result: Verification) -> str:
         if rows:
             parts.append(f"{len(rows):,} {name}")
     return ", ".join(parts)
+
+
+def write_notices(notices: Sequence[Notice], output: Output) -> None:
+    """Write what a service says about a file set."""
+    for notice in notices:
+        if not output.json:
+            output.note(notice.text)
+        for row in notice.rows if output.json else ():
+            output.record({"type": notice.kind, **fields_of(row)})
+
+
+def write_run_status(output: Output, seen: RunSeen[ExportRun] | RunSeen[ImportRun]) -> None:
+    """Write the status of a run that is waited for."""
+    run = seen.run
+    if output.json:
+        output.record(
+            {
+                "type": "run",
+                "how": seen.how,
+                "guid": run.guid if run else None,
+                "status": run.status if run else None,
+                "asked": seen.polls,
+                "again_in": seen.again_in,
+            }
+        )
+    again = "" if seen.again_in is None else f", next poll in {seen.again_in:.0f} s"
+    if run is None:
+        output.note(f"Another export is in progress; this one waits for it{again}.")
+        return
+    states = {
+        "started": "was started",
+        "found": "was started, as the list shows",
+        "resumed": "was started before and is waited for",
+    }
+    output.note(f"run {printable(run.guid)} {states.get(seen.how, f'is {printable(str(run.status))}{again}')}")
+
+
+def write_import(run: ImportRun, output: Output, *, done: str) -> ExitCode:
+    """Write the result of an import run, and return the exit code that says whether rows failed."""
+    code = ExitCode.SOME_FAILED if run.has_errors else ExitCode.OK
+    if output.json:
+        output.record({"type": "import", **fields_of(run), "has_errors": run.has_errors, "exit_code": int(code)})
+        return code
+    warnings = run.warnings.results if run.warnings else ()
+    count = run.warnings.count if run.warnings and run.warnings.count is not None else len(warnings)
+    if not output.quiet:
+        output.data(
+            f"{show_count(run.total_count or 0, 'row')}: {run.success_count or 0:,} {done}, "
+            f"{run.error_count or 0:,} failed, {show_count(count, 'warning')}"
+        )
+    for warning in warnings[:_MAX_WARNINGS]:
+        output.note(f"warning {warning.code}: {printable(warning.message or '')}")
+    if count > _MAX_WARNINGS:
+        output.note(f"and {count - _MAX_WARNINGS:,} more warnings; --json lists all that the service returned")
+    return code
+
+
+def write_quota(left: Quota | None, usages: list[ApiUsage], output: Output) -> None:
+    """Write the remaining requests of the day, and who sent how many to which endpoint, the largest numbers first."""
+    if left is None or left.remaining is None:
+        output.note("Arena PLM: the service did not return the number of remaining requests.")
+    elif output.json:
+        output.record({"type": "quota", "service": "arena", **fields_of(left)})
+    else:
+        limit = f" of {left.limit:,}" if left.limit is not None else ""
+        output.data(f"Arena PLM: {left.remaining:,}{limit} requests left until {show_when(left.resets_at)}")
+    rows = sorted(usages, key=lambda row: row.count or 0, reverse=True)
+    if output.json:
+        for row in rows:
+            output.record({"type": "usage", "service": "arena", **fields_of(row)})
+    elif rows and not output.quiet:
+        columns = ("count", "who", "method", "endpoint", "date")
+        output.table(columns, rows)
 
 
 def _relative(path: Path, directory: Path) -> str:

@@ -21,13 +21,7 @@ __all__ = ["run_job"]
 _GRACE_SECONDS = 1.5
 
 
-def run_job(
-    job: Callable[[], Awaitable[int]],
-    output: Output,
-    *,
-    hint: str = "",
-    stopped: ExitCode = ExitCode.INTERRUPTED,
-) -> int:
+def run_job(job: Callable[[], Awaitable[int]], output: Output) -> int:
     """
     Run a command and return its exit code.
 
@@ -36,11 +30,9 @@ def run_job(
 
     Args:
         job: The command.
-        output: Its output.
-        hint: Shown after an interruption.
-        stopped: The exit code after an interruption.
+        output: Its output, with the hint and the exit code of an interruption.
     """
-    stop = _Stop(output, hint=hint, code=stopped)
+    stop = _Stop(output)
     try:
         with stop.listening(), _warnings_shown(output), asyncio.Runner(loop_factory=_loop_factory()) as runner:
             return runner.run(stop.run(job))
@@ -97,10 +89,8 @@ def _leaf(error: BaseException) -> BaseException:
 class _Stop:
     """Stop the command: on a signal, or when stdout is closed by its reader."""
 
-    def __init__(self, output: Output, *, hint: str, code: ExitCode) -> None:
+    def __init__(self, output: Output) -> None:
         self._output = output
-        self._hint = hint
-        self._code = code
         self._requested = False
         self._cancel: Callable[[], object] = lambda: None
         output.on_reader_gone = self._request_stop
@@ -138,9 +128,9 @@ class _Stop:
         self._output.restore()
         if self._output.reader_gone:
             return ExitCode.FAILED
-        if self._hint:
-            self._output.note(self._hint)
-        return self._code
+        if self._output.hint:
+            self._output.note(self._output.hint)
+        return self._output.stopped
 
     def _request_stop(self) -> None:
         self._requested = True

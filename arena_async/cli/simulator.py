@@ -1,21 +1,38 @@
-"""``simulate``: a simulator of a service on this machine."""
+"""``simulate`` and ``demo``: simulators of the services on this machine."""
 
 from __future__ import annotations
 
-import asyncio
 import shlex
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
 
 from arena_async.cli.exit_codes import ExitCode
-from arena_async.cli.output import Output
+from arena_async.cli.options import NO_OPTIONS, InjectedOutput, OutputOptions
 from arena_async.errors import ConfigurationError
 from arena_async.providers.registry import PROVIDERS, Service
 
-__all__ = ["open_simulator", "simulate"]
+if TYPE_CHECKING:
+    from arena_async.cli.output import Output
+
+__all__ = ["demo", "open_simulator", "simulate"]
 
 
-async def simulate(service: Service, output: Output, *, port: int, files: int, size: int) -> int:
-    """Run a simulator until the command is stopped, and write the settings that a client needs."""
+async def simulate(
+    service: Annotated[Service, Parameter(help="The service.")],
+    /,
+    *,
+    port: Annotated[int, Parameter(help="The port; 0 takes a free one.")] = 0,
+    files: Annotated[int, Parameter(help="Number of files.")] = 20,
+    size: Annotated[int, Parameter(help="Approximate bytes of each file.")] = 100_000,
+    options: OutputOptions = NO_OPTIONS,  # noqa: ARG001  read by the caller
+    output: InjectedOutput,
+) -> int:
+    """Run a local simulator until Ctrl-C, and show the settings for a client."""
+    import asyncio
+
+    output.hint, output.stopped = "", ExitCode.OK
     if not 0 <= port <= 65_535:  # uvloop would choose another port
         raise ConfigurationError(f"Port {port} cannot be used; ports are 1 to 65535, and 0 takes a free one.")
     simulator = open_simulator(service, port=port, files=files, size=size)
@@ -56,3 +73,15 @@ def _write_settings(service: Service, simulator: Any, output: Output) -> None:
         output.data(f"export {name}={shlex.quote(value)}")
     output.note(f"# Then: {provider.example.format(**description)} --to out")
     output.note("# Ctrl-C stops it.")
+
+
+async def demo(
+    *,
+    to: Annotated[Path | None, Parameter(help="A new or empty directory; by default a temporary one.")] = None,
+    options: OutputOptions = NO_OPTIONS,  # noqa: ARG001  read by the caller
+    output: InjectedOutput,
+) -> int:
+    """Run all steps against local simulators, without an account, in a few seconds."""
+    from arena_async.cli.demo import run_demo
+
+    return await run_demo(to, output)

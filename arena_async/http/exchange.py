@@ -11,7 +11,6 @@ import logging
 import ssl as _ssl
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
-from importlib import metadata
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import quote, urlencode, urljoin
 
@@ -32,7 +31,7 @@ from arena_async.http.admission import Admission
 from arena_async.http.body import BodyContext
 from arena_async.http.connections import MAX_ERROR_BYTES, Connections, Deadlines, SentHeaders, SentRequest
 from arena_async.http.upload import Form
-from arena_async.options import MIB, HttpOptions, RetryPolicy
+from arena_async.options import MIB, VERSION, HttpOptions, RetryPolicy
 from arena_async.protocol.adapter import Adapter
 from arena_async.protocol.messages import Headers, Request, Response, read_http_date, show_url
 from arena_async.protocol.quota import RateLimiter
@@ -411,9 +410,5 @@ def _proxy_host(proxy: str) -> str:
 
 def _user_agent(prefix: str | None) -> str:
     """Return the name of this library, after that of the caller."""
-    try:
-        version = metadata.version("arena-async")
-    except metadata.PackageNotFoundError:
-        version = "0"
-    own = f"arena-async/{version}"
+    own = f"arena-async/{VERSION}"
     return f"{prefix} {own}" if prefix else own

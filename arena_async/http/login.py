@@ -21,8 +21,8 @@ import logging
 import math
 from collections import deque
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
-import anyio
 import attrs
 
 from arena_async.errors import (
@@ -38,12 +38,15 @@ from arena_async.errors import (
     TransportError,
     UnsafeUrlError,
 )
+from arena_async.http.admission import shield
 from arena_async.http.connections import SentRequest
-from arena_async.http.credential_store import CredentialStore, LoginPending, LoginTurn, SharedCredential
 from arena_async.http.exchange import Exchange, send_with_retries
 from arena_async.options import RetryPolicy
 from arena_async.protocol.adapter import Auth, Credential
 from arena_async.protocol.quota import Hold, Quota, Reservation
+
+if TYPE_CHECKING:
+    from arena_async.http.credential_store import CredentialStore
 
 __all__ = ["MAX_RELOGINS", "RELOGIN_SECONDS", "Authentication", "CachedSession", "SharedLogin", "check_credential"]
 
@@ -248,6 +251,8 @@ class SharedLogin:
 
     async def _find_or_log_in(self, store: CredentialStore) -> CachedSession:
         """Return the credential of another process, wait for a login of another process, or log in for all."""
+        from arena_async.http.credential_store import LoginPending, LoginTurn, SharedCredential  # noqa: PLC0415
+
         while not self._closed:
             match await store.take(rejected=self._given_up):
                 case SharedCredential(credential=credential, age=age, rest=rest):
@@ -268,7 +273,7 @@ class SharedLogin:
             await store.give_up(error if self._is_lasting(error) else None)
             raise
         except BaseException:
-            with anyio.CancelScope(shield=True):
+            with shield():
                 await store.give_up(None)
             raise
         self._noted_at = self._clock()

@@ -22,9 +22,8 @@ from collections.abc import Callable, Coroutine, Mapping
 from datetime import datetime
 from typing import Any, TypeVar
 
-import anyio
-
 from arena_async.errors import ArenaAsyncError, ClosedError
+from arena_async.http.admission import shield
 from arena_async.http.body import read_head
 from arena_async.http.connections import SentRequest
 from arena_async.http.exchange import REDIRECTS, Exchange, ReadError, send_with_retries
@@ -32,7 +31,6 @@ from arena_async.http.login import Authentication, SharedLogin
 from arena_async.http.zero_copy import open_body
 from arena_async.options import HttpOptions
 from arena_async.protocol.adapter import Adapter, Auth, Credential
-from arena_async.protocol.decoding import decode, parse_json
 from arena_async.protocol.files import OpenedFile
 from arena_async.protocol.messages import Request, Response
 from arena_async.protocol.quota import Quota, RateLimiter
@@ -248,7 +246,7 @@ class Session:
                         await login.finish()
         finally:
             # A cancelled scope would cancel each of these short waits as well.
-            with anyio.CancelScope(shield=True):
+            with shield():
                 try:
                     beside += [login_task for login in self._logins.values() if (login_task := login.abandon())]
                     if beside:
@@ -319,5 +317,7 @@ async def request_object(session: Session, request: Request, model: type[T]) -> 
         ApiError: The service responded with an error.
         DecodeError: The response is something else.
     """
+    from arena_async.protocol.decoding import decode, parse_json  # noqa: PLC0415  # Downloads of URLs need no models.
+
     response = await session.send(request)
     return decode(parse_json(response.body, request=request.line), model, request=request.line)

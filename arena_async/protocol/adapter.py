@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import attrs
 
 from arena_async.errors import ApiError
 from arena_async.protocol.messages import Headers, Request, Response, Secret
-from arena_async.protocol.pagination import ListShape, Page, PageRequest
 from arena_async.protocol.quota import Quota
+
+if TYPE_CHECKING:  # Downloads of URLs have no pages.
+    from arena_async.protocol.pagination import ListShape, Page, PageRequest
 
 __all__ = ["Adapter", "Auth", "Credential"]
 

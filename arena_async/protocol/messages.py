@@ -291,9 +291,8 @@ def printable(text: str, *, maximum: int = 200) -> str:
 
 #: Secrets in any text: signed URLs, tokens, sessions and logins, as a query, a form, JSON, XML, a header, or the
 #: ``repr`` of any of them, escaped once more or not. One word too many is better than one too few, so the text before
-#: the name does not matter.
-_SECRET = re.compile(
-    r"""(?ixs)
+#: the name does not matter. This and the next three are compiled when they are first used: that takes milliseconds.
+_SENSITIVE = r"""(?ixs)
     ( (?: sig | skoid | sktid | signature | x-amz-[a-z-]{1,40} | token | secret | passw(?:or)?d | pwd | session_?id
         | authorization | api_?key )
       (?: \\*["'] \s* ,
@@ -302,12 +301,11 @@ _SECRET = re.compile(
     (?: "(?:[^"\\]|\\.)*"? | '(?:[^'\\]|\\.)*'? | \\+["'].*?(?:\\+["']|\Z) | &(?:quot|\#34|\#39);[^&]*
       | (?:bearer|basic)\s+[^\s"'<>,;]+ | [^\s"'&<>,;}]+ )
     """
-)
-_BEARER = re.compile(r"(?i)\b(bearer +)[\w.~+/=-]{8,}")
-_COOKIE = re.compile(r"""(?i)(cookie["']?\s*[:=,]\s*)[^\r\n]+""")
+_BEARER = r"(?i)\b(bearer +)[\w.~+/=-]{8,}"
+_COOKIE = r"""(?i)(cookie["']?\s*[:=,]\s*)[^\r\n]+"""
+_USER = r"(//)[^/\s@\"'<>]+(?=@)"
 #: Without any of these there is nothing that the patterns could match; most paths have none.
 _SUSPICIOUS = re.compile(r"""[^\w./~-]""", re.ASCII)
-_USER = re.compile(r"(//)[^/\s@\"'<>]+(?=@)")
 
 
 def scrub(text: str, *, maximum: int = 400) -> str:
@@ -317,8 +315,8 @@ def scrub(text: str, *, maximum: int = 400) -> str:
 
 def _mask(text: str) -> str:
     """Replace every value that may be secret by ``***``."""
-    for pattern in (_COOKIE, _SECRET, _BEARER, _USER):
-        text = pattern.sub(r"\1***", text)
+    for pattern in (_COOKIE, _SENSITIVE, _BEARER, _USER):
+        text = re.sub(pattern, r"\1***", text)
     return text
 
 

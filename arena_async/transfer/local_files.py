@@ -18,10 +18,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, aclosing
 from pathlib import Path
-from typing import Self, TypeVar
-
-import aiofiles
-from aiofiles.threadpool.binary import AsyncBufferedReader
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from arena_async.errors import ConfigurationError, DestinationBusyError, SourceChangedError, StorageError
 from arena_async.options import KIB, MIB
@@ -39,6 +36,9 @@ from arena_async.transfer.filesystem import (
 )
 from arena_async.transfer.models import FileState
 from arena_async.transfer.workers import Threads
+
+if TYPE_CHECKING:
+    from aiofiles.threadpool.binary import AsyncBufferedReader
 
 __all__ = [
     "LocalFile",
@@ -109,6 +109,8 @@ def open_for_reading(path: Path) -> AbstractAsyncContextManager[AsyncBufferedRea
 
     Its calls run on the threads of the event loop. A cancelled task may leave one behind: it only reads.
     """
+    import aiofiles  # noqa: PLC0415  # A download reads no finished file.
+
     return aiofiles.open(path, "rb")
 
 

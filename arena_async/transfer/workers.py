@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -19,9 +20,6 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial
 from mmap import mmap
 from typing import Any, ParamSpec, TypeVar
-
-import anyio
-import anyio.lowlevel
 
 from arena_async.errors import ClosedError
 from arena_async.options import KIB
@@ -57,10 +55,12 @@ async def wait_to_end(work: asyncio.Future[Any]) -> None:
     """
     cancelled: asyncio.CancelledError | None = None
     try:
-        if work.done():
-            await anyio.lowlevel.checkpoint_if_cancelled()
-        else:
+        if not work.done():
             await _end_of(work)
+        elif "anyio" in sys.modules:  # Its scopes exist only in a program that imports it.
+            import anyio.lowlevel  # noqa: PLC0415
+
+            await anyio.lowlevel.checkpoint_if_cancelled()
     except asyncio.CancelledError as reason:
         cancelled = reason
     if cancelled is not None:
@@ -87,6 +87,8 @@ async def _end_of(work: asyncio.Future[Any]) -> None:
 
 async def _wait_shielded(work: asyncio.Future[Any]) -> None:
     """Wait in a task that was cancelled, however often it is cancelled again."""
+    import anyio  # noqa: PLC0415  # Loaded only when something is cancelled.
+
     # anyio cancels again at every turn of the loop; the shield keeps this from becoming a busy loop.
     with anyio.CancelScope(shield=True):
         while not work.done():

@@ -33,7 +33,7 @@ class _NoLogin:
     """There is none: who needs a credential is given it."""
 
     def login(self, scope: str) -> Request:
-        """Give what is never sent: sessions that cannot be renewed do not log in."""
+        """Return what is never sent: sessions that cannot be renewed do not log in."""
         return Request(method="POST", path=f"/login/{scope}", scope=None)
 
     def read_login(self, response: Response) -> Never:
@@ -99,11 +99,11 @@ class Links:
         return await self.session.stream(request, offset=offset, validator=validator)
 
     async def find(self, keys: Collection[str]) -> list[RemoteFile]:
-        """Give the rows again: links are not renewed here."""
+        """Return the rows again: links are not renewed here."""
         return [row for row in self.rows if row.key in keys]
 
     def since(self, watermark: datetime | None) -> Links:
-        """Give the whole set."""
+        """Return the whole set."""
         del watermark
         return self
 
@@ -129,7 +129,7 @@ def _row(number: int, file: Mapping[str, Any], tenant: str) -> RemoteFile:
 
 @asynccontextmanager
 async def listed(files: Sequence[Mapping[str, Any]], headers: Mapping[str, str] | None = None) -> AsyncIterator[Links]:
-    """Give links as a set of files while the block runs: objects with ``url`` and ``name`` (or null)."""
+    """Yield links as a set of files while the block runs: objects with ``url`` and ``name`` (or null)."""
     base = origin(files[0]["url"])
     secrets = tuple((name, Secret(value)) for name, value in (headers or {}).items())
     session = Session(

@@ -62,7 +62,7 @@ runs one row with one of them.
 
 
 def as_text(played: Sequence[Played], field: Field) -> str:
-    """Give the table for a terminal."""
+    """Return the table for a terminal."""
     titles = [contender.title for contender in field.contenders]
     widths = [max(len(title), len(Mark.GIVES_UP)) for title in titles]
     lines = [_versions(field), "", " " * 6 + "  ".join(map(str.ljust, titles, widths)).rstrip()]
@@ -73,7 +73,7 @@ def as_text(played: Sequence[Played], field: Field) -> str:
 
 
 def as_page(played: Sequence[Played], field: Field) -> str:
-    """Give the page for the documentation."""
+    """Return the page for the documentation."""
     head = _HEAD.format(
         date=datetime.now(UTC).date().isoformat(),
         versions=_versions(field),
@@ -89,7 +89,7 @@ def as_page(played: Sequence[Played], field: Field) -> str:
 
 
 def withdrawn(played: Sequence[Played]) -> list[str]:
-    """Say of whom it was said that they fail a row, and who does not, one line each."""
+    """Return a line for each downloader that was expected to fail a row and does not."""
     return [
         f"{row.id} ({row.short}): {contender.title} failed before, and does not fail any more."
         for row, contender, result in played
@@ -98,7 +98,7 @@ def withdrawn(played: Sequence[Played]) -> list[str]:
 
 
 def _claims(played: Sequence[Played]) -> Iterator[str]:
-    """Say which earlier claims this run takes back."""
+    """Yield which earlier claims this run takes back."""
     found = withdrawn(played)
     if not found:
         yield "Every contender that failed a row in the first measurement fails it in this run too."

@@ -77,7 +77,7 @@ class Row:
 
 
 def _state(found: bytes | None, content: bytes) -> str:
-    """Say what lies under a final name."""
+    """Return what lies under a final name."""
     if found is None:
         return "nothing"
     if found == content:
@@ -87,7 +87,7 @@ def _state(found: bytes | None, content: bytes) -> str:
 
 
 def _claim(ended: Ended) -> str:
-    """Say what it says of itself."""
+    """Return what it says of itself."""
     if ended.code is None:
         return f"still running after {ended.seconds:.0f} s"
     if ended.done is None:
@@ -257,7 +257,7 @@ async def _refused_signed_link(stage: Stage) -> VerificationResult:
 
 
 def _short(line: str) -> str:
-    """Give the place of a line where the signature was, from the path on."""
+    """Return the place of a line where the signature was, from the path on."""
     at = line.index("***")
     return f"...{line[max(0, line.rfind('/', 0, at)) : at + 3]}".replace("`", "'")
 

@@ -67,7 +67,7 @@ scripted = _load(ROOT / "tests" / "support" / "scripted.py")
 
 
 def body(size: int, seed: str) -> bytes:
-    """Give a gzip file of about so many bytes, the same for the same seed."""
+    """Return a gzip file of about so many bytes, the same for the same seed."""
     text = b"".join(hashlib.sha256(f"{seed} {number}".encode()).digest() for number in range(size // 32))
     return gzip.compress(text, compresslevel=0, mtime=0)
 
@@ -210,12 +210,12 @@ class Stage:
         )
 
     def _environment(self) -> dict[str, str]:
-        """Give an environment in which nothing speaks of proxies, settings or other homes."""
+        """Return an environment in which nothing speaks of proxies, settings or other homes."""
         kept = {name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL", "TMPDIR") if name in os.environ}
         return {**kept, "HOME": str(self._executor), "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
 
     def found(self, name: str) -> bytes | None:
-        """Give what lies under a final name, or None."""
+        """Return what lies under a final name, or None."""
         with contextlib.suppress(FileNotFoundError):
             return (self.to / name).read_bytes()
         return None

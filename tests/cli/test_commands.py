@@ -25,7 +25,7 @@ PASSWORD = "pa55-never-shown"
 
 
 def offered(arena: ArenaSimulator) -> set[bytes]:
-    """Give the zips that the simulator offers as files of extract runs."""
+    """Return the zips that the simulator offers as files of extract runs."""
     return {maker.read() for path, maker in arena.files.items() if path.startswith("arena/extracts/")}
 
 
@@ -38,12 +38,12 @@ async def read_lines(child: asyncio.subprocess.Process, count: int) -> None:
 
 
 def entries(directory: Path) -> list[str]:
-    """Give the names in a folder."""
+    """Return the names in a folder."""
     return sorted(path.name for path in directory.iterdir())
 
 
 def files_below(directory: Path) -> dict[str, bytes]:
-    """Give the final files of a folder by their path."""
+    """Return the final files of a folder by their path."""
     found = (path for path in directory.rglob("*") if path.is_file() and ".arena-async" not in path.parts)
     return {path.relative_to(directory).as_posix(): path.read_bytes() for path in found}
 

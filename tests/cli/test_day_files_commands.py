@@ -17,7 +17,7 @@ NUMBER, IDENTIFIER = "10821", "A-001"
 
 
 def below(directory: Path) -> dict[str, bytes]:
-    """Give the final files of a folder by their path."""
+    """Return the final files of a folder by their path."""
     found = [path for path in directory.glob("centrepoint/**/*") if path.is_file()]
     return {path.relative_to(directory).as_posix(): path.read_bytes() for path in found}
 

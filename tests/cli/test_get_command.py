@@ -21,7 +21,7 @@ HERE = ("--allow-http", "--allow-private")
 
 
 def files_below(directory: Path) -> dict[str, bytes]:
-    """Give the final files of a folder by their path."""
+    """Return the final files of a folder by their path."""
     found = (path for path in directory.rglob("*") if path.is_file() and ".arena-async" not in path.parts)
     return {path.relative_to(directory).as_posix(): path.read_bytes() for path in found}
 

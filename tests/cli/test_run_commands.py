@@ -20,7 +20,7 @@ QUICK = ("--every", "0.05")
 
 @pytest.fixture
 def sheet(tmp_path: Path) -> str:
-    """Give a CSV file."""
+    """Return a CSV file."""
     path = tmp_path / "prices.csv"
     path.write_bytes(SHEET)
     return str(path)

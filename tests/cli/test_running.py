@@ -37,7 +37,7 @@ both_loops = pytest.mark.parametrize("loop", list(_LOOPS))
 def start(body: str, *arguments: str, loop: str = "uvloop") -> subprocess.Popen[str]:
     """Run the body of a job in a child process."""
     job = textwrap.indent(textwrap.dedent(body), "    ")
-    script = f"{_LOOPS[loop]}{_HEAD}{job}\nsys.exit(run_job(job, output, hint='Run it again.'))"
+    script = f"{_LOOPS[loop]}{_HEAD}{job}\noutput.hint = 'Run it again.'\nsys.exit(run_job(job, output))"
     return subprocess.Popen(
         [sys.executable, "-c", script, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )

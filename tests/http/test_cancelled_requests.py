@@ -23,7 +23,7 @@ THINGS = Request(method="GET", path="/things")
 
 
 def prepared(server: RawServer) -> Any:
-    """Give a session with a server whose allowance is known after the first answer."""
+    """Return a session with a server whose allowance is known after the first answer."""
     server.on("POST", "/login", json_reply({"id": "S1"}))
     server.on("PUT", "/logout", reply())
     server.on("GET", "/things", json_reply({}, headers={"X-Remaining": "50"}))

@@ -70,7 +70,7 @@ Run = Callable[[Scenario], None]
 
 @pytest.fixture(scope="module")
 def authority() -> trustme.CA:
-    """Give an authority that signs for localhost."""
+    """Return an authority that signs for localhost."""
     return trustme.CA()
 
 

@@ -56,7 +56,7 @@ class Service:
 
 @pytest.fixture
 async def service() -> AsyncIterator[Service]:
-    """Give a service on a real socket."""
+    """Yield a service on a real socket."""
     async with RawServer() as server:
         yield Service(server)
 

@@ -47,14 +47,14 @@ class Listing:
 
 @pytest.fixture
 async def server() -> AsyncIterator[RawServer]:
-    """Give a server."""
+    """Yield a server."""
     async with RawServer() as running:
         yield running
 
 
 @pytest.fixture
 async def session(server: RawServer) -> AsyncIterator[Session]:
-    """Give a session with that server."""
+    """Yield a session with that server."""
     running = new_session(server.base_url, limiter=SlidingWindow(limit=1000))
     yield running
     await running.aclose()

@@ -63,14 +63,14 @@ class Listing:
 
 @pytest.fixture
 async def server() -> AsyncIterator[RawServer]:
-    """Give a server."""
+    """Yield a server."""
     async with RawServer() as running:
         yield running
 
 
 @pytest.fixture
 async def session(server: RawServer) -> AsyncIterator[Session]:
-    """Give a session with that server."""
+    """Yield a session with that server."""
     running = new_session(server.base_url, limiter=SlidingWindow(limit=5000))
     yield running
     await running.aclose()
@@ -85,7 +85,7 @@ def paginator(session: Session, **how: Any) -> Paginator[int]:
 
 
 def offsets(server: RawServer) -> list[int]:
-    """Give the offsets that were asked for, in the order they arrived."""
+    """Return the offsets that were asked for, in the order they arrived."""
     return [int(line.partition("offset=")[2].partition("&")[0]) for line in server.lines("GET /rows*")]
 
 

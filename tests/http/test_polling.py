@@ -59,7 +59,7 @@ class Run:
 
 @pytest.fixture
 async def server() -> AsyncIterator[RawServer]:
-    """Return a server that is not scripted yet."""
+    """Yield a server that is not scripted yet."""
     async with RawServer() as running:
         yield running
 

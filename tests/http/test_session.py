@@ -46,7 +46,7 @@ TOMORROW = datetime.now(UTC).replace(microsecond=0) + timedelta(days=1)
 
 @pytest.fixture
 async def server() -> AsyncIterator[RawServer]:
-    """Give a server with a login and a list of things."""
+    """Yield a server with a login and a list of things."""
     async with RawServer() as running:
         running.on("POST", "/login", json_reply({"id": "S1"}), json_reply({"id": "S2"}), json_reply({"id": "S3"}))
         running.on("PUT", "/logout", reply())

@@ -25,14 +25,14 @@ LIMIT = 1_000_000
 
 @pytest.fixture
 async def server() -> AsyncIterator[RawServer]:
-    """Give a server."""
+    """Yield a server."""
     async with RawServer() as running:
         yield running
 
 
 @pytest.fixture
 async def session(server: RawServer) -> AsyncIterator[Session]:
-    """Give a session with that server."""
+    """Yield a session with that server."""
     running = new_session(server.base_url, timeouts=Timeouts(read=1, slowest_rate=0))
     yield running
     await running.aclose()

@@ -45,7 +45,7 @@ MD5_BASE64 = base64.b64encode(MD5.digest()).decode()
 
 @pytest.fixture
 async def server() -> AsyncIterator[RawServer]:
-    """Give a server with a login."""
+    """Yield a server with a login."""
     async with RawServer() as running:
         running.on("POST", "/login", json_reply({"id": "S1"}), json_reply({"id": "S2"}))
         running.on("PUT", "/logout", reply())
@@ -54,7 +54,7 @@ async def server() -> AsyncIterator[RawServer]:
 
 @pytest.fixture
 async def session(server: RawServer) -> AsyncIterator[Session]:
-    """Give a session with that server."""
+    """Yield a session with that server."""
     running = new_session(server.base_url, timeouts=Timeouts(read=1, slowest_rate=0))
     yield running
     await running.aclose()

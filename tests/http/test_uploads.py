@@ -94,7 +94,7 @@ async def listening(handler: Handler) -> AsyncIterator[str]:
 
 @pytest.fixture
 async def server() -> AsyncIterator[RawServer]:
-    """Give a server that takes logins, lists and uploads."""
+    """Yield a server that takes logins, lists and uploads."""
     async with RawServer() as running:
         running.on("POST", "/login", json_reply({"id": "S1"}), json_reply({"id": "S2"}))
         running.on("PUT", "/logout", reply())

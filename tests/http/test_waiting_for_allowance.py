@@ -68,7 +68,7 @@ class Service:
 
 @pytest.fixture
 async def server() -> AsyncIterator[RawServer]:
-    """Give a server that knows nothing yet."""
+    """Yield a server that knows nothing yet."""
     async with RawServer() as server:
         yield server
 

@@ -40,12 +40,12 @@ async def finish(child: asyncio.subprocess.Process) -> tuple[int | None, dict[st
 
 
 def tree(root: Path) -> dict[str, bytes]:
-    """Give every file that is not ours."""
+    """Return every file that is not ours."""
     return {path.name: path.read_bytes() for path in (root / "files").glob("*")} if (root / "files").exists() else {}
 
 
 def recorded(root: Path) -> list[Path]:
-    """Give the control records: what says how far a file is safely on the disk."""
+    """Return the control records: what says how far a file is safely on the disk."""
     return list((root / ".arena-async" / "partial").glob("*.json"))
 
 

@@ -30,7 +30,7 @@ def rest(seen: Seen) -> Reply:
 
 
 def everything(root: Path) -> tuple[str, bytes]:
-    """Give all names below a folder, and all bytes."""
+    """Return all names below a folder, and all bytes."""
     paths = list(root.rglob("*"))
     return "".join(map(str, paths)), b"".join(path.read_bytes() for path in paths if path.is_file())
 

@@ -105,7 +105,7 @@ async def test_a_signal_in_the_middle_of_a_batch_ends_quietly_and_costs_nothing(
 
 
 def _size(number: int) -> int:
-    """Give one file that is recorded on its way, and three small ones."""
+    """Return one file that is recorded on its way, and three small ones."""
     return 20_000 if number else 12_000_000
 
 
@@ -173,7 +173,7 @@ async def test_what_a_dead_process_had_locked_is_gone_on_with_at_once(world: Wor
 
 
 def _is_free(path: Path) -> bool:
-    """Say whether nobody has a file locked."""
+    """Return whether nobody has a file locked."""
     with path.open("rb") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

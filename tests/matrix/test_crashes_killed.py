@@ -29,13 +29,13 @@ pytestmark = pytest.mark.process
 
 @pytest.fixture
 async def lives() -> AsyncIterator[Lives]:
-    """Give a process that lives many times."""
+    """Yield a process that lives many times."""
     async with Lives() as found:
         yield found
 
 
 def finals(root: Path) -> dict[str, bytes]:
-    """Give what lies under final names."""
+    """Return what lies under final names."""
     return {path.name: path.read_bytes() for path in (root / "files").glob("*")}
 
 

@@ -89,7 +89,7 @@ def _promise(disk: TracingDisk, event: object) -> None:
 
 
 def finals(root: Path) -> dict[str, bytes]:
-    """Give what lies under final names."""
+    """Return what lies under final names."""
     return {
         path.relative_to(root).as_posix(): path.read_bytes()
         for path in root.rglob("*")
@@ -98,7 +98,7 @@ def finals(root: Path) -> dict[str, bytes]:
 
 
 def wrong_at_once(root: Path, crash: Crash, before: dict[str, bytes]) -> list[str]:
-    """Say what is not whole, missing although it was there, or missing although it was promised."""
+    """Return what is not whole, missing although it was there, or missing although it was promised."""
     found = finals(root) if root.exists() else {}
     promised = {path.partition("/")[2] for path in crash.promised}
     return [

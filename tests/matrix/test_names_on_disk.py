@@ -49,7 +49,7 @@ async def bring_rows(
 
 
 def paths(world: World) -> list[str]:
-    """Give where everything lies, and see that it is what was sent."""
+    """Return where everything lies, and see that it is what was sent."""
     found = bodies_at_home(world)
     assert set(found.values()) <= {BODY}
     return sorted(found)

@@ -21,7 +21,7 @@ STUDIES = "/centrepoint/v3/Studies"
 
 
 def offsets(server: RawServer) -> list[int]:
-    """Give the offsets that were asked for, in the order they arrived."""
+    """Return the offsets that were asked for, in the order they arrived."""
     return [requested(seen)[0] for seen in server.requests if seen.method == "GET"]
 
 

@@ -20,7 +20,7 @@ JSON = {"Content-Type": "application/json"}
 
 
 async def listed(world: World, *answers: Reply) -> tuple[list[str | None], Exception | None, list[str]]:
-    """Give the names of the extracts, the error, and the lines of the requests for them."""
+    """Return the names of the extracts, the error, and the lines of the requests for them."""
     async with RawServer() as server:
         script = ArenaScript(world, server)
         script.on("GET", "/extracts", *answers)
@@ -105,7 +105,7 @@ async def test_json_is_utf_8_whatever_it_is_called(world: World, body: bytes, la
 
 
 def bomb(size: int) -> bytes:
-    """Give a gzip of so many bytes, a multiple of a mebibyte, that are all the same: about a thousandth of that."""
+    """Return a gzip of so many bytes, a multiple of a mebibyte, that are all the same: about a thousandth of that."""
     packer = zlib.compressobj(9, wbits=31)
     head = packer.compress(b"[" + b" " * (MIB - 1)) + packer.flush(zlib.Z_FULL_FLUSH)
     block = packer.compress(b" " * MIB) + packer.flush(zlib.Z_FULL_FLUSH)

@@ -27,7 +27,7 @@ EXTRACTS = "/extracts"
 
 @asynccontextmanager
 async def arena_list(world: World, answer: Callable[[Seen], Reply]) -> AsyncIterator[tuple[Any, RawServer]]:
-    """Give an Arena whose list of extracts answers as told."""
+    """Yield an Arena whose list of extracts answers as told."""
     async with RawServer() as server:
         script = ArenaScript(world, server)
         script.on("GET", EXTRACTS, answer)
@@ -37,7 +37,7 @@ async def arena_list(world: World, answer: Callable[[Seen], Reply]) -> AsyncIter
 
 @asynccontextmanager
 async def centrepoint_list(world: World, answer: Callable[[Seen], Reply]) -> AsyncIterator[tuple[Any, RawServer]]:
-    """Give a CentrePoint whose list of studies answers as told."""
+    """Yield a CentrePoint whose list of studies answers as told."""
     async with RawServer() as server:
         script = CentrePointScript(world, server)
         script.on("GET", STUDIES, answer)
@@ -46,7 +46,7 @@ async def centrepoint_list(world: World, answer: Callable[[Seen], Reply]) -> Asy
 
 
 def offsets(server: RawServer) -> list[int]:
-    """Give the offsets that were asked for, sorted: pages that are asked for ahead may overtake each other."""
+    """Return the offsets that were asked for, sorted: pages that are asked for ahead may overtake each other."""
     return sorted(requested(seen)[0] for seen in server.requests if seen.method == "GET")
 
 
@@ -179,7 +179,7 @@ async def test_a_service_that_ignores_offset_and_limit_gives_the_whole_list_at_o
     assert offsets(server) == [0]
 
     def again(seen: Seen) -> Reply:
-        """Give the first page for ever, and an end to the test."""
+        """Return the first page for ever, and an end to the test."""
         return page(extracts(range(10))) if requested(seen)[0] < 300 else reply(404)
 
     async with arena_list(world, again) as (found, server):
@@ -270,7 +270,7 @@ async def test_hidden_rows_shorten_pages_and_nothing_else(world: World) -> None:
 
 
 def moved(seen: Seen) -> list[int]:
-    """Give 25 rows in tens of which the last of the first page comes again: rows moved by one meanwhile."""
+    """Return 25 rows in tens of which the last of the first page comes again: rows moved by one meanwhile."""
     offset, limit = requested(seen)
     return [number - (offset > 0) for number in range(offset, min(offset + limit, 25))]
 

@@ -206,7 +206,7 @@ async def test_a_transfer_that_breaks_again_and_again_is_booked_and_bounded(
 
 
 def fullest_minute(at: list[float]) -> int:
-    """Say how many of these moments lie in the sixty seconds that hold most of them."""
+    """Return how many of these moments lie in the sixty seconds that hold most of them."""
     return max(sum(begin <= timestamp < begin + 60 for timestamp in at) for begin in set(at))
 
 

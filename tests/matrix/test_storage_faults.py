@@ -104,7 +104,7 @@ def _no_waits(running: Any) -> None:
 
 
 def partials_name(disk: RecordingDisk) -> str:
-    """Give the name of the partial file that a disk has seen."""
+    """Return the name of the partial file that a disk has seen."""
     return next(call.name for call in disk.calls if call.verb == "create" and call.name.endswith(".part"))
 
 
@@ -125,7 +125,7 @@ async def test_nothing_is_named_before_it_is_on_the_disk(world: World) -> None:
 
 
 def _step(call: Call, partial: str, record: str) -> str:
-    """Give a letter for the calls whose order matters: runs of writes are one."""
+    """Return a letter for the calls whose order matters: runs of writes are one."""
     letters = {
         ("write", partial): "w",
         ("sync_data", partial): "s",

@@ -29,7 +29,7 @@ MANY = {f"s{number:02}": content(3_000, f"s{number:02}") for number in range(30)
 
 
 def full(verb: str, pattern: str = "*", *, skip: int = 0) -> FaultyDisk:
-    """Give a disk that has no room left for one kind of call."""
+    """Return a disk that has no room left for one kind of call."""
     disk = FaultyDisk()
     disk.fail(verb, errno.ENOSPC, name=pattern, skip=skip)
     return disk
@@ -220,7 +220,7 @@ async def test_a_small_disk_that_fills_up_is_gone_on_with_when_there_is_room(wor
 
 
 async def _mounts(command: list[str]) -> bool:
-    """Say whether a small file system can be mounted here."""
+    """Return whether a small file system can be mounted here."""
     if shutil.which("unshare") is None:
         return False
     process = await asyncio.create_subprocess_exec(*command, "true", stderr=asyncio.subprocess.DEVNULL)

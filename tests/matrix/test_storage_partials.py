@@ -126,7 +126,7 @@ async def test_a_partial_file_whose_end_was_lost_begins_anew(
 
 
 def _of_somebody_else(part: Path, world: World, disk: FaultyDisk) -> None:
-    """Give it to another user; without the right to do so, let the disk say that it is another's."""
+    """Change the owner of a file; without the right to do so, let the disk report another owner."""
     with suppress(PermissionError):
         os.chown(part, 65_534, 65_534)
         return

@@ -164,7 +164,7 @@ def encrypted() -> bytes:
 
 
 def with_end_record_64() -> bytes:
-    """Give a zip the end record of large ones (APPNOTE 4.3.14), which replaces the numbers of the small one."""
+    """Return a zip the end record of large ones (APPNOTE 4.3.14), which replaces the numbers of the small one."""
     end = struct.unpack("<4sHHHHIIH", ZIP[-22:])
     record = struct.pack("<4sQHHIIQQQQ", b"PK\6\6", 44, 45, 45, 0, 0, end[3], end[4], end[5], end[6])
     locator = struct.pack("<4sIQI", b"PK\6\7", 0, len(ZIP) - 22, 1)

@@ -66,7 +66,7 @@ class Links:
         return listed_row(f"{self.host.base_url}{self.place}?n={self.made}&sig={self.world.secrets['sig']}", **changes)
 
     def requested(self) -> list[tuple[str, str | None]]:
-        """Give the number of the link and the range of each request."""
+        """Return the number of the link and the range of each request."""
         return [(seen.query.partition("&")[0], seen.header("Range")) for seen in self.host.requests]
 
 
@@ -236,7 +236,7 @@ class Clocked(Links):
         return made | {"fileUrl": f"{made['fileUrl']}&se={said['se']}"}
 
     def date(self) -> dict[str, str]:
-        """Say what time it is here."""
+        """Return what time it is here."""
         return {"Date": format_datetime(self.hours.now(), usegmt=True)}
 
 

@@ -39,13 +39,13 @@ RANGES = {"Accept-Ranges": "bytes"}
 
 
 def first_and_last(seen: Seen) -> tuple[int, int] | None:
-    """Give the bytes that a request for a part asked for; None for the whole, or for all that follows."""
+    """Return the bytes that a request for a part asked for; None for the whole, or for all that follows."""
     first, _, last = (seen.header("Range") or "").removeprefix("bytes=").partition("-")
     return (int(first), int(last)) if last else None
 
 
 def parts(server: RawServer) -> list[tuple[int, int]]:
-    """Give what was asked for in parts."""
+    """Return what was asked for in parts."""
     return [found for seen in server.requests if (found := first_and_last(seen)) is not None]
 
 
@@ -261,7 +261,7 @@ async def test_after_a_kill_in_the_middle_only_what_is_missing_of_each_part_is_a
 
 
 def known_parts(directory: Path) -> list[tuple[int, int]]:
-    """Give what the record of the only partial file speaks of: what is there without a gap, then what lies ahead."""
+    """Return what the record of the only partial file speaks of: what is there without a gap, then what lies ahead."""
     (path,) = (directory / ".arena-async" / "partial").glob("*.json")
     found = json.loads(path.read_text())
     return [(0, found["offset"]), *((start, until) for start, until, _ in found["ahead"])]

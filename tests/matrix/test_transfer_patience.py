@@ -396,7 +396,7 @@ async def test_a_body_that_is_reset_goes_on_where_it_broke(world: World, reset: 
 
 
 def certificate(kind: str) -> tuple[Any, Any]:
-    """Give the contexts of a server that should not be trusted, and of the client that meets it."""
+    """Return the contexts of a server that should not be trusted, and of the client that meets it."""
     ours, theirs = trustme.CA(), trustme.CA()
     if kind == "unknown":
         return serving(theirs), trusting(ours)

@@ -22,12 +22,12 @@ Answer = Callable[[PageRequest], Page]
 
 
 def row(number: int, **more: Any) -> dict[str, Any]:
-    """Give row ``number``, with a key for either service."""
+    """Return row ``number``, with a key for either service."""
     return {"guid": f"G{number}", "id": number, **more}
 
 
 def rows(first: int, last: int) -> tuple[dict[str, Any], ...]:
-    """Give the rows from ``first`` up to and without ``last``."""
+    """Return the rows from ``first`` up to and without ``last``."""
     return tuple(map(row, range(first, last)))
 
 
@@ -74,12 +74,12 @@ def walk(shape: ListShape, answer: Answer, **how: Any) -> list[Any]:
 
 
 def in_all(count: int, page: int) -> int:
-    """Say the number of rows in all."""
+    """Return the number of rows in all."""
     return count
 
 
 def in_page(count: int, page: int) -> int:
-    """Say the number of rows of the page."""
+    """Return the number of rows of the page."""
     return page
 
 
@@ -382,7 +382,7 @@ def test_any_dishonest_service_comes_to_an_end(data: st.DataObject, shape: ListS
 
 
 def requested_ahead(one: Pagination, maximum: int = 4, **how: Any) -> list[int]:
-    """Give the offsets of the pages that may be asked for now."""
+    """Return the offsets of the pages that may be asked for now."""
     return [requested.offset for requested in one.ahead(maximum, **how)]
 
 

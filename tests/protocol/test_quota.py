@@ -17,12 +17,12 @@ RESET = START + timedelta(hours=12)
 
 
 def at(seconds: float = 0.0) -> ClockReading:
-    """Give a moment so many seconds after the start, on both clocks."""
+    """Return a moment so many seconds after the start, on both clocks."""
     return ClockReading(seconds, START + timedelta(seconds=seconds))
 
 
 def said(remaining: int | None, resets_at: datetime | None = RESET) -> Quota:
-    """Give what an answer said."""
+    """Return what an answer said."""
     return Quota(remaining=remaining, resets_at=resets_at)
 
 

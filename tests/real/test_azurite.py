@@ -69,17 +69,17 @@ class World:
         return blob_of(row.file_url.reveal())
 
     def datasets(self) -> FileSet:
-        """Give all dataset files."""
+        """Return all dataset files."""
         return self.client.datasets.files(self.simulator.study)
 
     def offered(self) -> dict[str, bytes]:
-        """Give what should be in a folder."""
+        """Return what should be in a folder."""
         return {key.path: self.simulator.content(key) for key in self.simulator.files}
 
 
 @pytest.fixture
 async def azurite(tmp_path: Path) -> AsyncIterator[Azurite]:
-    """Give storage that is empty."""
+    """Yield storage that is empty."""
     home = tmp_path / "azurite"
     home.mkdir()
     async with Azurite(home) as running:
@@ -91,7 +91,7 @@ Make = Callable[..., Awaitable[World]]
 
 @pytest.fixture
 async def make(azurite: Azurite) -> AsyncIterator[Make]:
-    """Give what makes a world; it ends with the test."""
+    """Yield what makes a world; it ends with the test."""
     made: list[Any] = []
 
     async def build(*, links: AzureLinks | None = None, **options: Any) -> World:
@@ -114,12 +114,12 @@ async def make(azurite: Azurite) -> AsyncIterator[Make]:
 
 
 def blob_of(url: str) -> str:
-    """Give the name of the blob a link leads to."""
+    """Return the name of the blob a link leads to."""
     return unquote(urlsplit(url).path.removeprefix(f"/{ACCOUNT}/{CONTAINER}/"))
 
 
 def below(directory: Path) -> dict[str, bytes]:
-    """Give the final files of a folder by their path."""
+    """Return the final files of a folder by their path."""
     found = [path for path in directory.glob("centrepoint/**/*") if path.is_file()]
     return {path.relative_to(directory).as_posix(): path.read_bytes() for path in found}
 
@@ -149,7 +149,7 @@ async def wait_until(timestamp: datetime) -> None:
 
 
 def end_of(link: str) -> datetime:
-    """Give the end that a link states."""
+    """Return the end that a link states."""
     return datetime.fromisoformat(parse_qs(urlsplit(link).query)["se"][0])
 
 
@@ -227,7 +227,7 @@ async def test_a_request_for_raw_data_comes_home_by_links_made_for_each_file(
 
 
 class DeadFirst(AzureLinks):
-    """Gives links that are over until so many were given."""
+    """Returns links that are over until so many were given."""
 
     def __init__(self, azurite: Azurite, count: int) -> None:
         super().__init__(azurite)
@@ -363,7 +363,7 @@ async def test_content_that_was_replaced_between_two_tries_comes_new_and_whole(
 
 
 def said(error: BaseException) -> str:
-    """Give all that an error shows: its text, its fields, its traceback and what it came from."""
+    """Return all that an error shows: its text, its fields, its traceback and what it came from."""
     return "".join(traceback.format_exception(error)) + repr(error) + repr(vars(error))
 
 
@@ -401,7 +401,7 @@ async def test_a_link_without_the_permission_is_renewed_once_and_then_an_error(
 
 
 class Forged(AzureLinks):
-    """Gives links whose signature is that of another blob."""
+    """Returns links whose signature is that of another blob."""
 
     def link(self, origin: str, path: str, *, now: datetime, ends: datetime) -> str:
         good = super().link(origin, path, now=now, ends=ends)

@@ -30,7 +30,7 @@ PIECES = TransferOptions(chunk_size=65_536)
 
 @pytest.fixture
 async def nginx(tmp_path: Path) -> AsyncIterator[Nginx]:
-    """Give a web server at full speed."""
+    """Yield a web server at full speed."""
     async with Nginx(tmp_path) as server:
         yield server
 
@@ -99,7 +99,7 @@ async def fetch_through_a_restart(server: Nginx, directory: Path, restart: Resta
 
 
 def in_the_log(server: Nginx) -> list[Served]:
-    """Give the answers whose end nginx lived to see."""
+    """Return the answers whose end nginx lived to see."""
     return [served for served in server.log if served.path == "/big.bin"]
 
 

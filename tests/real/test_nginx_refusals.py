@@ -27,7 +27,7 @@ PIECES = TransferOptions(chunk_size=65_536)
 
 @pytest.fixture
 async def nginx(tmp_path: Path) -> AsyncIterator[Nginx]:
-    """Give a web server at full speed."""
+    """Yield a web server at full speed."""
     async with Nginx(tmp_path) as server:
         yield server
 

@@ -24,7 +24,7 @@ QUOTA = {
 
 
 def payload(name: str) -> Any:
-    """Give a payload as the pages print it."""
+    """Return a payload as the pages print it."""
     return json.loads((Path(__file__).parents[1] / "payloads" / name).read_text("utf-8"))
 
 

@@ -141,7 +141,7 @@ class Azurite:
 
     async def log(self, at_least: int = 0) -> list[Answered]:
         """
-        Give what was asked of the links so far, in the order it ended.
+        Return what was asked of the links so far, in the order it ended.
 
         Args:
             at_least: Wait until there are so many; a line is written a moment after the last byte of its answer.

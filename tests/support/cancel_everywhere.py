@@ -171,7 +171,7 @@ async def cancel_at_every_await(
     every: int = 1,
 ) -> AsyncIterator[Stopped]:
     """
-    Give how the job ended for each k, from the first await to the last; the last one given was never cancelled.
+    Yield how the job ended for each k, from the first await to the last; the last one given was never cancelled.
 
     Args:
         make: Gives a fresh job for each k.

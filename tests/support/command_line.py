@@ -40,7 +40,7 @@ class Done:
 
 
 def settings(*simulators: Any) -> dict[str, str]:
-    """Give the variables that lead a client to these simulators."""
+    """Return the variables that lead a client to these simulators."""
     given: dict[str, str] = {}
     for simulator in simulators:
         given |= simulator.describe()["environment"]
@@ -48,7 +48,7 @@ def settings(*simulators: Any) -> dict[str, str]:
 
 
 def environment(*simulators: Any, **changed: str) -> dict[str, str]:
-    """Give a whole environment for a child: this one without settings of ours, plus those of the simulators."""
+    """Return a whole environment for a child: this one without settings of ours, plus those of the simulators."""
     kept = {
         name: value
         for name, value in os.environ.items()

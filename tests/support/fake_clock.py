@@ -27,7 +27,7 @@ class FakeTime:
     naps: list[float] = attrs.field(factory=list)
 
     def __call__(self) -> float:
-        """Give the seconds since 1970, for a simulator."""
+        """Return the seconds since 1970, for a simulator."""
         return self.at
 
     async def sleep(self, seconds: float) -> None:
@@ -36,10 +36,10 @@ class FakeTime:
         self.at += seconds
 
     def now(self) -> datetime:
-        """Give the date and time."""
+        """Return the date and time."""
         return datetime.fromtimestamp(self.at, UTC)
 
     @property
     def timing(self) -> Clock:
-        """Give it to what is tested."""
+        """Return it as the clock of what is tested."""
         return Clock(monotonic=self, sleep=self.sleep, random=lambda: 0.0, now=self.now)

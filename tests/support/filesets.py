@@ -27,7 +27,7 @@ __all__ = ["Asked", "MemoryFiles", "SocketFiles", "Source", "content", "remote",
 
 
 def content(size: int, seed: str = "x") -> bytes:
-    """Give bytes that differ everywhere, the same for the same seed."""
+    """Return bytes that differ everywhere, the same for the same seed."""
     block = hashlib.shake_256(seed.encode()).digest(min(size, 65_536))
     return (block * (size // max(1, len(block)) + 1))[:size]
 
@@ -265,7 +265,7 @@ class _SocketStream(ByteStream):
         return count
 
     async def _piece(self, maximum: int) -> bytes:
-        """Give some bytes, or none at the end or where it broke."""
+        """Return some bytes, or none at the end or where it broke."""
         if not self._kept and not self._ended and self._error is None:
             self._kept = await self._receive()
         piece, self._kept = self._kept[:maximum], self._kept[maximum:]

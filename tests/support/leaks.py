@@ -75,7 +75,7 @@ class Holdings:
         return cls(files=_open_files(), threads=frozenset(threading.enumerate()), children=_children())
 
     def leaks(self, *, patience: float = PATIENCE) -> list[str]:
-        """Say what is held now and was not then, one line each; ``patience`` seconds are given to what is ending."""
+        """Return what is held now and was not then, one line each; ``patience`` seconds are given to what is ending."""
         deadline = time.monotonic() + patience
         while found := self._compare(Holdings.now()):
             if time.monotonic() > deadline:

@@ -99,7 +99,7 @@ _STATE = ".arena-async"
 
 def row(identifier: str, *, protection: str, seconds: float = 30) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """
-    Say which row a test is, and which protection it depends on.
+    Mark a test with its row, and the protection it depends on.
 
     Args:
         identifier: One of :data:`ROWS`; several tests may belong to one row.
@@ -181,13 +181,13 @@ class World:
     # What a row says
 
     def allow(self, path: Path | str, *contents: bytes) -> Path:
-        """Say what may be under a final name (besides nothing at all): the old content, the new one. Gives the path."""
+        """Set what may be under a final name besides nothing: the old content, the new one. Return the path."""
         final = self.root / path
         self._allowed.setdefault(final, set()).update(hashlib.sha256(content).hexdigest() for content in contents)
         return final
 
     def counted(self, *, server: Callable[[], int], client: Callable[[], int], what: str = "requests") -> None:
-        """Say which two counts have to agree at the end: what the server saw and what was booked."""
+        """Set which two counts have to agree at the end: what the server saw and what was booked."""
         self._counts.append((what, server, client))
 
     def observe(self, event: object) -> None:
@@ -411,7 +411,7 @@ def _tree(directory: Path) -> str:
 
 
 def _written(directory: Path) -> Iterable[tuple[str, str]]:
-    """Give every name below a folder, and what its state files hold."""
+    """Yield every name below a folder, and what its state files hold."""
     for path in directory.rglob("*"):
         yield "a file name", str(path.relative_to(directory))
         if _STATE in path.parts and path.is_file() and not path.name.endswith(".part"):

@@ -53,22 +53,22 @@ def offer(world: World, server: RawServer, bodies: Mapping[str, bytes], **how: A
 
 
 def requested(server: RawServer, name: str) -> list[str | None]:
-    """Give the ranges that one file was asked for with; None for the whole."""
+    """Return the ranges that one file was asked for with; None for the whole."""
     return [seen.header("Range") for seen in server.requests if seen.path == f"/{name}"]
 
 
 def state(world: World) -> Path:
-    """Give our own folder below the root."""
+    """Return our own folder below the root."""
     return world.root / ".arena-async"
 
 
 def partials(world: World, pattern: str = "*") -> list[Path]:
-    """Give what lies in the folder of partial files."""
+    """Return what lies in the folder of partial files."""
     return sorted((state(world) / "partial").glob(pattern))
 
 
 def bodies_at_home(world: World) -> dict[str, bytes]:
-    """Give everything in the folder that is not ours, by its path."""
+    """Return everything in the folder that is not ours, by its path."""
     return {
         path.relative_to(world.root).as_posix(): path.read_bytes()
         for path in sorted(world.root.rglob("*"))

@@ -256,7 +256,7 @@ class TracingDisk(RecordingDisk):
         )
 
     def _walk(self, directory: _Directory) -> Iterator[_Node]:
-        """Return everything that may be found in a folder, itself included."""
+        """Yield everything that may be found in a folder, itself included."""
         yield directory
         inside = [*directory.durable.values(), *(node for _, node in directory.pending if node is not None)]
         for node in {id(node): node for node in inside}.values():
@@ -362,7 +362,7 @@ class TracingDisk(RecordingDisk):
 
     def crashes(self, chance: random.Random, *, guesses: int = 6) -> Iterator[Crash]:
         """
-        Give each disk once that may be found, whenever the power fails.
+        Yield each disk once that may be found, whenever the power fails.
 
         For every moment: the least of everything, the most of everything, each version of each file and folder with
         the least and with the most of all others, and some guesses.
@@ -409,7 +409,7 @@ class TracingDisk(RecordingDisk):
 
 
 def _choices(timestamp: _Moment, chance: random.Random, guesses: int) -> Iterator[dict[int, int]]:
-    """Return which version of each file and directory is found."""
+    """Yield which version of each file and directory is found."""
     counts = {number: len(versions) for number, versions in timestamp.versions.items()}
     minimum = dict.fromkeys(counts, 0)
     maximum = {number: min(1, count - 1) for number, count in counts.items()}

@@ -70,7 +70,7 @@ class Seen:
         return self.target.partition("?")[2]
 
     def header(self, name: str) -> str | None:
-        """Give the first value under ``name``, without regard to case, or None."""
+        """Return the first value under ``name``, without regard to case, or None."""
         return next((value for key, value in self.headers if key.lower() == name.lower()), None)
 
     @property
@@ -170,7 +170,7 @@ def json_reply(payload: Any, status: int = 200, *, headers: Mapping[str, str] | 
 
 
 def unused_port() -> int:
-    """Give a port of 127.0.0.1 where nobody listens now."""
+    """Return a port of 127.0.0.1 where nobody listens now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -234,7 +234,7 @@ class RawServer:
         return self
 
     def lines(self, pattern: str = "*") -> list[str]:
-        """Give the lines (``"GET /path?query"``) of the requests so far that match ``pattern``."""
+        """Return the lines (``"GET /path?query"``) of the requests so far that match ``pattern``."""
         return [seen.line for seen in self.requests if fnmatch.fnmatchcase(seen.line, pattern)]
 
     async def arrived(self, count: int, pattern: str = "*") -> None:

@@ -73,7 +73,7 @@ EXPORT_RUN = f"/exports/{EXPORT}/runs/{RUN}"
 
 
 def zipped(size: int) -> bytes:
-    """Give a zip of a little more than so many bytes."""
+    """Return a zip of a little more than so many bytes."""
     target = io.BytesIO()
     with zipfile.ZipFile(target, "w") as archive:
         archive.writestr("items.csv", b"0123456789abcdef" * (size // 16))
@@ -81,12 +81,12 @@ def zipped(size: int) -> bytes:
 
 
 def under(hours: Hours) -> dict[str, Any]:
-    """Give the options that let a session live on a time of the test's own."""
+    """Return the options that let a session live on a time of the test's own."""
     return {"clock": hours.clock, "sleep": hours.sleep, "now": hours.now}
 
 
 def requested(seen: Seen) -> tuple[int, int]:
-    """Give the offset and the limit that a request asks for."""
+    """Return the offset and the limit that a request asks for."""
     query = parse_qs(seen.query)
     return int(query["offset"][0]), int(query["limit"][0])
 
@@ -140,7 +140,7 @@ class _Script:
         return answer
 
     def guarded(self, answers: tuple[Answer, ...]) -> Callable[[Seen], Any]:
-        """Give the answers one after the other, and 401 to strangers; the last one repeats."""
+        """Return the answers one after the other, and 401 to strangers; the last one repeats."""
         waiting = list(answers)
 
         async def answer(seen: Seen) -> Reply:
@@ -175,7 +175,7 @@ class ArenaScript(_Script):
         return sum(seen.path.startswith("/v1/") and seen.path != "/v1/login" for seen in self.server.requests)
 
     def log_in(self, seen: Seen) -> Reply:
-        """Give out the next session."""
+        """Return the next session."""
         if seen.json["password"] != self.world.secrets["password"]:
             return arena_error(400, 4001)
         self.logins += 1
@@ -183,11 +183,11 @@ class ArenaScript(_Script):
         return json_reply({"arenaSessionId": self.alive, "workspaceId": WORKSPACE, "workspaceRequestLimit": 10_000})
 
     def session_id(self, number: int) -> str:
-        """Give the id of a session that was given out, counted from 1."""
+        """Return the id of a session that was given out, counted from 1."""
         return f"{self.world.secrets['session']}-{number}"
 
     def sent_with(self, pattern: str = "/v1/*") -> list[int]:
-        """Give the number of the session that each request for a path carried; 0 for none."""
+        """Return the number of the session that each request for a path carried; 0 for none."""
         given = [seen for seen in self.server.requests if seen.line in self.server.lines(f"* {pattern}")]
         return [int((seen.header("arena_session_id") or "-0").rpartition("-")[2]) for seen in given]
 
@@ -195,7 +195,7 @@ class ArenaScript(_Script):
         return seen.header("arena_session_id") == self.alive != ""
 
     def finish(self, answer: Reply) -> Reply:
-        """Say what is left, unless the answer says it itself."""
+        """Return what is left, unless the answer says it itself."""
         named = {name.lower() for name, _ in answer.headers}
         if self.remaining is None or "x-arena-requests-remaining" in named:
             return answer
@@ -227,7 +227,7 @@ class ArenaScript(_Script):
 
     @asynccontextmanager
     async def client(self, **options: Any) -> AsyncIterator[ArenaClient]:
-        """Give a client that never waits before it tries again."""
+        """Yield a client that never waits before it tries again."""
         credentials = ArenaCredentials("robot@example.com", self.world.secrets["password"])
         options = {"retry": EAGER, **options}
         async with ArenaClient(credentials, base_url=f"{self.server.base_url}/v1", **options) as client:
@@ -245,7 +245,7 @@ class ArenaScript(_Script):
         workspace_id: int | None = None,
         **options: Any,
     ) -> AsyncIterator[Session]:
-        """Give what such a client is made of, on a time of the test's own."""
+        """Yield what such a client is made of, on a time of the test's own."""
         adapter = ArenaAdapter(now=hours.now)
         credentials = ArenaCredentials("robot@example.com", self.world.secrets["password"])
         session = session_with(
@@ -287,7 +287,7 @@ class CentrePointScript(_Script):
         return sum(not seen.path.startswith((self.TOKENS, "/blob/")) for seen in self.server.requests)
 
     def log_in(self, seen: Seen) -> Reply:
-        """Give out the next token."""
+        """Return the next token."""
         form = parse_qs(seen.body.decode())
         if form["client_secret"] != [self.world.secrets["client_secret"]]:
             return json_reply({"error": "invalid_client"}, 400)
@@ -303,7 +303,7 @@ class CentrePointScript(_Script):
         return reply(body=body, headers={"Content-Type": "application/json"})
 
     def sent_with(self, pattern: str = "/centrepoint/*") -> list[int]:
-        """Give the number of the token that each request for a path carried; 0 for none."""
+        """Return the number of the token that each request for a path carried; 0 for none."""
         given = [seen for seen in self.server.requests if seen.line in self.server.lines(f"* {pattern}")]
         return [int((seen.header("Authorization") or ".0").rpartition(".")[2]) for seen in given]
 
@@ -335,7 +335,7 @@ class CentrePointScript(_Script):
 
     @asynccontextmanager
     async def client(self, **options: Any) -> AsyncIterator[CentrePointClient]:
-        """Give a client that never waits before it tries again."""
+        """Yield a client that never waits before it tries again."""
         options = {"retry": EAGER, "rate_limit": 100_000, "auth_url": f"{self.server.base_url}{self.TOKENS}", **options}
         async with CentrePointClient(self._credentials(), base_url=self.server.base_url, **options) as client:
             self.sessions.append(client.session)
@@ -344,7 +344,7 @@ class CentrePointScript(_Script):
 
     @asynccontextmanager
     async def session(self, hours: Hours, *, rate_limit: int = 100_000, **options: Any) -> AsyncIterator[Session]:
-        """Give what such a client is made of, on a time of the test's own."""
+        """Yield what such a client is made of, on a time of the test's own."""
         session = session_with(
             CentrePointAuth(credentials=self._credentials(), auth_url=f"{self.server.base_url}{self.TOKENS}"),
             CentrePointAdapter(),

@@ -76,7 +76,7 @@ class Hours:
 
 
 def ranges(server: RawServer) -> list[str | None]:
-    """Give the range that each request asked for, None for the whole."""
+    """Return the range that each request asked for, None for the whole."""
     return [seen.header("Range") for seen in server.requests]
 
 
@@ -142,7 +142,7 @@ class SessionFiles:
         return self.session.requests_sent
 
     def entry(self, row: RemoteFile) -> RemoteFile:
-        """Give a row as it is listed now, with its link."""
+        """Return a row as it is listed now, with its link."""
         if self._signature is None:
             return row
         place = self._link(row, len(self.looked_up))
@@ -189,7 +189,7 @@ async def session_files(
     **options: Any,
 ) -> AsyncIterator[SessionFiles]:
     """
-    Give files that a server serves; at the end the requests it saw have to be those that were booked (I5).
+    Yield files that a server serves; at the end the requests it saw have to be those that were booked (I5).
 
     Args:
         world: The row's.

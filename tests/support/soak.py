@@ -84,7 +84,7 @@ class Soaked:
         return int(median(later.in_use - earlier.in_use for earlier, later in pairwise(self.rests)))
 
     def lines(self) -> Iterator[str]:
-        """Return it in a few lines."""
+        """Yield it in a few lines."""
         first, last = self.rests[0], self.rests[-1]
         yield (
             f"{self.files:,} files in {self.passes} passes, {self.seconds:.0f} s: {self.requests:,} requests"

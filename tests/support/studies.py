@@ -73,18 +73,18 @@ def requests_of(
 
 
 def naive(*parts: int) -> datetime:
-    """Give a date-time without a zone, as the subject's own clock shows it."""
+    """Return a date-time without a zone, as the subject's own clock shows it."""
     return datetime(*parts)  # type: ignore[arg-type,misc]  # noqa: DTZ001 - naive is the point
 
 
 def sample_rows(name: str) -> list[dict[str, Any]]:
-    """Give the rows of a sample page."""
+    """Return the rows of a sample page."""
     items: list[dict[str, Any]] = json.loads((PAYLOADS / f"centrepoint_{name}.json").read_text("utf-8"))["items"]
     return items
 
 
 def is_whole(simulator: CentrePointSimulator, directory: Path) -> bool:
-    """Say whether a folder holds exactly the files of the service, under their documented names."""
+    """Return whether a folder holds exactly the files of the service, under their documented names."""
     found = {
         path.relative_to(directory).as_posix(): path.read_bytes() for path in directory.glob("centrepoint/**/*.gz")
     }

@@ -50,7 +50,7 @@ class Screen:
                 self.strange.append(found[0])
 
     def text(self) -> list[str]:
-        """Give the lines as they stand, without what is empty at the end."""
+        """Return the lines as they stand, without what is empty at the end."""
         lines = [line.rstrip() for line in self.lines]
         while lines and not lines[-1]:
             lines.pop()

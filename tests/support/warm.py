@@ -93,7 +93,7 @@ class Child:
         self._waiting = asyncio.Lock()
 
     async def wait(self) -> int:
-        """Give the code it ended with: less than 0 is the signal that killed it."""
+        """Return the code it ended with: less than 0 is the signal that killed it."""
         async with self._waiting:
             if self.returncode is None:
                 code, worked = (await self._said.readline()).split()
@@ -240,7 +240,7 @@ def _serve(line: socket.socket) -> dict[str, Any] | None:
 
 
 def _watch_over(said: int, *streams: int) -> dict[str, Any]:
-    """Give the order in a further fork, and never come back in this one: say its number, and later how it ended."""
+    """Return the order in a further fork, and never come back in this one: say its number, and later how it ended."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     with os.fdopen(said, "rb", closefd=False) as orders:
         order: dict[str, Any] = json.loads(orders.readline())

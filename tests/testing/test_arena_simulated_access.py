@@ -18,7 +18,7 @@ FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 
 @pytest.fixture
 async def simulator() -> AsyncIterator[ArenaSimulator]:
-    """Give a workspace with an integration of each generation."""
+    """Yield a workspace with an integration of each generation."""
     async with ArenaSimulator(files=1) as simulator:
         yield simulator
 
@@ -45,7 +45,7 @@ async def call(simulator: ArenaSimulator, line: str, payload: Any = None, **head
 
 
 def rows(answer: Answer) -> list[Any]:
-    """Give the rows of a list."""
+    """Return the rows of a list."""
     assert answer.status == 200
     found: list[Any] = json.loads(answer.body)["results"]
     return found

@@ -63,7 +63,7 @@ async def enter(simulator: ArenaSimulator, email: str | None = None, password: s
 
 
 def guids(answer: Answer) -> list[str]:
-    """Give the guids of a list."""
+    """Return the guids of a list."""
     return [row["guid"] for row in answer.json["results"]]
 
 

@@ -34,7 +34,7 @@ EPOCH_BODY = {**BODY, **EPOCHS_ONLY}
 
 @pytest.fixture
 def clock() -> Clock:
-    """Give a clock that a test moves."""
+    """Return a clock that a test moves."""
     clock = Clock()
     clock.seconds = 1_709_218_851.0
     return clock
@@ -42,7 +42,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 async def simulator(clock: Clock) -> AsyncIterator[CentrePointSimulator]:
-    """Give a small running service with 40 days for each of 2 subjects."""
+    """Yield a small running service with 40 days for each of 2 subjects."""
     async with CentrePointSimulator(subjects=2, days=40, file_size=3000, clock=clock) as running:
         yield running
 

@@ -18,7 +18,7 @@ SUBJECT, COMPUTED = f"{ROOT}/subjects/10821", f"{DATA}/subjects/10821"
 
 @pytest.fixture
 async def simulator() -> AsyncIterator[CentrePointSimulator]:
-    """Give a small running service: 2 subjects, 2 programs, 6 data sets."""
+    """Yield a small running service: 2 subjects, 2 programs, 6 data sets."""
     async with CentrePointSimulator(subjects=2, data_sets=6, file_size=200) as running:
         yield running
 
@@ -31,7 +31,7 @@ async def get(simulator: CentrePointSimulator, path: str, *, scope: str) -> tupl
 
 
 async def rows(simulator: CentrePointSimulator, path: str, *, scope: str) -> list[dict[str, Any]]:
-    """Give the rows of a list of one page."""
+    """Return the rows of a list of one page."""
     status, page = await get(simulator, path, scope=scope)
     assert status == 200
     assert set(page) == {"items", "links", "totalCount", "limit", "offset"}
@@ -190,6 +190,6 @@ def test_two_data_sets_share_each_name(simulator_names: list[str]) -> None:
 
 @pytest.fixture
 def simulator_names() -> list[str]:
-    """Give the file names of 2 subjects, 2 programs and 6 data sets."""
+    """Return the file names of 2 subjects, 2 programs and 6 data sets."""
     simulator = CentrePointSimulator(subjects=2, data_sets=6)
     return [simulator.file_name(key) for key in simulator.files]

@@ -67,13 +67,13 @@ class Clock:
 
 @pytest.fixture
 def clock() -> Clock:
-    """Give a clock that a test moves."""
+    """Return a clock that a test moves."""
     return Clock()
 
 
 @pytest.fixture
 async def simulator(clock: Clock) -> AsyncIterator[CentrePointSimulator]:
-    """Give a small running service: 2 subjects, 2 programs, 2 data sets."""
+    """Yield a small running service: 2 subjects, 2 programs, 2 data sets."""
     async with CentrePointSimulator(subjects=2, file_size=1000, clock=clock) as running:
         yield running
 
@@ -91,12 +91,12 @@ async def ask_token(simulator: CentrePointSimulator, *, scope: str = "DataAccess
 
 
 async def bearer(simulator: CentrePointSimulator, scope: str = "DataAccess") -> dict[str, str]:
-    """Give the header of a fresh token."""
+    """Return the header of a fresh token."""
     return {"Authorization": f"Bearer {(await ask_token(simulator, scope=scope)).json['access_token']}"}
 
 
 async def first_file(simulator: CentrePointSimulator) -> dict[str, Any]:
-    """Give the first row of the list of dataset files."""
+    """Return the first row of the list of dataset files."""
     answer = await talk(f"{simulator.base_url}{FILES}?limit=1", headers=await bearer(simulator))
     row: dict[str, Any] = answer.json["items"][0]
     return row

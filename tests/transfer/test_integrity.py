@@ -313,7 +313,7 @@ def patched(content: bytes, at: int, *values: int) -> bytes:
 
 
 def directory_at(content: bytes) -> int:
-    """Give where the central directory begins."""
+    """Return where the central directory begins."""
     return int.from_bytes(content[-6:-2], "little")
 
 

@@ -62,7 +62,7 @@ async def sync(to: Path, files: MemoryFiles, **arguments: Any) -> Report:
 
 
 def counted(report: Report) -> dict[str, int]:
-    """Give the counts that are not 0."""
+    """Return the counts that are not 0."""
     return {action.value: count for action, count in report.counts.items() if count}
 
 
@@ -213,7 +213,7 @@ async def test_memory_does_not_grow_with_what_is_here_already(tmp_path: Path, ve
     """However long a listing is, a few pages of it are held, and nothing of those that were kept."""
 
     async def held(to: Path, count: int) -> tuple[int, int]:
-        """Give the rows that were alive at once, and the bytes beyond them that were held in the end."""
+        """Return the rows that were alive at once, and the bytes beyond them that were held in the end."""
         await remember(to, range(count + 20))
         files = Growing(count)
         gc.collect()

@@ -340,7 +340,7 @@ async def test_memory_does_not_grow_with_the_listing(tmp_path: Path) -> None:
             return Source(body=b"x")
 
     async def held(count: int) -> tuple[int, int]:
-        """Give the bytes that are held after the last outcome, and the rows that were held at the most."""
+        """Return the bytes that are held after the last outcome, and the rows that were held at the most."""
         alive = maximum = 0
         rows: deque[weakref.ref[RemoteFile]] = deque()
 

@@ -22,14 +22,14 @@ posix = pytest.mark.skipif(os.name != "posix", reason="permissions are those of 
 
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
-    """Give a path in a folder that is closed to others."""
+    """Return a path in a folder that is closed to others."""
     directory = tmp_path / "closed"
     directory.mkdir(mode=0o700)
     return directory / "sessions.json"
 
 
 def names(directory: Path) -> list[str]:
-    """Give what lies in a folder."""
+    """Return what lies in a folder."""
     return sorted(path.name for path in directory.iterdir())
 
 

@@ -232,7 +232,7 @@ def cut(_: Asked, opened: OpenedFile) -> OpenedFile:
 
 
 def endless(_: Asked, opened: OpenedFile) -> OpenedFile:
-    """Give more than was announced."""
+    """Return more than was announced."""
     readinto = opened.stream.readinto
 
     async def more(buffer: memoryview) -> int:
@@ -507,7 +507,7 @@ def _copy(root: Path, to: Path) -> None:
 
 
 def _known(root: Path) -> list[tuple[int, int]]:
-    """Give what the record of a partial file that is there speaks of."""
+    """Return what the record of a partial file that is there speaks of."""
     for record in (root / ".arena-async" / "partial").glob("*.json"):
         if record.with_suffix(".part").exists():
             known = json.loads(record.read_text())

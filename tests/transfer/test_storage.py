@@ -719,7 +719,7 @@ async def test_the_record_says_nothing_about_the_file_but_hashes(bench: Bench) -
 
 
 def damaged_records() -> dict[str, bytes]:
-    """Give control records as the world may leave them (ST17)."""
+    """Return control records as the world may leave them (ST17)."""
     good = {"version": 1, "key": "", "validator": ETAG, "offset": 131_072, "total": 320_000, "tail": ""}
     odd: dict[str, dict[str, object]] = {
         "version": {"version": 2},

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from importlib.metadata import version
 from typing import Final, get_args
 from urllib.parse import urlsplit
 
@@ -167,7 +166,7 @@ def written_reason(text: str | None) -> str:
         ConfigurationError: It is not valid in a header.
     """
     if text is None:
-        return f"arena_async/{version('arena-async')}"
+        return f"arena_async/{VERSION}"
     if not text.strip() or len(text) > 200 or not (text.isascii() and text.isprintable()):
         raise ConfigurationError(
             f"The usage reason is {printable(text)!r}; it takes 1 to 200 printable ASCII characters, for instance "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from arena_async.errors import (
     ApiError,
@@ -14,8 +14,10 @@ from arena_async.errors import (
 )
 from arena_async.protocol.adapter import Credential
 from arena_async.protocol.messages import Headers, Request, Response
-from arena_async.protocol.pagination import ListShape, Page, PageRequest
 from arena_async.protocol.quota import Quota
+
+if TYPE_CHECKING:  # Downloads of URLs have no pages.
+    from arena_async.protocol.pagination import ListShape, Page, PageRequest
 
 __all__ = ["PlainWeb"]
 

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from arena_async.testing.arena.simulator import ArenaSimulator
+from arena_async.testing.arena.simulator import ArenaClientOptions, ArenaSimulator
 
-__all__ = ["ArenaSimulator"]
+__all__ = ["ArenaClientOptions", "ArenaSimulator"]

@@ -9,10 +9,15 @@ not metered; a guid is well formed with 15 to 24 upper-case letters and digits;
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
-from typing import Any
+from typing import Unpack
 
-from arena_async.providers.arena import ArenaClient, ArenaCredentials
+from arena_async.http.client import ClientSettings
+from arena_async.protocol.messages import Secret
+from arena_async.protocol.quota import OnExhausted
+from arena_async.providers.arena import ArenaClient, ArenaCredentials, ArenaMachineCredentials, SessionStore
+from arena_async.providers.arena.import_files import ImportParameters
 from arena_async.testing.arena.events import EventEndpoints
 from arena_async.testing.arena.exports import ExportEndpoints
 from arena_async.testing.arena.extracts import ExtractEndpoints
@@ -20,7 +25,22 @@ from arena_async.testing.arena.imports import ImportEndpoints
 from arena_async.testing.arena.vault import VaultEndpoints
 from arena_async.testing.replies import Route
 
-__all__ = ["ArenaSimulator"]
+__all__ = ["ArenaClientOptions", "ArenaSimulator"]
+
+
+class ArenaClientOptions(ClientSettings, total=False):
+    """The options of the client of a simulator, which are those of ``ArenaClient``."""
+
+    credentials: ArenaCredentials | ArenaMachineCredentials | None
+    base_url: str | None
+    session_id: str | Secret | None
+    session_store: str | os.PathLike[str] | SessionStore | None
+    workspace_id: int | None
+    usage_reason: str | None
+    quota_reserve: int
+    on_exhausted: OnExhausted
+    import_parameters: ImportParameters
+    allow_http: bool
 
 
 class ArenaSimulator(ExtractEndpoints, ExportEndpoints, ImportEndpoints, VaultEndpoints, EventEndpoints):
@@ -66,14 +86,13 @@ class ArenaSimulator(ExtractEndpoints, ExportEndpoints, ImportEndpoints, VaultEn
         run_seconds: Seconds until a new run is complete; used instead of ``run_polls``.
     """
 
-    def client(self, **options: Any) -> ArenaClient:
-        """
-        Make a client for this simulator, its user and its workspace; it logs in with the first request.
-
-        ``options`` are those of :class:`~arena_async.providers.arena.ArenaClient`; ``credentials`` replaces the user.
-        """
-        credentials = options.pop("credentials", None) or ArenaCredentials(self.email, self.password)
-        return ArenaClient(credentials, **{"base_url": self.base_url, "workspace_id": self.workspace_id, **options})
+    def client(self, **options: Unpack[ArenaClientOptions]) -> ArenaClient:
+        """Return a client for this simulator, its user and its workspace; it logs in with the first request."""
+        options.setdefault("base_url", self.base_url)
+        options.setdefault("workspace_id", self.workspace_id)
+        if options.get("credentials") is None:
+            options["credentials"] = ArenaCredentials(self.email, self.password)
+        return ArenaClient(**options)
 
     def routes(self) -> Iterable[Route]:
         """Return the documented endpoints."""

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from arena_async.testing.centrepoint.simulator import CentrePointSimulator
+from arena_async.testing.centrepoint.simulator import CentrePointClientOptions, CentrePointSimulator
 
-__all__ = ["CentrePointSimulator"]
+__all__ = ["CentrePointClientOptions", "CentrePointSimulator"]

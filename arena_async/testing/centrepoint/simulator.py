@@ -12,8 +12,9 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterable
 from email.utils import formatdate
-from typing import Any
+from typing import Any, Unpack
 
+from arena_async.http.client import ClientSettings
 from arena_async.providers.centrepoint import CentrePointClient, CentrePointCredentials
 from arena_async.testing.centrepoint.analytics import analytics_tables
 from arena_async.testing.centrepoint.collection import collection_tables
@@ -26,9 +27,20 @@ from arena_async.testing.centrepoint.storage import STORAGE_VERSION
 from arena_async.testing.centrepoint.tokens import Tokens
 from arena_async.testing.replies import Call, ErrorReply, Reply, Route
 
-__all__ = ["ALL_SCOPES", "CentrePointSimulator", "DayKey", "FileKey"]
+__all__ = ["ALL_SCOPES", "CentrePointClientOptions", "CentrePointSimulator", "DayKey", "FileKey"]
 
 _WINDOW = 60.0
+
+
+class CentrePointClientOptions(ClientSettings, total=False):
+    """The options of the client of a simulator, which are those of ``CentrePointClient``."""
+
+    credentials: CentrePointCredentials
+    base_url: str
+    auth_url: str
+    rate_limit: int
+    legacy: bool
+    allow_http: bool
 
 
 class CentrePointSimulator(DatasetFiles):
@@ -112,15 +124,12 @@ class CentrePointSimulator(DatasetFiles):
         """Expire all links issued so far, as when the key that signed them is revoked."""
         self.storage.expire_links()
 
-    def client(self, **options: Any) -> CentrePointClient:
-        """
-        Make a client for this simulator and its credentials; it requests a token with the first request.
-
-        ``options`` are those of :class:`~arena_async.providers.centrepoint.CentrePointClient`; ``credentials`` replaces
-        the ones of the simulator.
-        """
-        credentials = options.pop("credentials", None) or CentrePointCredentials(self.client_id, self.client_secret)
-        return CentrePointClient(credentials, **{"base_url": self.base_url, "auth_url": self.auth_url, **options})
+    def client(self, **options: Unpack[CentrePointClientOptions]) -> CentrePointClient:
+        """Return a client for this simulator and its credentials; it requests a token with the first request."""
+        options.setdefault("credentials", CentrePointCredentials(self.client_id, self.client_secret))
+        options.setdefault("base_url", self.base_url)
+        options.setdefault("auth_url", self.auth_url)
+        return CentrePointClient(**options)
 
     def routes(self) -> Iterable[Route]:
         """Return the routes of each port."""

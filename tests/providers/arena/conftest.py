@@ -15,26 +15,26 @@ from arena_async.testing import ArenaSimulator
 
 @pytest.fixture
 def time() -> FakeTime:
-    """Give a clock that only sleeping moves."""
+    """Return a clock that only sleeping moves."""
     return FakeTime()
 
 
 @pytest.fixture
 async def simulator(time: FakeTime) -> AsyncIterator[ArenaSimulator]:
-    """Give an Arena on that clock whose runs take a minute."""
+    """Yield an Arena on that clock whose runs take a minute."""
     async with ArenaSimulator(clock=time, run_seconds=60) as running:
         yield running
 
 
 @pytest.fixture
 async def server() -> AsyncIterator[RawServer]:
-    """Give a server that knows nothing yet."""
+    """Yield a server that knows nothing yet."""
     async with RawServer() as server:
         yield server
 
 
 @pytest.fixture
 async def arena(server: RawServer) -> AsyncIterator[ArenaClient]:
-    """Give a client of it."""
+    """Yield a client of it."""
     async with arena_client(server) as arena:
         yield arena

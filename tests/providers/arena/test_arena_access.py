@@ -27,7 +27,7 @@ MACHINE = ArenaMachineCredentials("0oa1machine", "planted-secret", "https://oaut
 
 @pytest.fixture
 async def service() -> AsyncIterator[ArenaSimulator]:
-    """Give a service with an extract."""
+    """Yield a service with an extract."""
     async with ArenaSimulator(files=1) as service:
         yield service
 

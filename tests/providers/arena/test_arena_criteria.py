@@ -30,7 +30,7 @@ LATER = datetime(2026, 3, 2, 1, 0, tzinfo=timezone(timedelta(hours=2)))
 
 
 def wire(criterion: Criterion) -> tuple[str, str, Any]:
-    """Give what one condition looks like on the wire."""
+    """Return what one condition looks like on the wire."""
     shown = criterion.as_json()
     assert set(shown) == {"attribute", "operator", "value"}
     return shown["attribute"], shown["operator"], shown["value"]

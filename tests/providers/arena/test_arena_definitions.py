@@ -37,7 +37,7 @@ def definition(guid: str, **more: Any) -> dict[str, Any]:
 
 @pytest.fixture
 async def server() -> AsyncIterator[RawServer]:
-    """Give a server that makes what is asked for."""
+    """Yield a server that makes what is asked for."""
     async with RawServer() as running:
         running.on("POST", "/v1/exports", json_reply(definition("NEW"), 201))
         running.on("POST", "/v1/imports", json_reply({"guid": "NEW"}, 201))
@@ -46,14 +46,14 @@ async def server() -> AsyncIterator[RawServer]:
 
 @pytest.fixture
 async def exports(server: RawServer) -> AsyncIterator[Exports]:
-    """Give the exports of a client, on a clock that only sleeping moves."""
+    """Yield the exports of a client, on a clock that only sleeping moves."""
     async with arena_client(server) as arena:
         yield attrs.evolve(arena.exports, timing=FakeTime().timing)
 
 
 @pytest.fixture
 async def imports(server: RawServer) -> AsyncIterator[Imports]:
-    """Give the imports of a client, on a clock that only sleeping moves."""
+    """Yield the imports of a client, on a clock that only sleeping moves."""
     async with arena_client(server) as arena:
         yield attrs.evolve(arena.imports, timing=FakeTime().timing)
 

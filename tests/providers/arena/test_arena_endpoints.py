@@ -260,7 +260,7 @@ ELSEWHERE = {"/settings/export/attributes"}
 
 
 def said_of(call: str) -> set[Endpoint]:
-    """Give the endpoints that the table names for a call."""
+    """Return the endpoints that the table names for a call."""
     return {route for route in ROUTES if call in route.calls and route.path not in ELSEWHERE}
 
 

@@ -23,13 +23,13 @@ SERVICE_EVENTS = "/v1/outboundevents/O/events"
 
 @pytest.fixture
 async def service() -> AsyncIterator[ArenaSimulator]:
-    """Give a service with an integration of each generation."""
+    """Yield a service with an integration of each generation."""
     async with ArenaSimulator(files=0) as service:
         yield service
 
 
 def puts(service: ArenaSimulator) -> list[str]:
-    """Give the guids of the events that were reconciled, in order."""
+    """Return the guids of the events that were reconciled, in order."""
     return [seen.path.rpartition("/")[2] for seen in service.seen("PUT */events/*")]
 
 

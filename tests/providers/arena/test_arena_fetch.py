@@ -34,25 +34,25 @@ from arena_async.transfer.models import StartedRun
 
 @pytest.fixture
 async def arena(simulator: ArenaSimulator) -> AsyncIterator[ArenaClient]:
-    """Give a client of it."""
+    """Yield a client of it."""
     async with simulator.client() as client:
         yield client
 
 
 @pytest.fixture
 def exports(arena: ArenaClient, time: FakeTime) -> Exports:
-    """Give its exports, on the clock of the test."""
+    """Return its exports, on the clock of the test."""
     return attrs.evolve(arena.exports, timing=time.timing)
 
 
 @pytest.fixture
 def extracts(arena: ArenaClient, time: FakeTime) -> Extracts:
-    """Give its extracts, on the clock of the test."""
+    """Return its extracts, on the clock of the test."""
     return attrs.evolve(arena.extracts, timing=time.timing)
 
 
 def lines(simulator: ArenaSimulator) -> list[str]:
-    """Give what was asked, with the guids shortened to their kind."""
+    """Return what was asked, with the guids shortened to their kind."""
     shown = []
     for seen in simulator.log:
         line = f"{seen.method} {seen.path.removeprefix('/v1')}"
@@ -76,7 +76,7 @@ def posts(simulator: ArenaSimulator) -> int:
 
 
 async def job_of(to: Path, simulator: ArenaSimulator, name: str = "") -> StartedRun | None:
-    """Give what the folder remembers about the export."""
+    """Return what the folder remembers about the export."""
     async with Mirror(to) as mirror:
         tenant = f"{simulator.base_url} workspace {simulator.workspace_id}"
         key = "/".join(quoted(part) for part in ("arena", tenant, "exports", simulator.export, "")) + name

@@ -24,14 +24,14 @@ HOUR = 3600.0
 
 @pytest.fixture
 async def service() -> AsyncIterator[ArenaSimulator]:
-    """Give a service with three runs of its extract, two of its export, one of its import."""
+    """Yield a service with three runs of its extract, two of its export, one of its import."""
     async with ArenaSimulator() as service:
         yield service
 
 
 @pytest.fixture
 async def arena(service: ArenaSimulator) -> AsyncIterator[ArenaClient]:
-    """Give a client of it."""
+    """Yield a client of it."""
     async with service.client() as arena:
         yield arena
 
@@ -54,7 +54,7 @@ async def planned(to: Path, files: FileSet) -> Plan:
 
 
 def spent(service: ArenaSimulator) -> list[str]:
-    """Give what was asked since the last look, without guids; logins and logouts are free or counted elsewhere."""
+    """Return what was asked since the last look, without guids; logins and logouts are free or counted elsewhere."""
     lines = []
     for seen in service.log:
         if seen.path not in ("/v1/login", "/v1/logout"):
@@ -65,7 +65,7 @@ def spent(service: ArenaSimulator) -> list[str]:
 
 
 def downloaded(directory: Path) -> set[str]:
-    """Give the files that are in a folder."""
+    """Return the files that are in a folder."""
     return {path.relative_to(directory).as_posix() for path in directory.rglob("arena/**/*.*")}
 
 
@@ -198,7 +198,7 @@ async def test_all_contents_of_an_import_cost_one_request_and_one_for_each(
 
 @pytest.fixture
 async def plain() -> AsyncIterator[ArenaSimulator]:
-    """Give a service that lists runs without their files, whatever it is asked."""
+    """Yield a service that lists runs without their files, whatever it is asked."""
     async with ArenaSimulator(honours_view=False) as service:
         yield service
 

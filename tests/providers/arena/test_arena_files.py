@@ -59,7 +59,7 @@ async def every(files: FileSet) -> list[RemoteFile]:
 
 
 def names(files: list[RemoteFile]) -> list[str]:
-    """Give the path of each file below the folder."""
+    """Return the path of each file below the folder."""
     return ["/".join((*file.parts, f"{file.stem}{file.extension}")) for file in files]
 
 

@@ -25,14 +25,14 @@ RUNS = "/v1/imports/I/runs"
 
 @pytest.fixture
 def sheet(tmp_path: Path) -> Path:
-    """Give a CSV file."""
+    """Return a CSV file."""
     path = tmp_path / "prices.csv"
     path.write_bytes(CSV)
     return path
 
 
 def imports_of(arena: ArenaClient, time: FakeTime) -> Imports:
-    """Give the imports of a client, on the clock of the test."""
+    """Return the imports of a client, on the clock of the test."""
     return attrs.evolve(arena.imports, timing=time.timing)
 
 

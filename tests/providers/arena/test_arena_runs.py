@@ -44,14 +44,14 @@ def refusal(code: int, status: int = 400) -> Reply:
 
 @pytest.fixture
 async def server() -> AsyncIterator[RawServer]:
-    """Give a server that is not scripted yet."""
+    """Yield a server that is not scripted yet."""
     async with RawServer() as running:
         yield running
 
 
 @pytest.fixture
 async def exports(server: RawServer, time: FakeTime) -> AsyncIterator[Exports]:
-    """Give the exports of a client, on the clock of the test."""
+    """Yield the exports of a client, on the clock of the test."""
     async with arena_client(server) as arena:
         yield attrs.evolve(arena.exports, timing=time.timing)
 

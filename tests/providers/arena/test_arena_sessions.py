@@ -27,14 +27,14 @@ CHILD = Path(__file__).parents[2] / "support" / "session_child.py"
 
 @pytest.fixture
 async def service() -> AsyncIterator[ArenaSimulator]:
-    """Give a service that accepts every guid of its own."""
+    """Yield a service that accepts every guid of its own."""
     async with ArenaSimulator(files=1) as service:
         yield service
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
-    """Give the path of a store in a folder that is not there yet."""
+    """Return the path of a store in a folder that is not there yet."""
     return tmp_path / "sessions" / "arena.json"
 
 
@@ -69,7 +69,7 @@ def plant(store: Path, **record: Any) -> None:
 
 
 def looked_at(store: Path) -> tuple[int, str]:
-    """Give who may read the store, and all of its text."""
+    """Return who may read the store, and all of its text."""
     return stat.S_IMODE(store.stat().st_mode), store.read_text()
 
 
@@ -340,7 +340,7 @@ async def test_the_store_is_private_and_holds_no_password_and_no_name(
 
 @pytest.fixture
 def open_directory(tmp_path: Path) -> Path:
-    """Give a folder that everybody may look into."""
+    """Return a folder that everybody may look into."""
     directory = tmp_path / "open"
     directory.mkdir()
     directory.chmod(0o755)

@@ -24,7 +24,7 @@ DRAWING = "arena/items/ITEM1/DFZI1EZP8QYGH1ZPKRMS.pdf"
 
 @pytest.fixture
 async def server() -> AsyncIterator[RawServer]:
-    """Give a server with one item as the pages show its files."""
+    """Yield a server with one item as the pages show its files."""
     async with RawServer() as server:
         server.on("GET", "/v1/items/ITEM1/files", json_reply(payload("arena_item_files.json")))
         yield server
@@ -32,7 +32,7 @@ async def server() -> AsyncIterator[RawServer]:
 
 @pytest.fixture
 async def service() -> AsyncIterator[ArenaSimulator]:
-    """Give a service with an item and a vault."""
+    """Yield a service with an item and a vault."""
     async with ArenaSimulator(files=0) as service:
         yield service
 
@@ -49,7 +49,7 @@ async def sync(to: Path, files: FileSet, **arguments: Any) -> Report:
 
 
 def digests(directory: Path) -> dict[str, str]:
-    """Give the digest of every file that was brought home."""
+    """Return the digest of every file that was brought home."""
     found = [path for path in directory.rglob("*") if path.is_file() and ".arena-async" not in path.parts]
     return {path.relative_to(directory).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in found}
 

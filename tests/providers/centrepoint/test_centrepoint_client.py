@@ -49,7 +49,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 async def simulator(clock: Clock) -> AsyncIterator[CentrePointSimulator]:
-    """Return a running service of 60 subjects x 2 programs x 2 data sets = 240 files."""
+    """Yield a running service of 60 subjects x 2 programs x 2 data sets = 240 files."""
     async with CentrePointSimulator(subjects=60, file_size=3000, clock=clock) as running:
         yield running
 
@@ -64,7 +64,7 @@ def client_of(simulator: CentrePointSimulator, *, legacy: bool = False) -> Centr
 
 @pytest.fixture
 async def client(simulator: CentrePointSimulator) -> AsyncIterator[CentrePointClient]:
-    """Return a client of the running service."""
+    """Yield a client of the running service."""
     async with client_of(simulator) as made:
         yield made
 
@@ -301,7 +301,7 @@ def raw_client(server: RawServer) -> CentrePointClient:
 
 @pytest.fixture
 async def server() -> AsyncIterator[RawServer]:
-    """Return a scripted server that knows the token endpoint."""
+    """Yield a scripted server that knows the token endpoint."""
     async with RawServer() as running:
         running.on(
             "POST", "/token", json_reply({"access_token": "tok.e.n", "expires_in": 3600, "token_type": "Bearer"})

@@ -32,14 +32,14 @@ List = Callable[[CentrePointClient], Paginator[Any]]
 
 @pytest.fixture
 async def simulator() -> AsyncIterator[CentrePointSimulator]:
-    """Return a running service of 5 subjects, A-001 to A-005."""
+    """Yield a running service of 5 subjects, A-001 to A-005."""
     async with CentrePointSimulator(file_size=200) as running:
         yield running
 
 
 @pytest.fixture
 async def client(simulator: CentrePointSimulator) -> AsyncIterator[CentrePointClient]:
-    """Return a client of it."""
+    """Yield a client of it."""
     async with simulator.client() as made:
         yield made
 

@@ -47,14 +47,14 @@ def clock() -> Clock:
 
 @pytest.fixture
 async def simulator(clock: Clock) -> AsyncIterator[SlowService]:
-    """Return a running service of 60 subjects x 2 programs x 2 data sets = 240 files."""
+    """Yield a running service of 60 subjects x 2 programs x 2 data sets = 240 files."""
     async with SlowService(subjects=60, file_size=3000, clock=clock, rate_limit=None) as running:
         yield running
 
 
 @pytest.fixture
 async def client(simulator: SlowService) -> AsyncIterator[CentrePointClient]:
-    """Return a client of it."""
+    """Yield a client of it."""
     async with simulator.client(rate_limit=10_000, retry=QUICK) as made:
         yield made
 

@@ -28,14 +28,14 @@ SINCE = datetime(2024, 3, 1, tzinfo=UTC)
 
 @pytest.fixture
 async def simulator() -> AsyncIterator[CentrePointSimulator]:
-    """Return a running service of 60 subjects x 2 programs x 4 data sets = 480 files, five pages."""
+    """Yield a running service of 60 subjects x 2 programs x 4 data sets = 480 files, five pages."""
     async with CentrePointSimulator(subjects=60, data_sets=4, file_size=300, rate_limit=None) as running:
         yield running
 
 
 @pytest.fixture
 async def client(simulator: CentrePointSimulator) -> AsyncIterator[CentrePointClient]:
-    """Return a client of it."""
+    """Yield a client of it."""
     async with simulator.client() as made:
         yield made
 

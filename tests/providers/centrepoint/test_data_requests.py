@@ -66,7 +66,7 @@ def clock() -> SleepersClock:
 
 @pytest.fixture
 async def simulator(clock: SleepersClock) -> AsyncIterator[CentrePointSimulator]:
-    """Return a running service without limiter, whose tokens outlive every wait."""
+    """Yield a running service without limiter, whose tokens outlive every wait."""
     async with CentrePointSimulator(
         subjects=2, file_size=3000, clock=clock, rate_limit=None, token_lifetime=1e6
     ) as running:
@@ -81,7 +81,7 @@ def scripted_client(base_url: str, auth_url: str) -> CentrePointClient:
 
 @pytest.fixture
 async def client(simulator: CentrePointSimulator) -> AsyncIterator[CentrePointClient]:
-    """Return a client of the running service."""
+    """Yield a client of the running service."""
     async with client_of(simulator) as made:
         yield made
 

@@ -36,7 +36,7 @@ def clock() -> SleepersClock:
 
 @pytest.fixture
 async def simulator(clock: SleepersClock) -> AsyncIterator[CentrePointSimulator]:
-    """Return a running service whose requests take 101 seconds."""
+    """Yield a running service whose requests take 101 seconds."""
     async with CentrePointSimulator(
         subjects=2, file_size=3000, clock=clock, rate_limit=None, token_lifetime=1e8
     ) as running:
@@ -46,7 +46,7 @@ async def simulator(clock: SleepersClock) -> AsyncIterator[CentrePointSimulator]
 
 @pytest.fixture
 async def client(simulator: CentrePointSimulator) -> AsyncIterator[CentrePointClient]:
-    """Return a client of the running service."""
+    """Yield a client of the running service."""
     async with client_of(simulator) as made:
         yield made
 

@@ -35,14 +35,14 @@ def clock() -> Clock:
 
 @pytest.fixture
 async def simulator(clock: Clock) -> AsyncIterator[CentrePointSimulator]:
-    """Return a running service with 120 days, 240 files, for each of 2 subjects."""
+    """Yield a running service with 120 days, 240 files, for each of 2 subjects."""
     async with CentrePointSimulator(subjects=2, days=120, file_size=600, clock=clock) as running:
         yield running
 
 
 @pytest.fixture
 async def client(simulator: CentrePointSimulator) -> AsyncIterator[CentrePointClient]:
-    """Return a client of the running service."""
+    """Yield a client of the running service."""
     async with client_of(simulator) as made:
         yield made
 
