@@ -24,6 +24,7 @@ import attrs
 from arena_async.errors import ConfigurationError
 from arena_async.http.client import named_by
 from arena_async.http.login import Authentication
+from arena_async.options import VERSION
 from arena_async.protocol.messages import Secret, printable
 from arena_async.protocol.urls import UrlPolicy, origin
 from arena_async.providers.arena.adapter import ArenaAdapter

@@ -17,7 +17,7 @@ from arena_async.http.client import ClientSettings
 from arena_async.protocol.messages import Secret
 from arena_async.protocol.quota import OnExhausted
 from arena_async.providers.arena import ArenaClient, ArenaCredentials, ArenaMachineCredentials, SessionStore
-from arena_async.providers.arena.import_files import ImportParameters
+from arena_async.providers.arena.imports import ImportParameters
 from arena_async.testing.arena.events import EventEndpoints
 from arena_async.testing.arena.exports import ExportEndpoints
 from arena_async.testing.arena.extracts import ExtractEndpoints
