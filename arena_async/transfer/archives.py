@@ -183,7 +183,7 @@ _END64 = struct.Struct("<4sQHHIIQQQQ")
 _LOCATOR64 = struct.Struct("<4sIQI")
 _END = struct.Struct("<4sHHHHIIH")
 _NO_32, _NO_16 = 0xFFFFFFFF, 0xFFFF
-_ENCRYPTED = 0x0001 | 0x0040 | 0x2000
+_ENCRYPTED, _PATCHED = 0x0001 | 0x0040 | 0x2000, 0x0020
 _SIZES_BEHIND = 0x0008
 
 
@@ -331,7 +331,7 @@ class ZipCheck:
 
     def _content(self, member: _Member, at: int) -> bool:
         """Compare the CRC-32 and the length of a member; False when it cannot be read."""
-        if member.flags & _ENCRYPTED or member.method not in (0, 8, 12):
+        if member.flags & (_ENCRYPTED | _PATCHED) or member.method not in (0, 8, 12):
             return False
         pieces = self._blocks(at, member)
         if member.method != 0 and (member.packed or member.size):

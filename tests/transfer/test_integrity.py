@@ -365,10 +365,10 @@ def commented() -> bytes:
     return made.getvalue()
 
 
-def encrypted() -> bytes:
-    """Mark the only member as encrypted, in both headers."""
+def flagged(flag: int) -> bytes:
+    """Mark the only member as encrypted (1) or as a patch of another file (32), in both headers."""
     content = zipped(one=b"secret " * 20)
-    return patched(patched(content, 6, 1), directory_at(content) + 8, 1)
+    return patched(patched(content, 6, flag), directory_at(content) + 8, flag)
 
 
 def overlapping() -> bytes:
@@ -402,9 +402,13 @@ START = directory_at(ZIP)
         (commented(), "crc"),
         (out_of_order(), "crc"),
         (zipped(**{f"file {number}": b"%d" % number for number in range(3000)}), "crc"),
-        (encrypted(), "length"),
+        (flagged(1), "length"),
+        (flagged(32), "length"),
     ],
-    ids=["plain", "empty", "empty with comment", "zip64", "streamed", "commented", "out of order", "many", "encrypted"],
+    ids=[
+        *("plain", "empty", "empty with comment", "zip64", "streamed", "commented", "out of order", "many"),
+        *("encrypted", "patch"),
+    ],
 )
 @pytest.mark.parametrize("block", [13, 10**6])
 def test_a_whole_zip_is_recognized(content: bytes, proof: Proof, block: int) -> None:
