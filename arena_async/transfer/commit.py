@@ -1,11 +1,11 @@
 """
-How verified files get their final names: in batches, one of which is prepared while another is named.
+How verified files get their final names: in batches, one at a time.
 
 ::
 
     put()  put()  put()             small files come in memory, large ones as a partial file that was synced on its way
         |      |      |
-    verify and write the small ones, sync them on several threads
+    verify and write the small ones on one thread, sync them on several
         |      |      |
     one transaction of the ledger: partial and final name of each
     renames, one sync per directory
@@ -28,7 +28,7 @@ from typing import Any
 import attrs
 
 from arena_async.errors import ArenaAsyncError, ClosedError, StorageError
-from arena_async.options import KIB, MIB, Durability
+from arena_async.options import MIB, Durability
 from arena_async.transfer.directory import ParentCache
 from arena_async.transfer.ledger import Ledger
 from arena_async.transfer.models import PAGE, FileState, LedgerEntry
@@ -45,8 +45,6 @@ log = logging.getLogger("arena_async")
 _MAX_FILES, _MAX_BYTES = 64, 4 * MIB
 #: Threads that sync.
 _SYNC_THREADS = 8
-#: Bytes of small files that are verified and written on one thread before another one is used.
-_SHARE = 512 * KIB
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -149,8 +147,7 @@ class Committer:
         # Of the event loop:
         self._files = self._bytes = 0
         self._waiting: deque[Pending] = deque()
-        self._preparing = self._naming = False
-        self._prepared: list[Pending] = []
+        self._busy = False
         self._finished: dict[object, list[Pending]] = {}
         self._waiters: list[asyncio.Future[None]] = []
         self._closed = False
@@ -216,29 +213,15 @@ class Committer:
         self._start()
 
     def _start(self) -> None:
-        """
-        Prepare the next batch, whatever waits now, and name a prepared one: one at a time each, in order.
-
-        The disk need not idle while the names of a batch wait for the ledger.
-        """
-        if self._waiting and not self._preparing and not self._prepared:
-            self._preparing = True
+        """Commit whatever waits now, one batch at a time: the next one grows meanwhile."""
+        if self._waiting and not self._busy:
+            self._busy = True
             count = min(len(self._waiting), self._batch_size)
-            self._pool.submit(self._prepare, [self._waiting.popleft() for _ in range(count)])
-        if self._prepared and not self._naming:
-            self._naming = True
-            batch, self._prepared = self._prepared, []
-            self._pool.submit(self._name, batch)
-            self._start()
-
-    def _note_prepared(self, batch: list[Pending]) -> None:
-        """Note a prepared batch."""
-        self._preparing, self._prepared = False, batch
-        self._start()
+            self._pool.submit(self._commit, [self._waiting.popleft() for _ in range(count)])
 
     def _deliver(self, batch: list[Pending]) -> None:
         """Note a finished batch."""
-        self._naming = False
+        self._busy = False
         self._files -= len(batch)
         self._bytes -= sum([pending.size for pending in batch])
         for pending in batch:
@@ -267,49 +250,42 @@ class Committer:
             pending.error = error
         self._return(self._join, pending)
 
-    def _prepare(self, batch: list[Pending]) -> None:
-        """Verify, write and sync the small files of a batch on a thread."""
+    def _commit(self, batch: list[Pending]) -> None:
+        """Write small files, sync them, write the rows, and rename: each file has its final name or its error then."""
         try:
             self._write_small([pending for pending in batch if pending.content is not None])
-        except Exception as error:  # noqa: BLE001 - it is the error of the files that have none yet
-            _fail(batch, error)
-        self._return(self._note_prepared, batch)
-
-    def _name(self, batch: list[Pending]) -> None:
-        """Write the rows of a batch and rename its files; each has its final name or its error then."""
-        try:
             ready = [pending for pending in batch if pending.error is None]
             if ready and self._write_rows(ready):
                 self._publish(ready)
         except Exception as error:  # noqa: BLE001 - it is the error of the files that have none yet
-            _fail(batch, error)
+            for pending in batch:
+                pending.error = pending.error or error
         for pending in batch:
             if pending.partial is not None:
                 _close(pending)
         self._return(self._deliver, batch)
 
     def _write_small(self, small: Sequence[Pending]) -> None:
-        """Verify, write and sync small files, on several threads where checking them takes that long."""
-        count = min(_SYNC_THREADS, len(small), 1 + sum([pending.size for pending in small]) // _SHARE)
-        shares = [small[start::count] for start in range(count)]
-        others = [self._pool.submit(self._write_share, share) for share in shares[1:]]
-        if shares:
-            self._write_share(shares[0])
-        for other in others:
-            other.result()
-
-    def _write_share(self, share: Sequence[Pending]) -> None:
-        """Write some small files and then sync them: the system has begun with all of them by then."""
+        """Verify and write small files, and sync them on several threads."""
         with ParentCache(self._partials.directory) as parents:
-            for pending in share:
+            for pending in small:
                 try:
                     self._write_one(pending, parents)
                 except Exception as error:  # noqa: BLE001 - it is the error of this file
                     pending.error = _without_frames(error)
                 pending.content = None
-        written = [pending for pending in share if pending.partial is not None]
-        for pending in written if self._durable and len(written) > 1 else ():
-            pending.partial.begin_sync()  # type: ignore[union-attr]
+        written = [pending for pending in small if pending.partial is not None]
+        if self._durable and len(written) > 1:
+            for pending in written:
+                pending.partial.begin_sync()  # type: ignore[union-attr]
+        count = max(1, min(_SYNC_THREADS, len(written))) if self._durable else 1
+        others = [self._pool.submit(self._sync, written[start::count]) for start in range(1, count)]
+        self._sync(written[::count])
+        for other in others:
+            other.result()
+
+    def _sync(self, written: Sequence[Pending]) -> None:
+        """Sync some small files: the system has begun with all of them by then."""
         now = self._now()
         for pending in written:
             try:
@@ -356,12 +332,6 @@ class Committer:
             else:
                 pending.durable = pending.durable and result
                 self._completed.append(pending.key)
-
-
-def _fail(batch: Sequence[Pending], error: Exception) -> None:
-    """Set the error of the files of a batch that have none."""
-    for pending in batch:
-        pending.error = pending.error or error
 
 
 def _without_frames(error: Exception) -> Exception:

@@ -6,7 +6,6 @@ import asyncio
 import errno
 import hashlib
 import os
-import sqlite3
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +16,7 @@ import pytest
 from cancel_everywhere import HOW, How, cancel_at_every_await
 from directory_bench import Bench, many
 from disks import Call, FaultyDisk, RateLimiter, RecordingDisk
-from filesets import Asked, MemoryFiles
+from filesets import MemoryFiles
 from rounds import settled
 
 from arena_async import Action, Mirror, Report
@@ -118,48 +117,6 @@ async def test_files_that_wait_together_are_committed_together(tmp_path: Path) -
     ]  # The one that was held, and the group.
     assert seen[-10:] == [10] * 10
     assert len(bench.finals()) == 11
-
-
-async def test_a_group_is_made_ready_while_the_one_before_gets_its_names(tmp_path: Path) -> None:
-    """The names wait for the ledger, and the disk need not idle meanwhile; they are still given in order."""
-    held, synced = threading.Event(), threading.Event()
-    gate = RateLimiter("sync", part_of("test/first"))
-
-    def before(call: Call) -> None:
-        gate(call)
-        if call.verb == "sync" and call.name.endswith(".part") and held.is_set():
-            synced.set()
-
-    files, second = many("first", "second"), asyncio.Event()
-
-    async def wait(requested: Asked) -> None:
-        if requested.key == "test/second":
-            await second.wait()
-
-    files.before_open = wait
-    disk = RecordingDisk(before)
-    bench = Bench(tmp_path, disk=disk)
-    async with bench.mirror() as mirror:
-        going = asyncio.create_task(mirror.sync(files))
-        await gate.reached()
-        holder = sqlite3.connect(tmp_path / ".arena-async/ledger.sqlite", isolation_level=None)
-        holder.execute("BEGIN IMMEDIATE")
-        gate.open()
-        await asyncio.to_thread(int)
-        held.set()
-        second.set()
-        assert await asyncio.to_thread(synced.wait, 10)
-        named = bench.finals()
-        holder.execute("ROLLBACK")
-        holder.close()
-        report = await going
-
-    assert named == {}
-    assert report.failures == ()
-    assert [call.new for call in disk.calls if call.verb == "rename" and call.name.endswith(".part")] == [
-        "first",
-        "second",
-    ]
 
 
 async def test_one_by_one_each_file_is_a_group(tmp_path: Path) -> None:

@@ -286,7 +286,7 @@ async def test_a_full_disk_is_told_as_such(bench: Bench, monkeypatch: pytest.Mon
     """ST01: and what was there before is still there."""
     await bench.sync(many("k"))
     with monkeypatch.context() as patch:
-        connecting(patch, lambda connection: connection.execute("PRAGMA max_page_count = 20"))
+        connecting(patch, lambda connection: connection.execute("PRAGMA max_page_count = 14"))
         with pytest.raises(DiskFullError, match="no room is left for the ledger"):
             await bench.sync(many(*(f"k{number}" + "n" * 100 for number in range(1000))))
 
