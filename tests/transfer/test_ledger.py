@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sqlite3
 import stat
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from directory_bench import Bench, connecting, many
 from filesets import MemoryFiles, Source, remote
 
-from arena_async import Action
+from arena_async import Action, RemoteFile
 from arena_async.errors import DestinationBusyError, DiskFullError, NotFoundError, ServerError, StorageError
 from arena_async.transfer.models import StartedRun
 
@@ -285,10 +287,22 @@ async def test_a_ledger_that_another_process_holds_too_long_is_an_error(
 async def test_a_full_disk_is_told_as_such(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """ST01: and what was there before is still there."""
     await bench.sync(many("k"))
+    files, ended = many(*(f"k{number}" + "n" * 100 for number in range(1000))), asyncio.Event()
+    rows = files.rows
+
+    async def listing() -> AsyncIterator[RemoteFile]:
+        try:
+            for row in rows:  # type: ignore[union-attr]
+                yield row
+        finally:
+            ended.set()
+
+    # No content comes before the listing has met the full disk.
+    files.rows, files.before_open = listing, lambda _: ended.wait()
     with monkeypatch.context() as patch:
         connecting(patch, lambda connection: connection.execute("PRAGMA max_page_count = 14"))
         with pytest.raises(DiskFullError, match="no room is left for the ledger"):
-            await bench.sync(many(*(f"k{number}" + "n" * 100 for number in range(1000))))
+            await bench.sync(files)
 
     assert ("test/k",) in bench.rows("key")
     assert bench.finals()["d/k"] == b"whole"
