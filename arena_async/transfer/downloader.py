@@ -37,7 +37,7 @@ class OutcomeStream:
     """
 
     def __init__(self, run: TransferRun, context: Context) -> None:
-        #: What is known about the listing and its files; its outcomes that were not taken stay there.
+        #: The run, for the other modules of this package.
         self.run = run
         self._context = context
         self._closing: asyncio.Task[None] | None = None
@@ -46,6 +46,21 @@ class OutcomeStream:
     def closed(self) -> bool:
         """Whether it was closed and nothing of it runs any more."""
         return self._closing is not None and self._closing.done()
+
+    @property
+    def listed(self) -> int:
+        """Files that were listed so far."""
+        return self.run.listing.count
+
+    @property
+    def kept(self) -> int:
+        """Files that are in the directory and unchanged, and have no outcome."""
+        return self.run.kept
+
+    @property
+    def not_started(self) -> int:
+        """Files that were listed and have no outcome (yet)."""
+        return self.run.not_started
 
     def __aiter__(self) -> Self:
         return self
