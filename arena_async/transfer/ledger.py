@@ -132,6 +132,17 @@ def _select(db: sqlite3.Connection, query: str, keys: Sequence[str], *values: ob
         yield from db.execute(query % _marks(page), (*values, *page))
 
 
+def _has_temporary_directory() -> bool:
+    """Return whether SQLite finds a directory for what only serves a listing; in a container it may not."""
+    import tempfile  # noqa: PLC0415  # Loaded with the first connection.
+
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError:
+        return False
+    return True
+
+
 def _dump_time(at: datetime | None) -> str | None:
     return None if at is None else at.astimezone(UTC).isoformat()
 
@@ -359,8 +370,9 @@ class Ledger:
         """Open the file and create the tables if they are missing."""
         if self._path is not None:
             create_private(self._path)
+        on_disk = _has_temporary_directory()
         connection = sqlite3.connect(
-            self._path or "",
+            self._path or ("" if on_disk else ":memory:"),
             timeout=10.0,  # Another process is waited for so long.
             isolation_level=None,
             check_same_thread=False,  # One thread at a time uses it, under the lock.
@@ -372,6 +384,8 @@ class Ledger:
             else:
                 connection.execute("PRAGMA synchronous = OFF")
                 connection.executescript(SCHEMA)
+            if not on_disk:
+                connection.execute("PRAGMA temp_store = MEMORY")
             connection.executescript(LISTED)
         except BaseException:
             connection.close()

@@ -6,12 +6,13 @@ import asyncio
 import os
 import sqlite3
 import stat
+import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from directory_bench import Bench, connecting, many
-from filesets import MemoryFiles, Source, remote
+from filesets import Asked, MemoryFiles, Source, remote
 
 from arena_async import Action, RemoteFile
 from arena_async.errors import DestinationBusyError, DiskFullError, NotFoundError, ServerError, StorageError
@@ -217,6 +218,31 @@ async def test_a_damaged_ledger_is_set_aside_and_begun_anew(
         assert (path.parent / aside).exists()
         assert f"set aside as {aside}" in caplog.text
     assert "fetched again" in caplog.text
+
+
+@pytest.mark.parametrize("remembers", [True, False])
+async def test_without_a_temporary_directory_a_listing_is_in_memory(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, *, remembers: bool
+) -> None:
+    """A container may have no other writable directory than the target."""
+
+    def none_usable() -> str:
+        raise FileNotFoundError
+
+    opened: list[sqlite3.Connection] = []
+    stores = []
+    files = many("a", "b")
+
+    async def look(_: Asked) -> None:
+        stores.append(opened[-1].execute("PRAGMA temp_store").fetchone())
+
+    files.before_open = look
+    monkeypatch.setattr(tempfile, "gettempdir", none_usable)
+    connecting(monkeypatch, opened.append)
+    report = await (bench.sync(files) if remembers else bench.run(files))
+
+    assert report.counts[Action.FETCH] == 2
+    assert stores == [(2,), (2,)]
 
 
 async def test_an_empty_file_is_a_new_ledger(bench: Bench) -> None:
