@@ -244,15 +244,19 @@ class Exchange:
             self.skew = date - self.clock.now()
         return response
 
-    async def finish(self, response: aiohttp.ClientResponse, sent: SentRequest) -> Response:
-        """Read the body of a small response."""
-        line, max_size = sent.request.line, _MAX_PAGE_BYTES if response.status < 300 else MAX_ERROR_BYTES
+    async def finish(
+        self, response: aiohttp.ClientResponse, sent: SentRequest, *, max_size: int | None = None
+    ) -> Response:
+        """Read the body of a small response: all of a page, the beginning of an error."""
+        line = sent.request.line
+        if max_size is None:
+            max_size = _MAX_PAGE_BYTES if response.status < 300 else MAX_ERROR_BYTES
         headers = Headers(response.headers.items())
         try:
             body, complete = await self.connections.read(response, sent, max_size=max_size)
         finally:
             self.admission.settle(sent, headers)
-        if not complete and response.status < 300:
+        if not complete and max_size > MAX_ERROR_BYTES:
             raise DecodeError(
                 f"{line}: the response is larger than {max_size // MIB} MiB and was rejected. Request less.",
                 problems=[TOO_LARGE],

@@ -25,7 +25,7 @@ from typing import Any, TypeVar
 from arena_async.errors import ArenaAsyncError, ClosedError
 from arena_async.http.admission import shield
 from arena_async.http.body import read_head
-from arena_async.http.connections import SentRequest
+from arena_async.http.connections import MAX_ERROR_BYTES, SentRequest
 from arena_async.http.exchange import REDIRECTS, Exchange, ReadError, send_with_retries
 from arena_async.http.login import Authentication, SharedLogin
 from arena_async.http.zero_copy import open_body
@@ -277,7 +277,7 @@ class Session:
                 if sent.held is not None:
                     sent.held.accepted = True
                 return OpenedFile(head=read_head(response), stream=open_body(response, request, exchange.bodies))
-            finished = await exchange.finish(response, sent)
+            finished = await exchange.finish(response, sent, max_size=MAX_ERROR_BYTES)
             if finished.status not in REDIRECTS:
                 raise exchange.error_for(sent, finished, read_error, login)
             target = exchange.redirected(request, target, finished)

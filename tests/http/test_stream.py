@@ -31,7 +31,7 @@ from arena_async.errors import (
     UnsafeUrlError,
 )
 from arena_async.http.session import Session
-from arena_async.options import Timeouts
+from arena_async.options import MIB, Timeouts
 from arena_async.protocol.files import BodyHead, ByteStream
 from arena_async.protocol.messages import Request, Response
 
@@ -384,6 +384,13 @@ class TestRefusals:
             found.append((caught.value.stale_login, caught.value.transient))
         assert found == [(True, True), (True, False)]
         assert server.lines() == ["POST /login", "GET /file"] * 2
+
+    async def test_what_is_no_file_is_not_read_to_its_end(self, server: RawServer, session: Session) -> None:
+        """A body of any length may come with a status that holds no file; its beginning is enough for the error."""
+        server.on("GET", "/file", reply(203, body=bytes(17 * MIB)))
+
+        with pytest.raises(ApiError, match="unexpected status 203"):
+            await fetch(session)
 
     @pytest.mark.parametrize("status", [204, 300, 304])
     async def test_a_status_that_holds_no_file_is_an_error(
