@@ -31,7 +31,7 @@ from arena_async.errors import ArenaAsyncError, ClosedError, StorageError
 from arena_async.options import MIB, Durability
 from arena_async.transfer.directory import ParentCache
 from arena_async.transfer.ledger import Ledger
-from arena_async.transfer.models import PAGE, FileState, LedgerEntry
+from arena_async.transfer.models import FileState, LedgerEntry
 from arena_async.transfer.partial_file import PartialFile
 from arena_async.transfer.partial_files import PartialFiles, adopt, publish
 from arena_async.transfer.verify import ContentVerifier, VerificationResult
@@ -372,7 +372,7 @@ def recover(partials: PartialFiles, ledger: Ledger, *, durable: bool) -> frozens
     """
     leave: set[str] = set()
     after = ""
-    while page := ledger.entries(after=after, limit=PAGE, states=("committing",)):
+    while page := ledger.entries(after=after, committing=True):
         after = page[-1].key
         found = [_adopt(partials, entry, durable=durable) for entry in page]
         leave.update(entry.partial for entry, what in zip(page, found, strict=True) if what in ("in use", "waiting"))
