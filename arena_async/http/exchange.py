@@ -131,6 +131,7 @@ class Exchange:
         self._origin = origin(base_url)
         self._user_agent = checked_headers({"User-Agent": _user_agent(options.user_agent)})
         self._api_headers = self._user_agent | checked_headers(dict(options.headers))
+        self._api = self._new_origin(self._origin)
         #: By their authority as written; a URL that has to be checked on its own has none.
         self._origins: dict[str | None, Origin] = {}
         if options.ssl is not None and not isinstance(options.ssl, _ssl.SSLContext):
@@ -149,7 +150,8 @@ class Exchange:
         Raises:
             UnsafeUrlError: It must not be contacted.
         """
-        url = f"{self.base_url}{request.path}" if request.path.startswith("/") else request.path
+        relative = request.path.startswith("/")
+        url = f"{self.base_url}{request.path}" if relative else request.path
         if request.params:
             try:
                 query = urlencode(request.params, quote_via=quote, safe="*")
@@ -158,7 +160,7 @@ class Exchange:
             if query is None:
                 raise ConfigurationError(f"{request.line}: a parameter has characters that are not valid text.")
             url = f"{url}{'&' if '?' in url else '?'}{query}"
-        found = self._origins.get(authority(url)) or self._check_origin(url)
+        found = self._api if relative else self._origins.get(authority(url)) or self._check_origin(url)
         return Target(url, found, found.is_api)
 
     def redirected(self, request: Request, target: Target, response: Response) -> Target:
