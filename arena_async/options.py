@@ -10,8 +10,10 @@ from __future__ import annotations
 import functools
 import math
 import random as _random
+import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -24,7 +26,18 @@ if TYPE_CHECKING:
 
     from aiohttp import BaseConnector
 
-__all__ = ["KIB", "MIB", "VERSION", "Clock", "HttpOptions", "PollPolicy", "RetryPolicy", "Timeouts", "TransferOptions"]
+__all__ = [
+    "KIB",
+    "MIB",
+    "VERSION",
+    "Clock",
+    "HttpOptions",
+    "PollPolicy",
+    "RetryPolicy",
+    "Timeouts",
+    "TransferOptions",
+    "shield",
+]
 
 #: The version of this library, as in ``pyproject.toml``: reading it from the installed package costs ten milliseconds.
 VERSION = "0.1.0"
@@ -289,3 +302,9 @@ class TransferOptions:
     def widest(self) -> int:
         """Open bodies, at most."""
         return self.max_workers or self.workers
+
+
+def shield() -> AbstractContextManager[object]:
+    """Return a shield from a cancelled scope of anyio, which would cancel every wait again."""
+    anyio = sys.modules.get("anyio")  # Its scopes exist only in a program that imports it.
+    return nullcontext() if anyio is None else anyio.CancelScope(shield=True)

@@ -11,6 +11,8 @@ from typing import Any, TypeVar
 from unittest.mock import Mock
 
 import aiohttp
+import anyio
+import anyio.lowlevel
 import hypothesis
 import pytest
 import warm
@@ -40,6 +42,11 @@ Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 _holdings = pytest.StashKey[Holdings]()
 _unfinished = pytest.StashKey[list[str]]()
 _passed = pytest.StashKey[bool]()
+
+
+def pytest_sessionstart() -> None:
+    """Load what the first wait for a thread would load on the event loop of whichever test comes first."""
+    anyio.run(anyio.lowlevel.checkpoint)
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:

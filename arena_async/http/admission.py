@@ -4,28 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sys
-from contextlib import AbstractContextManager, nullcontext
 
 from arena_async.errors import ApiError, ArenaAsyncError, ClosedError, QuotaExhaustedError, ThrottledError
 from arena_async.http.connections import SentRequest
-from arena_async.options import Clock
+from arena_async.options import Clock, shield
 from arena_async.protocol.adapter import Adapter
 from arena_async.protocol.messages import Headers, Request
 from arena_async.protocol.quota import ClockReading, Hold, Quota, RateLimiter, Reservation
 
-__all__ = ["Admission", "shield"]
+__all__ = ["Admission"]
 
 _LOG = logging.getLogger("arena_async")
 
 #: Seconds of one sleep while the quota is used up, so that suspends and changes of the clock are noticed.
 _MAX_NAP = 600.0
-
-
-def shield() -> AbstractContextManager[object]:
-    """Return a shield from a cancelled scope of anyio, which would cancel every wait again."""
-    anyio = sys.modules.get("anyio")  # Its scopes exist only in a program that imports it.
-    return nullcontext() if anyio is None else anyio.CancelScope(shield=True)
 
 
 class Admission:

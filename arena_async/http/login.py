@@ -38,10 +38,9 @@ from arena_async.errors import (
     TransportError,
     UnsafeUrlError,
 )
-from arena_async.http.admission import shield
 from arena_async.http.connections import SentRequest
 from arena_async.http.exchange import Exchange, send_with_retries
-from arena_async.options import RetryPolicy
+from arena_async.options import RetryPolicy, shield
 from arena_async.protocol.adapter import Auth, Credential
 from arena_async.protocol.quota import Hold, Quota, Reservation
 

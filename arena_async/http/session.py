@@ -23,13 +23,12 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 from arena_async.errors import ArenaAsyncError, ClosedError
-from arena_async.http.admission import shield
 from arena_async.http.body import read_head
 from arena_async.http.connections import MAX_ERROR_BYTES, SentRequest
 from arena_async.http.exchange import REDIRECTS, Exchange, ReadError, send_with_retries
 from arena_async.http.login import Authentication, SharedLogin
 from arena_async.http.zero_copy import open_body
-from arena_async.options import HttpOptions
+from arena_async.options import HttpOptions, shield
 from arena_async.protocol.adapter import Adapter, Auth, Credential
 from arena_async.protocol.files import OpenedFile
 from arena_async.protocol.messages import Request, Response

@@ -22,7 +22,7 @@ from mmap import mmap
 from typing import Any, ParamSpec, TypeVar
 
 from arena_async.errors import ClosedError
-from arena_async.options import KIB
+from arena_async.options import KIB, shield
 
 __all__ = [
     "Lock",
@@ -87,10 +87,8 @@ async def _end_of(work: asyncio.Future[Any]) -> None:
 
 async def _wait_shielded(work: asyncio.Future[Any]) -> None:
     """Wait in a task that was cancelled, however often it is cancelled again."""
-    import anyio  # noqa: PLC0415  # Loaded only when something is cancelled.
-
     # anyio cancels again at every turn of the loop; the shield keeps this from becoming a busy loop.
-    with anyio.CancelScope(shield=True):
+    with shield():
         while not work.done():
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.wait([work])
