@@ -202,8 +202,8 @@ def file_name_from_url(url: str) -> str:
 
 
 def collision_suffix(name: str) -> str:
-    """Return the suffix, ``~`` and 8 hexadecimal digits, that distinguishes files of one key in one listing."""
-    return f"~{_digest(name)}"
+    """Return ``~`` and 8 hexadecimal digits for a text: they distinguish files of one key, and changed names."""
+    return f"~{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
 
 
 def duplicate_path(path: str, name: str, extension: str) -> str:
@@ -249,7 +249,7 @@ def _clean_extension(extension: str) -> str:
 
 def _marked(base: str, extension: str, text: str) -> str:
     """Append a digest of the complete text to what is left of it, which is cut to fit, between characters."""
-    mark = f"~{_digest(text)}"
+    mark = collision_suffix(text)
     room = _MAXIMUM - len(mark) - len(extension)
     kept = base if base.strip("_ .") else "unnamed"
     cut = kept.encode()[:room].decode(errors="ignore").rstrip(" .")
@@ -270,8 +270,9 @@ def _clean(text: str) -> str:
     shown = _UNSEEN.sub("_", "".join("_" if _is_refused(letter) else letter for letter in composed))
     # NFC again: a replaced character may have separated two others. Windows drops dots and spaces at the end.
     kept = unicodedata.normalize("NFC", shown).strip(" ").rstrip(" .")
-    odd = kept[:1] in (".", "-", "~") or _RESERVED.fullmatch(kept.split(".", 1)[0]) or _starts_unattached(kept)
-    return f"_{kept}" if odd else kept
+    odd = kept[:1] in (".", "-", "~") or _RESERVED.fullmatch(kept.split(".", 1)[0])
+    # A combining mark at the beginning would combine with the text before it.
+    return f"_{kept}" if odd or (kept and unicodedata.category(kept[0]).startswith("M")) else kept
 
 
 def _is_refused(letter: str) -> bool:
@@ -280,11 +281,6 @@ def _is_refused(letter: str) -> bool:
 
 
 _REFUSED_CLASSES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp", "Zs"})
-
-
-def _starts_unattached(text: str) -> bool:
-    """Return whether a text begins with a combining mark, which would combine with the text before it."""
-    return bool(text) and unicodedata.category(text[0]).startswith("M")
 
 
 def _one_case(letter: str) -> bool:
@@ -297,8 +293,3 @@ def _usual_case(word: re.Match[str]) -> str:
     small = word[0].lower()
     is_identifier = len(small) >= 8 and len(re.findall(r"[0-9]+", small)) >= 2 and re.search(r"[g-z]", small)
     return small.upper() if is_identifier else small
-
-
-def _digest(text: str) -> str:
-    """Return 8 hexadecimal digits for a text."""
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
