@@ -176,10 +176,11 @@ def judge_head(
         return _refuse(f"it has status {head.status}")
     if head.status in (412, 416):
         return _judge_refusal(head, held, expected) if held.offset else _refuse(f"it has status {head.status}")
-    if is_encoded(head) and held.offset and head.status == 206:
-        return _plain("the range is encoded", ignored=True)
-    if is_encoded(head) and not (gzipped and (head.encoding or "").strip().lower() in ("gzip", "x-gzip")):
-        return _refuse("it is encoded although the stored bytes were requested")
+    if is_encoded(head):
+        if held.offset and head.status == 206:
+            return _plain("the range is encoded", ignored=True)
+        if not (gzipped and (head.encoding or "").strip().lower() in ("gzip", "x-gzip")):
+            return _refuse("it is encoded although the stored bytes were requested")
     if (head.content_type or "").strip().lower().startswith("multipart/byteranges"):
         return _plain("it consists of ranges in MIME parts", ignored=held.offset > 0)
     if held.offset:
