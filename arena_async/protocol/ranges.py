@@ -172,10 +172,10 @@ def judge_head(
     held = held or PartialContent()
     if held.offset and not held.resumable:
         raise ValueError(f"a range from byte {held.offset} was requested without a strong validator")
-    if head.status not in (200, 206, 412, 416):
+    if head.status in (412, 416) and held.offset:
+        return _judge_refusal(head, held, expected)
+    if head.status not in (200, 206):
         return _refuse(f"it has status {head.status}")
-    if head.status in (412, 416):
-        return _judge_refusal(head, held, expected) if held.offset else _refuse(f"it has status {head.status}")
     if is_encoded(head):
         if held.offset and head.status == 206:
             return _plain("the range is encoded", ignored=True)
