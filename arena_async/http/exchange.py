@@ -112,7 +112,7 @@ class Exchange:
         self.skew = timedelta()
         self.admission = Admission(limiter, adapter, options.clock, options.retry.timeout)
         self._origin = origin(base_url)
-        agent = f"arena-async/{VERSION}" if not options.user_agent else f"{options.user_agent} arena-async/{VERSION}"
+        agent = f"{options.user_agent} arena-async/{VERSION}" if options.user_agent else f"arena-async/{VERSION}"
         self._user_agent = checked_headers({"User-Agent": agent})
         self._api_headers = self._user_agent | checked_headers(dict(options.headers))
         #: By their authority as written; a URL that has to be checked on its own has none.
