@@ -36,6 +36,7 @@ __all__ = [
     "RetryPolicy",
     "Timeouts",
     "TransferOptions",
+    "copied",
     "shield",
 ]
 
@@ -155,8 +156,9 @@ class Clock:
     now: Callable[[], datetime] = _utc_now
 
 
-def _copied(headers: Mapping[str, str]) -> dict[str, str]:
-    return dict(headers)
+def copied(values: Mapping[str, str]) -> dict[str, str]:
+    """Return a copy, so that a frozen value cannot change."""
+    return dict(values)
 
 
 @attrs.frozen(kw_only=True)
@@ -177,7 +179,7 @@ class HttpOptions:
 
     retry: RetryPolicy = attrs.field(factory=RetryPolicy)
     timeouts: Timeouts = attrs.field(factory=Timeouts)
-    headers: Mapping[str, str] = attrs.field(factory=dict, converter=_copied, repr=False)
+    headers: Mapping[str, str] = attrs.field(factory=dict, converter=copied, repr=False)
     ssl: SSLContext | None = None
     proxy: str | None = attrs.field(default=None, repr=False)
     user_agent: str | None = None

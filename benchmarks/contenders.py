@@ -305,7 +305,7 @@ async def seed_mirror(facts: Facts, directory: str) -> Facts:
     The files are names of a few empty ones, since a million real ones would only take longer.
     """
     from arena_async import CentrePointClient
-    from arena_async.protocol.layout import target_path as place
+    from arena_async.protocol.filenames import target_path as place
     from arena_async.transfer.ledger import Ledger
     from arena_async.transfer.models import LedgerEntry as Entry
 

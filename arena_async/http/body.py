@@ -15,40 +15,21 @@ import base64
 import binascii
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 
 import aiohttp
-import attrs
 
 from arena_async.errors import ArenaAsyncError, ClosedError, StalledError, TransportError
-from arena_async.http.connections import Deadlines, Waiting
+from arena_async.http.connections import Connections, Waiting
 from arena_async.http.errors import WIRE_ERRORS, explain
-from arena_async.options import Timeouts
 from arena_async.protocol.files import BodyHead
 from arena_async.protocol.messages import Request
 from arena_async.protocol.ranges import read_content_range
 
-__all__ = ["Body", "BodyContext", "ReaderBody", "read_head"]
+__all__ = ["Body", "ReaderBody", "read_head"]
 
 #: Seconds after which ``readinto`` returns even if the buffer is not full, so that progress is visible.
 _FILL_SECONDS = 1.0
 _NOTHING = memoryview(b"")
-
-
-@attrs.frozen
-class BodyContext:
-    """
-    Shared by all bodies of one session.
-
-    Args:
-        timeouts: The timeouts.
-        monotonic: Returns seconds that never jump, for the slowest rate.
-        deadlines: Keeps the timeouts.
-    """
-
-    timeouts: Timeouts
-    monotonic: Callable[[], float]
-    deadlines: Deadlines
 
 
 class Body(Waiting, ABC):
@@ -58,17 +39,17 @@ class Body(Waiting, ABC):
     Args:
         response: The response, of which only the headers have been read.
         request: The request, for error messages.
-        context: Shared by all bodies of the session.
+        connections: The connections of the session, with the settings for all of its bodies.
 
     Attributes:
         at_end: Whether all of it was received.
     """
 
-    def __init__(self, response: aiohttp.ClientResponse, request: Request, context: BodyContext) -> None:
+    def __init__(self, response: aiohttp.ClientResponse, request: Request, connections: Connections) -> None:
         self.at_end = False
         self._response = response
         self._request = request
-        self._context = context
+        self._connections = connections
         self._declared = response.content_length
         self._rest = _NOTHING
         self._kept: list[bytes] = []
@@ -99,7 +80,7 @@ class Body(Waiting, ABC):
                 filled += await self._fill(buffer[filled:], until if in_time else None)
         except asyncio.CancelledError:
             # Bytes that arrive from here on could not be distinguished from those the caller already has.
-            self._end()
+            await self.aclose()
             raise
         if not filled and self._error is not None:
             raise self._error
@@ -121,7 +102,7 @@ class Body(Waiting, ABC):
                 kept.append(chunk)
                 size += len(chunk)
         except asyncio.CancelledError:
-            self._end()
+            await self.aclose()
             raise
         if not size and self._error is not None:
             raise self._error
@@ -134,8 +115,16 @@ class Body(Waiting, ABC):
 
     async def aclose(self) -> None:
         """Release the connection if the body was received to its end, else close it. Safe to call twice."""
-        if not self._closed:
-            self._end()
+        if self._closed:
+            return
+        self._closed = True
+        self._rest = _NOTHING
+        self._connections.deadlines.entries.discard(self)
+        if not self.at_end:
+            self._abort()
+        elif not self._response.closed:
+            # A deadline removed the callback that would have released the connection at the end.
+            self._response.release()
 
     @abstractmethod
     async def _next_chunk(self, until: float | None = None) -> bytes:
@@ -161,16 +150,6 @@ class Body(Waiting, ABC):
     def _abort(self) -> None:
         """Close the connection: part of the body was not received, or is not needed."""
 
-    def _end(self) -> None:
-        self._closed = True
-        self._rest = _NOTHING
-        self._context.deadlines.entries.discard(self)
-        if not self.at_end:
-            self._abort()
-        elif not self._response.closed:
-            # A deadline removed the callback that would have released the connection at the end.
-            self._response.release()
-
     def _pour(self, buffer: memoryview) -> int:
         """Move bytes received earlier into ``buffer``."""
         rest = self._rest
@@ -195,10 +174,10 @@ class Body(Waiting, ABC):
     def _begin_wait(self, until: float | None) -> None:
         """Set the deadline of a wait."""
         now = self._wait_began = asyncio.get_running_loop().time()
-        self._clock_began = self._context.monotonic()
-        self._stall_at = now + self._context.timeouts.read - self._silent
+        self._clock_began = self._connections.clock.monotonic()
+        self._stall_at = now + self._connections.timeouts.read - self._silent
         self.deadline = self._stall_at if until is None else min(self._stall_at, until)
-        self._context.deadlines.add(self)
+        self._connections.deadlines.add(self)
 
     def _end_wait(self, count: int, *, late: bool, silent: float = 0.0) -> None:
         """
@@ -209,14 +188,14 @@ class Body(Waiting, ABC):
             late: Whether the deadline ended the wait.
             silent: Seconds since the last of them.
         """
-        self._context.deadlines.entries.discard(self)
+        self._connections.deadlines.entries.discard(self)
         self.deadline = math.inf
         now = asyncio.get_running_loop().time()
         self._silent = silent if count else self._silent + now - self._wait_began
-        self._waited += self._context.monotonic() - self._clock_began
+        self._waited += self._connections.clock.monotonic() - self._clock_began
         if self.at_end or self._error is not None:
             return
-        limits = self._context.timeouts
+        limits = self._connections.timeouts
         if late and not count and now >= self._stall_at:
             self._stall(f"nothing was received for {limits.read:g} s")
         elif self._waited >= limits.slowest_over:

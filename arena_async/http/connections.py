@@ -167,26 +167,22 @@ class Connections:
         options: The settings of the session.
         urls: The allowed URLs and addresses.
         own_hosts: Hosts that the caller named, allowed at any address.
-        deadlines: Keeps the timeouts.
         limiter: The quota, which counts a request when its headers are written.
 
     Attributes:
+        timeouts: The timeouts of the session.
+        clock: Time.
+        deadlines: Keeps the timeouts of requests and bodies.
         requests_sent: Metered requests whose headers were written.
         unmetered_sent: All others.
     """
 
-    def __init__(
-        self,
-        options: HttpOptions,
-        urls: UrlPolicy,
-        own_hosts: set[str],
-        deadlines: Deadlines,
-        limiter: RateLimiter,
-    ) -> None:
+    def __init__(self, options: HttpOptions, urls: UrlPolicy, own_hosts: set[str], limiter: RateLimiter) -> None:
+        self.timeouts = options.timeouts
+        self.clock = options.clock
+        self.deadlines = Deadlines()
         self.own_hosts = own_hosts
         self.requests_sent = self.unmetered_sent = 0
-        self._timeouts = options.timeouts
-        self._clock = options.clock
         self._limiter = limiter
         self._urls = urls
         #: The options of all requests.
@@ -196,7 +192,6 @@ class Connections:
             "ssl": options.ssl or True,
         }
         self._borrowed: aiohttp.BaseConnector | None = options.connector
-        self._deadlines = deadlines
         self._client: aiohttp.ClientSession | None = None
         self._used: set[ResponseHandler] = set()
         self._ending: AsyncGenerator[aiohttp.ClientSession, None] | None = None
@@ -221,7 +216,7 @@ class Connections:
             if seconds <= 0:
                 raise explain(TimeoutError(), request=sent.request.line)
             sent.end = asyncio.get_running_loop().time() + seconds
-            if seconds < self._timeouts.pool + self._timeouts.connect:
+            if seconds < self.timeouts.pool + self.timeouts.connect:
                 options["timeout"] = self._timeout(seconds)
         if not sent.request.repeatable:
             # The host name only changes the key in the pool, so that no idle connection is found.
@@ -235,10 +230,10 @@ class Connections:
         finally:
             # Not a reset by token: a discarded coroutine may end in another context.
             _SENDING.set(None)
-            self._deadlines.entries.discard(sent)
+            self.deadlines.entries.discard(sent)
         if sent.form is not None and sent.form.failure is not None:
             raise sent.form.failure
-        limit = self._timeouts.read if sent.sent else None
+        limit = self.timeouts.read if sent.sent else None
         raise explain(failure, request=sent.request.line, reused=sent.reused, limit=limit)
 
     async def read(self, response: aiohttp.ClientResponse, sent: SentRequest, *, max_size: int) -> tuple[bytes, bool]:
@@ -256,8 +251,8 @@ class Connections:
             while size <= max_size:
                 chunk = content.read_nowait()
                 if not chunk and not content.at_eof():
-                    sent.deadline = asyncio.get_running_loop().time() + self._timeouts.read
-                    self._deadlines.add(sent)
+                    sent.deadline = asyncio.get_running_loop().time() + self.timeouts.read
+                    self.deadlines.add(sent)
                     chunk = await content.readany()
                 if not chunk:
                     return b"".join(chunks), True
@@ -266,10 +261,10 @@ class Connections:
         except WIRE_ERRORS as error:
             failure = error
         finally:
-            self._deadlines.entries.discard(sent)
+            self.deadlines.entries.discard(sent)
             response.close()
         if failure is not None:
-            raise explain(failure, request=sent.request.line, limit=self._timeouts.read, body=True)
+            raise explain(failure, request=sent.request.line, limit=self.timeouts.read, body=True)
         return b"" if max_size > MAX_ERROR_BYTES else b"".join(chunks)[:max_size], False
 
     def note_sent(self, sent: SentRequest, protocol: ResponseHandler) -> None:
@@ -287,22 +282,22 @@ class Connections:
         else:
             self.unmetered_sent += 1
         if sent.reservation is not None:
-            self._limiter.sent(sent.reservation, ClockReading(self._clock.monotonic(), self._clock.now()))
+            self._limiter.sent(sent.reservation, ClockReading(self.clock.monotonic(), self.clock.now()))
         if sent.held is not None:
-            sent.held.touched = self._clock.monotonic()
-        sent.waits_on, sent.read_timeout = protocol, self._timeouts.read
-        sent.deadline = min(sent.end, asyncio.get_running_loop().time() + self._timeouts.read)
-        self._deadlines.add(sent)
+            sent.held.touched = self.clock.monotonic()
+        sent.waits_on, sent.read_timeout = protocol, self.timeouts.read
+        sent.deadline = min(sent.end, asyncio.get_running_loop().time() + self.timeouts.read)
+        self.deadlines.add(sent)
 
     async def aclose(self) -> None:
         """Close the connections of this session."""
-        self._deadlines.close()
+        self.deadlines.close()
         if self._ending is not None:
             await self._ending.aclose()
 
     def _timeout(self, seconds: float = math.inf) -> aiohttp.ClientTimeout:
         """Return the timeouts of a connection; those of responses and bodies are kept by the sweep."""
-        limits = self._timeouts
+        limits = self.timeouts
         return aiohttp.ClientTimeout(
             total=None,
             connect=min(limits.pool + limits.connect, seconds),

@@ -1,7 +1,7 @@
 """
 One request and its response: reserve, add headers and credential, send, settle, read; and the retry loop around it.
 
-What is the same for all requests to an origin is computed once per origin.
+Whether an origin may be contacted is decided once per origin.
 """
 
 from __future__ import annotations
@@ -28,8 +28,7 @@ from arena_async.errors import (
     UnsafeUrlError,
 )
 from arena_async.http.admission import Admission
-from arena_async.http.body import BodyContext
-from arena_async.http.connections import MAX_ERROR_BYTES, Connections, Deadlines, SentHeaders, SentRequest
+from arena_async.http.connections import MAX_ERROR_BYTES, Connections, SentHeaders, SentRequest
 from arena_async.http.upload import Form
 from arena_async.options import MIB, VERSION, HttpOptions, RetryPolicy
 from arena_async.protocol.adapter import Adapter
@@ -67,22 +66,6 @@ T = TypeVar("T")
 ReadError = Callable[[Request, Response], Exception]
 
 
-@attrs.frozen
-class Origin:
-    """
-    What is the same for all requests to one origin.
-
-    Args:
-        name: Scheme, host and port, as :func:`~arena_async.protocol.urls.origin` writes them.
-        is_api: Whether it is the origin of the API.
-        headers: The headers of every request to it.
-    """
-
-    name: str
-    is_api: bool
-    headers: Mapping[str, str] = attrs.field(repr=False)
-
-
 @attrs.frozen(repr=False)
 class Target:
     """
@@ -90,14 +73,14 @@ class Target:
 
     Args:
         url: The URL, byte for byte.
-        origin: Its origin.
+        origin: Its origin, as :func:`~arena_async.protocol.urls.origin` writes it.
         ours: Whether it gets the headers and the credential of the API: not once a redirect has left the API.
         away: Whether a redirect has left its first origin, so that the headers of the request itself stay behind.
         redirects: The number of redirects so far.
     """
 
     url: str
-    origin: Origin
+    origin: str
     ours: bool
     away: bool = False
     redirects: int = 0
@@ -129,19 +112,17 @@ class Exchange:
         self.skew = timedelta()
         self.admission = Admission(limiter, adapter, options.clock, options.retry.timeout)
         self._origin = origin(base_url)
-        self._user_agent = checked_headers({"User-Agent": _user_agent(options.user_agent)})
+        agent = f"{options.user_agent} arena-async/{VERSION}" if options.user_agent else f"arena-async/{VERSION}"
+        self._user_agent = checked_headers({"User-Agent": agent})
         self._api_headers = self._user_agent | checked_headers(dict(options.headers))
-        self._api = self._new_origin(self._origin)
         #: By their authority as written; a URL that has to be checked on its own has none.
-        self._origins: dict[str | None, Origin] = {}
+        self._origins: dict[str | None, str] = {}
         if options.ssl is not None and not isinstance(options.ssl, _ssl.SSLContext):
             raise ConfigurationError("ssl takes an ssl.SSLContext or None; certificates are always checked.")
-        deadlines = Deadlines()
-        self.bodies = BodyContext(options.timeouts, options.clock.monotonic, deadlines)
         own_hosts = {host_of(base_url), *map(host_of, self.urls.origins)}
         if options.proxy is not None:
             own_hosts.add(_proxy_host(options.proxy))
-        self.connections = Connections(options, self.urls, own_hosts, deadlines, limiter)
+        self.connections = Connections(options, self.urls, own_hosts, limiter)
 
     def target(self, request: Request) -> Target:
         """
@@ -160,8 +141,8 @@ class Exchange:
             if query is None:
                 raise ConfigurationError(f"{request.line}: a parameter has characters that are not valid text.")
             url = f"{url}{'&' if '?' in url else '?'}{query}"
-        found = self._api if relative else self._origins.get(authority(url)) or self._check_origin(url)
-        return Target(url, found, found.is_api)
+        found = self._origin if relative else self._origins.get(authority(url)) or self._check_origin(url)
+        return Target(url, found, ours=found == self._origin)
 
     def redirected(self, request: Request, target: Target, response: Response) -> Target:
         """
@@ -183,8 +164,8 @@ class Exchange:
         return Target(
             url.partition("#")[0],
             found,
-            ours=target.ours and found.is_api,
-            away=target.away or found.name != target.origin.name,
+            ours=target.ours and found == self._origin,
+            away=target.away or found != target.origin,
             redirects=target.redirects + 1,
         )
 
@@ -193,8 +174,8 @@ class Exchange:
         url = request.path if request.absolute else f"{self.base_url}{request.path}"
         UrlPolicy.for_base(url, allow_http=self.urls.allow_http)
         self.connections.own_hosts.add(host_of(url))
-        found = self._new_origin(origin(url))
-        return Target(url, found, found.is_api)
+        found = origin(url)
+        return Target(url, found, ours=found == self._origin)
 
     async def open(
         self,
@@ -227,12 +208,12 @@ class Exchange:
                 sent.final = False
             request, body = sent.request, None
             # Those of the API are sent only to the API, those of the request only to its first origin.
-            headers = SentHeaders(target.origin.headers if target.ours else self._user_agent)
+            headers = SentHeaders(self._api_headers if target.ours else self._user_agent)
             if request.headers and not target.away:
                 headers.update(checked_headers(dict(request.headers)))
             headers.update(extra)
             if sent.held is not None:
-                headers.update((name, value.reveal()) for name, value in sent.held.credential.headers)
+                headers.update(sent.held.headers)
             if request.json is not None or request.form or request.upload is not None:
                 body = _body(sent, headers)
             response = await self.connections.open(sent, target.url, headers, body, seconds)
@@ -304,19 +285,15 @@ class Exchange:
         if error.retry_after is None:
             error.retry_after = read_retry_after(response.headers.get_all("Retry-After"), self.clock.now())
 
-    def _check_origin(self, url: str) -> Origin:
+    def _check_origin(self, url: str) -> str:
         """Return the origin of a URL that is not cached, or raise if it must not be contacted."""
-        found = self._new_origin(origin(url))
-        if not found.is_api:
+        found = origin(url)
+        if found != self._origin:
             self.urls.check(url)
         key = authority(url)
         if key is not None and len(self._origins) < _MAX_ORIGINS:
             self._origins[key] = found
         return found
-
-    def _new_origin(self, name: str) -> Origin:
-        is_api = name == self._origin
-        return Origin(name, is_api, self._api_headers if is_api else self._user_agent)
 
 
 async def send_with_retries(
@@ -412,9 +389,3 @@ def _proxy_host(proxy: str) -> str:
     except UnsafeUrlError as error:
         problem = str(error)
     raise ConfigurationError(f"The proxy cannot be used. {problem}")
-
-
-def _user_agent(prefix: str | None) -> str:
-    """Return the name of this library, after that of the caller."""
-    own = f"arena-async/{VERSION}"
-    return f"{prefix} {own}" if prefix else own

@@ -38,7 +38,7 @@ from arena_async.errors import (
     TransportError,
     UnsafeUrlError,
 )
-from arena_async.http.connections import SentRequest
+from arena_async.http.connections import SentHeaders, SentRequest
 from arena_async.http.exchange import Exchange, send_with_retries
 from arena_async.options import RetryPolicy, shield
 from arena_async.protocol.adapter import Auth, Credential
@@ -81,6 +81,9 @@ class CachedSession:
         ours: Whether only this client uses it, so that it logs out when closed.
         renewed: Whether it replaced a rejected one.
         accepted: Whether the service accepted it for any request.
+
+    Attributes:
+        headers: The headers that carry it, as they are sent.
     """
 
     credential: Credential
@@ -89,6 +92,11 @@ class CachedSession:
     ours: bool = True
     renewed: bool = False
     accepted: bool = False
+    headers: SentHeaders = attrs.field(init=False)
+
+    @headers.default
+    def _reveal(self) -> SentHeaders:
+        return SentHeaders((name, value.reveal()) for name, value in self.credential.headers)
 
 
 @attrs.frozen(kw_only=True)
@@ -186,8 +194,15 @@ class SharedLogin:
             return error
         self._current = None
         if held.credential is self._given and not self._renewable:
-            self._refusal = (self._given_is_over(error), math.inf)
-            return self._refusal[0]
+            final = AuthenticationError(
+                f"{error.request or self._line}: the given session is not accepted (any more), and there are no"
+                " credentials to log in with. Pass a new one, or credentials.",
+                status=error.status,
+                code=error.code,
+                request=error.request,
+            )
+            self._refusal = (final, math.inf)
+            return final
         _LOG.info("%s: the credential was rejected; a newer one is needed", self._line)
         self._rejection, self._given_up = error, held.credential
         return None
@@ -309,15 +324,6 @@ class SharedLogin:
             await store.note_use(held.credential)
         except StorageError as error:
             _LOG.warning("%s The session is used all the same.", error)
-
-    def _given_is_over(self, error: ApiError) -> AuthenticationError:
-        return AuthenticationError(
-            f"{error.request or self._line}: the given session is not accepted (any more), and there are no"
-            " credentials to log in with. Pass a new one, or credentials.",
-            status=error.status,
-            code=error.code,
-            request=error.request,
-        )
 
     def _is_over(self, held: CachedSession) -> bool:
         """Return whether a credential has expired, or may expire before a request with it is received."""

@@ -26,7 +26,8 @@ from typing import TYPE_CHECKING
 
 import aiohttp
 
-from arena_async.http.body import Body, BodyContext, ReaderBody
+from arena_async.http.body import Body, ReaderBody
+from arena_async.http.connections import Connections
 from arena_async.http.errors import explain
 from arena_async.options import KIB
 from arena_async.protocol.messages import Request
@@ -47,24 +48,24 @@ _KNOWN_TRANSPORTS = frozenset({"asyncio.selector_events", "asyncio.sslproto", "u
 _RECORD = 16 * KIB
 
 
-def open_body(response: aiohttp.ClientResponse, request: Request, context: BodyContext) -> Body:
+def open_body(response: aiohttp.ClientResponse, request: Request, connections: Connections) -> Body:
     """
     Return the body of a response, with the fastest reader that supports it.
 
     Args:
         response: The response, of which only the headers have been read.
         request: The request, for error messages.
-        context: Shared by all bodies of the session.
+        connections: The connections of the session.
     """
     declared = response.content_length
     if declared is None or declared < MINIMUM or declared < 1:
-        return ReaderBody(response, request, context)
+        return ReaderBody(response, request, connections)
     connection = response.connection
     protocol = connection.protocol if connection is not None else None
     transport = protocol.transport if protocol is not None else None
-    if protocol is None or transport is None or not (_is_plain(response) and _is_known(protocol, transport)):
-        return ReaderBody(response, request, context)
-    return ZeroCopyBody(response, request, context, _Intake(protocol, transport, context.monotonic))
+    if protocol is None or transport is None or not _is_supported(response, protocol, transport):
+        return ReaderBody(response, request, connections)
+    return ZeroCopyBody(response, request, connections, _Intake(protocol, transport, connections.clock.monotonic))
 
 
 class ZeroCopyBody(Body):
@@ -75,9 +76,9 @@ class ZeroCopyBody(Body):
     """
 
     def __init__(
-        self, response: aiohttp.ClientResponse, request: Request, context: BodyContext, intake: _Intake
+        self, response: aiohttp.ClientResponse, request: Request, connections: Connections, intake: _Intake
     ) -> None:
-        super().__init__(response, request, context)
+        super().__init__(response, request, connections)
         self._intake = intake
         self._all = response.content_length or 0
         chunks = []
@@ -102,12 +103,10 @@ class ZeroCopyBody(Body):
         intake, loop, before = self._intake, asyncio.get_running_loop(), self._received
         self._begin_wait(until)
         timeout = 0.0 if until is None else self.deadline - self._wait_began
-        woken = intake.offer(buffer, until=self._clock_began + timeout)
         try:
-            late = await woken
+            filled, self._rest, late = await intake.receive(buffer, until=self._clock_began + timeout)
         finally:
             self.deadline = math.inf
-            filled, self._rest = intake.withdraw()
         filled += self._pour(buffer[filled:])
         self._received = self._all - intake.owed
         if not intake.owed:
@@ -167,12 +166,12 @@ class _Intake(asyncio.BufferedProtocol):
         self._pause()
         self._transport.set_protocol(self)
 
-    def offer(self, buffer: memoryview, *, until: float) -> asyncio.Future[bool]:
+    async def receive(self, buffer: memoryview, *, until: float) -> tuple[int, memoryview, bool]:
         """
-        Receive into ``buffer`` from now on.
+        Receive into ``buffer``; return the number of bytes in it, those that did not fit, and ``late`` of :meth:`wake`.
 
-        The future is done when it is full, or has bytes at the time ``until`` or later; at the end of the body or of
-        the connection; or after :meth:`wake`, with the value of ``late``.
+        It returns when the buffer is full, or has bytes at the time ``until`` or later; at the end of the body or of
+        the connection; or after :meth:`wake`.
         """
         self._view, self._filled, self._until = buffer, 0, until
         self._woken = self._loop.create_future()
@@ -181,15 +180,14 @@ class _Intake(asyncio.BufferedProtocol):
         else:
             with contextlib.suppress(RuntimeError):
                 self._transport.resume_reading()
-        return self._woken
-
-    def withdraw(self) -> tuple[int, memoryview]:
-        """Stop receiving; return the number of bytes in the buffer, and those that did not fit."""
-        self._pause()
-        filled, kept = self._filled, b"".join(self._kept)
-        self._view, self._filled, self._woken = memoryview(b""), 0, None
-        self._kept.clear()
-        return filled, memoryview(kept)
+        try:
+            late = await self._woken
+        finally:
+            self._pause()
+            filled, kept = self._filled, b"".join(self._kept)
+            self._view, self._filled, self._woken = memoryview(b""), 0, None
+            self._kept.clear()
+        return filled, memoryview(kept), late
 
     def wake(self, *, late: bool = False) -> None:
         """Wake the reader; ``late`` if its deadline has passed."""
@@ -279,8 +277,8 @@ class _Intake(asyncio.BufferedProtocol):
         self._protocol.resume_writing()
 
 
-def _is_plain(response: aiohttp.ClientResponse) -> bool:
-    """Return whether the received bytes are the body, unencoded and of declared length."""
+def _is_supported(response: aiohttp.ClientResponse, protocol: ResponseHandler, transport: asyncio.Transport) -> bool:
+    """Return whether the received bytes are the body itself, and connection and transport are of known classes."""
     headers, content = response.headers, response.content
     return (
         response.status in (200, 206)
@@ -291,13 +289,7 @@ def _is_plain(response: aiohttp.ClientResponse) -> bool:
         and type(content) is aiohttp.StreamReader
         and content.exception() is None
         and not content.is_eof()
-    )
-
-
-def _is_known(protocol: ResponseHandler, transport: asyncio.Transport) -> bool:
-    """Return whether connection and transport are of the supported classes."""
-    return (
-        (type(protocol).__module__, type(protocol).__name__) == _KNOWN_PROTOCOL
+        and (type(protocol).__module__, type(protocol).__name__) == _KNOWN_PROTOCOL
         and type(transport).__module__ in _KNOWN_TRANSPORTS
         and not transport.is_closing()
     )

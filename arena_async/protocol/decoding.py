@@ -85,7 +85,7 @@ def parse_json(body: bytes, *, request: str = "") -> Any:
     elif text.startswith(b"<"):
         problem = "the body is an HTML or XML page"
         advice = "A proxy, a login page or a gateway responded in its place; check the base URL and the proxy."
-    elif _too_deep(text):
+    elif text.count(b"[") + text.count(b"{") > _MAX_DEPTH and _too_deep(text):
         problem = f"more than {_MAX_DEPTH} levels of brackets"
     else:
         try:
@@ -355,8 +355,12 @@ def _model_hook(model: type[Any], converter: cattrs.Converter) -> Callable[[Any,
     zone = getattr(model, "wire_zone", None)
     fields = tuple(_field(attribute, zone) for attribute in attributes if attribute.name != "unknown")
     keeps_unknown = len(fields) < len(attributes)
-    overrides: dict[str, Any] = {"unknown": override(struct_hook=lambda value, _: value)} if keeps_unknown else {}
-    structure = make_dict_structure_fn(model, converter, **overrides)
+    # What is read below already is kept as it is.
+    ready = [field.name for field in fields if field.dated and not field.required]
+    if keeps_unknown:
+        ready.append("unknown")
+    keep: Any = override(struct_hook=lambda value, _: value)
+    structure = make_dict_structure_fn(model, converter, **dict.fromkeys(ready, keep))
 
     def read(value: Any, _: Any) -> Any:
         if not isinstance(value, dict):

@@ -1,5 +1,5 @@
 r"""
-Local file names, made from the names of the services.
+Local file names and paths, made from the names of the services.
 
 Such a name is exactly one path component: no separator, no drive, no ``..``, nothing that Windows, macOS or Linux
 rejects, hides or interprets differently. The same text always has the same name, and two different texts never have
@@ -20,22 +20,30 @@ from __future__ import annotations
 
 import hashlib
 import re
+import string
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 from urllib.parse import unquote, urlsplit
 
-from arena_async.errors import UnsafeNameError
+from arena_async.errors import ConfigurationError, UnsafeNameError
+from arena_async.protocol.files import RemoteFile
+from arena_async.protocol.messages import printable
 
 __all__ = [
     "collision_suffix",
+    "duplicate_key",
+    "duplicate_path",
     "file_name_from_url",
     "fold",
     "is_plain",
+    "key_of_file",
+    "layout_problem",
     "safe_component",
     "safe_name",
     "safe_path",
     "split_extension",
+    "target_path",
 ]
 
 #: Bytes of a component with its digest. Common file systems allow 255; a collision suffix of 9 bytes must still fit.
@@ -62,12 +70,63 @@ _WORD = re.compile(r"[A-Za-z0-9]+")
 _UNUSUAL = re.compile(r"[A-Z]|(?<![a-z0-9])(?=[a-z0-9]{8})[0-9a-f]*[g-z]")
 
 
+def target_path(file: RemoteFile, layout: str | None = None) -> str:
+    """
+    Return where a file lies below the root: the documented layout of its service, or a template of identifying fields.
+
+    Each component is cleaned on its own after its fields were filled in, and no field can add a component.
+
+    Raises:
+        ConfigurationError: The template is wrong, or names a field that this file does not have.
+        UnsafeNameError: No safe path can be made.
+    """
+    if layout is None:
+        if file.as_named:
+            return "/".join((*map(safe_name, file.parts), safe_name(file.stem + file.extension)))
+        return str(safe_path(file.parts, file.stem, file.extension))
+    problem = layout_problem(layout)
+    if problem is not None:
+        raise ConfigurationError(f"The layout {printable(layout)!r} cannot be used: {problem}.")
+    fields = {"service": file.service, "stem": file.stem, "extension": file.extension, **file.fields}
+    *folders, last = (_fill(component, fields, layout) for component in layout.split("/"))
+    if file.extension and last.endswith(file.extension):
+        return str(safe_path(folders, last[: -len(file.extension)], file.extension))
+    return str(safe_path(folders, last))
+
+
+def _fill(component: str, fields: Mapping[str, str], layout: str) -> str:
+    """Return one component of a template with its fields filled in."""
+    try:
+        return component.format_map(fields)
+    except KeyError as error:
+        raise ConfigurationError(
+            f"The layout {printable(layout)!r} names {{{error.args[0]}}}, which these files do not have; they have "
+            f"{', '.join(sorted(fields))}."
+        ) from None
+
+
+def layout_problem(layout: str) -> str | None:
+    """Return what is wrong with a layout template, or None: only plain ``{field}`` and text, below the folder."""
+    try:
+        pieces = list(string.Formatter().parse(layout))
+    except ValueError as error:
+        return f"it cannot be read: {error}"
+    for _, field, form, conversion in pieces:
+        if field is None:
+            continue
+        if form or conversion or not field.isidentifier():
+            return f"{{{field}}} is more than the name of a field"
+    folders = layout.split("/")
+    if any(directory.strip() in ("", ".", "..") for directory in folders):
+        return "it has an empty folder, or . or .. among them"
+    if not any(field is not None for _, field, _, _ in pieces):
+        return "it names no field, so that all files would go to one place"
+    return None
+
+
 def safe_component(text: str) -> str:
     """Return one path component for any text; its extension is kept at the end."""
-    if is_plain(text):
-        return text
-    base, extension = split_extension(_clean(text))
-    return _marked(base, extension, text)
+    return text if is_plain(text) else _marked(*split_extension(_clean(text)), text)
 
 
 def safe_name(text: str) -> str:
@@ -77,10 +136,7 @@ def safe_name(text: str) -> str:
     Two of them may differ only in case, unlike those of :func:`safe_component`: callers compare the results of
     :func:`fold`.
     """
-    if _is_everyday(text) or _is_safe(text):
-        return text
-    base, extension = split_extension(_clean(text))
-    return _marked(base, extension, text)
+    return text if _is_everyday(text) or _is_safe(text) else _marked(*split_extension(_clean(text)), text)
 
 
 def fold(path: str) -> str:
@@ -146,8 +202,26 @@ def file_name_from_url(url: str) -> str:
 
 
 def collision_suffix(name: str) -> str:
-    """Return the suffix, ``~`` and 8 hexadecimal digits, that distinguishes files of one key in one listing."""
-    return f"~{_digest(name)}"
+    """Return ``~`` and 8 hexadecimal digits for a text: they distinguish files of one key, and changed names."""
+    return f"~{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
+
+
+def duplicate_path(path: str, name: str, extension: str) -> str:
+    """Return the path of a row whose key a newer row of the listing has: a mark of its name before the extension."""
+    plain = PurePosixPath(path)
+    end = extension if extension and plain.name.endswith(extension) else plain.suffix
+    stem = plain.name[: -len(end)] if end else plain.name
+    return str(plain.with_name(f"{stem}{collision_suffix(name)}{end}"))
+
+
+def duplicate_key(key: str, name: str) -> str:
+    """Return the key under which such a row is remembered."""
+    return f"{key}{collision_suffix(name)}"
+
+
+def key_of_file(key: str) -> str:
+    """Return the key of the file itself, for a key that :func:`duplicate_key` made."""
+    return re.sub(r"~[0-9a-f]{8}\Z", "", key)
 
 
 def _leaf(stem: str, extension: str) -> str:
@@ -175,7 +249,7 @@ def _clean_extension(extension: str) -> str:
 
 def _marked(base: str, extension: str, text: str) -> str:
     """Append a digest of the complete text to what is left of it, which is cut to fit, between characters."""
-    mark = f"~{_digest(text)}"
+    mark = collision_suffix(text)
     room = _MAXIMUM - len(mark) - len(extension)
     kept = base if base.strip("_ .") else "unnamed"
     cut = kept.encode()[:room].decode(errors="ignore").rstrip(" .")
@@ -196,8 +270,9 @@ def _clean(text: str) -> str:
     shown = _UNSEEN.sub("_", "".join("_" if _is_refused(letter) else letter for letter in composed))
     # NFC again: a replaced character may have separated two others. Windows drops dots and spaces at the end.
     kept = unicodedata.normalize("NFC", shown).strip(" ").rstrip(" .")
-    odd = kept[:1] in (".", "-", "~") or _RESERVED.fullmatch(kept.split(".", 1)[0]) or _starts_unattached(kept)
-    return f"_{kept}" if odd else kept
+    odd = kept[:1] in (".", "-", "~") or _RESERVED.fullmatch(kept.split(".", 1)[0])
+    # A combining mark at the beginning would combine with the text before it.
+    return f"_{kept}" if odd or (kept and unicodedata.category(kept[0]).startswith("M")) else kept
 
 
 def _is_refused(letter: str) -> bool:
@@ -206,11 +281,6 @@ def _is_refused(letter: str) -> bool:
 
 
 _REFUSED_CLASSES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp", "Zs"})
-
-
-def _starts_unattached(text: str) -> bool:
-    """Return whether a text begins with a combining mark, which would combine with the text before it."""
-    return bool(text) and unicodedata.category(text[0]).startswith("M")
 
 
 def _one_case(letter: str) -> bool:
@@ -223,8 +293,3 @@ def _usual_case(word: re.Match[str]) -> str:
     small = word[0].lower()
     is_identifier = len(small) >= 8 and len(re.findall(r"[0-9]+", small)) >= 2 and re.search(r"[g-z]", small)
     return small.upper() if is_identifier else small
-
-
-def _digest(text: str) -> str:
-    """Return 8 hexadecimal digits for a text."""
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]

@@ -13,6 +13,7 @@ from typing import Any, Protocol, Self, runtime_checkable
 
 import attrs
 
+from arena_async.options import copied
 from arena_async.protocol.messages import Secret
 
 __all__ = [
@@ -115,11 +116,6 @@ class OpenedFile:
         await self.stream.aclose()
 
 
-def _copied(fields: Mapping[str, str]) -> dict[str, str]:
-    """Return a copy, so that a frozen value cannot change."""
-    return dict(fields)
-
-
 @attrs.frozen(kw_only=True)
 class RemoteFile:
     """
@@ -158,7 +154,7 @@ class RemoteFile:
     sha256: str | None = None
     md5: str | None = None
     changed_at: datetime | None = None
-    fields: Mapping[str, str] = attrs.field(factory=dict, converter=_copied, eq=False)
+    fields: Mapping[str, str] = attrs.field(factory=dict, converter=copied, eq=False)
     skip: str | None = None
     link: Secret | None = attrs.field(default=None, repr=False, eq=False)
     host: str = ""

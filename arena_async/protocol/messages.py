@@ -174,6 +174,9 @@ class Request:
             none.
         metered: Whether it counts against the quota of the service.
         shown_as: What to show instead of the URL, if even the path is secret.
+
+    Attributes:
+        repeatable: Whether sending it twice has the same effect as sending it once, by its method.
     """
 
     method: str
@@ -186,16 +189,14 @@ class Request:
     scope: str | None = ""
     metered: bool = True
     shown_as: str | None = None
+    repeatable: bool = attrs.field(
+        init=False, eq=False, default=attrs.Factory(lambda self: self.method in ("GET", "HEAD"), takes_self=True)
+    )
 
     @property
     def line(self) -> str:
         """Method and URL without the query: the form that may be shown and logged."""
         return f"{self.method} {self.shown_as or show_url(self.path)}"
-
-    @property
-    def repeatable(self) -> bool:
-        """Whether sending it twice has the same effect as sending it once, by its method."""
-        return self.method in ("GET", "HEAD")
 
     @property
     def absolute(self) -> bool:

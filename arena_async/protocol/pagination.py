@@ -200,7 +200,10 @@ class Pagination:
         if page.echoed_offset is not None and page.echoed_offset != self.requested.offset:
             return self._request_again(f"says it starts at {page.echoed_offset}")
         if self._shape.total:
-            self._check_total(page)
+            if page.total is not None and self._total is not None and page.total < self._total:
+                # Rows were removed, so that others have moved to an earlier page.
+                raise self._error(f"states {page.total} rows, after {self._total} before; the list shrank")
+            self._total = self._total if page.total is None else page.total
         elif page.total is not None and page.total > len(page.items):
             self._announced = max(self._announced, page.total)
         if not page.items:
@@ -232,14 +235,6 @@ class Pagination:
         if not self._shape.total and page.total is not None and page.total > self.requested.offset:
             return self._end(()) if self._requested_again else self._request_again("is empty")
         return self._end(())
-
-    def _check_total(self, page: Page) -> None:
-        """Raise if the total falls: rows were removed, so that others have moved to an earlier page."""
-        if page.total is None:
-            return
-        if self._total is not None and page.total < self._total:
-            raise self._error(f"states {page.total} rows, after {self._total} before; the list shrank")
-        self._total = page.total
 
     def _check_repeats(self, page: Page, keys: list[str | int | None], rows: tuple[Any, ...]) -> None:
         """Raise if the service ignores the offset, or responds with its last page to any later offset."""

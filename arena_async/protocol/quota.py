@@ -217,23 +217,17 @@ class DailyQuota(RateLimiter):
             return
         remaining = max(quota.remaining, 0)
         self._remaining = remaining if self._remaining is None else min(self._remaining, remaining)
-        self._forget_at = self._next_reset(now)
-
-    def _next_reset(self, now: ClockReading) -> datetime:
-        """
-        Return until when the number is valid.
-
-        A reset time in the past (another clock, or nonsense) must not open the quota at once. One that has just passed
-        is checked again soon; otherwise the same time of the next day is used.
-        """
-        if self._resets_at is None:
-            return now.utc + self.UNKNOWN_RESET
-        late = now.utc - self._resets_at
-        if late < timedelta(0):
-            return min(self._resets_at, now.utc + self.MAX_RESET_DELAY)
-        if late < self.CLOCKS_DIFFER:
-            return now.utc + self.SOON
-        return now.utc + self.UNKNOWN_RESET - late % self.UNKNOWN_RESET
+        # A reset time in the past (another clock, or nonsense) must not open the quota at once. One that has just
+        # passed is checked again soon; otherwise the same time of the next day is used.
+        resets_at = self._resets_at
+        if resets_at is None:
+            self._forget_at = now.utc + self.UNKNOWN_RESET
+        elif now.utc < resets_at:
+            self._forget_at = min(resets_at, now.utc + self.MAX_RESET_DELAY)
+        elif now.utc - resets_at < self.CLOCKS_DIFFER:
+            self._forget_at = now.utc + self.SOON
+        else:
+            self._forget_at = now.utc + self.UNKNOWN_RESET - (now.utc - resets_at) % self.UNKNOWN_RESET
 
     def _exhausted(self) -> QuotaExhaustedError:
         kept = f", {self._reserve} of them in reserve" if self._reserve else ""

@@ -172,15 +172,24 @@ def judge_head(
     held = held or PartialContent()
     if held.offset and not held.resumable:
         raise ValueError(f"a range from byte {held.offset} was requested without a strong validator")
-    if head.status not in (200, 206, 412, 416):
+    if head.status in (412, 416) and held.offset:
+        return _judge_refusal(head, held, expected)
+    if head.status not in (200, 206):
         return _refuse(f"it has status {head.status}")
-    if head.status in (412, 416):
-        return _judge_refusal(head, held, expected) if held.offset else _refuse(f"it has status {head.status}")
-    if is_encoded(head) and held.offset and head.status == 206:
-        return _plain("the range is encoded", ignored=True)
-    if is_encoded(head) and not (gzipped and (head.encoding or "").strip().lower() in ("gzip", "x-gzip")):
-        return _refuse("it is encoded although the stored bytes were requested")
-    return _judge_range(head, held, expected) if held.offset else _judge_whole(head, expected)
+    if is_encoded(head):
+        if held.offset and head.status == 206:
+            return _plain("the range is encoded", ignored=True)
+        if not (gzipped and (head.encoding or "").strip().lower() in ("gzip", "x-gzip")):
+            return _refuse("it is encoded although the stored bytes were requested")
+    if (head.content_type or "").strip().lower().startswith("multipart/byteranges"):
+        return _plain("it consists of ranges in MIME parts", ignored=held.offset > 0)
+    if held.offset:
+        return _judge_range(head, held, expected)
+    if not _is_complete(head):
+        return _plain("it is a part although the complete file was requested")
+    if _differ(head.total, expected):
+        return _changed(f"it declares {head.total} bytes and the listing {expected}")
+    return HeadDecision(step=ResumeStep.APPEND, reason="it is the complete file")
 
 
 def is_piece(head: BodyHead, held: PartialContent, *, until: int) -> bool:
@@ -197,22 +206,13 @@ def is_piece(head: BodyHead, held: PartialContent, *, until: int) -> bool:
     return judge_head(head, held, expected=held.total).step is ResumeStep.APPEND
 
 
-def _judge_whole(head: BodyHead, expected: int | None) -> HeadDecision:
-    """Judge the response to a request without a range."""
-    if head.status == 206 or head.offset != 0 or _is_slice(head):
-        return _plain("it is a part although the complete file was requested")
-    if _differ(head.total, expected):
-        return _changed(f"it declares {head.total} bytes and the listing {expected}")
-    return HeadDecision(step=ResumeStep.APPEND, reason="it is the complete file")
-
-
 def _judge_range(head: BodyHead, held: PartialContent, expected: int | None) -> HeadDecision:
     """Judge a 200 or 206 to a request for the rest."""
-    if head.status == 200 and head.offset == 0 and not _is_slice(head):
+    if _is_complete(head):
         if _differ(head.total, expected):
             return _changed(f"it declares {head.total} bytes and the listing {expected}")
         return HeadDecision(step=ResumeStep.RESTART_HERE, reason="the range was ignored", ranges_ignored=True)
-    if head.offset != held.offset or _multipart(head):
+    if head.offset != held.offset:
         return _plain("the range does not start where it was requested", ignored=True)
     etag = strong_etag(head.etag)
     if etag is None:
@@ -248,14 +248,10 @@ def is_encoded(head: BodyHead) -> bool:
     return (head.encoding or "").strip().lower() not in ("", "identity")
 
 
-def _multipart(head: BodyHead) -> bool:
-    """Return whether the body consists of ranges in MIME parts."""
-    return (head.content_type or "").strip().lower().startswith("multipart/byteranges")
-
-
-def _is_slice(head: BodyHead) -> bool:
-    """Return whether the body has fewer bytes than the file, whatever the status."""
-    return _multipart(head) or (head.length is not None and head.total is not None and head.length < head.total)
+def _is_complete(head: BodyHead) -> bool:
+    """Return whether the body is the complete file; one with fewer bytes is not, whatever the status."""
+    is_slice = head.length is not None and head.total is not None and head.length < head.total
+    return head.status == 200 and head.offset == 0 and not is_slice
 
 
 def _differ(one: int | None, other: int | None) -> bool:

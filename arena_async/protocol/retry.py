@@ -7,7 +7,6 @@ module decides for the first and provides the backoff of the second.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -111,21 +110,15 @@ def read_retry_after(text: str | Sequence[str] | None, now: datetime) -> float |
         text: The value, or all values where it was sent several times.
         now: The current date and time (aware), for dates.
     """
-    if text is None:
-        return None
-    values = [text] if isinstance(text, str) else list(text)
+    values = [text] if isinstance(text, str) else text or ()
     found = [seconds for value in values for seconds in _read_one(value.strip(), now)]
-    return max(found, default=None)
+    return min(max(*found, 0.0), MAX_RETRY_AFTER) if found else None
 
 
 def _read_one(value: str, now: datetime) -> list[float]:
     """Return the seconds of one header value: a date, seconds, or seconds that a proxy joined with commas."""
     numbers = [part.strip() for part in value.split(",")]
     if all(_SECONDS.fullmatch(part) for part in numbers):
-        return [_clamp(float(part)) for part in numbers]
+        return [float(part) for part in numbers]
     timestamp = read_http_date(value)
-    return [_clamp((timestamp - now).total_seconds())] if timestamp is not None else []
-
-
-def _clamp(seconds: float) -> float:
-    return min(max(seconds, 0.0), MAX_RETRY_AFTER) if math.isfinite(seconds) else MAX_RETRY_AFTER
+    return [] if timestamp is None else [(timestamp - now).total_seconds()]

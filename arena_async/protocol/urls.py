@@ -25,6 +25,8 @@ _HOST = re.compile(r"(?=.{1,253}\.?\Z)[a-z0-9_](?:[a-z0-9_-]{0,62})(?:\.[a-z0-9_
 #: IPv4 addresses in other notations that resolvers accept: ``127.1``, ``0x7f000001``, ``2130706433``.
 _NUMBERS = re.compile(r"(?:0x[0-9a-f]*|[0-9]+)(?:\.(?:0x[0-9a-f]*|[0-9]+))*\.?", re.ASCII)
 _LOOPBACK_NAMES = ("localhost", "localhost.")
+#: Printable ASCII without the space and the backslash.
+_VALID = re.compile(r"[!-\[\]-~]*")
 #: Scheme and authority of a URL: all that is checked here besides its characters.
 _AUTHORITY = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#]*", re.ASCII | re.IGNORECASE)
 #: Authorities that are cached: listings have thousands of URLs with the same one.
@@ -43,9 +45,10 @@ class _UrlParts:
     scheme: str
     host: str
     port: int
+    origin: str = attrs.field(init=False)
 
-    @property
-    def origin(self) -> str:
+    @origin.default
+    def _origin(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{self.scheme}://{host}:{self.port}"
 
@@ -53,9 +56,9 @@ class _UrlParts:
 def authority(url: str) -> str | None:
     """Return scheme and authority of a URL as written; None if the URL has to be checked on its own."""
     found = _AUTHORITY.match(url)
-    if found is None or len(found[0]) > _MAX_AUTHORITY or not (url.isascii() and url.isprintable()):
+    if found is None or len(found[0]) > _MAX_AUTHORITY or not _VALID.fullmatch(url):
         return None
-    return None if " " in url or "\\" in url else found[0]
+    return found[0]
 
 
 def origin(url: str) -> str:
@@ -115,12 +118,11 @@ class UrlPolicy:
             ConfigurationError: It is not a URL, has user information, a query or a fragment, or is plain http and
                 not on loopback.
         """
+        problem = ""
         try:
             parts = _split(base_url)
         except UnsafeUrlError as error:
             problem = str(error)
-        else:
-            problem = ""
         if problem:
             raise ConfigurationError(f"The base URL cannot be used. {problem}")
         if any(mark in base_url for mark in "?#"):
@@ -185,9 +187,9 @@ class UrlPolicy:
 
 def _split(url: str) -> _UrlParts:
     """Parse a URL, and reject every form that two programs might parse differently."""
-    if not (url.isascii() and url.isprintable()) or " " in url or "\\" in url:
-        raise UnsafeUrlError(f"{show_url(url)} has characters that are invalid in a URL; it is not contacted.")
     found = authority(url)
+    if found is None and not _VALID.fullmatch(url):
+        raise UnsafeUrlError(f"{show_url(url)} has characters that are invalid in a URL; it is not contacted.")
     # URLs with a password are rejected before they are cached.
     parts = _known_authority(found) if found is not None and "@" not in found else _read_authority(url)
     if isinstance(parts, str):

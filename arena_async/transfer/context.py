@@ -27,7 +27,7 @@ from typing import ParamSpec, TypeVar
 
 from arena_async.errors import ClosedError, ConfigurationError, DestinationBusyError, StorageError
 from arena_async.options import KIB, Clock, TransferOptions
-from arena_async.protocol.layout import layout_problem
+from arena_async.protocol.filenames import layout_problem
 from arena_async.protocol.messages import printable
 from arena_async.transfer.commit import Committer, recover
 from arena_async.transfer.directory import STATE_DIRECTORY, Directory

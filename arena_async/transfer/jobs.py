@@ -10,8 +10,8 @@ from datetime import datetime
 import attrs
 
 from arena_async.errors import QuotaExhaustedError
+from arena_async.protocol.filenames import duplicate_key
 from arena_async.protocol.files import FileSet, RemoteFile
-from arena_async.protocol.layout import duplicate_key
 from arena_async.transfer.context import Context, claim_tenant
 from arena_async.transfer.models import PAGE, Action, FileState, KnownRow, LedgerEntry, Outcome, as_error
 from arena_async.transfer.partial_file import PartialFile

@@ -20,8 +20,8 @@ from pathlib import Path, PurePosixPath
 import attrs
 
 from arena_async.errors import ArenaAsyncError, ConfigurationError, NotFoundError
+from arena_async.protocol.filenames import duplicate_key, key_of_file
 from arena_async.protocol.files import FileSet, RemoteFile
-from arena_async.protocol.layout import duplicate_key, key_of_file
 from arena_async.protocol.messages import printable
 from arena_async.transfer.context import Context, claim_tenant
 from arena_async.transfer.directory import digest, discard

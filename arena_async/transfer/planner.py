@@ -40,8 +40,8 @@ from arena_async.errors import (
     UnsafeNameError,
 )
 from arena_async.options import KIB, RetryPolicy
+from arena_async.protocol.filenames import duplicate_key, duplicate_path, target_path
 from arena_async.protocol.files import RemoteFile
-from arena_async.protocol.layout import duplicate_key, duplicate_path, target_path
 from arena_async.protocol.messages import printable
 from arena_async.protocol.retry import backoff
 from arena_async.transfer.models import PAGE, Action, FileState, KnownRow, LedgerEntry, ListingRecord

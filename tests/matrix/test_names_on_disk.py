@@ -16,8 +16,8 @@ from session_files import ETAG, download, ranged, session_files
 
 from arena_async.errors import DestinationBusyError
 from arena_async.protocol import filenames
+from arena_async.protocol.filenames import target_path as place
 from arena_async.protocol.files import RemoteFile
-from arena_async.protocol.layout import target_path as place
 from arena_async.transfer.models import Action, Report
 
 BODY = content(5_000, "a")

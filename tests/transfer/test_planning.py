@@ -39,10 +39,10 @@ from arena_async.errors import (
     UnsafeNameError,
     UnsafeUrlError,
 )
+from arena_async.protocol.filenames import duplicate_key, layout_problem
+from arena_async.protocol.filenames import duplicate_path as collision_path
+from arena_async.protocol.filenames import target_path as place
 from arena_async.protocol.files import Cost, RemoteFile
-from arena_async.protocol.layout import duplicate_key, layout_problem
-from arena_async.protocol.layout import duplicate_path as collision_path
-from arena_async.protocol.layout import target_path as place
 from arena_async.protocol.messages import Secret
 from arena_async.transfer.models import FileState
 from arena_async.transfer.models import LedgerEntry as Entry

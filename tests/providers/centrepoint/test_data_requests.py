@@ -28,8 +28,8 @@ from arena_async.errors import (
 )
 from arena_async.options import Clock, PollPolicy, TransferOptions
 from arena_async.protocol.decoding import decode
+from arena_async.protocol.filenames import target_path as place
 from arena_async.protocol.files import FileSet
-from arena_async.protocol.layout import target_path as place
 from arena_async.providers.centrepoint import (
     CentrePointClient,
     CentrePointCredentials,

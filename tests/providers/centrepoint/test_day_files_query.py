@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from arena_async.errors import ConfigurationError, DecodeError, ListingError
 from arena_async.protocol.decoding import decode
+from arena_async.protocol.filenames import target_path as place
 from arena_async.protocol.files import RemoteFile
-from arena_async.protocol.layout import target_path as place
 from arena_async.providers.centrepoint import CATEGORIES, DayFile
 from arena_async.providers.centrepoint.day_files import (
     DayQuery,

@@ -12,7 +12,7 @@ import pytest
 
 from arena_async import Link, RemoteFile, UrlSet
 from arena_async.errors import ConfigurationError
-from arena_async.protocol.layout import target_path as place
+from arena_async.protocol.filenames import target_path as place
 from arena_async.protocol.messages import Secret
 
 SHA256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
