@@ -302,12 +302,7 @@ class EventQueue(_EventSource):
     _flag = "itemsReconciled"
 
     def items(
-        self,
-        event: OutboundEvent,
-        *,
-        reconciled: bool | None = None,
-        offset: int = 0,
-        limit: int | None = None,
+        self, event: OutboundEvent, *, reconciled: bool | None = None, offset: int = 0, limit: int | None = None
     ) -> Paginator[EventResource]:
         """
         Return the items of an event. One request for each 400.

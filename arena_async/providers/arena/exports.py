@@ -103,12 +103,7 @@ class Exports(RunService[ExportDefinition, ExportRun, ExportRunQuery]):
         return await get_object(self.session, ArenaFile, path, run=run, file=file)
 
     def files(
-        self,
-        guid: str,
-        run: str | None = None,
-        *,
-        latest: bool = False,
-        completed_from: datetime | None = None,
+        self, guid: str, run: str | None = None, *, latest: bool = False, completed_from: datetime | None = None
     ) -> ExportFiles:
         """
         Return the zip files of completed runs, to be downloaded. Sends nothing yet.
