@@ -26,11 +26,11 @@ from arena_async.http.paginator import ListQuery, Paginator
 from arena_async.http.polling import Polled, wait_until
 from arena_async.http.session import Session
 from arena_async.options import Clock, PollPolicy
-from arena_async.protocol.decoding import decode, parse_json
+from arena_async.protocol.decoding import decode, parse_json, wire
 from arena_async.protocol.messages import join_path, printable
 from arena_async.providers.arena.adapter import LIST
 from arena_async.providers.arena.api import get_object, make_request, paginate, request_object
-from arena_async.providers.arena.models import ArenaModel, Change, Item, User, wire
+from arena_async.providers.arena.models import ArenaModel, ArenaRecord, Change, Item, User
 from arena_async.providers.arena.queries import EventResourceQuery, write_query
 
 __all__ = [
@@ -52,19 +52,16 @@ ResourceKind = Literal["items", "changes", "requests", "qualityprocesses"]
 
 
 @attrs.frozen(kw_only=True)
-class EventIntegration(ArenaModel):
+class EventIntegration(ArenaRecord):
     """An integration that collects events for another system, of either generation."""
 
-    guid: str
     name: str | None = None
     # The older queue, and one page of the newer engine, have "enable".
     enabled: bool | None = wire("enabled", "enable")
     status: str | None = None
     type: str | None = None
     transfer_type: str | None = None
-    creator: User | None = None
     modify_user: User | None = None
-    creation_date_time: datetime | None = None
     last_modified_date_time: datetime | None = None
 
 
@@ -85,7 +82,7 @@ class EventTrigger(ArenaModel):
 
 
 @attrs.frozen(kw_only=True)
-class OutboundEvent(ArenaModel):
+class OutboundEvent(ArenaRecord):
     """
     A change that waits until another system has processed it.
 
@@ -93,7 +90,6 @@ class OutboundEvent(ArenaModel):
     about.
     """
 
-    guid: str
     integration: str = ""
     event_type: str | None = None
     status: str | None = None
@@ -101,8 +97,6 @@ class OutboundEvent(ArenaModel):
     reconciled: bool | None = wire("resourcesReconciled", "itemsReconciled", "reconciled")
     triggers: tuple[EventTrigger, ...] = ()
     change: Change | None = None
-    creator: User | None = None
-    creation_date_time: datetime | None = None
 
 
 @attrs.frozen(kw_only=True)

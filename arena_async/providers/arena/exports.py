@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -265,11 +265,17 @@ class ExportFiles(ZipFiles[ExportRun]):
             # A run of another user is in the list only.
             return None
 
-    async def _newest(self, definition: str) -> list[ExportRun]:
-        """The filter may be ignored, so the newest of the returned runs is taken."""
+    async def _pages(
+        self, definition: str, completed_from: datetime | None = None, *, latest: bool = False
+    ) -> AsyncIterator[Sequence[ExportRun]]:
+        if not latest:
+            async for page in super()._pages(definition, completed_from):
+                yield page
+            return
+        # The filter may be ignored, so the newest of the returned runs is taken.
         found = self._service.runs(definition, ExportRunQuery(latest=True))
-        runs = [run async for run in found if self._wanted(run)]
-        return sorted(runs, key=lambda run: run.completed or datetime.min.replace(tzinfo=UTC))[-1:]
+        runs = [run async for run in found if run.done]
+        yield sorted(runs, key=lambda run: run.completed or datetime.min.replace(tzinfo=UTC))[-1:]
 
     def _listed(self, runs: Sequence[ExportRun]) -> dict[str, Sequence[FileFacts]]:
         return {

@@ -190,8 +190,8 @@ class ExtractFiles(ZipFiles[ExtractRun]):
         return ExtractRun(guid=run)
 
     async def _newest(self, definition: str) -> list[ExtractRun]:
-        path = f"{self._service.path(definition)}/runs/latestCompleted"
-        run = await get_object(self._session, ExtractRun, path, {"view": "withFiles"})
+        path, query = "/extracts/{extract}/runs/latestCompleted", {"view": "withFiles"}
+        run = await get_object(self._service.session, ExtractRun, path, query, extract=definition)
         if "delta" in status_word(run.type):
             _log.warning(
                 "Extract %s: its latest run %s is a delta run, which contains the changes only. Without `latest` the "
@@ -201,18 +201,23 @@ class ExtractFiles(ZipFiles[ExtractRun]):
             )
         return [run]
 
-    async def _pages(self, definition: str, completed_from: datetime | None) -> AsyncIterator[Sequence[ExtractRun]]:
+    async def _pages(
+        self, definition: str, completed_from: datetime | None = None, *, latest: bool = False
+    ) -> AsyncIterator[Sequence[ExtractRun]]:
         """
         Return the runs with their files if the endpoint knows that view, else without.
 
         Only the vendor's collection of example requests uses the view here; the pages document it for the latest run.
         """
-        path = f"{self._service.path(definition)}/runs"
+        if latest:
+            yield await self._newest(definition)
+            return
+        session, path = self._service.session, "/extracts/{extract}/runs"
         for view in ("withFiles", None):
             query = {"completionDateTimeFrom": completed_from, "view": view}
             started = False
             try:
-                async for page in paginate(self._session, ExtractRun, path, query).pages():
+                async for page in paginate(session, ExtractRun, path, query, extract=definition).pages():
                     started = True
                     yield page.items
                 return
@@ -230,8 +235,8 @@ class ExtractFiles(ZipFiles[ExtractRun]):
         }
 
     async def _request_files(self, definition: str, run: ExtractRun) -> list[FileFacts]:
-        path = f"{self._service.path(definition)}/runs/{{run}}/files"
-        associations = paginate(self._session, FileAssociation, path, run=run.guid)
+        session, path = self._service.session, "/extracts/{extract}/runs/{run}/files"
+        associations = paginate(session, FileAssociation, path, extract=definition, run=run.guid)
         return [_facts_of(association) async for association in associations]
 
 

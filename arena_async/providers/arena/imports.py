@@ -409,7 +409,6 @@ class ImportFiles(RunFiles[ImportRun]):
 
     def __attrs_post_init__(self) -> None:
         """Name the filters."""
-        super().__attrs_post_init__()
         self._filters += [f"parts={','.join(self._parts)}"] if self._parts != _IMPORT_PARTS else []
 
     def _listing(self) -> tuple[int, bool]:

@@ -180,7 +180,7 @@ class StoredFiles(_VaultFiles):
 
     async def __aiter__(self) -> AsyncIterator[RemoteFile]:
         """List the files; each is looked up as it is read."""
-        tenant = await tenant_of(self._session)
+        tenant = await tenant_of(self._service)
         for given in self._given:
             file = given if isinstance(given, ArenaFile) else await self._request(given)
             yield self._entry_of(tenant, (file.guid or "", file.edition or "0"), file)
@@ -225,7 +225,7 @@ class ItemFiles(_VaultFiles):
 
     async def __aiter__(self) -> AsyncIterator[RemoteFile]:
         """List the files; each item is requested as it is read."""
-        tenant = await tenant_of(self._session)
+        tenant = await tenant_of(self._service)
         for item in self._items:
             async for file in self._look_up(tenant, item):
                 yield file

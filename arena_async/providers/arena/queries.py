@@ -17,10 +17,10 @@ import attrs
 from attrs import AttrsInstance
 
 from arena_async.errors import ConfigurationError
+from arena_async.protocol.decoding import wire
 from arena_async.protocol.messages import printable
 from arena_async.providers.arena.api import write_fields
 from arena_async.providers.arena.criteria import Criteria
-from arena_async.providers.arena.models import wire
 
 __all__ = [
     "EventResourceQuery",

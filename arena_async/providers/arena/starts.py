@@ -251,7 +251,7 @@ class ArenaFetch(RunFetch[R]):
 
     async def tenant(self) -> str:
         """Return the workspace of the session."""
-        return await tenant_of(self.start.service.session)
+        return await tenant_of(self.start.service)
 
     def key_of(self, tenant: str) -> str:
         """Return the key of the row in the ledger."""
