@@ -58,8 +58,6 @@ class RunFetch(ABC, Generic[R]):
 
     #: The service whose tenant owns the directory.
     service: ClassVar[str]
-    #: Whether a row of a run that is being started names the run before it.
-    keeps_previous: ClassVar[bool] = False
 
     async def fetch(self, to: To) -> Fetched[R]:
         """
@@ -103,9 +101,8 @@ class RunFetch(ABC, Generic[R]):
             )
 
     async def _start(self, mirror: Mirror, job: StartedRun) -> tuple[StartedRun, R]:
-        """Start a run, and write to the ledger before and after."""
-        run_before = job.run if self.keeps_previous else ""
-        starting = attrs.evolve(job, state="starting", run=run_before, began=self.now())
+        """Start a run, and write to the ledger before and after; until it is started its row names the run before."""
+        starting = attrs.evolve(job, state="starting", began=self.now())
         await mirror.write_started_run(starting)
         try:
             return starting, await self.start_run(starting)

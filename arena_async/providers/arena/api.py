@@ -31,7 +31,6 @@ __all__ = [
     "known_word",
     "make_request",
     "paginate",
-    "request_object",
     "write_datetime",
     "write_fields",
 ]

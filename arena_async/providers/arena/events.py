@@ -24,12 +24,12 @@ import attrs
 from arena_async.errors import ConfigurationError, DeadlineError, DecodeError
 from arena_async.http.paginator import ListQuery, Paginator
 from arena_async.http.polling import Polled, wait_until
-from arena_async.http.session import Session
+from arena_async.http.session import Session, request_object
 from arena_async.options import Clock, PollPolicy
 from arena_async.protocol.decoding import decode, parse_json, wire
 from arena_async.protocol.messages import join_path, printable
 from arena_async.providers.arena.adapter import LIST
-from arena_async.providers.arena.api import get_object, make_request, paginate, request_object
+from arena_async.providers.arena.api import get_object, make_request, paginate
 from arena_async.providers.arena.models import ArenaModel, ArenaRecord, Change, Item, User
 from arena_async.providers.arena.queries import EventResourceQuery, write_query
 
@@ -175,7 +175,8 @@ class _EventSource:
     async def pending(self, integration: str) -> list[OutboundEvent]:
         """Return the events that are not reconciled, the oldest first. One request for each 400."""
         found = [event async for event in self.every(integration, reconciled=False) if not event.reconciled]
-        return sorted(found, key=_age)
+        # One without a time comes first, so that it is not postponed forever.
+        return sorted(found, key=lambda event: event.creation_date_time or datetime.min.replace(tzinfo=UTC))
 
     async def event(self, integration: str, guid: str) -> OutboundEvent:
         """Return one event. One request."""
@@ -323,11 +324,6 @@ class EventQueue(_EventSource):
         request = make_request("GET", self._event_path(event, "/itemguids"), query)
         response = await self.session.send(request)
         return _read_guids(parse_json(response.body, request=request.line), request.line)
-
-
-def _age(event: OutboundEvent) -> datetime:
-    """Return the sort key of an event; one without a time comes first, so that it is not postponed forever."""
-    return event.creation_date_time or datetime.min.replace(tzinfo=UTC)
 
 
 def _read_guids(payload: Any, request: str) -> list[str]:

@@ -16,6 +16,7 @@ from arena_async.options import PollPolicy
 from arena_async.protocol.messages import printable
 from arena_async.providers.arena.api import get_object, known_word, make_request
 from arena_async.providers.arena.criteria import Criteria
+from arena_async.providers.arena.fetch import ArenaFetch
 from arena_async.providers.arena.files import FileFacts, ZipFiles
 from arena_async.providers.arena.models import (
     ArenaFile,
@@ -26,8 +27,7 @@ from arena_async.providers.arena.models import (
     status_word,
 )
 from arena_async.providers.arena.queries import ExportQuery, ExportRunQuery
-from arena_async.providers.arena.runs import OnStatus, RunService, guid_of, look_up
-from arena_async.providers.arena.starts import ArenaFetch, Start
+from arena_async.providers.arena.runs import OnStatus, RunService, Start, look_up
 from arena_async.providers.started_run import Fetched, To
 
 __all__ = ["ExportFiles", "Exports", "same_options", "write_export_options"]
@@ -232,7 +232,7 @@ class Exports(RunService[ExportDefinition, ExportRun, ExportRunQuery]):
             raise ConfigurationError(f"The export {definition.guid} cannot be run. {problem}.")
         own = criteria.as_json() if criteria is not None else None
         body = {} if own is None else {"criteria": own}
-        guid = guid_of(definition)
+        guid = definition if isinstance(definition, str) else definition.guid
         return Start(
             service=self,
             definition=guid,

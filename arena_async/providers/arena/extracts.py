@@ -14,11 +14,11 @@ from arena_async.http.paginator import Paginator
 from arena_async.options import PollPolicy
 from arena_async.protocol.messages import printable
 from arena_async.providers.arena.api import get_object, make_request, paginate
+from arena_async.providers.arena.fetch import ArenaFetch
 from arena_async.providers.arena.files import FileFacts, ZipFiles
 from arena_async.providers.arena.models import Extract, ExtractRun, FileAssociation, status_word
 from arena_async.providers.arena.queries import ExtractRunQuery
-from arena_async.providers.arena.runs import OnStatus, RunService
-from arena_async.providers.arena.starts import ArenaFetch, Start
+from arena_async.providers.arena.runs import OnStatus, RunService, Start
 from arena_async.providers.started_run import Fetched, To
 
 __all__ = ["ExtractFiles", "Extracts"]

@@ -147,10 +147,6 @@ class ArenaFiles(FileSet, ABC):
                 found.append(self._entry(tenant, names, facts, extension=row.extension, change=row.change))
         return found
 
-    def since(self, watermark: datetime | None) -> Self:  # noqa: ARG002  for the sets that can
-        """Return the set of what changed since then if the service can filter on it, else the set itself."""
-        return self
-
     def cost(self) -> Cost:
         """Return the cost: at least the requests of one listing, and one for each content. Sends nothing."""
         listing, exact = self._listing()

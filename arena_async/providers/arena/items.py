@@ -161,6 +161,7 @@ class StoredFiles(_VaultFiles):
     _fields = ("file", "edition")
     _content_path = "/files/{file}/content"
 
+    _service: Files
     _given: Sequence[str | ArenaFile]
     _guids: list[str] = attrs.field(init=False)
 
@@ -182,15 +183,12 @@ class StoredFiles(_VaultFiles):
         """List the files; each is looked up as it is read."""
         tenant = await tenant_of(self._service)
         for given in self._given:
-            file = given if isinstance(given, ArenaFile) else await self._request(given)
+            file = given if isinstance(given, ArenaFile) else await self._service.get(given)
             yield self._entry_of(tenant, (file.guid or "", file.edition or "0"), file)
 
     async def _look_up(self, tenant: str, first: str, *_: object) -> AsyncIterator[RemoteFile]:
-        file = await self._request(first)
+        file = await self._service.get(first)
         yield self._entry_of(tenant, (file.guid or "", file.edition or "0"), file)
-
-    async def _request(self, guid: str) -> ArenaFile:
-        return await get_object(self._session, ArenaFile, "/files/{file}", file=guid)
 
     def _listing(self) -> tuple[int, bool]:
         return sum(isinstance(file, str) for file in self._given), True
@@ -210,6 +208,7 @@ class ItemFiles(_VaultFiles):
     _fields = ("item", "association")
     _content_path = "/items/{item}/files/{association}/content"
 
+    _service: Items
     _items: Sequence[str]
     _primary: bool = False
 
@@ -231,7 +230,7 @@ class ItemFiles(_VaultFiles):
                 yield file
 
     async def _look_up(self, tenant: str, first: str, *_: object) -> AsyncIterator[RemoteFile]:
-        async for association in paginate(self._session, FileAssociation, "/items/{item}/files", item=first):
+        async for association in self._service.associations(first):
             if association.primary or not self._primary:
                 yield self._entry_of(tenant, (first, association.guid), association.file or ArenaFile())
 

@@ -11,7 +11,7 @@ from typing import Any
 import attrs
 
 from arena_async.errors import ApiError, AuthenticationError, ConfigurationError, ServerError, ThrottledError
-from arena_async.protocol.adapter import Credential
+from arena_async.protocol.adapter import Auth, Credential
 from arena_async.protocol.messages import Request, Response, Secret, show_url
 from arena_async.protocol.oauth import is_unknown_client, is_wrong_scope, read_token
 from arena_async.providers.centrepoint.adapter import retry_after, server_text
@@ -67,7 +67,7 @@ class CentrePointCredentials:
 
 
 @attrs.frozen(kw_only=True)
-class CentrePointAuth:
+class CentrePointAuth(Auth):
     """
     The login of CentrePoint: a form to the token endpoint, one token per scope, nothing to log out of.
 
@@ -112,11 +112,6 @@ class CentrePointAuth:
         if response.status != 200:
             raise _login_error(response)
         return read_token(response, lifetime=_LIFETIME, advice="Check that CENTREPOINT_AUTH_URL is the token endpoint.")
-
-    def logout(self, credential: Credential) -> Request | None:
-        """Return None: a token cannot be revoked, it expires."""
-        del credential
-        return None
 
 
 def _login_error(response: Response) -> ApiError:

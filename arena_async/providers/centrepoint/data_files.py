@@ -13,7 +13,7 @@ from arena_async.errors import DecodeError
 from arena_async.http.paginator import Paginator
 from arena_async.options import KIB
 from arena_async.protocol.decoding import decode, parse_json
-from arena_async.protocol.files import ByteStream, Cost, OpenedFile, RemoteFile
+from arena_async.protocol.files import ByteStream, Cost, FileSet, OpenedFile, RemoteFile
 from arena_async.protocol.messages import Request, join_path
 from arena_async.protocol.pagination import ListShape
 from arena_async.providers.centrepoint.adapter import MAX_PAGE_SIZE
@@ -68,7 +68,7 @@ def data_file(row: DataFile, *, request: str, what: str, tenant: str, now: datet
 
 
 @attrs.frozen(eq=False, repr=False)
-class DataFileSet:
+class DataFileSet(FileSet):
     """
     The files of one request for raw or epoch data; made by :meth:`DataRequests.files`.
 
@@ -139,11 +139,6 @@ class DataFileSet:
     async def find(self, keys: Collection[str]) -> list[RemoteFile]:
         """List again, with one request, and return the entries of some keys; a key that is gone is missing."""
         return [file async for file in self if file.key in keys]
-
-    def since(self, watermark: datetime | None) -> DataFileSet:
-        """Return the set itself: the files of a request do not change."""
-        del watermark
-        return self
 
     def cost(self) -> Cost:
         """Return the cost: one request for the list and one for the URL of each file."""

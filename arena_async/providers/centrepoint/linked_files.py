@@ -34,7 +34,7 @@ import attrs
 
 from arena_async.errors import ClosedError, LinkExpiredError, PermissionDeniedError
 from arena_async.http.paginator import ListQuery, Paginator
-from arena_async.protocol.files import Cost, OpenedFile, RemoteFile
+from arena_async.protocol.files import Cost, FileSet, OpenedFile, RemoteFile
 from arena_async.protocol.messages import Request, Secret
 from arena_async.protocol.pagination import ListShape, Page
 from arena_async.providers.centrepoint.adapter import pages_of
@@ -395,7 +395,7 @@ def _path_of(link: Secret | None) -> str:
 Q = TypeVar("Q", bound=LinkedFileQuery[Any])
 
 
-class LinkedFileSet(ABC, Generic[Q, R]):
+class LinkedFileSet(FileSet, ABC, Generic[Q, R]):
     """
     Files behind the signed URLs of a list.
 
@@ -407,6 +407,8 @@ class LinkedFileSet(ABC, Generic[Q, R]):
         query: Which files.
     """
 
+    scope = ""
+    narrowed = False
     #: What an empty list means, for the log.
     _empty: ClassVar[str]
 
@@ -473,11 +475,6 @@ class LinkedFileSet(ABC, Generic[Q, R]):
     @abstractmethod
     async def find(self, keys: Collection[str]) -> list[RemoteFile]:
         """List again for some keys, with the fewest requests, and return their entries with fresh URLs."""
-
-    def since(self, watermark: datetime | None) -> Self:
-        """Return the set itself: the service cannot filter on changes."""
-        del watermark
-        return self
 
     def cost(self) -> Cost:
         """Return the cost: the pages of the list. Content is served by another host and does not count."""

@@ -12,9 +12,8 @@ from arena_async.errors import (
     ServerError,
     ThrottledError,
 )
-from arena_async.protocol.adapter import Credential
-from arena_async.protocol.messages import Headers, Request, Response
-from arena_async.protocol.quota import Quota
+from arena_async.protocol.adapter import Adapter, Auth, Credential
+from arena_async.protocol.messages import Request, Response
 
 if TYPE_CHECKING:  # Downloads of URLs have no pages.
     from arena_async.protocol.pagination import ListShape, Page, PageRequest
@@ -25,7 +24,7 @@ __all__ = ["PlainWeb"]
 _TRANSIENT = frozenset({408, 425, 500, 502, 503, 504})
 
 
-class PlainWeb:
+class PlainWeb(Auth, Adapter):
     """The login and the adapter of any web server: no account, no pages, no quota, and errors by their status alone."""
 
     def login(self, scope: str) -> Request:
@@ -36,11 +35,6 @@ class PlainWeb:
         """Raise, as :meth:`login` does."""
         raise ConfigurationError(f"{response.request}: a list of addresses has no account to log in to.")
 
-    def logout(self, credential: Credential) -> Request | None:
-        """Return None: there is nothing to end."""
-        del credential
-        return None
-
     def page_params(self, requested: PageRequest) -> tuple[tuple[str, str], ...]:
         """Return nothing: no server lists the files."""
         del requested
@@ -50,11 +44,6 @@ class PlainWeb:
         """Raise: no server lists the files."""
         del payload, requested, shape
         raise ConfigurationError("A list of addresses has no pages.")
-
-    def read_quota(self, headers: Headers) -> Quota | None:
-        """Return None: there is no quota."""
-        del headers
-        return None
 
     def read_error(self, request: Request, response: Response) -> ApiError:
         """Return the typed error of a response. Nothing of its text is shown: it may echo the address."""

@@ -7,14 +7,13 @@ import os
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Collection, Iterable, Sequence
 from contextlib import aclosing
-from datetime import datetime
 from typing import Self, Unpack
 
 from arena_async.errors import ConfigurationError, LinkExpiredError
 from arena_async.http.client import BaseClient, NetworkSettings, http_options
 from arena_async.http.session import Session
 from arena_async.protocol.filenames import fold
-from arena_async.protocol.files import Cost, OpenedFile, RemoteFile
+from arena_async.protocol.files import Cost, FileSet, OpenedFile, RemoteFile
 from arena_async.protocol.messages import Request, Secret, printable
 from arena_async.protocol.quota import SlidingWindow
 from arena_async.protocol.urls import UrlPolicy
@@ -40,7 +39,7 @@ class UrlSettings(NetworkSettings, total=False):
     allow_private: bool
 
 
-class UrlSet(BaseClient):
+class UrlSet(BaseClient, FileSet):
     """
     Files at any addresses: a set for ``Downloader`` and ``Mirror``, without any account.
 
@@ -223,11 +222,6 @@ class UrlSet(BaseClient):
     async def restore(self, rows: Sequence[PlannedFile]) -> list[RemoteFile]:
         """Return the entries of planned files from the list, without any request."""
         return await self.find([row.key for row in rows])
-
-    def since(self, watermark: datetime | None) -> UrlSet:
-        """Return the set itself: no server lists changes."""
-        del watermark
-        return self
 
     def cost(self) -> Cost:
         """Return the cost: a request for each file, which no quota counts."""
