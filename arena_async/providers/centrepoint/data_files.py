@@ -129,12 +129,8 @@ class DataFileSet(FileSet):
             DecodeError: The response is no URL.
             TransportError: No usable response was received.
         """
-        linked, session, now = (
-            attrs.evolve(file, link=await self._link_to(file)),
-            self._api.session,
-            self._api.clock.now,
-        )
-        return await open_link(session, linked, offset=offset, validator=validator, until=until, now=now)
+        linked = attrs.evolve(file, link=await self._link_to(file))
+        return await open_link(self._api, linked, offset=offset, validator=validator, until=until)
 
     async def find(self, keys: Collection[str]) -> list[RemoteFile]:
         """List again, with one request, and return the entries of some keys; a key that is gone is missing."""

@@ -462,10 +462,10 @@ class LinkedFileSet(FileSet, ABC, Generic[Q, R]):
             ApiError: Another error response; ``transient`` says whether it may work later.
             TransportError: No usable response was received.
         """
-        links, session, now = self._links, self._api.session, self._api.clock.now
+        links = self._links
         fresh = await links.fresh(file)
         try:
-            opened = await open_link(session, fresh, offset=offset, validator=validator, until=until, now=now)
+            opened = await open_link(self._api, fresh, offset=offset, validator=validator, until=until)
         except (LinkExpiredError, PermissionDeniedError) as error:
             links.record_rejection(fresh, known=file.link, expired=isinstance(error, LinkExpiredError))
             raise

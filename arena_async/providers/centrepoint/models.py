@@ -9,7 +9,7 @@ data (birth date, gender, weight, height) is there to read and is never part of 
 from __future__ import annotations
 
 import re
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import attrs
@@ -155,16 +155,11 @@ class DayFile(ListedFile):
 
         It is read off the text and never moved to another timezone: it is a day of the subject's life.
         """
-        return _day_of(self.date_text)
-
-
-def _day_of(text: str) -> str:
-    """Return the day of a date or date-time, or ""."""
-    found = _DAY.match(text)
-    try:
-        return date.fromisoformat(found[1]).isoformat() if found else ""
-    except ValueError:
-        return ""
+        found = _DAY.match(self.date_text)
+        try:
+            return datetime.fromisoformat(found[1]).date().isoformat() if found else ""
+        except ValueError:
+            return ""
 
 
 @attrs.frozen(kw_only=True)
