@@ -235,8 +235,11 @@ class FileSet(Protocol):
 
     ``scope`` names the query and bounds watermark and pruning only. ``narrowed`` is set if the set was filtered by the
     caller or by a watermark, so that missing files may still exist; such a set never prunes. A class that inherits from
-    this one has :meth:`since` for a service that cannot filter on changes.
+    this one has its ``repr``, and :meth:`since` for a service that cannot filter on changes.
     """
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.scope}>"
 
     @property
     def scope(self) -> str:

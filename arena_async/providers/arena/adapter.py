@@ -184,11 +184,9 @@ def next_reset(now: datetime) -> datetime:
     By the rule of US law since 2007 and not by a time zone database, which Windows and small containers do not have.
     """
     today = (now.astimezone(UTC) - timedelta(hours=8)).date()
-    for day in (today, today + timedelta(days=1), today + timedelta(days=2)):
-        midnight = datetime(day.year, day.month, day.day, 7 if _summer_midnight(day) else 8, tzinfo=UTC)
-        if midnight > now:
-            return midnight
-    raise AssertionError  # pragma: no cover  the midnight after tomorrow is later than now
+    days = [today + timedelta(days=number) for number in range(3)]
+    midnights = [datetime(day.year, day.month, day.day, 7 if _summer_midnight(day) else 8, tzinfo=UTC) for day in days]
+    return min(midnight for midnight in midnights if midnight > now)
 
 
 def _summer_midnight(day: date) -> bool:

@@ -16,7 +16,7 @@ from arena_async.options import PollPolicy
 from arena_async.protocol.messages import printable
 from arena_async.providers.arena.api import get_object, known_word, make_request
 from arena_async.providers.arena.criteria import Criteria
-from arena_async.providers.arena.fetch import ArenaFetch
+from arena_async.providers.arena.fetch import fetch_of
 from arena_async.providers.arena.files import FileFacts, ZipFiles
 from arena_async.providers.arena.models import (
     ArenaFile,
@@ -213,7 +213,7 @@ class Exports(RunService[ExportDefinition, ExportRun, ExportRunQuery]):
             DestinationBusyError: The directory belongs to another workspace.
         """
         start = self._start(guid, criteria, on_status)
-        return await ArenaFetch(start, self.files(start.definition), poll, fresh).fetch(to)
+        return await fetch_of(start, self.files(start.definition), poll, fresh=fresh).fetch(to)
 
     def _start(
         self, definition: str | ExportDefinition, criteria: Criteria | None, on_status: OnStatus[ExportRun] | None

@@ -14,7 +14,7 @@ from arena_async.http.paginator import Paginator
 from arena_async.options import PollPolicy
 from arena_async.protocol.messages import printable
 from arena_async.providers.arena.api import get_object, make_request, paginate
-from arena_async.providers.arena.fetch import ArenaFetch
+from arena_async.providers.arena.fetch import fetch_of
 from arena_async.providers.arena.files import FileFacts, ZipFiles
 from arena_async.providers.arena.models import Extract, ExtractRun, FileAssociation, status_word
 from arena_async.providers.arena.queries import ExtractRunQuery
@@ -167,7 +167,7 @@ class Extracts(RunService[Extract, ExtractRun, ExtractRunQuery]):
             DeadlineError: The run is not done yet; the next call waits on.
             DestinationBusyError: The directory belongs to another workspace.
         """
-        return await ArenaFetch(self._start(guid, on_status), self.files(guid), poll, fresh).fetch(to)
+        return await fetch_of(self._start(guid, on_status), self.files(guid), poll, fresh=fresh).fetch(to)
 
     def _start(self, guid: str, on_status: OnStatus[ExtractRun] | None) -> Start[ExtractRun]:
         request = make_request("POST", f"{self.path(guid)}/runs", json={})

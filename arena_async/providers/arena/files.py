@@ -86,9 +86,6 @@ class ArenaFiles(FileSet, ABC):
         """Metered requests that the session has sent so far."""
         return self._service.session.requests_sent
 
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.scope}>"
-
     async def open(
         self, file: RemoteFile, *, offset: int = 0, validator: str | None = None, until: int | None = None
     ) -> OpenedFile:

@@ -24,7 +24,7 @@ from arena_async.options import PollPolicy
 from arena_async.protocol.files import RemoteFile
 from arena_async.protocol.messages import UploadBody, UploadedFile, printable
 from arena_async.providers.arena.api import known_word, make_request, write_fields
-from arena_async.providers.arena.fetch import ArenaFetch
+from arena_async.providers.arena.fetch import fetch_of
 from arena_async.providers.arena.files import FileFacts, RunFiles
 from arena_async.providers.arena.models import ImportDefinition, ImportOptions, ImportRun, status_word
 from arena_async.providers.arena.queries import ImportQuery, ImportRunQuery
@@ -371,7 +371,7 @@ class Imports(RunService[ImportDefinition, ImportRun, ImportRunQuery]):
         async with submission.opened() as opened:
             start = opened.start(self, guid, on_status)
             start.name = await opened.name()
-            return await ArenaFetch(start, self.files(guid, parts=submission.parts), poll, fresh).fetch(to)
+            return await fetch_of(start, self.files(guid, parts=submission.parts), poll, fresh=fresh).fetch(to)
 
 
 def _check_parts(parts: Iterable[ImportPart]) -> tuple[ImportPart, ...]:

@@ -157,6 +157,8 @@ class StoredFiles(_VaultFiles):
         ConfigurationError: No file is given, or one without a guid.
     """
 
+    #: The vault has more files.
+    narrowed = True
     _kind = "files"
     _fields = ("file", "edition")
     _content_path = "/files/{file}/content"
@@ -173,11 +175,6 @@ class StoredFiles(_VaultFiles):
     def scope(self) -> str:
         """The name of the query, without any secret."""
         return f"arena/files/{_format_guids(self._guids)}"
-
-    @property
-    def narrowed(self) -> bool:
-        """True: the vault has more files."""
-        return True
 
     async def __aiter__(self) -> AsyncIterator[RemoteFile]:
         """List the files; each is looked up as it is read."""

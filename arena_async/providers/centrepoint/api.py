@@ -28,7 +28,7 @@ from arena_async.providers.centrepoint.identifiers import named_subject, number
 from arena_async.providers.centrepoint.models import Subject
 from arena_async.providers.centrepoint.subjects import SubjectDirectory
 
-__all__ = ["SUBJECTS", "Api", "Endpoint", "Match", "is_one_of", "read_rows"]
+__all__ = ["SUBJECTS", "Api", "ApiService", "Endpoint", "Match", "is_one_of", "read_rows"]
 
 T = TypeVar("T")
 
@@ -207,6 +207,18 @@ class Api:
             return True
 
         return exists
+
+
+class ApiService:
+    """
+    Base of the services of a client.
+
+    Args:
+        api: Sends the requests.
+    """
+
+    def __init__(self, api: Api) -> None:
+        self._api = api
 
 
 def read_rows(model: type[T], line: str, matches: Sequence[Match]) -> Callable[[Any], T]:

@@ -89,9 +89,6 @@ class DataFileSet(FileSet):
     _request: str = attrs.field(kw_only=True)
     _what: str = attrs.field(kw_only=True)
 
-    def __repr__(self) -> str:
-        return f"<DataFileSet {self.scope}>"
-
     @property
     def scope(self) -> str:
         """The name of the query, without any secret."""

@@ -422,9 +422,6 @@ class LinkedFileSet(FileSet, ABC, Generic[Q, R]):
         self._total: int | None = None
         self._links = FreshLinks(api, self._list_page)
 
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.scope}>"
-
     @property
     def requests_sent(self) -> int:
         """Metered requests that the session has sent so far."""
