@@ -234,8 +234,7 @@ class FileSet(Protocol):
     A query for files that can be listed any number of times.
 
     ``scope`` names the query and bounds watermark and pruning only. ``narrowed`` is set if the set was filtered by the
-    caller or by a watermark, so that missing files may still exist; such a set never prunes. A class that inherits from
-    this one has its ``repr``, and :meth:`since` for a service that cannot filter on changes.
+    caller or by a watermark, so that missing files may still exist; such a set never prunes.
     """
 
     def __repr__(self) -> str:
@@ -277,8 +276,7 @@ class FileSet(Protocol):
 
     def since(self, watermark: datetime | None) -> FileSet:
         """Return the set of files changed since then if the service can filter on it, else the set itself."""
-        del watermark
-        return self
+        ...
 
     def cost(self) -> Cost:
         """Return its cost; pure, no request."""

@@ -144,6 +144,10 @@ class ArenaFiles(FileSet, ABC):
                 found.append(self._entry(tenant, names, facts, extension=row.extension, change=row.change))
         return found
 
+    def since(self, watermark: datetime | None) -> Self:  # noqa: ARG002  for the sets that can
+        """Return the set of what changed since then if the service can filter on it, else the set itself."""
+        return self
+
     def cost(self) -> Cost:
         """Return the cost: at least the requests of one listing, and one for each content. Sends nothing."""
         listing, exact = self._listing()
@@ -275,11 +279,11 @@ class RunFiles(ArenaFiles, Generic[R]):
                 async for file in self._of_runs(tenant, definition, [run]):
                     yield file
             return
-        first = self._from
-        async for page in self._pages(definition, first, latest=self._latest):
+        since = self._from
+        async for page in self._pages(definition, since, latest=self._latest):
             # The service is known to ignore some filters silently.
             done = [run for run in page if run.done]
-            wanted = [run for run in done if first is None or run.completed is None or run.completed >= first]
+            wanted = [run for run in done if since is None or run.completed is None or run.completed >= since]
             async for file in self._of_runs(tenant, definition, wanted):
                 yield file
 

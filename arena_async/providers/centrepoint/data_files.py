@@ -13,11 +13,11 @@ from arena_async.errors import DecodeError
 from arena_async.http.paginator import Paginator
 from arena_async.options import KIB
 from arena_async.protocol.decoding import decode, parse_json
-from arena_async.protocol.files import ByteStream, Cost, FileSet, OpenedFile, RemoteFile
+from arena_async.protocol.files import ByteStream, Cost, OpenedFile, RemoteFile
 from arena_async.protocol.messages import Request, join_path
 from arena_async.protocol.pagination import ListShape
 from arena_async.providers.centrepoint.adapter import MAX_PAGE_SIZE
-from arena_async.providers.centrepoint.api import Api
+from arena_async.providers.centrepoint.api import Api, ApiFiles
 from arena_async.providers.centrepoint.auth import DATA_RETRIEVAL
 from arena_async.providers.centrepoint.identifiers import SERVICE, join_key
 from arena_async.providers.centrepoint.links import LinkOnDemand, SignedLink, open_link, sign
@@ -68,7 +68,7 @@ def data_file(row: DataFile, *, request: str, what: str, tenant: str, now: datet
 
 
 @attrs.frozen(eq=False, repr=False)
-class DataFileSet(FileSet):
+class DataFileSet(ApiFiles):
     """
     The files of one request for raw or epoch data; made by :meth:`DataRequests.files`.
 
@@ -93,11 +93,6 @@ class DataFileSet(FileSet):
     def scope(self) -> str:
         """The name of the query, without any secret."""
         return f"{SERVICE}/{self._what}-requests/{self._request.casefold()}"
-
-    @property
-    def requests_sent(self) -> int:
-        """Metered requests that the session has sent so far."""
-        return self._api.session.requests_sent
 
     async def __aiter__(self) -> AsyncGenerator[RemoteFile, None]:
         """
@@ -132,6 +127,10 @@ class DataFileSet(FileSet):
     async def find(self, keys: Collection[str]) -> list[RemoteFile]:
         """List again, with one request, and return the entries of some keys; a key that is gone is missing."""
         return [file async for file in self if file.key in keys]
+
+    def since(self, watermark: datetime | None) -> DataFileSet:  # noqa: ARG002  these files do not change
+        """Return the set itself."""
+        return self
 
     def cost(self) -> Cost:
         """Return the cost: one request for the list and one for the URL of each file."""

@@ -202,8 +202,7 @@ class DayQuery(LinkedFileQuery[DayFile]):
                 return row
             raise DecodeError(
                 f"{line}: a file is listed whose date is {printable(repr(row.date_text), maximum=60)}, which "
-                "is no day. "
-                "Nothing of the list was used; report it to ActiGraph.",
+                "is no day. Nothing of the list was used; report it to ActiGraph.",
                 problems=("$.date: is no day",),
                 request=line,
             )

@@ -34,11 +34,11 @@ import attrs
 
 from arena_async.errors import ClosedError, LinkExpiredError, PermissionDeniedError
 from arena_async.http.paginator import ListQuery, Paginator
-from arena_async.protocol.files import Cost, FileSet, OpenedFile, RemoteFile
+from arena_async.protocol.files import Cost, OpenedFile, RemoteFile
 from arena_async.protocol.messages import Request, Secret
 from arena_async.protocol.pagination import ListShape, Page
 from arena_async.providers.centrepoint.adapter import pages_of
-from arena_async.providers.centrepoint.api import Api
+from arena_async.providers.centrepoint.api import Api, ApiFiles
 from arena_async.providers.centrepoint.identifiers import SERVICE, named_subject, number
 from arena_async.providers.centrepoint.links import ListedLink, SignedLink, expired_error, open_link
 from arena_async.providers.centrepoint.models import ListedFile
@@ -395,7 +395,7 @@ def _path_of(link: Secret | None) -> str:
 Q = TypeVar("Q", bound=LinkedFileQuery[Any])
 
 
-class LinkedFileSet(FileSet, ABC, Generic[Q, R]):
+class LinkedFileSet(ApiFiles, ABC, Generic[Q, R]):
     """
     Files behind the signed URLs of a list.
 
@@ -421,11 +421,6 @@ class LinkedFileSet(FileSet, ABC, Generic[Q, R]):
         self.narrowed = query.narrowed
         self._total: int | None = None
         self._links = FreshLinks(api, self._list_page)
-
-    @property
-    def requests_sent(self) -> int:
-        """Metered requests that the session has sent so far."""
-        return self._api.session.requests_sent
 
     async def __aiter__(self) -> AsyncGenerator[RemoteFile, None]:
         """
@@ -472,6 +467,10 @@ class LinkedFileSet(FileSet, ABC, Generic[Q, R]):
     @abstractmethod
     async def find(self, keys: Collection[str]) -> list[RemoteFile]:
         """List again for some keys, with the fewest requests, and return their entries with fresh URLs."""
+
+    def since(self, watermark: datetime | None) -> Self:  # noqa: ARG002  the service cannot filter on changes
+        """Return the set itself."""
+        return self
 
     def cost(self) -> Cost:
         """Return the cost: the pages of the list. Content is served by another host and does not count."""

@@ -7,6 +7,7 @@ import os
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Collection, Iterable, Sequence
 from contextlib import aclosing
+from datetime import datetime
 from typing import Self, Unpack
 
 from arena_async.errors import ConfigurationError, LinkExpiredError
@@ -222,6 +223,10 @@ class UrlSet(BaseClient, FileSet):
     async def restore(self, rows: Sequence[PlannedFile]) -> list[RemoteFile]:
         """Return the entries of planned files from the list, without any request."""
         return await self.find([row.key for row in rows])
+
+    def since(self, watermark: datetime | None) -> UrlSet:  # noqa: ARG002  no server lists changes
+        """Return the set itself."""
+        return self
 
     def cost(self) -> Cost:
         """Return the cost: a request for each file, which no quota counts."""
