@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import AsyncIterator, Iterable, Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import attrs
@@ -264,18 +264,6 @@ class ExportFiles(ZipFiles[ExportRun]):
         except PermissionDeniedError:
             # A run of another user is in the list only.
             return None
-
-    async def _pages(
-        self, definition: str, completed_from: datetime | None = None, *, latest: bool = False
-    ) -> AsyncIterator[Sequence[ExportRun]]:
-        if not latest:
-            async for page in super()._pages(definition, completed_from):
-                yield page
-            return
-        # The filter may be ignored, so the newest of the returned runs is taken.
-        found = self._service.runs(definition, ExportRunQuery(latest=True))
-        runs = [run async for run in found if run.done]
-        yield sorted(runs, key=lambda run: run.completed or datetime.min.replace(tzinfo=UTC))[-1:]
 
     def _listed(self, runs: Sequence[ExportRun]) -> dict[str, Sequence[FileFacts]]:
         return {

@@ -290,11 +290,16 @@ class RunFiles(ArenaFiles, Generic[R]):
     async def _pages(
         self, definition: str, completed_from: datetime | None = None, *, latest: bool = False
     ) -> AsyncIterator[Sequence[R]]:
-        """Return the runs of a definition, page by page, or only the latest completed one for the sets that can."""
-        del latest
-        service, query = self._service, {"completionDateTimeFrom": completed_from}
-        path = f"{service.path(definition)}/runs"
-        async for page in paginate(service.session, service.models[1], path, query).pages():
+        """Return the runs of a definition, page by page, or only the latest completed one."""
+        service = self._service
+        query: dict[str, object] = {"latestCompleted": True} if latest else {"completionDateTimeFrom": completed_from}
+        runs = paginate(service.session, service.models[1], f"{service.path(definition)}/runs", query)
+        if latest:
+            # The filter may be ignored, so the newest of the returned runs is taken.
+            done = [run async for run in runs if run.done]
+            yield sorted(done, key=lambda run: run.completed or datetime.min.replace(tzinfo=UTC))[-1:]
+            return
+        async for page in runs.pages():
             yield page.items
 
     async def _one_to_find(self, definition: str, run: str) -> R | None:

@@ -14,7 +14,6 @@ from datetime import datetime
 from typing import Any, Final, Literal, get_args
 
 import attrs
-from attrs import AttrsInstance
 
 from arena_async.errors import ConfigurationError
 from arena_async.protocol.decoding import wire
@@ -41,7 +40,7 @@ ItemView = Literal["minimum", "compact", "full"]
 _ATTRIBUTE: Final = re.compile(r"[0-9A-Z]{15,24}")
 
 
-def write_query(query: AttrsInstance | str | None, *, text: str = "name") -> dict[str, Any]:
+def write_query(query: attrs.AttrsInstance | str | None, *, text: str = "name") -> dict[str, Any]:
     """Return the parameters of a query; one that is a string is the filter called ``text``."""
     if query is None or isinstance(query, str):
         return {text: query}
