@@ -123,9 +123,9 @@ def decode(payload: Any, model: type[T], *, request: str = "") -> T:
     return _reject(*problems, request=request)
 
 
-def wire(*names: str, default: Any = None, **metadata: Any) -> Any:
+def wire(*names: str, default: Any = None, hashed: bool | None = None, **metadata: Any) -> Any:
     """Return a field with these keys on the wire, the documented one first, and perhaps ``zone`` or ``size``."""
-    return attrs.field(default=default, metadata={"wire": names, **metadata})
+    return attrs.field(default=default, hash=hashed, metadata={"wire": names, **metadata})
 
 
 def wire_names(attribute: attrs.Attribute[Any]) -> tuple[str, ...]:

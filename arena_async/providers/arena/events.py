@@ -117,8 +117,8 @@ class EventResource(ArenaModel):
     change: Change | None = None
     request: Any = attrs.field(default=None, hash=False)
     quality_process: Any = attrs.field(default=None, hash=False)
-    pre_events: Any = attrs.field(default=None, hash=False, metadata={"wire": ("preEvents", "preEvent")})
-    post_events: Any = attrs.field(default=None, hash=False, metadata={"wire": ("postEvents", "postEvent")})
+    pre_events: Any = wire("preEvents", "preEvent", hashed=False)
+    post_events: Any = wire("postEvents", "postEvent", hashed=False)
 
 
 @attrs.frozen

@@ -339,9 +339,7 @@ class ImportOptions(ArenaModel):
     file_edition_edit: Any = attrs.field(default=None, hash=False)
     file_edition_delete: Any = attrs.field(default=None, hash=False)
     file_place_holder: Any = attrs.field(default=None, hash=False)
-    merge_identical_bom_lines: Any = attrs.field(
-        default=None, hash=False, metadata={"wire": ("mergeIdenticalBOMLines", "mergeIdenticalBomLines")}
-    )
+    merge_identical_bom_lines: Any = wire("mergeIdenticalBOMLines", "mergeIdenticalBomLines", hashed=False)
     mapping: tuple[ImportMapping, ...] = ()
 
 
