@@ -37,7 +37,11 @@ class Credential:
 
 
 class Auth(Protocol):
-    """How a provider logs in. Pure: it builds requests and reads responses. Inherited, it has nothing to log out of."""
+    """
+    How a provider logs in. Pure: it builds requests and reads responses.
+
+    A class that inherits from it has no logout, unless it defines one.
+    """
 
     def login(self, scope: str) -> Request:
         """Return the request that logs in for ``scope``; it needs no credential (``scope=None``)."""
@@ -60,7 +64,11 @@ class Auth(Protocol):
 
 
 class Adapter(Protocol):
-    """How a provider formats pages, quota and errors. Pure. Inherited, it has no quota in its responses."""
+    """
+    How a provider formats pages, quota and errors. Pure.
+
+    A class that inherits from it reads no quota, unless it defines how.
+    """
 
     def page_params(self, requested: PageRequest) -> tuple[tuple[str, str], ...]:
         """Return the query parameters of a page."""

@@ -49,12 +49,8 @@ class PlainWeb(Auth, Adapter):
         """Return the typed error of a response. Nothing of its text is shown: it may echo the address."""
         status = response.status
         kind, meaning = _meaning(status)
-        return kind(
-            f"{request.line}: {status}. {meaning}",
-            status=status,
-            request=request.line,
-            transient=status == 429 or status in _TRANSIENT,
-        )
+        transient = status == 429 or status in _TRANSIENT
+        return kind(f"{request.line}: {status}. {meaning}", status=status, request=request.line, transient=transient)
 
 
 def _meaning(status: int) -> tuple[type[ApiError], str]:
