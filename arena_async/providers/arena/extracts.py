@@ -189,18 +189,6 @@ class ExtractFiles(ZipFiles[ExtractRun]):
         # The list of its files is enough.
         return ExtractRun(guid=run)
 
-    async def _newest(self, definition: str) -> list[ExtractRun]:
-        path, query = "/extracts/{extract}/runs/latestCompleted", {"view": "withFiles"}
-        run = await get_object(self._service.session, ExtractRun, path, query, extract=definition)
-        if "delta" in status_word(run.type):
-            _log.warning(
-                "Extract %s: its latest run %s is a delta run, which contains the changes only. Without `latest` the "
-                "last full run and all deltas after it are downloaded.",
-                printable(definition),
-                printable(run.guid),
-            )
-        return [run]
-
     async def _pages(
         self, definition: str, completed_from: datetime | None = None, *, latest: bool = False
     ) -> AsyncIterator[Sequence[ExtractRun]]:
@@ -209,10 +197,19 @@ class ExtractFiles(ZipFiles[ExtractRun]):
 
         Only the vendor's collection of example requests uses the view here; the pages document it for the latest run.
         """
-        if latest:
-            yield await self._newest(definition)
-            return
         session, path = self._service.session, "/extracts/{extract}/runs"
+        query: dict[str, object] = {"view": "withFiles"}
+        if latest:
+            run = await get_object(session, ExtractRun, f"{path}/latestCompleted", query, extract=definition)
+            if "delta" in status_word(run.type):
+                _log.warning(
+                    "Extract %s: its latest run %s is a delta run, which contains the changes only. Without `latest` "
+                    "the last full run and all deltas after it are downloaded.",
+                    printable(definition),
+                    printable(run.guid),
+                )
+            yield [run]
+            return
         for view in ("withFiles", None):
             query = {"completionDateTimeFrom": completed_from, "view": view}
             started = False
