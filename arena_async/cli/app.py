@@ -57,12 +57,9 @@ def _app() -> App:
     imports = App(name="import", help="Import a spreadsheet: check it first, then commit.")
     imports.command("arena_async.cli.runs:import_check", name="check")
     imports.command("arena_async.cli.runs:import_commit", name="commit")
-    for group in (sync, plan, lists):
+    for group in (sync, plan, lists, exports, imports):
         app.command(group)
-    app.command("arena_async.cli.files:get")
-    for group in (exports, imports):
-        app.command(group)
-    for command in ("files:verify", "runs:quota", "simulator:simulate", "simulator:demo"):
+    for command in ("files:get", "files:verify", "runs:quota", "simulator:simulate", "simulator:demo"):
         app.command(f"arena_async.cli.{command}")
     return app
 

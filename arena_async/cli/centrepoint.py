@@ -36,9 +36,7 @@ class _CentrePointCommands(FileCommands):
 
     async def study(self, study: _Study, /, *, options: SyncOptions, output: InjectedOutput) -> int:
         """All dataset files of a study; later runs list only changes."""
-        return await self.run(
-            lambda client: client.study_files(study), options, output, notices=lambda files: files.notices()
-        )
+        return await self.run(lambda client: client.study_files(study), options, output)
 
     async def day_files(
         self,

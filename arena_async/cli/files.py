@@ -6,7 +6,7 @@ import sys
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import attrs
 from cyclopts import App, Parameter
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from arena_async.transfer.mirror import Mirror
 
 __all__ = ["FileCommands", "count_files", "get", "verify"]
-
-_Files = TypeVar("_Files", bound="FileSet")
-_Notices = Callable[[_Files], Awaitable[Sequence["Notice"]]]
 
 
 async def get(
@@ -77,13 +74,7 @@ class FileCommands:
             app.command(command)
         return app
 
-    async def run(
-        self,
-        make_files: Callable[[Any], _Files],
-        options: SyncOptions,
-        output: Output,
-        notices: _Notices[_Files] | None = None,
-    ) -> int:
+    async def run(self, make_files: Callable[[Any], FileSet], options: SyncOptions, output: Output) -> int:
         """
         Download or plan a file set.
 
@@ -91,14 +82,11 @@ class FileCommands:
             make_files: Returns the file set of a client.
             options: The options of the command.
             output: The output of the command.
-            notices: Returns the notices to show after a sync.
         """
         if self.verb == "sync":
             output.set_resume_hint("Stopped. Downloaded data is kept.")
         async with options.connect(self.service) as client:
-            if self.verb == "plan":
-                return await _plan(make_files(client), options, output)
-            return await _sync(make_files(client), options, output, notices)
+            return await (_plan if self.verb == "plan" else _sync)(make_files(client), options, output)
 
 
 async def _plan(files: FileSet, options: SyncOptions | GetOptions, output: Output) -> int:
@@ -110,10 +98,8 @@ async def _plan(files: FileSet, options: SyncOptions | GetOptions, output: Outpu
         return write_plan(await mirror.plan(files), output)
 
 
-async def _sync(
-    files: _Files, options: SyncOptions | GetOptions, output: Output, notices: _Notices[_Files] | None = None
-) -> int:
-    """Download a file set into the target directory, and write its notices."""
+async def _sync(files: FileSet, options: SyncOptions | GetOptions, output: Output) -> int:
+    """Download a file set into the target directory, and write its notices if it has some."""
     from arena_async.cli.output import error_message
     from arena_async.cli.progress import ProgressReporter
     from arena_async.cli.reports import write_notices, write_report
@@ -124,9 +110,10 @@ async def _sync(
         async with Mirror(options.to, options=transfer_options, observer=progress) as mirror:
             report = await mirror.sync(files)
             present = await count_files(mirror)
+        notices: Callable[[], Awaitable[Sequence[Notice]]] | None = getattr(files, "notices", None)
         if notices is not None and report.error is None:
             try:
-                write_notices(await notices(files), output)
+                write_notices(await notices(), output)
             except ArenaAsyncError as error:
                 output.note(f"The files were downloaded, but it is unknown if they are current. {error_message(error)}")
     return write_report(report, output, present=present, to=options.to, written=progress.messages)

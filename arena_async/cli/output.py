@@ -20,16 +20,7 @@ from arena_async.protocol.messages import Secret, printable, scrub
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = [
-    "Output",
-    "cells",
-    "error_message",
-    "error_record",
-    "fields_of",
-    "show_count",
-    "show_size",
-    "show_when",
-]
+__all__ = ["Output", "cells", "error_message", "error_record", "fields_of", "show_count", "show_size", "show_when"]
 
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 

@@ -7,15 +7,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from arena_async.cli.exit_codes import ExitCode, exit_code
-from arena_async.cli.output import (
-    Output,
-    error_message,
-    error_record,
-    fields_of,
-    show_count,
-    show_size,
-    show_when,
-)
+from arena_async.cli.output import Output, error_message, error_record, fields_of, show_count, show_size, show_when
 from arena_async.protocol.files import Notice, RemoteFile
 from arena_async.protocol.messages import printable
 from arena_async.protocol.quota import Quota

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import attrs
 from cyclopts import Parameter
@@ -71,16 +71,11 @@ async def export_run(
     output: InjectedOutput,
 ) -> int:
     """Start an export, wait for it and download its files. An interrupted run is resumed."""
-    from arena_async.cli.reports import write_run_status
 
-    output.set_resume_hint(_STOPPED)
-    poll, watch = wait.poll_policy(), partial(write_run_status, output)
-    code, _ = await _download_run(
-        lambda arena, mirror: arena.exports.fetch(definition, mirror, poll=poll, fresh=fresh, on_status=watch),
-        options,
-        options.transfer_options(),
-        output,
-    )
+    def fetch(arena: ArenaClient, mirror: Mirror, **watch: Any) -> Awaitable[Fetched[ExportRun]]:
+        return arena.exports.fetch(definition, mirror, fresh=fresh, **watch)
+
+    code, _ = await _download_run(fetch, options, options.transfer_options(), wait, output)
     return code
 
 
@@ -95,20 +90,14 @@ async def import_check(
     output: InjectedOutput,
 ) -> int:
     """Upload a file for a dry run and download the results. Imports nothing."""
-    from arena_async.cli.reports import write_import, write_run_status
+    from arena_async.cli.reports import write_import
     from arena_async.options import TransferOptions
     from arena_async.providers.arena import Submission
 
-    output.set_resume_hint(_STOPPED)
-    poll, watch = wait.poll_policy(), partial(write_run_status, output)
-    code, fetched = await _download_run(
-        lambda arena, mirror: arena.imports.fetch(
-            definition, Submission(file, worksheet=worksheet), mirror, poll=poll, on_status=watch
-        ),
-        options,
-        TransferOptions(workers=2),
-        output,
-    )
+    def fetch(arena: ArenaClient, mirror: Mirror, **watch: Any) -> Awaitable[Fetched[ImportRun]]:
+        return arena.imports.fetch(definition, Submission(file, worksheet=worksheet), mirror, **watch)
+
+    code, fetched = await _download_run(fetch, options, TransferOptions(workers=2), wait, output)
     if fetched is None:
         return code
     import_code = write_import(fetched.run, output, done="would be imported")
@@ -147,23 +136,35 @@ async def import_commit(
 
 
 async def _download_run(
-    fetch: Callable[[ArenaClient, Mirror], Awaitable[Fetched[_R]]],
+    fetch: Callable[..., Awaitable[Fetched[_R]]],
     options: TargetOptions,
     transfer_options: TransferOptions,
+    wait: WaitOptions,
     output: Output,
 ) -> tuple[ExitCode, Fetched[_R] | None]:
-    """Return the exit code and the downloaded run, or None if files failed."""
+    """
+    Return the exit code and the downloaded run, or None if files failed.
+
+    Args:
+        fetch: Starts and downloads the run with a client, into a mirror; it takes ``poll`` and ``on_status``.
+        options: The options of the command.
+        transfer_options: The options of the download.
+        wait: How long the run is waited for.
+        output: The output of the command.
+    """
     from arena_async.cli.progress import ProgressReporter
-    from arena_async.cli.reports import write_report
+    from arena_async.cli.reports import write_report, write_run_status
     from arena_async.transfer.mirror import Mirror
 
+    output.set_resume_hint(_STOPPED)
+    poll = wait.poll_policy()
     async with (
         options.connect("arena") as arena,
         ProgressReporter(output, options.to) as progress,
         Mirror(options.to, options=transfer_options, observer=progress) as mirror,
     ):
         try:
-            fetched = await fetch(arena, mirror)
+            fetched = await fetch(arena, mirror, poll=poll, on_status=partial(write_run_status, output))
         except TransfersFailedError as failed:
             output.error("The run is done, but not all of its files are here; the same command fetches the rest.")
             quota = [error for error in failed.exceptions if isinstance(error, QuotaExhaustedError)]

@@ -37,7 +37,11 @@ class Credential:
 
 
 class Auth(Protocol):
-    """How a provider logs in. Pure: it builds requests and reads responses."""
+    """
+    How a provider logs in. Pure: it builds requests and reads responses.
+
+    A class that inherits from it has no logout, unless it defines one.
+    """
 
     def login(self, scope: str) -> Request:
         """Return the request that logs in for ``scope``; it needs no credential (``scope=None``)."""
@@ -55,11 +59,16 @@ class Auth(Protocol):
 
     def logout(self, credential: Credential) -> Request | None:
         """Return the request that ends the session, or None if there is nothing to end."""
-        ...
+        del credential
+        return None
 
 
 class Adapter(Protocol):
-    """How a provider formats pages, quota and errors. Pure."""
+    """
+    How a provider formats pages, quota and errors. Pure.
+
+    A class that inherits from it reads no quota, unless it defines how.
+    """
 
     def page_params(self, requested: PageRequest) -> tuple[tuple[str, str], ...]:
         """Return the query parameters of a page."""
@@ -76,7 +85,8 @@ class Adapter(Protocol):
 
     def read_quota(self, headers: Headers) -> Quota | None:
         """Read the remaining quota, or return None if the response does not state it."""
-        ...
+        del headers
+        return None
 
     def read_error(self, request: Request, response: Response) -> ApiError:
         """Return the typed error of an error response, with ``transient`` and ``stale_login`` set."""

@@ -4,7 +4,7 @@ Decode the bytes of a response into models; the only module that uses cattrs.
 The rules:
 
 * Keys are camelCase on the wire and snake_case on a model. A field with other keys lists them:
-  ``attrs.field(metadata={"wire": ("arenaSessionId", "arena_session_id")})``; the first one that is present and
+  ``wire("arenaSessionId", "arena_session_id")``, or ``metadata={"wire": (...)}``; the first one that is present and
   not null is used. Such a list replaces the camelCase name.
 * A key that no field uses is kept unchanged in the field ``unknown: dict[str, Any]``, if the model has one.
 * For a missing key, or null, the field has its default. A field without a default and without ``| None`` is required.
@@ -40,7 +40,7 @@ from cattrs.gen import make_dict_structure_fn, make_mapping_structure_fn, overri
 from arena_async.errors import DecodeError
 from arena_async.protocol.messages import Secret, printable
 
-__all__ = ["decode", "parse_json", "read_datetime", "wire_names"]
+__all__ = ["decode", "parse_json", "read_datetime", "wire", "wire_names"]
 
 T = TypeVar("T")
 
@@ -121,6 +121,11 @@ def decode(payload: Any, model: type[T], *, request: str = "") -> T:
     except (BaseValidationError, _UnexpectedError) as error:
         problems = list(_problems(error, payload))
     return _reject(*problems, request=request)
+
+
+def wire(*names: str, default: Any = None, hashed: bool | None = None, **metadata: Any) -> Any:
+    """Return a field with these keys on the wire, the documented one first, and perhaps ``zone`` or ``size``."""
+    return attrs.field(default=default, hash=hashed, metadata={"wire": names, **metadata})
 
 
 def wire_names(attribute: attrs.Attribute[Any]) -> tuple[str, ...]:

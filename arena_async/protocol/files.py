@@ -233,6 +233,9 @@ class FileSet(Protocol):
     caller or by a watermark, so that missing files may still exist; such a set never prunes.
     """
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.scope}>"
+
     @property
     def scope(self) -> str:
         """The name of the query, without any secret."""

@@ -12,15 +12,16 @@ Start a run at a service, wait for it and download its files, in one call; the l
 from __future__ import annotations
 
 import os
-from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
 from datetime import datetime
 from pathlib import Path
-from typing import ClassVar, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import attrs
 
 from arena_async.errors import ArenaAsyncError, RunFailedError
+from arena_async.http.session import Session
 from arena_async.protocol.files import FileSet
 from arena_async.transfer.mirror import Mirror
 from arena_async.transfer.models import Report, StartedRun
@@ -53,13 +54,42 @@ class Fetched(Generic[R]):
     resumed: bool = False
 
 
-class RunFetch(ABC, Generic[R]):
-    """What to start, and how a provider starts it, finds it again and waits for it."""
+@attrs.frozen(kw_only=True, eq=False)
+class RunFetch(Generic[R]):
+    """
+    What to start, and how a provider starts it, finds it again and waits for it.
 
-    #: The service whose tenant owns the directory.
-    service: ClassVar[str]
-    #: Whether a row of a run that is being started names the run before it.
-    keeps_previous: ClassVar[bool] = False
+    Args:
+        service: The service whose tenant owns the directory.
+        session: The session, which counts the requests.
+        now: Returns the time (aware).
+        tenant: Returns the tenant of the client.
+        fresh: Start a run even if one is under way.
+        key_of: Returns the key of the row in the ledger for a tenant: service, tenant, and what is requested.
+        prefix_of: Returns what the keys of all files of a run of a tenant begin with.
+        id_of: Returns the identifier of a run.
+        resume: Returns the run that an earlier call started at the given time, or None where another one is wanted.
+        start: Starts a run, as the row remembers it.
+        may_be_started: Whether the service may have started the run although the request failed.
+        wait: Returns the run once it is finished.
+        files_of: Returns the files of a finished run.
+        duration_of: Returns the seconds that a run took, or None if the service does not tell.
+    """
+
+    service: str
+    session: Session
+    now: Callable[[], datetime]
+    tenant: Callable[[], Awaitable[str]]
+    fresh: bool = False
+    key_of: Callable[[str], str]
+    prefix_of: Callable[[str, R], str]
+    id_of: Callable[[R], str]
+    resume: Callable[[StartedRun, datetime], Awaitable[R | None]]
+    start: Callable[[StartedRun], Awaitable[R]]
+    may_be_started: Callable[[ArenaAsyncError], bool]
+    wait: Callable[[R, StartedRun], Awaitable[R]]
+    files_of: Callable[[R], FileSet]
+    duration_of: Callable[[R], float | None] = lambda _: None
 
     async def fetch(self, to: To) -> Fetched[R]:
         """
@@ -73,20 +103,22 @@ class RunFetch(ABC, Generic[R]):
             DestinationBusyError: The directory belongs to another tenant.
             ApiError: The service responded with an error, or the quota is used up; the next call resumes.
         """
-        before = self.requests_sent
+        before = self.session.requests_sent
         async with nullcontext(to) if isinstance(to, Mirror) else Mirror(to) as mirror:
             tenant = await self.tenant()
             await mirror.claim(self.service, tenant)
             key = self.key_of(tenant)
             job = await mirror.started_run(key) or StartedRun(key=key)
-            run = await self.resume_run(job)
+            run = None
+            if not self.fresh and job.state != "over" and job.began is not None:
+                run = await self.resume(job, job.began)
             resumed = run is not None
             if run is None:
                 job, run = await self._start(mirror, job)
             job = attrs.evolve(job, state="started", run=self.id_of(run))
             await mirror.write_started_run(job)
             try:
-                run = await self.wait_for(run, job)
+                run = await self.wait(run, job)
             except RunFailedError:
                 await mirror.write_started_run(attrs.evolve(job, state="over"))
                 raise
@@ -98,68 +130,17 @@ class RunFetch(ABC, Generic[R]):
                 run=run,
                 report=report,
                 paths=tuple(await mirror.paths(self.prefix_of(tenant, run))),
-                requests=self.requests_sent - before,
+                requests=self.session.requests_sent - before,
                 resumed=resumed,
             )
 
     async def _start(self, mirror: Mirror, job: StartedRun) -> tuple[StartedRun, R]:
-        """Start a run, and write to the ledger before and after."""
-        run_before = job.run if self.keeps_previous else ""
-        starting = attrs.evolve(job, state="starting", run=run_before, began=self.now())
+        """Start a run, and write to the ledger before and after; until it is started its row names the run before."""
+        starting = attrs.evolve(job, state="starting", began=self.now())
         await mirror.write_started_run(starting)
         try:
-            return starting, await self.start_run(starting)
+            return starting, await self.start(starting)
         except ArenaAsyncError as error:
             if not self.may_be_started(error):
                 await mirror.write_started_run(attrs.evolve(job, state="over"))
             raise
-
-    @property
-    @abstractmethod
-    def requests_sent(self) -> int:
-        """Metered requests that the session has sent so far."""
-
-    @abstractmethod
-    def now(self) -> datetime:
-        """Return the time (aware)."""
-
-    @abstractmethod
-    async def tenant(self) -> str:
-        """Return the tenant of the client."""
-
-    @abstractmethod
-    def key_of(self, tenant: str) -> str:
-        """Return the key of the row in the ledger: service, tenant, and what is requested."""
-
-    @abstractmethod
-    def prefix_of(self, tenant: str, run: R) -> str:
-        """Return what the keys of all files of a run begin with."""
-
-    @abstractmethod
-    def id_of(self, run: R) -> str:
-        """Return the identifier of a run."""
-
-    @abstractmethod
-    async def resume_run(self, job: StartedRun) -> R | None:
-        """Return the run that an earlier call started, or None where another one is wanted."""
-
-    @abstractmethod
-    async def start_run(self, job: StartedRun) -> R:
-        """Start a run."""
-
-    @abstractmethod
-    def may_be_started(self, error: ArenaAsyncError) -> bool:
-        """Return whether the service may have started the run although the request failed."""
-
-    @abstractmethod
-    async def wait_for(self, run: R, job: StartedRun) -> R:
-        """Return the run once it is finished."""
-
-    @abstractmethod
-    def files_of(self, run: R) -> FileSet:
-        """Return the files of a finished run."""
-
-    def duration_of(self, run: R) -> float | None:
-        """Return the seconds that a run took, or None if the service does not tell."""
-        del run
-        return None

@@ -283,7 +283,13 @@ def _(patch: Patch) -> None:
 
 @protection("a number that is none is not believed")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.providers.arena.adapter:_remaining", lambda values: int(values[0]) if values else None)
+    given = patch.current("arena_async.providers.arena.adapter:ArenaAdapter.read_quota")
+
+    def believing(self: Any, headers: Any) -> Quota | None:
+        values, quota = headers.get_all("X-Arena-Requests-Remaining"), given(self, headers)
+        return attrs.evolve(quota or Quota(), remaining=int(values[0])) if values else quota
+
+    patch.replace("arena_async.providers.arena.adapter:ArenaAdapter.read_quota", believing)
 
 
 @protection("within one day the number never rises")

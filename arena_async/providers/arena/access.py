@@ -69,14 +69,12 @@ class _Region:
     One region of the service.
 
     Args:
-        name: The short name.
         title: The usual name.
         web: The host of the web application.
         api: The API, with its version.
         token_url: The token endpoint of machine users, or None where it is issued with their credentials.
     """
 
-    name: str
     title: str
     web: str
     api: str
@@ -85,20 +83,13 @@ class _Region:
 
 #: Every region, by its short name.
 _REGIONS: Final = {
-    region.name: region
-    for region in (
-        _Region(
-            "us",
-            "North America",
-            "app.bom.com",
-            "https://api.arenasolutions.com/v1",
-            "https://oauth.bom.com/oauth2/token",
-        ),
-        _Region("gov", "GovCloud", "app.arenagov.com", "https://api.arenagov.com/v1"),
-        _Region("eu", "Europe", "app.europe.arenaplm.com", "https://api.europe.arenaplm.com/v1"),
-        _Region("uk", "United Kingdom", "app.uk.arenaplm.com", "https://api.uk.arenaplm.com/v1"),
-        _Region("cn", "China", "app.arenaplm.cn", "https://api.arenaplm.cn/v1"),
-    )
+    "us": _Region(
+        "North America", "app.bom.com", "https://api.arenasolutions.com/v1", "https://oauth.bom.com/oauth2/token"
+    ),
+    "gov": _Region("GovCloud", "app.arenagov.com", "https://api.arenagov.com/v1"),
+    "eu": _Region("Europe", "app.europe.arenaplm.com", "https://api.europe.arenaplm.com/v1"),
+    "uk": _Region("United Kingdom", "app.uk.arenaplm.com", "https://api.uk.arenaplm.com/v1"),
+    "cn": _Region("China", "app.arenaplm.cn", "https://api.arenaplm.cn/v1"),
 }
 
 #: The API of the default region, with its version.
@@ -129,11 +120,11 @@ def find_base_url(base_url: str | None, region: str | None) -> str:
     if base_url is None:
         return NORTH_AMERICA
     host = _host(base_url)
-    for known in _REGIONS.values():
+    for name, known in _REGIONS.items():
         if host == known.web:
             raise ConfigurationError(
                 f"The address {printable(base_url)} is that of the web application of {known.title}; its API is at "
-                f"{known.api}. Give that as the base URL, or region={known.name!r} in its place."
+                f"{known.api}. Give that as the base URL, or region={name!r} in its place."
             )
     return base_url
 

@@ -31,6 +31,8 @@ LIST: Final = ListShape(max_page_size=400, default=20, unpaged_if=frozenset({320
 _LIST_KEYS = frozenset({"count", "offset", "limit", "total", "results", "Results"})
 #: More rows than a workspace can have; a larger number is rejected.
 _MAX_ROWS = 2**53
+#: How many requests are left.
+_REMAINING = re.compile(r"[0-9]{1,9}")
 
 
 @attrs.frozen(kw_only=True)
@@ -80,10 +82,17 @@ class ArenaAdapter:
         """
         Read the remaining requests and the reset, or None where the response does not state them.
 
-        A reset that cannot be read is taken as the next midnight of the US Pacific coast.
+        Several numbers must agree. A reset that cannot be read is taken as the next midnight of the US Pacific coast.
         """
-        remaining = _remaining(headers.get_all("X-Arena-Requests-Remaining"))
         stated = headers.get("X-Arena-Next-Request-Limit-Reset")
+        values = [value.strip() for value in headers.get_all("X-Arena-Requests-Remaining")]
+        valid = len(set(values)) == 1 and _REMAINING.fullmatch(values[0]) is not None
+        remaining = int(values[0]) if valid else None
+        if values and not valid:
+            _log.warning(
+                "X-Arena-Requests-Remaining is %r, which is no single number; the last valid one is kept.",
+                scrub(", ".join(values), maximum=80),
+            )
         if remaining is None and stated is None:
             return None
         resets_at = read_reset(stated) if stated is not None else None
@@ -138,21 +147,6 @@ def _no_page(*problems: str) -> DecodeError:
 # --- the daily quota ----------------------------------------------------------------------------------------------
 
 
-def _remaining(values: tuple[str, ...]) -> int | None:
-    """Read how many requests are left; several values must agree."""
-    numbers = {value.strip() for value in values}
-    if not numbers:
-        return None
-    text = numbers.pop()
-    if numbers or not re.fullmatch(r"[0-9]{1,9}", text):
-        _log.warning(
-            "X-Arena-Requests-Remaining is %r, which is no single number; the last valid one is kept.",
-            scrub(", ".join(values), maximum=80),
-        )
-        return None
-    return int(text)
-
-
 #: The offset in "Fri, 02-May-2014 14:22:13 GMT-0700 (PDT)", with what the vendor writes around it.
 _OFFSET = re.compile(r"(?:gmt|utc|z)?\s*([+-][0-9]{2}):?([0-9]{2})\s*(?:\([^()]*\))?$", re.IGNORECASE)
 _DATED = re.compile(r".*[0-9]{4}\s+[0-9]{2}:[0-9]{2}:[0-9]{2}\s*(?:[+-][0-9]{4}|gmt|utc|z)?", re.IGNORECASE)
@@ -190,11 +184,9 @@ def next_reset(now: datetime) -> datetime:
     By the rule of US law since 2007 and not by a time zone database, which Windows and small containers do not have.
     """
     today = (now.astimezone(UTC) - timedelta(hours=8)).date()
-    for day in (today, today + timedelta(days=1), today + timedelta(days=2)):
-        midnight = datetime(day.year, day.month, day.day, 7 if _summer_midnight(day) else 8, tzinfo=UTC)
-        if midnight > now:
-            return midnight
-    raise AssertionError  # pragma: no cover  the midnight after tomorrow is later than now
+    days = [today + timedelta(days=number) for number in range(3)]
+    midnights = [datetime(day.year, day.month, day.day, 7 if _summer_midnight(day) else 8, tzinfo=UTC) for day in days]
+    return min(midnight for midnight in midnights if midnight > now)
 
 
 def _summer_midnight(day: date) -> bool:

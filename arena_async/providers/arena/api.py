@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final, TypeVar
+from urllib.parse import urlsplit
 
 import attrs
 
@@ -19,6 +20,7 @@ from arena_async.http.paginator import ListQuery, Paginator
 from arena_async.http.session import Session, request_object
 from arena_async.protocol.decoding import decode, wire_names
 from arena_async.protocol.messages import Request, join_path, printable
+from arena_async.protocol.urls import origin
 from arena_async.providers.arena.adapter import LIST
 from arena_async.providers.arena.models import status_word
 
@@ -29,7 +31,6 @@ __all__ = [
     "known_word",
     "make_request",
     "paginate",
-    "request_object",
     "write_datetime",
     "write_fields",
 ]
@@ -59,6 +60,13 @@ class ArenaService:
 
     session: Session = attrs.field(repr=False)
     reserve: int = 0
+    #: Origin and path of the API, as they are in the keys of files.
+    site: str = attrs.field(init=False, repr=False)
+
+    @site.default
+    def _site_of_session(self) -> str:
+        base = self.session.base_url
+        return f"{origin(base)}{urlsplit(base).path.rstrip('/')}"
 
 
 def make_request(
@@ -120,13 +128,7 @@ def paginate(
 
 
 def any_list(
-    session: Session,
-    path: str,
-    query: Mapping[str, object],
-    *,
-    offset: int = 0,
-    limit: int | None = None,
-    paged: bool | None = None,
+    session: Session, path: str, query: Mapping[str, object], *, offset: int, limit: int | None, paged: bool | None
 ) -> Paginator[dict[str, Any]]:
     """
     Return an iterator over the undecoded rows of a list.

@@ -15,7 +15,7 @@ from typing import Any, Final
 import attrs
 
 from arena_async.errors import ApiError, AuthenticationError, ConfigurationError, DecodeError
-from arena_async.protocol.adapter import Credential
+from arena_async.protocol.adapter import Auth, Credential
 from arena_async.protocol.decoding import decode, parse_json
 from arena_async.protocol.messages import Request, Response, Secret, printable, show_url
 from arena_async.protocol.oauth import is_unknown_client, is_wrong_scope, read_token
@@ -250,9 +250,9 @@ def session_credential(
 
 
 @attrs.frozen(kw_only=True)
-class MachineAuth:
+class MachineAuth(Auth):
     """
-    Authentication with a bearer token for a client id and its secret.
+    Authentication with a bearer token for a client id and its secret. It cannot be revoked, it expires.
 
     Args:
         credentials: The machine user.
@@ -301,9 +301,6 @@ class MachineAuth:
         workspace = f"of client {self.credentials.client_id}" if self.workspace_id is None else str(self.workspace_id)
         advice = "Check that the token URL is the one that was issued with the credentials."
         return read_token(response, lifetime=_TOKEN_LIFETIME, advice=advice, workspace=workspace)
-
-    def logout(self, credential: Credential) -> None:
-        """Return None: a token cannot be revoked, it expires."""
 
     def _rejection(self, response: Response) -> ApiError:
         """Return the error of a rejected client, or the usual error of the service."""

@@ -134,11 +134,7 @@ _RULES: Final = (
         error=NotFoundError,
         meaning="The service has no content for this file; do not request it again.",
     ),
-    _Rule(
-        codes={3024, 3085, 3086, 3124, 3125, 4082, 4301},
-        error=PermissionDeniedError,
-        meaning=_NOT_VISIBLE,
-    ),
+    _Rule(codes={3024, 3085, 3086, 3124, 3125, 4082, 4301}, error=PermissionDeniedError, meaning=_NOT_VISIBLE),
     _Rule(codes={3012}, error=NotFoundError, meaning="It does not exist, or not any more; list again."),
     _Rule(
         codes={3144},
@@ -172,9 +168,7 @@ _BY_STATUS: Final[dict[int, tuple[type[ApiError], str]]] = {
 #: Statuses of a service, or of a gateway before it, that is unavailable for now.
 _UNAVAILABLE = frozenset({408, 500, 502, 503, 504})
 _TOO_MANY: Final = _Rule(
-    error=ThrottledError,
-    meaning="Too many requests in too short a time; send fewer at once.",
-    transient=True,
+    error=ThrottledError, meaning="Too many requests in too short a time; send fewer at once.", transient=True
 )
 _NONE_LEFT: Final = _Rule(error=QuotaExhaustedError, meaning="By the headers, no request of the day is left.")
 _FILE_SERVER_DOWN: Final = _Rule(

@@ -24,13 +24,13 @@ import attrs
 from arena_async.errors import ConfigurationError, DeadlineError, DecodeError
 from arena_async.http.paginator import ListQuery, Paginator
 from arena_async.http.polling import Polled, wait_until
-from arena_async.http.session import Session
+from arena_async.http.session import Session, request_object
 from arena_async.options import Clock, PollPolicy
-from arena_async.protocol.decoding import decode, parse_json
+from arena_async.protocol.decoding import decode, parse_json, wire
 from arena_async.protocol.messages import join_path, printable
 from arena_async.providers.arena.adapter import LIST
-from arena_async.providers.arena.api import get_object, make_request, paginate, request_object
-from arena_async.providers.arena.models import ArenaModel, Change, Item, User, wire
+from arena_async.providers.arena.api import get_object, make_request, paginate
+from arena_async.providers.arena.models import ArenaModel, ArenaRecord, Change, Item, User
 from arena_async.providers.arena.queries import EventResourceQuery, write_query
 
 __all__ = [
@@ -52,19 +52,16 @@ ResourceKind = Literal["items", "changes", "requests", "qualityprocesses"]
 
 
 @attrs.frozen(kw_only=True)
-class EventIntegration(ArenaModel):
+class EventIntegration(ArenaRecord):
     """An integration that collects events for another system, of either generation."""
 
-    guid: str
     name: str | None = None
     # The older queue, and one page of the newer engine, have "enable".
     enabled: bool | None = wire("enabled", "enable")
     status: str | None = None
     type: str | None = None
     transfer_type: str | None = None
-    creator: User | None = None
     modify_user: User | None = None
-    creation_date_time: datetime | None = None
     last_modified_date_time: datetime | None = None
 
 
@@ -85,7 +82,7 @@ class EventTrigger(ArenaModel):
 
 
 @attrs.frozen(kw_only=True)
-class OutboundEvent(ArenaModel):
+class OutboundEvent(ArenaRecord):
     """
     A change that waits until another system has processed it.
 
@@ -93,7 +90,6 @@ class OutboundEvent(ArenaModel):
     about.
     """
 
-    guid: str
     integration: str = ""
     event_type: str | None = None
     status: str | None = None
@@ -101,8 +97,6 @@ class OutboundEvent(ArenaModel):
     reconciled: bool | None = wire("resourcesReconciled", "itemsReconciled", "reconciled")
     triggers: tuple[EventTrigger, ...] = ()
     change: Change | None = None
-    creator: User | None = None
-    creation_date_time: datetime | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -123,8 +117,8 @@ class EventResource(ArenaModel):
     change: Change | None = None
     request: Any = attrs.field(default=None, hash=False)
     quality_process: Any = attrs.field(default=None, hash=False)
-    pre_events: Any = attrs.field(default=None, hash=False, metadata={"wire": ("preEvents", "preEvent")})
-    post_events: Any = attrs.field(default=None, hash=False, metadata={"wire": ("postEvents", "postEvent")})
+    pre_events: Any = wire("preEvents", "preEvent", hashed=False)
+    post_events: Any = wire("postEvents", "postEvent", hashed=False)
 
 
 @attrs.frozen
@@ -181,7 +175,8 @@ class _EventSource:
     async def pending(self, integration: str) -> list[OutboundEvent]:
         """Return the events that are not reconciled, the oldest first. One request for each 400."""
         found = [event async for event in self.every(integration, reconciled=False) if not event.reconciled]
-        return sorted(found, key=_age)
+        # One without a time comes first, so that it is not postponed forever.
+        return sorted(found, key=lambda event: event.creation_date_time or datetime.min.replace(tzinfo=UTC))
 
     async def event(self, integration: str, guid: str) -> OutboundEvent:
         """Return one event. One request."""
@@ -302,12 +297,7 @@ class EventQueue(_EventSource):
     _flag = "itemsReconciled"
 
     def items(
-        self,
-        event: OutboundEvent,
-        *,
-        reconciled: bool | None = None,
-        offset: int = 0,
-        limit: int | None = None,
+        self, event: OutboundEvent, *, reconciled: bool | None = None, offset: int = 0, limit: int | None = None
     ) -> Paginator[EventResource]:
         """
         Return the items of an event. One request for each 400.
@@ -334,11 +324,6 @@ class EventQueue(_EventSource):
         request = make_request("GET", self._event_path(event, "/itemguids"), query)
         response = await self.session.send(request)
         return _read_guids(parse_json(response.body, request=request.line), request.line)
-
-
-def _age(event: OutboundEvent) -> datetime:
-    """Return the sort key of an event; one without a time comes first, so that it is not postponed forever."""
-    return event.creation_date_time or datetime.min.replace(tzinfo=UTC)
 
 
 def _read_guids(payload: Any, request: str) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import attrs
@@ -16,6 +16,7 @@ from arena_async.options import PollPolicy
 from arena_async.protocol.messages import printable
 from arena_async.providers.arena.api import get_object, known_word, make_request
 from arena_async.providers.arena.criteria import Criteria
+from arena_async.providers.arena.fetch import fetch_of
 from arena_async.providers.arena.files import FileFacts, ZipFiles
 from arena_async.providers.arena.models import (
     ArenaFile,
@@ -26,8 +27,7 @@ from arena_async.providers.arena.models import (
     status_word,
 )
 from arena_async.providers.arena.queries import ExportQuery, ExportRunQuery
-from arena_async.providers.arena.runs import OnStatus, RunService, guid_of, look_up
-from arena_async.providers.arena.starts import ArenaFetch, Start
+from arena_async.providers.arena.runs import OnStatus, RunService, Start, look_up
 from arena_async.providers.started_run import Fetched, To
 
 __all__ = ["ExportFiles", "Exports", "same_options", "write_export_options"]
@@ -103,12 +103,7 @@ class Exports(RunService[ExportDefinition, ExportRun, ExportRunQuery]):
         return await get_object(self.session, ArenaFile, path, run=run, file=file)
 
     def files(
-        self,
-        guid: str,
-        run: str | None = None,
-        *,
-        latest: bool = False,
-        completed_from: datetime | None = None,
+        self, guid: str, run: str | None = None, *, latest: bool = False, completed_from: datetime | None = None
     ) -> ExportFiles:
         """
         Return the zip files of completed runs, to be downloaded. Sends nothing yet.
@@ -218,7 +213,7 @@ class Exports(RunService[ExportDefinition, ExportRun, ExportRunQuery]):
             DestinationBusyError: The directory belongs to another workspace.
         """
         start = self._start(guid, criteria, on_status)
-        return await ArenaFetch(start, self.files(start.definition), poll, fresh).fetch(to)
+        return await fetch_of(start, self.files(start.definition), poll, fresh=fresh).fetch(to)
 
     def _start(
         self, definition: str | ExportDefinition, criteria: Criteria | None, on_status: OnStatus[ExportRun] | None
@@ -237,7 +232,7 @@ class Exports(RunService[ExportDefinition, ExportRun, ExportRunQuery]):
             raise ConfigurationError(f"The export {definition.guid} cannot be run. {problem}.")
         own = criteria.as_json() if criteria is not None else None
         body = {} if own is None else {"criteria": own}
-        guid = guid_of(definition)
+        guid = definition if isinstance(definition, str) else definition.guid
         return Start(
             service=self,
             definition=guid,
@@ -269,12 +264,6 @@ class ExportFiles(ZipFiles[ExportRun]):
         except PermissionDeniedError:
             # A run of another user is in the list only.
             return None
-
-    async def _newest(self, definition: str) -> list[ExportRun]:
-        """The filter may be ignored, so the newest of the returned runs is taken."""
-        found = self._service.runs(definition, ExportRunQuery(latest=True))
-        runs = [run async for run in found if self._wanted(run)]
-        return sorted(runs, key=lambda run: run.completed or datetime.min.replace(tzinfo=UTC))[-1:]
 
     def _listed(self, runs: Sequence[ExportRun]) -> dict[str, Sequence[FileFacts]]:
         return {

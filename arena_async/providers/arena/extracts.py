@@ -14,11 +14,11 @@ from arena_async.http.paginator import Paginator
 from arena_async.options import PollPolicy
 from arena_async.protocol.messages import printable
 from arena_async.providers.arena.api import get_object, make_request, paginate
+from arena_async.providers.arena.fetch import fetch_of
 from arena_async.providers.arena.files import FileFacts, ZipFiles
 from arena_async.providers.arena.models import Extract, ExtractRun, FileAssociation, status_word
 from arena_async.providers.arena.queries import ExtractRunQuery
-from arena_async.providers.arena.runs import OnStatus, RunService
-from arena_async.providers.arena.starts import ArenaFetch, Start
+from arena_async.providers.arena.runs import OnStatus, RunService, Start
 from arena_async.providers.started_run import Fetched, To
 
 __all__ = ["ExtractFiles", "Extracts"]
@@ -167,7 +167,7 @@ class Extracts(RunService[Extract, ExtractRun, ExtractRunQuery]):
             DeadlineError: The run is not done yet; the next call waits on.
             DestinationBusyError: The directory belongs to another workspace.
         """
-        return await ArenaFetch(self._start(guid, on_status), self.files(guid), poll, fresh).fetch(to)
+        return await fetch_of(self._start(guid, on_status), self.files(guid), poll, fresh=fresh).fetch(to)
 
     def _start(self, guid: str, on_status: OnStatus[ExtractRun] | None) -> Start[ExtractRun]:
         request = make_request("POST", f"{self.path(guid)}/runs", json={})
@@ -189,30 +189,32 @@ class ExtractFiles(ZipFiles[ExtractRun]):
         # The list of its files is enough.
         return ExtractRun(guid=run)
 
-    async def _newest(self, definition: str) -> list[ExtractRun]:
-        path = f"{self._service.path(definition)}/runs/latestCompleted"
-        run = await get_object(self._session, ExtractRun, path, {"view": "withFiles"})
-        if "delta" in status_word(run.type):
-            _log.warning(
-                "Extract %s: its latest run %s is a delta run, which contains the changes only. Without `latest` the "
-                "last full run and all deltas after it are downloaded.",
-                printable(definition),
-                printable(run.guid),
-            )
-        return [run]
-
-    async def _pages(self, definition: str, completed_from: datetime | None) -> AsyncIterator[Sequence[ExtractRun]]:
+    async def _pages(
+        self, definition: str, completed_from: datetime | None = None, *, latest: bool = False
+    ) -> AsyncIterator[Sequence[ExtractRun]]:
         """
         Return the runs with their files if the endpoint knows that view, else without.
 
         Only the vendor's collection of example requests uses the view here; the pages document it for the latest run.
         """
-        path = f"{self._service.path(definition)}/runs"
+        session, path = self._service.session, "/extracts/{extract}/runs"
+        query: dict[str, object] = {"view": "withFiles"}
+        if latest:
+            run = await get_object(session, ExtractRun, f"{path}/latestCompleted", query, extract=definition)
+            if "delta" in status_word(run.type):
+                _log.warning(
+                    "Extract %s: its latest run %s is a delta run, which contains the changes only. Without `latest` "
+                    "the last full run and all deltas after it are downloaded.",
+                    printable(definition),
+                    printable(run.guid),
+                )
+            yield [run]
+            return
         for view in ("withFiles", None):
             query = {"completionDateTimeFrom": completed_from, "view": view}
             started = False
             try:
-                async for page in paginate(self._session, ExtractRun, path, query).pages():
+                async for page in paginate(session, ExtractRun, path, query, extract=definition).pages():
                     started = True
                     yield page.items
                 return
@@ -230,8 +232,8 @@ class ExtractFiles(ZipFiles[ExtractRun]):
         }
 
     async def _request_files(self, definition: str, run: ExtractRun) -> list[FileFacts]:
-        path = f"{self._service.path(definition)}/runs/{{run}}/files"
-        associations = paginate(self._session, FileAssociation, path, run=run.guid)
+        session, path = self._service.session, "/extracts/{extract}/runs/{run}/files"
+        associations = paginate(session, FileAssociation, path, extract=definition, run=run.guid)
         return [_facts_of(association) async for association in associations]
 
 

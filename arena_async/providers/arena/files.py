@@ -12,15 +12,15 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, ClassVar, Generic, Self, TypeVar
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, unquote
 
 import attrs
+from attrs.converters import optional
 
 from arena_async.errors import ApiError, ConfigurationError, NotFoundError
 from arena_async.http.session import Session
 from arena_async.protocol.files import Cost, FileSet, MetadataCache, OpenedFile, RemoteFile
 from arena_async.protocol.quota import Quota
-from arena_async.protocol.urls import origin
 from arena_async.providers.arena.api import ArenaService, make_request, paginate, write_datetime
 from arena_async.providers.arena.models import ArenaRun
 from arena_async.providers.arena.runs import RunService, ended, look_up
@@ -49,12 +49,11 @@ class FileFacts:
     skip: str | None = None
 
 
-async def tenant_of(session: Session) -> str:
+async def tenant_of(service: ArenaService) -> str:
     """Return the name of the workspace of the session, after a login where that is not known yet."""
-    credential = await session.credential()
-    base = session.base_url
+    credential = await service.session.credential()
     workspace = f"workspace {credential.workspace}" if credential.workspace else "last workspace used"
-    return f"{origin(base)}{urlsplit(base).path.rstrip('/')} {workspace}"
+    return f"{service.site} {workspace}"
 
 
 @attrs.define(eq=False, repr=False)
@@ -85,10 +84,7 @@ class ArenaFiles(FileSet, ABC):
     @property
     def requests_sent(self) -> int:
         """Metered requests that the session has sent so far."""
-        return self._session.requests_sent
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.scope}>"
+        return self._service.session.requests_sent
 
     async def open(
         self, file: RemoteFile, *, offset: int = 0, validator: str | None = None, until: int | None = None
@@ -106,18 +102,16 @@ class ArenaFiles(FileSet, ABC):
             ApiError: The service responded with an error; statuses 200, 206, 412 and 416 are returned instead.
             ConfigurationError: The file is not one of this kind of set.
         """
-        names = self._names_in(file.key)
-        if names is None:
+        if file.service != "arena" or tuple(file.fields) != self._fields:
             raise ConfigurationError(f"{file.key} is no file of {self._kind}; open it with the set that listed it.")
-        fields = dict(zip(self._fields, names, strict=True))
         # An edition of a file has a guid of its own.
-        fields.pop("edition", None)
+        fields = {name: file.fields[name] for name in self._fields if name != "edition"}
         request = make_request("GET", self._content_path, None, **fields)
-        return await self._session.stream(request, offset=offset, validator=validator, until=until)
+        return await self._service.session.stream(request, offset=offset, validator=validator, until=until)
 
     async def find(self, keys: Collection[str]) -> list[RemoteFile]:
         """Return fresh entries for some keys of this kind, in any order; what is gone is missing."""
-        tenant = await tenant_of(self._session)
+        tenant = await tenant_of(self._service)
         groups: dict[str, list[list[str]]] = {}
         for key in keys:
             if names := self._names_in(key, tenant):
@@ -141,7 +135,7 @@ class ArenaFiles(FileSet, ABC):
         What has changed since then is downloaded as it is now and recorded as it was listed, so that the next listing
         finds that it is not the newest.
         """
-        tenant = await tenant_of(self._session)
+        tenant = await tenant_of(self._service)
         found = []
         for row in rows:
             names = self._names_in(row.key, tenant)
@@ -157,7 +151,7 @@ class ArenaFiles(FileSet, ABC):
     def cost(self) -> Cost:
         """Return the cost: at least the requests of one listing, and one for each content. Sends nothing."""
         listing, exact = self._listing()
-        quota = self._session.quota or Quota()
+        quota = self._service.session.quota or Quota()
         return Cost(
             listing=listing,
             per_file=1,
@@ -186,12 +180,11 @@ class ArenaFiles(FileSet, ABC):
         """Return the key of a file, or what the keys of several begin with."""
         return "/".join(quote(part, safe="") for part in ("arena", tenant, self._kind, *names))
 
-    def _names_in(self, key: str, tenant: str | None = None) -> list[str] | None:
-        """Return the identifying fields of a key; None for one of another kind or service, or of another workspace."""
+    def _names_in(self, key: str, tenant: str) -> list[str]:
+        """Return the identifying fields of a key; none for one of another kind or service, or of another workspace."""
         parts = [unquote(part) for part in key.split("/")]
-        if len(parts) != 3 + len(self._fields) or (parts[0], parts[2]) != ("arena", self._kind):
-            return None
-        return parts[3:] if tenant in (None, parts[1]) else None
+        same = len(parts) == 3 + len(self._fields) and parts[:3] == ["arena", tenant, self._kind]
+        return parts[3:] if same else []
 
     def _entry(
         self,
@@ -236,33 +229,35 @@ class RunFiles(ArenaFiles, Generic[R]):
     definition: str | None
     _run: str | None = attrs.field(default=None, kw_only=True)
     _seen: R | None = attrs.field(default=None, kw_only=True)
+    #: Whether only the latest completed run is requested.
+    _latest: bool = attrs.field(default=False, init=False)
     #: The earliest completion that is requested.
     _from: datetime | None = attrs.field(default=None, init=False)
-    #: What narrows the set, for its scope.
-    _filters: list[str] = attrs.field(init=False)
-
-    def __attrs_post_init__(self) -> None:
-        """Name the filters; a subclass has more of them."""
-        self._filters = [f"run={self._run}"] if self._run is not None else []
+    #: What else narrows the set, for its scope.
+    _filters: list[str] = attrs.field(factory=list, init=False)
 
     @property
     def scope(self) -> str:
         """The name of the query, without any secret. A watermark is not part of it. It is stored in the ledger."""
         path = "/".join(filter(None, ("arena", self._kind, self.definition)))
-        return "?".join(filter(None, (path, "&".join(self._filters))))
+        run = [f"run={self._run}"] if self._run is not None else []
+        return "?".join(filter(None, (path, "&".join(run + self._filters))))
 
     @property
     def narrowed(self) -> bool:
         """Whether files that exist may be missing from it."""
-        return bool(self._filters)
+        return self._run is not None or self._from is not None or bool(self._filters)
 
     async def __aiter__(self) -> AsyncIterator[RemoteFile]:
         """List the files; pages are requested as they are read."""
-        tenant = await tenant_of(self._session)
-        async for definition in self._definitions():
-            async for runs in self._select(definition):
-                async for file in self._of_runs(tenant, definition, runs):
-                    yield file
+        service, tenant = self._service, await tenant_of(self._service)
+        if self.definition is not None:
+            async for file in self._of_definition(tenant, self.definition):
+                yield file
+            return
+        async for definition in paginate(service.session, service.models[0], f"/{service.kind}s"):
+            async for file in self._of_definition(tenant, definition.guid):
+                yield file
 
     def of(self, run: R) -> Self:
         """Return the set of the files of one completed run as it was just seen, without another request for it."""
@@ -276,34 +271,36 @@ class RunFiles(ArenaFiles, Generic[R]):
     def _of_runs(self, tenant: str, definition: str, runs: Sequence[R]) -> AsyncIterator[RemoteFile]:
         """List the files of some runs of a definition."""
 
-    async def _definitions(self) -> AsyncIterator[str]:
-        """Return the guids of the definitions."""
-        if self.definition is not None:
-            yield self.definition
+    async def _of_definition(self, tenant: str, definition: str) -> AsyncIterator[RemoteFile]:
+        """List the files of those completed runs of a definition that belong to the set."""
+        if self._run is not None:
+            run = self._seen or await look_up(self._service, definition, self._run)
+            if run is not None and ended(run, self._service.kind):
+                async for file in self._of_runs(tenant, definition, [run]):
+                    yield file
             return
-        async for definition in paginate(self._session, self._service.models[0], f"/{self._service.kind}s"):
-            yield definition.guid
+        since = self._from
+        async for page in self._pages(definition, since, latest=self._latest):
+            # The service is known to ignore some filters silently.
+            done = [run for run in page if run.done]
+            wanted = [run for run in done if since is None or run.completed is None or run.completed >= since]
+            async for file in self._of_runs(tenant, definition, wanted):
+                yield file
 
-    async def _select(self, definition: str) -> AsyncIterator[Sequence[R]]:
-        """Return the completed runs of a definition that belong to the set, page by page."""
-        if self._run is None:
-            async for page in self._pages(definition, self._from):
-                yield [run for run in page if self._wanted(run)]
+    async def _pages(
+        self, definition: str, completed_from: datetime | None = None, *, latest: bool = False
+    ) -> AsyncIterator[Sequence[R]]:
+        """Return the runs of a definition, page by page, or only the latest completed one."""
+        service = self._service
+        query: dict[str, object] = {"latestCompleted": True} if latest else {"completionDateTimeFrom": completed_from}
+        runs = paginate(service.session, service.models[1], f"{service.path(definition)}/runs", query)
+        if latest:
+            # The filter may be ignored, so the newest of the returned runs is taken.
+            done = [run async for run in runs if run.done]
+            yield sorted(done, key=lambda run: run.completed or datetime.min.replace(tzinfo=UTC))[-1:]
             return
-        run = self._seen or await look_up(self._service, definition, self._run)
-        if run is not None and ended(run, self._service.kind):
-            yield [run]
-
-    async def _pages(self, definition: str, completed_from: datetime | None) -> AsyncIterator[Sequence[R]]:
-        """Return the runs of a definition, page by page."""
-        path, query = f"{self._service.path(definition)}/runs", {"completionDateTimeFrom": completed_from}
-        async for page in paginate(self._session, self._service.models[1], path, query).pages():
+        async for page in runs.pages():
             yield page.items
-
-    def _wanted(self, run: R) -> bool:
-        """Return whether a listed run belongs to the set; the service is known to ignore some filters silently."""
-        completed = run.completion_date_time
-        return run.done and (self._from is None or completed is None or completed >= self._from)
 
     async def _one_to_find(self, definition: str, run: str) -> R | None:
         """Return one run to look up its files, or None where it may be in the list only."""
@@ -318,7 +315,7 @@ class RunFiles(ArenaFiles, Generic[R]):
                 async for file in self._of_runs(tenant, first, [run]):
                     yield file
                 return
-        async for page in self._pages(first, None):
+        async for page in self._pages(first):
             async for file in self._of_runs(tenant, first, [run for run in page if run.guid in missing]):
                 yield file
             missing -= {run.guid for run in page}
@@ -326,10 +323,8 @@ class RunFiles(ArenaFiles, Generic[R]):
                 return
 
 
-def _whole_second(time: datetime | None) -> datetime | None:
+def _whole_second(time: datetime) -> datetime:
     """Cut to full seconds, as the service takes them."""
-    if time is None:
-        return None
     write_datetime(time, what="completed_from")
     return time.astimezone(UTC).replace(microsecond=0)
 
@@ -345,7 +340,7 @@ class ZipFiles(RunFiles[R]):
     Args:
         latest: Only the latest completed run.
         completed_from: Only runs completed then or later (aware).
-        watermark: The same, not as a part of the query.
+        watermark: The same in full seconds, not as a part of the query.
         facts: Where the files of completed runs are cached, or None.
 
     Raises:
@@ -354,13 +349,12 @@ class ZipFiles(RunFiles[R]):
     """
 
     _latest: bool = attrs.field(default=False, kw_only=True)
-    _completed_from: datetime | None = attrs.field(default=None, kw_only=True, converter=_whole_second)
-    _watermark: datetime | None = attrs.field(default=None, kw_only=True, converter=_whole_second)
+    _completed_from: datetime | None = attrs.field(default=None, kw_only=True, converter=optional(_whole_second))
+    _watermark: datetime | None = attrs.field(default=None, kw_only=True)
     _facts: MetadataCache | None = attrs.field(default=None, kw_only=True)
 
     def __attrs_post_init__(self) -> None:
         """Check what goes together, and name the filters."""
-        super().__attrs_post_init__()
         self._filters += ["latest"] if self._latest else []
         self._filters += [f"completed_since={self._completed_from.isoformat()}"] if self._completed_from else []
         self._from = max(filter(None, (self._completed_from, self._watermark)), default=None)
@@ -373,11 +367,6 @@ class ZipFiles(RunFiles[R]):
             raise ConfigurationError(
                 f"{self._kind}: a run is named by the guids of its definition and its own; give both."
             )
-
-    @property
-    def narrowed(self) -> bool:
-        """Whether files that exist may be missing from it."""
-        return self._run is not None or self._latest or self._from is not None
 
     async def find(self, keys: Collection[str]) -> list[RemoteFile]:
         """
@@ -398,15 +387,11 @@ class ZipFiles(RunFiles[R]):
         """Return the set of runs completed since then; the service filters on it."""
         if watermark is None or self._run is not None or self._latest:
             return self
-        return attrs.evolve(self, watermark=watermark)
+        return attrs.evolve(self, watermark=watermark.replace(microsecond=0))
 
     @abstractmethod
     def _listed(self, runs: Sequence[R]) -> dict[str, Sequence[FileFacts]]:
         """Return the files of those runs that were listed with them, by the guids of the runs."""
-
-    @abstractmethod
-    async def _newest(self, definition: str) -> list[R]:
-        """Return the latest completed run."""
 
     @abstractmethod
     async def _request_files(self, definition: str, run: R) -> list[FileFacts]:
@@ -414,14 +399,6 @@ class ZipFiles(RunFiles[R]):
 
     def _check_empty(self, run: R) -> None:
         """Raise if it is an error that a run has no files."""
-
-    async def _select(self, definition: str) -> AsyncIterator[Sequence[R]]:
-        """Return the completed runs of a definition that belong to the set, page by page."""
-        if self._latest:
-            yield [run for run in await self._newest(definition) if self._wanted(run)]
-            return
-        async for runs in super()._select(definition):
-            yield runs
 
     async def _of_runs(self, tenant: str, definition: str, runs: Sequence[R]) -> AsyncIterator[RemoteFile]:
         """List the files of runs: with the runs, or from the cached facts, or with one request for each run."""

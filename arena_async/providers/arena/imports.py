@@ -19,15 +19,16 @@ import attrs
 
 from arena_async.errors import ConfigurationError, ConflictError
 from arena_async.http.paginator import Paginator
+from arena_async.http.session import request_object
 from arena_async.options import PollPolicy
 from arena_async.protocol.files import RemoteFile
 from arena_async.protocol.messages import UploadBody, UploadedFile, printable
-from arena_async.providers.arena.api import known_word, make_request, request_object, write_fields
+from arena_async.providers.arena.api import known_word, make_request, write_fields
+from arena_async.providers.arena.fetch import fetch_of
 from arena_async.providers.arena.files import FileFacts, RunFiles
 from arena_async.providers.arena.models import ImportDefinition, ImportOptions, ImportRun, status_word
 from arena_async.providers.arena.queries import ImportQuery, ImportRunQuery
-from arena_async.providers.arena.runs import OnStatus, RunService, check_texts
-from arena_async.providers.arena.starts import ArenaFetch, Start
+from arena_async.providers.arena.runs import OnStatus, RunService, Start, check_texts
 from arena_async.providers.started_run import Fetched, To
 from arena_async.transfer.local_files import LocalFile
 
@@ -138,15 +139,9 @@ class _Opened:
     file: LocalFile
     content: LocalFile | None
 
-    def start(
-        self,
-        service: RunService[Any, ImportRun, Any],
-        guid: str,
-        parameters: ImportParameters,
-        on_status: OnStatus[ImportRun] | None,
-    ) -> Start[ImportRun]:
+    def start(self, service: Imports, guid: str, on_status: OnStatus[ImportRun] | None) -> Start[ImportRun]:
         """Return how a run with it is started; one that commits is not sent twice."""
-        requested = self.requested
+        requested, as_query = self.requested, service.parameters == "query"
         values = {
             "submitFileType": self.kind,
             "submitWorksheetName": requested.worksheet,
@@ -154,8 +149,8 @@ class _Opened:
         }
         files = [_part("submitContent", self.file, _MEDIA[self.kind])]
         files += [_part("fileContent", self.content)] if self.content is not None else []
-        form = UploadBody(fields=values if parameters == "parts" else (), files=files)
-        request = make_request("POST", f"{service.path(guid)}/runs", values if parameters == "query" else None)
+        form = UploadBody(fields=() if as_query else values, files=files)
+        request = make_request("POST", f"{service.path(guid)}/runs", values if as_query else None)
         return Start(
             service=service,
             definition=guid,
@@ -304,7 +299,7 @@ class Imports(RunService[ImportDefinition, ImportRun, ImportRunQuery]):
             TransportError: The response was lost, and it is not known whether a run was started.
         """
         async with Submission.of(file).opened() as opened:
-            return await opened.start(self, guid, self.parameters, on_status).send(poll)
+            return await opened.start(self, guid, on_status).send(poll)
 
     async def commit(self, guid: str, run: str, *, despite_errors: bool = False) -> ImportRun:
         """
@@ -374,9 +369,9 @@ class Imports(RunService[ImportDefinition, ImportRun, ImportRunQuery]):
         """
         submission = Submission.of(file)
         async with submission.opened() as opened:
-            start = opened.start(self, guid, self.parameters, on_status)
+            start = opened.start(self, guid, on_status)
             start.name = await opened.name()
-            return await ArenaFetch(start, self.files(guid, parts=submission.parts), poll, fresh).fetch(to)
+            return await fetch_of(start, self.files(guid, parts=submission.parts), poll, fresh=fresh).fetch(to)
 
 
 def _check_parts(parts: Iterable[ImportPart]) -> tuple[ImportPart, ...]:
@@ -409,7 +404,6 @@ class ImportFiles(RunFiles[ImportRun]):
 
     def __attrs_post_init__(self) -> None:
         """Name the filters."""
-        super().__attrs_post_init__()
         self._filters += [f"parts={','.join(self._parts)}"] if self._parts != _IMPORT_PARTS else []
 
     def _listing(self) -> tuple[int, bool]:

@@ -157,10 +157,13 @@ class StoredFiles(_VaultFiles):
         ConfigurationError: No file is given, or one without a guid.
     """
 
+    #: The vault has more files.
+    narrowed = True
     _kind = "files"
     _fields = ("file", "edition")
     _content_path = "/files/{file}/content"
 
+    _service: Files
     _given: Sequence[str | ArenaFile]
     _guids: list[str] = attrs.field(init=False)
 
@@ -173,24 +176,16 @@ class StoredFiles(_VaultFiles):
         """The name of the query, without any secret."""
         return f"arena/files/{_format_guids(self._guids)}"
 
-    @property
-    def narrowed(self) -> bool:
-        """True: the vault has more files."""
-        return True
-
     async def __aiter__(self) -> AsyncIterator[RemoteFile]:
         """List the files; each is looked up as it is read."""
-        tenant = await tenant_of(self._session)
+        tenant = await tenant_of(self._service)
         for given in self._given:
-            file = given if isinstance(given, ArenaFile) else await self._request(given)
+            file = given if isinstance(given, ArenaFile) else await self._service.get(given)
             yield self._entry_of(tenant, (file.guid or "", file.edition or "0"), file)
 
     async def _look_up(self, tenant: str, first: str, *_: object) -> AsyncIterator[RemoteFile]:
-        file = await self._request(first)
+        file = await self._service.get(first)
         yield self._entry_of(tenant, (file.guid or "", file.edition or "0"), file)
-
-    async def _request(self, guid: str) -> ArenaFile:
-        return await get_object(self._session, ArenaFile, "/files/{file}", file=guid)
 
     def _listing(self) -> tuple[int, bool]:
         return sum(isinstance(file, str) for file in self._given), True
@@ -210,6 +205,7 @@ class ItemFiles(_VaultFiles):
     _fields = ("item", "association")
     _content_path = "/items/{item}/files/{association}/content"
 
+    _service: Items
     _items: Sequence[str]
     _primary: bool = False
 
@@ -225,13 +221,13 @@ class ItemFiles(_VaultFiles):
 
     async def __aiter__(self) -> AsyncIterator[RemoteFile]:
         """List the files; each item is requested as it is read."""
-        tenant = await tenant_of(self._session)
+        tenant = await tenant_of(self._service)
         for item in self._items:
             async for file in self._look_up(tenant, item):
                 yield file
 
     async def _look_up(self, tenant: str, first: str, *_: object) -> AsyncIterator[RemoteFile]:
-        async for association in paginate(self._session, FileAssociation, "/items/{item}/files", item=first):
+        async for association in self._service.associations(first):
             if association.primary or not self._primary:
                 yield self._entry_of(tenant, (first, association.guid), association.file or ArenaFile())
 

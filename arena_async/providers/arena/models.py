@@ -14,10 +14,13 @@ from typing import Any
 
 import attrs
 
+from arena_async.protocol.decoding import wire
+
 __all__ = [
     "ApiUsage",
     "ArenaFile",
     "ArenaModel",
+    "ArenaRecord",
     "ArenaRun",
     "Category",
     "Change",
@@ -40,7 +43,6 @@ __all__ = [
     "LifecycleStatus",
     "User",
     "status_word",
-    "wire",
 ]
 
 _DONE = frozenset({"complete", "completed", "downloaded"})
@@ -59,11 +61,6 @@ def status_word(text: str | None) -> str:
     return "".join(letter for letter in (text or "").casefold() if letter not in " _-")
 
 
-def wire(*names: str) -> Any:
-    """Return a field without a value unless there is one under one of these names; the first one is documented."""
-    return attrs.field(default=None, metadata={"wire": names})
-
-
 @attrs.frozen(kw_only=True)
 class ArenaModel:
     """Base of every response, with its undocumented keys. All times of the service are UTC, also without the Z."""
@@ -80,6 +77,15 @@ class User(ArenaModel):
     guid: str | None = None
     full_name: str | None = None
     email: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class ArenaRecord(ArenaModel):
+    """Base of the objects that have a creator."""
+
+    guid: str
+    creator: User | None = None
+    creation_date_time: datetime | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -150,13 +156,10 @@ class FileAssociation(ArenaModel):
 
 
 @attrs.frozen(kw_only=True)
-class ArenaRun(ArenaModel):
+class ArenaRun(ArenaRecord):
     """Base of the runs of extracts, exports and imports."""
 
-    guid: str
     status: str | None = None
-    creator: User | None = None
-    creation_date_time: datetime | None = None
     completion_date_time: datetime | None = wire("completionDateTime", "completionDate")
 
     @property
@@ -197,15 +200,12 @@ class ArenaRun(ArenaModel):
 
 
 @attrs.frozen(kw_only=True)
-class Extract(ArenaModel):
+class Extract(ArenaRecord):
     """A data extract that an administrator has set up."""
 
-    guid: str
     name: str | None = None
     type: str | None = None
     enabled: bool | None = None
-    creator: User | None = None
-    creation_date_time: datetime | None = None
     notifications: Any = attrs.field(default=None, hash=False)
 
 
@@ -269,22 +269,19 @@ class ExportOptions(ArenaModel):
 
 
 @attrs.frozen(kw_only=True)
-class ExportDefinition(ArenaModel):
+class ExportDefinition(ArenaRecord):
     """
     What an export selects and writes. It can be neither changed nor removed.
 
     ``criteria`` are as they were received: groups of criterion objects joined by "AND" and "OR".
     """
 
-    guid: str
     number: int | None = None
     name: str | None = None
     description: str | None = None
     world: str | None = None
     criteria: Any = attrs.field(default=None, hash=False)
     options: ExportOptions | None = None
-    creation_date_time: datetime | None = None
-    creator: User | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -342,25 +339,20 @@ class ImportOptions(ArenaModel):
     file_edition_edit: Any = attrs.field(default=None, hash=False)
     file_edition_delete: Any = attrs.field(default=None, hash=False)
     file_place_holder: Any = attrs.field(default=None, hash=False)
-    merge_identical_bom_lines: Any = attrs.field(
-        default=None, hash=False, metadata={"wire": ("mergeIdenticalBOMLines", "mergeIdenticalBomLines")}
-    )
+    merge_identical_bom_lines: Any = wire("mergeIdenticalBOMLines", "mergeIdenticalBomLines", hashed=False)
     mapping: tuple[ImportMapping, ...] = ()
 
 
 @attrs.frozen(kw_only=True)
-class ImportDefinition(ArenaModel):
+class ImportDefinition(ArenaRecord):
     """What an import reads, and what it does with it."""
 
-    guid: str
     number: int | None = None
     name: str | None = None
     description: str | None = None
     resource: str | None = None
     mode: str | None = None
     options: ImportOptions | None = None
-    creation_date_time: datetime | None = None
-    creator: User | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -440,10 +432,9 @@ class LifecyclePhase(ArenaModel):
 
 
 @attrs.frozen(kw_only=True)
-class Item(ArenaModel):
+class Item(ArenaRecord):
     """One revision of an item. What only the full view returns, for instance costs, is in ``unknown``."""
 
-    guid: str
     number: str | None = None
     name: str | None = None
     description: str | None = None
@@ -451,9 +442,7 @@ class Item(ArenaModel):
     revision_status: str | None = None
     category: Category | None = None
     lifecycle_phase: LifecyclePhase | None = None
-    creator: User | None = None
     owner: User | None = None
-    creation_date_time: datetime | None = None
     effective_date_time: datetime | None = None
     superseded_date_time: datetime | None = None
     in_assembly: bool | None = None

@@ -14,13 +14,12 @@ from datetime import datetime
 from typing import Any, Final, Literal, get_args
 
 import attrs
-from attrs import AttrsInstance
 
 from arena_async.errors import ConfigurationError
+from arena_async.protocol.decoding import wire
 from arena_async.protocol.messages import printable
 from arena_async.providers.arena.api import write_fields
 from arena_async.providers.arena.criteria import Criteria
-from arena_async.providers.arena.models import wire
 
 __all__ = [
     "EventResourceQuery",
@@ -41,7 +40,7 @@ ItemView = Literal["minimum", "compact", "full"]
 _ATTRIBUTE: Final = re.compile(r"[0-9A-Z]{15,24}")
 
 
-def write_query(query: AttrsInstance | str | None, *, text: str = "name") -> dict[str, Any]:
+def write_query(query: attrs.AttrsInstance | str | None, *, text: str = "name") -> dict[str, Any]:
     """Return the parameters of a query; one that is a string is the filter called ``text``."""
     if query is None or isinstance(query, str):
         return {text: query}

@@ -24,9 +24,9 @@ from arena_async.errors import (
     ServerError,
     ThrottledError,
 )
-from arena_async.protocol.messages import Headers, Request, Response, read_http_date, scrub
+from arena_async.protocol.adapter import Adapter
+from arena_async.protocol.messages import Request, Response, read_http_date, scrub
 from arena_async.protocol.pagination import ListShape, Page, PageRequest
-from arena_async.protocol.quota import Quota
 from arena_async.protocol.retry import read_retry_after
 
 __all__ = ["MAX_PAGE_SIZE", "CentrePointAdapter", "error_of", "list_shape", "pages_of", "retry_after", "server_text"]
@@ -63,8 +63,8 @@ def pages_of(rows: int) -> int:
     return max(1, math.ceil(rows / MAX_PAGE_SIZE))
 
 
-class CentrePointAdapter:
-    """Reads the pages and errors of every CentrePoint prefix. It has no state."""
+class CentrePointAdapter(Adapter):
+    """Reads the pages and errors of every CentrePoint prefix; no header has the remaining quota. It has no state."""
 
     def page_params(self, requested: PageRequest) -> tuple[tuple[str, str], ...]:
         """Return ``limit`` and ``offset``; both are always sent, since no default is documented."""
@@ -93,11 +93,6 @@ class CentrePointAdapter:
             echoed_offset=_count(payload, "offset"),
             echoed_limit=_count(payload, "limit"),
         )
-
-    def read_quota(self, headers: Headers) -> Quota | None:
-        """Return None: no header of CentrePoint has the remaining quota."""
-        del headers
-        return None
 
     def read_error(self, request: Request, response: Response) -> ApiError:
         """Return the typed error of a response; the server's own words are scrubbed and cut."""

@@ -17,7 +17,7 @@ from arena_async.protocol.files import Cost
 from arena_async.protocol.messages import printable
 from arena_async.providers.centrepoint import analytics_models as models
 from arena_async.providers.centrepoint.adapter import MAX_PAGE_SIZE
-from arena_async.providers.centrepoint.api import Api, Endpoint, Match, is_one_of
+from arena_async.providers.centrepoint.api import Api, ApiService, Endpoint, Match, is_one_of
 
 __all__ = ["DAILY_STATISTICS", "EVENT_MARKERS", "SLEEP_PERIODS", "AlgorithmSettings", "Computed", "MinuteSummaries"]
 
@@ -127,8 +127,7 @@ class Computed(Generic[R, S]):
         kind = self._kind
         first = None if day_from is None else read_day(day_from, name="day_from")
         last = None if day_to is None else read_day(day_to, name="day_to")
-        params = days_query(first, last)
-        matches = [*during(first, last, kind.times_of)]
+        params, matches = days_query(first, last), [*during(first, last, kind.times_of)]
         if setting is not None:
             params = [(kind.filtered_by, setting), *params]
             matches.append(is_one_of(kind.filtered_by, kind.setting_of, setting))
@@ -188,11 +187,8 @@ class MinuteSummaries(Computed[models.MinuteSummary, models.SummarySetting]):
         return Cost(listing=pages * subjects, per_file=0)
 
 
-class AlgorithmSettings:
+class AlgorithmSettings(ApiService):
     """The algorithms that a study uses; reached as ``client.algorithm_settings``. Needs the scope ``Analytics``."""
-
-    def __init__(self, api: Api) -> None:
-        self._api = api
 
     def search(self, study: int | str, *, algorithm_type: str | None = None) -> Paginator[models.AlgorithmSetting]:
         """
@@ -202,13 +198,10 @@ class AlgorithmSettings:
             study: The number of the study.
             algorithm_type: Only those of this type, for instance ``"Choi Wear Periods"``.
         """
-        wanted = [] if algorithm_type is None else [algorithm_type]
-        return self._api.list(
-            _ALGORITHMS,
-            study=study,
-            params=[("algorithmType", one) for one in wanted],
-            matches=[is_one_of("algorithmType", lambda row: row.algorithm_type, one) for one in wanted],
-        )
+        if algorithm_type is None:
+            return self._api.list(_ALGORITHMS, study=study)
+        match = is_one_of("algorithmType", lambda row: row.algorithm_type, algorithm_type)
+        return self._api.list(_ALGORITHMS, study=study, params=[("algorithmType", algorithm_type)], matches=[match])
 
 
 def during(first: date | None, last: date | None, of: Callable[[Any], Sequence[datetime | None]]) -> Sequence[Match]:
@@ -290,9 +283,8 @@ def _timestamp(value: date, at: time) -> datetime:
 
 def _minutes(first: date, last: date) -> int:
     """Count the minutes from a day or time to another, that one included."""
-    midnight = datetime.min.time()
-    begin = first if isinstance(first, datetime) else datetime.combine(first, midnight)
-    end = last if isinstance(last, datetime) else datetime.combine(last, midnight) + timedelta(hours=24)
+    begin = first if isinstance(first, datetime) else datetime.combine(first, time.min)
+    end = last if isinstance(last, datetime) else datetime.combine(last, time.min) + timedelta(hours=24)
     if begin.tzinfo is None or end.tzinfo is None:
         begin, end = begin.replace(tzinfo=None), end.replace(tzinfo=None)
     # The minute that a time names is one of them; the midnight after a day is not.

@@ -12,7 +12,8 @@ from typing import Any
 
 import attrs
 
-from arena_async.providers.centrepoint.models import CentrePointModel
+from arena_async.protocol.decoding import wire
+from arena_async.providers.centrepoint.models import CentrePointModel, StudyRecord
 
 __all__ = [
     "AlgorithmSetting",
@@ -28,14 +29,9 @@ __all__ = [
 ]
 
 
-def _either(name: str) -> dict[str, tuple[str, ...]]:
+def _either(name: str) -> tuple[str, str]:
     """Return the two names of a key: one begins with a capital."""
-    return {"wire": (name, name[0].upper() + name[1:])}
-
-
-def _aggregations(name: str) -> dict[str, tuple[str, ...]]:
-    """Return the two names of a key of a minute."""
-    return _either(f"{name}MinuteAggregations")
+    return name, name[0].upper() + name[1:]
 
 
 @attrs.frozen(kw_only=True)
@@ -48,8 +44,8 @@ class CutpointBucket(CentrePointModel):
         number_of_seconds: Seconds at it.
     """
 
-    name: str = attrs.field(default="", metadata=_either("name"))
-    number_of_seconds: float | None = attrs.field(default=None, metadata=_either("numberOfSeconds"))
+    name: str = wire(*_either("name"), default="")
+    number_of_seconds: float | None = wire(*_either("numberOfSeconds"))
 
 
 @attrs.frozen(kw_only=True)
@@ -63,19 +59,18 @@ class Cutpoints(CentrePointModel):
         aggregate_buckets: Time by groups of intensities, for instance moderate to vigorous.
     """
 
-    algorithm_name: str = attrs.field(default="", metadata=_either("algorithmName"))
-    cutpoint_buckets: tuple[CutpointBucket, ...] = attrs.field(default=(), metadata=_either("cutpointBuckets"))
-    aggregate_buckets: tuple[CutpointBucket, ...] = attrs.field(default=(), metadata=_either("aggregateBuckets"))
+    algorithm_name: str = wire(*_either("algorithmName"), default="")
+    cutpoint_buckets: tuple[CutpointBucket, ...] = wire(*_either("cutpointBuckets"), default=())
+    aggregate_buckets: tuple[CutpointBucket, ...] = wire(*_either("aggregateBuckets"), default=())
 
 
 @attrs.frozen(kw_only=True)
-class MinuteSummary(CentrePointModel):
+class MinuteSummary(StudyRecord):
     """
     One minute of a subject.
 
     Args:
         subject_id: The subject, by its number.
-        study_id: The study.
         activity_monitor_serial: The monitor.
         minute_summary_setting_id: What it was computed with.
         timestamp: The minute, in UTC.
@@ -98,15 +93,10 @@ class MinuteSummary(CentrePointModel):
     """
 
     subject_id: int
-    study_id: int | None = None
     activity_monitor_serial: str | None = None
     # The query calls it minuteSummarySettingId, the response has one s more.
-    minute_summary_setting_id: str | None = attrs.field(
-        default=None, metadata={"wire": ("minuteSummarySettingsId", "minuteSummarySettingId")}
-    )
-    timestamp: datetime | None = attrs.field(
-        default=None, metadata={"wire": ("timestampUtc", "TimestampUtc"), "zone": UTC}
-    )
+    minute_summary_setting_id: str | None = wire("minuteSummarySettingsId", "minuteSummarySettingId")
+    timestamp: datetime | None = wire("timestampUtc", "TimestampUtc", zone=UTC)
     is_wear: bool | None = None
     is_sleep: bool | None = None
     x: float | None = None
@@ -118,24 +108,21 @@ class MinuteSummary(CentrePointModel):
     press_counts: int | None = None
     mets: float | None = None
     calories: float | None = None
-    crouter_cutpoints: Cutpoints | None = attrs.field(default=None, metadata=_aggregations("crouterCutPoints"))
-    freedson_cutpoints: Cutpoints | None = attrs.field(default=None, metadata=_aggregations("freedsonCutPoints"))
-    evenson_cutpoints: Cutpoints | None = attrs.field(default=None, metadata=_aggregations("evensonCutPoints"))
-    staudenmayer_cutpoints: Cutpoints | None = attrs.field(
-        default=None, metadata=_aggregations("staudenmayerCutPoints")
-    )
-    generic_cutpoints: Cutpoints | None = attrs.field(default=None, metadata=_aggregations("genericCutpoint"))
+    crouter_cutpoints: Cutpoints | None = wire(*_either("crouterCutPointsMinuteAggregations"))
+    freedson_cutpoints: Cutpoints | None = wire(*_either("freedsonCutPointsMinuteAggregations"))
+    evenson_cutpoints: Cutpoints | None = wire(*_either("evensonCutPointsMinuteAggregations"))
+    staudenmayer_cutpoints: Cutpoints | None = wire(*_either("staudenmayerCutPointsMinuteAggregations"))
+    generic_cutpoints: Cutpoints | None = wire(*_either("genericCutpointMinuteAggregations"))
 
 
 @attrs.frozen(kw_only=True)
-class DailyStatistics(CentrePointModel):
+class DailyStatistics(StudyRecord):
     """
     One day of a subject. Values of a past day can change when a late upload is processed.
 
     Args:
         id: What names it.
         subject_id: The subject, by its number.
-        study_id: The study.
         site_id: The site.
         daily_statistics_setting_id: What it was computed with.
         date: The day, as a date-time of the subject's own timezone.
@@ -159,15 +146,14 @@ class DailyStatistics(CentrePointModel):
 
     id: str
     subject_id: int
-    study_id: int | None = None
     site_id: int | None = None
     daily_statistics_setting_id: str | None = None
     date: datetime | None = None
     activity_monitor_serials: tuple[str, ...] = ()
-    first_epoch: datetime | None = attrs.field(default=None, metadata={"wire": ("firstEpochDateTimeUtc",), "zone": UTC})
-    last_epoch: datetime | None = attrs.field(default=None, metadata={"wire": ("lastEpochDateTimeUtc",), "zone": UTC})
-    first_epoch_local: datetime | None = attrs.field(default=None, metadata={"wire": ("firstEpochDateTimeLocal",)})
-    last_epoch_local: datetime | None = attrs.field(default=None, metadata={"wire": ("lastEpochDateTimeLocal",)})
+    first_epoch: datetime | None = wire("firstEpochDateTimeUtc", zone=UTC)
+    last_epoch: datetime | None = wire("lastEpochDateTimeUtc", zone=UTC)
+    first_epoch_local: datetime | None = wire("firstEpochDateTimeLocal")
+    last_epoch_local: datetime | None = wire("lastEpochDateTimeLocal")
     epoch_aggregation: dict[str, Any] | None = None
     event_marker_aggregation: Any = None
     crouter_aggregations: Any = None
@@ -182,7 +168,7 @@ class DailyStatistics(CentrePointModel):
 
 
 @attrs.frozen(kw_only=True)
-class SleepPeriod(CentrePointModel):
+class SleepPeriod(StudyRecord):
     """
     One period in bed, by Dustin Tracy's algorithm.
 
@@ -190,7 +176,6 @@ class SleepPeriod(CentrePointModel):
         id: What names it.
         subject_id: The subject, by its number.
         activity_monitor_serial: The monitor.
-        study_id: The study.
         algorithm_setting_id: What it was computed with.
         in_bed_time: When the subject went to bed; naive where the service states no zone.
         out_bed_time: When the subject got up.
@@ -210,7 +195,6 @@ class SleepPeriod(CentrePointModel):
     id: str
     subject_id: int
     activity_monitor_serial: str | None = None
-    study_id: int | None = None
     algorithm_setting_id: str | None = None
     in_bed_time: datetime | None = None
     out_bed_time: datetime | None = None
@@ -228,7 +212,7 @@ class SleepPeriod(CentrePointModel):
 
 
 @attrs.frozen(kw_only=True)
-class EventMarker(CentrePointModel):
+class EventMarker(StudyRecord):
     """
     Presses of the button of a monitor.
 
@@ -236,7 +220,6 @@ class EventMarker(CentrePointModel):
         id: What names it.
         subject_id: The subject, by its number.
         activity_monitor_serial: The monitor (one page of the vendor says number).
-        study_id: The study.
         algorithm_setting_id: What it was computed with.
         timestamp: When, in UTC.
         long_press_count: Long presses.
@@ -247,40 +230,36 @@ class EventMarker(CentrePointModel):
     id: str
     subject_id: int
     activity_monitor_serial: str | None = None
-    study_id: int | None = None
     algorithm_setting_id: str | None = None
-    timestamp: datetime | None = attrs.field(default=None, metadata={"wire": ("timestampUtc",), "zone": UTC})
+    timestamp: datetime | None = wire("timestampUtc", zone=UTC)
     long_press_count: int | None = None
     press_count: int | None = None
     release_count: int | None = None
 
 
 @attrs.frozen(kw_only=True)
-class AlgorithmSetting(CentrePointModel):
+class AlgorithmSetting(StudyRecord):
     """
     An algorithm that a study uses, with its settings.
 
     Args:
         id: A GUID; other lists are filtered by it.
-        study_id: The study.
         name: Its name.
         algorithm_type: For instance ``"Epoch Summary"`` or ``"Choi Wear Periods"``; other words are let through.
     """
 
     id: str
-    study_id: int | None = None
     name: str = ""
     algorithm_type: str = ""
 
 
 @attrs.frozen(kw_only=True)
-class SummarySetting(CentrePointModel):
+class SummarySetting(StudyRecord):
     """
     With which algorithms minute summaries or daily statistics are computed.
 
     Args:
         id: A GUID; minute summaries and daily statistics are filtered by it.
-        study_id: The study.
         wear_period_setting_id: The algorithm for wear.
         sleep_period_setting_id: The algorithm for sleep.
         epoch_summary_setting_id: The algorithm for epochs.
@@ -290,7 +269,6 @@ class SummarySetting(CentrePointModel):
     """
 
     id: str
-    study_id: int | None = None
     wear_period_setting_id: str | None = None
     sleep_period_setting_id: str | None = None
     epoch_summary_setting_id: str | None = None

@@ -21,6 +21,7 @@ from arena_async.http.paginator import AHEAD, ListQuery, Paginator
 from arena_async.http.session import Session, request_object
 from arena_async.options import Clock
 from arena_async.protocol.decoding import decode
+from arena_async.protocol.files import FileSet
 from arena_async.protocol.messages import Request, join_path, printable
 from arena_async.providers.centrepoint.adapter import list_shape
 from arena_async.providers.centrepoint.auth import ANALYTICS, CENTREPOINT, DATA_ACCESS
@@ -28,7 +29,7 @@ from arena_async.providers.centrepoint.identifiers import named_subject, number
 from arena_async.providers.centrepoint.models import Subject
 from arena_async.providers.centrepoint.subjects import SubjectDirectory
 
-__all__ = ["SUBJECTS", "Api", "Endpoint", "Match", "is_one_of", "read_rows"]
+__all__ = ["SUBJECTS", "Api", "ApiFiles", "ApiService", "Endpoint", "Match", "is_one_of", "read_rows"]
 
 T = TypeVar("T")
 
@@ -207,6 +208,34 @@ class Api:
             return True
 
         return exists
+
+
+class ApiService:
+    """
+    Base of the services of a client.
+
+    Args:
+        api: Sends the requests.
+    """
+
+    def __init__(self, api: Api) -> None:
+        self._api = api
+
+
+class ApiFiles(FileSet):
+    """Base of the file sets of a client."""
+
+    _api: Api
+
+    @property
+    def _session(self) -> Session:
+        """The session, by which a union of sets knows which of them share one."""
+        return self._api.session
+
+    @property
+    def requests_sent(self) -> int:
+        """Metered requests that the session has sent so far."""
+        return self._api.session.requests_sent
 
 
 def read_rows(model: type[T], line: str, matches: Sequence[Match]) -> Callable[[Any], T]:

@@ -11,7 +11,7 @@ from typing import Any
 import attrs
 
 from arena_async.errors import ApiError, AuthenticationError, ConfigurationError, ServerError, ThrottledError
-from arena_async.protocol.adapter import Credential
+from arena_async.protocol.adapter import Auth, Credential
 from arena_async.protocol.messages import Request, Response, Secret, show_url
 from arena_async.protocol.oauth import is_unknown_client, is_wrong_scope, read_token
 from arena_async.providers.centrepoint.adapter import retry_after, server_text
@@ -67,7 +67,7 @@ class CentrePointCredentials:
 
 
 @attrs.frozen(kw_only=True)
-class CentrePointAuth:
+class CentrePointAuth(Auth):
     """
     The login of CentrePoint: a form to the token endpoint, one token per scope, nothing to log out of.
 
@@ -113,21 +113,23 @@ class CentrePointAuth:
             raise _login_error(response)
         return read_token(response, lifetime=_LIFETIME, advice="Check that CENTREPOINT_AUTH_URL is the token endpoint.")
 
-    def logout(self, credential: Credential) -> Request | None:
-        """Return None: a token cannot be revoked, it expires."""
-        del credential
-        return None
-
 
 def _login_error(response: Response) -> ApiError:
     """Return the error of a rejected login. The request line names the scope."""
     line, status, text = response.request, response.status, server_text(response)
     kind: type[ApiError] = AuthenticationError
-    meaning = _advice(response)
     if status == 429:
         kind, meaning = ThrottledError, "Too many tokens were requested; wait before the next try."
     elif status >= 500 or status == 408:
         kind, meaning = ServerError, "The token endpoint failed; it may work later."
+    elif is_wrong_scope(response):
+        meaning = "This client is not allowed that scope; ask ActiGraph to add it to the contract."
+    elif is_unknown_client(response):
+        meaning = (
+            "The client id or the client secret is wrong; check CENTREPOINT_CLIENT_ID and CENTREPOINT_CLIENT_SECRET."
+        )
+    else:
+        meaning = "No token was issued; check the credentials and the address of the token endpoint."
     later = kind is not AuthenticationError
     return kind(
         f"{line}: {status}{text}. {meaning}",
@@ -136,12 +138,3 @@ def _login_error(response: Response) -> ApiError:
         transient=later,
         retry_after=retry_after(response) if later else None,
     )
-
-
-def _advice(response: Response) -> str:
-    """Return what a rejected login means, by its error name of OAuth 2."""
-    if is_wrong_scope(response):
-        return "This client is not allowed that scope; ask ActiGraph to add it to the contract."
-    if is_unknown_client(response):
-        return "The client id or the client secret is wrong; check CENTREPOINT_CLIENT_ID and CENTREPOINT_CLIENT_SECRET."
-    return "No token was issued; check the credentials and the address of the token endpoint."

@@ -68,13 +68,14 @@ class CentrePointClient(BaseClient):
     ) -> None:
         if not isinstance(credentials, CentrePointCredentials):
             raise ConfigurationError("CentrePointClient takes CentrePointCredentials(client_id, client_secret).")
+        UrlPolicy.for_base(auth_url, allow_http=allow_http)  # The token endpoint has the rules of the API.
         options = http_options(settings, headers={"Accept": "application/json"})
         session = Session(
             CentrePointAuth(credentials=credentials, auth_url=auth_url),
             CentrePointAdapter(),
             SlidingWindow(limit=rate_limit, seconds=60.0),
             base_url=base_url.rstrip("/"),
-            urls=_policy(base_url, auth_url, allow_http=allow_http),
+            urls=UrlPolicy.for_base(base_url, allow_http=allow_http).trusting(auth_url),
             options=options,
         )
         super().__init__(session)
@@ -149,17 +150,6 @@ class CentrePointClient(BaseClient):
 
     def __repr__(self) -> str:
         return f"<CentrePointClient {self._session.base_url}>"
-
-
-def _policy(base_url: str, auth_url: str, *, allow_http: bool) -> UrlPolicy:
-    """
-    Return the URL policy of the session, from the two addresses that the caller gives.
-
-    Raises:
-        ConfigurationError: One of the addresses cannot be used.
-    """
-    UrlPolicy.for_base(auth_url, allow_http=allow_http)
-    return UrlPolicy.for_base(base_url, allow_http=allow_http).trusting(auth_url)
 
 
 def _required(environ: Mapping[str, str], name: str) -> str:

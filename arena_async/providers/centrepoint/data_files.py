@@ -17,7 +17,7 @@ from arena_async.protocol.files import ByteStream, Cost, OpenedFile, RemoteFile
 from arena_async.protocol.messages import Request, join_path
 from arena_async.protocol.pagination import ListShape
 from arena_async.providers.centrepoint.adapter import MAX_PAGE_SIZE
-from arena_async.providers.centrepoint.api import Api
+from arena_async.providers.centrepoint.api import Api, ApiFiles
 from arena_async.providers.centrepoint.auth import DATA_RETRIEVAL
 from arena_async.providers.centrepoint.identifiers import SERVICE, join_key
 from arena_async.providers.centrepoint.links import LinkOnDemand, SignedLink, open_link, sign
@@ -68,7 +68,7 @@ def data_file(row: DataFile, *, request: str, what: str, tenant: str, now: datet
 
 
 @attrs.frozen(eq=False, repr=False)
-class DataFileSet:
+class DataFileSet(ApiFiles):
     """
     The files of one request for raw or epoch data; made by :meth:`DataRequests.files`.
 
@@ -89,18 +89,10 @@ class DataFileSet:
     _request: str = attrs.field(kw_only=True)
     _what: str = attrs.field(kw_only=True)
 
-    def __repr__(self) -> str:
-        return f"<DataFileSet {self.scope}>"
-
     @property
     def scope(self) -> str:
         """The name of the query, without any secret."""
         return f"{SERVICE}/{self._what}-requests/{self._request.casefold()}"
-
-    @property
-    def requests_sent(self) -> int:
-        """Metered requests that the session has sent so far."""
-        return self._api.session.requests_sent
 
     async def __aiter__(self) -> AsyncGenerator[RemoteFile, None]:
         """
@@ -129,20 +121,15 @@ class DataFileSet:
             DecodeError: The response is no URL.
             TransportError: No usable response was received.
         """
-        linked, session, now = (
-            attrs.evolve(file, link=await self._link_to(file)),
-            self._api.session,
-            self._api.clock.now,
-        )
-        return await open_link(session, linked, offset=offset, validator=validator, until=until, now=now)
+        linked = attrs.evolve(file, link=await self._link_to(file))
+        return await open_link(self._api, linked, offset=offset, validator=validator, until=until)
 
     async def find(self, keys: Collection[str]) -> list[RemoteFile]:
         """List again, with one request, and return the entries of some keys; a key that is gone is missing."""
         return [file async for file in self if file.key in keys]
 
-    def since(self, watermark: datetime | None) -> DataFileSet:
-        """Return the set itself: the files of a request do not change."""
-        del watermark
+    def since(self, watermark: datetime | None) -> DataFileSet:  # noqa: ARG002  these files do not change
+        """Return the set itself."""
         return self
 
     def cost(self) -> Cost:

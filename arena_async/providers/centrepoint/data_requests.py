@@ -346,7 +346,45 @@ class DataRequests(Generic[Q]):
             TransfersFailedError: Not all files are here; the same call fetches the rest.
             ArenaAsyncError: As for :meth:`start`, with its other errors.
         """
-        return await _DataFetch(self, self._api, query, await self._body(query), poll).fetch(to)
+        api, kind = self._api, query.kind
+        digest = hashlib.sha256(json.dumps(await self._body(query), sort_keys=True).encode()).hexdigest()
+
+        async def tenant() -> str:
+            return api.tenant
+
+        fetch = RunFetch[DataRequest](
+            service=SERVICE,
+            session=api.session,
+            now=api.clock.now,
+            tenant=tenant,
+            key_of=lambda tenant: join_key(tenant, f"{kind}-request", digest[:16]),
+            prefix_of=lambda tenant, run: data_files_prefix(tenant, kind, run.id),
+            id_of=lambda run: run.id,
+            resume=self._resume,
+            start=lambda _: self.start(query, poll=poll),
+            may_be_started=_may_be_accepted,
+            wait=lambda run, _: self.wait(run, poll=poll),
+            files_of=self.files,
+        )
+        return await fetch.fetch(to)
+
+    async def _resume(self, job: StartedRun, began: datetime) -> DataRequest | None:
+        """Return the request that an earlier call started, or None where another one is to be started."""
+        if self._api.clock.now() - began >= _FILE_LIFE:
+            return None
+        if job.state == "starting":
+            _log.warning(
+                "%s request of %s: no response to its start was received, and the service has no list that shows it. "
+                "It may be active for 6 hours; another one is started.",
+                self.kind.kind,
+                f"{began:%Y-%m-%d %H:%M} UTC",
+            )
+            return None
+        try:
+            return await self.get(job.run)
+        except NotFoundError as error:
+            _log.warning("%s Another request is started.", error)
+            return None
 
     async def _body(self, query: Q) -> dict[str, Any]:
         return query.body(await self._api.subjects.resolve(query.study, query.subject))
@@ -423,67 +461,3 @@ def _start_error(error: ArenaAsyncError, request: Request) -> ArenaAsyncError:
         return TransportError(message, request=request.line, sent=True)
     error.args = (message,)
     return error
-
-
-@attrs.frozen(eq=False)
-class _DataFetch(RunFetch[DataRequest]):
-    """One request that a directory remembers, identified by its body."""
-
-    service = SERVICE
-
-    requests: DataRequests[Any]
-    api: Api
-    query: RawQuery | EpochQuery
-    body: dict[str, Any]
-    poll: PollPolicy | None
-
-    @property
-    def requests_sent(self) -> int:
-        return self.api.session.requests_sent
-
-    def now(self) -> datetime:
-        return self.api.clock.now()
-
-    async def tenant(self) -> str:
-        return self.api.tenant
-
-    def key_of(self, tenant: str) -> str:
-        digest = hashlib.sha256(json.dumps(self.body, sort_keys=True).encode()).hexdigest()
-        return join_key(tenant, f"{self.query.kind}-request", digest[:16])
-
-    def prefix_of(self, tenant: str, run: DataRequest) -> str:
-        return data_files_prefix(tenant, self.query.kind, run.id)
-
-    def id_of(self, run: DataRequest) -> str:
-        return run.id
-
-    async def resume_run(self, job: StartedRun) -> DataRequest | None:
-        if job.state == "over" or job.began is None or self.now() - job.began >= _FILE_LIFE:
-            return None
-        if job.state == "starting":
-            _log.warning(
-                "%s request of %s: no response to its start was received, and the service has no list that shows it. "
-                "It may be active for 6 hours; another one is started.",
-                self.query.kind,
-                f"{job.began:%Y-%m-%d %H:%M} UTC",
-            )
-            return None
-        try:
-            return await self.requests.get(job.run)
-        except NotFoundError as error:
-            _log.warning("%s Another request is started.", error)
-            return None
-
-    async def start_run(self, job: StartedRun) -> DataRequest:
-        del job
-        return await self.requests.start(self.query, poll=self.poll)
-
-    def may_be_started(self, error: ArenaAsyncError) -> bool:
-        return _may_be_accepted(error)
-
-    async def wait_for(self, run: DataRequest, job: StartedRun) -> DataRequest:
-        del job
-        return await self.requests.wait(run, poll=self.poll)
-
-    def files_of(self, run: DataRequest) -> DataFileSet:
-        return self.requests.files(run)

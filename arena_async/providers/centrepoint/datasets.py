@@ -326,12 +326,7 @@ class StudyFileSet(DatasetFileSet):
     """
 
     def __init__(
-        self,
-        api: Api,
-        query: DatasetQuery,
-        *,
-        watermark: datetime | None = None,
-        seen: _StudyState | None = None,
+        self, api: Api, query: DatasetQuery, *, watermark: datetime | None = None, seen: _StudyState | None = None
     ) -> None:
         super().__init__(api, query)
         self.scope = f"{SERVICE}/study-{query.study}"

@@ -17,7 +17,7 @@ from arena_async.http.paginator import Paginator
 from arena_async.protocol.files import RemoteFile
 from arena_async.protocol.messages import Request, join_path, printable
 from arena_async.providers.centrepoint.adapter import list_shape, pages_of
-from arena_async.providers.centrepoint.api import Api, Match, is_one_of, read_rows
+from arena_async.providers.centrepoint.api import ApiService, Match, is_one_of, read_rows
 from arena_async.providers.centrepoint.auth import DATA_ACCESS
 from arena_async.providers.centrepoint.identifiers import SERVICE, join_key, named_subject, split_key, word
 from arena_async.providers.centrepoint.linked_files import LinkedFileQuery, LinkedFileSet, linked_file
@@ -202,8 +202,7 @@ class DayQuery(LinkedFileQuery[DayFile]):
                 return row
             raise DecodeError(
                 f"{line}: a file is listed whose date is {printable(repr(row.date_text), maximum=60)}, which "
-                "is no day. "
-                "Nothing of the list was used; report it to ActiGraph.",
+                "is no day. Nothing of the list was used; report it to ActiGraph.",
                 problems=("$.date: is no day",),
                 request=line,
             )
@@ -324,19 +323,13 @@ class DayFileSet(LinkedFileSet[DayQuery, DayFile]):
         return day_file(row, tenant=self._api.tenant, now=listed_at, listed=listed)
 
 
-class DayFiles:
+class DayFiles(ApiService):
     """
     Day files; reached as ``client.day_files``. Needs the scope ``DataAccess``.
 
     The vendor recommends them for raw data. The service filters on the day of the data only, and a late upload rebuilds
     an old day.
-
-    Args:
-        api: Sends the requests.
     """
-
-    def __init__(self, api: Api) -> None:
-        self._api = api
 
     def search(self, query: DayQuery) -> Paginator[DayFile]:
         """

@@ -38,7 +38,7 @@ from arena_async.protocol.files import Cost, OpenedFile, RemoteFile
 from arena_async.protocol.messages import Request, Secret
 from arena_async.protocol.pagination import ListShape, Page
 from arena_async.providers.centrepoint.adapter import pages_of
-from arena_async.providers.centrepoint.api import Api
+from arena_async.providers.centrepoint.api import Api, ApiFiles
 from arena_async.providers.centrepoint.identifiers import SERVICE, named_subject, number
 from arena_async.providers.centrepoint.links import ListedLink, SignedLink, expired_error, open_link
 from arena_async.providers.centrepoint.models import ListedFile
@@ -395,7 +395,7 @@ def _path_of(link: Secret | None) -> str:
 Q = TypeVar("Q", bound=LinkedFileQuery[Any])
 
 
-class LinkedFileSet(ABC, Generic[Q, R]):
+class LinkedFileSet(ApiFiles, ABC, Generic[Q, R]):
     """
     Files behind the signed URLs of a list.
 
@@ -407,6 +407,8 @@ class LinkedFileSet(ABC, Generic[Q, R]):
         query: Which files.
     """
 
+    scope = ""
+    narrowed = False
     #: What an empty list means, for the log.
     _empty: ClassVar[str]
 
@@ -419,14 +421,6 @@ class LinkedFileSet(ABC, Generic[Q, R]):
         self.narrowed = query.narrowed
         self._total: int | None = None
         self._links = FreshLinks(api, self._list_page)
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.scope}>"
-
-    @property
-    def requests_sent(self) -> int:
-        """Metered requests that the session has sent so far."""
-        return self._api.session.requests_sent
 
     async def __aiter__(self) -> AsyncGenerator[RemoteFile, None]:
         """
@@ -460,10 +454,10 @@ class LinkedFileSet(ABC, Generic[Q, R]):
             ApiError: Another error response; ``transient`` says whether it may work later.
             TransportError: No usable response was received.
         """
-        links, session, now = self._links, self._api.session, self._api.clock.now
+        links = self._links
         fresh = await links.fresh(file)
         try:
-            opened = await open_link(session, fresh, offset=offset, validator=validator, until=until, now=now)
+            opened = await open_link(self._api, fresh, offset=offset, validator=validator, until=until)
         except (LinkExpiredError, PermissionDeniedError) as error:
             links.record_rejection(fresh, known=file.link, expired=isinstance(error, LinkExpiredError))
             raise
@@ -474,9 +468,8 @@ class LinkedFileSet(ABC, Generic[Q, R]):
     async def find(self, keys: Collection[str]) -> list[RemoteFile]:
         """List again for some keys, with the fewest requests, and return their entries with fresh URLs."""
 
-    def since(self, watermark: datetime | None) -> Self:
-        """Return the set itself: the service cannot filter on changes."""
-        del watermark
+    def since(self, watermark: datetime | None) -> Self:  # noqa: ARG002  the service cannot filter on changes
+        """Return the set itself."""
         return self
 
     def cost(self) -> Cost:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Hashable, Mapping
 from datetime import UTC, datetime, timedelta
 from urllib.parse import unquote
 
@@ -26,11 +26,11 @@ from arena_async.errors import (
     ThrottledError,
     UnsafeUrlError,
 )
-from arena_async.http.session import Session
 from arena_async.protocol.decoding import read_datetime
 from arena_async.protocol.files import OpenedFile, RemoteFile
 from arena_async.protocol.messages import Request, Response, Secret, printable, read_http_date
 from arena_async.providers.centrepoint.adapter import error_of
+from arena_async.providers.centrepoint.api import Api
 
 __all__ = ["LinkOnDemand", "ListedLink", "SignedLink", "expired_error", "link_end", "open_link", "read_refusal", "sign"]
 
@@ -148,25 +148,16 @@ def sign(
     return SignedLink(text, end, expired_at=end - min(_MARGIN, (end - now) / 4), listed=listed)
 
 
-async def open_link(
-    session: Session,
-    file: RemoteFile,
-    *,
-    offset: int,
-    validator: str | None,
-    until: int | None = None,
-    now: Callable[[], datetime],
-) -> OpenedFile:
+async def open_link(api: Api, file: RemoteFile, *, offset: int, validator: str | None, until: int | None) -> OpenedFile:
     """
     Request the content behind the URL of ``file`` once, whatever its dates are.
 
     Args:
-        session: Sends the request.
+        api: Sends the request.
         file: The file, with its link.
         offset: The byte to begin at.
         validator: The ETag of the bytes received earlier.
         until: The byte to end before, or None.
-        now: Returns the time (aware).
 
     Raises:
         LinkExpiredError: The URL is expired, or is not known any more; a listing returns a new one.
@@ -186,8 +177,8 @@ async def open_link(
         raise UnsafeUrlError(
             f"{_shown(file)}: its signed URL has no host, so it is not used. The service has to send a complete one."
         )
-    read_error = functools.partial(read_refusal, file=file, now=now())
-    return await session.stream(request, offset=offset, validator=validator, until=until, read_error=read_error)
+    read_error = functools.partial(read_refusal, file=file, now=api.clock.now())
+    return await api.session.stream(request, offset=offset, validator=validator, until=until, read_error=read_error)
 
 
 def expired_error(file: RemoteFile, link: SignedLink) -> LinkExpiredError:

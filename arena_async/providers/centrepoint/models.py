@@ -9,11 +9,12 @@ data (birth date, gender, weight, height) is there to read and is never part of 
 from __future__ import annotations
 
 import re
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import attrs
 
+from arena_async.protocol.decoding import wire
 from arena_async.protocol.messages import Secret
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "Study",
     "StudyDataSet",
     "StudyProgram",
+    "StudyRecord",
     "Subject",
     "SubjectMilestone",
     "TimeZoneChange",
@@ -47,7 +49,7 @@ __all__ = [
 ]
 
 #: The end of a run, as the vendor's pages write it in two ways.
-_EXECUTED = {"wire": ("lastSuccessfulProgramExecutionTimeStamp", "lastSuccessfulProgramExecutionTimestamp")}
+_EXECUTED = ("lastSuccessfulProgramExecutionTimeStamp", "lastSuccessfulProgramExecutionTimestamp")
 _DAY = re.compile(r"\s*([0-9]{4}-[0-9]{2}-[0-9]{2})(?:[Tt ].*)?\Z")
 
 
@@ -61,6 +63,18 @@ class CentrePointModel:
     """
 
     unknown: dict[str, Any] = attrs.field(factory=dict, repr=False, eq=False)
+
+
+@attrs.frozen(kw_only=True)
+class StudyRecord(CentrePointModel):
+    """
+    What the models of a study have.
+
+    Args:
+        study_id: The study.
+    """
+
+    study_id: int | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -85,7 +99,7 @@ class ListedFile(CentrePointModel):
     file_name: str = ""
     file_format: str = "csv"
     modified_date: datetime | None = None
-    modified_text: str = attrs.field(default="", metadata={"wire": ("modifiedDate",)})
+    modified_text: str = wire("modifiedDate", default="")
     download_url_expires_on: datetime | None = None
 
 
@@ -107,10 +121,10 @@ class DatasetFile(ListedFile):
 
     study_program_id: str
     data_set_name: str
-    last_successful_program_execution: datetime | None = attrs.field(default=None, metadata=_EXECUTED)
+    last_successful_program_execution: datetime | None = wire(*_EXECUTED)
     study_version: int | None = None
     # The dataset page calls the link fileUrl; the pages of day files and of raw requests call it downloadUrl.
-    file_url: Secret | None = attrs.field(default=None, metadata={"wire": ("fileUrl", "downloadUrl")})
+    file_url: Secret | None = wire("fileUrl", "downloadUrl")
 
 
 @attrs.frozen(kw_only=True)
@@ -130,9 +144,9 @@ class DayFile(ListedFile):
 
     data_category: str
     date: datetime | None = None
-    date_text: str = attrs.field(default="", metadata={"wire": ("date",)})
+    date_text: str = wire("date", default="")
     # As in DatasetFile, by the name of either page.
-    download_url: Secret | None = attrs.field(default=None, metadata={"wire": ("downloadUrl", "fileUrl")})
+    download_url: Secret | None = wire("downloadUrl", "fileUrl")
 
     @property
     def day(self) -> str:
@@ -141,20 +155,15 @@ class DayFile(ListedFile):
 
         It is read off the text and never moved to another timezone: it is a day of the subject's life.
         """
-        return _day_of(self.date_text)
-
-
-def _day_of(text: str) -> str:
-    """Return the day of a date or date-time, or ""."""
-    found = _DAY.match(text)
-    try:
-        return date.fromisoformat(found[1]).isoformat() if found else ""
-    except ValueError:
-        return ""
+        found = _DAY.match(self.date_text)
+        try:
+            return datetime.fromisoformat(found[1]).date().isoformat() if found else ""
+        except ValueError:
+            return ""
 
 
 @attrs.frozen(kw_only=True)
-class DataRequest(CentrePointModel):
+class DataRequest(StudyRecord):
     """
     A request for raw or epoch data, as the service last showed it.
 
@@ -162,7 +171,6 @@ class DataRequest(CentrePointModel):
         id: The tracking id, a GUID.
         status: ``"pending"``, ``"processing"``, ``"completed"`` or ``"error"``, in any case; other words are let
             through.
-        study_id: The study.
         subject_id: The subject, by its number.
         file_format: ``"gt3x"``, ``"csv"`` or ``"avro"``, in any case.
         created: When it was made.
@@ -176,15 +184,14 @@ class DataRequest(CentrePointModel):
 
     id: str
     status: str = ""
-    study_id: int | None = None
     subject_id: int | None = None
     file_format: str = ""
-    created: datetime | None = attrs.field(default=None, metadata={"wire": ("createdDateTimeUtc",), "zone": UTC})
-    started: datetime | None = attrs.field(default=None, metadata={"wire": ("startDateTimeUtc",), "zone": UTC})
-    completed: datetime | None = attrs.field(default=None, metadata={"wire": ("completedDateTimeUtc",), "zone": UTC})
-    begin: datetime | None = attrs.field(default=None, metadata={"wire": ("beginTimestampUtc",), "zone": UTC})
-    end: datetime | None = attrs.field(default=None, metadata={"wire": ("endTimestampUtc",), "zone": UTC})
-    summary_length: int | None = attrs.field(default=None, metadata={"wire": ("summaryLengthSeconds",)})
+    created: datetime | None = wire("createdDateTimeUtc", zone=UTC)
+    started: datetime | None = wire("startDateTimeUtc", zone=UTC)
+    completed: datetime | None = wire("completedDateTimeUtc", zone=UTC)
+    begin: datetime | None = wire("beginTimestampUtc", zone=UTC)
+    end: datetime | None = wire("endTimestampUtc", zone=UTC)
+    summary_length: int | None = wire("summaryLengthSeconds")
     include_partial_epochs: bool | None = None
 
     @property
@@ -217,8 +224,8 @@ class DataFile(CentrePointModel):
 
     id: str
     file_name: str = ""
-    file_size: int | None = attrs.field(default=None, metadata={"wire": ("fileSizeBytes",), "size": True})
-    expires: datetime | None = attrs.field(default=None, metadata={"wire": ("expirationDateUtc",), "zone": UTC})
+    file_size: int | None = wire("fileSizeBytes", size=True)
+    expires: datetime | None = wire("expirationDateUtc", zone=UTC)
 
 
 @attrs.frozen(kw_only=True)
@@ -231,8 +238,8 @@ class DataFileLink(CentrePointModel):
         expires: When it expires, by the service.
     """
 
-    download_url: Secret | None = attrs.field(default=None, metadata={"wire": ("downloadUrl", "fileUrl")})
-    expires: datetime | None = attrs.field(default=None, metadata={"wire": ("expirationDateUtc",), "zone": UTC})
+    download_url: Secret | None = wire("downloadUrl", "fileUrl")
+    expires: datetime | None = wire("expirationDateUtc", zone=UTC)
 
 
 @attrs.frozen(kw_only=True)
@@ -248,7 +255,7 @@ class ProgramExecution(CentrePointModel):
 
     study_program_id: str
     study_program_name: str = ""
-    last_successful_program_execution: datetime | None = attrs.field(default=None, metadata=_EXECUTED)
+    last_successful_program_execution: datetime | None = wire(*_EXECUTED)
 
 
 @attrs.frozen(kw_only=True)
@@ -267,9 +274,7 @@ class DatasetSubject(CentrePointModel):
 
     study_id: int
     subject_id: int
-    last_raw_uploaded: datetime | None = attrs.field(
-        default=None, metadata={"wire": ("lastRawUploadedTimeStamp", "lastRawUploadedTimestamp")}
-    )
+    last_raw_uploaded: datetime | None = wire("lastRawUploadedTimeStamp", "lastRawUploadedTimestamp")
     study_program_executions: tuple[ProgramExecution, ...] = ()
 
     @property
@@ -328,18 +333,16 @@ class StaleDataSet:
 
 
 @attrs.frozen(kw_only=True)
-class StudyProgram(CentrePointModel):
+class StudyProgram(StudyRecord):
     """
     A study program: what turns raw data into data sets.
 
     Args:
         study_program_id: A GUID (one page of the vendor says number).
-        study_id: The study.
         study_program_name: For instance ``"Activity (30)"``. Two programs of a study may have the same name.
     """
 
     study_program_id: str
-    study_id: int | None = None
     study_program_name: str = ""
 
 
@@ -384,13 +387,12 @@ class Study(CentrePointModel):
 
 
 @attrs.frozen(kw_only=True)
-class Site(CentrePointModel):
+class Site(StudyRecord):
     """
     A site of a study.
 
     Args:
         id: Its number.
-        study_id: The study.
         site_name: Its name.
         site_identifier: What the subject identifiers of this site start with; may be missing.
         description: Free text.
@@ -408,7 +410,6 @@ class Site(CentrePointModel):
     """
 
     id: int
-    study_id: int | None = None
     site_name: str = ""
     site_identifier: str | None = None
     description: str | None = None
@@ -426,14 +427,13 @@ class Site(CentrePointModel):
 
 
 @attrs.frozen(kw_only=True)
-class Subject(CentrePointModel):
+class Subject(StudyRecord):
     """
     A subject of a study.
 
     Args:
         id: Its number, which every other call takes.
         subject_identifier: The identifier people know; unique within a study only.
-        study_id: The study.
         site_id: The site.
         site_identifier: The site's identifier.
         timezone: An IANA name; date-times of the service without a zone are in it.
@@ -450,7 +450,6 @@ class Subject(CentrePointModel):
 
     id: int
     subject_identifier: str = ""
-    study_id: int | None = None
     site_id: int | None = None
     site_identifier: str | None = None
     timezone: str | None = None
@@ -466,13 +465,12 @@ class Subject(CentrePointModel):
 
 
 @attrs.frozen(kw_only=True)
-class ActivityMonitor(CentrePointModel):
+class ActivityMonitor(StudyRecord):
     """
     A monitor of a study.
 
     Args:
         serial: Its serial number, which names it.
-        study_id: The study.
         site_id: The site that has it.
         assignment_id: The running assignment, or None.
         assignment_status: ``"Assigned"`` or ``"Not Assigned"``.
@@ -480,7 +478,6 @@ class ActivityMonitor(CentrePointModel):
     """
 
     serial: str
-    study_id: int | None = None
     site_id: int | None = None
     assignment_id: int | None = None
     assignment_status: str | None = None
@@ -488,7 +485,7 @@ class ActivityMonitor(CentrePointModel):
 
 
 @attrs.frozen(kw_only=True)
-class Assignment(CentrePointModel):
+class Assignment(StudyRecord):
     """
     Which monitor a subject wears, and since when.
 
@@ -496,7 +493,6 @@ class Assignment(CentrePointModel):
         id: Its number.
         activity_monitor_serial: The monitor.
         subject_id: The subject, by its number.
-        study_id: The study.
         created_date: When it was made.
         collection_started_date: When data began to be collected, or None.
         collection_stopped_date: When that stopped, or None.
@@ -508,7 +504,6 @@ class Assignment(CentrePointModel):
     id: int
     activity_monitor_serial: str | None = None
     subject_id: int | None = None
-    study_id: int | None = None
     created_date: datetime | None = None
     collection_started_date: datetime | None = None
     collection_stopped_date: datetime | None = None
@@ -540,13 +535,12 @@ class UploadFile(CentrePointModel):
 
 
 @attrs.frozen(kw_only=True)
-class Upload(CentrePointModel):
+class Upload(StudyRecord):
     """
     Data of a monitor that reached the service.
 
     Args:
         id: Its number.
-        study_id: The study.
         subject_id: The subject, by its number.
         activity_monitor_serial: The monitor.
         assignment_id: The assignment it belongs to.
@@ -558,14 +552,13 @@ class Upload(CentrePointModel):
     """
 
     id: int
-    study_id: int | None = None
     subject_id: int | None = None
     activity_monitor_serial: str | None = None
     assignment_id: int | None = None
-    date_uploaded: datetime | None = attrs.field(default=None, metadata={"wire": ("dateUploadedUtc",), "zone": UTC})
-    battery_voltage: float | None = attrs.field(default=None, metadata={"wire": ("activityMonitorBatteryVoltage",)})
-    firmware: str | None = attrs.field(default=None, metadata={"wire": ("activityMonitorFirmware",)})
-    sample_rate: float | None = attrs.field(default=None, metadata={"wire": ("activityMonitorSampleRateHz",)})
+    date_uploaded: datetime | None = wire("dateUploadedUtc", zone=UTC)
+    battery_voltage: float | None = wire("activityMonitorBatteryVoltage")
+    firmware: str | None = wire("activityMonitorFirmware")
+    sample_rate: float | None = wire("activityMonitorSampleRateHz")
     upload_files: tuple[UploadFile, ...] = ()
 
     @property
@@ -580,19 +573,17 @@ class Upload(CentrePointModel):
 
 
 @attrs.frozen(kw_only=True)
-class Milestone(CentrePointModel):
+class Milestone(StudyRecord):
     """
     A milestone that subjects of a study may reach.
 
     Args:
         id: Its number.
-        study_id: The study.
         name: Its name.
         order: Its position among the others.
     """
 
     id: int
-    study_id: int | None = None
     name: str = ""
     order: int | None = None
 
@@ -616,7 +607,7 @@ class SubjectMilestone(CentrePointModel):
     subject_id: int | None = None
     study_milestone_id: int | None = None
     timestamp: datetime | None = attrs.field(default=None, metadata={"zone": UTC})
-    timestamp_subject: datetime | None = attrs.field(default=None, metadata={"wire": ("timestampSubjectTZ",)})
+    timestamp_subject: datetime | None = wire("timestampSubjectTZ")
 
 
 @attrs.frozen(kw_only=True)
@@ -632,7 +623,7 @@ class TimeZoneChange(CentrePointModel):
 
     subject_id: int | None = None
     timezone: str = ""
-    effective_date: datetime | None = attrs.field(default=None, metadata={"wire": ("effectiveDateUtc",), "zone": UTC})
+    effective_date: datetime | None = wire("effectiveDateUtc", zone=UTC)
 
 
 @attrs.frozen(kw_only=True)
@@ -646,17 +637,16 @@ class WebhookEvent(CentrePointModel):
     """
 
     id: str = ""
-    name: str = attrs.field(default="", metadata={"wire": ("name", "event", "webhookEvent")})
+    name: str = wire("name", "event", "webhookEvent", default="")
 
 
 @attrs.frozen(kw_only=True)
-class Webhook(CentrePointModel):
+class Webhook(StudyRecord):
     """
     A webhook of a study. They are made and changed in the vendor's portal only.
 
     Args:
         id: What names it.
-        study_id: The study.
         url: Where events are sent. Such an address may hold a credential, so it is not part of the ``repr``.
         created_date: When it was made.
         is_disabled: Whether nothing is sent.
@@ -664,7 +654,6 @@ class Webhook(CentrePointModel):
     """
 
     id: str
-    study_id: int | None = None
     url: str | None = attrs.field(default=None, repr=False)
     created_date: datetime | None = None
     is_disabled: bool | None = None

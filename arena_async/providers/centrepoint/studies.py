@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 
 from arena_async.http.paginator import Paginator
 from arena_async.providers.centrepoint import models
-from arena_async.providers.centrepoint.api import SUBJECTS, Api, Endpoint
+from arena_async.providers.centrepoint.api import SUBJECTS, Api, ApiService, Endpoint
 from arena_async.providers.centrepoint.identifiers import number
 
 __all__ = [
@@ -82,11 +82,8 @@ class StudyObjects(StudyList[T]):
         return await self._api.get(self._endpoint, identifier, study=study)
 
 
-class Studies:
+class Studies(ApiService):
     """The studies that this client sees; reached as ``client.studies``. Needs the scope ``CentrePoint``."""
-
-    def __init__(self, api: Api) -> None:
-        self._api = api
 
     def search(self) -> Paginator[models.Study]:
         """Return the paginator of the studies."""
@@ -182,11 +179,8 @@ class Programs(StudyObjects[models.StudyProgram]):
         return self._api.list(_DATA_SETS, study=study, parts={"program": program})
 
 
-class Uploads:
+class Uploads(ApiService):
     """What monitors sent to the service; reached as ``client.uploads``. Needs the scope ``CentrePoint``."""
-
-    def __init__(self, api: Api) -> None:
-        self._api = api
 
     def search(self, study: int | str, subject: int | str) -> Paginator[models.Upload]:
         """Return the paginator of the uploads of a subject. The service filters on no dates and promises no order."""

@@ -12,9 +12,8 @@ from arena_async.errors import (
     ServerError,
     ThrottledError,
 )
-from arena_async.protocol.adapter import Credential
-from arena_async.protocol.messages import Headers, Request, Response
-from arena_async.protocol.quota import Quota
+from arena_async.protocol.adapter import Adapter, Auth, Credential
+from arena_async.protocol.messages import Request, Response
 
 if TYPE_CHECKING:  # Downloads of URLs have no pages.
     from arena_async.protocol.pagination import ListShape, Page, PageRequest
@@ -25,7 +24,7 @@ __all__ = ["PlainWeb"]
 _TRANSIENT = frozenset({408, 425, 500, 502, 503, 504})
 
 
-class PlainWeb:
+class PlainWeb(Auth, Adapter):
     """The login and the adapter of any web server: no account, no pages, no quota, and errors by their status alone."""
 
     def login(self, scope: str) -> Request:
@@ -35,11 +34,6 @@ class PlainWeb:
     def read_login(self, response: Response) -> Credential:
         """Raise, as :meth:`login` does."""
         raise ConfigurationError(f"{response.request}: a list of addresses has no account to log in to.")
-
-    def logout(self, credential: Credential) -> Request | None:
-        """Return None: there is nothing to end."""
-        del credential
-        return None
 
     def page_params(self, requested: PageRequest) -> tuple[tuple[str, str], ...]:
         """Return nothing: no server lists the files."""
@@ -51,21 +45,12 @@ class PlainWeb:
         del payload, requested, shape
         raise ConfigurationError("A list of addresses has no pages.")
 
-    def read_quota(self, headers: Headers) -> Quota | None:
-        """Return None: there is no quota."""
-        del headers
-        return None
-
     def read_error(self, request: Request, response: Response) -> ApiError:
         """Return the typed error of a response. Nothing of its text is shown: it may echo the address."""
         status = response.status
         kind, meaning = _meaning(status)
-        return kind(
-            f"{request.line}: {status}. {meaning}",
-            status=status,
-            request=request.line,
-            transient=status == 429 or status in _TRANSIENT,
-        )
+        transient = status == 429 or status in _TRANSIENT
+        return kind(f"{request.line}: {status}. {meaning}", status=status, request=request.line, transient=transient)
 
 
 def _meaning(status: int) -> tuple[type[ApiError], str]:

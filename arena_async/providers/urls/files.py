@@ -14,7 +14,7 @@ from arena_async.errors import ConfigurationError, LinkExpiredError
 from arena_async.http.client import BaseClient, NetworkSettings, http_options
 from arena_async.http.session import Session
 from arena_async.protocol.filenames import fold
-from arena_async.protocol.files import Cost, OpenedFile, RemoteFile
+from arena_async.protocol.files import Cost, FileSet, OpenedFile, RemoteFile
 from arena_async.protocol.messages import Request, Secret, printable
 from arena_async.protocol.quota import SlidingWindow
 from arena_async.protocol.urls import UrlPolicy
@@ -40,7 +40,7 @@ class UrlSettings(NetworkSettings, total=False):
     allow_private: bool
 
 
-class UrlSet(BaseClient):
+class UrlSet(BaseClient, FileSet):
     """
     Files at any addresses: a set for ``Downloader`` and ``Mirror``, without any account.
 
@@ -224,9 +224,8 @@ class UrlSet(BaseClient):
         """Return the entries of planned files from the list, without any request."""
         return await self.find([row.key for row in rows])
 
-    def since(self, watermark: datetime | None) -> UrlSet:
-        """Return the set itself: no server lists changes."""
-        del watermark
+    def since(self, watermark: datetime | None) -> UrlSet:  # noqa: ARG002  no server lists changes
+        """Return the set itself."""
         return self
 
     def cost(self) -> Cost:

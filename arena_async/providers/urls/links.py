@@ -45,14 +45,13 @@ def _secret(value: object) -> Secret:
 
 def _headers(value: Mapping[str, str | Secret] | Iterable[tuple[str, str | Secret]]) -> tuple[tuple[str, Secret], ...]:
     """Return the headers of a mapping or of pairs, with their values as secrets."""
-    problem = None
     pairs: list[tuple[Any, Any]] = []
     try:
         pairs = list(value.items() if isinstance(value, Mapping) else value)
         pairs = [(name, text.reveal() if isinstance(text, Secret) else text) for name, text in pairs]
     except (TypeError, ValueError):
-        problem = "headers are not a mapping of names to values"
-    if problem is None:
+        problem: str | None = "headers are not a mapping of names to values"
+    else:
         problem = _headers_problem(pairs)
     if problem is not None:
         raise ConfigurationError(f"The {problem}.")

@@ -14,6 +14,7 @@ import pytest
 from scripted import RawServer, json_reply, reply
 from studies import Clock, api_of
 
+from arena_async import union
 from arena_async.errors import (
     ArenaAsyncError,
     AuthenticationError,
@@ -665,6 +666,15 @@ async def test_the_price_is_the_listing(client: CentrePointClient) -> None:
         pass
 
     assert (files.cost().listing, files.cost().per_file, files.cost().exact) == (3, 0, True)
+
+
+async def test_sets_of_one_client_count_its_requests_once(client: CentrePointClient) -> None:
+    """In a union, too: each of them reports what the client has sent."""
+    raw = client.raw_requests.files("5b342a11-2fb9-4ad9-a7be-4d410181f51c")
+    both = union(client.datasets.files(234), client.datasets.files(234, data_set="ActivityDaily8"), raw)
+    await client.studies.search().first()
+
+    assert both.requests_sent == client.requests_sent == 1
 
 
 def test_a_set_knows_its_name_and_whether_it_is_all() -> None:
