@@ -129,6 +129,7 @@ class Directory:
         root: The directory; it is made when it is missing.
 
     Attributes:
+        ledger_path: The path of the ledger.
         files: The system calls.
         draw_name: Returns the part of a name that makes it unique.
         sleep: Waits for some seconds.
@@ -145,6 +146,7 @@ class Directory:
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self.root = Path(root)
+        self.ledger_path = self.root / STATE_DIRECTORY / "ledger.sqlite"
         self.files = FileSystem()
         prefix, numbers = secrets.token_hex(6), itertools.count()
         self.draw_name: Callable[[], str] = lambda: f"{prefix}{next(numbers):04x}"
@@ -190,11 +192,6 @@ class Directory:
         for handle in opened:
             with contextlib.suppress(OSError):
                 self.files.close(handle)
-
-    @property
-    def ledger_path(self) -> Path:
-        """The path of the ledger."""
-        return self.root / STATE_DIRECTORY / "ledger.sqlite"
 
     def _private_directory(self, parent: Handle, name: str) -> Handle:
         """Open one of our own directories, which other users may not read."""

@@ -70,11 +70,12 @@ async def attempt(job: Job, source: Source) -> Pending:
         content, more = await _request(job, state, source)
     result: VerificationResult | None = None
     verifier = job.verifier
-    if job.total is not None and job.end < job.total and job.sound:
+    end = job.end if content is None else len(content)
+    if job.total is not None and end < job.total and job.sound:
         del content  # The error keeps this frame.
         state.missing = True
         raise IntegrityError(
-            f"{job.name}: the body ended after {job.end} of {job.total} bytes.", expected=job.total, actual=job.end
+            f"{job.name}: the body ended after {end} of {job.total} bytes.", expected=job.total, actual=end
         )
     if content is None:
         result = await context.run(_verify, job, context)

@@ -271,34 +271,25 @@ class PartialFiles:
 
     # -- leftovers
 
-    def sweep(self, *, keep: Collection[str] = ()) -> int:
+    def sweep(self, *, keep: Collection[str]) -> None:
         """
         Remove partial files that are not in use and cannot be resumed, or were not resumed for 30 days.
 
         Args:
             keep: Names of partial files to leave alone.
 
-        Returns:
-            How many were removed.
-
         Raises:
             StorageError: The directory of partial files cannot be read.
         """
-        removed = 0
         for name in self._names():
-            if name in keep:
-                continue
-            found = self._usable(name, owner_of(name))
-            if found == "in use" or (found is not None and self._age(self.directory.partials, name) <= _STALE):
-                continue
-            drop_partial(self.directory, name)
-            removed += 1
+            found = "in use" if name in keep else self._usable(name, owner_of(name))
+            if found is None or (found != "in use" and self._age(self.directory.partials, name) > _STALE):
+                drop_partial(self.directory, name)
         for handle in (self.directory.partials, self.directory.state):
             with contextlib.suppress(OSError):
                 for name in again(self.files.names, handle):
                     if name.startswith(("new-", "mode-")):
                         self._clear_abandoned(handle, name)
-        return removed
 
     def _age(self, handle: Handle, name: str) -> float:
         """Return the seconds since a file was written to; 0 where it is gone."""
