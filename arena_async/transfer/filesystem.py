@@ -271,7 +271,9 @@ def explained(error: OSError, place: object, doing: str, *, file: str | None = N
     said = error.strerror or type(error).__name__
     advice = _ADVICE.get(error.errno or 0, "fix what the system reports, and run again")
     kind = DiskFullError if error.errno in _FULL else StorageError
-    return kind(f"{printable(str(place))}: could not be {doing} ({said}): {advice}.", file=file)
+    known = kind(f"{printable(str(place))}: could not be {doing} ({said}): {advice}.", file=file)
+    known.__cause__ = error  # Where it is returned, and not raised.
+    return known
 
 
 @contextlib.contextmanager

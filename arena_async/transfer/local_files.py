@@ -185,17 +185,15 @@ class PrivateFile:
             file = again(self._files.open_file, directory, name, writable=True)
         try:
             with explaining(self.path, "locked"):
-                granted = again(self._files.lock, file)
                 for _ in range(_LOCK_TRIES):
-                    if granted:
+                    if again(self._files.lock, file):
                         break
                     self._sleep(_LOCK_PAUSE)
-                    granted = again(self._files.lock, file)
-            if not granted:
-                raise StorageError(
-                    f"{printable(str(self.path))}: another process holds its lock for too long. Let it go on, or end "
-                    "it, and run again."
-                )
+                else:
+                    raise StorageError(
+                        f"{printable(str(self.path))}: another process holds its lock for too long. Let it go on, or "
+                        "end it, and run again."
+                    )
             yield
         finally:
             self._files.close(file)
