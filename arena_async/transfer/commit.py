@@ -28,6 +28,7 @@ import attrs
 
 from arena_async.errors import ArenaAsyncError, ClosedError, StorageError
 from arena_async.options import MIB, Durability
+from arena_async.protocol.files import RemoteFile
 from arena_async.transfer.directory import ParentCache
 from arena_async.transfer.ledger import Ledger
 from arena_async.transfer.models import LedgerEntry
@@ -54,10 +55,9 @@ class Pending:
     Args:
         run: The run it belongs to.
         job: Its job in that run.
-        key: Its key.
+        file: The file as listed.
+        key: The key under which it is remembered.
         path: Its final path, below the root.
-        change: Its change mark.
-        name: The vendor's name for it.
         verifier: Verifies the content of a small file.
         content: The whole content of a small file, until it is written.
         partial: The partial file of a large one.
@@ -72,10 +72,9 @@ class Pending:
 
     run: object
     job: object
+    file: RemoteFile
     key: str
     path: str
-    change: str
-    name: str
     verifier: ContentVerifier | None = None
     content: bytes | None = None
     partial: PartialFile | None = None
@@ -99,11 +98,11 @@ class Pending:
             path=self.path,
             size=state.size,
             mtime_ns=state.mtime_ns,
-            change=self.change,
+            change=self.file.change,
             sha256=result.sha256,
             md5=result.md5,
             verified_by=result.verified_by,
-            name=self.name,
+            name=self.file.name,
             partial=partial.name,
             at=at,
         )

@@ -85,10 +85,9 @@ async def attempt(job: Job, source: Source) -> Pending:
     return Pending(
         run=source.run,
         job=job,
+        file=job.file,
         key=job.key,
         path=job.path,
-        change=job.file.change,
-        name=job.file.name,
         verifier=verifier,
         content=content,
         partial=staged,
