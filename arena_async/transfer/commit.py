@@ -110,8 +110,7 @@ class Pending:
     def aborted(self) -> StorageError:
         """Return the error of a commit that was not done."""
         return StorageError(
-            f"{self.path}: its commit was broken off. Run again: what was verified is not fetched again.",
-            file=self.key,
+            f"{self.path}: its commit was broken off. Run again: what was verified is not fetched again.", file=self.key
         )
 
 
@@ -127,12 +126,7 @@ class Committer:
     """
 
     def __init__(
-        self,
-        partials: PartialFiles,
-        ledger: Ledger,
-        *,
-        durability: Durability,
-        now: Callable[[], datetime],
+        self, partials: PartialFiles, ledger: Ledger, *, durability: Durability, now: Callable[[], datetime]
     ) -> None:
         self._partials = partials
         self._ledger = ledger

@@ -46,15 +46,7 @@ from arena_async.transfer.filesystem import (
 )
 from arena_async.transfer.models import FileState
 
-__all__ = [
-    "STATE_DIRECTORY",
-    "Directory",
-    "ParentCache",
-    "digest",
-    "discard",
-    "permissions",
-    "split_path",
-]
+__all__ = ["STATE_DIRECTORY", "Directory", "ParentCache", "digest", "discard", "permissions", "split_path"]
 
 log = logging.getLogger("arena_async")
 

@@ -345,7 +345,7 @@ def _take(job: Job, data: memoryview | bytes) -> None:
     staged, verifier = _parts_of(job)
     # In one call: between two of them the thread would wait for the interpreter lock.
     verifier.feed(data)
-    staged.write(data, staged.end)
+    staged.write(data)
 
 
 def _catch_up(job: Job, end: int, reached: int) -> None:

@@ -39,14 +39,7 @@ from arena_async.transfer.workers import Threads
 if TYPE_CHECKING:
     from aiofiles.threadpool.binary import AsyncBufferedReader
 
-__all__ = [
-    "LocalFile",
-    "PrivateFile",
-    "UploadSource",
-    "create_private",
-    "open_for_reading",
-    "set_aside",
-]
+__all__ = ["LocalFile", "PrivateFile", "UploadSource", "create_private", "open_for_reading", "set_aside"]
 
 T = TypeVar("T")
 

@@ -235,22 +235,17 @@ class PartialFile:
             if error.errno not in UNSUPPORTED:
                 raise explained(error, self.path, "given room for", file=self.key) from error
 
-    def write(self, data: memoryview | bytes, offset: int) -> None:
+    def write(self, data: memoryview | bytes) -> None:
         """
-        Write all of ``data`` at ``offset``, and a :meth:`checkpoint` when one is due.
+        Write all of ``data`` behind :attr:`end`, and a :meth:`checkpoint` when one is due.
 
         Raises:
             DiskFullError: No space is left; what is recorded so far stays for the next run.
             StorageError: The disk failed.
         """
-        file = self.opened()
-        if offset > self.end:
-            raise StorageError(
-                f"{self.path}: bytes from {offset} on came before those from {self.end} on.", file=self.key
-            )
         with explaining(self.path, "written", file=self.key):
-            at = write_all(self._files, file, data, offset)
-        self.reach(at)
+            end = write_all(self._files, self.opened(), data, self.end)
+        self.reach(end)
 
     def open_part(self) -> PartWriter:
         """
@@ -278,7 +273,7 @@ class PartialFile:
             DiskFullError: No space is left; what is recorded so far stays for the next run.
             StorageError: The disk failed.
         """
-        self.end = max(self.end, end)
+        self.end = end
         if self.due:
             self.checkpoint()
 

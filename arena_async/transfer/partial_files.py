@@ -258,7 +258,7 @@ class PartialFiles:
             copy.describe(validator=partial.validator, total=partial.total)
             with self.taken(partial.name) as file:
                 for block in read_blocks(self.files, file, 0, partial.offset) if isinstance(file, int) else ():
-                    copy.write(block, copy.end)
+                    copy.write(block)
         except BaseException:
             copy.drop()
             raise
