@@ -189,7 +189,7 @@ class ContentVerifier:
         self._md5 = hashlib.md5(usedforsecurity=False) if "MD5" in wanted else None
         self._caps = caps or _CAPS
         self._clock = clock or time.monotonic
-        #: Stops what a check costs too much; made when the first bytes show that there is something to check.
+        #: Stops a check that costs too much; made when the first bytes show that there is something to check.
         self._meter: Meter
         self._head = b""
         self._kind: Kind | None = None
@@ -244,9 +244,9 @@ class ContentVerifier:
             self.problem = self._foreign("a web page")
         if self._kind in ("gzip", "zip") and not self._declared:
             self._meter = Meter(self._caps, self._clock)
-        if self._kind == "gzip" and not self._declared:
-            self._gzip = GzipCheck(self._meter, encoded=self._encoded)
-            self._guarded(self._gzip.feed, memoryview(self._head))
+            if self._kind == "gzip":
+                self._gzip = GzipCheck(self._meter, encoded=self._encoded)
+                self._guarded(self._gzip.feed, memoryview(self._head))
 
     def _guarded(self, check: Callable[..., object], *args: object) -> object:
         """Run a step of a check: damage becomes the problem, and a cap ends the check."""
