@@ -232,8 +232,9 @@ class Ledger:
 
     def begin_listing(self, scope: str) -> int:
         """Begin a listing of a scope and return its generation."""
-        generation = "SELECT generation FROM scopes WHERE scope = ?"
-        return int(self._query((_BEGIN_LISTING, (scope,)), (generation, (scope,)))[0][0])
+        query = "SELECT generation FROM scopes WHERE scope = ?"
+        rows = self._query((_BEGIN_LISTING, (scope,)), (query, (scope,)))
+        return int(rows[0][0])
 
     def note_listed(self, scope: str, generation: int, rows: Sequence[ListingRecord]) -> list[KnownRow]:
         """Note a page of a listing and return what is known about each row, in order, in one transaction."""

@@ -244,8 +244,9 @@ class PartialFile:
             StorageError: The disk failed.
         """
         with explaining(self.path, "written", file=self.key):
-            end = write_all(self._files, self.opened(), data, self.end)
-        self.reach(end)
+            self.end = write_all(self._files, self.opened(), data, self.end)
+        if self.due:
+            self.checkpoint()
 
     def open_part(self) -> PartWriter:
         """
