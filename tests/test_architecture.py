@@ -48,7 +48,6 @@ MANY_PARAMETERS = {
     "providers/arena/client.py:__init__": "One line for each setting of a public client.",
     "testing/arena/contents.py:add_import_run": "The fields of a run that a test may set.",
     "testing/centrepoint/requests.py:__init__": "The settings that a test may change.",
-    "transfer/multipart.py:__init__": "The attempt that it takes over, field by field.",
     "transfer/planner.py:decide_retry": "The facts of one decision, so that tables of tests stay readable.",
     "transfer/verify.py:__init__": "What is known about a file beforehand; all of it optional.",
 }

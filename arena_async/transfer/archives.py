@@ -253,10 +253,10 @@ class ZipCheck:
             if starts[number] < ends[before]:
                 raise WrongContent("its members overlap")
 
-    def _bytes(self, offset: int, size: int, what: str) -> bytes:
+    def _bytes(self, offset: int, size: int, what: str, member: _Member | None = None) -> bytes:
         data = self._read(offset, size) if 0 <= offset <= self._length else b""
         if len(data) < size:
-            raise WrongContent(f"it ends in the middle of {what}")
+            raise WrongContent(f"it ends in the middle of {what}" + (f" {member.shown}" if member is not None else ""))
         return data
 
     def _directory(self) -> tuple[int, int, int]:
@@ -306,7 +306,8 @@ class ZipCheck:
             )
             name_at = here + _CENTRAL.size
             extra = block[name_at + names : name_at + names + extras]
-            size, packed, offset = _wide(extra, size, packed, offset)
+            if _NO_32 in (size, packed, offset):
+                size, packed, offset = _wide(extra, size, packed, offset)
             at += _CENTRAL.size + names + extras + comments
             if at > end:
                 raise WrongContent("its directory is damaged")
@@ -316,12 +317,13 @@ class ZipCheck:
 
     def _open(self, member: _Member) -> int:
         """Compare the local header of a member with the directory, and give where its data begin."""
-        header = self._bytes(member.offset, _LOCAL.size, f"the header of its member {member.shown}")
+        header = self._bytes(member.offset, _LOCAL.size, "the header of its member", member)
         mark, _, flags, method, _, _, crc, packed, size, name_length, extra_length = _LOCAL.unpack(header)
         if mark != b"PK\x03\x04":
             raise WrongContent(f"its member {member.shown} is not where the directory says")
         texts = self._bytes(member.offset + _LOCAL.size, name_length + extra_length, "a header")
-        size, packed, _ = _wide(texts[name_length:], size, packed, 0)
+        if _NO_32 in (size, packed):
+            size, packed, _ = _wide(texts[name_length:], size, packed, 0)
         if texts[:name_length] != member.name or method != member.method:
             raise WrongContent(f"its member {member.shown} has another name or method in its own header")
         known = not flags & _SIZES_BEHIND and not flags & _ENCRYPTED
@@ -352,7 +354,7 @@ class ZipCheck:
         """Read the data of a member as they are."""
         end = at + member.packed
         for start in range(at, end, BLOCK):
-            yield self._bytes(start, min(BLOCK, end - start), f"its member {member.shown}")
+            yield self._bytes(start, min(BLOCK, end - start), "its member", member)
 
     def _inflated(self, blocks: Iterator[bytes], member: _Member) -> Iterator[bytes]:
         """Read the data of a member as they were before packing; they must end where the stream ends."""

@@ -23,15 +23,15 @@ import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Any
 
 import attrs
 
 from arena_async.errors import ArenaAsyncError, ClosedError, StorageError
 from arena_async.options import MIB, Durability
+from arena_async.protocol.files import RemoteFile
 from arena_async.transfer.directory import ParentCache
 from arena_async.transfer.ledger import Ledger
-from arena_async.transfer.models import FileState, LedgerEntry
+from arena_async.transfer.models import LedgerEntry
 from arena_async.transfer.partial_file import PartialFile
 from arena_async.transfer.partial_files import PartialFiles, adopt, publish
 from arena_async.transfer.verify import ContentVerifier, VerificationResult
@@ -55,10 +55,9 @@ class Pending:
     Args:
         run: The run it belongs to.
         job: Its job in that run.
-        key: Its key.
+        file: The file as listed.
+        key: The key under which it is remembered.
         path: Its final path, below the root.
-        change: Its change mark.
-        name: The vendor's name for it.
         verifier: Verifies the content of a small file.
         content: The whole content of a small file, until it is written.
         partial: The partial file of a large one.
@@ -73,10 +72,9 @@ class Pending:
 
     run: object
     job: object
+    file: RemoteFile
     key: str
     path: str
-    change: str
-    name: str
     verifier: ContentVerifier | None = None
     content: bytes | None = None
     partial: PartialFile | None = None
@@ -88,23 +86,23 @@ class Pending:
     bytes_written: int = 0
     error: Exception | None = None
 
-    def secured(self, state: FileState, *, durable: bool, at: datetime) -> None:
-        """Note the state of its content on the disk."""
+    def secure(self, *, durable: bool, at: datetime) -> None:
+        """Sync its content if ``durable``, and make its row."""
         partial, result = self.partial, self.result
         if partial is None or result is None:
             raise self.aborted()
-        self.durable = durable
+        state, self.durable = partial.secure(durable=durable)
         self.entry = LedgerEntry(
             key=self.key,
             state="committing",
             path=self.path,
             size=state.size,
             mtime_ns=state.mtime_ns,
-            change=self.change,
+            change=self.file.change,
             sha256=result.sha256,
             md5=result.md5,
             verified_by=result.verified_by,
-            name=self.name,
+            name=self.file.name,
             partial=partial.name,
             at=at,
         )
@@ -112,8 +110,7 @@ class Pending:
     def aborted(self) -> StorageError:
         """Return the error of a commit that was not done."""
         return StorageError(
-            f"{self.path}: its commit was broken off. Run again: what was verified is not fetched again.",
-            file=self.key,
+            f"{self.path}: its commit was broken off. Run again: what was verified is not fetched again.", file=self.key
         )
 
 
@@ -129,12 +126,7 @@ class Committer:
     """
 
     def __init__(
-        self,
-        partials: PartialFiles,
-        ledger: Ledger,
-        *,
-        durability: Durability,
-        now: Callable[[], datetime],
+        self, partials: PartialFiles, ledger: Ledger, *, durability: Durability, now: Callable[[], datetime]
     ) -> None:
         self._partials = partials
         self._ledger = ledger
@@ -179,10 +171,10 @@ class Committer:
         self._files += 1
         if pending.content is None:
             self._pool.submit(self._secure_large, pending)
-            return
-        pending.size = len(pending.content)
-        self._bytes += pending.size
-        self._join(pending)
+        else:
+            pending.size = len(pending.content)
+            self._bytes += pending.size
+            self._join(pending)
 
     def take_finished(self, run: object) -> list[Pending]:
         """Return the files of a run whose commit ended since the last call, with or without an error."""
@@ -207,13 +199,9 @@ class Committer:
         finally:
             self._pool.shutdown()
 
-    def _join(self, pending: Pending) -> None:
-        """Add a file to the next batch, and begin that if none is being prepared."""
-        self._waiting.append(pending)
-        self._start()
-
-    def _start(self) -> None:
-        """Commit whatever waits now, one batch at a time: the next one grows meanwhile."""
+    def _join(self, *more: Pending) -> None:
+        """Add files to those that wait, and commit what waits, one batch at a time: the next one grows meanwhile."""
+        self._waiting.extend(more)
         if self._waiting and not self._busy:
             self._busy = True
             count = min(len(self._waiting), self._batch_size)
@@ -226,7 +214,7 @@ class Committer:
         self._bytes -= sum([pending.size for pending in batch])
         for pending in batch:
             self._finished.setdefault(pending.run, []).append(pending)
-        self._start()
+        self._join()
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:
             if not waiter.done():
@@ -234,36 +222,42 @@ class Committer:
 
     # -- on the threads
 
-    def _return(self, call: Callable[[Any], None], value: object) -> None:
-        """Call back into the event loop, if it still runs."""
-        with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(call, value)
-
     def _secure_large(self, pending: Pending) -> None:
         """Finish a large file before it joins a batch: its sync takes long."""
         try:
             if pending.partial is None:
                 raise pending.aborted()
-            state, durable = pending.partial.finish(durable=self._durable)
-            pending.secured(state, durable=durable, at=self._now())
+            pending.partial.finish()
+            pending.secure(durable=self._durable, at=self._now())
         except Exception as error:  # noqa: BLE001 - it is the error of this file
             pending.error = error
-        self._return(self._join, pending)
+        with contextlib.suppress(RuntimeError):  # The event loop may be closed.
+            self._loop.call_soon_threadsafe(self._join, pending)
 
     def _commit(self, batch: list[Pending]) -> None:
         """Write small files, sync them, write the rows, and rename: each file has its final name or its error then."""
         try:
-            self._write_small([pending for pending in batch if pending.content is not None])
+            small = [pending for pending in batch if pending.content is not None]
+            if small:
+                self._write_small(small)
             ready = [pending for pending in batch if pending.error is None]
             if ready and self._write_rows(ready):
-                self._publish(ready)
+                partials = [pending.partial for pending in ready if pending.partial is not None]
+                results = publish(self._partials, partials, durable=self._durable)
+                for pending, result in zip(ready, results, strict=True):
+                    if isinstance(result, bool):
+                        pending.durable = pending.durable and result
+                        self._completed.append(pending.key)
+                    else:
+                        pending.error = result
         except Exception as error:  # noqa: BLE001 - it is the error of the files that have none yet
             for pending in batch:
                 pending.error = pending.error or error
         for pending in batch:
-            if pending.partial is not None:
-                _close(pending)
-        self._return(self._deliver, batch)
+            if pending.error is not None and pending.partial is not None:
+                _close(pending.partial, has_row=pending.has_row)
+        with contextlib.suppress(RuntimeError):  # The event loop may be closed.
+            self._loop.call_soon_threadsafe(self._deliver, batch)
 
     def _write_small(self, small: Sequence[Pending]) -> None:
         """Verify and write small files, and sync them on several threads."""
@@ -289,8 +283,7 @@ class Committer:
         now = self._now()
         for pending in written:
             try:
-                state, durable = pending.partial.secure(durable=self._durable)  # type: ignore[union-attr]
-                pending.secured(state, durable=durable, at=now)
+                pending.secure(durable=self._durable, at=now)
             except Exception as error:  # noqa: BLE001 - it is the error of this file
                 pending.error = error
 
@@ -322,17 +315,6 @@ class Committer:
             return False
         return True
 
-    def _publish(self, ready: Sequence[Pending]) -> None:
-        """Rename the files."""
-        partials = [pending.partial for pending in ready if pending.partial is not None]
-        results = publish(self._partials, partials, durable=self._durable)
-        for pending, result in zip(ready, results, strict=True):
-            if isinstance(result, StorageError):
-                pending.error = result
-            else:
-                pending.durable = pending.durable and result
-                self._completed.append(pending.key)
-
 
 def _without_frames(error: Exception) -> Exception:
     """Drop the frames an error came through: they hold the content of the file."""
@@ -343,22 +325,17 @@ def _without_frames(error: Exception) -> Exception:
     return error
 
 
-def _close(pending: Pending) -> None:
+def _close(partial: PartialFile, *, has_row: bool) -> None:
     """
     Close a file that has no final name.
 
     One whose row was written keeps its partial name, and the next start tries again. Of the others only what can be
     resumed stays.
     """
-    if pending.partial is None:
-        return
-    if not pending.has_row:
-        pending.partial.close()
-        return
-    try:
-        pending.partial.release()
-    except StorageError as error:
-        log.debug("%s: closing it failed: %s", pending.path, error)
+    if has_row:
+        partial.release()
+    else:
+        partial.close()
 
 
 def recover(partials: PartialFiles, ledger: Ledger, *, durable: bool) -> frozenset[str]:
@@ -374,21 +351,19 @@ def recover(partials: PartialFiles, ledger: Ledger, *, durable: bool) -> frozens
     after = ""
     while page := ledger.entries(after=after, committing=True):
         after = page[-1].key
-        found = [_adopt(partials, entry, durable=durable) for entry in page]
-        leave.update(entry.partial for entry, what in zip(page, found, strict=True) if what in ("in use", "waiting"))
-        ledger.write(
-            (),
-            completed=[entry.key for entry, what in zip(page, found, strict=True) if what in ("renamed", "complete")],
-        )
-        ledger.forget([entry.key for entry, what in zip(page, found, strict=True) if what == "gone"])
+        completed, gone = [], []
+        for entry in page:
+            try:
+                found = adopt(partials, entry, durable=durable)
+            except StorageError as error:
+                log.warning("%s: it was verified by an earlier run and cannot get its name yet: %s", entry.path, error)
+                found = "in use"
+            if found == "in use":
+                leave.add(entry.partial)
+            elif found == "complete":
+                completed.append(entry.key)
+            else:
+                gone.append(entry.key)
+        ledger.write((), completed=completed)
+        ledger.forget(gone)
     return frozenset(leave)
-
-
-def _adopt(partials: PartialFiles, entry: LedgerEntry, *, durable: bool) -> str:
-    """Finish one row and return what became of it."""
-    state = FileState(size=entry.size, mtime_ns=entry.mtime_ns)
-    try:
-        return adopt(partials, entry.partial, entry.path, state=state, sha256=entry.sha256, durable=durable)
-    except StorageError as error:
-        log.warning("%s: it was verified by an earlier run and cannot get its name yet: %s", entry.path, error)
-        return "waiting"

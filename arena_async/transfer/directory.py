@@ -19,7 +19,6 @@ replaced between a check and a rename. Paths are text with slashes, relative to 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import itertools
 import logging
 import os
@@ -41,22 +40,13 @@ from arena_async.transfer.filesystem import (
     again,
     explained,
     explaining,
+    hash_range,
     kind_of,
-    read_blocks,
+    replace_file,
 )
-from arena_async.transfer.local_files import replace_file
 from arena_async.transfer.models import FileState
 
-__all__ = [
-    "STATE_DIRECTORY",
-    "Directory",
-    "ParentCache",
-    "digest",
-    "discard",
-    "hash_file",
-    "permissions",
-    "split_path",
-]
+__all__ = ["STATE_DIRECTORY", "Directory", "ParentCache", "digest", "discard", "permissions", "split_path"]
 
 log = logging.getLogger("arena_async")
 
@@ -131,6 +121,7 @@ class Directory:
         root: The directory; it is made when it is missing.
 
     Attributes:
+        ledger_path: The path of the ledger.
         files: The system calls.
         draw_name: Returns the part of a name that makes it unique.
         sleep: Waits for some seconds.
@@ -147,6 +138,7 @@ class Directory:
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self.root = Path(root)
+        self.ledger_path = self.root / STATE_DIRECTORY / "ledger.sqlite"
         self.files = FileSystem()
         prefix, numbers = secrets.token_hex(6), itertools.count()
         self.draw_name: Callable[[], str] = lambda: f"{prefix}{next(numbers):04x}"
@@ -193,11 +185,6 @@ class Directory:
             with contextlib.suppress(OSError):
                 self.files.close(handle)
 
-    @property
-    def ledger_path(self) -> Path:
-        """The path of the ledger."""
-        return self.root / STATE_DIRECTORY / "ledger.sqlite"
-
     def _private_directory(self, parent: Handle, name: str) -> Handle:
         """Open one of our own directories, which other users may not read."""
         with contextlib.suppress(FileExistsError):
@@ -219,17 +206,22 @@ class Directory:
         except OSError:
             return None
 
-    def check_space(self, size: int, *, path: str = "") -> None:
+    def check_room(self, path: str, size: int | None) -> None:
         """
-        Check that ``size`` more bytes fit.
+        Check that a file can go under a final name, and that ``size`` more bytes fit if that is known.
 
         Raises:
-            DiskFullError: They do not.
+            DestinationBusyError: The name is taken by something that is no file.
+            DiskFullError: They do not fit.
+            UnsafeNameError: The path does not lie inside the directory.
+            StorageError: The disk failed.
         """
-        free = self.free_bytes()
-        if free is not None and size > free:
+        with ParentCache(self) as parents:
+            self.stat(path, parents)
+        free = self.free_bytes() if size else None
+        if size and free is not None and size > free:
             raise DiskFullError(
-                f"{path or self.root}: {size} bytes are needed and {free} are free on the disk of {self.root}; "
+                f"{path}: {size} bytes are needed and {free} are free on the disk of {self.root}; "
                 "nothing of it was written. Free some space and run again."
             )
 
@@ -307,7 +299,16 @@ class Directory:
         try:
             # The root itself is opened once more, so that every handle returned is the caller's to close.
             for name in path.split("/") if path else (".",):
-                above, current = current, self._step(current, name, make=make)
+                above = current
+                try:
+                    current = again(self.files.open_directory, above, name)
+                except FileNotFoundError:
+                    if not make:
+                        raise
+                    with contextlib.suppress(FileExistsError):
+                        again(self.files.make_directory, above, name, 0o775)
+                        self.sync(above, self.files.sync_directory)
+                    current = again(self.files.open_directory, above, name)
                 if above != self._root:
                     self.files.close(above)
         except OSError as error:
@@ -323,18 +324,6 @@ class Directory:
             doing = "made" if isinstance(error, FileNotFoundError) else "opened"
             raise explained(error, path, doing) from error
         return current
-
-    def _step(self, parent: Handle, name: str, *, make: bool) -> Handle:
-        """Open a directory in another, and make it before on request."""
-        try:
-            return again(self.files.open_directory, parent, name)
-        except FileNotFoundError:
-            if not make:
-                raise
-        with contextlib.suppress(FileExistsError):
-            again(self.files.make_directory, parent, name, 0o775)
-            self.sync(parent, self.files.sync_directory)
-        return again(self.files.open_directory, parent, name)
 
     # -- small steps
 
@@ -379,13 +368,10 @@ class Directory:
         except OSError:
             return 0
 
-    def remove(self, handle: Handle, name: str) -> bool:
-        """Remove a name; False when it was not there. Raises ``OSError``."""
-        try:
+    def remove(self, handle: Handle, name: str) -> None:
+        """Remove a name if it is there. Raises ``OSError``."""
+        with contextlib.suppress(FileNotFoundError):
             again(self.files.unlink, handle, name)
-        except FileNotFoundError:
-            return False
-        return True
 
     def clear(self, handle: Handle, name: str) -> None:
         """Remove whatever has a name that is ours, an empty directory included; what cannot be removed stays."""
@@ -426,14 +412,6 @@ def _try_locks(directory: Directory, handle: Handle) -> bool:
             directory.files.close(file)
 
 
-def hash_file(directory: Directory, file: int) -> str:
-    """Return the SHA-256 of an open file. Raises ``OSError``."""
-    digest = hashlib.sha256()
-    for block in read_blocks(directory.files, file, 0):
-        digest.update(block)
-    return digest.hexdigest()
-
-
 def digest(directory: Directory, path: str) -> tuple[str, FileState] | None:
     """
     Return the SHA-256 of a final file in hexadecimal and the state it was read in, or None when it is missing.
@@ -454,14 +432,14 @@ def digest(directory: Directory, path: str) -> tuple[str, FileState] | None:
                 return None
             try:
                 seen = again(directory.files.look_open, file)
-                return hash_file(directory, file), FileState(size=seen.st_size, mtime_ns=seen.st_mtime_ns)
+                return hash_range(directory.files, file), FileState(size=seen.st_size, mtime_ns=seen.st_mtime_ns)
             finally:
                 directory.files.close(file)
 
 
-def discard(directory: Directory, path: str) -> bool:
+def discard(directory: Directory, path: str) -> None:
     """
-    Remove a final file and the directories that it leaves empty; False when it was not there.
+    Remove a final file, if it is there, and the directories that it leaves empty.
 
     Raises:
         DestinationBusyError: It is no file.
@@ -471,9 +449,9 @@ def discard(directory: Directory, path: str) -> bool:
     with ParentCache(directory) as parents:
         handle = parents[parent]
         if handle is None or directory.stat_in(handle, name, path) is None:
-            return False
+            return
         with explaining(path, "removed"):
-            removed = directory.remove(handle, name)
+            directory.remove(handle, name)
         while parent:
             above, _, name = parent.rpartition("/")
             handle = parents[above]
@@ -483,4 +461,3 @@ def discard(directory: Directory, path: str) -> bool:
             except OSError:
                 break
             parent = above
-    return removed

@@ -21,13 +21,7 @@ from __future__ import annotations
 import logging
 from functools import partial
 
-from arena_async.errors import (
-    ArenaAsyncError,
-    ContentError,
-    IntegrityError,
-    SourceChangedError,
-    StorageError,
-)
+from arena_async.errors import ArenaAsyncError, ContentError, IntegrityError, SourceChangedError, StorageError
 from arena_async.protocol.files import BodyHead, OpenedFile
 from arena_async.protocol.ranges import HeadDecision, PartialContent, ResumeStep, is_encoded, judge_head, validator_of
 from arena_async.transfer.commit import Pending
@@ -37,7 +31,6 @@ from arena_async.transfer.jobs import DownloadAttempt, Job, Source
 from arena_async.transfer.models import Action
 from arena_async.transfer.multipart import Multipart, split
 from arena_async.transfer.partial_file import PartialFile, drop_partial
-from arena_async.transfer.planner import Tries
 from arena_async.transfer.verify import ContentVerifier, VerificationResult
 from arena_async.transfer.workers import Writer
 
@@ -47,7 +40,8 @@ _log = logging.getLogger("arena_async")
 
 #: Seconds between two progress events of one file at least.
 _EVENT_INTERVAL = 0.1
-_NO_TRIES = Tries()
+#: Nothing that can be resumed.
+_NOTHING = PartialContent()
 
 
 # ---- one attempt
@@ -70,30 +64,30 @@ async def attempt(job: Job, source: Source) -> Pending:
         await context.run(_pick_up, job, context)
     if first:
         context.budget.add(job.budget)
-        if context.emitter.active:
-            _emit_started(job, context)
     content: bytes | None = None
     more = True
     while more:
         content, more = await _request(job, state, source)
     result: VerificationResult | None = None
     verifier = job.verifier
+    end = job.end if content is None else len(content)
+    if job.total is not None and end < job.total and job.sound:
+        del content  # The error keeps this frame.
+        state.missing = True
+        raise IntegrityError(
+            f"{job.name}: the body ended after {end} of {job.total} bytes.", expected=job.total, actual=end
+        )
     if content is None:
-        _check_length(job, state)
         result = await context.run(_verify, job, context)
         if result.problem is not None:
             raise result.problem
-    elif job.total is not None and len(content) < job.total:
-        del content  # The error keeps this frame.
-        raise _cut_off(job, state, state.buffered)
     staged, job.partial, job.verifier = job.partial, None, None  # They belong to the committer now.
     return Pending(
         run=source.run,
         job=job,
+        file=job.file,
         key=job.key,
         path=job.path,
-        change=job.file.change,
-        name=job.file.name,
         verifier=verifier,
         content=content,
         partial=staged,
@@ -109,36 +103,32 @@ async def _request(job: Job, state: DownloadAttempt, source: Source) -> tuple[by
         The content of a small file, else None, which is in the partial file; and whether it ended before a part that
         was downloaded already, and more is missing.
     """
-    held = _resume_point(job, source.context)
+    context, held = source.context, _NOTHING
+    if job.partial is not None and job.budget not in context.no_ranges:
+        kept = PartialContent(offset=job.partial.end, validator=job.validator, total=job.total)
+        held = kept if kept.resumable else _NOTHING
+    if not job.tries.sent and context.emitter.active:
+        total = held.total if held.total is not None else job.file.size
+        context.emitter.emit(Started(file=job.without_url(), action=job.action, bytes_done=held.offset, total=total))
     state.sent, state.whole = True, held.offset == 0
     job.tries = job.tries.sending()
-    validator = held.validator if held.offset else None
-    opened = await source.files.open(job.file, offset=held.offset, validator=validator)
+    opened = await source.files.open(job.file, offset=held.offset, validator=held.validator)
     try:
-        step = await _handle_headers(job, state, opened.head, held, source.context)
+        step = await _handle_headers(job, state, opened.head, held, context)
         if step.step is ResumeStep.COMPLETE:
             return None, False
         if held.offset == 0 and job.partial is None:
-            content = await _receive_small(job, state, opened, source.context)
+            content = await _receive_small(job, state, opened, context)
             if content is not None:
                 return content, False
-        begin, multipart = job.end, split(job, opened.head, source)
-        await _receive(job, state, opened, source.context, multipart)
+        begin, multipart = job.end, None
+        if held.offset or (job.total or 0) >= context.splitting.min_size:
+            multipart = split(job, opened.head, source)
+        await _receive(job, state, opened, context, multipart)
     finally:
         await opened.stream.aclose()
     stopped = multipart is not None and multipart.stopped
     return None, stopped and begin < job.end < (job.total or 0) and job.sound
-
-
-def _resume_point(job: Job, context: Context) -> PartialContent:
-    """Return what can be resumed."""
-    if job.partial is None:
-        return _NOTHING
-    held = PartialContent(offset=job.partial.end, validator=job.validator, total=job.total)
-    return held if held.resumable and job.budget not in context.no_ranges else _NOTHING
-
-
-_NOTHING = PartialContent()
 
 
 async def _handle_headers(
@@ -201,7 +191,10 @@ async def _receive_small(job: Job, state: DownloadAttempt, opened: OpenedFile, c
             if chunk:
                 chunks.append(chunk)
                 state.received = state.buffered = state.buffered + len(chunk)
-                await _note_progress(job, len(chunk), state.buffered, context)
+                if context.emitter.active:
+                    _emit_progress(job, state.buffered, context)
+                if context.paced:
+                    await context.note_received(len(chunk))
     except ArenaAsyncError as error:
         failure = error
     content = chunks[0] if len(chunks) == 1 else b"".join(chunks)
@@ -281,7 +274,10 @@ async def _copy(
         await writer.put(partial(_take, job), count)
         state.received += count
         job.bytes_written += count
-        await _note_progress(job, count, end, context)
+        if context.emitter.active:
+            _emit_progress(job, end, context)
+        if context.paced:
+            await context.note_received(count)
         if multipart is not None:
             multipart.received(count, end=end)
         if not job.sound:
@@ -311,24 +307,21 @@ def _pick_up(job: Job, context: Context) -> None:
     found = None if job.looked else partials.find(job.key)
     job.looked = True
     if found is not None and job.file.size is not None and found.total not in (None, job.file.size):
-        drop_partial(
-            context.directory, found.name
-        )  # Of an older content: the service would only say so, for a request.
-        found = None
-    if found is not None:
+        # Of an older content: the service would only say so, for a request.
+        drop_partial(context.directory, found.name)
+    elif found is not None:
         job.partial = partials.resume(found, job.key, job.path)
-    if found is not None and job.partial is not None:
-        job.validator, job.total, job.recovered = found.validator, found.total, True
-        job.action = Action.RESUME if job.action is Action.FETCH else job.action
-    context.directory.state_of(job.path)
-    if job.file.size is not None:
-        context.directory.check_space(max(0, job.file.size - job.held), path=job.path)
+        if job.partial is not None:
+            job.validator, job.total, job.recovered = found.validator, found.total, True
+            job.action = Action.RESUME if job.action is Action.FETCH else job.action
+    context.directory.check_room(job.path, None if job.file.size is None else job.file.size - job.held)
 
 
 def _begin(job: Job, context: Context) -> None:
     """Open an empty partial file, or empty the one that exists."""
     if job.partial is None:
-        job.partial = context.partials.create(job.key, job.path, size=job.total)
+        context.directory.check_room(job.path, job.total)
+        job.partial = context.partials.create(job.key, job.path)
     else:
         job.partial.restart()
     job.recovered, job.action = False, job.planned
@@ -338,48 +331,43 @@ def _begin(job: Job, context: Context) -> None:
 def _continue(job: Job, head: BodyHead, total: int | None, offset: int, context: Context) -> None:
     """Continue the partial file; one of an earlier run is read back first, so that the whole of it is hashed."""
     job.total = total
-    staged = _partial_of(job)
     if job.verifier is not None and job.verifier.length == offset:
         return
+    job.verifier = _new_verifier(job, head, total, context)
+    staged, verifier = _parts_of(job)
     # What is received now is recorded as it comes, or a second interruption would lose all of it.
     staged.describe(validator=job.validator, total=total)
-    job.verifier = verifier = _new_verifier(job, head, total, context)
     staged.replay(verifier.feed, end=offset)
 
 
 def _take(job: Job, data: memoryview | bytes) -> None:
     """Hash a chunk and write it."""
-    staged, verifier = _partial_of(job), _verifier_of(job)
+    staged, verifier = _parts_of(job)
     # In one call: between two of them the thread would wait for the interpreter lock.
     verifier.feed(data)
-    staged.write(data, staged.end)
+    staged.write(data)
 
 
 def _catch_up(job: Job, end: int, reached: int) -> None:
     """Hash what others wrote from ``end`` on."""
-    staged, verifier = _partial_of(job), _verifier_of(job)
+    staged, verifier = _parts_of(job)
     staged.reach(reached)
     staged.replay(verifier.feed, start=end, end=reached)
 
 
 def _verify(job: Job, context: Context) -> VerificationResult:
     """Verify the whole content; meanwhile the system begins to write it to the disk."""
-    staged, verifier = _partial_of(job), _verifier_of(job)
+    staged, verifier = _parts_of(job)
     if context.options.durability != "off":
         staged.begin_sync()
     return verifier.finish(staged.read)
 
 
-def _partial_of(job: Job) -> PartialFile:
-    if job.partial is None:
+def _parts_of(job: Job) -> tuple[PartialFile, ContentVerifier]:
+    """Return what the content goes into."""
+    if job.partial is None or job.verifier is None:
         raise StorageError(f"{job.name}: its partial file is gone.")
-    return job.partial
-
-
-def _verifier_of(job: Job) -> ContentVerifier:
-    if job.verifier is None:
-        raise StorageError(f"{job.name}: its partial file is gone.")
-    return job.verifier
+    return job.partial, job.verifier
 
 
 def _new_verifier(job: Job, head: BodyHead, total: int | None, context: Context) -> ContentVerifier:
@@ -401,11 +389,8 @@ def _new_verifier(job: Job, head: BodyHead, total: int | None, context: Context)
 
 
 def _limit(job: Job, context: Context) -> int | None:
-    """Return the bytes that the body may have, counted from the start of the file, or None."""
-    maximum = context.options.max_file_size
-    if job.total is None or maximum is None:
-        return maximum if job.total is None else job.total
-    return min(job.total, maximum)
+    """Return the bytes that the file may have, or None. A total above the maximum was rejected with the headers."""
+    return context.options.max_file_size if job.total is None else job.total
 
 
 def _check_size(job: Job, size: int | None, context: Context) -> None:
@@ -422,19 +407,6 @@ def _too_long(job: Job, limit: int) -> ContentError:
     )
 
 
-def _check_length(job: Job, state: DownloadAttempt) -> None:
-    """Reject a body that ended before the file does."""
-    if job.total is not None and job.end < job.total and job.sound:
-        raise _cut_off(job, state, job.end)
-
-
-def _cut_off(job: Job, state: DownloadAttempt, end: int) -> IntegrityError:
-    state.missing = True
-    return IntegrityError(
-        f"{job.name}: the body ended after {end} of {job.total} bytes.", expected=job.total, actual=end
-    )
-
-
 async def put_down(job: Job, context: Context, *, drop: bool = False, keep: bool = False) -> None:
     """Close the partial file, or remove it, or record first as much of it as possible; safe without one."""
     staged, job.partial, job.verifier = job.partial, None, None
@@ -446,21 +418,8 @@ async def put_down(job: Job, context: Context, *, drop: bool = False, keep: bool
 # ---- events
 
 
-async def _note_progress(job: Job, count: int, end: int, context: Context) -> None:
-    """Count received bytes, and report them now and then."""
-    if context.emitter.active:
-        _emit_progress(job, end, context)
-    if context.paced:
-        await context.note_received(count)
-
-
-def _emit_started(job: Job, context: Context) -> None:
-    held = _resume_point(job, context)
-    total = held.total if held.total is not None else job.file.size
-    context.emitter.emit(Started(file=job.without_url(), action=job.action, bytes_done=held.offset, total=total))
-
-
 def _emit_progress(job: Job, end: int, context: Context) -> None:
+    """Report received bytes now and then."""
     now = context.clock.monotonic()
     if now >= job.event_at:
         job.event_at = now + _EVENT_INTERVAL

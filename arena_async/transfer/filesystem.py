@@ -1,13 +1,14 @@
 """
 The calls to the system, one method each, and the sentences that are said where one was refused.
 
-Nothing here decides anything: the order of the calls is in ``transfer.storage``.
+Nothing here decides anything: the order of the calls is in ``transfer.directory`` and the modules above it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
 import shutil
 import stat
@@ -32,9 +33,11 @@ __all__ = [
     "again",
     "explained",
     "explaining",
+    "hash_range",
     "kind_of",
     "read_blocks",
     "read_small",
+    "replace_file",
     "write_all",
 ]
 
@@ -55,7 +58,7 @@ _NO_WAIT = NO_FOLLOW | getattr(os, "O_NONBLOCK", 0)
 _MAX_RECORD = 64 * KIB
 #: Bytes that are read at a time.
 _BLOCK = 256 * KIB
-#: Calls that are interrupted again and again are given up after so many tries.
+#: Calls that are interrupted again and again are given up after so many tries, and so is a file that others remove.
 _TRIES = 100
 
 _FULL = frozenset({errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)})
@@ -268,7 +271,9 @@ def explained(error: OSError, place: object, doing: str, *, file: str | None = N
     said = error.strerror or type(error).__name__
     advice = _ADVICE.get(error.errno or 0, "fix what the system reports, and run again")
     kind = DiskFullError if error.errno in _FULL else StorageError
-    return kind(f"{printable(str(place))}: could not be {doing} ({said}): {advice}.", file=file)
+    known = kind(f"{printable(str(place))}: could not be {doing} ({said}): {advice}.", file=file)
+    known.__cause__ = error  # Where it is returned, and not raised.
+    return known
 
 
 @contextlib.contextmanager
@@ -309,6 +314,14 @@ def read_blocks(files: FileSystem, file: int, start: int, until: int | None = No
         start += len(block)
 
 
+def hash_range(files: FileSystem, file: int, start: int = 0, until: int | None = None) -> str:
+    """Return the SHA-256 of a range of an open file, or of as much of it as there is. Raises ``OSError``."""
+    digest = hashlib.sha256()
+    for block in read_blocks(files, file, start, until):
+        digest.update(block)
+    return digest.hexdigest()
+
+
 def kind_of(mode: int) -> str:
     """Return what something is that is no file."""
     kinds = (
@@ -337,3 +350,49 @@ def read_small(files: FileSystem, directory: Handle, name: str) -> bytes | None:
         return None
     finally:
         files.close(file)
+
+
+def replace_file(
+    files: FileSystem,
+    directory: Handle,
+    name: str,
+    content: bytes,
+    *,
+    draw_name: Callable[[], str],
+    sync: Callable[[int], object] = lambda _: None,
+) -> None:
+    """
+    Replace a small file in one step: readers see the previous content or the new one. Raises ``OSError``.
+
+    Args:
+        files: The system calls.
+        directory: Where it lies, open.
+        name: Its name.
+        content: Its new content.
+        draw_name: Returns the name of the new file until it is renamed.
+        sync: Called with the open file before it is renamed.
+    """
+    for _ in range(_TRIES):
+        new = draw_name()
+        file = again(files.create, directory, new, 0o600)
+        try:
+            try:
+                with contextlib.suppress(OSError):
+                    again(files.lock, file)  # It shows other processes that the file is being written.
+                write_all(files, file, content, 0)
+                sync(file)
+            finally:
+                files.close(file)
+            again(files.rename, directory, new, directory, name)
+        except BaseException as error:
+            try:
+                again(files.unlink, directory, new)
+            except FileNotFoundError:
+                if isinstance(error, FileNotFoundError):
+                    # Another process removed it, before it was locked or after its lock was released.
+                    continue
+            except OSError:
+                pass
+            raise
+        return
+    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)

@@ -42,16 +42,7 @@ from arena_async.transfer.ledger_schema import (
     prepare,
 )
 from arena_async.transfer.local_files import create_private, set_aside
-from arena_async.transfer.models import (
-    PAGE,
-    KnownRow,
-    LedgerEntry,
-    ListingRecord,
-    Proof,
-    RunState,
-    StartedRun,
-    State,
-)
+from arena_async.transfer.models import PAGE, KnownRow, LedgerEntry, ListingRecord, Proof, RunState, StartedRun, State
 from arena_async.transfer.workers import Lock
 
 __all__ = ["Ledger"]
@@ -120,16 +111,11 @@ ON CONFLICT (key) DO UPDATE SET state = 'skipped', change = excluded.change, nam
 """
 
 
-def _marks(values: Sequence[object]) -> str:
-    """Return one placeholder for each value."""
-    return ", ".join("?" * len(values))
-
-
 def _select(db: sqlite3.Connection, query: str, keys: Sequence[str], *values: object) -> Iterator[tuple[Any, ...]]:
     """Yield the rows of a query for some keys, which are bound behind the other values, a page at a time."""
     for start in range(0, len(keys), PAGE):
         page = keys[start : start + PAGE]
-        yield from db.execute(query % _marks(page), (*values, *page))
+        yield from db.execute(query % ", ".join("?" * len(page)), (*values, *page))
 
 
 def _has_temporary_directory() -> bool:
@@ -154,18 +140,13 @@ def _load_time(text: object) -> datetime | None:
         return None
 
 
-def _load_entry(row: tuple[Any, ...]) -> LedgerEntry | None:
-    """Read a row; one that this library cannot have written counts as unknown."""
-    fields = dict(zip(_FIELDS, map(decoded, row), strict=True))
-    if fields["state"] not in get_args(State) or fields["verified_by"] not in get_args(Proof):
-        return None
-    if not isinstance(fields["size"], int) or not isinstance(fields["mtime_ns"], int):
-        return None
-    return LedgerEntry(**{**fields, "at": _load_time(fields["at"])})
-
-
-def _load_entries(rows: Iterable[tuple[Any, ...]]) -> list[LedgerEntry]:
-    return [entry for row in rows if (entry := _load_entry(row)) is not None]
+def _load_entries(rows: Iterable[tuple[Any, ...]]) -> Iterator[LedgerEntry]:
+    """Yield the entries of rows; one that this library cannot have written counts as unknown."""
+    for row in rows:
+        fields = dict(zip(_FIELDS, map(decoded, row), strict=True))
+        known = fields["state"] in get_args(State) and fields["verified_by"] in get_args(Proof)
+        if known and isinstance(fields["size"], int) and isinstance(fields["mtime_ns"], int):
+            yield LedgerEntry(**{**fields, "at": _load_time(fields["at"])})
 
 
 def _load_run(row: tuple[Any, ...]) -> StartedRun | None:
@@ -205,7 +186,7 @@ class Ledger:
             StorageError: It cannot be opened, or was written by a newer version of this library.
             DiskFullError: No space is left.
         """
-        self._run(lambda _: None)
+        self._query()
 
     def close(self) -> None:
         """Close it. Safe to call twice."""
@@ -223,7 +204,7 @@ class Ledger:
         # The state stands in the statement: with a bound one SQLite would not use the index of the few such rows.
         which = "state = 'committing'" if committing else "state IN ('complete', 'committing')"
         query = f"SELECT {_COLUMNS} FROM files WHERE key > ? AND {which} ORDER BY key LIMIT ?"
-        return self._run(lambda db: _load_entries(db.execute(query, (after, limit))))
+        return list(_load_entries(self._query((query, (after, limit)))))
 
     def write(self, entries: Sequence[LedgerEntry], *, completed: Sequence[str] = ()) -> None:
         """
@@ -240,9 +221,8 @@ class Ledger:
 
     def skip(self, key: str, reason: str, *, at: datetime, change: str = "", name: str = "") -> None:
         """Remember a permanent rejection; what is known about a file in the directory stays."""
-        row = (key, change, name, reason, _dump_time(at))
         if self.remembers:
-            self._run(lambda db: db.execute(_SKIP, row))
+            self._query((_SKIP, (key, change, name, reason, _dump_time(at))))
 
     def forget(self, keys: Sequence[str]) -> None:
         """Remove the entries of some keys."""
@@ -252,13 +232,9 @@ class Ledger:
 
     def begin_listing(self, scope: str) -> int:
         """Begin a listing of a scope and return its generation."""
-
-        def begin(db: sqlite3.Connection) -> int:
-            db.execute(_BEGIN_LISTING, (scope,))
-            (generation,) = db.execute("SELECT generation FROM scopes WHERE scope = ?", (scope,)).fetchone()
-            return int(generation)
-
-        return self._run(begin)
+        query = "SELECT generation FROM scopes WHERE scope = ?"
+        rows = self._query((_BEGIN_LISTING, (scope,)), (query, (scope,)))
+        return int(rows[0][0])
 
     def note_listed(self, scope: str, generation: int, rows: Sequence[ListingRecord]) -> list[KnownRow]:
         """Note a page of a listing and return what is known about each row, in order, in one transaction."""
@@ -278,44 +254,38 @@ class Ledger:
             limit: Rows at most.
         """
         values = {"scope": scope, "generation": generation, "after": after, "limit": limit}
-        return self._run(lambda db: _load_entries(db.execute(_MISSING, values)))
+        return list(_load_entries(self._query((_MISSING, values))))
 
     def end_listing(self, scope: str, generation: int) -> None:
         """Note that a listing was complete, and remove rows that only served its own look-ups."""
-
-        def end(db: sqlite3.Connection) -> None:
-            db.execute(_FORGET_LISTED, (scope, generation))
-            if self.remembers:
-                db.execute("UPDATE scopes SET ended = ? WHERE scope = ?", (generation, scope))
-                db.execute(_FORGET_SEEN, (scope, generation))
-            else:
-                db.execute("DELETE FROM seen")
-
-        self._run(end)
+        forget_listed = (_FORGET_LISTED, (scope, generation))
+        if self.remembers:
+            ended = ("UPDATE scopes SET ended = ? WHERE scope = ?", (generation, scope))
+            self._query(forget_listed, ended, (_FORGET_SEEN, (scope, generation)))
+        else:
+            self._query(forget_listed, ("DELETE FROM seen", ()))
 
     def watermark(self, scope: str) -> datetime | None:
         """Return the newest change that a clean run of a scope has seen (aware), or None."""
-        query = "SELECT watermark FROM scopes WHERE scope = ?"
-        row = self._run(lambda db: db.execute(query, (scope,)).fetchone())
-        return _load_time(row[0]) if row is not None else None
+        rows = self._query(("SELECT watermark FROM scopes WHERE scope = ?", (scope,)))
+        return _load_time(rows[0][0]) if rows else None
 
     def set_watermark(self, scope: str, value: datetime | None) -> None:
         """Write the newest change that a clean run of a scope has seen."""
-        self._run(lambda db: db.execute(_SET_WATERMARK, (scope, _dump_time(value))))
+        self._query((_SET_WATERMARK, (scope, _dump_time(value))))
 
     # -- runs of the service, cached metadata
 
     def started_run(self, key: str) -> StartedRun | None:
         """Return what is known about a run that was started, or None."""
-        query = "SELECT key, state, run, began, took FROM jobs WHERE key = ?"
-        row = self._run(lambda db: db.execute(query, (key,)).fetchone())
-        return _load_run(row) if row is not None else None
+        rows = self._query(("SELECT key, state, run, began, took FROM jobs WHERE key = ?", (key,)))
+        return _load_run(rows[0]) if rows else None
 
     def write_started_run(self, run: StartedRun) -> None:
         """Write what is known about a run now; it is on the disk when this returns."""
         row = (run.key, run.state, run.run, _dump_time(run.began), run.took)
         statement = "INSERT OR REPLACE INTO jobs (key, state, run, began, took) VALUES (?, ?, ?, ?, ?)"
-        self._run(lambda db: db.execute(statement, row))
+        self._query((statement, row))
 
     def facts(self, keys: Sequence[str]) -> dict[str, str]:
         """Return cached metadata by key; unknown keys are missing."""
@@ -327,6 +297,11 @@ class Ledger:
         self._run(lambda db: db.executemany(statement, list(facts.items())))
 
     # -- transactions
+
+    def _query(self, *statements: tuple[str, object]) -> list[tuple[Any, ...]]:
+        """Execute statements with their values in one transaction, and return the rows of the last one."""
+        results = self._run(lambda db: [db.execute(*statement).fetchall() for statement in statements])
+        return results[-1] if results else []
 
     def _run(self, call: Callable[..., T], *args: Any, synced: bool = True) -> T:
         """Run a call in one transaction; a damaged ledger is replaced, and the call repeated."""

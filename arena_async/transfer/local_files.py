@@ -7,7 +7,6 @@ All functions block and are meant for a thread, but for :func:`open_for_reading`
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import logging
 import os
@@ -32,7 +31,7 @@ from arena_async.transfer.filesystem import (
     explained,
     explaining,
     kind_of,
-    write_all,
+    replace_file,
 )
 from arena_async.transfer.models import FileState
 from arena_async.transfer.workers import Threads
@@ -40,15 +39,7 @@ from arena_async.transfer.workers import Threads
 if TYPE_CHECKING:
     from aiofiles.threadpool.binary import AsyncBufferedReader
 
-__all__ = [
-    "LocalFile",
-    "PrivateFile",
-    "UploadSource",
-    "create_private",
-    "open_for_reading",
-    "replace_file",
-    "set_aside",
-]
+__all__ = ["LocalFile", "PrivateFile", "UploadSource", "create_private", "open_for_reading", "set_aside"]
 
 T = TypeVar("T")
 
@@ -60,8 +51,6 @@ _MAX_BYTES = 64 * KIB
 _LOCK_TRIES, _LOCK_PAUSE = 200, 0.025
 #: Seconds after which no process can still be writing a new one.
 _OVER = 60.0
-#: Names that are tried for a new file.
-_TRIES = 100
 
 
 def create_private(path: Path) -> None:
@@ -112,52 +101,6 @@ def open_for_reading(path: Path) -> AbstractAsyncContextManager[AsyncBufferedRea
     import aiofiles  # noqa: PLC0415  # A download reads no finished file.
 
     return aiofiles.open(path, "rb")
-
-
-def replace_file(
-    files: FileSystem,
-    directory: Handle,
-    name: str,
-    content: bytes,
-    *,
-    draw_name: Callable[[], str],
-    sync: Callable[[int], object] = lambda _: None,
-) -> None:
-    """
-    Replace a small file in one step: readers see the previous content or the new one. Raises ``OSError``.
-
-    Args:
-        files: The system calls.
-        directory: Where it lies, open.
-        name: Its name.
-        content: Its new content.
-        draw_name: Returns the name of the new file until it is renamed.
-        sync: Called with the open file before it is renamed.
-    """
-    for _ in range(_TRIES):
-        new = draw_name()
-        file = again(files.create, directory, new, 0o600)
-        try:
-            try:
-                with contextlib.suppress(OSError):
-                    again(files.lock, file)  # It shows other processes that the file is being written.
-                write_all(files, file, content, 0)
-                sync(file)
-            finally:
-                files.close(file)
-            again(files.rename, directory, new, directory, name)
-        except BaseException as error:
-            try:
-                again(files.unlink, directory, new)
-            except FileNotFoundError:
-                if isinstance(error, FileNotFoundError):
-                    # Another process removed it, before it was locked or after its lock was released.
-                    continue
-            except OSError:
-                pass
-            raise
-        return
-    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
 
 
 class PrivateFile:
@@ -235,17 +178,15 @@ class PrivateFile:
             file = again(self._files.open_file, directory, name, writable=True)
         try:
             with explaining(self.path, "locked"):
-                granted = again(self._files.lock, file)
                 for _ in range(_LOCK_TRIES):
-                    if granted:
+                    if again(self._files.lock, file):
                         break
                     self._sleep(_LOCK_PAUSE)
-                    granted = again(self._files.lock, file)
-            if not granted:
-                raise StorageError(
-                    f"{printable(str(self.path))}: another process holds its lock for too long. Let it go on, or end "
-                    "it, and run again."
-                )
+                else:
+                    raise StorageError(
+                        f"{printable(str(self.path))}: another process holds its lock for too long. Let it go on, or "
+                        "end it, and run again."
+                    )
             yield
         finally:
             self._files.close(file)

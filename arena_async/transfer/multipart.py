@@ -24,13 +24,13 @@ from functools import partial
 
 from arena_async.errors import ArenaAsyncError, IntegrityError, StorageError, TransportError
 from arena_async.options import KIB, MIB
-from arena_async.protocol.files import BodyHead, FileSet, RemoteFile
+from arena_async.protocol.files import BodyHead
 from arena_async.protocol.ranges import PartialContent, is_piece, judge_head
 from arena_async.transfer.context import Context
 from arena_async.transfer.jobs import Job, Source
 from arena_async.transfer.partial_file import PartialFile, PartWriter
 from arena_async.transfer.rate import FileParts, Part, Span, Spread
-from arena_async.transfer.workers import Writer, end_tasks
+from arena_async.transfer.workers import end_tasks
 
 __all__ = ["Multipart", "split"]
 
@@ -47,46 +47,36 @@ class Multipart:
     The connections of one file beside its primary one. They end with :meth:`aclose`, before the partial file is closed.
 
     Args:
-        file: The file.
-        files: The set it comes from.
-        context: The directory: its spare permits are used, and returned as soon as another file needs one.
+        job: The file.
+        source: Where it comes from. The spare permits of its directory are used, and returned as soon as another file
+            needs one.
         staged: The partial file, described already.
         validator: The strong ETag of the content.
         total: Bytes of the whole file.
-        run: The run that takes the permits.
-        budget: What retries are counted under.
+
+    Attributes:
+        staged: The partial file.
+        count: Bytes that the connections received.
+        stopped: Whether the primary connection has stopped reading, and only follows.
     """
 
-    def __init__(
-        self,
-        file: RemoteFile,
-        files: FileSet,
-        context: Context,
-        staged: PartialFile,
-        *,
-        validator: str,
-        total: int,
-        run: object,
-        budget: str,
-    ) -> None:
-        self._file = file
-        self._files = files
-        self._context = context
-        self._staged = staged
+    def __init__(self, job: Job, source: Source, staged: PartialFile, *, validator: str, total: int) -> None:
+        self.staged = staged
+        self.count = 0
+        self.stopped = False
+        self._job = job
+        self._files = source.files
+        self._run = source.run
+        self._context = source.context
         self._validator = validator
         self._total = total
-        self._run = run
-        self._budget = budget
-        self._how = context.splitting
+        self._how = source.context.splitting
         self._spread = Spread(fast=self._how.fast)
         self._over = False
         self._parts: FileParts | None = None
-        if staged.ahead:
-            self._begin(staged.ahead[0][0], done=staged.ahead)
-        #: Bytes that the connections received.
-        self.count = 0
-        #: Whether the primary connection has stopped reading, and only follows.
-        self.stopped = False
+        ahead = staged.ahead
+        if ahead:
+            self._begin(ahead[0][0], done=ahead)
         self._running: dict[asyncio.Task[None], _Connection] = {}
         self._primary = 1
         self._moved = asyncio.Event()
@@ -156,7 +146,7 @@ class Multipart:
             if self._failure is not None:
                 raise self._failure
             reached = self._parts.reach(end)
-            if reached > end or (reached < self._total and self._staged.due):
+            if reached > end or (reached < self._total and self.staged.due):
                 return min(reached, end + _STEP)
             self._widen()
             if not self._running:
@@ -171,7 +161,7 @@ class Multipart:
         self._context.permits.wish(self, more=False)
         await end_tasks(*self._running)
         spans = self._spans()
-        self._staged.ranges = lambda: spans
+        self.staged.ranges = lambda: spans
 
     # -- how many of them
 
@@ -203,7 +193,7 @@ class Multipart:
         while self._parts is not None and self._parts.left and not self._over and not self._too_many(1):
             if not self._context.permits.take_spare(self._run):
                 break
-            connection = _Connection(self, self._context.take_writer())
+            connection = _Connection(self, self._context)
             task = asyncio.create_task(connection.run(), name="arena_async part")
             self._running[task] = connection
             task.add_done_callback(self._note_end)
@@ -217,7 +207,7 @@ class Multipart:
         self._running.pop(task)
         self._context.permits.release(self._run)
         if not task.cancelled() and task.exception() is not None:
-            _log.debug("A connection of %s ended: %s", self._file.key, type(task.exception()).__name__)
+            _log.debug("A connection of %s ended: %s", self._job.file.key, type(task.exception()).__name__)
         self._moved.set()
 
     # -- for the connections
@@ -234,7 +224,7 @@ class Multipart:
         if taken is None:
             return None
         part, again = taken
-        if again and not self._context.budget.spend(self._budget):
+        if again and not self._context.budget.spend(self._job.budget):
             self._parts.return_part(part)
             self._over = True
             return None
@@ -269,7 +259,7 @@ class Multipart:
             self._over = self._over or self._spread.connections == 1
             self._spread.lose()
         self._context.note_failure(error)
-        _log.debug("A part of %s was not received: %s", self._file.key, type(error).__name__)
+        _log.debug("A part of %s was not received: %s", self._job.file.key, type(error).__name__)
 
     async def fetch(self, part: Part, connection: _Connection) -> None:
         """
@@ -282,18 +272,18 @@ class Multipart:
         held = PartialContent(offset=part.at, validator=self._validator, total=self._total)
         writer, at = connection.writer, part.at
         async with await self._files.open(
-            self._file, offset=part.at, validator=self._validator, until=part.until
+            self._job.file, offset=part.at, validator=self._validator, until=part.until
         ) as opened:
             if not is_piece(opened.head, held, until=part.until):
                 if judge_head(opened.head, held, expected=self._total).ranges_ignored:
-                    self._context.no_parts.add(self._budget)
-                raise IntegrityError(f"{self._file.key}: the response is not the part that was requested.")
+                    self._context.no_parts.add(self._job.budget)
+                raise IntegrityError(f"{self._job.file.key}: the response is not the part that was requested.")
             try:
                 while at < part.until:
                     room = part.until - at if connection.begun else min(part.until - at, _FIRST)
                     count = await opened.stream.readinto(writer.buffer()[:room])
                     if not count:
-                        raise IntegrityError(f"{self._file.key}: the body of a part ended early.")
+                        raise IntegrityError(f"{self._job.file.key}: the body of a part ended early.")
                     await writer.put(partial(connection.write, part), count)
                     at += count
                     connection.begun = True
@@ -306,24 +296,17 @@ class Multipart:
             self._moved.set()
             # Reading on to the end lets the connection be used again.
             if await opened.stream.readinto(writer.buffer()[:1]):
-                raise IntegrityError(f"{self._file.key}: more was received than the part that was requested.")
-
-    def open_part(self) -> PartWriter:
-        """Open the partial file for a connection."""
-        return self._staged.open_part()
-
-    async def return_writer(self, writer: Writer) -> None:
-        """Return the writer of a connection."""
-        await self._context.return_writer(writer)
+                raise IntegrityError(f"{self._job.file.key}: more was received than the part that was requested.")
 
 
 class _Connection:
     """One connection ahead of the primary one, with a writer of its own."""
 
-    def __init__(self, owner: Multipart, writer: Writer) -> None:
-        self.writer = writer
+    def __init__(self, owner: Multipart, context: Context) -> None:
+        self.writer = context.take_writer()
         self.begun = False
         self._owner = owner
+        self._context = context
         self._file: PartWriter | None = None
 
     async def run(self) -> None:
@@ -347,16 +330,17 @@ class _Connection:
                 finally:
                     if part is not None:
                         self._owner.return_part(part)
-                    await self._owner.return_writer(self.writer)
+                    await self._context.return_writer(self.writer)
 
     # On a thread, in order. A cancelled task does not receive the result of its thread.
 
     def _open(self) -> None:
-        self._file = self._owner.open_part()
+        self._file = self._owner.staged.open_part()
 
     def _close(self) -> None:
-        if self._file is not None:
-            self._file.close()
+        file, self._file = self._file, None
+        if file is not None:
+            file.close()
 
     def write(self, part: Part, data: memoryview) -> None:
         """Write a chunk, then note that it is written."""
@@ -379,16 +363,7 @@ def split(job: Job, head: BodyHead, source: Source) -> Multipart | None:
         return None
     # Whatever ended the connections ahead, as much again is received over one before they are tried anew.
     job.split_from = job.end + min_size
-    return Multipart(
-        job.file,
-        source.files,
-        source.context,
-        staged,
-        validator=validator,
-        total=total,
-        run=source.run,
-        budget=job.budget,
-    )
+    return Multipart(job, source, staged, validator=validator, total=total)
 
 
 def _may_split(job: Job, head: BodyHead, source: Source) -> bool:

@@ -17,6 +17,7 @@ import contextlib
 import hashlib
 import json
 import logging
+import os
 from collections.abc import Callable, Iterable
 
 import attrs
@@ -30,6 +31,7 @@ from arena_async.transfer.filesystem import (
     again,
     explained,
     explaining,
+    hash_range,
     read_blocks,
     write_all,
 )
@@ -169,25 +171,26 @@ class PartialFile:
         durable_offset: Bytes without a gap that the control record names.
     """
 
-    def __init__(self, directory: Directory, file: int, *, key: str, path: str, name: str, offset: int = 0) -> None:
+    def __init__(
+        self, directory: Directory, file: int, *, key: str, path: str, name: str, found: FoundPartial | None = None
+    ) -> None:
         self.key = key
         self.path = path
         self.name = name
-        self.end = offset
-        self.durable_offset = offset
+        self.end = self.durable_offset = 0 if found is None else found.offset
         #: Ranges that parts have written, ahead of ``end`` or behind it; every byte of them was written.
-        self.ranges: Callable[[], Iterable[Span]] = tuple
+        self.ranges: Callable[[], Iterable[Span]] = tuple if found is None else lambda: found.ahead
         self._directory = directory
         self._files = directory.files
         self._file: int | None = file
         self._validator: str | None = None
         self._total: int | None = None
         #: Whether it has, or may have, a control record.
-        self.recorded = offset > 0
+        self.recorded = found is not None
         self._synced_at = 0.0
-        self._durable = offset
-        #: Device and inode of the file once it was secured: the same under any name.
-        self.identity: tuple[int, int] | None = None
+        self._durable = 0 if found is None else found.held
+        #: Its status once it was secured, which shows under any name that it is this very file.
+        self.status: os.stat_result | None = None
 
     @property
     def ahead(self) -> tuple[Span, ...]:
@@ -227,27 +230,23 @@ class PartialFile:
         if total is None or total <= MIB:
             return
         try:
-            again(self._files.allocate, self._open(), total)
+            again(self._files.allocate, self.opened(), total)
         except OSError as error:
             if error.errno not in UNSUPPORTED:
                 raise explained(error, self.path, "given room for", file=self.key) from error
 
-    def write(self, data: memoryview | bytes, offset: int) -> None:
+    def write(self, data: memoryview | bytes) -> None:
         """
-        Write all of ``data`` at ``offset``, and a :meth:`checkpoint` when one is due.
+        Write all of ``data`` behind :attr:`end`, and a :meth:`checkpoint` when one is due.
 
         Raises:
             DiskFullError: No space is left; what is recorded so far stays for the next run.
             StorageError: The disk failed.
         """
-        file = self._open()
-        if offset > self.end:
-            raise StorageError(
-                f"{self.path}: bytes from {offset} on came before those from {self.end} on.", file=self.key
-            )
         with explaining(self.path, "written", file=self.key):
-            at = write_all(self._files, file, data, offset)
-        self.reach(at)
+            self.end = write_all(self._files, self.opened(), data, self.end)
+        if self.due:
+            self.checkpoint()
 
     def open_part(self) -> PartWriter:
         """
@@ -259,13 +258,13 @@ class PartialFile:
         with explaining(self.path, "opened again", file=self.key):
             file = again(self._files.open_file, self._directory.partials, self.name, writable=True)
             try:
-                theirs, ours = again(self._files.look_open, file), again(self._files.look_open, self._open())
-                if (theirs.st_dev, theirs.st_ino) != (ours.st_dev, ours.st_ino):
+                theirs, ours = again(self._files.look_open, file), again(self._files.look_open, self.opened())
+                if not os.path.samestat(theirs, ours):
                     raise StorageError(f"{self.path}: its partial file is another one now. Run again.", file=self.key)
             except BaseException:
                 self._files.close(file)
                 raise
-        return PartWriter(self._files, file, key=self.key, path=self.path)
+        return PartWriter(self._files, file, self.key, self.path)
 
     def reach(self, end: int) -> None:
         """
@@ -275,7 +274,7 @@ class PartialFile:
             DiskFullError: No space is left; what is recorded so far stays for the next run.
             StorageError: The disk failed.
         """
-        self.end = max(self.end, end)
+        self.end = end
         if self.due:
             self.checkpoint()
 
@@ -292,7 +291,7 @@ class PartialFile:
         self._sync(self._files.sync_data)
         if self._validator is None or self.end == 0:
             return
-        file = self._open()
+        file = self.opened()
         with explaining(self.path, "recorded", file=self.key):
             record = ControlRecord(
                 validator=self._validator,
@@ -311,7 +310,7 @@ class PartialFile:
     def _sync(self, sync: Callable[[int], None]) -> bool:
         """Sync the file; False where the file system cannot. Data that failed to sync is dropped."""
         try:
-            return self._directory.sync(self._open(), sync)
+            return self._directory.sync(self.opened(), sync)
         except OSError as error:
             # After a failed fsync the system forgets which pages were lost: a second one succeeds and proves nothing.
             # https://www.postgresql.org/docs/current/runtime-config-error-handling.html (data_sync_retry)
@@ -328,7 +327,7 @@ class PartialFile:
         with explaining(self.path, "emptied", file=self.key):
             # The record goes first: it must never name bytes that are no longer there.
             self._directory.remove(self._directory.partials, control_name(self.name))
-            again(self._files.truncate, self._open(), 0)
+            again(self._files.truncate, self.opened(), 0)
         self.end = self.durable_offset = self._durable = 0
         self.ranges = tuple
         self.recorded = False
@@ -341,7 +340,7 @@ class PartialFile:
             StorageError: The disk failed.
         """
         with explaining(self.path, "read back", file=self.key):
-            return b"".join(read_blocks(self._files, self._open(), offset, min(offset + size, self.end)))
+            return b"".join(read_blocks(self._files, self.opened(), offset, min(offset + size, self.end)))
 
     def replay(self, feed: Callable[[memoryview], object], *, end: int, start: int = 0) -> None:
         """
@@ -352,7 +351,7 @@ class PartialFile:
         """
         offset = start
         with explaining(self.path, "read back", file=self.key):
-            for block in read_blocks(self._files, self._open(), start, end):
+            for block in read_blocks(self._files, self.opened(), start, end):
                 feed(memoryview(block))
                 offset += len(block)
         if offset < end:
@@ -360,26 +359,21 @@ class PartialFile:
                 f"{self.path}: only {offset} of {end} bytes could be read back. Run again.", file=self.key
             )
 
-    def finish(self, *, durable: bool = True) -> tuple[FileState, bool]:
+    def finish(self) -> None:
         """
-        Set its length and permissions and, if ``durable``, sync it: afterwards only the rename is left.
-
-        Returns:
-            Its state under its final name, and whether its content survives a power loss.
+        Set its length and permissions: only :meth:`secure` is left to do before its rename.
 
         Raises:
             DestinationBusyError: The final name is taken by something that is no file.
-            DiskFullError: No space is left; the file is dropped.
-            StorageError: The disk failed; the file is dropped if its data could not be synced.
+            StorageError: The disk failed.
         """
         with ParentCache(self._directory) as parents:
             mode = self._directory.mode_for(self.path, parents)
-        file = self._open()
+        file = self.opened()
         with explaining(self.path, "completed", file=self.key):
             if again(self._files.look_open, file).st_size != self.end:
                 again(self._files.truncate, file, self.end)
             again(self._files.chmod, file, mode)
-        return self.secure(durable=durable)
 
     def begin_sync(self) -> None:
         """
@@ -388,13 +382,13 @@ class PartialFile:
         What is recorded was synced already, and stays cached for the next reader.
         """
         try:
-            self._files.begin_sync(self._open(), self.durable_offset)
+            self._files.begin_sync(self.opened(), self.durable_offset)
         except OSError as error:
             log.debug("%s: the system did not begin to write it: %s", self.path, error)
 
-    def secure(self, *, durable: bool = True) -> tuple[FileState, bool]:
+    def secure(self, *, durable: bool) -> tuple[FileState, bool]:
         """
-        Sync it if ``durable``, and return its state and whether it survives a power loss.
+        Sync it if ``durable``, and return its state and whether its content survives a power loss.
 
         Raises:
             DiskFullError: No space is left; the file is dropped.
@@ -402,38 +396,29 @@ class PartialFile:
         """
         durable = durable and self._sync(self._files.sync)
         try:
-            seen = again(self._files.look_open, self._open())
+            seen = again(self._files.look_open, self.opened())
         except OSError as error:
             raise explained(error, self.path, "completed", file=self.key) from error
-        self.identity = (seen.st_dev, seen.st_ino)
+        self.status = seen
         return FileState(size=seen.st_size, mtime_ns=seen.st_mtime_ns), durable
 
-    def release(self) -> None:
-        """
-        Close it and leave everything under its name.
-
-        Raises:
-            DiskFullError: Closing showed that no space was left.
-            StorageError: Closing failed otherwise; the content is not to be trusted.
-        """
+    def release(self) -> StorageError | None:
+        """Close it, leave everything under its name, and return what went wrong: it concerns what was not synced."""
         file, self._file = self._file, None
-        if file is None:
-            return
         try:
-            self._files.close(file)
+            if file is not None:
+                self._files.close(file)
         except OSError as error:
-            raise explained(error, self.path, "closed", file=self.key) from error
+            log.debug("%s: closing it failed: %s", self.path, error)
+            return explained(error, self.path, "closed", file=self.key)
+        return None
 
     def close(self) -> None:
         """Close it. A recorded file stays for the next run, one without a record is removed. Safe to call twice."""
-        if self._file is None:
-            return
-        if not self.recorded:
-            self.drop()
-            return
-        # Recorded bytes were synced before; an error of closing is about bytes that are not recorded.
-        with contextlib.suppress(StorageError):
+        if self.recorded:
             self.release()
+        else:
+            self.drop()
 
     def keep(self) -> None:
         """Record what was written since the last record, where that is worth a sync, and close it. Safe twice."""
@@ -448,19 +433,20 @@ class PartialFile:
         """Close and remove it with its control record. Safe to call twice; never raises for what is gone already."""
         if self._file is None:
             return
-        with contextlib.suppress(StorageError):
-            if not self._files.renames_open_files:
-                self.release()
-            drop_partial(self._directory, self.name)
+        if not self._files.renames_open_files:
             self.release()
+        drop_partial(self._directory, self.name)
+        self.release()
         self.recorded = False
 
-    def _open(self) -> int:
+    def opened(self) -> int:
+        """Return the open file, to be read and written."""
         if self._file is None:
             raise StorageError(f"{self.path}: its partial file was closed before. Stage it anew.", file=self.key)
         return self._file
 
 
+@attrs.frozen
 class PartWriter:
     """
     A partial file that is open a second time, so that a thread of its own writes to it ahead of what is there.
@@ -468,11 +454,10 @@ class PartWriter:
     It has an open file of its own: whatever becomes of the first one, no byte can go into a file of another name.
     """
 
-    def __init__(self, files: FileSystem, file: int, *, key: str, path: str) -> None:
-        self._files = files
-        self._file: int | None = file
-        self._key = key
-        self._path = path
+    _files: FileSystem
+    _file: int
+    _key: str
+    _path: str
 
     def write(self, data: memoryview | bytes, offset: int) -> None:
         """
@@ -480,24 +465,17 @@ class PartWriter:
 
         Raises:
             DiskFullError: No room is left.
-            StorageError: The disk refused, or it was closed before.
+            StorageError: The disk failed.
         """
-        if self._file is None:
-            raise StorageError(f"{self._path}: its partial file was closed before.", file=self._key)
         with explaining(self._path, "written", file=self._key):
             write_all(self._files, self._file, data, offset)
 
     def close(self) -> None:
-        """Close it. Safe twice; what was written is judged by the sync of the first one."""
-        file, self._file = self._file, None
-        if file is not None:
-            with contextlib.suppress(OSError):
-                self._files.close(file)
+        """Close it, once; what was written is judged by the sync of the first one."""
+        with contextlib.suppress(OSError):
+            self._files.close(self._file)
 
 
 def digest_of_tail(files: FileSystem, file: int, start: int, until: int) -> str:
     """Return the digest of the last bytes of a range of a file; of fewer, if fewer are there. Raises ``OSError``."""
-    digest = hashlib.sha256()
-    for block in read_blocks(files, file, max(start, until - _TAIL), until):
-        digest.update(block)
-    return digest.hexdigest()
+    return hash_range(files, file, max(start, until - _TAIL), until)

@@ -10,9 +10,19 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import Literal
 
 from arena_async.errors import StorageError
-from arena_async.transfer.directory import STATE_DIRECTORY, Directory, ParentCache, hash_file, split_path
-from arena_async.transfer.filesystem import Handle, again, explained, explaining, read_blocks, read_small, write_all
-from arena_async.transfer.models import FileState
+from arena_async.transfer.directory import STATE_DIRECTORY, Directory, ParentCache, split_path
+from arena_async.transfer.filesystem import (
+    FileSystem,
+    Handle,
+    again,
+    explained,
+    explaining,
+    hash_range,
+    read_blocks,
+    read_small,
+    write_all,
+)
+from arena_async.transfer.models import FileState, LedgerEntry
 from arena_async.transfer.partial_file import (
     ControlRecord,
     FoundPartial,
@@ -78,45 +88,14 @@ class PartialFiles:
 
     # -- new ones
 
-    def create(self, key: str, path: str, *, size: int | None = None) -> PartialFile:
+    def create(self, key: str, path: str) -> PartialFile:
         """
-        Open a new, empty partial file.
+        Open a new, empty partial file under a name that no other has.
 
         Raises:
-            DestinationBusyError: The final name is taken by something that is no file; nothing was made.
-            DiskFullError: ``size`` bytes do not fit.
+            DiskFullError: No space is left.
             StorageError: The disk failed.
-            UnsafeNameError: The path does not lie inside the directory.
         """
-        self.directory.state_of(path)
-        if size:
-            self.directory.check_space(size, path=path)
-        return self._create(key, path)
-
-    def write_small(self, key: str, path: str, content: bytes, parents: ParentCache) -> PartialFile:
-        """
-        Write a small file as a whole: only :meth:`PartialFile.secure` is left to do before its rename.
-
-        Raises:
-            DestinationBusyError: The final name is taken by something that is no file; nothing was made.
-            DiskFullError: No space is left; nothing stays of it.
-            StorageError: The disk failed; nothing stays of it.
-            UnsafeNameError: The path does not lie inside the directory.
-        """
-        mode = self.directory.mode_for(path, parents)
-        partial = self._create(key, path)
-        file = partial._open()  # noqa: SLF001 - of the same module
-        try:
-            write_all(self.files, file, content, 0)
-            again(self.files.chmod, file, mode)
-        except OSError as error:
-            partial.drop()
-            raise explained(error, path, "written", file=key) from error
-        partial.end = len(content)
-        return partial
-
-    def _create(self, key: str, path: str) -> PartialFile:
-        """Open a new, empty partial file under a name that no other has."""
         begin, directory = key_hash(key)[:32], self.directory.partials
         try:
             for _ in range(_TRIES):
@@ -133,20 +112,38 @@ class PartialFiles:
             f"{path}: no unused name for its partial file was found. Look into {STATE_DIRECTORY}.", file=key
         )
 
+    def write_small(self, key: str, path: str, content: bytes, parents: ParentCache) -> PartialFile:
+        """
+        Write a small file as a whole: only :meth:`PartialFile.secure` is left to do before its rename.
+
+        Raises:
+            DestinationBusyError: The final name is taken by something that is no file; nothing was made.
+            DiskFullError: No space is left; nothing stays of it.
+            StorageError: The disk failed; nothing stays of it.
+            UnsafeNameError: The path does not lie inside the directory.
+        """
+        mode = self.directory.mode_for(path, parents)
+        partial = self.create(key, path)
+        file = partial.opened()
+        try:
+            write_all(self.files, file, content, 0)
+            again(self.files.chmod, file, mode)
+        except OSError as error:
+            partial.drop()
+            raise explained(error, path, "written", file=key) from error
+        partial.end = len(content)
+        return partial
+
     def _claim(self, file: int, name: str) -> bool:
         """Lock an open partial file; False, and closed, where another process has locked it or swept its name."""
         mine = False
         try:
-            mine = again(self.files.lock, file) and self._is_named(file, self.directory.partials, name)
+            if again(self.files.lock, file):
+                mine = _has_name(self.files, self.directory.partials, name, self.files.look_open(file))
         finally:
             if not mine:
                 self.files.close(file)
         return mine
-
-    def _is_named(self, file: int, directory: Handle, name: str) -> bool:
-        """Return whether an open file still has the name it was opened under."""
-        opened = self.files.look_open(file)
-        return _has_identity(self.directory, directory, name, (opened.st_dev, opened.st_ino))
 
     # -- those of earlier runs
 
@@ -217,7 +214,7 @@ class PartialFiles:
         recent = not self.directory.locks_work and self.directory.now() - seen.st_mtime < _RECENT
         if not again(self.files.lock, file) or recent:
             return "in use"
-        return file if self._is_named(file, directory, name) else None
+        return file if _has_name(self.files, directory, name, seen) else None
 
     def _holds(self, file: int, start: int, until: int, tail: str) -> bool:
         """Return whether the last recorded bytes of a range are there, and were not lost with the power."""
@@ -234,11 +231,10 @@ class PartialFiles:
             DiskFullError: No space is left.
             StorageError: The disk failed.
         """
-        self.directory.state_of(path)
+        copied = not self.directory.locks_work
+        self.directory.check_room(path, partial.offset if copied else None)
         with explaining(path, "opened again", file=key):
-            if self.directory.locks_work:
-                return self._reopen(partial, key, path)
-            return self._copy(partial, key, path)
+            return self._copy(partial, key, path) if copied else self._reopen(partial, key, path)
 
     def _reopen(self, partial: FoundPartial, key: str, path: str) -> PartialFile | None:
         """Take over a partial file under its lock."""
@@ -253,19 +249,16 @@ class PartialFiles:
         except BaseException:
             self.files.close(file)
             raise
-        resumed = PartialFile(self.directory, file, key=key, path=path, name=partial.name, offset=partial.offset)
-        resumed.ranges = lambda: partial.ahead
-        resumed._durable = partial.held  # noqa: SLF001 - of the same module
-        return resumed
+        return PartialFile(self.directory, file, key=key, path=path, name=partial.name, found=partial)
 
     def _copy(self, partial: FoundPartial, key: str, path: str) -> PartialFile | None:
         """Resume in a new file with the bytes of an old one."""
-        copy = self.create(key, path, size=partial.offset)
+        copy = self.create(key, path)
         try:
             copy.describe(validator=partial.validator, total=partial.total)
             with self.taken(partial.name) as file:
                 for block in read_blocks(self.files, file, 0, partial.offset) if isinstance(file, int) else ():
-                    copy.write(block, copy.end)
+                    copy.write(block)
         except BaseException:
             copy.drop()
             raise
@@ -278,34 +271,25 @@ class PartialFiles:
 
     # -- leftovers
 
-    def sweep(self, *, keep: Collection[str] = ()) -> int:
+    def sweep(self, *, keep: Collection[str]) -> None:
         """
         Remove partial files that are not in use and cannot be resumed, or were not resumed for 30 days.
 
         Args:
             keep: Names of partial files to leave alone.
 
-        Returns:
-            How many were removed.
-
         Raises:
             StorageError: The directory of partial files cannot be read.
         """
-        removed = 0
         for name in self._names():
-            if name in keep:
-                continue
-            found = self._usable(name, owner_of(name))
-            if found == "in use" or (found is not None and self._age(self.directory.partials, name) <= _STALE):
-                continue
-            drop_partial(self.directory, name)
-            removed += 1
+            found = "in use" if name in keep else self._usable(name, owner_of(name))
+            if found is None or (found != "in use" and self._age(self.directory.partials, name) > _STALE):
+                drop_partial(self.directory, name)
         for handle in (self.directory.partials, self.directory.state):
             with contextlib.suppress(OSError):
                 for name in again(self.files.names, handle):
                     if name.startswith(("new-", "mode-")):
                         self._clear_abandoned(handle, name)
-        return removed
 
     def _age(self, handle: Handle, name: str) -> float:
         """Return the seconds since a file was written to; 0 where it is gone."""
@@ -333,45 +317,39 @@ def publish(partials: PartialFiles, files: Sequence[PartialFile], *, durable: bo
         For each file whether its name survives a power loss, or why it did not get its name; then it keeps its partial
         name.
     """
-    directory = partials.directory
-    results: list[bool | StorageError] = []
-    with ParentCache(directory, make=True) as parents:
-        for partial in files:
-            try:
-                _publish(partials, partial, parents, durable=durable)
-                results.append(True)
-            except StorageError as error:
-                error.file = partial.key
-                results.append(error)
-        synced = _sync_names(directory, parents) if durable else {}
+    with ParentCache(partials.directory, make=True) as parents:
+        failures = [_publish(partials, partial, parents, durable=durable) for partial in files]
+        synced = _sync_names(partials.directory, parents) if durable else {}
     return [
-        synced.get(partial.path.rpartition("/")[0], False) if done is True else done
-        for partial, done in zip(files, results, strict=True)
+        failure or synced.get(partial.path.rpartition("/")[0], False)
+        for partial, failure in zip(files, failures, strict=True)
     ]
 
 
-def _publish(partials: PartialFiles, partial: PartialFile, parents: ParentCache, *, durable: bool) -> None:
-    """Rename one file."""
+def _publish(
+    partials: PartialFiles, partial: PartialFile, parents: ParentCache, *, durable: bool
+) -> StorageError | None:
+    """Rename one file, and return why it did not get its name."""
     if not durable or not partials.directory.files.renames_open_files:
         # Nothing was synced: on a network file system, closing is what shows that no space is left.
-        try:
-            partial.release()
-        except StorageError:
+        failure = partial.release()
+        if failure is not None:
             drop_partial(partials.directory, partial.name)
-            raise
+            return failure
     try:
-        _move(partials.directory, partial.name, partial.path, parents, partial.identity)
+        _move(partials.directory, partial.name, partial.path, parents, partial.status)
     except OSError as error:
-        raise explained(error, partial.path, "given its name", file=partial.key) from error
-    try:
-        partial.release()
+        return explained(error, partial.path, "given its name", file=partial.key)
     except StorageError as error:
-        log.debug("%s: closing it failed: %s", partial.path, error)
+        error.file = partial.key
+        return error
+    partial.release()
     if partial.recorded:
         partials.forget(partial.name)
+    return None
 
 
-def _move(directory: Directory, name: str, path: str, parents: ParentCache, identity: tuple[int, int] | None) -> None:
+def _move(directory: Directory, name: str, path: str, parents: ParentCache, status: os.stat_result | None) -> None:
     """
     Rename a partial file to its final name.
 
@@ -389,7 +367,7 @@ def _move(directory: Directory, name: str, path: str, parents: ParentCache, iden
             again(directory.files.rename, directory.partials, name, handle, final)
         except FileNotFoundError:
             # Another process that took it for the file of an interrupted run gave it the very same name.
-            if _has_identity(directory, handle, final, identity):
+            if status is not None and _has_name(directory.files, handle, final, status):
                 return
             if made_anew or not directory.mode_of(directory.partials, name):
                 raise
@@ -404,59 +382,53 @@ def _move(directory: Directory, name: str, path: str, parents: ParentCache, iden
             return
 
 
-def _has_identity(directory: Directory, parent: Handle, name: str, identity: tuple[int, int] | None) -> bool:
+def _has_name(files: FileSystem, directory: Handle, name: str, status: os.stat_result) -> bool:
     """Return whether a name is that of this very file."""
     try:
-        seen = again(directory.files.look, parent, name)
+        return os.path.samestat(again(files.look, directory, name), status)
     except FileNotFoundError:
         return False
-    return identity == (seen.st_dev, seen.st_ino)
 
 
-def adopt(
-    partials: PartialFiles, name: str, path: str, *, state: FileState, sha256: str | None, durable: bool = True
-) -> Literal["renamed", "complete", "gone", "in use"]:
+def adopt(partials: PartialFiles, entry: LedgerEntry, *, durable: bool = True) -> Literal["complete", "gone", "in use"]:
     """
     Finish the commit of a file that an interrupted run had verified and written into the ledger.
 
     Args:
         partials: The partial files.
-        name: Its name among them.
-        path: Its final path.
-        state: Its state according to the ledger.
-        sha256: Its digest in hexadecimal according to the ledger, or None.
+        entry: Its row, which names its partial file.
         durable: Whether to sync the name.
 
     Returns:
-        ``renamed``: it has its name now. ``complete``: it had it already. ``gone``: nothing is left of it. ``in use``:
-        another process is committing it.
+        ``complete``: it has its name. ``gone``: nothing is left of it. ``in use``: another process is committing it.
 
     Raises:
         StorageError: The disk failed.
     """
-    directory = partials.directory
-    with explaining(path, "checked again"), partials.taken(name) as file:
+    directory, path = partials.directory, entry.path
+    with explaining(path, "checked again"), partials.taken(entry.partial) as file:
         if file == "in use":
             return "in use"
-        identity = _identity(directory, file, state, sha256) if isinstance(file, int) else None
-    if identity is None:
-        return "complete" if directory.state_of(path) == state else "gone"
+        status = _recorded(directory, file, entry) if isinstance(file, int) else None
+    if status is None:
+        recorded = FileState(size=entry.size, mtime_ns=entry.mtime_ns)
+        return "complete" if directory.state_of(path) == recorded else "gone"
     with ParentCache(directory, make=True) as parents:
         with explaining(path, "given its name"):
-            _move(directory, name, path, parents, identity)
-            partials.forget(name)
+            _move(directory, entry.partial, path, parents, status)
+            partials.forget(entry.partial)
         if durable:
             _sync_names(directory, parents)
-    return "renamed"
+    return "complete"
 
 
-def _identity(directory: Directory, file: int, state: FileState, sha256: str | None) -> tuple[int, int] | None:
-    """Return the identity of an open file if it is the recorded one: without fsync, its content may be lost."""
+def _recorded(directory: Directory, file: int, entry: LedgerEntry) -> os.stat_result | None:
+    """Return the status of an open file if it is the recorded one: without fsync, its content may be lost."""
     seen = again(directory.files.look_open, file)
-    same = (seen.st_size, seen.st_mtime_ns) == (state.size, state.mtime_ns)
-    if not same or (sha256 is not None and hash_file(directory, file) != sha256):
+    same = (seen.st_size, seen.st_mtime_ns) == (entry.size, entry.mtime_ns)
+    if not same or (entry.sha256 is not None and hash_range(directory.files, file) != entry.sha256):
         return None
-    return seen.st_dev, seen.st_ino
+    return seen
 
 
 def _sync_names(directory: Directory, parents: ParentCache) -> dict[str, bool]:

@@ -19,8 +19,7 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Callable, Sequence
-from functools import cache
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import attrs
@@ -110,19 +109,13 @@ _MAGIC: tuple[tuple[bytes, Kind], ...] = (
 
 _PAGE = re.compile(rb"(?:\xef\xbb\xbf)?\s*<(?:!doctype\s+html|html|head|body|\?xml|!--)", re.IGNORECASE)
 
-#: What an extension promises; of others nothing is expected.
-_PROMISES: tuple[tuple[str, Kind], ...] = ((".gz", "gzip"), (".zip", "zip"), (".avro", "avro"), (".csv", "other"))
+#: What the end of an extension promises; of others nothing is expected.
+_PROMISES: Mapping[str, Kind] = {".gz": "gzip", ".zip": "zip", ".avro": "avro", ".csv": "other"}
 
 #: Members of a JSON object that is an error and no data.
 _ERROR_WORDS = frozenset(
     {"error", "errors", "message", "code", "status", "statuscode", "detail", "title", "fault", "exception"}
 )
-
-
-@cache
-def _promise_of(extension: str) -> Kind | None:
-    """Return the kind of content that an extension promises, or None."""
-    return next((kind for end, kind in _PROMISES if extension.lower().endswith(end)), None)
 
 
 def _declared_digests(
@@ -184,7 +177,8 @@ class ContentVerifier:
         self.problem: TransferError | None = None
         self._name = name
         self._encoded = encoded
-        self._promise = _promise_of(extension)
+        _, dot, end = extension.lower().rpartition(".")
+        self._promise = _PROMISES.get(dot + end)
         self._expected = length
         self._maximum = max_length
         self._declared: Sequence[tuple[str, str, str]] = ()
@@ -193,7 +187,10 @@ class ContentVerifier:
         wanted = [name for _, name, _ in self._declared] if self._declared else ()
         self._sha256 = hashlib.sha256() if digest == "sha256" or "SHA-256" in wanted else None
         self._md5 = hashlib.md5(usedforsecurity=False) if "MD5" in wanted else None
-        self._meter = Meter(caps or _CAPS, clock or time.monotonic)
+        self._caps = caps or _CAPS
+        self._clock = clock or time.monotonic
+        #: Stops a check that costs too much; made when the first bytes show that there is something to check.
+        self._meter: Meter
         self._head = b""
         self._kind: Kind | None = None
         self._gzip: GzipCheck | None = None
@@ -245,9 +242,11 @@ class ContentVerifier:
                 break
         if self._kind == "other" and self._promise is not None and _PAGE.match(self._head):
             self.problem = self._foreign("a web page")
-        if self._kind == "gzip" and not self._declared:
-            self._gzip = GzipCheck(self._meter, encoded=self._encoded)
-            self._guarded(self._gzip.feed, memoryview(self._head))
+        if self._kind in ("gzip", "zip") and not self._declared:
+            self._meter = Meter(self._caps, self._clock)
+            if self._kind == "gzip":
+                self._gzip = GzipCheck(self._meter, encoded=self._encoded)
+                self._guarded(self._gzip.feed, memoryview(self._head))
 
     def _guarded(self, check: Callable[..., object], *args: object) -> object:
         """Run a step of a check: damage becomes the problem, and a cap ends the check."""

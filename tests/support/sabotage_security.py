@@ -146,7 +146,7 @@ def _(patch: Patch) -> None:
     patch.replace("arena_async.transfer.filesystem:FileSystem.create", careless)
     patch.replace("arena_async.transfer.filesystem:FileSystem.open_file", following)
     patch.replace("arena_async.transfer:PartialFiles._judge", lambda self, file, directory, name: file)
-    patch.replace("arena_async.transfer:PartialFiles._is_named", lambda self, file, directory, name: True)
+    patch.replace("arena_async.transfer:_has_name", lambda *_: True)
 
 
 @protection("what lies under the key of a partial file is no partial file by that")
@@ -161,7 +161,7 @@ def _(patch: Patch) -> None:
 
     patch.replace("arena_async.transfer.filesystem:FileSystem.create", believing)
     patch.replace("arena_async.transfer:PartialFiles.find", lambda self, key: None)
-    patch.replace("arena_async.transfer:PartialFiles._is_named", lambda self, file, directory, name: True)
+    patch.replace("arena_async.transfer:_has_name", lambda *_: True)
 
 
 @protection("directories are opened one inside the other, without following links")

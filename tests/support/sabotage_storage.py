@@ -47,14 +47,14 @@ def _(patch: Patch) -> None:
 
 @protection("a size that does not fit is seen before it is asked for")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.transfer:Directory.check_space", lambda *_, **__: None)
+    patch.replace("arena_async.transfer:Directory.free_bytes", lambda _: None)
 
 
 @protection("what could not be forced to the disk is dropped")
 def _(patch: Patch) -> None:
     def keep(self: Any, sync: Callable[[int], None]) -> bool:
         try:
-            sync(self._open())
+            sync(self.opened())
         except OSError as error:
             raise explained(error, self.path, "forced to the disk", file=self.key) from error
         return True
@@ -77,7 +77,7 @@ def _(patch: Patch) -> None:
 
 @protection("what was verified keeps its partial name until the next start")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.transfer.commit:_close", lambda pending: pending.partial.drop())
+    patch.replace("arena_async.transfer.commit:_close", lambda partial, **_: partial.drop())
 
 
 @protection("content is on the disk before its name")
