@@ -9,7 +9,6 @@ from datetime import datetime
 
 import attrs
 
-from arena_async.errors import QuotaExhaustedError
 from arena_async.protocol.files import FileSet, RemoteFile
 from arena_async.protocol.layout import duplicate_key
 from arena_async.transfer.context import Context, claim_tenant
@@ -183,14 +182,12 @@ class Listing:
     Attributes:
         count: Files that were listed so far.
         whole: Whether the listing came to its end.
-        quota_error: The quota was exhausted while it was read; or None.
         failure: What made it fail, or None.
     """
 
     _files: FileSet
     count: int = 0
     whole: bool = False
-    quota_error: QuotaExhaustedError | None = None
     failure: Exception | None = None
     _rows: list[RemoteFile] = attrs.field(factory=list)
     _ended: bool = False
@@ -216,8 +213,6 @@ class Listing:
                 if close is not None:
                     await close()
             self.whole = True
-        except QuotaExhaustedError as error:
-            self.quota_error = error
         except Exception as error:  # noqa: BLE001 - raised when everything listed before has its outcome
             self.failure = error
         self._ended = True

@@ -11,7 +11,7 @@ A run: the files of one set, planned page by page and downloaded by a bounded nu
                                       ▼                         └─ content is not right ─┤
                                    outcomes ◀──────────────────────────────────────────┘
 
-For a small file there is no task, no future and no thread switch of its own: batches cross boundaries, files do not.
+Under load a small file has no task, no future and no thread switch of its own: batches cross boundaries, files do not.
 Two jobs of one path are never in progress at once, commit included. Only the planner waits for outcomes to be taken.
 """
 
@@ -22,7 +22,7 @@ from collections import deque
 from collections.abc import Coroutine, Sequence
 from typing import Any
 
-from arena_async.errors import ArenaAsyncError
+from arena_async.errors import ArenaAsyncError, QuotaExhaustedError
 from arena_async.protocol.files import FileSet, RemoteFile
 from arena_async.transfer.commit import Pending
 from arena_async.transfer.context import Context
@@ -114,22 +114,6 @@ class TransferRun:
             await put_down(job, self._context)
         self._context.permits.leave(self)
 
-    # -- tasks
-
-    def _start(self, work: Coroutine[Any, Any, None], name: str) -> None:
-        """Start a task of the run."""
-        task = asyncio.create_task(work, name=f"arena_async {name}")
-        self._tasks.add(task)
-        task.add_done_callback(self._note_end)
-
-    def _note_end(self, task: asyncio.Task[None]) -> None:
-        """Remove a task; one that failed unexpectedly ends the run with its error."""
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self.failure = self.failure or error
-            self._queue.jobs.clear()
-            self._changed.set()
-
     # -- planning
 
     async def _plan(self) -> None:
@@ -164,8 +148,10 @@ class TransferRun:
                 idle = self.kept - kept == count
         finally:
             await end_tasks(reader)
-        self.error = self.error or listing.quota_error
-        self.failure = self.failure or listing.failure
+        if isinstance(listing.failure, QuotaExhaustedError):
+            self.error = self.error or listing.failure
+        else:
+            self.failure = self.failure or listing.failure
         evicted = planner.duplicates.evicted
         if listing.whole and evicted and "disk" not in self._stopped:
             found = await self._source.files.find(list(evicted))
@@ -208,7 +194,21 @@ class TransferRun:
         """Return whether something has stopped what this file needs."""
         return "disk" in self._stopped or service_of(file) in self._stopped
 
-    # -- workers
+    # -- tasks
+
+    def _start(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        """Start a task of the run."""
+        task = asyncio.create_task(work, name=f"arena_async {name}")
+        self._tasks.add(task)
+        task.add_done_callback(self._note_end)
+
+    def _note_end(self, task: asyncio.Task[None]) -> None:
+        """Remove a task; one that failed unexpectedly ends the run with its error."""
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.failure = self.failure or error
+            self._queue.jobs.clear()
+            self._changed.set()
 
     def _make_ready(self, job: Job, *, first: bool = False) -> None:
         """Queue a job for the workers; another one is started if more are allowed."""
