@@ -91,8 +91,9 @@ class Context:
         ConfigurationError: The directory or the layout is not usable.
     """
 
-    #: Commits files, from the opening on.
+    # From the opening on:
     committer: Committer
+    _threads: Threads
 
     def __init__(
         self,
@@ -127,7 +128,6 @@ class Context:
         self.ledger = Ledger(self.directory.ledger_path if remember else None)
         self._adaptive = None if options.max_workers is None else _Adaptive(options, self.permits, clock)
         self._owner = owner
-        self._threads: Threads | None = None
         self._writers: list[Writer] = []
         self._writers_made = 0
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -214,17 +214,15 @@ class Context:
                 await self.committer.aclose()
             await self.emitter.aclose()
         finally:
-            await self._close_directory()
+            if self._opened:
+                await self._close_directory()
 
     async def _close_directory(self) -> None:
         """Close ledger and directory and end the threads."""
-        threads, self._threads = self._threads, None
-        if threads is None:
-            return
         try:
-            await threads.run(self._close_files)
+            await self._threads.run(self._close_files)
         finally:
-            await threads.aclose()
+            await self._threads.aclose()
 
     def _close_files(self) -> None:
         self.ledger.close()
@@ -232,7 +230,7 @@ class Context:
 
     def __del__(self, _warn: Callable[..., None] = warnings.warn) -> None:
         """Warn if it was opened and never closed."""
-        if getattr(self, "_threads", None) is not None and not self._closed:
+        if getattr(self, "_opened", False) and not self._closed:
             _warn(f"This {self._owner} was never closed; use it with `async with`.", ResourceWarning, source=self)
 
     # -- for runs
@@ -242,14 +240,10 @@ class Context:
         Run a blocking call on a thread, to its end.
 
         Raises:
-            ClosedError: It was closed before.
+            ClosedError: It was closed before, or is used from another event loop or after a fork.
         """
-        return await self._usable_threads().run(call, *args, **kwargs)
-
-    def _usable_threads(self) -> Threads:
-        if self._threads is None:
-            raise ClosedError(f"This {self._owner} was closed before; make a new one.")
-        return self._threads
+        self.check_usable()
+        return await self._threads.run(call, *args, **kwargs)
 
     def take_writer(self) -> Writer:
         """Return a writer that no download uses."""
@@ -259,7 +253,7 @@ class Context:
         if self._writers_made >= _FULL_BUFFERS:
             size = min(size, max(_MIN_BUFFER, size // _FRACTION))
         self._writers_made += 1
-        return Writer(self._usable_threads(), chunk_size=size)
+        return Writer(self._threads, chunk_size=size)
 
     async def return_writer(self, writer: Writer) -> None:
         """Take a writer back when its pending call has ended."""
