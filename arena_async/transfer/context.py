@@ -37,7 +37,7 @@ from arena_async.transfer.ledger import Ledger
 from arena_async.transfer.partial_files import PartialFiles
 from arena_async.transfer.planner import RetryBudget, is_overload
 from arena_async.transfer.rate import INTERVAL, Interval, RateLimit, Splitting, Width
-from arena_async.transfer.workers import Permits, Threads, Writer, buffer_size, wait_to_end
+from arena_async.transfer.workers import Permits, Threads, Writer, wait_to_end
 
 __all__ = ["Context", "claim_tenant"]
 
@@ -46,6 +46,10 @@ P = ParamSpec("P")
 
 #: Bytes of a file that is downloaded into memory at most. Beyond it, what is saved is not seen beside the transfer.
 _MAX_IN_MEMORY = 256 * KIB
+#: Downloads whose buffers have the full chunk size. With more of them, some receive while others write.
+_FULL_BUFFERS = 8
+#: The buffers of further downloads: this fraction of the chunk size, and at least so many bytes.
+_FRACTION, _MIN_BUFFER = 4, 256 * KIB
 
 
 class _Adaptive:
@@ -87,6 +91,10 @@ class Context:
         ConfigurationError: The directory or the layout is not usable.
     """
 
+    # From the opening on:
+    committer: Committer
+    _threads: Threads
+
     def __init__(
         self,
         to: str | os.PathLike[str],
@@ -100,10 +108,11 @@ class Context:
         _check(to, options, owner)
         self.root = Path(to)
         self.options = options
+        self.widest = options.widest  # Open bodies, at most.
         self.clock = clock
         self.emitter = EventEmitter(observer, clock=clock.monotonic)
         self.budget = RetryBudget(first=float(options.attempts * options.workers))
-        self.rate = None if options.max_rate is None else RateLimit(options.max_rate, readers=options.widest)
+        self.rate = None if options.max_rate is None else RateLimit(options.max_rate, readers=self.widest)
         self.permits = Permits(options.workers)
         self.splitting = Splitting()
         #: Bytes of a file that is downloaded into memory at most.
@@ -117,10 +126,8 @@ class Context:
         self.directory = Directory(to)
         self.partials = PartialFiles(self.directory)
         self.ledger = Ledger(self.directory.ledger_path if remember else None)
-        self.committer: Committer
         self._adaptive = None if options.max_workers is None else _Adaptive(options, self.permits, clock)
         self._owner = owner
-        self._threads: Threads | None = None
         self._writers: list[Writer] = []
         self._writers_made = 0
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -167,7 +174,7 @@ class Context:
     async def _open(self) -> None:
         """Open the directory and resolve what an interrupted run left; all of it, or nothing is left open."""
         # One thread for each body, and one for everything else.
-        self._threads = Threads(self.options.widest + 1, name="arena_async-worker")
+        self._threads = Threads(self.widest + 1, name="arena_async-worker")
         try:
             await self._threads.run(self._prepare)
         except BaseException:
@@ -207,17 +214,15 @@ class Context:
                 await self.committer.aclose()
             await self.emitter.aclose()
         finally:
-            await self._close_directory()
+            if self._opened:
+                await self._close_directory()
 
     async def _close_directory(self) -> None:
         """Close ledger and directory and end the threads."""
-        threads, self._threads = self._threads, None
-        if threads is None:
-            return
         try:
-            await threads.run(self._close_files)
+            await self._threads.run(self._close_files)
         finally:
-            await threads.aclose()
+            await self._threads.aclose()
 
     def _close_files(self) -> None:
         self.ledger.close()
@@ -225,7 +230,7 @@ class Context:
 
     def __del__(self, _warn: Callable[..., None] = warnings.warn) -> None:
         """Warn if it was opened and never closed."""
-        if getattr(self, "_threads", None) is not None and not self._closed:
+        if getattr(self, "_opened", False) and not self._closed:
             _warn(f"This {self._owner} was never closed; use it with `async with`.", ResourceWarning, source=self)
 
     # -- for runs
@@ -235,27 +240,25 @@ class Context:
         Run a blocking call on a thread, to its end.
 
         Raises:
-            ClosedError: It was closed before.
+            ClosedError: It was closed before, or is used from another event loop or after a fork.
         """
-        return await self._usable_threads().run(call, *args, **kwargs)
-
-    def _usable_threads(self) -> Threads:
-        if self._threads is None:
-            raise ClosedError(f"This {self._owner} was closed before; make a new one.")
-        return self._threads
+        self.check_usable()
+        return await self._threads.run(call, *args, **kwargs)
 
     def take_writer(self) -> Writer:
         """Return a writer that no download uses."""
         if self._writers:
             return self._writers.pop()  # The one used last: its buffers are still cached.
-        size = buffer_size(self._writers_made, chunk_size=self.options.chunk_size)
+        size = self.options.chunk_size
+        if self._writers_made >= _FULL_BUFFERS:
+            size = min(size, max(_MIN_BUFFER, size // _FRACTION))
         self._writers_made += 1
-        return Writer(self._usable_threads(), chunk_size=size)
+        return Writer(self._threads, chunk_size=size)
 
     async def return_writer(self, writer: Writer) -> None:
         """Take a writer back when its pending call has ended."""
         try:
-            await writer.abandon()
+            await writer.settle(ignore_error=True)
         finally:
             self._writers.append(writer)
 
@@ -351,13 +354,10 @@ def _make_root(directory: Directory) -> None:
     while not os.path.lexists(place) and place != os.path.dirname(place):
         missing.append(place)
         place = os.path.dirname(place)
-    refused = None
     try:
         again(files.make_root, root)
     except (FileExistsError, NotADirectoryError, FileNotFoundError) as error:
-        refused = error
-    if refused is not None:
-        raise _no_directory(root, place, refused) from refused
+        raise _no_directory(root, place, error) from error
     for path in missing:
         # The parent may belong to another user, who allows us to make directories in it and no more.
         with contextlib.suppress(OSError):

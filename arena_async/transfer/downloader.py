@@ -80,12 +80,11 @@ class OutcomeStream:
         run = self.run
         if self._closing is not None:
             raise StopAsyncIteration
-        if not run.results.outcomes:
+        if not run.outcomes:
             self._context.check_usable()
-            run.start()
-            await run.results.ready()
-        if run.results.outcomes and self._closing is None:
-            return run.results.take()
+        numbered = await run.next_outcome()
+        if numbered is not None:
+            return numbered
         await self.aclose()
         if not run.ended:
             raise ClosedError("The stream of outcomes was closed by another task; what was under way can be resumed.")
@@ -122,21 +121,22 @@ async def report_on(stream: OutcomeStream, files: FileSet, *, fail_fast: bool = 
     """
     before, run = files.requests_sent, stream.run
     rows: list[Numbered] = []
-    async with stream:
-        try:
-            while True:
-                numbered = await stream.next_numbered()
-                rows.append(numbered)
-                if fail_fast and numbered.outcome.error is not None:
-                    break
-        except StopAsyncIteration:
-            pass
-        except Exception as error:
-            if error is not run.error:
-                done = sum(row.outcome.error is None for row in rows) + run.kept
-                error.add_note(f"{done} of the {run.listing.count} files listed before that are done; they stay.")
-                raise
-    rows += run.results.outcomes
+    try:
+        while True:
+            numbered = await stream.next_numbered()
+            rows.append(numbered)
+            if fail_fast and numbered.outcome.error is not None:
+                break
+    except StopAsyncIteration:
+        pass
+    except Exception as error:
+        if error is not run.error:
+            done = sum(row.outcome.error is None for row in rows) + run.kept
+            error.add_note(f"{done} of the {run.listing.count} files listed before that are done; they stay.")
+            raise
+    finally:
+        await stream.aclose()
+    rows += run.outcomes
     rows.sort(key=attrgetter("number"))
     counts = dict.fromkeys(Action, 0)
     counts[Action.KEEP] = run.kept
@@ -268,5 +268,6 @@ class Downloader(DirectoryOwner):
             ClosedError: It was closed before, or is used from another event loop or after a fork.
         """
         report = await report_on(self.stream(files), files, fail_fast=fail_fast)
-        await self._context.emitter.drain()
+        if self._context.emitter.active:
+            await self._context.emitter.drain()
         return report

@@ -177,11 +177,15 @@ class EventEmitter:
             self._task = asyncio.get_running_loop().create_task(self._work(), name="arena_async observer")
 
     async def _work(self) -> None:
-        """Deliver the queued events in order."""
+        """Deliver the queued events in order, and await what the observer returns."""
+        observer = cast("Callable[[object], object]", self._observer)
         while self._waiting:
             item = self._waiting.popleft()
             try:
-                await self._deliver(item)
+                if not inspect.isawaitable(item):
+                    item = await self._threads.run(observer, item) if self._threads is not None else observer(item)
+                if inspect.isawaitable(item):
+                    await item
             except asyncio.CancelledError:
                 task = asyncio.current_task()
                 if task is not None and task.cancelling():
@@ -189,16 +193,6 @@ class EventEmitter:
                 self._log_failure(RuntimeError("it cancelled itself"))
             except Exception as error:  # noqa: BLE001 - the observer's errors stay its own
                 self._log_failure(error)
-
-    async def _deliver(self, item: Event | object) -> None:
-        """Deliver one event, or await what the observer returned for one."""
-        if inspect.isawaitable(item):
-            await item
-            return
-        observer = cast("Callable[[object], object]", self._observer)
-        answer = await self._threads.run(observer, item) if self._threads is not None else observer(item)
-        if inspect.isawaitable(answer):
-            await answer
 
     def _log_failure(self, error: Exception) -> None:
         """Log the first error of the observer."""

@@ -14,7 +14,7 @@ A directory that is kept equal to what a service lists, with a memory of what is
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path, PurePosixPath
 
 import attrs
@@ -127,10 +127,8 @@ class Mirror(DirectoryOwner):
         context = self._context
         await context.open()
         now, before = context.clock.now(), files.requests_sent
-        rows: list[PlannedFile] = []
         async with self._stream(files, dry=True, ask_again=ask_again) as stream:
-            async for outcome in stream:
-                rows.append(_planned(outcome, context.root))  # noqa: PERF401 - what was planned before an error stays
+            rows = [_planned(outcome, context.root) async for outcome in stream]
             run = stream.run
             whole = run.listing.whole and not files.narrowed
             if whole and run.listing.count:
@@ -169,21 +167,33 @@ class Mirror(DirectoryOwner):
                 before was downloaded first.
             ClosedError: It was closed before, or is used from another event loop or after a fork.
         """
-        _check(files, plan, prune=prune)
-        await self._context.open()
-        before = files.requests_sent
+        if plan is not None and plan.scope != files.scope:
+            raise ConfigurationError(
+                f"The plan is for {printable(plan.scope)} and the set is {printable(files.scope)}; plan it anew."
+            )
+        if prune and (files.narrowed or (plan is not None and not plan.whole)):
+            raise ConfigurationError(
+                f"{printable(files.scope)}: the set is narrowed, so what it lacks may still exist, and nothing can be "
+                "pruned. Sync the whole set, or leave prune off."
+            )
+        context, before = self._context, files.requests_sent
+        await context.open()
         if plan is not None:
             report = await self._sync_plan(files, plan, prune=prune, ask_again=ask_again)
         else:
             report = await self._sync_all(files, prune=prune, ask_again=ask_again)
-        await self._context.emitter.drain()
+        if context.emitter.active:
+            await context.emitter.drain()
         return attrs.evolve(report, requests=files.requests_sent - before)
 
     async def _sync_all(self, files: FileSet, *, prune: bool, ask_again: bool) -> Report:
         """List, download, and report what is gone."""
         context, scope = self._context, files.scope
         started = context.clock.now()
-        watermark = None if prune or ask_again else await _usable_watermark(context, scope)
+        watermark = None if prune or ask_again else await context.run(context.ledger.watermark, scope)
+        if watermark is not None and not await _is_untouched(context):
+            # A listing that starts later would not deliver what was removed or damaged here.
+            watermark = None
         listed = files.since(watermark - OVERLAP) if watermark is not None else files
         # A listing that starts at a watermark is noted apart: what it lacks must not look gone to other queries.
         noted = scope if listed is files else f"{scope} (changes)"
@@ -210,14 +220,14 @@ class Mirror(DirectoryOwner):
         """Look the files of a plan up again and download them, and nothing else."""
         context, planned = self._context, PlannedSet(files, plan)
         report = await report_on(self._stream(planned, ask_again=ask_again), planned)
-        lost = [] if report.error is not None else [_lost(row, context.root) for row in planned.lost]
+        if report.error is not None:
+            return report
+        lost = [_lost(row, context.root) for row in planned.lost]
         for outcome in lost:
             context.emitter.emit(Finished(outcome=outcome))
         report = attrs.evolve(report, outcomes=(*report.outcomes, *lost))
-        if report.error is None:
-            keys = [file.key for file in plan.files if file.action in (Action.GONE, Action.PRUNE)]
-            report = await _with_gone(context, report, _gone_of_plan(context, files, keys, prune=prune), prune=prune)
-        return report
+        keys = [file.key for file in plan.files if file.action in (Action.GONE, Action.PRUNE)]
+        return await _with_gone(context, report, _gone_of_plan(context, files, keys, prune=prune), prune=prune)
 
     async def verify(self) -> Verification:
         """
@@ -309,19 +319,6 @@ class Mirror(DirectoryOwner):
                 yield entry
 
 
-def _check(files: FileSet, plan: Plan | None, *, prune: bool) -> None:
-    """Reject what would remove or download something else than was meant."""
-    if plan is not None and plan.scope != files.scope:
-        raise ConfigurationError(
-            f"The plan is for {printable(plan.scope)} and the set is {printable(files.scope)}; plan it anew."
-        )
-    if prune and (files.narrowed or (plan is not None and not plan.whole)):
-        raise ConfigurationError(
-            f"{printable(files.scope)}: the set is narrowed, so what it lacks may still exist, and nothing can be "
-            "pruned. Sync the whole set, or leave prune off."
-        )
-
-
 async def _pages(
     context: Context, query: Callable[..., list[LedgerEntry]], *args: object, after: str = ""
 ) -> AsyncIterator[list[LedgerEntry]]:
@@ -331,19 +328,12 @@ async def _pages(
         after = page[-1].key
 
 
-async def _usable_watermark(context: Context, scope: str) -> datetime | None:
-    """
-    Return the watermark of a scope, if everything in the ledger is on the disk as it was recorded.
-
-    A listing that starts later would not deliver what was removed or damaged here.
-    """
-    watermark = await context.run(context.ledger.watermark, scope)
-    if watermark is None:
-        return None
+async def _is_untouched(context: Context) -> bool:
+    """Return whether everything in the ledger is on the disk as it was recorded."""
     async for page in _pages(context, context.ledger.entries):
         if await context.run(_any_touched, context, page):
-            return None
-    return watermark
+            return False
+    return True
 
 
 def _any_touched(context: Context, entries: Sequence[LedgerEntry]) -> bool:

@@ -323,7 +323,7 @@ class _Connection:
         finally:
             self.begun = True
             try:
-                await self.writer.abandon()
+                await self.writer.settle(ignore_error=True)
             finally:
                 try:
                     await self.writer.run(self._close)

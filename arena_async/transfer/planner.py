@@ -14,6 +14,7 @@ from __future__ import annotations
 import enum
 import errno
 from collections.abc import Callable, Mapping, Sequence
+from operator import attrgetter
 from typing import Literal
 
 import attrs
@@ -44,7 +45,7 @@ from arena_async.protocol.filenames import duplicate_key, duplicate_path, target
 from arena_async.protocol.files import RemoteFile
 from arena_async.protocol.messages import printable
 from arena_async.protocol.retry import backoff
-from arena_async.transfer.models import PAGE, Action, FileState, KnownRow, LedgerEntry, ListingRecord
+from arena_async.transfer.models import Action, FileState, KnownRow, LedgerEntry
 
 __all__ = [
     "Decision",
@@ -199,10 +200,6 @@ class PlannedRow:
         """What orders the rows of one key: change mark, then the vendor's name."""
         return self.file.change, self.file.name
 
-    def record(self) -> ListingRecord:
-        """Return what the ledger notes of it."""
-        return ListingRecord(self.key, self.file.name, self.file.change, self.path)
-
     def as_duplicate(self) -> PlannedRow:
         """Return it with the path and key of a row whose key a newer row has."""
         key = duplicate_key(self.file.key, self.file.name)
@@ -234,7 +231,7 @@ class Duplicates:
         Args:
             rows: As :func:`new_row` made them.
             known: What the ledger knows about each.
-            moved: Entries under :func:`duplicate_key` of the rows that :func:`may_be_moved`.
+            moved: Entries under :func:`duplicate_key` of rows that an earlier run may have moved aside for a newer one.
         """
         settled: dict[str, PlannedRow] = {}
         aside: list[PlannedRow] = []
@@ -242,10 +239,10 @@ class Duplicates:
             row = listed if facts.entry is None else attrs.evolve(listed, entry=facts.entry)
             if facts.earlier is not None:
                 self._settle_again(row, facts, settled, aside)
-            elif may_be_moved(row) and _was_moved(row, moved):
+            elif moved and _was_moved(row, moved):
                 aside.append(row.as_duplicate())
             else:
-                settled[row.key] = unless_taken(row, facts)
+                settled[row.key] = row if facts.conflict is None else unless_taken(row, facts)
         return settled, aside
 
     def _settle_again(
@@ -278,11 +275,7 @@ class Duplicates:
                 self.repeated += 1
             else:
                 settled[row.key] = unless_taken(attrs.evolve(row, entry=facts.entry), facts)
-        return sorted(settled.values(), key=_number) if aside else list(settled.values())
-
-
-def _number(row: PlannedRow) -> int:
-    return row.number
+        return sorted(settled.values(), key=attrgetter("number"))
 
 
 def new_row(number: int, file: RemoteFile, layout: str | None) -> PlannedRow:
@@ -299,15 +292,12 @@ def new_row(number: int, file: RemoteFile, layout: str | None) -> PlannedRow:
     return PlannedRow(number, file, file.key, path)
 
 
-def may_be_moved(row: PlannedRow) -> bool:
-    """Return whether an earlier run may have moved this row aside for a newer one."""
-    entry = row.entry
-    return entry is not None and entry.name != row.file.name and is_newer(entry.change, entry.name, than=row.rank)
-
-
 def _was_moved(row: PlannedRow, moved: Mapping[str, LedgerEntry]) -> bool:
-    found = moved.get(duplicate_key(row.file.key, row.file.name))
-    return found is not None and found.change == row.file.change
+    """Return whether an earlier run moved this row aside for a newer one."""
+    entry, found = row.entry, moved.get(duplicate_key(row.file.key, row.file.name))
+    if entry is None or entry.name == row.file.name or found is None or found.change != row.file.change:
+        return False
+    return is_newer(entry.change, entry.name, than=row.rank)
 
 
 def unless_taken(row: PlannedRow, facts: KnownRow) -> PlannedRow:
@@ -320,21 +310,6 @@ def unless_taken(row: PlannedRow, facts: KnownRow) -> PlannedRow:
         file=row.key,
     )
     return attrs.evolve(row, rejected=error)
-
-
-def is_clear(row: PlannedRow, state: FileState | Exception | None, *, free: int | None, resumable: bool) -> bool:
-    """
-    Return whether nothing has to be checked before the content of a row is requested.
-
-    Args:
-        row: The row.
-        state: What lies under its final name, or why that cannot be known.
-        free: Bytes that the disk still takes, or None.
-        resumable: Whether a partial file of it may exist.
-    """
-    # All files of a page may arrive before the space is checked again.
-    fits = row.file.size is None or (free is not None and row.file.size * PAGE <= free)
-    return fits and not resumable and not isinstance(state, Exception)
 
 
 # ---- after a failed request
@@ -366,13 +341,7 @@ class Tries:
     def sending(self) -> Tries:
         """Count a request for the content."""
         return Tries(
-            self.sent + 1,
-            self.without_progress,
-            self.restarts,
-            self.corrupt,
-            self.renewals,
-            self.logins,
-            self.lost,
+            self.sent + 1, self.without_progress, self.restarts, self.corrupt, self.renewals, self.logins, self.lost
         )
 
     def after(self, *, received: int, progress: int, total: int | None) -> Tries:
@@ -512,28 +481,29 @@ def _is_the_disk(error: StorageError) -> bool:
     return not (isinstance(cause, OSError) and cause.errno in _OF_ONE_PLACE)
 
 
+#: Retries that each file adds to the budget of its service, and how many that holds at most.
+_RETRIES_A_FILE, _MAX_RETRIES = 0.2, 1000.0
+
+
 class RetryBudget:
     """
     A bucket of retries that all files of a service share: one that is down is not requested five times a file.
 
-    Each file that is begun puts ``share`` of a retry in, each retry takes one out, and the bucket starts with
-    ``first``: when everything fails, there are at most ``(1 + share) * files + first`` requests.
+    Each file that is begun puts a fifth of a retry in, each retry takes one out, and the bucket starts with
+    ``first``: when everything fails, there are at most ``1.2 * files + first`` requests.
 
     Args:
         first: Retries at the start, so that a few files have all their attempts.
-        share: Retries added by each file.
-        max_left: Retries the bucket holds at the most.
     """
 
-    def __init__(self, *, first: float, share: float = 0.2, max_left: float = 1000.0) -> None:
+    def __init__(self, *, first: float) -> None:
         self._first = first
-        self._share = share
-        self._max_left = max(max_left, first)
         self._left: dict[str, float] = {}
 
     def add(self, service: str) -> None:
         """Count a file that is requested for the first time."""
-        self._left[service] = min(self._max_left, self._left.get(service, self._first) + self._share)
+        left = self._left.get(service, self._first) + _RETRIES_A_FILE
+        self._left[service] = min(left, max(_MAX_RETRIES, self._first))
 
     def spend(self, service: str) -> bool:
         """Take a retry out if there is one."""

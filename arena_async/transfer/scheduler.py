@@ -3,7 +3,7 @@ A run: the files of one set, planned page by page and downloaded by a bounded nu
 
 ::
 
-    FileSet ─▶ Listing ─(a page)─▶ planner ─(a credit each)─▶ queue ─▶ workers, each with a permit while it has jobs
+    FileSet ─▶ Listing ─(a page)─▶ planner ─(when few wait)─▶ queue ─▶ workers, each with a permit while it has jobs
                                       │                         ▲         │
                           kept: only counted                    │         ├─ failed: recover, delay, back into the queue
                           skipped, rejected: an outcome         │         ▼
@@ -11,22 +11,24 @@ A run: the files of one set, planned page by page and downloaded by a bounded nu
                                       ▼                         └─ content is not right ─┤
                                    outcomes ◀──────────────────────────────────────────┘
 
-For a small file there is no task, no future and no thread switch of its own: batches cross boundaries, files do not.
-Two jobs of one path are never in progress at once, commit included. Only the planner waits for credits.
+Under load a small file has no task, no future and no thread switch of its own: batches cross boundaries, files do not.
+Two jobs of one path are never in progress at once, commit included. Only the planner waits for outcomes to be taken.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Coroutine, Sequence
+from typing import Any
 
-from arena_async.errors import ArenaAsyncError
+from arena_async.errors import ArenaAsyncError, QuotaExhaustedError
 from arena_async.protocol.files import FileSet, RemoteFile
 from arena_async.transfer.commit import Pending
 from arena_async.transfer.context import Context
 from arena_async.transfer.download import attempt, put_down
 from arena_async.transfer.events import Finished, Retrying
-from arena_async.transfer.jobs import Job, JobQueue, Listing, OutcomeBuffer, PagePlanner, Source
+from arena_async.transfer.jobs import Job, JobQueue, Listing, Numbered, PagePlanner, Source
 from arena_async.transfer.models import Action, Outcome, as_error
 from arena_async.transfer.planner import Decision, PlannedRow, service_of
 from arena_async.transfer.recovery import fail, recover, stop_after
@@ -51,99 +53,105 @@ class TransferRun:
 
     Attributes:
         listing: What was read of the set.
+        planner: What was planned of it.
+        outcomes: Outcomes that were not taken yet.
         kept: Files that are in the directory and unchanged.
         error: Why it stopped before its end, where that is no failed listing; or None.
         failure: What made it fail, or None.
         ended: Whether everything that was listed has been dealt with.
-        results: The outcomes, until they are taken.
     """
 
     def __init__(self, files: FileSet, context: Context, *, scope: str, dry: bool, ask_again: bool) -> None:
         self.listing = Listing(files)
+        self.planner = PagePlanner(context, scope, dry, ask_again)
+        self.outcomes: deque[Numbered] = deque()
         self.kept = 0
         self.error: ArenaAsyncError | None = None
         self.failure: BaseException | None = None
         self.ended = False
-        self.results = OutcomeBuffer(2 * context.options.widest + _WAITING)
-        self.planner = PagePlanner(context, scope, dry, ask_again)
         self._source = Source(files, context, self)
         self._context = context
         self._root = str(context.root)
         self._dry = dry
+        self._max_open = 2 * context.widest + _WAITING
         self._queue = JobQueue()
+        self._delivered = 0
         self._committing = 0
+        self._working = 0
         self._stopped: set[str] = set()
-        self._workers: set[asyncio.Task[None]] = set()
-        self._delays: set[asyncio.Task[None]] = set()
-        self._collector: asyncio.Task[None] | None = None
-        self._reader: asyncio.Task[None] | None = None
-        self._planning: asyncio.Task[None] | None = None
-        self._closing = False
+        #: Set when an outcome is delivered or taken, when a job or a worker has ended, and at the end.
+        self._changed = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._begun = self._collecting = self._closing = False
 
     @property
     def not_started(self) -> int:
         """Files that were listed and have no outcome (yet)."""
-        return self.listing.count - self.kept - self.results.delivered - self.planner.duplicates.repeated
+        return self.listing.count - self.kept - self._delivered - self.planner.duplicates.repeated
 
     # -- for the stream
 
-    def start(self) -> None:
-        """Start listing."""
-        if self._planning is None:
-            self._planning = asyncio.create_task(self._plan(), name="arena_async planner")
+    async def next_outcome(self) -> Numbered | None:
+        """Wait for an outcome and take it; None at the end, and when it is closed. The first call begins to list."""
+        if not self._begun:
+            self._begun = True
+            self._start(self._plan(), "planner")
+        while not (self.outcomes or self.ended or self._closing):
+            self._changed.clear()
+            await self._changed.wait()
+        if self._closing or not self.outcomes:
+            return None
+        self._changed.set()
+        return self.outcomes.popleft()
 
     async def close(self) -> None:
         """Stop listing and downloading, and wait until nothing runs any more; what is being committed is committed."""
         self._closing = True
-        tasks = [task for task in (self._reader, self._planning, *self._workers, *self._delays) if task is not None]
-        await end_tasks(*tasks)
-        while self._committing:
-            self._take_committed()
-            if self._committing:
-                await self._context.committer.changed()
-        if self._collector is not None:
-            await end_tasks(self._collector)
+        self._changed.set()
+        await end_tasks(*self._tasks)
+        await self._collect()
         for job in list(self._queue.jobs):
             await put_down(job, self._context)
         self._context.permits.leave(self)
-        self.results.end()
 
     # -- planning
 
     async def _plan(self) -> None:
         """Plan page after page, and note when everything is done."""
+        self._context.permits.join(self)
         try:
             await self._plan_all()
         except Exception as error:  # noqa: BLE001 - raised when everything in progress has its outcome
             self.failure = self.failure or error
-        if self._reader is not None:
-            await end_tasks(self._reader)
-        await self._queue.drained()
-        if self._workers:
-            await asyncio.wait(self._workers)
+        while self._queue.jobs or self._working:
+            self._changed.clear()
+            await self._changed.wait()
         self._context.permits.leave(self)
         self.ended = True
-        self.results.end()
+        self._changed.set()
 
     async def _plan_all(self) -> None:
         """List and plan."""
         context, listing, planner = self._context, self.listing, self.planner
-        context.permits.join(self)
         await context.open()
-        await context.run(planner.begin)
-        self._reader = asyncio.create_task(listing.run(), name="arena_async reader")
+        planner.generation = await context.run(context.ledger.begin_listing, planner.scope)
+        reader = asyncio.create_task(listing.run(), name="arena_async reader")
         number, idle = 0, False
-        while "disk" not in self._stopped and (page := await listing.next_page(full=idle)):
-            kept, count = self.kept, len(page)
-            planned = await context.run(planner.plan, page, number)
-            page.clear()  # The thread may hold both lists a little longer.
-            await self._give_out(planned)
-            planned.clear()
-            number += count
-            idle = self.kept - kept == count
-        await end_tasks(self._reader)
-        self.error = self.error or listing.quota_error
-        self.failure = self.failure or listing.failure
+        try:
+            while "disk" not in self._stopped and (page := await listing.next_page(full=idle)):
+                kept, count = self.kept, len(page)
+                planned = await context.run(planner.plan, page, number)
+                page.clear()  # The thread may hold both lists a little longer.
+                await self._give_out(planned)
+                planned.clear()
+                number += count
+                idle = self.kept - kept == count
+        finally:
+            await end_tasks(reader)
+        if isinstance(listing.failure, QuotaExhaustedError):
+            self.error = self.error or listing.failure
+        else:
+            self.failure = self.failure or listing.failure
         evicted = planner.duplicates.evicted
         if listing.whole and evicted and "disk" not in self._stopped:
             found = await self._source.files.find(list(evicted))
@@ -151,20 +159,20 @@ class TransferRun:
             listing.count += len(rows)
             await self._give_out(await context.run(planner.plan, rows, number, evicted=True))
         if listing.whole:
-            await context.run(planner.end)
+            await context.run(context.ledger.end_listing, planner.scope, planner.generation)
 
     async def _give_out(self, planned: Sequence[tuple[PlannedRow, Decision, bool]]) -> None:
-        """Act on the decisions about a page: outcomes at once, jobs into the queue, each with a credit."""
+        """Act on the decisions about a page: outcomes at once, jobs into the queue, as many as may be open."""
         for row, decision, clear in planned:
             if decision.action is Action.KEEP:
                 self.kept += 1
                 continue
-            await self.results.take_credit()
+            while len(self._queue.jobs) + len(self.outcomes) >= self._max_open:
+                self._changed.clear()
+                await self._changed.wait()
             if row.rejected is not None or decision.action is Action.SKIP or self._dry:
                 self._report(row, decision)
-            elif self._stopped and self._is_stopped(row.file):
-                self.results.return_credit()
-            else:
+            elif not (self._stopped and self._is_stopped(row.file)):
                 job = Job(row.number, row.file, row.key, row.path, decision.action, clear)
                 if self._queue.add(job):
                     self._make_ready(job)
@@ -178,45 +186,47 @@ class TransferRun:
         outcome = Outcome(shown, decision.action, path, error=row.rejected, reason=decision.reason)
         if not self._dry and self._context.emitter.active:
             self._context.emitter.emit(Finished(outcome=outcome))
-        self.results.put(row.number, outcome)
+        self._delivered += 1
+        self.outcomes.append(Numbered(row.number, outcome))
+        self._changed.set()
 
     def _is_stopped(self, file: RemoteFile) -> bool:
         """Return whether something has stopped what this file needs."""
         return "disk" in self._stopped or service_of(file) in self._stopped
 
-    # -- workers
+    # -- tasks
 
-    def _make_ready(self, job: Job, *, first: bool = False) -> None:
-        """Pass a job to a worker; another one is started if all are busy and more are allowed."""
-        if self._closing or self._queue.put(job, first=first):
-            return
-        if len(self._workers) < self._context.options.widest:
-            task = asyncio.create_task(self._work(), name="arena_async worker")
-            self._workers.add(task)
-            task.add_done_callback(self._note_worker_end)
+    def _start(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        """Start a task of the run."""
+        task = asyncio.create_task(work, name=f"arena_async {name}")
+        self._tasks.add(task)
+        task.add_done_callback(self._note_end)
 
-    def _note_worker_end(self, task: asyncio.Task[None]) -> None:
-        """Remove a worker; one that failed unexpectedly ends the run with its error."""
-        self._workers.discard(task)
+    def _note_end(self, task: asyncio.Task[None]) -> None:
+        """Remove a task; one that failed unexpectedly ends the run with its error."""
+        self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             self.failure = self.failure or error
             self._queue.jobs.clear()
-            self._queue.release()
+            self._changed.set()
+
+    def _make_ready(self, job: Job, *, first: bool = False) -> None:
+        """Queue a job for the workers; another one is started if more are allowed."""
+        if first:
+            self._queue.ready.appendleft(job)
+        else:
+            self._queue.ready.append(job)
+        if self._working < self._context.widest and not self._closing:
+            self._working += 1
+            self._start(self._work(), "worker")
 
     async def _work(self) -> None:
-        """Serve job after job, holding a permit as long as there are jobs."""
-        permits, committer, queue = self._context.permits, self._context.committer, self._queue
+        """Serve job after job until none is ready, holding a permit meanwhile."""
+        permits, committer, ready = self._context.permits, self._context.committer, self._queue.ready
         holding = False
         try:
-            while True:
-                job = queue.take()
-                if job is None:
-                    if holding:
-                        holding = False
-                        permits.release(self)
-                    job = await queue.wait()
-                if job is None:
-                    return
+            while ready:
+                job = ready.popleft()
                 if not holding:
                     await permits.acquire(self)
                     holding = True
@@ -229,6 +239,8 @@ class TransferRun:
         finally:
             if holding:
                 permits.release(self)
+            self._working -= 1
+            self._changed.set()
 
     async def _serve(self, job: Job) -> None:
         """Take a job one step further: an attempt, or what follows a failed commit."""
@@ -244,16 +256,16 @@ class TransferRun:
                 failure = error
             else:
                 self._committing += 1
-                if self._collector is None:
-                    self._collector = asyncio.create_task(self._collect(), name="arena_async collector")
+                if not self._collecting:
+                    self._collecting = True
+                    self._start(self._collect(), "collector")
                 return
-            self._note_stop(job, failure)
+            self._note_stop(job, stop_after(job, failure, self._context))
         self._context.note_failure(failure)
         await self._recover(job, failure)
 
-    def _note_stop(self, job: Job, failure: Exception) -> None:
+    def _note_stop(self, job: Job, stop: str | None) -> None:
         """Stop other files at once where a failure shows that their requests would fail as well."""
-        stop = stop_after(job, failure, self._context)
         if stop is not None:
             self._stopped.add("disk" if stop == "disk" else service_of(job.file))
 
@@ -261,52 +273,45 @@ class TransferRun:
         """Prepare the next attempt of a job, or end it."""
         context = self._context
         try:
-            recovery = await recover(job, failure, self._source)
+            wait = (await recover(job, failure, self._source)).wait
         except Exception as error:  # noqa: BLE001 - whatever it is, it is the outcome of this file alone
-            await self._fail(job, error)
+            outcome, done, stop = await fail(job, error, context)
+            self._note_stop(job, stop)
+            if stop is not None:
+                self.error = self.error or outcome.error
+            # Where the service stopped all requests, that is one error of the run and none of this file.
+            self._end(job, outcome, done=done, deliver=stop != "service")
             return
         if context.emitter.active:
-            context.emitter.emit(_retrying(job, failure, recovery.wait))
-        if recovery.wait <= 0:
+            context.emitter.emit(_retrying(job, failure, wait))
+        if wait > 0:
+            self._start(self._delay(job, wait), "delay")
+        else:
             self._make_ready(job, first=True)
-            return
-        task = asyncio.create_task(self._delay(job, recovery.wait), name="arena_async delay")
-        self._delays.add(task)
-        task.add_done_callback(self._delays.discard)
 
     async def _delay(self, job: Job, seconds: float) -> None:
         """Let a job wait for its next attempt without a worker."""
         await self._context.clock.sleep(seconds)
         self._make_ready(job)
 
-    async def _fail(self, job: Job, error: Exception) -> None:
-        """End a job that failed."""
-        outcome, done, stop = await fail(job, error, self._context)
-        if stop is not None:
-            self._stopped.add("disk" if stop == "disk" else service_of(job.file))
-            self.error = self.error or outcome.error
-        # Where the service stopped all requests, that is one error of the run and none of this file.
-        self._end(job, outcome, done=done, deliver=stop != "service")
-
     # -- commits
 
     async def _collect(self) -> None:
-        """Take batches from the committer."""
-        while True:
-            self._take_committed()
-            await self._context.committer.changed()
-
-    def _take_committed(self) -> None:
-        for pending in self._context.committer.take_finished(self):
-            self._committing -= 1
-            job: Job = pending.job  # type: ignore[assignment]
-            job.bytes_written += pending.bytes_written
-            if pending.error is None:
+        """Take what the committer has finished, as long as it has files of this run."""
+        while self._committing:
+            for pending in self._context.committer.take_finished(self):
+                self._committing -= 1
+                job: Job = pending.job  # type: ignore[assignment]
+                job.bytes_written += pending.bytes_written
+                if pending.error is not None:
+                    job.failure = pending.error
+                    self._note_stop(job, stop_after(job, pending.error, self._context))
+                    self._make_ready(job, first=True)
+                    continue
                 self._end(job, _committed(job, pending, self._root), done=pending.entry.size if pending.entry else 0)
-                continue
-            job.failure = pending.error
-            self._note_stop(job, pending.error)
-            self._make_ready(job, first=True)
+            if self._committing:
+                await self._context.committer.changed()
+        self._collecting = False
 
     # -- the end of a job
 
@@ -318,9 +323,9 @@ class TransferRun:
         if outcome is not None and self._context.emitter.active:
             self._context.emitter.emit(Finished(outcome=outcome, bytes_done=done))
         if outcome is not None and deliver:
-            self.results.put(job.number, outcome)
-        else:
-            self.results.return_credit()
+            self._delivered += 1
+            self.outcomes.append(Numbered(job.number, outcome))
+        self._changed.set()
 
 
 def _committed(job: Job, pending: Pending, root: str) -> Outcome:

@@ -22,29 +22,14 @@ from mmap import mmap
 from typing import Any, ParamSpec, TypeVar
 
 from arena_async.errors import ClosedError
-from arena_async.options import KIB, shield
+from arena_async.options import shield
 
-__all__ = [
-    "Lock",
-    "Permits",
-    "ThreadPoolExecutor",
-    "Threads",
-    "Writer",
-    "buffer_size",
-    "end_tasks",
-    "run_to_end",
-    "wait_to_end",
-]
+__all__ = ["Lock", "Permits", "ThreadPoolExecutor", "Threads", "Writer", "end_tasks", "run_to_end", "wait_to_end"]
 
 T = TypeVar("T")
 P = ParamSpec("P")
 
 Lock = threading.Lock
-
-#: Downloads whose buffers have the full chunk size. With more of them, some receive while others write.
-_FULL_BUFFERS = 8
-#: The buffers of further downloads: this fraction of the chunk size, and at least so many bytes.
-_FRACTION, _MIN_BUFFER = 4, 256 * KIB
 
 
 async def wait_to_end(work: asyncio.Future[Any]) -> None:
@@ -53,45 +38,23 @@ async def wait_to_end(work: asyncio.Future[Any]) -> None:
 
     A cancellation (native or anyio's) is delivered after the end; an error of ``work`` counts as retrieved then.
     """
-    cancelled: asyncio.CancelledError | None = None
     try:
         if not work.done():
-            await _end_of(work)
+            await asyncio.wait([work])
         elif "anyio" in sys.modules:  # Its scopes exist only in a program that imports it.
             import anyio.lowlevel  # noqa: PLC0415
 
             await anyio.lowlevel.checkpoint_if_cancelled()
-    except asyncio.CancelledError as reason:
-        cancelled = reason
-    if cancelled is not None:
-        await _wait_shielded(work)
+    except asyncio.CancelledError:
+        # However often the task is cancelled again. anyio does it at every turn of the loop; the shield keeps this from
+        # becoming a busy loop.
+        with shield():
+            while not work.done():
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.wait([work])
         if not work.cancelled():
             work.exception()
-        raise cancelled
-
-
-async def _end_of(work: asyncio.Future[Any]) -> None:
-    """Wait without a shield: the usual case, on the path of every call on a thread."""
-    ended = work.get_loop().create_future()
-
-    def wake(_: object) -> None:
-        if not ended.done():
-            ended.set_result(None)
-
-    work.add_done_callback(wake)
-    try:
-        await ended
-    finally:
-        work.remove_done_callback(wake)
-
-
-async def _wait_shielded(work: asyncio.Future[Any]) -> None:
-    """Wait in a task that was cancelled, however often it is cancelled again."""
-    # anyio cancels again at every turn of the loop; the shield keeps this from becoming a busy loop.
-    with shield():
-        while not work.done():
-            with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.wait([work])
+        raise
 
 
 async def run_to_end(executor: Executor, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -166,17 +129,6 @@ class Threads:
             self._executor.shutdown(wait=True)
 
 
-def buffer_size(number: int, *, chunk_size: int) -> int:
-    """
-    Return the bytes of each buffer of a writer.
-
-    Args:
-        number: Writers that existed before it.
-        chunk_size: The option of that name, in bytes.
-    """
-    return chunk_size if number < _FULL_BUFFERS else min(chunk_size, max(_MIN_BUFFER, chunk_size // _FRACTION))
-
-
 class Writer:
     """
     Two buffers for one download at a time, and the calls on threads that empty them, in order.
@@ -219,19 +171,15 @@ class Writer:
         self._pending = self._threads.start(call, self.buffer()[:count])
         self._turn = 1 - self._turn
 
-    async def settle(self) -> None:
-        """Wait for the pending call and raise its error."""
+    async def settle(self, *, ignore_error: bool = False) -> None:
+        """Wait for the pending call, and raise its error unless that is to be ignored."""
         pending, self._pending = self._pending, None
         if pending is not None:
             await wait_to_end(pending)
-            pending.result()
-
-    async def abandon(self) -> None:
-        """Wait for the pending call and ignore its error: the writer is ready for another download."""
-        pending, self._pending = self._pending, None
-        if pending is not None:
-            await wait_to_end(pending)
-            pending.exception()
+            if ignore_error:
+                pending.exception()
+            else:
+                pending.result()
 
     async def run(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """
@@ -298,7 +246,8 @@ class Permits:
     def leave(self, run: object) -> None:
         """Remove a run that has ended and holds no permit."""
         self._held.pop(run, None)
-        self._hand_out()
+        if self._waiting:
+            self._hand_out()
 
     async def acquire(self, run: object) -> None:
         """Wait for a permit."""
@@ -320,7 +269,8 @@ class Permits:
         self._out -= 1
         if run in self._held:
             self._held[run] -= 1
-        self._hand_out()
+        if self._waiting:
+            self._hand_out()
 
     def must_yield(self, run: object) -> bool:
         """Return whether a worker has to return its permit before its next job."""
