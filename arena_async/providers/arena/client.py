@@ -10,7 +10,6 @@ from typing import Any, Self, Unpack
 from arena_async.http.client import BaseClient, ClientSettings, http_options, named_by
 from arena_async.http.paginator import Paginator
 from arena_async.http.session import Session
-from arena_async.options import Clock
 from arena_async.protocol.messages import Secret, printable
 from arena_async.protocol.quota import DailyQuota, OnExhausted
 from arena_async.protocol.urls import UrlPolicy
@@ -112,11 +111,7 @@ class ArenaClient(BaseClient):
             options=options,
         )
         super().__init__(session)
-        self._create_services(quota_reserve, import_parameters, options.clock)
-
-    def _create_services(self, reserve: int, import_parameters: ImportParameters, clock: Clock) -> None:
-        """Create the services; each sends with the session of this client."""
-        session, user = self._session, self._access.user
+        reserve, user, clock = quota_reserve, self._access.user, options.clock
         self.extracts = Extracts(session, reserve, user, clock)
         self.exports = Exports(session, reserve, user, clock)
         self.imports = Imports(session, reserve, user, clock, import_parameters)
