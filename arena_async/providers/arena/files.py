@@ -387,7 +387,7 @@ class ZipFiles(RunFiles[R]):
         """Return the set of runs completed since then; the service filters on it."""
         if watermark is None or self._run is not None or self._latest:
             return self
-        return attrs.evolve(self, watermark=watermark.replace(microsecond=0))
+        return attrs.evolve(self, watermark=_whole_second(watermark))
 
     @abstractmethod
     def _listed(self, runs: Sequence[R]) -> dict[str, Sequence[FileFacts]]:

@@ -607,6 +607,14 @@ async def test_a_watermark_narrows_what_is_asked_for_and_not_the_name_of_the_que
     ]
 
 
+def test_a_watermark_without_a_zone_is_refused_at_once() -> None:
+    """It could be any hour."""
+    files = arena_client_without_server().extracts.files("E", completed_from=DAY)
+
+    with pytest.raises(ConfigurationError, match="without a time zone"):
+        files.since(datetime(2026, 5, 2))  # noqa: DTZ001  naive on purpose
+
+
 def test_a_set_that_the_service_cannot_narrow_stays_itself() -> None:
     """Imports have no filter on time; one run and the latest one need none."""
     arena = arena_client_without_server()
