@@ -26,11 +26,12 @@ _FACTS = """
 CREATE TABLE facts (key TEXT PRIMARY KEY, fact TEXT NOT NULL) WITHOUT ROWID;
 """
 
-# A million rows are to fit on any disk: each key is written once a table, and a path is looked up by its hash.
+# A million rows are to fit on any disk: each key is written once a table, digests are bytes, and a path is looked up
+# by its hash.
 _FILES = """
 CREATE TABLE files (
     key TEXT PRIMARY KEY, state TEXT NOT NULL, path TEXT NOT NULL, path_hash INTEGER, size INTEGER NOT NULL,
-    mtime_ns INTEGER NOT NULL, change TEXT NOT NULL, sha256 TEXT, md5 TEXT, verified_by TEXT NOT NULL,
+    mtime_ns INTEGER NOT NULL, change TEXT NOT NULL, sha256 BLOB, md5 BLOB, verified_by TEXT NOT NULL,
     name TEXT NOT NULL,
     partial TEXT NOT NULL, reason TEXT NOT NULL, at TEXT
 ) WITHOUT ROWID;
@@ -62,7 +63,7 @@ ALTER TABLE scopes RENAME TO old_scopes;
 ALTER TABLE seen RENAME TO old_seen;
 {_FILES}
 INSERT INTO files
-    SELECT key, state, path, path_hash(folded), size, mtime_ns, change, sha256, md5, verified_by,
+    SELECT key, state, path, path_hash(folded), size, mtime_ns, change, packed(sha256), packed(md5), verified_by,
         name, partial, reason, at
     FROM old_files;
 INSERT INTO scopes (scope, generation, ended, watermark) SELECT scope, generation, ended, watermark FROM old_scopes;
@@ -84,6 +85,15 @@ def path_hash(folded: str) -> int | None:
         return None
     digest = hashlib.blake2b(folded.encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest, "big", signed=True)
+
+
+def _packed(digest: Any) -> Any:
+    """Return the bytes of a digest in hexadecimal, which :func:`decoded` reads back; anything else as it is."""
+    with contextlib.suppress(TypeError, ValueError):
+        packed = bytes.fromhex(digest)
+        if packed.hex() == digest:
+            return packed
+    return digest
 
 
 # https://www.sqlite.org/rescode.html
@@ -115,7 +125,9 @@ def _writable(value: Any) -> Any:
 
 
 def decoded(value: Any) -> Any:
-    """Read what :func:`_writable` has written."""
+    """Read what :func:`_writable` or :func:`_packed` has written."""
+    if isinstance(value, bytes):
+        return value.hex()
     if isinstance(value, str) and "\ufffe" in value:
         return _HALF_WRITTEN.sub(lambda found: chr(int(found[1], 16)), value)
     return value
@@ -156,6 +168,7 @@ def prepare(connection: sqlite3.Connection, path: Path) -> None:
         _choose_journal(connection)
     connection.execute("PRAGMA synchronous = FULL")
     connection.create_function("path_hash", 1, lambda folded: path_hash(decoded(folded)))
+    connection.create_function("packed", 1, _packed)
     connection.execute("BEGIN IMMEDIATE")
     # Another process may have been quicker.
     (version,) = connection.execute("PRAGMA user_version").fetchone()

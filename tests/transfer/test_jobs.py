@@ -113,6 +113,32 @@ async def test_what_an_earlier_layout_knew_of_listings_and_paths_is_still_known(
     assert bench.rows("key") == [("other",), ("test/gone",)]
 
 
+async def test_digests_take_half_their_text_in_the_ledger_and_are_still_known(tmp_path: Path) -> None:
+    """Those of an earlier layout too; what is no digest stays what it was, and is none of that file."""
+    right = "5d5766cf2d78701614200418ee1450690d9af12c84d52545e4802f001ad53099"
+    wrong = "8f6e3e88a1f2ffd7fb8e3c8a3e1c1f8d2a3e8f2b0a3f4b6d4b9f5c1f3c2e1a00"
+    (tmp_path / "d").mkdir()
+    for name in ("odd", "right", "wrong"):
+        (tmp_path / "d" / name).write_bytes(b"whole")
+    leave_old_ledger(
+        tmp_path,
+        "INSERT INTO files SELECT 'test/' || name, 'complete', 'd/' || name, 'd/' || name, 5, 8, '1', digest, NULL, "
+        "'none', name, '', '', NULL FROM (SELECT 'right' AS name, '{right}' AS digest "
+        "UNION SELECT 'wrong', '{wrong}' UNION SELECT 'odd', 'zz')".replace("{right}", right).replace("{wrong}", wrong),
+    )
+    bench = Bench(tmp_path)
+    await bench.sync(many("new"))
+
+    async with bench.mirror() as mirror:
+        entries = {entry.key: entry.sha256 async for entry in mirror.entries()}
+        verification = await mirror.verify()
+
+    assert entries["test/right"] == right
+    assert verification.ok == 2
+    assert [(row.key, row.expected) for row in verification.changed] == [("test/odd", "zz"), ("test/wrong", wrong)]
+    assert bench.rows("typeof(sha256)", "length(sha256)") == [("blob", 32), ("text", 2), ("blob", 32), ("blob", 32)]
+
+
 async def test_a_folder_of_another_tenant_is_refused_before_anything_is_started(tmp_path: Path) -> None:
     """One folder belongs to one tenant of each service."""
     async with Mirror(tmp_path) as mirror:
