@@ -237,9 +237,10 @@ class Bench:
         }
 
     def rows(self, *columns: str, table: str = "files") -> list[tuple[Any, ...]]:
-        """Return columns of the rows of the ledger, by key."""
+        """Return columns of the rows of the ledger, by key; digests, which are bytes there, in hexadecimal."""
         with contextlib.closing(sqlite3.connect(self.root / ".arena-async" / "ledger.sqlite")) as ledger:
-            return ledger.execute(f"SELECT {', '.join(columns)} FROM {table} ORDER BY key").fetchall()  # noqa: S608
+            rows = ledger.execute(f"SELECT {', '.join(columns)} FROM {table} ORDER BY key").fetchall()  # noqa: S608
+        return [tuple(value.hex() if isinstance(value, bytes) else value for value in row) for row in rows]
 
     def change_ledger(self, statement: str, *values: Any) -> None:
         """Change the ledger as another program would."""
