@@ -387,7 +387,7 @@ def _(patch: Patch) -> None:
 
     @contextmanager
     def counting_all(body: Any) -> Iterator[None]:
-        clock = body._context.monotonic
+        clock = body._connections.clock.monotonic
         body._waited += clock() - left_at.get(id(body), clock())
         yield
         left_at[id(body)] = clock()
