@@ -75,7 +75,7 @@ async def attempt(job: Job, source: Source) -> Pending:
         del content  # The error keeps this frame.
         state.missing = True
         raise IntegrityError(
-            f"{job.name}: the body ended after {end} of {job.total} bytes.", expected=job.total, actual=end
+            f"{job.path}: the body ended after {end} of {job.total} bytes.", expected=job.total, actual=end
         )
     if content is None:
         result = await context.run(_verify, job, context)
@@ -147,13 +147,13 @@ async def _handle_headers(
     if step.ranges_ignored:
         context.no_ranges.add(job.budget)
     if step.step is ResumeStep.REFUSE:
-        raise ContentError(f"{job.name}: the response is not the content: {step.reason}. Nothing was kept.")
+        raise ContentError(f"{job.path}: the response is not the content: {step.reason}. Nothing was kept.")
     if step.step is ResumeStep.CHANGED:
-        raise SourceChangedError(f"{job.name}: the file at the service is another one now: {step.reason}.")
+        raise SourceChangedError(f"{job.path}: the file at the service is another one now: {step.reason}.")
     if step.step is ResumeStep.RESTART_PLAIN:
         await put_down(job, context, drop=True)
         state.missing = True
-        raise IntegrityError(f"{job.name}: the response does not fit: {step.reason}. The whole file is requested.")
+        raise IntegrityError(f"{job.path}: the response does not fit: {step.reason}. The whole file is requested.")
     total = head.total if head.total is not None else job.file.size
     _check_size(job, total, context)
     if step.step is ResumeStep.RESTART_HERE or held.offset == 0:
@@ -366,13 +366,13 @@ def _verify(job: Job, context: Context) -> VerificationResult:
 def _parts_of(job: Job) -> tuple[PartialFile, ContentVerifier]:
     """Return what the content goes into."""
     if job.partial is None or job.verifier is None:
-        raise StorageError(f"{job.name}: its partial file is gone.")
+        raise StorageError(f"{job.path}: its partial file is gone.")
     return job.partial, job.verifier
 
 
 def _new_verifier(job: Job, head: BodyHead, total: int | None, context: Context) -> ContentVerifier:
     return ContentVerifier(
-        name=job.name,
+        name=job.path,
         extension=job.file.extension,
         length=total,
         md5=head.md5,
@@ -402,7 +402,7 @@ def _check_size(job: Job, size: int | None, context: Context) -> None:
 
 def _too_long(job: Job, limit: int) -> ContentError:
     return ContentError(
-        f"{job.name}: more than {limit} bytes came or were announced, which is all that it has or may have; it was "
+        f"{job.path}: more than {limit} bytes came or were announced, which is all that it has or may have; it was "
         "dropped. Raise TransferOptions.max_file_size if that is the limit."
     )
 

@@ -95,11 +95,6 @@ class Job:
     event_at: float = attrs.field(init=False, default=0.0)
 
     @property
-    def name(self) -> str:
-        """What to call the file in errors."""
-        return self.path
-
-    @property
     def budget(self) -> str:
         """What the retries of this file are counted under."""
         return f"{self.file.service} {self.file.host or self.file.tenant}"

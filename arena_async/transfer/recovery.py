@@ -112,7 +112,7 @@ async def _look_up(job: Job, failure: Exception, source: Source) -> None:
     is_duplicate = job.key != job.file.key
     if not found or (is_duplicate and not same_name):
         raise SourceChangedError(
-            f"{job.name}: it is no longer listed; it was removed while it was fetched. Nothing was kept."
+            f"{job.path}: it is no longer listed; it was removed while it was fetched. Nothing was kept."
         )
     fresh = (same_name or found)[0]
     old, job.file = job.file, fresh
@@ -120,14 +120,14 @@ async def _look_up(job: Job, failure: Exception, source: Source) -> None:
         raise failure
     if old.link is not None and fresh.link == old.link and isinstance(failure, LinkExpiredError):
         raise LinkExpiredError(
-            f"{job.name}: its URL has expired and the listing still has the same one; it was not requested twice. "
+            f"{job.path}: its URL has expired and the listing still has the same one; it was not requested twice. "
             "Run again later."
         )
     if not is_same_content(fresh, old) and job.partial is not None:
         job.tries = attrs.evolve(job.tries, restarts=job.tries.restarts + 1)
         await put_down(job, source.context, drop=True)
         if decide(job, SourceChangedError(), source.context).move is Move.GIVE_UP:
-            raise SourceChangedError(f"{job.name}: it changes faster than it can be fetched. Run again later.")
+            raise SourceChangedError(f"{job.path}: it changes faster than it can be fetched. Run again later.")
 
 
 async def fail(job: Job, error: Exception, context: Context) -> tuple[Outcome, int, str | None]:
