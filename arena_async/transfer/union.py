@@ -48,7 +48,7 @@ class _UnionMember(RemoteFile):
 
 
 class _Union:
-    """The sets behind one face."""
+    """Several sets as one."""
 
     def __init__(self, members: tuple[FileSet, ...]) -> None:
         self._members = members
