@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ast
+import asyncio
+import json
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -10,11 +13,16 @@ from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
+from command_line import environment
+from scripted import RawServer, reply
 
 import arena_async
+from arena_async.testing import ArenaSimulator
 
+ROOT = Path(__file__).parent.parent
 PACKAGE = Path(arena_async.__file__).parent
 MODULES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
 PURE_MODULES = [
@@ -31,6 +39,28 @@ MAX_CLASS_LINES = 250
 MAX_FUNCTION_LINES = 40
 MAX_PARAMETERS = 6
 MAX_TRANSFER_MODULES = 24
+#: Lines of code of the product, without docstrings, comments and blank lines.
+MAX_PRODUCT_LINES = 16_500
+
+#: Python calls that one more file of 20 KB may take: all, and those of the package.
+MAX_CALLS, MAX_OWN_CALLS = 350, 180
+
+#: Functions and modules of the package that one page of a list passes through.
+MAX_PAGE = (59, 15)
+
+#: The same for one file of 1 MB, from the listing to the disk, on all threads. The aim was 223 and 30. A page is part
+#: of it, each system call is a method of the seam by which faults enter, and each structure of the zip format has a
+#: function of its own. Fewer modules would be longer than modules may be.
+MAX_FILE = (320, 38)
+
+#: Words that this field does not use for the parts of a program, and how often package and pages may have them.
+WORDS = re.compile(
+    r"\b(?:somebody|nobody|everybody|anybody|whoever|whom|home|brings?|brought|roads?|desks?|doors?|journeys?|verdicts?"
+    r"|trials?|scouts?|mint(?:s|ed|ing)?|tells?|told|heard|asks?|asked|asking|questions?|remarks?|allowances?|dialects?"
+    r"|for ever|in vain|parked|spelt|mends?)\b",
+    re.IGNORECASE,
+)
+MAX_WORDS, MAX_WORDS_IN_PAGES = 150, 20
 
 #: Longer modules (lines without docstrings), with the reason.
 LONG_MODULES = {}
@@ -190,6 +220,30 @@ def test_no_docstring_begins_with_give_or_say() -> None:
     assert opened == set()
 
 
+def test_the_words_are_those_of_the_field() -> None:
+    """In names, docstrings, comments and messages of the package, and in the pages."""
+    pages = [*ROOT.glob("docs/**/*.md"), *(ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md"))]
+    package = [PACKAGE / name for name in MODULES]
+
+    found, in_pages = [
+        sum(len(WORDS.findall(path.read_text(encoding="utf-8"))) for path in paths) for paths in (package, pages)
+    ]
+
+    assert found <= MAX_WORDS
+    assert in_pages <= MAX_WORDS_IN_PAGES
+
+
+def test_the_product_has_at_most_16500_lines_of_code() -> None:
+    """The simulators apart."""
+    count = 0
+    for name in MODULES:
+        if not name.startswith("testing/"):
+            rows = [row.strip() for row in (PACKAGE / name).read_text(encoding="utf-8").splitlines()]
+            count += sum(bool(row) and not row.startswith("#") for row in rows) - docstring_lines(tree(name))
+
+    assert count <= MAX_PRODUCT_LINES
+
+
 def check(found: AbstractSet[str], exceptions: Mapping[str, str]) -> None:
     """Compare what breaks a rule with its exceptions: none is missing, and none is listed without need."""
     assert found - exceptions.keys() == set()
@@ -217,6 +271,38 @@ def test_the_transfer_package_has_at_most_24_modules() -> None:
     transfer = [name for name in MODULES if name.startswith("transfer/") and name != "transfer/__init__.py"]
 
     assert len(transfer) <= MAX_TRANSFER_MODULES
+
+
+async def path_costs(*arguments: str, env: Mapping[str, str]) -> dict[str, Any]:
+    """Return what ``tests/support/path_child.py`` counts."""
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, str(ROOT / "tests/support/path_child.py"), *arguments, env=env, stdout=subprocess.PIPE
+    )
+    out, _ = await child.communicate()
+    assert child.returncode == 0
+    return dict(json.loads(out))
+
+
+async def test_one_more_small_file_takes_at_most_350_calls_180_of_them_of_the_package() -> None:
+    """The least of five counts: on a busy machine batches are smaller, and more of them are needed."""
+    async with RawServer() as server:
+        server.on("GET", "*", reply(200, body=bytes(20_000)))
+        counts = [await path_costs("calls", server.base_url, env=environment())]
+        while counts[-1]["all"] > MAX_CALLS and len(counts) < 5:
+            counts.append(await path_costs("calls", server.base_url, env=environment()))
+
+    assert min(count["all"] for count in counts) <= MAX_CALLS
+    assert min(count["own"] for count in counts) <= MAX_OWN_CALLS
+
+
+async def test_a_page_and_a_file_pass_through_few_functions_and_modules() -> None:
+    """A new one on the way of everything takes the place of another."""
+    async with ArenaSimulator(files=1, size=1_000_000) as arena:
+        costs = await path_costs("functions", env=environment(arena))
+
+    page, files = [(costs[what]["functions"], costs[what]["modules"]) for what in ("page", "files")]
+    assert page[0] <= MAX_PAGE[0] and page[1] <= MAX_PAGE[1], page  # noqa: PT018
+    assert files[0] <= MAX_FILE[0] and files[1] <= MAX_FILE[1], files  # noqa: PT018
 
 
 @pytest.mark.parametrize("module", PURE_MODULES)

@@ -98,7 +98,7 @@ def validator_of(head: BodyHead) -> str | None:
 
     An encoded body has none: whether a range of it counts encoded or plain bytes is not known.
     """
-    return None if is_encoded(head) else strong_etag(head.etag)
+    return None if head.etag is None or is_encoded(head) else strong_etag(head.etag)
 
 
 @attrs.frozen(kw_only=True)

@@ -237,7 +237,7 @@ class Bench:
         }
 
     def rows(self, *columns: str, table: str = "files") -> list[tuple[Any, ...]]:
-        """Return columns of the rows of the ledger, by key; digests, which are bytes there, in hexadecimal."""
+        """Return columns of the rows of the ledger, by key; a SHA-256, which is bytes there, in hexadecimal."""
         with contextlib.closing(sqlite3.connect(self.root / ".arena-async" / "ledger.sqlite")) as ledger:
             rows = ledger.execute(f"SELECT {', '.join(columns)} FROM {table} ORDER BY key").fetchall()  # noqa: S608
         return [tuple(value.hex() if isinstance(value, bytes) else value for value in row) for row in rows]

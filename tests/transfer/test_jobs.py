@@ -113,7 +113,7 @@ async def test_what_an_earlier_layout_knew_of_listings_and_paths_is_still_known(
     assert bench.rows("key") == [("other",), ("test/gone",)]
 
 
-async def test_digests_take_half_their_text_in_the_ledger_and_are_still_known(tmp_path: Path) -> None:
+async def test_a_digest_takes_half_its_text_in_the_ledger_and_is_still_known(tmp_path: Path) -> None:
     """Those of an earlier layout too; what is no digest stays what it was, and is none of that file."""
     right = "5d5766cf2d78701614200418ee1450690d9af12c84d52545e4802f001ad53099"
     wrong = "8f6e3e88a1f2ffd7fb8e3c8a3e1c1f8d2a3e8f2b0a3f4b6d4b9f5c1f3c2e1a00"

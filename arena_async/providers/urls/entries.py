@@ -144,11 +144,15 @@ class UrlEntries:
         plain = _PLAIN(content) if isinstance(content, str) and not self._folders else None
         if plain is not None:
             base, path, name = plain.groups()
-            return UrlEntry(plain[0], self._host(base, plain[0]), path, "", (name,))
+            host, problem = self._origin(base)
+            if problem is None:
+                return UrlEntry(plain[0], host, path, "", (name,))
         link = content if isinstance(content, Link) else Link(content)
         url = link.url.reveal()
         base, path, query = _parts(url)
-        host = self._host(base, url)
+        host, problem = self._origin(base)
+        if problem is not None:
+            raise ConfigurationError(problem.replace(base, show_url(url)))
         parts = link.path
         if self._folders and link.name is None:
             folders = _folders_of(base, path)
@@ -158,13 +162,6 @@ class UrlEntries:
                 )
             parts = (*folders, parts[-1])
         return UrlEntry(url, host, path, query, parts, link)
-
-    def _host(self, base: str, url: str) -> str:
-        """Return the origin of an address, or raise if it is not allowed."""
-        host, problem = self._origin(base)
-        if problem is not None:
-            raise ConfigurationError(problem.replace(base, show_url(url)))
-        return host
 
     def _check(self, base: str) -> tuple[str, str | None]:
         """Return the origin of an address, and why it is not allowed or None."""
