@@ -137,8 +137,9 @@ def matrix(session: nox.Session) -> None:
     """
     The fault matrix as a table.
 
-    ``-- --sabotage`` runs each test without its protection and expects it to fail; ``-- --road reader``, ``handover``
-    or ``both`` lets the bodies come by one road or runs every row on both, instead of by the ordinary choice.
+    ``-- --sabotage`` runs each test without its protection and expects it to fail; ``-- --body-reader reader``,
+    ``handover`` or ``both`` reads all bodies with one reader or runs every row with both, instead of the ordinary
+    choice.
     """
     install_with_tools(session)
     # Without its protection a test mostly waits for its deadline. How two bodies differ is not read, and takes minutes.

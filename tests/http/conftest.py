@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import body_readers
 import pytest
-import roads
 
-__all__ = ["road"]
+__all__ = ["body_reader"]
 
 
-@pytest.fixture(params=roads.BODY_READERS)
-def road(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Let every body come by one road, then by the other."""
+@pytest.fixture(params=body_readers.BODY_READERS)
+def body_reader(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Read every body with one reader, then with the other."""
     chosen: str = request.param
-    roads.narrow(chosen, monkeypatch)
+    body_readers.narrow(chosen, monkeypatch)
     return chosen

@@ -1,8 +1,8 @@
 """
-The fast road for bodies: when it is taken, what it may never do, and that the connection survives it.
+The handover of a connection to our own protocol: when it is made, what it may never do, and what it leaves behind.
 
-What a reader of bodies may rely on is in ``test_stream.py``, for both roads. Here everything runs on each event loop
-and on each kind of connection that the road is open for.
+What a reader of bodies may rely on is in ``test_stream.py``, for both readers. Here everything runs on each event loop
+and on each kind of connection that is handed over.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ import pytest
 import trustme
 import uvloop
 from aiohttp.client_proto import ResponseHandler
+from body_readers import reader_of
 from broken_wire import Wire, serving, trusting
 from plain_provider import new_session
-from roads import road_of
 from scripted import RawServer, json_reply, reply
 
 from arena_async.errors import ArenaAsyncError, TransportError
@@ -56,9 +56,9 @@ class Place:
     session: Session
 
     async def read(self, *sizes: int) -> bytes:
-        """Read the file over the fast road, into buffers of these sizes in turn."""
+        """Read the file over a connection that is handed over, into buffers of these sizes in turn."""
         async with await self.session.stream(FILE) as opened:
-            assert road_of(opened.stream) == "handover"
+            assert reader_of(opened.stream) == "handover"
             data, error = await drain(opened.stream, *sizes)
         assert error is None
         return data
@@ -166,7 +166,7 @@ class TestReading:
 
         run(scenario)
 
-    def test_a_part_of_a_file_takes_the_road_too(self, run: Run) -> None:
+    def test_the_connection_is_handed_over_for_a_part_of_a_file_too(self, run: Run) -> None:
         """A resumed download is as large."""
         data = content(400_000)
 
@@ -249,7 +249,7 @@ class TestBreaking:
         async def scenario(place: Place) -> None:
             place.server.on("GET", "/file", reply(body=data, cut=700_001))
             async with await place.session.stream(FILE) as opened:
-                assert road_of(opened.stream) == "handover"
+                assert reader_of(opened.stream) == "handover"
                 found, error = await drain(opened.stream, *sizes)
             assert isinstance(error, TransportError)
             assert (error.__cause__, error.__context__) == (None, None)
@@ -283,7 +283,7 @@ class TestBreaking:
                 server.on("GET", "/file", reply(body=data))
                 made = new_session(f"https://localhost:{wire.port}", ssl=trusting(authority))
                 async with aclosing(made) as session, await session.stream(FILE) as opened:
-                    assert road_of(opened.stream) == "handover"
+                    assert reader_of(opened.stream) == "handover"
                     found, error = await drain(opened.stream, 50_000)
             assert isinstance(error, TransportError)
             assert len(found) > 500_000
@@ -293,21 +293,21 @@ class TestBreaking:
 
 
 class TestChoice:
-    """When the road is taken."""
+    """When the connection is handed over."""
 
     def test_the_installed_client_is_one_that_is_known(self, run: Run) -> None:
         """
-        A large body takes the fast road with the HTTP client that is installed.
+        The connection of a large body is handed over with the HTTP client that is installed.
 
         Where this fails after an update of aiohttp: read what became of its ``ResponseHandler`` and ``StreamReader``,
-        run this file and the fault matrix with ``--road both``, and add the release to those that were tried.
+        run this file and the fault matrix with ``--body-reader both``, and add the release to those that were tried.
         """
         assert aiohttp.__version__.rpartition(".")[0] == "3.14", "not tried with this release"
 
         async def scenario(place: Place) -> None:
             place.server.on("GET", "/file", reply(body=content(300_000)))
             async with await place.session.stream(FILE) as opened:
-                assert road_of(opened.stream) == "handover", f"aiohttp {aiohttp.__version__}"
+                assert reader_of(opened.stream) == "handover", f"aiohttp {aiohttp.__version__}"
 
         run(scenario)
 
@@ -326,7 +326,7 @@ class TestChoice:
         async with RawServer() as server:
             server.on("GET", "/file", reply(**{"body": content(600_000), **how}))
             async with aclosing(new_session(server.base_url)) as session, await session.stream(FILE) as opened:
-                assert road_of(opened.stream) == "reader"
+                assert reader_of(opened.stream) == "reader"
                 data, _ = await drain(opened.stream, 100_000)
         assert data == how.get("body", content(600_000))
 
@@ -342,7 +342,7 @@ class TestChoice:
                 server.on("GET", "/file", reply(body=content(600_000)))
                 made = new_session(server.base_url, connector=connector)
                 async with aclosing(made) as session, await session.stream(FILE) as opened:
-                    assert road_of(opened.stream) == "reader"
+                    assert reader_of(opened.stream) == "reader"
                     assert await drain(opened.stream, 100_000) == (content(600_000), None)
 
         new_loop = OtherLoop if unknown == "transport" else asyncio.new_event_loop
@@ -390,7 +390,7 @@ class HastyLoop(OtherLoop):
 
 
 class TestTransport:
-    """The road over a transport that does not do as it is told."""
+    """The handover over a transport that does not do as it is told."""
 
     @pytest.mark.parametrize("sizes", [(1000,), (50_000, 7), (300_000,)])
     def test_bytes_that_come_in_spite_of_the_pause_stay_in_order(self, sizes: tuple[int, ...]) -> None:
@@ -403,7 +403,7 @@ class TestTransport:
                 async with aclosing(new_session(server.base_url)) as session:
                     for _ in range(2):
                         async with await session.stream(FILE) as opened:
-                            assert road_of(opened.stream) == "handover"
+                            assert reader_of(opened.stream) == "handover"
                             assert await drain(opened.stream, *sizes, rest=5) == (data, None)
                     assert server.connections == 1
 

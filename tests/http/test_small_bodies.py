@@ -16,7 +16,7 @@ from arena_async.options import Timeouts
 from arena_async.protocol.files import OpenedFile
 from arena_async.protocol.messages import Request
 
-pytestmark = pytest.mark.usefixtures("road")
+pytestmark = pytest.mark.usefixtures("body_reader")
 
 FILE = Request(method="GET", path="/file", scope=None)
 DATA = bytes(range(256)) * 100

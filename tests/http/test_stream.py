@@ -1,7 +1,7 @@
 """
 Bodies: one attempt, read into the caller's memory, with nothing lost and nothing given to the wrong host.
 
-All of it on both roads: whoever reads a body cannot tell them apart.
+All of it with both readers: code that reads a body cannot tell them apart.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from arena_async.options import MIB, Timeouts
 from arena_async.protocol.files import BodyHead, ByteStream
 from arena_async.protocol.messages import Request, Response
 
-pytestmark = pytest.mark.usefixtures("road")
+pytestmark = pytest.mark.usefixtures("body_reader")
 
 FILE = Request(method="GET", path="/file", scope=None)
 DATA = hashlib.sha512(b"x").digest() * 16_384  # 1 MiB

@@ -1,8 +1,8 @@
 """
 Checks the invariants in every row of the fault matrix, and prints the table.
 
-On demand it runs each test without its protection (``sabotage`` says what is a proof), and lets the bodies come by one
-road or by both.
+On demand it runs each test without its protection (``sabotage`` says what is a proof), and reads the bodies with one
+reader or with both.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+import body_readers
 import pytest
-import roads
 import sabotage
 from matrix import ROWS, World
 
@@ -57,7 +57,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--matrix-table", action="store_true", help="print the rows; a row without a test is a failure")
     group.addoption("--sabotage", action="store_true", help="remove each protection; a test that passes is a failure")
     group.addoption(
-        "--road", choices=(*roads.BODY_READERS, "both"), help="let every body come by one road, or run on both"
+        "--body-reader",
+        choices=(*body_readers.BODY_READERS, "both"),
+        help="read every body with one reader, or run with both",
     )
 
 
@@ -71,10 +73,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run the rows on the roads that are asked for."""
-    requested = metafunc.config.getoption("--road", default=None)
+    """Run the rows with the requested readers of bodies."""
+    requested = metafunc.config.getoption("--body-reader", default=None)
     if requested is not None:
-        metafunc.parametrize("road", roads.BODY_READERS if requested == "both" else (requested,), indirect=True)
+        metafunc.parametrize(
+            "body_reader", body_readers.BODY_READERS if requested == "both" else (requested,), indirect=True
+        )
 
 
 def _case_of(item: pytest.Item) -> Case | None:
@@ -86,12 +90,12 @@ def _case_of(item: pytest.Item) -> Case | None:
 
 
 @pytest.fixture(autouse=True)
-def road(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the bodies of a row, and those of its child processes, come by the road that is asked for."""
+def body_reader(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read the bodies of a row, and those of its child processes, with the requested reader."""
     requested: str | None = getattr(request, "param", None)
     if requested is not None:
-        monkeypatch.setenv(roads.VARIABLE, requested)
-        roads.narrow(requested, monkeypatch)
+        monkeypatch.setenv(body_readers.VARIABLE, requested)
+        body_readers.narrow(requested, monkeypatch)
 
 
 @pytest.fixture

@@ -408,7 +408,7 @@ def certificate(kind: str) -> tuple[Any, Any]:
 @row("TR42", protection="certificates are checked")
 @pytest.mark.parametrize("kind", ["unknown", "expired", "wrong name"])
 async def test_a_wrong_certificate_ends_it_at_once(world: World, kind: str) -> None:
-    """TR42: one connection, nothing said over it, no other road taken."""
+    """TR42: one connection, nothing said over it, no other way taken."""
     world.allow("files/a.bin")
     server_side, client_side = certificate(kind)
     async with RawServer() as api, RawServer(ssl_context=server_side) as host:

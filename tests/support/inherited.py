@@ -12,13 +12,13 @@ __all__ = ["take_over"]
 
 
 def take_over() -> None:
-    """Do without the protection that the row has to do without, and take the road that its bodies take."""
+    """Do without the protection that the row has to do without, and use the reader that its bodies have."""
     # Both import pytest, which takes its time.
     if os.environ.get("MATRIX_SABOTAGE"):
         import sabotage  # noqa: PLC0415
 
         sabotage.apply_from_environment()
-    if os.environ.get("MATRIX_ROAD"):
-        import roads  # noqa: PLC0415
+    if os.environ.get("MATRIX_BODY_READER"):
+        import body_readers  # noqa: PLC0415
 
-        roads.apply_from_environment()
+        body_readers.apply_from_environment()
