@@ -65,6 +65,8 @@ class RunFetch(Generic[R]):
         now: Returns the time (aware).
         tenant: Returns the tenant of the client.
         fresh: Start a run even if one is under way.
+        keeps_previous: Whether the row names the run before until the new one is started, so that a lost response is
+            not looked up as that run.
         key_of: Returns the key of the row in the ledger for a tenant: service, tenant, and what is requested.
         prefix_of: Returns what the keys of all files of a run of a tenant begin with.
         id_of: Returns the identifier of a run.
@@ -81,6 +83,7 @@ class RunFetch(Generic[R]):
     now: Callable[[], datetime]
     tenant: Callable[[], Awaitable[str]]
     fresh: bool = False
+    keeps_previous: bool = False
     key_of: Callable[[str], str]
     prefix_of: Callable[[str, R], str]
     id_of: Callable[[R], str]
@@ -135,8 +138,9 @@ class RunFetch(Generic[R]):
             )
 
     async def _start(self, mirror: Mirror, job: StartedRun) -> tuple[StartedRun, R]:
-        """Start a run, and write to the ledger before and after; until it is started its row names the run before."""
-        starting = attrs.evolve(job, state="starting", began=self.now())
+        """Start a run, and write to the ledger before and after."""
+        previous = job.run if self.keeps_previous else ""
+        starting = attrs.evolve(job, state="starting", run=previous, began=self.now())
         await mirror.write_started_run(starting)
         try:
             return starting, await self.start(starting)

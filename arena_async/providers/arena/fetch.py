@@ -45,6 +45,7 @@ def fetch_of(start: Start[R], files: RunFiles[R], poll: PollPolicy | None, *, fr
         now=service.timing.now,
         tenant=lambda: tenant_of(service),
         fresh=fresh,
+        keeps_previous=True,
         key_of=lambda tenant: files.key_prefix(tenant, definition) + start.name,
         prefix_of=lambda tenant, run: files.key_prefix(tenant, definition, run.guid),
         id_of=lambda run: run.guid,

@@ -102,7 +102,7 @@ class ArenaFiles(FileSet, ABC):
             ApiError: The service responded with an error; statuses 200, 206, 412 and 416 are returned instead.
             ConfigurationError: The file is not one of this kind of set.
         """
-        if file.service != "arena" or tuple(file.fields) != self._fields:
+        if file.service != "arena" or not file.fields.keys() >= set(self._fields):
             raise ConfigurationError(f"{file.key} is no file of {self._kind}; open it with the set that listed it.")
         # An edition of a file has a guid of its own.
         fields = {name: file.fields[name] for name in self._fields if name != "edition"}
@@ -282,9 +282,7 @@ class RunFiles(ArenaFiles, Generic[R]):
         since = self._from
         async for page in self._pages(definition, since, latest=self._latest):
             # The service is known to ignore some filters silently.
-            done = [run for run in page if run.done]
-            wanted = [run for run in done if since is None or run.completed is None or run.completed >= since]
-            async for file in self._of_runs(tenant, definition, wanted):
+            async for file in self._of_runs(tenant, definition, [run for run in page if _is_wanted(run, since)]):
                 yield file
 
     async def _pages(
@@ -296,8 +294,8 @@ class RunFiles(ArenaFiles, Generic[R]):
         runs = paginate(service.session, service.models[1], f"{service.path(definition)}/runs", query)
         if latest:
             # The filter may be ignored, so the newest of the returned runs is taken.
-            done = [run async for run in runs if run.done]
-            yield sorted(done, key=lambda run: run.completed or datetime.min.replace(tzinfo=UTC))[-1:]
+            wanted = [run async for run in runs if _is_wanted(run, completed_from)]
+            yield sorted(wanted, key=lambda run: run.completed or datetime.min.replace(tzinfo=UTC))[-1:]
             return
         async for page in runs.pages():
             yield page.items
@@ -321,6 +319,11 @@ class RunFiles(ArenaFiles, Generic[R]):
             missing -= {run.guid for run in page}
             if not missing:
                 return
+
+
+def _is_wanted(run: ArenaRun, since: datetime | None) -> bool:
+    """Return whether a run is completed, and not before a time; one without a time may be newer."""
+    return run.done and (since is None or run.completed is None or run.completed >= since)
 
 
 def _whole_second(time: datetime) -> datetime:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import attrs
 import pytest
 from arena_scripts import QUOTA, error_reply, page_reply, payload
 from scripted import RawServer, json_reply, reply
@@ -237,6 +238,29 @@ async def test_nothing_new_costs_one_request(server: RawServer, arena: ArenaClie
 
     assert await every(arena.extracts.files("E", latest=True, completed_from=DAY + timedelta(days=5))) == []
     assert len(server.lines("GET *")) == 1
+
+
+async def test_an_older_run_hides_no_run_without_a_time(server: RawServer, arena: ArenaClient) -> None:
+    """The service may ignore the filter for the latest run; what is too old is left out before the newest is taken."""
+    old = {"guid": "OLD", "status": "COMPLETE", "completionDateTime": "2026-04-01T00:00:00Z", "files": [{"guid": "F1"}]}
+    new = {"guid": "NEW", "status": "COMPLETE", "files": [{"guid": "F2"}]}
+    server.on("GET", "/v1/exports/X/runs", page_reply(old, new))
+
+    listed = await every(arena.exports.files("X", latest=True, completed_from=DAY))
+
+    assert names(listed) == ["arena/exports/X/NEW/F2.zip"]
+
+
+async def test_a_file_that_got_one_more_field_is_still_opened(server: RawServer, arena: ArenaClient) -> None:
+    """A set that wraps this one may add fields for a layout of its own."""
+    run = {"guid": "R", "status": "COMPLETE", "completionDateTime": "2026-05-01T00:00:00Z", "files": [{"guid": "F"}]}
+    server.on("GET", "/v1/exports/X/runs", page_reply(run))
+    server.on("GET", "/v1/exports/X/runs/R/files/F/content", reply(body=b"zip"))
+    files = arena.exports.files("X")
+    (file,) = await every(files)
+
+    async with await files.open(attrs.evolve(file, fields={**file.fields, "site": "Oslo"})) as opened:
+        assert opened.head.status == 200
 
 
 async def test_one_run_brings_its_own_files_if_they_came_with_it(server: RawServer, arena: ArenaClient) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -165,6 +167,22 @@ async def test_a_start_that_nobody_answered_is_told_before_another_one(
 
     assert "may be active for 6 hours; another one is started" in caplog.text
     assert (done.resumed, len(simulator.seen(STARTS))) == (False, 2)
+
+
+async def test_a_start_without_an_answer_does_not_go_by_the_name_of_the_request_before(
+    raw: DataRequests[RawQuery], simulator: CentrePointSimulator, tmp_path: Path
+) -> None:
+    """Nothing is known of it but that it was sent."""
+    first = await raw.fetch(RawQuery(234, 10821, **SPAN), tmp_path)
+    simulator.inject(faults.lose_answer(), on=STARTS)
+    with pytest.raises(TransportError):
+        await raw.fetch(RawQuery(234, 10821, **SPAN), tmp_path)
+
+    with closing(sqlite3.connect(tmp_path / ".arena-async" / "ledger.sqlite")) as ledger:
+        rows = ledger.execute("SELECT state, run FROM jobs").fetchall()
+
+    assert first.run.id != ""
+    assert rows == [("starting", "")]
 
 
 async def test_a_start_that_was_refused_leaves_nothing_behind(
