@@ -237,12 +237,11 @@ class Context:
 
     async def run(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """
-        Run a blocking call on a thread, to its end.
+        Run a blocking call on a thread, to its end: also for what is put down while the directory closes.
 
         Raises:
-            ClosedError: It was closed before, or is used from another event loop or after a fork.
+            ClosedError: The threads were ended.
         """
-        self.check_usable()
         return await self._threads.run(call, *args, **kwargs)
 
     def take_writer(self) -> Writer:

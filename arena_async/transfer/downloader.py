@@ -185,6 +185,7 @@ class DirectoryOwner:
             owner=type(self).__name__,
         )
         self._streams: list[OutcomeStream] = []
+        self._closing: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
         try:
@@ -199,6 +200,13 @@ class DirectoryOwner:
 
     async def aclose(self) -> None:
         """Stop everything, commit what is verified, and close the directory. Safe to call twice."""
+        # In a task of its own: all streams are closed before the directory, however often this one is cancelled.
+        if self._closing is None:
+            self._closing = asyncio.create_task(self._close(), name="arena_async closing")
+        await wait_to_end(self._closing)
+        self._closing.result()
+
+    async def _close(self) -> None:
         try:
             for stream in self._streams:
                 await stream.aclose()

@@ -38,6 +38,8 @@ __all__ = ["TransferRun"]
 
 #: Files beyond two for each worker that may be planned and have no outcome yet.
 _WAITING = 64
+#: Once no more may be planned, so many have to be done first: workers find several then, and not one at a time.
+_REFILL = 32
 
 
 class TransferRun:
@@ -167,7 +169,9 @@ class TransferRun:
             if decision.action is Action.KEEP:
                 self.kept += 1
                 continue
-            while len(self._queue.jobs) + len(self.outcomes) >= self._max_open:
+            room = 1
+            while len(self._queue.jobs) + len(self.outcomes) > self._max_open - room:
+                room = _REFILL
                 self._changed.clear()
                 await self._changed.wait()
             if row.rejected is not None or decision.action is Action.SKIP or self._dry:

@@ -292,6 +292,36 @@ async def test_closing_wakes_a_task_that_waits_for_an_outcome(tmp_path: Path) ->
         await waiting
 
 
+async def test_every_set_is_put_down_before_the_directory_closes_however_it_is_cancelled(tmp_path: Path) -> None:
+    """No partial file stays open, and none that has no record is left."""
+    waiting, never = set[str](), asyncio.Event()
+
+    async def hold(asked: Asked) -> None:
+        if asked.offset:
+            waiting.add(asked.key)
+            await never.wait()
+
+    def broken(key: str) -> MemoryFiles:
+        files = MemoryFiles([remote(key, size=1_000_000)], {f"test/{key}": Source(body=content(1_000_000))}, scope=key)
+        files.sources[f"test/{key}"].faults.append(600_000)
+        files.before_open = hold
+        return files
+
+    downloads = downloader(tmp_path)
+    runs = [asyncio.create_task(downloads.run(broken(key))) for key in ("a", "b")]
+    while len(waiting) < 2:
+        await asyncio.sleep(0)
+    closing = asyncio.create_task(downloads.aclose())
+    for _ in range(2):
+        await asyncio.sleep(0)
+    closing.cancel()
+    async with asyncio.timeout(10):
+        ended = await asyncio.gather(closing, *runs, return_exceptions=True)
+
+    assert isinstance(ended[0], asyncio.CancelledError)
+    assert list((tmp_path / ".arena-async" / "partial").iterdir()) == []
+
+
 async def test_a_slow_consumer_holds_the_pool_back(tmp_path: Path) -> None:
     """CC18: outcomes wait in a bounded channel, and so does everything before it."""
     files = many(400)
