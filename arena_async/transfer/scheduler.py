@@ -298,7 +298,7 @@ class TransferRun:
         await self._context.clock.sleep(seconds)
         self._make_ready(job)
 
-    # -- commits
+    # -- commits and the end of a job
 
     async def _collect(self) -> None:
         """Take what the committer has finished, as long as it has files of this run."""
@@ -316,8 +316,6 @@ class TransferRun:
             if self._committing:
                 await self._context.committer.changed()
         self._collecting = False
-
-    # -- the end of a job
 
     def _end(self, job: Job, outcome: Outcome | None = None, *, done: int = 0, deliver: bool = True) -> None:
         """End a job, deliver its outcome, and let the next job of its path begin."""
