@@ -14,7 +14,7 @@ import asyncio
 import base64
 import binascii
 import math
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 
 import aiohttp
 
@@ -32,7 +32,7 @@ _FILL_SECONDS = 1.0
 _NOTHING = memoryview(b"")
 
 
-class Body(Waiting, ABC):
+class Body(Waiting):
     """
     The body of one response; see :class:`~arena_async.protocol.files.ByteStream`.
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import math
 import socket
+from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
@@ -43,7 +44,7 @@ _MAX_CONNECTIONS = 320
 _SWEEP_SECONDS = 1.0
 
 
-class Waiting:
+class Waiting(ABC):
     """
     A wait for the network.
 
@@ -53,9 +54,9 @@ class Waiting:
 
     deadline: float = math.inf
 
+    @abstractmethod
     def expire(self, now: float) -> None:
         """End the wait, or set a new ``deadline`` if there was progress."""
-        raise NotImplementedError
 
 
 class Deadlines:

@@ -84,11 +84,11 @@ SECRETS = {
     "proxy": "canary-proxy-77f6",
 }
 
-#: The event loop may not be held longer than this, in seconds of a processor of the usual speed that its thread worked
-#: meanwhile; a slower one gets proportionally longer.
+#: The event loop may not be held longer than this, in seconds of the processor that its thread worked meanwhile; where
+#: another program slows the core down at that moment, proportionally longer.
 MAX_HOLD = 0.1
-#: Steps of an empty loop that a desktop processor makes in a second when it has nothing else to do.
-_USUAL_SPEED = 50_000_000
+#: Steps of an empty loop in a second, on a small machine whose core has nothing else to do.
+_USUAL_SPEED = 35_000_000
 #: Held this long although it hardly worked, and had a processor to work with: a call that waits was made on the loop.
 MAX_WAIT = 1.0
 #: A row gets so many times its seconds on a machine that has more to do; not so where it may hang for want of the
