@@ -22,7 +22,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -49,11 +49,13 @@ __all__ = ["Ledger"]
 
 T = TypeVar("T")
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
 log = logging.getLogger("arena_async")
 
 _FIELDS = tuple([field.name for field in attrs.fields(LedgerEntry)])
 _COLUMNS = ", ".join(_FIELDS)
-#: All fields but the time, which is written down as text.
+#: All fields but the time, which is stored as a number.
 _values_of = attrgetter(*_FIELDS[:-1])
 
 _LOOK_UP = f"SELECT {_COLUMNS} FROM files WHERE key IN (%s)"
@@ -100,7 +102,7 @@ INSERT INTO scopes (scope, watermark) VALUES (?, ?) ON CONFLICT (scope) DO UPDAT
 
 _COMPLETE = "UPDATE files SET state = 'complete', partial = '' WHERE key = ? AND state = 'committing'"
 
-_VALUES = ", ".join(["packed(?)" if field == "sha256" else "?" for field in _FIELDS])
+_VALUES = ", ".join(["packed(?)" if field in {"sha256", "md5"} else "?" for field in _FIELDS])
 _WRITE = f"INSERT OR REPLACE INTO files ({_COLUMNS}, path_hash) VALUES ({_VALUES}, ?)"
 
 _FREE_PATH = "DELETE FROM files WHERE path_hash = ? AND key <> ?"
@@ -134,11 +136,18 @@ def _dump_time(at: datetime | None) -> str | None:
     return None if at is None else at.astimezone(UTC).isoformat()
 
 
-def _load_time(text: object) -> datetime | None:
+def _load_time(value: object) -> datetime | None:
     try:
-        return datetime.fromisoformat(str(text)) if text else None
-    except ValueError:
+        if isinstance(value, int):
+            return _EPOCH + timedelta(microseconds=value)
+        return datetime.fromisoformat(str(value)) if value else None
+    except (ValueError, OverflowError):
         return None
+
+
+def _microseconds(at: datetime | None) -> int | None:
+    """Return a time as a row of a file has it, in 8 bytes: the microseconds since 1970."""
+    return None if at is None else (at - _EPOCH) // timedelta(microseconds=1)
 
 
 def _load_entries(rows: Iterable[tuple[Any, ...]]) -> Iterator[LedgerEntry]:
@@ -223,7 +232,7 @@ class Ledger:
     def skip(self, key: str, reason: str, *, at: datetime, change: str = "", name: str = "") -> None:
         """Remember a permanent rejection; what is known about a file in the directory stays."""
         if self.remembers:
-            self._query((_SKIP, (key, change, name, reason, _dump_time(at))))
+            self._query((_SKIP, (key, change, name, reason, _microseconds(at))))
 
     def forget(self, keys: Sequence[str]) -> None:
         """Remove the entries of some keys."""
@@ -410,7 +419,7 @@ def _look_up(db: sqlite3.Connection, keys: Sequence[str]) -> dict[str, LedgerEnt
 
 
 def _write(db: sqlite3.Connection, entries: Sequence[LedgerEntry], completed: Sequence[str]) -> None:
-    rows = [(*_values_of(entry), _dump_time(entry.at), path_hash(fold(entry.path))) for entry in entries]
+    rows = [(*_values_of(entry), _microseconds(entry.at), path_hash(fold(entry.path))) for entry in entries]
     db.executemany(_COMPLETE, [(key,) for key in completed])
     db.executemany(_FREE_PATH, [(row[-1], row[0]) for row in rows if row[-1] is not None])
     db.executemany(_WRITE, rows)

@@ -139,6 +139,33 @@ async def test_a_digest_takes_half_its_text_in_the_ledger_and_is_still_known(tmp
     assert bench.rows("typeof(sha256)", "length(sha256)") == [("blob", 32), ("text", 2), ("blob", 32), ("blob", 32)]
 
 
+async def test_the_time_of_a_commit_is_known_to_the_microsecond_and_takes_eight_bytes(tmp_path: Path) -> None:
+    """That of a row of an earlier layout too; one that cannot be read is unknown."""
+    began = datetime.now(UTC)
+    leave_old_ledger(
+        tmp_path,
+        "INSERT INTO files SELECT 'test/' || name, 'complete', 'd/' || name, 'd/' || name, 5, 8, '1', NULL, NULL, "
+        "'none', name, '', '', at FROM (SELECT 'old' AS name, '2026-03-01T12:30:05.000125+00:00' AS at "
+        "UNION SELECT 'odd', 'then' UNION SELECT 'vast', 9223372036854775807)",
+    )
+    bench = Bench(tmp_path)
+    await bench.sync(many("new"))
+
+    async with bench.mirror() as mirror:
+        times = {entry.key: entry.at async for entry in mirror.entries()}
+
+    new = times.pop("test/new")
+    assert times == {
+        "test/odd": None,
+        "test/old": datetime(2026, 3, 1, 12, 30, 5, 125, tzinfo=UTC),
+        "test/vast": None,
+    }
+    assert new is not None
+    assert new.utcoffset() == timedelta()
+    assert began <= new <= datetime.now(UTC)
+    assert bench.rows("typeof(at)") == [("integer",), ("text",), ("text",), ("integer",)]
+
+
 async def test_a_folder_of_another_tenant_is_refused_before_anything_is_started(tmp_path: Path) -> None:
     """One folder belongs to one tenant of each service."""
     async with Mirror(tmp_path) as mirror:
