@@ -94,11 +94,6 @@ else:
     _force = os.fsync
 
 
-def _at(directory: Handle, name: str) -> tuple[str, int | None]:
-    """Return a name and the open directory that it lies in; its path and None where there are no handles."""
-    return (os.path.join(directory, name), None) if isinstance(directory, str) else (name, directory)
-
-
 def _checked_directory(path: str, seen: os.stat_result) -> Handle:
     """Return the path of a directory, which stands for its handle."""
     if not stat.S_ISDIR(seen.st_mode):
@@ -111,7 +106,7 @@ class FileSystem:
     The calls to the system, one method each, without any policy. Tests put recorders and faults here.
 
     Every method raises ``OSError`` as the system does. A folder is what :meth:`open_root` and :meth:`open_directory`
-    give.
+    return: a handle, or a path where the system has no handles of folders.
     """
 
     #: Whether a file may be renamed or removed while it is open.
@@ -131,20 +126,24 @@ class FileSystem:
 
     def open_directory(self, parent: Handle, name: str) -> Handle:
         """Open a folder inside another, and no link to one."""
-        path, within = _at(parent, name)
-        if _HANDLES:
-            return os.open(path, os.O_RDONLY | os.O_DIRECTORY | NO_FOLLOW, dir_fd=within)
-        return _checked_directory(path, os.lstat(path))
+        if isinstance(parent, str):
+            path = os.path.join(parent, name)
+            return _checked_directory(path, os.lstat(path))
+        return os.open(name, os.O_RDONLY | os.O_DIRECTORY | NO_FOLLOW, dir_fd=parent)
 
     def make_directory(self, parent: Handle, name: str, mode: int) -> None:
         """Make one folder."""
-        path, within = _at(parent, name)
-        os.mkdir(path, mode, dir_fd=within)
+        if isinstance(parent, str):
+            os.mkdir(os.path.join(parent, name), mode)
+        else:
+            os.mkdir(name, mode, dir_fd=parent)
 
     def remove_directory(self, parent: Handle, name: str) -> None:
         """Remove an empty folder."""
-        path, within = _at(parent, name)
-        os.rmdir(path, dir_fd=within)
+        if isinstance(parent, str):
+            os.rmdir(os.path.join(parent, name))
+        else:
+            os.rmdir(name, dir_fd=parent)
 
     def names(self, directory: Handle) -> list[str]:
         """List the names in a folder, in no order. Any number of threads may do so at once."""
@@ -171,13 +170,17 @@ class FileSystem:
 
     def create(self, directory: Handle, name: str, mode: int) -> int:
         """Make a new file, never one that exists, and open it for reading and writing."""
-        path, within = _at(directory, name)
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | NO_FOLLOW, mode, dir_fd=within)
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | NO_FOLLOW
+        if isinstance(directory, str):
+            return os.open(os.path.join(directory, name), flags, mode)
+        return os.open(name, flags, mode, dir_fd=directory)
 
     def open_file(self, directory: Handle, name: str, *, writable: bool = False) -> int:
         """Open what is there, and no link to it, without blocking."""
-        path, within = _at(directory, name)
-        return os.open(path, (os.O_RDWR if writable else os.O_RDONLY) | _NO_WAIT, dir_fd=within)
+        flags = (os.O_RDWR if writable else os.O_RDONLY) | _NO_WAIT
+        if isinstance(directory, str):
+            return os.open(os.path.join(directory, name), flags)
+        return os.open(name, flags, dir_fd=directory)
 
     def write(self, file: int, data: memoryview | bytes, offset: int) -> int:
         """Write at an offset and say how many bytes were taken."""
@@ -234,8 +237,9 @@ class FileSystem:
 
     def look(self, directory: Handle, name: str) -> os.stat_result:
         """Look at a name, and at a link itself."""
-        path, within = _at(directory, name)
-        return os.stat(path, dir_fd=within, follow_symlinks=False)
+        if isinstance(directory, str):
+            return os.lstat(os.path.join(directory, name))
+        return os.stat(name, dir_fd=directory, follow_symlinks=False)
 
     def look_open(self, file: int) -> os.stat_result:
         """Look at an open file."""
@@ -243,13 +247,17 @@ class FileSystem:
 
     def rename(self, directory: Handle, name: str, to: Handle, new: str) -> None:
         """Rename a file atomically, replacing what has that name."""
-        (source, above), (target, below) = _at(directory, name), _at(to, new)
-        os.replace(source, target, src_dir_fd=above, dst_dir_fd=below)
+        if isinstance(directory, int) and isinstance(to, int):
+            os.replace(name, new, src_dir_fd=directory, dst_dir_fd=to)
+        else:
+            os.replace(os.path.join(str(directory), name), os.path.join(str(to), new))
 
     def unlink(self, directory: Handle, name: str) -> None:
         """Take a name away."""
-        path, within = _at(directory, name)
-        os.unlink(path, dir_fd=within)
+        if isinstance(directory, str):
+            os.unlink(os.path.join(directory, name))
+        else:
+            os.unlink(name, dir_fd=directory)
 
     def lock(self, file: int) -> bool:
         """Lock an open file until it is closed, without waiting; False when another process has it locked."""

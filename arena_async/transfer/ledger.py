@@ -102,7 +102,7 @@ INSERT INTO scopes (scope, watermark) VALUES (?, ?) ON CONFLICT (scope) DO UPDAT
 
 _COMPLETE = "UPDATE files SET state = 'complete', partial = '' WHERE key = ? AND state = 'committing'"
 
-_VALUES = ", ".join(["packed(?)" if field in {"sha256", "md5"} else "?" for field in _FIELDS])
+_VALUES = ", ".join(["packed(?)" if field == "sha256" else "?" for field in _FIELDS])
 _WRITE = f"INSERT OR REPLACE INTO files ({_COLUMNS}, path_hash) VALUES ({_VALUES}, ?)"
 
 _FREE_PATH = "DELETE FROM files WHERE path_hash = ? AND key <> ?"

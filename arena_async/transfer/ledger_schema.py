@@ -26,12 +26,12 @@ _FACTS = """
 CREATE TABLE facts (key TEXT PRIMARY KEY, fact TEXT NOT NULL) WITHOUT ROWID;
 """
 
-# A million rows are to fit on any disk: each key is written once a table, digests are bytes, a path is looked up by
+# A million rows are to fit on any disk: each key is written once a table, a SHA-256 is 32 bytes, a path is looked up by
 # its hash, and `at` is in microseconds since 1970 (rows of an earlier layout keep its text).
 _FILES = """
 CREATE TABLE files (
     key TEXT PRIMARY KEY, state TEXT NOT NULL, path TEXT NOT NULL, path_hash INTEGER, size INTEGER NOT NULL,
-    mtime_ns INTEGER NOT NULL, change TEXT NOT NULL, sha256 BLOB, md5 BLOB, verified_by TEXT NOT NULL,
+    mtime_ns INTEGER NOT NULL, change TEXT NOT NULL, sha256 BLOB, md5 TEXT, verified_by TEXT NOT NULL,
     name TEXT NOT NULL,
     partial TEXT NOT NULL, reason TEXT NOT NULL, at INTEGER
 ) WITHOUT ROWID;
@@ -63,7 +63,7 @@ ALTER TABLE scopes RENAME TO old_scopes;
 ALTER TABLE seen RENAME TO old_seen;
 {_FILES}
 INSERT INTO files
-    SELECT key, state, path, path_hash(folded), size, mtime_ns, change, packed(sha256), packed(md5), verified_by,
+    SELECT key, state, path, path_hash(folded), size, mtime_ns, change, packed(sha256), md5, verified_by,
         name, partial, reason, at
     FROM old_files;
 INSERT INTO scopes (scope, generation, ended, watermark) SELECT scope, generation, ended, watermark FROM old_scopes;
