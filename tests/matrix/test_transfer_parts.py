@@ -236,11 +236,8 @@ async def test_after_a_kill_in_the_middle_only_what_is_missing_of_each_part_is_a
     body = content(1_500_000, "a")
     world.allow("files/a.bin", body)
     saved = 0
-    async with Lives() as lives, RawServer() as server:
-        server.on("GET", "/a", ranged(body, headers=RANGES))
-        for number, kill_after in enumerate((400_000, 700_000, 1_000_000, 1_300_000) * 4):
-            if number >= 4 and saved >= 64 * KIB:
-                break  # On a busy machine the others may be no further than the front, again and again.
+    async with Lives() as lives:
+        for number, kill_after in enumerate((400_000, 700_000, 1_000_000, 1_300_000)):
             directory = world.root / str(number)
             settings = {"files": {"a": len(body)}, "workers": 6, "flush_unit": 16 * KIB, "powered": True}
             killed = await lives.live(to=str(directory), split=True, kill_after=kill_after, **settings)

@@ -41,7 +41,7 @@ from disks import Call, FaultyDisk
 from filesets import MemoryFiles, SocketFiles, Source, content, remote
 from inherited import take_over
 from internals import rig
-from part_sizes import EAGER
+from part_sizes import EAGER, Ticking, UnevenFiles
 
 from arena_async import Event, Finished, Mirror, Progress
 from arena_async.options import KIB, Clock, TransferOptions
@@ -50,11 +50,12 @@ from arena_async.transfer import ledger_schema
 __all__ = ["Life", "fileset", "live"]
 
 
-def fileset(files: dict[str, int], base_url: str | None) -> MemoryFiles | SocketFiles:
+def fileset(files: dict[str, int], base_url: str | None, *, split: bool = False) -> MemoryFiles | SocketFiles:
     """Return the set: over sockets from a server of ours, or out of memory."""
     rows = [remote(name, size=size) for name, size in files.items()]
     if base_url is None:
-        return MemoryFiles(rows, {row.key: Source(body=content(row.size or 0, row.stem)) for row in rows})
+        kind = UnevenFiles if split else MemoryFiles
+        return kind(rows, {row.key: Source(body=content(row.size or 0, row.stem)) for row in rows})
     return SocketFiles(base_url, rows, {row.key: f"/{row.stem}" for row in rows})
 
 
@@ -169,13 +170,15 @@ async def live(settings: dict[str, Any]) -> None:
     options = TransferOptions(
         workers=settings.get("workers", 4), chunk_size=64 * KIB, durability=settings.get("durability", "group")
     )
-    # A clock that jumps lets every event through that is told now and then only.
-    clock = itertools.count().__next__ if "exit_at" in settings else time.monotonic
+    clock: Callable[[], float] = time.monotonic
+    if "exit_at" in settings:  # A clock that jumps lets every event through that is told now and then only.
+        clock = itertools.count().__next__
+    elif settings.get("split"):  # How many connections a file gets must not depend on how busy the machine is.
+        clock = Ticking().clock
     mirror = Mirror(settings["to"], options=options, observer=life.say, clock=Clock(monotonic=clock))
     rig(mirror, disk=life.disk(), record_every=settings.get("flush_unit", 64 * KIB))
-    files = fileset(settings["files"], settings.get("base_url"))
-    if settings.get("split"):
-        assert isinstance(files, MemoryFiles)
+    files = fileset(settings["files"], settings.get("base_url"), split=bool(settings.get("split")))
+    if isinstance(files, UnevenFiles):
         files.per_file = 0
         rig(mirror, splitting=EAGER)
     async with mirror:
