@@ -138,8 +138,9 @@ def _dump_time(at: datetime | None) -> str | None:
 
 def _load_time(value: object) -> datetime | None:
     try:
-        if isinstance(value, int):
-            return _EPOCH + timedelta(microseconds=value)
+        # A ledger that was made before times were numbers keeps them as text.
+        if isinstance(value, int) or str(value).isdigit():
+            return _EPOCH + timedelta(microseconds=int(str(value)))
         return datetime.fromisoformat(str(value)) if value else None
     except (ValueError, OverflowError):
         return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from contextlib import closing
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
@@ -163,7 +164,33 @@ async def test_the_time_of_a_commit_is_known_to_the_microsecond_and_takes_eight_
     assert new is not None
     assert new.utcoffset() == timedelta()
     assert began <= new <= datetime.now(UTC)
-    assert bench.rows("typeof(at)") == [("integer",), ("text",), ("text",), ("integer",)]
+    assert bench.rows("key", "typeof(at)") == [
+        ("test/new", "integer"),
+        ("test/odd", "text"),
+        ("test/old", "text"),
+        ("test/vast", "integer"),
+    ]
+
+
+async def test_a_time_is_known_where_the_table_keeps_it_as_text(tmp_path: Path) -> None:
+    """The table of such a ledger stays as it was made."""
+    bench = Bench(tmp_path)
+    await bench.sync(many("first"))
+    with closing(sqlite3.connect(tmp_path / ".arena-async" / "ledger.sqlite")) as ledger:
+        (made,) = ledger.execute("SELECT sql FROM sqlite_master WHERE name = 'files'").fetchone()
+        assert "at INTEGER" in made
+        ledger.execute("DROP TABLE files")
+        ledger.execute(made.replace("at INTEGER", "at TEXT"))
+        ledger.commit()
+    began = datetime.now(UTC)
+    await bench.sync(many("second"))
+
+    async with bench.mirror() as mirror:
+        (entry,) = [entry async for entry in mirror.entries()]
+
+    assert bench.rows("typeof(at)") == [("text",)]
+    assert entry.at is not None
+    assert began <= entry.at <= datetime.now(UTC)
 
 
 async def test_a_folder_of_another_tenant_is_refused_before_anything_is_started(tmp_path: Path) -> None:
