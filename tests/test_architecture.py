@@ -39,8 +39,8 @@ MAX_CLASS_LINES = 250
 MAX_FUNCTION_LINES = 40
 MAX_PARAMETERS = 6
 MAX_TRANSFER_MODULES = 26
-#: Lines of code of the product, without docstrings, comments and blank lines: 16,400 for what the redesign had, and what
-#: runs side by side, refusals, pauses of hosts, records of what was sent and copies of the ledger took since.
+#: Lines of code of the product, without docstrings, comments and blank lines: 16,400 for what the redesign had; what
+#: runs side by side, refusals, pauses of hosts, records of what was sent and copies of the ledger take came since.
 MAX_PRODUCT_LINES = 18_500
 
 #: Python calls that one more file of 20 KB may take: all, and those of the package.

@@ -544,3 +544,8 @@ def _(patch: Patch) -> None:
     patch.replace("arena_async.http.exchange:Exchange.redirected", redirected)
     patch.replace("arena_async.http.exchange:origin", lambda url: url.partition("/x")[0])
     patch.replace("arena_async.protocol.urls:UrlPolicy.check", lambda self, url: None)
+
+
+@protection("a change mark moves with the content")
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.providers.arena.items:_may_hide_a_change", lambda _: False)
