@@ -180,6 +180,8 @@ class Connections:
 
     def __init__(self, options: HttpOptions, urls: UrlPolicy, own_hosts: set[str], limiter: RateLimiter) -> None:
         self.timeouts = options.timeouts
+        #: Seconds in which the body of a page or of an error has to arrive.
+        self._body_seconds = options.retry.timeout
         self.clock = options.clock
         self.deadlines = Deadlines()
         self.own_hosts = own_hosts
@@ -245,14 +247,15 @@ class Connections:
         """
         chunks: list[bytes] = []
         size = 0
-        content = response.content
+        content, time = response.content, asyncio.get_running_loop().time
         failure: Exception | None = None
-        sent.form, sent.waits_on = None, content
+        # A body that drips never stalls, so all of it has one deadline, whatever arrives meanwhile.
+        sent.form, sent.waits_on, sent.end = None, content, min(sent.end, time() + self._body_seconds)
         try:
             while size <= max_size:
                 chunk = content.read_nowait()
                 if not chunk and not content.at_eof():
-                    sent.deadline = asyncio.get_running_loop().time() + self.timeouts.read
+                    sent.deadline = min(sent.end, time() + self.timeouts.read)
                     self.deadlines.add(sent)
                     chunk = await content.readany()
                 if not chunk:
@@ -265,7 +268,8 @@ class Connections:
             self.deadlines.entries.discard(sent)
             response.close()
         if failure is not None:
-            raise explain(failure, request=sent.request.line, limit=self.timeouts.read, body=True)
+            limit = self._body_seconds if time() >= sent.end else self.timeouts.read
+            raise explain(failure, request=sent.request.line, limit=limit, body=True)
         return b"" if max_size > MAX_ERROR_BYTES else b"".join(chunks)[:max_size], False
 
     def note_sent(self, sent: SentRequest, protocol: ResponseHandler) -> None:

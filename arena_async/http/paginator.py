@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable, Sequence
 from contextlib import aclosing
 from functools import partial
 from typing import Any, Generic, TypeAlias, TypeVar
@@ -27,9 +27,9 @@ from arena_async.errors import (
     NotFoundError,
     QuotaExhaustedError,
 )
-from arena_async.http.exchange import TOO_LARGE
-from arena_async.http.session import Session
-from arena_async.protocol.decoding import parse_json
+from arena_async.http.session import Session, in_steps
+from arena_async.protocol.decoding import json_steps
+from arena_async.protocol.json_steps import TOO_LARGE
 from arena_async.protocol.messages import Request
 from arena_async.protocol.pagination import ListShape, Page, PageRequest, Pagination
 
@@ -173,7 +173,7 @@ class Paginator(Generic[T]):
                 page = await loader.first_despite(error, paging.requested)
             while True:
                 step = paging.take(page)
-                items = tuple([query.read(row) for row in step.rows])
+                items = await in_steps(_read_rows(query.read, step.rows))
                 if step.missing:
                     loader.warn(
                         f"the service counts {step.missing} rows more than it returned. It may count rows that are"
@@ -226,12 +226,13 @@ class _PageLoader:
             request = attrs.evolve(request, params=request.params + adapter.page_params(requested))
         try:
             response = await self.session.send(request)
-            return adapter.read_page(parse_json(response.body, request=response.request), requested, shape)
+            payload = await in_steps(json_steps(response.body, request=response.request))
+            return adapter.read_page(payload, requested, shape)
         except QuotaExhaustedError as error:
             error.cursor = requested.offset
             raise
         except DecodeError as error:
-            if not again or TOO_LARGE in error.problems:
+            if not again or any(problem.startswith(TOO_LARGE) for problem in error.problems):
                 raise
         return await self.page(requested, again=False)
 
@@ -265,6 +266,15 @@ class _PageLoader:
     async def _prefetch(self, requested: PageRequest) -> tuple[Page, float]:
         """Request a page, and return it with the time at which it arrived."""
         return await self.page(requested), self.session.clock()
+
+
+def _read_rows(read: Callable[[Any], T], rows: Sequence[Any]) -> Generator[None, None, tuple[T, ...]]:
+    """Decode the rows of a page, one in each step."""
+    items = []
+    for row in rows:
+        items.append(read(row))
+        yield
+    return tuple(items)
 
 
 def _cancel_all(tasks: Iterable[asyncio.Task[Any]]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import json
+import math
 import types
 from datetime import timedelta
 from email.utils import parsedate_to_datetime
@@ -567,9 +568,15 @@ def _(patch: Patch) -> None:
     given = patch.replace("arena_async.http.paginator:_PageLoader.page", once)
 
 
+def _hoping(body: bytes, **_: Any) -> Any:
+    """Parse what comes at once, by the rules of the parser."""
+    yield
+    return json.loads(body.decode())
+
+
 @protection("whatever comes is read by rules, and never by hope")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.http.paginator:parse_json", lambda body, **_: json.loads(body.decode()))
+    patch.replace("arena_async.protocol.decoding:json_steps", _hoping)
 
 
 @protection("what is no page is no empty list")
@@ -580,7 +587,7 @@ def _(patch: Patch) -> None:
         except DecodeError:
             return Page(items=(), offset=requested.offset, limit=requested.limit)
 
-    patch.replace("arena_async.protocol.decoding:parse_json", lambda body, **_: json.loads(body.decode()))
+    patch.replace("arena_async.protocol.decoding:json_steps", _hoping)
     given = patch.replace("arena_async.providers.arena.adapter:ArenaAdapter.read_page", reading)
 
 
@@ -650,3 +657,17 @@ def _(patch: Patch) -> None:
         return page
 
     patch.replace("arena_async.http.paginator:_PageLoader.take", take)
+
+
+@protection("all of a response has one deadline")
+def _(patch: Patch) -> None:
+    def patient(self: Any, *args: Any) -> None:
+        given(self, *args)
+        self._body_seconds = math.inf
+
+    given = patch.replace("arena_async.http.connections:Connections.__init__", patient)
+
+
+@protection("values are counted before they are made")
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.protocol.json_steps:MAX_VALUES", 10**9)

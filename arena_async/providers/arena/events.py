@@ -24,9 +24,9 @@ import attrs
 from arena_async.errors import ConfigurationError, DeadlineError, DecodeError
 from arena_async.http.paginator import ListQuery, Paginator
 from arena_async.http.polling import Polled, wait_until
-from arena_async.http.session import Session, request_object
+from arena_async.http.session import Session, read_json, request_object
 from arena_async.options import Clock, PollPolicy
-from arena_async.protocol.decoding import decode, parse_json, wire
+from arena_async.protocol.decoding import decode, wire
 from arena_async.protocol.messages import join_path, printable
 from arena_async.providers.arena.adapter import LIST
 from arena_async.providers.arena.api import get_object, make_request, paginate
@@ -322,8 +322,7 @@ class EventQueue(_EventSource):
         """
         query = {"reconciled": "any" if reconciled is None else reconciled}
         request = make_request("GET", self._event_path(event, "/itemguids"), query)
-        response = await self.session.send(request)
-        return _read_guids(parse_json(response.body, request=request.line), request.line)
+        return _read_guids(await read_json(await self.session.send(request)), request.line)
 
 
 def _read_guids(payload: Any, request: str) -> list[str]:
