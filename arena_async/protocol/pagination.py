@@ -360,7 +360,7 @@ class Pagination:
             return False
         if self._stop is not None and (self._stop - offset) % limit == 0:
             return False
-        if walk.total is not None:
+        if walk.total is not None and walk.total > offset:
             return (walk.total - offset + 1) % limit != 0
         return limit >= _MIN_SHARED
 

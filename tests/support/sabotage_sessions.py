@@ -435,7 +435,7 @@ def _(patch: Patch) -> None:
     given = patch.current("arena_async.protocol.pagination:Pagination._offset_after")
 
     def hoping(self: Pagination, page: Any) -> int | None:
-        trusted = self._shape.total and self._total is not None
+        trusted = self._shape.total and self._walk.total is not None
         return given(self, page) if trusted else self.requested.offset + len(page.items)  # type: ignore[no-any-return]
 
     patch.replace("arena_async.protocol.pagination:Pagination._offset_after", hoping)
@@ -447,7 +447,7 @@ def _(patch: Patch) -> None:
         found = given(self, page)
         return self.requested.offset + len(page.items) if found is None else found
 
-    def requesting(self: Pagination, _: Any) -> PaginationStep:
+    def requesting(self: Pagination) -> PaginationStep:
         return self._end(()) if self._requested_again else self._request_again("is empty")
 
     given = patch.replace("arena_async.protocol.pagination:Pagination._offset_after", hoping)
@@ -466,12 +466,12 @@ def _(patch: Patch) -> None:
 
 @protection("rows that come again are noticed")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.protocol.pagination:Pagination._check_repeats", lambda *_: None)
+    patch.replace("arena_async.protocol.pagination:Pagination._find_loop", lambda *_: "")
 
 
 @protection("an early empty page is no end")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.protocol.pagination:Pagination._take_empty", lambda self, _: self._end(()))
+    patch.replace("arena_async.protocol.pagination:Pagination._take_empty", lambda self: self._end(()))
 
 
 @protection("the end of a list is judged by the offset")
@@ -486,7 +486,10 @@ def _(patch: Patch) -> None:
 
 @protection("a row that came before is dropped")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.protocol.pagination:Pagination._new_rows", lambda _, page, __: page.items)
+    def keeping(self: Pagination, page: Any, _: object) -> tuple[Any, int]:
+        return page.items, len(page.items)
+
+    patch.replace("arena_async.protocol.pagination:Pagination._new_rows", keeping)
 
 
 @protection("rows that never came are noticed")
