@@ -21,14 +21,14 @@ from typing import Any, Literal, Self
 
 import attrs
 
-from arena_async.errors import ConfigurationError, DeadlineError, DecodeError
+from arena_async.errors import ConfigurationError, DeadlineError, DecodeError, ListingError
 from arena_async.http.paginator import ListQuery, Paginator
 from arena_async.http.polling import Polled, wait_until
 from arena_async.http.session import Session, request_object
 from arena_async.options import Clock, PollPolicy
 from arena_async.protocol.decoding import decode, parse_json, wire
 from arena_async.protocol.messages import join_path, printable
-from arena_async.providers.arena.adapter import LIST
+from arena_async.providers.arena.adapter import LIST, read_count
 from arena_async.providers.arena.api import get_object, make_request, paginate
 from arena_async.providers.arena.models import ArenaModel, ArenaRecord, Change, Item, User
 from arena_async.providers.arena.queries import EventResourceQuery, write_query
@@ -330,11 +330,17 @@ def _read_guids(payload: Any, request: str) -> list[str]:
     """Read a list of bare guids."""
     rows = payload.get("results", payload.get("Results")) if isinstance(payload, dict) else payload
     if rows is None and isinstance(payload, dict) and "errors" not in payload:
-        return []
+        rows = []
     if not isinstance(rows, list) or not all(isinstance(row, str) for row in rows):
         raise DecodeError(
             f"{request}: the response is no list of guids. The service may have changed; report the endpoint.",
             problems=("$.results: no array of text where one was expected",),
+            request=request,
+        )
+    count = read_count(payload.get("count")) if isinstance(payload, dict) else None
+    if count not in (None, len(rows)):
+        raise ListingError(
+            f"{request}: the response has {len(rows)} of {count} guids. The list is not known to be whole; list again.",
             request=request,
         )
     return rows
