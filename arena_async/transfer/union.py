@@ -21,7 +21,7 @@ from arena_async.errors import (
 from arena_async.protocol.files import Cost, FileSet, MetadataCache, OpenedFile, RemoteFile, UsesMetadataCache
 from arena_async.transfer.models import Plan, PlannedFile, Restoring, can_restore
 
-__all__ = ["LOOK_UP_BATCH", "OF_ONE_LIST", "PlannedSet", "raise_one", "union"]
+__all__ = ["LOOK_UP_BATCH", "OF_ONE_LIST", "PlannedSet", "one_of", "union"]
 
 #: Errors of one list that say nothing about the others of a set: those are walked first, then the error is raised.
 OF_ONE_LIST = (ListingError, DecodeError, NotFoundError, PermissionDeniedError)
@@ -48,19 +48,17 @@ def union(*filesets: FileSet) -> FileSet:
     return filesets[0] if len(filesets) == 1 else _Union(filesets)
 
 
-def raise_one(failures: Sequence[Exception]) -> None:
+def one_of(failures: Sequence[Exception]) -> Exception:
     """
-    Raise one of the errors of several lists, if there are any, with the others as notes.
+    Return one of the errors of several lists, to be raised, with the others as notes.
 
-    "Not found" is raised only where all of them are: whoever takes it for "gone" learns nothing about other lists.
+    It is "not found" only where all of them are: whoever takes that for "gone" learns nothing about other lists.
     """
-    if not failures:
-        return
-    raised = min(failures, key=lambda error: isinstance(error, NotFoundError))
+    found = min(failures, key=lambda error: isinstance(error, NotFoundError))
     for other in failures:
-        if other is not raised:
-            raised.add_note(f"Another list failed too: {other}")
-    raise raised
+        if other is not found:
+            found.add_note(f"Another list failed too: {other}")
+    return found
 
 
 @attrs.frozen(kw_only=True)
@@ -108,7 +106,8 @@ class _Union:
                         yield self._tagged(file, number)
             except Exception as error:  # noqa: BLE001 - raised when the others are listed
                 failures.append(error)
-        raise_one(failures)
+        if failures:
+            raise one_of(failures)
 
     async def open(
         self, file: RemoteFile, *, offset: int = 0, validator: str | None = None, until: int | None = None
@@ -133,8 +132,8 @@ class _Union:
                     continue
                 found += [self._tagged(row, number) for row in rows]
                 missing -= {row.key for row in rows}
-        if missing:
-            raise_one(failures)
+        if missing and failures:
+            raise one_of(failures)
         return found
 
     @property

@@ -25,7 +25,7 @@ from arena_async.providers.arena.api import ArenaService, make_request, paginate
 from arena_async.providers.arena.models import ArenaRun
 from arena_async.providers.arena.runs import RunService, ended, look_up
 from arena_async.transfer.models import PlannedFile
-from arena_async.transfer.union import OF_ONE_LIST, raise_one
+from arena_async.transfer.union import OF_ONE_LIST, one_of
 
 __all__ = ["ArenaFiles", "FileFacts", "RunFiles", "ZipFiles", "tenant_of"]
 
@@ -135,8 +135,8 @@ class ArenaFiles(FileSet, ABC):
                     raise
             except (ListingError, DecodeError) as error:
                 failures.append(error)
-        if not wanted <= found.keys():
-            raise_one(failures)
+        if failures and not wanted <= found.keys():
+            raise one_of(failures)
         return list(found.values())
 
     async def restore(self, rows: Sequence[PlannedFile]) -> list[RemoteFile]:
@@ -276,7 +276,8 @@ class RunFiles(ArenaFiles, Generic[R]):
                     failures.append(error)
         except OF_ONE_LIST as error:
             failures.append(error)
-        raise_one(failures)
+        if failures:
+            raise one_of(failures)
 
     def of(self, run: R) -> Self:
         """Return the set of the files of one completed run as it was just seen, without another request for it."""
@@ -311,7 +312,8 @@ class RunFiles(ArenaFiles, Generic[R]):
                     failures.append(error)
         except OF_ONE_LIST as error:
             failures.append(error)
-        raise_one(failures)
+        if failures:
+            raise one_of(failures)
 
     async def _pages(
         self, definition: str, completed_from: datetime | None = None, *, latest: bool = False
@@ -351,7 +353,8 @@ class RunFiles(ArenaFiles, Generic[R]):
             missing -= {run.guid for run in page}
             if not missing:
                 break
-        raise_one(failures)
+        if failures:
+            raise one_of(failures)
 
 
 def _is_wanted(run: ArenaRun, since: datetime | None) -> bool:
@@ -452,7 +455,8 @@ class ZipFiles(RunFiles[R]):
             for file in files:
                 names, completed = (definition, run.guid, file.guid), run.completion_date_time
                 yield self._entry(tenant, names, file, extension=".zip", change=file.guid, changed_at=completed)
-        raise_one(failures)
+        if failures:
+            raise one_of(failures)
 
     async def _requested(self, tenant: str, definition: str, run: R) -> tuple[list[FileFacts], Exception | None]:
         """Request the files of a run and cache them. Where they are not known to be all they are not cached."""

@@ -21,7 +21,7 @@ from arena_async.providers.arena.api import ArenaService, get_object, paginate
 from arena_async.providers.arena.files import ArenaFiles, FileFacts, tenant_of
 from arena_async.providers.arena.models import ArenaFile, FileAssociation, Item
 from arena_async.providers.arena.queries import FileQuery, ItemQuery, write_query
-from arena_async.transfer.union import OF_ONE_LIST, raise_one
+from arena_async.transfer.union import OF_ONE_LIST, one_of
 
 __all__ = ["Files", "ItemFiles", "Items", "StoredFiles"]
 
@@ -188,7 +188,8 @@ class StoredFiles(_VaultFiles):
                 failures.append(error)
             else:
                 yield self._entry_of(tenant, (file.guid or "", file.edition or "0"), file)
-        raise_one(failures)
+        if failures:
+            raise one_of(failures)
 
     async def _look_up(self, tenant: str, first: str, *_: object) -> AsyncIterator[RemoteFile]:
         file = await self._service.get(first)
@@ -236,7 +237,8 @@ class ItemFiles(_VaultFiles):
                     yield file
             except OF_ONE_LIST as error:
                 failures.append(error)
-        raise_one(failures)
+        if failures:
+            raise one_of(failures)
 
     async def _look_up(self, tenant: str, first: str, *_: object) -> AsyncIterator[RemoteFile]:
         async for association in self._service.associations(first):

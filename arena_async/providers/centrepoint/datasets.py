@@ -35,7 +35,7 @@ from arena_async.providers.centrepoint.linked_files import LinkedFileQuery, Link
 from arena_async.providers.centrepoint.links import ListedLink, sign
 from arena_async.providers.centrepoint.models import DatasetFile, DatasetSubject, StaleDataSet, is_later
 from arena_async.providers.centrepoint.studies import DATASET_SUBJECTS
-from arena_async.transfer.union import OF_ONE_LIST, raise_one
+from arena_async.transfer.union import OF_ONE_LIST, one_of
 
 __all__ = [
     "Changes",
@@ -221,8 +221,8 @@ class DatasetFileSet(LinkedFileSet[DatasetQuery, DatasetFile]):
             found = []
             for one in by_subject:
                 found += await self._matching(one, named, failures, any_row=True)
-        if not named.keys() <= {file.key for file in found}:
-            raise_one(failures)
+        if failures and not named.keys() <= {file.key for file in found}:
+            raise one_of(failures)
         return found
 
     def _narrowed_to(self, query: DatasetQuery, wanted: Iterable[Sequence[str]]) -> DatasetQuery:
@@ -424,7 +424,8 @@ class StudyFileSet(DatasetFileSet):
             async with aclosing(self._of_subjects(changes, failures)) as files:
                 async for file in files:
                     yield file
-        raise_one(failures)
+        if failures:
+            raise one_of(failures)
 
     async def _of_subjects(self, changes: Changes, failures: list[Exception]) -> AsyncGenerator[RemoteFile, None]:
         """List the files of the subjects for which programs ran, and add to the failures what is not whole."""
