@@ -222,6 +222,8 @@ class _PageLoader:
             return adapter.read_page(parse_json(response.body, request=response.request), requested, shape)
         except DecodeError as error:
             if not again or TOO_LARGE in error.problems:
+                if error.request is None:
+                    error.request, error.args = request.line, (f"{request.line}: {error}",)
                 raise
         return await self.page(requested, again=False)
 

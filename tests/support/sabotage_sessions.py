@@ -497,6 +497,63 @@ def _(patch: Patch) -> None:
     patch.replace("arena_async.protocol.pagination:Pagination._end", lambda _, rows: PaginationStep(rows=rows))
 
 
+@protection("a list without pages is as long as it states")
+def _(patch: Patch) -> None:
+    def believing(self: Pagination, page: Any) -> PaginationStep:
+        return PaginationStep(rows=page.items)
+
+    patch.replace("arena_async.protocol.pagination:Pagination._take_all", believing)
+
+
+@protection("a list that is not known to be whole is an error")
+def _(patch: Patch) -> None:
+    def silent(self: Pagination, what: str, rows: Any, *, cursor: int | None) -> PaginationStep:
+        return PaginationStep(rows=rows)
+
+    patch.replace("arena_async.protocol.pagination:Pagination._fail", silent)
+
+
+@protection("pages have one row in common")
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.protocol.pagination:Pagination._can_share", lambda *_: False)
+
+
+@protection("a list that moved is walked once more")
+def _(patch: Patch) -> None:
+    patch.add("arena_async.protocol.pagination:Pagination._may_walk_again", Always(False))
+
+
+@protection("the gap of one list hides no other")
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.transfer.union:OF_ONE_LIST", ())
+
+
+@protection("files of a run that are not all are not cached")
+def _(patch: Patch) -> None:
+    async def caching(self: Any, tenant: str, definition: str, run: Any) -> Any:
+        files, failure = await given(self, tenant, definition, run)
+        await self._keep(tenant, definition, run.guid, files)
+        return files, failure
+
+    given = patch.replace("arena_async.providers.arena.files:ZipFiles._requested", caching)
+
+
+@protection("a number beside guids is compared with them")
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.providers.arena.events:read_count", lambda _: None)
+
+
+@protection("the default number of rows is no whole list")
+def _(patch: Patch) -> None:
+    given = patch.current("arena_async.protocol.pagination:Pagination._offset_after")
+
+    def hoping(self: Pagination, page: Any) -> int | None:
+        short = len(page.items) != self.requested.limit
+        return None if short and not self._shape.total else given(self, page)
+
+    patch.replace("arena_async.protocol.pagination:Pagination._offset_after", hoping)
+
+
 @protection("rows without a key are never taken for repeats")
 def _(patch: Patch) -> None:
     patch.replace(
@@ -525,25 +582,25 @@ def _(patch: Patch) -> None:
 @protection("a number of rows is one")
 def _(patch: Patch) -> None:
     patch.replace("arena_async.providers.centrepoint.adapter:_count", lambda payload, name: payload.get(name))
-    patch.replace("arena_async.providers.arena.adapter:_count", lambda value: value)
+    patch.replace("arena_async.providers.arena.adapter:read_count", lambda value: value)
 
 
 @protection("nothing is no number of rows")
 def _(patch: Patch) -> None:
     named = patch.current("arena_async.providers.centrepoint.adapter:_count")
-    alone = patch.current("arena_async.providers.arena.adapter:_count")
+    alone = patch.current("arena_async.providers.arena.adapter:read_count")
 
     def count(payload: Any, name: str) -> Any:
         return 0 if payload.get(name, 0) is None else named(payload, name)
 
     patch.replace("arena_async.providers.centrepoint.adapter:_count", count)
-    patch.replace("arena_async.providers.arena.adapter:_count", lambda value: 0 if value is None else alone(value))
+    patch.replace("arena_async.providers.arena.adapter:read_count", lambda value: 0 if value is None else alone(value))
 
 
 @protection("a number of rows is read")
 def _(patch: Patch) -> None:
     patch.replace("arena_async.providers.centrepoint.adapter:_count", lambda *_: None)
-    patch.replace("arena_async.providers.arena.adapter:_count", lambda _: None)
+    patch.replace("arena_async.providers.arena.adapter:read_count", lambda _: None)
 
 
 @protection("the page that came is the page that was asked for")
