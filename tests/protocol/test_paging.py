@@ -116,7 +116,8 @@ class TestWithoutATotal:
 
     def test_a_count_beyond_what_is_there_is_an_error_after_the_rows(self) -> None:
         """PG02, PG06: 300 of 325: the empty page is requested once more, then what was received is not whole."""
-        service, found = Service(300, lambda count, page: 325), []
+        service = Service(300, lambda count, page: 325)
+        found: list[Any] = []
         with pytest.raises(ListingError, match="empty, of 325 rows") as caught:
             walk(ARENA, service, found)
         assert found == list(rows(0, 300))
@@ -126,7 +127,8 @@ class TestWithoutATotal:
     @pytest.mark.parametrize(("count", "said"), [(500, 500), (500, 499), (499, 510)])
     def test_a_number_above_the_limit_is_compared_with_the_whole_walk(self, count: int, said: int) -> None:
         """PG06: it cannot be that of a page."""
-        service, found = Service(count, lambda count, page: said), []
+        service = Service(count, lambda count, page: said)
+        found: list[Any] = []
         with pytest.raises(ListingError, match=f"of {said} rows") if count != said else contextlib.nullcontext():
             walk(ARENA, service, found)
         assert found == list(rows(0, count))
@@ -134,7 +136,8 @@ class TestWithoutATotal:
     @pytest.mark.parametrize("said", [1, 340, 360, 400])
     def test_a_number_within_the_limit_is_compared_with_its_page(self, said: int) -> None:
         """A page of 350 rows that says so is whole; one that states another number is not."""
-        service, found = Service(350, lambda count, page: said), []
+        service = Service(350, lambda count, page: said)
+        found: list[Any] = []
         with pytest.raises(ListingError):
             walk(ARENA, service, found)
         assert found == list(rows(0, 350))
@@ -234,7 +237,8 @@ class TestWithoutATotal:
 
     def test_a_count_below_the_rows_ends_nothing(self) -> None:
         """PG02: nonsense does not stop a full page from being followed; it fits neither a page nor the list."""
-        service, found = Service(800, lambda count, page: 1), []
+        service = Service(800, lambda count, page: 1)
+        found: list[Any] = []
         with pytest.raises(ListingError, match="800 of 1 rows"):
             walk(ARENA, service, found)
         assert found == list(rows(0, 800))
@@ -265,7 +269,8 @@ class TestWithoutATotal:
 
     def test_a_last_page_that_comes_for_ever_is_an_error(self) -> None:
         """PG05: past the end the last full page is given."""
-        service, found = Service(800), []
+        service = Service(800)
+        found: list[Any] = []
         with pytest.raises(ListingError) as caught:
             walk(ARENA, lambda requested: service(attrs.evolve(requested, offset=min(requested.offset, 400))), found)
         assert caught.value.cursor == 1198
@@ -380,7 +385,8 @@ class TestWithATotal:
         self, totals: list[int], offsets: list[int], error: str | None
     ) -> None:
         """Rows may have moved past the border unseen; a list that only grows is whole where all of it was received."""
-        left, found = iter(totals), []
+        left = iter(totals)
+        found: list[Any] = []
         service = Service(totals[-1], lambda count, page: next(left))
         with pytest.raises(ListingError, match=error) if error else contextlib.nullcontext():
             walk(CENTREPOINT, service, found)
