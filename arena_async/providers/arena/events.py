@@ -174,9 +174,10 @@ class _EventSource:
 
     async def pending(self, integration: str) -> list[OutboundEvent]:
         """Return the events that are not reconciled, the oldest first. One request for each 400."""
-        found = [event async for event in self.every(integration, reconciled=False) if not event.reconciled]
-        # One without a time comes first, so that it is not postponed forever.
-        return sorted(found, key=lambda event: event.creation_date_time or datetime.min.replace(tzinfo=UTC))
+        found, failure = await _known_pending(self, integration)
+        if failure is not None:
+            raise failure
+        return found
 
     async def event(self, integration: str, guid: str) -> OutboundEvent:
         """Return one event. One request."""
@@ -229,6 +230,20 @@ class _EventSource:
                 "events.every() or events.event()."
             )
         return self._path(event.integration, "/events/{event}" + rest, event=event.guid, **identifiers)
+
+
+async def _known_pending(source: _EventSource, integration: str) -> tuple[list[OutboundEvent], ListingError | None]:
+    """Return those that were received, the oldest first, and the error if there may be more."""
+    found: list[OutboundEvent] = []
+    failure: ListingError | None = None
+    try:
+        async for event in source.every(integration, reconciled=False):
+            found += [] if event.reconciled else [event]
+    except ListingError as error:
+        failure = error
+    # One without a time comes first, so that it is not postponed forever.
+    found.sort(key=lambda event: event.creation_date_time or datetime.min.replace(tzinfo=UTC))
+    return found, failure
 
 
 @attrs.frozen
@@ -387,12 +402,21 @@ class Watch:
         self._due.extend(await wait_until(self._find_due, bool, self._policy, clock=clock, polled=polled))
 
     async def _find_due(self) -> list[OutboundEvent]:
-        """Return the pending events that were not returned a short while ago."""
-        pending = await self._source.pending(self._integration)
-        guids = {event.guid for event in pending}
-        self._again_at = {guid: at for guid, at in self._again_at.items() if guid in guids}
+        """
+        Return the pending events that were not returned a short while ago.
+
+        Raises:
+            ListingError: None of those that were received is due, and there may be more.
+        """
+        pending, failure = await _known_pending(self._source, self._integration)
+        if failure is None:
+            guids = {event.guid for event in pending}
+            self._again_at = {guid: at for guid, at in self._again_at.items() if guid in guids}
         now = self._source.timing.monotonic()
-        return [event for event in pending if self._again_at.get(event.guid, now) <= now]
+        due = [event for event in pending if self._again_at.get(event.guid, now) <= now]
+        if failure is not None and not due:
+            raise failure
+        return due
 
 
 @attrs.frozen(eq=False, repr=False)
