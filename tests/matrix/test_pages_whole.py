@@ -18,6 +18,7 @@ from arena_async import Mirror
 from arena_async.errors import ListingError
 from arena_async.providers.arena import EventQueue, OutboundEvent
 from arena_async.providers.centrepoint import DayQuery
+from arena_async.testing import CentrePointSimulator, faults
 from arena_async.transfer.models import Action
 
 EXTRACT = "FXH0EBFHS9SK3M5O7QS1"
@@ -223,6 +224,24 @@ async def test_rows_that_go_on_sliding_are_an_error_after_those_that_came(world:
     assert isinstance(error, ListingError)
     assert "should begin with the last row of the page before" in str(error)
     assert offsets(server) == [0, 0, 399, 399]
+
+
+@row("PG27", protection=NOT_WHOLE)
+async def test_nothing_is_removed_for_seven_rows_that_do_not_come_once(world: World) -> None:
+    """PG27: CentrePoint counts 150 files on each page, and once the second one lacks 7: all stay, and the next run ends well."""
+    world.keeps_partials = True
+    async with CentrePointSimulator(files=150) as simulator, simulator.client() as centrepoint:
+        files = centrepoint.datasets.files(simulator.study)
+        async with Mirror(world.root) as mirror:
+            await mirror.sync(files)
+            here = sorted(path for path in world.root.rglob("*.gz"))
+            simulator.inject(faults.lose_rows(at=10, count=7), on="GET *offset=100*")
+            with pytest.raises(ListingError, match="143 of 150 rows") as caught:
+                await mirror.sync(files, prune=True)
+            world.saw(caught.value)
+            assert sorted(path for path in world.root.rglob("*.gz")) == here
+            report = await mirror.sync(files, prune=True)
+    assert report.counts[Action.KEEP] == len(here) == 150
 
 
 @row("PG28", protection=NOT_WHOLE)
