@@ -14,7 +14,7 @@ from matrix import World, case, control, row
 from scripted import RawServer, Reply, Seen, json_reply, reply
 from services import ArenaScript, CentrePointScript, page, requested, studies
 
-from arena_async import Mirror
+from arena_async import Mirror, TransferOptions
 from arena_async.errors import ListingError
 from arena_async.providers.arena import EventQueue, OutboundEvent
 from arena_async.providers.centrepoint import DayQuery
@@ -231,7 +231,7 @@ async def test_nothing_is_removed_for_seven_rows_that_do_not_come_once(world: Wo
     """PG27: 150 files are counted on each page, and once the second lacks 7: all stay, and the next run is whole."""
     async with CentrePointSimulator(files=150) as simulator, simulator.client() as centrepoint:
         files = centrepoint.datasets.files(simulator.study)
-        async with Mirror(world.root) as mirror:
+        async with Mirror(world.root, options=TransferOptions(durability="off")) as mirror:
             await mirror.sync(files)
             here = sorted(path for path in world.root.rglob("*.gz"))
             simulator.inject(faults.lose_rows(at=10, count=7), on="GET *datasetfiles", after=1)
