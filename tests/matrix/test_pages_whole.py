@@ -1,4 +1,4 @@
-"""Rows PG27 to PG35: what a list states has to hold, and nothing is concluded from one for which it does not."""
+"""Rows PG27 to PG36: what a list states has to hold, and nothing is concluded from one for which it does not."""
 
 from __future__ import annotations
 
@@ -165,6 +165,35 @@ async def test_the_gap_of_one_run_hides_no_other_and_is_not_remembered(world: Wo
             assert extract.listed() == {"R7": 1}
             assert report.counts[Action.FETCH] == 21 - left
             assert report.failures == ()
+
+
+@row("PG36", protection="the gap of one list hides no other")
+@pytest.mark.parametrize("where", ["runs", case("definitions", protection=NOT_WHOLE)])
+async def test_the_gap_of_one_definition_hides_no_other(world: World, where: str) -> None:
+    """PG36: the runs of one of three extracts are not whole, or one more extract is counted: all others come first."""
+    gap = {"count": 3, "results": None}
+    done = {"status": "COMPLETED", "completionDateTime": "2026-05-01T06:00:00Z"}
+
+    def runs(seen: Seen) -> Reply:
+        name = seen.path.split("/")[-2]
+        if name == "E0" and where == "runs":
+            return json_reply(gap)
+        return page([{"guid": f"{name}R", **done, "files": [{"guid": f"{name}A"}]}])
+
+    def definitions(seen: Seen) -> Reply:
+        if where == "definitions":
+            return page([] if requested(seen)[0] else [{"guid": f"E{number}"} for number in range(3)], count=4)
+        return page([{"guid": f"E{number}"} for number in range(3)])
+
+    async with RawServer() as server:
+        script = ArenaScript(world, server)
+        script.on("GET", "/extracts", definitions)
+        script.on("GET", "/extracts/*/runs", runs)
+        async with script.client() as arena:
+            files, error = await take(arena.extracts.files())
+    world.saw(error)
+    assert [file.fields["extract"] for file in files] == ["E0", "E1", "E2"][where == "runs" :]
+    assert isinstance(error, ListingError)
 
 
 @row("PG30", protection="a list that moved is walked once more")

@@ -335,6 +335,17 @@ async def test_keys_are_looked_up_by_day_month_and_year(
     assert await files.find([]) == []
 
 
+async def test_a_day_that_a_list_lacks_is_not_gone(client: CentrePointClient, simulator: CentrePointSimulator) -> None:
+    """What is listed is returned; where one is missing from a month that counts it, that is an error."""
+    files = client.day_files.files(DayQuery(234, SUBJECT, RAW))
+    keys = [file.key async for file in files]
+
+    simulator.inject(faults.lose_rows(count=1), on="GET /dataaccess/*", times=2)
+    with pytest.raises(ListingError):
+        await files.find(keys[:2])
+    assert len(await files.find(keys[1:3])) == 2
+
+
 async def test_the_price_is_known_after_the_first_page(client: CentrePointClient) -> None:
     """Only the listing costs; what it costs is exact once the service has said how many there are."""
     files = client.day_files.files(DayQuery(234, SUBJECT, RAW))
