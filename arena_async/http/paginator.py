@@ -204,7 +204,7 @@ class _PageLoader:
         """Return the first page if its error means that the list has no pages or is empty; raise the error if not."""
         empty_if, shape = self.query.empty_if, self.query.shape
         if shape.paged and error.code in shape.unpaged_if:
-            # Without pages the list is returned completely; rows before the offset are left out here.
+            # Without pages the list is returned completely, with the rows before the offset.
             self.query = attrs.evolve(self.query, shape=attrs.evolve(shape, paged=False))
             return attrs.evolve(await self.page(requested), whole=True)
         if empty_if is None or not isinstance(error, NotFoundError) or not await empty_if(error):
