@@ -256,7 +256,7 @@ class DecodeError(ArenaAsyncError):
 
 
 class ListingError(ArenaAsyncError):
-    """A listing shrank, looped or contradicted itself, so it is not known to be complete."""
+    """A listing moved, looped or contradicts what was stated about it: it is not known to be whole."""
 
     def __init__(self, message: str = "", *, cursor: int | None = None, request: str | None = None) -> None:
         super().__init__(message)

@@ -11,11 +11,20 @@ from typing import Any
 
 import attrs
 
-from arena_async.errors import ConfigurationError
+from arena_async.errors import (
+    ConfigurationError,
+    DecodeError,
+    ListingError,
+    NotFoundError,
+    PermissionDeniedError,
+)
 from arena_async.protocol.files import Cost, FileSet, MetadataCache, OpenedFile, RemoteFile, UsesMetadataCache
 from arena_async.transfer.models import Plan, PlannedFile, Restoring, can_restore
 
-__all__ = ["LOOK_UP_BATCH", "PlannedSet", "union"]
+__all__ = ["LOOK_UP_BATCH", "OF_ONE_LIST", "PlannedSet", "one_of", "union"]
+
+#: Errors of one list that say nothing about the others of a set: those are walked first, then the error is raised.
+OF_ONE_LIST = (ListingError, DecodeError, NotFoundError, PermissionDeniedError)
 
 #: Keys that are looked up at a time, for a plan.
 LOOK_UP_BATCH = 100
@@ -37,6 +46,19 @@ def union(*filesets: FileSet) -> FileSet:
     if not filesets:
         raise ConfigurationError("union was given no set of files; give at least one.")
     return filesets[0] if len(filesets) == 1 else _Union(filesets)
+
+
+def one_of(failures: Sequence[Exception]) -> Exception:
+    """
+    Return one of the errors of several lists, to be raised, with the others as notes.
+
+    It is "not found" only where all of them are: whoever takes that for "gone" learns nothing about other lists.
+    """
+    found = min(failures, key=lambda error: isinstance(error, NotFoundError))
+    for other in failures:
+        if other is not found:
+            found.add_note(f"Another list failed too: {other}")
+    return found
 
 
 @attrs.frozen(kw_only=True)
@@ -85,9 +107,7 @@ class _Union:
             except Exception as error:  # noqa: BLE001 - raised when the others are listed
                 failures.append(error)
         if failures:
-            for other in failures[1:]:
-                failures[0].add_note(f"Another set failed too: {other}")
-            raise failures[0]
+            raise one_of(failures)
 
     async def open(
         self, file: RemoteFile, *, offset: int = 0, validator: str | None = None, until: int | None = None
@@ -100,13 +120,20 @@ class _Union:
     async def find(self, keys: Collection[str]) -> list[RemoteFile]:
         """Return fresh entries for some keys, from the sets that listed them first."""
         found: list[RemoteFile] = []
+        failures: list[Exception] = []
         missing = set(keys)
         for number in self._order(missing):
             wanted = [key for key in sorted(missing) if self._of.get(key, number) == number]
             if wanted:
-                rows = await self._members[number].find(wanted)
+                try:
+                    rows = await self._members[number].find(wanted)
+                except ListingError as error:
+                    failures.append(error)
+                    continue
                 found += [self._tagged(row, number) for row in rows]
                 missing -= {row.key for row in rows}
+        if missing and failures:
+            raise one_of(failures)
         return found
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -270,7 +270,7 @@ class ExportFiles(ZipFiles[ExportRun]):
             run.guid: [FileFacts(file.guid, file.name) for file in run.files] for run in runs if run.files is not None
         }
 
-    async def _request_files(self, definition: str, run: ExportRun) -> list[FileFacts]:
+    async def _request_files(self, definition: str, run: ExportRun) -> AsyncIterator[FileFacts]:
         """
         Request a run alone.
 
@@ -286,7 +286,8 @@ class ExportFiles(ZipFiles[ExportRun]):
                 problems=("$.files: missing",),
                 request=request.line,
             )
-        return [FileFacts(file.guid, file.name) for file in files or ()]
+        for file in files or ():
+            yield FileFacts(file.guid, file.name)
 
     def _check_empty(self, run: ExportRun) -> None:
         if run.guid == self._run:

@@ -231,10 +231,10 @@ class ExtractFiles(ZipFiles[ExtractRun]):
             if run.files or (supported and run.files is not None)
         }
 
-    async def _request_files(self, definition: str, run: ExtractRun) -> list[FileFacts]:
+    async def _request_files(self, definition: str, run: ExtractRun) -> AsyncIterator[FileFacts]:
         session, path = self._service.session, "/extracts/{extract}/runs/{run}/files"
-        associations = paginate(session, FileAssociation, path, extract=definition, run=run.guid)
-        return [_facts_of(association) async for association in associations]
+        async for association in paginate(session, FileAssociation, path, extract=definition, run=run.guid):
+            yield _facts_of(association)
 
 
 def _facts_of(association: FileAssociation) -> FileFacts:

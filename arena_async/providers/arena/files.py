@@ -17,7 +17,7 @@ from urllib.parse import quote, unquote
 import attrs
 from attrs.converters import optional
 
-from arena_async.errors import ApiError, ConfigurationError, NotFoundError
+from arena_async.errors import ApiError, ConfigurationError, DecodeError, ListingError, NotFoundError
 from arena_async.http.session import Session
 from arena_async.protocol.files import Cost, FileSet, MetadataCache, OpenedFile, RemoteFile
 from arena_async.protocol.quota import Quota
@@ -25,6 +25,7 @@ from arena_async.providers.arena.api import ArenaService, make_request, paginate
 from arena_async.providers.arena.models import ArenaRun
 from arena_async.providers.arena.runs import RunService, ended, look_up
 from arena_async.transfer.models import PlannedFile
+from arena_async.transfer.union import OF_ONE_LIST, one_of
 
 __all__ = ["ArenaFiles", "FileFacts", "RunFiles", "ZipFiles", "tenant_of"]
 
@@ -110,13 +111,19 @@ class ArenaFiles(FileSet, ABC):
         return await self._service.session.stream(request, offset=offset, validator=validator, until=until)
 
     async def find(self, keys: Collection[str]) -> list[RemoteFile]:
-        """Return fresh entries for some keys of this kind, in any order; what is gone is missing."""
+        """
+        Return fresh entries for some keys of this kind, in any order; what is gone is missing.
+
+        Raises:
+            ListingError: A key is missing from a list that is not known to be whole.
+        """
         tenant = await tenant_of(self._service)
         groups: dict[str, list[list[str]]] = {}
         for key in keys:
             if names := self._names_in(key, tenant):
                 groups.setdefault(names[0], []).append(names)
         wanted, found = frozenset(keys), {}
+        failures: list[Exception] = []
         for first, members in groups.items():
             try:
                 async for file in self._look_up(tenant, first, members):
@@ -126,6 +133,10 @@ class ArenaFiles(FileSet, ABC):
                 # Where the object is gone, its guid is not valid either.
                 if not isinstance(error, NotFoundError) and error.code != 3011:
                     raise
+            except (ListingError, DecodeError) as error:
+                failures.append(error)
+        if failures and not wanted <= found.keys():
+            raise one_of(failures)
         return list(found.values())
 
     async def restore(self, rows: Sequence[PlannedFile]) -> list[RemoteFile]:
@@ -255,9 +266,18 @@ class RunFiles(ArenaFiles, Generic[R]):
             async for file in self._of_definition(tenant, self.definition):
                 yield file
             return
-        async for definition in paginate(service.session, service.models[0], f"/{service.kind}s"):
-            async for file in self._of_definition(tenant, definition.guid):
-                yield file
+        failures: list[Exception] = []
+        try:
+            async for definition in paginate(service.session, service.models[0], f"/{service.kind}s"):
+                try:
+                    async for file in self._of_definition(tenant, definition.guid):
+                        yield file
+                except OF_ONE_LIST as error:
+                    failures.append(error)
+        except OF_ONE_LIST as error:
+            failures.append(error)
+        if failures:
+            raise one_of(failures)
 
     def of(self, run: R) -> Self:
         """Return the set of the files of one completed run as it was just seen, without another request for it."""
@@ -269,7 +289,7 @@ class RunFiles(ArenaFiles, Generic[R]):
 
     @abstractmethod
     def _of_runs(self, tenant: str, definition: str, runs: Sequence[R]) -> AsyncIterator[RemoteFile]:
-        """List the files of some runs of a definition."""
+        """List the files of some runs of a definition; the error of one run comes after the files of the others."""
 
     async def _of_definition(self, tenant: str, definition: str) -> AsyncIterator[RemoteFile]:
         """List the files of those completed runs of a definition that belong to the set."""
@@ -280,10 +300,20 @@ class RunFiles(ArenaFiles, Generic[R]):
                     yield file
             return
         since = self._from
-        async for page in self._pages(definition, since, latest=self._latest):
-            # The service is known to ignore some filters silently.
-            async for file in self._of_runs(tenant, definition, [run for run in page if _is_wanted(run, since)]):
-                yield file
+        failures: list[Exception] = []
+        try:
+            async for page in self._pages(definition, since, latest=self._latest):
+                # The service is known to ignore some filters silently.
+                wanted = [run for run in page if _is_wanted(run, since)]
+                try:
+                    async for file in self._of_runs(tenant, definition, wanted):
+                        yield file
+                except OF_ONE_LIST as error:
+                    failures.append(error)
+        except OF_ONE_LIST as error:
+            failures.append(error)
+        if failures:
+            raise one_of(failures)
 
     async def _pages(
         self, definition: str, completed_from: datetime | None = None, *, latest: bool = False
@@ -313,12 +343,18 @@ class RunFiles(ArenaFiles, Generic[R]):
                 async for file in self._of_runs(tenant, first, [run]):
                     yield file
                 return
+        failures: list[Exception] = []
         async for page in self._pages(first):
-            async for file in self._of_runs(tenant, first, [run for run in page if run.guid in missing]):
-                yield file
+            try:
+                async for file in self._of_runs(tenant, first, [run for run in page if run.guid in missing]):
+                    yield file
+            except OF_ONE_LIST as error:
+                failures.append(error)
             missing -= {run.guid for run in page}
             if not missing:
-                return
+                break
+        if failures:
+            raise one_of(failures)
 
 
 def _is_wanted(run: ArenaRun, since: datetime | None) -> bool:
@@ -397,7 +433,7 @@ class ZipFiles(RunFiles[R]):
         """Return the files of those runs that were listed with them, by the guids of the runs."""
 
     @abstractmethod
-    async def _request_files(self, definition: str, run: R) -> list[FileFacts]:
+    def _request_files(self, definition: str, run: R) -> AsyncIterator[FileFacts]:
         """Request the files of a run that was listed without them."""
 
     def _check_empty(self, run: R) -> None:
@@ -408,16 +444,32 @@ class ZipFiles(RunFiles[R]):
         known = self._listed(runs)
         if missing := [run.guid for run in runs if run.guid not in known]:
             known |= await self._recall(tenant, definition, missing)
+        failures: list[Exception] = []
         for run in runs:
             files = known.get(run.guid)
             if files is None:
-                files = await self._request_files(definition, run)
-                await self._keep(tenant, definition, run.guid, files)
-            if not files:
+                files, failure = await self._requested(tenant, definition, run)
+                failures += [failure] if failure is not None else []
+            elif not files:
                 self._check_empty(run)
             for file in files:
                 names, completed = (definition, run.guid, file.guid), run.completion_date_time
                 yield self._entry(tenant, names, file, extension=".zip", change=file.guid, changed_at=completed)
+        if failures:
+            raise one_of(failures)
+
+    async def _requested(self, tenant: str, definition: str, run: R) -> tuple[list[FileFacts], Exception | None]:
+        """Request the files of a run and cache them. Where they are not known to be all they are not cached."""
+        files: list[FileFacts] = []
+        try:
+            async for file in self._request_files(definition, run):
+                files.append(file)  # noqa: PERF401 - those before an error are wanted
+        except OF_ONE_LIST as error:
+            return files, error
+        if not files:
+            self._check_empty(run)
+        await self._keep(tenant, definition, run.guid, files)
+        return files, None
 
     async def _recall(self, tenant: str, definition: str, runs: Iterable[str]) -> dict[str, Sequence[FileFacts]]:
         """Return the cached files of some runs, by the guids of the runs."""

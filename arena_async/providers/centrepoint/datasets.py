@@ -22,6 +22,7 @@ from urllib.parse import quote
 
 import attrs
 
+from arena_async.errors import ListingError
 from arena_async.http.paginator import AHEAD, Paginator
 from arena_async.protocol.files import Cost, Notice, RemoteFile
 from arena_async.protocol.messages import Request, join_path
@@ -34,6 +35,7 @@ from arena_async.providers.centrepoint.linked_files import LinkedFileQuery, Link
 from arena_async.providers.centrepoint.links import ListedLink, sign
 from arena_async.providers.centrepoint.models import DatasetFile, DatasetSubject, StaleDataSet, is_later
 from arena_async.providers.centrepoint.studies import DATASET_SUBJECTS
+from arena_async.transfer.union import OF_ONE_LIST, one_of
 
 __all__ = [
     "Changes",
@@ -202,16 +204,26 @@ class DatasetFileSet(LinkedFileSet[DatasetQuery, DatasetFile]):
         ]
         left = pages_of(self._total or 0) if query == requested else 0
         found: list[RemoteFile] = []
-        if not 1 < len(by_subject) < left:
-            async with aclosing(self._pages_of(query, any_row=True)) as pages:
-                async for page in pages:
-                    found += [file for file in page.items if file.key in named]
-                    left = pages_of(page.total or 0) - page.offset // MAX_PAGE_SIZE - 1
-                    if 1 < len(by_subject) < left:
-                        break
-                else:
-                    return found
-        return [file for one in by_subject for file in await self._matching(one, named, any_row=True)]
+        failures: list[Exception] = []
+        narrow = 1 < len(by_subject) < left
+        if not narrow:
+            try:
+                async with aclosing(self._pages_of(query, any_row=True)) as pages:
+                    async for page in pages:
+                        found += [file for file in page.items if file.key in named]
+                        left = pages_of(page.total or 0) - page.offset // MAX_PAGE_SIZE - 1
+                        narrow = 1 < len(by_subject) < left
+                        if narrow:
+                            break
+            except ListingError as error:
+                failures.append(error)
+        if narrow:
+            found = []
+            for one in by_subject:
+                found += await self._matching(one, named, failures, any_row=True)
+        if failures and not named.keys() <= {file.key for file in found}:
+            raise one_of(failures)
+        return found
 
     def _narrowed_to(self, query: DatasetQuery, wanted: Iterable[Sequence[str]]) -> DatasetQuery:
         """Return the narrowest query that includes all files with these key fields."""
@@ -387,26 +399,44 @@ class StudyFileSet(DatasetFileSet):
         return super().cost() if self._watermark is None else Cost(listing=1, per_file=0)
 
     async def _changed_since(self, watermark: datetime) -> AsyncGenerator[RemoteFile, None]:
-        """Read what changed, choose how to list it, and list it."""
+        """Read what changed, choose how to list it, and list it; the error of one list comes after all others."""
         changes = Changes(watermark)
-        await self._look(changes)
+        failures: list[Exception] = []
+        try:
+            await self._look(changes)
+        except ListingError as error:
+            failures.append(error)
         choice = changes.choice(self._seen.total)
         if choice in (Choice.WHOLE, Choice.LOOK):
-            async with aclosing(self._pages_of(self._query)) as listing:
-                async for page in listing:
-                    self._note(page)
-                    if choice is Choice.LOOK:
-                        choice = changes.choice(self._seen.total, here=1)
-                    if choice is Choice.SUBJECTS:
-                        break
-                    for file in page.items:
-                        yield file
+            try:
+                async with aclosing(self._pages_of(self._query)) as listing:
+                    async for page in listing:
+                        self._note(page)
+                        if choice is Choice.LOOK:
+                            choice = changes.choice(self._seen.total, here=1)
+                        if choice is Choice.SUBJECTS:
+                            break
+                        for file in page.items:
+                            yield file
+            except ListingError as error:
+                failures.append(error)
         if choice is Choice.SUBJECTS:
-            for query in changes.queries(self._query):
+            async with aclosing(self._of_subjects(changes, failures)) as files:
+                async for file in files:
+                    yield file
+        if failures:
+            raise one_of(failures)
+
+    async def _of_subjects(self, changes: Changes, failures: list[Exception]) -> AsyncGenerator[RemoteFile, None]:
+        """List the files of the subjects for which programs ran, and add to the failures what is not whole."""
+        for query in changes.queries(self._query):
+            try:
                 async with aclosing(self._pages_of(query)) as pages:
                     async for page in pages:
                         for file in page.items:
                             yield file
+            except OF_ONE_LIST as error:
+                failures.append(error)
 
     async def _look(self, changes: Changes) -> None:
         """Read for which subjects programs ran, and note what is stale."""

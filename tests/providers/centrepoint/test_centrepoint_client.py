@@ -568,6 +568,10 @@ async def test_keys_of_one_subject_take_one_request(client: CentrePointClient, s
     assert await files.find([]) == []
 
     queries = [{k: v for k, v in seen.query.items() if k not in ("limit", "offset")} for seen in simulator.log]
+    simulator.inject(faults.lose_rows(at=0, count=1), on="GET *datasetfiles", times=2)
+    with pytest.raises(ListingError):
+        await files.find([listed[0].key, listed[2].key])
+    assert [file.key for file in await files.find([listed[2].key])] == [listed[2].key]
     assert queries == [
         {"subjectId": "10821", "studyProgramId": PROGRAM, "dataSetName": "ActivityDaily8"},
         {"subjectId": "10821", "dataSetName": "ActivityDaily8"},

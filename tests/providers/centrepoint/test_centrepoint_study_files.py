@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from listings import take
 from studies import is_whole
 
 from arena_async import Action, Mirror
-from arena_async.errors import ConfigurationError, NotFoundError
+from arena_async.errors import ConfigurationError, ListingError, NotFoundError
 from arena_async.protocol.files import FileSet
 from arena_async.providers.centrepoint import CentrePointClient
 from arena_async.providers.centrepoint.adapter import pages_of
@@ -173,6 +174,37 @@ async def test_a_few_subjects_are_listed_alone(client: CentrePointClient, simula
         {"subjectId": str(other.subject), "studyProgramId": other.program},
     ]
     assert len(simulator.seen(SUBJECTS)) == 1
+
+
+async def test_the_gap_of_one_subject_hides_no_other(
+    client: CentrePointClient, simulator: CentrePointSimulator
+) -> None:
+    """A subject lacks a file that is counted: its other files come, and those of the next subject, then the error."""
+    one, other = simulator.files[0], simulator.files[100]
+    simulator.change_file(one)
+    simulator.change_file(other)
+    simulator.inject(faults.lose_rows(count=1), on=FILES, after=1)  # the first one tells how many there are
+
+    found, error = await take(client.study_files(234).since(SINCE))
+
+    assert [file.fields["subject"] for file in found].count(str(other.subject)) == 4
+    assert len(found) == 7
+    assert isinstance(error, ListingError)
+    assert "3 of 4 rows" in str(error)
+
+
+async def test_what_changed_is_listed_although_a_subject_is_missing(
+    client: CentrePointClient, simulator: CentrePointSimulator
+) -> None:
+    """The list of subjects lacks one: what the others have comes, then the error, so that no watermark moves."""
+    simulator.change_file(simulator.files[100])
+    simulator.inject(faults.lose_rows(count=1), on=SUBJECTS)
+
+    found, error = await take(client.study_files(234).since(SINCE))
+
+    assert {file.fields["subject"] for file in found} == {str(simulator.files[100].subject)}
+    assert isinstance(error, ListingError)
+    assert "59 of 60 rows" in str(error)
 
 
 async def test_a_first_look_tells_how_long_the_list_is(
