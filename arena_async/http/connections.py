@@ -8,10 +8,12 @@ nothing is sent on a connection that the server may be closing.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
+import select
 import socket
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
@@ -19,12 +21,14 @@ import aiohttp
 import attrs
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.connector import Connection
+from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
 from arena_async.errors import UnsafeUrlError
 from arena_async.http.errors import WIRE_ERRORS, WireFailureError, explain
 from arena_async.http.upload import Form
-from arena_async.options import HttpOptions
+from arena_async.options import Clock, HttpOptions
+from arena_async.protocol.files import ResponseOrder
 from arena_async.protocol.messages import Request
 from arena_async.protocol.quota import ClockReading, RateLimiter, Reservation
 from arena_async.protocol.urls import UrlPolicy
@@ -34,12 +38,18 @@ if TYPE_CHECKING:
 
     from arena_async.http.login import CachedSession
 
-__all__ = ["MAX_ERROR_BYTES", "Connections", "Deadlines", "SentHeaders", "SentRequest", "Waiting"]
+__all__ = ["MAX_ERROR_BYTES", "ConnectionOrder", "Connections", "Deadlines", "SentHeaders", "SentRequest", "Waiting"]
 
 #: Bytes of an error response after decoding; the rest is cut off.
 MAX_ERROR_BYTES = 64 * 1024
 #: More connections than there are workers, and fewer than the usual limit of open files.
 _MAX_CONNECTIONS = 320
+#: Responses that may come over a connection before it is idle for a round trip, and the longest one that is waited for.
+_MAX_UNPROVED, _MAX_ROUND_TRIP = 64, 1.0
+#: Connections that may be remembered before those that have ended are forgotten.
+_MAX_ORDERS = 2 * _MAX_CONNECTIONS
+#: Turns of the event loop after which bytes that the system had received are parsed.
+_TURNS = 3
 #: Seconds between two sweeps, at most.
 _SWEEP_SECONDS = 1.0
 
@@ -130,6 +140,9 @@ class SentRequest(Waiting):
         form: The form that is sent with it.
         waits_on: The connection or the response body that a passed deadline ends.
         read_timeout: Seconds to wait for the response after the last chunk of a form.
+        order: The responses of the connection it was sent over.
+        number: Its number among the requests of that connection.
+        proved: Whether its response is the first one of that connection, so that it cannot be that of another request.
     """
 
     request: Request
@@ -147,6 +160,9 @@ class SentRequest(Waiting):
     form: Form | None = None
     waits_on: ResponseHandler | aiohttp.StreamReader | None = None
     read_timeout: float = math.inf
+    order: ConnectionOrder | None = None
+    number: int = 0
+    proved: bool = False
 
     def __repr__(self) -> str:
         return f"<{self.request.line}>"
@@ -158,6 +174,60 @@ class SentRequest(Waiting):
             self.deadline = respond_by
         elif self.waits_on is not None:
             self.waits_on.set_exception(TimeoutError())
+
+
+class ConnectionOrder(ResponseOrder):
+    """
+    The responses of one connection since it was last known to be empty.
+
+    Args:
+        protocol: The connection.
+        clock: Time.
+        round_trip: Seconds that its slowest response took so far.
+        fresh: Whether nothing was sent over the connection before.
+
+    Attributes:
+        requests: Requests that were sent over it.
+        sent_at: When the last one was sent.
+        idle_since: When the last response was received; infinite before that.
+        known: Whether it needs no further check.
+    """
+
+    def __init__(self, protocol: ResponseHandler, clock: Clock, *, round_trip: float = 0.0, fresh: bool) -> None:
+        self.round_trip = round_trip
+        self.fresh = fresh
+        self.requests = 0
+        self.sent_at, self.idle_since = 0.0, math.inf
+        self._protocol = protocol
+        self._clock = clock
+        self.known = False
+        transport = protocol.transport
+        connected = transport.get_extra_info("socket") if transport is not None else None
+        #: Returns whether the system has received bytes (or the end) that the event loop does not know about yet.
+        self.unread: Callable[[int], object] = lambda _: connected and select.select([connected], [], [], 0)[0]
+        if connected is not None and hasattr(select, "poll"):
+            self.unread = (waiting := select.poll()).poll
+            waiting.register(connected, select.POLLIN)
+
+    def note_surplus(self) -> None:
+        """Note that something arrived that was not requested, and end the connection."""
+        self.broken = self.known = True
+        self._protocol.force_close()
+
+    def check(self) -> float | None:
+        """Return None once the order is known, as :attr:`broken` states; else the seconds to wait for that."""
+        if self.known:
+            return None
+        now, connected = self._clock.monotonic(), self._protocol.transport is not None
+        rest = self.idle_since + self.round_trip - now
+        if rest < math.inf:
+            if len(self._protocol) or isinstance(self._protocol.exception(), HttpProcessingError):
+                self.note_surplus()
+            elif not connected or (rest <= 0 and not self.unread(0)):
+                self.known = True
+        elif not connected:
+            self.idle_since = now  # What reads the last response has a round trip to note how it ended.
+        return None if self.known else min(max(rest, 0.0), _MAX_ROUND_TRIP)
 
 
 class Connections:
@@ -176,6 +246,7 @@ class Connections:
         deadlines: Keeps the timeouts of requests and bodies.
         requests_sent: Metered requests whose headers were written.
         unmetered_sent: All others.
+        orders: The responses of each connection.
     """
 
     def __init__(self, options: HttpOptions, urls: UrlPolicy, own_hosts: set[str], limiter: RateLimiter) -> None:
@@ -194,7 +265,7 @@ class Connections:
         }
         self._borrowed: aiohttp.BaseConnector | None = options.connector
         self._client: aiohttp.ClientSession | None = None
-        self._used: set[ResponseHandler] = set()
+        self.orders: dict[ResponseHandler, ConnectionOrder] = {}
         self._ending: AsyncGenerator[aiohttp.ClientSession, None] | None = None
 
     async def open(
@@ -223,15 +294,26 @@ class Connections:
             # The host name only changes the key in the pool, so that no idle connection is found.
             headers, options["server_hostname"] = SentHeaders(headers, Connection="close"), address.raw_host
         _SENDING.set((self, sent))
+        response = None
         try:
             client = self._client or await self._new_client()
-            return await client.request(sent.request.method, address, data=body, headers=headers, **options)
+            while True:
+                # Each connection of the pool that must not be used is closed, so that this ends.
+                with contextlib.suppress(_NotInStepError):
+                    method = sent.request.method
+                    response = await client.request(method, address, data=body, headers=headers, **options)
+                    if (order := sent.order) is not None:
+                        taken = self.clock.monotonic() - order.sent_at
+                        order.round_trip = min(max(order.round_trip, taken), _MAX_ROUND_TRIP)
+                    return response
         except (*WIRE_ERRORS, WireFailureError, UnsafeUrlError) as error:
             failure = error
         finally:
             # Not a reset by token: a discarded coroutine may end in another context.
             _SENDING.set(None)
             self.deadlines.entries.discard(sent)
+            if sent.order is not None and response is None:
+                sent.order.known = True
         if sent.form is not None and sent.form.failure is not None:
             raise sent.form.failure
         limit = self.timeouts.read if sent.sent else None
@@ -256,6 +338,8 @@ class Connections:
                     self.deadlines.add(sent)
                     chunk = await content.readany()
                 if not chunk:
+                    if (order := sent.order) is not None and order.requests == sent.number:
+                        order.idle_since = self.clock.monotonic()
                     return b"".join(chunks), True
                 chunks.append(chunk)
                 size += len(chunk)
@@ -273,11 +357,13 @@ class Connections:
         if not sent.request.repeatable:
             # It is not returned to the pool, whatever the headers of the response state.
             protocol.force_close()
-        sent.sent, sent.reused = True, protocol in self._used
-        if not sent.reused:
-            if len(self._used) > 2 * _MAX_CONNECTIONS:
-                self._used = {used for used in self._used if used.is_connected()}
-            self._used.add(protocol)
+        order = sent.order
+        if order is not None:
+            sent.proved = order.fresh and not order.requests
+            order.requests += 1
+            sent.number = order.requests
+            order.sent_at, order.idle_since = self.clock.monotonic(), math.inf
+        sent.sent, sent.reused = True, not sent.proved
         if sent.metered:
             self.requests_sent += 1
         else:
@@ -375,15 +461,46 @@ class _CheckedResolver(AbstractResolver):
 
 
 class _CountedRequest(aiohttp.ClientRequest):
-    """A request that notes when its headers are written."""
+    """A request whose connection is checked before, and that notes when its headers are written."""
 
     async def send(self, conn: Connection) -> aiohttp.ClientResponse:
-        response = await super().send(conn)
+        """
+        Send it, over a connection on which nothing is unread: the next response answers this request then.
+
+        Raises:
+            _NotInStepError: Something is, or the connection has ended; nothing was sent.
+        """
         sending, protocol = _SENDING.get(), conn.protocol
-        if sending is not None and protocol is not None:
-            connections, sent = sending
-            connections.note_sent(sent, protocol)
+        if sending is None or protocol is None:
+            return await super().send(conn)
+        connections, sent = sending
+        clock, orders = connections.clock, connections.orders
+        order = orders.get(protocol)
+        if order is None:
+            for ended in [used for used in orders if not used.is_connected()] if len(orders) > _MAX_ORDERS else ():
+                del orders[ended]
+            order = orders[protocol] = ConnectionOrder(protocol, clock, fresh=True)
+        elif order.requests >= _MAX_UNPROVED:
+            await clock.sleep(order.round_trip)
+        turns = _TURNS
+        while turns and order.unread(0):
+            turns -= 1
+            await asyncio.sleep(0)
+        if protocol.should_close:
+            order.idle_since = 0.0  # The pool has only connections without an open request.
+            order.check()
+            raise _NotInStepError
+        if order.idle_since + order.round_trip <= clock.monotonic():
+            order.known = True
+            order = orders[protocol] = ConnectionOrder(protocol, clock, round_trip=order.round_trip, fresh=False)
+        sent.order = order
+        response = await super().send(conn)
+        connections.note_sent(sent, protocol)
         return response
+
+
+class _NotInStepError(Exception):
+    """A connection of the pool must not be used; nothing was sent over it."""
 
 
 async def _never_twice(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:

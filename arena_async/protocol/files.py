@@ -25,6 +25,7 @@ __all__ = [
     "Notice",
     "OpenedFile",
     "RemoteFile",
+    "ResponseOrder",
     "UsesMetadataCache",
 ]
 
@@ -102,12 +103,38 @@ class ByteStream(Protocol):
         ...
 
 
+class ResponseOrder:
+    """
+    Whether the responses that came over one connection answer the requests that were sent over it.
+
+    After one response too many, each request gets the response to the one before. That it was so shows when something
+    arrives that was not requested; that it was not so, when the connection was idle and empty for a round trip.
+
+    Attributes:
+        broken: Whether something arrived that was not requested: the content may be that of another file.
+    """
+
+    broken: bool = False
+
+    def check(self) -> float | None:
+        """Return None once the order is known, as :attr:`broken` states; else the seconds to wait for that."""
+        return None
+
+
 @attrs.frozen(kw_only=True)
 class OpenedFile:
-    """One response with a body to read: an async context manager that closes the stream."""
+    """
+    One response with a body to read: an async context manager that closes the stream.
+
+    Args:
+        head: The headers of the response.
+        stream: Its body.
+        order: Shows later whether it was the response to this request; None where that is known.
+    """
 
     head: BodyHead
     stream: ByteStream
+    order: ResponseOrder | None = None
 
     async def __aenter__(self) -> Self:
         return self

@@ -26,9 +26,9 @@ from datetime import datetime
 
 import attrs
 
-from arena_async.errors import ArenaAsyncError, ClosedError, StorageError
+from arena_async.errors import ArenaAsyncError, ClosedError, StorageError, TransportError
 from arena_async.options import MIB, Durability
-from arena_async.protocol.files import RemoteFile
+from arena_async.protocol.files import RemoteFile, ResponseOrder
 from arena_async.transfer.directory import ParentCache
 from arena_async.transfer.ledger import Ledger
 from arena_async.transfer.models import LedgerEntry
@@ -37,7 +37,7 @@ from arena_async.transfer.partial_files import PartialFiles, adopt, publish
 from arena_async.transfer.verify import ContentVerifier, VerificationResult
 from arena_async.transfer.workers import ThreadPoolExecutor, run_to_end, wait_to_end
 
-__all__ = ["Committer", "Pending", "recover"]
+__all__ = ["Committer", "Pending", "out_of_step", "recover"]
 
 log = logging.getLogger("arena_async")
 
@@ -62,6 +62,7 @@ class Pending:
         content: The whole content of a small file, until it is written.
         partial: The partial file of a large one.
         result: How its content was verified.
+        order: Shows later whether its content was the response to its own request, or None.
         size: Bytes that are held in memory.
         entry: Its row, once its content is on the disk.
         has_row: Whether its row was written.
@@ -79,6 +80,7 @@ class Pending:
     content: bytes | None = None
     partial: PartialFile | None = None
     result: VerificationResult | None = None
+    order: ResponseOrder | None = None
     size: int = 0
     entry: LedgerEntry | None = None
     has_row: bool = False
@@ -91,6 +93,9 @@ class Pending:
         partial, result = self.partial, self.result
         if partial is None or result is None:
             raise self.aborted()
+        if self.order is not None and self.order.broken:
+            partial.drop()
+            raise out_of_step(self.path)
         state, self.durable = partial.secure(durable=durable)
         self.entry = LedgerEntry(
             key=self.key,
@@ -314,6 +319,14 @@ class Committer:
                 pending.error = type(error)(str(error))
             return False
         return True
+
+
+def out_of_step(path: str) -> TransportError:
+    """Return the error of a file that came over a connection on which something was received that was not requested."""
+    return TransportError(
+        f"{path}: more was received over its connection than was requested, so that its content may be that of another"
+        " file; it is requested again over another connection."
+    )
 
 
 def _without_frames(error: Exception) -> Exception:

@@ -69,7 +69,6 @@ async def attempt(job: Job, source: Source) -> Pending:
     while more:
         content, more = await _request(job, state, source)
     result: VerificationResult | None = None
-    verifier = job.verifier
     end = job.end if content is None else len(content)
     if job.total is not None and end < job.total and job.sound:
         del content  # The error keeps this frame.
@@ -81,7 +80,7 @@ async def attempt(job: Job, source: Source) -> Pending:
         result = await context.run(_verify, job, context)
         if result.problem is not None:
             raise result.problem
-    staged, job.partial, job.verifier = job.partial, None, None  # They belong to the committer now.
+    staged, verifier, job.partial, job.verifier = job.partial, job.verifier, None, None  # The committer has them now.
     return Pending(
         run=source.run,
         job=job,
@@ -92,6 +91,7 @@ async def attempt(job: Job, source: Source) -> Pending:
         content=content,
         partial=staged,
         result=result,
+        order=job.order,
     )
 
 
@@ -115,6 +115,9 @@ async def _request(job: Job, state: DownloadAttempt, source: Source) -> tuple[by
     opened = await source.files.open(job.file, offset=held.offset, validator=held.validator)
     try:
         step = await _handle_headers(job, state, opened.head, held, context)
+        if step.step is ResumeStep.RESTART_HERE or not held.offset:
+            # A digest of the list proves it anyway; a validator proves what is received after an interruption.
+            job.order = None if job.file.md5 or job.file.sha256 else opened.order
         if step.step is ResumeStep.COMPLETE:
             return None, False
         if held.offset == 0 and job.partial is None:

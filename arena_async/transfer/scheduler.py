@@ -28,7 +28,7 @@ from arena_async.transfer.commit import Pending
 from arena_async.transfer.context import Context
 from arena_async.transfer.download import attempt, put_down
 from arena_async.transfer.events import Finished, Retrying
-from arena_async.transfer.jobs import Job, JobQueue, Listing, Numbered, PagePlanner, Source
+from arena_async.transfer.jobs import HeldBack, Job, JobQueue, Listing, Numbered, PagePlanner, Source
 from arena_async.transfer.models import Action, Outcome, as_error
 from arena_async.transfer.planner import Decision, PlannedRow, service_of
 from arena_async.transfer.recovery import fail, recover, stop_after
@@ -77,9 +77,8 @@ class TransferRun:
         self._dry = dry
         self._max_open = 2 * context.widest + _WAITING
         self._queue = JobQueue()
-        self._delivered = 0
-        self._committing = 0
-        self._working = 0
+        self._held = HeldBack()
+        self._delivered = self._committing = self._working = 0
         self._stopped: set[str] = set()
         #: Set when an outcome is delivered or taken, when a job or a worker has ended, and at the end.
         self._changed = asyncio.Event()
@@ -170,7 +169,7 @@ class TransferRun:
                 self.kept += 1
                 continue
             room = 1
-            while len(self._queue.jobs) + len(self.outcomes) > self._max_open - room:
+            while len(self._queue.jobs) - self._held.count + len(self.outcomes) > self._max_open - room:
                 room = _REFILL
                 self._changed.clear()
                 await self._changed.wait()
@@ -185,9 +184,7 @@ class TransferRun:
 
     def _report(self, row: PlannedRow, decision: Decision) -> None:
         """Deliver the outcome of a row that needs no content."""
-        file, path = row.file, f"{self._root}/{row.path}" if row.path else None
-        shown = file if file.link is None else file.without_link()
-        outcome = Outcome(shown, decision.action, path, error=row.rejected, reason=decision.reason)
+        outcome = _planned(row, decision, self._root)
         if not self._dry and self._context.emitter.active:
             self._context.emitter.emit(Finished(outcome=outcome))
         self._delivered += 1
@@ -216,10 +213,7 @@ class TransferRun:
 
     def _make_ready(self, job: Job, *, first: bool = False) -> None:
         """Queue a job for the workers; another one is started if more are allowed."""
-        if first:
-            self._queue.ready.appendleft(job)
-        else:
-            self._queue.ready.append(job)
+        (self._queue.ready.appendleft if first else self._queue.ready.append)(job)
         if self._working < self._context.widest and not self._closing:
             self._working += 1
             self._start(self._work(), "worker")
@@ -301,8 +295,8 @@ class TransferRun:
     # -- commits and the end of a job
 
     async def _collect(self) -> None:
-        """Take what the committer has finished, as long as it has files of this run."""
-        while self._committing:
+        """Take what the committer has finished, as long as it has files of this run or some are held back."""
+        while self._committing or self._held.rows:
             for pending in self._context.committer.take_finished(self):
                 self._committing -= 1
                 job: Job = pending.job  # type: ignore[assignment]
@@ -311,8 +305,15 @@ class TransferRun:
                     job.failure = pending.error
                     self._note_stop(job, stop_after(job, pending.error, self._context))
                     self._make_ready(job, first=True)
-                    continue
-                self._end(job, _committed(job, pending, self._root), done=pending.entry.size if pending.entry else 0)
+                else:
+                    self._held.rows[job.order].append((job, _committed(job, pending, self._root), pending.entry))
+                    self._held.count += 1
+            idle = not self._committing
+            for job, outcome, done in await self._held.settle(self._context, at_once=self._closing, idle=idle):
+                if outcome is None:
+                    self._make_ready(job, first=True)
+                else:
+                    self._end(job, outcome, done=done)
             if self._committing:
                 await self._context.committer.changed()
         self._collecting = False
@@ -328,6 +329,13 @@ class TransferRun:
             self._delivered += 1
             self.outcomes.append(Numbered(job.number, outcome))
         self._changed.set()
+
+
+def _planned(row: PlannedRow, decision: Decision, root: str) -> Outcome:
+    """Return the outcome of a row that needs no content."""
+    file, path = row.file, f"{root}/{row.path}" if row.path else None
+    shown = file if file.link is None else file.without_link()
+    return Outcome(shown, decision.action, path, error=row.rejected, reason=decision.reason)
 
 
 def _committed(job: Job, pending: Pending, root: str) -> Outcome:
