@@ -167,6 +167,7 @@ class RemoteFile:
         host: The host of the content, if that differs between files: files of one host share a retry budget.
         as_named: Whether ``parts`` and the name are chosen by users and differ in more than case, so that they are kept
             wherever that is safe.
+        uploaded: Whether it is kept as people uploaded it: then its length proves it, and what it is inside is theirs.
     """
 
     key: str
@@ -186,6 +187,7 @@ class RemoteFile:
     link: Secret | None = attrs.field(default=None, repr=False, eq=False)
     host: str = ""
     as_named: bool = False
+    uploaded: bool = False
 
     def without_link(self) -> RemoteFile:
         """Return the file without its signed URL, for outcomes and events."""

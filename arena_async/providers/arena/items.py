@@ -122,6 +122,8 @@ class Files(ArenaService):
 class _VaultFiles(ArenaFiles):
     """Files of the vault, by their own guids or by the items that refer to them."""
 
+    _uploaded = True
+
     def _entry_of(self, tenant: str, names: tuple[str, str], file: ArenaFile) -> RemoteFile:
         """
         Return the entry of a file: ``arena/files/<file>/<edition>.<format>``, and likewise for those of items.
