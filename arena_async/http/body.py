@@ -19,8 +19,9 @@ from abc import abstractmethod
 import aiohttp
 
 from arena_async.errors import ArenaAsyncError, ClosedError, StalledError, TransportError
-from arena_async.http.connections import ConnectionOrder, Connections, Waiting
+from arena_async.http.connections import Connections, Waiting
 from arena_async.http.errors import WIRE_ERRORS, explain
+from arena_async.http.framing import ConnectionOrder
 from arena_async.protocol.files import BodyHead
 from arena_async.protocol.messages import Request
 from arena_async.protocol.ranges import read_content_range
@@ -249,6 +250,11 @@ class ReaderBody(Body):
         self._received += len(chunk)
         if failure is None and content.at_eof():
             self._note_end()
+        elif self._error is not None and self._received == self._declared:
+            # All that was announced came; what broke or followed is not of this body.
+            self._error, self.at_end = None, True
+            if self._order is not None and not isinstance(failure, OSError | aiohttp.ServerDisconnectedError):
+                self._order.note_surplus()
         self._received_while_waiting += len(chunk)
         if waited:
             self._end_wait(len(chunk), late=expired is not None)

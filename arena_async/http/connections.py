@@ -10,10 +10,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-import select
 import socket
+import zlib
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
@@ -21,14 +21,13 @@ import aiohttp
 import attrs
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.connector import Connection
-from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
 from arena_async.errors import UnsafeUrlError
 from arena_async.http.errors import WIRE_ERRORS, WireFailureError, explain
+from arena_async.http.framing import MAX_ROUND_TRIP, ConnectionOrder, OneResponse, new_inflater
 from arena_async.http.upload import Form
-from arena_async.options import Clock, HttpOptions
-from arena_async.protocol.files import ResponseOrder
+from arena_async.options import HttpOptions
 from arena_async.protocol.messages import Request
 from arena_async.protocol.quota import ClockReading, RateLimiter, Reservation
 from arena_async.protocol.urls import UrlPolicy
@@ -38,14 +37,14 @@ if TYPE_CHECKING:
 
     from arena_async.http.login import CachedSession
 
-__all__ = ["MAX_ERROR_BYTES", "ConnectionOrder", "Connections", "Deadlines", "SentHeaders", "SentRequest", "Waiting"]
+__all__ = ["MAX_ERROR_BYTES", "Connections", "Deadlines", "SentHeaders", "SentRequest", "Waiting"]
 
 #: Bytes of an error response after decoding; the rest is cut off.
 MAX_ERROR_BYTES = 64 * 1024
 #: More connections than there are workers, and fewer than the usual limit of open files.
 _MAX_CONNECTIONS = 320
-#: Responses that may come over a connection before it is idle for a round trip, and the longest one that is waited for.
-_MAX_UNPROVED, _MAX_ROUND_TRIP = 64, 1.0
+#: Responses that may come over a connection before it has to be idle for a round trip.
+_MAX_UNPROVED = 64
 #: Connections that may be remembered before those that have ended are forgotten.
 _MAX_ORDERS = 2 * _MAX_CONNECTIONS
 #: Turns of the event loop after which bytes that the system had received are parsed.
@@ -176,60 +175,6 @@ class SentRequest(Waiting):
             self.waits_on.set_exception(TimeoutError())
 
 
-class ConnectionOrder(ResponseOrder):
-    """
-    The responses of one connection since it was last known to be empty.
-
-    Args:
-        protocol: The connection.
-        clock: Time.
-        round_trip: Seconds that its slowest response took so far.
-        fresh: Whether nothing was sent over the connection before.
-
-    Attributes:
-        requests: Requests that were sent over it.
-        sent_at: When the last one was sent.
-        idle_since: When the last response was received; infinite before that.
-        known: Whether it needs no further check.
-    """
-
-    def __init__(self, protocol: ResponseHandler, clock: Clock, *, round_trip: float = 0.0, fresh: bool) -> None:
-        self.round_trip = round_trip
-        self.fresh = fresh
-        self.requests = 0
-        self.sent_at, self.idle_since = 0.0, math.inf
-        self._protocol = protocol
-        self._clock = clock
-        self.known = False
-        transport = protocol.transport
-        connected = transport.get_extra_info("socket") if transport is not None else None
-        #: Returns whether the system has received bytes (or the end) that the event loop does not know about yet.
-        self.unread: Callable[[int], object] = lambda _: connected and select.select([connected], [], [], 0)[0]
-        if connected is not None and hasattr(select, "poll"):
-            self.unread = (waiting := select.poll()).poll
-            waiting.register(connected, select.POLLIN)
-
-    def note_surplus(self) -> None:
-        """Note that something arrived that was not requested, and end the connection."""
-        self.broken = self.known = True
-        self._protocol.force_close()
-
-    def check(self) -> float | None:
-        """Return None once the order is known, as :attr:`broken` states; else the seconds to wait for that."""
-        if self.known:
-            return None
-        now, connected = self._clock.monotonic(), self._protocol.transport is not None
-        rest = self.idle_since + self.round_trip - now
-        if rest < math.inf:
-            if len(self._protocol) or isinstance(self._protocol.exception(), HttpProcessingError):
-                self.note_surplus()
-            elif not connected or (rest <= 0 and not self.unread(0)):
-                self.known = True
-        elif not connected:
-            self.idle_since = now  # What reads the last response has a round trip to note how it ended.
-        return None if self.known else min(max(rest, 0.0), _MAX_ROUND_TRIP)
-
-
 class Connections:
     """
     The connections of one session.
@@ -247,6 +192,7 @@ class Connections:
         requests_sent: Metered requests whose headers were written.
         unmetered_sent: All others.
         orders: The responses of each connection.
+        surplus_hosts: Hosts that sent bytes that belong to no response.
     """
 
     def __init__(self, options: HttpOptions, urls: UrlPolicy, own_hosts: set[str], limiter: RateLimiter) -> None:
@@ -260,11 +206,13 @@ class Connections:
         #: The options of all requests.
         self._options: dict[str, Any] = {
             "allow_redirects": False,
+            "auto_decompress": False,  # It would leave the check sum at the end of a compressed page unread.
             "proxy": options.proxy,
             "ssl": options.ssl or True,
         }
         self._borrowed: aiohttp.BaseConnector | None = options.connector
         self._client: aiohttp.ClientSession | None = None
+        self.surplus_hosts: set[str | None] = set()
         self.orders: dict[ResponseHandler, ConnectionOrder] = {}
         self._ending: AsyncGenerator[aiohttp.ClientSession, None] | None = None
 
@@ -283,7 +231,7 @@ class Connections:
         """
         failure: Exception
         address = URL(url, encoded=True)
-        options = self._options | {"auto_decompress": headers["Accept-Encoding"] != "identity"}
+        options = dict(self._options)
         if seconds is not None:
             if seconds <= 0:
                 raise explain(TimeoutError(), request=sent.request.line)
@@ -304,7 +252,7 @@ class Connections:
                     response = await client.request(method, address, data=body, headers=headers, **options)
                     if (order := sent.order) is not None:
                         taken = self.clock.monotonic() - order.sent_at
-                        order.round_trip = min(max(order.round_trip, taken), _MAX_ROUND_TRIP)
+                        order.round_trip = min(max(order.round_trip, taken), MAX_ROUND_TRIP)
                     return response
         except (*WIRE_ERRORS, WireFailureError, UnsafeUrlError) as error:
             failure = error
@@ -330,6 +278,7 @@ class Connections:
         content = response.content
         failure: Exception | None = None
         sent.form, sent.waits_on = None, content
+        inflater = new_inflater(response.headers.get("Content-Encoding"))
         try:
             while size <= max_size:
                 chunk = content.read_nowait()
@@ -338,12 +287,17 @@ class Connections:
                     self.deadlines.add(sent)
                     chunk = await content.readany()
                 if not chunk:
+                    if inflater is not None and not inflater.eof and max_size > MAX_ERROR_BYTES:
+                        raise aiohttp.ClientPayloadError
                     if (order := sent.order) is not None and order.requests == sent.number:
                         order.idle_since = self.clock.monotonic()
                     return b"".join(chunks), True
+                if inflater is not None:
+                    # What would be too large is not unpacked; the check sum is compared where the stream ends.
+                    chunk = inflater.decompress(chunk, max_size + 1 - size)
                 chunks.append(chunk)
                 size += len(chunk)
-        except WIRE_ERRORS as error:
+        except (*WIRE_ERRORS, zlib.error) as error:
             failure = error
         finally:
             self.deadlines.entries.discard(sent)
@@ -494,6 +448,8 @@ class _CountedRequest(aiohttp.ClientRequest):
             order.known = True
             order = orders[protocol] = ConnectionOrder(protocol, clock, round_trip=order.round_trip, fresh=False)
         sent.order = order
+        if self.host in connections.surplus_hosts:
+            OneResponse.take_over(protocol, order)
         response = await super().send(conn)
         connections.note_sent(sent, protocol)
         return response
@@ -514,4 +470,8 @@ async def _never_twice(request: aiohttp.ClientRequest, handler: aiohttp.ClientHa
         return await handler(request)
     except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
         failure = error
+    except aiohttp.ClientResponseError:
+        if (sending := _SENDING.get()) is not None:
+            sending[0].surplus_hosts.add(request.host)
+        raise
     raise WireFailureError(failure)

@@ -27,8 +27,9 @@ from typing import TYPE_CHECKING
 import aiohttp
 
 from arena_async.http.body import Body, ReaderBody
-from arena_async.http.connections import ConnectionOrder, Connections
+from arena_async.http.connections import Connections
 from arena_async.http.errors import explain
+from arena_async.http.framing import ConnectionOrder
 from arena_async.options import KIB
 from arena_async.protocol.messages import Request
 

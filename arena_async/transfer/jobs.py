@@ -141,46 +141,45 @@ class HeldBack:
     Committed files whose outcome is held back until it is known that their content answered their own request.
 
     Attributes:
-        rows: By connection, None for those of which it is known: each job, its outcome, and its entry in the ledger.
+        rows: By connection: each job, its outcome, and its entry in the ledger.
         count: Files.
     """
 
-    rows: defaultdict[ResponseOrder | None, list[tuple[Job, Outcome, LedgerEntry | None]]] = attrs.field(
+    rows: defaultdict[ResponseOrder, list[tuple[Job, Outcome, LedgerEntry]]] = attrs.field(
         factory=lambda: defaultdict(list)
     )
     count: int = 0
 
     async def settle(
-        self, context: Context, *, at_once: bool, idle: bool
+        self, context: Context, committing: int, *, at_once: bool
     ) -> list[tuple[Job, Outcome, int] | tuple[Job, None, int]]:
         """
         Return the jobs that are known now, with outcome and size, or with None if the file is to be requested again.
 
         Args:
             context: The directory.
+            committing: Files whose commit will have an end; without any it waits a little if nothing is known.
             at_once: Whether to count those as right of which nothing is known yet.
-            idle: Whether to wait a little if there are none.
         """
         known: list[tuple[Job, Outcome, int] | tuple[Job, None, int]] = []
         doubtful, wait = [], _MAX_PAUSE
         for order in list(self.rows):
-            rest = order.check() if order is not None else None
+            rest = order.check()
             if rest is not None and not at_once:
                 wait = min(wait, rest)
                 continue
             for job, outcome, entry in self.rows.pop(order):
                 self.count -= 1
-                if order is None or not order.broken:
-                    known.append((job, outcome, entry.size if entry else 0))
+                if not order.broken:
+                    known.append((job, outcome, entry.size))
                     continue
                 job.failure = out_of_step(job.path)
                 known.append((job, None, 0))
-                if entry is not None:
-                    # No file has a time before 1970: should this run end here, the next one requests it.
-                    doubtful.append(attrs.evolve(entry, state="complete", partial="", mtime_ns=-1))
+                # No file has a time before 1970: should this run end here, the next one requests it.
+                doubtful.append(attrs.evolve(entry, state="complete", partial="", mtime_ns=-1))
         if doubtful:
             await context.run(context.ledger.write, doubtful)
-        if idle and not known:
+        if not (committing or known) and self.rows:
             await context.clock.sleep(wait)
         return known
 

@@ -61,6 +61,8 @@ class TransferRun:
         error: Why it stopped before its end, where that is no failed listing; or None.
         failure: What made it fail, or None.
         ended: Whether everything that was listed has been dealt with.
+
+    ``_changed`` is set when an outcome is delivered or taken, when a job or a worker has ended, and at the end.
     """
 
     def __init__(self, files: FileSet, context: Context, *, scope: str, dry: bool, ask_again: bool) -> None:
@@ -76,11 +78,9 @@ class TransferRun:
         self._root = str(context.root)
         self._dry = dry
         self._max_open = 2 * context.widest + _WAITING
-        self._queue = JobQueue()
-        self._held = HeldBack()
+        self._queue, self._held = JobQueue(), HeldBack()
         self._delivered = self._committing = self._working = 0
         self._stopped: set[str] = set()
-        #: Set when an outcome is delivered or taken, when a job or a worker has ended, and at the end.
         self._changed = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._begun = self._collecting = self._closing = False
@@ -268,7 +268,11 @@ class TransferRun:
             self._stopped.add("disk" if stop == "disk" else service_of(job.file))
 
     async def _recover(self, job: Job, failure: Exception) -> None:
-        """Prepare the next attempt of a job, or end it."""
+        """
+        Prepare the next attempt of a job, or end it.
+
+        Where the service stopped all requests, that is one error of the run and none of this file.
+        """
         context = self._context
         try:
             wait = (await recover(job, failure, self._source)).wait
@@ -277,7 +281,6 @@ class TransferRun:
             self._note_stop(job, stop)
             if stop is not None:
                 self.error = self.error or outcome.error
-            # Where the service stopped all requests, that is one error of the run and none of this file.
             self._end(job, outcome, done=done, deliver=stop != "service")
             return
         if context.emitter.active:
@@ -297,24 +300,27 @@ class TransferRun:
     async def _collect(self) -> None:
         """Take what the committer has finished, as long as it has files of this run or some are held back."""
         while self._committing or self._held.rows:
+            for job, outcome, done in await self._held.settle(self._context, self._committing, at_once=self._closing):
+                if outcome is None:
+                    self._make_ready(job, first=True)
+                else:
+                    self._end(job, outcome, done=done)
             for pending in self._context.committer.take_finished(self):
                 self._committing -= 1
-                job: Job = pending.job  # type: ignore[assignment]
+                job = pending.job  # type: ignore[assignment]
                 job.bytes_written += pending.bytes_written
                 if pending.error is not None:
                     job.failure = pending.error
                     self._note_stop(job, stop_after(job, pending.error, self._context))
                     self._make_ready(job, first=True)
+                elif job.order is None or pending.entry is None:
+                    self._end(
+                        job, _committed(job, pending, self._root), done=pending.entry.size if pending.entry else 0
+                    )
                 else:
                     self._held.rows[job.order].append((job, _committed(job, pending, self._root), pending.entry))
                     self._held.count += 1
-            idle = not self._committing
-            for job, outcome, done in await self._held.settle(self._context, at_once=self._closing, idle=idle):
-                if outcome is None:
-                    self._make_ready(job, first=True)
-                else:
-                    self._end(job, outcome, done=done)
-            if self._committing:
+            if self._committing:  # Nothing was awaited since the batches were taken, so that none is missed.
                 await self._context.committer.changed()
         self._collecting = False
 
