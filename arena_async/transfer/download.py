@@ -19,6 +19,7 @@ runs inside the other.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from functools import partial
 
 from arena_async.errors import ArenaAsyncError, ContentError, IntegrityError, SourceChangedError, StorageError
@@ -28,6 +29,7 @@ from arena_async.protocol.text_content import document_in, is_document_type
 from arena_async.transfer.commit import Pending
 from arena_async.transfer.context import Context
 from arena_async.transfer.events import Progress, Started
+from arena_async.transfer.filesystem import MAX_WAITS, WAIT_SECONDS, is_out_of_files
 from arena_async.transfer.jobs import DownloadAttempt, Job, Source
 from arena_async.transfer.models import Action
 from arena_async.transfer.multipart import Multipart, split
@@ -62,7 +64,7 @@ async def attempt(job: Job, source: Source) -> Pending:
     if first:
         job.action, job.looked = job.planned, job.clear
     if not first or not job.clear:
-        await context.run(_pick_up, job, context)
+        await _when_files_close(_pick_up, job, context)
     if first:
         context.budget.add(job.budget)
     content: bytes | None = None
@@ -170,10 +172,23 @@ async def _handle_headers(
         job.verifier = _new_verifier(job, head, total, context)
         job.validator = validator_of(head)
         if not small:
-            await context.run(_begin, job, context)
+            await _when_files_close(_begin, job, context)
     else:
         await context.run(_continue, job, head, total, held.offset, context)
     return step
+
+
+async def _when_files_close(step: Callable[[Job, Context], None], job: Job, context: Context) -> None:
+    """Do a step on a thread; where too many files are open, wait for some to be closed: what is received is kept."""
+    for left in reversed(range(MAX_WAITS)):
+        try:
+            await context.run(step, job, context)
+        except StorageError as error:
+            if not left or not is_out_of_files(error):
+                raise
+        else:
+            return
+        await context.clock.sleep(WAIT_SECONDS)
 
 
 async def _check_document(job: Job, opened: OpenedFile) -> None:
@@ -231,7 +246,7 @@ async def _receive_small(job: Job, state: DownloadAttempt, opened: OpenedFile, c
     elif failure is None and ended:
         return content
     elif content or failure is None:
-        await context.run(_begin, job, context)
+        await _when_files_close(_begin, job, context)
         await context.run(_take, job, content)
         job.bytes_written += len(content)
     if failure is not None:
