@@ -64,6 +64,7 @@ if TYPE_CHECKING:
         Notice,
         OpenedFile,
         RemoteFile,
+        ResponseOrder,
     )
     from arena_async.protocol.messages import Headers, Request, Response, Secret, UploadBody, UploadedFile
     from arena_async.protocol.pagination import Page
@@ -134,6 +135,7 @@ __all__ = [
     "Report",
     "Request",
     "Response",
+    "ResponseOrder",
     "RetryPolicy",
     "Retrying",
     "RunFailedError",
@@ -179,7 +181,7 @@ _NAMES = {
     "http.session": "Session",
     "options": "Clock PollPolicy RetryPolicy Timeouts TransferOptions",
     "protocol.adapter": "Credential",
-    "protocol.files": "BodyHead ByteStream Cost FileSet MetadataCache Notice OpenedFile RemoteFile",
+    "protocol.files": "BodyHead ByteStream Cost FileSet MetadataCache Notice OpenedFile RemoteFile ResponseOrder",
     "protocol.messages": "Headers Request Response Secret UploadBody UploadedFile",
     "protocol.pagination": "Page",
     "protocol.quota": "Quota",

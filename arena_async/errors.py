@@ -308,6 +308,12 @@ class IntegrityError(TransferError):
 class ContentError(TransferError):
     """The response is not the requested content: an HTML page, a JSON error with status 200, or too large."""
 
+    def __init__(self, message: str = "", *, page: bool = False, file: str | None = None, attempts: int = 0) -> None:
+        super().__init__(message, file=file, attempts=attempts)
+        #: Whether a document of another server came (HTML, XML, JSON): a sign-in or maintenance page. It says nothing
+        #: about this file, and other files of the host will get the same.
+        self.page = page
+
 
 class SourceChangedError(TransferError):
     """The remote file changed during the download, more often than it was retried."""

@@ -277,7 +277,8 @@ class Session:
             if response.status in _CONTENT:
                 if sent.held is not None:
                     sent.held.accepted = True
-                return OpenedFile(head=read_head(response), stream=open_body(response, request, exchange.connections))
+                stream = open_body(response, request, exchange.connections, sent.order)
+                return OpenedFile(head=read_head(response), stream=stream, order=None if sent.proved else sent.order)
             finished = await exchange.finish(response, sent, max_size=MAX_ERROR_BYTES)
             if finished.status not in REDIRECTS:
                 raise exchange.error_for(sent, finished, read_error, login)

@@ -25,6 +25,7 @@ __all__ = [
     "Notice",
     "OpenedFile",
     "RemoteFile",
+    "ResponseOrder",
     "UsesMetadataCache",
 ]
 
@@ -102,12 +103,38 @@ class ByteStream(Protocol):
         ...
 
 
+class ResponseOrder:
+    """
+    Whether the responses that came over one connection answer the requests that were sent over it.
+
+    After one response too many, each request gets the response to the one before. That it was so shows when something
+    arrives that was not requested; that it was not so, when the connection was idle and empty for a round trip.
+
+    Attributes:
+        broken: Whether something arrived that was not requested: the content may be that of another file.
+    """
+
+    broken: bool = False
+
+    def check(self) -> float | None:
+        """Return None once the order is known, as :attr:`broken` states; else the seconds to wait for that."""
+        return None
+
+
 @attrs.frozen(kw_only=True)
 class OpenedFile:
-    """One response with a body to read: an async context manager that closes the stream."""
+    """
+    One response with a body to read: an async context manager that closes the stream.
+
+    Args:
+        head: The headers of the response.
+        stream: Its body.
+        order: Shows later whether it was the response to this request; None where that is known.
+    """
 
     head: BodyHead
     stream: ByteStream
+    order: ResponseOrder | None = None
 
     async def __aenter__(self) -> Self:
         return self
@@ -140,6 +167,7 @@ class RemoteFile:
         host: The host of the content, if that differs between files: files of one host share a retry budget.
         as_named: Whether ``parts`` and the name are chosen by users and differ in more than case, so that they are kept
             wherever that is safe.
+        uploaded: Whether it is kept as people uploaded it: then its length proves it, and what it is inside is theirs.
     """
 
     key: str
@@ -159,6 +187,7 @@ class RemoteFile:
     link: Secret | None = attrs.field(default=None, repr=False, eq=False)
     host: str = ""
     as_named: bool = False
+    uploaded: bool = False
 
     def without_link(self) -> RemoteFile:
         """Return the file without its signed URL, for outcomes and events."""

@@ -24,17 +24,21 @@ if sys.platform != "win32":
     import fcntl
 
 __all__ = [
+    "MAX_WAITS",
     "NO_DIRECTORY",
     "NO_FOLLOW",
     "PLAIN_FLAGS",
     "UNSUPPORTED",
+    "WAIT_SECONDS",
     "FileSystem",
     "Handle",
     "again",
     "explained",
     "explaining",
     "hash_range",
+    "is_out_of_files",
     "kind_of",
+    "max_open_files",
     "read_blocks",
     "read_small",
     "replace_file",
@@ -60,6 +64,8 @@ _MAX_RECORD = 64 * KIB
 _BLOCK = 256 * KIB
 #: Calls that are interrupted again and again are given up after so many tries, and so is a file that others remove.
 _TRIES = 100
+#: How often, and for how many seconds, something waits for open files to be closed.
+MAX_WAITS, WAIT_SECONDS = 100, 0.1
 
 _FULL = frozenset({errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)})
 UNSUPPORTED = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP})
@@ -272,6 +278,22 @@ class FileSystem:
                 return True
             raise
         return True
+
+
+def max_open_files() -> int:
+    """Return how many files this process may have open at a time; a large number where that has no limit."""
+    try:
+        import resource  # noqa: PLC0415 - Windows has none.
+    except ImportError:
+        return sys.maxsize
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return sys.maxsize if soft == resource.RLIM_INFINITY else soft
+
+
+def is_out_of_files(error: Exception) -> bool:
+    """Return whether too many files are open: some are closed in a moment, and the disk is all right."""
+    cause = error.__cause__ or error.__context__
+    return isinstance(cause, OSError) and cause.errno in (errno.EMFILE, errno.ENFILE)
 
 
 def explained(error: OSError, place: object, doing: str, *, file: str | None = None) -> StorageError:

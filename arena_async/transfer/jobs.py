@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 import attrs
 
 from arena_async.protocol.filenames import duplicate_key
-from arena_async.protocol.files import FileSet, RemoteFile
+from arena_async.protocol.files import FileSet, RemoteFile, ResponseOrder
+from arena_async.transfer.commit import out_of_step
 from arena_async.transfer.context import Context, claim_tenant
 from arena_async.transfer.models import PAGE, Action, FileState, KnownRow, LedgerEntry, ListingRecord, Outcome, as_error
 from arena_async.transfer.partial_file import PartialFile
 from arena_async.transfer.planner import Decision, Duplicates, PlannedRow, Tries, decide, new_row
 from arena_async.transfer.verify import ContentVerifier
 
-__all__ = ["DownloadAttempt", "Job", "JobQueue", "Listing", "Numbered", "PagePlanner", "Source"]
+__all__ = ["DownloadAttempt", "HeldBack", "Job", "JobQueue", "Listing", "Numbered", "PagePlanner", "Source"]
 
 _NO_TRIES = Tries()
+#: Seconds after which outcomes that are held back are looked at again, at most.
+_MAX_PAUSE = 0.05
 
 
 @attrs.frozen
@@ -89,6 +92,7 @@ class Job:
     partial: PartialFile | None = attrs.field(init=False, default=None)
     verifier: ContentVerifier | None = attrs.field(init=False, default=None)
     validator: str | None = attrs.field(init=False, default=None)
+    order: ResponseOrder | None = attrs.field(init=False, default=None)
     total: int | None = attrs.field(init=False, default=None)
     recovered: bool = attrs.field(init=False, default=False)
     split_from: int = attrs.field(init=False, default=0)
@@ -129,6 +133,55 @@ class Numbered:
 
     number: int
     outcome: Outcome
+
+
+@attrs.define(eq=False)
+class HeldBack:
+    """
+    Committed files whose outcome is held back until it is known that their content answered their own request.
+
+    Attributes:
+        rows: By connection: each job, its outcome, and its entry in the ledger.
+        count: Files.
+    """
+
+    rows: defaultdict[ResponseOrder, list[tuple[Job, Outcome, LedgerEntry]]] = attrs.field(
+        factory=lambda: defaultdict(list)
+    )
+    count: int = 0
+
+    async def settle(
+        self, context: Context, committing: int, *, at_once: bool
+    ) -> list[tuple[Job, Outcome, int] | tuple[Job, None, int]]:
+        """
+        Return the jobs that are known now, with outcome and size, or with None if the file is to be requested again.
+
+        Args:
+            context: The directory.
+            committing: Files whose commit will have an end; without any it waits a little if nothing is known.
+            at_once: Whether to count those as right of which nothing is known yet.
+        """
+        known: list[tuple[Job, Outcome, int] | tuple[Job, None, int]] = []
+        doubtful, wait = [], _MAX_PAUSE
+        for order in list(self.rows):
+            rest = order.check()
+            if rest is not None and not at_once:
+                wait = min(wait, rest)
+                continue
+            for job, outcome, entry in self.rows.pop(order):
+                self.count -= 1
+                if not order.broken:
+                    known.append((job, outcome, entry.size))
+                    continue
+                job.failure = out_of_step(job.path)
+                known.append((job, None, 0))
+                # No file has a time before 1970: should this run end here, the next one requests it.
+                doubtful.append(attrs.evolve(entry, state="complete", partial="", mtime_ns=-1))
+        if doubtful:
+            await context.run(context.ledger.write, doubtful)
+        if not (committing or known) and self.rows:
+            await context.clock.sleep(wait)
+        return known
 
 
 @attrs.define(eq=False)

@@ -436,7 +436,8 @@ def decide_retry(
         again = not ended and error.stale_login and error.transient and tries.logins < 1
         return Recovery(move=Move.AGAIN) if again else Recovery(move=Move.GIVE_UP, stop="service")
     if isinstance(error, ContentError | NotFoundError):
-        return Recovery(move=Move.GIVE_UP, drop=True)
+        # A page of another server came in the place of the content: what was received before is right.
+        return Recovery(move=Move.GIVE_UP, drop=not getattr(error, "page", False))
     if not missing and not _may_pass(error):
         return Recovery(move=Move.GIVE_UP)
     return _decide_temporary(error, tries, exhausted=ended or tries.without_progress >= attempts, random=random)

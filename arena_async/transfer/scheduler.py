@@ -28,7 +28,7 @@ from arena_async.transfer.commit import Pending
 from arena_async.transfer.context import Context
 from arena_async.transfer.download import attempt, put_down
 from arena_async.transfer.events import Finished, Retrying
-from arena_async.transfer.jobs import Job, JobQueue, Listing, Numbered, PagePlanner, Source
+from arena_async.transfer.jobs import HeldBack, Job, JobQueue, Listing, Numbered, PagePlanner, Source
 from arena_async.transfer.models import Action, Outcome, as_error
 from arena_async.transfer.planner import Decision, PlannedRow, service_of
 from arena_async.transfer.recovery import fail, recover, stop_after
@@ -61,6 +61,8 @@ class TransferRun:
         error: Why it stopped before its end, where that is no failed listing; or None.
         failure: What made it fail, or None.
         ended: Whether everything that was listed has been dealt with.
+
+    ``_changed`` is set when an outcome is delivered or taken, when a job or a worker has ended, and at the end.
     """
 
     def __init__(self, files: FileSet, context: Context, *, scope: str, dry: bool, ask_again: bool) -> None:
@@ -76,12 +78,9 @@ class TransferRun:
         self._root = str(context.root)
         self._dry = dry
         self._max_open = 2 * context.widest + _WAITING
-        self._queue = JobQueue()
-        self._delivered = 0
-        self._committing = 0
-        self._working = 0
+        self._queue, self._held = JobQueue(), HeldBack()
+        self._delivered = self._committing = self._working = 0
         self._stopped: set[str] = set()
-        #: Set when an outcome is delivered or taken, when a job or a worker has ended, and at the end.
         self._changed = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._begun = self._collecting = self._closing = False
@@ -170,7 +169,7 @@ class TransferRun:
                 self.kept += 1
                 continue
             room = 1
-            while len(self._queue.jobs) + len(self.outcomes) > self._max_open - room:
+            while len(self._queue.jobs) - self._held.count + len(self.outcomes) > self._max_open - room:
                 room = _REFILL
                 self._changed.clear()
                 await self._changed.wait()
@@ -185,9 +184,7 @@ class TransferRun:
 
     def _report(self, row: PlannedRow, decision: Decision) -> None:
         """Deliver the outcome of a row that needs no content."""
-        file, path = row.file, f"{self._root}/{row.path}" if row.path else None
-        shown = file if file.link is None else file.without_link()
-        outcome = Outcome(shown, decision.action, path, error=row.rejected, reason=decision.reason)
+        outcome = _planned(row, decision, self._root)
         if not self._dry and self._context.emitter.active:
             self._context.emitter.emit(Finished(outcome=outcome))
         self._delivered += 1
@@ -216,10 +213,7 @@ class TransferRun:
 
     def _make_ready(self, job: Job, *, first: bool = False) -> None:
         """Queue a job for the workers; another one is started if more are allowed."""
-        if first:
-            self._queue.ready.appendleft(job)
-        else:
-            self._queue.ready.append(job)
+        (self._queue.ready.appendleft if first else self._queue.ready.append)(job)
         if self._working < self._context.widest and not self._closing:
             self._working += 1
             self._start(self._work(), "worker")
@@ -274,7 +268,11 @@ class TransferRun:
             self._stopped.add("disk" if stop == "disk" else service_of(job.file))
 
     async def _recover(self, job: Job, failure: Exception) -> None:
-        """Prepare the next attempt of a job, or end it."""
+        """
+        Prepare the next attempt of a job, or end it.
+
+        Where the service stopped all requests, that is one error of the run and none of this file.
+        """
         context = self._context
         try:
             wait = (await recover(job, failure, self._source)).wait
@@ -283,7 +281,6 @@ class TransferRun:
             self._note_stop(job, stop)
             if stop is not None:
                 self.error = self.error or outcome.error
-            # Where the service stopped all requests, that is one error of the run and none of this file.
             self._end(job, outcome, done=done, deliver=stop != "service")
             return
         if context.emitter.active:
@@ -301,19 +298,29 @@ class TransferRun:
     # -- commits and the end of a job
 
     async def _collect(self) -> None:
-        """Take what the committer has finished, as long as it has files of this run."""
-        while self._committing:
+        """Take what the committer has finished, as long as it has files of this run or some are held back."""
+        while self._committing or self._held.rows:
+            for job, outcome, done in await self._held.settle(self._context, self._committing, at_once=self._closing):
+                if outcome is None:
+                    self._make_ready(job, first=True)
+                else:
+                    self._end(job, outcome, done=done)
             for pending in self._context.committer.take_finished(self):
                 self._committing -= 1
-                job: Job = pending.job  # type: ignore[assignment]
+                job = pending.job  # type: ignore[assignment]
                 job.bytes_written += pending.bytes_written
                 if pending.error is not None:
                     job.failure = pending.error
                     self._note_stop(job, stop_after(job, pending.error, self._context))
                     self._make_ready(job, first=True)
-                    continue
-                self._end(job, _committed(job, pending, self._root), done=pending.entry.size if pending.entry else 0)
-            if self._committing:
+                elif job.order is None or pending.entry is None:
+                    self._end(
+                        job, _committed(job, pending, self._root), done=pending.entry.size if pending.entry else 0
+                    )
+                else:
+                    self._held.rows[job.order].append((job, _committed(job, pending, self._root), pending.entry))
+                    self._held.count += 1
+            if self._committing:  # Nothing was awaited since the batches were taken, so that none is missed.
                 await self._context.committer.changed()
         self._collecting = False
 
@@ -328,6 +335,13 @@ class TransferRun:
             self._delivered += 1
             self.outcomes.append(Numbered(job.number, outcome))
         self._changed.set()
+
+
+def _planned(row: PlannedRow, decision: Decision, root: str) -> Outcome:
+    """Return the outcome of a row that needs no content."""
+    file, path = row.file, f"{root}/{row.path}" if row.path else None
+    shown = file if file.link is None else file.without_link()
+    return Outcome(shown, decision.action, path, error=row.rejected, reason=decision.reason)
 
 
 def _committed(job: Job, pending: Pending, root: str) -> Outcome:

@@ -25,6 +25,8 @@ EXTRACT = "FXH0EBFHS9SK3M5O7QS1"
 NEVER_CAME = "rows that never came are noticed"
 NOT_WHOLE = "a list that is not known to be whole is an error"
 STUDIES = "/centrepoint/v3/Studies"
+#: A file that was never corrected, so that its list says all there is.
+FIRST = {"guid": "F", "edition": "1", "corrected": False}
 ZIP = zipped(random.Random(7).randbytes(1_000))
 
 
@@ -354,13 +356,13 @@ async def test_a_definition_is_not_created_where_the_list_may_lack_it(world: Wor
 
 
 @row("PG35", protection="a list without pages is as long as it states")
-@pytest.mark.parametrize("rows", [[{"guid": "A1"}], [], None])
+@pytest.mark.parametrize("rows", [[{"guid": "A1", "file": FIRST}], [], None])
 async def test_a_list_without_pages_is_as_long_as_it_states(world: World, rows: Any) -> None:
     """PG35: the files of one of two items; the other one's still come."""
     async with RawServer() as server:
         script = ArenaScript(world, server)
         script.on("GET", "/items/I1/files", json_reply({"count": 2, "results": rows}))
-        script.on("GET", "/items/I2/files", page([{"guid": "A2"}]))
+        script.on("GET", "/items/I2/files", page([{"guid": "A2", "file": FIRST}]))
         async with script.client() as arena:
             files, error = await take(arena.items.files("I1", "I2"))
     world.saw(error)

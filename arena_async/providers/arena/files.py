@@ -72,6 +72,8 @@ class ArenaFiles(FileSet, ABC):
     _fields: ClassVar[tuple[str, ...]]
     #: The path of a content, with the names of those fields.
     _content_path: ClassVar[str]
+    #: Whether people uploaded the files as they are.
+    _uploaded: ClassVar[bool] = False
     #: Planned files can be downloaded without another look-up: a key has everything that addresses the content.
     restores = True
 
@@ -221,6 +223,7 @@ class ArenaFiles(FileSet, ABC):
             changed_at=changed_at,
             fields=dict(zip(self._fields, names, strict=True)),
             skip=facts.skip,
+            uploaded=self._uploaded,
         )
 
 

@@ -416,7 +416,7 @@ class ImportFiles(RunFiles[ImportRun]):
             for part in self._parts:
                 no_errors = part == "error" and run.error_count == 0
                 skip = "no row of the run failed, so it has no error file" if no_errors else None
-                yield self._entry(
+                entry = self._entry(
                     tenant,
                     (definition, run.guid, part),
                     FileFacts(part, skip=skip),
@@ -424,6 +424,7 @@ class ImportFiles(RunFiles[ImportRun]):
                     change=f"{completed} commit={run.commit}",
                     changed_at=run.completed,
                 )
+                yield attrs.evolve(entry, uploaded=part == "submit")
 
 
 def _write_definition(resource: str, mode: str, options: ImportOptions | None) -> dict[str, Any]:

@@ -126,6 +126,8 @@ class Files(ArenaService):
 class _VaultFiles(ArenaFiles):
     """Files of the vault, by their own guids or by the items that refer to them."""
 
+    _uploaded = True
+
     async def _whole(self, file: ArenaFile) -> ArenaFile:
         """Return a listed file, looked up where the list cannot show that its content changed. One request, or none."""
         if not file.guid or not _may_hide_a_change(file):
