@@ -21,6 +21,7 @@ from arena_async.errors import (
     LinkExpiredError,
     ListingError,
     QuotaExhaustedError,
+    NotAsRequestedError,
     RunFailedError,
     StorageError,
     ThrottledError,
@@ -50,6 +51,7 @@ WITH_FIELDS: list[tuple[ArenaAsyncError, dict[str, object]]] = [
     (DecodeError("odd", problems=["a @ $.b"], request="GET /a"), {"problems": ("a @ $.b",), "request": "GET /a"}),
     (ListingError("shrank", cursor=400, request="GET /a"), {"cursor": 400, "request": "GET /a"}),
     (RunFailedError("failed", run={"status": "FAILED"}), {"run": {"status": "FAILED"}}),
+    (NotAsRequestedError("committed", result={"commit": True}), {"result": {"commit": True}}),
     (LinkExpiredError("over", file="centrepoint/1", attempts=2), {"file": "centrepoint/1", "attempts": 2}),
     (
         IntegrityError("short", expected=10, actual=9, file="arena/1", attempts=4),

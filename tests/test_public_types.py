@@ -47,6 +47,7 @@ ANY = {
     "Request.__init__(json)": "JSON",
     "Criteria.as_json(return)": "JSON",
     "RunFailedError.__init__(run)": "a run of any service",
+    "NotAsRequestedError.__init__(result)": "an object of any service",
     "Session.spawn(work)": "what a coroutine is sent and yields",
     "DayQuery.reader(return)": "the function reads JSON",
 }

@@ -17,7 +17,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, aclosing
 from pathlib import Path
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from arena_async.errors import ConfigurationError, DestinationBusyError, SourceChangedError, StorageError
 from arena_async.options import KIB, MIB
@@ -25,6 +25,7 @@ from arena_async.protocol.messages import printable
 from arena_async.transfer.filesystem import (
     NO_FOLLOW,
     PLAIN_FLAGS,
+    UNSUPPORTED,
     FileSystem,
     Handle,
     again,
@@ -113,14 +114,22 @@ class PrivateFile:
     Args:
         path: Where it lies. The directory is made when it is missing, and must be closed to other users: no other user
             may be able to read its names or to put another file in the place of this one.
+        durable: Whether what is written is on the disk when :meth:`change` returns, and what is there and cannot be
+            trusted is an error.
         files: The calls to the system.
         sleep: Waits for so many seconds.
     """
 
     def __init__(
-        self, path: Path, *, files: FileSystem | None = None, sleep: Callable[[float], object] = time.sleep
+        self,
+        path: Path,
+        *,
+        durable: bool = False,
+        files: FileSystem | None = None,
+        sleep: Callable[[float], object] = time.sleep,
     ) -> None:
         self.path = path
+        self._durable = durable
         self._files = files or FileSystem()
         self._sleep = sleep
 
@@ -207,16 +216,34 @@ class PrivateFile:
                     return again(self._files.read, file, _MAX_BYTES, 0)
             finally:
                 self._files.close(file)
-        log.warning("%s: it is no private file of ours; what it says is not believed.", self.path)
+        problem = f"{printable(str(self.path))}: it is no private file of ours; what it says is not believed."
+        if self._durable:
+            raise StorageError(f"{problem} Look at what it says, and move it away.")
+        log.warning("%s", problem)
         return None
 
     def _replace(self, directory: Handle, content: bytes) -> None:
         """Write a new file and rename it. Raises ``OSError``."""
-        prefix = f"{self.path.name}."
+        prefix, name = f"{self.path.name}.", self.path.name
         replace_file(
-            self._files, directory, self.path.name, content, draw_name=lambda: f"{prefix}{secrets.token_hex(8)}"
+            self._files,
+            directory,
+            name,
+            content,
+            draw_name=lambda: f"{prefix}{secrets.token_hex(8)}",
+            sync=lambda file: self._sync(self._files.sync, file),
         )
+        self._sync(self._files.sync_directory, directory)
         self._sweep(directory, self._files.look(directory, self.path.name).st_mtime)
+
+    def _sync(self, call: Callable[[Any], None], opened: Handle) -> None:
+        """Force what was written to the disk, where that is wanted and the disk can."""
+        try:
+            if self._durable:
+                again(call, opened)
+        except OSError as error:
+            if error.errno not in UNSUPPORTED:
+                raise
 
     def _sweep(self, directory: Handle, now: float) -> None:
         """Remove what killed writers left. A writer holds the lock, and this process has it."""

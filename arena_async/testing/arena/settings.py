@@ -48,6 +48,7 @@ class ArenaSettings(SimulatedService):
     ranges: bool = False
     content_md5: bool = False
     disposition: bool = False
+    import_parameters: Literal["query", "parts", "both"] = "query"
     run_polls: int = 1
     run_seconds: float | None = None
 
