@@ -20,8 +20,8 @@ from arena_async.errors import (
     IntegrityError,
     LinkExpiredError,
     ListingError,
-    QuotaExhaustedError,
     NotAsRequestedError,
+    QuotaExhaustedError,
     RunFailedError,
     StorageError,
     ThrottledError,
@@ -90,7 +90,7 @@ def test_the_tree_in_the_docstring_is_the_tree_of_the_classes() -> None:
 def test_everything_public_here_is_an_error_of_ours() -> None:
     """One ``except ArenaAsyncError`` catches them all."""
     assert all(issubclass(getattr(errors, name), ArenaAsyncError) for name in errors.__all__)
-    assert len(errors.__all__) == 31
+    assert len(errors.__all__) == 32
 
 
 @pytest.mark.parametrize("name", errors.__all__)

@@ -68,7 +68,7 @@ _log = logging.getLogger("arena_async")
 
 #: Seconds until the lists show most of what the service has carried out.
 _SETTLING: Final = 2.0
-#: How a request is looked up: 13 times at most.
+#: How a request is looked up: 15 times at most.
 _LOOK: Final = PollPolicy(every=_SETTLING, max_interval=120.0, timeout=SHOWN_AFTER.total_seconds())
 #: What says nothing about whether the request was carried out: another look may.
 _PASSING: Final = (TransportError, DeadlineError, ServerError, ThrottledError, DecodeError, ListingError)
@@ -310,14 +310,16 @@ class SendOnce(Generic[R]):
     async def _earlier(self, record: RequestRecord, known: Sequence[str]) -> tuple[R | None, bool]:
         """Return the result of a request that was sent, or None, and whether its record has changed meanwhile."""
         if record.state != "sending":
-            self.how, self.resumed, self._mine = "resumed", True, record
             found = None if self.read is None else await self.read(record)
+            if found is not None:
+                self.how, self.resumed, self._mine = "resumed", True, record
             if found is None and not self.repeatable:
                 raise self._unknown(record)
             return found, False
         found, changed = await self._look_up(record, known)
         if found is not None:
             self.how, self.resumed, self._mine = "found", self._lost is None, record
+            _log.warning("%s: no response was received; the service shows %s.", self.what, self.id_of(found))
             await self._write(state="started" if self.resumes else "over", result=self.id_of(found))
         return found, changed
 
@@ -360,7 +362,8 @@ class SendOnce(Generic[R]):
             if trouble or left > self.seconds or not self.repeatable or self._repeated or self.find is None:
                 raise self._unknown(record, *trouble)
             self._repeated = True
-            _log.warning("%s: the service shows nothing of it after %g s; it is sent once more.", self.what, passed)
+            shown = f"{self.what}: the service shows nothing of it"
+            _log.warning("%s after %.0f s; it is sent once more.", shown, max(passed, 0.0) + policy.timeout)
         return found, changed
 
     async def _find(self, record: RequestRecord, known: Sequence[str]) -> R | None:

@@ -198,7 +198,7 @@ class _EventSource:
         found = await request_object(self.session, request, OutboundEvent)
         if found.reconciled is None:
             found = await self.event(event.integration, event.guid)
-        _check_reconciled(found, event.guid)
+        _check_reconciled(found)
         return attrs.evolve(found, integration=event.integration)
 
     def watch(self, integration: str, *, poll: PollPolicy | None = None) -> Watch:
@@ -294,7 +294,7 @@ class Events(_EventSource):
         found = await request_object(self.session, make_request("PUT", path, json={"reconciled": True}), EventResource)
         if found.reconciled is None:
             found = await self.resource(event, kind, guid)
-        _check_reconciled(found, guid)
+        _check_reconciled(found)
         return found
 
 
@@ -341,12 +341,12 @@ class EventQueue(_EventSource):
         return _read_guids(parse_json(response.body, request=request.line), request.line)
 
 
-def _check_reconciled(found: OutboundEvent | EventResource, guid: str) -> None:
-    """Raise if the service shows another object, or one that is pending; a release that does not say is believed."""
-    if found.guid != guid or found.reconciled is False:
+def _check_reconciled(found: OutboundEvent | EventResource) -> None:
+    """Raise if the service shows an object as pending; a release that does not say is believed."""
+    if found.reconciled is False:
         raise NotAsRequestedError(
-            f"Event {printable(guid)} was to be reconciled, and the service shows {printable(found.guid)}, reconciled: "
-            f"{found.reconciled}. It stays pending; reconcile it again.",
+            f"Event {printable(found.guid)} was to be reconciled, and the service shows it as pending. Reconcile it "
+            "again.",
             result=found,
         )
 
