@@ -97,7 +97,7 @@ class ImportEndpoints(Lists):
         return Reply.json(found.as_json(), status=201)
 
     def _import_runs(self, call: Call, _user: User) -> Reply:
-        runs = newest_first(find(call, "import_", self.imports).runs)
+        runs = newest_first(self._shown(find(call, "import_", self.imports).runs))
         for run in runs:
             self._refresh_import(run)
         by = {

@@ -49,6 +49,7 @@ class ArenaSettings(SimulatedService):
     content_md5: bool = False
     disposition: bool = False
     import_parameters: Literal["query", "parts", "both"] = "query"
+    runs_shown_after: float = 0.0
     run_polls: int = 1
     run_seconds: float | None = None
 

@@ -84,6 +84,7 @@ class ArenaSimulator(ExtractEndpoints, ExportEndpoints, ImportEndpoints, VaultEn
         import_parameters: Where the values beside the file of an import are read: in the ``"query"`` (a run commits
             unless it says no, and a commit needs it there), in the ``"parts"`` and in a body, or in ``"both"``, of
             which the query counts.
+        runs_shown_after: Seconds until a new run is in the list of runs.
         run_polls: Number of polls before a new run is complete.
         run_seconds: Seconds until a new run is complete; used instead of ``run_polls``.
     """
