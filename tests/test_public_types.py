@@ -59,6 +59,9 @@ INTERNAL = {
     "DayQuery.paginator(api)",
     "DayQuery.resolved(api)",
     "DayQuery.shape",
+    "Exports.records",
+    "Extracts.records",
+    "Imports.records",
     "OutcomeStream.next_numbered(return)",
     "Submission.opened(return)",
 }

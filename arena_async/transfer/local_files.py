@@ -46,8 +46,8 @@ T = TypeVar("T")
 
 log = logging.getLogger("arena_async")
 
-#: Bytes of a private file, at the most.
-_MAX_BYTES = 64 * KIB
+#: Bytes of a private file, at the most; of a durable one, whose rows may have to stay for years.
+_MAX_BYTES, _MAX_DURABLE_BYTES = 64 * KIB, MIB
 #: How long its lock is waited for: it is held for milliseconds.
 _LOCK_TRIES, _LOCK_PAUSE = 200, 0.025
 #: Seconds after which no process can still be writing a new one.
@@ -129,7 +129,7 @@ class PrivateFile:
         sleep: Callable[[float], object] = time.sleep,
     ) -> None:
         self.path = path
-        self._durable = durable
+        self._durable, self._max_bytes = durable, _MAX_DURABLE_BYTES if durable else _MAX_BYTES
         self._files = files or FileSystem()
         self._sleep = sleep
 
@@ -209,11 +209,11 @@ class PrivateFile:
                 return None
             try:
                 seen = self._files.look_open(file)
-                trusted = stat.S_ISREG(seen.st_mode) and seen.st_size <= _MAX_BYTES
+                trusted = stat.S_ISREG(seen.st_mode) and seen.st_size <= self._max_bytes
                 if os.name == "posix":
                     trusted = trusted and seen.st_uid == os.geteuid() and not stat.S_IMODE(seen.st_mode) & 0o077
                 if trusted:
-                    return again(self._files.read, file, _MAX_BYTES, 0)
+                    return again(self._files.read, file, self._max_bytes, 0)
             finally:
                 self._files.close(file)
         problem = f"{printable(str(self.path))}: it is no private file of ours; what it says is not believed."

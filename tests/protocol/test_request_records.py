@@ -100,7 +100,7 @@ def test_old_records_make_room_and_those_without_a_response_stay() -> None:
 )
 def test_a_file_that_makes_no_sense_is_an_error(content: bytes) -> None:
     """It may have held the record of a commit."""
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=r"."):
         load_records(content)
 
 

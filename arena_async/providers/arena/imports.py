@@ -29,7 +29,7 @@ from arena_async.providers.arena.fetch import Start, Starting, fetch_of
 from arena_async.providers.arena.files import FileFacts, RunFiles
 from arena_async.providers.arena.models import ImportDefinition, ImportOptions, ImportRun, status_word
 from arena_async.providers.arena.queries import ImportQuery, ImportRunQuery
-from arena_async.providers.arena.runs import OnStatus, RunService, Wanted, check_texts, run_may_be_begun
+from arena_async.providers.arena.runs import OnStatus, RunService, Wanted, check_texts
 from arena_async.providers.send_once import SendOnce
 from arena_async.providers.started_run import Fetched, To
 from arena_async.transfer.local_files import LocalFile
@@ -358,22 +358,17 @@ class Imports(RunService[ImportDefinition, ImportRun, ImportRunQuery]):
             found = await self.run(guid, run)
             return found if found.commit else None
 
-        once = SendOnce[ImportRun](
-            store=self.records,
+        once: SendOnce[ImportRun] = self._once(
             scope=await self.scope(guid),
             name=record_name("commit", run),
             what=f"The commit of import run {run}",
-            session=self.session,
-            clock=self.timing,
             since=since,
             send=lambda: request_object(self.session, request, ImportRun),
             find=committed,
             id_of=lambda _: run,
             read=committed,
             resumes=True,
-            repeatable=False,
             recorded=True,
-            may_be_done=run_may_be_begun,
             start_anew=start_anew,
         )
         return await self.checked(guid, await once.step(), commit=True)

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import json
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from statistics import median
 from typing import Any, Final, Generic, Literal, TypeVar
 
@@ -229,28 +229,16 @@ class RunService(ArenaService, Generic[D, R, Q]):
                 if found.name == name and same(found):
                     return found
         request = make_request("POST", f"/{self.kind}s", json=body)
-
-        async def find(record: RequestRecord, known: Sequence[str]) -> D | None:
-            async for found in self._search(name):
-                at, earliest = found.creation_date_time, record.at and record.at - MAX_SKEW
-                new = found.guid not in known and (at is None or earliest is None or at >= earliest)
-                if new and found.name == name and same_user(found.creator, self.user) and same(found):
-                    return found
-            return None
-
-        once = SendOnce[D](
-            store=self.records,
+        once: SendOnce[D] = self._once(
             scope=await self.scope(),
             name=record_name("define", json.dumps(body, sort_keys=True, default=str)),
             what=f"The creation of the {self.kind} definition {printable(name)!r}",
-            session=self.session,
-            clock=self.timing,
             since=since,
             send=lambda: request_object(self.session, request, self.models[0]),
-            find=find,
+            find=lambda record, known: self._find_created(
+                name, record, lambda found: found.guid not in known and found.name == name and same(found)
+            ),
             id_of=lambda found: found.guid,
-            repeatable=False,
-            may_be_done=run_may_be_begun,
             doubt="A definition cannot be removed; with reuse=True one that turns up is used.",
             start_anew=wanted.start_anew,
         )
@@ -262,6 +250,27 @@ class RunService(ArenaService, Generic[D, R, Q]):
                 result=made,
             )
         return made
+
+    async def _find_created(self, name: str, record: RequestRecord, same: Callable[[D], bool]) -> D | None:
+        """Return the definition that was created by this user when a request was sent, or None."""
+        earliest = record.at and record.at - MAX_SKEW
+        async for found in self._search(name):
+            at = found.creation_date_time
+            new = at is None or earliest is None or at >= earliest
+            if new and same_user(found.creator, self.user) and same(found):
+                return found
+        return None
+
+    def _once(self, **given: Any) -> SendOnce[Any]:
+        """Return a request of this service that is sent once, and never again."""
+        return SendOnce(
+            store=self.records,
+            session=self.session,
+            clock=self.timing,
+            repeatable=False,
+            may_be_done=run_may_be_begun,
+            **given,
+        )
 
 
 async def look_up(service: RunService[Any, R, Any], definition: str, guid: str) -> R | None:
