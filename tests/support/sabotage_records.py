@@ -7,13 +7,14 @@ from typing import Any
 from sabotage import Patch, protection
 
 from arena_async.options import PollPolicy
-from arena_async.protocol.request_records import RequestRecords
 
 
 @protection("what changes the service is recorded before it leaves")
 def _(patch: Patch) -> None:
+    records = patch.current("arena_async.protocol.request_records:RequestRecords")
+
     async def forget(self: Any, scope: str, make: Any, *, required: bool) -> Any:
-        return make(RequestRecords())[1]
+        return make(records())[1]
 
     patch.replace("arena_async.providers.send_once:RequestStore.change", forget)
 
