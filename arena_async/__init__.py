@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         IntegrityError,
         LinkExpiredError,
         ListingError,
+        NotAsRequestedError,
         NotFoundError,
         PermissionDeniedError,
         QuotaExhaustedError,
@@ -115,6 +116,7 @@ __all__ = [
     "ListingError",
     "MetadataCache",
     "Mirror",
+    "NotAsRequestedError",
     "NotFoundError",
     "Notice",
     "Observer",
@@ -171,9 +173,9 @@ _NAMES = {
     "errors": """
         AccountLockedError ApiError ArenaAsyncError AuthenticationError ClosedError ConfigurationError
         ConflictError ContentError DeadlineError DecodeError DestinationBusyError DiskFullError
-        IntegrityError LinkExpiredError ListingError NotFoundError PermissionDeniedError QuotaExhaustedError
-        RunFailedError ServerError SessionDisplacedError SourceChangedError StalledError StorageError
-        ThrottledError TlsError TransferError TransfersFailedError TransportError UnsafeNameError
+        IntegrityError LinkExpiredError ListingError NotAsRequestedError NotFoundError PermissionDeniedError
+        QuotaExhaustedError RunFailedError ServerError SessionDisplacedError SourceChangedError StalledError
+        StorageError ThrottledError TlsError TransferError TransfersFailedError TransportError UnsafeNameError
         UnsafeUrlError
     """,
     "http.client": "ClientSettings",

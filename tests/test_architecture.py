@@ -76,8 +76,12 @@ LONG_FUNCTIONS = {}
 #: Functions with more parameters, with the reason.
 MANY_PARAMETERS = {
     "cli/centrepoint.py:day_files": "The flattened options of a command.",
+    "cli/runs.py:import_check": "The flattened options of a command.",
+    "cli/runs.py:import_commit": "The flattened options of a command.",
     "errors.py:__init__": "The fields of a public error.",
     "providers/arena/client.py:__init__": "One line for each setting of a public client.",
+    "providers/arena/imports.py:define": "The fields of a definition, and what to do with earlier ones.",
+    "providers/centrepoint/client.py:__init__": "One line for each setting of a public client.",
     "testing/arena/contents.py:add_import_run": "The fields of a run that a test may set.",
     "testing/centrepoint/requests.py:__init__": "The settings that a test may change.",
     "transfer/planner.py:decide_retry": "The facts of one decision, so that tables of tests stay readable.",
@@ -91,6 +95,7 @@ SHARED_NAMES = {}
 ENVIRONMENT = {
     "cli/options.py": "A settings file is put before the environment that is passed to `from_env`.",
     "cli/output.py": "NO_COLOR and TERM describe the terminal.",
+    "providers/send_once.py": "The home of the user, where a client is given no state directory.",
 }
 
 #: Modules that may use the file system, with the reason.

@@ -8,7 +8,7 @@ The ledger: what is known about each file of a directory, in SQLite, safe for se
     seen        which listing (scope, generation) last delivered which key
     scopes      per scope, the last listing begun, the last listing that was complete, and the watermark
     listed      what the listings of this run delivered: name, change mark and target path (a temporary table)
-    jobs        per run definition of a service, the run that was started last for this directory
+    jobs        runs that an earlier version has started for this directory; no version since writes rows
     facts       cached metadata that cannot change at the service any more
 
     states      committing -> complete        (committing rows are resolved at the next start at the latest)
@@ -288,15 +288,13 @@ class Ledger:
     # -- runs of the service, cached metadata
 
     def started_run(self, key: str) -> StartedRun | None:
-        """Return what is known about a run that was started, or None."""
+        """Return what an earlier version has noted about a run that was started, or None."""
         rows = self._query(("SELECT key, state, run, began, took FROM jobs WHERE key = ?", (key,)))
         return _load_run(rows[0]) if rows else None
 
-    def write_started_run(self, run: StartedRun) -> None:
-        """Write what is known about a run now; it is on the disk when this returns."""
-        row = (run.key, run.state, run.run, _dump_time(run.began), run.took)
-        statement = "INSERT OR REPLACE INTO jobs (key, state, run, began, took) VALUES (?, ?, ?, ?, ?)"
-        self._query((statement, row))
+    def forget_started_run(self, key: str) -> None:
+        """Remove what is known about a run."""
+        self._query(("DELETE FROM jobs WHERE key = ?", (key,)))
 
     def facts(self, keys: Sequence[str]) -> dict[str, str]:
         """Return cached metadata by key; unknown keys are missing."""

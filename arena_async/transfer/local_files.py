@@ -17,7 +17,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, aclosing
 from pathlib import Path
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from arena_async.errors import ConfigurationError, DestinationBusyError, SourceChangedError, StorageError
 from arena_async.options import KIB, MIB
@@ -25,6 +25,7 @@ from arena_async.protocol.messages import printable
 from arena_async.transfer.filesystem import (
     NO_FOLLOW,
     PLAIN_FLAGS,
+    UNSUPPORTED,
     FileSystem,
     Handle,
     again,
@@ -45,8 +46,8 @@ T = TypeVar("T")
 
 log = logging.getLogger("arena_async")
 
-#: Bytes of a private file, at the most.
-_MAX_BYTES = 64 * KIB
+#: Bytes of a private file, at the most; of a durable one, whose rows may have to stay for years.
+_MAX_BYTES, _MAX_DURABLE_BYTES = 64 * KIB, MIB
 #: How long its lock is waited for: it is held for milliseconds.
 _LOCK_TRIES, _LOCK_PAUSE = 200, 0.025
 #: Seconds after which no process can still be writing a new one.
@@ -113,14 +114,22 @@ class PrivateFile:
     Args:
         path: Where it lies. The directory is made when it is missing, and must be closed to other users: no other user
             may be able to read its names or to put another file in the place of this one.
+        durable: Whether what is written is on the disk when :meth:`change` returns, and what is there and cannot be
+            trusted is an error.
         files: The calls to the system.
         sleep: Waits for so many seconds.
     """
 
     def __init__(
-        self, path: Path, *, files: FileSystem | None = None, sleep: Callable[[float], object] = time.sleep
+        self,
+        path: Path,
+        *,
+        durable: bool = False,
+        files: FileSystem | None = None,
+        sleep: Callable[[float], object] = time.sleep,
     ) -> None:
         self.path = path
+        self._durable, self._max_bytes = durable, _MAX_DURABLE_BYTES if durable else _MAX_BYTES
         self._files = files or FileSystem()
         self._sleep = sleep
 
@@ -200,23 +209,41 @@ class PrivateFile:
                 return None
             try:
                 seen = self._files.look_open(file)
-                trusted = stat.S_ISREG(seen.st_mode) and seen.st_size <= _MAX_BYTES
+                trusted = stat.S_ISREG(seen.st_mode) and seen.st_size <= self._max_bytes
                 if os.name == "posix":
                     trusted = trusted and seen.st_uid == os.geteuid() and not stat.S_IMODE(seen.st_mode) & 0o077
                 if trusted:
-                    return again(self._files.read, file, _MAX_BYTES, 0)
+                    return again(self._files.read, file, self._max_bytes, 0)
             finally:
                 self._files.close(file)
-        log.warning("%s: it is no private file of ours; what it says is not believed.", self.path)
+        problem = f"{printable(str(self.path))}: it is no private file of ours; what it says is not believed."
+        if self._durable:
+            raise StorageError(f"{problem} Look at what it says, and move it away.")
+        log.warning("%s", problem)
         return None
 
     def _replace(self, directory: Handle, content: bytes) -> None:
         """Write a new file and rename it. Raises ``OSError``."""
-        prefix = f"{self.path.name}."
+        prefix, name = f"{self.path.name}.", self.path.name
         replace_file(
-            self._files, directory, self.path.name, content, draw_name=lambda: f"{prefix}{secrets.token_hex(8)}"
+            self._files,
+            directory,
+            name,
+            content,
+            draw_name=lambda: f"{prefix}{secrets.token_hex(8)}",
+            sync=lambda file: self._sync(self._files.sync, file),
         )
+        self._sync(self._files.sync_directory, directory)
         self._sweep(directory, self._files.look(directory, self.path.name).st_mtime)
+
+    def _sync(self, call: Callable[[Any], None], opened: Handle) -> None:
+        """Force what was written to the disk, where that is wanted and the disk can."""
+        try:
+            if self._durable:
+                again(call, opened)
+        except OSError as error:
+            if error.errno not in UNSUPPORTED:
+                raise
 
     def _sweep(self, directory: Handle, now: float) -> None:
         """Remove what killed writers left. A writer holds the lock, and this process has it."""

@@ -286,7 +286,7 @@ class Mirror(DirectoryOwner):
 
     async def started_run(self, key: str) -> StartedRun | None:
         """
-        Return what is known about a run that was started for the directory, or None.
+        Return what an earlier version has noted about a run that was started for the directory, or None.
 
         Raises:
             StorageError: The ledger cannot be read.
@@ -295,16 +295,16 @@ class Mirror(DirectoryOwner):
         await self._context.open()
         return await self._context.run(self._context.ledger.started_run, key)
 
-    async def write_started_run(self, run: StartedRun) -> None:
+    async def forget_started_run(self, key: str) -> None:
         """
-        Remember a run that was started for the directory; it is on the disk when this returns.
+        Remove what an earlier version has noted about a run, once it is recorded elsewhere.
 
         Raises:
             StorageError: The ledger cannot be written.
             ClosedError: As for :meth:`claim`.
         """
         await self._context.open()
-        await self._context.run(self._context.ledger.write_started_run, run)
+        await self._context.run(self._context.ledger.forget_started_run, key)
 
     async def entries(self) -> AsyncIterator[LedgerEntry]:
         """

@@ -147,7 +147,6 @@ def clients(context: ssl.SSLContext, connector: aiohttp.BaseConnector) -> tuple[
         quota_reserve=100,
         on_exhausted="wait",
         session_store="~/.config/arena-async/sessions.json",
-        import_parameters="query",
         retry=RetryPolicy(attempts=5, timeout=300, wait_initial=0.5, wait_max=60, wait_jitter=1, wait_exp_base=2),
         timeouts=Timeouts(connect=15, read=60, pool=60, slowest_rate=1024, slowest_over=60),
         ssl=context,
@@ -270,7 +269,7 @@ async def export_jobs(arena: ArenaClient, guid: str, mirror: Mirror) -> None:
     run = await arena.exports.start(guid, criteria=items_by_guid([guid]), poll=poll, on_status=see)
     assert_type(await arena.exports.wait(guid, run, poll=poll, earlier=[run], on_status=see), ExportRun)
     assert_type(await arena.exports.wait(definition, run.guid), ExportRun)
-    fetched = await arena.exports.fetch(definition, "warehouse", poll=poll, fresh=True, on_status=see)
+    fetched = await arena.exports.fetch(definition, "warehouse", poll=poll, start_anew=True, on_status=see)
     assert_type(fetched, Fetched[ExportRun])
     assert_type(fetched.paths, tuple[Path, ...])
     assert_type((await arena.exports.fetch(guid, mirror, criteria=criteria)).report, Report)

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Final, get_args
+from typing import Final
 from urllib.parse import urlsplit
 
 import attrs
@@ -37,14 +37,13 @@ from arena_async.providers.arena.auth import (
     PasswordAuth,
     session_credential,
 )
-from arena_async.providers.arena.imports import ImportParameters
 from arena_async.providers.arena.sessions import SessionStore, SharedSessions
 
 __all__ = [
     "NORTH_AMERICA",
     "Access",
     "AccessSettings",
-    "check_choices",
+    "check_workspace",
     "find_base_url",
     "grant",
     "read_address",
@@ -137,17 +136,15 @@ def _host(url: str) -> str:
         return ""
 
 
-def check_choices(workspace_id: object, import_parameters: object) -> None:
+def check_workspace(workspace_id: object) -> None:
     """
-    Check the settings that have few valid values.
+    Check the number of a workspace.
 
     Raises:
-        ConfigurationError: One of them is something else.
+        ConfigurationError: It is something else.
     """
     if workspace_id is not None and (isinstance(workspace_id, bool) or not isinstance(workspace_id, int)):
         raise ConfigurationError(f"ArenaClient.workspace_id is {workspace_id!r}; it takes the number or None.")
-    if import_parameters not in get_args(ImportParameters):
-        raise ConfigurationError(f"ArenaClient.import_parameters is {import_parameters!r}; it takes parts or query.")
 
 
 def written_reason(text: str | None) -> str:

@@ -21,7 +21,7 @@ from typing import Any, Literal, Self
 
 import attrs
 
-from arena_async.errors import ConfigurationError, DeadlineError, DecodeError, ListingError
+from arena_async.errors import ConfigurationError, DeadlineError, DecodeError, ListingError, NotAsRequestedError
 from arena_async.http.paginator import ListQuery, Paginator
 from arena_async.http.polling import Polled, wait_until
 from arena_async.http.session import Session, read_json, request_object
@@ -188,13 +188,19 @@ class _EventSource:
         """
         Mark an event, and everything in it, as processed. One request, however much is in it.
 
-        The user has to be an administrator of the integration.
+        The user has to be an administrator of the integration. An event that the response does not say to be reconciled
+        is looked at once more, which is another request.
 
         Raises:
             ConfigurationError: The event has no integration.
+            NotAsRequestedError: The service shows it as pending; reconciling it again does no harm.
         """
         request = make_request("PUT", self._event_path(event), json={self._flag: True})
-        return attrs.evolve(await request_object(self.session, request, OutboundEvent), integration=event.integration)
+        found = await request_object(self.session, request, OutboundEvent)
+        if found.reconciled is None:
+            found = await self.event(event.integration, event.guid)
+        _check_reconciled(found)
+        return attrs.evolve(found, integration=event.integration)
 
     def watch(self, integration: str, *, poll: PollPolicy | None = None) -> Watch:
         """
@@ -293,9 +299,18 @@ class Events(_EventSource):
         return await get_object(self.session, EventResource, path)
 
     async def reconcile_resource(self, event: OutboundEvent, kind: ResourceKind, guid: str) -> EventResource:
-        """Mark one resource of an event as processed. One request; :meth:`reconcile` takes one for all."""
+        """
+        Mark one resource of an event as processed. One request; :meth:`reconcile` takes one for all.
+
+        Raises:
+            NotAsRequestedError: The service shows it as pending; reconciling it again does no harm.
+        """
         path = self._event_path(event, "/{kind}/{resource}", kind=kind, resource=guid)
-        return await request_object(self.session, make_request("PUT", path, json={"reconciled": True}), EventResource)
+        found = await request_object(self.session, make_request("PUT", path, json={"reconciled": True}), EventResource)
+        if found.reconciled is None:
+            found = await self.resource(event, kind, guid)
+        _check_reconciled(found)
+        return found
 
 
 @attrs.frozen
@@ -338,6 +353,16 @@ class EventQueue(_EventSource):
         query = {"reconciled": "any" if reconciled is None else reconciled}
         request = make_request("GET", self._event_path(event, "/itemguids"), query)
         return _read_guids(await read_json(await self.session.send(request)), request.line)
+
+
+def _check_reconciled(found: OutboundEvent | EventResource) -> None:
+    """Raise if the service shows an object as pending; a release that does not say is believed."""
+    if found.reconciled is False:
+        raise NotAsRequestedError(
+            f"Event {printable(found.guid)} was to be reconciled, and the service shows it as pending. Reconcile it "
+            "again.",
+            result=found,
+        )
 
 
 def _read_guids(payload: Any, request: str) -> list[str]:

@@ -21,13 +21,13 @@ from arena_async.errors import ApiError, ConfigurationError, DecodeError, Listin
 from arena_async.http.session import Session
 from arena_async.protocol.files import Cost, FileSet, MetadataCache, OpenedFile, RemoteFile
 from arena_async.protocol.quota import Quota
-from arena_async.providers.arena.api import ArenaService, make_request, paginate, write_datetime
+from arena_async.providers.arena.api import ArenaService, make_request, paginate, tenant_of, write_datetime
 from arena_async.providers.arena.models import ArenaRun
 from arena_async.providers.arena.runs import RunService, ended, look_up
 from arena_async.transfer.models import PlannedFile
 from arena_async.transfer.union import OF_ONE_LIST, one_of
 
-__all__ = ["ArenaFiles", "FileFacts", "RunFiles", "ZipFiles", "tenant_of"]
+__all__ = ["ArenaFiles", "FileFacts", "RunFiles", "ZipFiles"]
 
 R = TypeVar("R", bound=ArenaRun)
 
@@ -48,13 +48,6 @@ class FileFacts:
     name: str | None = None
     size: int | None = None
     skip: str | None = None
-
-
-async def tenant_of(service: ArenaService) -> str:
-    """Return the name of the workspace of the session, after a login where that is not known yet."""
-    credential = await service.session.credential()
-    workspace = f"workspace {credential.workspace}" if credential.workspace else "last workspace used"
-    return f"{service.site} {workspace}"
 
 
 @attrs.define(eq=False, repr=False)

@@ -19,8 +19,8 @@ import attrs
 from arena_async.errors import ConfigurationError
 from arena_async.http.paginator import Paginator
 from arena_async.protocol.files import RemoteFile
-from arena_async.providers.arena.api import ArenaService, get_object, paginate
-from arena_async.providers.arena.files import ArenaFiles, FileFacts, tenant_of
+from arena_async.providers.arena.api import ArenaService, get_object, paginate, tenant_of
+from arena_async.providers.arena.files import ArenaFiles, FileFacts
 from arena_async.providers.arena.models import ArenaFile, FileAssociation, Item
 from arena_async.providers.arena.queries import FileQuery, ItemQuery, write_query
 from arena_async.transfer.union import OF_ONE_LIST, one_of
