@@ -10,6 +10,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import platform
 import shutil
 import stat
 import sys
@@ -35,9 +36,11 @@ __all__ = [
     "explaining",
     "hash_range",
     "kind_of",
+    "machine",
     "read_blocks",
     "read_small",
     "replace_file",
+    "start_of",
     "write_all",
 ]
 
@@ -272,6 +275,35 @@ class FileSystem:
                 return True
             raise
         return True
+
+
+def machine() -> str:
+    """Return where the numbers of processes mean something: the host, its boot, and the namespace of the numbers."""
+    boot = namespace = ""
+    with contextlib.suppress(OSError):
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            boot = file.read().strip()
+        namespace = os.readlink("/proc/self/ns/pid")
+    return f"{platform.node()} {boot} {namespace}"
+
+
+def start_of(pid: int) -> str | None:
+    """Return when a process of this machine started, as the system counts; "" if unknown, None if it has ended."""
+    if os.name != "posix":
+        return ""
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return None
+    except OSError:
+        pass  # That of another user.
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            # https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html - the name may have spaces and brackets
+            fields = file.read().rpartition(b")")[2].split()
+    except OSError:
+        return ""
+    return None if fields[0] in (b"Z", b"X") else fields[19].decode()
 
 
 def explained(error: OSError, place: object, doing: str, *, file: str | None = None) -> StorageError:
