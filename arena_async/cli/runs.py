@@ -76,7 +76,9 @@ async def export_run(
     def fetch(arena: ArenaClient, mirror: Mirror, **watch: Any) -> Awaitable[Fetched[ExportRun]]:
         return arena.exports.fetch(definition, mirror, fresh=fresh, **watch)
 
-    code, _ = await _download_run(fetch, options, options.transfer_options(), wait, output, options.if_running)
+    code, _ = await _download_run(
+        fetch, options, options.transfer_options(), wait, output, if_running=options.if_running
+    )
     return code
 
 
@@ -142,6 +144,7 @@ async def _download_run(
     transfer_options: TransferOptions,
     wait: WaitOptions,
     output: Output,
+    *,
     if_running: IfRunning = "wait",
 ) -> tuple[ExitCode, Fetched[_R] | None]:
     """

@@ -292,7 +292,7 @@ class PagePlanner:
         return await self.context.run(self._plan_again, rows)
 
     def drop(self, key: str) -> None:
-        """Give up the claim of a file that is not downloaded by this run."""
+        """Remove the claim of a file that is not downloaded by this run."""
         if self.lease is not None:
             self.lease.drop(key)
 

@@ -230,7 +230,7 @@ class RunLease:
         return taken
 
     def drop(self, key: str) -> None:
-        """Give a claim up with the next count: the file failed, or was not begun."""
+        """Remove a claim with the next count: the file failed, or was not begun."""
         self._dropped.add(key)
 
     async def aclose(self) -> None:
