@@ -78,7 +78,8 @@ class ServiceOptions(OutputOptions):
         from arena_async.cli.settings import read_settings
 
         environ = None if self.env is None else ChainMap(read_settings(self.env), os.environ)
-        return PROVIDERS[service].load_client().from_env(environ=environ)
+        provider = PROVIDERS[service]
+        return provider.load_client().from_env(environ=environ, **provider.of_command)
 
 
 NO_SERVICE_OPTIONS = ServiceOptions()

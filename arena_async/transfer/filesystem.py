@@ -276,6 +276,12 @@ class FileSystem:
             raise
         return True
 
+    def unlock(self, file: int) -> None:
+        """Unlock an open file, also for forked processes that have it open."""
+        if sys.platform != "win32":
+            with contextlib.suppress(OSError):
+                fcntl.flock(file, fcntl.LOCK_UN)
+
 
 def machine() -> str:
     """Return where the numbers of processes mean something: the host, its boot, and the namespace of the numbers."""

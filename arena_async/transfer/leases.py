@@ -29,13 +29,11 @@ import attrs
 from arena_async.errors import ArenaAsyncError, ClosedError, DestinationBusyError
 from arena_async.protocol.messages import printable
 from arena_async.transfer.filesystem import machine, start_of
-from arena_async.transfer.ledger_schema import decoded
+from arena_async.transfer.ledger_schema import LedgerConnection, decoded
 from arena_async.transfer.models import PAGE
 from arena_async.transfer.workers import Lock, end_tasks, wait_to_end
 
 if TYPE_CHECKING:
-    import sqlite3
-
     from arena_async.transfer.context import Context
 
 __all__ = [
@@ -286,7 +284,7 @@ class RunLease:
 # ---- in a transaction of the ledger
 
 
-def select(db: sqlite3.Connection, but: str) -> list[Lease]:
+def select(db: LedgerConnection, but: str) -> list[Lease]:
     """Return all leases but one; a row that this library cannot have written is left out."""
     rows = db.execute("SELECT id, scope, machine, pid, start, beats FROM leases WHERE id <> ?", (but,))
     return [
@@ -296,7 +294,7 @@ def select(db: sqlite3.Connection, but: str) -> list[Lease]:
     ]
 
 
-def take(db: sqlite3.Connection, lease: Lease, ended: Sequence[Lease]) -> list[Lease]:
+def take(db: LedgerConnection, lease: Lease, ended: Sequence[Lease]) -> list[Lease]:
     """Remove leases that have ended, write one if no other run has the same query, and return all others."""
     end(db, ended)
     others = select(db, lease.id)
@@ -305,7 +303,7 @@ def take(db: sqlite3.Connection, lease: Lease, ended: Sequence[Lease]) -> list[L
     return others
 
 
-def end(db: sqlite3.Connection, leases: Sequence[Lease]) -> None:
+def end(db: LedgerConnection, leases: Sequence[Lease]) -> None:
     """Remove leases with their claims, unless they have counted on meanwhile."""
     for lease in leases:
         removed = db.execute("DELETE FROM leases WHERE id = ? AND beats <= ?", (lease.id, lease.beats)).rowcount
@@ -313,13 +311,13 @@ def end(db: sqlite3.Connection, leases: Sequence[Lease]) -> None:
             db.execute("DELETE FROM claims WHERE run = ?", (lease.id,))
 
 
-def renew(db: sqlite3.Connection, lease: Lease, dropped: Sequence[str]) -> None:
+def renew(db: LedgerConnection, lease: Lease, dropped: Sequence[str]) -> None:
     """Count a lease on, also one that another run has taken for ended, and remove claims of it."""
     _write(db, lease)
     db.executemany("DELETE FROM claims WHERE key = ? AND run = ?", [(key, lease.id) for key in dropped])
 
 
-def claim(db: sqlite3.Connection, run: str, keys: Sequence[str]) -> set[str]:
+def claim(db: LedgerConnection, run: str, keys: Sequence[str]) -> set[str]:
     """Claim keys for a run, and return those that others have claimed."""
     rows = [(key, run) for key in keys]
     if db.executemany("INSERT OR IGNORE INTO claims (key, run) VALUES (?, ?)", rows).rowcount == len(rows):
@@ -332,7 +330,7 @@ def claim(db: sqlite3.Connection, run: str, keys: Sequence[str]) -> set[str]:
     return taken
 
 
-def _write(db: sqlite3.Connection, lease: Lease) -> None:
+def _write(db: LedgerConnection, lease: Lease) -> None:
     process = lease.process
     db.execute(
         "INSERT OR REPLACE INTO leases (id, scope, machine, pid, start, beats) VALUES (?, ?, ?, ?, ?, ?)",
