@@ -53,8 +53,10 @@ def environment(*simulators: Any, **changed: str) -> dict[str, str]:
         name: value
         for name, value in os.environ.items()
         if name == "ARENA_ASYNC_STATE"
-        or not name.startswith(("ARENA_", "CENTREPOINT_", "COV_"))
-        and name not in ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES")
+        or (
+            not name.startswith(("ARENA_", "CENTREPOINT_", "COV_"))
+            and name not in ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES")
+        )
     }
     return {**kept, "TERM": "xterm-256color", "PYTHONWARNINGS": "error", **settings(*simulators), **changed}
 
