@@ -327,13 +327,15 @@ class PagePlanner:
     def _claim(
         self, planned: list[tuple[PlannedRow, Decision, bool]], lease: RunLease
     ) -> list[tuple[PlannedRow, Decision, bool]]:
-        """Claim what is to be downloaded; what another run has claimed is set aside."""
-        wanted = [row.key for row, decision, _ in planned if decision.action in _DOWNLOADS and row.rejected is None]
-        taken = lease.claim(wanted) if wanted else ()
-        if not taken:
+        """Claim what is to be downloaded; what another run has claimed or committed since is set aside."""
+        wanted = {
+            row.key: row.entry for row, decision, _ in planned if decision.action in _DOWNLOADS and row.rejected is None
+        }
+        again = lease.claim(wanted) if wanted else ()
+        if not again:
             return planned
-        self.claimed += [row for row, _, _ in planned if row.key in taken]
-        return [one for one in planned if one[0].key not in taken]
+        self.claimed += [row for row, _, _ in planned if row.key in again]
+        return [one for one in planned if one[0].key not in again]
 
     def _take_directory(self, page: Sequence[RemoteFile]) -> None:
         """Take the directory for the tenants of a page, and note its newest change."""

@@ -21,7 +21,7 @@ import asyncio
 import logging
 import os
 import secrets
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, Literal
 
 import attrs
@@ -30,7 +30,7 @@ from arena_async.errors import ArenaAsyncError, ClosedError, DestinationBusyErro
 from arena_async.protocol.messages import printable
 from arena_async.transfer.filesystem import machine, start_of
 from arena_async.transfer.ledger_schema import LedgerConnection, decoded
-from arena_async.transfer.models import PAGE
+from arena_async.transfer.models import PAGE, LedgerEntry
 from arena_async.transfer.workers import Lock, end_tasks, wait_to_end
 
 if TYPE_CHECKING:
@@ -218,14 +218,20 @@ class RunLease:
             log.warning("%s: the other run has ended; this one begins.", context.root)
         self._beating = asyncio.create_task(self._beat(), name="arena_async lease")
 
-    def claim(self, keys: Sequence[str]) -> set[str]:
-        """Claim keys, and return those that another run has claimed. For a thread."""
+    def claim(self, entries: Mapping[str, LedgerEntry | None]) -> set[str]:
+        """
+        Claim keys, and return those that are to be decided again. For a thread.
+
+        Args:
+            entries: What was known about each key when it was decided. Where another run has claimed it, or has
+                committed it since, that is out of date.
+        """
         ledger, run = self._context.ledger, self._lease.id
-        taken = ledger.claim(run, keys)
+        taken, known = ledger.claim(run, list(entries))
         if taken and (ended := self._silence.ended(ledger.other_leases(but=run))):
             ledger.end_leases(ended)
-            taken = ledger.claim(run, keys)
-        return taken
+            taken, known = ledger.claim(run, list(entries))
+        return taken | {key for key, entry in known.items() if entry != entries[key]}
 
     def drop(self, key: str) -> None:
         """Remove a claim with the next count: the file failed, or was not begun."""

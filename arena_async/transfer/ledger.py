@@ -330,9 +330,9 @@ class Ledger:
         """Remove leases with their claims, but those of other runs that have counted on since they were read."""
         self._run(leases.end, ended, synced=False)
 
-    def claim(self, run: str, keys: Sequence[str]) -> set[str]:
-        """Claim keys for a run, and return those that other runs have claimed."""
-        return self._run(leases.claim, run, keys, synced=False)
+    def claim(self, run: str, keys: Sequence[str]) -> tuple[set[str], dict[str, LedgerEntry]]:
+        """Claim keys for a run; return those that other runs have claimed, and what is known about all of them."""
+        return self._run(lambda db: (leases.claim(db, run, keys), _look_up(db, keys)), synced=False)
 
     # -- transactions
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from directory_bench import Bench, many
+from disks import Call, FaultyDisk
 from filesets import Asked, MemoryFiles, Source, remote
 from jumping_loop import Leaps
 
@@ -360,13 +362,13 @@ async def test_a_claim_that_is_given_up_is_free_before_its_run_has_ended(tmp_pat
     ledger.take_lease(one, ())
     ledger.take_lease(two, ())
 
-    assert ledger.claim("one", ["a", "b"]) == set()
-    assert ledger.claim("two", ["a", "b", "c"]) == {"a", "b"}
+    assert ledger.claim("one", ["a", "b"]) == (set(), {})
+    assert ledger.claim("two", ["a", "b", "c"]) == ({"a", "b"}, {})
     ledger.renew_lease(one, ["a", "c"])
-    assert ledger.claim("two", ["a", "b", "c"]) == {"b"}
-    assert ledger.claim("one", ["a", "b", "c"]) == {"a", "c"}
+    assert ledger.claim("two", ["a", "b", "c"]) == ({"b"}, {})
+    assert ledger.claim("one", ["a", "b", "c"]) == ({"a", "c"}, {})
     ledger.end_leases([one])
-    assert ledger.claim("two", ["a", "b", "c"]) == set()
+    assert ledger.claim("two", ["a", "b", "c"]) == (set(), {})
     ledger.close()
 
 
@@ -380,6 +382,32 @@ async def test_a_lease_that_counted_on_since_it_was_read_is_not_removed(tmp_path
     assert ledger.take_lease(Lease("two", "q", US), [seen]) == [Lease("one", "q", US, 4)]
     assert ledger.other_leases(but="one") == []
     ledger.close()
+
+
+async def test_a_file_that_was_committed_between_a_decision_and_its_claim_is_not_requested(tmp_path: Path) -> None:
+    """The other run has it, and has given its claim up; nothing shows it but the ledger."""
+    source = Bench(tmp_path / "there", durability="off")
+    await source.sync(other_query("a"))
+    done: list[Call] = []
+
+    def commit(call: Call) -> None:
+        if call.verb == "free" and not done:
+            done.append(call)
+            shutil.copytree(source.root / "d", bench.root / "d")
+            ledger = Ledger(source.root / ".arena-async" / "ledger.sqlite")
+            entries = ledger.entries()
+            ledger.close()
+            ledger = Ledger(bench.root / ".arena-async" / "ledger.sqlite")
+            ledger.write(entries)
+            ledger.close()
+
+    bench = Bench(tmp_path / "here", durability="off", disk=FaultyDisk(commit))
+    files = many("a")
+    report = await bench.sync(files)
+
+    assert len(done) == 1
+    assert files.requested == []
+    assert report.counts[Action.KEEP] == 1
 
 
 async def test_what_was_claimed_is_free_once_it_is_committed(bench: Bench) -> None:
