@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 import attrs
@@ -12,7 +12,7 @@ import attrs
 from arena_async.protocol.filenames import duplicate_key
 from arena_async.protocol.files import FileSet, RemoteFile
 from arena_async.transfer.context import Context, claim_tenant
-from arena_async.transfer.leases import RunLease, pauses
+from arena_async.transfer.leases import RunLease, pause_after
 from arena_async.transfer.models import PAGE, Action, FileState, KnownRow, LedgerEntry, ListingRecord, Outcome, as_error
 from arena_async.transfer.partial_file import PartialFile
 from arena_async.transfer.planner import Decision, Duplicates, PlannedRow, Tries, decide, new_row
@@ -258,7 +258,7 @@ class PagePlanner:
     newest: datetime | None = None
     tenants: set[tuple[str, str]] = attrs.field(factory=set)
     claimed: list[PlannedRow] = attrs.field(factory=list)
-    _pause: Callable[[], float] = attrs.field(factory=pauses)
+    _looks: int = 0
 
     def plan(
         self, page: Sequence[RemoteFile], first: int, *, evicted: bool = False
@@ -282,12 +282,13 @@ class PagePlanner:
     async def find_evicted(self, files: FileSet) -> list[RemoteFile]:
         """Look older rows up whose newer ones came on a later page."""
         evicted = self.duplicates.evicted
-        found = await files.find(list(evicted)) if evicted else []
+        found = await files.find(list(evicted))
         return [file for file in found if file.name in evicted.get(file.key, ())]
 
     async def plan_claimed(self) -> list[tuple[PlannedRow, Decision, bool]]:
         """Wait a while, and plan again what other runs had claimed: they have it now, or failed, or have ended."""
-        await self.context.clock.sleep(self._pause())
+        await self.context.clock.sleep(pause_after(self._looks))
+        self._looks += 1
         rows, self.claimed = self.claimed, []
         return await self.context.run(self._plan_again, rows)
 

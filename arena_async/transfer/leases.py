@@ -22,7 +22,7 @@ import logging
 import os
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import attrs
 
@@ -45,7 +45,7 @@ __all__ = [
     "claim",
     "end",
     "has_ended",
-    "pauses",
+    "pause_after",
     "renew",
     "select",
     "take",
@@ -132,6 +132,7 @@ def has_ended(
     return start is None or ("" not in (start, process.start) and start != process.start)
 
 
+@attrs.define(eq=False)
 class Silence:
     """
     Notices counts that do not move.
@@ -140,9 +141,8 @@ class Silence:
         monotonic: Returns seconds that never jump.
     """
 
-    def __init__(self, monotonic: Callable[[], float]) -> None:
-        self._monotonic = monotonic
-        self._seen: dict[str, tuple[int, float]] = {}
+    _monotonic: Callable[[], float]
+    _seen: dict[str, tuple[int, float]] = attrs.field(factory=dict)
 
     def of(self, counter: str, count: int) -> float:
         """Return for how many seconds a count has been the same, as far as this object has seen."""
@@ -161,36 +161,36 @@ class Silence:
         ]
 
 
-def pauses() -> Callable[[], float]:
-    """Return a function that returns the seconds to wait before each look at another run, which grow."""
-    pause = _FIRST_PAUSE / _GROWTH
-
-    def following() -> float:
-        nonlocal pause
-        pause = min(pause * _GROWTH, _MAX_PAUSE)
-        return pause
-
-    return following
+def pause_after(looks: int) -> float:
+    """Return the seconds to wait for another run after so many looks at it."""
+    return min(_FIRST_PAUSE * _GROWTH ** min(looks, 20), _MAX_PAUSE)
 
 
+@attrs.define(eq=False)
 class RunLease:
     """
     The lease of one run. Used by one task; :meth:`claim` is called on threads.
 
     Args:
         context: The directory, open.
-        scope: The query.
+        lease: The run.
+        silence: Notices other runs that have ended.
     """
 
-    def __init__(self, context: Context, scope: str) -> None:
-        self._context = context
-        self._lease = Lease(secrets.token_hex(8), scope, Process.current())
-        self._silence = Silence(context.clock.monotonic)
-        self._dropped: set[str] = set()
-        self._lock = Lock()
-        self._beating: asyncio.Task[None] | None = None
-        self._ending: asyncio.Task[None] | None = None
-        self._ended = False
+    _context: Context
+    _lease: Lease
+    _silence: Silence
+    _dropped: set[str] = attrs.field(factory=set)
+    _lock: Any = attrs.field(factory=Lock)
+    _beating: asyncio.Task[None] | None = None
+    _ending: asyncio.Task[None] | None = None
+    _ended: bool = False
+
+    @classmethod
+    def of(cls, context: Context, scope: str) -> RunLease:
+        """Return the lease of a new run of a query, which is not taken yet."""
+        lease = Lease(secrets.token_hex(8), scope, Process.current())
+        return cls(context, lease, Silence(context.clock.monotonic))
 
     async def take(self, if_running: IfRunning) -> None:
         """
@@ -201,7 +201,7 @@ class RunLease:
             StorageError: The ledger failed.
             ClosedError: The directory was closed meanwhile.
         """
-        context, pause, waited = self._context, pauses(), False
+        context, looks = self._context, 0
         _OURS.add(self._lease.id)
         while (other := await context.run(self._take)) is not None:
             what = f"{context.root}: another run of the same query ({other.process.shown}) works on this folder"
@@ -210,11 +210,11 @@ class RunLease:
                     f"{what}, so nothing was requested. Run again when it has ended, or let this one wait for it "
                     "(if_running='wait', --if-running wait)."
                 )
-            if not waited:
+            if not looks:
                 log.warning("%s; waiting until it has ended.", what)
-            waited = True
-            await context.clock.sleep(pause())
-        if waited:
+            await context.clock.sleep(pause_after(looks))
+            looks += 1
+        if looks:
             log.warning("%s: the other run has ended; this one begins.", context.root)
         self._beating = asyncio.create_task(self._beat(), name="arena_async lease")
 
@@ -250,7 +250,7 @@ class RunLease:
         with self._lock:
             while not self._ended:
                 others = self._context.ledger.take_lease(self._lease, ended)
-                ended = self._silence.ended(others)
+                ended = self._silence.ended(others) if others else []
                 if not ended:
                     return next((one for one in others if one.scope == self._lease.scope), None)
         raise ClosedError(f"{self._context.root}: the folder was closed before the run began.")

@@ -203,7 +203,7 @@ class Mirror(DirectoryOwner):
             )
         context, before = self._context, files.requests_sent
         await context.open()
-        lease = RunLease(context, files.scope)
+        lease = RunLease.of(context, files.scope)
         self._leases.add(lease)
         try:
             await lease.take(self._if_running)

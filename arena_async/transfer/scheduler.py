@@ -151,8 +151,8 @@ class TransferRun:
             self.error = self.error or listing.failure
         else:
             self.failure = self.failure or listing.failure
-        files = self._source.files
-        if listing.whole and "disk" not in self._stopped and (rows := await planner.find_evicted(files)):
+        if listing.whole and planner.duplicates.evicted and "disk" not in self._stopped:
+            rows = await planner.find_evicted(self._source.files)
             listing.count += len(rows)
             await self._give_out(await context.run(planner.plan, rows, number, evicted=True))
         if listing.whole:
