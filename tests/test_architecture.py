@@ -51,9 +51,9 @@ MAX_PAGE = (59, 15)
 
 #: The same for one file of 1 MB, from the listing to the disk, on all threads. The aim was 223 and 30. A page is part
 #: of it, each system call is a method of the seam by which faults enter, and each structure of the zip format has a
-#: function of its own. Fewer modules would be longer than modules may be.
-#: JSON that is parsed in steps is a module more.
-MAX_FILE = (320, 39)
+#: function of its own. Fewer modules would be longer than modules may be. The lease of a run, which is taken and
+#: removed once, and the claim of a page add 18 functions and a module; JSON that is parsed in steps is another.
+MAX_FILE = (345, 41)
 
 #: Words that this field does not use for the parts of a program, and how often package and pages may have them.
 WORDS = re.compile(

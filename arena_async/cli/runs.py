@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from arena_async.cli.output import Output
     from arena_async.options import PollPolicy, TransferOptions
     from arena_async.providers.arena import ArenaClient, ExportRun, Fetched, ImportRun
+    from arena_async.transfer.leases import IfRunning
     from arena_async.transfer.mirror import Mirror
 
 __all__ = ["export_run", "import_check", "import_commit", "quota"]
@@ -77,7 +78,9 @@ async def export_run(
     def fetch(arena: ArenaClient, mirror: Mirror, **watch: Any) -> Awaitable[Fetched[ExportRun]]:
         return arena.exports.fetch(definition, mirror, start_anew=start_anew, **watch)
 
-    code, _ = await _download_run(fetch, options, options.transfer_options(), wait, output)
+    code, _ = await _download_run(
+        fetch, options, options.transfer_options(), wait, output, if_running=options.if_running
+    )
     return code
 
 
@@ -146,6 +149,8 @@ async def _download_run(
     transfer_options: TransferOptions,
     wait: WaitOptions,
     output: Output,
+    *,
+    if_running: IfRunning = "wait",
 ) -> tuple[ExitCode, Fetched[_R] | None]:
     """
     Return the exit code and the downloaded run, or None if files failed.
@@ -156,6 +161,7 @@ async def _download_run(
         transfer_options: The options of the download.
         wait: How long the run is waited for.
         output: The output of the command.
+        if_running: What happens while another run of the same files uses the directory.
     """
     from arena_async.cli.progress import ProgressReporter
     from arena_async.cli.reports import write_report, write_run_status
@@ -166,7 +172,7 @@ async def _download_run(
     async with (
         options.connect("arena") as arena,
         ProgressReporter(output, options.to) as progress,
-        Mirror(options.to, options=transfer_options, observer=progress) as mirror,
+        Mirror(options.to, options=transfer_options, observer=progress, if_running=if_running) as mirror,
     ):
         try:
             fetched = await fetch(arena, mirror, poll=poll, on_status=partial(write_run_status, output))

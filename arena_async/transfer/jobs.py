@@ -13,6 +13,7 @@ from arena_async.protocol.filenames import duplicate_key
 from arena_async.protocol.files import FileSet, RemoteFile, ResponseOrder
 from arena_async.transfer.commit import out_of_step
 from arena_async.transfer.context import Context, claim_tenant
+from arena_async.transfer.leases import RunLease, pause_after
 from arena_async.transfer.models import PAGE, Action, FileState, KnownRow, LedgerEntry, ListingRecord, Outcome, as_error
 from arena_async.transfer.partial_file import PartialFile
 from arena_async.transfer.planner import Decision, Duplicates, PlannedRow, Tries, decide, new_row
@@ -23,6 +24,8 @@ __all__ = ["DownloadAttempt", "HeldBack", "Job", "JobQueue", "Listing", "Numbere
 _NO_TRIES = Tries()
 #: Seconds after which outcomes that are held back are looked at again, at most.
 _MAX_PAUSE = 0.05
+
+_DOWNLOADS = frozenset({Action.FETCH, Action.RESUME, Action.REFRESH})
 
 
 @attrs.frozen
@@ -284,16 +287,31 @@ class Listing:
 
 @attrs.define
 class PagePlanner:
-    """Plans a page at a time, on a thread: one query of the ledger, one batch of stats, pure decisions."""
+    """
+    Plans a page at a time, on a thread: one query of the ledger, one batch of stats, pure decisions.
+
+    Args:
+        context: The directory.
+        scope: The name of the query in the ledger.
+        dry: Whether files are only planned.
+        ask_again: Whether to request what the service rejected permanently the last time.
+        lease: Claims what is downloaded, where other runs may work on the directory; or None.
+
+    Attributes:
+        claimed: Rows that another run of the directory is downloading, to be planned again.
+    """
 
     context: Context
     scope: str
     dry: bool
     ask_again: bool
+    lease: RunLease | None = None
     generation: int = 0
     duplicates: Duplicates = attrs.field(factory=Duplicates)
     newest: datetime | None = None
-    claimed: set[tuple[str, str]] = attrs.field(factory=set)
+    tenants: set[tuple[str, str]] = attrs.field(factory=set)
+    claimed: list[PlannedRow] = attrs.field(factory=list)
+    _looks: int = 0
 
     def plan(
         self, page: Sequence[RemoteFile], first: int, *, evicted: bool = False
@@ -311,8 +329,33 @@ class PagePlanner:
             ConfigurationError: The layout names a field that these files do not have.
             StorageError: The disk or the ledger failed.
         """
-        self._claim(page)
-        rows = self._settle(page, first, evicted=evicted)
+        self._take_directory(page)
+        return self._plan(self._settle(page, first, evicted=evicted))
+
+    async def find_evicted(self, files: FileSet) -> list[RemoteFile]:
+        """Look older rows up whose newer ones came on a later page."""
+        evicted = self.duplicates.evicted
+        found = await files.find(list(evicted))
+        return [file for file in found if file.name in evicted.get(file.key, ())]
+
+    async def plan_claimed(self) -> list[tuple[PlannedRow, Decision, bool]]:
+        """Wait a while, and plan again what other runs had claimed: they have it now, or failed, or have ended."""
+        await self.context.clock.sleep(pause_after(self._looks))
+        self._looks += 1
+        rows, self.claimed = self.claimed, []
+        return await self.context.run(self._plan_again, rows)
+
+    def drop(self, key: str) -> None:
+        """Remove the claim of a file that is not downloaded by this run."""
+        if self.lease is not None:
+            self.lease.drop(key)
+
+    def _plan_again(self, rows: Sequence[PlannedRow]) -> list[tuple[PlannedRow, Decision, bool]]:
+        known = self.context.ledger.look_up([row.key for row in rows])
+        return self._plan([attrs.evolve(row, entry=known.get(row.key)) for row in rows])
+
+    def _plan(self, rows: Sequence[PlannedRow]) -> list[tuple[PlannedRow, Decision, bool]]:
+        """Decide about rows with their paths and keys, and claim what is to be downloaded."""
         look = [
             row.path
             for row in rows
@@ -333,15 +376,28 @@ class PagePlanner:
         ]
         if skipped and not self.dry:
             self.context.ledger.write(skipped)
-        return planned
+        return planned if self.lease is None else self._claim(planned, self.lease)
 
-    def _claim(self, page: Sequence[RemoteFile]) -> None:
+    def _claim(
+        self, planned: list[tuple[PlannedRow, Decision, bool]], lease: RunLease
+    ) -> list[tuple[PlannedRow, Decision, bool]]:
+        """Claim what is to be downloaded; what another run has claimed or committed since is set aside."""
+        wanted = {
+            row.key: row.entry for row, decision, _ in planned if decision.action in _DOWNLOADS and row.rejected is None
+        }
+        again = lease.claim(wanted) if wanted else ()
+        if not again:
+            return planned
+        self.claimed += [row for row, _, _ in planned if row.key in again]
+        return [one for one in planned if one[0].key not in again]
+
+    def _take_directory(self, page: Sequence[RemoteFile]) -> None:
         """Take the directory for the tenants of a page, and note its newest change."""
         for file in page:
             tenant = (file.service, file.tenant)
-            if tenant not in self.claimed:
+            if tenant not in self.tenants:
                 claim_tenant(self.context.directory, *tenant)
-                self.claimed.add(tenant)
+                self.tenants.add(tenant)
             if file.changed_at is not None and (self.newest is None or file.changed_at > self.newest):
                 self.newest = file.changed_at
 

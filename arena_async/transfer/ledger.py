@@ -10,6 +10,8 @@ The ledger: what is known about each file of a directory, in SQLite, safe for se
     listed      what the listings of this run delivered: name, change mark and target path (a temporary table)
     jobs        runs that an earlier version has started for this directory; no version since writes rows
     facts       cached metadata that cannot change at the service any more
+    leases      the runs that are going on here, each with its query and process
+    claims      the keys that they are downloading
 
     states      committing -> complete        (committing rows are resolved at the next start at the latest)
                 skipped                       the service will never deliver it: reason and time
@@ -31,6 +33,7 @@ import attrs
 
 from arena_async.errors import DiskFullError, StorageError
 from arena_async.protocol.filenames import fold
+from arena_async.transfer import leases
 from arena_async.transfer.ledger_schema import (
     LISTED,
     SCHEMA,
@@ -104,6 +107,8 @@ _COMPLETE = "UPDATE files SET state = 'complete', partial = '' WHERE key = ? AND
 
 _VALUES = ", ".join(["packed(?)" if field == "sha256" else "?" for field in _FIELDS])
 _WRITE = f"INSERT OR REPLACE INTO files ({_COLUMNS}, path_hash) VALUES ({_VALUES}, ?)"
+
+_UNCLAIM = "DELETE FROM claims WHERE key = ?"
 
 _FREE_PATH = "DELETE FROM files WHERE path_hash = ? AND key <> ?"
 
@@ -305,6 +310,28 @@ class Ledger:
         statement = "INSERT OR REPLACE INTO facts (key, fact) VALUES (?, ?)"
         self._run(lambda db: db.executemany(statement, list(facts.items())))
 
+    # -- runs of this directory; what a power failure loses of them ends with their processes
+
+    def other_leases(self, *, but: str) -> list[leases.Lease]:
+        """Return the leases of all runs but one."""
+        return self._run(leases.select, but, synced=False)
+
+    def take_lease(self, lease: leases.Lease, ended: Sequence[leases.Lease]) -> list[leases.Lease]:
+        """Remove leases that have ended, write one if no other run has the same query, and return all others."""
+        return self._run(leases.take, lease, ended, synced=False)
+
+    def renew_lease(self, lease: leases.Lease, dropped: Sequence[str]) -> None:
+        """Count a lease on, and remove its claims of some keys."""
+        self._run(leases.renew, lease, dropped, synced=False)
+
+    def end_leases(self, ended: Sequence[leases.Lease]) -> None:
+        """Remove leases with their claims, but those of other runs that have counted on since they were read."""
+        self._run(leases.end, ended, synced=False)
+
+    def claim(self, run: str, keys: Sequence[str]) -> tuple[set[str], dict[str, LedgerEntry]]:
+        """Claim keys for a run; return those that other runs have claimed, and what is known about all of them."""
+        return self._run(lambda db: (leases.claim(db, run, keys), _look_up(db, keys)), synced=False)
+
     # -- transactions
 
     def _query(self, *statements: tuple[str, object]) -> list[tuple[Any, ...]]:
@@ -419,7 +446,9 @@ def _look_up(db: sqlite3.Connection, keys: Sequence[str]) -> dict[str, LedgerEnt
 
 def _write(db: sqlite3.Connection, entries: Sequence[LedgerEntry], completed: Sequence[str]) -> None:
     rows = [(*_values_of(entry), _microseconds(entry.at), path_hash(fold(entry.path))) for entry in entries]
-    db.executemany(_COMPLETE, [(key,) for key in completed])
+    done = [(key,) for key in completed]
+    db.executemany(_COMPLETE, done)
+    db.executemany(_UNCLAIM, done)
     db.executemany(_FREE_PATH, [(row[-1], row[0]) for row in rows if row[-1] is not None])
     db.executemany(_WRITE, rows)
 

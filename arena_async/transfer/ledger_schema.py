@@ -14,7 +14,7 @@ from arena_async.errors import StorageError
 __all__ = ["LISTED", "SCHEMA", "LedgerConnection", "decoded", "error_code", "is_damage", "path_hash", "prepare"]
 
 #: The layout of the tables; a ledger of a later layout is not touched.
-_VERSION = 4
+_VERSION = 5
 
 _JOBS = """
 CREATE TABLE jobs (
@@ -46,6 +46,14 @@ CREATE TABLE seen (
 ) WITHOUT ROWID;
 """
 
+_LEASES = """
+CREATE TABLE leases (
+    id TEXT PRIMARY KEY, scope TEXT NOT NULL, machine TEXT NOT NULL, pid INTEGER NOT NULL, start TEXT NOT NULL,
+    beats INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE claims (key TEXT PRIMARY KEY, run TEXT NOT NULL) WITHOUT ROWID;
+"""
+
 #: What the listings of this connection delivered; no later one asks for it, so it goes with the connection.
 LISTED = """
 CREATE TEMP TABLE listed (
@@ -74,9 +82,9 @@ DROP TABLE old_seen;
 """  # noqa: S608 - nothing but our own statements
 
 #: What leads from each earlier layout to the next one.
-_MIGRATIONS = {1: _JOBS, 2: _FACTS, 3: _SMALLER}
+_MIGRATIONS = {1: _JOBS, 2: _FACTS, 3: _SMALLER, 4: _LEASES}
 
-SCHEMA = f"{_JOBS}{_FACTS}{_FILES}"
+SCHEMA = f"{_JOBS}{_FACTS}{_FILES}{_LEASES}"
 
 
 def path_hash(folded: str) -> int | None:

@@ -132,6 +132,7 @@ class PrivateFile:
         self._durable, self._max_bytes = durable, _MAX_DURABLE_BYTES if durable else _MAX_BYTES
         self._files = files or FileSystem()
         self._sleep = sleep
+        self._held: tuple[int, int] | None = None
 
     def change(self, make: Callable[[bytes | None], tuple[bytes | None, T]]) -> T:
         """
@@ -177,14 +178,63 @@ class PrivateFile:
                 )
         return directory
 
+    def hold(self) -> bool | None:
+        """
+        Take a lock that is held until :meth:`let_go`, or until this process ends, without waiting.
+
+        Returns:
+            Whether it was taken or is held already; None where files cannot be locked: there everyone is granted a
+            lock, also a second one of this process.
+
+        Raises:
+            ConfigurationError: The folder is open to others.
+            StorageError: The disk failed.
+        """
+        if self._held is not None:
+            return True
+        directory = self._directory()
+        opened: list[int] = []
+        try:
+            with explaining(self.path, "locked"):
+                opened += [self._open_lock(directory, "held") for _ in range(2)]
+                with contextlib.suppress(OSError):
+                    if not again(self._files.lock, opened[0]):
+                        return False
+                    if not again(self._files.lock, opened[1]):
+                        self._held = opened.pop(0), os.getpid()
+                        return True
+            return None
+        finally:
+            for file in opened:
+                self._files.close(file)
+            self._files.close(directory)
+
+    def let_go(self) -> None:
+        """Release the lock of :meth:`hold`, if it is held."""
+        held, self._held = self._held, None
+        if held is None:
+            return
+        file, process = held
+        if process == os.getpid():  # Not in a fork, which would unlock it for this process as well.
+            self._files.unlock(file)
+        self._files.close(file)
+
+    def __del__(self) -> None:
+        """Release the lock where its owner was abandoned: other processes wait for it."""
+        self.let_go()
+
+    def _open_lock(self, directory: Handle, kind: str) -> int:
+        """Open a file to lock, which is made where it is missing. Raises ``OSError``."""
+        name = f"{self.path.name}.{kind}"
+        with contextlib.suppress(FileExistsError):
+            self._files.close(again(self._files.create, directory, name, 0o600))
+        return again(self._files.open_file, directory, name, writable=True)
+
     @contextlib.contextmanager
     def _locked(self, directory: Handle) -> Iterator[None]:
         """Hold the lock, which is a file of its own: the other one is replaced while it is held."""
-        name = f"{self.path.name}.lock"
         with explaining(self.path, "locked"):
-            with contextlib.suppress(FileExistsError):
-                self._files.close(again(self._files.create, directory, name, 0o600))
-            file = again(self._files.open_file, directory, name, writable=True)
+            file = self._open_lock(directory, "lock")
         try:
             with explaining(self.path, "locked"):
                 for _ in range(_LOCK_TRIES):
@@ -198,6 +248,7 @@ class PrivateFile:
                     )
             yield
         finally:
+            self._files.unlock(file)
             self._files.close(file)
 
     def _read(self, directory: Handle) -> bytes | None:

@@ -13,20 +13,25 @@ A directory that is kept equal to what a service lists, with a memory of what is
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import timedelta
+from functools import partial
 from pathlib import Path, PurePosixPath
+from typing import get_args
 
 import attrs
 
 from arena_async.errors import ArenaAsyncError, ConfigurationError, NotFoundError
+from arena_async.options import Clock, TransferOptions
 from arena_async.protocol.filenames import duplicate_key, key_of_file
 from arena_async.protocol.files import FileSet, RemoteFile
 from arena_async.protocol.messages import printable
 from arena_async.transfer.context import Context, claim_tenant
 from arena_async.transfer.directory import digest, discard
 from arena_async.transfer.downloader import DirectoryOwner, report_on
-from arena_async.transfer.events import Finished
+from arena_async.transfer.events import Finished, Observer
+from arena_async.transfer.leases import IfRunning, RunLease
 from arena_async.transfer.models import (
     PAGE,
     Action,
@@ -104,6 +109,8 @@ class Mirror(DirectoryOwner):
         to: The directory; it is made when it is missing. It belongs to one tenant of each service.
         options: How files are downloaded.
         observer: Called with each event; a plain function or a coroutine function. It cannot harm a transfer.
+        if_running: What a sync does while another run of the same query works on the directory, in this process or
+            another: ``"wait"`` until it has ended and begin then, or ``"fail"``.
         clock: Time and randomness, for tests.
 
     Raises:
@@ -111,6 +118,20 @@ class Mirror(DirectoryOwner):
     """
 
     _remembers = True
+
+    def __init__(
+        self,
+        to: str | os.PathLike[str],
+        *,
+        options: TransferOptions | None = None,
+        observer: Observer | None = None,
+        if_running: IfRunning = "wait",
+        clock: Clock | None = None,
+    ) -> None:
+        super().__init__(to, options=options, observer=observer, clock=clock)
+        if if_running not in get_args(IfRunning):
+            raise ConfigurationError(f"Mirror.if_running is {if_running!r}; it takes wait or fail.")
+        self._if_running = if_running
 
     async def plan(self, files: FileSet, *, ask_again: bool = False) -> Plan:
         """
@@ -152,6 +173,9 @@ class Mirror(DirectoryOwner):
         """
         Make the directory equal to the set: download what is missing or changed, keep the rest.
 
+        One run of a query works on a directory at a time; another one waits for it, or fails where ``if_running`` says
+        so. A file that a run of another query is downloading is not requested as well, but decided again after it.
+
         What is known here and no longer listed is reported as gone and stays, unless ``prune`` is set.
 
         Args:
@@ -162,7 +186,8 @@ class Mirror(DirectoryOwner):
 
         Raises:
             ConfigurationError: ``prune`` with a set that is narrowed or empty, or a plan of another set.
-            DestinationBusyError: The directory belongs to another tenant of this service.
+            DestinationBusyError: The directory belongs to another tenant of this service, or another run of the query
+                works on it and ``if_running`` is ``"fail"``.
             ArenaAsyncError: The listing failed, so that it is not known what is missing. Everything that was listed
                 before was downloaded first.
             ClosedError: It was closed before, or is used from another event loop or after a fork.
@@ -178,15 +203,20 @@ class Mirror(DirectoryOwner):
             )
         context, before = self._context, files.requests_sent
         await context.open()
-        if plan is not None:
-            report = await self._sync_plan(files, plan, prune=prune, ask_again=ask_again)
-        else:
-            report = await self._sync_all(files, prune=prune, ask_again=ask_again)
+        lease = RunLease.of(context, files.scope)
+        self._leases.add(lease)
+        try:
+            await lease.take(self._if_running)
+            sync = partial(self._sync_plan, plan=plan) if plan is not None else self._sync_all
+            report = await sync(files, lease, prune=prune, ask_again=ask_again)
+        finally:
+            self._leases.discard(lease)
+            await lease.aclose()
         if context.emitter.active:
             await context.emitter.drain()
         return attrs.evolve(report, requests=files.requests_sent - before)
 
-    async def _sync_all(self, files: FileSet, *, prune: bool, ask_again: bool) -> Report:
+    async def _sync_all(self, files: FileSet, lease: RunLease, *, prune: bool, ask_again: bool) -> Report:
         """List, download, and report what is gone."""
         context, scope = self._context, files.scope
         started = context.clock.now()
@@ -197,7 +227,7 @@ class Mirror(DirectoryOwner):
         listed = files.since(watermark - OVERLAP) if watermark is not None else files
         # A listing that starts at a watermark is noted apart: what it lacks must not look gone to other queries.
         noted = scope if listed is files else f"{scope} (changes)"
-        stream = self._stream(listed, scope=noted, ask_again=ask_again)
+        stream = self._stream(listed, scope=noted, ask_again=ask_again, lease=lease)
         report, run = await report_on(stream, listed), stream.run
         whole = run.listing.whole and report.error is None
         if whole and not listed.narrowed:
@@ -216,10 +246,10 @@ class Mirror(DirectoryOwner):
             await context.run(context.ledger.set_watermark, scope, max(newest, watermark or newest))
         return report
 
-    async def _sync_plan(self, files: FileSet, plan: Plan, *, prune: bool, ask_again: bool) -> Report:
+    async def _sync_plan(self, files: FileSet, lease: RunLease, *, plan: Plan, prune: bool, ask_again: bool) -> Report:
         """Look the files of a plan up again and download them, and nothing else."""
         context, planned = self._context, PlannedSet(files, plan)
-        report = await report_on(self._stream(planned, ask_again=ask_again), planned)
+        report = await report_on(self._stream(planned, ask_again=ask_again, lease=lease), planned)
         if report.error is not None:
             return report
         lost = [_lost(row, context.root) for row in planned.lost]

@@ -49,9 +49,7 @@ class TransferRun:
     Args:
         files: The set.
         context: The directory.
-        scope: The name of the query in the ledger.
-        dry: Whether files are only planned.
-        ask_again: Whether to request what the service rejected permanently the last time.
+        planner: Plans its pages.
 
     Attributes:
         listing: What was read of the set.
@@ -65,9 +63,9 @@ class TransferRun:
     ``_changed`` is set when an outcome is delivered or taken, when a job or a worker has ended, and at the end.
     """
 
-    def __init__(self, files: FileSet, context: Context, *, scope: str, dry: bool, ask_again: bool) -> None:
+    def __init__(self, files: FileSet, context: Context, planner: PagePlanner) -> None:
         self.listing = Listing(files)
-        self.planner = PagePlanner(context, scope, dry, ask_again)
+        self.planner = planner
         self.outcomes: deque[Numbered] = deque()
         self.kept = 0
         self.error: ArenaAsyncError | None = None
@@ -76,7 +74,6 @@ class TransferRun:
         self._source = Source(files, context, self)
         self._context = context
         self._root = str(context.root)
-        self._dry = dry
         self._max_open = 2 * context.widest + _WAITING
         self._queue, self._held = JobQueue(), HeldBack()
         self._delivered = self._committing = self._working = 0
@@ -153,14 +150,14 @@ class TransferRun:
             self.error = self.error or listing.failure
         else:
             self.failure = self.failure or listing.failure
-        evicted = planner.duplicates.evicted
-        if listing.whole and evicted and "disk" not in self._stopped:
-            found = await self._source.files.find(list(evicted))
-            rows = [file for file in found if file.name in evicted.get(file.key, ())]
+        if listing.whole and planner.duplicates.evicted and "disk" not in self._stopped:
+            rows = await planner.find_evicted(self._source.files)
             listing.count += len(rows)
             await self._give_out(await context.run(planner.plan, rows, number, evicted=True))
         if listing.whole:
             await context.run(context.ledger.end_listing, planner.scope, planner.generation)
+        while planner.claimed and not all(self._is_stopped(row.file) for row in planner.claimed):
+            await self._give_out(await planner.plan_claimed())
 
     async def _give_out(self, planned: Sequence[tuple[PlannedRow, Decision, bool]]) -> None:
         """Act on the decisions about a page: outcomes at once, jobs into the queue, as many as may be open."""
@@ -173,19 +170,21 @@ class TransferRun:
                 room = _REFILL
                 self._changed.clear()
                 await self._changed.wait()
-            if row.rejected is not None or decision.action is Action.SKIP or self._dry:
+            if row.rejected is not None or decision.action is Action.SKIP or self.planner.dry:
                 self._report(row, decision)
             elif not (self._stopped and self._is_stopped(row.file)):
                 job = Job(row.number, row.file, row.key, row.path, decision.action, clear)
                 if self._queue.add(job):
                     self._make_ready(job)
+            else:
+                self.planner.drop(row.key)
             if "disk" in self._stopped:
                 return
 
     def _report(self, row: PlannedRow, decision: Decision) -> None:
         """Deliver the outcome of a row that needs no content."""
         outcome = _planned(row, decision, self._root)
-        if not self._dry and self._context.emitter.active:
+        if not self.planner.dry and self._context.emitter.active:
             self._context.emitter.emit(Finished(outcome=outcome))
         self._delivered += 1
         self.outcomes.append(Numbered(row.number, outcome))
@@ -326,6 +325,8 @@ class TransferRun:
 
     def _end(self, job: Job, outcome: Outcome | None = None, *, done: int = 0, deliver: bool = True) -> None:
         """End a job, deliver its outcome, and let the next job of its path begin."""
+        if outcome is None or outcome.error is not None:
+            self.planner.drop(job.key)
         following = self._queue.end(job)
         if following is not None:
             self._make_ready(following)

@@ -95,6 +95,46 @@ def _(patch: Patch) -> None:
     patch.replace("arena_async.providers.arena.adapter:ArenaAdapter.read_error", suspicious)
 
 
+@protection("a login is waited for as long as its process lives")
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.transfer.local_files:PrivateFile.hold", lambda self: True)
+
+
+@protection("ages in the session store are not those of the date")
+def _(patch: Patch) -> None:
+    def by_date(self: Any, moment: Any) -> float:
+        passed = self._clock.now().timestamp() - moment["at"]
+        return float(passed) if passed >= 0 else 1e9
+
+    patch.replace("arena_async.providers.arena.sessions:SharedSessions._since", by_date)
+
+
+@protection("each user of a session store has a file")
+def _(patch: Patch) -> None:
+    given = patch.current("arena_async.providers.arena.sessions:SharedSessions.__init__")
+
+    def together(self: Any, store: Any, identity: str, **how: Any) -> None:
+        given(self, store, identity, **how)
+        self._file = self._before
+
+    patch.replace("arena_async.providers.arena.sessions:SharedSessions.__init__", together)
+
+
+@protection("only the last one logs out")
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.providers.arena.sessions:has_ended", lambda *_, **__: True)
+
+
+@protection("commands share the session of a user")
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.providers.arena.client:store_of_user", lambda environ: None)
+
+
+@protection("a login that counts goes on, also without locks")
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.providers.arena.sessions:SharedSessions._goes_on", lambda self, claim: False)
+
+
 @protection("what goes wrong with a logout stays there")
 def _(patch: Patch) -> None:
     class NeverRaisedError(Exception):

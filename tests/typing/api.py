@@ -171,7 +171,9 @@ def clients(context: ssl.SSLContext, connector: aiohttp.BaseConnector) -> tuple[
     ArenaClient(ArenaMachineCredentials("id", "secret", "https://oauth.bom.com/oauth2/token"), region="us")
     ArenaClient(session_id="abc", region="eu", session_store=None)
     ArenaClient(ArenaCredentials("a@b.example", "word"), session_store=SessionStore(Path("sessions.json")))
+    ArenaClient(ArenaCredentials("a@b.example", "word"), session_store=SessionStore("sessions.json", log_out=True))
     assert_type(ArenaClient.from_env(session_store="sessions.json", on_exhausted="stop"), ArenaClient)
+    assert_type(ArenaClient.from_env(shared=True), ArenaClient)
     settings: ClientSettings = {"retry": RetryPolicy(), "proxy": None, "connector": connector}
     assert_type(ArenaClient.from_env(allow_http=True, **settings), ArenaClient)
     assert_type(CentrePointClient.from_env(rate_limit=100, **settings), CentrePointClient)
@@ -484,7 +486,7 @@ async def downloads(files: FileSet) -> None:
 
 async def mirrors(files: FileSet) -> None:
     """Plan, sync, verify, entries."""
-    async with Mirror(Path("warehouse"), observer=watch_slowly, clock=Clock()) as mirror:
+    async with Mirror(Path("warehouse"), observer=watch_slowly, if_running="fail", clock=Clock()) as mirror:
         plan = await mirror.plan(files)
         assert_type(plan, Plan)
         assert_type(plan.cost, Cost)

@@ -4,7 +4,7 @@ Access to Arena: from the settings and credentials given by the caller to the au
 ::
 
     ArenaCredentials          log in with the first request, log out at the end
-      with a session store    look for the session of another process first; never log out
+      with a session store    look for the session of another process first; log out last, or never
       with a session id       use that one; when it has expired, log in
     ArenaMachineCredentials   a bearer token; several processes may have one each
     a session id alone        use that one; when it has expired, that is an error
@@ -24,7 +24,7 @@ import attrs
 from arena_async.errors import ConfigurationError
 from arena_async.http.client import named_by
 from arena_async.http.login import Authentication
-from arena_async.options import VERSION
+from arena_async.options import VERSION, Clock
 from arena_async.protocol.messages import Secret, printable
 from arena_async.protocol.urls import UrlPolicy, origin
 from arena_async.providers.arena.adapter import ArenaAdapter
@@ -277,7 +277,7 @@ class Access:
     claim: LoginClaim | None = None
 
 
-def grant(requested: AccessSettings, adapter: ArenaAdapter) -> Access:
+def grant(requested: AccessSettings, adapter: ArenaAdapter, clock: Clock) -> Access:
     """
     Return the authentication of the session.
 
@@ -311,7 +311,7 @@ def grant(requested: AccessSettings, adapter: ArenaAdapter) -> Access:
     login = Authentication(
         auth=attrs.evolve(auth, claim=claim),
         given=given,
-        store=SharedSessions(store, identity, now=adapter.now) if store is not None else None,
+        store=SharedSessions(store, identity, clock=clock) if store is not None else None,
     )
     return Access(login=login, user=email, shown=shown, claim=claim)
 

@@ -36,7 +36,7 @@ from arena_async.providers.arena.extracts import Extracts
 from arena_async.providers.arena.imports import Imports
 from arena_async.providers.arena.items import Files, Items
 from arena_async.providers.arena.models import ApiUsage
-from arena_async.providers.arena.sessions import SessionStore
+from arena_async.providers.arena.sessions import SessionStore, store_of_user
 from arena_async.providers.send_once import RequestStore
 
 __all__ = ["ArenaClient"]
@@ -66,8 +66,9 @@ class ArenaClient(BaseClient):
         region: The region by its name in place of ``base_url``: ``us``, ``gov``, ``eu``, ``uk`` or ``cn``.
         session_id: A session that was opened elsewhere. It is never logged out; when it has expired, the credentials
             log in, or without any that is an error.
-        session_store: The path of a file through which the processes of one user share their session. It is never
-            logged out and expires 90 minutes after its last use. The file can be read by this user only, and is
+        session_store: The path of a file through which the processes of one user share their session; its name gets a
+            digest of the user. The session is never logged out and expires 90 minutes after its last use, unless a
+            :class:`SessionStore` says that the last one logs out. The file can be read by this user only, and is
             rejected in a directory that others may read.
         workspace_id: The workspace; None for the one the user was in last, which may be any.
         usage_reason: What the service notes as the reason of every request; None for the name of this library.
@@ -106,7 +107,7 @@ class ArenaClient(BaseClient):
         options = http_options(settings, headers={"content-type": "application/json", "Arena-Usage-Reason": reason})
         adapter = ArenaAdapter(now=options.clock.now)
         access = AccessSettings(credentials, session_id, session_store, address, workspace_id, reason)
-        self._access = grant(access, adapter)
+        self._access = grant(access, adapter, options.clock)
         session = Session(
             self._access.login,
             adapter,
@@ -131,6 +132,7 @@ class ArenaClient(BaseClient):
         *,
         environ: Mapping[str, str] | None = None,
         session_store: str | os.PathLike[str] | SessionStore | None = None,
+        shared: bool = False,
         on_exhausted: OnExhausted = "stop",
         allow_http: bool = False,
         **settings: Unpack[ClientSettings],
@@ -147,6 +149,9 @@ class ArenaClient(BaseClient):
         Args:
             environ: The variables; None for those of the process.
             session_store: As for the class.
+            shared: Whether a person without a ``session_store`` shares the session with the other processes of this
+                user of the machine, and the last one logs out. The store is in the state directory of the user, which
+                ``ARENA_ASYNC_STATE`` may name; where that cannot be written, nothing is shared.
             on_exhausted: As for the class.
             allow_http: As for the class.
             settings: As for the class.
@@ -157,10 +162,13 @@ class ArenaClient(BaseClient):
         variables = os.environ if environ is None else environ
         usage_reason = variables.get("ARENA_USAGE_REASON") or None
         named_by("ARENA_USAGE_REASON", lambda: written_reason(usage_reason))
+        credentials, session_id = read_credentials(variables), variables.get("ARENA_SESSION_ID", "").strip() or None
+        if shared and session_store is None and session_id is None and isinstance(credentials, ArenaCredentials):
+            session_store = store_of_user(variables)
         return cls(
-            read_credentials(variables),
+            credentials,
             base_url=read_address(variables, allow_http=allow_http),
-            session_id=variables.get("ARENA_SESSION_ID", "").strip() or None,
+            session_id=session_id,
             session_store=session_store,
             workspace_id=read_number(variables, "ARENA_WORKSPACE_ID"),
             usage_reason=usage_reason,
