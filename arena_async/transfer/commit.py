@@ -135,7 +135,7 @@ class Committer:
         self._now = now
         self._loop = asyncio.get_running_loop()
         self._pool = ThreadPoolExecutor(_SYNC_THREADS + 1, thread_name_prefix="arena_async-commit")
-        self._completed: list[str] = []
+        self._completed: list[LedgerEntry] = []
         # Of the event loop:
         self._files = self._bytes = 0
         self._waiting: deque[Pending] = deque()
@@ -247,7 +247,8 @@ class Committer:
                 for pending, result in zip(ready, results, strict=True):
                     if isinstance(result, bool):
                         pending.durable = pending.durable and result
-                        self._completed.append(pending.key)
+                        if pending.entry is not None:
+                            self._completed.append(pending.entry)
                     else:
                         pending.error = result
         except Exception as error:  # noqa: BLE001 - it is the error of the files that have none yet
@@ -351,7 +352,8 @@ def recover(partials: PartialFiles, ledger: Ledger, *, durable: bool) -> frozens
     after = ""
     while page := ledger.entries(after=after, committing=True):
         after = page[-1].key
-        completed, gone = [], []
+        completed: list[LedgerEntry] = []
+        gone: list[tuple[LedgerEntry, None]] = []
         for entry in page:
             try:
                 found = adopt(partials, entry, durable=durable)
@@ -361,9 +363,9 @@ def recover(partials: PartialFiles, ledger: Ledger, *, durable: bool) -> frozens
             if found == "in use":
                 leave.add(entry.partial)
             elif found == "complete":
-                completed.append(entry.key)
+                completed.append(entry)
             else:
-                gone.append(entry.key)
+                gone.append((entry, None))
         ledger.write((), completed=completed)
-        ledger.forget(gone)
+        ledger.replace(gone)
     return frozenset(leave)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 
 import attrs
 
@@ -20,6 +20,9 @@ from arena_async.transfer.verify import ContentVerifier
 __all__ = ["DownloadAttempt", "Job", "JobQueue", "Listing", "Numbered", "PagePlanner", "Source"]
 
 _NO_TRIES = Tries()
+
+#: No change is believed to be older.
+_EPOCH = datetime(1970, 1, 2, tzinfo=UTC)
 
 
 @attrs.frozen
@@ -239,7 +242,7 @@ class PagePlanner:
     ask_again: bool
     generation: int = 0
     duplicates: Duplicates = attrs.field(factory=Duplicates)
-    newest: datetime | None = None
+    newest: dict[str, datetime] = attrs.field(factory=dict)
     claimed: set[tuple[str, str]] = attrs.field(factory=set)
 
     def plan(
@@ -283,14 +286,15 @@ class PagePlanner:
         return planned
 
     def _claim(self, page: Sequence[RemoteFile]) -> None:
-        """Take the directory for the tenants of a page, and note its newest change."""
+        """Take the directory for the tenants of a page, and note the newest change in each list."""
         for file in page:
             tenant = (file.service, file.tenant)
             if tenant not in self.claimed:
                 claim_tenant(self.context.directory, *tenant)
                 self.claimed.add(tenant)
-            if file.changed_at is not None and (self.newest is None or file.changed_at > self.newest):
-                self.newest = file.changed_at
+            if file.listed_in and file.changed_at is not None and file.changed_at >= _EPOCH:
+                newest = self.newest.get(file.listed_in, _EPOCH)
+                self.newest[file.listed_in] = max(newest, file.changed_at)
 
     def _settle(self, page: Sequence[RemoteFile], first: int, *, evicted: bool) -> list[PlannedRow]:
         """Return the rows of a page with their paths and keys. Rows that only repeat another are left out."""

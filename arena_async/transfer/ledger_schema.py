@@ -14,7 +14,7 @@ from arena_async.errors import StorageError
 __all__ = ["LISTED", "SCHEMA", "LedgerConnection", "decoded", "error_code", "is_damage", "path_hash", "prepare"]
 
 #: The layout of the tables; a ledger of a later layout is not touched.
-_VERSION = 4
+_VERSION = 5
 
 _JOBS = """
 CREATE TABLE jobs (
@@ -46,6 +46,13 @@ CREATE TABLE seen (
 ) WITHOUT ROWID;
 """
 
+# A watermark belongs to one list that is walked. That of a whole scope, in `scopes`, is not read any more.
+_WATERMARKS = """
+CREATE TABLE watermarks (
+    scope TEXT NOT NULL, list TEXT NOT NULL, at INTEGER NOT NULL, PRIMARY KEY (scope, list)
+) WITHOUT ROWID;
+"""
+
 #: What the listings of this connection delivered; no later one asks for it, so it goes with the connection.
 LISTED = """
 CREATE TEMP TABLE listed (
@@ -74,9 +81,9 @@ DROP TABLE old_seen;
 """  # noqa: S608 - nothing but our own statements
 
 #: What leads from each earlier layout to the next one.
-_MIGRATIONS = {1: _JOBS, 2: _FACTS, 3: _SMALLER}
+_MIGRATIONS = {1: _JOBS, 2: _FACTS, 3: _SMALLER, 4: _WATERMARKS}
 
-SCHEMA = f"{_JOBS}{_FACTS}{_FILES}"
+SCHEMA = f"{_JOBS}{_FACTS}{_FILES}{_WATERMARKS}"
 
 
 def path_hash(folded: str) -> int | None:

@@ -61,6 +61,7 @@ __all__ = [
     "is_overload",
     "is_permanent",
     "is_same_content",
+    "is_too_many_gone",
     "service_of",
 ]
 
@@ -75,6 +76,9 @@ MIN_PROGRESS = 64 * KIB
 
 #: Requests for the content of one file, as a multiple of the attempts without progress, whatever the progress.
 _MAX_REQUESTS = 10
+
+#: Files, and the share of all files of a set, that may be removed without a person who says that this is meant.
+_MAX_GONE, _MAX_SHARE_GONE = 10, 0.2
 
 #: The delays between two requests for the content of one file.
 BACKOFF = RetryPolicy()
@@ -135,6 +139,11 @@ def decide(
 def is_newer(change: str, name: str, *, than: tuple[str, str]) -> bool:
     """Return whether one of two listed rows of a key is the newer one, by change mark and then by the vendor's name."""
     return (change, name) > than
+
+
+def is_too_many_gone(gone: int, known: int) -> bool:
+    """Return whether so many of the known files of a set are gone that the listing is rather wrong."""
+    return gone > _MAX_GONE and gone > _MAX_SHARE_GONE * known
 
 
 def is_same_content(fresh: RemoteFile, old: RemoteFile) -> bool:

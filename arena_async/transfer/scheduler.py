@@ -160,7 +160,7 @@ class TransferRun:
             rows = [file for file in found if file.name in evicted.get(file.key, ())]
             listing.count += len(rows)
             await self._give_out(await context.run(planner.plan, rows, number, evicted=True))
-        if listing.whole:
+        if listing.whole and "disk" not in self._stopped:
             await context.run(context.ledger.end_listing, planner.scope, planner.generation)
 
     async def _give_out(self, planned: Sequence[tuple[PlannedRow, Decision, bool]]) -> None:

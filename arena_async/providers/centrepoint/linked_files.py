@@ -25,7 +25,7 @@ import logging
 import re
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Hashable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Hashable, Iterable, Mapping
 from contextlib import aclosing
 from datetime import datetime, timedelta
 from typing import Any, ClassVar, Generic, Self, TypeVar
@@ -468,7 +468,7 @@ class LinkedFileSet(ApiFiles, ABC, Generic[Q, R]):
     async def find(self, keys: Collection[str]) -> list[RemoteFile]:
         """List again for some keys, with the fewest requests, and return their entries with fresh URLs."""
 
-    def since(self, watermark: datetime | None) -> Self:  # noqa: ARG002  the service cannot filter on changes
+    def since(self, watermarks: Mapping[str, datetime]) -> Self:  # noqa: ARG002  the service cannot filter on changes
         """Return the set itself."""
         return self
 
