@@ -92,6 +92,7 @@ async def attempt(job: Job, source: Source) -> Pending:
         content=content,
         partial=staged,
         result=result,
+        several=job.several,
     )
 
 

@@ -14,6 +14,7 @@ from arena_async.protocol.files import FileSet, RemoteFile
 from arena_async.transfer.context import Context, claim_tenant
 from arena_async.transfer.models import PAGE, Action, FileState, KnownRow, LedgerEntry, ListingRecord, Outcome, as_error
 from arena_async.transfer.partial_file import PartialFile
+from arena_async.transfer.partial_files import finish_move
 from arena_async.transfer.planner import Decision, Duplicates, PlannedRow, Tries, decide, new_row
 from arena_async.transfer.verify import ContentVerifier
 
@@ -73,6 +74,7 @@ class Job:
         path: Its final path, below the root.
         planned: Fetch it, or refresh the local file.
         clear: Whether it was checked that no partial file exists, that a file can go there, and that it fits.
+        several: Whether the file of another row of its key, which is at its path, is to be moved aside.
     """
 
     number: int
@@ -81,6 +83,7 @@ class Job:
     path: str
     planned: Action
     clear: bool = False
+    several: bool = False
     action: Action = attrs.field(init=False, default=Action.FETCH)
     tries: Tries = attrs.field(init=False, default=_NO_TRIES)
     last: DownloadAttempt | None = attrs.field(init=False, default=None)
@@ -241,7 +244,9 @@ class PagePlanner:
     dry: bool
     ask_again: bool
     generation: int = 0
-    duplicates: Duplicates = attrs.field(factory=Duplicates)
+    duplicates: Duplicates = attrs.field(
+        default=attrs.Factory(lambda self: Duplicates(self.context.ledger.remembers), takes_self=True)
+    )
     newest: dict[str, datetime] = attrs.field(factory=dict)
     claimed: set[tuple[str, str]] = attrs.field(factory=set)
 
@@ -262,7 +267,37 @@ class PagePlanner:
             StorageError: The disk or the ledger failed.
         """
         self._claim(page)
-        rows = self._settle(page, first, evicted=evicted)
+        return self._decide_all(self._settle(page, first, evicted=evicted))
+
+    def plan_held(self) -> list[tuple[PlannedRow, Decision, bool]]:
+        """Return the same for the rows that were to be decided on at the end of the listing."""
+        settled, aside = self.duplicates.settle_held()
+        return self._decide_all(self.duplicates.add_aside(settled, aside, self._note(aside)))
+
+    def promote(self) -> None:
+        """
+        Move the newest row of a key to the plain path, where the newer version that was there is not listed any more.
+
+        Raises:
+            StorageError: The disk or the ledger failed.
+        """
+        ledger, expected = self.context.ledger, self.duplicates.expected
+        for key, (change, name) in expected.items():
+            beside = duplicate_key(key, name)
+            known = ledger.look_up([key, beside])
+            old, new = known.get(key), known.get(beside)
+            if old is None or new is None or new.state == "skipped" or new.change != change:
+                continue
+            if self.context.directory.state_of(new.path) != FileState(size=new.size, mtime_ns=new.mtime_ns):
+                continue
+            moving = attrs.evolve(new, key=key, path=old.path, state="committing", partial=f"/{new.path}")
+            ledger.write([moving])
+            if finish_move(self.context.directory, moving, durable=self.context.options.durability != "off"):
+                ledger.write((), completed=[moving])
+                ledger.replace([(new, None)])
+
+    def _decide_all(self, rows: Sequence[PlannedRow]) -> list[tuple[PlannedRow, Decision, bool]]:
+        """Look rows up on the disk and decide about each."""
         look = [
             row.path
             for row in rows
@@ -302,15 +337,10 @@ class PagePlanner:
         rows = [new_row(number, file, layout) for number, file in enumerate(page, first)]
         if evicted:
             rows = [row.as_duplicate() for row in rows]
-        known = self._note(rows)
-        # What an earlier run may have moved aside for a newer row.
-        keys = [
-            duplicate_key(row.file.key, row.file.name)
-            for row, facts in zip(rows, known, strict=True)
-            if facts.entry is not None and facts.entry.name != row.file.name
-        ]
-        moved = self.context.ledger.look_up(keys) if keys else {}
-        settled, aside = self.duplicates.settle(rows, known, moved)
+        settled, aside = self.duplicates.settle(rows, self._note(rows))
+        if vacated := self.duplicates.vacated:
+            self.context.ledger.note_listed(self.scope, self.generation, vacated)
+            self.duplicates.vacated = []
         if not aside:
             return list(settled.values())
         return self.duplicates.add_aside(settled, aside, self._note(aside))

@@ -31,7 +31,7 @@ from typing import Any, TypeVar, get_args
 import attrs
 
 from arena_async.errors import DiskFullError, StorageError
-from arena_async.protocol.filenames import fold
+from arena_async.protocol.filenames import duplicate_key, fold
 from arena_async.transfer.ledger_schema import (
     LISTED,
     SCHEMA,
@@ -75,6 +75,9 @@ _LOOK_UP = f"SELECT {_COLUMNS} FROM files WHERE key IN (%s)"
 _LISTED_BY_KEY = "SELECT key, name, change, path FROM listed WHERE scope = ? AND generation = ? AND key IN (%s)"
 
 _LISTED_BY_PATH = "SELECT folded, key FROM listed WHERE scope = ? AND generation = ? AND folded IN (%s)"
+
+# The keys of its other rows have a mark behind it, which begins with a tilde.
+_HAS_SEVERAL = "SELECT EXISTS (SELECT 1 FROM files WHERE key > ? AND key < ? AND length(key) = ?)"
 
 _INSERT_LISTED = """
 INSERT INTO listed (scope, generation, key, name, change, path, folded) VALUES (?, ?, ?, ?, ?, ?, ?)
@@ -497,6 +500,10 @@ def _prune(
     return outcomes
 
 
+def _has_several(db: sqlite3.Connection, key: str) -> bool:
+    return bool(db.execute(_HAS_SEVERAL, (f"{key}~", f"{key}~g", len(duplicate_key(key, "")))).fetchone()[0])
+
+
 def _note_listed(db: sqlite3.Connection, scope: str, generation: int, rows: Sequence[ListingRecord]) -> list[KnownRow]:
     entries = _look_up(db, [row.key for row in rows])
     folded = [fold(row.path) for row in rows]
@@ -508,7 +515,9 @@ def _note_listed(db: sqlite3.Connection, scope: str, generation: int, rows: Sequ
     fresh, known = [], []
     for row, path in zip(rows, folded, strict=True):
         owner = owners.get(path) if path else None
-        known.append(KnownRow(entries.get(row.key), earlier.get(row.key), owner if owner != row.key else None))
+        entry = entries.get(row.key)
+        several = entry is not None and entry.name != row.name and _has_several(db, row.key)
+        known.append(KnownRow(entry, earlier.get(row.key), owner if owner != row.key else None, several))
         if row.key not in earlier:
             earlier[row.key] = row
             fresh.append((scope, generation, row.key, row.name, row.change, row.path, path))

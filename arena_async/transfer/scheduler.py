@@ -128,6 +128,8 @@ class TransferRun:
         while self._queue.jobs or self._working:
             self._changed.clear()
             await self._changed.wait()
+        if self.planner.duplicates.expected and self.listing.whole and not (self._dry or self.failure):
+            await self._promote()
         self._context.permits.leave(self)
         self.ended = True
         self._changed.set()
@@ -155,6 +157,8 @@ class TransferRun:
         else:
             self.failure = self.failure or listing.failure
         evicted = planner.duplicates.evicted
+        if listing.whole and planner.duplicates.held and "disk" not in self._stopped:
+            await self._give_out(await context.run(planner.plan_held))
         if listing.whole and evicted and "disk" not in self._stopped:
             found = await self._source.files.find(list(evicted))
             rows = [file for file in found if file.name in evicted.get(file.key, ())]
@@ -162,6 +166,13 @@ class TransferRun:
             await self._give_out(await context.run(planner.plan, rows, number, evicted=True))
         if listing.whole and "disk" not in self._stopped:
             await context.run(context.ledger.end_listing, planner.scope, planner.generation)
+
+    async def _promote(self) -> None:
+        """Give the plain path to the newest row of each key whose newer version is not listed any more."""
+        try:
+            await self._context.run(self.planner.promote)
+        except Exception as error:  # noqa: BLE001 - raised like that of a listing
+            self.failure = error
 
     async def _give_out(self, planned: Sequence[tuple[PlannedRow, Decision, bool]]) -> None:
         """Act on the decisions about a page: outcomes at once, jobs into the queue, as many as may be open."""
@@ -177,7 +188,7 @@ class TransferRun:
             if row.rejected is not None or decision.action is Action.SKIP or self._dry:
                 self._report(row, decision)
             elif not (self._stopped and self._is_stopped(row.file)):
-                job = Job(row.number, row.file, row.key, row.path, decision.action, clear)
+                job = Job(row.number, row.file, row.key, row.path, decision.action, clear, row.several)
                 if self._queue.add(job):
                     self._make_ready(job)
             if "disk" in self._stopped:
