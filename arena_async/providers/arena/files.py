@@ -379,6 +379,11 @@ class ZipFiles(RunFiles[R]):
                 f"{self._kind}: a run is named by the guids of its definition and its own; give both."
             )
 
+    def __aiter__(self) -> AsyncIterator[RemoteFile]:
+        """List the files; pages are requested as they are read."""
+        self._emptied.clear()
+        return super().__aiter__()
+
     async def find(self, keys: Collection[str]) -> list[RemoteFile]:
         """
         Return fresh entries for some keys of this kind, in any order; what is gone is missing.
