@@ -92,7 +92,6 @@ async def attempt(job: Job, source: Source) -> Pending:
         content=content,
         partial=staged,
         result=result,
-        several=job.several,
     )
 
 

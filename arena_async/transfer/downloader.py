@@ -213,14 +213,13 @@ class DirectoryOwner:
         finally:
             await self._context.aclose()
 
-    def _stream(
-        self, files: FileSet, *, scope: str | None = None, dry: bool = False, ask_again: bool = False
-    ) -> OutcomeStream:
-        """Return a stream that ends with this object."""
+    def _stream(self, files: FileSet, *, dry: bool = False, ask_again: bool = False) -> OutcomeStream:
+        """Return a stream that ends with this object. What a narrowed listing lacks must not look gone to others."""
         self._streams = [stream for stream in self._streams if not stream.closed]
         if self._remembers and isinstance(files, UsesMetadataCache):
             files = files.recalling(self._context)
-        run = TransferRun(files, self._context, scope=scope or files.scope, dry=dry, ask_again=ask_again)
+        scope = f"{files.scope} (changes)" if files.narrowed else files.scope
+        run = TransferRun(files, self._context, scope=scope, dry=dry, ask_again=ask_again)
         stream = OutcomeStream(run, self._context)
         self._streams.append(stream)
         return stream

@@ -12,10 +12,11 @@ import attrs
 from arena_async.protocol.filenames import duplicate_key
 from arena_async.protocol.files import FileSet, RemoteFile
 from arena_async.transfer.context import Context, claim_tenant
+from arena_async.transfer.duplicates import Duplicates
 from arena_async.transfer.models import PAGE, Action, FileState, KnownRow, LedgerEntry, ListingRecord, Outcome, as_error
 from arena_async.transfer.partial_file import PartialFile
 from arena_async.transfer.partial_files import finish_move
-from arena_async.transfer.planner import Decision, Duplicates, PlannedRow, Tries, decide, new_row
+from arena_async.transfer.planner import Decision, PlannedRow, Tries, decide, new_row
 from arena_async.transfer.verify import ContentVerifier
 
 __all__ = ["DownloadAttempt", "Job", "JobQueue", "Listing", "Numbered", "PagePlanner", "Source"]
@@ -337,7 +338,10 @@ class PagePlanner:
         rows = [new_row(number, file, layout) for number, file in enumerate(page, first)]
         if evicted:
             rows = [row.as_duplicate() for row in rows]
-        settled, aside = self.duplicates.settle(rows, self._note(rows))
+        known = self._note(rows)
+        if not [one for one in known if one.entry is not None or one.earlier is not None or one.conflict is not None]:
+            return rows
+        settled, aside = self.duplicates.settle(rows, known)
         if vacated := self.duplicates.vacated:
             self.context.ledger.note_listed(self.scope, self.generation, vacated)
             self.duplicates.vacated = []

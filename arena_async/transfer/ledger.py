@@ -32,6 +32,7 @@ import attrs
 
 from arena_async.errors import DiskFullError, StorageError
 from arena_async.protocol.filenames import duplicate_key, fold
+from arena_async.transfer import ledger_schema
 from arena_async.transfer.ledger_schema import (
     LISTED,
     SCHEMA,
@@ -72,26 +73,6 @@ _values_of = attrgetter(*_FIELDS[:-1])
 
 _LOOK_UP = f"SELECT {_COLUMNS} FROM files WHERE key IN (%s)"
 
-_LISTED_BY_KEY = "SELECT key, name, change, path FROM listed WHERE scope = ? AND generation = ? AND key IN (%s)"
-
-_LISTED_BY_PATH = "SELECT folded, key FROM listed WHERE scope = ? AND generation = ? AND folded IN (%s)"
-
-# The keys of its other rows have a mark behind it, which begins with a tilde.
-_HAS_SEVERAL = "SELECT EXISTS (SELECT 1 FROM files WHERE key > ? AND key < ? AND length(key) = ?)"
-
-_INSERT_LISTED = """
-INSERT INTO listed (scope, generation, key, name, change, path, folded) VALUES (?, ?, ?, ?, ?, ?, ?)
-"""
-
-_SCOPE = "SELECT id, generation FROM scopes WHERE scope = ?"
-
-_NEW_SCOPE = "INSERT INTO scopes (scope, generation) VALUES (?, ?)"
-
-_UPSERT_SEEN = """
-INSERT INTO seen (scope, key, generation) VALUES (?, ?, ?)
-ON CONFLICT (scope, key) DO UPDATE SET generation = max(generation, excluded.generation)
-"""
-
 # The scopes are few and come first; nothing finds a key in all scopes at once.
 _MISSING = f"""
 SELECT {", ".join(f"f.{column}" for column in _FIELDS)}
@@ -103,31 +84,6 @@ WHERE c.scope = :scope AND s.key > :after AND s.generation < c.ended
     )
 ORDER BY s.key LIMIT :limit
 """
-_COUNT_KNOWN = """
-SELECT count(*) FROM scopes c CROSS JOIN seen s ON s.scope = c.id CROSS JOIN files f ON f.key = s.key
-WHERE c.scope = ? AND f.state <> 'skipped'
-"""
-
-_BEGIN_LISTING = """
-INSERT INTO scopes (scope, generation) VALUES (?, 1) ON CONFLICT (scope) DO UPDATE SET generation = generation + 1
-"""
-
-# What an earlier listing noted may be on its way to the disk still, so it is forgotten one listing later.
-_FORGET_SEEN = """
-DELETE FROM seen WHERE scope = (SELECT id FROM scopes WHERE scope = :scope)
-    AND generation < (SELECT min(ended, :generation) FROM scopes WHERE scope = :scope)
-    AND NOT EXISTS (SELECT 1 FROM files WHERE files.key = seen.key)
-"""
-
-_END_LISTING = "UPDATE scopes SET ended = max(ended, ?) WHERE scope = ?"
-
-_FORGET_LISTED = "DELETE FROM listed WHERE scope = ? AND generation <= ?"
-
-_SET_WATERMARK = """
-INSERT INTO watermarks (scope, list, at) VALUES (?, ?, ?)
-ON CONFLICT (scope, list) DO UPDATE SET at = max(at, excluded.at)
-"""
-
 # The same key may be committed by another process meanwhile, from a partial file of its own.
 _COMPLETE = "UPDATE files SET state = 'complete', partial = '' WHERE key = ? AND partial = ? AND state = 'committing'"
 
@@ -287,7 +243,7 @@ class Ledger:
     def begin_listing(self, scope: str) -> int:
         """Begin a listing of a scope and return its generation."""
         query = "SELECT generation FROM scopes WHERE scope = ?"
-        rows = self._query((_BEGIN_LISTING, (scope,)), (query, (scope,)))
+        rows = self._query((ledger_schema.BEGIN_LISTING, (scope,)), (query, (scope,)))
         return int(rows[0][0])
 
     def note_listed(self, scope: str, generation: int, rows: Sequence[ListingRecord]) -> list[KnownRow]:
@@ -311,14 +267,14 @@ class Ledger:
 
     def count_known(self, scope: str) -> int:
         """Return how many files are here that listings of a scope have ever delivered."""
-        return int(self._query((_COUNT_KNOWN, (scope,)))[0][0])
+        return int(self._query((ledger_schema.COUNT_KNOWN, (scope,)))[0][0])
 
     def end_listing(self, scope: str, generation: int) -> None:
         """Note that a listing was complete, and remove rows that only served its own look-ups."""
-        forget_listed = (_FORGET_LISTED, (scope, generation))
+        forget_listed = (ledger_schema.FORGET_LISTED, (scope, generation))
         if self.remembers:
-            forget_seen = (_FORGET_SEEN, {"scope": scope, "generation": generation})
-            self._query(forget_listed, forget_seen, (_END_LISTING, (generation, scope)))
+            forget_seen = (ledger_schema.FORGET_SEEN, {"scope": scope, "generation": generation})
+            self._query(forget_listed, forget_seen, (ledger_schema.END_LISTING, (generation, scope)))
         else:
             self._query(forget_listed, ("DELETE FROM seen", ()))
 
@@ -330,7 +286,7 @@ class Ledger:
     def set_watermarks(self, scope: str, newest: Mapping[str, datetime]) -> None:
         """Write the newest change that a clean run has seen in each list of a scope; an older one changes nothing."""
         rows = [(scope, name, _microseconds(at)) for name, at in newest.items()]
-        self._run(lambda db: db.executemany(_SET_WATERMARK, rows))
+        self._run(lambda db: db.executemany(ledger_schema.SET_WATERMARK, rows))
 
     # -- runs of the service, cached metadata
 
@@ -501,16 +457,18 @@ def _prune(
 
 
 def _has_several(db: sqlite3.Connection, key: str) -> bool:
-    return bool(db.execute(_HAS_SEVERAL, (f"{key}~", f"{key}~g", len(duplicate_key(key, "")))).fetchone()[0])
+    return bool(
+        db.execute(ledger_schema.HAS_SEVERAL, (f"{key}~", f"{key}~g", len(duplicate_key(key, "")))).fetchone()[0]
+    )
 
 
 def _note_listed(db: sqlite3.Connection, scope: str, generation: int, rows: Sequence[ListingRecord]) -> list[KnownRow]:
     entries = _look_up(db, [row.key for row in rows])
     folded = [fold(row.path) for row in rows]
     # What this listing has delivered so far: the first row of each key, and the key of each path.
-    found = _select(db, _LISTED_BY_KEY, [row.key for row in rows], scope, generation)
+    found = _select(db, ledger_schema.LISTED_BY_KEY, [row.key for row in rows], scope, generation)
     earlier = {record.key: record for record in (ListingRecord(*map(decoded, row)) for row in found)}
-    found = _select(db, _LISTED_BY_PATH, [path for path in folded if path], scope, generation)
+    found = _select(db, ledger_schema.LISTED_BY_PATH, [path for path in folded if path], scope, generation)
     owners = {decoded(path): decoded(key) for path, key in found}
     fresh, known = [], []
     for row, path in zip(rows, folded, strict=True):
@@ -522,10 +480,10 @@ def _note_listed(db: sqlite3.Connection, scope: str, generation: int, rows: Sequ
             earlier[row.key] = row
             fresh.append((scope, generation, row.key, row.name, row.change, row.path, path))
             owners.setdefault(path, row.key)
-    db.executemany(_INSERT_LISTED, fresh)
+    db.executemany(ledger_schema.INSERT_LISTED, fresh)
     # What is delivered now is there for every listing that has begun by now: an older one lowers no newer number.
-    of_scope = db.execute(_SCOPE, (scope,)).fetchone()
+    of_scope = db.execute(ledger_schema.SCOPE, (scope,)).fetchone()
     if of_scope is None:
-        of_scope = db.execute(_NEW_SCOPE, (scope, generation)).lastrowid, generation
-    db.executemany(_UPSERT_SEEN, [(of_scope[0], row[2], of_scope[1]) for row in fresh])
+        of_scope = db.execute(ledger_schema.NEW_SCOPE, (scope, generation)).lastrowid, generation
+    db.executemany(ledger_schema.UPSERT_SEEN, [(of_scope[0], row[2], of_scope[1]) for row in fresh])
     return known

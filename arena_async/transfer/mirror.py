@@ -136,7 +136,7 @@ class Mirror(DirectoryOwner):
         context = self._context
         await context.open()
         now, before = context.clock.now(), files.requests_sent
-        async with self._stream(files, scope=_noted(files), dry=True, ask_again=ask_again) as stream:
+        async with self._stream(files, dry=True, ask_again=ask_again) as stream:
             rows = [_planned(outcome, context.root) async for outcome in stream]
             run = stream.run
             whole = run.listing.whole and not files.narrowed
@@ -208,7 +208,7 @@ class Mirror(DirectoryOwner):
         listed = files
         if watermarks:
             listed = files.since({name: newest - OVERLAP for name, newest in watermarks.items()})
-        stream = self._stream(listed, scope=_noted(listed), ask_again=ask_again)
+        stream = self._stream(listed, ask_again=ask_again)
         report, run = await report_on(stream, listed), stream.run
         whole = run.listing.whole and report.error is None
         if whole and not listed.narrowed:
@@ -411,11 +411,6 @@ def _any_touched(context: Context, entries: Sequence[LedgerEntry]) -> bool:
 
 
 # ---- gone
-
-
-def _noted(files: FileSet) -> str:
-    """Return under which name a listing is noted: what a narrowed one lacks must not look gone."""
-    return f"{files.scope} (changes)" if files.narrowed else files.scope
 
 
 def _not_expired(files: FileSet, entries: Sequence[LedgerEntry]) -> list[LedgerEntry]:

@@ -87,6 +87,7 @@ async def test_a_subject_that_becomes_visible_brings_what_was_computed_long_ago(
         hidden = service.subjects.pop(3)
         files = [key for key in service.files if key.subject == hidden]
         service.files[:] = [key for key in service.files if key.subject != hidden]
+        service.change_file(service.files[0])
         async with service.client() as client:
             first = await sync(world, client.study_files(234))
             service.subjects.insert(3, hidden)
@@ -208,7 +209,7 @@ async def life(world: World, to: Path, server: RawServer, order: list[int], **se
 @row("PG46", protection="a file that is moved is known under both names until it is there", seconds=120)
 @pytest.mark.process
 async def test_a_kill_in_the_middle_of_a_move_costs_no_request(world: World) -> None:
-    """PG46: SIGKILL before every change of the disk from the first move on, when a fourth version has come; the three others are not fetched."""
+    """PG46: SIGKILL before each change of the disk, while a fourth version comes; the three others are not fetched."""
     async with RawServer() as server:
         for number in range(4):
             server.on("GET", f"/run{number}.csv", ranged(b"%d" % number))

@@ -32,12 +32,12 @@ def _(patch: Patch) -> None:
 
 @protection("a run that is listed without its files is not gone")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.providers.arena.files:ZipFiles.is_expired", lambda *_: False)
+    patch.replace("arena_async.providers.arena.files:RunFiles.is_expired", lambda *_: False)
 
 
 @protection("an older row waits for the version that is here")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.transfer.planner:Duplicates._waits", lambda *_: False)
+    patch.replace("arena_async.transfer.duplicates:Duplicates._waits", lambda *_: False)
 
 
 @protection("a file that is moved is known under both names until it is there")

@@ -197,10 +197,19 @@ class ArenaFiles(FileSet, ABC):
         *,
         extension: str,
         change: str,
-        changed_at: datetime | None = None,
-        listed_in: str = "",
+        listed: tuple[str, datetime | None] = ("", None),
     ) -> RemoteFile:
-        """Return the entry of a file at ``arena/<kind>/<identifying fields>``, the last of them as its name."""
+        """
+        Return the entry of a file at ``arena/<kind>/<identifying fields>``, the last of them as its name.
+
+        Args:
+            tenant: The workspace.
+            names: The identifying fields.
+            facts: Its metadata.
+            extension: With its dot.
+            change: Its change mark.
+            listed: The list that it is in, if the service filters that on the time of change, and that time.
+        """
         return RemoteFile(
             key=self._key(tenant, *names),
             service="arena",
@@ -211,8 +220,8 @@ class ArenaFiles(FileSet, ABC):
             name=facts.name or "",
             size=facts.size,
             change=change,
-            changed_at=changed_at,
-            listed_in=listed_in,
+            changed_at=listed[1],
+            listed_in=listed[0],
             fields=dict(zip(self._fields, names, strict=True)),
             skip=facts.skip,
         )
@@ -228,12 +237,14 @@ class RunFiles(ArenaFiles, Generic[R]):
         definition: The guid of the definition, or None.
         run: Only this run.
         seen: That run as it was just seen, or None.
+        emptied: What the keys of the files of those runs begin with that were listed without files.
     """
 
     _service: RunService[Any, R, Any]
     definition: str | None
     _run: str | None = attrs.field(default=None, kw_only=True)
     _seen: R | None = attrs.field(default=None, kw_only=True)
+    _emptied: set[str] = attrs.field(factory=set, kw_only=True)
     #: Whether only the latest completed run is requested.
     _latest: bool = attrs.field(default=False, init=False)
     #: What else narrows the set, for its scope.
@@ -254,6 +265,7 @@ class RunFiles(ArenaFiles, Generic[R]):
     async def __aiter__(self) -> AsyncIterator[RemoteFile]:
         """List the files; pages are requested as they are read."""
         service, tenant = self._service, await tenant_of(self._service)
+        self._emptied.clear()
         if self.definition is not None:
             async for file in self._of_definition(tenant, self.definition):
                 yield file
@@ -265,6 +277,10 @@ class RunFiles(ArenaFiles, Generic[R]):
     def of(self, run: R) -> Self:
         """Return the set of the files of one completed run as it was just seen, without another request for it."""
         return attrs.evolve(self, run=run.guid, seen=run)
+
+    def is_expired(self, key: str) -> bool:
+        """Return whether the run of a file is still listed, but without its files: the service removes them by age."""
+        return f"{key.rpartition('/')[0]}/" in self._emptied
 
     def key_prefix(self, tenant: str, definition: str, *run: str) -> str:
         """Return what the keys of all files of a definition begin with, or those of one of its runs."""
@@ -352,7 +368,6 @@ class ZipFiles(RunFiles[R]):
         completed_from: Only runs completed then or later (aware).
         watermarks: The same in full seconds for single lists of runs, not as a part of the query.
         facts: Where the files of completed runs are cached, or None.
-        emptied: What the keys of the files of those runs begin with that are listed without files.
 
     Raises:
         ConfigurationError: ``run`` together with ``latest`` or ``completed_from`` or without ``definition``, or a
@@ -363,7 +378,6 @@ class ZipFiles(RunFiles[R]):
     _completed_from: datetime | None = attrs.field(default=None, kw_only=True, converter=optional(_whole_second))
     _watermarks: Mapping[str, datetime] = attrs.field(factory=dict, kw_only=True)
     _facts: MetadataCache | None = attrs.field(default=None, kw_only=True)
-    _emptied: set[str] = attrs.field(factory=set, kw_only=True)
 
     def __attrs_post_init__(self) -> None:
         """Check what goes together, and name the filters."""
@@ -378,11 +392,6 @@ class ZipFiles(RunFiles[R]):
             raise ConfigurationError(
                 f"{self._kind}: a run is named by the guids of its definition and its own; give both."
             )
-
-    def __aiter__(self) -> AsyncIterator[RemoteFile]:
-        """List the files; pages are requested as they are read."""
-        self._emptied.clear()
-        return super().__aiter__()
 
     async def find(self, keys: Collection[str]) -> list[RemoteFile]:
         """
@@ -408,11 +417,7 @@ class ZipFiles(RunFiles[R]):
     @property
     def narrowed(self) -> bool:
         """Whether files that exist may be missing from it."""
-        return bool(self._watermarks) or super().narrowed
-
-    def is_expired(self, key: str) -> bool:
-        """Return whether the run of a file is still listed, but without its files: the service removes them by age."""
-        return f"{key.rpartition('/')[0]}/" in self._emptied
+        return self._run is not None or bool(self._watermarks or self._filters)
 
     def _since(self, definition: str) -> datetime | None:
         """Return the later of what the caller wants and the watermark of the list of this definition's runs."""
@@ -453,8 +458,7 @@ class ZipFiles(RunFiles[R]):
                     file,
                     extension=".zip",
                     change=file.guid,
-                    changed_at=run.completion_date_time,
-                    listed_in=self._list_of(definition),
+                    listed=(self._list_of(definition), run.completion_date_time),
                 )
 
     async def _recall(self, tenant: str, definition: str, runs: Iterable[str]) -> dict[str, Sequence[FileFacts]]:
