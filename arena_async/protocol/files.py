@@ -21,6 +21,7 @@ __all__ = [
     "ByteStream",
     "Cost",
     "FileSet",
+    "KnowsExpired",
     "MetadataCache",
     "Notice",
     "OpenedFile",
@@ -161,6 +162,8 @@ class RemoteFile:
         sha256: The SHA-256 of its content in hexadecimal, as listed, or None.
         md5: The MD5 of its content in hexadecimal, as listed, or None.
         changed_at: When it last changed (aware), for watermarks, or None.
+        listed_in: The list that delivered it, if the service filters that list on the time of change, else "": under
+            this name its watermark is kept.
         fields: The identifying fields by name, for layout templates.
         skip: Why the service has no content for it, or None.
         link: The signed URL, if the content has one. Never shown, never stored, lost in a pickle.
@@ -182,6 +185,7 @@ class RemoteFile:
     sha256: str | None = None
     md5: str | None = None
     changed_at: datetime | None = None
+    listed_in: str = ""
     fields: Mapping[str, str] = attrs.field(factory=dict, converter=copied, eq=False)
     skip: str | None = None
     link: Secret | None = attrs.field(default=None, repr=False, eq=False)
@@ -299,8 +303,14 @@ class FileSet(Protocol):
         """Return fresh entries (with fresh signed URLs) for some keys; a file that is gone is missing."""
         ...
 
-    def since(self, watermark: datetime | None) -> FileSet:
-        """Return the set of files changed since then if the service can filter on it, else the set itself."""
+    def since(self, watermarks: Mapping[str, datetime]) -> FileSet:
+        """
+        Return the set of what changed since then if the service can filter on it, else the set itself.
+
+        Args:
+            watermarks: A time (aware) for each list that is known, by :attr:`RemoteFile.listed_in`. A list without one
+                is walked whole.
+        """
         ...
 
     def cost(self) -> Cost:
@@ -314,4 +324,13 @@ class UsesMetadataCache(Protocol):
 
     def recalling(self, facts: MetadataCache) -> FileSet:
         """Return the same set, which uses the cache when it is listed."""
+        ...
+
+
+@runtime_checkable
+class KnowsExpired(Protocol):
+    """A file set of a service that stops to offer files because of their age, which does not make them gone."""
+
+    def is_expired(self, key: str) -> bool:
+        """Return whether the service still lists what a file belongs to, as of the last listing or look-up."""
         ...

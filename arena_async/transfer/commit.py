@@ -28,13 +28,14 @@ import attrs
 
 from arena_async.errors import ArenaAsyncError, ClosedError, StorageError, TransportError
 from arena_async.options import MIB, Durability
+from arena_async.protocol.filenames import duplicate_key, duplicate_path
 from arena_async.protocol.files import RemoteFile, ResponseOrder
 from arena_async.transfer.directory import ParentCache
 from arena_async.transfer.filesystem import MAX_WAITS, WAIT_SECONDS, is_out_of_files, max_open_files
 from arena_async.transfer.ledger import Ledger
-from arena_async.transfer.models import LedgerEntry
+from arena_async.transfer.models import FileState, LedgerEntry
 from arena_async.transfer.partial_file import PartialFile
-from arena_async.transfer.partial_files import PartialFiles, adopt, publish
+from arena_async.transfer.partial_files import PartialFiles, adopt, finish_move, publish
 from arena_async.transfer.verify import ContentVerifier, VerificationResult
 from arena_async.transfer.workers import ThreadPoolExecutor, run_to_end, wait_to_end
 
@@ -67,6 +68,8 @@ class Pending:
         result: How its content was verified.
         order: Shows later whether its content was the response to its own request, or None.
         size: Bytes that are held in memory.
+        several: Whether the file of another row of its key, which is at its path, is to be moved aside.
+        moving: The row of that file.
         entry: Its row, once its content is on the disk.
         has_row: Whether its row was written.
         durable: Whether it survives a power loss.
@@ -86,6 +89,8 @@ class Pending:
     result: VerificationResult | None = None
     order: ResponseOrder | None = None
     size: int = 0
+    several: bool = False
+    moving: LedgerEntry | None = None
     entry: LedgerEntry | None = None
     has_row: bool = False
     durable: bool = False
@@ -146,7 +151,7 @@ class Committer:
         self._now = now
         self._loop = asyncio.get_running_loop()
         self._pool = ThreadPoolExecutor(_SYNC_THREADS + 1, thread_name_prefix="arena_async-commit")
-        self._completed: list[str] = []
+        self._completed: list[LedgerEntry] = []
         # Of the event loop:
         self._files = self._bytes = 0
         self._waiting: deque[Pending] = deque()
@@ -256,12 +261,14 @@ class Committer:
                 batch = [pending for pending in batch if pending not in postponed] if postponed else batch
             ready = [pending for pending in batch if pending.error is None]
             if ready and self._write_rows(ready):
+                ready = self._move_aside(ready)
                 partials = [pending.partial for pending in ready if pending.partial is not None]
                 results = publish(self._partials, partials, durable=self._durable)
                 for pending, result in zip(ready, results, strict=True):
                     if isinstance(result, bool):
                         pending.durable = pending.durable and result
-                        self._completed.append(pending.key)
+                        if pending.entry is not None:
+                            self._completed.append(pending.entry)
                     else:
                         pending.error = result
         except Exception as error:  # noqa: BLE001 - it is the error of the files that have none yet
@@ -326,10 +333,14 @@ class Committer:
     def _write_rows(self, ready: Sequence[Pending]) -> bool:
         """Write the rows, and complete those of the batch before, in one transaction; False when the ledger failed."""
         completed, self._completed = self._completed, []
+        several = [pending for pending in ready if pending.several]
         for pending in ready:
             pending.has_row = True
         try:
-            self._ledger.write([pending.entry for pending in ready if pending.entry], completed=completed)
+            if several:
+                self._find_older(several)
+            moving = [pending.moving for pending in several if pending.moving]
+            self._ledger.write([*moving, *[pending.entry for pending in ready if pending.entry]], completed=completed)
         except ArenaAsyncError as error:
             self._completed = completed
             for pending in ready:
@@ -338,6 +349,34 @@ class Committer:
                 pending.error = type(error)(str(error))
             return False
         return True
+
+    def _find_older(self, several: Sequence[Pending]) -> None:
+        """Find the files of older rows that lie where newer ones of the same key are about to go."""
+        known = self._ledger.look_up([pending.key for pending in several])
+        for pending in several:
+            old, file = known.get(pending.key), pending.file
+            # A row of the batch before may not be complete yet; what lies on the disk decides.
+            if old is None or old.state == "skipped" or (old.change, old.name) == (file.change, file.name):
+                continue
+            if self._partials.directory.state_of(old.path) == FileState(size=old.size, mtime_ns=old.mtime_ns):
+                pending.moving = attrs.evolve(
+                    old,
+                    key=duplicate_key(old.key, old.name),
+                    path=duplicate_path(pending.path, old.name, file.extension),
+                    state="committing",
+                    partial=f"/{old.path}",
+                )
+
+    def _move_aside(self, ready: Sequence[Pending]) -> list[Pending]:
+        """Move the files of older rows aside, and return what can get its name now; the others wait for a start."""
+        for pending in ready:
+            if pending.moving is not None:
+                try:
+                    finish_move(self._partials.directory, pending.moving, durable=False)
+                    self._completed.append(pending.moving)
+                except StorageError as error:
+                    pending.error = error
+        return [pending for pending in ready if pending.error is None]
 
 
 def out_of_step(path: str) -> TransportError:
@@ -380,22 +419,25 @@ def recover(partials: PartialFiles, ledger: Ledger, *, durable: bool) -> frozens
         StorageError: The ledger failed.
     """
     leave: set[str] = set()
-    after = ""
-    while page := ledger.entries(after=after, committing=True):
-        after = page[-1].key
-        completed, gone = [], []
-        for entry in page:
-            try:
-                found = adopt(partials, entry, durable=durable)
-            except StorageError as error:
-                log.warning("%s: it was verified by an earlier run and cannot get its name yet: %s", entry.path, error)
-                found = "in use"
-            if found == "in use":
-                leave.add(entry.partial)
-            elif found == "complete":
-                completed.append(entry.key)
-            else:
-                gone.append(entry.key)
-        ledger.write((), completed=completed)
-        ledger.forget(gone)
+    # A file that is to make room is moved before another one gets its name.
+    for moves in (True, False):
+        after = ""
+        while page := ledger.entries(after=after, committing=True):
+            after = page[-1].key
+            rows = [entry for entry in page if entry.partial.startswith("/") == moves]
+            found = [(entry, _finish(partials, entry, durable=durable)) for entry in rows]
+            leave.update(entry.partial for entry, end in found if end == "in use")
+            ledger.write((), completed=[entry for entry, end in found if end == "complete"])
+            ledger.replace([(entry, None) for entry, end in found if end == "gone"])
     return frozenset(leave)
+
+
+def _finish(partials: PartialFiles, entry: LedgerEntry, *, durable: bool) -> str:
+    """Finish the commit or the move of a file, as :func:`adopt` does; what fails is tried again at the next start."""
+    try:
+        if entry.partial.startswith("/"):
+            return "complete" if finish_move(partials.directory, entry, durable=durable) else "gone"
+        return adopt(partials, entry, durable=durable)
+    except StorageError as error:
+        log.warning("%s: it was verified by an earlier run and cannot get its name yet: %s", entry.path, error)
+        return "in use"

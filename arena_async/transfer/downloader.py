@@ -218,19 +218,14 @@ class DirectoryOwner:
             await self._context.aclose()
 
     def _stream(
-        self,
-        files: FileSet,
-        *,
-        scope: str | None = None,
-        dry: bool = False,
-        ask_again: bool = False,
-        lease: RunLease | None = None,
+        self, files: FileSet, *, dry: bool = False, ask_again: bool = False, lease: RunLease | None = None
     ) -> OutcomeStream:
-        """Return a stream that ends with this object."""
+        """Return a stream that ends with this object. What a narrowed listing lacks must not look gone to others."""
         self._streams = [stream for stream in self._streams if not stream.closed]
         if self._remembers and isinstance(files, UsesMetadataCache):
             files = files.recalling(self._context)
-        planner = PagePlanner(self._context, scope or files.scope, dry, ask_again, lease)
+        scope = f"{files.scope} (changes)" if files.narrowed else files.scope
+        planner = PagePlanner(self._context, scope, dry, ask_again, lease)
         stream = OutcomeStream(TransferRun(files, self._context, planner), self._context)
         self._streams.append(stream)
         return stream

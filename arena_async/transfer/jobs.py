@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict, deque
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 
 import attrs
 
@@ -13,10 +13,12 @@ from arena_async.protocol.filenames import duplicate_key
 from arena_async.protocol.files import FileSet, RemoteFile, ResponseOrder
 from arena_async.transfer.commit import out_of_step
 from arena_async.transfer.context import Context, claim_tenant
+from arena_async.transfer.duplicates import Duplicates
 from arena_async.transfer.leases import RunLease, pause_after
 from arena_async.transfer.models import PAGE, Action, FileState, KnownRow, LedgerEntry, ListingRecord, Outcome, as_error
 from arena_async.transfer.partial_file import PartialFile
-from arena_async.transfer.planner import Decision, Duplicates, PlannedRow, Tries, decide, new_row
+from arena_async.transfer.partial_files import finish_move
+from arena_async.transfer.planner import Decision, PlannedRow, Tries, decide, new_row
 from arena_async.transfer.verify import ContentVerifier
 
 __all__ = ["DownloadAttempt", "HeldBack", "Job", "JobQueue", "Listing", "Numbered", "PagePlanner", "Source"]
@@ -26,6 +28,9 @@ _NO_TRIES = Tries()
 _MAX_PAUSE = 0.05
 
 _DOWNLOADS = frozenset({Action.FETCH, Action.RESUME, Action.REFRESH})
+
+#: No change is believed to be older.
+_EPOCH = datetime(1970, 1, 2, tzinfo=UTC)
 
 
 @attrs.frozen
@@ -76,6 +81,7 @@ class Job:
         path: Its final path, below the root.
         planned: Fetch it, or refresh the local file.
         clear: Whether it was checked that no partial file exists, that a file can go there, and that it fits.
+        several: Whether the file of another row of its key, which is at its path, is to be moved aside.
     """
 
     number: int
@@ -84,6 +90,7 @@ class Job:
     path: str
     planned: Action
     clear: bool = False
+    several: bool = False
     action: Action = attrs.field(init=False, default=Action.FETCH)
     tries: Tries = attrs.field(init=False, default=_NO_TRIES)
     last: DownloadAttempt | None = attrs.field(init=False, default=None)
@@ -307,8 +314,10 @@ class PagePlanner:
     ask_again: bool
     lease: RunLease | None = None
     generation: int = 0
-    duplicates: Duplicates = attrs.field(factory=Duplicates)
-    newest: datetime | None = None
+    duplicates: Duplicates = attrs.field(
+        default=attrs.Factory(lambda self: Duplicates(self.context.ledger.remembers), takes_self=True)
+    )
+    newest: dict[str, datetime] = attrs.field(factory=dict)
     tenants: set[tuple[str, str]] = attrs.field(factory=set)
     claimed: list[PlannedRow] = attrs.field(factory=list)
     _looks: int = 0
@@ -331,6 +340,33 @@ class PagePlanner:
         """
         self._take_directory(page)
         return self._plan(self._settle(page, first, evicted=evicted))
+
+    def plan_held(self) -> list[tuple[PlannedRow, Decision, bool]]:
+        """Return the same for the rows that were to be decided on at the end of the listing."""
+        settled, aside = self.duplicates.settle_held()
+        return self._plan(self.duplicates.add_aside(settled, aside, self._note(aside)))
+
+    def promote(self) -> None:
+        """
+        Move the newest row of a key to the plain path, where the newer version that was there is not listed any more.
+
+        Raises:
+            StorageError: The disk or the ledger failed.
+        """
+        ledger, expected = self.context.ledger, self.duplicates.expected
+        for key, (change, name) in expected.items():
+            beside = duplicate_key(key, name)
+            known = ledger.look_up([key, beside])
+            old, new = known.get(key), known.get(beside)
+            if old is None or new is None or new.state == "skipped" or new.change != change:
+                continue
+            if self.context.directory.state_of(new.path) != FileState(size=new.size, mtime_ns=new.mtime_ns):
+                continue
+            moving = attrs.evolve(new, key=key, path=old.path, state="committing", partial=f"/{new.path}")
+            ledger.write([moving])
+            if finish_move(self.context.directory, moving, durable=self.context.options.durability != "off"):
+                ledger.write((), completed=[moving])
+                ledger.replace([(new, None)])
 
     async def find_evicted(self, files: FileSet) -> list[RemoteFile]:
         """Look older rows up whose newer ones came on a later page."""
@@ -392,14 +428,15 @@ class PagePlanner:
         return [one for one in planned if one[0].key not in again]
 
     def _take_directory(self, page: Sequence[RemoteFile]) -> None:
-        """Take the directory for the tenants of a page, and note its newest change."""
+        """Take the directory for the tenants of a page, and note the newest change in each list."""
         for file in page:
             tenant = (file.service, file.tenant)
             if tenant not in self.tenants:
                 claim_tenant(self.context.directory, *tenant)
                 self.tenants.add(tenant)
-            if file.changed_at is not None and (self.newest is None or file.changed_at > self.newest):
-                self.newest = file.changed_at
+            if file.listed_in and file.changed_at is not None and file.changed_at >= _EPOCH:
+                newest = self.newest.get(file.listed_in, _EPOCH)
+                self.newest[file.listed_in] = max(newest, file.changed_at)
 
     def _settle(self, page: Sequence[RemoteFile], first: int, *, evicted: bool) -> list[PlannedRow]:
         """Return the rows of a page with their paths and keys. Rows that only repeat another are left out."""
@@ -408,14 +445,12 @@ class PagePlanner:
         if evicted:
             rows = [row.as_duplicate() for row in rows]
         known = self._note(rows)
-        # What an earlier run may have moved aside for a newer row.
-        keys = [
-            duplicate_key(row.file.key, row.file.name)
-            for row, facts in zip(rows, known, strict=True)
-            if facts.entry is not None and facts.entry.name != row.file.name
-        ]
-        moved = self.context.ledger.look_up(keys) if keys else {}
-        settled, aside = self.duplicates.settle(rows, known, moved)
+        if not [one for one in known if one.entry is not None or one.earlier is not None or one.conflict is not None]:
+            return rows
+        settled, aside = self.duplicates.settle(rows, known)
+        if vacated := self.duplicates.vacated:
+            self.context.ledger.note_listed(self.scope, self.generation, vacated)
+            self.duplicates.vacated = []
         if not aside:
             return list(settled.values())
         return self.duplicates.add_aside(settled, aside, self._note(aside))

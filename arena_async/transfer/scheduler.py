@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Coroutine, Sequence
+from collections.abc import Collection, Coroutine, Sequence
 from typing import Any
 
 from arena_async.errors import ArenaAsyncError, QuotaExhaustedError
@@ -124,6 +124,8 @@ class TransferRun:
         while self._queue.jobs or self._working:
             self._changed.clear()
             await self._changed.wait()
+        if self.listing.whole and not (self.planner.dry or self.failure):
+            self.failure = await _promote(self.planner)
         self._context.permits.leave(self)
         self.ended = True
         self._changed.set()
@@ -150,13 +152,14 @@ class TransferRun:
             self.error = self.error or listing.failure
         else:
             self.failure = self.failure or listing.failure
-        if listing.whole and planner.duplicates.evicted and "disk" not in self._stopped:
-            rows = await planner.find_evicted(self._source.files)
-            listing.count += len(rows)
-            await self._give_out(await context.run(planner.plan, rows, number, evicted=True))
-        if listing.whole:
+        if listing.whole and "disk" not in self._stopped:
+            await self._give_out(await context.run(planner.plan_held) if planner.duplicates.held else ())
+            if planner.duplicates.evicted:
+                rows = await planner.find_evicted(self._source.files)
+                listing.count += len(rows)
+                await self._give_out(await context.run(planner.plan, rows, number, evicted=True))
             await context.run(context.ledger.end_listing, planner.scope, planner.generation)
-        while planner.claimed and not all(self._is_stopped(row.file) for row in planner.claimed):
+        while planner.claimed and not all(_is_stopped(row.file, self._stopped) for row in planner.claimed):
             await self._give_out(await planner.plan_claimed())
 
     async def _give_out(self, planned: Sequence[tuple[PlannedRow, Decision, bool]]) -> None:
@@ -172,8 +175,8 @@ class TransferRun:
                 await self._changed.wait()
             if row.rejected is not None or decision.action is Action.SKIP or self.planner.dry:
                 self._report(row, decision)
-            elif not (self._stopped and self._is_stopped(row.file)):
-                job = Job(row.number, row.file, row.key, row.path, decision.action, clear)
+            elif not (self._stopped and _is_stopped(row.file, self._stopped)):
+                job = Job(row.number, row.file, row.key, row.path, decision.action, clear, row.several)
                 if self._queue.add(job):
                     self._make_ready(job)
             else:
@@ -189,10 +192,6 @@ class TransferRun:
         self._delivered += 1
         self.outcomes.append(Numbered(row.number, outcome))
         self._changed.set()
-
-    def _is_stopped(self, file: RemoteFile) -> bool:
-        """Return whether something has stopped what this file needs."""
-        return "disk" in self._stopped or service_of(file) in self._stopped
 
     # -- tasks
 
@@ -243,11 +242,12 @@ class TransferRun:
         """Take a job one step further: an attempt, or what follows a failed commit."""
         failure, job.failure = job.failure, None
         if failure is None:
-            if self._stopped and not job.tries.sent and self._is_stopped(job.file):
+            if self._stopped and not job.tries.sent and _is_stopped(job.file, self._stopped):
                 self._end(job)
                 return
             try:
                 pending = await attempt(job, self._source)
+                pending.several = job.several
                 self._context.committer.put(pending)
             except Exception as error:  # noqa: BLE001 - judged below, outside, so that nothing is chained to it
                 failure = error
@@ -343,6 +343,21 @@ def _planned(row: PlannedRow, decision: Decision, root: str) -> Outcome:
     file, path = row.file, f"{root}/{row.path}" if row.path else None
     shown = file if file.link is None else file.without_link()
     return Outcome(shown, decision.action, path, error=row.rejected, reason=decision.reason)
+
+
+def _is_stopped(file: RemoteFile, stopped: Collection[str]) -> bool:
+    """Return whether something has stopped what a file needs."""
+    return "disk" in stopped or service_of(file) in stopped
+
+
+async def _promote(planner: PagePlanner) -> Exception | None:
+    """Let the planner move files to their plain paths, and return what made it fail."""
+    try:
+        if planner.duplicates.expected:
+            await planner.context.run(planner.promote)
+    except Exception as error:  # noqa: BLE001 - raised like that of a listing
+        return error
+    return None
 
 
 def _committed(job: Job, pending: Pending, root: str) -> Outcome:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import aclosing, nullcontext
 from datetime import datetime
 from typing import Any
@@ -18,7 +18,15 @@ from arena_async.errors import (
     NotFoundError,
     PermissionDeniedError,
 )
-from arena_async.protocol.files import Cost, FileSet, MetadataCache, OpenedFile, RemoteFile, UsesMetadataCache
+from arena_async.protocol.files import (
+    Cost,
+    FileSet,
+    KnowsExpired,
+    MetadataCache,
+    OpenedFile,
+    RemoteFile,
+    UsesMetadataCache,
+)
 from arena_async.transfer.models import Plan, PlannedFile, Restoring, can_restore
 
 __all__ = ["LOOK_UP_BATCH", "OF_ONE_LIST", "PlannedSet", "one_of", "union"]
@@ -156,9 +164,13 @@ class _Union:
             tuple(one.recalling(facts) if isinstance(one, UsesMetadataCache) else one for one in self._members)
         )
 
-    def since(self, watermark: datetime | None) -> _Union:
+    def is_expired(self, key: str) -> bool:
+        """Return whether one of the sets still lists what a file belongs to."""
+        return any(isinstance(member, KnowsExpired) and member.is_expired(key) for member in self._members)
+
+    def since(self, watermarks: Mapping[str, datetime]) -> _Union:
         """Return the set itself."""
-        del watermark
+        del watermarks
         return self
 
     def cost(self) -> Cost:
@@ -250,9 +262,9 @@ class PlannedSet:
         """Look some files up again."""
         return await self._files.find(keys)
 
-    def since(self, watermark: datetime | None) -> PlannedSet:
+    def since(self, watermarks: Mapping[str, datetime]) -> PlannedSet:
         """Return the set itself."""
-        del watermark
+        del watermarks
         return self
 
     def cost(self) -> Cost:

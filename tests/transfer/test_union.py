@@ -75,7 +75,7 @@ def test_a_union_says_what_its_sets_say() -> None:
     assert both.scope == "one + two"
     assert both.narrowed
     assert both.cost() == Cost(listing=2, per_file=1, exact=True)
-    assert both.since(None) is both
+    assert both.since({}) is both
     assert union(one) is one
     with pytest.raises(ConfigurationError):
         union()

@@ -397,7 +397,7 @@ async def study(centrepoint: CentrePointClient) -> None:
     """A whole study, and subjects by name."""
     files = centrepoint.study_files(234)
     assert_type(files, StudyFileSet)
-    some: FileSet = files.since(dt.datetime.now(dt.UTC))
+    some: FileSet = files.since({"list": dt.datetime.now(dt.UTC)})
     assert_type(await files.stale(), list[StaleDataSet])
     assert_type(some.narrowed, bool)
     async for stale in centrepoint.studies.stale(234):

@@ -507,7 +507,7 @@ class ImportFiles(RunFiles[ImportRun]):
                     FileFacts(part, skip=skip),
                     extension=_EXTENSIONS.get((run.submit_file_type or "").upper(), ".dat"),
                     change=f"{completed} commit={run.commit}",
-                    changed_at=run.completed,
+                    listed=("", run.completed),
                 )
                 yield attrs.evolve(entry, uploaded=part == "submit")
 

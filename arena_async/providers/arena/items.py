@@ -153,7 +153,7 @@ class _VaultFiles(ArenaFiles):
             facts,
             extension=f".{word}" if is_extension else "",
             change=" ".join(filter(None, marker)) or names[-1],
-            changed_at=changed_at,
+            listed=("", changed_at),
         )
 
 

@@ -25,7 +25,7 @@ import logging
 import re
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Hashable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Hashable, Iterable, Mapping
 from contextlib import aclosing
 from datetime import datetime, timedelta
 from typing import Any, ClassVar, Generic, Self, TypeVar
@@ -473,7 +473,7 @@ class LinkedFileSet(ApiFiles, ABC, Generic[Q, R]):
             ListingError: A key is missing from a list that is not known to be whole.
         """
 
-    def since(self, watermark: datetime | None) -> Self:  # noqa: ARG002  the service cannot filter on changes
+    def since(self, watermarks: Mapping[str, datetime]) -> Self:  # noqa: ARG002  the service cannot filter on changes
         """Return the set itself."""
         return self
 

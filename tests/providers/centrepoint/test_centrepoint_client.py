@@ -688,7 +688,7 @@ def test_a_set_knows_its_name_and_whether_it_is_all() -> None:
 
     assert (files.scope, files.narrowed) == ("centrepoint/datasets/study-234", False)
     assert (some.scope, some.narrowed) == ("centrepoint/datasets/study-234/data-set-activitydaily8", True)
-    assert files.since(datetime.now(UTC)) is files
+    assert files.since({"all": datetime.now(UTC)}) is files
     assert files.requests_sent == 0
 
 

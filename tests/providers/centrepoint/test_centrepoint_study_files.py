@@ -18,7 +18,7 @@ from arena_async.errors import ConfigurationError, ListingError, NotFoundError
 from arena_async.protocol.files import FileSet
 from arena_async.providers.centrepoint import CentrePointClient
 from arena_async.providers.centrepoint.adapter import pages_of
-from arena_async.providers.centrepoint.datasets import Changes, Choice, DatasetQuery, choose
+from arena_async.providers.centrepoint.datasets import Changes, Choice, DatasetQuery, choose, list_name
 from arena_async.providers.centrepoint.models import DatasetSubject, ProgramExecution
 from arena_async.testing import CentrePointSimulator, faults
 
@@ -125,6 +125,11 @@ def test_a_study_of_which_nothing_is_known_to_have_run_is_listed_whole() -> None
 # The set
 
 
+def known(simulator: CentrePointSimulator) -> dict[str, datetime]:
+    """Return one watermark for each list of files that there is."""
+    return {list_name(234, key.subject, key.program): SINCE for key in simulator.files}
+
+
 async def test_a_study_is_a_set_of_files(client: CentrePointClient, simulator: CentrePointSimulator) -> None:
     """Of the same keys as its dataset files, under a name of its own."""
     files: FileSet = client.study_files(234)
@@ -134,11 +139,11 @@ async def test_a_study_is_a_set_of_files(client: CentrePointClient, simulator: C
         "<StudyFileSet centrepoint/study-234>",
     )
     assert {file.key async for file in files} == {file.key async for file in client.datasets.files(234)}
-    assert files.since(None) is files
-    changed = files.since(SINCE)
+    assert files.since({}) is files
+    changed = files.since(known(simulator))
     assert (changed.scope, changed.narrowed) == (files.scope, True)
-    assert changed.since(SINCE) is not changed
-    assert changed.since(None).narrowed is False
+    assert changed.since(known(simulator)) is not changed
+    assert changed.since({}).narrowed is False
     assert (files.cost().listing, files.cost().exact) == (5, True)
     assert (changed.cost().listing, changed.cost().exact) == (1, False)
     with pytest.raises(ConfigurationError):
@@ -147,7 +152,7 @@ async def test_a_study_is_a_set_of_files(client: CentrePointClient, simulator: C
 
 async def test_what_did_not_run_costs_one_request(client: CentrePointClient, simulator: CentrePointSimulator) -> None:
     """The list of subjects, for up to a hundred of them."""
-    assert [file async for file in client.study_files(234).since(SINCE)] == []
+    assert [file async for file in client.study_files(234).since(known(simulator))] == []
     assert [seen.path for seen in simulator.seen(listener="api")] == ["/dataaccess/v3/studies/234/subjects"]
 
 
@@ -161,7 +166,7 @@ async def test_a_few_subjects_are_listed_alone(client: CentrePointClient, simula
         pass
     simulator.clear()
 
-    changed = [file async for file in files.since(SINCE)]
+    changed = [file async for file in files.since(known(simulator))]
 
     assert {(file.fields["subject"], file.fields["program"]) for file in changed} == {
         (str(one.subject), one.program),
@@ -213,14 +218,14 @@ async def test_a_first_look_tells_how_long_the_list_is(
     """Three subjects against the four pages that are left: by subject. Five: the rest of the list, no page twice."""
     for key in simulator.files[:24:8]:
         simulator.change_file(key)
-    changed = {file.fields["subject"] async for file in client.study_files(234).since(SINCE)}
+    changed = {file.fields["subject"] async for file in client.study_files(234).since(known(simulator))}
     assert changed == {"10821", "10822", "10823"}
     assert [seen.query.get("subjectId") for seen in simulator.seen(FILES)] == [None, "10821", "10822", "10823"]
 
     simulator.clear()
     for key in simulator.files[24:40:8]:
         simulator.change_file(key)
-    assert len([file async for file in client.study_files(234).since(SINCE)]) == 480
+    assert len([file async for file in client.study_files(234).since(known(simulator))]) == 480
     assert sorted(int(seen.query["offset"]) for seen in simulator.seen(FILES)) == [0, 100, 200, 300, 400]
     assert {seen.query.get("subjectId") for seen in simulator.seen(FILES)} == {None}
 
@@ -230,7 +235,7 @@ async def test_links_of_changed_files_are_renewed_by_their_own_page(
 ) -> None:
     """Which is the list of their subject, and not of the study."""
     simulator.change_file(simulator.files[0])
-    changed = client.study_files(234).since(SINCE)
+    changed = client.study_files(234).since(known(simulator))
     (first, *_) = [file async for file in changed]
     simulator.expire_links()
     with pytest.raises(Exception, match="rejects"):
@@ -241,9 +246,11 @@ async def test_links_of_changed_files_are_renewed_by_their_own_page(
     assert [seen.query.get("subjectId") for seen in simulator.seen(FILES)] == ["10821"]
 
 
-async def test_a_study_that_is_not_there_is_an_error(client: CentrePointClient) -> None:
+async def test_a_study_that_is_not_there_is_an_error(
+    client: CentrePointClient, simulator: CentrePointSimulator
+) -> None:
     """Whole or since a time."""
-    for files in (client.study_files(99), client.study_files(99).since(SINCE)):
+    for files in (client.study_files(99), client.study_files(99).since(known(simulator))):
         with pytest.raises(NotFoundError):
             [file async for file in files]
 

@@ -618,7 +618,7 @@ async def test_epochs_are_brought_home_too_and_only_once(
     assert (first.counts[Action.FETCH], second.counts[Action.KEEP], second.requests) == (3, 3, 1)
     assert files.scope == f"centrepoint/epoch-requests/{done.id}"
     assert files.narrowed is False
-    assert files.since(datetime(2024, 1, 1, tzinfo=UTC)) is files
+    assert files.since({"all": datetime(2024, 1, 1, tzinfo=UTC)}) is files
 
 
 async def test_each_link_is_made_when_its_file_is_opened(

@@ -355,7 +355,7 @@ async def test_the_price_is_known_after_the_first_page(client: CentrePointClient
 
     assert (before.listing, before.per_file, before.exact) == (1, 0, False)
     assert (after.listing, after.per_file, after.exact) == (3, 0, True)
-    assert files.since(datetime(2024, 1, 1, tzinfo=UTC)) is files
+    assert files.since({"all": datetime(2024, 1, 1, tzinfo=UTC)}) is files
 
 
 # The documents, played without the simulator
