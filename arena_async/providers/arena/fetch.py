@@ -193,9 +193,8 @@ class Start(Generic[R]):
         ]
         if self.alike:
             return max(found, key=lambda run: (run.began is None, run.began or at), default=None)
-        near = [run for run in found if run.began is None or run.began <= at + _LONGEST]
-        right = [run for run in near if not self.wrong(run)] or near
-        sure = [run for run in right if run.began is None or run.began >= at - _SURE]
+        right = [run for run in found if not self.wrong(run)] or found
+        sure = [run for run in right if run.began is None or at - _SURE <= run.began <= at + _LONGEST]
         if len(right) > 1 or any(map(self.wrong, right)) or len(sure) < len(right):
             guids = ", ".join(run.guid for run in right)
             raise ConflictError(
