@@ -255,7 +255,8 @@ async def test_a_listing_of_a_hundred_thousand_is_pulled_lazily(world: World) ->
             for _ in range(300):
                 world.saw(await anext(outcomes))
         assert server.max_open <= 8
-        assert len(server.requests) <= 300 + 8 + 64 + 8
+        # Beyond the credits of the planner there may be as many files whose outcome is held back.
+        assert len(server.requests) <= 300 + 8 + 64 + 8 + 64
     assert listed <= 300 + 2 * 400 + 8 + 64
 
 
