@@ -11,7 +11,7 @@ import json
 import re
 from collections import Counter
 
-__all__ = ["WINDOW", "document_in", "is_document_type", "is_table"]
+__all__ = ["NO_DOCUMENTS", "WINDOW", "document_in", "is_document_type", "is_table", "may_be_document"]
 
 #: Bytes from the beginning of some content that are looked at, at the most.
 WINDOW = 64 * 1024
@@ -29,6 +29,61 @@ _NO_TABLE = re.compile(r"html|xml|json|javascript|pdf|image/|audio/|video/|multi
 _DOCUMENT_TYPE = re.compile(r"\s*(?:text/html|application/xhtml\+xml)", re.IGNORECASE)
 #: Control characters that text may have: those of lines and columns, and the end mark of DOS.
 _ALLOWED = "\t\n\r\f"
+
+
+#: Extensions of content that is never a document of markup or JSON.
+NO_DOCUMENTS = frozenset(
+    f".{word}"
+    for word in [
+        "7z",
+        "bz2",
+        "docx",
+        "gif",
+        "jpeg",
+        "jpg",
+        "parquet",
+        "pdf",
+        "png",
+        "pptx",
+        "rar",
+        "tar",
+        "tif",
+        "tiff",
+        "tsv",
+        "xls",
+        "xlsx",
+        "xz",
+    ]
+)
+
+#: Extensions of content that is a document of markup or JSON, or may be one.
+_DOCUMENTS = frozenset(
+    f".{word}"
+    for word in [
+        "geojson",
+        "gpx",
+        "htm",
+        "html",
+        "ipynb",
+        "json",
+        "jsonl",
+        "kml",
+        "md",
+        "rss",
+        "shtml",
+        "svg",
+        "txt",
+        "xhtml",
+        "xml",
+        "xsd",
+        "xsl",
+    ]
+)
+
+
+def may_be_document(extension: str) -> bool:
+    """Return whether HTML, XML or JSON may be the content of a file of that name."""
+    return extension.lower() in _DOCUMENTS
 
 
 def document_in(head: bytes) -> str:

@@ -25,7 +25,7 @@ from functools import partial
 from arena_async.errors import ArenaAsyncError, ContentError, IntegrityError, SourceChangedError, StorageError
 from arena_async.protocol.files import BodyHead, OpenedFile
 from arena_async.protocol.ranges import HeadDecision, PartialContent, ResumeStep, is_encoded, judge_head, validator_of
-from arena_async.protocol.text_content import document_in, is_document_type
+from arena_async.protocol.text_content import document_in, is_document_type, may_be_document
 from arena_async.transfer.commit import Pending
 from arena_async.transfer.context import Context
 from arena_async.transfer.events import Progress, Started
@@ -34,7 +34,7 @@ from arena_async.transfer.jobs import DownloadAttempt, Job, Source
 from arena_async.transfer.models import Action
 from arena_async.transfer.multipart import Multipart, split
 from arena_async.transfer.partial_file import PartialFile, drop_partial
-from arena_async.transfer.verify import ContentVerifier, VerificationResult, may_be_document, may_be_packed
+from arena_async.transfer.verify import ContentVerifier, VerificationResult, may_be_packed
 from arena_async.transfer.workers import Writer
 
 __all__ = ["attempt", "put_down"]

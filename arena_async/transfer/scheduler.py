@@ -163,13 +163,17 @@ class TransferRun:
             await self._give_out(await planner.plan_claimed())
 
     async def _give_out(self, planned: Sequence[tuple[PlannedRow, Decision, bool]]) -> None:
-        """Act on the decisions about a page: outcomes at once, jobs into the queue, as many as may be open."""
+        """
+        Act on the decisions about a page: outcomes at once, jobs into the queue, as many as may be open.
+
+        Files whose outcome is held back do not count, up to as many again, while outcomes are taken in time.
+        """
         for row, decision, clear in planned:
             if decision.action is Action.KEEP:
                 self.kept += 1
                 continue
-            room = 1
-            while len(self._queue.jobs) - self._held.count + len(self.outcomes) > self._max_open - room:
+            room, jobs, outcomes = 1, self._queue.jobs, self.outcomes
+            while len(jobs) + len(outcomes) - (not outcomes) * min(self._held.count, _WAITING) > self._max_open - room:
                 room = _REFILL
                 self._changed.clear()
                 await self._changed.wait()

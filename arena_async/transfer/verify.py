@@ -29,7 +29,7 @@ import attrs
 
 from arena_async.errors import ContentError, IntegrityError, TransferError
 from arena_async.protocol.files import RemoteFile
-from arena_async.protocol.text_content import WINDOW, document_in, is_table
+from arena_async.protocol.text_content import NO_DOCUMENTS, WINDOW, document_in, is_table
 from arena_async.transfer.archives import (
     Caps,
     ForeignContent,
@@ -42,7 +42,7 @@ from arena_async.transfer.archives import (
 )
 from arena_async.transfer.models import Proof
 
-__all__ = ["ContentVerifier", "VerificationResult", "choose_proof", "may_be_document", "may_be_packed"]
+__all__ = ["ContentVerifier", "VerificationResult", "choose_proof", "may_be_packed"]
 
 Kind = Literal["gzip", "zip", "avro", "empty", "other"]
 
@@ -115,66 +115,12 @@ _MAGIC: tuple[tuple[bytes, Kind], ...] = (
 #: What the end of an extension promises; of others nothing is expected.
 _PROMISES: Mapping[str, Kind] = {".gz": "gzip", ".tgz": "gzip", ".zip": "zip", ".avro": "avro", ".csv": "other"}
 
-#: Extensions of content that is never a document of markup or JSON, besides those above.
-_NO_DOCUMENTS = frozenset(
-    f".{word}"
-    for word in [
-        "7z",
-        "bz2",
-        "docx",
-        "gif",
-        "jpeg",
-        "jpg",
-        "parquet",
-        "pdf",
-        "png",
-        "pptx",
-        "rar",
-        "tar",
-        "tif",
-        "tiff",
-        "tsv",
-        "xls",
-        "xlsx",
-        "xz",
-    ]
-)
-
-#: Extensions of content that is a document of markup or JSON, or may be one.
-_DOCUMENTS = frozenset(
-    f".{word}"
-    for word in [
-        "geojson",
-        "gpx",
-        "htm",
-        "html",
-        "ipynb",
-        "json",
-        "jsonl",
-        "kml",
-        "md",
-        "rss",
-        "shtml",
-        "svg",
-        "txt",
-        "xhtml",
-        "xml",
-        "xsd",
-        "xsl",
-    ]
-)
-
-
-def may_be_document(extension: str) -> bool:
-    """Return whether HTML, XML or JSON may be the content of a file of that name."""
-    return extension.lower() in _DOCUMENTS
-
 
 def may_be_packed(file: RemoteFile) -> bool:
     """Return whether a file may be stored gzip-compressed: by its name, or as plain content that people uploaded."""
     extension = file.extension.lower()
     promise = _PROMISES.get(extension[extension.rfind(".") :], "other")
-    return promise == "gzip" or (file.uploaded and promise == "other" and extension not in _NO_DOCUMENTS)
+    return promise == "gzip" or (file.uploaded and promise == "other" and extension not in NO_DOCUMENTS)
 
 
 #: Members of a JSON object that is an error and no data.
@@ -259,7 +205,7 @@ class ContentVerifier:
         self._encoded = encoded
         _, dot, end = extension.lower().rpartition(".")
         self._promise = _PROMISES.get(dot + end)
-        self._no_document = self._promise is not None or dot + end in _NO_DOCUMENTS
+        self._no_document = self._promise is not None or dot + end in NO_DOCUMENTS
         self._content_type = content_type
         #: Whether the length alone decides, whatever came; and whether it does unless a document came.
         self._trusted = (uploaded and listed) or listed_md5 is not None or listed_sha256 is not None
