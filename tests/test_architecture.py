@@ -28,6 +28,7 @@ MODULES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob(
 PURE_MODULES = [
     "arena_async.transfer.models",
     "arena_async.transfer.planner",
+    "arena_async.transfer.refusals",
     *(f"arena_async.protocol.{path.stem}" for path in sorted((PACKAGE / "protocol").glob("[a-z]*.py"))),
 ]
 

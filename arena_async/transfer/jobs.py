@@ -12,9 +12,20 @@ import attrs
 from arena_async.protocol.filenames import duplicate_key
 from arena_async.protocol.files import FileSet, RemoteFile
 from arena_async.transfer.context import Context, claim_tenant
-from arena_async.transfer.models import PAGE, Action, FileState, KnownRow, LedgerEntry, ListingRecord, Outcome, as_error
+from arena_async.transfer.models import (
+    PAGE,
+    Action,
+    FileState,
+    KnownRow,
+    LedgerEntry,
+    ListingRecord,
+    Outcome,
+    account_of,
+    as_error,
+)
 from arena_async.transfer.partial_file import PartialFile
 from arena_async.transfer.planner import Decision, Duplicates, PlannedRow, Tries, decide, new_row
+from arena_async.transfer.refusals import Refusal
 from arena_async.transfer.verify import ContentVerifier
 
 __all__ = ["DownloadAttempt", "Job", "JobQueue", "Listing", "Numbered", "PagePlanner", "Source"]
@@ -36,6 +47,11 @@ class Source:
     files: FileSet
     context: Context
     run: object
+
+    @property
+    def account(self) -> str:
+        """Whose requests they are, or ""."""
+        return account_of(self.files)
 
 
 @attrs.define(eq=False)
@@ -231,13 +247,20 @@ class Listing:
 
 @attrs.define
 class PagePlanner:
-    """Plans a page at a time, on a thread: one query of the ledger, one batch of stats, pure decisions."""
+    """
+    Plans a page at a time, on a thread: one query of the ledger, one batch of stats, pure decisions.
 
-    context: Context
+    Attributes:
+        probes: By refused run that is due, the file that is requested before the others.
+    """
+
+    source: Source
     scope: str
     dry: bool
     ask_again: bool
+    context: Context = attrs.field(init=False, default=attrs.Factory(lambda self: self.source.context, takes_self=True))
     generation: int = 0
+    probes: dict[str, str] = attrs.field(factory=dict)
     duplicates: Duplicates = attrs.field(factory=Duplicates)
     newest: datetime | None = None
     claimed: set[tuple[str, str]] = attrs.field(factory=set)
@@ -268,15 +291,18 @@ class PagePlanner:
         directory = self.context.directory
         states = directory.states_of(look) if look else {}
         free = directory.free_bytes() if look else None
-        planned = [self._decide(row, states, free) for row in rows]
-        # What will never be delivered according to the listing itself is remembered, in one transaction.
         now = self.context.clock.now()
+        refused = {} if self.ask_again else self._refusals(rows, now)
+        planned = [self._decide(row, states, free, refused, now) for row in rows]
+        # What will never be delivered according to the listing itself is remembered, in one transaction.
         skipped = [
             LedgerEntry(
                 key=row.key, state="skipped", change=row.file.change, name=row.file.name, reason=decision.reason, at=now
             )
             for row, decision, _ in planned
-            if decision.action is Action.SKIP and (row.entry is None or row.entry.state != "skipped")
+            if decision.action is Action.SKIP
+            and row.file.skip is not None
+            and (row.entry is None or row.entry.state != "skipped")
         ]
         if skipped and not self.dry:
             self.context.ledger.write(skipped)
@@ -316,8 +342,21 @@ class PagePlanner:
         listed = [ListingRecord(row.key, row.file.name, row.file.change, row.path) for row in rows]
         return self.context.ledger.note_listed(self.scope, self.generation, listed)
 
+    def _refusals(self, rows: Sequence[PlannedRow], now: datetime) -> Mapping[str, Refusal]:
+        """Return what is remembered about the rows of a page that failed in earlier runs."""
+        ledger, source = self.context.ledger, self.source
+        found = ledger.refusals([row.key for row in rows], source.account, source.files.scope)
+        if found and not self.probes:
+            self.probes = ledger.probes(source.account, now=now)
+        return found
+
     def _decide(
-        self, row: PlannedRow, states: Mapping[str, FileState | Exception | None], free: int | None
+        self,
+        row: PlannedRow,
+        states: Mapping[str, FileState | Exception | None],
+        free: int | None,
+        refused: Mapping[str, Refusal],
+        now: datetime,
     ) -> tuple[PlannedRow, Decision, bool]:
         """Decide about one row; what lies under its final name may be a reason to reject it."""
         state = states.get(row.path)
@@ -328,7 +367,7 @@ class PagePlanner:
             state = None
         if row.rejected is not None:
             return row, Decision(Action.FETCH), False
-        decision = decide(row.file, row.entry, state, path=row.path, ask_again=self.ask_again)
+        decision = decide(row.file, row.entry, state, path=row.path, refusal=refused.get(row.key), now=now)
         partials = self.context.partials
         if self.dry and decision.action is Action.FETCH and partials.find(row.key) is not None:
             decision = Decision(Action.RESUME)

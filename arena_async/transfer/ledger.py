@@ -10,9 +10,10 @@ The ledger: what is known about each file of a directory, in SQLite, safe for se
     listed      what the listings of this run delivered: name, change mark and target path (a temporary table)
     jobs        per run definition of a service, the run that was started last for this directory
     facts       cached metadata that cannot change at the service any more
+    refusals    which file failed for good, for which account (a salted hash), and when it is due again
 
     states      committing -> complete        (committing rows are resolved at the next start at the latest)
-                skipped                       the service will never deliver it: reason and time
+                skipped                       the listing says that it has no content: reason and time
 
 No secret is ever in a row. All methods block and are meant for a thread.
 """
@@ -22,7 +23,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -31,6 +32,7 @@ import attrs
 
 from arena_async.errors import DiskFullError, StorageError
 from arena_async.protocol.filenames import fold
+from arena_async.transfer.ledger_refusals import ACCEPTED, PROBES, UNLISTED, UNSETTLED, find, query, refuse
 from arena_async.transfer.ledger_schema import (
     LISTED,
     SCHEMA,
@@ -38,18 +40,19 @@ from arena_async.transfer.ledger_schema import (
     decoded,
     error_code,
     is_damage,
+    load_time,
+    microseconds,
     path_hash,
     prepare,
 )
 from arena_async.transfer.local_files import create_private, set_aside
 from arena_async.transfer.models import PAGE, KnownRow, LedgerEntry, ListingRecord, Proof, RunState, StartedRun, State
+from arena_async.transfer.refusals import Refusal
 from arena_async.transfer.workers import Lock
 
 __all__ = ["Ledger"]
 
 T = TypeVar("T")
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 log = logging.getLogger("arena_async")
 
@@ -107,12 +110,6 @@ _WRITE = f"INSERT OR REPLACE INTO files ({_COLUMNS}, path_hash) VALUES ({_VALUES
 
 _FREE_PATH = "DELETE FROM files WHERE path_hash = ? AND key <> ?"
 
-_SKIP = f"""
-INSERT INTO files ({_COLUMNS}) VALUES (?, 'skipped', '', 0, 0, ?, NULL, NULL, 'none', ?, '', ?, ?)
-ON CONFLICT (key) DO UPDATE SET state = 'skipped', change = excluded.change, name = excluded.name,
-    reason = excluded.reason, at = excluded.at
-"""
-
 
 def _select(db: sqlite3.Connection, query: str, keys: Sequence[str], *values: object) -> Iterator[tuple[Any, ...]]:
     """Yield the rows of a query for some keys, which are bound behind the other values, a page at a time."""
@@ -136,28 +133,13 @@ def _dump_time(at: datetime | None) -> str | None:
     return None if at is None else at.astimezone(UTC).isoformat()
 
 
-def _load_time(value: object) -> datetime | None:
-    try:
-        # A ledger that was made before times were numbers keeps them as text.
-        if isinstance(value, int) or str(value).isdigit():
-            return _EPOCH + timedelta(microseconds=int(str(value)))
-        return datetime.fromisoformat(str(value)) if value else None
-    except (ValueError, OverflowError):
-        return None
-
-
-def _microseconds(at: datetime | None) -> int | None:
-    """Return a time as a row of a file has it, in 8 bytes: the microseconds since 1970."""
-    return None if at is None else (at - _EPOCH) // timedelta(microseconds=1)
-
-
 def _load_entries(rows: Iterable[tuple[Any, ...]]) -> Iterator[LedgerEntry]:
     """Yield the entries of rows; one that this library cannot have written counts as unknown."""
     for row in rows:
         fields = dict(zip(_FIELDS, map(decoded, row), strict=True))
         known = fields["state"] in get_args(State) and fields["verified_by"] in get_args(Proof)
         if known and isinstance(fields["size"], int) and isinstance(fields["mtime_ns"], int):
-            yield LedgerEntry(**{**fields, "at": _load_time(fields["at"])})
+            yield LedgerEntry(**{**fields, "at": load_time(fields["at"])})
 
 
 def _load_run(row: tuple[Any, ...]) -> StartedRun | None:
@@ -165,7 +147,7 @@ def _load_run(row: tuple[Any, ...]) -> StartedRun | None:
     key, state, run, began, took = map(decoded, row)
     if state not in get_args(RunState) or not isinstance(took, float | int | None):
         return None
-    return StartedRun(key=key, state=state, run=str(run), began=_load_time(began), took=took)
+    return StartedRun(key=key, state=state, run=str(run), began=load_time(began), took=took)
 
 
 class Ledger:
@@ -230,14 +212,36 @@ class Ledger:
         if self.remembers and (entries or completed):
             self._run(_write, entries, completed)
 
-    def skip(self, key: str, reason: str, *, at: datetime, change: str = "", name: str = "") -> None:
-        """Remember a permanent rejection; what is known about a file in the directory stays."""
-        if self.remembers:
-            self._query((_SKIP, (key, change, name, reason, _microseconds(at))))
-
     def forget(self, keys: Sequence[str]) -> None:
         """Remove the entries of some keys."""
         self._run(lambda db: db.executemany("DELETE FROM files WHERE key = ?", [(key,) for key in keys]))
+
+    # -- refusals
+
+    def refuse(self, refusal: Refusal, account: str, scope: str, *, now: datetime) -> None:
+        """
+        Remember a file that failed; what is known about a file in the directory stays.
+
+        Args:
+            refusal: What was wrong.
+            account: Whose request it was; only a salted hash of it is stored.
+            scope: The name of the query that listed it.
+            now: The time (aware).
+        """
+        if self.remembers:
+            self._run(refuse, refusal, account, scope, now)
+
+    def refusals(self, keys: Sequence[str], account: str, scope: str) -> dict[str, Refusal]:
+        """Return what is remembered about at most a page of listed files that failed; the others are missing."""
+        return self._run(find, keys, account, scope) if keys and self.remembers else {}
+
+    def probes(self, account: str, *, now: datetime) -> dict[str, str]:
+        """Return by refused run the file that is requested before the others, for the runs that are due."""
+        return {run: key for run, key, _ in self._run(query, PROBES, account, now, {})}
+
+    def has_unsettled(self, scope: str, account: str, *, now: datetime) -> bool:
+        """Return whether a query lists files that failed and that an account is to request now."""
+        return bool(self._run(query, UNSETTLED, account, now, {"scope": scope}))
 
     # -- listings
 
@@ -272,14 +276,15 @@ class Ledger:
         forget_listed = (_FORGET_LISTED, (scope, generation))
         if self.remembers:
             ended = ("UPDATE scopes SET ended = ? WHERE scope = ?", (generation, scope))
-            self._query(forget_listed, ended, (_FORGET_SEEN, (scope, generation)))
+            unlisted = (UNLISTED, {"scope": scope, "generation": generation})
+            self._query(forget_listed, ended, (_FORGET_SEEN, (scope, generation)), unlisted)
         else:
             self._query(forget_listed, ("DELETE FROM seen", ()))
 
     def watermark(self, scope: str) -> datetime | None:
         """Return the newest change that a clean run of a scope has seen (aware), or None."""
         rows = self._query(("SELECT watermark FROM scopes WHERE scope = ?", (scope,)))
-        return _load_time(rows[0][0]) if rows else None
+        return load_time(rows[0][0]) if rows else None
 
     def set_watermark(self, scope: str, value: datetime | None) -> None:
         """Write the newest change that a clean run of a scope has seen."""
@@ -420,10 +425,11 @@ def _look_up(db: sqlite3.Connection, keys: Sequence[str]) -> dict[str, LedgerEnt
 
 
 def _write(db: sqlite3.Connection, entries: Sequence[LedgerEntry], completed: Sequence[str]) -> None:
-    rows = [(*_values_of(entry), _microseconds(entry.at), path_hash(fold(entry.path))) for entry in entries]
+    rows = [(*_values_of(entry), microseconds(entry.at), path_hash(fold(entry.path))) for entry in entries]
     db.executemany(_COMPLETE, [(key,) for key in completed])
     db.executemany(_FREE_PATH, [(row[-1], row[0]) for row in rows if row[-1] is not None])
     db.executemany(_WRITE, rows)
+    db.executemany(ACCEPTED, [(entry.key,) for entry in entries if entry.state != "skipped"])
 
 
 def _note_listed(db: sqlite3.Connection, scope: str, generation: int, rows: Sequence[ListingRecord]) -> list[KnownRow]:

@@ -6,15 +6,29 @@ import contextlib
 import hashlib
 import re
 import sqlite3
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from arena_async.errors import StorageError
 
-__all__ = ["LISTED", "SCHEMA", "LedgerConnection", "decoded", "error_code", "is_damage", "path_hash", "prepare"]
+__all__ = [
+    "LISTED",
+    "SCHEMA",
+    "LedgerConnection",
+    "decoded",
+    "error_code",
+    "is_damage",
+    "load_time",
+    "microseconds",
+    "path_hash",
+    "prepare",
+]
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 #: The layout of the tables; a ledger of a later layout is not touched.
-_VERSION = 4
+_VERSION = 5
 
 _JOBS = """
 CREATE TABLE jobs (
@@ -46,6 +60,17 @@ CREATE TABLE seen (
 ) WITHOUT ROWID;
 """
 
+# `run` is what is refused together, `again` when it is due; times are in microseconds since 1970.
+_REFUSALS = """
+CREATE TABLE refusals (
+    key TEXT NOT NULL, account TEXT NOT NULL, scope TEXT NOT NULL, kind TEXT NOT NULL, run TEXT NOT NULL,
+    change TEXT NOT NULL, reason TEXT NOT NULL, since INTEGER NOT NULL, tries INTEGER NOT NULL, again INTEGER NOT NULL,
+    PRIMARY KEY (key, account, scope)
+) WITHOUT ROWID;
+CREATE INDEX refusals_by_run ON refusals (account, kind, run, again);
+CREATE INDEX refusals_by_scope ON refusals (scope);
+"""
+
 #: What the listings of this connection delivered; no later one asks for it, so it goes with the connection.
 LISTED = """
 CREATE TEMP TABLE listed (
@@ -73,10 +98,15 @@ DROP TABLE old_scopes;
 DROP TABLE old_seen;
 """  # noqa: S608 - nothing but our own statements
 
-#: What leads from each earlier layout to the next one.
-_MIGRATIONS = {1: _JOBS, 2: _FACTS, 3: _SMALLER}
+# Whose request was rejected was not remembered: each is requested again once, so all of them have to be listed.
+_FORGET_REFUSED = """
+UPDATE scopes SET watermark = NULL WHERE EXISTS (SELECT 1 FROM files WHERE state = 'skipped');
+"""
 
-SCHEMA = f"{_JOBS}{_FACTS}{_FILES}"
+#: What leads from each earlier layout to the next one.
+_MIGRATIONS = {1: _JOBS, 2: _FACTS, 3: _SMALLER, 4: f"{_REFUSALS}{_FORGET_REFUSED}"}
+
+SCHEMA = f"{_JOBS}{_FACTS}{_FILES}{_REFUSALS}"
 
 
 def path_hash(folded: str) -> int | None:
@@ -94,6 +124,22 @@ def _packed(digest: Any) -> Any:
     except (TypeError, ValueError):
         return digest
     return packed if packed.hex() == digest else digest
+
+
+def load_time(value: object) -> datetime | None:
+    """Return the time of a row, or None."""
+    try:
+        # A ledger that was made before times were numbers keeps them as text.
+        if isinstance(value, int) or str(value).isdigit():
+            return _EPOCH + timedelta(microseconds=int(str(value)))
+        return datetime.fromisoformat(str(value)) if value else None
+    except (ValueError, OverflowError):
+        return None
+
+
+def microseconds(at: datetime | None) -> int | None:
+    """Return a time as a row of a file has it, in 8 bytes: the microseconds since 1970."""
+    return None if at is None else (at - _EPOCH) // timedelta(microseconds=1)
 
 
 # https://www.sqlite.org/rescode.html

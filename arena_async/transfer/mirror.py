@@ -36,6 +36,7 @@ from arena_async.transfer.models import (
     PlannedFile,
     Report,
     StartedRun,
+    account_of,
     as_error,
     can_restore,
 )
@@ -191,8 +192,8 @@ class Mirror(DirectoryOwner):
         context, scope = self._context, files.scope
         started = context.clock.now()
         watermark = None if prune or ask_again else await context.run(context.ledger.watermark, scope)
-        if watermark is not None and not await _is_untouched(context):
-            # A listing that starts later would not deliver what was removed or damaged here.
+        if watermark is not None and (await _has_unsettled(context, files) or not await _is_untouched(context)):
+            # A listing that starts later would not deliver what was refused, or was removed or damaged here.
             watermark = None
         listed = files.since(watermark - OVERLAP) if watermark is not None else files
         # A listing that starts at a watermark is noted apart: what it lacks must not look gone to other queries.
@@ -326,6 +327,12 @@ async def _pages(
     while page := await context.run(query, *args, after=after, limit=PAGE):
         yield page
         after = page[-1].key
+
+
+async def _has_unsettled(context: Context, files: FileSet) -> bool:
+    """Return whether the set lists files that failed and are to be requested now."""
+    account, now = account_of(files), context.clock.now()
+    return await context.run(context.ledger.has_unsettled, files.scope, account, now=now)
 
 
 async def _is_untouched(context: Context) -> bool:

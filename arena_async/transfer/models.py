@@ -33,6 +33,7 @@ __all__ = [
     "RunState",
     "StartedRun",
     "State",
+    "account_of",
     "as_error",
     "can_restore",
 ]
@@ -193,6 +194,7 @@ class Outcome:
         reason: Why it was skipped, pruned or reported gone, or a notice about the content; else "".
         sha256: The digest of the file in hexadecimal, or None.
         durable: Whether it survives a power loss.
+        again_at: When it is requested again (aware), if it was not requested because it has failed for long; or None.
     """
 
     file: RemoteFile
@@ -205,6 +207,7 @@ class Outcome:
     reason: str = ""
     sha256: str | None = None
     durable: bool = False
+    again_at: datetime | None = None
 
     @property
     def path(self) -> Path | None:
@@ -350,6 +353,11 @@ class Restoring(Protocol):
 def can_restore(files: FileSet) -> bool:
     """Return whether a plan of a set can be carried out without looking its files up again."""
     return isinstance(files, Restoring) and files.restores
+
+
+def account_of(files: FileSet) -> str:
+    """Return whose login a set uses, or "": a set that inherits nothing need not state it."""
+    return getattr(files, "account", "")
 
 
 @attrs.frozen(kw_only=True)

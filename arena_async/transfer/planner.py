@@ -14,6 +14,7 @@ from __future__ import annotations
 import enum
 import errno
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from operator import attrgetter
 from typing import Literal
 
@@ -46,6 +47,7 @@ from arena_async.protocol.files import RemoteFile
 from arena_async.protocol.messages import printable
 from arena_async.protocol.retry import backoff
 from arena_async.transfer.models import Action, FileState, KnownRow, LedgerEntry
+from arena_async.transfer.refusals import Refusal, is_due, postponed
 
 __all__ = [
     "Decision",
@@ -59,7 +61,6 @@ __all__ = [
     "decide_retry",
     "is_newer",
     "is_overload",
-    "is_permanent",
     "is_same_content",
     "service_of",
 ]
@@ -91,10 +92,16 @@ class Decision:
     Args:
         action: The action.
         reason: Why it is skipped, or "".
+        error: Why it counts as failed without a request, or None.
+        again: When it is due again (aware), or None.
+        group: The refused run of which one file is requested before the others, or "".
     """
 
     action: Action
     reason: str = ""
+    error: ArenaAsyncError | None = None
+    again: datetime | None = None
+    group: str = ""
 
 
 _KEEP = Decision(Action.KEEP)
@@ -103,7 +110,13 @@ _REFRESH = Decision(Action.REFRESH)
 
 
 def decide(
-    file: RemoteFile, entry: LedgerEntry | None, on_disk: FileState | None, *, path: str, ask_again: bool
+    file: RemoteFile,
+    entry: LedgerEntry | None,
+    on_disk: FileState | None,
+    *,
+    path: str,
+    refusal: Refusal | None = None,
+    now: datetime | None = None,
 ) -> Decision:
     """
     Return what to do with a file.
@@ -116,20 +129,34 @@ def decide(
         entry: What the ledger knows about it, or None.
         on_disk: What lies under its final name, or None.
         path: Its target path now, below the root.
-        ask_again: Whether to request what the service rejected permanently the last time.
+        refusal: What is remembered about its failure, or None.
+        now: The time (aware), where there is a refusal.
     """
-    if entry is None:
-        return _FETCH if file.skip is None else Decision(Action.SKIP, file.skip)
-    same = entry.change == file.change
-    is_here = entry.state != "skipped" and on_disk is not None and entry.path == path
-    if is_here and same and on_disk is not None and (on_disk.size, on_disk.mtime_ns) == (entry.size, entry.mtime_ns):
+    is_here = entry is not None and entry.state != "skipped" and on_disk is not None and entry.path == path
+    if is_here and entry is not None and on_disk is not None and entry.change == file.change:
         # Also where the service does not deliver it any more: what was downloaded in time stays known.
-        return _KEEP
+        if (on_disk.size, on_disk.mtime_ns) == (entry.size, entry.mtime_ns):
+            return _KEEP
     if file.skip is not None:
         return Decision(Action.SKIP, file.skip)
-    if entry.state == "skipped" and same and not ask_again:
-        return Decision(Action.SKIP, entry.reason)
-    return _REFRESH if is_here else _FETCH
+    wanted = _REFRESH if is_here else _FETCH
+    if refusal is None or now is None or refusal.change != file.change:
+        return wanted
+    return _of_refusal(wanted, refusal, now)
+
+
+def _of_refusal(wanted: Decision, refusal: Refusal, now: datetime) -> Decision:
+    """Return what to do with a file that failed before."""
+    if refusal.kind == "damaged":
+        since = f"{refusal.since:%Y-%m-%d}"
+        return Decision(
+            Action.SKIP, f"its content has not been right since {since}, and is unchanged: {refusal.reason}"
+        )
+    if is_due(refusal, now):
+        return wanted if refusal.kind == "failed" else attrs.evolve(wanted, reason=refusal.reason, group=refusal.group)
+    if refusal.kind == "failed":
+        return Decision(Action.SKIP, error=postponed(refusal), again=refusal.again)
+    return Decision(Action.SKIP, refusal.reason)
 
 
 def is_newer(change: str, name: str, *, than: tuple[str, str]) -> bool:
@@ -150,20 +177,6 @@ def is_same_content(fresh: RemoteFile, old: RemoteFile) -> bool:
 def _url_path(file: RemoteFile) -> str:
     """Return the URL of a file without its query, which is signed anew each time."""
     return file.link.reveal().partition("?")[0] if file.link else ""
-
-
-def is_permanent(error: Exception, file: RemoteFile) -> bool:
-    """
-    Return whether an error response is permanent, so that later runs need not request: no content, not allowed, gone.
-
-    An error response for a signed URL says something about the URL only. A 400 counts if it has a code of the vendor's:
-    an empty one is a file server that is unavailable.
-    """
-    if not isinstance(error, ApiError) or error.transient or error.stale_login or file.link is not None:
-        return False
-    if isinstance(error, NotFoundError | PermissionDeniedError):
-        return True
-    return type(error) is ApiError and error.status in (400, 410) and (error.status == 410 or error.code is not None)
 
 
 def service_of(file: RemoteFile) -> str:

@@ -29,9 +29,10 @@ from arena_async.transfer.context import Context
 from arena_async.transfer.download import attempt, put_down
 from arena_async.transfer.events import Finished, Retrying
 from arena_async.transfer.jobs import Job, JobQueue, Listing, Numbered, PagePlanner, Source
-from arena_async.transfer.models import Action, Outcome, as_error
+from arena_async.transfer.models import PAGE, Action, Outcome, as_error
 from arena_async.transfer.planner import Decision, PlannedRow, service_of
 from arena_async.transfer.recovery import fail, recover, stop_after
+from arena_async.transfer.refusals import group_of
 from arena_async.transfer.workers import end_tasks
 
 __all__ = ["TransferRun"]
@@ -65,13 +66,13 @@ class TransferRun:
 
     def __init__(self, files: FileSet, context: Context, *, scope: str, dry: bool, ask_again: bool) -> None:
         self.listing = Listing(files)
-        self.planner = PagePlanner(context, scope, dry, ask_again)
+        self._source = Source(files, context, self)
+        self.planner = PagePlanner(self._source, scope, dry, ask_again)
         self.outcomes: deque[Numbered] = deque()
         self.kept = 0
         self.error: ArenaAsyncError | None = None
         self.failure: BaseException | None = None
         self.ended = False
-        self._source = Source(files, context, self)
         self._context = context
         self._root = str(context.root)
         self._dry = dry
@@ -81,6 +82,9 @@ class TransferRun:
         self._committing = 0
         self._working = 0
         self._stopped: set[str] = set()
+        #: Whether the first file of a refused run was delivered, and the files that wait to know it.
+        self._probed: dict[str, bool] = {}
+        self._behind: dict[str, list[tuple[PlannedRow, Decision, bool]]] = {}
         #: Set when an outcome is delivered or taken, when a job or a worker has ended, and at the end.
         self._changed = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -160,6 +164,7 @@ class TransferRun:
             rows = [file for file in found if file.name in evicted.get(file.key, ())]
             listing.count += len(rows)
             await self._give_out(await context.run(planner.plan, rows, number, evicted=True))
+        self._replace_probes()
         if listing.whole:
             await context.run(context.ledger.end_listing, planner.scope, planner.generation)
 
@@ -169,6 +174,8 @@ class TransferRun:
             if decision.action is Action.KEEP:
                 self.kept += 1
                 continue
+            if decision.group and not self._may_request(row, decision, clear=clear):
+                continue
             room = 1
             while len(self._queue.jobs) + len(self.outcomes) > self._max_open - room:
                 room = _REFILL
@@ -177,17 +184,51 @@ class TransferRun:
             if row.rejected is not None or decision.action is Action.SKIP or self._dry:
                 self._report(row, decision)
             elif not (self._stopped and self._is_stopped(row.file)):
-                job = Job(row.number, row.file, row.key, row.path, decision.action, clear)
-                if self._queue.add(job):
-                    self._make_ready(job)
+                self._begin(row, decision, clear=clear)
             if "disk" in self._stopped:
                 return
+
+    def _begin(self, row: PlannedRow, decision: Decision, *, clear: bool) -> None:
+        """Queue the job of a row."""
+        job = Job(row.number, row.file, row.key, row.path, decision.action, clear)
+        if self._queue.add(job):
+            self._make_ready(job)
+
+    def _may_request(self, row: PlannedRow, decision: Decision, *, clear: bool) -> bool:
+        """Return whether a file of a refused run is requested now; else it is skipped, or waits for another one."""
+        group = decision.group
+        delivered, probe = self._probed.get(group), self.planner.probes.get(group)
+        if delivered or probe == row.key:
+            return True
+        behind = self._behind.get(group, [])
+        if self._dry or delivered is False or probe is None or len(behind) >= PAGE:
+            self._report(row, Decision(Action.SKIP, decision.reason))
+        else:
+            self._behind[group] = [*behind, (row, decision, clear)]
+        return False
+
+    def _replace_probes(self) -> None:
+        """Request another file of the refused runs whose file to request is not listed any more."""
+        for group, ((row, decision, clear), *others) in list(self._behind.items()):
+            if all(job.key != self.planner.probes[group] for job in self._queue.jobs):
+                self._behind[group], self.planner.probes[group] = others, row.key
+                self._begin(row, decision, clear=clear)
+
+    def _note_probe(self, group: str, *, delivered: bool) -> None:
+        """Request the other files of a refused run if the first one was delivered, else skip them."""
+        self._probed[group] = delivered
+        for row, decision, clear in self._behind.pop(group, ()):
+            if delivered:
+                self._begin(row, decision, clear=clear)
+            else:
+                self._report(row, Decision(Action.SKIP, decision.reason))
 
     def _report(self, row: PlannedRow, decision: Decision) -> None:
         """Deliver the outcome of a row that needs no content."""
         file, path = row.file, f"{self._root}/{row.path}" if row.path else None
         shown = file if file.link is None else file.without_link()
-        outcome = Outcome(shown, decision.action, path, error=row.rejected, reason=decision.reason)
+        error = row.rejected or decision.error
+        outcome = Outcome(shown, decision.action, path, error=error, reason=decision.reason, again_at=decision.again)
         if not self._dry and self._context.emitter.active:
             self._context.emitter.emit(Finished(outcome=outcome))
         self._delivered += 1
@@ -279,7 +320,7 @@ class TransferRun:
         try:
             wait = (await recover(job, failure, self._source)).wait
         except Exception as error:  # noqa: BLE001 - whatever it is, it is the outcome of this file alone
-            outcome, done, stop = await fail(job, error, context)
+            outcome, done, stop = await fail(job, error, self._source)
             self._note_stop(job, stop)
             if stop is not None:
                 self.error = self.error or outcome.error
@@ -327,6 +368,8 @@ class TransferRun:
         if outcome is not None and deliver:
             self._delivered += 1
             self.outcomes.append(Numbered(job.number, outcome))
+        if self.planner.probes and self.planner.probes.get(group := group_of(job.key)) == job.key:
+            self._note_probe(group, delivered=outcome is not None and outcome.error is None)
         self._changed.set()
 
 

@@ -386,9 +386,9 @@ def _(patch: Patch) -> None:
 
 @protection("whatever happens to a file is the outcome of that file")
 def _(patch: Patch) -> None:
-    def only_what_is_known(error: Exception, file: RemoteFile) -> Any:
+    def only_what_is_known(error: Exception, file: RemoteFile, *, twice: bool) -> Any:
         if not isinstance(error, ArenaAsyncError):
             raise error
-        return judge(error, file)
+        return judge(error, file, twice=twice)
 
-    judge = patch.replace("arena_async.transfer:is_permanent", only_what_is_known)
+    judge = patch.replace("arena_async.transfer:refusal_kind", only_what_is_known)

@@ -72,7 +72,7 @@ async def test_a_ledger_of_the_layout_before_gets_the_new_table_and_keeps_its_ro
     assert job == StartedRun(key="j", state="started", run="R")
     assert not list(path.parent.glob("*.damaged*"))
     connection = sqlite3.connect(path)
-    assert connection.execute("PRAGMA user_version").fetchone() == (4,)
+    assert connection.execute("PRAGMA user_version").fetchone() == (5,)
     connection.close()
 
 

@@ -106,7 +106,8 @@ async def test_a_refusal_for_ever_keeps_what_is_known_of_the_file_that_is_here(b
 
     await bench.sync(refused)
 
-    assert bench.rows("state", "reason", "change") == [("skipped", "expired after 60 days", "2")]
+    assert bench.rows("kind", "reason", "change", table="refusals") == [("denied", "expired after 60 days", "2")]
+    assert bench.rows("state", "change") == [("complete", "1")]
     assert bench.rows("path", "size", "sha256") == before
     assert bench.finals() == {"d/k": b"whole"}
 
