@@ -17,8 +17,8 @@ from arena_async.cli.options import (
     NO_SERVICE_OPTIONS,
     Definition,
     InjectedOutput,
+    RunOptions,
     ServiceOptions,
-    SyncOptions,
     TargetOptions,
     flag,
 )
@@ -65,7 +65,7 @@ async def export_run(
     definition: Definition,
     /,
     *,
-    options: SyncOptions,
+    options: RunOptions,
     wait: WaitOptions = _WAIT,
     fresh: Annotated[bool, flag(help="Start a new run even if one is in progress.")] = False,
     output: InjectedOutput,

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 
 import attrs
 
+from arena_async.errors import StorageError
 from arena_async.protocol.filenames import duplicate_key
 from arena_async.protocol.files import FileSet, RemoteFile
 from arena_async.transfer.context import Context, claim_tenant
+from arena_async.transfer.directory import recorded_state
 from arena_async.transfer.models import (
     PAGE,
     Action,
@@ -252,6 +254,7 @@ class PagePlanner:
 
     Attributes:
         probes: By refused run that is due, the file that is requested before the others.
+        unproved: Whether some local files of the page have to be read before it is known what to do.
     """
 
     source: Source
@@ -261,6 +264,8 @@ class PagePlanner:
     context: Context = attrs.field(init=False, default=attrs.Factory(lambda self: self.source.context, takes_self=True))
     generation: int = 0
     probes: dict[str, str] = attrs.field(factory=dict)
+    unproved: bool = False
+    _times: list[tuple[LedgerEntry, int]] = attrs.field(factory=list)
     duplicates: Duplicates = attrs.field(factory=Duplicates)
     newest: datetime | None = None
     claimed: set[tuple[str, str]] = attrs.field(factory=set)
@@ -294,6 +299,7 @@ class PagePlanner:
         now = self.context.clock.now()
         refused = {} if self.ask_again else self._refusals(rows, now)
         planned = [self._decide(row, states, free, refused, now) for row in rows]
+        self.unproved = bool([row for row, decision, _ in planned if decision.proof])
         # What will never be delivered according to the listing itself is remembered, in one transaction.
         skipped = [
             LedgerEntry(
@@ -307,6 +313,39 @@ class PagePlanner:
         if skipped and not self.dry:
             self.context.ledger.write(skipped)
         return planned
+
+    def prove(
+        self, proceed: Callable[[], None], planned: Sequence[tuple[PlannedRow, Decision, bool]]
+    ) -> list[tuple[PlannedRow, Decision, bool]]:
+        """
+        Return the rows of a page with those decided again whose local file had to be read.
+
+        Args:
+            proceed: Called before each block is read; raises to end it.
+            planned: What :meth:`plan` returned.
+        """
+        self.unproved = False
+        proved = [step if not step[1].proof else self._prove(step, proceed) for step in planned]
+        self.context.ledger.retime(self._times)
+        self._times.clear()
+        return proved
+
+    def _prove(
+        self, step: tuple[PlannedRow, Decision, bool], proceed: Callable[[], None]
+    ) -> tuple[PlannedRow, Decision, bool]:
+        """Decide again about one row, by the digest of the local file."""
+        row, _, clear = step
+        entry = row.entry
+        try:
+            state = None if entry is None else recorded_state(self.context.directory, entry, proceed)
+        except StorageError as error:
+            # A read that failed proves nothing, and costs no request.
+            return attrs.evolve(row, rejected=as_error(error, file=row.key)), Decision(Action.FETCH), False
+        if entry is not None and state is not None:
+            self._times.append((entry, state.mtime_ns))
+            return row, Decision(Action.KEEP), clear
+        changed = FileState(size=-1, mtime_ns=0)
+        return row, decide(row.file, entry, changed, path=row.path), clear
 
     def _claim(self, page: Sequence[RemoteFile]) -> None:
         """Take the directory for the tenants of a page, and note its newest change."""

@@ -108,6 +108,12 @@ _COMPLETE = "UPDATE files SET state = 'complete', partial = '' WHERE key = ? AND
 _VALUES = ", ".join(["packed(?)" if field == "sha256" else "?" for field in _FIELDS])
 _WRITE = f"INSERT OR REPLACE INTO files ({_COLUMNS}, path_hash) VALUES ({_VALUES}, ?)"
 
+_RETIME = """
+UPDATE files SET mtime_ns = ?
+WHERE key = ? AND state = ? AND path = ? AND size = ? AND mtime_ns = ? AND change = ? AND sha256 IS packed(?)
+"""
+_unchanged_of = attrgetter("key", "state", "path", "size", "mtime_ns", "change", "sha256")
+
 _FREE_PATH = "DELETE FROM files WHERE path_hash = ? AND key <> ?"
 
 
@@ -211,6 +217,12 @@ class Ledger:
         """
         if self.remembers and (entries or completed):
             self._run(_write, entries, completed)
+
+    def retime(self, times: Sequence[tuple[LedgerEntry, int]]) -> None:
+        """Write other times (nanoseconds) of files whose rows are as given; a row that has changed since stays."""
+        rows = [(mtime_ns, *_unchanged_of(entry)) for entry, mtime_ns in times]
+        if rows and self.remembers:
+            self._run(lambda db: db.executemany(_RETIME, rows))
 
     def forget(self, keys: Sequence[str]) -> None:
         """Remove the entries of some keys."""

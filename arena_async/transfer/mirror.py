@@ -19,17 +19,18 @@ from pathlib import Path, PurePosixPath
 
 import attrs
 
-from arena_async.errors import ArenaAsyncError, ConfigurationError, NotFoundError
+from arena_async.errors import ArenaAsyncError, ConfigurationError, NotFoundError, StorageError
 from arena_async.protocol.filenames import duplicate_key, key_of_file
 from arena_async.protocol.files import FileSet, RemoteFile
 from arena_async.protocol.messages import printable
 from arena_async.transfer.context import Context, claim_tenant
-from arena_async.transfer.directory import digest, discard
+from arena_async.transfer.directory import digest, discard, recorded_state
 from arena_async.transfer.downloader import DirectoryOwner, report_on
 from arena_async.transfer.events import Finished
 from arena_async.transfer.models import (
     PAGE,
     Action,
+    FileState,
     LedgerEntry,
     Outcome,
     Plan,
@@ -40,6 +41,7 @@ from arena_async.transfer.models import (
     as_error,
     can_restore,
 )
+from arena_async.transfer.planner import may_prove
 from arena_async.transfer.union import LOOK_UP_BATCH, PlannedSet
 
 __all__ = ["Mirror", "Verification", "Verified"]
@@ -245,17 +247,24 @@ class Mirror(DirectoryOwner):
         ok = 0
         found: dict[str, list[Verified]] = {"changed": [], "missing": [], "unknown": []}
         async for page in _pages(context, context.ledger.entries):
-            doubtful: list[LedgerEntry] = []
+            times: list[tuple[LedgerEntry, int]] = []
             for entry in page:
-                what, row = await context.run(_compare, context, entry)
+                what, row, state = await context.run_until_cancelled(_compare, context, entry)
                 if what == "ok":
                     ok += 1
+                    if may_prove(entry) and state is not None and state.mtime_ns != entry.mtime_ns:
+                        times.append((entry, state.mtime_ns))
                     continue
                 found[what].append(row)
                 if what == "changed":
                     # No file has a time before 1970, so this one is never taken for the recorded file.
-                    doubtful.append(attrs.evolve(entry, mtime_ns=-1))
-            await context.run(context.ledger.write, doubtful)
+                    times.append((entry, -1))
+            try:
+                await context.run(context.ledger.retime, times)
+            except StorageError:
+                # That a time is another one costs the next run a read; that a file is wrong has to be written down.
+                if any(mtime_ns < 0 for _, mtime_ns in times):
+                    raise
         return Verification(ok=ok, **{name: tuple(rows) for name, rows in found.items()})
 
     async def paths(self, prefix: str) -> list[Path]:
@@ -338,15 +347,26 @@ async def _has_unsettled(context: Context, files: FileSet) -> bool:
 async def _is_untouched(context: Context) -> bool:
     """Return whether everything in the ledger is on the disk as it was recorded."""
     async for page in _pages(context, context.ledger.entries):
-        if await context.run(_any_touched, context, page):
+        if await context.run_until_cancelled(_any_touched, context, page):
             return False
     return True
 
 
-def _any_touched(context: Context, entries: Sequence[LedgerEntry]) -> bool:
-    """Return whether any file is missing or other than recorded. For a thread."""
+def _any_touched(proceed: Callable[[], None], context: Context, entries: Sequence[LedgerEntry]) -> bool:
+    """Return whether any file is missing or other than recorded; where only the time is, it is read. For a thread."""
     states = context.directory.states_of([entry.path for entry in entries])
-    return any(_touched(entry, states.get(entry.path)) for entry in entries)
+    touched = [entry for entry in entries if _touched(entry, states.get(entry.path))]
+    times = []
+    for entry in touched:
+        state = states.get(entry.path)
+        if not isinstance(state, FileState) or state.size != entry.size or not may_prove(entry):
+            return True
+        proved = recorded_state(context.directory, entry, proceed)
+        if proved is None:
+            return True
+        times.append((entry, proved.mtime_ns))
+    context.ledger.retime(times)
+    return False
 
 
 # ---- gone
@@ -456,19 +476,21 @@ def _lost(row: PlannedFile, root: Path) -> Outcome:
     return Outcome(file=_unlisted(row), action=row.action, path=root / row.path, error=error)
 
 
-def _compare(context: Context, entry: LedgerEntry) -> tuple[str, Verified]:
+def _compare(
+    proceed: Callable[[], None], context: Context, entry: LedgerEntry
+) -> tuple[str, Verified, FileState | None]:
     """Read one file and compare it with its entry. For a thread."""
     path = context.root / entry.path
-    read = digest(context.directory, entry.path)
+    read = digest(context.directory, entry.path, proceed)
     if read is None:
-        return "missing", Verified(key=entry.key, path=path, expected=entry.sha256 or entry.size)
+        return "missing", Verified(key=entry.key, path=path, expected=entry.sha256 or entry.size), None
     actual, state = read
     if state.size != entry.size:
-        return "changed", Verified(key=entry.key, path=path, expected=entry.size, actual=state.size)
+        return "changed", Verified(key=entry.key, path=path, expected=entry.size, actual=state.size), state
     if entry.sha256 is None:
-        return "unknown", Verified(key=entry.key, path=path, actual=actual)
+        return "unknown", Verified(key=entry.key, path=path, actual=actual), state
     row = Verified(key=entry.key, path=path, expected=entry.sha256, actual=actual)
-    return ("ok" if actual == entry.sha256 else "changed"), row
+    return ("ok" if actual == entry.sha256 else "changed"), row, state
 
 
 def _touched(entry: LedgerEntry, state: object) -> bool:

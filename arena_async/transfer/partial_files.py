@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import Literal
 
 from arena_async.errors import StorageError
-from arena_async.transfer.directory import STATE_DIRECTORY, Directory, ParentCache, split_path
+from arena_async.transfer.directory import STATE_DIRECTORY, Directory, ParentCache, recorded_state, split_path
 from arena_async.transfer.filesystem import (
     FileSystem,
     Handle,
@@ -22,7 +22,7 @@ from arena_async.transfer.filesystem import (
     read_small,
     write_all,
 )
-from arena_async.transfer.models import FileState, LedgerEntry
+from arena_async.transfer.models import LedgerEntry
 from arena_async.transfer.partial_file import (
     ControlRecord,
     FoundPartial,
@@ -33,6 +33,7 @@ from arena_async.transfer.partial_file import (
     key_hash,
     owner_of,
 )
+from arena_async.transfer.planner import may_prove
 
 __all__ = ["PartialFiles", "adopt", "publish"]
 
@@ -411,8 +412,12 @@ def adopt(partials: PartialFiles, entry: LedgerEntry, *, durable: bool = True) -
             return "in use"
         status = _recorded(directory, file, entry) if isinstance(file, int) else None
     if status is None:
-        recorded = FileState(size=entry.size, mtime_ns=entry.mtime_ns)
-        return "complete" if directory.state_of(path) == recorded else "gone"
+        state = directory.state_of(path)
+        if state is None or state.size != entry.size:
+            return "gone"
+        # In a copied directory only the time is another one.
+        same = state.mtime_ns == entry.mtime_ns or (may_prove(entry) and recorded_state(directory, entry) is not None)
+        return "complete" if same else "gone"
     with ParentCache(directory, make=True) as parents:
         with explaining(path, "given its name"):
             _move(directory, entry.partial, path, parents, status)

@@ -62,6 +62,7 @@ __all__ = [
     "is_newer",
     "is_overload",
     "is_same_content",
+    "may_prove",
     "service_of",
 ]
 
@@ -95,6 +96,7 @@ class Decision:
         error: Why it counts as failed without a request, or None.
         again: When it is due again (aware), or None.
         group: The refused run of which one file is requested before the others, or "".
+        proof: What the local file has to be read for before it is kept, or "".
     """
 
     action: Action
@@ -102,9 +104,12 @@ class Decision:
     error: ArenaAsyncError | None = None
     again: datetime | None = None
     group: str = ""
+    proof: Literal["", "digest", "content"] = ""
 
 
 _KEEP = Decision(Action.KEEP)
+#: It is kept if its digest is the recorded one.
+_PROVE = Decision(Action.KEEP, proof="digest")
 _FETCH = Decision(Action.FETCH)
 _REFRESH = Decision(Action.REFRESH)
 
@@ -122,7 +127,7 @@ def decide(
     Return what to do with a file.
 
     It is kept only when the ledger knows it under this path with this change mark, and the local file has the size and
-    the time that the ledger recorded: that some file is there proves nothing.
+    the time that the ledger recorded, or where only that differs, the digest: that some file is there proves nothing.
 
     Args:
         file: As listed now.
@@ -133,16 +138,29 @@ def decide(
         now: The time (aware), where there is a refusal.
     """
     is_here = entry is not None and entry.state != "skipped" and on_disk is not None and entry.path == path
-    if is_here and entry is not None and on_disk is not None and entry.change == file.change:
+    if (
+        is_here
+        and entry is not None
+        and on_disk is not None
+        and (on_disk.size, entry.change) == (entry.size, file.change)
+    ):
         # Also where the service does not deliver it any more: what was downloaded in time stays known.
-        if (on_disk.size, on_disk.mtime_ns) == (entry.size, entry.mtime_ns):
+        if on_disk.mtime_ns == entry.mtime_ns:
             return _KEEP
+        if may_prove(entry):
+            return _PROVE
     if file.skip is not None:
         return Decision(Action.SKIP, file.skip)
     wanted = _REFRESH if is_here else _FETCH
     if refusal is None or now is None or refusal.change != file.change:
         return wanted
     return _of_refusal(wanted, refusal, now)
+
+
+def may_prove(entry: LedgerEntry) -> bool:
+    """Return whether a file of which only the time is another one is kept if its digest is the recorded one."""
+    # A time before 1970 marks a file that was found to be wrong.
+    return entry.mtime_ns >= 0 and entry.sha256 is not None
 
 
 def _of_refusal(wanted: Decision, refusal: Refusal, now: datetime) -> Decision:

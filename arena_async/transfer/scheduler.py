@@ -146,7 +146,7 @@ class TransferRun:
         try:
             while "disk" not in self._stopped and (page := await listing.next_page(full=idle)):
                 kept, count = self.kept, len(page)
-                planned = await context.run(planner.plan, page, number)
+                planned = await self._planned(page, number)
                 page.clear()  # The thread may hold both lists a little longer.
                 await self._give_out(planned)
                 planned.clear()
@@ -163,10 +163,19 @@ class TransferRun:
             found = await self._source.files.find(list(evicted))
             rows = [file for file in found if file.name in evicted.get(file.key, ())]
             listing.count += len(rows)
-            await self._give_out(await context.run(planner.plan, rows, number, evicted=True))
+            await self._give_out(await self._planned(rows, number, evicted=True))
         self._replace_probes()
         if listing.whole:
             await context.run(context.ledger.end_listing, planner.scope, planner.generation)
+
+    async def _planned(
+        self, page: Sequence[RemoteFile], number: int, *, evicted: bool = False
+    ) -> list[tuple[PlannedRow, Decision, bool]]:
+        """Return the decisions about a page; where the time of a file alone is another one, it is read."""
+        planned = await self._context.run(self.planner.plan, page, number, evicted=evicted)
+        if self.planner.unproved:
+            planned = await self._context.run_until_cancelled(self.planner.prove, planned)
+        return planned
 
     async def _give_out(self, planned: Sequence[tuple[PlannedRow, Decision, bool]]) -> None:
         """Act on the decisions about a page: outcomes at once, jobs into the queue, as many as may be open."""
