@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 
 import attrs
@@ -13,7 +13,7 @@ from arena_async.errors import StorageError
 from arena_async.protocol.filenames import duplicate_key
 from arena_async.protocol.files import FileSet, RemoteFile
 from arena_async.transfer.context import Context, claim_tenant
-from arena_async.transfer.directory import recorded_state
+from arena_async.transfer.directory import Read, read_final, recorded_state
 from arena_async.transfer.models import (
     PAGE,
     Action,
@@ -26,9 +26,9 @@ from arena_async.transfer.models import (
     as_error,
 )
 from arena_async.transfer.partial_file import PartialFile
-from arena_async.transfer.planner import Decision, Duplicates, PlannedRow, Tries, decide, new_row
+from arena_async.transfer.planner import WANTED, Decision, Duplicates, PlannedRow, Tries, decide, may_adopt, new_row
 from arena_async.transfer.refusals import Refusal
-from arena_async.transfer.verify import ContentVerifier
+from arena_async.transfer.verify import ContentVerifier, VerificationResult
 
 __all__ = ["DownloadAttempt", "Job", "JobQueue", "Listing", "Numbered", "PagePlanner", "Source"]
 
@@ -291,7 +291,8 @@ class PagePlanner:
         look = [
             row.path
             for row in rows
-            if row.rejected is None and (row.entry is not None or not (self.dry or row.file.skip))
+            if row.rejected is None
+            and (row.entry is not None or self.context.ledger.adopts or not (self.dry or row.file.skip))
         ]
         directory = self.context.directory
         states = directory.states_of(look) if look else {}
@@ -333,19 +334,61 @@ class PagePlanner:
     def _prove(
         self, step: tuple[PlannedRow, Decision, bool], proceed: Callable[[], None]
     ) -> tuple[PlannedRow, Decision, bool]:
-        """Decide again about one row, by the digest of the local file."""
-        row, _, clear = step
-        entry = row.entry
+        """Decide again about one row, by what the local file holds."""
+        row, decision, clear = step
         try:
-            state = None if entry is None else recorded_state(self.context.directory, entry, proceed)
+            kept = self._adopt(row, proceed) if decision.proof == "content" else self._is_recorded(row, proceed)
         except StorageError as error:
             # A read that failed proves nothing, and costs no request.
             return attrs.evolve(row, rejected=as_error(error, file=row.key)), Decision(Action.FETCH), False
-        if entry is not None and state is not None:
-            self._times.append((entry, state.mtime_ns))
+        if kept:
             return row, Decision(Action.KEEP), clear
         changed = FileState(size=-1, mtime_ns=0)
-        return row, decide(row.file, entry, changed, path=row.path), clear
+        return row, decide(row.file, row.entry, changed, path=row.path), clear
+
+    def _is_recorded(self, row: PlannedRow, proceed: Callable[[], None]) -> bool:
+        """Return whether the local file has the recorded digest."""
+        state = None if row.entry is None else recorded_state(self.context.directory, row.entry, proceed)
+        if row.entry is not None and state is not None:
+            self._times.append((row.entry, state.mtime_ns))
+        return state is not None
+
+    def _adopt(self, row: PlannedRow, proceed: Callable[[], None]) -> bool:
+        """Return whether the local file is the listed one by its own content, and write its row then."""
+        context, file = self.context, row.file
+        verifier = ContentVerifier(
+            name=row.path,
+            extension=file.extension,
+            length=file.size,
+            listed_md5=file.md5,
+            listed_sha256=file.sha256,
+            digest=context.options.digest,
+            clock=context.clock.monotonic,
+        )
+
+        def verified(blocks: Iterator[bytes], read: Read) -> VerificationResult:
+            for block in blocks:
+                verifier.feed(block)
+            return verifier.finish(read)
+
+        found = read_final(context.directory, row.path, verified, proceed)
+        if found is None or found[0].problem is not None or found[0].verified_by in ("length", "none"):
+            return False
+        result, state = found
+        entry = LedgerEntry(
+            key=row.key,
+            path=row.path,
+            size=state.size,
+            mtime_ns=state.mtime_ns,
+            change=file.change,
+            sha256=result.sha256,
+            md5=result.md5,
+            verified_by=result.verified_by,
+            name=file.name,
+            at=context.clock.now(),
+        )
+        context.ledger.write([entry])
+        return True
 
     def _claim(self, page: Sequence[RemoteFile]) -> None:
         """Take the directory for the tenants of a page, and note its newest change."""
@@ -407,6 +450,8 @@ class PagePlanner:
         if row.rejected is not None:
             return row, Decision(Action.FETCH), False
         decision = decide(row.file, row.entry, state, path=row.path, refusal=refused.get(row.key), now=now)
+        if self.context.ledger.adopts and decision in WANTED and may_adopt(row.file, state):
+            decision = attrs.evolve(decision, proof="content")
         partials = self.context.partials
         if self.dry and decision.action is Action.FETCH and partials.find(row.key) is not None:
             decision = Decision(Action.RESUME)

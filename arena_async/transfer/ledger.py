@@ -32,6 +32,7 @@ import attrs
 
 from arena_async.errors import DiskFullError, StorageError
 from arena_async.protocol.filenames import fold
+from arena_async.transfer.ledger_copy import copy_ledger, has_copy, restore, set_aside_all
 from arena_async.transfer.ledger_refusals import ACCEPTED, PROBES, UNLISTED, UNSETTLED, find, query, refuse
 from arena_async.transfer.ledger_schema import (
     LISTED,
@@ -45,9 +46,9 @@ from arena_async.transfer.ledger_schema import (
     path_hash,
     prepare,
 )
-from arena_async.transfer.local_files import create_private, set_aside
+from arena_async.transfer.local_files import create_private, size_of
 from arena_async.transfer.models import PAGE, KnownRow, LedgerEntry, ListingRecord, Proof, RunState, StartedRun, State
-from arena_async.transfer.refusals import Refusal
+from arena_async.transfer.refusals import DAY, Refusal
 from arena_async.transfer.workers import Lock
 
 __all__ = ["Ledger"]
@@ -55,6 +56,9 @@ __all__ = ["Ledger"]
 T = TypeVar("T")
 
 log = logging.getLogger("arena_async")
+
+#: The cached facts about the ledger itself: that one was lost, and when it was copied.
+_LOST, _COPIED = "arena_async/lost", "arena_async/copied"
 
 _FIELDS = tuple([field.name for field in attrs.fields(LedgerEntry)])
 _COLUMNS = ", ".join(_FIELDS)
@@ -165,16 +169,20 @@ class Ledger:
             so that the size of a listing takes no memory.
 
     Attributes:
-        set_aside: Where a damaged ledger was moved, or None. Its files are unknown then and downloaded again.
+        set_aside: Where a damaged ledger was moved, or None. Its copy takes its place.
+        adopts: Whether a ledger of this directory was lost once, so that files may be here that are not in it.
     """
 
     def __init__(self, path: Path | None) -> None:
         self.set_aside: Path | None = None
+        self.adopts = False
         #: Whether it keeps files from one run to the next.
         self.remembers = path is not None
         self._path = path
         self._name = "the notes of this run" if path is None else str(path)
         self._lock = Lock()
+        #: Whether this object has found that the ledger, or a part of it, is lost.
+        self._lost = False
         self._connection: sqlite3.Connection | None = None
 
     def open(self) -> None:
@@ -185,7 +193,25 @@ class Ledger:
             StorageError: It cannot be opened, or was written by a newer version of this library.
             DiskFullError: No space is left.
         """
-        self._query()
+        self.adopts = bool(self.facts([_LOST])) and self.remembers
+
+    def copy(self, proceed: Callable[[], int | None], *, now: datetime) -> None:
+        """
+        Copy it if the copy is a day old, while it is used.
+
+        Args:
+            proceed: Called now and then; raises to end it.
+            now: The time (aware).
+
+        Raises:
+            StorageError: It could not be copied; the copy of before is still there.
+        """
+        if self._path is None:
+            return
+        copied = load_time(self.facts([_COPIED]).get(_COPIED))
+        if not has_copy(self._path) or copied is None or not copied <= now < copied + DAY:
+            copy_ledger(self._path, proceed)
+            self.write_facts({_COPIED: str(microseconds(now))})
 
     def close(self) -> None:
         """Close it. Safe to call twice."""
@@ -372,6 +398,7 @@ class Ledger:
     def _connect(self) -> sqlite3.Connection:
         """Open the file and create the tables if they are missing."""
         if self._path is not None:
+            self._restore(self._path)
             create_private(self._path)
         on_disk = _has_temporary_directory()
         connection = sqlite3.connect(
@@ -390,6 +417,9 @@ class Ledger:
             if not on_disk:
                 connection.execute("PRAGMA temp_store = MEMORY")
             connection.executescript(LISTED)
+            if self._lost:
+                self.adopts = True
+                connection.execute("INSERT OR IGNORE INTO facts (key, fact) VALUES (?, '')", (_LOST,))
         except BaseException:
             connection.close()
             raise
@@ -401,21 +431,26 @@ class Ledger:
             connection.close()
 
     def _replace(self) -> None:
-        """Move a damaged ledger aside, with the files that belong to it; a new one is made at the next use."""
+        """Move a damaged ledger aside; its copy, or a new one, takes its place at the next use."""
         self._disconnect()
-        path = self._path
-        if path is None:
+        if self._path is not None:
+            self.set_aside, self._lost = set_aside_all(self._path), True
+
+    def _restore(self, path: Path) -> None:
+        """Put the copy in the place of a ledger that was set aside, or is gone or empty."""
+        if size_of(path) != 0:
             return
-        self.set_aside = set_aside(path, ".damaged")
-        for companion in ("-wal", "-shm", "-journal"):
-            beside = path.with_name(path.name + companion)
-            if beside.exists():
-                set_aside(beside, ".damaged")
-        log.warning(
-            "%s: it was set aside as %s. What it knew is unknown now, so files are fetched again.",
-            path,
-            self.set_aside.name,
-        )
+        restored = restore(path)
+        self._lost = self._lost or restored
+        if self._lost:
+            aside = f"; it was set aside as {self.set_aside.name}" if self.set_aside is not None else ""
+            then = (
+                "Its copy takes its place (to begin anew, remove both). Files that came after the copy are read where "
+                "the listing can prove them, else fetched again."
+                if restored
+                else "What it knew is unknown now: files are read where the listing can prove them, else fetched again."
+            )
+            log.warning("%s: the ledger was damaged, empty or gone%s. %s", path, aside, then)
 
     def _explained(self, error: sqlite3.DatabaseError) -> StorageError:
         """Return the typed error for an error of SQLite."""

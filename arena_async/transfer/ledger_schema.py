@@ -14,6 +14,7 @@ from arena_async.errors import StorageError
 
 __all__ = [
     "LISTED",
+    "NO_TABLE",
     "SCHEMA",
     "LedgerConnection",
     "decoded",
@@ -142,6 +143,8 @@ def microseconds(at: datetime | None) -> int | None:
     return None if at is None else (at - _EPOCH) // timedelta(microseconds=1)
 
 
+#: How the message begins that a table is missing, which a damaged or foreign file leads to.
+NO_TABLE = "no such table"
 # https://www.sqlite.org/rescode.html
 _DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
@@ -153,7 +156,7 @@ def error_code(error: sqlite3.Error) -> int:
 
 def is_damage(error: sqlite3.DatabaseError) -> bool:
     """Return whether the file is damaged or no ledger; a missing table or column means the same."""
-    return error_code(error) in _DAMAGED or str(error).startswith(("no such table", "no such column"))
+    return error_code(error) in _DAMAGED or str(error).startswith((NO_TABLE, "no such column"))
 
 
 #: Half of a surrogate pair, which JSON may hold and UTF-8 may not, and how it is written down here.

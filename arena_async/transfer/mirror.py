@@ -13,6 +13,7 @@ A directory that is kept equal to what a service lists, with a memory of what is
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import timedelta
 from pathlib import Path, PurePosixPath
@@ -49,6 +50,8 @@ __all__ = ["Mirror", "Verification", "Verified"]
 #: How far before the watermark a listing starts: services stamp changes before they show them, and clocks differ.
 OVERLAP = timedelta(hours=1)
 
+
+_log = logging.getLogger("arena_async")
 
 _GONE = "it is no longer listed"
 
@@ -185,6 +188,8 @@ class Mirror(DirectoryOwner):
             report = await self._sync_plan(files, plan, prune=prune, ask_again=ask_again)
         else:
             report = await self._sync_all(files, prune=prune, ask_again=ask_again)
+        if report.error is None:
+            await _copy_ledger(context)
         if context.emitter.active:
             await context.emitter.drain()
         return attrs.evolve(report, requests=files.requests_sent - before)
@@ -336,6 +341,14 @@ async def _pages(
     while page := await context.run(query, *args, after=after, limit=PAGE):
         yield page
         after = page[-1].key
+
+
+async def _copy_ledger(context: Context) -> None:
+    """Copy the ledger, once a day; a failure costs nothing today."""
+    try:
+        await context.run_until_cancelled(context.ledger.copy, now=context.clock.now())
+    except StorageError as error:
+        _log.warning("No copy of the ledger was made: %s", error)
 
 
 async def _has_unsettled(context: Context, files: FileSet) -> bool:

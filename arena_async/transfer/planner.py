@@ -50,6 +50,7 @@ from arena_async.transfer.models import Action, FileState, KnownRow, LedgerEntry
 from arena_async.transfer.refusals import Refusal, is_due, postponed
 
 __all__ = [
+    "WANTED",
     "Decision",
     "Duplicates",
     "Move",
@@ -62,6 +63,7 @@ __all__ = [
     "is_newer",
     "is_overload",
     "is_same_content",
+    "may_adopt",
     "may_prove",
     "service_of",
 ]
@@ -112,6 +114,8 @@ _KEEP = Decision(Action.KEEP)
 _PROVE = Decision(Action.KEEP, proof="digest")
 _FETCH = Decision(Action.FETCH)
 _REFRESH = Decision(Action.REFRESH)
+#: Decisions to request the content.
+WANTED = (_FETCH, _REFRESH)
 
 
 def decide(
@@ -155,6 +159,19 @@ def decide(
     if refusal is None or now is None or refusal.change != file.change:
         return wanted
     return _of_refusal(wanted, refusal, now)
+
+
+def may_adopt(file: RemoteFile, on_disk: FileState | None) -> bool:
+    """
+    Return whether a local file that no ledger knows may be proved to be the listed one by reading it.
+
+    A listed digest proves it; so do the check sums in it where the change mark is among the fields that identify the
+    file, so that no other content can have come under this name. A listed size has to be the same.
+    """
+    if on_disk is None or file.skip is not None or file.size not in (None, on_disk.size):
+        return False
+    fixed = bool(file.change) and file.change in file.fields.values()
+    return fixed or bool(file.sha256 or file.md5)
 
 
 def may_prove(entry: LedgerEntry) -> bool:
