@@ -140,7 +140,7 @@ def report_exit_code(report: Report) -> ExitCode:
         return exit_code(report.error)
     if not report.failures:
         return ExitCode.OK
-    refused = any(outcome.action is Action.SKIP for outcome in report.failures)
+    refused = any(outcome.action is Action.SKIP and outcome.again_at is None for outcome in report.failures)
     if refused or any(report.counts.get(action, 0) for action in PRESENT):
         return ExitCode.SOME_FAILED
     codes = {exit_code(outcome.error) for outcome in report.failures if outcome.error is not None}

@@ -270,6 +270,13 @@ class PagePlanner:
     newest: datetime | None = None
     claimed: set[tuple[str, str]] = attrs.field(factory=set)
 
+    async def plan_page(
+        self, page: Sequence[RemoteFile], first: int, *, evicted: bool = False
+    ) -> list[tuple[PlannedRow, Decision, bool]]:
+        """Return what :meth:`plan` does, on a thread; where the time of a file alone is another one, it is read."""
+        planned = await self.context.run(self.plan, page, first, evicted=evicted)
+        return await self.context.run_until_cancelled(self.prove, planned) if self.unproved else planned
+
     def plan(
         self, page: Sequence[RemoteFile], first: int, *, evicted: bool = False
     ) -> list[tuple[PlannedRow, Decision, bool]]:
@@ -429,7 +436,7 @@ class PagePlanner:
         ledger, source = self.context.ledger, self.source
         found = ledger.refusals([row.key for row in rows], source.account, source.files.scope)
         if found and not self.probes:
-            self.probes = ledger.probes(source.account, now=now)
+            self.probes.update(ledger.probes(source.account, now=now))
         return found
 
     def _decide(

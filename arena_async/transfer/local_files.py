@@ -114,7 +114,7 @@ def size_of(path: Path) -> int:
 
 def publish_private(new: Path, path: Path, *, replace: bool = True) -> None:
     """
-    Give a file that was written completely its name, after a sync; its own name is gone then.
+    Rename a file that was written completely, after a sync.
 
     Args:
         new: The file.

@@ -42,7 +42,6 @@ from arena_async.transfer.models import (
     as_error,
     can_restore,
 )
-from arena_async.transfer.planner import may_prove
 from arena_async.transfer.union import LOOK_UP_BATCH, PlannedSet
 
 __all__ = ["Mirror", "Verification", "Verified"]
@@ -257,7 +256,7 @@ class Mirror(DirectoryOwner):
                 what, row, state = await context.run_until_cancelled(_compare, context, entry)
                 if what == "ok":
                     ok += 1
-                    if may_prove(entry) and state is not None and state.mtime_ns != entry.mtime_ns:
+                    if entry.provable and state is not None and state.mtime_ns != entry.mtime_ns:
                         times.append((entry, state.mtime_ns))
                     continue
                 found[what].append(row)
@@ -372,7 +371,7 @@ def _any_touched(proceed: Callable[[], None], context: Context, entries: Sequenc
     times = []
     for entry in touched:
         state = states.get(entry.path)
-        if not isinstance(state, FileState) or state.size != entry.size or not may_prove(entry):
+        if not isinstance(state, FileState) or state.size != entry.size or not entry.provable:
             return True
         proved = recorded_state(context.directory, entry, proceed)
         if proved is None:

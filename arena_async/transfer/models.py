@@ -121,6 +121,12 @@ class LedgerEntry:
     reason: str = ""
     at: datetime | None = None
 
+    @property
+    def provable(self) -> bool:
+        """Whether a local file of which only the time is another one is the recorded one if its digest is."""
+        # A time before 1970 marks a file that was found to be wrong.
+        return self.mtime_ns >= 0 and self.sha256 is not None
+
 
 @attrs.frozen
 class ListingRecord:

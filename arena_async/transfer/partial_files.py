@@ -33,7 +33,6 @@ from arena_async.transfer.partial_file import (
     key_hash,
     owner_of,
 )
-from arena_async.transfer.planner import may_prove
 
 __all__ = ["PartialFiles", "adopt", "publish"]
 
@@ -416,7 +415,7 @@ def adopt(partials: PartialFiles, entry: LedgerEntry, *, durable: bool = True) -
         if state is None or state.size != entry.size:
             return "gone"
         # In a copied directory only the time is another one.
-        same = state.mtime_ns == entry.mtime_ns or (may_prove(entry) and recorded_state(directory, entry) is not None)
+        same = state.mtime_ns == entry.mtime_ns or (entry.provable and recorded_state(directory, entry) is not None)
         return "complete" if same else "gone"
     with ParentCache(directory, make=True) as parents:
         with explaining(path, "given its name"):

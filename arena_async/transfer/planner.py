@@ -64,7 +64,6 @@ __all__ = [
     "is_overload",
     "is_same_content",
     "may_adopt",
-    "may_prove",
     "service_of",
 ]
 
@@ -114,7 +113,6 @@ _KEEP = Decision(Action.KEEP)
 _PROVE = Decision(Action.KEEP, proof="digest")
 _FETCH = Decision(Action.FETCH)
 _REFRESH = Decision(Action.REFRESH)
-#: Decisions to request the content.
 WANTED = (_FETCH, _REFRESH)
 
 
@@ -141,21 +139,17 @@ def decide(
         refusal: What is remembered about its failure, or None.
         now: The time (aware), where there is a refusal.
     """
-    is_here = entry is not None and entry.state != "skipped" and on_disk is not None and entry.path == path
-    if (
-        is_here
-        and entry is not None
-        and on_disk is not None
-        and (on_disk.size, entry.change) == (entry.size, file.change)
-    ):
-        # Also where the service does not deliver it any more: what was downloaded in time stays known.
-        if on_disk.mtime_ns == entry.mtime_ns:
-            return _KEEP
-        if may_prove(entry):
-            return _PROVE
+    wanted = _FETCH
+    if entry is not None and on_disk is not None and entry.state != "skipped" and entry.path == path:
+        wanted = _REFRESH
+        if (entry.size, entry.change) == (on_disk.size, file.change):
+            # Also where the service does not deliver it any more: what was downloaded in time stays known.
+            if entry.mtime_ns == on_disk.mtime_ns:
+                return _KEEP
+            if entry.provable:
+                return _PROVE
     if file.skip is not None:
         return Decision(Action.SKIP, file.skip)
-    wanted = _REFRESH if is_here else _FETCH
     if refusal is None or now is None or refusal.change != file.change:
         return wanted
     return _of_refusal(wanted, refusal, now)
@@ -172,12 +166,6 @@ def may_adopt(file: RemoteFile, on_disk: FileState | None) -> bool:
         return False
     fixed = bool(file.change) and file.change in file.fields.values()
     return fixed or bool(file.sha256 or file.md5)
-
-
-def may_prove(entry: LedgerEntry) -> bool:
-    """Return whether a file of which only the time is another one is kept if its digest is the recorded one."""
-    # A time before 1970 marks a file that was found to be wrong.
-    return entry.mtime_ns >= 0 and entry.sha256 is not None
 
 
 def _of_refusal(wanted: Decision, refusal: Refusal, now: datetime) -> Decision:

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Coroutine, Sequence
+from collections.abc import Collection, Coroutine, Iterable, Sequence
 from typing import Any
 
 from arena_async.errors import ArenaAsyncError, QuotaExhaustedError
@@ -41,6 +41,58 @@ __all__ = ["TransferRun"]
 _WAITING = 64
 #: Once no more may be planned, so many have to be done first: workers find several then, and not one at a time.
 _REFILL = 32
+
+
+Step = tuple[PlannedRow, Decision, bool]
+
+
+class RefusedRuns:
+    """
+    The refused runs of a listing that are due: one file of each is requested, the others wait for its end.
+
+    Args:
+        probes: By run, the file that is requested first; filled as the listing is planned.
+    """
+
+    def __init__(self, probes: dict[str, str]) -> None:
+        self._probes = probes
+        self._delivered: dict[str, bool] = {}
+        self._waiting: dict[str, list[Step]] = {}
+
+    def admit(self, step: Step, *, dry: bool) -> Step | None:
+        """Return what to do with a file: it is requested, or skipped, or None while it waits."""
+        row, decision, _ = step
+        group, waiting = decision.group, self._waiting.get(decision.group, [])
+        if self._delivered.get(group) or self._probes.get(group) == row.key:
+            return step
+        if dry or group in self._delivered or group not in self._probes or len(waiting) >= PAGE:
+            return _skipped(step)
+        self._waiting[group] = [*waiting, step]
+        return None
+
+    def end(self, key: str, *, delivered: bool) -> Iterable[Step]:
+        """Note how a file ended, and return what to do with those that waited for it."""
+        group = group_of(key)
+        if self._probes.get(group) != key:
+            return ()
+        self._delivered[group] = delivered
+        waiting = self._waiting.pop(group, ())
+        return waiting if delivered else map(_skipped, waiting)
+
+    def replace(self, requested: Collection[str]) -> list[Step]:
+        """Return files to request first for the runs whose first file is not listed any more."""
+        first = []
+        for group, (step, *others) in list(self._waiting.items()):
+            if self._probes[group] not in requested:
+                self._waiting[group], self._probes[group] = others, step[0].key
+                first.append(step)
+        return first
+
+
+def _skipped(step: Step) -> Step:
+    """Return the decision to skip a file."""
+    row, decision, clear = step
+    return row, Decision(Action.SKIP, decision.reason), clear
 
 
 class TransferRun:
@@ -69,26 +121,19 @@ class TransferRun:
         self._source = Source(files, context, self)
         self.planner = PagePlanner(self._source, scope, dry, ask_again)
         self.outcomes: deque[Numbered] = deque()
-        self.kept = 0
         self.error: ArenaAsyncError | None = None
         self.failure: BaseException | None = None
-        self.ended = False
         self._context = context
         self._root = str(context.root)
-        self._dry = dry
         self._max_open = 2 * context.widest + _WAITING
         self._queue = JobQueue()
-        self._delivered = 0
-        self._committing = 0
-        self._working = 0
+        self.kept = self._delivered = self._committing = self._working = 0
         self._stopped: set[str] = set()
-        #: Whether the first file of a refused run was delivered, and the files that wait to know it.
-        self._probed: dict[str, bool] = {}
-        self._behind: dict[str, list[tuple[PlannedRow, Decision, bool]]] = {}
+        self._refused = RefusedRuns(self.planner.probes)
         #: Set when an outcome is delivered or taken, when a job or a worker has ended, and at the end.
         self._changed = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._begun = self._collecting = self._closing = False
+        self.ended = self._begun = self._collecting = self._closing = False
 
     @property
     def not_started(self) -> int:
@@ -146,7 +191,7 @@ class TransferRun:
         try:
             while "disk" not in self._stopped and (page := await listing.next_page(full=idle)):
                 kept, count = self.kept, len(page)
-                planned = await self._planned(page, number)
+                planned = await planner.plan_page(page, number)
                 page.clear()  # The thread may hold both lists a little longer.
                 await self._give_out(planned)
                 planned.clear()
@@ -163,82 +208,41 @@ class TransferRun:
             found = await self._source.files.find(list(evicted))
             rows = [file for file in found if file.name in evicted.get(file.key, ())]
             listing.count += len(rows)
-            await self._give_out(await self._planned(rows, number, evicted=True))
-        self._replace_probes()
+            await self._give_out(await planner.plan_page(rows, number, evicted=True))
+        for step in self._refused.replace({job.key for job in self._queue.jobs}):
+            self._take(step)
         if listing.whole:
             await context.run(context.ledger.end_listing, planner.scope, planner.generation)
 
-    async def _planned(
-        self, page: Sequence[RemoteFile], number: int, *, evicted: bool = False
-    ) -> list[tuple[PlannedRow, Decision, bool]]:
-        """Return the decisions about a page; where the time of a file alone is another one, it is read."""
-        planned = await self._context.run(self.planner.plan, page, number, evicted=evicted)
-        if self.planner.unproved:
-            planned = await self._context.run_until_cancelled(self.planner.prove, planned)
-        return planned
-
-    async def _give_out(self, planned: Sequence[tuple[PlannedRow, Decision, bool]]) -> None:
+    async def _give_out(self, planned: Sequence[Step]) -> None:
         """Act on the decisions about a page: outcomes at once, jobs into the queue, as many as may be open."""
-        for row, decision, clear in planned:
-            if decision.action is Action.KEEP:
+        for planned_step in planned:
+            if planned_step[1].action is Action.KEEP:
                 self.kept += 1
                 continue
-            if decision.group and not self._may_request(row, decision, clear=clear):
+            step = self._refused.admit(planned_step, dry=self.planner.dry) if planned_step[1].group else planned_step
+            if step is None:
                 continue
             room = 1
             while len(self._queue.jobs) + len(self.outcomes) > self._max_open - room:
                 room = _REFILL
                 self._changed.clear()
                 await self._changed.wait()
-            if row.rejected is not None or decision.action is Action.SKIP or self._dry:
-                self._report(row, decision)
-            elif not (self._stopped and self._is_stopped(row.file)):
-                self._begin(row, decision, clear=clear)
+            self._take(step)
             if "disk" in self._stopped:
                 return
 
-    def _begin(self, row: PlannedRow, decision: Decision, *, clear: bool) -> None:
-        """Queue the job of a row."""
-        job = Job(row.number, row.file, row.key, row.path, decision.action, clear)
-        if self._queue.add(job):
-            self._make_ready(job)
-
-    def _may_request(self, row: PlannedRow, decision: Decision, *, clear: bool) -> bool:
-        """Return whether a file of a refused run is requested now; else it is skipped, or waits for another one."""
-        group = decision.group
-        delivered, probe = self._probed.get(group), self.planner.probes.get(group)
-        if delivered or probe == row.key:
-            return True
-        behind = self._behind.get(group, [])
-        if self._dry or delivered is False or probe is None or len(behind) >= PAGE:
-            self._report(row, Decision(Action.SKIP, decision.reason))
-        else:
-            self._behind[group] = [*behind, (row, decision, clear)]
-        return False
-
-    def _replace_probes(self) -> None:
-        """Request another file of the refused runs whose file to request is not listed any more."""
-        for group, ((row, decision, clear), *others) in list(self._behind.items()):
-            if all(job.key != self.planner.probes[group] for job in self._queue.jobs):
-                self._behind[group], self.planner.probes[group] = others, row.key
-                self._begin(row, decision, clear=clear)
-
-    def _note_probe(self, group: str, *, delivered: bool) -> None:
-        """Request the other files of a refused run if the first one was delivered, else skip them."""
-        self._probed[group] = delivered
-        for row, decision, clear in self._behind.pop(group, ()):
-            if delivered:
-                self._begin(row, decision, clear=clear)
-            else:
-                self._report(row, Decision(Action.SKIP, decision.reason))
-
-    def _report(self, row: PlannedRow, decision: Decision) -> None:
-        """Deliver the outcome of a row that needs no content."""
-        file, path = row.file, f"{self._root}/{row.path}" if row.path else None
-        shown = file if file.link is None else file.without_link()
-        error = row.rejected or decision.error
-        outcome = Outcome(shown, decision.action, path, error=error, reason=decision.reason, again_at=decision.again)
-        if not self._dry and self._context.emitter.active:
+    def _take(self, step: Step) -> None:
+        """Deliver the outcome of a row that needs no content, or queue its job."""
+        row, decision, clear = step
+        if row.rejected is None and decision.action is not Action.SKIP and not self.planner.dry:
+            if not (self._stopped and self._is_stopped(row.file)):
+                job = Job(row.number, row.file, row.key, row.path, decision.action, clear)
+                if self._queue.add(job):
+                    self._make_ready(job)
+            return
+        outcome = _decided(row, decision, self._root)
+        if not self.planner.dry and self._context.emitter.active:
             self._context.emitter.emit(Finished(outcome=outcome))
         self._delivered += 1
         self.outcomes.append(Numbered(row.number, outcome))
@@ -266,10 +270,8 @@ class TransferRun:
 
     def _make_ready(self, job: Job, *, first: bool = False) -> None:
         """Queue a job for the workers; another one is started if more are allowed."""
-        if first:
-            self._queue.ready.appendleft(job)
-        else:
-            self._queue.ready.append(job)
+        ready = self._queue.ready
+        (ready.appendleft if first else ready.append)(job)
         if self._working < self._context.widest and not self._closing:
             self._working += 1
             self._start(self._work(), "worker")
@@ -369,17 +371,24 @@ class TransferRun:
 
     def _end(self, job: Job, outcome: Outcome | None = None, *, done: int = 0, deliver: bool = True) -> None:
         """End a job, deliver its outcome, and let the next job of its path begin."""
-        following = self._queue.end(job)
-        if following is not None:
+        if (following := self._queue.end(job)) is not None:
             self._make_ready(following)
         if outcome is not None and self._context.emitter.active:
             self._context.emitter.emit(Finished(outcome=outcome, bytes_done=done))
         if outcome is not None and deliver:
             self._delivered += 1
             self.outcomes.append(Numbered(job.number, outcome))
-        if self.planner.probes and self.planner.probes.get(group := group_of(job.key)) == job.key:
-            self._note_probe(group, delivered=outcome is not None and outcome.error is None)
+        if self.planner.probes:
+            for step in self._refused.end(job.key, delivered=outcome is not None and outcome.error is None):
+                self._take(step)
         self._changed.set()
+
+
+def _decided(row: PlannedRow, decision: Decision, root: str) -> Outcome:
+    """Return the outcome of a row that needs no content."""
+    path, error = f"{root}/{row.path}" if row.path else None, row.rejected or decision.error
+    shown = row.file if row.file.link is None else row.file.without_link()
+    return Outcome(shown, decision.action, path, error=error, reason=decision.reason, again_at=decision.again)
 
 
 def _committed(job: Job, pending: Pending, root: str) -> Outcome:

@@ -556,12 +556,12 @@ def _(patch: Patch) -> None:
 
 @protection("one file of a refused run is requested first")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.transfer:TransferRun._may_request", lambda *_args, **_options: True)
+    patch.replace("arena_async.transfer:RefusedRuns.admit", lambda _self, step, **_options: step)
 
 
 @protection("a refused run that changed is requested")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.transfer:TransferRun._replace_probes", lambda *_args, **_options: None)
+    patch.replace("arena_async.transfer:RefusedRuns.replace", lambda *_args, **_options: [])
 
 
 def _kind_instead(patch: Patch, was: str, kind: str | None) -> None:
