@@ -7,6 +7,7 @@ The target directory: its handles, who owns it, and what lies under the final na
     ├── arena/extracts/...           final files; a name is absent, the previous file, or the complete new file
     └── .arena-async/                0700
         ├── ledger.sqlite            what is known about each file (see ledger)
+        ├── ledger.sqlite.copy       a copy of it, of the last days (see ledger_copy)
         ├── tenant.json              which tenant of each service this directory belongs to
         ├── lock                     held while tenant.json is written
         └── partial/                 files that are being downloaded (see partial_files)

@@ -123,7 +123,7 @@ class Mirror(DirectoryOwner):
 
         Args:
             files: What to look at.
-            ask_again: Whether to plan for what the service rejected permanently the last time.
+            ask_again: Whether to plan for what was refused or failed for good in earlier runs.
 
         Raises:
             ArenaAsyncError: The listing failed, so that there is no plan.
@@ -163,7 +163,7 @@ class Mirror(DirectoryOwner):
             files: What to download.
             plan: What :meth:`plan` returned for the same set: only its files are looked up again and downloaded.
             prune: Remove what is gone. Only with a whole listing that is not empty.
-            ask_again: Request again what the service rejected permanently the last time.
+            ask_again: Request again what was refused or failed for good in earlier runs.
 
         Raises:
             ConfigurationError: ``prune`` with a set that is narrowed or empty, or a plan of another set.

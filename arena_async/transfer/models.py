@@ -59,7 +59,7 @@ class Action(enum.StrEnum):
     REFRESH = "refresh"
     #: It is in the directory and unchanged.
     KEEP = "keep"
-    #: The service will never deliver it.
+    #: It is not requested: it has no content, was refused, or failed for good.
     SKIP = "skip"
     #: It is in the directory and no longer listed; it stays.
     GONE = "gone"

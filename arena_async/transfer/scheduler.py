@@ -104,7 +104,7 @@ class TransferRun:
         context: The directory.
         scope: The name of the query in the ledger.
         dry: Whether files are only planned.
-        ask_again: Whether to request what the service rejected permanently the last time.
+        ask_again: Whether to request what was refused or failed for good in earlier runs.
 
     Attributes:
         listing: What was read of the set.
