@@ -28,6 +28,7 @@ MODULES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob(
 PURE_MODULES = [
     "arena_async.transfer.models",
     "arena_async.transfer.planner",
+    "arena_async.transfer.refusals",
     *(f"arena_async.protocol.{path.stem}" for path in sorted((PACKAGE / "protocol").glob("[a-z]*.py"))),
 ]
 
@@ -38,7 +39,7 @@ MAX_MODULE_LINES = 400
 MAX_CLASS_LINES = 250
 MAX_FUNCTION_LINES = 40
 MAX_PARAMETERS = 6
-MAX_TRANSFER_MODULES = 26
+MAX_TRANSFER_MODULES = 32
 #: Lines of code of the product, without docstrings, comments and blank lines: 16,400 for what the redesign had; what
 #: runs side by side, refusals, pauses of hosts, records of what was sent and copies of the ledger take came since.
 MAX_PRODUCT_LINES = 18_500

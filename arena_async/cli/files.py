@@ -95,7 +95,7 @@ async def _plan(files: FileSet, options: SyncOptions | GetOptions, output: Outpu
     from arena_async.transfer.mirror import Mirror
 
     async with Mirror(options.to, options=options.transfer_options()) as mirror:
-        return write_plan(await mirror.plan(files), output)
+        return write_plan(await mirror.plan(files, ask_again=options.ask_again), output)
 
 
 async def _sync(files: FileSet, options: SyncOptions | GetOptions, output: Output) -> int:
@@ -110,7 +110,7 @@ async def _sync(files: FileSet, options: SyncOptions | GetOptions, output: Outpu
         async with Mirror(
             options.to, options=transfer_options, observer=progress, if_running=options.if_running
         ) as mirror:
-            report = await mirror.sync(files)
+            report = await mirror.sync(files, ask_again=options.ask_again)
             present = await count_files(mirror)
         notices: Callable[[], Awaitable[Sequence[Notice]]] | None = getattr(files, "notices", None)
         if notices is not None and report.error is None:

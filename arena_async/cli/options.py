@@ -25,6 +25,7 @@ __all__ = [
     "GetOptions",
     "InjectedOutput",
     "OutputOptions",
+    "RunOptions",
     "ServiceOptions",
     "SyncOptions",
     "TargetOptions",
@@ -41,6 +42,8 @@ Definition = Annotated[str, Parameter(help="GUID of the definition.")]
 
 #: An option without a value.
 flag = partial(Parameter, negative="", show_default=False)
+
+_AskAgain = Annotated[bool, flag(help="Request again what was refused or failed for good in earlier runs.")]
 
 _OUTPUT = Group("Output", sort_key=9)
 
@@ -124,8 +127,16 @@ class DownloadOptions:
 
 @Parameter(name="*")
 @attrs.frozen(kw_only=True)
-class SyncOptions(DownloadOptions, TargetOptions):
-    """Options of a command that downloads from a service."""
+class RunOptions(DownloadOptions, TargetOptions):
+    """Options of a command that downloads the files of one run."""
+
+
+@Parameter(name="*")
+@attrs.frozen(kw_only=True)
+class SyncOptions(RunOptions):
+    """Options of a command that downloads what a service lists."""
+
+    ask_again: _AskAgain = False
 
 
 @Parameter(name="*")
@@ -134,6 +145,7 @@ class GetOptions(DownloadOptions, OutputOptions):
     """Options of ``get``."""
 
     to: Annotated[Path, Parameter(help="The target directory.")]
+    ask_again: _AskAgain = False
     input: Annotated[
         Path | None,
         Parameter(

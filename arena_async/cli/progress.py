@@ -185,13 +185,14 @@ class ProgressReporter:
                 self.board.retrying(file.key, reason)
                 self._note(f"retrying  {label_of(file)}  {reason}")
             case Finished(outcome=outcome):
-                self.board.settled(outcome.file.key, failed=outcome.error is not None)
+                if outcome.again_at is None:  # What failed in earlier runs is one sentence of the report.
+                    self.board.settled(outcome.file.key, failed=outcome.error is not None)
                 self._show_outcome(outcome)
 
     def _show_outcome(self, outcome: Outcome) -> None:
         if self._output.json:
             self._output.record(outcome_record(outcome, self._to))
-        if outcome.error is not None:
+        if outcome.error is not None and outcome.again_at is None:
             if self.board.failed <= _MAX_ERRORS:
                 message = error_message(outcome.error)
                 self.messages.add(message)

@@ -45,6 +45,8 @@ DONE = {
     Action.GONE: "gone",
     Action.PRUNE: "pruned",
 }
+#: Reasons to skip files that are written, and files that are named with each.
+_MAX_REASONS, _MAX_LABELS = 10, 3
 #: Warnings of an import that are written one by one.
 _MAX_WARNINGS = 20
 #: Actions after which the file is complete on disk.
@@ -68,6 +70,7 @@ def outcome_record(outcome: Outcome, to: Path) -> dict[str, Any]:
         "sha256": outcome.sha256,
         "attempts": outcome.attempts,
         "reason": outcome.reason or None,
+        "again_at": outcome.again_at,
         "error": None if outcome.error is None else error_record(outcome.error),
     }
 
@@ -98,9 +101,37 @@ def write_report(report: Report, output: Output, *, present: int, to: Path, writ
     output.result(summary, describe_report(report), f"{show_count(present, 'file')} in {to}")
     if report.error is not None and error_message(report.error) not in written:
         output.error(error_message(report.error))
+    _write_reasons(report, output)
     if report.not_started:
         output.error(f"{show_count(report.not_started, 'file')} not started; the next run downloads them.")
     return code
+
+
+def _write_reasons(report: Report, output: Output) -> None:
+    """Write why files were skipped or not requested, each reason once, with a few of its files."""
+    if output.json:
+        return
+    groups: dict[str, list[str]] = {}
+    for outcome in report.outcomes:
+        if outcome.action is Action.SKIP and outcome.error is None:
+            groups.setdefault(outcome.reason, []).append(label_of(outcome.file))
+    for reason, labels in list(groups.items())[:_MAX_REASONS]:
+        output.note(f"skipped {show_count(len(labels), 'file')}: {printable(reason)} ({_some(labels)})")
+    if len(groups) > _MAX_REASONS:
+        output.note(f"and {len(groups) - _MAX_REASONS:,} more reasons; --json lists them all")
+    waiting = [outcome for outcome in report.outcomes if outcome.again_at is not None]
+    if waiting:
+        first = min(outcome.again_at for outcome in waiting if outcome.again_at is not None)
+        output.error(
+            f"{show_count(len(waiting), 'file')} failed in earlier runs and not requested now: the next is due "
+            f"{show_when(first)}, --ask-again requests all ({_some([label_of(one.file) for one in waiting])})."
+        )
+
+
+def _some(labels: Sequence[str]) -> str:
+    """Return the first few of some labels, and how many more there are."""
+    more = f", and {len(labels) - _MAX_LABELS:,} more" if len(labels) > _MAX_LABELS else ""
+    return ", ".join(labels[:_MAX_LABELS]) + more
 
 
 def report_exit_code(report: Report) -> ExitCode:
@@ -109,7 +140,8 @@ def report_exit_code(report: Report) -> ExitCode:
         return exit_code(report.error)
     if not report.failures:
         return ExitCode.OK
-    if any(report.counts.get(action, 0) for action in PRESENT):
+    refused = any(outcome.action is Action.SKIP and outcome.again_at is None for outcome in report.failures)
+    if refused or any(report.counts.get(action, 0) for action in PRESENT):
         return ExitCode.SOME_FAILED
     codes = {exit_code(outcome.error) for outcome in report.failures if outcome.error is not None}
     return codes.pop() if len(codes) == 1 else ExitCode.FAILED

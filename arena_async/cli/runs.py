@@ -17,8 +17,8 @@ from arena_async.cli.options import (
     NO_SERVICE_OPTIONS,
     Definition,
     InjectedOutput,
+    RunOptions,
     ServiceOptions,
-    SyncOptions,
     TargetOptions,
     flag,
 )
@@ -68,7 +68,7 @@ async def export_run(
     definition: Definition,
     /,
     *,
-    options: SyncOptions,
+    options: RunOptions,
     wait: WaitOptions = _WAIT,
     start_anew: StartAnew = False,
     output: InjectedOutput,

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import hashlib
 import logging
 import math
 from collections import deque
@@ -116,6 +117,15 @@ class Authentication:
     given: Credential | None = None
     renewable: bool = True
     store: CredentialStore | None = None
+
+    @property
+    def account(self) -> str:
+        """Whose login it is; for a given session whose user is not known, a digest that only this session has."""
+        account: str = getattr(self.auth, "account", "")
+        if account or self.given is None:
+            return account
+        values = "\n".join(str(value.reveal()) for _, value in self.given.headers)
+        return hashlib.sha256(values.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 class SharedLogin:

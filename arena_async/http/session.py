@@ -96,6 +96,11 @@ class Session:
         return self._exchange.admission.limiter.quota
 
     @property
+    def account(self) -> str:
+        """Whose login it uses, as :attr:`FileSet.account`: known before the login, and no secret."""
+        return self._authentication.account
+
+    @property
     def requests_sent(self) -> int:
         """Metered requests that were sent so far, repeated ones included."""
         return self._exchange.connections.requests_sent

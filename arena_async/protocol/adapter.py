@@ -40,7 +40,8 @@ class Auth(Protocol):
     """
     How a provider logs in. Pure: it builds requests and reads responses.
 
-    A class that inherits from it has no logout, unless it defines one.
+    A class that inherits from it has no logout, unless it defines one. An attribute ``account`` may state whose login
+    it is, in a text that is the same for each login and no secret.
     """
 
     def login(self, scope: str) -> Request:

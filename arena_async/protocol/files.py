@@ -284,6 +284,15 @@ class FileSet(Protocol):
         """Metered requests that its session has sent so far, for the report."""
         ...
 
+    @property
+    def account(self) -> str:
+        """
+        Whose login it uses, in a text that is the same for each session of it; "" where there is none.
+
+        What is refused to one account may be delivered to another. Only a salted hash of it is stored.
+        """
+        return ""
+
     def __aiter__(self) -> AsyncIterator[RemoteFile]:
         """List the files; pages are requested as they are read."""
         ...

@@ -23,7 +23,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import Concatenate, ParamSpec, TypeVar
 
 from arena_async.errors import ClosedError, ConfigurationError, DestinationBusyError, StorageError
 from arena_async.options import KIB, Clock, TransferOptions
@@ -247,6 +247,12 @@ class Context:
             ClosedError: The threads were ended.
         """
         return await self._threads.run(call, *args, **kwargs)
+
+    async def run_until_cancelled(
+        self, call: Callable[Concatenate[Callable[[], None], P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Run a blocking call that reads much, as :meth:`Threads.run_until_cancelled`."""
+        return await self._threads.run_until_cancelled(call, *args, **kwargs)
 
     def take_writer(self) -> Writer:
         """Return a writer that no download uses."""

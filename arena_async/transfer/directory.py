@@ -7,6 +7,7 @@ The target directory: its handles, who owns it, and what lies under the final na
     ├── arena/extracts/...           final files; a name is absent, the previous file, or the complete new file
     └── .arena-async/                0700
         ├── ledger.sqlite            what is known about each file (see ledger)
+        ├── ledger.sqlite.copy       a copy of it, of the last days (see ledger_copy)
         ├── tenant.json              which tenant of each service this directory belongs to
         ├── lock                     held while tenant.json is written
         └── partial/                 files that are being downloaded (see partial_files)
@@ -19,15 +20,16 @@ replaced between a check and a rename. Paths are text with slashes, relative to 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import itertools
 import logging
 import os
 import secrets
 import stat
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from arena_async.errors import DestinationBusyError, DiskFullError, StorageError, UnsafeNameError
 from arena_async.options import MIB
@@ -42,14 +44,29 @@ from arena_async.transfer.filesystem import (
     again,
     explained,
     explaining,
-    hash_range,
     is_out_of_files,
+    iter_blocks,
     kind_of,
     replace_file,
 )
-from arena_async.transfer.models import FileState
+from arena_async.transfer.models import FileState, LedgerEntry
 
-__all__ = ["STATE_DIRECTORY", "Directory", "ParentCache", "digest", "discard", "permissions", "split_path"]
+__all__ = [
+    "STATE_DIRECTORY",
+    "Directory",
+    "ParentCache",
+    "digest",
+    "discard",
+    "permissions",
+    "read_final",
+    "recorded_state",
+    "split_path",
+]
+
+T = TypeVar("T")
+
+#: Returns so many bytes (second argument) of a file from an offset (first).
+Read = Callable[[int, int], bytes]
 
 log = logging.getLogger("arena_async")
 
@@ -423,29 +440,78 @@ def _try_locks(directory: Directory, handle: Handle) -> bool:
             directory.files.close(file)
 
 
-def digest(directory: Directory, path: str) -> tuple[str, FileState] | None:
+def read_final(
+    directory: Directory, path: str, use: Callable[[Iterator[bytes], Read], T], proceed: Callable[[], object]
+) -> tuple[T, FileState] | None:
     """
-    Return the SHA-256 of a final file in hexadecimal and the state it was read in, or None when it is missing.
+    Read a final file, and return what ``use`` makes of it and the state it was read in, or None when it is missing.
+
+    Args:
+        directory: The directory.
+        path: The file.
+        use: Is given its blocks in order, and a function that returns so many bytes (second argument) from an offset.
+        proceed: Called before each read; raises to end it.
 
     Raises:
         DestinationBusyError: It is no file.
         StorageError: The disk failed.
     """
     parent, name = split_path(directory.root, path)
+    files = directory.files
     with ParentCache(directory) as parents:
         handle = parents[parent]
         if handle is None or directory.stat_in(handle, name, path) is None:
             return None
         with explaining(path, "read"):
             try:
-                file = again(directory.files.open_file, handle, name)
+                file = again(files.open_file, handle, name)
             except FileNotFoundError:
                 return None
+
+            def read(offset: int, size: int) -> bytes:
+                proceed()
+                return again(files.read, file, size, offset)
+
             try:
-                seen = again(directory.files.look_open, file)
-                return hash_range(directory.files, file), FileState(size=seen.st_size, mtime_ns=seen.st_mtime_ns)
+                seen = again(files.look_open, file)
+                blocks = iter_blocks(read)
+                return use(blocks, read), FileState(size=seen.st_size, mtime_ns=seen.st_mtime_ns)
             finally:
-                directory.files.close(file)
+                files.close(file)
+
+
+def digest(directory: Directory, path: str, proceed: Callable[[], object] = bool) -> tuple[str, FileState] | None:
+    """
+    Return the SHA-256 of a final file in hexadecimal and the state it was read in, or None when it is missing.
+
+    Args:
+        directory: The directory.
+        path: The file.
+        proceed: Called before each block is read; raises to end it.
+
+    Raises:
+        DestinationBusyError: It is no file.
+        StorageError: The disk failed.
+    """
+
+    def hashed(blocks: Iterator[bytes], _: Read) -> str:
+        sha256 = hashlib.sha256()
+        for block in blocks:
+            sha256.update(block)
+        return sha256.hexdigest()
+
+    return read_final(directory, path, hashed, proceed)
+
+
+def recorded_state(directory: Directory, entry: LedgerEntry, proceed: Callable[[], object] = bool) -> FileState | None:
+    """
+    Return the state of a final file whose digest is the recorded one, else None.
+
+    Raises:
+        StorageError: The disk failed.
+    """
+    read = digest(directory, entry.path, proceed)
+    return read[1] if read is not None and (read[0], read[1].size) == (entry.sha256, entry.size) else None
 
 
 def discard(directory: Directory, path: str) -> None:

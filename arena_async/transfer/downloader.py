@@ -12,9 +12,10 @@ from arena_async.options import Clock, TransferOptions
 from arena_async.protocol.files import FileSet, UsesMetadataCache
 from arena_async.transfer.context import Context
 from arena_async.transfer.events import Observer
-from arena_async.transfer.jobs import Numbered, PagePlanner
+from arena_async.transfer.jobs import Numbered
 from arena_async.transfer.leases import RunLease
 from arena_async.transfer.models import Action, Outcome, Report
+from arena_async.transfer.page_planner import PagePlanner
 from arena_async.transfer.scheduler import TransferRun
 from arena_async.transfer.workers import wait_to_end
 
@@ -225,7 +226,7 @@ class DirectoryOwner:
         if self._remembers and isinstance(files, UsesMetadataCache):
             files = files.recalling(self._context)
         scope = f"{files.scope} (changes)" if files.narrowed else files.scope
-        planner = PagePlanner(self._context, scope, dry, ask_again, lease)
+        planner = PagePlanner(files, self._context, scope, dry, ask_again, lease)
         stream = OutcomeStream(TransferRun(files, self._context, planner), self._context)
         self._streams.append(stream)
         return stream

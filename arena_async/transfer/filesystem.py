@@ -375,9 +375,14 @@ def write_all(files: FileSystem, file: int, data: memoryview | bytes, offset: in
 
 
 def read_blocks(files: FileSystem, file: int, start: int, until: int | None = None) -> Iterator[bytes]:
-    """Yield the bytes of a range, block by block, as many as there are. Raises ``OSError``."""
+    """Return the bytes of a range, block by block, as many as there are. Raises ``OSError``."""
+    return iter_blocks(lambda offset, size: again(files.read, file, size, offset), start, until)
+
+
+def iter_blocks(read: Callable[[int, int], bytes], start: int = 0, until: int | None = None) -> Iterator[bytes]:
+    """Yield the bytes of a range, block by block, from what returns so many bytes (second argument) from an offset."""
     end = sys.maxsize if until is None else until
-    while start < end and (block := again(files.read, file, min(_BLOCK, end - start), start)):
+    while start < end and (block := read(start, min(_BLOCK, end - start))):
         yield block
         start += len(block)
 

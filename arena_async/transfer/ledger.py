@@ -13,9 +13,10 @@ The ledger: what is known about each file of a directory, in SQLite, safe for se
     facts       cached metadata that cannot change at the service any more
     leases      the runs that are going on here, each with its query and process
     claims      the keys that they are downloading
+    refusals    which file failed for good, for which account (a salted hash), and when it is due again
 
     states      committing -> complete        (committing rows are resolved at the next start at the latest)
-                skipped                       the service will never deliver it: reason and time
+                skipped                       the listing says that it has no content: reason and time
 
 No secret is ever in a row. All methods block and are meant for a thread.
 """
@@ -25,7 +26,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -35,6 +36,8 @@ import attrs
 from arena_async.errors import DiskFullError, StorageError
 from arena_async.protocol.filenames import duplicate_key, fold
 from arena_async.transfer import leases, ledger_schema
+from arena_async.transfer.ledger_copy import copy_ledger, has_copy, restore, set_aside_all
+from arena_async.transfer.ledger_refusals import ACCEPTED, PROBES, UNLISTED, UNSETTLED, find, query, refuse
 from arena_async.transfer.ledger_schema import (
     LISTED,
     SCHEMA,
@@ -42,10 +45,12 @@ from arena_async.transfer.ledger_schema import (
     decoded,
     error_code,
     is_damage,
+    load_time,
+    microseconds,
     path_hash,
     prepare,
 )
-from arena_async.transfer.local_files import create_private, set_aside
+from arena_async.transfer.local_files import create_private, size_of
 from arena_async.transfer.models import (
     PAGE,
     Action,
@@ -58,15 +63,17 @@ from arena_async.transfer.models import (
     StartedRun,
     State,
 )
+from arena_async.transfer.refusals import DAY, Refusal
 from arena_async.transfer.workers import Lock
 
 __all__ = ["Ledger"]
 
 T = TypeVar("T")
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
 log = logging.getLogger("arena_async")
+
+#: The cached facts about the ledger itself: that one was lost, and when it was copied.
+_LOST, _COPIED = "arena_async/lost", "arena_async/copied"
 
 _FIELDS = tuple([field.name for field in attrs.fields(LedgerEntry)])
 _COLUMNS = ", ".join(_FIELDS)
@@ -94,13 +101,13 @@ _WRITE = f"INSERT OR REPLACE INTO files ({_COLUMNS}, path_hash) VALUES ({_VALUES
 
 _UNCLAIM = "DELETE FROM claims WHERE key = ?"
 
-_FREE_PATH = "DELETE FROM files WHERE path_hash = ? AND key <> ?"
-
-_SKIP = f"""
-INSERT INTO files ({_COLUMNS}) VALUES (?, 'skipped', '', 0, 0, ?, NULL, NULL, 'none', ?, '', ?, ?)
-ON CONFLICT (key) DO UPDATE SET state = 'skipped', change = excluded.change, name = excluded.name,
-    reason = excluded.reason, at = excluded.at
+_RETIME = """
+UPDATE files SET mtime_ns = ?
+WHERE key = ? AND state = ? AND path = ? AND size = ? AND mtime_ns = ? AND change = ? AND sha256 IS packed(?)
 """
+_unchanged_of = attrgetter("key", "state", "path", "size", "mtime_ns", "change", "sha256")
+
+_FREE_PATH = "DELETE FROM files WHERE path_hash = ? AND key <> ?"
 
 
 def _select(db: sqlite3.Connection, query: str, keys: Sequence[str], *values: object) -> Iterator[tuple[Any, ...]]:
@@ -125,28 +132,13 @@ def _dump_time(at: datetime | None) -> str | None:
     return None if at is None else at.astimezone(UTC).isoformat()
 
 
-def _load_time(value: object) -> datetime | None:
-    try:
-        # A ledger that was made before times were numbers keeps them as text.
-        if isinstance(value, int) or str(value).isdigit():
-            return _EPOCH + timedelta(microseconds=int(str(value)))
-        return datetime.fromisoformat(str(value)) if value else None
-    except (ValueError, OverflowError):
-        return None
-
-
-def _microseconds(at: datetime | None) -> int | None:
-    """Return a time as a row of a file has it, in 8 bytes: the microseconds since 1970."""
-    return None if at is None else (at - _EPOCH) // timedelta(microseconds=1)
-
-
 def _load_entries(rows: Iterable[tuple[Any, ...]]) -> Iterator[LedgerEntry]:
     """Yield the entries of rows; one that this library cannot have written counts as unknown."""
     for row in rows:
         fields = dict(zip(_FIELDS, map(decoded, row), strict=True))
         known = fields["state"] in get_args(State) and fields["verified_by"] in get_args(Proof)
         if known and isinstance(fields["size"], int) and isinstance(fields["mtime_ns"], int):
-            yield LedgerEntry(**{**fields, "at": _load_time(fields["at"])})
+            yield LedgerEntry(**{**fields, "at": load_time(fields["at"])})
 
 
 def _load_run(row: tuple[Any, ...]) -> StartedRun | None:
@@ -154,7 +146,7 @@ def _load_run(row: tuple[Any, ...]) -> StartedRun | None:
     key, state, run, began, took = map(decoded, row)
     if state not in get_args(RunState) or not isinstance(took, float | int | None):
         return None
-    return StartedRun(key=key, state=state, run=str(run), began=_load_time(began), took=took)
+    return StartedRun(key=key, state=state, run=str(run), began=load_time(began), took=took)
 
 
 class Ledger:
@@ -166,16 +158,20 @@ class Ledger:
             so that the size of a listing takes no memory.
 
     Attributes:
-        set_aside: Where a damaged ledger was moved, or None. Its files are unknown then and downloaded again.
+        set_aside: Where a damaged ledger was moved, or None. Its copy takes its place.
+        adopts: Whether a ledger of this directory was lost once, so that files may be here that are not in it.
     """
 
     def __init__(self, path: Path | None) -> None:
         self.set_aside: Path | None = None
+        self.adopts = False
         #: Whether it keeps files from one run to the next.
         self.remembers = path is not None
         self._path = path
         self._name = "the notes of this run" if path is None else str(path)
         self._lock = Lock()
+        #: Whether this object has found that the ledger, or a part of it, is lost.
+        self._lost = False
         self._connection: sqlite3.Connection | None = None
 
     def open(self) -> None:
@@ -186,7 +182,25 @@ class Ledger:
             StorageError: It cannot be opened, or was written by a newer version of this library.
             DiskFullError: No space is left.
         """
-        self._query()
+        self.adopts = bool(self.facts([_LOST])) and self.remembers
+
+    def copy(self, proceed: Callable[[], int | None], *, now: datetime) -> None:
+        """
+        Copy it if the copy is a day old, while it is used.
+
+        Args:
+            proceed: Called now and then; raises to end it.
+            now: The time (aware).
+
+        Raises:
+            StorageError: It could not be copied; the copy of before is still there.
+        """
+        if self._path is None:
+            return
+        copied = load_time(self.facts([_COPIED]).get(_COPIED))
+        if not has_copy(self._path) or copied is None or not copied <= now < copied + DAY:
+            copy_ledger(self._path, proceed)
+            self.write_facts({_COPIED: str(microseconds(now))})
 
     def close(self) -> None:
         """Close it. Safe to call twice."""
@@ -219,6 +233,12 @@ class Ledger:
         if self.remembers and (entries or completed):
             self._run(_write, entries, completed)
 
+    def retime(self, times: Sequence[tuple[LedgerEntry, int]]) -> None:
+        """Write other times (nanoseconds) of files whose rows are as given; a row that has changed since stays."""
+        rows = [(mtime_ns, *_unchanged_of(entry)) for entry, mtime_ns in times]
+        if rows and self.remembers:
+            self._run(lambda db: db.executemany(_RETIME, rows))
+
     def replace(self, rows: Sequence[tuple[LedgerEntry, LedgerEntry | None]]) -> None:
         """Write the second entry of each pair, or forget the row (None), if its row is still the first one."""
         self._run(_replace, rows)
@@ -237,10 +257,32 @@ class Ledger:
         """Do the same with a page of what :meth:`missing` returns now."""
         return self._run(lambda db: _prune(db, _missing(db, scope, after, PAGE), remove))
 
-    def skip(self, key: str, reason: str, *, at: datetime, change: str = "", name: str = "") -> None:
-        """Remember a permanent rejection; what is known about a file in the directory stays."""
+    # -- refusals
+
+    def refuse(self, refusal: Refusal, account: str, scope: str, *, now: datetime) -> None:
+        """
+        Remember a file that failed; what is known about a file in the directory stays.
+
+        Args:
+            refusal: What was wrong.
+            account: Whose request it was; only a salted hash of it is stored.
+            scope: The name of the query that listed it.
+            now: The time (aware).
+        """
         if self.remembers:
-            self._query((_SKIP, (key, change, name, reason, _microseconds(at))))
+            self._run(refuse, refusal, account, scope, now)
+
+    def refusals(self, keys: Sequence[str], account: str, scope: str) -> dict[str, Refusal]:
+        """Return what is remembered about at most a page of listed files that failed; the others are missing."""
+        return self._run(find, keys, account, scope) if keys and self.remembers else {}
+
+    def probes(self, account: str, *, now: datetime) -> dict[str, str]:
+        """Return by refused run the file that is requested before the others, for the runs that are due."""
+        return {run: key for run, key, _ in self._run(query, PROBES, account, now, {})}
+
+    def has_unsettled(self, scope: str, account: str, *, now: datetime) -> bool:
+        """Return whether a query lists files that failed and that an account is to request now."""
+        return bool(self._run(query, UNSETTLED, account, now, {"scope": scope}))
 
     # -- listings
 
@@ -278,18 +320,19 @@ class Ledger:
         forget_listed = (ledger_schema.FORGET_LISTED, (scope, generation))
         if self.remembers:
             forget_seen = (ledger_schema.FORGET_SEEN, {"scope": scope, "generation": generation})
-            self._query(forget_listed, forget_seen, (ledger_schema.END_LISTING, (generation, scope)))
+            unlisted = (UNLISTED, {"scope": scope, "generation": generation})
+            self._query(forget_listed, forget_seen, (ledger_schema.END_LISTING, (generation, scope)), unlisted)
         else:
             self._query(forget_listed, ("DELETE FROM seen", ()))
 
     def watermarks(self, scope: str) -> dict[str, datetime]:
         """Return the newest change (aware) that a clean run has seen in each list of a scope."""
         rows = self._query(("SELECT list, at FROM watermarks WHERE scope = ?", (scope,)))
-        return {decoded(name): at for name, value in rows if (at := _load_time(value)) is not None}
+        return {decoded(name): at for name, value in rows if (at := load_time(value)) is not None}
 
     def set_watermarks(self, scope: str, newest: Mapping[str, datetime]) -> None:
         """Write the newest change that a clean run has seen in each list of a scope; an older one changes nothing."""
-        rows = [(scope, name, _microseconds(at)) for name, at in newest.items()]
+        rows = [(scope, name, microseconds(at)) for name, at in newest.items()]
         self._run(lambda db: db.executemany(ledger_schema.SET_WATERMARK, rows))
 
     # -- runs of the service, cached metadata
@@ -382,6 +425,7 @@ class Ledger:
     def _connect(self) -> sqlite3.Connection:
         """Open the file and create the tables if they are missing."""
         if self._path is not None:
+            self._restore(self._path)
             create_private(self._path)
         on_disk = _has_temporary_directory()
         connection = sqlite3.connect(
@@ -400,6 +444,9 @@ class Ledger:
             if not on_disk:
                 connection.execute("PRAGMA temp_store = MEMORY")
             connection.executescript(LISTED)
+            if self._lost:
+                self.adopts = True
+                connection.execute("INSERT OR IGNORE INTO facts (key, fact) VALUES (?, '')", (_LOST,))
         except BaseException:
             connection.close()
             raise
@@ -411,21 +458,26 @@ class Ledger:
             connection.close()
 
     def _replace(self) -> None:
-        """Move a damaged ledger aside, with the files that belong to it; a new one is made at the next use."""
+        """Move a damaged ledger aside; its copy, or a new one, takes its place at the next use."""
         self._disconnect()
-        path = self._path
-        if path is None:
+        if self._path is not None:
+            self.set_aside, self._lost = set_aside_all(self._path), True
+
+    def _restore(self, path: Path) -> None:
+        """Put the copy in the place of a ledger that was set aside, or is gone or empty."""
+        if size_of(path) != 0:
             return
-        self.set_aside = set_aside(path, ".damaged")
-        for companion in ("-wal", "-shm", "-journal"):
-            beside = path.with_name(path.name + companion)
-            if beside.exists():
-                set_aside(beside, ".damaged")
-        log.warning(
-            "%s: it was set aside as %s. What it knew is unknown now, so files are fetched again.",
-            path,
-            self.set_aside.name,
-        )
+        restored = restore(path)
+        self._lost = self._lost or restored
+        if self._lost:
+            aside = f"; it was set aside as {self.set_aside.name}" if self.set_aside is not None else ""
+            then = (
+                "Its copy takes its place (to begin anew, remove both). Files that came after the copy are read where "
+                "the listing can prove them, else fetched again."
+                if restored
+                else "What it knew is unknown now: files are read where the listing can prove them, else fetched again."
+            )
+            log.warning("%s: the ledger was damaged, empty or gone%s. %s", path, aside, then)
 
     def _explained(self, error: sqlite3.DatabaseError) -> StorageError:
         """Return the typed error for an error of SQLite."""
@@ -447,11 +499,12 @@ def _look_up(db: sqlite3.Connection, keys: Sequence[str]) -> dict[str, LedgerEnt
 
 
 def _write(db: sqlite3.Connection, entries: Sequence[LedgerEntry], completed: Sequence[LedgerEntry]) -> None:
-    rows = [(*_values_of(entry), _microseconds(entry.at), path_hash(fold(entry.path))) for entry in entries]
+    rows = [(*_values_of(entry), microseconds(entry.at), path_hash(fold(entry.path))) for entry in entries]
     db.executemany(_COMPLETE, [(entry.key, entry.partial) for entry in completed])
     db.executemany(_UNCLAIM, [(entry.key,) for entry in completed])
     db.executemany(_FREE_PATH, [(row[-1], row[0]) for row in rows if row[-1] is not None])
     db.executemany(_WRITE, rows)
+    db.executemany(ACCEPTED, [(entry.key,) for entry in entries if entry.state != "skipped"])
 
 
 def _unchanged(db: sqlite3.Connection, entries: Sequence[LedgerEntry]) -> list[LedgerEntry]:

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import re
 import sqlite3
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ __all__ = [
     "LISTED_BY_KEY",
     "LISTED_BY_PATH",
     "NEW_SCOPE",
+    "NO_TABLE",
     "SCHEMA",
     "SCOPE",
     "SET_WATERMARK",
@@ -31,9 +33,13 @@ __all__ = [
     "decoded",
     "error_code",
     "is_damage",
+    "load_time",
+    "microseconds",
     "path_hash",
     "prepare",
 ]
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 #: The layout of the tables; a ledger of a later layout is not touched.
 _VERSION = 5
@@ -83,6 +89,17 @@ CREATE TABLE watermarks (
 ) WITHOUT ROWID;
 """
 
+# `run` is what is refused together, `again` when it is due; times are in microseconds since 1970.
+_REFUSALS = """
+CREATE TABLE refusals (
+    key TEXT NOT NULL, account TEXT NOT NULL, scope TEXT NOT NULL, kind TEXT NOT NULL, run TEXT NOT NULL,
+    change TEXT NOT NULL, reason TEXT NOT NULL, since INTEGER NOT NULL, tries INTEGER NOT NULL, again INTEGER NOT NULL,
+    PRIMARY KEY (key, account, scope)
+) WITHOUT ROWID;
+CREATE INDEX refusals_by_run ON refusals (account, kind, run, again);
+CREATE INDEX refusals_by_scope ON refusals (scope);
+"""
+
 #: What the listings of this connection delivered; no later one asks for it, so it goes with the connection.
 LISTED = """
 CREATE TEMP TABLE listed (
@@ -111,9 +128,9 @@ DROP TABLE old_seen;
 """  # noqa: S608 - nothing but our own statements
 
 #: What leads from each earlier layout to the next one.
-_MIGRATIONS = {1: _JOBS, 2: _FACTS, 3: _SMALLER, 4: f"{_LEASES}{_WATERMARKS}"}
+_MIGRATIONS = {1: _JOBS, 2: _FACTS, 3: _SMALLER, 4: f"{_LEASES}{_WATERMARKS}{_REFUSALS}"}
 
-SCHEMA = f"{_JOBS}{_FACTS}{_FILES}{_LEASES}{_WATERMARKS}"
+SCHEMA = f"{_JOBS}{_FACTS}{_FILES}{_LEASES}{_WATERMARKS}{_REFUSALS}"
 
 
 # ---- statements about listings
@@ -181,6 +198,24 @@ def _packed(digest: Any) -> Any:
     return packed if packed.hex() == digest else digest
 
 
+def load_time(value: object) -> datetime | None:
+    """Return the time of a row, or None."""
+    try:
+        # A ledger that was made before times were numbers keeps them as text.
+        if isinstance(value, int) or str(value).isdigit():
+            return _EPOCH + timedelta(microseconds=int(str(value)))
+        return datetime.fromisoformat(str(value)) if value else None
+    except (ValueError, OverflowError):
+        return None
+
+
+def microseconds(at: datetime | None) -> int | None:
+    """Return a time as a row of a file has it, in 8 bytes: the microseconds since 1970."""
+    return None if at is None else (at - _EPOCH) // timedelta(microseconds=1)
+
+
+#: How the message begins that a table is missing, which a damaged or foreign file leads to.
+NO_TABLE = "no such table"
 # https://www.sqlite.org/rescode.html
 _DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
@@ -192,7 +227,7 @@ def error_code(error: sqlite3.Error) -> int:
 
 def is_damage(error: sqlite3.DatabaseError) -> bool:
     """Return whether the file is damaged or no ledger; a missing table or column means the same."""
-    return error_code(error) in _DAMAGED or str(error).startswith(("no such table", "no such column"))
+    return error_code(error) in _DAMAGED or str(error).startswith((NO_TABLE, "no such column"))
 
 
 #: Half of a surrogate pair, which JSON may hold and UTF-8 may not, and how it is written down here.

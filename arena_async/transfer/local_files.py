@@ -40,7 +40,18 @@ from arena_async.transfer.workers import Threads
 if TYPE_CHECKING:
     from aiofiles.threadpool.binary import AsyncBufferedReader
 
-__all__ = ["LocalFile", "PrivateFile", "UploadSource", "create_private", "open_for_reading", "set_aside"]
+__all__ = [
+    "LocalFile",
+    "PrivateFile",
+    "UploadSource",
+    "create_private",
+    "open_for_reading",
+    "publish_private",
+    "remove_private",
+    "set_aside",
+    "size_of",
+    "sweep_private",
+]
 
 T = TypeVar("T")
 
@@ -91,6 +102,64 @@ def set_aside(path: Path, suffix: str) -> Path:
         )
         os.replace(path, aside)
     return aside
+
+
+def size_of(path: Path) -> int:
+    """Return the bytes of a file: 0 where there is nothing, -1 for what is no file."""
+    try:
+        seen = os.lstat(path)
+    except OSError:
+        return 0
+    return seen.st_size if stat.S_ISREG(seen.st_mode) else -1
+
+
+def publish_private(new: Path, path: Path, *, replace: bool = True) -> None:
+    """
+    Rename a file that was written completely, after a sync.
+
+    Args:
+        new: The file.
+        path: Its name.
+        replace: Whether it replaces what has that name; else that stays.
+
+    Raises:
+        StorageError: The disk refused.
+    """
+    with explaining(path, "written"):
+        file = os.open(new, os.O_RDWR | NO_FOLLOW)
+        try:
+            os.fsync(file)
+        finally:
+            os.close(file)
+        if not replace:
+            try:
+                os.link(new, path)
+            except FileExistsError:
+                return
+            except OSError:  # Not every file system has links.
+                replace = not os.path.lexists(path)
+        if replace:
+            os.replace(new, path)
+
+
+def remove_private(path: Path) -> None:
+    """
+    Remove a file if there is one.
+
+    Raises:
+        StorageError: The disk refused.
+    """
+    with explaining(path, "removed"), contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+
+
+def sweep_private(path: Path) -> None:
+    """Remove what killed writers of a file have left: its name and 16 digits, an hour old. Ignores errors."""
+    left = re.compile(re.escape(path.name) + r"\.[0-9a-f]{16}(-journal)?")
+    with contextlib.suppress(OSError):
+        for name in os.listdir(path.parent):
+            if left.fullmatch(name) and time.time() - os.lstat(path.parent / name).st_mtime > 60 * _OVER:
+                os.unlink(path.parent / name)
 
 
 def open_for_reading(path: Path) -> AbstractAsyncContextManager[AsyncBufferedReader]:

@@ -30,19 +30,21 @@ from arena_async.protocol.filenames import duplicate_key, key_of_file
 from arena_async.protocol.files import FileSet, KnowsExpired, RemoteFile
 from arena_async.protocol.messages import printable
 from arena_async.transfer.context import Context, claim_tenant
-from arena_async.transfer.directory import digest, discard
+from arena_async.transfer.directory import digest, discard, recorded_state
 from arena_async.transfer.downloader import DirectoryOwner, report_on
 from arena_async.transfer.events import Finished, Observer
 from arena_async.transfer.leases import IfRunning, RunLease
 from arena_async.transfer.models import (
     PAGE,
     Action,
+    FileState,
     LedgerEntry,
     Outcome,
     Plan,
     PlannedFile,
     Report,
     StartedRun,
+    account_of,
     as_error,
     can_restore,
 )
@@ -146,7 +148,7 @@ class Mirror(DirectoryOwner):
 
         Args:
             files: What to look at.
-            ask_again: Whether to plan for what the service rejected permanently the last time.
+            ask_again: Whether to plan for what was refused or failed for good in earlier runs.
 
         Raises:
             ArenaAsyncError: The listing failed, so that there is no plan.
@@ -191,7 +193,7 @@ class Mirror(DirectoryOwner):
             prune: Remove what is gone. Only with a whole listing that is not empty. Where more than 10 files and more
                 than a fifth of those known of the set are gone, nothing is removed, and the report says so as its
                 error; ``"force"`` removes them.
-            ask_again: Request again what the service rejected permanently the last time.
+            ask_again: Request again what was refused or failed for good in earlier runs.
 
         Raises:
             ConfigurationError: ``prune`` with a set that is narrowed or empty, or a plan of another set.
@@ -218,6 +220,8 @@ class Mirror(DirectoryOwner):
             await lease.take(self._if_running)
             sync = partial(self._sync_plan, plan=plan) if plan is not None else self._sync_all
             report = await sync(files, lease, prune=prune, ask_again=ask_again)
+            if report.error is None:
+                await _copy_ledger(context)
         finally:
             self._leases.discard(lease)
             await lease.aclose()
@@ -230,8 +234,8 @@ class Mirror(DirectoryOwner):
         context, scope = self._context, files.scope
         started = context.clock.now()
         watermarks = {} if prune or ask_again else await context.run(context.ledger.watermarks, scope)
-        if watermarks and not await _is_untouched(context):
-            # A listing that starts later would not deliver what was removed or damaged here.
+        if watermarks and (await _has_unsettled(context, files) or not await _is_untouched(context)):
+            # A listing that starts later would not deliver what was refused, or was removed or damaged here.
             watermarks = {}
         listed = files
         if watermarks:
@@ -337,20 +341,24 @@ class Mirror(DirectoryOwner):
         ok = 0
         found: dict[str, list[Verified]] = {"changed": [], "missing": [], "unknown": []}
         async for page in _pages(context, context.ledger.entries):
-            doubtful: list[tuple[LedgerEntry, LedgerEntry]] = []
+            times: list[tuple[LedgerEntry, int]] = []
             for entry in page:
-                what, row = await context.run(_compare, context, entry)
+                what, row, state = await context.run_until_cancelled(_compare, context, entry)
                 if what == "ok":
                     ok += 1
+                    if entry.provable and state is not None and state.mtime_ns != entry.mtime_ns:
+                        times.append((entry, state.mtime_ns))
                     continue
                 found[what].append(row)
                 if what == "changed":
                     # No file has a time before 1970, so this one is never taken for the recorded file.
-                    doubtful.append((entry, attrs.evolve(entry, mtime_ns=-1)))
+                    times.append((entry, -1))
             try:
-                await context.run(context.ledger.replace, doubtful)
-            except StorageError as error:
-                log.warning("What verify has found could not be written down: %s", error)
+                await context.run(context.ledger.retime, times)
+            except StorageError:
+                # That a time is another one costs the next run a read; that a file is wrong has to be written down.
+                if any(mtime_ns < 0 for _, mtime_ns in times):
+                    raise
         return Verification(ok=ok, **{name: tuple(rows) for name, rows in found.items()})
 
     async def paths(self, prefix: str) -> list[Path]:
@@ -424,18 +432,43 @@ async def _pages(
         after = page[-1].key
 
 
+async def _copy_ledger(context: Context) -> None:
+    """Copy the ledger, once a day; a failure costs nothing today."""
+    try:
+        await context.run_until_cancelled(context.ledger.copy, now=context.clock.now())
+    except StorageError as error:
+        log.warning("No copy of the ledger was made: %s", error)
+
+
+async def _has_unsettled(context: Context, files: FileSet) -> bool:
+    """Return whether the set lists files that failed and are to be requested now."""
+    account, now = account_of(files), context.clock.now()
+    return await context.run(context.ledger.has_unsettled, files.scope, account, now=now)
+
+
 async def _is_untouched(context: Context) -> bool:
     """Return whether everything in the ledger is on the disk as it was recorded."""
     async for page in _pages(context, context.ledger.entries):
-        if await context.run(_any_touched, context, page):
+        if await context.run_until_cancelled(_any_touched, context, page):
             return False
     return True
 
 
-def _any_touched(context: Context, entries: Sequence[LedgerEntry]) -> bool:
-    """Return whether any file is missing or other than recorded. For a thread."""
+def _any_touched(proceed: Callable[[], None], context: Context, entries: Sequence[LedgerEntry]) -> bool:
+    """Return whether any file is missing or other than recorded; where only the time is, it is read. For a thread."""
     states = context.directory.states_of([entry.path for entry in entries])
-    return any(_touched(entry, states.get(entry.path)) for entry in entries)
+    touched = [entry for entry in entries if _touched(entry, states.get(entry.path))]
+    times = []
+    for entry in touched:
+        state = states.get(entry.path)
+        if not isinstance(state, FileState) or state.size != entry.size or not entry.provable:
+            return True
+        proved = recorded_state(context.directory, entry, proceed)
+        if proved is None:
+            return True
+        times.append((entry, proved.mtime_ns))
+    context.ledger.retime(times)
+    return False
 
 
 # ---- gone
@@ -504,19 +537,21 @@ def _lost(row: PlannedFile, root: Path) -> Outcome:
     return Outcome(file=_unlisted(row), action=row.action, path=root / row.path, error=error)
 
 
-def _compare(context: Context, entry: LedgerEntry) -> tuple[str, Verified]:
+def _compare(
+    proceed: Callable[[], None], context: Context, entry: LedgerEntry
+) -> tuple[str, Verified, FileState | None]:
     """Read one file and compare it with its entry. For a thread."""
     path = context.root / entry.path
-    read = digest(context.directory, entry.path)
+    read = digest(context.directory, entry.path, proceed)
     if read is None:
-        return "missing", Verified(key=entry.key, path=path, expected=entry.sha256 or entry.size)
+        return "missing", Verified(key=entry.key, path=path, expected=entry.sha256 or entry.size), None
     actual, state = read
     if state.size != entry.size:
-        return "changed", Verified(key=entry.key, path=path, expected=entry.size, actual=state.size)
+        return "changed", Verified(key=entry.key, path=path, expected=entry.size, actual=state.size), state
     if entry.sha256 is None:
-        return "unknown", Verified(key=entry.key, path=path, actual=actual)
+        return "unknown", Verified(key=entry.key, path=path, actual=actual), state
     row = Verified(key=entry.key, path=path, expected=entry.sha256, actual=actual)
-    return ("ok" if actual == entry.sha256 else "changed"), row
+    return ("ok" if actual == entry.sha256 else "changed"), row, state
 
 
 def _touched(entry: LedgerEntry, state: object) -> bool:

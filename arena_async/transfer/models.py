@@ -33,6 +33,7 @@ __all__ = [
     "RunState",
     "StartedRun",
     "State",
+    "account_of",
     "as_error",
     "can_restore",
 ]
@@ -58,7 +59,7 @@ class Action(enum.StrEnum):
     REFRESH = "refresh"
     #: It is in the directory and unchanged.
     KEEP = "keep"
-    #: The service will never deliver it.
+    #: It is not requested: it has no content, was refused, or failed for good.
     SKIP = "skip"
     #: It is in the directory and no longer listed; it stays.
     GONE = "gone"
@@ -120,6 +121,12 @@ class LedgerEntry:
     partial: str = ""
     reason: str = ""
     at: datetime | None = None
+
+    @property
+    def provable(self) -> bool:
+        """Whether a local file of which only the time is another one is the recorded one if its digest is."""
+        # A time before 1970 marks a file that was found to be wrong.
+        return self.mtime_ns >= 0 and self.sha256 is not None
 
 
 @attrs.frozen
@@ -196,6 +203,7 @@ class Outcome:
         reason: Why it was skipped, pruned or reported gone, or a notice about the content; else "".
         sha256: The digest of the file in hexadecimal, or None.
         durable: Whether it survives a power loss.
+        again_at: When it is requested again (aware), if it was not requested because it has failed for long; or None.
     """
 
     file: RemoteFile
@@ -208,6 +216,7 @@ class Outcome:
     reason: str = ""
     sha256: str | None = None
     durable: bool = False
+    again_at: datetime | None = None
 
     @property
     def path(self) -> Path | None:
@@ -353,6 +362,11 @@ class Restoring(Protocol):
 def can_restore(files: FileSet) -> bool:
     """Return whether a plan of a set can be carried out without looking its files up again."""
     return isinstance(files, Restoring) and files.restores
+
+
+def account_of(files: FileSet) -> str:
+    """Return whose login a set uses, or "": a set that inherits nothing need not state it."""
+    return getattr(files, "account", "")
 
 
 @attrs.frozen(kw_only=True)

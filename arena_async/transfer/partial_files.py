@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import Literal
 
 from arena_async.errors import StorageError
-from arena_async.transfer.directory import STATE_DIRECTORY, Directory, ParentCache, split_path
+from arena_async.transfer.directory import STATE_DIRECTORY, Directory, ParentCache, recorded_state, split_path
 from arena_async.transfer.filesystem import (
     FileSystem,
     Handle,
@@ -435,8 +435,12 @@ def adopt(partials: PartialFiles, entry: LedgerEntry, *, durable: bool = True) -
             return "in use"
         status = _recorded(directory, file, entry) if isinstance(file, int) else None
     if status is None:
-        recorded = FileState(size=entry.size, mtime_ns=entry.mtime_ns)
-        return "complete" if directory.state_of(path) == recorded else "gone"
+        state = directory.state_of(path)
+        if state is None or state.size != entry.size:
+            return "gone"
+        # In a copied directory only the time is another one.
+        same = state.mtime_ns == entry.mtime_ns or (entry.provable and recorded_state(directory, entry) is not None)
+        return "complete" if same else "gone"
     with ParentCache(directory, make=True) as parents:
         with explaining(path, "given its name"):
             _move(directory, entry.partial, path, parents, status)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import enum
 import errno
 from collections.abc import Callable
+from datetime import datetime
 from typing import Literal
 
 import attrs
@@ -43,8 +44,10 @@ from arena_async.protocol.filenames import duplicate_key, duplicate_path, target
 from arena_async.protocol.files import RemoteFile
 from arena_async.protocol.retry import backoff
 from arena_async.transfer.models import Action, FileState, LedgerEntry
+from arena_async.transfer.refusals import Refusal, is_due, postponed
 
 __all__ = [
+    "WANTED",
     "Decision",
     "Move",
     "PlannedRow",
@@ -55,9 +58,9 @@ __all__ = [
     "decide",
     "decide_retry",
     "is_overload",
-    "is_permanent",
     "is_same_content",
     "is_too_many_gone",
+    "may_adopt",
     "new_row",
     "service_of",
 ]
@@ -95,45 +98,92 @@ class Decision:
     Args:
         action: The action.
         reason: Why it is skipped, or "".
+        error: Why it counts as failed without a request, or None.
+        again: When it is due again (aware), or None.
+        group: The refused run of which one file is requested before the others, or "".
+        proof: What the local file has to be read for before it is kept, or "".
     """
 
     action: Action
     reason: str = ""
+    error: ArenaAsyncError | None = None
+    again: datetime | None = None
+    group: str = ""
+    proof: Literal["", "digest", "content"] = ""
 
 
 _KEEP = Decision(Action.KEEP)
+#: It is kept if its digest is the recorded one.
+_PROVE = Decision(Action.KEEP, proof="digest")
 _FETCH = Decision(Action.FETCH)
 _REFRESH = Decision(Action.REFRESH)
+WANTED = (_FETCH, _REFRESH)
 
 
 def decide(
-    file: RemoteFile, entry: LedgerEntry | None, on_disk: FileState | None, *, path: str, ask_again: bool
+    file: RemoteFile,
+    entry: LedgerEntry | None,
+    on_disk: FileState | None,
+    *,
+    path: str,
+    refusal: Refusal | None = None,
+    now: datetime | None = None,
 ) -> Decision:
     """
     Return what to do with a file.
 
     It is kept only when the ledger knows it under this path with this change mark, and the local file has the size and
-    the time that the ledger recorded: that some file is there proves nothing.
+    the time that the ledger recorded, or where only that differs, the digest: that some file is there proves nothing.
 
     Args:
         file: As listed now.
         entry: What the ledger knows about it, or None.
         on_disk: What lies under its final name, or None.
         path: Its target path now, below the root.
-        ask_again: Whether to request what the service rejected permanently the last time.
+        refusal: What is remembered about its failure, or None.
+        now: The time (aware), where there is a refusal.
     """
-    if entry is None:
-        return _FETCH if file.skip is None else Decision(Action.SKIP, file.skip)
-    same = entry.change == file.change
-    is_here = entry.state != "skipped" and on_disk is not None and entry.path == path
-    if is_here and same and on_disk is not None and (on_disk.size, on_disk.mtime_ns) == (entry.size, entry.mtime_ns):
-        # Also where the service does not deliver it any more: what was downloaded in time stays known.
-        return _KEEP
+    wanted = _FETCH
+    if entry is not None and on_disk is not None and entry.state != "skipped" and entry.path == path:
+        wanted = _REFRESH
+        if (entry.size, entry.change) == (on_disk.size, file.change):
+            # Also where the service does not deliver it any more: what was downloaded in time stays known.
+            if entry.mtime_ns == on_disk.mtime_ns:
+                return _KEEP
+            if entry.provable:
+                return _PROVE
     if file.skip is not None:
         return Decision(Action.SKIP, file.skip)
-    if entry.state == "skipped" and same and not ask_again:
-        return Decision(Action.SKIP, entry.reason)
-    return _REFRESH if is_here else _FETCH
+    if refusal is None or now is None or refusal.change != file.change:
+        return wanted
+    return _of_refusal(wanted, refusal, now)
+
+
+def may_adopt(file: RemoteFile, on_disk: FileState | None) -> bool:
+    """
+    Return whether a local file that no ledger knows may be proved to be the listed one by reading it.
+
+    A listed digest proves it; so do the check sums in it where the change mark is among the fields that identify the
+    file, so that no other content can have come under this name. A listed size has to be the same.
+    """
+    if on_disk is None or file.skip is not None or file.size not in (None, on_disk.size):
+        return False
+    fixed = bool(file.change) and file.change in file.fields.values()
+    return fixed or bool(file.sha256 or file.md5)
+
+
+def _of_refusal(wanted: Decision, refusal: Refusal, now: datetime) -> Decision:
+    """Return what to do with a file that failed before."""
+    if refusal.kind == "damaged":
+        since = f"{refusal.since:%Y-%m-%d}"
+        return Decision(
+            Action.SKIP, f"its content has not been right since {since}, and is unchanged: {refusal.reason}"
+        )
+    if is_due(refusal, now):
+        return wanted if refusal.kind == "failed" else attrs.evolve(wanted, reason=refusal.reason, group=refusal.group)
+    if refusal.kind == "failed":
+        return Decision(Action.SKIP, error=postponed(refusal), again=refusal.again)
+    return Decision(Action.SKIP, refusal.reason)
 
 
 def is_too_many_gone(gone: int, known: int) -> bool:
@@ -154,20 +204,6 @@ def is_same_content(fresh: RemoteFile, old: RemoteFile) -> bool:
 def _url_path(file: RemoteFile) -> str:
     """Return the URL of a file without its query, which is signed anew each time."""
     return file.link.reveal().partition("?")[0] if file.link else ""
-
-
-def is_permanent(error: Exception, file: RemoteFile) -> bool:
-    """
-    Return whether an error response is permanent, so that later runs need not request: no content, not allowed, gone.
-
-    An error response for a signed URL says something about the URL only. A 400 counts if it has a code of the vendor's:
-    an empty one is a file server that is unavailable.
-    """
-    if not isinstance(error, ApiError) or error.transient or error.stale_login or file.link is not None:
-        return False
-    if isinstance(error, NotFoundError | PermissionDeniedError):
-        return True
-    return type(error) is ApiError and error.status in (400, 410) and (error.status == 410 or error.code is not None)
 
 
 def service_of(file: RemoteFile) -> str:

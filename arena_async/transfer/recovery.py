@@ -24,7 +24,8 @@ from arena_async.transfer.context import Context
 from arena_async.transfer.download import put_down
 from arena_async.transfer.jobs import DownloadAttempt, Job, Source
 from arena_async.transfer.models import Action, Outcome, as_error
-from arena_async.transfer.planner import Move, Recovery, decide_retry, is_permanent, is_same_content
+from arena_async.transfer.planner import Move, Recovery, decide_retry, is_same_content
+from arena_async.transfer.refusals import Refusal, group_of, reason_of, refusal_kind
 
 __all__ = ["decide", "fail", "recover", "stop_after"]
 
@@ -132,24 +133,34 @@ async def _look_up(job: Job, failure: Exception, source: Source) -> None:
             raise SourceChangedError(f"{job.path}: it changes faster than it can be fetched. Run again later.")
 
 
-async def fail(job: Job, error: Exception, context: Context) -> tuple[Outcome, int, str | None]:
+async def fail(job: Job, error: Exception, source: Source) -> tuple[Outcome, int, str | None]:
     """
-    Return the outcome of a file that failed, and remember a permanent rejection.
+    Return the outcome of a file that failed, and remember what that means for later runs.
 
     Returns:
         The outcome, the bytes that are kept, and what other files need not be begun (see :func:`stop_after`).
     """
+    context = source.context
     recovery = decide(job, error, context)
     done = 0 if recovery.drop else job.end
     await _quietly(put_down(job, context, drop=recovery.drop, keep=True))
     known = as_error(error, file=job.key, attempts=job.tries.sent)
     action = job.action
-    if is_permanent(error, job.file):
-        action = Action.SKIP
-        file, now = job.file, context.clock.now()
-        await _quietly(
-            context.run(context.ledger.skip, job.key, str(error), at=now, change=file.change, name=file.name)
+    twice = job.tries.corrupt > 0 and not (job.last or DownloadAttempt()).missing
+    kind = refusal_kind(error, job.file, twice=twice) if job.tries.sent else None
+    if kind is not None:
+        action = Action.SKIP if kind == "denied" else action
+        now, reason = context.clock.now(), reason_of(error, job.path)
+        refusal = Refusal(
+            key=job.key,
+            kind=kind,
+            group=group_of(job.key),
+            change=job.file.change,
+            reason=reason,
+            since=now,
+            again=now,
         )
+        await _quietly(context.run(context.ledger.refuse, refusal, source.account, source.files.scope, now=now))
     outcome = Outcome(
         job.without_url(),
         action,

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Collection, Coroutine, Sequence
+from collections.abc import Collection, Coroutine, Iterable, Sequence
 from typing import Any
 
 from arena_async.errors import ArenaAsyncError, QuotaExhaustedError
@@ -28,10 +28,12 @@ from arena_async.transfer.commit import Pending
 from arena_async.transfer.context import Context
 from arena_async.transfer.download import attempt, put_down
 from arena_async.transfer.events import Finished, Retrying
-from arena_async.transfer.jobs import HeldBack, Job, JobQueue, Listing, Numbered, PagePlanner, Source
-from arena_async.transfer.models import Action, Outcome, as_error
+from arena_async.transfer.jobs import HeldBack, Job, JobQueue, Listing, Numbered, Source
+from arena_async.transfer.models import PAGE, Action, Outcome, as_error
+from arena_async.transfer.page_planner import PagePlanner
 from arena_async.transfer.planner import Decision, PlannedRow, service_of
 from arena_async.transfer.recovery import fail, recover, stop_after
+from arena_async.transfer.refusals import group_of
 from arena_async.transfer.workers import end_tasks
 
 __all__ = ["TransferRun"]
@@ -40,6 +42,58 @@ __all__ = ["TransferRun"]
 _WAITING = 64
 #: Once no more may be planned, so many have to be done first: workers find several then, and not one at a time.
 _REFILL = 32
+
+
+Step = tuple[PlannedRow, Decision, bool]
+
+
+class RefusedRuns:
+    """
+    The refused runs of a listing that are due: one file of each is requested, the others wait for its end.
+
+    Args:
+        probes: By run, the file that is requested first; filled as the listing is planned.
+    """
+
+    def __init__(self, probes: dict[str, str]) -> None:
+        self._probes = probes
+        self._delivered: dict[str, bool] = {}
+        self._waiting: dict[str, list[Step]] = {}
+
+    def admit(self, step: Step, *, dry: bool) -> Step | None:
+        """Return what to do with a file: it is requested, or skipped, or None while it waits."""
+        row, decision, _ = step
+        group, waiting = decision.group, self._waiting.get(decision.group, [])
+        if self._delivered.get(group) or self._probes.get(group) == row.key:
+            return step
+        if dry or group in self._delivered or group not in self._probes or len(waiting) >= PAGE:
+            return _skipped(step)
+        self._waiting[group] = [*waiting, step]
+        return None
+
+    def end(self, key: str, *, delivered: bool) -> Iterable[Step]:
+        """Note how a file ended, and return what to do with those that waited for it."""
+        group = group_of(key)
+        if self._probes.get(group) != key:
+            return ()
+        self._delivered[group] = delivered
+        waiting = self._waiting.pop(group, ())
+        return waiting if delivered else map(_skipped, waiting)
+
+    def replace(self, requested: Collection[str]) -> list[Step]:
+        """Return files to request first for the runs whose first file is not listed any more."""
+        first = []
+        for group, (step, *others) in list(self._waiting.items()):
+            if self._probes[group] not in requested:
+                self._waiting[group], self._probes[group] = others, step[0].key
+                first.append(step)
+        return first
+
+
+def _skipped(step: Step) -> Step:
+    """Return the decision to skip a file."""
+    row, decision, clear = step
+    return row, Decision(Action.SKIP, decision.reason, group=decision.group), clear
 
 
 class TransferRun:
@@ -66,21 +120,20 @@ class TransferRun:
     def __init__(self, files: FileSet, context: Context, planner: PagePlanner) -> None:
         self.listing = Listing(files)
         self.planner = planner
+        self._source = Source(files, context, self)
         self.outcomes: deque[Numbered] = deque()
-        self.kept = 0
         self.error: ArenaAsyncError | None = None
         self.failure: BaseException | None = None
-        self.ended = False
-        self._source = Source(files, context, self)
         self._context = context
         self._root = str(context.root)
         self._max_open = 2 * context.widest + _WAITING
         self._queue, self._held = JobQueue(), HeldBack()
-        self._delivered = self._committing = self._working = 0
+        self.kept = self._delivered = self._committing = self._working = 0
         self._stopped: set[str] = set()
+        self._refused = RefusedRuns(planner.probes)
         self._changed = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._begun = self._collecting = self._closing = False
+        self.ended = self._begun = self._collecting = self._closing = False
 
     @property
     def not_started(self) -> int:
@@ -140,7 +193,7 @@ class TransferRun:
         try:
             while "disk" not in self._stopped and (page := await listing.next_page(full=idle)):
                 kept, count = self.kept, len(page)
-                planned = await context.run(planner.plan, page, number)
+                planned = await planner.plan_page(page, number)
                 page.clear()  # The thread may hold both lists a little longer.
                 await self._give_out(planned)
                 planned.clear()
@@ -153,44 +206,54 @@ class TransferRun:
         else:
             self.failure = self.failure or listing.failure
         if listing.whole and "disk" not in self._stopped:
-            await self._give_out(await context.run(planner.plan_held) if planner.duplicates.held else ())
+            await self._give_out(await planner.plan_held())
             if planner.duplicates.evicted:
-                rows = await planner.find_evicted(self._source.files)
+                rows = await planner.find_evicted()
                 listing.count += len(rows)
-                await self._give_out(await context.run(planner.plan, rows, number, evicted=True))
+                await self._give_out(await planner.plan_page(rows, number, evicted=True))
+        for step in self._refused.replace({job.key for job in self._queue.jobs}):
+            self._take(step)
+        if listing.whole and "disk" not in self._stopped:
             await context.run(context.ledger.end_listing, planner.scope, planner.generation)
         while planner.claimed and not all(_is_stopped(row.file, self._stopped) for row in planner.claimed):
             await self._give_out(await planner.plan_claimed())
 
-    async def _give_out(self, planned: Sequence[tuple[PlannedRow, Decision, bool]]) -> None:
+    async def _give_out(self, planned: Sequence[Step]) -> None:
         """
         Act on the decisions about a page: outcomes at once, jobs into the queue, as many as may be open.
 
         Files whose outcome is held back do not count, up to as many again, while outcomes are taken in time.
         """
-        for row, decision, clear in planned:
-            if decision.action is Action.KEEP:
+        for planned_step in planned:
+            if planned_step[1].action is Action.KEEP:
                 self.kept += 1
+                continue
+            step = self._refused.admit(planned_step, dry=self.planner.dry) if planned_step[1].group else planned_step
+            if step is None:
                 continue
             room, jobs, outcomes = 1, self._queue.jobs, self.outcomes
             while len(jobs) + len(outcomes) - (not outcomes) * min(self._held.count, _WAITING) > self._max_open - room:
                 room = _REFILL
                 self._changed.clear()
                 await self._changed.wait()
-            if row.rejected is not None or decision.action is Action.SKIP or self.planner.dry:
-                self._report(row, decision)
-            elif not (self._stopped and _is_stopped(row.file, self._stopped)):
-                job = Job(row.number, row.file, row.key, row.path, decision.action, clear, row.several)
-                if self._queue.add(job):
-                    self._make_ready(job)
-            else:
-                self.planner.drop(row.key)
+            self._take(step)
             if "disk" in self._stopped:
                 return
 
-    def _report(self, row: PlannedRow, decision: Decision) -> None:
-        """Deliver the outcome of a row that needs no content."""
-        outcome = _planned(row, decision, self._root)
+    def _take(self, step: Step) -> None:
+        """Deliver the outcome of a row that needs no content, or queue its job."""
+        row, decision, clear = step
+        if row.rejected is None and decision.action is not Action.SKIP and not self.planner.dry:
+            if self._stopped and _is_stopped(row.file, self._stopped):
+                self.planner.drop(row.key)
+                return
+            job = Job(row.number, row.file, row.key, row.path, decision.action, clear, row.several)
+            if self._queue.add(job):
+                self._make_ready(job)
+            return
+        if decision.group:
+            self.planner.drop(row.key)
+        outcome = _decided(row, decision, self._root)
         if not self.planner.dry and self._context.emitter.active:
             self._context.emitter.emit(Finished(outcome=outcome))
         self._delivered += 1
@@ -280,7 +343,7 @@ class TransferRun:
         try:
             wait = (await recover(job, failure, self._source)).wait
         except Exception as error:  # noqa: BLE001 - whatever it is, it is the outcome of this file alone
-            outcome, done, stop = await fail(job, error, context)
+            outcome, done, stop = await fail(job, error, self._source)
             self._note_stop(job, stop)
             if stop is not None:
                 self.error = self.error or outcome.error
@@ -331,22 +394,24 @@ class TransferRun:
         """End a job, deliver its outcome, and let the next job of its path begin."""
         if outcome is None or outcome.error is not None:
             self.planner.drop(job.key)
-        following = self._queue.end(job)
-        if following is not None:
+        if (following := self._queue.end(job)) is not None:
             self._make_ready(following)
         if outcome is not None and self._context.emitter.active:
             self._context.emitter.emit(Finished(outcome=outcome, bytes_done=done))
         if outcome is not None and deliver:
             self._delivered += 1
             self.outcomes.append(Numbered(job.number, outcome))
+        if self.planner.probes:
+            for step in self._refused.end(job.key, delivered=outcome is not None and outcome.error is None):
+                self._take(step)
         self._changed.set()
 
 
-def _planned(row: PlannedRow, decision: Decision, root: str) -> Outcome:
+def _decided(row: PlannedRow, decision: Decision, root: str) -> Outcome:
     """Return the outcome of a row that needs no content."""
-    file, path = row.file, f"{root}/{row.path}" if row.path else None
-    shown = file if file.link is None else file.without_link()
-    return Outcome(shown, decision.action, path, error=row.rejected, reason=decision.reason)
+    path, error = f"{root}/{row.path}" if row.path else None, row.rejected or decision.error
+    shown = row.file if row.file.link is None else row.file.without_link()
+    return Outcome(shown, decision.action, path, error=error, reason=decision.reason, again_at=decision.again)
 
 
 def _is_stopped(file: RemoteFile, stopped: Collection[str]) -> bool:

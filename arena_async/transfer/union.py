@@ -27,7 +27,7 @@ from arena_async.protocol.files import (
     RemoteFile,
     UsesMetadataCache,
 )
-from arena_async.transfer.models import Plan, PlannedFile, Restoring, can_restore
+from arena_async.transfer.models import Plan, PlannedFile, Restoring, account_of, can_restore
 
 __all__ = ["LOOK_UP_BATCH", "OF_ONE_LIST", "PlannedSet", "one_of", "union"]
 
@@ -102,6 +102,11 @@ class _Union:
         """Metered requests that their sessions have sent so far; a session that several sets share counts once."""
         sessions = {id(_session(member)): member.requests_sent for member in self._members}
         return sum(sessions.values())
+
+    @property
+    def account(self) -> str:
+        """Whose logins they use."""
+        return "\n".join(sorted({account_of(member) for member in self._members}))
 
     async def __aiter__(self) -> AsyncIterator[RemoteFile]:
         """List one set after the other."""
@@ -232,6 +237,11 @@ class PlannedSet:
     def requests_sent(self) -> int:
         """Metered requests of the session."""
         return self._files.requests_sent
+
+    @property
+    def account(self) -> str:
+        """Whose login it uses."""
+        return account_of(self._files)
 
     async def __aiter__(self) -> AsyncIterator[RemoteFile]:
         """Look the files up again."""

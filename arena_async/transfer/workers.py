@@ -19,7 +19,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial
 from mmap import mmap
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from arena_async.errors import ClosedError
 from arena_async.options import shield
@@ -114,6 +114,35 @@ class Threads:
         """
         work = self.start(call, *args, **kwargs)
         await wait_to_end(work)
+        return work.result()
+
+    async def run_until_cancelled(
+        self, call: Callable[Concatenate[Callable[[], None], P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """
+        Run ``call`` on a thread and return its result.
+
+        Its first argument is a function without arguments that raises as soon as this task is cancelled.
+
+        Raises:
+            ClosedError: The pool was closed before.
+        """
+        cancelled = False
+
+        def proceed() -> None:
+            if cancelled:
+                raise ClosedError("The call was cancelled.")
+
+        work = self.start(call, proceed, *args, **kwargs)
+        try:
+            await asyncio.wait([work])
+        except asyncio.CancelledError:
+            cancelled = True
+            raise
+        finally:
+            await wait_to_end(work)
+            if cancelled:
+                work.exception()
         return work.result()
 
     async def aclose(self) -> None:

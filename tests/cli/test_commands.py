@@ -8,8 +8,10 @@ import json
 import shlex
 import signal
 import socket
+import sqlite3
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -309,6 +311,53 @@ async def test_some_failed_files_end_with_3(tmp_path: Path) -> None:
     assert len(files_below(tmp_path / "out")) == 3
     assert [bool(record["error"]) for record in done.records].count(True) == 1
     assert done.err.startswith("arena-async: ")
+
+
+async def test_what_is_refused_is_said_once_for_each_reason_and_requested_on_request(tmp_path: Path) -> None:
+    """The run that meets it ends with 3, later ones with 0; no line for each file."""
+    async with ArenaSimulator() as arena:
+        other = arena.add_user("other@example.com", "other-Passw0rd")
+        run_of_other = arena.add_export_run(creator=other, files=5)
+        env = environment(arena)
+        command = ("sync", "arena", "exports", arena.export, "--to", str(tmp_path / "out"))
+        first = await run(*command, env=env)
+        second = await run(*command, env=env)
+        written = await run(*command, "--json", env=env)
+        before = len(arena.seen("GET */content"))
+        planned = await run("plan", *command[1:], "--ask-again", env=env)
+        run_of_other.creator = arena.user
+        third = await run(*command, "--ask-again", env=env)
+        requested = len(arena.seen("GET */content")) - before
+
+    (reason,) = [line for line in second.err.splitlines() if line.startswith("skipped")]
+    assert (first.code, second.code, written.code, third.code, requested) == (3, 0, 0, 0, 5)
+    assert reason.startswith("skipped 5 files: status 403, code 3024")
+    assert reason.count(".zip") == 3
+    assert reason.endswith(", and 2 more)")
+    assert "5 skipped" in second.out
+    assert {record["reason"].split(",")[0] for record in written.records if record["type"] == "file"} == {"status 403"}
+    assert "fetch 5" in planned.out
+
+
+async def test_what_fails_for_long_is_said_in_one_sentence(tmp_path: Path) -> None:
+    """It is still a failure, although it was not requested in this run."""
+    out = tmp_path / "out"
+    async with ArenaSimulator(files=4) as arena:
+        env = environment(arena)
+        arena.inject(faults.status(404), on="GET */content", times=None)
+        await run("sync", "arena", "extracts", "--to", str(out), env=env)
+        with closing(sqlite3.connect(out / ".arena-async" / "ledger.sqlite")) as ledger:
+            # They have failed for 20 days; the next try is three days away.
+            ledger.execute("UPDATE refusals SET since = since - 1728000000000, again = since + 259200000000, tries = 9")
+            ledger.commit()
+        before = len(arena.seen("GET */content"))
+        second = await run("sync", "arena", "extracts", "--to", str(out), env=env)
+        requested = len(arena.seen("GET */content")) - before
+
+    assert (second.code, requested) == (1, 0)
+    (line,) = [line for line in second.err.splitlines() if "--ask-again" in line]
+    assert "4 files failed in earlier runs and not requested now: the next is due 20" in line
+    assert line.endswith(", and 1 more).")
 
 
 async def test_the_latest_run_of_a_delta_extract_comes_with_a_warning(tmp_path: Path) -> None:

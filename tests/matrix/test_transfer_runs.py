@@ -229,9 +229,7 @@ async def test_what_the_service_calls_downloaded_is_fetched_until_it_is_here(wor
 
 
 @row("TR55", protection="a refusal that stays is believed")
-@pytest.mark.parametrize(
-    "refusal", [reply(404), reply(410), arena_error(400, 3012), arena_error(400, 3011), arena_error(404, 3012)]
-)
+@pytest.mark.parametrize("refusal", [arena_error(400, 3012), arena_error(400, 3011), arena_error(404, 3012)])
 async def test_the_content_of_a_run_that_is_too_old_is_gone(world: World, refusal: Reply) -> None:
     """TR55: 60 days after its end; asked for once, and not again in later runs."""
     world.allow(EXPORT_PLACE)

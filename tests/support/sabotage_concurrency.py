@@ -50,10 +50,11 @@ def _(patch: Patch) -> None:
 
 @protection("the failure of a file is its own")
 def _(patch: Patch) -> None:
-    def raising(error: Exception, _: object) -> bool:
+    def raising(error: Exception, _: object, *, twice: bool) -> None:
+        del twice
         raise error
 
-    patch.replace("arena_async.transfer:is_permanent", raising)
+    patch.replace("arena_async.transfer:refusal_kind", raising)
 
 
 @protection("fail-fast stops at the first failure")

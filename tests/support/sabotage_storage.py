@@ -387,9 +387,41 @@ def _(patch: Patch) -> None:
 
 @protection("whatever happens to a file is the outcome of that file")
 def _(patch: Patch) -> None:
-    def only_what_is_known(error: Exception, file: RemoteFile) -> Any:
+    def only_what_is_known(error: Exception, file: RemoteFile, *, twice: bool) -> Any:
         if not isinstance(error, ArenaAsyncError):
             raise error
-        return judge(error, file)
+        return judge(error, file, twice=twice)
 
-    judge = patch.replace("arena_async.transfer:is_permanent", only_what_is_known)
+    judge = patch.replace("arena_async.transfer:refusal_kind", only_what_is_known)
+
+
+# ------------------------------------------------------------------------------------------- copies of state and files
+
+
+@protection("a damaged ledger is restored from its copy")
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.transfer.ledger_copy:restore", lambda _path: False)
+    patch.replace("arena_async.transfer:may_adopt", lambda *_: False)
+
+
+@protection("what came after the copy is read")
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.transfer:may_adopt", lambda *_: False)
+
+
+@protection("what nothing proves is fetched")
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.transfer:PagePlanner._adopt", lambda *_: True)
+
+
+@protection("a copied directory is read")
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.transfer:LedgerEntry.provable", property(lambda _entry: False))
+
+
+@protection("other bytes of the same size are fetched")
+def _(patch: Patch) -> None:
+    patch.replace(
+        "arena_async.transfer:recorded_state",
+        lambda directory, entry, _proceed=bool: directory.states_of([entry.path])[entry.path],
+    )

@@ -16,7 +16,7 @@ from sabotage import Always, Patch, protection
 
 from arena_async.errors import ApiError, TransportError
 from arena_async.http import connections
-from arena_async.protocol.files import BodyHead
+from arena_async.protocol.files import BodyHead, RemoteFile
 from arena_async.protocol.messages import Request, Response
 from arena_async.protocol.ranges import HeadDecision, PartialContent, ResumeStep
 from arena_async.protocol.urls import UrlPolicy
@@ -647,3 +647,56 @@ def _(patch: Patch) -> None:
 @protection("bodies wait for open files")
 def _(patch: Patch) -> None:
     patch.replace("arena_async.transfer.filesystem:is_out_of_files", _always(False))
+
+
+# ------------------------------------------------------------------------------------------------ what failed before
+
+
+@protection("a refusal is that of an account")
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.transfer:account_of", lambda *_args, **_options: "")
+
+
+@protection("one file of a refused run is requested first")
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.transfer:RefusedRuns.admit", lambda _self, step, **_options: step)
+
+
+@protection("a refused run that changed is requested")
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.transfer:RefusedRuns.replace", lambda *_args, **_options: [])
+
+
+def _kind_instead(patch: Patch, was: str, kind: str | None) -> None:
+    """Let what failed in one way count as failed in another."""
+
+    def judge(error: Exception, file: RemoteFile, *, twice: bool) -> str | None:
+        found = real(error, file, twice=twice)
+        return kind if found == was else found
+
+    real = patch.replace("arena_async.transfer:refusal_kind", judge)
+
+
+@protection("a rejection without a code is a failure")
+def _(patch: Patch) -> None:
+    _kind_instead(patch, "failed", "denied")
+
+
+@protection("damaged content is remembered")
+def _(patch: Patch) -> None:
+    _kind_instead(patch, "damaged", None)
+
+
+@protection("a page in place of content is no damaged content")
+def _(patch: Patch) -> None:
+    _kind_instead(patch, "failed", "damaged")
+
+
+@protection("what fails for long is requested less often")
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.transfer:is_due", lambda *_args, **_options: True)
+
+
+@protection("a watermark hides nothing that is due")
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.transfer:Ledger.has_unsettled", lambda *_args, **_options: False)

@@ -337,7 +337,9 @@ async def test_a_refusal_for_ever_is_remembered_with_its_reason(bench: Bench) ->
 
     assert isinstance(outcome.error, NotFoundError)
     assert outcome.action is Action.SKIP
-    assert bench.rows("key", "state", "reason", "change") == [("test/a", "skipped", "GET: no content.", "1")]
+    assert bench.rows("key", "kind", "reason", "change", table="refusals") == [
+        ("test/a", "denied", "GET: no content.", "1")
+    ]
 
 
 async def test_what_may_pass_is_tried_as_often_as_allowed(bench: Bench) -> None:

@@ -13,7 +13,7 @@ from directory_bench import Bench, leave_old_ledger, many
 from filesets import MemoryFiles, Source, remote
 
 from arena_async import Action, Mirror
-from arena_async.errors import DestinationBusyError
+from arena_async.errors import DestinationBusyError, PermissionDeniedError
 from arena_async.transfer.models import StartedRun
 
 BEGAN = datetime(2026, 3, 1, 12, 30, 5, tzinfo=UTC)
@@ -108,6 +108,28 @@ async def test_what_an_earlier_layout_knew_of_listings_and_paths_is_still_known(
     assert (report.counts[Action.KEEP], report.counts[Action.GONE]) == (1, 1)
     assert moved.counts[Action.FETCH] == 1
     assert bench.rows("key") == [("other",), ("test/gone",)]
+
+
+async def test_what_an_earlier_layout_skipped_is_requested_once(tmp_path: Path) -> None:
+    """Whose request was refused was not written down, and a watermark would hide the file."""
+    leave_old_ledger(
+        tmp_path,
+        "INSERT INTO files VALUES "
+        "('test/a', 'skipped', '', '', 0, 0, '1', NULL, NULL, 'none', 'n', '', 'GET: not yours.', NULL)",
+        "INSERT INTO scopes VALUES ('test/files', 4, 4, '2099-01-01T00:00:00+00:00')",
+        "INSERT INTO seen VALUES ('test/files', 'test/a', 4, 'n', '1', '', '')",
+    )
+    files = many("a", changed_at=BEGAN)
+    files.filters = True
+    files.sources["test/a"].faults = [PermissionDeniedError("GET: not yours.", status=403, code=3024)]
+    bench = Bench(tmp_path)
+
+    first = await bench.sync(files)
+    second = await bench.sync(files)
+
+    assert len(first.failures) == 1
+    assert (second.failures, second.counts[Action.SKIP]) == ((), 1)
+    assert len(files.requested) == 1
 
 
 async def test_a_digest_takes_half_its_text_in_the_ledger_and_is_still_known(tmp_path: Path) -> None:

@@ -102,7 +102,8 @@ async def test_a_refusal_for_ever_keeps_what_is_known_of_the_file_that_is_here(b
 
     await bench.sync(refused)
 
-    assert bench.rows("state", "reason", "change") == [("skipped", "expired after 60 days", "2")]
+    assert bench.rows("kind", "reason", "change", table="refusals") == [("denied", "expired after 60 days", "2")]
+    assert bench.rows("state", "change") == [("complete", "1")]
     assert bench.rows("path", "size", "sha256") == before
     assert bench.finals() == {"d/k": b"whole"}
 
@@ -146,9 +147,14 @@ async def test_the_file_is_private_and_alone_when_it_is_closed(bench: Bench) -> 
             (journal,) = looked.execute("PRAGMA journal_mode").fetchone()
         looked.close()
 
-    assert modes == {"ledger.sqlite": 0o600, "ledger.sqlite-shm": 0o600, "ledger.sqlite-wal": 0o600}
+    assert modes == {
+        "ledger.sqlite": 0o600,
+        "ledger.sqlite-shm": 0o600,
+        "ledger.sqlite-wal": 0o600,
+        "ledger.sqlite.copy": 0o600,
+    }
     assert journal == "wal"
-    assert [path.name for path in directory.glob("ledger*")] == ["ledger.sqlite"]
+    assert sorted(path.name for path in directory.glob("ledger*")) == ["ledger.sqlite", "ledger.sqlite.copy"]
 
 
 async def test_a_file_that_others_may_read_is_closed_to_them(bench: Bench) -> None:
@@ -191,7 +197,7 @@ async def test_where_memory_is_not_shared_the_plain_journal_is_used(
 
 
 @pytest.mark.parametrize("damage", ["text", "cut", "other tables", "middle"])
-async def test_a_damaged_ledger_is_set_aside_and_begun_anew(
+async def test_a_damaged_ledger_without_a_copy_is_set_aside_and_begun_anew(
     bench: Bench, damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """What it knew is unknown then, which is said; nothing of an old one is lost or overwritten."""
@@ -199,6 +205,7 @@ async def test_a_damaged_ledger_is_set_aside_and_begun_anew(
     await bench.sync(files)
     for aside in ("ledger.sqlite.damaged", "ledger.sqlite.damaged-2"):
         content = path.read_bytes()
+        path.with_name("ledger.sqlite.copy").unlink()
         if damage == "text":
             path.write_bytes(b"this is no database, " * 100)
         elif damage == "cut":

@@ -98,9 +98,115 @@ async def test_only_what_changed_is_fetched_again(tmp_path: Path) -> None:
 
     report = await sync(tmp_path, files)
 
-    assert counted(report) == {"refresh": 3, "fetch": 1, "keep": 1}
+    assert counted(report) == {"refresh": 2, "fetch": 1, "keep": 2}
     assert (tmp_path / "files" / "f0.bin").read_bytes() == content(6000, "new")
     assert (tmp_path / "files" / "f1.bin").read_bytes() == content(5000, "test/f1")
+
+
+def copied(root: Path, *, whole: bool = True) -> list[Path]:
+    """Let the files of a directory have other times, as in a copy of it, and other bytes unless ``whole``."""
+    paths = sorted((root / "files").iterdir())
+    for number, path in enumerate(paths):
+        if not whole:
+            path.write_bytes(path.read_bytes()[::-1])
+        os.utime(path, ns=(number, 10**9 * (number + 1)))
+    return paths
+
+
+async def test_a_copied_directory_is_read_and_not_fetched_again(tmp_path: Path) -> None:
+    """Once: the times of the copy are known after that."""
+    files = many(500)
+    await sync(tmp_path, files)
+    copied(tmp_path)
+
+    report = await sync(tmp_path, files)
+    with sqlite3.connect(tmp_path / ".arena-async" / "ledger.sqlite") as ledger:
+        times = {row[0] for row in ledger.execute("SELECT mtime_ns FROM files")}
+    ledger.close()
+
+    assert counted(report) == {"keep": 500}
+    assert len(files.requested) == 500
+    assert times == {10**9 * (number + 1) for number in range(500)}
+
+
+async def test_other_bytes_of_the_same_size_are_fetched_again(tmp_path: Path) -> None:
+    """What only has the size of the recorded file is not kept."""
+    files = many(3)
+    await sync(tmp_path, files)
+    copied(tmp_path, whole=False)
+
+    report = await sync(tmp_path, files)
+
+    assert counted(report) == {"refresh": 3}
+    assert (tmp_path / "files" / "f1.bin").read_bytes() == content(5000, "test/f1")
+
+
+async def test_a_copied_directory_without_digests_is_fetched_again(tmp_path: Path) -> None:
+    """Nothing proves what it holds."""
+    files = many(2)
+    async with mirror(tmp_path, digest=None) as home:
+        await home.sync(files)
+    copied(tmp_path)
+
+    async with mirror(tmp_path, digest=None) as home:
+        report = await home.sync(files)
+
+    assert counted(report) == {"refresh": 2}
+
+
+async def test_a_plan_of_a_copied_directory_keeps_it(tmp_path: Path) -> None:
+    """It says what a sync would do."""
+    files = many(3)
+    await sync(tmp_path, files)
+    copied(tmp_path)
+
+    async with mirror(tmp_path) as home:
+        plan = await home.plan(files)
+
+    assert (plan.kept, plan.files) == (3, ())
+
+
+async def test_a_copied_directory_is_still_listed_from_its_watermark(tmp_path: Path) -> None:
+    """Where everything is what it was, only changes are listed."""
+    files = many(3, changed_at=NOW - timedelta(days=1))
+    files.filters = True
+    await sync(tmp_path, files)
+    copied(tmp_path)
+
+    await sync(tmp_path, files)
+
+    assert files.watermarks[-1] is not None
+    assert len(files.requested) == 3
+
+
+async def test_verify_writes_the_times_of_a_copied_directory_down(tmp_path: Path) -> None:
+    """The next sync need not read it again: nobody can tell by then but by the time."""
+    files = many(3)
+    await sync(tmp_path, files)
+    paths = copied(tmp_path)
+
+    async with mirror(tmp_path) as home:
+        verified = await home.verify()
+        times = {entry.path: entry.mtime_ns async for entry in home.entries()}
+
+    assert (verified.ok, verified.bad) == (3, ())
+    assert times == {f"files/{path.name}": path.stat().st_mtime_ns for path in paths}
+
+
+async def test_what_verify_has_found_to_be_wrong_is_fetched_whatever_its_digest(tmp_path: Path) -> None:
+    """A file that is marked stays marked."""
+    files = many(1)
+    await sync(tmp_path, files)
+    with sqlite3.connect(tmp_path / ".arena-async" / "ledger.sqlite") as ledger:
+        ledger.execute("UPDATE files SET mtime_ns = -1")
+    ledger.close()
+
+    async with mirror(tmp_path) as home:
+        verified = await home.verify()
+        report = await home.sync(files)
+
+    assert verified.ok == 1
+    assert counted(report) == {"refresh": 1}
 
 
 async def test_a_leftover_is_never_taken_for_a_file(tmp_path: Path) -> None:

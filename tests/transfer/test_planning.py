@@ -53,7 +53,6 @@ from arena_async.transfer.planner import (
     Tries,
     decide,
     decide_retry,
-    is_permanent,
     is_same_content,
 )
 
@@ -90,8 +89,8 @@ THERE = FileState(size=10, mtime_ns=77)
         ({"skip": "no content"}, {}, None, Action.SKIP),
         ({"skip": "no content", "change": "c2"}, {}, THERE, Action.SKIP),
         ({"skip": "no content"}, {}, FileState(size=11, mtime_ns=77), Action.SKIP),
-        ({}, {"state": "skipped", "reason": "not yours"}, None, Action.SKIP),
-        ({"change": "c2"}, {"state": "skipped"}, None, Action.FETCH),
+        ({}, {"state": "skipped", "reason": "not yours"}, None, Action.FETCH),
+        ({}, {"state": "skipped"}, THERE, Action.FETCH),
     ],
 )
 def test_a_file_is_kept_only_with_proof(
@@ -100,17 +99,9 @@ def test_a_file_is_kept_only_with_proof(
     """Known, unchanged at the service, untouched on the disk, at the same place: all four, or it is fetched."""
     known = None if entry is None else attrs.evolve(ENTRY, **entry)
 
-    decision = decide(attrs.evolve(FILE, **file), known, on_disk, path="arena/extracts/a.zip", ask_again=False)
+    decision = decide(attrs.evolve(FILE, **file), known, on_disk, path="arena/extracts/a.zip")
 
     assert decision.action is action
-
-
-def test_a_remembered_refusal_is_asked_again_on_request_only() -> None:
-    """The reason comes out of the ledger until somebody wants to know again."""
-    entry = attrs.evolve(ENTRY, state="skipped", reason="no content")
-
-    assert decide(FILE, entry, None, path="p", ask_again=False).reason == "no content"
-    assert decide(FILE, entry, None, path="p", ask_again=True).action is Action.FETCH
 
 
 @pytest.mark.parametrize(
@@ -144,31 +135,6 @@ def test_the_newer_row_is_told_by_its_change_mark() -> None:
     assert not is_newer("2024-05-01|z", "z", than=("2024-05-02|b", "b"))
     assert is_newer("", "b", than=("", "a"))
     assert not is_newer("", "a", than=("", "a"))
-
-
-@pytest.mark.parametrize(
-    ("error", "linked", "remembered"),
-    [
-        (NotFoundError("x", status=404), False, True),
-        (PermissionDeniedError("x", status=403, code=3024), False, True),
-        (ApiError("x", status=400, code=3028), False, True),
-        (ApiError("x", status=410), False, True),
-        (ApiError("x", status=400), False, False),
-        (ApiError("x", status=400, code=3017, transient=True), False, False),
-        (ConflictError("x", status=409, code=1), False, False),
-        (AuthenticationError("x", status=401), False, False),
-        (QuotaExhaustedError("x", status=429), False, False),
-        (NotFoundError("x", status=404), True, False),
-        (PermissionDeniedError("x", status=403), True, False),
-        (TransportError("x"), False, False),
-        (ContentError("x"), False, False),
-    ],
-)
-def test_only_a_refusal_of_the_file_itself_is_remembered(error: Exception, *, linked: bool, remembered: bool) -> None:
-    """What a signed link refuses says something about the link, and what may pass is asked again."""
-    file = attrs.evolve(FILE, link=Secret("https://host/x?sig=s")) if linked else FILE
-
-    assert is_permanent(error, file) is remembered
 
 
 # ------------------------------------------------------------------------------------------------------------- places

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from disks import FaultyDisk, RateLimiter, RecordingDisk
 from filesets import MemoryFiles, Source, content, remote
 
 from arena_async.errors import StorageError
-from arena_async.options import KIB
+from arena_async.options import KIB, MIB
 
 #: Larger than what goes through memory, in five blocks.
 BODY = content(320 * KIB)
@@ -58,6 +59,28 @@ async def test_a_cancelled_task_waits_for_the_end_of_its_call(tmp_path: Path, ho
     assert spun <= 20
     assert "write" not in {call.verb for call in disk.calls[done:]}
     assert threads() == []
+
+
+@pytest.mark.parametrize("how", ["verify", "sync"])
+async def test_a_cancelled_read_ends_at_its_next_block(tmp_path: Path, how: str) -> None:
+    """A file of any size is read in blocks, and none after the cancellation."""
+    files = one(Source(body=content(4 * MIB)))
+    await Bench(tmp_path, durability="off").sync(files)
+    (final,) = Bench(tmp_path).finals()
+    os.utime(tmp_path / final, (7, 7))
+    gate = RateLimiter("read", Path(final).name)
+    disk = RecordingDisk(gate)
+    async with Bench(tmp_path, disk=disk).mirror() as mirror:
+        reading = asyncio.create_task(mirror.verify() if how == "verify" else mirror.sync(files))
+        await gate.reached()
+        reading.cancel()
+        for _ in range(10):
+            await asyncio.sleep(0)
+        gate.open()
+        await asyncio.wait([reading])
+
+    assert reading.cancelled()
+    assert [call.verb for call in disk.calls if call.name == Path(final).name].count("read") == 1
 
 
 async def test_a_time_limit_around_a_run_leaves_no_cancellation_behind(tmp_path: Path) -> None:

@@ -169,6 +169,11 @@ class PasswordAuth:
     workspace_id: int | None = None
     claim: LoginClaim | None = None
 
+    @property
+    def account(self) -> str:
+        """The e-mail address; "" where only a session is given."""
+        return self.credentials.email.casefold() if self.credentials is not None else ""
+
     def login(self, scope: str) -> Request:  # noqa: ARG002  the service knows one scope only
         """
         Return the login request. It does not count against the quota.
@@ -267,6 +272,11 @@ class MachineAuth(Auth):
     token_url: str
     usage_reason: str
     workspace_id: int | None = None
+
+    @property
+    def account(self) -> str:
+        """The machine user."""
+        return f"client {self.credentials.client_id}"
 
     def login(self, scope: str) -> Request:  # noqa: ARG002  the service knows no scopes
         """Return the token request. It does not count against the quota."""

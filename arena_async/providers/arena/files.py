@@ -86,6 +86,11 @@ class ArenaFiles(FileSet, ABC):
         """Metered requests that the session has sent so far."""
         return self._service.session.requests_sent
 
+    @property
+    def account(self) -> str:
+        """Whose login it uses."""
+        return self._service.session.account
+
     async def open(
         self, file: RemoteFile, *, offset: int = 0, validator: str | None = None, until: int | None = None
     ) -> OpenedFile:

@@ -237,6 +237,11 @@ class ApiFiles(FileSet):
         """Metered requests that the session has sent so far."""
         return self._api.session.requests_sent
 
+    @property
+    def account(self) -> str:
+        """Whose login it uses."""
+        return self._api.session.account
+
 
 def read_rows(model: type[T], line: str, matches: Sequence[Match]) -> Callable[[Any], T]:
     """Return the reader of the rows of a list; it raises ListingError for a row that was not requested."""

@@ -82,6 +82,11 @@ class CentrePointAuth(Auth):
     credentials: CentrePointCredentials
     auth_url: str
 
+    @property
+    def account(self) -> str:
+        """The client."""
+        return self.credentials.client_id
+
     def login(self, scope: str) -> Request:
         """Return the request for a token of ``scope``."""
         return Request(

@@ -1,0 +1,103 @@
+"""Proofs that a local file is the listed one, by reading it: what costs reading costs no request."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import attrs
+
+from arena_async.errors import StorageError
+from arena_async.transfer.context import Context
+from arena_async.transfer.directory import Read, read_final, recorded_state
+from arena_async.transfer.models import Action, FileState, LedgerEntry, as_error
+from arena_async.transfer.planner import Decision, PlannedRow, decide
+from arena_async.transfer.verify import ContentVerifier, VerificationResult
+
+__all__ = ["prove"]
+
+
+def prove(
+    proceed: Callable[[], None], context: Context, planned: Sequence[tuple[PlannedRow, Decision, bool]]
+) -> list[tuple[PlannedRow, Decision, bool]]:
+    """
+    Return the rows of a page with those decided again whose local file had to be read.
+
+    Args:
+        proceed: Called before each block is read; raises to end it.
+        context: The directory.
+        planned: What was decided without reading.
+    """
+    times: list[tuple[LedgerEntry, int]] = []
+    proved = [step if not step[1].proof else _prove(context, step, proceed, times) for step in planned]
+    context.ledger.retime(times)
+    return proved
+
+
+def _prove(
+    context: Context,
+    step: tuple[PlannedRow, Decision, bool],
+    proceed: Callable[[], None],
+    times: list[tuple[LedgerEntry, int]],
+) -> tuple[PlannedRow, Decision, bool]:
+    """Decide again about one row, by what the local file holds."""
+    row, decision, clear = step
+    try:
+        if decision.proof == "content":
+            kept = _adopt(context, row, proceed)
+        else:
+            kept = _is_recorded(context, row, proceed, times)
+    except StorageError as error:
+        # A read that failed proves nothing, and costs no request.
+        return attrs.evolve(row, rejected=as_error(error, file=row.key)), Decision(Action.FETCH), False
+    if kept:
+        return row, Decision(Action.KEEP), clear
+    changed = FileState(size=-1, mtime_ns=0)
+    return row, decide(row.file, row.entry, changed, path=row.path), clear
+
+
+def _is_recorded(
+    context: Context, row: PlannedRow, proceed: Callable[[], None], times: list[tuple[LedgerEntry, int]]
+) -> bool:
+    """Return whether the local file has the recorded digest, and note its time then."""
+    state = None if row.entry is None else recorded_state(context.directory, row.entry, proceed)
+    if row.entry is not None and state is not None:
+        times.append((row.entry, state.mtime_ns))
+    return state is not None
+
+
+def _adopt(context: Context, row: PlannedRow, proceed: Callable[[], None]) -> bool:
+    """Return whether the local file is the listed one by its own content, and write its row then."""
+    file = row.file
+    verifier = ContentVerifier(
+        name=row.path,
+        extension=file.extension,
+        length=file.size,
+        listed_md5=file.md5,
+        listed_sha256=file.sha256,
+        digest=context.options.digest,
+        clock=context.clock.monotonic,
+    )
+
+    def verified(blocks: Iterator[bytes], read: Read) -> VerificationResult:
+        for block in blocks:
+            verifier.feed(block)
+        return verifier.finish(read)
+
+    found = read_final(context.directory, row.path, verified, proceed)
+    if found is None or found[0].problem is not None or found[0].verified_by in ("length", "none"):
+        return False
+    result, state = found
+    entry = LedgerEntry(
+        key=row.key,
+        path=row.path,
+        size=state.size,
+        mtime_ns=state.mtime_ns,
+        change=file.change,
+        sha256=result.sha256,
+        md5=result.md5,
+        verified_by=result.verified_by,
+        name=file.name,
+        at=context.clock.now(),
+    )
+    context.ledger.write([entry])
+    return True
