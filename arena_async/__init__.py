@@ -75,9 +75,10 @@ if TYPE_CHECKING:
     from arena_async.providers.urls import Link, UrlSet
     from arena_async.transfer.downloader import Downloader, OutcomeStream
     from arena_async.transfer.events import Event, Finished, Observer, Progress, Retrying, Started
-    from arena_async.transfer.mirror import Mirror, Verification, Verified
+    from arena_async.transfer.mirror import Mirror
     from arena_async.transfer.models import Action, LedgerEntry, Outcome, Plan, PlannedFile, Report, StartedRun
     from arena_async.transfer.union import union
+    from arena_async.transfer.verification import Verification, Verified
 
 __all__ = [
     "AccountLockedError",
@@ -192,9 +193,10 @@ _NAMES = {
     "providers.urls": "Link UrlSet",
     "transfer.downloader": "Downloader OutcomeStream",
     "transfer.events": "Event Finished Observer Progress Retrying Started",
-    "transfer.mirror": "Mirror Verification Verified",
+    "transfer.mirror": "Mirror",
     "transfer.models": "Action LedgerEntry Outcome Plan PlannedFile Report StartedRun",
     "transfer.union": "union",
+    "transfer.verification": "Verification Verified",
 }
 #: Where each public name lives.
 _MODULES = {name: f"arena_async.{module}" for module, names in _NAMES.items() for name in names.split()}

@@ -11,8 +11,8 @@ from arena_async.cli.output import Output, error_message, error_record, fields_o
 from arena_async.protocol.files import Notice, RemoteFile
 from arena_async.protocol.messages import printable
 from arena_async.protocol.quota import Quota
-from arena_async.transfer.mirror import Verification
 from arena_async.transfer.models import Action, Outcome, Plan, Report
+from arena_async.transfer.verification import Verification
 
 if TYPE_CHECKING:
     from arena_async.providers.arena import ApiUsage, ExportRun, ImportRun, RunSeen

@@ -31,11 +31,12 @@ from arena_async.options import MIB, Durability
 from arena_async.protocol.filenames import duplicate_key, duplicate_path
 from arena_async.protocol.files import RemoteFile, ResponseOrder
 from arena_async.transfer.directory import ParentCache
-from arena_async.transfer.filesystem import MAX_WAITS, WAIT_SECONDS, is_out_of_files, max_open_files
+from arena_async.transfer.filesystem import MAX_WAITS, WAIT_SECONDS, is_out_of_files
 from arena_async.transfer.ledger import Ledger
 from arena_async.transfer.models import FileState, LedgerEntry
 from arena_async.transfer.partial_file import PartialFile
 from arena_async.transfer.partial_files import PartialFiles, adopt, finish_move, publish
+from arena_async.transfer.processes import max_open_files
 from arena_async.transfer.verify import ContentVerifier, VerificationResult
 from arena_async.transfer.workers import ThreadPoolExecutor, run_to_end, wait_to_end
 

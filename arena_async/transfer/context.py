@@ -32,10 +32,11 @@ from arena_async.protocol.messages import printable
 from arena_async.transfer.commit import Committer, recover
 from arena_async.transfer.directory import STATE_DIRECTORY, Directory
 from arena_async.transfer.events import EventEmitter, Observer
-from arena_async.transfer.filesystem import Handle, again, explaining, max_open_files, read_small
+from arena_async.transfer.filesystem import Handle, again, explaining, read_small
 from arena_async.transfer.ledger import Ledger
 from arena_async.transfer.partial_files import PartialFiles
 from arena_async.transfer.planner import RetryBudget, is_overload
+from arena_async.transfer.processes import max_open_files
 from arena_async.transfer.rate import INTERVAL, Interval, RateLimit, Splitting, Width
 from arena_async.transfer.workers import Permits, Threads, Writer, wait_to_end
 

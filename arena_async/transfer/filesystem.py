@@ -10,7 +10,6 @@ import contextlib
 import errno
 import hashlib
 import os
-import platform
 import shutil
 import stat
 import sys
@@ -39,12 +38,9 @@ __all__ = [
     "hash_range",
     "is_out_of_files",
     "kind_of",
-    "machine",
-    "max_open_files",
     "read_blocks",
     "read_small",
     "replace_file",
-    "start_of",
     "write_all",
 ]
 
@@ -287,45 +283,6 @@ class FileSystem:
         if sys.platform != "win32":
             with contextlib.suppress(OSError):
                 fcntl.flock(file, fcntl.LOCK_UN)
-
-
-def machine() -> str:
-    """Return where the numbers of processes mean something: the host, its boot, and the namespace of the numbers."""
-    boot = namespace = ""
-    with contextlib.suppress(OSError):
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-            boot = file.read().strip()
-        namespace = os.readlink("/proc/self/ns/pid")
-    return f"{platform.node()} {boot} {namespace}"
-
-
-def start_of(pid: int) -> str | None:
-    """Return when a process of this machine started, as the system counts; "" if unknown, None if it has ended."""
-    if os.name != "posix":
-        return ""
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return None
-    except OSError:
-        pass  # That of another user.
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            # https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html - the name may have spaces and brackets
-            fields = file.read().rpartition(b")")[2].split()
-    except OSError:
-        return ""
-    return None if fields[0] in (b"Z", b"X") else fields[19].decode()
-
-
-def max_open_files() -> int:
-    """Return how many files this process may have open at a time; a large number where that has no limit."""
-    try:
-        import resource  # noqa: PLC0415 - Windows has none.
-    except ImportError:
-        return sys.maxsize
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return sys.maxsize if soft == resource.RLIM_INFINITY else soft
 
 
 def is_out_of_files(error: Exception) -> bool:

@@ -28,9 +28,9 @@ import attrs
 
 from arena_async.errors import ArenaAsyncError, ClosedError, DestinationBusyError
 from arena_async.protocol.messages import printable
-from arena_async.transfer.filesystem import machine, start_of
 from arena_async.transfer.ledger_schema import LedgerConnection, decoded
 from arena_async.transfer.models import PAGE, LedgerEntry
+from arena_async.transfer.processes import machine, start_of
 from arena_async.transfer.workers import Lock, end_tasks, wait_to_end
 
 if TYPE_CHECKING:

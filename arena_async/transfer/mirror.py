@@ -30,7 +30,7 @@ from arena_async.protocol.filenames import duplicate_key, key_of_file
 from arena_async.protocol.files import FileSet, KnowsExpired, RemoteFile
 from arena_async.protocol.messages import printable
 from arena_async.transfer.context import Context, claim_tenant
-from arena_async.transfer.directory import digest, discard, recorded_state
+from arena_async.transfer.directory import discard, recorded_state
 from arena_async.transfer.downloader import DirectoryOwner, report_on
 from arena_async.transfer.events import Finished, Observer
 from arena_async.transfer.leases import IfRunning, RunLease
@@ -50,8 +50,9 @@ from arena_async.transfer.models import (
 )
 from arena_async.transfer.planner import is_too_many_gone
 from arena_async.transfer.union import PlannedSet
+from arena_async.transfer.verification import Verification, Verified, compare
 
-__all__ = ["Mirror", "Verification", "Verified"]
+__all__ = ["Mirror"]
 
 #: How far before the watermark a listing starts: services stamp changes before they show them, and clocks differ.
 OVERLAP = timedelta(hours=1)
@@ -62,47 +63,6 @@ log = logging.getLogger("arena_async")
 Prune = bool | Literal["force"]
 
 _GONE = "it is no longer listed"
-
-
-@attrs.frozen(kw_only=True)
-class Verified:
-    """
-    One file that is not as it was written down.
-
-    Args:
-        key: Its key.
-        path: Where it lies, or should.
-        expected: What the ledger says: SHA-256 in hexadecimal, or a size in bytes.
-        actual: What is there, or None.
-    """
-
-    key: str
-    path: Path
-    expected: str | int | None = None
-    actual: str | int | None = None
-
-
-@attrs.frozen(kw_only=True)
-class Verification:
-    """
-    What reading all complete files again has shown.
-
-    Args:
-        ok: Files whose digest is the one in the ledger.
-        changed: Files with other content. They are fetched again by the next sync.
-        missing: Files that are not there. They are fetched again by the next sync.
-        unknown: Files that are there and of the right size, without a digest in the ledger to compare with.
-    """
-
-    ok: int = 0
-    changed: tuple[Verified, ...] = ()
-    missing: tuple[Verified, ...] = ()
-    unknown: tuple[Verified, ...] = ()
-
-    @property
-    def bad(self) -> tuple[Verified, ...]:
-        """The changed and the missing ones."""
-        return self.changed + self.missing
 
 
 class Mirror(DirectoryOwner):
@@ -343,7 +303,7 @@ class Mirror(DirectoryOwner):
         async for page in _pages(context, context.ledger.entries):
             times: list[tuple[LedgerEntry, int]] = []
             for entry in page:
-                what, row, state = await context.run_until_cancelled(_compare, context, entry)
+                what, row, state = await context.run_until_cancelled(compare, context, entry)
                 if what == "ok":
                     ok += 1
                     if entry.provable and state is not None and state.mtime_ns != entry.mtime_ns:
@@ -535,23 +495,6 @@ def _lost(row: PlannedFile, root: Path) -> Outcome:
     """Return the outcome of a file that a plan names and that is not listed any more."""
     error = NotFoundError(f"{printable(row.path)}: it was planned and is no longer listed. Make the plan anew.")
     return Outcome(file=_unlisted(row), action=row.action, path=root / row.path, error=error)
-
-
-def _compare(
-    proceed: Callable[[], None], context: Context, entry: LedgerEntry
-) -> tuple[str, Verified, FileState | None]:
-    """Read one file and compare it with its entry. For a thread."""
-    path = context.root / entry.path
-    read = digest(context.directory, entry.path, proceed)
-    if read is None:
-        return "missing", Verified(key=entry.key, path=path, expected=entry.sha256 or entry.size), None
-    actual, state = read
-    if state.size != entry.size:
-        return "changed", Verified(key=entry.key, path=path, expected=entry.size, actual=state.size), state
-    if entry.sha256 is None:
-        return "unknown", Verified(key=entry.key, path=path, actual=actual), state
-    row = Verified(key=entry.key, path=path, expected=entry.sha256, actual=actual)
-    return ("ok" if actual == entry.sha256 else "changed"), row, state
 
 
 def _touched(entry: LedgerEntry, state: object) -> bool:

@@ -28,9 +28,10 @@ from arena_async.protocol.messages import Secret
 from arena_async.providers.arena import ArenaClient, SessionStore
 from arena_async.providers.arena.sessions import SharedSessions
 from arena_async.testing import ArenaSimulator, faults
-from arena_async.transfer.filesystem import FileSystem, machine, start_of
+from arena_async.transfer.filesystem import FileSystem
 from arena_async.transfer.leases import Lease, Process
 from arena_async.transfer.ledger import Ledger
+from arena_async.transfer.processes import machine, start_of
 
 WAITING = "; waiting until it has ended."
 

@@ -12,7 +12,7 @@ def _(patch: Patch) -> None:
     def newest_of_all(self: Any, _: str) -> Any:
         return max(self._watermarks.values(), default=None)
 
-    patch.replace("arena_async.providers.arena.files:ZipFiles._since", newest_of_all)
+    patch.replace("arena_async.providers.arena.zip_files:ZipFiles._since", newest_of_all)
 
 
 @protection("a subject of which no file was listed is listed")

@@ -576,7 +576,7 @@ def _(patch: Patch) -> None:
         await self._keep(tenant, definition, run.guid, files)
         return files, failure
 
-    given = patch.replace("arena_async.providers.arena.files:ZipFiles._requested", caching)
+    given = patch.replace("arena_async.providers.arena.zip_files:ZipFiles._requested", caching)
 
 
 @protection("a number beside guids is compared with them")

@@ -20,9 +20,9 @@ from jumping_loop import Leaps
 
 from arena_async import Action, Finished, Mirror, RemoteFile
 from arena_async.errors import ClosedError, ConfigurationError, DestinationBusyError, NotFoundError
-from arena_async.transfer.filesystem import machine, start_of
 from arena_async.transfer.leases import Lease, Process, Silence, has_ended, pause_after
 from arena_async.transfer.ledger import Ledger
+from arena_async.transfer.processes import machine, start_of
 
 HERE = "host boot pids"
 US = Process(HERE, 100, "5")

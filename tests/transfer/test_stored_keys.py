@@ -12,7 +12,7 @@ from arena_async.protocol.adapter import Credential
 from arena_async.protocol.messages import Secret
 from arena_async.providers.arena import SessionStore
 from arena_async.providers.arena.sessions import SharedSessions
-from arena_async.transfer.filesystem import machine
+from arena_async.transfer.processes import machine
 
 NOON = datetime(2024, 3, 1, 12, tzinfo=UTC)
 

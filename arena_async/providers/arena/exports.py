@@ -17,7 +17,7 @@ from arena_async.protocol.messages import printable
 from arena_async.providers.arena.api import get_object, known_word, make_request
 from arena_async.providers.arena.criteria import Criteria
 from arena_async.providers.arena.fetch import Start, Starting, fetch_of
-from arena_async.providers.arena.files import FileFacts, ZipFiles
+from arena_async.providers.arena.files import FileFacts
 from arena_async.providers.arena.models import (
     ArenaFile,
     ExportDefinition,
@@ -28,6 +28,7 @@ from arena_async.providers.arena.models import (
 )
 from arena_async.providers.arena.queries import ExportQuery, ExportRunQuery
 from arena_async.providers.arena.runs import OnStatus, RunService, Wanted, look_up
+from arena_async.providers.arena.zip_files import ZipFiles
 from arena_async.providers.started_run import Fetched, To
 
 __all__ = ["ExportFiles", "Exports", "same_options", "write_export_options"]

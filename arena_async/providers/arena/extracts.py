@@ -15,10 +15,11 @@ from arena_async.options import PollPolicy
 from arena_async.protocol.messages import printable
 from arena_async.providers.arena.api import get_object, make_request, paginate
 from arena_async.providers.arena.fetch import Start, Starting, fetch_of
-from arena_async.providers.arena.files import FileFacts, ZipFiles
+from arena_async.providers.arena.files import FileFacts
 from arena_async.providers.arena.models import Extract, ExtractRun, FileAssociation, status_word
 from arena_async.providers.arena.queries import ExtractRunQuery
 from arena_async.providers.arena.runs import OnStatus, RunService
+from arena_async.providers.arena.zip_files import ZipFiles
 from arena_async.providers.started_run import Fetched, To
 
 __all__ = ["ExtractFiles", "Extracts"]

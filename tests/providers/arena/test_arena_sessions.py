@@ -25,7 +25,8 @@ from arena_async.protocol.messages import Secret
 from arena_async.providers.arena import ArenaClient, ArenaCredentials, SessionStore
 from arena_async.providers.arena.sessions import SharedSessions
 from arena_async.testing import ArenaSimulator, faults
-from arena_async.transfer.filesystem import FileSystem, machine
+from arena_async.transfer.filesystem import FileSystem
+from arena_async.transfer.processes import machine
 
 CHILD = Path(__file__).parents[2] / "support" / "session_child.py"
 
