@@ -17,7 +17,7 @@ from filesets import MemoryFiles, Source, content, remote, zipped
 
 from arena_async import Action, Mirror, Report
 from arena_async.options import KIB, Clock, TransferOptions
-from arena_async.transfer.models import StartedRun
+from arena_async.transfer.ledger import Ledger
 
 NOW = datetime(2026, 5, 1, 2, tzinfo=UTC)
 
@@ -291,11 +291,18 @@ async def test_a_cancelled_copy_leaves_the_one_before(tmp_path: Path, monkeypatc
 
 
 async def test_the_copy_knows_everything(tmp_path: Path) -> None:
-    """Runs that were started, too."""
+    """Cached facts, too."""
     async with Mirror(tmp_path) as mirror:
-        await mirror.write_started_run(StartedRun(key="j", state="started", run="R"))
+        await mirror.sync(zips("a"))
+        ledger = Ledger(state(tmp_path) / "ledger.sqlite")
+        ledger.write_facts({"run": "its files"})
+        ledger.close()
+        (state(tmp_path) / "ledger.sqlite.copy").unlink()
         await mirror.sync(zips("a"))
     damage(state(tmp_path), "empty")
 
     async with Mirror(tmp_path) as mirror:
-        assert await mirror.started_run("j") == StartedRun(key="j", state="started", run="R")
+        await mirror.sync(zips("a"))
+    ledger = Ledger(state(tmp_path) / "ledger.sqlite")
+    assert ledger.facts(["run"]) == {"run": "its files"}
+    ledger.close()
