@@ -30,10 +30,11 @@ from typing import Any, TypeVar, get_args
 import attrs
 
 from arena_async.errors import DiskFullError, StorageError
-from arena_async.protocol.filenames import fold
+from arena_async.protocol.filenames import fold, is_below_root
 from arena_async.transfer.ledger_schema import (
     LISTED,
     SCHEMA,
+    ForeignLedgerError,
     LedgerConnection,
     decoded,
     error_code,
@@ -42,7 +43,17 @@ from arena_async.transfer.ledger_schema import (
     prepare,
 )
 from arena_async.transfer.local_files import create_private, set_aside
-from arena_async.transfer.models import PAGE, KnownRow, LedgerEntry, ListingRecord, Proof, RunState, StartedRun, State
+from arena_async.transfer.models import (
+    PAGE,
+    KnownRow,
+    LedgerEntry,
+    ListingRecord,
+    Proof,
+    RunState,
+    StartedRun,
+    State,
+    is_partial_name,
+)
 from arena_async.transfer.workers import Lock
 
 __all__ = ["Ledger"]
@@ -77,16 +88,22 @@ ON CONFLICT (scope, key) DO UPDATE SET generation = excluded.generation
 _MISSING = f"""
 SELECT {", ".join(f"f.{column}" for column in _FIELDS)}
 FROM seen s JOIN files f ON f.key = s.key
-WHERE s.scope = (SELECT id FROM scopes WHERE scope = :scope) AND s.key > :after AND s.generation < :generation
+WHERE s.key > ?1 AND s.scope = (SELECT id FROM scopes WHERE scope = ?2) AND s.generation < ?3
     AND f.state <> 'skipped' AND NOT EXISTS (
         SELECT 1 FROM scopes c CROSS JOIN seen o ON o.scope = c.id AND o.key = s.key
         WHERE c.id <> s.scope AND o.generation >= c.ended
     )
-ORDER BY s.key LIMIT :limit
+ORDER BY s.key LIMIT ?4
 """
 
 _BEGIN_LISTING = """
 INSERT INTO scopes (scope, generation) VALUES (?, 1) ON CONFLICT (scope) DO UPDATE SET generation = generation + 1
+"""
+
+_COUNT_ODD_SCOPES = """
+SELECT count(*) FROM scopes
+WHERE typeof(generation) <> 'integer' OR typeof(ended) <> 'integer' OR ended NOT BETWEEN 0 AND generation
+    OR generation > 1000000000000
 """
 
 _FORGET_SEEN = """
@@ -140,10 +157,13 @@ def _load_time(value: object) -> datetime | None:
     try:
         # A ledger that was made before times were numbers keeps them as text.
         if isinstance(value, int) or str(value).isdigit():
-            return _EPOCH + timedelta(microseconds=int(str(value)))
-        return datetime.fromisoformat(str(value)) if value else None
+            at = _EPOCH + timedelta(microseconds=int(str(value)))
+        else:
+            at = datetime.fromisoformat(str(value))
     except (ValueError, OverflowError):
         return None
+    # What is computed with it must stay a time, and be comparable.
+    return at if at.tzinfo is not None and 1970 <= at.year < 9000 else None
 
 
 def _microseconds(at: datetime | None) -> int | None:
@@ -154,16 +174,32 @@ def _microseconds(at: datetime | None) -> int | None:
 def _load_entries(rows: Iterable[tuple[Any, ...]]) -> Iterator[LedgerEntry]:
     """Yield the entries of rows; one that this library cannot have written counts as unknown."""
     for row in rows:
-        fields = dict(zip(_FIELDS, map(decoded, row), strict=True))
-        known = fields["state"] in get_args(State) and fields["verified_by"] in get_args(Proof)
-        if known and isinstance(fields["size"], int) and isinstance(fields["mtime_ns"], int):
+        if _is_ours(dict(zip(_FIELDS, row, strict=True))):
+            fields = dict(zip(_FIELDS, map(decoded, row), strict=True))
             yield LedgerEntry(**{**fields, "at": _load_time(fields["at"])})
+
+
+def _is_ours(fields: Mapping[str, Any]) -> bool:
+    """
+    Return whether a row may be ours. Its names are checked like those of a server: others may have written it.
+
+    Its values are as stored: bytes that stand for text are not, and would come behind every key.
+    """
+    texts = (fields["key"], fields["path"], fields["change"], fields["name"], fields["partial"], fields["reason"])
+    if fields["state"] not in get_args(State) or fields["verified_by"] not in get_args(Proof):
+        return False
+    if not all(isinstance(text, str) for text in texts) or type(fields["size"]) is not int or fields["size"] < 0:
+        return False
+    if not all(isinstance(digest, bytes | str | None) for digest in (fields["sha256"], fields["md5"])):
+        return False
+    placed = is_below_root(fields["path"]) or (not fields["path"] and fields["state"] == "skipped")
+    return placed and type(fields["mtime_ns"]) is int and (not fields["partial"] or is_partial_name(fields["partial"]))
 
 
 def _load_run(row: tuple[Any, ...]) -> StartedRun | None:
     """Read a row; one that this library cannot have written counts as unknown."""
     key, state, run, began, took = map(decoded, row)
-    if state not in get_args(RunState) or not isinstance(took, float | int | None):
+    if state not in get_args(RunState) or not (took is None or (isinstance(took, float | int) and 0 <= took < 1e9)):
         return None
     return StartedRun(key=key, state=state, run=str(run), began=_load_time(began), took=took)
 
@@ -215,7 +251,16 @@ class Ledger:
         # The state stands in the statement: with a bound one SQLite would not use the index of the few such rows.
         which = "state = 'committing'" if committing else "state IN ('complete', 'committing')"
         query = f"SELECT {_COLUMNS} FROM files WHERE key > ? AND {which} ORDER BY key LIMIT ?"
-        return list(_load_entries(self._query((query, (after, limit)))))
+        return self._page(query, (after, limit))
+
+    def _page(self, query: str, values: tuple[Any, ...]) -> list[LedgerEntry]:
+        """Return the entries of a page of rows by key; where none of a page is ours, those of a later one."""
+        rows: list[tuple[Any, ...]] = [values]
+        while rows:
+            rows = self._query((query, (rows[-1][0], *values[1:])))
+            if found := list(_load_entries(rows)):
+                return found
+        return []
 
     def write(self, entries: Sequence[LedgerEntry], *, completed: Sequence[str] = ()) -> None:
         """
@@ -243,9 +288,7 @@ class Ledger:
 
     def begin_listing(self, scope: str) -> int:
         """Begin a listing of a scope and return its generation."""
-        query = "SELECT generation FROM scopes WHERE scope = ?"
-        rows = self._query((_BEGIN_LISTING, (scope,)), (query, (scope,)))
-        return int(rows[0][0])
+        return self._run(_begin_listing, scope)
 
     def note_listed(self, scope: str, generation: int, rows: Sequence[ListingRecord]) -> list[KnownRow]:
         """Note a page of a listing and return what is known about each row, in order, in one transaction."""
@@ -264,8 +307,7 @@ class Ledger:
             after: The last key of the page before.
             limit: Rows at most.
         """
-        values = {"scope": scope, "generation": generation, "after": after, "limit": limit}
-        return list(_load_entries(self._query((_MISSING, values))))
+        return self._page(_MISSING, (after, scope, generation, limit))
 
     def end_listing(self, scope: str, generation: int) -> None:
         """Note that a listing was complete, and remove rows that only served its own look-ups."""
@@ -320,7 +362,7 @@ class Ledger:
             for remedy in (self._disconnect, self._replace, None):
                 try:
                     return self._transact(call, *args, synced=synced)
-                except sqlite3.DatabaseError as error:
+                except (sqlite3.Error, OverflowError) as error:
                     if remedy is None or self._path is None or not is_damage(error):
                         raise self._explained(error) from error
                     # First it is opened anew: another process may have moved the damaged one aside already.
@@ -400,7 +442,7 @@ class Ledger:
             self.set_aside.name,
         )
 
-    def _explained(self, error: sqlite3.DatabaseError) -> StorageError:
+    def _explained(self, error: Exception) -> StorageError:
         """Return the typed error for an error of SQLite."""
         code = error_code(error)
         if code == sqlite3.SQLITE_FULL:
@@ -426,6 +468,15 @@ def _write(db: sqlite3.Connection, entries: Sequence[LedgerEntry], completed: Se
     db.executemany(_WRITE, rows)
 
 
+def _begin_listing(db: sqlite3.Connection, scope: str) -> int:
+    db.execute(_BEGIN_LISTING, (scope,))
+    (odd,) = db.execute(_COUNT_ODD_SCOPES).fetchone()
+    if odd:
+        raise ForeignLedgerError("it numbers its listings as no ledger does")
+    (generation,) = db.execute("SELECT generation FROM scopes WHERE scope = ?", (scope,)).fetchone()
+    return int(generation)
+
+
 def _note_listed(db: sqlite3.Connection, scope: str, generation: int, rows: Sequence[ListingRecord]) -> list[KnownRow]:
     entries = _look_up(db, [row.key for row in rows])
     folded = [fold(row.path) for row in rows]
@@ -442,6 +493,8 @@ def _note_listed(db: sqlite3.Connection, scope: str, generation: int, rows: Sequ
             earlier[row.key] = row
             fresh.append((scope, generation, row.key, row.name, row.change, row.path, path))
             owners.setdefault(path, row.key)
+    # A ledger that was damaged since the listing began does not know the scope any more.
+    db.execute("INSERT OR IGNORE INTO scopes (scope, generation) VALUES (?, ?)", (scope, generation))
     db.executemany(_INSERT_LISTED, fresh)
     db.executemany(_UPSERT_SEEN, [(scope, row[2], generation) for row in fresh])
     return known

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import re
 import sqlite3
@@ -10,8 +11,19 @@ from pathlib import Path
 from typing import Any
 
 from arena_async.errors import StorageError
+from arena_async.options import MIB
 
-__all__ = ["LISTED", "SCHEMA", "LedgerConnection", "decoded", "error_code", "is_damage", "path_hash", "prepare"]
+__all__ = [
+    "LISTED",
+    "SCHEMA",
+    "ForeignLedgerError",
+    "LedgerConnection",
+    "decoded",
+    "error_code",
+    "is_damage",
+    "path_hash",
+    "prepare",
+]
 
 #: The layout of the tables; a ledger of a later layout is not touched.
 _VERSION = 4
@@ -96,19 +108,28 @@ def _packed(digest: Any) -> Any:
     return packed if packed.hex() == digest else digest
 
 
+class ForeignLedgerError(sqlite3.DatabaseError):
+    """The file holds what this library cannot have written."""
+
+
 # https://www.sqlite.org/rescode.html
 _DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 
-def error_code(error: sqlite3.Error) -> int:
+def error_code(error: Exception) -> int:
     """Return the primary result code."""
     return (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
 
 
-def is_damage(error: sqlite3.DatabaseError) -> bool:
-    """Return whether the file is damaged or no ledger; a missing table or column means the same."""
-    return error_code(error) in _DAMAGED or str(error).startswith(("no such table", "no such column"))
+def is_damage(error: Exception) -> bool:
+    """Return whether the file is damaged or no ledger; so it is where a table, a number or a text is not ours."""
+    if isinstance(error, ForeignLedgerError | OverflowError) or error_code(error) in _DAMAGED:
+        return True
+    return str(error).startswith(("no such table", "no such column", "Could not decode"))
 
+
+#: Bytes of one value at most; ours are far smaller.
+_MAX_VALUE = 64 * MIB
 
 #: Half of a surrogate pair, which JSON may hold and UTF-8 may not, and how it is written down here.
 _HALF = re.compile("[\ud800-\udfff]")
@@ -158,7 +179,9 @@ class LedgerConnection(sqlite3.Connection):
 
 def prepare(connection: sqlite3.Connection, path: Path) -> None:
     """Make a connection safe for power losses and other processes, and make the tables if there are none."""
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _MAX_VALUE)
     (version,) = connection.execute("PRAGMA user_version").fetchone()
+    _check_objects(connection, version)
     if version > _VERSION:
         raise StorageError(
             f"{path}: it was written by a newer version of arena_async (layout {version}, known up to {_VERSION}). "
@@ -177,7 +200,40 @@ def prepare(connection: sqlite3.Connection, path: Path) -> None:
             connection.execute(statement)
     if version < _VERSION:
         connection.execute(f"PRAGMA user_version = {_VERSION}")
+    if _columns(connection) != _our_columns():
+        raise ForeignLedgerError("its tables are not those of a ledger")
     connection.execute("COMMIT")
+
+
+def _check_objects(connection: sqlite3.Connection, version: int) -> None:
+    """
+    Insist on tables of rows: a view may be endless, and a trigger does what it likes.
+
+    Raises:
+        ForeignLedgerError: There is something else.
+    """
+    found = connection.execute(
+        "SELECT count(*) FROM sqlite_schema WHERE type NOT IN ('table', 'index') OR sql LIKE 'CREATE VIRTUAL%'"
+    )
+    if version < 0 or found.fetchone() != (0,):
+        raise ForeignLedgerError("it holds a view, a trigger or a number that no ledger has")
+
+
+def _columns(connection: sqlite3.Connection) -> set[tuple[Any, ...]]:
+    """Return the columns of our tables: the table, name, type, and how it is constrained or computed."""
+    found: set[tuple[Any, ...]] = set()
+    for table in re.findall("CREATE TABLE ([a-z_]+)", SCHEMA):
+        rows = connection.execute(f"PRAGMA table_xinfo({table})")
+        found.update((table, *row[1:]) for row in rows)
+    return found
+
+
+@functools.cache
+def _our_columns() -> set[tuple[Any, ...]]:
+    """Return the columns as they are made."""
+    with contextlib.closing(sqlite3.connect(":memory:")) as made:
+        made.executescript(SCHEMA)
+        return _columns(made)
 
 
 def _choose_journal(connection: sqlite3.Connection) -> str:

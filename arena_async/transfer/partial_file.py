@@ -24,6 +24,7 @@ import attrs
 
 from arena_async.errors import StorageError
 from arena_async.options import KIB, MIB
+from arena_async.protocol.ranges import strong_etag
 from arena_async.transfer.directory import Directory, ParentCache
 from arena_async.transfer.filesystem import (
     UNSUPPORTED,
@@ -58,6 +59,8 @@ _TAIL = 64 * KIB
 _MIN_UNIT, _UNIT_SECONDS = 8 * MIB, 1.0
 #: Ranges behind the others that a control record names at most; with as many it stays far below its size limit.
 _MAX_RANGES = 200
+#: No file system holds a file of so many bytes.
+_MAX_SIZE = 1 << 62
 
 
 @attrs.frozen(kw_only=True)
@@ -133,6 +136,15 @@ class ControlRecord:
         except (AttributeError, KeyError, RecursionError, TypeError, ValueError):
             return None
 
+    @staticmethod
+    def is_foreign(text: bytes) -> bool:
+        """Return whether it is the record of another version of this library, or of another program."""
+        try:
+            fields = json.loads(text)
+        except (RecursionError, ValueError):
+            return False
+        return isinstance(fields, dict) and fields.get("version") != _VERSION
+
     def is_valid(self) -> bool:
         """Return whether the fields have their types, and all ranges lie in order within the file."""
         edges = [0, self.offset, *[edge for start, until, _ in self.ahead for edge in (start, until)]]
@@ -140,10 +152,10 @@ class ControlRecord:
             edges.append(self.total)
         texts = [self.validator, self.tail, *[tail for _, _, tail in self.ahead]]
         typed = all(type(edge) is int for edge in edges) and all(isinstance(text, str) for text in texts)
-        if not typed or not self.validator.startswith('"') or (self.ahead and self.total is None):
+        if not typed or strong_etag(self.validator) is None or (self.ahead and self.total is None):
             return False
         no_range_is_empty = self.offset > 0 and all(start < until for start, until, _ in self.ahead)
-        return edges == sorted(edges) and no_range_is_empty and len(self.ahead) <= _MAX_RANGES
+        return edges == sorted(edges) and edges[-1] < _MAX_SIZE and no_range_is_empty and len(self.ahead) <= _MAX_RANGES
 
     def found(self, name: str, ranges: Iterable[Span]) -> FoundPartial:
         """Return what can be resumed; ranges ahead that begin where the others end belong to those."""

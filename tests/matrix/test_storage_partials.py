@@ -1,4 +1,4 @@
-"""Rows ST17, ST19, ST20, ST21 and ST23: partial files and control records that are not what they seem."""
+"""Rows ST17, ST19 to ST21, ST23 and ST30 to ST32: partial files and control records that are not what they seem."""
 
 from __future__ import annotations
 
@@ -16,10 +16,12 @@ import pytest
 from disks import FaultyDisk
 from filesets import content, remote
 from matrix import World, row
-from offered_files import bodies_at_home, finish, offer, partials, requested, start
+from internals import rig
+from offered_files import bodies_at_home, finish, offer, partials, requested, start, state
 from scripted import RawServer, Reply, Seen, reply
 from session_files import ETAG, SessionFiles, download, ranged, session_files
 
+from arena_async import Mirror
 from arena_async.errors import ApiError
 
 BODY = content(200_000, "a")
@@ -204,4 +206,97 @@ async def test_a_lock_that_keeps_nobody_out_costs_work_and_no_byte(world: World)
     assert [one.report["failures"] for one in ended] == [0, 0, 0]
     assert max(len(requested(server, name)) for name in bodies) <= 3
     assert bodies_at_home(world) == {f"files/{name}.bin": body for name, body in bodies.items()}
+    assert partials(world) == []
+
+
+PASSING = [errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO]
+
+
+@row("ST30", protection="what cannot be looked at is not known to be useless")
+@pytest.mark.parametrize("number", PASSING, ids=[errno.errorcode[number] for number in PASSING])
+@pytest.mark.parametrize(
+    ("verb", "name"),
+    [("open_file", "*.part"), ("look_open", "*.part"), ("lock", "*.part"), ("read", "*.part"), ("open_file", "*.json")],
+)
+async def test_one_error_at_the_start_costs_no_partial_file(world: World, verb: str, name: str, number: int) -> None:
+    """ST30: it has passed when the file is wanted, and the file goes on where it stopped."""
+    world.allow("files/a.bin", BODY)
+    disk = FaultyDisk()
+    disk.fail(verb, number, name=name, times=1)
+    async with RawServer() as server, session_files(world, server, remote("a", size=len(BODY))) as files:
+        await _broken_off(world, server, files)
+        report = await download(world, files, disk=disk)
+
+    assert report.failures == ()
+    assert requested(server, "a")[2:] == [f"bytes={RECORDED}-"]
+    assert bodies_at_home(world) == {"files/a.bin": BODY}
+
+
+STEM = "0123456789abcdef" * 2 + "-00112233aabbccdd"
+THEIRS = {
+    "notes.part": b"mine",
+    "thesis.json": b"{}",
+    f"1{STEM[1:-1]}.part": b"one digit less",
+    f"{STEM.upper()}.part": b"capitals",
+    f"2{STEM[1:]} (copy).json": b"a copy of somebody",
+    "new-idea": b"a note",
+    "mode-of-work": b"another note",
+    # By its name it is ours, by its record of a later version.
+    f"{STEM}.part": b"content",
+    f"{STEM}.json": b'{"version": 2, "key": "0"}',
+}
+
+
+@row("ST31", protection="only what has one of our names and is known to be useless is swept away")
+async def test_what_is_not_ours_stays_among_the_partial_files_however_old_it_is(world: World) -> None:
+    """ST31: names that are nearly ours, and a record of a version that is not known here."""
+    world.keeps_partials = True
+    world.allow("files/a.bin", BODY)
+    async with RawServer() as server, session_files(world, server, *offer(world, server, {"a": BODY})) as files:
+        await download(world, files)
+        for name, text in THEIRS.items():
+            place = state(world) / "partial" / name
+            place.write_bytes(text)
+            os.utime(place, (0, 0))
+        report = await download(world, files)
+
+    assert report.failures == ()
+    assert {path.name: path.read_bytes() for path in partials(world)} == THEIRS
+
+
+@row("ST31", protection="what was swept away is what a killed run left")
+async def test_what_a_killed_run_left_is_swept_away(world: World) -> None:
+    """ST31: content without a record, a record without content, and what served for a moment only."""
+    async with RawServer() as server, session_files(world, server, *offer(world, server, {"a": BODY})) as files:
+        await download(world, files)
+        for name in (f"{STEM}.part", f"{STEM[:-4]}0000.json", "new-00112233aabbccdd", "mode-00112233aabbccdd"):
+            place = state(world) / "partial" / name
+            place.write_bytes(b"left")
+            os.utime(place, (0, 0))
+        report = await download(world, files)
+
+    assert report.failures == ()
+    assert partials(world) == []
+
+
+@row("ST32", protection="what cannot be looked at is not known to be useless")
+@pytest.mark.parametrize("number", PASSING, ids=[errno.errorcode[number] for number in PASSING])
+@pytest.mark.parametrize("verb", ["open_file", "look_open", "lock", "read"])
+async def test_one_error_at_the_start_costs_no_verified_file(world: World, verb: str, number: int) -> None:
+    """ST32: a file that was verified and has no name yet gets it at the next start at which nothing fails."""
+    world.allow("files/a.bin", BODY)
+    refusing, failing = FaultyDisk(), FaultyDisk()
+    refusing.fail("rename", errno.EIO, name="*.part")
+    failing.fail(verb, number, name="*.part", times=1)
+    async with RawServer() as server, session_files(world, server, *offer(world, server, {"a": BODY})) as files:
+        await download(world, files, remember=True, disk=refusing)
+        async with rig(Mirror(world.root), disk=failing):
+            pass
+        (left,) = partials(world)
+        report = await download(world, files, remember=True)
+
+    assert left.suffix == ".part"
+    assert report.failures == ()
+    assert requested(server, "a") == [None]
+    assert bodies_at_home(world) == {"files/a.bin": BODY}
     assert partials(world) == []

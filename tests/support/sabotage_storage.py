@@ -392,3 +392,39 @@ def _(patch: Patch) -> None:
         return judge(error, file)
 
     judge = patch.replace("arena_async.transfer:is_permanent", only_what_is_known)
+
+
+@protection("what cannot be looked at is not known to be useless")
+def _(patch: Patch) -> None:
+    usable = patch.current("arena_async.transfer:PartialFiles._usable")
+    taken = patch.current("arena_async.transfer:PartialFiles.taken")
+
+    def useless(self: Any, name: str, owner_hash: str) -> Any:
+        found = usable(self, name, owner_hash)
+        return None if found == "in use" else found
+
+    @contextlib.contextmanager
+    def not_ours(self: Any, name: str, **how: Any) -> Iterator[Any]:
+        with contextlib.ExitStack() as stack:
+            try:
+                found = stack.enter_context(taken(self, name, **how))
+            except OSError:
+                found = None
+            yield found
+
+    patch.replace("arena_async.transfer:PartialFiles._usable", useless)
+    patch.replace("arena_async.transfer:PartialFiles._is_foreign", lambda self, name: False)
+    patch.replace("arena_async.transfer:PartialFiles.taken", not_ours)
+    patch.replace("arena_async.transfer:hash_range", lambda *_: "")
+
+
+@protection("only what has one of our names and is known to be useless is swept away")
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.transfer:is_partial_name", lambda name: name.endswith((".part", ".json")))
+    patch.replace("arena_async.transfer:_SHORT_LIVED", re.compile("(?:new|mode)-.*"))
+    patch.replace("arena_async.transfer:PartialFiles._is_foreign", lambda self, name: False)
+
+
+@protection("what was swept away is what a killed run left")
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.transfer:PartialFiles.sweep", lambda self, *, keep: None)

@@ -802,7 +802,7 @@ async def test_content_that_is_not_what_was_recorded_is_not_trusted(bench: Bench
 async def test_the_best_of_several_partial_files_is_kept(bench: Bench) -> None:
     """I3: one for each file; those of other files are not touched."""
     for name, offset in (("01", 70_000), ("02", 200_000), ("03", 140_000)):
-        bench.leave_partial(body=BODY[:offset], offset=offset, total=len(BODY), name=name)
+        bench.leave_partial(body=BODY[:offset], offset=offset, total=len(BODY), name=name.rjust(16, "0"))
     other = bench.leave_partial("test/other", body=BODY[:1000], offset=1000)
 
     assert await first_offset(bench) == 200_000
