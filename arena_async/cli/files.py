@@ -33,7 +33,7 @@ async def get(
     The name of a file is the last part of its URL, or the name in the list.
     """
     # The command line is not repeated in the hint: URLs may hold signatures.
-    output.hint = "Stopped. Downloaded data is kept. Run the same command again to continue."
+    output.hint = "Stopped. Run the same command again to continue."
     async with _url_set(urls, options) as files:
         await files.check()  # before the directory is created
         return await (_plan if options.dry_run else _sync)(files, options, output)
@@ -84,7 +84,7 @@ class FileCommands:
             output: The output of the command.
         """
         if self.verb == "sync":
-            output.set_resume_hint("Stopped. Downloaded data is kept.")
+            output.set_resume_hint("Stopped.")
         async with options.connect(self.service) as client:
             return await (_plan if self.verb == "plan" else _sync)(make_files(client), options, output)
 

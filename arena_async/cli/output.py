@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shlex
@@ -19,6 +20,7 @@ from arena_async.protocol.messages import Secret, printable, scrub
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.live import Live
 
 __all__ = ["Output", "cells", "error_message", "error_record", "fields_of", "show_count", "show_size", "show_when"]
 
@@ -59,12 +61,14 @@ class Output:
         self.quiet = quiet
         #: Shown when the command is interrupted, and the exit code of that.
         self.hint = "Stopped."
+        #: What is true of the files then.
+        self.stopped_state: Callable[[], str] = lambda: ""
         self.stopped = ExitCode.INTERRUPTED
         self.reader_gone = False
         #: Called once when the reader of stdout has closed the pipe.
         self.on_reader_gone: Callable[[], object] = lambda: None
-        #: The console that redraws lines on stderr at present; notes are written above them.
-        self.live: Console | None = None
+        #: What redraws lines on stderr at present; notes are written above them.
+        self.live: Live | None = None
         self._stdout = sys.stdout
         self._stderr = sys.stderr
         for stream in (self._stdout, self._stderr):
@@ -146,16 +150,23 @@ class Output:
         """Set what is shown after an interruption: what has stopped, and the command line that continues it."""
         self.hint = f"{stopped} Run it again to continue:\n  {shlex.join(['arena-async', *sys.argv[1:]])}"
 
+    def note_stop(self) -> None:
+        """Write what an interruption leaves of the files, and how to go on."""
+        state = self.stopped_state()
+        self.note(self.hint.replace("Stopped.", f"Stopped: {state}.", 1) if state else self.hint)
+
     def restore(self) -> None:
-        """Show the cursor again if lines are being redrawn."""
+        """Remove the lines that are being redrawn, and show the cursor again."""
         live, self.live = self.live, None
         if live is not None:
-            live.show_cursor()
+            # A signal may have come in the middle of a write of those lines.
+            with contextlib.suppress(OSError, RuntimeError, ValueError):
+                live.stop()
 
     def _write_note(self, line: str) -> None:
         try:
             if self.live is not None:
-                self.live.print(line, markup=False, highlight=False, soft_wrap=True)
+                self.live.console.print(line, markup=False, highlight=False, soft_wrap=True)
             else:
                 self._stderr.write(f"{line}\n")
                 self._stderr.flush()

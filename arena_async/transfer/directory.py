@@ -64,8 +64,8 @@ def split_path(root: Path, path: str) -> tuple[str, str]:
     """
     if not is_below_root(path):
         raise UnsafeNameError(
-            f"{printable(path)!r}: it does not lie inside {root}, or in {STATE_DIRECTORY}, where the state of the folder "
-            "is kept; nothing was written."
+            f"{printable(path)!r}: it does not lie inside {root}, or it lies in {STATE_DIRECTORY}, where the state of "
+            "the folder is kept; nothing was written."
         )
     parent, _, name = path.rpartition("/")
     return parent, name
@@ -219,9 +219,9 @@ class Directory:
         if shared and self.files.is_member(seen.st_uid, root.st_gid, unknown=seen.st_gid == root.st_gid):
             return
         raise StorageError(
-            f"{printable(str(self.root))}: {STATE_DIRECTORY} in it was made by another user (number {seen.st_uid}), who "
-            "could make us take foreign files for yours; nothing of it was believed, and nothing was sent. Remove it, or "
-            "choose a folder of your own. A folder for several users belongs to their group, and only that may write there."
+            f"{printable(str(self.root))}: {STATE_DIRECTORY} in it was made by another user (number {seen.st_uid}), "
+            "who could pass foreign files off as yours; nothing of it was believed, and nothing was sent. Remove it or "
+            "choose a folder of your own. A folder for several users belongs to their group, and others may not write."
         )
 
     # -- space

@@ -18,6 +18,8 @@ runs inside the other.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 from functools import partial
 
@@ -197,6 +199,10 @@ async def _receive_small(job: Job, state: DownloadAttempt, opened: OpenedFile, c
                     await context.note_received(len(chunk))
     except ArenaAsyncError as error:
         failure = error
+    except asyncio.CancelledError:
+        chunks.append(stream.take())
+        await _save_small(job, b"".join(chunks), context)
+        raise
     content = chunks[0] if len(chunks) == 1 else b"".join(chunks)
     chunks.clear()
     chunk = b""
@@ -212,6 +218,15 @@ async def _receive_small(job: Job, state: DownloadAttempt, opened: OpenedFile, c
         del content, chunk  # The error keeps this frame.
         raise failure
     return None
+
+
+async def _save_small(job: Job, content: bytes, context: Context) -> None:
+    """Write what a cancelled download has in memory, where a later run can go on with it."""
+    if content and job.validator is not None:
+        # Where the disk fails, those bytes are downloaded again.
+        with contextlib.suppress(ArenaAsyncError):
+            await context.run(_begin, job, context)
+            await context.run(_take, job, content)
 
 
 async def _receive(
@@ -265,13 +280,18 @@ async def _copy(
                 await opened.stream.aclose()
                 await _follow(job, multipart, writer, context)
                 return
-        count = await opened.stream.readinto(writer.buffer()[:room])
-        if not count:
-            return
-        end += count
-        if limit is not None and end > limit:
-            raise _too_long(job, limit)
-        await writer.put(partial(_take, job), count)
+        at, count = end, 0
+        try:
+            count = await opened.stream.readinto(writer.buffer()[:room])
+            if not count:
+                return
+            end += count
+            if limit is not None and end > limit:
+                raise _too_long(job, limit)
+            await writer.put(partial(_take, job), count)
+        except asyncio.CancelledError:
+            await _save(job, writer, at, count or opened.stream.filled)
+            raise
         state.received += count
         job.bytes_written += count
         if context.emitter.active:
@@ -282,6 +302,16 @@ async def _copy(
             multipart.received(count, end=end)
         if not job.sound:
             return
+
+
+async def _save(job: Job, writer: Writer, at: int, count: int) -> None:
+    """Write what a cancelled download has received for the offset ``at``, where a later run can go on with it."""
+    # Where the disk fails, those bytes are downloaded again.
+    with contextlib.suppress(ArenaAsyncError):
+        await writer.settle()
+        fits = job.end == at and (job.total is None or at + count <= job.total)
+        if count and fits and job.validator is not None and job.sound:
+            await writer.run(_take, job, writer.buffer()[:count])
 
 
 async def _follow(job: Job, multipart: Multipart, writer: Writer, context: Context) -> None:
@@ -407,12 +437,19 @@ def _too_long(job: Job, limit: int) -> ContentError:
     )
 
 
-async def put_down(job: Job, context: Context, *, drop: bool = False, keep: bool = False) -> None:
-    """Close the partial file, or remove it, or record first as much of it as possible; safe without one."""
+async def put_down(job: Job, context: Context, *, drop: bool = False, keep: bool = False) -> int:
+    """
+    Close the partial file, or remove it, or record first everything that was received; safe without one.
+
+    Returns:
+        Bytes that a later run goes on with.
+    """
     staged, job.partial, job.verifier = job.partial, None, None
-    if staged is not None:
-        job.validator, job.total, job.recovered = None, None, False
-        await context.run(staged.drop if drop else staged.keep if keep else staged.close)
+    if staged is None:
+        return 0
+    job.validator, job.total, job.recovered = None, None, False
+    await context.run(staged.drop if drop else staged.keep if keep else staged.close)
+    return staged.recorded_bytes
 
 
 # ---- events

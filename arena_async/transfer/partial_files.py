@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import logging
 import os
 import re
@@ -189,12 +190,12 @@ class PartialFiles:
                     return file
                 text = read_small(self.files, self.directory.partials, control_name(name))
                 record = None if text is None else ControlRecord.load(text, owner_hash)
-                if record is None or not self._holds(file, 0, record.offset, record.tail):
-                    return None
-                return record.found(name, [part[:2] for part in record.ahead if self._holds(file, *part)])
+                return None if record is None else record.found(name, functools.partial(self._holds, file))
         except OSError as error:
-            # It may pass: too many files were open, or memory was short. What cannot be read is not known to be useless.
-            log.warning("%s: a partial file could not be looked at (%s); it stays.", self.directory.root, error.strerror)
+            # Too many files were open, or memory was short: it may pass, and nothing is known to be useless by it.
+            log.warning(
+                "%s: a partial file could not be looked at (%s); it stays.", self.directory.root, error.strerror
+            )
             return "in use"
 
     @contextlib.contextmanager

@@ -27,7 +27,7 @@ from arena_async.protocol.files import FileSet, RemoteFile
 from arena_async.transfer.commit import Pending
 from arena_async.transfer.context import Context
 from arena_async.transfer.download import attempt, put_down
-from arena_async.transfer.events import Finished, Retrying
+from arena_async.transfer.events import Finished, Retrying, Stopped
 from arena_async.transfer.jobs import Job, JobQueue, Listing, Numbered, PagePlanner, Source
 from arena_async.transfer.models import Action, Outcome, as_error
 from arena_async.transfer.planner import Decision, PlannedRow, service_of
@@ -112,9 +112,18 @@ class TransferRun:
         self._changed.set()
         await end_tasks(*self._tasks)
         await self._collect()
-        for job in list(self._queue.jobs):
-            await put_down(job, self._context)
+        # All at a time: each may have to be forced to the disk, and a command has little time to end.
+        await asyncio.gather(*[self._stop(job) for job in list(self._queue.jobs)])
         self._context.permits.leave(self)
+
+    async def _stop(self, job: Job) -> None:
+        """Put a job down that did not end, and say how much of it a later run goes on with."""
+        held, validator = job.held, job.validator
+        kept = await put_down(job, self._context, keep=True)
+        if job.tries.sent and self._context.emitter.active:
+            self._context.emitter.emit(
+                Stopped(file=job.without_url(), bytes_kept=kept, resumable=validator is not None or not held)
+            )
 
     # -- planning
 

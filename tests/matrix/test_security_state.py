@@ -1,3 +1,4 @@
+# ruff: noqa: S608 - statements of the test itself
 """Rows SE23 to SE26: the state of a folder that another user made, or that somebody has tampered with."""
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def _belongs(place: Path, disk: FaultyDisk, uid: int, gid: int, mode: int) -> No
 @row("SE23", protection="what another user made is not believed")
 @pytest.mark.parametrize("inner", [False, True], ids=["the state", "the folder of partial files"])
 @pytest.mark.parametrize("mode", [0o1777, 0o2777, 0o755, 0o2775], ids=["sticky", "open", "closed", "of a group"])
-async def test_a_state_that_another_user_made_is_refused(world: World, mode: int, inner: bool) -> None:  # noqa: FBT001
+async def test_a_state_that_another_user_made_is_refused(world: World, mode: int, inner: bool) -> None:
     """SE23: a typed error that names the user, and no request: what lies there may be that user's choice."""
     disk = FaultyDisk()
     place = world.root / STATE / "partial" if inner else world.root / STATE
@@ -109,7 +110,7 @@ def _away(outside: Path) -> str:
 
 
 ROWS = {
-    "a partial file outside": lambda outside: _away(outside),
+    "a partial file outside": _away,
     "a path outside": lambda outside: f"UPDATE files SET path = '../outside/{outside.name}'",
     "an absolute path": lambda outside: f"UPDATE files SET path = '{outside}'",
     "a path in the state": lambda outside: "UPDATE files SET path = '.Arena-Async/ledger.sqlite'",
@@ -175,9 +176,12 @@ async def test_a_ledger_that_is_not_ours_is_set_aside(world: World, change: str)
     ledger = await _brought(world)
     _tamper(ledger, *LEDGERS[change])
 
-    async with asyncio.timeout(20), RawServer() as server:
-        async with session_files(world, server, *offer(world, server, {"a": BODY})) as files:
-            report = await download(world, files, remember=True)
+    async with (
+        asyncio.timeout(20),
+        RawServer() as server,
+        session_files(world, server, *offer(world, server, {"a": BODY})) as files,
+    ):
+        report = await download(world, files, remember=True)
 
     assert report.failures == ()
     assert (ledger.parent / "ledger.sqlite.damaged").exists()

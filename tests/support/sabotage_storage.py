@@ -428,3 +428,26 @@ def _(patch: Patch) -> None:
 @protection("what was swept away is what a killed run left")
 def _(patch: Patch) -> None:
     patch.replace("arena_async.transfer:PartialFiles.sweep", lambda self, *, keep: None)
+
+
+@protection("what has come of a file is recorded when everything is stopped, however little it is")
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.transfer:PartialFile.keep", lambda self: self.close())
+
+
+@protection("a stop says which files nothing is kept of")
+def _(patch: Patch) -> None:
+    async def silent(self: Any, job: Any) -> None:
+        await put_down(job, self._context, keep=True)
+
+    put_down = patch.current("arena_async.transfer.download:put_down")
+    patch.replace("arena_async.transfer:TransferRun._stop", silent)
+
+
+@protection("a partial file is resumed at its last proved byte")
+def _(patch: Patch) -> None:
+    found = patch.current("arena_async.transfer:ControlRecord.found")
+    patch.replace(
+        "arena_async.transfer:ControlRecord.found",
+        lambda self, name, holds: found(attrs.evolve(self, marks=()), name, holds),
+    )
