@@ -30,6 +30,8 @@ _MAX_ERRORS = 20
 #: Seconds over which the speed is averaged, and between two redraws.
 _SPEED_INTERVAL = 4.0
 _REDRAW_INTERVAL = 0.1
+#: Cells that stay free behind each line: a terminal writes ^C there, which must not begin another line.
+_ECHO = 5
 
 
 def fit(text: str, width: int, *, keep_end: bool = False) -> str:
@@ -244,7 +246,8 @@ class ProgressReporter:
         from rich.segment import Segment
 
         height = max(1, console.size.height - 1)
-        for line in self.board.lines(width=max(8, options.max_width - 1), height=height, now=self._clock()):
+        width = max(8, options.max_width - _ECHO)
+        for line in self.board.lines(width=width, height=height, now=self._clock()):
             text = line if not options.ascii_only else line.translate({0x2501: "#", 0x254C: "-", 0x2026: "~"})
             yield Segment(text)
             yield Segment.line()

@@ -118,12 +118,11 @@ class TransferRun:
 
     async def _stop(self, job: Job) -> None:
         """Put a job down that did not end, and say how much of it a later run goes on with."""
-        held, validator = job.held, job.validator
+        # Without a verifier, no response has come that could have had an ETag.
+        resumable = job.validator is not None or job.verifier is None
         kept = await put_down(job, self._context, keep=True)
         if job.tries.sent and self._context.emitter.active:
-            self._context.emitter.emit(
-                Stopped(file=job.without_url(), bytes_kept=kept, resumable=validator is not None or not held)
-            )
+            self._context.emitter.emit(Stopped(file=job.without_url(), bytes_kept=kept, resumable=resumable))
 
     # -- planning
 
