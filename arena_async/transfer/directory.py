@@ -19,6 +19,7 @@ replaced between a check and a rename. Paths are text with slashes, relative to 
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import logging
 import os
@@ -50,6 +51,9 @@ from arena_async.transfer.models import FileState
 __all__ = ["STATE_DIRECTORY", "Directory", "ParentCache", "digest", "discard", "permissions", "split_path"]
 
 log = logging.getLogger("arena_async")
+
+#: A disk with fewer free bytes is full for every file.
+_NOTHING_LEFT = MIB
 
 #: What stands for a directory that is not open.
 _CLOSED: Handle = -1
@@ -247,10 +251,18 @@ class Directory:
             self.stat(path, parents)
         free = self.free_bytes() if size else None
         if size and free is not None and size > free:
-            raise DiskFullError(
-                f"{path}: {size} bytes are needed and {free} are free on the disk of {self.root}; "
-                "nothing of it was written. Free some space and run again."
-            )
+            raise self.no_room(path, size, free)
+
+    def no_room(self, path: str, size: int, free: int | None) -> DiskFullError:
+        """Return the error of a file that does not fit; others still may, unless nearly nothing is free."""
+        shown = "an unknown number" if free is None else free
+        error = DiskFullError(
+            f"{path}: {size} bytes are needed and {shown} are free on the disk of {self.root}; "
+            "nothing of it was written. Free some space and run again."
+        )
+        number = errno.ENOSPC if free is not None and free < _NOTHING_LEFT else errno.EFBIG
+        error.__cause__ = OSError(number, os.strerror(number))
+        return error
 
     # -- final names
 

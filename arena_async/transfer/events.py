@@ -168,7 +168,8 @@ class EventEmitter:
         began = self._clock()
         try:
             answer = self._observer(event)
-        except Exception as error:  # noqa: BLE001 - the observer's errors stay its own
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - the observer's errors stay its own
+            # Nothing is awaited here, so that a cancellation can only be its own.
             self._log_failure(error)
             return
         if inspect.isawaitable(answer):
@@ -210,7 +211,7 @@ class EventEmitter:
             except Exception as error:  # noqa: BLE001 - the observer's errors stay its own
                 self._log_failure(error)
 
-    def _log_failure(self, error: Exception) -> None:
+    def _log_failure(self, error: BaseException) -> None:
         """Log the first error of the observer."""
         if not self._logged_failure:
             self._logged_failure = True

@@ -9,6 +9,7 @@ from datetime import datetime
 
 import attrs
 
+from arena_async.errors import ListingError
 from arena_async.protocol.filenames import duplicate_key
 from arena_async.protocol.files import FileSet, RemoteFile
 from arena_async.transfer.context import Context, claim_tenant
@@ -16,6 +17,7 @@ from arena_async.transfer.models import PAGE, Action, FileState, KnownRow, Ledge
 from arena_async.transfer.partial_file import PartialFile
 from arena_async.transfer.planner import Decision, Duplicates, PlannedRow, Tries, decide, new_row
 from arena_async.transfer.verify import ContentVerifier
+from arena_async.transfer.workers import is_stray
 
 __all__ = ["DownloadAttempt", "Job", "JobQueue", "Listing", "Numbered", "PagePlanner", "Source"]
 
@@ -210,6 +212,10 @@ class Listing:
             self.whole = True
         except Exception as error:  # noqa: BLE001 - raised when everything listed before has its outcome
             self.failure = error
+        except asyncio.CancelledError as error:
+            if not is_stray(error):
+                raise
+            self.failure = ListingError("The listing was cancelled by its own file set; what it lacks is not known.")
         self._ended = True
         self._listed.set()
 

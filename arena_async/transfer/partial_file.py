@@ -14,6 +14,7 @@ files only save work; what keeps two writers apart is that names are unique.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import logging
@@ -280,6 +281,9 @@ class PartialFile:
         try:
             again(self._files.allocate, self.opened(), total)
         except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EFBIG):
+                free = self._directory.free_bytes()
+                raise self._directory.no_room(self.path, total, free) from None
             if error.errno not in UNSUPPORTED:
                 raise explained(error, self.path, "given room for", file=self.key) from error
 

@@ -22,7 +22,7 @@ from collections import deque
 from collections.abc import Coroutine, Sequence
 from typing import Any
 
-from arena_async.errors import ArenaAsyncError, QuotaExhaustedError
+from arena_async.errors import ArenaAsyncError, ListingError, QuotaExhaustedError, TransferError
 from arena_async.protocol.files import FileSet, RemoteFile
 from arena_async.transfer.commit import Pending
 from arena_async.transfer.context import Context
@@ -32,7 +32,7 @@ from arena_async.transfer.jobs import Job, JobQueue, Listing, Numbered, PagePlan
 from arena_async.transfer.models import Action, Outcome, as_error
 from arena_async.transfer.planner import Decision, PlannedRow, service_of
 from arena_async.transfer.recovery import fail, recover, stop_after
-from arena_async.transfer.workers import end_tasks
+from arena_async.transfer.workers import end_tasks, is_stray
 
 __all__ = ["TransferRun"]
 
@@ -133,6 +133,10 @@ class TransferRun:
             await self._plan_all()
         except Exception as error:  # noqa: BLE001 - raised when everything in progress has its outcome
             self.failure = self.failure or error
+        except asyncio.CancelledError as error:
+            if not is_stray(error):
+                raise
+            self.failure = self.failure or ListingError("Planning was cancelled by the file set. Run again.")
         while self._queue.jobs or self._working:
             self._changed.clear()
             await self._changed.wait()
@@ -266,6 +270,8 @@ class TransferRun:
                 self._context.committer.put(pending)
             except Exception as error:  # noqa: BLE001 - judged below, outside, so that nothing is chained to it
                 failure = error
+            except asyncio.CancelledError as error:
+                failure = _stray(job, error)
             else:
                 self._committing += 1
                 if not self._collecting:
@@ -287,12 +293,10 @@ class TransferRun:
         try:
             wait = (await recover(job, failure, self._source)).wait
         except Exception as error:  # noqa: BLE001 - whatever it is, it is the outcome of this file alone
-            outcome, done, stop = await fail(job, error, context)
-            self._note_stop(job, stop)
-            if stop is not None:
-                self.error = self.error or outcome.error
-            # Where the service stopped all requests, that is one error of the run and none of this file.
-            self._end(job, outcome, done=done, deliver=stop != "service")
+            await self._fail(job, error)
+            return
+        except asyncio.CancelledError as error:
+            await self._fail(job, _stray(job, error))
             return
         if context.emitter.active:
             context.emitter.emit(_retrying(job, failure, wait))
@@ -300,6 +304,15 @@ class TransferRun:
             self._start(self._delay(job, wait), "delay")
         else:
             self._make_ready(job, first=True)
+
+    async def _fail(self, job: Job, error: Exception) -> None:
+        """End a job that has failed."""
+        outcome, done, stop = await fail(job, error, self._context)
+        self._note_stop(job, stop)
+        if stop is not None:
+            self.error = self.error or outcome.error
+        # Where the service stopped all requests, that is one error of the run and none of this file.
+        self._end(job, outcome, done=done, deliver=stop != "service")
 
     async def _delay(self, job: Job, seconds: float) -> None:
         """Let a job wait for its next attempt without a worker."""
@@ -336,6 +349,13 @@ class TransferRun:
             self._delivered += 1
             self.outcomes.append(Numbered(job.number, outcome))
         self._changed.set()
+
+
+def _stray(job: Job, error: asyncio.CancelledError) -> Exception:
+    """Return the failure of a file whose file set has raised a cancellation; raise one that is meant for us."""
+    if not is_stray(error):
+        raise error
+    return TransferError(f"{job.path}: its file set cancelled the request; nobody here did. Run again.", file=job.key)
 
 
 def _committed(job: Job, pending: Pending, root: str) -> Outcome:
