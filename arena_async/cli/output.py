@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shlex
 import sys
 from collections.abc import AsyncIterable, Callable, Mapping, Sequence
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from rich.live import Live
 
 __all__ = ["Output", "cells", "error_message", "error_record", "fields_of", "show_count", "show_size", "show_when"]
+
+#: Controls that JSON lets through, and terminals and line readers act on.
+_CONTROL = re.compile("[\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 
@@ -102,7 +106,8 @@ class Output:
 
     def record(self, values: Mapping[str, Any]) -> None:
         """Write one JSON object on a line of its own."""
-        self._write_data(json.dumps(values, default=_plain, ensure_ascii=False) + "\n")
+        text = json.dumps(values, default=_plain, ensure_ascii=False)
+        self._write_data(_CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text) + "\n")
 
     def result(self, values: Mapping[str, Any], *lines: str) -> None:
         """Write a result: as JSON if requested, otherwise as lines unless ``quiet``."""

@@ -19,7 +19,6 @@ text                      name                         why
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import string
 import unicodedata
@@ -153,10 +152,7 @@ def fold(path: str) -> str:
 def is_below_root(path: str) -> bool:
     """Return whether a path with slashes names something below a root, and nothing of ours."""
     parts = path.split("/")
-    if not {"", ".", ".."}.isdisjoint(parts) or "\0" in path:
-        return False
-    elsewhere = os.name == "nt" and (":" in path or "\\" in path)
-    return not elsewhere and parts[0].casefold() != STATE_DIRECTORY
+    return {"", ".", ".."}.isdisjoint(parts) and "\0" not in path and parts[0].casefold() != STATE_DIRECTORY
 
 
 def safe_path(parts: Sequence[str], stem: str, extension: str = "") -> PurePosixPath:

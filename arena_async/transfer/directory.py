@@ -66,7 +66,7 @@ def split_path(root: Path, path: str) -> tuple[str, str]:
     Raises:
         UnsafeNameError: It does not lie inside the root, or is ours.
     """
-    if not is_below_root(path):
+    if not is_below_root(path) or (os.name == "nt" and (":" in path or "\\" in path)):
         raise UnsafeNameError(
             f"{printable(path)!r}: it does not lie inside {root}, or it lies in {STATE_DIRECTORY}, where the state of "
             "the folder is kept; nothing was written."

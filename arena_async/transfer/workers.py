@@ -24,7 +24,17 @@ from typing import Any, ParamSpec, TypeVar
 from arena_async.errors import ClosedError
 from arena_async.options import shield
 
-__all__ = ["Lock", "Permits", "ThreadPoolExecutor", "Threads", "Writer", "end_tasks", "is_stray", "run_to_end", "wait_to_end"]
+__all__ = [
+    "Lock",
+    "Permits",
+    "ThreadPoolExecutor",
+    "Threads",
+    "Writer",
+    "end_tasks",
+    "is_stray",
+    "run_to_end",
+    "wait_to_end",
+]
 
 T = TypeVar("T")
 P = ParamSpec("P")

@@ -1,4 +1,4 @@
-"""Rows CC01 to CC03, CC06, CC07, CC11 and CC13 to CC18, CC26 to CC28: cancellation, failures and neighbours inside one process."""
+"""Rows CC01 to CC03, CC06, CC07, CC11, CC13 to CC18, CC26 to CC28: cancellation and neighbours inside one process."""
 
 from __future__ import annotations
 

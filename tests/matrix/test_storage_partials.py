@@ -372,7 +372,9 @@ async def test_a_stop_keeps_nothing_of_a_file_without_a_validator(world: World) 
 
 @row("ST35", protection="a partial file is resumed at its last proved byte")
 @pytest.mark.parametrize("left", [131_071, 100_000, 65_536], ids=["a byte less", "half a piece", "the record before"])
-async def test_a_partial_file_that_is_shorter_than_its_record_goes_on_at_the_one_before(world: World, left: int) -> None:
+async def test_a_partial_file_that_is_shorter_than_its_record_goes_on_at_the_one_before(
+    world: World, left: int
+) -> None:
     """ST35: each record proves an end of its own."""
     world.allow("files/a.bin", BODY)
     async with RawServer() as server, session_files(world, server, remote("a", size=len(BODY))) as files:
