@@ -270,7 +270,7 @@ async def _copy(
     """Receive chunk after chunk, as far as no other connection receives what follows."""
     limit, end = _limit(job, context), job.end
     piece = context.options.chunk_size if context.rate is None else context.rate.piece
-    while True:
+    while job.sound:
         # One byte more than there may be is enough to see that there is more.
         room = piece if limit is None else min(piece, limit - end + 1)
         if multipart is not None:
@@ -300,8 +300,6 @@ async def _copy(
             await context.note_received(count)
         if multipart is not None:
             multipart.received(count, end=end)
-        if not job.sound:
-            return
 
 
 async def _save(job: Job, writer: Writer, at: int, count: int) -> None:

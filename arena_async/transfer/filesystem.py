@@ -247,7 +247,7 @@ class FileSystem:
         return os.fstat(file)
 
     def is_member(self, user: int, group: int, *, unknown: bool) -> bool:
-        """Say whether a user is in a group; ``unknown`` where this machine has no name for the user."""
+        """Return whether a user is in a group; ``unknown`` where this machine has no name for the user."""
         if sys.platform == "win32":
             return unknown
         try:

@@ -30,7 +30,7 @@ from typing import Any, TypeVar, get_args
 import attrs
 
 from arena_async.errors import DiskFullError, StorageError
-from arena_async.protocol.filenames import fold, is_below_root
+from arena_async.protocol.filenames import fold
 from arena_async.transfer.ledger_schema import (
     LISTED,
     SCHEMA,
@@ -39,6 +39,7 @@ from arena_async.transfer.ledger_schema import (
     decoded,
     error_code,
     is_damage,
+    is_our_row,
     path_hash,
     prepare,
 )
@@ -48,11 +49,8 @@ from arena_async.transfer.models import (
     KnownRow,
     LedgerEntry,
     ListingRecord,
-    Proof,
     RunState,
     StartedRun,
-    State,
-    is_partial_name,
 )
 from arena_async.transfer.workers import Lock
 
@@ -162,7 +160,6 @@ def _load_time(value: object) -> datetime | None:
             at = datetime.fromisoformat(str(value))
     except (ValueError, OverflowError):
         return None
-    # What is computed with it must stay a time, and be comparable.
     return at if at.tzinfo is not None and 1970 <= at.year < 9000 else None
 
 
@@ -174,26 +171,9 @@ def _microseconds(at: datetime | None) -> int | None:
 def _load_entries(rows: Iterable[tuple[Any, ...]]) -> Iterator[LedgerEntry]:
     """Yield the entries of rows; one that this library cannot have written counts as unknown."""
     for row in rows:
-        if _is_ours(dict(zip(_FIELDS, row, strict=True))):
+        if is_our_row(dict(zip(_FIELDS, row, strict=True))):
             fields = dict(zip(_FIELDS, map(decoded, row), strict=True))
             yield LedgerEntry(**{**fields, "at": _load_time(fields["at"])})
-
-
-def _is_ours(fields: Mapping[str, Any]) -> bool:
-    """
-    Return whether a row may be ours. Its names are checked like those of a server: others may have written it.
-
-    Its values are as stored: bytes that stand for text are not, and would come behind every key.
-    """
-    texts = (fields["key"], fields["path"], fields["change"], fields["name"], fields["partial"], fields["reason"])
-    if fields["state"] not in get_args(State) or fields["verified_by"] not in get_args(Proof):
-        return False
-    if not all(isinstance(text, str) for text in texts) or type(fields["size"]) is not int or fields["size"] < 0:
-        return False
-    if not all(isinstance(digest, bytes | str | None) for digest in (fields["sha256"], fields["md5"])):
-        return False
-    placed = is_below_root(fields["path"]) or (not fields["path"] and fields["state"] == "skipped")
-    return placed and type(fields["mtime_ns"]) is int and (not fields["partial"] or is_partial_name(fields["partial"]))
 
 
 def _load_run(row: tuple[Any, ...]) -> StartedRun | None:

@@ -7,11 +7,14 @@ import functools
 import hashlib
 import re
 import sqlite3
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from arena_async.errors import StorageError
 from arena_async.options import MIB
+from arena_async.protocol.filenames import is_below_root
+from arena_async.transfer.models import Proof, State, is_partial_name
 
 __all__ = [
     "LISTED",
@@ -21,6 +24,7 @@ __all__ = [
     "decoded",
     "error_code",
     "is_damage",
+    "is_our_row",
     "path_hash",
     "prepare",
 ]
@@ -130,6 +134,24 @@ def is_damage(error: Exception) -> bool:
 
 #: Bytes of one value at most; ours are far smaller.
 _MAX_VALUE = 64 * MIB
+
+
+def is_our_row(fields: Mapping[str, Any]) -> bool:
+    """
+    Return whether a row may be ours. Its names are checked like those of a server: others may have written it.
+
+    Its values are as stored: bytes that stand for text are not, and would come behind every key.
+    """
+    texts = (fields["key"], fields["path"], fields["change"], fields["name"], fields["partial"], fields["reason"])
+    if fields["state"] not in get_args(State) or fields["verified_by"] not in get_args(Proof):
+        return False
+    if not all(isinstance(text, str) for text in texts) or type(fields["size"]) is not int or fields["size"] < 0:
+        return False
+    if not all(isinstance(digest, bytes | str | None) for digest in (fields["sha256"], fields["md5"])):
+        return False
+    placed = is_below_root(fields["path"]) or (not fields["path"] and fields["state"] == "skipped")
+    return placed and type(fields["mtime_ns"]) is int and (not fields["partial"] or is_partial_name(fields["partial"]))
+
 
 #: Half of a surrogate pair, which JSON may hold and UTF-8 may not, and how it is written down here.
 _HALF = re.compile("[\ud800-\udfff]")

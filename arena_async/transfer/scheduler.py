@@ -20,7 +20,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Coroutine, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from arena_async.errors import ArenaAsyncError, ListingError, QuotaExhaustedError, TransferError
 from arena_async.protocol.files import FileSet, RemoteFile
@@ -35,6 +35,8 @@ from arena_async.transfer.recovery import fail, recover, stop_after
 from arena_async.transfer.workers import end_tasks, is_stray
 
 __all__ = ["TransferRun"]
+
+T = TypeVar("T")
 
 #: Files beyond two for each worker that may be planned and have no outcome yet.
 _WAITING = 64
@@ -113,16 +115,8 @@ class TransferRun:
         await end_tasks(*self._tasks)
         await self._collect()
         # All at a time: each may have to be forced to the disk, and a command has little time to end.
-        await asyncio.gather(*[self._stop(job) for job in list(self._queue.jobs)])
+        await asyncio.gather(*[_stop(job, self._context) for job in list(self._queue.jobs)])
         self._context.permits.leave(self)
-
-    async def _stop(self, job: Job) -> None:
-        """Put a job down that did not end, and say how much of it a later run goes on with."""
-        # Without a verifier, no response has come that could have had an ETag.
-        resumable = job.validator is not None or job.verifier is None
-        kept = await put_down(job, self._context, keep=True)
-        if job.tries.sent and self._context.emitter.active:
-            self._context.emitter.emit(Stopped(file=job.without_url(), bytes_kept=kept, resumable=resumable))
 
     # -- planning
 
@@ -130,13 +124,9 @@ class TransferRun:
         """Plan page after page, and note when everything is done."""
         self._context.permits.join(self)
         try:
-            await self._plan_all()
+            await _heeding(self._plan_all())
         except Exception as error:  # noqa: BLE001 - raised when everything in progress has its outcome
             self.failure = self.failure or error
-        except asyncio.CancelledError as error:
-            if not is_stray(error):
-                raise
-            self.failure = self.failure or ListingError("Planning was cancelled by the file set. Run again.")
         while self._queue.jobs or self._working:
             self._changed.clear()
             await self._changed.wait()
@@ -266,12 +256,10 @@ class TransferRun:
                 self._end(job)
                 return
             try:
-                pending = await attempt(job, self._source)
+                pending = await _heeding(attempt(job, self._source), job)
                 self._context.committer.put(pending)
             except Exception as error:  # noqa: BLE001 - judged below, outside, so that nothing is chained to it
                 failure = error
-            except asyncio.CancelledError as error:
-                failure = _stray(job, error)
             else:
                 self._committing += 1
                 if not self._collecting:
@@ -291,12 +279,14 @@ class TransferRun:
         """Prepare the next attempt of a job, or end it."""
         context = self._context
         try:
-            wait = (await recover(job, failure, self._source)).wait
+            wait = (await _heeding(recover(job, failure, self._source), job)).wait
         except Exception as error:  # noqa: BLE001 - whatever it is, it is the outcome of this file alone
-            await self._fail(job, error)
-            return
-        except asyncio.CancelledError as error:
-            await self._fail(job, _stray(job, error))
+            outcome, done, stop = await fail(job, error, context)
+            self._note_stop(job, stop)
+            if stop is not None:
+                self.error = self.error or outcome.error
+            # Where the service stopped all requests, that is one error of the run and none of this file.
+            self._end(job, outcome, done=done, deliver=stop != "service")
             return
         if context.emitter.active:
             context.emitter.emit(_retrying(job, failure, wait))
@@ -304,15 +294,6 @@ class TransferRun:
             self._start(self._delay(job, wait), "delay")
         else:
             self._make_ready(job, first=True)
-
-    async def _fail(self, job: Job, error: Exception) -> None:
-        """End a job that has failed."""
-        outcome, done, stop = await fail(job, error, self._context)
-        self._note_stop(job, stop)
-        if stop is not None:
-            self.error = self.error or outcome.error
-        # Where the service stopped all requests, that is one error of the run and none of this file.
-        self._end(job, outcome, done=done, deliver=stop != "service")
 
     async def _delay(self, job: Job, seconds: float) -> None:
         """Let a job wait for its next attempt without a worker."""
@@ -351,11 +332,25 @@ class TransferRun:
         self._changed.set()
 
 
-def _stray(job: Job, error: asyncio.CancelledError) -> Exception:
-    """Return the failure of a file whose file set has raised a cancellation; raise one that is meant for us."""
-    if not is_stray(error):
-        raise error
-    return TransferError(f"{job.path}: its file set cancelled the request; nobody here did. Run again.", file=job.key)
+async def _heeding(work: Coroutine[Any, Any, T], job: Job | None = None) -> T:
+    """Await what calls a file set; a cancellation that nobody asked for here is a failure of the file, or the listing."""
+    try:
+        return await work
+    except asyncio.CancelledError as error:
+        if not is_stray(error):
+            raise
+    if job is None:
+        raise ListingError("The listing was cancelled by its own file set; what it lacks is not known. Run again.")
+    raise TransferError(f"{job.path}: its file set cancelled the request; nobody here did. Run again.", file=job.key)
+
+
+async def _stop(job: Job, context: Context) -> None:
+    """Put a job down that did not end, and tell how much of it a later run goes on with."""
+    # Without a verifier, no response has come that could have had an ETag.
+    resumable = job.validator is not None or job.verifier is None
+    kept = await put_down(job, context, keep=True)
+    if job.tries.sent and context.emitter.active:
+        context.emitter.emit(Stopped(file=job.without_url(), bytes_kept=kept, resumable=resumable))
 
 
 def _committed(job: Job, pending: Pending, root: str) -> Outcome:

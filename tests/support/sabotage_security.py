@@ -225,7 +225,7 @@ def _(patch: Patch) -> None:
 
 @protection("names in the ledger are checked like those of a server")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.transfer.ledger:_is_ours", lambda fields: isinstance(fields["key"], str))
+    patch.replace("arena_async.transfer:is_our_row", lambda fields: isinstance(fields["key"], str))
 
 
 @protection("a ledger has our tables and numbers and nothing else")

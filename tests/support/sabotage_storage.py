@@ -437,11 +437,11 @@ def _(patch: Patch) -> None:
 
 @protection("a stop says which files nothing is kept of")
 def _(patch: Patch) -> None:
-    async def silent(self: Any, job: Any) -> None:
-        await put_down(job, self._context, keep=True)
+    async def silent(job: Any, context: Any) -> None:
+        await put_down(job, context, keep=True)
 
     put_down = patch.current("arena_async.transfer.download:put_down")
-    patch.replace("arena_async.transfer:TransferRun._stop", silent)
+    patch.replace("arena_async.transfer.scheduler:_stop", silent)
 
 
 @protection("a partial file is resumed at its last proved byte")
