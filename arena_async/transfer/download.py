@@ -276,7 +276,6 @@ async def _copy(
         if multipart is not None:
             room = min(room, multipart.room(end))
             if not room:
-                await writer.settle()
                 await opened.stream.aclose()
                 await _follow(job, multipart, writer, context)
                 return
@@ -314,6 +313,7 @@ async def _save(job: Job, writer: Writer, at: int, count: int) -> None:
 
 async def _follow(job: Job, multipart: Multipart, writer: Writer, context: Context) -> None:
     """Hash what other connections wrote, in order, until nothing is missing or none of them is ahead."""
+    await writer.settle()
     end = job.end
     while job.sound and (reached := await multipart.reach(end)) is not None:
         await writer.run(_catch_up, job, end, reached)

@@ -333,7 +333,7 @@ class TransferRun:
 
 
 async def _heeding(work: Coroutine[Any, Any, T], job: Job | None = None) -> T:
-    """Await what calls a file set; a cancellation that nobody asked for here is a failure of the file, or the listing."""
+    """Await what calls a file set; a cancellation that nobody here asked for is a failure of the file or listing."""
     try:
         return await work
     except asyncio.CancelledError as error:
