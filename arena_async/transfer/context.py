@@ -36,6 +36,7 @@ from arena_async.transfer.filesystem import Handle, again, explaining, read_smal
 from arena_async.transfer.ledger import Ledger
 from arena_async.transfer.partial_files import PartialFiles
 from arena_async.transfer.planner import RetryBudget, is_overload
+from arena_async.transfer.processes import max_open_files
 from arena_async.transfer.rate import INTERVAL, Interval, RateLimit, Splitting, Width
 from arena_async.transfer.workers import Permits, Threads, Writer, wait_to_end
 
@@ -50,6 +51,9 @@ _MAX_IN_MEMORY = 256 * KIB
 _FULL_BUFFERS = 8
 #: The buffers of further downloads: this fraction of the chunk size, and at least so many bytes.
 _FRACTION, _MIN_BUFFER = 4, 256 * KIB
+
+#: Open files that are none of a body: the ledger, the root, the event loop, the standard streams, directories.
+_OTHER_FILES, _FILES_OF_A_BODY = 16, 4
 
 
 class _Adaptive:
@@ -108,12 +112,13 @@ class Context:
         _check(to, options, owner)
         self.root = Path(to)
         self.options = options
-        self.widest = options.widest  # Open bodies, at most.
+        # Open bodies, at most: each takes a socket, a file, and later one of those that wait for their commit.
+        self.widest = min(options.widest, max(1, (max_open_files() - _OTHER_FILES) // _FILES_OF_A_BODY))
         self.clock = clock
         self.emitter = EventEmitter(observer, clock=clock.monotonic)
         self.budget = RetryBudget(first=float(options.attempts * options.workers))
         self.rate = None if options.max_rate is None else RateLimit(options.max_rate, readers=self.widest)
-        self.permits = Permits(options.workers)
+        self.permits = Permits(min(options.workers, self.widest))
         self.splitting = Splitting()
         #: Bytes of a file that is downloaded into memory at most.
         self.max_in_memory = min(_MAX_IN_MEMORY, options.chunk_size - 1)

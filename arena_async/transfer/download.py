@@ -21,19 +21,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import Callable
 from functools import partial
 
 from arena_async.errors import ArenaAsyncError, ContentError, IntegrityError, SourceChangedError, StorageError
-from arena_async.protocol.files import BodyHead, OpenedFile
-from arena_async.protocol.ranges import HeadDecision, PartialContent, ResumeStep, is_encoded, judge_head, validator_of
+from arena_async.protocol.files import OpenedFile
+from arena_async.protocol.ranges import HeadDecision, PartialContent, ResumeStep, judge_head, validator_of
+from arena_async.protocol.text_content import document_in, is_document_type, may_be_document
+from arena_async.transfer import download_steps as steps
 from arena_async.transfer.commit import Pending
 from arena_async.transfer.context import Context
 from arena_async.transfer.events import Progress, Started
+from arena_async.transfer.filesystem import MAX_WAITS, WAIT_SECONDS, is_out_of_files
 from arena_async.transfer.jobs import DownloadAttempt, Job, Source
-from arena_async.transfer.models import Action
 from arena_async.transfer.multipart import Multipart, split
-from arena_async.transfer.partial_file import PartialFile, drop_partial
-from arena_async.transfer.verify import ContentVerifier, VerificationResult
+from arena_async.transfer.verify import VerificationResult, may_be_packed
 from arena_async.transfer.workers import Writer
 
 __all__ = ["attempt", "put_down"]
@@ -63,7 +65,7 @@ async def attempt(job: Job, source: Source) -> Pending:
     if first:
         job.action, job.looked = job.planned, job.clear
     if not first or not job.clear:
-        await context.run(_pick_up, job, context)
+        await _when_files_close(steps.pick_up, job, context)
     if first:
         context.budget.add(job.budget)
     content: bytes | None = None
@@ -71,7 +73,6 @@ async def attempt(job: Job, source: Source) -> Pending:
     while more:
         content, more = await _request(job, state, source)
     result: VerificationResult | None = None
-    verifier = job.verifier
     end = job.end if content is None else len(content)
     if job.total is not None and end < job.total and job.sound:
         del content  # The error keeps this frame.
@@ -80,10 +81,10 @@ async def attempt(job: Job, source: Source) -> Pending:
             f"{job.path}: the body ended after {end} of {job.total} bytes.", expected=job.total, actual=end
         )
     if content is None:
-        result = await context.run(_verify, job, context)
+        result = await context.run(steps.verify, job, context)
         if result.problem is not None:
             raise result.problem
-    staged, job.partial, job.verifier = job.partial, None, None  # They belong to the committer now.
+    staged, verifier, job.partial, job.verifier = job.partial, job.verifier, None, None  # The committer has them now.
     return Pending(
         run=source.run,
         job=job,
@@ -94,6 +95,7 @@ async def attempt(job: Job, source: Source) -> Pending:
         content=content,
         partial=staged,
         result=result,
+        order=job.order,
     )
 
 
@@ -116,7 +118,10 @@ async def _request(job: Job, state: DownloadAttempt, source: Source) -> tuple[by
     job.tries = job.tries.sending()
     opened = await source.files.open(job.file, offset=held.offset, validator=held.validator)
     try:
-        step = await _handle_headers(job, state, opened.head, held, context)
+        step = await _handle_headers(job, state, opened, held, context)
+        if step.step is ResumeStep.RESTART_HERE or not held.offset:
+            # A digest of the list proves it anyway; a validator proves what is received after an interruption.
+            job.order = None if job.file.md5 or job.file.sha256 else opened.order
         if step.step is ResumeStep.COMPLETE:
             return None, False
         if held.offset == 0 and job.partial is None:
@@ -134,7 +139,7 @@ async def _request(job: Job, state: DownloadAttempt, source: Source) -> tuple[by
 
 
 async def _handle_headers(
-    job: Job, state: DownloadAttempt, head: BodyHead, held: PartialContent, context: Context
+    job: Job, state: DownloadAttempt, opened: OpenedFile, held: PartialContent, context: Context
 ) -> HeadDecision:
     """
     Decide about the response by its headers, and prepare the partial file.
@@ -144,12 +149,16 @@ async def _handle_headers(
         ContentError: It is not the content, or more than is allowed.
         IntegrityError: It cannot be joined to what was received before.
     """
-    gzipped = job.file.extension.lower().endswith(".gz")
-    step = judge_head(head, held, expected=job.file.size, gzipped=gzipped)
+    head = opened.head
+    step = judge_head(head, held, expected=job.file.size, gzipped=may_be_packed(job.file))
     if step.ranges_ignored:
         context.no_ranges.add(job.budget)
     if step.step is ResumeStep.REFUSE:
         raise ContentError(f"{job.path}: the response is not the content: {step.reason}. Nothing was kept.")
+    if head.status == 200 and (
+        step.step is ResumeStep.CHANGED or (held.offset and is_document_type(head.content_type))
+    ):
+        await _check_document(job, opened)
     if step.step is ResumeStep.CHANGED:
         raise SourceChangedError(f"{job.path}: the file at the service is another one now: {step.reason}.")
     if step.step is ResumeStep.RESTART_PLAIN:
@@ -161,13 +170,44 @@ async def _handle_headers(
     if step.step is ResumeStep.RESTART_HERE or held.offset == 0:
         job.total = total
         small = job.partial is None and (total is None or total <= context.max_in_memory)
-        job.verifier = _new_verifier(job, head, total, context)
+        job.verifier = steps.new_verifier(job, head, total, context)
         job.validator = validator_of(head)
         if not small:
-            await context.run(_begin, job, context)
+            await _when_files_close(steps.begin, job, context)
     else:
-        await context.run(_continue, job, head, total, held.offset, context)
+        await context.run(steps.go_on, job, head, total, held.offset, context)
     return step
+
+
+async def _when_files_close(step: Callable[[Job, Context], None], job: Job, context: Context) -> None:
+    """Do a step on a thread; where too many files are open, wait for some to be closed: what is received is kept."""
+    for left in reversed(range(MAX_WAITS)):
+        try:
+            await context.run(step, job, context)
+        except StorageError as error:
+            if not left or not is_out_of_files(error):
+                raise
+        else:
+            return
+        await context.clock.sleep(WAIT_SECONDS)
+
+
+async def _check_document(job: Job, opened: OpenedFile) -> None:
+    """
+    Look at what came instead of the file before it is said that the file has changed.
+
+    Raises:
+        ContentError: It is a document of another server. What was received before stays.
+    """
+    if may_be_document(job.file.extension):
+        return
+    what = "a web page" if is_document_type(opened.head.content_type) else document_in(await opened.stream.read(1))
+    if what:
+        raise ContentError(
+            f"{job.path}: {what} came instead of the file: a sign-in or maintenance page, most likely. Look whether a"
+            " proxy or a login page answers for the service, and run again.",
+            page=True,
+        )
 
 
 async def _receive_small(job: Job, state: DownloadAttempt, opened: OpenedFile, context: Context) -> bytes | None:
@@ -211,8 +251,8 @@ async def _receive_small(job: Job, state: DownloadAttempt, opened: OpenedFile, c
     elif failure is None and ended:
         return content
     elif content or failure is None:
-        await context.run(_begin, job, context)
-        await context.run(_take, job, content)
+        await _when_files_close(steps.begin, job, context)
+        await context.run(steps.take, job, content)
         job.bytes_written += len(content)
     if failure is not None:
         del content, chunk  # The error keeps this frame.
@@ -225,8 +265,8 @@ async def _save_small(job: Job, content: bytes, context: Context) -> None:
     if content and job.validator is not None:
         # Where the disk fails, those bytes are downloaded again.
         with contextlib.suppress(ArenaAsyncError):
-            await context.run(_begin, job, context)
-            await context.run(_take, job, content)
+            await context.run(steps.begin, job, context)
+            await context.run(steps.take, job, content)
 
 
 async def _receive(
@@ -287,7 +327,7 @@ async def _copy(
             end += count
             if limit is not None and end > limit:
                 raise _too_long(job, limit)
-            await writer.put(partial(_take, job), count)
+            await writer.put(partial(steps.take, job), count)
         except asyncio.CancelledError:
             await _save(job, writer, at, count or opened.stream.filled)
             raise
@@ -308,7 +348,7 @@ async def _save(job: Job, writer: Writer, at: int, count: int) -> None:
         await writer.settle()
         fits = job.end == at and (job.total is None or at + count <= job.total)
         if count and fits and job.validator is not None and job.sound:
-            await writer.run(_take, job, writer.buffer()[:count])
+            await writer.run(steps.take, job, writer.buffer()[:count])
 
 
 async def _follow(job: Job, multipart: Multipart, writer: Writer, context: Context) -> None:
@@ -316,101 +356,10 @@ async def _follow(job: Job, multipart: Multipart, writer: Writer, context: Conte
     await writer.settle()
     end = job.end
     while job.sound and (reached := await multipart.reach(end)) is not None:
-        await writer.run(_catch_up, job, end, reached)
+        await writer.run(steps.catch_up, job, end, reached)
         end = reached
         if context.emitter.active:
             _emit_progress(job, end, context)
-
-
-# ---- on a thread, in order
-#
-# A cancelled task does not receive the result of its thread: what must not be lost is noted by the thread itself.
-
-
-def _pick_up(job: Job, context: Context) -> None:
-    """Look for the partial file of an earlier run, once, and check that the rest fits on the disk."""
-    if job.partial is not None:
-        return
-    partials = context.partials
-    found = None if job.looked else partials.find(job.key)
-    job.looked = True
-    if found is not None and job.file.size is not None and found.total not in (None, job.file.size):
-        # Of an older content: the service would only say so, for a request.
-        drop_partial(context.directory, found.name)
-    elif found is not None:
-        job.partial = partials.resume(found, job.key, job.path)
-        if job.partial is not None:
-            job.validator, job.total, job.recovered = found.validator, found.total, True
-            job.action = Action.RESUME if job.action is Action.FETCH else job.action
-    context.directory.check_room(job.path, None if job.file.size is None else job.file.size - job.held)
-
-
-def _begin(job: Job, context: Context) -> None:
-    """Open an empty partial file, or empty the one that exists."""
-    if job.partial is None:
-        context.directory.check_room(job.path, job.total)
-        job.partial = context.partials.create(job.key, job.path)
-    else:
-        job.partial.restart()
-    job.recovered, job.action = False, job.planned
-    job.partial.describe(validator=job.validator, total=job.total)
-
-
-def _continue(job: Job, head: BodyHead, total: int | None, offset: int, context: Context) -> None:
-    """Continue the partial file; one of an earlier run is read back first, so that the whole of it is hashed."""
-    job.total = total
-    if job.verifier is not None and job.verifier.length == offset:
-        return
-    job.verifier = _new_verifier(job, head, total, context)
-    staged, verifier = _parts_of(job)
-    # What is received now is recorded as it comes, or a second interruption would lose all of it.
-    staged.describe(validator=job.validator, total=total)
-    staged.replay(verifier.feed, end=offset)
-
-
-def _take(job: Job, data: memoryview | bytes) -> None:
-    """Hash a chunk and write it."""
-    staged, verifier = _parts_of(job)
-    # In one call: between two of them the thread would wait for the interpreter lock.
-    verifier.feed(data)
-    staged.write(data)
-
-
-def _catch_up(job: Job, end: int, reached: int) -> None:
-    """Hash what others wrote from ``end`` on."""
-    staged, verifier = _parts_of(job)
-    staged.reach(reached)
-    staged.replay(verifier.feed, start=end, end=reached)
-
-
-def _verify(job: Job, context: Context) -> VerificationResult:
-    """Verify the whole content; meanwhile the system begins to write it to the disk."""
-    staged, verifier = _parts_of(job)
-    if context.options.durability != "off":
-        staged.begin_sync()
-    return verifier.finish(staged.read)
-
-
-def _parts_of(job: Job) -> tuple[PartialFile, ContentVerifier]:
-    """Return what the content goes into."""
-    if job.partial is None or job.verifier is None:
-        raise StorageError(f"{job.path}: its partial file is gone.")
-    return job.partial, job.verifier
-
-
-def _new_verifier(job: Job, head: BodyHead, total: int | None, context: Context) -> ContentVerifier:
-    return ContentVerifier(
-        name=job.path,
-        extension=job.file.extension,
-        length=total,
-        md5=head.md5,
-        listed_md5=job.file.md5,
-        listed_sha256=job.file.sha256,
-        digest=context.options.digest,
-        max_length=context.options.max_file_size,
-        encoded=is_encoded(head),
-        clock=context.clock.monotonic,
-    )
 
 
 # ---- checks

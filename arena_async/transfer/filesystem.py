@@ -25,16 +25,19 @@ if sys.platform != "win32":
     import pwd
 
 __all__ = [
+    "MAX_WAITS",
     "NO_DIRECTORY",
     "NO_FOLLOW",
     "PLAIN_FLAGS",
     "UNSUPPORTED",
+    "WAIT_SECONDS",
     "FileSystem",
     "Handle",
     "again",
     "explained",
     "explaining",
     "hash_range",
+    "is_out_of_files",
     "kind_of",
     "read_blocks",
     "read_small",
@@ -61,6 +64,8 @@ _MAX_RECORD = 64 * KIB
 _BLOCK = 256 * KIB
 #: Calls that are interrupted again and again are given up after so many tries, and so is a file that others remove.
 _TRIES = 100
+#: How often, and for how many seconds, something waits for open files to be closed.
+MAX_WAITS, WAIT_SECONDS = 100, 0.1
 
 _FULL = frozenset({errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)})
 UNSUPPORTED = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP})
@@ -283,6 +288,18 @@ class FileSystem:
                 return True
             raise
         return True
+
+    def unlock(self, file: int) -> None:
+        """Unlock an open file, also for forked processes that have it open."""
+        if sys.platform != "win32":
+            with contextlib.suppress(OSError):
+                fcntl.flock(file, fcntl.LOCK_UN)
+
+
+def is_out_of_files(error: Exception) -> bool:
+    """Return whether too many files are open: some are closed in a moment, and the disk is all right."""
+    cause = error.__cause__ or error.__context__
+    return isinstance(cause, OSError) and cause.errno in (errno.EMFILE, errno.ENFILE)
 
 
 def explained(error: OSError, place: object, doing: str, *, file: str | None = None) -> StorageError:

@@ -1,4 +1,4 @@
-"""The tables of the ledger: their layout, migrations, and connections that take any text a service may send."""
+"""The tables of the ledger: layout, migrations, statements about listings, connections that take any text."""
 
 from __future__ import annotations
 
@@ -7,30 +7,41 @@ import functools
 import hashlib
 import re
 import sqlite3
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from arena_async.errors import StorageError
 from arena_async.options import MIB
-from arena_async.protocol.filenames import is_below_root
-from arena_async.transfer.models import Proof, State, is_partial_name
 
 __all__ = [
+    "BEGIN_LISTING",
+    "COUNT_KNOWN",
+    "COUNT_ODD_SCOPES",
+    "END_LISTING",
+    "FORGET_LISTED",
+    "FORGET_SEEN",
+    "FORGET_WATERMARKS",
+    "HAS_SEVERAL",
+    "INSERT_LISTED",
     "LISTED",
+    "LISTED_BY_KEY",
+    "LISTED_BY_PATH",
+    "NEW_SCOPE",
     "SCHEMA",
+    "SCOPE",
+    "SET_WATERMARK",
+    "UPSERT_SEEN",
     "ForeignLedgerError",
     "LedgerConnection",
     "decoded",
     "error_code",
     "is_damage",
-    "is_our_row",
     "path_hash",
     "prepare",
 ]
 
 #: The layout of the tables; a ledger of a later layout is not touched.
-_VERSION = 4
+_VERSION = 5
 
 _JOBS = """
 CREATE TABLE jobs (
@@ -62,6 +73,21 @@ CREATE TABLE seen (
 ) WITHOUT ROWID;
 """
 
+_LEASES = """
+CREATE TABLE leases (
+    id TEXT PRIMARY KEY, scope TEXT NOT NULL, machine TEXT NOT NULL, pid INTEGER NOT NULL, start TEXT NOT NULL,
+    beats INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE claims (key TEXT PRIMARY KEY, run TEXT NOT NULL) WITHOUT ROWID;
+"""
+
+# A watermark belongs to one list that is walked. That of a whole scope, in `scopes`, is not read any more.
+_WATERMARKS = """
+CREATE TABLE watermarks (
+    scope TEXT NOT NULL, list TEXT NOT NULL, at INTEGER NOT NULL, PRIMARY KEY (scope, list)
+) WITHOUT ROWID;
+"""
+
 #: What the listings of this connection delivered; no later one asks for it, so it goes with the connection.
 LISTED = """
 CREATE TEMP TABLE listed (
@@ -90,9 +116,68 @@ DROP TABLE old_seen;
 """  # noqa: S608 - nothing but our own statements
 
 #: What leads from each earlier layout to the next one.
-_MIGRATIONS = {1: _JOBS, 2: _FACTS, 3: _SMALLER}
+_MIGRATIONS = {1: _JOBS, 2: _FACTS, 3: _SMALLER, 4: f"{_LEASES}{_WATERMARKS}"}
 
-SCHEMA = f"{_JOBS}{_FACTS}{_FILES}"
+SCHEMA = f"{_JOBS}{_FACTS}{_FILES}{_LEASES}{_WATERMARKS}"
+
+
+# ---- statements about listings
+
+LISTED_BY_KEY = "SELECT key, name, change, path FROM listed WHERE scope = ? AND generation = ? AND key IN (%s)"
+
+LISTED_BY_PATH = "SELECT folded, key FROM listed WHERE scope = ? AND generation = ? AND folded IN (%s)"
+
+INSERT_LISTED = """
+INSERT INTO listed (scope, generation, key, name, change, path, folded) VALUES (?, ?, ?, ?, ?, ?, ?)
+"""
+
+SCOPE = "SELECT id, generation FROM scopes WHERE scope = ?"
+
+NEW_SCOPE = "INSERT INTO scopes (scope, generation) VALUES (?, ?)"
+
+UPSERT_SEEN = """
+INSERT INTO seen (scope, key, generation) VALUES (?, ?, ?)
+ON CONFLICT (scope, key) DO UPDATE SET generation = max(generation, excluded.generation)
+"""
+
+COUNT_KNOWN = """
+SELECT count(*) FROM scopes c CROSS JOIN seen s ON s.scope = c.id CROSS JOIN files f ON f.key = s.key
+WHERE c.scope = ? AND f.state <> 'skipped'
+"""
+
+BEGIN_LISTING = """
+INSERT INTO scopes (scope, generation) VALUES (?, 1) ON CONFLICT (scope) DO UPDATE SET generation = generation + 1
+"""
+
+COUNT_ODD_SCOPES = """
+SELECT count(*) FROM scopes
+WHERE typeof(generation) <> 'integer' OR typeof(ended) <> 'integer' OR ended NOT BETWEEN 0 AND generation
+    OR generation > 1000000000000
+"""
+
+# What an earlier listing noted may be on its way to the disk still, so it is forgotten one listing later.
+FORGET_SEEN = """
+DELETE FROM seen WHERE scope = (SELECT id FROM scopes WHERE scope = :scope)
+    AND generation < (SELECT min(ended, :generation) FROM scopes WHERE scope = :scope)
+    AND NOT EXISTS (SELECT 1 FROM files WHERE files.key = seen.key)
+"""
+
+END_LISTING = "UPDATE scopes SET ended = max(ended, ?) WHERE scope = ?"
+
+FORGET_LISTED = "DELETE FROM listed WHERE scope = ? AND generation <= ?"
+
+SET_WATERMARK = """
+INSERT INTO watermarks (scope, list, at) VALUES (?, ?, ?)
+ON CONFLICT (scope, list) DO UPDATE SET at = max(at, excluded.at)
+"""
+
+FORGET_WATERMARKS = """
+DELETE FROM watermarks
+WHERE scope = ? AND (typeof(list) <> 'text' OR typeof(at) <> 'integer' OR at NOT BETWEEN 0 AND ?)
+"""
+
+# The keys of its other rows have a mark behind it, which begins with a tilde.
+HAS_SEVERAL = "SELECT EXISTS (SELECT 1 FROM files WHERE key > ? AND key < ? AND length(key) = ?)"
 
 
 def path_hash(folded: str) -> int | None:
@@ -134,23 +219,6 @@ def is_damage(error: Exception) -> bool:
 
 #: Bytes of one value at most; ours are far smaller.
 _MAX_VALUE = 64 * MIB
-
-
-def is_our_row(fields: Mapping[str, Any]) -> bool:
-    """
-    Return whether a row may be ours. Its names are checked like those of a server: others may have written it.
-
-    Its values are as stored: bytes that stand for text are not, and would come behind every key.
-    """
-    texts = (fields["key"], fields["path"], fields["change"], fields["name"], fields["partial"], fields["reason"])
-    if fields["state"] not in get_args(State) or fields["verified_by"] not in get_args(Proof):
-        return False
-    if not all(isinstance(text, str) for text in texts) or type(fields["size"]) is not int or fields["size"] < 0:
-        return False
-    if not all(isinstance(digest, bytes | str | None) for digest in (fields["sha256"], fields["md5"])):
-        return False
-    placed = is_below_root(fields["path"]) or (not fields["path"] and fields["state"] == "skipped")
-    return placed and type(fields["mtime_ns"]) is int and (not fields["partial"] or is_partial_name(fields["partial"]))
 
 
 #: Half of a surrogate pair, which JSON may hold and UTF-8 may not, and how it is written down here.
@@ -242,11 +310,11 @@ def _check_objects(connection: sqlite3.Connection, version: int) -> None:
 
 
 def _columns(connection: sqlite3.Connection) -> set[tuple[Any, ...]]:
-    """Return the columns of our tables: the table, name, type, and how it is constrained or computed."""
+    """Return the columns of our tables: the table, name, and how it is constrained or computed. Its type may vary."""
     found: set[tuple[Any, ...]] = set()
     for table in re.findall("CREATE TABLE ([a-z_]+)", SCHEMA):
         rows = connection.execute(f"PRAGMA table_xinfo({table})")
-        found.update((table, *row[1:]) for row in rows)
+        found.update((table, name, *rest) for _, name, _, *rest in rows)
     return found
 
 

@@ -49,8 +49,10 @@ async def recover(job: Job, failure: Exception, source: Source) -> Recovery:
         raise failure
     # A request that received something is worth another one, and a new URL or login is requested only once; other
     # retries are taken from what all files of the service share.
-    free = recovery.move is Move.RENEW or isinstance(failure, AuthenticationError) or not job.tries.without_progress
-    if not free and not context.budget.spend(job.budget):
+    mixed_up = job.order is not None and job.order.broken
+    free = mixed_up or recovery.move is Move.RENEW or isinstance(failure, AuthenticationError)
+    job.order = None if mixed_up else job.order
+    if not free and job.tries.without_progress and not context.budget.spend(job.budget):
         raise failure
     await _prepare(job, recovery, failure, source)
     return recovery

@@ -19,8 +19,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Coroutine, Sequence
-from typing import Any, TypeVar
+from collections.abc import Collection, Coroutine, Sequence
+from typing import Any
 
 from arena_async.errors import ArenaAsyncError, ListingError, QuotaExhaustedError, TransferError
 from arena_async.protocol.files import FileSet, RemoteFile
@@ -28,15 +28,13 @@ from arena_async.transfer.commit import Pending
 from arena_async.transfer.context import Context
 from arena_async.transfer.download import attempt, put_down
 from arena_async.transfer.events import Finished, Retrying, Stopped
-from arena_async.transfer.jobs import Job, JobQueue, Listing, Numbered, PagePlanner, Source
+from arena_async.transfer.jobs import HeldBack, Job, JobQueue, Listing, Numbered, PagePlanner, Source
 from arena_async.transfer.models import Action, Outcome, as_error
 from arena_async.transfer.planner import Decision, PlannedRow, service_of
 from arena_async.transfer.recovery import fail, recover, stop_after
 from arena_async.transfer.workers import end_tasks, is_stray
 
 __all__ = ["TransferRun"]
-
-T = TypeVar("T")
 
 #: Files beyond two for each worker that may be planned and have no outcome yet.
 _WAITING = 64
@@ -51,9 +49,7 @@ class TransferRun:
     Args:
         files: The set.
         context: The directory.
-        scope: The name of the query in the ledger.
-        dry: Whether files are only planned.
-        ask_again: Whether to request what the service rejected permanently the last time.
+        planner: Plans its pages.
 
     Attributes:
         listing: What was read of the set.
@@ -63,11 +59,13 @@ class TransferRun:
         error: Why it stopped before its end, where that is no failed listing; or None.
         failure: What made it fail, or None.
         ended: Whether everything that was listed has been dealt with.
+
+    ``_changed`` is set when an outcome is delivered or taken, when a job or a worker has ended, and at the end.
     """
 
-    def __init__(self, files: FileSet, context: Context, *, scope: str, dry: bool, ask_again: bool) -> None:
+    def __init__(self, files: FileSet, context: Context, planner: PagePlanner) -> None:
         self.listing = Listing(files)
-        self.planner = PagePlanner(context, scope, dry, ask_again)
+        self.planner = planner
         self.outcomes: deque[Numbered] = deque()
         self.kept = 0
         self.error: ArenaAsyncError | None = None
@@ -76,14 +74,10 @@ class TransferRun:
         self._source = Source(files, context, self)
         self._context = context
         self._root = str(context.root)
-        self._dry = dry
         self._max_open = 2 * context.widest + _WAITING
-        self._queue = JobQueue()
-        self._delivered = 0
-        self._committing = 0
-        self._working = 0
+        self._queue, self._held = JobQueue(), HeldBack()
+        self._delivered = self._committing = self._working = 0
         self._stopped: set[str] = set()
-        #: Set when an outcome is delivered or taken, when a job or a worker has ended, and at the end.
         self._changed = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._begun = self._collecting = self._closing = False
@@ -114,7 +108,6 @@ class TransferRun:
         self._changed.set()
         await end_tasks(*self._tasks)
         await self._collect()
-        # All at a time: each may have to be forced to the disk, and a command has little time to end.
         await asyncio.gather(*[_stop(job, self._context) for job in list(self._queue.jobs)])
         self._context.permits.leave(self)
 
@@ -124,12 +117,14 @@ class TransferRun:
         """Plan page after page, and note when everything is done."""
         self._context.permits.join(self)
         try:
-            await _heeding(self._plan_all())
-        except Exception as error:  # noqa: BLE001 - raised when everything in progress has its outcome
-            self.failure = self.failure or error
+            await self._plan_all()
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - raised when all in progress has its outcome
+            self.failure = self.failure or _failure_of(error)
         while self._queue.jobs or self._working:
             self._changed.clear()
             await self._changed.wait()
+        if self.listing.whole and not (self.planner.dry or self.failure):
+            self.failure = await _promote(self.planner)
         self._context.permits.leave(self)
         self.ended = True
         self._changed.set()
@@ -156,49 +151,50 @@ class TransferRun:
             self.error = self.error or listing.failure
         else:
             self.failure = self.failure or listing.failure
-        evicted = planner.duplicates.evicted
-        if listing.whole and evicted and "disk" not in self._stopped:
-            found = await self._source.files.find(list(evicted))
-            rows = [file for file in found if file.name in evicted.get(file.key, ())]
-            listing.count += len(rows)
-            await self._give_out(await context.run(planner.plan, rows, number, evicted=True))
-        if listing.whole:
+        if listing.whole and "disk" not in self._stopped:
+            await self._give_out(await context.run(planner.plan_held) if planner.duplicates.held else ())
+            if planner.duplicates.evicted:
+                rows = await planner.find_evicted(self._source.files)
+                listing.count += len(rows)
+                await self._give_out(await context.run(planner.plan, rows, number, evicted=True))
             await context.run(context.ledger.end_listing, planner.scope, planner.generation)
+        while planner.claimed and not all(_is_stopped(row.file, self._stopped) for row in planner.claimed):
+            await self._give_out(await planner.plan_claimed())
 
     async def _give_out(self, planned: Sequence[tuple[PlannedRow, Decision, bool]]) -> None:
-        """Act on the decisions about a page: outcomes at once, jobs into the queue, as many as may be open."""
+        """
+        Act on the decisions about a page: outcomes at once, jobs into the queue, as many as may be open.
+
+        Files whose outcome is held back do not count, up to as many again, while outcomes are taken in time.
+        """
         for row, decision, clear in planned:
             if decision.action is Action.KEEP:
                 self.kept += 1
                 continue
-            room = 1
-            while len(self._queue.jobs) + len(self.outcomes) > self._max_open - room:
+            room, jobs, outcomes = 1, self._queue.jobs, self.outcomes
+            while len(jobs) + len(outcomes) - (not outcomes) * min(self._held.count, _WAITING) > self._max_open - room:
                 room = _REFILL
                 self._changed.clear()
                 await self._changed.wait()
-            if row.rejected is not None or decision.action is Action.SKIP or self._dry:
+            if row.rejected is not None or decision.action is Action.SKIP or self.planner.dry:
                 self._report(row, decision)
-            elif not (self._stopped and self._is_stopped(row.file)):
-                job = Job(row.number, row.file, row.key, row.path, decision.action, clear)
+            elif not (self._stopped and _is_stopped(row.file, self._stopped)):
+                job = Job(row.number, row.file, row.key, row.path, decision.action, clear, row.several)
                 if self._queue.add(job):
                     self._make_ready(job)
+            else:
+                self.planner.drop(row.key)
             if "disk" in self._stopped:
                 return
 
     def _report(self, row: PlannedRow, decision: Decision) -> None:
         """Deliver the outcome of a row that needs no content."""
-        file, path = row.file, f"{self._root}/{row.path}" if row.path else None
-        shown = file if file.link is None else file.without_link()
-        outcome = Outcome(shown, decision.action, path, error=row.rejected, reason=decision.reason)
-        if not self._dry and self._context.emitter.active:
+        outcome = _planned(row, decision, self._root)
+        if not self.planner.dry and self._context.emitter.active:
             self._context.emitter.emit(Finished(outcome=outcome))
         self._delivered += 1
         self.outcomes.append(Numbered(row.number, outcome))
         self._changed.set()
-
-    def _is_stopped(self, file: RemoteFile) -> bool:
-        """Return whether something has stopped what this file needs."""
-        return "disk" in self._stopped or service_of(file) in self._stopped
 
     # -- tasks
 
@@ -218,10 +214,7 @@ class TransferRun:
 
     def _make_ready(self, job: Job, *, first: bool = False) -> None:
         """Queue a job for the workers; another one is started if more are allowed."""
-        if first:
-            self._queue.ready.appendleft(job)
-        else:
-            self._queue.ready.append(job)
+        (self._queue.ready.appendleft if first else self._queue.ready.append)(job)
         if self._working < self._context.widest and not self._closing:
             self._working += 1
             self._start(self._work(), "worker")
@@ -252,14 +245,15 @@ class TransferRun:
         """Take a job one step further: an attempt, or what follows a failed commit."""
         failure, job.failure = job.failure, None
         if failure is None:
-            if self._stopped and not job.tries.sent and self._is_stopped(job.file):
+            if self._stopped and not job.tries.sent and _is_stopped(job.file, self._stopped):
                 self._end(job)
                 return
             try:
-                pending = await _heeding(attempt(job, self._source), job)
+                pending = await attempt(job, self._source)
+                pending.several = job.several
                 self._context.committer.put(pending)
-            except Exception as error:  # noqa: BLE001 - judged below, outside, so that nothing is chained to it
-                failure = error
+            except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - judged below: nothing is chained to it
+                failure = _failure_of(error, job)
             else:
                 self._committing += 1
                 if not self._collecting:
@@ -276,16 +270,19 @@ class TransferRun:
             self._stopped.add("disk" if stop == "disk" else service_of(job.file))
 
     async def _recover(self, job: Job, failure: Exception) -> None:
-        """Prepare the next attempt of a job, or end it."""
+        """
+        Prepare the next attempt of a job, or end it.
+
+        Where the service stopped all requests, that is one error of the run and none of this file.
+        """
         context = self._context
         try:
-            wait = (await _heeding(recover(job, failure, self._source), job)).wait
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is the outcome of this file alone
-            outcome, done, stop = await fail(job, error, context)
+            wait = (await recover(job, failure, self._source)).wait
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - it is the outcome of this file alone
+            outcome, done, stop = await fail(job, _failure_of(error, job), context)
             self._note_stop(job, stop)
             if stop is not None:
                 self.error = self.error or outcome.error
-            # Where the service stopped all requests, that is one error of the run and none of this file.
             self._end(job, outcome, done=done, deliver=stop != "service")
             return
         if context.emitter.active:
@@ -303,26 +300,35 @@ class TransferRun:
     # -- commits and the end of a job
 
     async def _collect(self) -> None:
-        """Take what the committer has finished, as long as it has files of this run."""
-        while self._committing:
+        """Take what the committer has finished, as long as it has files of this run or some are held back."""
+        while self._committing or self._held.rows:
+            for job, outcome, done in await self._held.settle(self._context, self._committing, at_once=self._closing):
+                if outcome is None:
+                    self._make_ready(job, first=True)
+                else:
+                    self._end(job, outcome, done=done)
             for pending in self._context.committer.take_finished(self):
                 self._committing -= 1
-                job: Job = pending.job  # type: ignore[assignment]
+                job = pending.job  # type: ignore[assignment]
                 job.bytes_written += pending.bytes_written
                 if pending.error is not None:
                     job.failure = pending.error
                     self._note_stop(job, stop_after(job, pending.error, self._context))
                     self._make_ready(job, first=True)
-                    continue
-                self._end(job, _committed(job, pending, self._root), done=pending.entry.size if pending.entry else 0)
-            if self._committing:
+                elif (entry := pending.entry) is None or job.order is None:
+                    self._end(job, _committed(job, pending, self._root), done=entry.size if entry else 0)
+                else:
+                    self._held.rows[job.order].append((job, _committed(job, pending, self._root), entry))
+                    self._held.count += 1
+            if self._committing:  # Nothing was awaited since the batches were taken, so that none is missed.
                 await self._context.committer.changed()
         self._collecting = False
 
     def _end(self, job: Job, outcome: Outcome | None = None, *, done: int = 0, deliver: bool = True) -> None:
         """End a job, deliver its outcome, and let the next job of its path begin."""
-        following = self._queue.end(job)
-        if following is not None:
+        if outcome is None or outcome.error is not None:
+            self.planner.drop(job.key)
+        if (following := self._queue.end(job)) is not None:
             self._make_ready(following)
         if outcome is not None and self._context.emitter.active:
             self._context.emitter.emit(Finished(outcome=outcome, bytes_done=done))
@@ -332,25 +338,50 @@ class TransferRun:
         self._changed.set()
 
 
-async def _heeding(work: Coroutine[Any, Any, T], job: Job | None = None) -> T:
-    """Await what calls a file set; a cancellation that nobody here asked for is a failure of the file or listing."""
-    try:
-        return await work
-    except asyncio.CancelledError as error:
-        if not is_stray(error):
-            raise
+def _failure_of(error: BaseException, job: Job | None = None) -> Exception:
+    """Return what has failed, also for a cancellation that nobody here asked for; one of ours is raised again."""
+    if isinstance(error, Exception):
+        return error
+    if not is_stray(error):
+        raise error
     if job is None:
-        raise ListingError("The listing was cancelled by its own file set; what it lacks is not known. Run again.")
-    raise TransferError(f"{job.path}: its file set cancelled the request; nobody here did. Run again.", file=job.key)
+        return ListingError("The listing was cancelled by its own file set; what it lacks is not known. Run again.")
+    return TransferError(f"{job.path}: its file set cancelled the request; nobody here did. Run again.", file=job.key)
 
 
 async def _stop(job: Job, context: Context) -> None:
-    """Put a job down that did not end, and tell how much of it a later run goes on with."""
+    """
+    Put a job down that did not end, and tell how much of it a later run goes on with.
+
+    All jobs at a time: each may have to be forced to the disk, and a command has little time to end.
+    """
     # Without a verifier, no response has come that could have had an ETag.
     resumable = job.validator is not None or job.verifier is None
     kept = await put_down(job, context, keep=True)
     if job.tries.sent and context.emitter.active:
         context.emitter.emit(Stopped(file=job.without_url(), bytes_kept=kept, resumable=resumable))
+
+
+def _planned(row: PlannedRow, decision: Decision, root: str) -> Outcome:
+    """Return the outcome of a row that needs no content."""
+    file, path = row.file, f"{root}/{row.path}" if row.path else None
+    shown = file if file.link is None else file.without_link()
+    return Outcome(shown, decision.action, path, error=row.rejected, reason=decision.reason)
+
+
+def _is_stopped(file: RemoteFile, stopped: Collection[str]) -> bool:
+    """Return whether something has stopped what a file needs."""
+    return "disk" in stopped or service_of(file) in stopped
+
+
+async def _promote(planner: PagePlanner) -> Exception | None:
+    """Let the planner move files to their plain paths, and return what made it fail."""
+    try:
+        if planner.duplicates.expected:
+            await planner.context.run(planner.promote)
+    except Exception as error:  # noqa: BLE001 - raised like that of a listing
+        return error
+    return None
 
 
 def _committed(job: Job, pending: Pending, root: str) -> Outcome:

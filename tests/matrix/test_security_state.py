@@ -21,6 +21,7 @@ from session_files import ETAG, download, ranged, session_files
 
 from arena_async import Mirror
 from arena_async.errors import StorageError
+from arena_async.transfer.processes import machine
 
 BODY = content(100_000, "a")
 STATE = ".arena-async"
@@ -99,10 +100,10 @@ def _tamper(ledger: Path, *statements: str) -> None:
         tampered.commit()
 
 
-def _away(outside: Path) -> str:
+def _away(outside: Path, partial: str = "") -> str:
     """Say that a file outside is the verified content of a file of the folder, and about to get its name."""
     seen = outside.stat()
-    up = f"../../../outside/{outside.name}"
+    up = partial or f"../../../outside/{outside.name}"
     return (
         f"UPDATE files SET state = 'committing', partial = '{up}', sha256 = NULL, size = {seen.st_size}, "
         f"mtime_ns = {seen.st_mtime_ns}"
@@ -116,6 +117,11 @@ ROWS = {
     "a path in the state": lambda outside: "UPDATE files SET path = '.Arena-Async/ledger.sqlite'",
     "a path with a NUL": lambda outside: "UPDATE files SET path = 'files/a' || char(0) || '.bin'",
     "a partial file with a NUL": lambda outside: "UPDATE files SET state = 'committing', partial = 'a' || char(0)",
+    "a moved file from outside": lambda outside: _away(outside, f"/../outside/{outside.name}"),
+    "a moved file with an absolute path": lambda outside: _away(outside, f"/{outside}"),
+    "a moved file of the state": lambda _: "UPDATE files SET state = 'committing', partial = '/.arena-async/lock'",
+    "a moved file with a NUL": lambda _: "UPDATE files SET state = 'committing', partial = '/a' || char(0)",
+    "a moved file that is complete": lambda _: "UPDATE files SET partial = '/files/b.bin'",
     "a negative size": lambda outside: "UPDATE files SET size = -1",
     "a digest that is a number": lambda outside: "UPDATE files SET sha256 = 7",
     "a key that is no text": lambda outside: "UPDATE files SET key = x'ff00', state = 'committing'",
@@ -186,6 +192,48 @@ async def test_a_ledger_that_is_not_ours_is_set_aside(world: World, change: str)
     assert report.failures == ()
     assert (ledger.parent / "ledger.sqlite.damaged").exists()
     assert bodies_at_home(world) == {"files/a.bin": BODY}
+
+
+LEASES = {
+    "a process that is no number": f"INSERT INTO leases VALUES ('a', 'other', '{machine()}', 'x', '', 0)",
+    "a count that is no number": f"INSERT INTO leases VALUES ('a', 'other', '{machine()}', {os.getpid()}, '', 'x')",
+    "a lease that is no text": f"INSERT INTO leases VALUES (x'ff', x'ff', x'ff', {os.getpid()}, x'ff', 1)",
+    "a claim without a lease": "INSERT INTO claims SELECT key, 'nobody' FROM files",
+    "a claim of a lease that is none": f"INSERT INTO leases VALUES ('a', 'other', '{machine()}', 'x', '', 0)",
+    "a huge process": f"INSERT INTO leases VALUES ('a', 'test/session', '{machine()}', 9223372036854775807, '', 0)",
+}
+
+
+@row("SE25", protection="leases and claims that no run can have written are removed")
+@pytest.mark.parametrize(
+    "change",
+    [
+        *list(LEASES)[:1],
+        control("a count that is no number", reason="it counts as one that does not move"),
+        control("a lease that is no text", reason="its machine is none, and its query nobody's"),
+        *list(LEASES)[3:5],
+        control("a huge process", reason="there is none of that number"),
+    ],
+)
+async def test_a_lease_or_a_claim_that_no_run_has_written_stops_nobody(world: World, change: str) -> None:
+    """SE25: the file is fetched in a bounded time, and what stood in the way is gone; nothing was taken for damage."""
+    ledger = await _brought(world)
+    (world.root / "files" / "a.bin").unlink()
+    claim = "INSERT INTO claims SELECT key, 'a' FROM files"
+    _tamper(ledger, LEASES[change], *([claim] if change == "a claim of a lease that is none" else []))
+
+    async with (
+        asyncio.timeout(20),
+        RawServer() as server,
+        session_files(world, server, *offer(world, server, {"a": BODY})) as files,
+    ):
+        report = await download(world, files, remember=True)
+
+    assert report.failures == ()
+    assert bodies_at_home(world) == {"files/a.bin": BODY}
+    assert not (ledger.parent / "ledger.sqlite.damaged").exists()
+    with closing(sqlite3.connect(ledger)) as left:
+        assert left.execute("SELECT count(*) FROM claims").fetchone() == (0,)
 
 
 @row("SE26", protection="a control record has a validator and numbers that a server can have sent")

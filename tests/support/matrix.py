@@ -65,7 +65,7 @@ _MISSING = {
     "CR": {2, 7, 8, 9, 11},
     "SE": {6, 16, 21, 22, 27, 28, 29},
 }
-_LAST = {"SA": 27, "QU": 21, "PG": 26, "TR": 56, "ST": 36, "NM": 14, "CC": 28, "CR": 12, "SE": 26}
+_LAST = {"SA": 35, "QU": 32, "PG": 51, "TR": 90, "ST": 36, "NM": 14, "CC": 35, "CR": 17, "SE": 26}
 #: Every row there has to be a test for; the numbers that are left out were never given to a row.
 ROWS: tuple[str, ...] = tuple(
     f"{group}{number:02}"

@@ -225,12 +225,18 @@ def _(patch: Patch) -> None:
 
 @protection("names in the ledger are checked like those of a server")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.transfer:is_our_row", lambda fields: isinstance(fields["key"], str))
+    patch.replace("arena_async.transfer.ledger_rows:_is_ours", lambda fields: isinstance(fields["key"], str))
 
 
 @protection("a ledger has our tables and numbers and nothing else")
 def _(patch: Patch) -> None:
     patch.replace("arena_async.transfer.ledger:is_damage", lambda error: False)
+
+
+@protection("leases and claims that no run can have written are removed")
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.transfer.leases:_FORGET_ODD", "DELETE FROM leases WHERE 0")
+    patch.replace("arena_async.transfer.leases:_FORGET_ORPHANS", "DELETE FROM claims WHERE 0 AND run <> ?")
 
 
 @protection("a control record has a validator and numbers that a server can have sent")

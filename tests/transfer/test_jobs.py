@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
-from directory_bench import Bench, leave_old_ledger, many
+from directory_bench import LAYOUTS, Bench, leave_old_ledger, many
 from filesets import MemoryFiles, Source, remote
 
 from arena_async import Action, Mirror
@@ -19,38 +19,32 @@ from arena_async.transfer.models import StartedRun
 BEGAN = datetime(2026, 3, 1, 12, 30, 5, tzinfo=UTC)
 
 
-async def test_a_job_is_remembered_by_the_next_process(tmp_path: Path) -> None:
-    """Every field comes back; what is written later replaces what was there."""
+def leave(to: Path, *values: object) -> None:
+    """Leave the row of a run, as an earlier version wrote it."""
+    with closing(sqlite3.connect(to / ".arena-async" / "ledger.sqlite")) as ledger:
+        ledger.execute("INSERT INTO jobs (key, state, run, began, took) VALUES (?, ?, ?, ?, ?)", values)
+        ledger.commit()
+
+
+async def test_a_run_that_an_earlier_version_has_noted_is_known_until_it_is_forgotten(tmp_path: Path) -> None:
+    """Every field comes back, and a time of any zone is the same time."""
+    began = BEGAN.astimezone(timezone(timedelta(hours=5, minutes=45)))
     async with Mirror(tmp_path) as mirror:
         assert await mirror.started_run("arena/W/exports/G") is None
-        await mirror.write_started_run(StartedRun(key="arena/W/exports/G", state="starting", began=BEGAN))
-        await mirror.write_started_run(
-            StartedRun(key="arena/W/exports/G", state="started", run="R", began=BEGAN, took=61.5)
-        )
+    leave(tmp_path, "arena/W/exports/G", "started", "R", began.isoformat(), 61.5)
     async with Mirror(tmp_path) as mirror:
         found = await mirror.started_run("arena/W/exports/G")
+        await mirror.forget_started_run("arena/W/exports/G")
+        assert await mirror.started_run("arena/W/exports/G") is None
 
     assert found == StartedRun(key="arena/W/exports/G", state="started", run="R", began=BEGAN, took=61.5)
 
 
-async def test_the_time_of_a_job_is_kept_whatever_its_zone(tmp_path: Path) -> None:
-    """A moment is a moment."""
-    began = BEGAN.astimezone(timezone(timedelta(hours=5, minutes=45)))
-    async with Mirror(tmp_path) as mirror:
-        await mirror.write_started_run(StartedRun(key="k", began=began))
-        found = await mirror.started_run("k")
-
-    assert found is not None
-    assert found.began == BEGAN
-
-
 async def test_a_row_that_makes_no_sense_is_no_job(tmp_path: Path) -> None:
     """A state that nobody writes is not believed."""
-    async with Mirror(tmp_path) as mirror:
-        await mirror.write_started_run(StartedRun(key="k", state="started", run="R"))
-    with sqlite3.connect(tmp_path / ".arena-async" / "ledger.sqlite") as connection:
-        connection.execute("UPDATE jobs SET state = 'dancing'")
-    connection.close()
+    async with Mirror(tmp_path):
+        pass
+    leave(tmp_path, "k", "dancing", "R", None, None)
     async with Mirror(tmp_path) as mirror:
         assert await mirror.started_run("k") is None
 
@@ -63,8 +57,10 @@ async def test_a_ledger_of_the_layout_before_gets_the_new_table_and_keeps_its_ro
         "('k', 'complete', 'a/b.zip', 'a/b.zip', 7, 8, 'c', 'd', NULL, 'crc', 'n', '', '', NULL)",
     )
 
+    async with Mirror(tmp_path):
+        pass
+    leave(tmp_path, "j", "started", "R", None, None)
     async with Mirror(tmp_path) as mirror:
-        await mirror.write_started_run(StartedRun(key="j", state="started", run="R"))
         (entry,) = [entry async for entry in mirror.entries()]
         job = await mirror.started_run("j")
 
@@ -72,7 +68,7 @@ async def test_a_ledger_of_the_layout_before_gets_the_new_table_and_keeps_its_ro
     assert job == StartedRun(key="j", state="started", run="R")
     assert not list(path.parent.glob("*.damaged*"))
     connection = sqlite3.connect(path)
-    assert connection.execute("PRAGMA user_version").fetchone() == (4,)
+    assert connection.execute("PRAGMA user_version").fetchone() == (5,)
     connection.close()
 
 
@@ -112,6 +108,47 @@ async def test_what_an_earlier_layout_knew_of_listings_and_paths_is_still_known(
     assert (report.counts[Action.KEEP], report.counts[Action.GONE]) == (1, 1)
     assert moved.counts[Action.FETCH] == 1
     assert bench.rows("key") == [("other",), ("test/gone",)]
+
+
+@pytest.mark.parametrize(
+    ("layout", "before", "now"),
+    [
+        (1, "", ""),
+        (2, "", ""),
+        (3, "", ""),
+        (4, "", ""),
+        (4, "at INTEGER", "at TEXT"),
+        (4, "sha256 BLOB", "sha256 TEXT"),
+        (4, "md5 TEXT", "md5 BLOB"),
+    ],
+)
+async def test_a_ledger_of_every_earlier_layout_is_taken_for_ours(
+    tmp_path: Path, layout: int, before: str, now: str
+) -> None:
+    """Also one of layout 4 whose columns have the types of an earlier day: what is here is kept, nothing is lost."""
+    (tmp_path / "d").mkdir()
+    for name in ("here", "gone"):
+        (tmp_path / "d" / name).write_bytes(b"whole")
+        os.utime(tmp_path / "d" / name, ns=(8, 8))
+    made = "".join(LAYOUTS[number].replace(before, now) for number in range(2, layout + 1))
+    path, scope, seen = ("NULL", "1", "") if layout == 4 else ("'d/' || name", "'test/files'", ", name, change, '', ''")
+    leave_old_ledger(
+        tmp_path,
+        *made.split(";"),
+        f"INSERT INTO files SELECT 'test/' || name, 'complete', 'd/' || name, {path}, 5, 8, '1', NULL, NULL, "  # noqa: S608
+        "'none', name, '', '', NULL FROM (SELECT 'here' AS name UNION SELECT 'gone')",
+        "INSERT INTO scopes (scope, generation, ended) VALUES ('test/files', 4, 4)",
+        f"INSERT INTO seen SELECT {scope}, key, 4{seen} FROM files",  # noqa: S608
+    )
+    bench = Bench(tmp_path)
+
+    report = await bench.sync(many("here"))
+    again = await bench.sync(many("here", "new"))
+
+    assert (report.counts[Action.KEEP], report.counts[Action.GONE]) == (1, 1)
+    assert (again.counts[Action.KEEP], again.counts[Action.FETCH], again.counts[Action.GONE]) == (1, 1, 1)
+    assert bench.rows("key") == [("test/gone",), ("test/here",), ("test/new",)]
+    assert not list((tmp_path / ".arena-async").glob("*.damaged*"))
 
 
 async def test_a_digest_takes_half_its_text_in_the_ledger_and_is_still_known(tmp_path: Path) -> None:

@@ -659,7 +659,7 @@ async def test_a_full_disk_is_noticed_when_room_is_reserved(root: Path) -> None:
     outcome = await bench.fetch(large(bytes(2 * MIB)))
 
     assert isinstance(outcome.error, DiskFullError)
-    assert "given room for" in str(outcome.error)
+    assert "2097152 bytes are needed" in str(outcome.error)
     assert bench.partials() == []
     assert [call for call in disk.calls if call.verb == "write" and call.name.endswith(".part")] == []
 
