@@ -74,7 +74,7 @@ if TYPE_CHECKING:
     from arena_async.providers.centrepoint import CentrePointClient, CentrePointCredentials
     from arena_async.providers.urls import Link, UrlSet
     from arena_async.transfer.downloader import Downloader, OutcomeStream
-    from arena_async.transfer.events import Event, Finished, Observer, Progress, Retrying, Started
+    from arena_async.transfer.events import Event, Finished, Observer, Progress, Retrying, Started, Stopped
     from arena_async.transfer.mirror import Mirror
     from arena_async.transfer.models import Action, LedgerEntry, Outcome, Plan, PlannedFile, Report, StartedRun
     from arena_async.transfer.union import union
@@ -151,6 +151,7 @@ __all__ = [
     "StalledError",
     "Started",
     "StartedRun",
+    "Stopped",
     "StorageError",
     "ThrottledError",
     "Timeouts",
@@ -192,7 +193,7 @@ _NAMES = {
     "providers.centrepoint": "CentrePointClient CentrePointCredentials",
     "providers.urls": "Link UrlSet",
     "transfer.downloader": "Downloader OutcomeStream",
-    "transfer.events": "Event Finished Observer Progress Retrying Started",
+    "transfer.events": "Event Finished Observer Progress Retrying Started Stopped",
     "transfer.mirror": "Mirror",
     "transfer.models": "Action LedgerEntry Outcome Plan PlannedFile Report StartedRun",
     "transfer.union": "union",

@@ -103,6 +103,7 @@ ENVIRONMENT = {
 FILES = {
     "transfer/filesystem.py": "All calls of downloads.",
     "transfer/local_files.py": "A file of the user that is uploaded.",
+    "transfer/processes.py": "What the system says about a process.",
     "transfer/private_files.py": "Small private files, which are replaced in one step.",
     "cli/output.py": "Standard output is redirected when its reader has closed it.",
     "cli/demo.py": "The demo creates a temporary directory by default.",

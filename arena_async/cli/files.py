@@ -13,6 +13,7 @@ from cyclopts import App, Parameter
 
 from arena_async.cli.options import NO_OPTIONS, GetOptions, InjectedOutput, OutputOptions, SyncOptions
 from arena_async.errors import ArenaAsyncError, ConfigurationError
+from arena_async.options import MIB
 from arena_async.providers.registry import PROVIDERS, Service
 
 if TYPE_CHECKING:
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from arena_async.transfer.mirror import Mirror
 
 __all__ = ["FileCommands", "count_files", "get", "verify"]
+
+#: Bytes of a list on stdin at most: it is walked twice, and can be read once only.
+_MAX_TYPED = 64 * MIB
 
 
 async def get(
@@ -33,7 +37,7 @@ async def get(
     The name of a file is the last part of its URL, or the name in the list.
     """
     # The command line is not repeated in the hint: URLs may hold signatures.
-    output.hint = "Stopped. Downloaded data is kept. Run the same command again to continue."
+    output.hint = "Stopped. Run the same command again to continue."
     async with _url_set(urls, options) as files:
         await files.check()  # before the directory is created
         return await (_plan if options.dry_run else _sync)(files, options, output)
@@ -54,7 +58,13 @@ def _url_set(urls: Sequence[str], options: GetOptions) -> UrlSet:
     if options.input is None:
         make = partial(UrlSet, urls)
     elif options.input == Path("-"):
-        make = partial(UrlSet.parse, sys.stdin.buffer.read(), name="stdin")
+        typed = sys.stdin.buffer.read(_MAX_TYPED + 1)
+        if len(typed) > _MAX_TYPED:
+            raise ConfigurationError(
+                f"stdin has more than {_MAX_TYPED} bytes, which are held in memory. Nothing was sent; write them to a "
+                "file and name it after -i, which is read block by block."
+            )
+        make = partial(UrlSet.parse, typed, name="stdin")
     else:
         make = partial(UrlSet.read, options.input)
     return make(folders=options.folders, allow_http=options.allow_http, allow_private=options.allow_private)
@@ -84,7 +94,7 @@ class FileCommands:
             output: The output of the command.
         """
         if self.verb == "sync":
-            output.set_resume_hint("Stopped. Downloaded data is kept.")
+            output.set_resume_hint("Stopped.")
         async with options.connect(self.service) as client:
             return await (_plan if self.verb == "plan" else _sync)(make_files(client), options, output)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
 import shlex
 import sys
 from collections.abc import AsyncIterable, Callable, Mapping, Sequence
@@ -19,8 +21,12 @@ from arena_async.protocol.messages import Secret, printable, scrub
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.live import Live
 
 __all__ = ["Output", "cells", "error_message", "error_record", "fields_of", "show_count", "show_size", "show_when"]
+
+#: Controls that JSON lets through, and terminals and line readers act on.
+_CONTROL = re.compile("[\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 
@@ -59,12 +65,14 @@ class Output:
         self.quiet = quiet
         #: Shown when the command is interrupted, and the exit code of that.
         self.hint = "Stopped."
+        #: What is true of the files then.
+        self.stopped_state: Callable[[], str] = lambda: ""
         self.stopped = ExitCode.INTERRUPTED
         self.reader_gone = False
         #: Called once when the reader of stdout has closed the pipe.
         self.on_reader_gone: Callable[[], object] = lambda: None
-        #: The console that redraws lines on stderr at present; notes are written above them.
-        self.live: Console | None = None
+        #: What redraws lines on stderr at present; notes are written above them.
+        self.live: Live | None = None
         self._stdout = sys.stdout
         self._stderr = sys.stderr
         for stream in (self._stdout, self._stderr):
@@ -98,7 +106,8 @@ class Output:
 
     def record(self, values: Mapping[str, Any]) -> None:
         """Write one JSON object on a line of its own."""
-        self._write_data(json.dumps(values, default=_plain, ensure_ascii=False) + "\n")
+        text = json.dumps(values, default=_plain, ensure_ascii=False)
+        self._write_data(_CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text) + "\n")
 
     def result(self, values: Mapping[str, Any], *lines: str) -> None:
         """Write a result: as JSON if requested, otherwise as lines unless ``quiet``."""
@@ -149,16 +158,23 @@ class Output:
         """Set what is shown after an interruption: what has stopped, and the command line that continues it."""
         self.hint = f"{stopped} Run it again to continue:\n  {shlex.join(['arena-async', *sys.argv[1:]])}"
 
+    def note_stop(self) -> None:
+        """Write what an interruption leaves of the files, and how to go on."""
+        state = self.stopped_state()
+        self.note(self.hint.replace("Stopped.", f"Stopped: {state}.", 1) if state else self.hint)
+
     def restore(self) -> None:
-        """Show the cursor again if lines are being redrawn."""
+        """Remove the lines that are being redrawn, and show the cursor again."""
         live, self.live = self.live, None
         if live is not None:
-            live.show_cursor()
+            # A signal may have come in the middle of a write of those lines.
+            with contextlib.suppress(OSError, RuntimeError, ValueError):
+                live.stop()
 
     def _write_note(self, line: str) -> None:
         try:
             if self.live is not None:
-                self.live.print(line, markup=False, highlight=False, soft_wrap=True)
+                self.live.console.print(line, markup=False, highlight=False, soft_wrap=True)
             else:
                 self._stderr.write(f"{line}\n")
                 self._stderr.flush()

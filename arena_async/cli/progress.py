@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Self
 
 import attrs
 
-from arena_async.cli.output import Output, error_message, show_size
+from arena_async.cli.output import Output, error_message, show_count, show_size
 from arena_async.cli.reports import DONE, PRESENT, label_of, outcome_record
 from arena_async.protocol.messages import printable
-from arena_async.transfer.events import Event, Finished, Progress, Retrying, Started
+from arena_async.transfer.events import Event, Finished, Progress, Retrying, Started, Stopped
 from arena_async.transfer.models import Outcome
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ _MAX_ERRORS = 20
 #: Seconds over which the speed is averaged, and between two redraws.
 _SPEED_INTERVAL = 4.0
 _REDRAW_INTERVAL = 0.1
+#: Cells that stay free behind each line: a terminal writes ^C there, which must not begin another line.
+_ECHO = 5
 
 
 def fit(text: str, width: int, *, keep_end: bool = False) -> str:
@@ -66,11 +68,17 @@ class Board:
         rows: The files in progress, by key, in the order they started.
         finished: Files that were downloaded.
         failed: Files that failed.
+        continued: Files that were stopped, of which something is kept.
+        anew: Files that were stopped, of which nothing is kept.
+        without_etag: Those of them whose servers give nothing by which a file can be continued.
     """
 
     rows: dict[str, ProgressRow] = attrs.field(factory=dict)
     finished: int = 0
     failed: int = 0
+    continued: int = 0
+    anew: int = 0
+    without_etag: int = 0
     _bytes: int = 0
     _samples: deque[tuple[float, int]] = attrs.field(factory=deque)
 
@@ -96,6 +104,28 @@ class Board:
         self.rows.pop(key, None)
         self.failed += failed
         self.finished += not failed
+
+    def stopped(self, key: str, *, kept: int, resumable: bool) -> None:
+        """Remove a file that was stopped before its end, and count it."""
+        self.rows.pop(key, None)
+        self.continued += kept > 0
+        self.anew += not kept
+        self.without_etag += not kept and not resumable
+
+    def state(self) -> str:
+        """Return what is true of the files after a stop: ``2 files done, 5 continue, 1 starts anew``."""
+        counts = [
+            f"{show_count(self.finished, 'file')} done",
+            *([f"{self.failed:,} failed"] if self.failed else []),
+            *([f"{self.continued:,} {_verb(self.continued, 'continue')}"] if self.continued else []),
+            *([f"{self.anew:,} {_verb(self.anew, 'start')} anew"] if self.anew else []),
+        ]
+        if self.rows:  # They could not be put down in time.
+            counts.append(f"{len(self.rows):,} {_verb(len(self.rows), 'go')} on from what was recorded")
+        why = f": the server of {self.without_etag:,} gives no ETag" if self.without_etag else ""
+        if self.without_etag == self.anew == 1:
+            why = ": its server gives no ETag"
+        return ", ".join(counts) + why
 
     def speed(self, now: float) -> float:
         """Return the bytes per second over the last few seconds."""
@@ -132,6 +162,11 @@ def _line(row: ProgressRow, width: int) -> str:
     return f"  {fit(row.label, max(1, width - 3 - len(how_far) - len(bar)), keep_end=True)}{bar} {how_far}"
 
 
+def _verb(count: int, verb: str) -> str:
+    """Return a verb as it follows a number of files."""
+    return verb if count != 1 else f"{verb}es" if verb.endswith("o") else f"{verb}s"
+
+
 def _bar(share: float, width: int) -> str:
     full = round(share * width)
     return "━" * full + "╌" * (width - full)
@@ -159,6 +194,7 @@ class ProgressReporter:
         self._clock = clock
         self._live = output.notes_are_shown and not output.quiet
         self._redrawing: asyncio.Task[None] | None = None
+        output.stopped_state = self.board.state
 
     async def __aenter__(self) -> Self:
         if self._live:
@@ -184,6 +220,8 @@ class ProgressReporter:
                 reason = f"try {event.attempt} failed, next in {event.wait:.0f} s: {error_message(event.error)}"
                 self.board.retrying(file.key, reason)
                 self._note(f"retrying  {label_of(file)}  {reason}")
+            case Stopped(file=file):
+                self.board.stopped(file.key, kept=event.bytes_kept, resumable=event.resumable)
             case Finished(outcome=outcome):
                 if outcome.again_at is None:  # What failed in earlier runs is one sentence of the report.
                     self.board.settled(outcome.file.key, failed=outcome.error is not None)
@@ -209,7 +247,8 @@ class ProgressReporter:
         from rich.segment import Segment
 
         height = max(1, console.size.height - 1)
-        for line in self.board.lines(width=max(8, options.max_width - 1), height=height, now=self._clock()):
+        width = max(8, options.max_width - _ECHO)
+        for line in self.board.lines(width=width, height=height, now=self._clock()):
             text = line if not options.ascii_only else line.translate({0x2501: "#", 0x254C: "-", 0x2026: "~"})
             yield Segment(text)
             yield Segment.line()
@@ -222,7 +261,7 @@ class ProgressReporter:
             self, console=console, auto_refresh=False, transient=True, redirect_stdout=False, redirect_stderr=False
         )
         with live:
-            self._output.live = console
+            self._output.live = live
             try:
                 while True:
                     live.refresh()

@@ -19,14 +19,16 @@ __all__ = ["run_job"]
 
 #: Seconds that an interrupted command may take to close connections and files.
 _GRACE_SECONDS = 1.5
+#: And after a second signal: enough to record what has arrived, not to wait for anybody.
+_HURRY_SECONDS = 0.3
 
 
 def run_job(job: Callable[[], Awaitable[int]], output: Output) -> int:
     """
     Run a command and return its exit code.
 
-    SIGINT and SIGTERM cancel it; it then has 1.5 seconds to close connections and files before the process ends. The
-    next run resumes what is lost by that. A second signal ends the process at once.
+    SIGINT, SIGTERM and SIGHUP cancel it; it then has 1.5 seconds to record what has arrived and to close connections
+    before the process ends. After a second signal it has 0.3 seconds, after a third none.
 
     Args:
         job: The command.
@@ -92,6 +94,7 @@ class _Stop:
     def __init__(self, output: Output) -> None:
         self._output = output
         self._requested = False
+        self._signals = 0
         self._cancel: Callable[[], object] = lambda: None
         output.on_reader_gone = self._request_stop
 
@@ -109,11 +112,13 @@ class _Stop:
     @contextmanager
     def listening(self) -> Iterator[None]:
         """
-        Handle SIGINT and SIGTERM while the context is open.
+        Handle SIGINT, SIGTERM and SIGHUP while the context is open; a SIGHUP that ``nohup`` ignores stays ignored.
 
         Plain handlers, not those of the event loop: they also run while a write to a full pipe blocks the loop.
         """
         numbers = [signal.SIGINT, signal.SIGTERM]
+        if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            numbers.append(signal.SIGHUP)
         before = {number: signal.signal(number, self._handle) for number in numbers}
         try:
             yield
@@ -129,7 +134,7 @@ class _Stop:
         if self._output.reader_gone:
             return ExitCode.FAILED
         if self._output.hint:
-            self._output.note(self._output.hint)
+            self._output.note_stop()
         return self._output.stopped
 
     def _request_stop(self) -> None:
@@ -137,11 +142,14 @@ class _Stop:
         self._cancel()
 
     def _handle(self, _number: int, _frame: FrameType | None) -> None:
-        if self._requested:
+        self._signals += 1
+        if self._signals > 2 or (self._signals > 1 and not hasattr(signal, "setitimer")):
             self._end_now()
         if hasattr(signal, "setitimer"):
             signal.signal(signal.SIGALRM, lambda *_: self._end_now())
-            signal.setitimer(signal.ITIMER_REAL, _GRACE_SECONDS)
+            left, _ = signal.getitimer(signal.ITIMER_REAL)
+            grace = _GRACE_SECONDS if self._signals == 1 else min(left or _HURRY_SECONDS, _HURRY_SECONDS)
+            signal.setitimer(signal.ITIMER_REAL, grace)
         self._request_stop()
 
     def _end_now(self) -> None:

@@ -15,6 +15,9 @@ __all__ = ["read_settings", "read_size"]
 _SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,15})?)([kmg]?)(?:i?b)?", re.ASCII | re.IGNORECASE)
 _UNITS = {"": 1, "k": KIB, "m": MIB, "g": 1024 * MIB}
 
+#: Bytes of a file of settings at most.
+_MAX_SETTINGS = MIB
+
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
 
@@ -28,7 +31,11 @@ def read_settings(path: Path) -> dict[str, str]:
         ConfigurationError: It cannot be read, or a line is something else; the message names the line, not its content.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open("rb") as file:
+            content = file.read(_MAX_SETTINGS + 1)
+        if len(content) > _MAX_SETTINGS:
+            raise ConfigurationError(f"{path}: it is no file of settings: it has more than {_MAX_SETTINGS} bytes.")
+        text = content.decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise ConfigurationError(f"{path}: the settings cannot be read ({reason}); check the --env option.") from None

@@ -88,6 +88,7 @@ class Body(Waiting):
                     break
                 filled += await self._fill(buffer[filled:], until if in_time else None)
         except asyncio.CancelledError:
+            self.filled = filled + self._left()
             # Bytes that arrive from here on could not be distinguished from those the caller already has.
             await self.aclose()
             raise
@@ -156,6 +157,10 @@ class Body(Waiting):
         """
         self._rest = memoryview(await self._next_chunk(until))
         return self._pour(buffer)
+
+    def _left(self) -> int:
+        """Return how many bytes a cancelled :meth:`_fill` has left in its buffer."""
+        return 0
 
     @abstractmethod
     def _abort(self) -> None:

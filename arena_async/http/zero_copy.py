@@ -106,7 +106,11 @@ class ZeroCopyBody(Body):
             rest, self._rest = self._rest, memoryview(b"")
             return bytes(rest)
         buffer = memoryview(bytearray(min(self._intake.owed, 64 * KIB)))
-        return bytes(buffer[: await self._fill(buffer, until)])
+        try:
+            return bytes(buffer[: await self._fill(buffer, until)])
+        except asyncio.CancelledError:
+            self._kept.append(bytes(buffer[: self._left()]))
+            raise
 
     async def _fill(self, buffer: memoryview, until: float | None) -> int:
         """Receive into the buffer."""
@@ -132,6 +136,10 @@ class ZeroCopyBody(Body):
         self._end_wait(self._received - before, late=late, silent=loop.time() - intake.received_at)
         return filled
 
+    def _left(self) -> int:
+        left, self._intake.left = self._intake.left, 0
+        return left
+
     def expire(self, now: float) -> None:
         """Wake the reader."""
         del now
@@ -156,6 +164,8 @@ class _Intake(asyncio.BufferedProtocol):
     def __init__(self, protocol: ResponseHandler, transport: asyncio.Transport, clock: Callable[[], float]) -> None:
         self.owed = 0
         self.received_at = 0.0
+        #: Bytes that a cancelled :meth:`receive` has left in the buffer.
+        self.left = 0
         self.lost = False
         self._protocol = protocol
         self._transport = transport
@@ -195,6 +205,9 @@ class _Intake(asyncio.BufferedProtocol):
                 self._transport.resume_reading()
         try:
             late = await self._woken
+        except asyncio.CancelledError:
+            self.left = self._filled
+            raise
         finally:
             self._pause()
             filled, kept = self._filled, b"".join(self._kept)

@@ -162,7 +162,7 @@ def read_datetime(text: str) -> datetime | None:
     Read an ISO 8601 date-time leniently: any number of fraction digits, ``T`` or a space, ``Z``, ``UTC`` or an offset.
 
     The offset is kept. Without one the result is naive. A date alone is its midnight. None if the text is not a
-    date-time, and for the year 1, which means "never" in some services.
+    date-time, and for the years 1 and 9999, which mean "never" in some services; near them no time can be computed.
     """
     match = _INSTANT.fullmatch(text)
     if match is None:
@@ -174,7 +174,7 @@ def read_datetime(text: str) -> datetime | None:
         found = datetime.fromisoformat(f"{match['day']}T{clock}{zone if zone[:1] in '+-' else 'Z'}")
     except ValueError:
         return None
-    return None if found.year == 1 else found
+    return found if 1 < found.year < 9999 else None
 
 
 def _reject(*problems: str, request: str, advice: str = "") -> NoReturn:

@@ -31,11 +31,13 @@ from arena_async.protocol.files import RemoteFile
 from arena_async.protocol.messages import printable
 
 __all__ = [
+    "STATE_DIRECTORY",
     "collision_suffix",
     "duplicate_key",
     "duplicate_path",
     "file_name_from_url",
     "fold",
+    "is_below_root",
     "is_plain",
     "key_of_file",
     "layout_problem",
@@ -45,6 +47,9 @@ __all__ = [
     "split_extension",
     "target_path",
 ]
+
+#: The name of our own directory below a root.
+STATE_DIRECTORY = ".arena-async"
 
 #: Bytes of a component with its digest. Common file systems allow 255; a collision suffix of 9 bytes must still fit.
 _MAXIMUM = 240
@@ -142,6 +147,12 @@ def safe_name(text: str) -> str:
 def fold(path: str) -> str:
     """Return the same text for all paths that some file system treats as equal."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFD", path).casefold())
+
+
+def is_below_root(path: str) -> bool:
+    """Return whether a path with slashes names something below a root, and nothing of ours."""
+    parts = path.split("/")
+    return {"", ".", ".."}.isdisjoint(parts) and "\0" not in path and parts[0].casefold() != STATE_DIRECTORY
 
 
 def safe_path(parts: Sequence[str], stem: str, extension: str = "") -> PurePosixPath:

@@ -68,9 +68,11 @@ class ByteStream(Protocol):
 
     Attributes:
         at_end: Whether all of it was received, if that is known without another call.
+        filled: Bytes that a cancelled :meth:`readinto` has left in its buffer.
     """
 
     at_end: bool = False
+    filled: int = 0
 
     async def readinto(self, buffer: memoryview) -> int:
         """
@@ -98,6 +100,10 @@ class ByteStream(Protocol):
         """
         buffer = memoryview(bytearray(limit))
         return bytes(buffer[: await self.readinto(buffer)])
+
+    def take(self) -> bytes:
+        """Return and forget the bytes that a cancelled :meth:`read` has received."""
+        return b""
 
     async def aclose(self) -> None:
         """Release the connection if the body was read to its end, else close it. Safe to call twice."""

@@ -20,6 +20,7 @@ replaced between a check and a rename. Paths are text with slashes, relative to 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import itertools
 import logging
@@ -33,6 +34,7 @@ from typing import Any, Self, TypeVar
 
 from arena_async.errors import DestinationBusyError, DiskFullError, StorageError, UnsafeNameError
 from arena_async.options import MIB
+from arena_async.protocol.filenames import STATE_DIRECTORY, is_below_root
 from arena_async.protocol.messages import printable
 from arena_async.transfer.filesystem import (
     MAX_WAITS,
@@ -70,8 +72,8 @@ Read = Callable[[int, int], bytes]
 
 log = logging.getLogger("arena_async")
 
-#: The name of our own directory below a root.
-STATE_DIRECTORY = ".arena-async"
+#: A disk with fewer free bytes is full for every file.
+_NOTHING_LEFT = MIB
 
 #: What stands for a directory that is not open.
 _CLOSED: Handle = -1
@@ -84,12 +86,11 @@ def split_path(root: Path, path: str) -> tuple[str, str]:
     Raises:
         UnsafeNameError: It does not lie inside the root, or is ours.
     """
-    parts = path.split("/")
-    odd = "" in parts or "." in parts or ".." in parts or "\0" in path
-    if odd or (os.name == "nt" and (":" in path or "\\" in path)):
-        raise UnsafeNameError(f"{printable(path)!r}: it does not lie inside {root}; nothing was written.")
-    if parts[0].casefold() == STATE_DIRECTORY:
-        raise UnsafeNameError(f"{printable(path)!r}: {STATE_DIRECTORY} is where the state of the folder is kept.")
+    if not is_below_root(path) or (os.name == "nt" and (":" in path or "\\" in path)):
+        raise UnsafeNameError(
+            f"{printable(path)!r}: it does not lie inside {root}, or it lies in {STATE_DIRECTORY}, where the state of "
+            "the folder is kept; nothing was written."
+        )
     parent, _, name = path.rpartition("/")
     return parent, name
 
@@ -198,9 +199,11 @@ class Directory:
             with explaining(self.root, "opened"):
                 self._root = again(self.files.open_root, str(self.root))
                 self.state = self._private_directory(self._root, STATE_DIRECTORY)
-                self.mode = _default_mode(self, self.state)
+                self.mode, us = _try_file(self, self.state)
+                self._check_owner(self.state, us)
                 self.locks_work = _try_locks(self, self.state)
                 self.partials = self._private_directory(self.state, "partial")
+                self._check_owner(self.partials, us)
         except BaseException:
             self.close()
             raise
@@ -219,11 +222,39 @@ class Directory:
             again(self.files.make_directory, parent, name, 0o700)
             self.sync(parent, self.files.sync_directory)
         handle = again(self.files.open_directory, parent, name)
-        if isinstance(handle, int):
-            with contextlib.suppress(PermissionError):
-                if stat.S_IMODE(again(self.files.look_open, handle).st_mode) != 0o700:
+        try:
+            if isinstance(handle, int) and stat.S_IMODE(again(self.files.look_open, handle).st_mode) != 0o700:
+                with contextlib.suppress(PermissionError):
                     again(self.files.chmod, handle, 0o700)
+        except BaseException:
+            self.files.close(handle)
+            raise
         return handle
+
+    def _check_owner(self, handle: Handle, us: int) -> None:
+        """
+        Insist that one of our own directories was made by somebody who may write what we believe.
+
+        Args:
+            handle: The directory.
+            us: Who owns what we make here: where a file system keeps no owners, everything belongs to one.
+
+        Raises:
+            StorageError: Another user made it.
+        """
+        if not (isinstance(handle, int) and isinstance(self._root, int)):
+            return
+        seen, root = again(self.files.look_open, handle), again(self.files.look_open, self._root)
+        if seen.st_uid in (us, root.st_uid):
+            return
+        shared = stat.S_IMODE(root.st_mode) & 0o022 == 0o020
+        if shared and self.files.is_member(seen.st_uid, root.st_gid, unknown=seen.st_gid == root.st_gid):
+            return
+        raise StorageError(
+            f"{printable(str(self.root))}: {STATE_DIRECTORY} in it was made by another user (number {seen.st_uid}), "
+            "who could pass foreign files off as yours; nothing of it was believed, and nothing was sent. Remove it or "
+            "choose a folder of your own. A folder for several users belongs to their group, and others may not write."
+        )
 
     # -- space
 
@@ -248,10 +279,18 @@ class Directory:
             self.stat(path, parents)
         free = self.free_bytes() if size else None
         if size and free is not None and size > free:
-            raise DiskFullError(
-                f"{path}: {size} bytes are needed and {free} are free on the disk of {self.root}; "
-                "nothing of it was written. Free some space and run again."
-            )
+            raise self.no_room(path, size, free)
+
+    def no_room(self, path: str, size: int, free: int | None) -> DiskFullError:
+        """Return the error of a file that does not fit; others still may, unless nearly nothing is free."""
+        shown = "an unknown number" if free is None else free
+        error = DiskFullError(
+            f"{path}: {size} bytes are needed and {shown} are free on the disk of {self.root}; "
+            "nothing of it was written. Free some space and run again."
+        )
+        number = errno.ENOSPC if free is not None and free < _NOTHING_LEFT else errno.EFBIG
+        error.__cause__ = OSError(number, os.strerror(number))
+        return error
 
     # -- final names
 
@@ -410,16 +449,18 @@ class Directory:
                 again(self.files.remove_directory, handle, name)
 
 
-def _default_mode(directory: Directory, handle: Handle) -> int:
+def _try_file(directory: Directory, handle: Handle) -> tuple[int, int]:
     """
-    Return the permissions of a new file here.
+    Return the permissions and the owner of a new file here.
 
-    Only making one shows it: reading the umask means to change it for every thread, and access lists matter too.
+    Only making one shows them: reading the umask means to change it for every thread, access lists matter too, and
+    the server of a network file system may give it to another user.
     """
     name = f"mode-{directory.draw_name()}"
     file = again(directory.files.create, handle, name, 0o666)
     try:
-        return permissions(again(directory.files.look_open, file).st_mode)
+        seen = again(directory.files.look_open, file)
+        return permissions(seen.st_mode), seen.st_uid
     finally:
         directory.files.close(file)
         directory.remove(handle, name)

@@ -18,23 +18,24 @@ runs inside the other.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from functools import partial
 
 from arena_async.errors import ArenaAsyncError, ContentError, IntegrityError, SourceChangedError, StorageError
-from arena_async.protocol.files import BodyHead, OpenedFile
-from arena_async.protocol.ranges import HeadDecision, PartialContent, ResumeStep, is_encoded, judge_head, validator_of
+from arena_async.protocol.files import OpenedFile
+from arena_async.protocol.ranges import HeadDecision, PartialContent, ResumeStep, judge_head, validator_of
 from arena_async.protocol.text_content import document_in, is_document_type, may_be_document
+from arena_async.transfer import download_steps as steps
 from arena_async.transfer.commit import Pending
 from arena_async.transfer.context import Context
 from arena_async.transfer.events import Progress, Started
 from arena_async.transfer.filesystem import MAX_WAITS, WAIT_SECONDS, is_out_of_files
 from arena_async.transfer.jobs import DownloadAttempt, Job, Source
-from arena_async.transfer.models import Action
 from arena_async.transfer.multipart import Multipart, split
-from arena_async.transfer.partial_file import PartialFile, drop_partial
-from arena_async.transfer.verify import ContentVerifier, VerificationResult, may_be_packed
+from arena_async.transfer.verify import VerificationResult, may_be_packed
 from arena_async.transfer.workers import Writer
 
 __all__ = ["attempt", "put_down"]
@@ -64,7 +65,7 @@ async def attempt(job: Job, source: Source) -> Pending:
     if first:
         job.action, job.looked = job.planned, job.clear
     if not first or not job.clear:
-        await _when_files_close(_pick_up, job, context)
+        await _when_files_close(steps.pick_up, job, context)
     if first:
         context.budget.add(job.budget)
     content: bytes | None = None
@@ -80,7 +81,7 @@ async def attempt(job: Job, source: Source) -> Pending:
             f"{job.path}: the body ended after {end} of {job.total} bytes.", expected=job.total, actual=end
         )
     if content is None:
-        result = await context.run(_verify, job, context)
+        result = await context.run(steps.verify, job, context)
         if result.problem is not None:
             raise result.problem
     staged, verifier, job.partial, job.verifier = job.partial, job.verifier, None, None  # The committer has them now.
@@ -169,12 +170,12 @@ async def _handle_headers(
     if step.step is ResumeStep.RESTART_HERE or held.offset == 0:
         job.total = total
         small = job.partial is None and (total is None or total <= context.max_in_memory)
-        job.verifier = _new_verifier(job, head, total, context)
+        job.verifier = steps.new_verifier(job, head, total, context)
         job.validator = validator_of(head)
         if not small:
-            await _when_files_close(_begin, job, context)
+            await _when_files_close(steps.begin, job, context)
     else:
-        await context.run(_continue, job, head, total, held.offset, context)
+        await context.run(steps.go_on, job, head, total, held.offset, context)
     return step
 
 
@@ -238,6 +239,10 @@ async def _receive_small(job: Job, state: DownloadAttempt, opened: OpenedFile, c
                     await context.note_received(len(chunk))
     except ArenaAsyncError as error:
         failure = error
+    except asyncio.CancelledError:
+        chunks.append(stream.take())
+        await _save_small(job, b"".join(chunks), context)
+        raise
     content = chunks[0] if len(chunks) == 1 else b"".join(chunks)
     chunks.clear()
     chunk = b""
@@ -246,13 +251,22 @@ async def _receive_small(job: Job, state: DownloadAttempt, opened: OpenedFile, c
     elif failure is None and ended:
         return content
     elif content or failure is None:
-        await _when_files_close(_begin, job, context)
-        await context.run(_take, job, content)
+        await _when_files_close(steps.begin, job, context)
+        await context.run(steps.take, job, content)
         job.bytes_written += len(content)
     if failure is not None:
         del content, chunk  # The error keeps this frame.
         raise failure
     return None
+
+
+async def _save_small(job: Job, content: bytes, context: Context) -> None:
+    """Write what a cancelled download has in memory, where a later run can go on with it."""
+    if content and job.validator is not None:
+        # Where the disk fails, those bytes are downloaded again.
+        with contextlib.suppress(ArenaAsyncError):
+            await context.run(steps.begin, job, context)
+            await context.run(steps.take, job, content)
 
 
 async def _receive(
@@ -296,23 +310,27 @@ async def _copy(
     """Receive chunk after chunk, as far as no other connection receives what follows."""
     limit, end = _limit(job, context), job.end
     piece = context.options.chunk_size if context.rate is None else context.rate.piece
-    while True:
+    while job.sound:
         # One byte more than there may be is enough to see that there is more.
         room = piece if limit is None else min(piece, limit - end + 1)
         if multipart is not None:
             room = min(room, multipart.room(end))
             if not room:
-                await writer.settle()
                 await opened.stream.aclose()
                 await _follow(job, multipart, writer, context)
                 return
-        count = await opened.stream.readinto(writer.buffer()[:room])
-        if not count:
-            return
-        end += count
-        if limit is not None and end > limit:
-            raise _too_long(job, limit)
-        await writer.put(partial(_take, job), count)
+        at, count = end, 0
+        try:
+            count = await opened.stream.readinto(writer.buffer()[:room])
+            if not count:
+                return
+            end += count
+            if limit is not None and end > limit:
+                raise _too_long(job, limit)
+            await writer.put(partial(steps.take, job), count)
+        except asyncio.CancelledError:
+            await _save(job, writer, at, count or opened.stream.filled)
+            raise
         state.received += count
         job.bytes_written += count
         if context.emitter.active:
@@ -321,115 +339,27 @@ async def _copy(
             await context.note_received(count)
         if multipart is not None:
             multipart.received(count, end=end)
-        if not job.sound:
-            return
+
+
+async def _save(job: Job, writer: Writer, at: int, count: int) -> None:
+    """Write what a cancelled download has received for the offset ``at``, where a later run can go on with it."""
+    # Where the disk fails, those bytes are downloaded again.
+    with contextlib.suppress(ArenaAsyncError):
+        await writer.settle()
+        fits = job.end == at and (job.total is None or at + count <= job.total)
+        if count and fits and job.validator is not None and job.sound:
+            await writer.run(steps.take, job, writer.buffer()[:count])
 
 
 async def _follow(job: Job, multipart: Multipart, writer: Writer, context: Context) -> None:
     """Hash what other connections wrote, in order, until nothing is missing or none of them is ahead."""
+    await writer.settle()
     end = job.end
     while job.sound and (reached := await multipart.reach(end)) is not None:
-        await writer.run(_catch_up, job, end, reached)
+        await writer.run(steps.catch_up, job, end, reached)
         end = reached
         if context.emitter.active:
             _emit_progress(job, end, context)
-
-
-# ---- on a thread, in order
-#
-# A cancelled task does not receive the result of its thread: what must not be lost is noted by the thread itself.
-
-
-def _pick_up(job: Job, context: Context) -> None:
-    """Look for the partial file of an earlier run, once, and check that the rest fits on the disk."""
-    if job.partial is not None:
-        return
-    partials = context.partials
-    found = None if job.looked else partials.find(job.key)
-    job.looked = True
-    if found is not None and job.file.size is not None and found.total not in (None, job.file.size):
-        # Of an older content: the service would only say so, for a request.
-        drop_partial(context.directory, found.name)
-    elif found is not None:
-        job.partial = partials.resume(found, job.key, job.path)
-        if job.partial is not None:
-            job.validator, job.total, job.recovered = found.validator, found.total, True
-            job.action = Action.RESUME if job.action is Action.FETCH else job.action
-    context.directory.check_room(job.path, None if job.file.size is None else job.file.size - job.held)
-
-
-def _begin(job: Job, context: Context) -> None:
-    """Open an empty partial file, or empty the one that exists."""
-    if job.partial is None:
-        context.directory.check_room(job.path, job.total)
-        job.partial = context.partials.create(job.key, job.path)
-    else:
-        job.partial.restart()
-    job.recovered, job.action = False, job.planned
-    job.partial.describe(validator=job.validator, total=job.total)
-
-
-def _continue(job: Job, head: BodyHead, total: int | None, offset: int, context: Context) -> None:
-    """Continue the partial file; one of an earlier run is read back first, so that the whole of it is hashed."""
-    job.total = total
-    if job.verifier is not None and job.verifier.length == offset:
-        return
-    job.verifier = _new_verifier(job, head, total, context)
-    staged, verifier = _parts_of(job)
-    # What is received now is recorded as it comes, or a second interruption would lose all of it.
-    staged.describe(validator=job.validator, total=total)
-    staged.replay(verifier.feed, end=offset)
-
-
-def _take(job: Job, data: memoryview | bytes) -> None:
-    """Hash a chunk and write it."""
-    staged, verifier = _parts_of(job)
-    # In one call: between two of them the thread would wait for the interpreter lock.
-    verifier.feed(data)
-    staged.write(data)
-
-
-def _catch_up(job: Job, end: int, reached: int) -> None:
-    """Hash what others wrote from ``end`` on."""
-    staged, verifier = _parts_of(job)
-    staged.reach(reached)
-    staged.replay(verifier.feed, start=end, end=reached)
-
-
-def _verify(job: Job, context: Context) -> VerificationResult:
-    """Verify the whole content; meanwhile the system begins to write it to the disk."""
-    staged, verifier = _parts_of(job)
-    if context.options.durability != "off":
-        staged.begin_sync()
-    result = verifier.finish(staged.read)
-    if isinstance(result.problem, ContentError):
-        staged.drop()  # A page in the place of a range leaves what was received before; here the page is in it.
-    return result
-
-
-def _parts_of(job: Job) -> tuple[PartialFile, ContentVerifier]:
-    """Return what the content goes into."""
-    if job.partial is None or job.verifier is None:
-        raise StorageError(f"{job.path}: its partial file is gone.")
-    return job.partial, job.verifier
-
-
-def _new_verifier(job: Job, head: BodyHead, total: int | None, context: Context) -> ContentVerifier:
-    return ContentVerifier(
-        name=job.path,
-        extension=job.file.extension,
-        length=total,
-        md5=head.md5,
-        listed_md5=job.file.md5,
-        listed_sha256=job.file.sha256,
-        digest=context.options.digest,
-        max_length=context.options.max_file_size,
-        encoded=is_encoded(head),
-        listed=job.file.size is not None,
-        uploaded=job.file.uploaded,
-        content_type=head.content_type,
-        clock=context.clock.monotonic,
-    )
 
 
 # ---- checks
@@ -454,12 +384,19 @@ def _too_long(job: Job, limit: int) -> ContentError:
     )
 
 
-async def put_down(job: Job, context: Context, *, drop: bool = False, keep: bool = False) -> None:
-    """Close the partial file, or remove it, or record first as much of it as possible; safe without one."""
+async def put_down(job: Job, context: Context, *, drop: bool = False, keep: bool = False) -> int:
+    """
+    Close the partial file, or remove it, or record first everything that was received; safe without one.
+
+    Returns:
+        Bytes that a later run goes on with.
+    """
     staged, job.partial, job.verifier = job.partial, None, None
-    if staged is not None:
-        job.validator, job.total, job.recovered = None, None, False
-        await context.run(staged.drop if drop else staged.keep if keep else staged.close)
+    if staged is None:
+        return 0
+    job.validator, job.total, job.recovered = None, None, False
+    await context.run(staged.drop if drop else staged.keep if keep else staged.close)
+    return staged.recorded_bytes
 
 
 # ---- events

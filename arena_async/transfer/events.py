@@ -22,7 +22,7 @@ from arena_async.protocol.files import RemoteFile
 from arena_async.transfer.models import Action, Outcome
 from arena_async.transfer.workers import Threads, wait_to_end
 
-__all__ = ["Event", "EventEmitter", "Finished", "Observer", "Progress", "Retrying", "Started"]
+__all__ = ["Event", "EventEmitter", "Finished", "Observer", "Progress", "Retrying", "Started", "Stopped"]
 
 _log = logging.getLogger("arena_async")
 
@@ -95,7 +95,23 @@ class Finished:
     bytes_done: int = 0
 
 
-Event = Started | Progress | Retrying | Finished
+@attrs.frozen(kw_only=True)
+class Stopped:
+    """
+    A file was put down before its end, because everything was stopped. It has no outcome.
+
+    Args:
+        file: The file, without its link.
+        bytes_kept: Bytes that the next run does not request again.
+        resumable: Whether the server gave a strong ETag, without which nothing can be kept.
+    """
+
+    file: RemoteFile
+    bytes_kept: int
+    resumable: bool
+
+
+Event = Started | Progress | Retrying | Finished | Stopped
 
 #: Any callable that takes an event: a plain function or a coroutine function.
 Observer = Callable[[Event], object]
@@ -152,7 +168,8 @@ class EventEmitter:
         began = self._clock()
         try:
             answer = self._observer(event)
-        except Exception as error:  # noqa: BLE001 - the observer's errors stay its own
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - the observer's errors stay its own
+            # Nothing is awaited here, so that a cancellation can only be its own.
             self._log_failure(error)
             return
         if inspect.isawaitable(answer):
@@ -194,7 +211,7 @@ class EventEmitter:
             except Exception as error:  # noqa: BLE001 - the observer's errors stay its own
                 self._log_failure(error)
 
-    def _log_failure(self, error: Exception) -> None:
+    def _log_failure(self, error: BaseException) -> None:
         """Log the first error of the observer."""
         if not self._logged_failure:
             self._logged_failure = True

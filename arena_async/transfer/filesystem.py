@@ -22,6 +22,7 @@ from arena_async.protocol.messages import printable
 
 if sys.platform != "win32":
     import fcntl
+    import pwd
 
 __all__ = [
     "MAX_WAITS",
@@ -250,6 +251,16 @@ class FileSystem:
         """Look at an open file."""
         return os.fstat(file)
 
+    def is_member(self, user: int, group: int, *, unknown: bool) -> bool:
+        """Return whether a user is in a group; ``unknown`` where this machine has no name for the user."""
+        if sys.platform == "win32":
+            return unknown
+        try:
+            known = pwd.getpwuid(user)
+        except KeyError:
+            return unknown
+        return group in os.getgrouplist(known.pw_name, known.pw_gid)
+
     def rename(self, directory: Handle, name: str, to: Handle, new: str) -> None:
         """Rename a file atomically, replacing what has that name."""
         if isinstance(directory, int) and isinstance(to, int):
@@ -366,18 +377,22 @@ def kind_of(mode: int) -> str:
 
 
 def read_small(files: FileSystem, directory: Handle, name: str) -> bytes | None:
-    """Read a small file of ours; None when it is missing, is no file, or is larger than any of ours."""
+    """
+    Read a small file of ours; None when it is missing, is no file, or is larger than any of ours.
+
+    Raises ``OSError`` where that cannot be told.
+    """
     try:
         file = again(files.open_file, directory, name)
-    except OSError:
-        return None
+    except OSError as error:
+        if error.errno in NO_DIRECTORY | {errno.ENOENT, errno.ENXIO}:
+            return None
+        raise
     try:
         seen = again(files.look_open, file)
         if not stat.S_ISREG(seen.st_mode) or seen.st_size > _MAX_RECORD:
             return None
         return again(files.read, file, _MAX_RECORD, 0)
-    except OSError:
-        return None
     finally:
         files.close(file)
 

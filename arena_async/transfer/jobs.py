@@ -7,6 +7,7 @@ from collections import defaultdict, deque
 
 import attrs
 
+from arena_async.errors import ListingError
 from arena_async.protocol.files import FileSet, RemoteFile, ResponseOrder
 from arena_async.transfer.commit import out_of_step
 from arena_async.transfer.context import Context
@@ -20,6 +21,7 @@ from arena_async.transfer.models import (
 from arena_async.transfer.partial_file import PartialFile
 from arena_async.transfer.planner import Tries
 from arena_async.transfer.verify import ContentVerifier
+from arena_async.transfer.workers import is_stray
 
 __all__ = ["DownloadAttempt", "HeldBack", "Job", "JobQueue", "Listing", "Numbered", "Source"]
 
@@ -273,6 +275,10 @@ class Listing:
             self.whole = True
         except Exception as error:  # noqa: BLE001 - raised when everything listed before has its outcome
             self.failure = error
+        except asyncio.CancelledError as error:
+            if not is_stray(error):
+                raise
+            self.failure = ListingError("The listing was cancelled by its own file set; what it lacks is not known.")
         self._ended = True
         self._listed.set()
 

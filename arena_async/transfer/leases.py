@@ -290,13 +290,23 @@ class RunLease:
 # ---- in a transaction of the ledger
 
 
+#: What this library cannot have written would never be removed by what it reads.
+_FORGET_ODD = """
+DELETE FROM leases WHERE typeof(id) <> 'text' OR typeof(scope) <> 'text' OR typeof(machine) <> 'text'
+    OR typeof(start) <> 'text' OR typeof(pid) <> 'integer' OR typeof(beats) <> 'integer'
+"""
+
+_CLAIM = "INSERT OR IGNORE INTO claims (key, run) VALUES (?, ?)"
+
+_FORGET_ORPHANS = "DELETE FROM claims WHERE run <> ? AND run NOT IN (SELECT id FROM leases)"
+
+
 def select(db: LedgerConnection, but: str) -> list[Lease]:
-    """Return all leases but one; a row that this library cannot have written is left out."""
+    """Return all leases but one; a row that this library cannot have written is removed."""
+    db.execute(_FORGET_ODD)
     rows = db.execute("SELECT id, scope, machine, pid, start, beats FROM leases WHERE id <> ?", (but,))
     return [
-        Lease(str(key), str(decoded(scope)), Process(str(where), pid, str(start)), beats)
-        for key, scope, where, pid, start, beats in rows
-        if isinstance(pid, int) and isinstance(beats, int)
+        Lease(key, decoded(scope), Process(where, pid, start), beats) for key, scope, where, pid, start, beats in rows
     ]
 
 
@@ -326,8 +336,11 @@ def renew(db: LedgerConnection, lease: Lease, dropped: Sequence[str]) -> None:
 def claim(db: LedgerConnection, run: str, keys: Sequence[str]) -> set[str]:
     """Claim keys for a run, and return those that others have claimed."""
     rows = [(key, run) for key in keys]
-    if db.executemany("INSERT OR IGNORE INTO claims (key, run) VALUES (?, ?)", rows).rowcount == len(rows):
+    if db.executemany(_CLAIM, rows).rowcount == len(rows):
         return set()
+    # A claim goes with its lease; without one it would never be removed, and its file never be downloaded.
+    if db.execute(_FORGET_ORPHANS, (run,)).rowcount:
+        db.executemany(_CLAIM, rows)
     taken: set[str] = set()
     for start in range(0, len(keys), PAGE):
         page = keys[start : start + PAGE]

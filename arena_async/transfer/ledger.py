@@ -26,27 +26,33 @@ from __future__ import annotations
 import logging
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, TypeVar, get_args
-
-import attrs
+from typing import Any, TypeVar
 
 from arena_async.errors import DiskFullError, StorageError
 from arena_async.protocol.filenames import duplicate_key, fold
 from arena_async.transfer import leases, ledger_schema
 from arena_async.transfer.ledger_copy import copy_ledger, has_copy, restore, set_aside_all
 from arena_async.transfer.ledger_refusals import ACCEPTED, PROBES, UNLISTED, UNSETTLED, find, query, refuse
+from arena_async.transfer.ledger_rows import (
+    COLUMNS,
+    FIELDS,
+    load_entries,
+    load_run,
+    load_time,
+    microseconds,
+    values_of,
+)
 from arena_async.transfer.ledger_schema import (
     LISTED,
     SCHEMA,
+    ForeignLedgerError,
     LedgerConnection,
     decoded,
     error_code,
     is_damage,
-    load_time,
-    microseconds,
     path_hash,
     prepare,
 )
@@ -58,10 +64,7 @@ from arena_async.transfer.models import (
     LedgerEntry,
     ListingRecord,
     Outcome,
-    Proof,
-    RunState,
     StartedRun,
-    State,
 )
 from arena_async.transfer.refusals import DAY, Refusal
 from arena_async.transfer.workers import Lock
@@ -75,29 +78,24 @@ log = logging.getLogger("arena_async")
 #: The cached facts about the ledger itself: that one was lost, and when it was copied.
 _LOST, _COPIED = "arena_async/lost", "arena_async/copied"
 
-_FIELDS = tuple([field.name for field in attrs.fields(LedgerEntry)])
-_COLUMNS = ", ".join(_FIELDS)
-#: All fields but the time, which is stored as a number.
-_values_of = attrgetter(*_FIELDS[:-1])
-
-_LOOK_UP = f"SELECT {_COLUMNS} FROM files WHERE key IN (%s)"
+_LOOK_UP = f"SELECT {COLUMNS} FROM files WHERE key IN (%s)"
 
 # The scopes are few and come first; nothing finds a key in all scopes at once.
 _MISSING = f"""
-SELECT {", ".join(f"f.{column}" for column in _FIELDS)}
+SELECT {", ".join(f"f.{column}" for column in FIELDS)}
 FROM scopes c CROSS JOIN seen s ON s.scope = c.id CROSS JOIN files f ON f.key = s.key
-WHERE c.scope = :scope AND s.key > :after AND s.generation < c.ended
+WHERE s.key > ?1 AND c.scope = ?2 AND s.generation < c.ended
     AND f.state <> 'skipped' AND NOT EXISTS (
         SELECT 1 FROM scopes d CROSS JOIN seen o ON o.scope = d.id AND o.key = s.key
         WHERE d.id <> c.id AND o.generation >= d.ended
     )
-ORDER BY s.key LIMIT :limit
+ORDER BY s.key LIMIT ?3
 """
 # The same key may be committed by another process meanwhile, from a partial file of its own.
 _COMPLETE = "UPDATE files SET state = 'complete', partial = '' WHERE key = ? AND partial = ? AND state = 'committing'"
 
-_VALUES = ", ".join(["packed(?)" if field == "sha256" else "?" for field in _FIELDS])
-_WRITE = f"INSERT OR REPLACE INTO files ({_COLUMNS}, path_hash) VALUES ({_VALUES}, ?)"
+_VALUES = ", ".join(["packed(?)" if field == "sha256" else "?" for field in FIELDS])
+_WRITE = f"INSERT OR REPLACE INTO files ({COLUMNS}, path_hash) VALUES ({_VALUES}, ?)"
 
 _UNCLAIM = "DELETE FROM claims WHERE key = ?"
 
@@ -126,27 +124,6 @@ def _has_temporary_directory() -> bool:
     except FileNotFoundError:
         return False
     return True
-
-
-def _dump_time(at: datetime | None) -> str | None:
-    return None if at is None else at.astimezone(UTC).isoformat()
-
-
-def _load_entries(rows: Iterable[tuple[Any, ...]]) -> Iterator[LedgerEntry]:
-    """Yield the entries of rows; one that this library cannot have written counts as unknown."""
-    for row in rows:
-        fields = dict(zip(_FIELDS, map(decoded, row), strict=True))
-        known = fields["state"] in get_args(State) and fields["verified_by"] in get_args(Proof)
-        if known and isinstance(fields["size"], int) and isinstance(fields["mtime_ns"], int):
-            yield LedgerEntry(**{**fields, "at": load_time(fields["at"])})
-
-
-def _load_run(row: tuple[Any, ...]) -> StartedRun | None:
-    """Read a row; one that this library cannot have written counts as unknown."""
-    key, state, run, began, took = map(decoded, row)
-    if state not in get_args(RunState) or not isinstance(took, float | int | None):
-        return None
-    return StartedRun(key=key, state=state, run=str(run), began=load_time(began), took=took)
 
 
 class Ledger:
@@ -217,8 +194,8 @@ class Ledger:
         """Return at most ``limit`` entries of files by key, behind the key ``after`` (or only ``committing`` ones)."""
         # The state stands in the statement: with a bound one SQLite would not use the index of the few such rows.
         which = "state = 'committing'" if committing else "state IN ('complete', 'committing')"
-        query = f"SELECT {_COLUMNS} FROM files WHERE key > ? AND {which} ORDER BY key LIMIT ?"
-        return list(_load_entries(self._query((query, (after, limit)))))
+        query = f"SELECT {COLUMNS} FROM files WHERE key > ? AND {which} ORDER BY key LIMIT ?"
+        return self._run(_page, query, after, limit)
 
     def write(self, entries: Sequence[LedgerEntry], *, completed: Sequence[LedgerEntry] = ()) -> None:
         """
@@ -255,7 +232,7 @@ class Ledger:
 
     def prune_missing(self, scope: str, remove: Callable[[LedgerEntry], Outcome], *, after: str = "") -> list[Outcome]:
         """Do the same with a page of what :meth:`missing` returns now."""
-        return self._run(lambda db: _prune(db, _missing(db, scope, after, PAGE), remove))
+        return self._run(lambda db: _prune(db, _page(db, _MISSING, after, scope, PAGE), remove))
 
     # -- refusals
 
@@ -288,9 +265,7 @@ class Ledger:
 
     def begin_listing(self, scope: str) -> int:
         """Begin a listing of a scope and return its generation."""
-        query = "SELECT generation FROM scopes WHERE scope = ?"
-        rows = self._query((ledger_schema.BEGIN_LISTING, (scope,)), (query, (scope,)))
-        return int(rows[0][0])
+        return self._run(_begin_listing, scope)
 
     def note_listed(self, scope: str, generation: int, rows: Sequence[ListingRecord]) -> list[KnownRow]:
         """Note a page of a listing and return what is known about each row, in order, in one transaction."""
@@ -309,7 +284,7 @@ class Ledger:
             after: The last key of the page before.
             limit: Rows at most.
         """
-        return self._run(_missing, scope, after, limit)
+        return self._run(_page, _MISSING, after, scope, limit)
 
     def count_known(self, scope: str) -> int:
         """Return how many files are here that listings of a scope have ever delivered."""
@@ -325,9 +300,14 @@ class Ledger:
         else:
             self._query(forget_listed, ("DELETE FROM seen", ()))
 
-    def watermarks(self, scope: str) -> dict[str, datetime]:
-        """Return the newest change (aware) that a clean run has seen in each list of a scope."""
-        rows = self._query(("SELECT list, at FROM watermarks WHERE scope = ?", (scope,)))
+    def watermarks(self, scope: str, *, latest: datetime) -> dict[str, datetime]:
+        """
+        Return the newest change (aware) that a clean run has seen in each list of a scope.
+
+        One after ``latest`` would hide every change; it is forgotten, like one that cannot be read.
+        """
+        forget = (ledger_schema.FORGET_WATERMARKS, (scope, microseconds(latest)))
+        rows = self._query(forget, ("SELECT list, at FROM watermarks WHERE scope = ?", (scope,)))
         return {decoded(name): at for name, value in rows if (at := load_time(value)) is not None}
 
     def set_watermarks(self, scope: str, newest: Mapping[str, datetime]) -> None:
@@ -340,7 +320,7 @@ class Ledger:
     def started_run(self, key: str) -> StartedRun | None:
         """Return what an earlier version has noted about a run that was started, or None."""
         rows = self._query(("SELECT key, state, run, began, took FROM jobs WHERE key = ?", (key,)))
-        return _load_run(rows[0]) if rows else None
+        return load_run(rows[0]) if rows else None
 
     def forget_started_run(self, key: str) -> None:
         """Remove what is known about a run."""
@@ -390,7 +370,7 @@ class Ledger:
             for remedy in (self._disconnect, self._replace, None):
                 try:
                     return self._transact(call, *args, synced=synced)
-                except sqlite3.DatabaseError as error:
+                except (sqlite3.Error, OverflowError) as error:
                     if remedy is None or self._path is None or not is_damage(error):
                         raise self._explained(error) from error
                     # First it is opened anew: another process may have moved the damaged one aside already.
@@ -479,7 +459,7 @@ class Ledger:
             )
             log.warning("%s: the ledger was damaged, empty or gone%s. %s", path, aside, then)
 
-    def _explained(self, error: sqlite3.DatabaseError) -> StorageError:
+    def _explained(self, error: Exception) -> StorageError:
         """Return the typed error for an error of SQLite."""
         code = error_code(error)
         if code == sqlite3.SQLITE_FULL:
@@ -495,11 +475,11 @@ class Ledger:
 
 
 def _look_up(db: sqlite3.Connection, keys: Sequence[str]) -> dict[str, LedgerEntry]:
-    return {entry.key: entry for entry in _load_entries(_select(db, _LOOK_UP, keys))}
+    return {entry.key: entry for entry in load_entries(_select(db, _LOOK_UP, keys))}
 
 
 def _write(db: sqlite3.Connection, entries: Sequence[LedgerEntry], completed: Sequence[LedgerEntry]) -> None:
-    rows = [(*_values_of(entry), microseconds(entry.at), path_hash(fold(entry.path))) for entry in entries]
+    rows = [(*values_of(entry), microseconds(entry.at), path_hash(fold(entry.path))) for entry in entries]
     db.executemany(_COMPLETE, [(entry.key, entry.partial) for entry in completed])
     db.executemany(_UNCLAIM, [(entry.key,) for entry in completed])
     db.executemany(_FREE_PATH, [(row[-1], row[0]) for row in rows if row[-1] is not None])
@@ -522,8 +502,13 @@ def _replace(db: sqlite3.Connection, rows: Sequence[tuple[LedgerEntry, LedgerEnt
     _write(db, [new for old, new in rows if new is not None and old.key in same], ())
 
 
-def _missing(db: sqlite3.Connection, scope: str, after: str, limit: int) -> list[LedgerEntry]:
-    return list(_load_entries(db.execute(_MISSING, {"scope": scope, "after": after, "limit": limit})))
+def _page(db: sqlite3.Connection, query: str, after: str, *values: object) -> list[LedgerEntry]:
+    """Return the entries of a page of rows by key; where none of a page is ours, those of a later one."""
+    while rows := db.execute(query, (after, *values)).fetchall():
+        if found := list(load_entries(rows)):
+            return found
+        after = rows[-1][0]
+    return []
 
 
 def _prune(
@@ -538,6 +523,15 @@ def _has_several(db: sqlite3.Connection, key: str) -> bool:
     return bool(
         db.execute(ledger_schema.HAS_SEVERAL, (f"{key}~", f"{key}~g", len(duplicate_key(key, "")))).fetchone()[0]
     )
+
+
+def _begin_listing(db: sqlite3.Connection, scope: str) -> int:
+    db.execute(ledger_schema.BEGIN_LISTING, (scope,))
+    (odd,) = db.execute(ledger_schema.COUNT_ODD_SCOPES).fetchone()
+    if odd:
+        raise ForeignLedgerError("it numbers its listings as no ledger does")
+    (generation,) = db.execute("SELECT generation FROM scopes WHERE scope = ?", (scope,)).fetchone()
+    return int(generation)
 
 
 def _note_listed(db: sqlite3.Connection, scope: str, generation: int, rows: Sequence[ListingRecord]) -> list[KnownRow]:

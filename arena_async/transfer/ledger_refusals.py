@@ -15,7 +15,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, get_args
 
-from arena_async.transfer.ledger_schema import decoded, load_time, microseconds
+from arena_async.transfer.ledger_rows import load_time, microseconds
+from arena_async.transfer.ledger_schema import decoded
 from arena_async.transfer.refusals import WEEK, Refusal, RefusalKind, renewed
 
 __all__ = ["ACCEPTED", "PROBES", "UNLISTED", "UNSETTLED", "find", "query", "refuse"]

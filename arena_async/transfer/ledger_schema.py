@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import re
 import sqlite3
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from arena_async.errors import StorageError
+from arena_async.options import MIB
 
 __all__ = [
     "BEGIN_LISTING",
     "COUNT_KNOWN",
+    "COUNT_ODD_SCOPES",
     "END_LISTING",
     "FORGET_LISTED",
     "FORGET_SEEN",
+    "FORGET_WATERMARKS",
     "HAS_SEVERAL",
     "INSERT_LISTED",
     "LISTED",
@@ -29,12 +33,11 @@ __all__ = [
     "SCOPE",
     "SET_WATERMARK",
     "UPSERT_SEEN",
+    "ForeignLedgerError",
     "LedgerConnection",
     "decoded",
     "error_code",
     "is_damage",
-    "load_time",
-    "microseconds",
     "path_hash",
     "prepare",
 ]
@@ -161,6 +164,12 @@ BEGIN_LISTING = """
 INSERT INTO scopes (scope, generation) VALUES (?, 1) ON CONFLICT (scope) DO UPDATE SET generation = generation + 1
 """
 
+COUNT_ODD_SCOPES = """
+SELECT count(*) FROM scopes
+WHERE typeof(generation) <> 'integer' OR typeof(ended) <> 'integer' OR ended NOT BETWEEN 0 AND generation
+    OR generation > 1000000000000
+"""
+
 # What an earlier listing noted may be on its way to the disk still, so it is forgotten one listing later.
 FORGET_SEEN = """
 DELETE FROM seen WHERE scope = (SELECT id FROM scopes WHERE scope = :scope)
@@ -175,6 +184,11 @@ FORGET_LISTED = "DELETE FROM listed WHERE scope = ? AND generation <= ?"
 SET_WATERMARK = """
 INSERT INTO watermarks (scope, list, at) VALUES (?, ?, ?)
 ON CONFLICT (scope, list) DO UPDATE SET at = max(at, excluded.at)
+"""
+
+FORGET_WATERMARKS = """
+DELETE FROM watermarks
+WHERE scope = ? AND (typeof(list) <> 'text' OR typeof(at) <> 'integer' OR at NOT BETWEEN 0 AND ?)
 """
 
 # The keys of its other rows have a mark behind it, which begins with a tilde.
@@ -198,36 +212,32 @@ def _packed(digest: Any) -> Any:
     return packed if packed.hex() == digest else digest
 
 
-def load_time(value: object) -> datetime | None:
-    """Return the time of a row, or None."""
-    try:
-        # A ledger that was made before times were numbers keeps them as text.
-        if isinstance(value, int) or str(value).isdigit():
-            return _EPOCH + timedelta(microseconds=int(str(value)))
-        return datetime.fromisoformat(str(value)) if value else None
-    except (ValueError, OverflowError):
-        return None
-
-
-def microseconds(at: datetime | None) -> int | None:
-    """Return a time as a row of a file has it, in 8 bytes: the microseconds since 1970."""
-    return None if at is None else (at - _EPOCH) // timedelta(microseconds=1)
-
-
 #: How the message begins that a table is missing, which a damaged or foreign file leads to.
 NO_TABLE = "no such table"
+
+
+class ForeignLedgerError(sqlite3.DatabaseError):
+    """The file holds what this library cannot have written."""
+
+
 # https://www.sqlite.org/rescode.html
 _DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 
-def error_code(error: sqlite3.Error) -> int:
+def error_code(error: Exception) -> int:
     """Return the primary result code."""
     return (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
 
 
-def is_damage(error: sqlite3.DatabaseError) -> bool:
-    """Return whether the file is damaged or no ledger; a missing table or column means the same."""
-    return error_code(error) in _DAMAGED or str(error).startswith((NO_TABLE, "no such column"))
+def is_damage(error: Exception) -> bool:
+    """Return whether the file is damaged or no ledger; so it is where a table, a number or a text is not ours."""
+    if isinstance(error, ForeignLedgerError | OverflowError) or error_code(error) in _DAMAGED:
+        return True
+    return str(error).startswith((NO_TABLE, "no such column", "Could not decode"))
+
+
+#: Bytes of one value at most; ours are far smaller.
+_MAX_VALUE = 64 * MIB
 
 
 #: Half of a surrogate pair, which JSON may hold and UTF-8 may not, and how it is written down here.
@@ -278,7 +288,9 @@ class LedgerConnection(sqlite3.Connection):
 
 def prepare(connection: sqlite3.Connection, path: Path) -> None:
     """Make a connection safe for power losses and other processes, and make the tables if there are none."""
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _MAX_VALUE)
     (version,) = connection.execute("PRAGMA user_version").fetchone()
+    _check_objects(connection, version)
     if version > _VERSION:
         raise StorageError(
             f"{path}: it was written by a newer version of arena_async (layout {version}, known up to {_VERSION}). "
@@ -297,7 +309,40 @@ def prepare(connection: sqlite3.Connection, path: Path) -> None:
             connection.execute(statement)
     if version < _VERSION:
         connection.execute(f"PRAGMA user_version = {_VERSION}")
+    if _columns(connection) != _our_columns():
+        raise ForeignLedgerError("its tables are not those of a ledger")
     connection.execute("COMMIT")
+
+
+def _check_objects(connection: sqlite3.Connection, version: int) -> None:
+    """
+    Insist on tables of rows: a view may be endless, and a trigger does what it likes.
+
+    Raises:
+        ForeignLedgerError: There is something else.
+    """
+    found = connection.execute(
+        "SELECT count(*) FROM sqlite_schema WHERE type NOT IN ('table', 'index') OR sql LIKE 'CREATE VIRTUAL%'"
+    )
+    if version < 0 or found.fetchone() != (0,):
+        raise ForeignLedgerError("it holds a view, a trigger or a number that no ledger has")
+
+
+def _columns(connection: sqlite3.Connection) -> set[tuple[Any, ...]]:
+    """Return the columns of our tables: the table, name, and how it is constrained or computed. Its type may vary."""
+    found: set[tuple[Any, ...]] = set()
+    for table in re.findall("CREATE TABLE ([a-z_]+)", SCHEMA):
+        rows = connection.execute(f"PRAGMA table_xinfo({table})")
+        found.update((table, name, *rest) for _, name, _, *rest in rows)
+    return found
+
+
+@functools.cache
+def _our_columns() -> set[tuple[Any, ...]]:
+    """Return the columns as they are made."""
+    with contextlib.closing(sqlite3.connect(":memory:")) as made:
+        made.executescript(SCHEMA)
+        return _columns(made)
 
 
 def _choose_journal(connection: sqlite3.Connection) -> str:

@@ -237,7 +237,11 @@ class PrivateFile:
                     os.mkdir(place, 0o700)
             directory = again(self._files.open_root, str(place))
         if isinstance(directory, int):
-            seen = self._files.look_open(directory)
+            try:
+                seen = self._files.look_open(directory)
+            except BaseException:
+                self._files.close(directory)
+                raise
             if seen.st_uid != os.geteuid() or stat.S_IMODE(seen.st_mode) & 0o027:
                 self._files.close(directory)
                 raise ConfigurationError(
@@ -406,11 +410,11 @@ class UploadSource:
             raise ConfigurationError(f"{shown}: there is no such file; nothing was sent. Check the path.") from None
         except OSError as error:
             raise explained(error, self.path, "read") from error
+        self._file = file
         seen = os.fstat(file)
         if not stat.S_ISREG(seen.st_mode):
-            os.close(file)
+            self.close()
             raise ConfigurationError(f"{shown}: it is {kind_of(seen.st_mode)} and no file; nothing was sent.")
-        self._file = file
         return FileState(size=seen.st_size, mtime_ns=seen.st_mtime_ns)
 
     def state(self) -> FileState:

@@ -193,7 +193,9 @@ class Mirror(DirectoryOwner):
         """List, download, and report what is gone."""
         context, scope = self._context, files.scope
         started = context.clock.now()
-        watermarks = {} if prune or ask_again else await context.run(context.ledger.watermarks, scope)
+        watermarks = {}
+        if not (prune or ask_again):
+            watermarks = await context.run(context.ledger.watermarks, scope, latest=started + OVERLAP)
         if watermarks and (await _has_unsettled(context, files) or not await _is_untouched(context)):
             # A listing that starts later would not deliver what was refused, or was removed or damaged here.
             watermarks = {}

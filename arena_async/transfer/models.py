@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import json
+import re
 import traceback
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -36,6 +37,7 @@ __all__ = [
     "account_of",
     "as_error",
     "can_restore",
+    "is_partial_name",
 ]
 
 #: Rows that are planned, looked up and written at a time.
@@ -127,6 +129,15 @@ class LedgerEntry:
         """Whether a local file of which only the time is another one is the recorded one if its digest is."""
         # A time before 1970 marks a file that was found to be wrong.
         return self.mtime_ns >= 0 and self.sha256 is not None
+
+
+#: The digest of a key, what is drawn at random, and whether it is the content or its control record.
+_PARTIAL_NAME = re.compile(r"[0-9a-f]{32}-[0-9a-f]{16,40}\.(?:part|json)", re.ASCII)
+
+
+def is_partial_name(name: str) -> bool:
+    """Return whether a name is one that we give to partial files and their control records, exactly."""
+    return _PARTIAL_NAME.fullmatch(name) is not None
 
 
 @attrs.frozen

@@ -14,6 +14,7 @@ files only save work; what keeps two writers apart is that names are unique.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import logging
@@ -24,6 +25,7 @@ import attrs
 
 from arena_async.errors import StorageError
 from arena_async.options import KIB, MIB
+from arena_async.protocol.ranges import strong_etag
 from arena_async.transfer.directory import Directory, ParentCache
 from arena_async.transfer.filesystem import (
     UNSUPPORTED,
@@ -58,6 +60,14 @@ _TAIL = 64 * KIB
 _MIN_UNIT, _UNIT_SECONDS = 8 * MIB, 1.0
 #: Ranges behind the others that a control record names at most; with as many it stays far below its size limit.
 _MAX_RANGES = 200
+#: Earlier ends that a control record names at most.
+_MAX_MARKS = 64
+#: No file system holds a file of so many bytes.
+_MAX_SIZE = 1 << 62
+
+
+#: An offset, and the digest of the last bytes before it.
+Mark = tuple[int, str]
 
 
 @attrs.frozen(kw_only=True)
@@ -71,6 +81,7 @@ class FoundPartial:
         offset: Bytes from the start that are known to be on the disk, and were found there.
         total: Bytes of the whole file, or None.
         ahead: Ranges behind ``offset`` of which the same is known.
+        marks: Earlier ends, each with the digest of its tail: what is proved where the last end is not.
     """
 
     name: str
@@ -78,6 +89,7 @@ class FoundPartial:
     offset: int
     total: int | None
     ahead: tuple[Span, ...]
+    marks: tuple[Mark, ...] = ()
 
     @property
     def held(self) -> int:
@@ -109,6 +121,7 @@ class ControlRecord:
     total: int | None
     tail: str
     ahead: tuple[tuple[int, int, str], ...] = ()
+    marks: tuple[Mark, ...] = ()
 
     def dump(self, key: str) -> bytes:
         """Write it down."""
@@ -127,30 +140,60 @@ class ControlRecord:
                 total=fields.get("total"),
                 tail=fields["tail"],
                 ahead=tuple([(start, until, tail) for start, until, tail in ahead]),
+                marks=tuple([(offset, tail) for offset, tail in fields.get("marks", ())]),
             )
             ours = fields["version"] == _VERSION and fields["key"].startswith(key_hash)
             return record if ours and isinstance(ahead, list) and record.is_valid() else None
         except (AttributeError, KeyError, RecursionError, TypeError, ValueError):
             return None
 
+    @staticmethod
+    def is_foreign(text: bytes) -> bool:
+        """Return whether it is the record of another version of this library, or of another program."""
+        try:
+            fields = json.loads(text)
+        except (RecursionError, ValueError):
+            return False
+        return isinstance(fields, dict) and fields.get("version") != _VERSION
+
     def is_valid(self) -> bool:
         """Return whether the fields have their types, and all ranges lie in order within the file."""
-        edges = [0, self.offset, *[edge for start, until, _ in self.ahead for edge in (start, until)]]
+        edges = [
+            0,
+            *[offset for offset, _ in self.marks],
+            self.offset,
+            *[edge for start, until, _ in self.ahead for edge in (start, until)],
+        ]
         if self.total is not None:
             edges.append(self.total)
-        texts = [self.validator, self.tail, *[tail for _, _, tail in self.ahead]]
+        texts = [self.validator, self.tail, *[tail for _, _, tail in self.ahead], *[tail for _, tail in self.marks]]
         typed = all(type(edge) is int for edge in edges) and all(isinstance(text, str) for text in texts)
-        if not typed or not self.validator.startswith('"') or (self.ahead and self.total is None):
+        if not typed or strong_etag(self.validator) is None or (self.ahead and self.total is None):
             return False
         no_range_is_empty = self.offset > 0 and all(start < until for start, until, _ in self.ahead)
-        return edges == sorted(edges) and no_range_is_empty and len(self.ahead) <= _MAX_RANGES
+        return edges == sorted(edges) and edges[-1] < _MAX_SIZE and no_range_is_empty and len(self.ahead) <= _MAX_RANGES
 
-    def found(self, name: str, ranges: Iterable[Span]) -> FoundPartial:
-        """Return what can be resumed; ranges ahead that begin where the others end belong to those."""
-        offset, ahead = self.offset, joined(ranges, begin=0)
+    def found(self, name: str, holds: Callable[[int, int, str], bool]) -> FoundPartial | None:
+        """
+        Return what can be resumed, as far as it is proved, or None for nothing.
+
+        Ranges ahead that begin where the others end belong to those.
+
+        Args:
+            name: The name of the partial file.
+            holds: Given a range and the digest of its end, it says whether that is there.
+        """
+        marks = [*self.marks, (self.offset, self.tail)]
+        while marks and not (marks[-1][0] and holds(0, *marks[-1])):
+            marks.pop()
+        if not marks:
+            return None
+        offset, ahead = marks[-1][0], joined([part[:2] for part in self.ahead if holds(*part)], begin=0)
         if ahead and ahead[0][0] == offset:
             offset, ahead = ahead[0][1], ahead[1:]
-        return FoundPartial(name=name, validator=self.validator, offset=offset, total=self.total, ahead=ahead)
+        return FoundPartial(
+            name=name, validator=self.validator, offset=offset, total=self.total, ahead=ahead, marks=tuple(marks)
+        )
 
 
 def drop_partial(directory: Directory, name: str) -> None:
@@ -189,6 +232,7 @@ class PartialFile:
         self.recorded = found is not None
         self._synced_at = 0.0
         self._durable = 0 if found is None else found.held
+        self._marks: tuple[Mark, ...] = () if found is None else found.marks
         #: Its status once it was secured, which shows under any name that it is this very file.
         self.status: os.stat_result | None = None
 
@@ -201,6 +245,11 @@ class PartialFile:
     def held(self) -> int:
         """Bytes written so far, wherever they are."""
         return self.end + length_of(self.ahead)
+
+    @property
+    def recorded_bytes(self) -> int:
+        """Bytes that its control record names, wherever they are."""
+        return self._durable if self.recorded else 0
 
     @property
     def due(self) -> bool:
@@ -232,6 +281,9 @@ class PartialFile:
         try:
             again(self._files.allocate, self.opened(), total)
         except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EFBIG):
+                free = self._directory.free_bytes()
+                raise self._directory.no_room(self.path, total, free) from None
             if error.errno not in UNSUPPORTED:
                 raise explained(error, self.path, "given room for", file=self.key) from error
 
@@ -299,9 +351,12 @@ class PartialFile:
                 total=self._total,
                 tail=digest_of_tail(self._files, file, 0, self.end),
                 ahead=tuple([(*span, digest_of_tail(self._files, file, *span)) for span in ahead[:_MAX_RANGES]]),
+                marks=self._marks,
             )
             self._directory.write_record(self._directory.partials, control_name(self.name), record.dump(self.key))
         self.recorded = True
+        # Where there are many, every other one goes: the largest are then some percent of the file apart.
+        self._marks = (*(self._marks[1::2] if len(self._marks) >= _MAX_MARKS else self._marks), (self.end, record.tail))
         self.durable_offset = self.end
         self._synced_at = self._directory.clock()
         self._durable = self.end + length_of(ahead)
@@ -329,6 +384,7 @@ class PartialFile:
             self._directory.remove(self._directory.partials, control_name(self.name))
             again(self._files.truncate, self.opened(), 0)
         self.end = self.durable_offset = self._durable = 0
+        self._marks = ()
         self.ranges = tuple
         self.recorded = False
 
@@ -421,9 +477,8 @@ class PartialFile:
             self.drop()
 
     def keep(self) -> None:
-        """Record what was written since the last record, where that is worth a sync, and close it. Safe twice."""
-        worth = self._validator is not None and self.held - self._durable >= _MIN_UNIT
-        if self._file is not None and worth:
+        """Record what was written since the last record, however little it is, and close it. Safe twice."""
+        if self._file is not None and self._validator is not None and self.held > self._durable:
             # Where the disk fails, those bytes are downloaded again.
             with contextlib.suppress(StorageError):
                 self.checkpoint()

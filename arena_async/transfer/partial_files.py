@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import functools
 import logging
 import os
+import re
 import stat
 from collections.abc import Collection, Iterator, Sequence
 from typing import Literal
@@ -12,6 +15,7 @@ from typing import Literal
 from arena_async.errors import StorageError
 from arena_async.transfer.directory import STATE_DIRECTORY, Directory, ParentCache, recorded_state, split_path
 from arena_async.transfer.filesystem import (
+    NO_DIRECTORY,
     FileSystem,
     Handle,
     again,
@@ -22,7 +26,7 @@ from arena_async.transfer.filesystem import (
     read_small,
     write_all,
 )
-from arena_async.transfer.models import FileState, LedgerEntry
+from arena_async.transfer.models import FileState, LedgerEntry, is_partial_name
 from arena_async.transfer.partial_file import (
     ControlRecord,
     FoundPartial,
@@ -45,9 +49,13 @@ _RECENT = 3600.0
 _STALE = 30 * 86400.0
 #: After so long (seconds), the unfinished replacement of a small file is removed, whatever its lock says.
 _ABANDONED = 60.0
+#: A small file that is about to replace another one, and one that shows the permissions of a new file.
+_SHORT_LIVED = re.compile(r"(?:new|mode)-[0-9a-f]{16,40}", re.ASCII)
 #: ERROR_ACCESS_DENIED, ERROR_SHARING_VIOLATION, ERROR_LOCK_VIOLATION: a virus scanner or an editor has it open.
 # https://learn.microsoft.com/windows/win32/debug/system-error-codes--0-499-
 _SHARING = frozenset({5, 32, 33})
+#: The name is gone, or that of a folder, a link or a pipe, or of a file that we may not write.
+_NOT_OURS = NO_DIRECTORY | {errno.ENOENT, errno.EISDIR, errno.ENXIO, errno.EACCES, errno.EPERM}
 #: Seconds between the attempts of a rename that another program disturbs.
 _WAITS = (0.02, 0.04, 0.06, 0.08, 0.1, 0.1, 0.1)
 
@@ -171,33 +179,42 @@ class PartialFiles:
         """Return the names of partial files, those too of which only the control record is left."""
         with explaining(self.directory.root / STATE_DIRECTORY / "partial", "listed"):
             found = again(self.files.names, self.directory.partials)
-        stems = {
-            name.rsplit(".", 1)[0] for name in found if name.startswith(start) and name.endswith((".part", ".json"))
-        }
+        stems = {name.rsplit(".", 1)[0] for name in found if name.startswith(start) and is_partial_name(name)}
         return sorted(f"{stem}.part" for stem in stems)
 
     def _usable(self, name: str, owner_hash: str) -> FoundPartial | Literal["in use"] | None:
-        """Return what can be resumed of a partial file, None for one that is useless."""
-        with self.taken(name) as file:
-            if not isinstance(file, int):
-                return file
-            text = read_small(self.files, self.directory.partials, control_name(name))
-            record = None if text is None else ControlRecord.load(text, owner_hash)
-            with contextlib.suppress(OSError):
-                if record is not None and self._holds(file, 0, record.offset, record.tail):
-                    return record.found(name, [part[:2] for part in record.ahead if self._holds(file, *part)])
-            return None
+        """Return what can be resumed of a partial file, None for one that is known to be useless."""
+        try:
+            with self.taken(name) as file:
+                if not isinstance(file, int):
+                    return file
+                text = read_small(self.files, self.directory.partials, control_name(name))
+                record = None if text is None else ControlRecord.load(text, owner_hash)
+                return None if record is None else record.found(name, functools.partial(self._holds, file))
+        except OSError as error:
+            # Too many files were open, or memory was short: it may pass, and nothing is known to be useless by it.
+            log.warning(
+                "%s: a partial file could not be looked at (%s); it stays.", self.directory.root, error.strerror
+            )
+            return "in use"
 
     @contextlib.contextmanager
     def taken(self, name: str, *, within: Handle | None = None) -> Iterator[int | Literal["in use"] | None]:
-        """Open a partial file that is not in use; None when it is not one of ours (a link, a FIFO, another user's)."""
+        """
+        Open a partial file that is not in use; None when it is not one of ours (a link, a FIFO, another user's).
+
+        Raises ``OSError`` where that cannot be told.
+        """
         directory = self.directory.partials if within is None else within
         file: int | None = None
         found: int | Literal["in use"] | None = None
         try:
-            with contextlib.suppress(OSError):
+            try:
                 file = again(self.files.open_file, directory, name, writable=True)
                 found = self._judge(file, directory, name)
+            except OSError as error:
+                if error.errno not in _NOT_OURS:
+                    raise
             yield found
         finally:
             if file is not None:
@@ -273,7 +290,9 @@ class PartialFiles:
 
     def sweep(self, *, keep: Collection[str]) -> None:
         """
-        Remove partial files that are not in use and cannot be resumed, or were not resumed for 30 days.
+        Remove partial files of ours that are not in use and cannot be resumed, or were not resumed for 30 days.
+
+        Ours is what has one of our names exactly; what cannot be looked at stays.
 
         Args:
             keep: Names of partial files to leave alone.
@@ -282,14 +301,22 @@ class PartialFiles:
             StorageError: The directory of partial files cannot be read.
         """
         for name in self._names():
-            found = "in use" if name in keep else self._usable(name, owner_of(name))
+            found = "in use" if name in keep or self._is_foreign(name) else self._usable(name, owner_of(name))
             if found is None or (found != "in use" and self._age(self.directory.partials, name) > _STALE):
                 drop_partial(self.directory, name)
         for handle in (self.directory.partials, self.directory.state):
             with contextlib.suppress(OSError):
                 for name in again(self.files.names, handle):
-                    if name.startswith(("new-", "mode-")):
+                    if _SHORT_LIVED.fullmatch(name):
                         self._clear_abandoned(handle, name)
+
+    def _is_foreign(self, name: str) -> bool:
+        """Return whether the control record of a partial file is not of this version, or cannot be read now."""
+        try:
+            text = read_small(self.files, self.directory.partials, control_name(name))
+        except OSError:
+            return True
+        return text is not None and ControlRecord.is_foreign(text)
 
     def _age(self, handle: Handle, name: str) -> float:
         """Return the seconds since a file was written to; 0 where it is gone."""
@@ -304,7 +331,7 @@ class PartialFiles:
             self.directory.clear(handle, name)
         elif name.startswith("new-"):
             # Locked while it is written: a lock that is free shows that its writer is dead.
-            with self.taken(name, within=handle) as file:
+            with contextlib.suppress(OSError), self.taken(name, within=handle) as file:
                 if isinstance(file, int):
                     self.directory.clear(handle, name)
 

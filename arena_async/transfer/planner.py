@@ -419,9 +419,9 @@ def is_overload(error: Exception) -> bool:
     return isinstance(error, ThrottledError | StalledError) or (isinstance(error, ApiError) and error.status == 503)
 
 
-#: Errors that concern one name or directory, so that files elsewhere may still be written.
+#: Errors that concern one name or directory, or the size of one file, so that others may still be written.
 _OF_ONE_PLACE = frozenset(
-    {errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EEXIST}
+    {errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EEXIST, errno.EFBIG}
 )
 
 

@@ -22,19 +22,19 @@ from collections import deque
 from collections.abc import Collection, Coroutine, Iterable, Sequence
 from typing import Any
 
-from arena_async.errors import ArenaAsyncError, QuotaExhaustedError
+from arena_async.errors import ArenaAsyncError, ListingError, QuotaExhaustedError, TransferError
 from arena_async.protocol.files import FileSet, RemoteFile
 from arena_async.transfer.commit import Pending
 from arena_async.transfer.context import Context
 from arena_async.transfer.download import attempt, put_down
-from arena_async.transfer.events import Finished, Retrying
+from arena_async.transfer.events import Finished, Retrying, Stopped
 from arena_async.transfer.jobs import HeldBack, Job, JobQueue, Listing, Numbered, Source
 from arena_async.transfer.models import PAGE, Action, Outcome, as_error
 from arena_async.transfer.page_planner import PagePlanner
 from arena_async.transfer.planner import Decision, PlannedRow, service_of
 from arena_async.transfer.recovery import fail, recover, stop_after
 from arena_async.transfer.refusals import group_of
-from arena_async.transfer.workers import end_tasks
+from arena_async.transfer.workers import end_tasks, is_stray
 
 __all__ = ["TransferRun"]
 
@@ -161,8 +161,7 @@ class TransferRun:
         self._changed.set()
         await end_tasks(*self._tasks)
         await self._collect()
-        for job in list(self._queue.jobs):
-            await put_down(job, self._context)
+        await asyncio.gather(*[_stop(job, self._context) for job in list(self._queue.jobs)])
         self._context.permits.leave(self)
 
     # -- planning
@@ -172,8 +171,8 @@ class TransferRun:
         self._context.permits.join(self)
         try:
             await self._plan_all()
-        except Exception as error:  # noqa: BLE001 - raised when everything in progress has its outcome
-            self.failure = self.failure or error
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - raised when all in progress has its outcome
+            self.failure = self.failure or _failure_of(error)
         while self._queue.jobs or self._working:
             self._changed.clear()
             await self._changed.wait()
@@ -316,8 +315,8 @@ class TransferRun:
                 pending = await attempt(job, self._source)
                 pending.several = job.several
                 self._context.committer.put(pending)
-            except Exception as error:  # noqa: BLE001 - judged below, outside, so that nothing is chained to it
-                failure = error
+            except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - judged below: nothing is chained to it
+                failure = _failure_of(error, job)
             else:
                 self._committing += 1
                 if not self._collecting:
@@ -342,8 +341,8 @@ class TransferRun:
         context = self._context
         try:
             wait = (await recover(job, failure, self._source)).wait
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is the outcome of this file alone
-            outcome, done, stop = await fail(job, error, self._source)
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - it is the outcome of this file alone
+            outcome, done, stop = await fail(job, _failure_of(error, job), self._source)
             self._note_stop(job, stop)
             if stop is not None:
                 self.error = self.error or outcome.error
@@ -379,12 +378,10 @@ class TransferRun:
                     job.failure = pending.error
                     self._note_stop(job, stop_after(job, pending.error, self._context))
                     self._make_ready(job, first=True)
-                elif job.order is None or pending.entry is None:
-                    self._end(
-                        job, _committed(job, pending, self._root), done=pending.entry.size if pending.entry else 0
-                    )
+                elif (entry := pending.entry) is None or job.order is None:
+                    self._end(job, _committed(job, pending, self._root), done=entry.size if entry else 0)
                 else:
-                    self._held.rows[job.order].append((job, _committed(job, pending, self._root), pending.entry))
+                    self._held.rows[job.order].append((job, _committed(job, pending, self._root), entry))
                     self._held.count += 1
             if self._committing:  # Nothing was awaited since the batches were taken, so that none is missed.
                 await self._context.committer.changed()
@@ -405,6 +402,30 @@ class TransferRun:
             for step in self._refused.end(job.key, delivered=outcome is not None and outcome.error is None):
                 self._take(step)
         self._changed.set()
+
+
+def _failure_of(error: BaseException, job: Job | None = None) -> Exception:
+    """Return what has failed, also for a cancellation that nobody here asked for; one of ours is raised again."""
+    if isinstance(error, Exception):
+        return error
+    if not is_stray(error):
+        raise error
+    if job is None:
+        return ListingError("The listing was cancelled by its own file set; what it lacks is not known. Run again.")
+    return TransferError(f"{job.path}: its file set cancelled the request; nobody here did. Run again.", file=job.key)
+
+
+async def _stop(job: Job, context: Context) -> None:
+    """
+    Put a job down that did not end, and tell how much of it a later run goes on with.
+
+    All jobs at a time: each may have to be forced to the disk, and a command has little time to end.
+    """
+    # Without a verifier, no response has come that could have had an ETag.
+    resumable = job.validator is not None or job.verifier is None
+    kept = await put_down(job, context, keep=True)
+    if job.tries.sent and context.emitter.active:
+        context.emitter.emit(Stopped(file=job.without_url(), bytes_kept=kept, resumable=resumable))
 
 
 def _decided(row: PlannedRow, decision: Decision, root: str) -> Outcome:

@@ -24,7 +24,17 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from arena_async.errors import ClosedError
 from arena_async.options import shield
 
-__all__ = ["Lock", "Permits", "ThreadPoolExecutor", "Threads", "Writer", "end_tasks", "run_to_end", "wait_to_end"]
+__all__ = [
+    "Lock",
+    "Permits",
+    "ThreadPoolExecutor",
+    "Threads",
+    "Writer",
+    "end_tasks",
+    "is_stray",
+    "run_to_end",
+    "wait_to_end",
+]
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -66,6 +76,12 @@ async def run_to_end(executor: Executor, call: Callable[P, T], *args: P.args, **
     work = asyncio.get_running_loop().run_in_executor(executor, partial(call, *args, **kwargs))
     await wait_to_end(work)
     return work.result()
+
+
+def is_stray(error: BaseException) -> bool:
+    """Return whether an error is a cancellation that nobody asked of this task: somebody else's code has raised it."""
+    task = asyncio.current_task()
+    return isinstance(error, asyncio.CancelledError) and task is not None and not task.cancelling()
 
 
 async def end_tasks(*tasks: asyncio.Task[Any]) -> None:

@@ -423,7 +423,7 @@ async def test_an_interrupted_sync_is_out_within_two_seconds_and_goes_on_later(
     assert running._GRACE_SECONDS < 2.0
     assert took < 20
     assert err.decode().splitlines()[-2:] == [
-        "Stopped. Downloaded data is kept. Run it again to continue:",
+        f"Stopped: {len(half)} files done, 3 start anew: the server of 3 gives no ETag. Run it again to continue:",
         f"  arena-async sync arena extracts --to {out} --json",
     ]
     assert "Traceback" not in err.decode()

@@ -127,5 +127,7 @@ async def test_what_was_stopped_is_taken_up_and_no_address_is_shown(tmp_path: Pa
             _, err = await child.communicate()
 
     assert child.returncode == 130
-    assert err.decode().splitlines()[-1] == "Stopped. Downloaded data is kept. Run the same command again to continue."
+    assert err.decode().splitlines()[-1] == (
+        "Stopped: 0 files done, 1 starts anew: its server gives no ETag. Run the same command again to continue."
+    )
     assert b"canary" not in err

@@ -83,6 +83,22 @@ async def test_an_interrupted_command_gives_the_cursor_back(tmp_path: Path) -> N
     assert "".join(seen.screen.text()).endswith("arena-async sync arena extracts --to out")
 
 
+async def test_a_second_interruption_leaves_no_bars_on_the_screen(tmp_path: Path) -> None:
+    """Two Ctrl-C at once: what is true of the files, the command line to go on with, and nothing above them."""
+    async with ArenaSimulator(files=4, size=300_000, etag="strong", ranges=True) as arena:
+        arena.inject(faults.stall(after_bytes=100_000), on="GET */content", times=None)
+        words = (*COMMAND, "sync", "arena", "extracts", "--to", "out")
+        seen = await run_on_terminal(
+            words, environment=environment(arena), columns=100, rows=24, cwd=tmp_path, type_after=(b"\x03\x03", "33%")
+        )
+
+    text = seen.screen.text()
+    assert seen.code == 130
+    assert not seen.screen.cursor_hidden
+    assert text[-2] == "Stopped: 0 files done, 4 continue. Run it again to continue:"
+    assert text[:-2] == []
+
+
 async def test_a_listing_is_aligned_under_its_heading(tmp_path: Path) -> None:
     """A person sees columns with names."""
     async with ArenaSimulator(files=2) as arena:

@@ -123,7 +123,7 @@ def test_windows_keeps_its_own_event_loop(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @both_loops
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_the_command_after_its_clean_up(number: signal.Signals, loop: str) -> None:
     """SIGINT and SIGTERM cancel the job, let it close what is open, and end with 130 and a hint."""
     child = start(

@@ -71,3 +71,9 @@ def test_a_size_that_is_none_is_refused_with_the_option_it_was_given_for(text: s
     """Guessing would be worse."""
     with pytest.raises(ConfigurationError, match="--max-rate"):
         read_size(text, option="--max-rate")
+
+
+def test_a_file_that_never_ends_is_no_file_of_settings() -> None:
+    """It is read as far as settings may go, and no further."""
+    with pytest.raises(ConfigurationError, match="more than 1048576 bytes"):
+        read_settings(Path("/dev/zero"))

@@ -1,4 +1,4 @@
-"""Rows CC01 to CC03, CC06, CC07, CC11 and CC13 to CC18: cancellation, failures and neighbours inside one process."""
+"""Rows CC01 to CC03, CC06, CC07, CC11, CC13 to CC18, CC26 to CC28: cancellation and neighbours inside one process."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from scripted import RawServer, Reply, Seen, reply
 from session_files import Hours, download, ranged, remote, session_files
 
 from arena_async import Downloader, Event, Mirror, Progress, Report, Retrying
-from arena_async.errors import NotFoundError
+from arena_async.errors import ListingError, NotFoundError, TransferError
 from arena_async.options import KIB, Clock, TransferOptions
-from arena_async.protocol.files import RemoteFile
+from arena_async.protocol.files import OpenedFile, RemoteFile
 from arena_async.transfer.filesystem import FileSystem
 
 BODY = content(300_000)
@@ -392,3 +392,69 @@ async def test_a_consumer_that_stops_taking_stops_the_pool(world: World) -> None
                 await asyncio.sleep(0.3)
         assert len(server.requests) <= 4 + 64 + 4 + 4
     assert server.connections <= 8
+
+
+class _Cancelling:
+    """A file set that raises a cancellation of its own, where it is told to."""
+
+    def __init__(self, files: Any, where: str) -> None:
+        self._files, self._where = files, where
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._files, name)
+
+    async def __aiter__(self) -> AsyncIterator[RemoteFile]:
+        count = 0
+        async for file in self._files:
+            yield file
+            count += 1
+            if self._where == "listing" and count == 3:
+                raise asyncio.CancelledError
+
+    async def open(self, file: RemoteFile, **how: Any) -> OpenedFile:
+        if self._where == "open" and file.key == "test/f1":
+            raise asyncio.CancelledError
+        opened: OpenedFile = await self._files.open(file, **how)
+        return opened
+
+
+@row("CC26", protection="a cancellation that nobody asked for is a failure", seconds=20)
+async def test_a_file_set_that_cancels_a_request_fails_that_file(world: World) -> None:
+    """CC26: the others come home, and nothing waits for ever."""
+    rows = [remote(f"f{number}", size=1000) for number in range(6)]
+    async with RawServer() as server, session_files(world, server, *rows) as files:
+        server.on("GET", "/f*", reply(body=content(1000)))
+        async with Downloader(world.root) as downloads:
+            report = await downloads.run(_Cancelling(files, "open"))  # type: ignore[arg-type]
+
+    assert [(one.file.key, type(one.error)) for one in report.failures] == [("test/f1", TransferError)]
+    assert len(report.outcomes) == 6
+
+
+@row("CC27", protection="a cancellation that nobody asked for is a failure", seconds=20)
+async def test_a_file_set_that_cancels_its_listing_is_a_listing_that_failed(world: World) -> None:
+    """CC27: what was listed before comes home, and the listing is not called whole."""
+    rows = [remote(f"f{number}", size=1000) for number in range(6)]
+    async with RawServer() as server, session_files(world, server, *rows) as files:
+        server.on("GET", "/f*", reply(body=content(1000)))
+        async with Downloader(world.root) as downloads:
+            with pytest.raises(ListingError, match="cancelled by its own file set"):
+                await downloads.run(_Cancelling(files, "listing"))  # type: ignore[arg-type]
+
+    assert len([path for path in world.root.rglob("*.bin") if path.is_file()]) == 3
+
+
+@row("CC28", protection="an observer cannot harm a transfer", seconds=20)
+async def test_an_observer_that_raises_a_cancellation_harms_nothing(world: World) -> None:
+    """CC28: it is an error of the observer as any other."""
+    rows = [remote(f"f{number}", size=1000) for number in range(6)]
+
+    def cancels(event: Event) -> None:
+        raise asyncio.CancelledError
+
+    async with RawServer() as server, session_files(world, server, *rows) as files:
+        server.on("GET", "/f*", reply(body=content(1000)))
+        async with Downloader(world.root, observer=cancels) as downloads:
+            report = await downloads.run(files)
+
+    assert (len(report.outcomes), report.failures) == (6, ())

@@ -60,7 +60,7 @@ Started = list[Any]
 
 
 @row("CC04", protection="a signal cancels the command and lets it close what is open")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 async def test_a_signal_in_the_middle_of_a_batch_ends_quietly_and_costs_nothing(
     world: World, started: Started, number: signal.Signals
 ) -> None:
@@ -94,7 +94,7 @@ async def test_a_signal_in_the_middle_of_a_batch_ends_quietly_and_costs_nothing(
     assert child.returncode == 130
     assert out == b""
     reported = [line for line in err.decode().splitlines() if not line.startswith("fetched  ")]
-    assert reported[0].startswith("Stopped. ")
+    assert reported[0] == "Stopped: 3 files done, 1 continues. Run it again to continue:"
     assert "Traceback" not in err.decode()
     assert len(reported) <= 2, "there is the hint and the command line to go on with, and nothing else"
     assert left == [".json", ".part"]

@@ -28,6 +28,8 @@ from arena_async.transfer.verify import ContentVerifier
 BODY = gzip.compress(content(60_000), mtime=0)
 FINAL = "files/a.csv.gz"
 STATE = ".arena-async"
+#: What somebody who knows us well may expect as the random part of a name.
+GUESSED = "00112233aabbccdd"
 
 
 async def _bring_one(world: World, body: bytes = BODY, extension: str = ".csv.gz", **how: Any) -> Outcome:
@@ -80,16 +82,16 @@ async def test_a_trap_under_the_name_of_a_partial_file_catches_nobody(
     world: World, trap: Callable[[Path, Path], None], known: str
 ) -> None:
     """SE10: neither one that guessed the key nor one that guessed the whole name; the file comes home all the same."""
-    place = world.root / STATE / "partial" / f"{hashlib.sha256(b'test/a').hexdigest()[:32]}-guessed.part"
+    place = world.root / STATE / "partial" / f"{hashlib.sha256(b'test/a').hexdigest()[:32]}-{GUESSED}.part"
     # The state of the folder takes names as well; the one that counts is the one for the partial file.
-    names = iter(["guessed"] * 4 + [str(number) for number in range(100)])
+    names = iter([GUESSED] * 4 + [str(number) for number in range(100)])
     world.allow(FINAL, BODY)
     world.keeps_partials = known == "the whole name"  # The trap itself, which the next start sweeps away.
 
     def draw() -> str:
         """Lay the trap at the last moment, when everything that lay there has been looked at."""
         name = next(names)
-        if name == "guessed" and not os.path.lexists(place):
+        if name == GUESSED and not os.path.lexists(place):
             trap(place, world.outside)
         return name
 

@@ -1,4 +1,4 @@
-"""Rows ST01 to ST03: disks that are full, small, read-only or broken."""
+"""Rows ST01 to ST03 and ST36: disks that are full, small, read-only or broken."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import attrs
 import pytest
 from disks import FaultyDisk
-from filesets import content
+from filesets import content, remote
 from matrix import World, row
 from offered_files import bodies_at_home, child, offer, partials, requested
 from scripted import RawServer, reply
@@ -245,7 +245,7 @@ async def test_a_file_larger_than_the_free_space_is_not_asked_for(world: World) 
 
 TYPED = [
     pytest.param("write", errno.EDQUOT, DiskFullError, True, id="quota of the user"),
-    pytest.param("write", errno.EFBIG, DiskFullError, True, id="file too large"),
+    pytest.param("write", errno.EFBIG, DiskFullError, False, id="file too large"),
     pytest.param("create", errno.EROFS, StorageError, True, id="read-only"),
     pytest.param("create", errno.EACCES, StorageError, False, id="not allowed"),
     pytest.param("write", errno.EIO, StorageError, True, id="input/output error"),
@@ -294,3 +294,22 @@ async def test_bytes_whose_fsync_failed_are_never_trusted(world: World, verb: st
     assert requested(server, "a") == [None, None]
     assert (second.failures, second.counts[Action.FETCH]) == ((), 1)
     assert (world.root / "files/a.bin").read_bytes() == LARGE
+
+
+@row("ST36", protection="a size that does not fit concerns one file")
+@pytest.mark.parametrize("listed", [True, False], ids=["listed", "announced"])
+async def test_one_size_that_does_not_fit_leaves_the_others(world: World, *, listed: bool) -> None:
+    """ST36: the file fails, before its request where the listing says so, and ninety-nine come home."""
+    names = [f"f{number}" for number in range(99)]
+    huge = 99_999_999_999_999
+    async with RawServer() as server:
+        rows = offer(world, server, {name: content(1000, name) for name in names})
+        rows.insert(5, remote("huge", size=huge if listed else None))
+        server.on("GET", "/huge", reply(body=b"a little", headers=ETAG, length=huge))
+        async with session_files(world, server, *rows) as files:
+            report = await download(world, files)
+
+    assert [(one.file.key, type(one.error)) for one in report.failures] == [("test/huge", DiskFullError)]
+    assert (report.error, report.not_started) == (None, 0)
+    assert len(requested(server, "huge")) == (0 if listed else 1)
+    assert len(bodies_at_home(world)) == 99

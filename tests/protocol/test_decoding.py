@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from arena_async.errors import DecodeError
 from arena_async.protocol.decoding import decode, parse_json, read_datetime
-from arena_async.protocol.messages import Secret
+from arena_async.protocol.messages import Secret, read_http_date
+from arena_async.providers.arena.adapter import read_reset
 
 PLUS_TWO = timezone(timedelta(hours=2))
 
@@ -361,3 +362,17 @@ def test_no_text_makes_the_reader_of_dates_raise(text: str) -> None:
     timestamp = read_datetime(text)
 
     assert timestamp is None or isinstance(timestamp, datetime)
+
+
+@pytest.mark.parametrize("text", ["9999-12-31T23:59:59Z", "9999-01-01", "0001-01-01T00:00:00Z"])
+def test_a_date_near_which_nothing_can_be_computed_is_none(text: str) -> None:
+    """Services write it for "never"; a day more would be an error."""
+    assert read_datetime(text) is None
+    assert read_datetime("9998-12-31T23:59:59Z") is not None
+
+
+@pytest.mark.parametrize("text", ["Fri, 31 Dec 9999 23:59:59 GMT", "Fri, 02 Jan 1903 00:00:00 GMT"])
+def test_a_header_of_another_age_has_no_date(text: str) -> None:
+    """The distance to the clock here would take every other time out of what can be written."""
+    assert read_http_date(text) is None
+    assert read_reset(text) is None

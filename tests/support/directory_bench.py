@@ -29,7 +29,7 @@ from arena_async.options import KIB, Clock
 from arena_async.transfer.filesystem import FileSystem
 from arena_async.transfer.rate import Splitting
 
-__all__ = ["Bench", "all_workers_work", "connecting", "leave_old_ledger", "many", "one", "tail"]
+__all__ = ["LAYOUTS", "Bench", "all_workers_work", "connecting", "leave_old_ledger", "many", "one", "tail"]
 
 
 def one(source: Source, **fields: Any) -> MemoryFiles:
@@ -64,6 +64,42 @@ CREATE TABLE scopes (
 ) WITHOUT ROWID;
 PRAGMA user_version = 1;
 """
+
+
+#: What each layout that came in some other words has more than the one before; the fourth made its tables anew.
+LAYOUTS = {
+    2: """
+CREATE TABLE jobs (
+    key TEXT PRIMARY KEY, state TEXT NOT NULL, run TEXT NOT NULL, began TEXT, took REAL
+) WITHOUT ROWID;
+PRAGMA user_version = 2;
+""",
+    3: """
+CREATE TABLE facts (key TEXT PRIMARY KEY, fact TEXT NOT NULL) WITHOUT ROWID;
+PRAGMA user_version = 3;
+""",
+    4: """
+DROP TABLE files;
+DROP TABLE seen;
+DROP TABLE scopes;
+CREATE TABLE files (
+    key TEXT PRIMARY KEY, state TEXT NOT NULL, path TEXT NOT NULL, path_hash INTEGER, size INTEGER NOT NULL,
+    mtime_ns INTEGER NOT NULL, change TEXT NOT NULL, sha256 BLOB, md5 TEXT, verified_by TEXT NOT NULL,
+    name TEXT NOT NULL,
+    partial TEXT NOT NULL, reason TEXT NOT NULL, at INTEGER
+) WITHOUT ROWID;
+CREATE INDEX files_by_path ON files (path_hash) WHERE path_hash IS NOT NULL;
+CREATE INDEX files_committing ON files (key) WHERE state = 'committing';
+CREATE TABLE scopes (
+    id INTEGER PRIMARY KEY, scope TEXT NOT NULL UNIQUE, generation INTEGER NOT NULL DEFAULT 0,
+    ended INTEGER NOT NULL DEFAULT 0, watermark TEXT
+);
+CREATE TABLE seen (
+    scope INTEGER NOT NULL, key TEXT NOT NULL, generation INTEGER NOT NULL, PRIMARY KEY (scope, key)
+) WITHOUT ROWID;
+PRAGMA user_version = 4;
+""",
+}
 
 
 def leave_old_ledger(root: Path, *statements: str) -> Path:

@@ -143,3 +143,8 @@ class _UncaughtError(BaseException):
 @protection("outcomes that are not taken hold the workers back")
 def _(patch: Patch) -> None:
     patch.replace("arena_async.transfer:_WAITING", 1_000_000)
+
+
+@protection("a cancellation that nobody asked for is a failure")
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.transfer:is_stray", lambda error: False)

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import aiohttp
 from sabotage import Patch, protection
 
+from arena_async.errors import StorageError
 from arena_async.protocol.messages import Secret
 
 
@@ -203,3 +204,41 @@ def _(patch: Patch) -> None:
         "arena_async.transfer.filesystem:FileSystem.create",
         lambda self, directory, name, _: given(self, directory, name, 0o666),
     )
+
+
+@protection("what another user made is not believed")
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.transfer:Directory._check_owner", lambda self, handle, us: None)
+
+
+@protection("those who may write in a folder share its state")
+def _(patch: Patch) -> None:
+    given = patch.current("arena_async.transfer:Directory._check_owner")
+
+    def to_myself(self: Any, handle: Any, us: int) -> None:
+        given(self, handle, us)
+        if self.files.look_open(handle).st_uid != us:
+            raise StorageError(f"{self.root}: it belongs to another user.")
+
+    patch.replace("arena_async.transfer:Directory._check_owner", to_myself)
+
+
+@protection("names in the ledger are checked like those of a server")
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.transfer.ledger_rows:_is_ours", lambda fields: isinstance(fields["key"], str))
+
+
+@protection("a ledger has our tables and numbers and nothing else")
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.transfer.ledger:is_damage", lambda error: False)
+
+
+@protection("leases and claims that no run can have written are removed")
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.transfer.leases:_FORGET_ODD", "DELETE FROM leases WHERE 0")
+    patch.replace("arena_async.transfer.leases:_FORGET_ORPHANS", "DELETE FROM claims WHERE 0 AND run <> ?")
+
+
+@protection("a control record has a validator and numbers that a server can have sent")
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.transfer:ControlRecord.is_valid", lambda self: True)

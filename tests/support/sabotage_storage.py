@@ -411,7 +411,7 @@ def _(patch: Patch) -> None:
 
 @protection("what nothing proves is fetched")
 def _(patch: Patch) -> None:
-    patch.replace("arena_async.transfer:PagePlanner._adopt", lambda *_: True)
+    patch.replace("arena_async.transfer.local_proof:_adopt", lambda *_: True)
 
 
 @protection("a copied directory is read")
@@ -425,3 +425,67 @@ def _(patch: Patch) -> None:
         "arena_async.transfer:recorded_state",
         lambda directory, entry, _proceed=bool: directory.states_of([entry.path])[entry.path],
     )
+
+
+@protection("what cannot be looked at is not known to be useless")
+def _(patch: Patch) -> None:
+    usable = patch.current("arena_async.transfer:PartialFiles._usable")
+    taken = patch.current("arena_async.transfer:PartialFiles.taken")
+
+    def useless(self: Any, name: str, owner_hash: str) -> Any:
+        found = usable(self, name, owner_hash)
+        return None if found == "in use" else found
+
+    @contextlib.contextmanager
+    def not_ours(self: Any, name: str, **how: Any) -> Iterator[Any]:
+        with contextlib.ExitStack() as stack:
+            try:
+                found = stack.enter_context(taken(self, name, **how))
+            except OSError:
+                found = None
+            yield found
+
+    patch.replace("arena_async.transfer:PartialFiles._usable", useless)
+    patch.replace("arena_async.transfer:PartialFiles._is_foreign", lambda self, name: False)
+    patch.replace("arena_async.transfer:PartialFiles.taken", not_ours)
+    patch.replace("arena_async.transfer:hash_range", lambda *_: "")
+
+
+@protection("only what has one of our names and is known to be useless is swept away")
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.transfer:is_partial_name", lambda name: name.endswith((".part", ".json")))
+    patch.replace("arena_async.transfer:_SHORT_LIVED", re.compile("(?:new|mode)-.*"))
+    patch.replace("arena_async.transfer:PartialFiles._is_foreign", lambda self, name: False)
+
+
+@protection("what was swept away is what a killed run left")
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.transfer:PartialFiles.sweep", lambda self, *, keep: None)
+
+
+@protection("what has come of a file is recorded when everything is stopped, however little it is")
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.transfer:PartialFile.keep", lambda self: self.close())
+
+
+@protection("a stop says which files nothing is kept of")
+def _(patch: Patch) -> None:
+    async def silent(job: Any, context: Any) -> None:
+        await put_down(job, context, keep=True)
+
+    put_down = patch.current("arena_async.transfer.download:put_down")
+    patch.replace("arena_async.transfer.scheduler:_stop", silent)
+
+
+@protection("a partial file is resumed at its last proved byte")
+def _(patch: Patch) -> None:
+    found = patch.current("arena_async.transfer:ControlRecord.found")
+    patch.replace(
+        "arena_async.transfer:ControlRecord.found",
+        lambda self, name, holds: found(attrs.evolve(self, marks=()), name, holds),
+    )
+
+
+@protection("a size that does not fit concerns one file")
+def _(patch: Patch) -> None:
+    patch.replace("arena_async.transfer.planner:_OF_ONE_PLACE", frozenset())

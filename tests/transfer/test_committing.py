@@ -304,7 +304,7 @@ async def ended(task: asyncio.Task[Any]) -> bool:
 async def test_cancelled_at_every_await_a_file_is_whole_or_absent(
     tmp_path: Path, how: How, durability: Durability
 ) -> None:
-    """CC03: what stays is always explained by the ledger, and others are never harmed."""
+    """CC03: what stays is always explained by the ledger, or can be resumed, and others are never harmed."""
     bench = Bench(tmp_path, durability=durability)
     ends = []
     async with bench.mirror() as mirror:
@@ -329,7 +329,9 @@ async def test_cancelled_at_every_await_a_file_is_whole_or_absent(
             assert set(finals.values()) <= {b"whole"}
             assert f"d/neighbour-{stopped.at}" in finals
             assert (f"d/k{stopped.at}" in finals) == ((f"test/k{stopped.at}",) in bench.rows("key"))
-            assert bench.partials() == []
+            keys = [f"k{at}" for at in range(stopped.at + 1) if f"d/k{at}" not in finals]
+            assert {name[:32] for name in bench.partials()} <= {part_of(f"test/{key}")[:32] for key in keys}
+            assert bench.partials("*.part") == [f"{name[:-5]}.part" for name in bench.partials("*.json")]
 
     assert ends[-1] == "done"
     assert len(ends) > 10

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
-from directory_bench import Bench, leave_old_ledger, many
+from directory_bench import LAYOUTS, Bench, leave_old_ledger, many
 from filesets import MemoryFiles, Source, remote
 
 from arena_async import Action, Mirror
@@ -130,6 +130,47 @@ async def test_what_an_earlier_layout_skipped_is_requested_once(tmp_path: Path) 
     assert len(first.failures) == 1
     assert (second.failures, second.counts[Action.SKIP]) == ((), 1)
     assert len(files.requested) == 1
+
+
+@pytest.mark.parametrize(
+    ("layout", "before", "now"),
+    [
+        (1, "", ""),
+        (2, "", ""),
+        (3, "", ""),
+        (4, "", ""),
+        (4, "at INTEGER", "at TEXT"),
+        (4, "sha256 BLOB", "sha256 TEXT"),
+        (4, "md5 TEXT", "md5 BLOB"),
+    ],
+)
+async def test_a_ledger_of_every_earlier_layout_is_taken_for_ours(
+    tmp_path: Path, layout: int, before: str, now: str
+) -> None:
+    """Also one of layout 4 whose columns have the types of an earlier day: what is here is kept, nothing is lost."""
+    (tmp_path / "d").mkdir()
+    for name in ("here", "gone"):
+        (tmp_path / "d" / name).write_bytes(b"whole")
+        os.utime(tmp_path / "d" / name, ns=(8, 8))
+    made = "".join(LAYOUTS[number].replace(before, now) for number in range(2, layout + 1))
+    path, scope, seen = ("NULL", "1", "") if layout == 4 else ("'d/' || name", "'test/files'", ", name, change, '', ''")
+    leave_old_ledger(
+        tmp_path,
+        *made.split(";"),
+        f"INSERT INTO files SELECT 'test/' || name, 'complete', 'd/' || name, {path}, 5, 8, '1', NULL, NULL, "  # noqa: S608
+        "'none', name, '', '', NULL FROM (SELECT 'here' AS name UNION SELECT 'gone')",
+        "INSERT INTO scopes (scope, generation, ended) VALUES ('test/files', 4, 4)",
+        f"INSERT INTO seen SELECT {scope}, key, 4{seen} FROM files",  # noqa: S608
+    )
+    bench = Bench(tmp_path)
+
+    report = await bench.sync(many("here"))
+    again = await bench.sync(many("here", "new"))
+
+    assert (report.counts[Action.KEEP], report.counts[Action.GONE]) == (1, 1)
+    assert (again.counts[Action.KEEP], again.counts[Action.FETCH], again.counts[Action.GONE]) == (1, 1, 1)
+    assert bench.rows("key") == [("test/gone",), ("test/here",), ("test/new",)]
+    assert not list((tmp_path / ".arena-async").glob("*.damaged*"))
 
 
 async def test_a_digest_takes_half_its_text_in_the_ledger_and_is_still_known(tmp_path: Path) -> None:

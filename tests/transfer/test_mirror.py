@@ -10,6 +10,7 @@ import sqlite3
 import tracemalloc
 import weakref
 from collections.abc import AsyncIterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -498,6 +499,23 @@ async def test_a_clean_run_moves_the_watermark(tmp_path: Path) -> None:
 
     assert files.watermarks == [{"all": NOW - timedelta(days=1, hours=1)}]
     assert counted(report) == {"keep": 1}
+
+
+@pytest.mark.parametrize("at", [7_000_000_000_000_000, -1, 2**63 - 1, "soon", 1.5], ids=str)
+async def test_a_watermark_that_no_run_can_have_written_hides_nothing(tmp_path: Path, at: object) -> None:
+    """One after now, or one that is no time: everything is listed, and the next run starts where this one ended."""
+    files = dated(10)
+    await sync(tmp_path, files)
+    with closing(sqlite3.connect(tmp_path / ".arena-async" / "ledger.sqlite")) as ledger:
+        ledger.execute("UPDATE watermarks SET at = ?", (at,))
+        ledger.commit()
+    files.watermarks.clear()
+
+    whole = await sync(tmp_path, files)
+    await sync(tmp_path, files)
+
+    assert counted(whole) == {"keep": 10}
+    assert [mark for mark in files.watermarks if mark] == [{"all": NOW - timedelta(days=1, hours=1)}]
 
 
 async def test_a_watermark_in_the_future_is_not_believed(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ import logging
 import re
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
-from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import Any, Final
 
@@ -14,7 +13,7 @@ import attrs
 
 from arena_async.errors import ApiError, DecodeError
 from arena_async.protocol.decoding import read_datetime
-from arena_async.protocol.messages import Headers, Request, Response, scrub
+from arena_async.protocol.messages import Headers, Request, Response, read_http_date, scrub
 from arena_async.protocol.pagination import ListShape, Page, PageRequest
 from arena_async.protocol.quota import Quota
 from arena_async.providers.arena.error_codes import error_of
@@ -175,11 +174,8 @@ def read_reset(text: str) -> datetime | None:
     plain = _OFFSET.sub(r" \1\2", text)
     if not _DATED.fullmatch(plain):
         return None
-    try:
-        read = parsedate_to_datetime(plain)
-    except (ValueError, OverflowError):
-        return None
-    return (read if read.tzinfo else read.replace(tzinfo=UTC)).astimezone(UTC)
+    read = read_http_date(plain)
+    return None if read is None else read.astimezone(UTC)
 
 
 def next_reset(now: datetime) -> datetime:
