@@ -21,7 +21,7 @@ import asyncio
 import logging
 import os
 import secrets
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import attrs
@@ -218,20 +218,21 @@ class RunLease:
             log.warning("%s: the other run has ended; this one begins.", context.root)
         self._beating = asyncio.create_task(self._beat(), name="arena_async lease")
 
-    def claim(self, entries: Mapping[str, LedgerEntry | None]) -> set[str]:
+    def claim(self, entries: Mapping[str, LedgerEntry | None], *, own: Collection[str] = ()) -> set[str]:
         """
         Claim keys, and return those that are to be decided again. For a thread.
 
         Args:
             entries: What was known about each key when it was decided. Where another run has claimed it, or has
                 committed it since, that is out of date.
+            own: Keys of which this run has committed an older row itself, so that a change says nothing.
         """
         ledger, run = self._context.ledger, self._lease.id
         taken, known = ledger.claim(run, list(entries))
         if taken and (ended := self._silence.ended(ledger.other_leases(but=run))):
             ledger.end_leases(ended)
             taken, known = ledger.claim(run, list(entries))
-        return taken | {key for key, entry in known.items() if entry != entries[key]}
+        return taken | {key for key, entry in known.items() if key not in own and entry != entries[key]}
 
     def drop(self, key: str) -> None:
         """Remove a claim with the next count: the file failed, or was not begun."""

@@ -194,7 +194,8 @@ class PagePlanner:
         wanted = {
             row.key: row.entry for row, decision, _ in planned if decision.action in _DOWNLOADS and row.rejected is None
         }
-        again = lease.claim(wanted) if wanted else ()
+        own = {row.key for row, _, _ in planned if row.several}
+        again = lease.claim(wanted, own=own) if wanted else ()
         if not again:
             return planned
         self.claimed += [row for row, _, _ in planned if row.key in again]
