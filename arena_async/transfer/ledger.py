@@ -25,30 +25,32 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, TypeVar
 
 from arena_async.errors import DiskFullError, StorageError
-from arena_async.protocol.filenames import duplicate_key, fold
+from arena_async.protocol.filenames import fold
 from arena_async.transfer import leases, ledger_schema
 from arena_async.transfer.ledger_copy import copy_ledger, has_copy, restore, set_aside_all
+from arena_async.transfer.ledger_listing import begin_listing, note_listed
 from arena_async.transfer.ledger_refusals import ACCEPTED, PROBES, UNLISTED, UNSETTLED, find, query, refuse
 from arena_async.transfer.ledger_rows import (
     COLUMNS,
     FIELDS,
-    load_entries,
     load_run,
     load_time,
+    look_up,
     microseconds,
+    page_of,
+    select,
     values_of,
 )
 from arena_async.transfer.ledger_schema import (
     LISTED,
     SCHEMA,
-    ForeignLedgerError,
     LedgerConnection,
     decoded,
     error_code,
@@ -78,7 +80,6 @@ log = logging.getLogger("arena_async")
 #: The cached facts about the ledger itself: that one was lost, and when it was copied.
 _LOST, _COPIED = "arena_async/lost", "arena_async/copied"
 
-_LOOK_UP = f"SELECT {COLUMNS} FROM files WHERE key IN (%s)"
 
 # The scopes are few and come first; nothing finds a key in all scopes at once.
 _MISSING = f"""
@@ -106,13 +107,6 @@ WHERE key = ? AND state = ? AND path = ? AND size = ? AND mtime_ns = ? AND chang
 _unchanged_of = attrgetter("key", "state", "path", "size", "mtime_ns", "change", "sha256")
 
 _FREE_PATH = "DELETE FROM files WHERE path_hash = ? AND key <> ?"
-
-
-def _select(db: sqlite3.Connection, query: str, keys: Sequence[str], *values: object) -> Iterator[tuple[Any, ...]]:
-    """Yield the rows of a query for some keys, which are bound behind the other values, a page at a time."""
-    for start in range(0, len(keys), PAGE):
-        page = keys[start : start + PAGE]
-        yield from db.execute(query % ", ".join("?" * len(page)), (*values, *page))
 
 
 def _has_temporary_directory() -> bool:
@@ -188,14 +182,14 @@ class Ledger:
 
     def look_up(self, keys: Sequence[str]) -> dict[str, LedgerEntry]:
         """Return the entries of some keys; unknown ones are missing. Best in pages of :data:`PAGE`."""
-        return self._run(_look_up, keys)
+        return self._run(look_up, keys)
 
     def entries(self, *, after: str = "", limit: int = PAGE, committing: bool = False) -> list[LedgerEntry]:
         """Return at most ``limit`` entries of files by key, behind the key ``after`` (or only ``committing`` ones)."""
         # The state stands in the statement: with a bound one SQLite would not use the index of the few such rows.
         which = "state = 'committing'" if committing else "state IN ('complete', 'committing')"
         query = f"SELECT {COLUMNS} FROM files WHERE key > ? AND {which} ORDER BY key LIMIT ?"
-        return self._run(_page, query, after, limit)
+        return self._run(page_of, query, after, limit)
 
     def write(self, entries: Sequence[LedgerEntry], *, completed: Sequence[LedgerEntry] = ()) -> None:
         """
@@ -232,7 +226,7 @@ class Ledger:
 
     def prune_missing(self, scope: str, remove: Callable[[LedgerEntry], Outcome], *, after: str = "") -> list[Outcome]:
         """Do the same with a page of what :meth:`missing` returns now."""
-        return self._run(lambda db: _prune(db, _page(db, _MISSING, after, scope, PAGE), remove))
+        return self._run(lambda db: _prune(db, page_of(db, _MISSING, after, scope, PAGE), remove))
 
     # -- refusals
 
@@ -265,12 +259,12 @@ class Ledger:
 
     def begin_listing(self, scope: str) -> int:
         """Begin a listing of a scope and return its generation."""
-        return self._run(_begin_listing, scope)
+        return self._run(begin_listing, scope)
 
     def note_listed(self, scope: str, generation: int, rows: Sequence[ListingRecord]) -> list[KnownRow]:
         """Note a page of a listing and return what is known about each row, in order, in one transaction."""
         # A listing cut off by a power loss starts over, and its end is synced together with all that came before.
-        return self._run(_note_listed, scope, generation, rows, synced=False)
+        return self._run(note_listed, scope, generation, rows, synced=False)
 
     def missing(self, scope: str, *, after: str = "", limit: int = PAGE) -> list[LedgerEntry]:
         """
@@ -284,7 +278,7 @@ class Ledger:
             after: The last key of the page before.
             limit: Rows at most.
         """
-        return self._run(_page, _MISSING, after, scope, limit)
+        return self._run(page_of, _MISSING, after, scope, limit)
 
     def count_known(self, scope: str) -> int:
         """Return how many files are here that listings of a scope have ever delivered."""
@@ -328,7 +322,7 @@ class Ledger:
 
     def facts(self, keys: Sequence[str]) -> dict[str, str]:
         """Return cached metadata by key; unknown keys are missing."""
-        return self._run(lambda db: dict(_select(db, "SELECT key, fact FROM facts WHERE key IN (%s)", keys)))
+        return self._run(lambda db: dict(select(db, "SELECT key, fact FROM facts WHERE key IN (%s)", keys)))
 
     def write_facts(self, facts: Mapping[str, str]) -> None:
         """Write cached metadata, in one transaction."""
@@ -355,7 +349,7 @@ class Ledger:
 
     def claim(self, run: str, keys: Sequence[str]) -> tuple[set[str], dict[str, LedgerEntry]]:
         """Claim keys for a run; return those that other runs have claimed, and what is known about all of them."""
-        return self._run(lambda db: (leases.claim(db, run, keys), _look_up(db, keys)), synced=False)
+        return self._run(lambda db: (leases.claim(db, run, keys), look_up(db, keys)), synced=False)
 
     # -- transactions
 
@@ -474,11 +468,7 @@ class Ledger:
         )
 
 
-def _look_up(db: sqlite3.Connection, keys: Sequence[str]) -> dict[str, LedgerEntry]:
-    return {entry.key: entry for entry in load_entries(_select(db, _LOOK_UP, keys))}
-
-
-def _write(db: sqlite3.Connection, entries: Sequence[LedgerEntry], completed: Sequence[LedgerEntry]) -> None:
+def _write(db: LedgerConnection, entries: Sequence[LedgerEntry], completed: Sequence[LedgerEntry]) -> None:
     rows = [(*values_of(entry), microseconds(entry.at), path_hash(fold(entry.path))) for entry in entries]
     db.executemany(_COMPLETE, [(entry.key, entry.partial) for entry in completed])
     db.executemany(_UNCLAIM, [(entry.key,) for entry in completed])
@@ -487,75 +477,24 @@ def _write(db: sqlite3.Connection, entries: Sequence[LedgerEntry], completed: Se
     db.executemany(ACCEPTED, [(entry.key,) for entry in entries if entry.state != "skipped"])
 
 
-def _unchanged(db: sqlite3.Connection, entries: Sequence[LedgerEntry]) -> list[LedgerEntry]:
-    known = _look_up(db, [entry.key for entry in entries])
+def _unchanged(db: LedgerConnection, entries: Sequence[LedgerEntry]) -> list[LedgerEntry]:
+    known = look_up(db, [entry.key for entry in entries])
     return [entry for entry in entries if known.get(entry.key) == entry]
 
 
-def _forget(db: sqlite3.Connection, keys: Iterable[str]) -> None:
+def _forget(db: LedgerConnection, keys: Iterable[str]) -> None:
     db.executemany("DELETE FROM files WHERE key = ?", [(key,) for key in keys])
 
 
-def _replace(db: sqlite3.Connection, rows: Sequence[tuple[LedgerEntry, LedgerEntry | None]]) -> None:
+def _replace(db: LedgerConnection, rows: Sequence[tuple[LedgerEntry, LedgerEntry | None]]) -> None:
     same = {entry.key for entry in _unchanged(db, [old for old, _ in rows])}
     _forget(db, [old.key for old, new in rows if new is None and old.key in same])
     _write(db, [new for old, new in rows if new is not None and old.key in same], ())
 
 
-def _page(db: sqlite3.Connection, query: str, after: str, *values: object) -> list[LedgerEntry]:
-    """Return the entries of a page of rows by key; where none of a page is ours, those of a later one."""
-    while rows := db.execute(query, (after, *values)).fetchall():
-        if found := list(load_entries(rows)):
-            return found
-        after = rows[-1][0]
-    return []
-
-
 def _prune(
-    db: sqlite3.Connection, entries: Iterable[LedgerEntry], remove: Callable[[LedgerEntry], Outcome]
+    db: LedgerConnection, entries: Iterable[LedgerEntry], remove: Callable[[LedgerEntry], Outcome]
 ) -> list[Outcome]:
     outcomes = [remove(entry) for entry in entries]
     _forget(db, [one.file.key for one in outcomes if one.action is Action.PRUNE and one.error is None])
     return outcomes
-
-
-def _has_several(db: sqlite3.Connection, key: str) -> bool:
-    return bool(
-        db.execute(ledger_schema.HAS_SEVERAL, (f"{key}~", f"{key}~g", len(duplicate_key(key, "")))).fetchone()[0]
-    )
-
-
-def _begin_listing(db: sqlite3.Connection, scope: str) -> int:
-    db.execute(ledger_schema.BEGIN_LISTING, (scope,))
-    (odd,) = db.execute(ledger_schema.COUNT_ODD_SCOPES).fetchone()
-    if odd:
-        raise ForeignLedgerError("it numbers its listings as no ledger does")
-    (generation,) = db.execute("SELECT generation FROM scopes WHERE scope = ?", (scope,)).fetchone()
-    return int(generation)
-
-
-def _note_listed(db: sqlite3.Connection, scope: str, generation: int, rows: Sequence[ListingRecord]) -> list[KnownRow]:
-    entries = _look_up(db, [row.key for row in rows])
-    folded = [fold(row.path) for row in rows]
-    # What this listing has delivered so far: the first row of each key, and the key of each path.
-    found = _select(db, ledger_schema.LISTED_BY_KEY, [row.key for row in rows], scope, generation)
-    earlier = {record.key: record for record in (ListingRecord(*map(decoded, row)) for row in found)}
-    found = _select(db, ledger_schema.LISTED_BY_PATH, [path for path in folded if path], scope, generation)
-    owners = {decoded(path): decoded(key) for path, key in found}
-    fresh, known = [], []
-    for row, path in zip(rows, folded, strict=True):
-        owner = owners.get(path) if path else None
-        entry = entries.get(row.key)
-        several = entry is not None and entry.name != row.name and _has_several(db, row.key)
-        known.append(KnownRow(entry, earlier.get(row.key), owner if owner != row.key else None, several))
-        if row.key not in earlier:
-            earlier[row.key] = row
-            fresh.append((scope, generation, row.key, row.name, row.change, row.path, path))
-            owners.setdefault(path, row.key)
-    db.executemany(ledger_schema.INSERT_LISTED, fresh)
-    # What is delivered now is there for every listing that has begun by now: an older one lowers no newer number.
-    of_scope = db.execute(ledger_schema.SCOPE, (scope,)).fetchone()
-    if of_scope is None:
-        of_scope = db.execute(ledger_schema.NEW_SCOPE, (scope, generation)).lastrowid, generation
-    db.executemany(ledger_schema.UPSERT_SEEN, [(of_scope[0], row[2], of_scope[1]) for row in fresh])
-    return known

@@ -6,7 +6,7 @@ The state of a directory is not trusted: others may have written it, or a copy o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from operator import attrgetter
 from typing import Any, get_args
@@ -14,10 +14,21 @@ from typing import Any, get_args
 import attrs
 
 from arena_async.protocol.filenames import is_below_root
-from arena_async.transfer.ledger_schema import decoded
-from arena_async.transfer.models import LedgerEntry, Proof, RunState, StartedRun, State, is_partial_name
+from arena_async.transfer.ledger_schema import LedgerConnection, decoded
+from arena_async.transfer.models import PAGE, LedgerEntry, Proof, RunState, StartedRun, State, is_partial_name
 
-__all__ = ["COLUMNS", "FIELDS", "load_entries", "load_run", "load_time", "microseconds", "values_of"]
+__all__ = [
+    "COLUMNS",
+    "FIELDS",
+    "load_entries",
+    "load_run",
+    "load_time",
+    "look_up",
+    "microseconds",
+    "page_of",
+    "select",
+    "values_of",
+]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -25,6 +36,8 @@ FIELDS = tuple([field.name for field in attrs.fields(LedgerEntry)])
 COLUMNS = ", ".join(FIELDS)
 #: All fields but the time, which is stored as a number.
 values_of = attrgetter(*FIELDS[:-1])
+
+_LOOK_UP = f"SELECT {COLUMNS} FROM files WHERE key IN (%s)"  # noqa: S608 - our own column names
 
 
 def load_time(value: object) -> datetime | None:
@@ -82,3 +95,24 @@ def _is_origin(partial: str, state: State) -> bool:
     """Return whether a row may name a file to be renamed: a partial file, or a slash and a path below the root."""
     moved = partial.startswith("/") and state == "committing" and is_below_root(partial[1:])
     return moved or not partial or is_partial_name(partial)
+
+
+def select(db: LedgerConnection, query: str, keys: Sequence[str], *values: object) -> Iterator[tuple[Any, ...]]:
+    """Yield the rows of a query for some keys, which are bound behind the other values, a page at a time."""
+    for start in range(0, len(keys), PAGE):
+        page = keys[start : start + PAGE]
+        yield from db.execute(query % ", ".join("?" * len(page)), (*values, *page))
+
+
+def look_up(db: LedgerConnection, keys: Sequence[str]) -> dict[str, LedgerEntry]:
+    """Return the entries of some keys; unknown ones are missing."""
+    return {entry.key: entry for entry in load_entries(select(db, _LOOK_UP, keys))}
+
+
+def page_of(db: LedgerConnection, query: str, after: str, *values: object) -> list[LedgerEntry]:
+    """Return the entries of a page of rows by key; where none of a page is ours, those of a later one."""
+    while rows := db.execute(query, (after, *values)).fetchall():
+        if found := list(load_entries(rows)):
+            return found
+        after = rows[-1][0]
+    return []

@@ -8,7 +8,7 @@ import attrs
 
 from arena_async.errors import StorageError
 from arena_async.transfer.context import Context
-from arena_async.transfer.directory import Read, read_final, recorded_state
+from arena_async.transfer.final_files import Read, read_final, recorded_state
 from arena_async.transfer.models import Action, FileState, LedgerEntry, as_error
 from arena_async.transfer.planner import Decision, PlannedRow, decide
 from arena_async.transfer.verify import ContentVerifier, VerificationResult

@@ -30,9 +30,9 @@ from arena_async.protocol.filenames import duplicate_key, key_of_file
 from arena_async.protocol.files import FileSet, KnowsExpired, RemoteFile
 from arena_async.protocol.messages import printable
 from arena_async.transfer.context import Context, claim_tenant
-from arena_async.transfer.directory import discard, recorded_state
 from arena_async.transfer.downloader import DirectoryOwner, report_on
 from arena_async.transfer.events import Finished, Observer
+from arena_async.transfer.final_files import discard, recorded_state
 from arena_async.transfer.leases import IfRunning, RunLease
 from arena_async.transfer.models import (
     PAGE,

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import Literal
 
 from arena_async.errors import StorageError
-from arena_async.transfer.directory import STATE_DIRECTORY, Directory, ParentCache, recorded_state, split_path
+from arena_async.transfer.directory import STATE_DIRECTORY, Directory, ParentCache, split_path
 from arena_async.transfer.filesystem import (
     NO_DIRECTORY,
     FileSystem,
@@ -26,6 +26,7 @@ from arena_async.transfer.filesystem import (
     read_small,
     write_all,
 )
+from arena_async.transfer.final_files import recorded_state
 from arena_async.transfer.models import FileState, LedgerEntry, is_partial_name
 from arena_async.transfer.partial_file import (
     ControlRecord,

@@ -8,7 +8,7 @@ from pathlib import Path
 import attrs
 
 from arena_async.transfer.context import Context
-from arena_async.transfer.directory import digest
+from arena_async.transfer.final_files import digest
 from arena_async.transfer.models import (
     FileState,
     LedgerEntry,

@@ -52,14 +52,14 @@ def _(patch: Patch) -> None:
 
 @protection("a listing lowers no number that a newer one wrote")
 def _(patch: Patch) -> None:
-    note = patch.current("arena_async.transfer.ledger:_note_listed")
+    note = patch.current("arena_async.transfer.ledger_listing:note_listed")
 
     def own_number(db: Any, scope: str, generation: int, rows: Any) -> Any:
         known = note(db, scope, generation, rows)
         db.executemany("UPDATE seen SET generation = ? WHERE key = ?", [(generation, row.key) for row in rows])
         return known
 
-    patch.replace("arena_async.transfer.ledger:_note_listed", own_number)
+    patch.replace("arena_async.transfer.ledger_listing:note_listed", own_number)
 
 
 @protection("what verify found is written about the row that it read")
