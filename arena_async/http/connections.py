@@ -126,6 +126,10 @@ class SentRequest(Waiting):
         final: Whether a failure is not retried.
         may_log_in: Whether a newer credential may help.
         held_back: Seconds that it waited for the quota.
+        origin: Where it goes.
+        placed: Whether it has a place among the few requests that a host in trouble may get.
+        patience: Seconds that it may wait for a host in trouble.
+        expired: Whether its time had run out before it was sent.
         waiting: Whether it waited for the next quota window.
         form: The form that is sent with it.
         waits_on: The connection or the response body that a passed deadline ends.
@@ -143,6 +147,10 @@ class SentRequest(Waiting):
     final: bool = False
     may_log_in: bool = False
     held_back: float = 0.0
+    origin: str = ""
+    placed: bool = False
+    patience: float = 0.0
+    expired: bool = False
     waiting: bool = False
     form: Form | None = None
     waits_on: ResponseHandler | aiohttp.StreamReader | None = None
@@ -215,6 +223,7 @@ class Connections:
         options = self._options | {"auto_decompress": headers["Accept-Encoding"] != "identity"}
         if seconds is not None:
             if seconds <= 0:
+                sent.expired = True
                 raise explain(TimeoutError(), request=sent.request.line)
             sent.end = asyncio.get_running_loop().time() + seconds
             if seconds < self.timeouts.pool + self.timeouts.connect:

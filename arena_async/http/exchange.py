@@ -23,6 +23,8 @@ from arena_async.errors import (
     ConfigurationError,
     DeadlineError,
     DecodeError,
+    HostPausedError,
+    QuotaExhaustedError,
     TlsError,
     TransportError,
     UnsafeUrlError,
@@ -110,7 +112,7 @@ class Exchange:
         self.clock = options.clock
         #: How far the clock of the service is ahead.
         self.skew = timedelta()
-        self.admission = Admission(limiter, adapter, options.clock, options.retry.timeout)
+        self.admission = Admission(limiter, adapter, options.clock, options.retry)
         self._origin = origin(base_url)
         agent = f"{options.user_agent} arena-async/{VERSION}" if options.user_agent else f"arena-async/{VERSION}"
         self._user_agent = checked_headers({"User-Agent": agent})
@@ -200,12 +202,15 @@ class Exchange:
         """
         if sent.metered and not sent.urgent:
             await self.admission.reserve(sent)
+        sent.origin, patience = target.origin, sent.patience
         try:
             if login is not None:
                 # A failed login had its own retries and is not repeated for this request.
                 sent.final = True
                 sent.held = await login.held()
                 sent.final = False
+            if self.admission.troubled:
+                await self._wait_for_host(sent, login)
             request, body = sent.request, None
             # Those of the API are sent only to the API, those of the request only to its first origin.
             headers = SentHeaders(self._api_headers if target.ours else self._user_agent)
@@ -216,16 +221,29 @@ class Exchange:
                 headers.update(sent.held.headers)
             if request.json is not None or request.form or request.upload is not None:
                 body = _body(sent, headers)
+            if seconds is not None:
+                seconds -= patience - sent.patience
             response = await self.connections.open(sent, target.url, headers, body, seconds)
-        except BaseException:
+        except BaseException as error:
+            self.admission.note_broken(sent, error)
             self.admission.settle(sent)
             raise
+        if response.status >= 400 or self.admission.troubled:
+            self.admission.note_answer(sent, response.status, Headers(response.headers.items()))
         if sent.reservation is not None and response.status != 429:
             # A 429 stays reserved until its body is read: no other request may be sent before.
             self.admission.settle(sent, Headers(response.headers.items()))
         if target.ours and (date := read_http_date(response.headers.get("Date"))) is not None:
             self.skew = date - self.clock.now()
         return response
+
+    async def _wait_for_host(self, sent: SentRequest, login: SharedLogin | None) -> None:
+        """Wait until a request may be sent to its host. Its credential may have become old meanwhile."""
+        # In this order: who has a place has to be sent at once, and a login may need one of its own.
+        while (refusal := self.admission.enter(sent)) is not None:
+            await self.admission.sit_out(refusal, sent)
+            if login is not None:
+                sent.held = await login.held()
 
     async def finish(
         self, response: aiohttp.ClientResponse, sent: SentRequest, *, max_size: int | None = None
@@ -238,6 +256,7 @@ class Exchange:
         try:
             body, complete = await self.connections.read(response, sent, max_size=max_size)
         finally:
+            self.admission.leave(sent)
             self.admission.settle(sent, headers)
         if not complete and max_size > MAX_ERROR_BYTES:
             raise DecodeError(
@@ -267,7 +286,7 @@ class Exchange:
         error = read_error(sent.request, response)
         if not isinstance(error, ApiError):
             return error
-        self.note_retry_after(error, response)
+        self.note_error(error, response, sent)
         if sent.metered:
             self.admission.close_after(error)
         if sent.held is None:
@@ -280,10 +299,12 @@ class Exchange:
             return final or error
         return error
 
-    def note_retry_after(self, error: ApiError, response: Response) -> None:
-        """Set ``retry_after`` of an error by the headers of its response, unless it is set."""
+    def note_error(self, error: ApiError, response: Response, sent: SentRequest) -> None:
+        """Set ``retry_after`` of an error by the headers of its response, unless it is set; a 429 pauses the host."""
         if error.retry_after is None:
             error.retry_after = read_retry_after(response.headers.get_all("Retry-After"), self.clock.now())
+        if response.status == 429 and not isinstance(error, QuotaExhaustedError):
+            self.admission.note_failure(sent, "status 429", wait=error.retry_after, at_once=True)
 
     def _check_origin(self, url: str) -> str:
         """Return the origin of a URL that is not cached, or raise if it must not be contacted."""
@@ -307,7 +328,7 @@ async def send_with_retries(
     """
     Send a request, again where :func:`~arena_async.protocol.retry.retry_delay` says so.
 
-    Time spent waiting for the quota does not count against the timeout.
+    Time spent waiting for the quota does not count against the timeout; time spent waiting for a host in trouble does.
 
     Args:
         exchange: Sends it.
@@ -318,12 +339,16 @@ async def send_with_retries(
     """
     clock = exchange.clock
     began, number, replays, held_back, exhausted = clock.monotonic(), 1, 0, 0.0, False
+    last: ArenaAsyncError | None = None
     while True:
         sent = SentRequest(request, metered=request.metered)
+        sent.patience = policy.timeout - (clock.monotonic() - began - held_back)
         try:
-            return await once(sent, policy.timeout - (clock.monotonic() - began - held_back))
+            return await once(sent, sent.patience)
         except ArenaAsyncError as caught:
             error = caught
+        paused = isinstance(error, HostPausedError)
+        error = last or error if paused else error
         held_back += sent.held_back
         if exchange.admission.waits_after(error, sent, before=exhausted):
             exhausted = True
@@ -335,7 +360,7 @@ async def send_with_retries(
             sent=sent.sent or sent.final,
             may_log_in=sent.may_log_in and replays < _MAX_REPLAYS,
         )
-        seconds = retry_delay(error, attempt, policy, random=clock.random)
+        seconds = None if paused else retry_delay(error, attempt, policy, random=clock.random)
         if seconds is None:
             if isinstance(error, TransportError | TlsError | DeadlineError):
                 error.attempts, error.sent = number, sent.sent
@@ -344,7 +369,7 @@ async def send_with_retries(
         if isinstance(error, ApiError) and error.stale_login:
             replays += 1
         else:
-            number += 1
+            number, last = number + 1, error
             _LOG.info("%s Again in %.1f s, attempt %d of %d.", error, seconds, number, policy.attempts)
             await clock.sleep(seconds)
         exchange.admission.check_open(request)

@@ -402,7 +402,7 @@ async def _log_in(exchange: Exchange, auth: Auth, scope: str, retry: RetryPolicy
         try:
             credential = auth.read_login(response)
         except ApiError as error:
-            exchange.note_retry_after(error, response)
+            exchange.note_error(error, response, sent)
             raise
         if credential.request_limit is not None:
             exchange.admission.limiter.observe(Quota(limit=credential.request_limit), exchange.admission.timestamp())

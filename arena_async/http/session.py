@@ -20,6 +20,7 @@ import os
 import warnings
 from collections.abc import Callable, Coroutine, Mapping
 from datetime import datetime
+from functools import partial
 from typing import Any, TypeVar
 
 from arena_async.errors import ArenaAsyncError, ClosedError
@@ -275,7 +276,9 @@ class Session:
             if response.status in _CONTENT:
                 if sent.held is not None:
                     sent.held.accepted = True
-                return OpenedFile(head=read_head(response), stream=open_body(response, request, exchange.connections))
+                judge = partial(exchange.admission.judge, target.origin)
+                stream = open_body(response, request, exchange.connections)
+                return OpenedFile(head=read_head(response), stream=stream, judge=judge)
             finished = await exchange.finish(response, sent, max_size=MAX_ERROR_BYTES)
             if finished.status not in REDIRECTS:
                 raise exchange.error_for(sent, finished, read_error, login)

@@ -7,7 +7,7 @@ A provider consists of an ``Auth``, an ``Adapter`` and :class:`FileSet` classes.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol, Self, runtime_checkable
 
@@ -104,10 +104,18 @@ class ByteStream(Protocol):
 
 @attrs.frozen(kw_only=True)
 class OpenedFile:
-    """One response with a body to read: an async context manager that closes the stream."""
+    """
+    One response with a body to read: an async context manager that closes the stream.
+
+    Args:
+        head: What its headers say.
+        stream: The body.
+        judge: Takes whether the body was content, or a page in its place, which counts against the host; or None.
+    """
 
     head: BodyHead
     stream: ByteStream
+    judge: Callable[[bool], None] | None = attrs.field(default=None, eq=False, repr=False)
 
     async def __aenter__(self) -> Self:
         return self

@@ -10,8 +10,7 @@ A directory that is open for work, with everything its runs share.
     ├── permits                how many bodies are open at a time, adaptive on request
     ├── threads, writers       where blocking calls run
     ├── emitter                calls the observer
-    ├── rate                   the bytes a second of all bodies together
-    └── budget                 retries that all files of one service share
+    └── rate                   the bytes a second of all bodies together
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ from arena_async.transfer.events import EventEmitter, Observer
 from arena_async.transfer.filesystem import Handle, again, explaining, read_small
 from arena_async.transfer.ledger import Ledger
 from arena_async.transfer.partial_files import PartialFiles
-from arena_async.transfer.planner import RetryBudget, is_overload
+from arena_async.transfer.planner import is_overload
 from arena_async.transfer.rate import INTERVAL, Interval, RateLimit, Splitting, Width
 from arena_async.transfer.workers import Permits, Threads, Writer, wait_to_end
 
@@ -111,7 +110,6 @@ class Context:
         self.widest = options.widest  # Open bodies, at most.
         self.clock = clock
         self.emitter = EventEmitter(observer, clock=clock.monotonic)
-        self.budget = RetryBudget(first=float(options.attempts * options.workers))
         self.rate = None if options.max_rate is None else RateLimit(options.max_rate, readers=self.widest)
         self.permits = Permits(options.workers)
         self.splitting = Splitting()

@@ -21,7 +21,14 @@ from __future__ import annotations
 import logging
 from functools import partial
 
-from arena_async.errors import ArenaAsyncError, ContentError, IntegrityError, SourceChangedError, StorageError
+from arena_async.errors import (
+    ArenaAsyncError,
+    ContentError,
+    HostPausedError,
+    IntegrityError,
+    SourceChangedError,
+    StorageError,
+)
 from arena_async.protocol.files import BodyHead, OpenedFile
 from arena_async.protocol.ranges import HeadDecision, PartialContent, ResumeStep, is_encoded, judge_head, validator_of
 from arena_async.transfer.commit import Pending
@@ -62,8 +69,6 @@ async def attempt(job: Job, source: Source) -> Pending:
         job.action, job.looked = job.planned, job.clear
     if not first or not job.clear:
         await context.run(_pick_up, job, context)
-    if first:
-        context.budget.add(job.budget)
     content: bytes | None = None
     more = True
     while more:
@@ -104,15 +109,21 @@ async def _request(job: Job, state: DownloadAttempt, source: Source) -> tuple[by
         was downloaded already, and more is missing.
     """
     context, held = source.context, _NOTHING
-    if job.partial is not None and job.budget not in context.no_ranges:
+    if job.partial is not None and job.host not in context.no_ranges:
         kept = PartialContent(offset=job.partial.end, validator=job.validator, total=job.total)
         held = kept if kept.resumable else _NOTHING
-    if not job.tries.sent and context.emitter.active:
+    if not job.begun and context.emitter.active:
+        job.begun = True
         total = held.total if held.total is not None else job.file.size
         context.emitter.emit(Started(file=job.without_url(), action=job.action, bytes_done=held.offset, total=total))
-    state.sent, state.whole = True, held.offset == 0
-    job.tries = job.tries.sending()
-    opened = await source.files.open(job.file, offset=held.offset, validator=held.validator)
+    before, state.sent, state.whole = job.tries, True, held.offset == 0
+    job.tries = before.sending()
+    try:
+        opened = await source.files.open(job.file, offset=held.offset, validator=held.validator)
+    except HostPausedError:
+        job.tries, state.sent = before, False  # Nothing was requested.
+        raise
+    state.judge = opened.judge
     try:
         step = await _handle_headers(job, state, opened.head, held, context)
         if step.step is ResumeStep.COMPLETE:
@@ -145,7 +156,7 @@ async def _handle_headers(
     gzipped = job.file.extension.lower().endswith(".gz")
     step = judge_head(head, held, expected=job.file.size, gzipped=gzipped)
     if step.ranges_ignored:
-        context.no_ranges.add(job.budget)
+        context.no_ranges.add(job.host)
     if step.step is ResumeStep.REFUSE:
         raise ContentError(f"{job.path}: the response is not the content: {step.reason}. Nothing was kept.")
     if step.step is ResumeStep.CHANGED:

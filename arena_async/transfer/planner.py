@@ -6,7 +6,6 @@ Decisions of the transfer layer, as pure functions over plain values.
     Duplicates.settle(rows, known)    which row of a page gets which path and key
     decide(file, entry, on_disk)      fetch, refresh, keep or skip it
     decide_retry(error, tries)        what follows a failed request: retry, renew the URL, restart, give up
-    RetryBudget                       retries that all files of one service share
 """
 
 from __future__ import annotations
@@ -27,6 +26,7 @@ from arena_async.errors import (
     ContentError,
     DeadlineError,
     DestinationBusyError,
+    HostPausedError,
     IntegrityError,
     LinkExpiredError,
     NotFoundError,
@@ -53,18 +53,22 @@ __all__ = [
     "Move",
     "PlannedRow",
     "Recovery",
-    "RetryBudget",
     "Tries",
     "decide",
     "decide_retry",
+    "host_of",
     "is_newer",
+    "is_of_host",
     "is_overload",
     "is_permanent",
     "is_same_content",
     "service_of",
 ]
 
-#: Seconds of a ``Retry-After`` that is waited for; the file fails when the service states more.
+#: Fresh URLs that are requested in a row without a response that delivers content.
+MAX_RENEWALS = 3
+
+#: Seconds of a ``Retry-After`` that is waited for; the file, or all of its host, are left when the service states more.
 MAX_RETRY_AFTER = 300.0
 
 #: How often a file is restarted because the service has another version now.
@@ -164,6 +168,11 @@ def is_permanent(error: Exception, file: RemoteFile) -> bool:
     if isinstance(error, NotFoundError | PermissionDeniedError):
         return True
     return type(error) is ApiError and error.status in (400, 410) and (error.status == 410 or error.code is not None)
+
+
+def host_of(file: RemoteFile) -> str:
+    """Return the host that serves the content of a file, as far as the listing tells."""
+    return f"{file.service} {file.host or file.tenant}"
 
 
 def service_of(file: RemoteFile) -> str:
@@ -382,13 +391,14 @@ class Recovery:
         move: What to do with this file.
         wait: Seconds to wait before that.
         drop: Whether what came must go when the file has failed; else the next run goes on with it.
-        stop: Whether other files need not be begun: those of the same service, those for the same disk, or None.
+        stop: Whether other files need not be begun: those of the same service, those at the same host, those for the
+            same disk, or None.
     """
 
     move: Move
     wait: float = 0.0
     drop: bool = False
-    stop: Literal["service", "disk"] | None = None
+    stop: Literal["service", "host", "disk"] | None = None
 
 
 def decide_retry(
@@ -420,6 +430,11 @@ def decide_retry(
         return Recovery(move=Move.GIVE_UP, stop="disk" if _is_the_disk(error) else None)
     if isinstance(error, QuotaExhaustedError | ClosedError):
         return Recovery(move=Move.GIVE_UP, stop="service")
+    if isinstance(error, HostPausedError):
+        away = error.lasting or error.retry_after is None
+        return (
+            Recovery(move=Move.GIVE_UP, stop="host") if away else Recovery(move=Move.AGAIN, wait=error.retry_after or 0)
+        )
     ended = tries.sent >= _MAX_REQUESTS * attempts
     if isinstance(error, SourceChangedError):
         # A whole answer that contradicts the listing is checked against a fresh listing once: when that says the same,
@@ -430,11 +445,15 @@ def decide_retry(
         again = not ended and tries.corrupt < 1
         return Recovery(move=Move.CORRUPT if again else Move.GIVE_UP, drop=True)
     if isinstance(error, LinkExpiredError) or (linked and isinstance(error, PermissionDeniedError)):
-        again = not ended and tries.renewals < 1
-        return Recovery(move=Move.RENEW if again else Move.GIVE_UP)
+        if ended or tries.renewals >= MAX_RENEWALS:
+            return Recovery(move=Move.GIVE_UP)
+        return Recovery(move=Move.RENEW, wait=backoff(BACKOFF, tries.renewals, random) if tries.renewals else 0.0)
     if isinstance(error, AuthenticationError):
         again = not ended and error.stale_login and error.transient and tries.logins < 1
         return Recovery(move=Move.AGAIN) if again else Recovery(move=Move.GIVE_UP, stop="service")
+    if isinstance(error, ContentError) and error.page and tries.without_progress < min(attempts, 2) and not ended:
+        # Most likely a page for all files, such as that of a sign-in; once more shows whether it is of this one.
+        return Recovery(move=Move.AGAIN, wait=backoff(BACKOFF, tries.without_progress, random), drop=True)
     if isinstance(error, ContentError | NotFoundError):
         return Recovery(move=Move.GIVE_UP, drop=True)
     if not missing and not _may_pass(error):
@@ -445,7 +464,9 @@ def decide_retry(
 def _decide_temporary(error: Exception, tries: Tries, *, exhausted: bool, random: Callable[[], float]) -> Recovery:
     """Decide about a failure that may be temporary."""
     requested_wait = error.retry_after if isinstance(error, ApiError) else None
-    if exhausted or (requested_wait is not None and requested_wait > MAX_RETRY_AFTER):
+    if requested_wait is not None and requested_wait > MAX_RETRY_AFTER:
+        return Recovery(move=Move.GIVE_UP, stop="host" if is_of_host(error) else None)
+    if exhausted:
         return Recovery(move=Move.GIVE_UP)
     if isinstance(error, TransportError) and error.unanswered_reuse and tries.lost < 1:
         return Recovery(move=Move.AGAIN)
@@ -460,6 +481,15 @@ def _may_pass(error: Exception) -> bool:
     if isinstance(error, ApiError):
         return error.transient or isinstance(error, ThrottledError)
     return isinstance(error, TransportError | StalledError | DeadlineError)
+
+
+def is_of_host(error: Exception) -> bool:
+    """Return whether a failure concerns all files of a host: no connection, no response, 429, 5xx, a page."""
+    if isinstance(error, ApiError):
+        return isinstance(error, ThrottledError) or (error.status or 0) >= 500
+    if isinstance(error, ContentError):
+        return error.page
+    return isinstance(error, TransportError | DeadlineError)
 
 
 def is_overload(error: Exception) -> bool:
@@ -479,36 +509,3 @@ def _is_the_disk(error: StorageError) -> bool:
         return False
     cause = error.__cause__ or error.__context__
     return not (isinstance(cause, OSError) and cause.errno in _OF_ONE_PLACE)
-
-
-#: Retries that each file adds to the budget of its service, and how many that holds at most.
-_RETRIES_A_FILE, _MAX_RETRIES = 0.2, 1000.0
-
-
-class RetryBudget:
-    """
-    A bucket of retries that all files of a service share: one that is down is not requested five times a file.
-
-    Each file that is begun puts a fifth of a retry in, each retry takes one out, and the bucket starts with
-    ``first``: when everything fails, there are at most ``1.2 * files + first`` requests.
-
-    Args:
-        first: Retries at the start, so that a few files have all their attempts.
-    """
-
-    def __init__(self, *, first: float) -> None:
-        self._first = first
-        self._left: dict[str, float] = {}
-
-    def add(self, service: str) -> None:
-        """Count a file that is requested for the first time."""
-        left = self._left.get(service, self._first) + _RETRIES_A_FILE
-        self._left[service] = min(left, max(_MAX_RETRIES, self._first))
-
-    def spend(self, service: str) -> bool:
-        """Take a retry out if there is one."""
-        left = self._left.get(service, self._first)
-        if left < 1:
-            return False
-        self._left[service] = left - 1
-        return True

@@ -14,7 +14,6 @@ import attrs
 
 from arena_async.errors import (
     ApiError,
-    AuthenticationError,
     LinkExpiredError,
     PermissionDeniedError,
     SourceChangedError,
@@ -31,9 +30,15 @@ __all__ = ["decide", "fail", "recover", "stop_after"]
 _log = logging.getLogger("arena_async")
 
 
-async def recover(job: Job, failure: Exception, source: Source) -> Recovery:
+async def recover(job: Job, failure: Exception, source: Source, *, shared: bool = False) -> Recovery:
     """
     Prepare the next attempt after a failed one, and return what was decided.
+
+    Args:
+        job: The file.
+        failure: How its attempt failed.
+        source: Where it comes from.
+        shared: Whether it failed because of its host, for which others wait: that does not count against the file.
 
     Raises:
         Exception: ``failure``, when no further request may help; or what made the preparation fail.
@@ -42,15 +47,13 @@ async def recover(job: Job, failure: Exception, source: Source) -> Recovery:
     if state.sent:
         progress = max(0, job.held - job.max_offset)
         job.max_offset += progress
+        idle = job.tries.without_progress
         job.tries = job.tries.after(received=state.received, progress=progress, total=job.total)
+        if shared:
+            job.tries = attrs.evolve(job.tries, without_progress=min(idle, job.tries.without_progress))
     state.buffered = 0
     recovery = decide(job, failure, context)
     if recovery.move is Move.GIVE_UP:
-        raise failure
-    # A request that received something is worth another one, and a new URL or login is requested only once; other
-    # retries are taken from what all files of the service share.
-    free = recovery.move is Move.RENEW or isinstance(failure, AuthenticationError) or not job.tries.without_progress
-    if not free and not context.budget.spend(job.budget):
         raise failure
     await _prepare(job, recovery, failure, source)
     return recovery
@@ -71,7 +74,7 @@ def decide(job: Job, failure: Exception, context: Context) -> Recovery:
 
 
 def stop_after(job: Job, failure: Exception, context: Context) -> str | None:
-    """Return ``"service"`` or ``"disk"`` when a failure shows that no other file needs to be begun."""
+    """Return ``"service"``, ``"host"`` or ``"disk"`` when a failure shows that no other file needs to be begun."""
     if isinstance(failure, ApiError | StorageError):
         return decide(job, failure, context).stop
     return None
@@ -92,6 +95,8 @@ async def _prepare(job: Job, recovery: Recovery, failure: Exception, source: Sou
     elif recovery.move is Move.RENEW:
         job.tries = attrs.evolve(tries, renewals=tries.renewals + 1)
         await _look_up(job, failure, source)
+    elif recovery.drop and job.last is not None and job.last.received:
+        await put_down(job, context, drop=True)
     elif job.last is None or not job.last.received:
         logins = tries.logins + int(getattr(failure, "stale_login", False))
         lost = tries.lost + int(getattr(failure, "unanswered_reuse", False))

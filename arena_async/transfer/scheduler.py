@@ -22,7 +22,7 @@ from collections import deque
 from collections.abc import Coroutine, Sequence
 from typing import Any
 
-from arena_async.errors import ArenaAsyncError, QuotaExhaustedError
+from arena_async.errors import ArenaAsyncError, ContentError, HostPausedError, QuotaExhaustedError
 from arena_async.protocol.files import FileSet, RemoteFile
 from arena_async.transfer.commit import Pending
 from arena_async.transfer.context import Context
@@ -30,7 +30,7 @@ from arena_async.transfer.download import attempt, put_down
 from arena_async.transfer.events import Finished, Retrying
 from arena_async.transfer.jobs import Job, JobQueue, Listing, Numbered, PagePlanner, Source
 from arena_async.transfer.models import Action, Outcome, as_error
-from arena_async.transfer.planner import Decision, PlannedRow, service_of
+from arena_async.transfer.planner import Decision, PlannedRow, host_of, is_of_host, service_of
 from arena_async.transfer.recovery import fail, recover, stop_after
 from arena_async.transfer.workers import end_tasks
 
@@ -81,6 +81,9 @@ class TransferRun:
         self._committing = 0
         self._working = 0
         self._stopped: set[str] = set()
+        #: Hosts that are left alone for a while, and those that last sent a page in the place of content.
+        self._left_alone: set[str] = set()
+        self._pages: set[str] = set()
         #: Set when an outcome is delivered or taken, when a job or a worker has ended, and at the end.
         self._changed = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -196,7 +199,8 @@ class TransferRun:
 
     def _is_stopped(self, file: RemoteFile) -> bool:
         """Return whether something has stopped what this file needs."""
-        return "disk" in self._stopped or service_of(file) in self._stopped
+        stopped = self._stopped
+        return "disk" in stopped or service_of(file) in stopped or host_of(file) in stopped
 
     # -- tasks
 
@@ -250,8 +254,11 @@ class TransferRun:
         """Take a job one step further: an attempt, or what follows a failed commit."""
         failure, job.failure = job.failure, None
         if failure is None:
-            if self._stopped and not job.tries.sent and self._is_stopped(job.file):
+            if self._stopped and self._is_stopped(job.file) and (not job.tries.sent or job.host in self._stopped):
+                await put_down(job, self._context, keep=True)
                 self._end(job)
+                return
+            if self._queue.paused and self._queue.has_to_wait(job):
                 return
             try:
                 pending = await attempt(job, self._source)
@@ -259,6 +266,8 @@ class TransferRun:
             except Exception as error:  # noqa: BLE001 - judged below, outside, so that nothing is chained to it
                 failure = error
             else:
+                if self._queue.paused:
+                    self._follow(job.host)
                 self._committing += 1
                 if not self._collecting:
                     self._collecting = True
@@ -270,27 +279,66 @@ class TransferRun:
 
     def _note_stop(self, job: Job, stop: str | None) -> None:
         """Stop other files at once where a failure shows that their requests would fail as well."""
-        if stop is not None:
-            self._stopped.add("disk" if stop == "disk" else service_of(job.file))
+        if stop is None:
+            return
+        self._stopped.add({"disk": "disk", "host": job.host}.get(stop) or service_of(job.file))
+        for host in list(self._queue.paused):
+            for waiting in self._queue.resume(host, len(self._queue.jobs)):
+                self._make_ready(waiting)
 
     async def _recover(self, job: Job, failure: Exception) -> None:
         """Prepare the next attempt of a job, or end it."""
-        context = self._context
+        context, of_host = self._context, is_of_host(failure)
+        paused = isinstance(failure, HostPausedError)
+        shared = of_host and bool(self._queue.paused.get(job.host))
+        if isinstance(failure, ContentError) and failure.page and job.last is not None and job.last.judge is not None:
+            self._pages.add(job.host)
+            job.last.judge(False)
         try:
-            wait = (await recover(job, failure, self._source)).wait
+            wait = (await recover(job, failure, self._source, shared=shared)).wait
         except Exception as error:  # noqa: BLE001 - whatever it is, it is the outcome of this file alone
             outcome, done, stop = await fail(job, error, context)
             self._note_stop(job, stop)
             if stop is not None:
                 self.error = self.error or outcome.error
-            # Where the service stopped all requests, that is one error of the run and none of this file.
-            self._end(job, outcome, done=done, deliver=stop != "service")
+            if self._queue.paused:
+                self._follow(job.host, 0.0 if of_host else None)
+            # Where the service or the host stopped all requests, that is one error of the run and none of this file.
+            self._end(job, outcome, done=done, deliver=stop not in ("service", "host"))
             return
         if context.emitter.active:
             context.emitter.emit(_retrying(job, failure, wait))
-        if wait > 0:
+        if paused or shared:
+            self._queue.pause(job)
+        elif wait > 0:
             self._start(self._delay(job, wait), "delay")
         else:
+            self._make_ready(job, first=True)
+        if self._queue.paused:
+            self._follow(job.host, wait if paused or of_host else None)
+
+    def _follow(self, host: str, wait: float | None = None) -> None:
+        """
+        Let jobs that wait for a host try it: two more for each that came through, one after a wait.
+
+        Args:
+            host: The host.
+            wait: Seconds to leave it alone, or None where it was at work.
+        """
+        if host in self._left_alone or host not in self._queue.paused:
+            return
+        if wait is not None:
+            self._left_alone.add(host)
+            self._start(self._leave_alone(host, wait), "pause")
+            return
+        for job in self._queue.resume(host, 2):
+            self._make_ready(job)
+
+    async def _leave_alone(self, host: str, seconds: float) -> None:
+        """Let the jobs of a host wait without a worker; then the first of them tries it."""
+        await self._context.clock.sleep(seconds)
+        self._left_alone.discard(host)
+        for job in self._queue.resume(host, 1):
             self._make_ready(job, first=True)
 
     async def _delay(self, job: Job, seconds: float) -> None:
@@ -312,6 +360,9 @@ class TransferRun:
                     self._note_stop(job, stop_after(job, pending.error, self._context))
                     self._make_ready(job, first=True)
                     continue
+                if self._pages and job.host in self._pages and job.last is not None and job.last.judge is not None:
+                    self._pages.discard(job.host)
+                    job.last.judge(True)
                 self._end(job, _committed(job, pending, self._root), done=pending.entry.size if pending.entry else 0)
             if self._committing:
                 await self._context.committer.changed()
