@@ -325,7 +325,8 @@ class ContentError(TransferError):
 
     def __init__(self, message: str = "", *, page: bool = False, file: str | None = None, attempts: int = 0) -> None:
         super().__init__(message, file=file, attempts=attempts)
-        #: Whether it is a page of HTML, such as a sign-in or maintenance page.
+        #: Whether a document of another server came (HTML, XML, JSON): a sign-in or maintenance page. It says nothing
+        #: about this file, and other files of the host will get the same.
         self.page = page
 
 

@@ -21,7 +21,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.connector import Connection
 from yarl import URL
 
-from arena_async.errors import UnsafeUrlError
+from arena_async.errors import AuthenticationError, UnsafeUrlError
 from arena_async.http.errors import WIRE_ERRORS, WireFailureError, explain
 from arena_async.http.upload import Form
 from arena_async.options import HttpOptions
@@ -387,8 +387,20 @@ class _CountedRequest(aiohttp.ClientRequest):
     """A request that notes when its headers are written."""
 
     async def send(self, conn: Connection) -> aiohttp.ClientResponse:
-        response = await super().send(conn)
         sending, protocol = _SENDING.get(), conn.protocol
+        if sending is not None and sending[1].held is not None and sending[1].held.refused:
+            # It was rejected while this request waited for a connection.
+            sending[1].may_log_in = True
+            line = sending[1].request.line
+            raise WireFailureError(
+                AuthenticationError(
+                    f"{line}: nothing was sent, since the session was rejected meanwhile.",
+                    request=line,
+                    transient=True,
+                    stale_login=True,
+                )
+            )
+        response = await super().send(conn)
         if sending is not None and protocol is not None:
             connections, sent = sending
             connections.note_sent(sent, protocol)

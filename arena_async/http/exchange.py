@@ -25,6 +25,7 @@ from arena_async.errors import (
     DecodeError,
     HostPausedError,
     QuotaExhaustedError,
+    ServerError,
     TlsError,
     TransportError,
     UnsafeUrlError,
@@ -277,6 +278,10 @@ class Exchange:
                 f"{line}: the response is a redirect to {show_url(response.headers.get('Location') or 'nowhere')}, and"
                 " is not followed with credentials. Check the base URL."
             )
+        if response.status == 202:
+            wait = read_retry_after(response.headers.get_all("Retry-After"), self.clock.now())
+            problem = "status 202. The content is not ready yet, and is asked for again"
+            return ServerError(f"{line}: {problem}.", status=202, request=line, transient=True, retry_after=wait)
         if response.status < 400:
             return ApiError(
                 f"{line}: unexpected status {response.status}.",

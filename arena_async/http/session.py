@@ -23,7 +23,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar
 
-from arena_async.errors import ArenaAsyncError, ClosedError
+from arena_async.errors import ArenaAsyncError, AuthenticationError, ClosedError
 from arena_async.http.body import read_head
 from arena_async.http.connections import MAX_ERROR_BYTES, SentRequest
 from arena_async.http.exchange import REDIRECTS, Exchange, ReadError, send_with_retries
@@ -181,6 +181,8 @@ class Session:
                 return await self._open_body(sent, extra, read_error or self.adapter.read_error)
             except ArenaAsyncError as error:
                 failure = error
+            if isinstance(failure, AuthenticationError) and sent.may_log_in and not sent.sent:
+                continue  # Its credential became old while it waited for a connection.
             if not self._exchange.admission.waits_after(failure, sent, before=exhausted):
                 # The frames in which it was raised hold complete URLs and credentials.
                 raise failure.with_traceback(None)

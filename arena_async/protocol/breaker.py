@@ -112,10 +112,10 @@ class Breaker:
         self._row += 1
         self._why = why
         self._since = now if self._since == math.inf else self._since
-        if self.limited and not self._width:
+        if self.limited and (not self._width or not (placed or at_once)):
             # It was sent before the pause: nothing new, unless it asks for more time.
             self._until = max(self._until, now + (wait or 0.0))
-        elif at_once or wait is not None or max(self._row, self._pages) >= FAILURES or (placed and self._width == 1):
+        elif at_once or wait is not None or self._row >= FAILURES or self._width == 1:
             self._pause(now, wait or 0.0)
 
     def succeed(self, now: float, *, placed: bool = False) -> None:
@@ -136,7 +136,7 @@ class Breaker:
                 self._recover()
         else:
             self._pages += 1
-            self.fail(now, "a page came in the place of content", at_once=self._width == 1)
+            self.fail(now, "a page came in the place of content", at_once=self._width == 1 or self._pages >= FAILURES)
 
     def _recover(self) -> None:
         """Let one more request out, or all of them."""

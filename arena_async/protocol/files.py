@@ -145,7 +145,8 @@ class RemoteFile:
         fields: The identifying fields by name, for layout templates.
         skip: Why the service has no content for it, or None.
         link: The signed URL, if the content has one. Never shown, never stored, lost in a pickle.
-        host: The host of the content, if that differs between files: files of one host share a retry budget.
+        host: The host of the content, if that differs between files: those of one host wait together when it is in
+            trouble.
         as_named: Whether ``parts`` and the name are chosen by users and differ in more than case, so that they are kept
             wherever that is safe.
     """

@@ -325,14 +325,12 @@ class TransferRun:
             host: The host.
             wait: Seconds to leave it alone, or None where it was at work.
         """
-        if host in self._left_alone or host not in self._queue.paused:
-            return
-        if wait is not None:
+        if wait is None:
+            for job in self._queue.resume(host, 2):
+                self._make_ready(job)
+        elif host in self._queue.paused and host not in self._left_alone:
             self._left_alone.add(host)
             self._start(self._leave_alone(host, wait), "pause")
-            return
-        for job in self._queue.resume(host, 2):
-            self._make_ready(job)
 
     async def _leave_alone(self, host: str, seconds: float) -> None:
         """Let the jobs of a host wait without a worker; then the first of them tries it."""

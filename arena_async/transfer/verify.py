@@ -256,7 +256,7 @@ class ContentVerifier:
         except WrongContent as reason:
             self.problem = self.problem or self._damaged(str(reason))
         except ForeignContent as what:
-            self.problem = self.problem or self._foreign(str(what))
+            self.problem = self.problem or self._foreign(str(what), page=False)
         except TooCostly as reason:
             self._gzip = None
             self._left_unchecked = str(reason)
@@ -356,10 +356,11 @@ class ContentVerifier:
             return self._damaged("its first bytes are neither those of gzip nor of zip nor of avro content")
         return None
 
-    def _foreign(self, what: str) -> ContentError:
+    def _foreign(self, what: str, *, page: bool = True) -> ContentError:
         return ContentError(
             f"{self._name}: {what} came instead of the file; it was discarded. "
-            "Look whether a proxy or a login page answers for the service, and run again."
+            "Look whether a proxy or a login page answers for the service, and run again.",
+            page=page,
         )
 
     def _damaged(self, how: str) -> IntegrityError:

@@ -355,6 +355,8 @@ class ZipFiles(RunFiles[R]):
     _completed_from: datetime | None = attrs.field(default=None, kw_only=True, converter=optional(_whole_second))
     _watermark: datetime | None = attrs.field(default=None, kw_only=True)
     _facts: MetadataCache | None = attrs.field(default=None, kw_only=True)
+    #: Whether the present state is wanted, not the cached one.
+    _fresh: bool = attrs.field(default=False, kw_only=True)
 
     def __attrs_post_init__(self) -> None:
         """Check what goes together, and name the filters."""
@@ -377,10 +379,7 @@ class ZipFiles(RunFiles[R]):
 
         Costs one request for a single run of a definition, else as many as its runs have pages.
         """
-        if self._facts is not None:
-            # A look-up wants the present state, not the cached one.
-            return await attrs.evolve(self, facts=None).find(keys)
-        return await super().find(keys)
+        return await ArenaFiles.find(attrs.evolve(self, fresh=True), keys)
 
     def recalling(self, facts: MetadataCache) -> Self:
         """Return the same set, which requests the files of a completed run only once."""
@@ -421,7 +420,7 @@ class ZipFiles(RunFiles[R]):
 
     async def _recall(self, tenant: str, definition: str, runs: Iterable[str]) -> dict[str, Sequence[FileFacts]]:
         """Return the cached files of some runs, by the guids of the runs."""
-        if self._facts is None:
+        if self._facts is None or self._fresh:
             return {}
         keys = {self._key(tenant, definition, run): run for run in runs}
         found = await self._facts.recall(list(keys))
@@ -429,7 +428,7 @@ class ZipFiles(RunFiles[R]):
 
     async def _keep(self, tenant: str, definition: str, run: str, files: Sequence[FileFacts]) -> None:
         """Cache the files of a completed run; a run without any may yet get some."""
-        if self._facts is not None and files:
+        if self._facts is not None and files and not self._fresh:
             fact = json.dumps([attrs.astuple(file) for file in files])
             await self._facts.keep({self._key(tenant, definition, run): fact})
 
