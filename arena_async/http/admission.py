@@ -91,7 +91,7 @@ class Admission:
         reservation, sent.reservation = sent.reservation, None
         if reservation is None:
             return
-        quota = None if headers is None else self._adapter.read_quota(headers)
+        quota = None if headers is None else self._adapter.read_quota(headers) or Quota()
         self.limiter.settle(reservation, quota, self.timestamp())
         if self._waiting:
             self._wake()

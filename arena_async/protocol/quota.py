@@ -117,7 +117,7 @@ class RateLimiter(ABC):
 
     @abstractmethod
     def settle(self, reservation: Reservation, quota: Quota | None, now: ClockReading) -> None:
-        """Note that the request ended, and what its response states, if there was one; it counts only if sent."""
+        """Note that the request ended, and what its response states, None if there was none; it counts only if sent."""
 
     def observe(self, quota: Quota, now: ClockReading) -> None:  # noqa: B027  # There may be nothing to note.
         """Note what a response without a reservation states: a login, or an error that concerns all requests."""
@@ -166,6 +166,7 @@ class DailyQuota(RateLimiter):
         self._in_flight = 0
         #: The request that has been the only one in flight so far.
         self._alone: Reservation | None = None
+        self._may_rise = False
         #: For each request that no number is known to have: when one has to be sent so that its number has it.
         self._uncounted: list[float] = []
 
@@ -208,20 +209,20 @@ class DailyQuota(RateLimiter):
         if quota is not None and quota.remaining is not None:
             if self._uncounted:
                 self._uncounted = [time for time in self._uncounted if time > reservation.sent_at]
-            if self._alone is reservation and not self._uncounted:
-                self._remaining = None
+            self._may_rise = self._alone is reservation and not self._uncounted
         elif reservation.sent:
             self._uncounted.append(reservation.sent_at + self.COUNTED_AFTER if quota is None else now.monotonic)
         if quota is not None:
             self.observe(quota, now)
+        self._may_rise = False
 
     def observe(self, quota: Quota, now: ClockReading) -> None:
-        """Take over what the service states; within one window the number only falls."""
+        """Take over what the service states; within one window the number only falls while others are in flight."""
         if quota.limit is not None:
             self._limit = quota.limit
-        stated, known = quota.resets_at, self._resets_at
+        stated, before = quota.resets_at, self._resets_at
         if stated is not None:
-            later = None if known is None else stated - known
+            later = None if before is None else stated - before
             if later is not None and later < -self.SAME_WINDOW and stated <= now.utc:
                 # The response was overtaken by the end of its window.
                 return
@@ -232,7 +233,8 @@ class DailyQuota(RateLimiter):
         if quota.remaining is None:
             return
         remaining = max(quota.remaining, 0)
-        self._remaining = remaining if self._remaining is None else min(self._remaining, remaining)
+        known = None if self._may_rise else self._remaining
+        self._remaining = remaining if known is None else min(known, remaining)
         # A reset time in the past (another clock, or nonsense) must not open the quota at once. One that has just
         # passed is checked again soon; otherwise the same time of the next day is used.
         resets_at = self._resets_at
