@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         DecodeError,
         DestinationBusyError,
         DiskFullError,
+        HostPausedError,
         IntegrityError,
         LinkExpiredError,
         ListingError,
@@ -107,6 +108,7 @@ __all__ = [
     "FileSet",
     "Finished",
     "Headers",
+    "HostPausedError",
     "IntegrityError",
     "LedgerEntry",
     "Link",
@@ -168,7 +170,7 @@ __all__ = [
 _NAMES = {
     "errors": """
         AccountLockedError ApiError ArenaAsyncError AuthenticationError ClosedError ConfigurationError
-        ConflictError ContentError DeadlineError DecodeError DestinationBusyError DiskFullError
+        ConflictError ContentError DeadlineError DecodeError DestinationBusyError DiskFullError HostPausedError
         IntegrityError LinkExpiredError ListingError NotFoundError PermissionDeniedError QuotaExhaustedError
         RunFailedError ServerError SessionDisplacedError SourceChangedError StalledError StorageError
         ThrottledError TlsError TransferError TransfersFailedError TransportError UnsafeNameError

@@ -203,28 +203,23 @@ class Exchange:
         """
         if sent.metered and not sent.urgent:
             await self.admission.reserve(sent)
-        sent.origin, patience = target.origin, sent.patience
+        sent.origin = target.origin
         try:
             if login is not None:
                 # A failed login had its own retries and is not repeated for this request.
                 sent.final = True
                 sent.held = await login.held()
                 sent.final = False
-            if self.admission.troubled:
-                await self._wait_for_host(sent, login)
+            waited = await self._wait_for_host(sent, login) if self.admission.troubled else 0.0
             request, body = sent.request, None
             # Those of the API are sent only to the API, those of the request only to its first origin.
             headers = SentHeaders(self._api_headers if target.ours else self._user_agent)
             if request.headers and not target.away:
                 headers.update(checked_headers(dict(request.headers)))
-            headers.update(extra)
-            if sent.held is not None:
-                headers.update(sent.held.headers)
+            headers |= extra if sent.held is None else {**extra, **sent.held.headers}
             if request.json is not None or request.form or request.upload is not None:
                 body = _body(sent, headers)
-            if seconds is not None:
-                seconds -= patience - sent.patience
-            response = await self.connections.open(sent, target.url, headers, body, seconds)
+            response = await self.connections.open(sent, target.url, headers, body, seconds and seconds - waited)
         except BaseException as error:
             self.admission.note_broken(sent, error)
             self.admission.settle(sent)
@@ -238,13 +233,15 @@ class Exchange:
             self.skew = date - self.clock.now()
         return response
 
-    async def _wait_for_host(self, sent: SentRequest, login: SharedLogin | None) -> None:
-        """Wait until a request may be sent to its host. Its credential may have become old meanwhile."""
+    async def _wait_for_host(self, sent: SentRequest, login: SharedLogin | None) -> float:
+        """Wait until a request may be sent to its host, maybe with a newer credential, and return the seconds."""
+        patience = sent.patience
         # In this order: who has a place has to be sent at once, and a login may need one of its own.
         while (refusal := self.admission.enter(sent)) is not None:
             await self.admission.sit_out(refusal, sent)
             if login is not None:
                 sent.held = await login.held()
+        return patience - sent.patience
 
     async def finish(
         self, response: aiohttp.ClientResponse, sent: SentRequest, *, max_size: int | None = None
@@ -346,15 +343,14 @@ async def send_with_retries(
     began, number, replays, held_back, exhausted = clock.monotonic(), 1, 0, 0.0, False
     last: ArenaAsyncError | None = None
     while True:
-        sent = SentRequest(request, metered=request.metered)
-        sent.patience = policy.timeout - (clock.monotonic() - began - held_back)
+        left = policy.timeout - (clock.monotonic() - began - held_back)
+        sent = SentRequest(request, metered=request.metered, patience=left)
         try:
-            return await once(sent, sent.patience)
+            return await once(sent, left)
         except ArenaAsyncError as caught:
             error = caught
-        paused = isinstance(error, HostPausedError)
+        paused, held_back = isinstance(error, HostPausedError), held_back + sent.held_back
         error = last or error if paused else error
-        held_back += sent.held_back
         if exchange.admission.waits_after(error, sent, before=exhausted):
             exhausted = True
             continue
@@ -367,10 +363,7 @@ async def send_with_retries(
         )
         seconds = None if paused else retry_delay(error, attempt, policy, random=clock.random)
         if seconds is None:
-            if isinstance(error, TransportError | TlsError | DeadlineError):
-                error.attempts, error.sent = number, sent.sent
-            # The frames in which it was raised hold complete URLs and credentials.
-            raise error.with_traceback(None)
+            raise _final(error, number, sent)
         if isinstance(error, ApiError) and error.stale_login:
             replays += 1
         else:
@@ -378,6 +371,14 @@ async def send_with_retries(
             _LOG.info("%s Again in %.1f s, attempt %d of %d.", error, seconds, number, policy.attempts)
             await clock.sleep(seconds)
         exchange.admission.check_open(request)
+
+
+def _final(error: ArenaAsyncError, number: int, sent: SentRequest) -> ArenaAsyncError:
+    """Return the error of a request that is not sent again, with what is known about its attempts."""
+    if isinstance(error, TransportError | TlsError | DeadlineError):
+        error.attempts, error.sent = number, sent.sent
+    # The frames in which it was raised hold complete URLs and credentials.
+    return error.with_traceback(None)
 
 
 def _body(sent: SentRequest, headers: SentHeaders) -> bytes | Form | None:

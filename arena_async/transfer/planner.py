@@ -431,10 +431,7 @@ def decide_retry(
     if isinstance(error, QuotaExhaustedError | ClosedError):
         return Recovery(move=Move.GIVE_UP, stop="service")
     if isinstance(error, HostPausedError):
-        away = error.lasting or error.retry_after is None
-        return (
-            Recovery(move=Move.GIVE_UP, stop="host") if away else Recovery(move=Move.AGAIN, wait=error.retry_after or 0)
-        )
+        return _decide_paused(error)
     ended = tries.sent >= _MAX_REQUESTS * attempts
     if isinstance(error, SourceChangedError):
         # A whole answer that contradicts the listing is checked against a fresh listing once: when that says the same,
@@ -445,9 +442,9 @@ def decide_retry(
         again = not ended and tries.corrupt < 1
         return Recovery(move=Move.CORRUPT if again else Move.GIVE_UP, drop=True)
     if isinstance(error, LinkExpiredError) or (linked and isinstance(error, PermissionDeniedError)):
-        if ended or tries.renewals >= MAX_RENEWALS:
-            return Recovery(move=Move.GIVE_UP)
-        return Recovery(move=Move.RENEW, wait=backoff(BACKOFF, tries.renewals, random) if tries.renewals else 0.0)
+        wait = backoff(BACKOFF, tries.renewals, random) if tries.renewals else 0.0
+        again = not ended and tries.renewals < MAX_RENEWALS
+        return Recovery(move=Move.RENEW, wait=wait) if again else Recovery(move=Move.GIVE_UP)
     if isinstance(error, AuthenticationError):
         again = not ended and error.stale_login and error.transient and tries.logins < 1
         return Recovery(move=Move.AGAIN) if again else Recovery(move=Move.GIVE_UP, stop="service")
@@ -459,6 +456,13 @@ def decide_retry(
     if not missing and not _may_pass(error):
         return Recovery(move=Move.GIVE_UP)
     return _decide_temporary(error, tries, exhausted=ended or tries.without_progress >= attempts, random=random)
+
+
+def _decide_paused(error: HostPausedError) -> Recovery:
+    """Decide about a file whose host is left alone: it waits, unless that lasts for too long."""
+    if error.lasting or error.retry_after is None:
+        return Recovery(move=Move.GIVE_UP, stop="host")
+    return Recovery(move=Move.AGAIN, wait=error.retry_after)
 
 
 def _decide_temporary(error: Exception, tries: Tries, *, exhausted: bool, random: Callable[[], float]) -> Recovery:

@@ -19,10 +19,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
+import attrs
+
 from arena_async.errors import ArenaAsyncError, ContentError, HostPausedError, QuotaExhaustedError
+from arena_async.options import Clock
 from arena_async.protocol.files import FileSet, RemoteFile
 from arena_async.transfer.commit import Pending
 from arena_async.transfer.context import Context
@@ -40,6 +43,78 @@ __all__ = ["TransferRun"]
 _WAITING = 64
 #: Once no more may be planned, so many have to be done first: workers find several then, and not one at a time.
 _REFILL = 32
+
+
+@attrs.define(eq=False)
+class _Waiting:
+    """
+    Lets jobs wait without a worker: for their next attempt, or for a host in trouble.
+
+    Args:
+        queue: The jobs of the run, with those that wait for a host.
+        clock: The time.
+        start: Starts a task of the run.
+        ready: Puts a job back into the queue.
+
+    Attributes:
+        pages: Hosts that last sent a page in the place of content.
+    """
+
+    _queue: JobQueue
+    _clock: Clock
+    _start: Callable[[Coroutine[Any, Any, None], str], None]
+    _ready: Callable[..., None]
+    pages: set[str] = attrs.field(init=False, factory=set)
+    _left_alone: set[str] = attrs.field(init=False, factory=set)
+
+    def note_failure(self, job: Job, failure: Exception) -> bool:
+        """Return whether a job failed because of a host that others wait for; a page is told to who sent for it."""
+        if isinstance(failure, ContentError) and failure.page and job.last is not None and job.last.judge is not None:
+            self.pages.add(job.host)
+            job.last.judge(False)
+        return is_of_host(failure) and bool(self._queue.paused.get(job.host))
+
+    def note_content(self, job: Job) -> None:
+        """Note that content came whole from a host that had sent a page."""
+        if self.pages and job.host in self.pages and job.last is not None and job.last.judge is not None:
+            self.pages.discard(job.host)
+            job.last.judge(True)
+
+    def put(self, job: Job, failure: Exception, wait: float, *, shared: bool) -> None:
+        """Let a job wait: behind the others for its host, or by itself."""
+        if shared or isinstance(failure, HostPausedError):
+            self._queue.pause(job)
+        elif wait > 0:
+            self._start(self._delay(job, wait), "delay")
+        else:
+            self._ready(job, first=True)
+        self.follow(job, failure, wait)
+
+    def follow(self, job: Job, failure: Exception | None = None, wait: float = 0.0) -> None:
+        """Let others try the host of a job: two more if the host was at work, else one after a wait."""
+        host = job.host
+        if failure is None or not is_of_host(failure):
+            for following in self._queue.resume(host, 2):
+                self._ready(following)
+        elif host in self._queue.paused and host not in self._left_alone:
+            self._left_alone.add(host)
+            self._start(self._leave_alone(host, wait), "pause")
+
+    def end(self) -> None:
+        """Let all jobs go on that wait for a host: something has stopped, and they end if they need it."""
+        for host in list(self._queue.paused):
+            for job in self._queue.resume(host, len(self._queue.jobs)):
+                self._ready(job)
+
+    async def _leave_alone(self, host: str, seconds: float) -> None:
+        await self._clock.sleep(seconds)
+        self._left_alone.discard(host)
+        for job in self._queue.resume(host, 1):
+            self._ready(job)
+
+    async def _delay(self, job: Job, seconds: float) -> None:
+        await self._clock.sleep(seconds)
+        self._ready(job)
 
 
 class TransferRun:
@@ -77,13 +152,9 @@ class TransferRun:
         self._dry = dry
         self._max_open = 2 * context.widest + _WAITING
         self._queue = JobQueue()
-        self._delivered = 0
-        self._committing = 0
-        self._working = 0
+        self._waiting = _Waiting(self._queue, context.clock, self._start, self._make_ready)
+        self._delivered = self._committing = self._working = 0
         self._stopped: set[str] = set()
-        #: Hosts that are left alone for a while, and those that last sent a page in the place of content.
-        self._left_alone: set[str] = set()
-        self._pages: set[str] = set()
         #: Set when an outcome is delivered or taken, when a job or a worker has ended, and at the end.
         self._changed = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -199,8 +270,7 @@ class TransferRun:
 
     def _is_stopped(self, file: RemoteFile) -> bool:
         """Return whether something has stopped what this file needs."""
-        stopped = self._stopped
-        return "disk" in stopped or service_of(file) in stopped or host_of(file) in stopped
+        return not self._stopped.isdisjoint(("disk", service_of(file), host_of(file)))
 
     # -- tasks
 
@@ -267,7 +337,7 @@ class TransferRun:
                 failure = error
             else:
                 if self._queue.paused:
-                    self._follow(job.host)
+                    self._waiting.follow(job)
                 self._committing += 1
                 if not self._collecting:
                     self._collecting = True
@@ -279,21 +349,14 @@ class TransferRun:
 
     def _note_stop(self, job: Job, stop: str | None) -> None:
         """Stop other files at once where a failure shows that their requests would fail as well."""
-        if stop is None:
-            return
-        self._stopped.add({"disk": "disk", "host": job.host}.get(stop) or service_of(job.file))
-        for host in list(self._queue.paused):
-            for waiting in self._queue.resume(host, len(self._queue.jobs)):
-                self._make_ready(waiting)
+        if stop is not None:
+            self._stopped.add({"disk": "disk", "host": job.host}.get(stop) or service_of(job.file))
+            self._waiting.end()
 
     async def _recover(self, job: Job, failure: Exception) -> None:
         """Prepare the next attempt of a job, or end it."""
-        context, of_host = self._context, is_of_host(failure)
-        paused = isinstance(failure, HostPausedError)
-        shared = of_host and bool(self._queue.paused.get(job.host))
-        if isinstance(failure, ContentError) and failure.page and job.last is not None and job.last.judge is not None:
-            self._pages.add(job.host)
-            job.last.judge(False)
+        context, waiting = self._context, self._waiting
+        shared = waiting.note_failure(job, failure)
         try:
             wait = (await recover(job, failure, self._source, shared=shared)).wait
         except Exception as error:  # noqa: BLE001 - whatever it is, it is the outcome of this file alone
@@ -301,48 +364,13 @@ class TransferRun:
             self._note_stop(job, stop)
             if stop is not None:
                 self.error = self.error or outcome.error
-            if self._queue.paused:
-                self._follow(job.host, 0.0 if of_host else None)
+            waiting.follow(job, failure, 0.0)
             # Where the service or the host stopped all requests, that is one error of the run and none of this file.
             self._end(job, outcome, done=done, deliver=stop not in ("service", "host"))
             return
         if context.emitter.active:
             context.emitter.emit(_retrying(job, failure, wait))
-        if paused or shared:
-            self._queue.pause(job)
-        elif wait > 0:
-            self._start(self._delay(job, wait), "delay")
-        else:
-            self._make_ready(job, first=True)
-        if self._queue.paused:
-            self._follow(job.host, wait if paused or of_host else None)
-
-    def _follow(self, host: str, wait: float | None = None) -> None:
-        """
-        Let jobs that wait for a host try it: two more for each that came through, one after a wait.
-
-        Args:
-            host: The host.
-            wait: Seconds to leave it alone, or None where it was at work.
-        """
-        if wait is None:
-            for job in self._queue.resume(host, 2):
-                self._make_ready(job)
-        elif host in self._queue.paused and host not in self._left_alone:
-            self._left_alone.add(host)
-            self._start(self._leave_alone(host, wait), "pause")
-
-    async def _leave_alone(self, host: str, seconds: float) -> None:
-        """Let the jobs of a host wait without a worker; then the first of them tries it."""
-        await self._context.clock.sleep(seconds)
-        self._left_alone.discard(host)
-        for job in self._queue.resume(host, 1):
-            self._make_ready(job, first=True)
-
-    async def _delay(self, job: Job, seconds: float) -> None:
-        """Let a job wait for its next attempt without a worker."""
-        await self._context.clock.sleep(seconds)
-        self._make_ready(job)
+        waiting.put(job, failure, wait, shared=shared)
 
     # -- commits and the end of a job
 
@@ -358,9 +386,7 @@ class TransferRun:
                     self._note_stop(job, stop_after(job, pending.error, self._context))
                     self._make_ready(job, first=True)
                     continue
-                if self._pages and job.host in self._pages and job.last is not None and job.last.judge is not None:
-                    self._pages.discard(job.host)
-                    job.last.judge(True)
+                self._waiting.note_content(job)
                 self._end(job, _committed(job, pending, self._root), done=pending.entry.size if pending.entry else 0)
             if self._committing:
                 await self._context.committer.changed()

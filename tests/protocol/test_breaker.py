@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -145,13 +147,13 @@ def test_pages_in_a_row_pause_a_host_whatever_the_statuses_say() -> None:
     assert found.enter(2) is not None
 
 
-ENDS = {
+ENDS: dict[str, Callable[[Breaker, float], None]] = {
     "fail": lambda found, now: found.fail(now, "503", placed=True),
     "429": lambda found, now: found.fail(now, "429", placed=True, at_once=True, wait=5.0),
     "succeed": lambda found, now: found.succeed(now, placed=True),
     "leave": lambda found, _: found.leave(),
 }
-OTHERS = {
+OTHERS: dict[str, Callable[[Breaker, float], None]] = {
     "late": lambda found, now: found.fail(now, "late"),
     "page": lambda found, now: found.judge(now, content=False),
     "content": lambda found, now: found.judge(now, content=True),
