@@ -488,9 +488,9 @@ def _may_pass(error: Exception) -> bool:
 
 
 def is_of_host(error: Exception) -> bool:
-    """Return whether a failure concerns all files of a host: no connection, no response, 429, 5xx, a page."""
+    """Return whether a failure concerns all files of a host: it is paused, or no response, 429, 5xx, or a page came."""
     if isinstance(error, ApiError):
-        return isinstance(error, ThrottledError) or (error.status or 0) >= 500
+        return isinstance(error, ThrottledError | HostPausedError) or (error.status or 0) >= 500
     if isinstance(error, ContentError):
         return error.page
     return isinstance(error, TransportError | DeadlineError)
